@@ -1,0 +1,56 @@
+# Golden machine images: definition -> lock -> bake -> verify. `make` prints this help.
+IMAGE ?= debian-12-ml-gpu
+ROLE ?=
+GOLDEN = scripts/golden
+WAITS = $(if $(WAIT),--wait)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check lock explain fetch bake verify report shell molecule test test-fast bench-bake clean
+
+help: ## print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  IMAGE=%s   images: %s\n' '$(IMAGE)' '$(basename $(notdir $(wildcard packer/images/*.yml)))'
+
+setup: ## install what this machine lacks (apt packages, Packer, .venv)
+	@scripts/setup
+
+check: setup ## check definitions and committed locks, resolve nothing
+	@$(GOLDEN) check
+
+lock: setup ## resolve IMAGE to exact files; prove that its driver compiles on its kernel
+	@$(GOLDEN) lock $(IMAGE) $(WAITS)
+
+explain: setup ## what the lock of IMAGE chose, what it passed over and why
+	@$(GOLDEN) lock $(IMAGE) --explain
+
+fetch: setup ## have every file of the lock here, so that a bake needs no network
+	@$(GOLDEN) fetch $(IMAGE)
+
+bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report
+	@$(GOLDEN) bake $(IMAGE) --relock $(WAITS) $(if $(FORCE),--force)
+
+verify: setup ## boot the baked disk of IMAGE again and check it
+	@$(GOLDEN) verify $(IMAGE) $(WAITS)
+
+report: setup ## render the HTML report of the newest build of IMAGE
+	@$(GOLDEN) report $(IMAGE)
+
+shell: setup ## boot the newest verified disk of IMAGE and log in (changes are thrown away)
+	@$(GOLDEN) shell $(IMAGE)
+
+molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
+	@scripts/molecule $(ROLE)
+
+test: ## everything: linters, unit and contract tests, Molecule, one full bake and boot
+	@scripts/setup test
+	@scripts/test all
+
+test-fast: ## linters, unit and contract tests only (about a minute)
+	@scripts/setup test
+	@scripts/test fast
+
+bench-bake: setup ## seconds a phase of a cold bake of IMAGE, also as JSON in build/bench/
+	@scripts/bench-bake $(IMAGE)
+
+clean: ## free what builds hold (the newest verified build of each image stays; ALL=1: everything)
+	@$(GOLDEN) clean $(if $(ALL),--all)
