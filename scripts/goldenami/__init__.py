@@ -1,0 +1,1 @@
+"""goldenami bakes, proves, publishes and retires golden machine images."""

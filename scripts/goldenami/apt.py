@@ -1,0 +1,199 @@
+"""Dependency resolution by apt itself, in a private root that shares nothing with this machine.
+
+The private root has its own sources, lists and preferences and an empty package database, so `solve`
+answers for a whole image: the full closure, with each file's version, size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote
+
+from debian.deb822 import Packages, Release
+from debian.debian_support import Version
+
+from goldenami import mirror, shell
+from goldenami.errors import NoFit, Unreachable
+from goldenami.mirror import Source
+from goldenami.records import sha256_file
+
+FETCH_TIMEOUT_S = 20
+FETCH_RETRIES = 2
+"""A mirror that hangs costs at most (1 + retries) x timeout: one minute."""
+
+_URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Deb:
+    """One package file: `archive` and `path` say where it is without naming a host; sizes in bytes."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+    size: int
+    installed_size: int
+    archive: str
+    path: str
+    source: str
+
+
+@dataclass(frozen=True)
+class AptRoot:
+    """A private apt root in `folder` for `sources`, whose archives are at `uris`."""
+
+    folder: Path
+    sources: tuple[Source, ...]
+    uris: Mapping[str, str]
+    architecture: str = "amd64"
+    local_repo: Path | None = None
+
+    @cached_property
+    def _env(self) -> dict[str, str]:
+        return {"APT_CONFIG": str(self.folder / "apt.conf")}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the root for one process; a second one waits."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def configure(self) -> None:
+        """Write the root's configuration; idempotent."""
+        for part in ("etc/preferences.d", "lists/partial", "cache/archives/partial"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        (self.folder / "status").write_text("", encoding="utf-8")
+        (self.folder / "apt.conf").write_text(self._configuration(), encoding="utf-8")
+        (self.folder / "golden.sources").write_text(self._sources(), encoding="utf-8")
+
+    def _configuration(self) -> str:
+        root = self.folder
+        return "\n".join([
+            f'Dir "{root}/";', f'Dir::Etc "{root}/etc/";', 'Dir::Etc::sourcelist "/dev/null";',
+            f'Dir::Etc::sourceparts "{root}/";', f'Dir::Etc::preferencesparts "{root}/etc/preferences.d/";',
+            f'Dir::State "{root}/";', f'Dir::State::lists "{root}/lists/";', f'Dir::State::status "{root}/status";',
+            f'Dir::Cache "{root}/cache/";', 'Dir::Log "/dev/null";',
+            f'APT::Architecture "{self.architecture}";', f'APT::Architectures {{"{self.architecture}";}};',
+            'APT::Install-Recommends "false";', 'APT::Sandbox::User "root";', 'Acquire::Languages "none";',
+            'Acquire::ForceHash "SHA256";', 'APT::Update::Error-Mode "any";',
+            f'Acquire::Retries "{FETCH_RETRIES}";', f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
+            f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";', "#clear DPkg::Pre-Install-Pkgs;", "#clear APT::Update;",
+            'APT::Update::Error-Mode "any";', "",
+        ])
+
+    def _sources(self) -> str:
+        stanzas = []
+        for source in self.sources:
+            lines = ["Types: deb", f"URIs: {self.uris[source.archive]}", f"Suites: {' '.join(source.suites)}"]
+            if not source.flat:
+                lines.append(f"Components: {' '.join(source.components)}")
+            stanzas.append("\n".join([*lines, f"Signed-By: {mirror.keyring(source.keyring)}"]))
+        if self.local_repo is not None:
+            stanzas.append(f"Types: deb\nURIs: file:{self.local_repo}\nSuites: ./\nTrusted: yes")
+        return "\n\n".join(stanzas) + "\n"
+
+    def update(self) -> None:
+        """Fetch the indexes; Unreachable names the mirror that refused, hung or served nonsense."""
+        try:
+            shell.output(["apt-get", "update", "-q"], env=self._env)
+        except shell.CommandFailed as error:
+            lines = [line for line in error.output.splitlines() if line.startswith(("E:", "Err:", "W:"))]
+            cause = next((line for line in lines if "://" in line), lines[0] if lines else error.message)
+            raise Unreachable(
+                f"apt could not read the indexes: {cause.strip()}",
+                hint="check that this mirror is reachable and current: the URIs come from this machine's apt sources "
+                     f"or from {', '.join(mirror.variable(source.archive) for source in self.sources)}",
+            ) from None
+
+    def pin(self, pins: Mapping[str, str]) -> None:
+        """Prefer exactly these versions: package (or `src:name:any`, or a glob) -> version pattern."""
+        text = "\n\n".join(
+            f"Package: {name}\nPin: version {version}\nPin-Priority: 1001" for name, version in sorted(pins.items())
+        )
+        (self.folder / "etc/preferences.d/golden").write_text(text + "\n", encoding="utf-8")
+
+    def solve(self, wanted: Sequence[str]) -> list[Deb]:
+        """The closure of `wanted` on an empty system, by name; NoFit with apt's own reason if there is none."""
+        try:
+            text = shell.output(
+                ["apt-get", "install", "--print-uris", "--yes", "-qq", "--no-install-recommends", *wanted], env=self._env
+            )
+        except shell.CommandFailed as error:
+            raise NoFit(_reason(error.output), hint="the names come from roles/*/vars and the definition") from None
+        files = [match for line in text.splitlines() if (match := _URI_LINE.match(line))]
+        stanzas = self._stanzas([_file_name(match["file"]) for match in files])
+        return sorted((self._deb(match, stanzas) for match in files), key=lambda deb: deb.name)
+
+    def _stanzas(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Packages]:
+        text = shell.output(["apt-cache", "show", *(f"{name}={version}" for name, version in names)], env=self._env)
+        parsed = Packages.iter_paragraphs(text, use_apt_pkg=False)
+        return {(stanza["Package"], stanza["Version"]): stanza for stanza in parsed}
+
+    def _deb(self, match: re.Match[str], stanzas: Mapping[tuple[str, str], Packages]) -> Deb:
+        name, version = _file_name(match["file"])
+        stanza = stanzas[name, version]
+        archive, path = self._place(match["uri"])
+        return Deb(
+            name=name, version=version, architecture=stanza["Architecture"], sha256=match["sha256"],
+            size=int(match["size"]), installed_size=int(stanza.get("Installed-Size", "0")) * 1024,
+            archive=archive, path=path, source=stanza.get("Source", name).partition(" ")[0],
+        )
+
+    def _place(self, uri: str) -> tuple[str, str]:
+        for archive, base in self.uris.items():
+            if uri.startswith(f"{base}/"):
+                return archive, unquote(uri.removeprefix(f"{base}/"))
+        return "built", Path(unquote(uri)).name
+
+    def versions(self, package: str) -> list[str]:
+        """Every version of `package` in the indexes, newest first in Debian's order."""
+        text = shell.output(["apt-cache", "madison", package], env=self._env, check=False)
+        found = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|") >= 2}
+        return sorted(found, key=Version, reverse=True)
+
+    def names(self, pattern: str) -> list[str]:
+        """Package names that match a regular expression."""
+        text = shell.output(["apt-cache", "pkgnames"], env=self._env)
+        return sorted(name for name in text.split() if re.fullmatch(pattern, name))
+
+    def stanza(self, package: str, version: str) -> Packages:
+        """The index entry of one version."""
+        return self._stanzas([(package, version)])[package, version]
+
+    def file(self, package: str, version: str) -> Deb:
+        """One file by itself, without what it depends on."""
+        text = shell.output(["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"], env=self._env)
+        match = next(found for line in text.splitlines() if (found := _URI_LINE.match(line)))
+        return self._deb(match, self._stanzas([(package, version)]))
+
+    def releases(self) -> list[dict[str, str]]:
+        """What the signed Release files say: suite, date (RFC 2822) and the SHA-256 of the file."""
+        found = []
+        for path in sorted((self.folder / "lists").glob("*Release")):
+            release = Release(path.read_text(encoding="utf-8", errors="replace"))
+            found.append({"suite": release.get("Codename", release.get("Suite", "./")),
+                          "date": release["Date"], "sha256": sha256_file(path)})
+        return found
+
+
+def _file_name(text: str) -> tuple[str, str]:
+    name, version, _ = unquote(text).split("_", 2)
+    return name, version
+
+
+def _reason(output: str) -> str:
+    """apt's own words on why there is no solution: its first E: line, or the first unmet dependency."""
+    lines = [line.strip() for line in output.splitlines()]
+    unmet = next((line for line in lines if " : Depends:" in line or " : PreDepends:" in line), "")
+    error = next((line[3:] for line in lines if line.startswith("E: ") and "held broken" not in line), "")
+    detail = unmet or error or (lines[-1] if lines else "no reason given")
+    return f"apt finds no solution: {detail.removeprefix('E: ')}"

@@ -1,0 +1,87 @@
+"""Every way goldenami stops, as one tree of exceptions.
+
+An error carries what happened (its message), what to do about it (`hint`) and the process's exit
+code. Only `cli.py` catches them. The codes are documented in README.md ("Exit codes").
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from pathlib import Path
+
+
+class ExitCode(IntEnum):
+    """Documented exit codes of `golden` and so of every Make target."""
+
+    OK = 0
+    INTERNAL = 1
+    BAD_INPUT = 2
+    NO_FIT = 3
+    UNREACHABLE = 4
+    STAGE_FAILED = 5
+    NOT_VERIFIED = 6
+    BUSY = 7
+    HOST = 8
+    INTERRUPTED = 130
+
+
+class GoldenError(Exception):
+    """Base of every expected failure: one line of cause, one line of remedy.
+
+    `log` names the file that holds the full output; `tail` are its last lines.
+    """
+
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(self, message: str, *, hint: str = "", log: Path | None = None, tail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.log = log
+        self.tail = tail
+
+
+class BadInput(GoldenError):
+    """A definition, lock or argument that a person has to correct."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class NoFit(GoldenError):
+    """No combination of kernel, driver and CUDA satisfies the definition."""
+
+    exit_code = ExitCode.NO_FIT
+
+
+class Unreachable(GoldenError):
+    """A mirror, registry or API that did not answer, or answered with nonsense."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class Vanished(Unreachable):
+    """The mirror answers, but no longer has a file that the lock names."""
+
+
+class StageFailed(GoldenError):
+    """A tool that a stage runs ended in failure."""
+
+    exit_code = ExitCode.STAGE_FAILED
+
+
+class NotVerified(GoldenError):
+    """The image booted (or did not) and at least one check was not `correct`."""
+
+    exit_code = ExitCode.NOT_VERIFIED
+
+
+class Busy(GoldenError):
+    """Another process works on the same image."""
+
+    exit_code = ExitCode.BUSY
+
+
+class HostNotReady(GoldenError):
+    """This machine lacks a tool, a permission or the space that the work needs."""
+
+    exit_code = ExitCode.HOST

@@ -1,0 +1,261 @@
+"""The `lock` stage: a definition resolved to exact files, and a driver proved to compile on the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from goldenami import fit, hardware, lockfile, mirror, policy, repo, rolefacts
+from goldenami.apt import AptRoot, Deb
+from goldenami.definition import Definition
+from goldenami.errors import NoFit
+from goldenami.fit import Fitted, Request
+from goldenami.lockfile import (
+    BaseLock,
+    Choice,
+    Cuda,
+    Driver,
+    HardwareLock,
+    Kernel,
+    Lock,
+    Modules,
+    Package,
+    Suite,
+)
+from goldenami.progress import Progress
+from goldenami.records import sha256_text
+from goldenami.rolefacts import Platform
+from goldenami.store import Store, Wanted
+
+BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus", "ca-certificates")
+"""What Ansible needs to reach and manage a tree, beyond the distribution's own base set."""
+SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
+"""mmdebstrap's `important` variant, in apt's own pattern language."""
+
+
+@dataclass
+class Resolution:
+    """The state of one lock in the making."""
+
+    root: Path
+    definition: Definition
+    store: Store
+    progress: Progress
+    log: Path
+    platform: Platform
+    apt: AptRoot
+    derived: dict[str, dict[str, Any]] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+
+    def given(self, role: str) -> dict[str, Any]:
+        """What the definition and the lock give to `role`."""
+        return {**self.definition.variables(role), **self.derived.get(role, {})}
+
+    def setting(self, role: str, name: str) -> Any:
+        """One effective variable of `role`."""
+        return rolefacts.variables(self.root, role, self.given(role))[f"{role}_{name}"]
+
+    def fetch(self, debs: list[Deb]) -> None:
+        """Have the files in the store."""
+        self.store.fetch(wanted(debs, self.apt.uris))
+
+
+def wanted(debs: list[Deb], uris: Any) -> list[Wanted]:
+    """Store requests for files that mirrors have (what was built here is in the store already)."""
+    return [Wanted(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}")
+            for deb in debs if deb.archive != "built"]
+
+
+def run(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> tuple[Lock, str]:
+    """Resolve `definition`, write its lock; returns it with its SHA-256."""
+    resolution = _open(root, definition, store, progress, log)
+    with resolution.apt.locked():
+        lock = _resolve(resolution)
+    path = lockfile.path_of(root, definition.image)
+    return lock, lockfile.write(path, lock)
+
+
+def _open(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> Resolution:
+    base = definition.base
+    if base.release not in rolefacts.PLATFORMS:
+        raise NoFit(f"{base.distribution} {base.release} is not known", hint=f"known: {', '.join(rolefacts.PLATFORMS)}")
+    nvidia = definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
+    sources = mirror.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
+    uris = mirror.locate([source.archive for source in sources])
+    folder = store.root.parent / "apt" / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
+    apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
+                  local_repo=folder / "built")
+    return Resolution(root, definition, store, progress, log, rolefacts.PLATFORMS[base.release], apt)
+
+
+def _resolve(resolution: Resolution) -> Lock:
+    apt, progress, definition = resolution.apt, resolution.progress, resolution.definition
+    (apt.folder / "built").mkdir(parents=True, exist_ok=True)
+    repo.write(resolution.store, [], apt.folder / "built", suite="golden", epoch=0)
+    apt.configure()
+    apt.pin({})
+    with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
+        apt.update()
+    epoch = max(int(parsedate_to_datetime(entry["date"]).timestamp()) for entry in _upstream(apt))
+    kernels = fit.kernels(apt, definition.kernel)
+    fitted = _fit_driver(resolution, kernels) if "nvidia_driver" in definition.roles else None
+    kernel = fitted.kernel if fitted else kernels[0]
+    if fitted is None:
+        resolution.choices.append(Choice(component="kernel", taken=kernel.release, why="the newest", passed_over=[]))
+    _derive(resolution, kernel, fitted)
+    with progress.step("packages"):
+        base = [deb.name for deb in apt.solve([*SEED, *BASE_PACKAGES])]
+        debs = _solve(resolution)
+        cuda = _cuda(resolution, fitted, debs)
+    with progress.step("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages"):
+        resolution.fetch(debs)
+    return _assemble(resolution, kernel, fitted, cuda, base, debs, epoch)
+
+
+def _upstream(apt: AptRoot) -> list[dict[str, str]]:
+    return [entry for entry in apt.releases() if entry["suite"] != "golden"]
+
+
+def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
+    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
+    flavour = resolution.setting("nvidia_driver", "flavour")
+    policy.check_flavour(
+        flavour, [], [name for name, family in families.items() if family.open_modules is False],
+    )
+    request = _request(resolution, flavour)
+    with resolution.progress.step("driver", f"branch {request.branch}, {request.flavour}"):
+        compile_pair = fit.compiler(
+            resolution.apt, request, resolution.store, suite=resolution.definition.base.release,
+            log=resolution.log, fetch=resolution.fetch, package_name=modules_package,
+            on_try=lambda what: resolution.progress.say(f"compiling {what}"),
+        )
+        fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair)
+    for choice in fitted.choices:
+        for entry in choice.passed_over:
+            resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
+    resolution.choices.extend(fitted.choices)
+    _offer_modules(resolution, fitted)
+    return fitted
+
+
+def modules_package(kernel_release: str) -> str:
+    """Name of the package that holds the modules compiled for `kernel_release`."""
+    return f"golden-nvidia-modules-{kernel_release}"
+
+
+def _request(resolution: Resolution, flavour: str) -> Request:
+    names = rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
+        **resolution.given("nvidia_driver"), "nvidia_driver_version": "", "nvidia_driver_kernel_release": "",
+        "nvidia_driver_modules_package": "",
+    })
+    return Request(
+        branch=str(resolution.setting("nvidia_driver", "branch")), flavour=flavour,
+        dkms_package=names["__nvidia_driver_dkms_package"],
+        userland_package=names["__nvidia_driver_userland_package"],
+        pinned_sources=names["__nvidia_driver_pinned_sources"],
+    )
+
+
+def _offer_modules(resolution: Resolution, fitted: Fitted) -> None:
+    """Put the compiled package into the private root's local repository, so that apt can choose it."""
+    assert fitted.outcome.deb_sha256 is not None
+    deb = built_deb(fitted.recipe.package, fitted.driver, fitted.outcome.deb_sha256, fitted.outcome.deb_size,
+                    fitted.outcome.installed_size)
+    repo.write(resolution.store, [deb], resolution.apt.folder / "built", suite="golden", epoch=0)
+    resolution.apt.pin(fitted.pins)
+    resolution.apt.update()
+
+
+def built_deb(package: str, driver: str, sha256: str, size: int, installed_size: int) -> Deb:
+    """The resolver's view of a package made by the lock step."""
+    return Deb(name=package, version=f"{driver}-1", architecture="amd64", sha256=sha256, size=size,
+               installed_size=installed_size, archive="built", path=f"{package}.deb", source=package)
+
+
+def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> None:
+    """The role variables that follow from what was chosen."""
+    sm = hardware.architectures(resolution.root, resolution.definition.hardware)
+    resolution.derived["os_updates"] = {
+        "os_updates_kernel_package": kernel.package, "os_updates_kernel_release": kernel.release,
+    }
+    resolution.derived["cuda"] = {"cuda_architectures": sm}
+    if fitted is not None:
+        resolution.derived["nvidia_driver"] = {
+            "nvidia_driver_version": fitted.driver, "nvidia_driver_kernel_release": kernel.release,
+            "nvidia_driver_modules_package": fitted.recipe.package,
+        }
+        resolution.derived["cuda"]["cuda_driver_version"] = fitted.driver
+
+
+def _solve(resolution: Resolution) -> list[Deb]:
+    names = [name for role in resolution.definition.role_names
+             for name in rolefacts.packages(resolution.root, role, resolution.platform, resolution.given(role))]
+    return resolution.apt.solve(list(dict.fromkeys([*SEED, *BASE_PACKAGES, *names])))
+
+
+def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cuda | None:
+    """The CUDA that the closure contains, proved against the driver and the declared architectures."""
+    if "cuda" not in resolution.definition.roles:
+        return None
+    package = rolefacts.facts(resolution.root, "cuda", resolution.platform,
+                              resolution.given("cuda"))["__cuda_version_package"]
+    found = next((deb for deb in debs if deb.name == package), None)
+    if found is None:
+        raise NoFit(f"the closure has no {package}, so its CUDA version is unknown", hint="see roles/cuda/vars")
+    version = ".".join(policy.upstream(found.version).split(".")[:2])
+    why = policy.check_cuda(version, fitted.driver) if fitted else "no driver in this image"
+    policy.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
+    resolution.derived["cuda"]["cuda_version"] = version
+    resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=[]))
+    return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)
+
+
+def _assemble(
+    resolution: Resolution, kernel: Kernel, fitted: Fitted | None, cuda: Cuda | None, base_names: list[str],
+    debs: list[Deb], epoch: int,
+) -> Lock:
+    definition, root = resolution.definition, resolution.root
+    known = hardware.load(root)
+    base = BaseLock(
+        distribution=definition.base.distribution, release=definition.base.release, major=resolution.platform.major,
+        architecture=definition.base.architecture, suites=[Suite(**entry) for entry in _upstream(resolution.apt)],
+    )
+    return Lock(
+        image=definition.image, description=definition.description, source_date_epoch=epoch,
+        disk_size_gib=definition.disk_size_gib, base=base, kernel=kernel,
+        driver=_driver(resolution, fitted) if fitted else None, cuda=cuda,
+        hardware=HardwareLock(
+            families=definition.hardware, sm=hardware.architectures(root, definition.hardware),
+            march=sorted({known[name].march for name in definition.hardware}),
+        ),
+        choices=resolution.choices, base_packages=base_names,
+        packages={deb.name: Package.of(deb) for deb in debs}, roles=definition.role_names,
+        variables={name: value for role in definition.role_names
+                   for name, value in rolefacts.variables(root, role, resolution.given(role)).items()},
+        inputs=lockfile.digests(root, definition),
+    )
+
+
+def _driver(resolution: Resolution, fitted: Fitted) -> Driver:
+    branch = fitted.driver.split(".")[0]
+    recipe = fitted.recipe
+    return Driver(
+        version=fitted.driver, branch=branch, flavour=resolution.setting("nvidia_driver", "flavour"),
+        source=resolution.setting("nvidia_driver", "source"), cuda=policy.CUDA_OF_BRANCH.get(branch, "unknown"),
+        modules=Modules(
+            key=recipe.key, package=recipe.package, source_package=recipe.source.name,
+            compiler=fitted.outcome.compiler, signed=False, provides=list(recipe.provides), depends=list(recipe.depends),
+            build={deb.name: Package.of(deb) for deb in [recipe.source, *recipe.build]},
+        ),
+    )
+
+
+def explain(lock: Lock, say: Callable[[str], None]) -> None:
+    """For each choice: what was taken, why, and what was passed over for which reason."""
+    for choice in lock.choices:
+        say(f"{choice.component}: {choice.taken} ({choice.why})")
+        for entry in choice.passed_over:
+            say(f"  passed over {entry.what}: {entry.reason}")

@@ -1,0 +1,222 @@
+"""The lock: packer/locks/<image>.lock.json, the only thing that a bake may read.
+
+Canonical JSON; its SHA-256 is the build id and stands beside it in `sha256sum -c` form, so that an edit by
+hand is noticed. The lock also holds digests of what it was made from, so that a stale one is noticed too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from goldenami import records
+from goldenami.apt import Deb
+from goldenami.definition import Definition
+from goldenami.errors import BadInput
+from goldenami.records import Record
+
+ID_LENGTH = 12
+"""Hex digits of the SHA-256 used in names: 48 bits, as git and OCI tools abbreviate."""
+
+
+class Suite(Record):
+    """A suite as it was when the lock was made."""
+
+    suite: str
+    date: str
+    sha256: str
+
+
+class BaseLock(Record):
+    """The distribution and the indexes that were read."""
+
+    distribution: str
+    release: str
+    major: int
+    architecture: str
+    suites: list[Suite]
+
+
+class Package(Record):
+    """One file; `origin` names the archive (or `built`), sizes are bytes."""
+
+    version: str
+    architecture: str
+    sha256: str
+    size: int
+    installed_size: int
+    origin: str
+    path: str
+    source: str
+
+    @classmethod
+    def of(cls, deb: Deb) -> Package:
+        """The lock's form of a resolved file."""
+        return cls(version=deb.version, architecture=deb.architecture, sha256=deb.sha256, size=deb.size,
+                   installed_size=deb.installed_size, origin=deb.archive, path=deb.path, source=deb.source)
+
+    def deb(self, name: str) -> Deb:
+        """The resolver's form."""
+        return Deb(name=name, version=self.version, architecture=self.architecture, sha256=self.sha256,
+                   size=self.size, installed_size=self.installed_size, archive=self.origin, path=self.path,
+                   source=self.source)
+
+
+class Kernel(Record):
+    """The one kernel of the image."""
+
+    release: str
+    package: str
+    version: str
+
+
+class Modules(Record):
+    """Kernel modules that were compiled at lock time: what from, with what, and what came out.
+
+    `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch tree.
+    """
+
+    key: str
+    package: str
+    source_package: str
+    compiler: str
+    signed: bool
+    provides: list[str]
+    depends: list[str]
+    build: dict[str, Package]
+
+
+class Driver(Record):
+    """The NVIDIA driver."""
+
+    version: str
+    branch: str
+    flavour: str
+    source: str
+    cuda: str
+    modules: Modules | None
+
+
+class Cuda(Record):
+    """The CUDA of the image."""
+
+    version: str
+    variant: str
+    why: str
+
+
+class HardwareLock(Record):
+    """The declared families and what follows from them."""
+
+    families: list[str]
+    sm: list[str]
+    march: list[str]
+
+
+class PassedOver(Record):
+    """A candidate that was not taken, and why."""
+
+    what: str
+    reason: str
+
+
+class Choice(Record):
+    """What the resolver chose for one component."""
+
+    component: str
+    taken: str
+    why: str
+    passed_over: list[PassedOver]
+
+
+class Lock(Record):
+    """A complete image."""
+
+    schema_version: int = 1
+    image: str
+    description: str
+    source_date_epoch: int
+    disk_size_gib: int
+    base: BaseLock
+    kernel: Kernel
+    driver: Driver | None
+    cuda: Cuda | None
+    hardware: HardwareLock
+    choices: list[Choice]
+    base_packages: list[str]
+    packages: dict[str, Package]
+    roles: list[str]
+    variables: dict[str, Any]
+    inputs: dict[str, str]
+
+    def debs(self) -> list[Deb]:
+        """Every file of the image."""
+        return [package.deb(name) for name, package in self.packages.items()]
+
+
+def path_of(root: Path, image: str) -> Path:
+    """Where the lock of `image` is."""
+    return root / "packer/locks" / f"{image}.lock.json"
+
+
+def write(path: Path, lock: Lock) -> str:
+    """Write the lock and its checksum; returns the lock's SHA-256."""
+    text = records.canonical(lock.model_dump(mode="json"))
+    digest = records.sha256_text(text)
+    records.write_text(path, text)
+    records.write_text(_checksum_path(path), f"{digest}  {path.name}\n")
+    return digest
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def read(path: Path) -> tuple[Lock, str]:
+    """The lock and its SHA-256, or BadInput where it is missing, edited by hand or of another shape."""
+    remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
+    if not path.is_file():
+        raise BadInput(f"{path}: no lock", hint=remake)
+    digest = records.sha256_file(path)
+    recorded = _checksum_path(path)
+    if not recorded.is_file() or recorded.read_text(encoding="utf-8").split()[:1] != [digest]:
+        raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or half-committed",
+                       hint=f"locks are generated: {remake}, or restore both files from git")
+    return records.read(path, Lock), digest
+
+
+def read_copy(path: Path) -> tuple[Lock, str]:
+    """The copy of a lock that a build keeps, and its SHA-256."""
+    return records.read(path, Lock), records.sha256_file(path)
+
+
+def digests(root: Path, definition: Definition) -> dict[str, str]:
+    """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles, playbook."""
+    found = {
+        "definition": records.sha256_file(root / "packer/images" / f"{definition.image}.yml"),
+        "hardware": records.sha256_file(root / "packer/hardware.yml"),
+        "ansible": records.sha256_file(root / "ansible/bake.yml"),
+    }
+    return found | {f"roles/{role}": _folder(root / "roles" / role) for role in definition.role_names}
+
+
+def _folder(folder: Path) -> str:
+    """Digest of a folder's files by relative name, mode and content; documentation does not count."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix not in (".md", ".pyc"):
+            executable = bool(path.stat().st_mode & 0o100)
+            digest.update(f"{path.relative_to(folder)} {executable} {records.sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
+    """BadInput naming what changed since the lock was made."""
+    now = digests(root, definition)
+    changed = sorted(name for name in now.keys() | lock.inputs.keys() if now.get(name) != lock.inputs.get(name))
+    if changed:
+        raise BadInput(
+            f"the lock of {lock.image} is stale: changed since it was made: {', '.join(changed)}",
+            hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff packer/locks`",
+        )

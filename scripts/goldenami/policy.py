@@ -1,0 +1,68 @@
+"""What fits what, as dated tables with their sources, and the rules over them. Pure: no I/O."""
+
+from __future__ import annotations
+
+from goldenami.errors import NoFit
+
+CUDA_OF_BRANCH = {
+    "470": "11.4", "510": "11.6", "515": "11.7", "520": "11.8", "525": "12.0", "530": "12.1", "535": "12.2",
+    "545": "12.3", "550": "12.4", "555": "12.5", "560": "12.6", "565": "12.7", "570": "12.8", "575": "12.9",
+    "580": "13.0", "590": "13.1", "595": "13.2",
+}
+"""The newest CUDA that each driver branch has natively (NVIDIA, CUDA Toolkit release notes, table 3; read 2026-11)."""
+
+MINIMUM_DRIVER = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
+"""CUDA minor-version compatibility: the oldest driver for a CUDA major (same document, table 2)."""
+
+ARCHITECTURES_OF_CUDA = {
+    "11": (35, 90), "12": (50, 121), "13": (75, 121),
+}
+"""Lowest and highest compute capability (times ten) that some toolkit of a CUDA major compiles for."""
+
+NEWEST_ARCHITECTURE = {"11.4": 87, "11.8": 90, "12.0": 90, "12.4": 90, "12.8": 120, "13.0": 121}
+"""Highest compute capability of the toolkits in use (NVIDIA nvcc documentation, "GPU Feature List")."""
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """NVIDIA's dotted numbers as integers: "535.309.01" -> (535, 309, 1)."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def upstream(version: str) -> str:
+    """The upstream part of a Debian version: "1:535.309.01-0+deb12u1" -> "535.309.01"."""
+    return version.rpartition(":")[2].partition("-")[0].partition("~")[0]
+
+
+def check_cuda(cuda: str, driver: str) -> str:
+    """Why `cuda` ("11.8") runs on `driver` ("535.309.01"), or NoFit naming both."""
+    major = cuda.partition(".")[0]
+    branch = driver.partition(".")[0]
+    native = CUDA_OF_BRANCH.get(branch)
+    if native and version_tuple(cuda) <= version_tuple(native):
+        return f"driver branch {branch} has CUDA {native}"
+    minimum = MINIMUM_DRIVER.get(major)
+    if minimum and version_tuple(driver) >= version_tuple(minimum):
+        return f"minor-version compatibility: CUDA {major}.x needs driver {minimum} or newer"
+    needed = minimum or "a newer driver"
+    raise NoFit(f"CUDA {cuda} does not run on driver {driver}: CUDA {major}.x needs {needed}",
+                hint="choose a newer nvidia_driver_branch or an older CUDA")
+
+
+def check_architectures(cuda: str, architectures: list[str]) -> None:
+    """NoFit if the toolkit `cuda` cannot compile for one of `architectures` ("86")."""
+    lowest, highest = ARCHITECTURES_OF_CUDA[cuda.partition(".")[0]]
+    highest = NEWEST_ARCHITECTURE.get(cuda, highest)
+    bad = [f"sm_{sm}" for sm in architectures if not lowest <= int(sm) <= highest]
+    if bad:
+        raise NoFit(f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, not for {', '.join(bad)}",
+                    hint="take the family out of `hardware`, or choose another CUDA")
+
+
+def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) -> None:
+    """NoFit if the module flavour cannot run a declared family's GPU."""
+    if flavour == "open" and closed_only:
+        raise NoFit(f"open kernel modules need Turing or newer, which {', '.join(closed_only)} has not",
+                    hint="set nvidia_driver_flavour: proprietary, or take the family out of `hardware`")
+    if flavour == "proprietary" and open_only:
+        raise NoFit(f"only the open kernel modules run the GPU of {', '.join(open_only)}",
+                    hint="set nvidia_driver_flavour: open, or take the family out of `hardware`")

@@ -1,0 +1,70 @@
+"""A local apt repository of exactly the files that a lock names: all that a bake can install from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from pathlib import Path
+
+from goldenami import records, shell
+from goldenami.apt import Deb
+from goldenami.store import Store
+
+
+def write(store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int) -> Path:
+    """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`.
+
+    A folder that is already complete is kept: its Release file is written last. `suite` is the codename under
+    which mmdebstrap looks for the essential packages.
+    """
+    wanted = sorted(debs, key=lambda deb: deb.name)
+    index = records.sha256_text("\n".join(deb.sha256 for deb in wanted))
+    stamp = folder / "complete"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == index:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        stanzas = list(pool.map(lambda deb: _stanza(store, deb), wanted))
+    for deb in wanted:
+        _link(store.path(deb.sha256), aside / _file(deb))
+    packages = "\n".join(stanzas)
+    records.write_text(aside / "Packages", packages)
+    records.write_text(aside / "Release", _release(packages, suite, epoch))
+    records.write_text(aside / "complete", index)
+    try:
+        aside.rename(folder)
+    except OSError:
+        shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
+    return folder
+
+
+def _file(deb: Deb) -> str:
+    return f"{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
+
+
+def _link(source_file: Path, target: Path) -> None:
+    try:
+        os.link(source_file, target)
+    except OSError:
+        shutil.copyfile(source_file, target)
+
+
+def _stanza(store: Store, deb: Deb) -> str:
+    """The Packages entry of one file; its control data is read once and kept beside the store."""
+    cached = store.root.parent / "control" / deb.sha256
+    if not cached.exists():
+        records.write_text(cached, shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))]))
+    control = cached.read_text(encoding="utf-8").rstrip("\n")
+    return f"{control}\nFilename: ./{_file(deb)}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+
+
+def _release(packages: str, suite: str, epoch: int) -> str:
+    size = len(packages.encode())
+    return (f"Origin: goldenami\nLabel: goldenami\nSuite: {suite}\nCodename: {suite}\nDate: {formatdate(epoch, usegmt=True)}\n"
+            f"SHA256:\n {records.sha256_text(packages)} {size} Packages\n")

@@ -1,0 +1,78 @@
+"""What a role needs installed, read from the role itself: roles/<role>/vars/<Distribution>_<major>.yml.
+
+The same list drives the lock (what to resolve) and the role (what to install). It is a YAML list or one Jinja
+expression over the role's own variables, rendered here by plain Jinja.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2.exceptions
+import yaml
+from jinja2 import StrictUndefined
+from jinja2.nativetypes import NativeEnvironment
+
+from goldenami.definition import role_spec
+from goldenami.errors import BadInput
+
+_JINJA = NativeEnvironment(undefined=StrictUndefined)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The distribution as Ansible names it: `Debian`, 12."""
+
+    distribution: str
+    major: int
+
+    @property
+    def vars_file(self) -> str:
+        """The file name that roles use for this platform."""
+        return f"{self.distribution}_{self.major}.yml"
+
+
+PLATFORMS = {
+    "bookworm": Platform("Debian", 12), "trixie": Platform("Debian", 13),
+    "jammy": Platform("Ubuntu", 22), "noble": Platform("Ubuntu", 24),
+}
+
+
+def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The role's defaults, overridden by what the definition and the lock give."""
+    return {**role_spec(root, role).defaults, **given}
+
+
+def facts(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The platform file of `role` with every Jinja expression rendered over the role's variables."""
+    path = root / "roles" / role / "vars" / platform.vars_file
+    if not path.is_file():
+        if not list(path.parent.glob("*_*.yml")):
+            return {}  # a role without platform files is the same everywhere and installs nothing
+        raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
+                       hint=f"write {path.relative_to(root)}, or take the role out of the definition")
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    context = variables(root, role, given)
+    for _ in range(3):  # an expression may use another one of the same file
+        data = {name: _render(path, name, value, {**context, **data}) for name, value in data.items()}
+    return data
+
+
+def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
+    """The packages that `role` installs on `platform`."""
+    found = facts(root, role, platform, given).get(f"__{role}_packages", [])
+    return [str(name) for name in found]
+
+
+def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_render(path, name, item, context) for item in value]
+    if not isinstance(value, str) or "{" not in value:
+        return value
+    try:
+        return _JINJA.from_string(value).render(**context)
+    except jinja2.exceptions.TemplateError as error:
+        raise BadInput(f"{path}: {name}: {error}") from None
