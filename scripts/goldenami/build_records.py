@@ -1,0 +1,161 @@
+"""The records of one build: what `bake` and `verify` write and every later stage reads.
+
+They live in `build/<image>/<build id>/` under the file names below. Times are wall-clock seconds,
+sizes are bytes, digests are hex SHA-256.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from goldenami.records import Record
+
+BAKE_FILE = "bake.json"
+VERIFY_FILE = "verify.json"
+LOCK_FILE = "lock.json"
+"""The copy of the lock that a build was baked from: a later report compares packages with it."""
+REPORT_FILE = "report.html"
+
+ROLES_PHASE = "roles"
+"""The phase of a bake in which the roles run, so that a chart can draw them beneath it."""
+
+
+def _utc(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"is not an ISO 8601 time: {text!r}") from None
+    if moment.utcoffset() != timedelta(0):
+        raise ValueError(f"is not in UTC (write +00:00 or Z): {text!r}")
+    return text
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+BuildId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=0)]
+Utc = Annotated[str, AfterValidator(_utc)]
+
+
+class Outcome(StrEnum):
+    """What a check found. One that could not look is `unreachable`, never `correct`."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    MISSING = "missing"
+    UNREACHABLE = "unreachable"
+
+
+class Verdict(StrEnum):
+    """Whether the image may be published."""
+
+    VERIFIED = "verified"
+    NOT_VERIFIED = "not verified"
+
+
+class Accel(StrEnum):
+    """QEMU's accelerators that verify chooses from."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Host(Record):
+    """The machine that baked."""
+
+    cpus: Annotated[int, Field(ge=1)]
+    accel: str | None = None
+    python: str
+    packer: str
+
+
+class Timing(Record):
+    """One step and its duration."""
+
+    name: str
+    seconds: Seconds
+
+
+class Component(Record):
+    """One part of the image and the bytes it takes on the root file system."""
+
+    name: str
+    bytes: Bytes
+
+
+class Disk(Record):
+    """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is sparse."""
+
+    path: str
+    bytes_apparent: Bytes
+    bytes_allocated: Bytes
+    sha256: Sha256
+
+
+class BakeRecord(Record):
+    """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    lock_sha256: Sha256
+    git_commit: str
+    started_at: Utc
+    host: Host
+    phases: list[Timing]
+    roles: list[Timing]
+    components: list[Component]
+    disk: Disk
+    packages_count: Annotated[int, Field(ge=0)]
+    upgradable: list[str]
+    layers: list[str]
+    manifest_sha256: Sha256
+
+    @model_validator(mode="after")
+    def _id_is_the_locks(self) -> Self:
+        if not self.lock_sha256.startswith(self.build_id):
+            raise ValueError(f"build_id {self.build_id} does not begin lock_sha256 {self.lock_sha256}")
+        return self
+
+
+class Boot(Record):
+    """One boot of the sealed disk, from power-on to the first SSH session."""
+
+    firmware: str
+    seconds_to_ssh: Seconds
+
+
+class Check(Record):
+    """One check of the image and what it found; `detail` is its message, empty when there is none."""
+
+    id: str
+    role: str
+    title: str
+    outcome: Annotated[Outcome, Field(strict=False)]
+    detail: str = ""
+    seconds: Seconds
+
+
+class VerifyRecord(Record):
+    """What `verify` saw. `seconds` spans all boots and checks."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    verdict: Annotated[Verdict, Field(strict=False)]
+    accel: Annotated[Accel, Field(strict=False)]
+    boots: list[Boot]
+    checks: list[Check]
+    seconds: Seconds
+
+    @model_validator(mode="after")
+    def _verdict_is_earned(self) -> Self:
+        """A record cannot claim `verified` without a check, or against one: nothing else guards `publish`."""
+        wrong = [check.id for check in self.checks if check.outcome is not Outcome.CORRECT]
+        if self.verdict is Verdict.VERIFIED and (wrong or not self.checks):
+            raise ValueError(f"verdict is verified but {wrong[0] + ' is not correct' if wrong else 'no check ran'}")
+        return self

@@ -1,0 +1,237 @@
+"""The command line: one subcommand a stage. The only place that catches errors and sets exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from goldenami import bake, definition, lock, lockfile, report, scenario, store, verify
+from goldenami.errors import BadInput, ExitCode, GoldenError, Vanished
+from goldenami.progress import Progress
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout that this file is part of."""
+
+
+def _store() -> store.Store:
+    return store.Store(store.default_root())
+
+
+def _log(image: str, stage: str) -> Path:
+    folder = ROOT / "build" / image / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stage}.log"
+    path.write_text("", encoding="utf-8")
+    return path
+
+
+def _load(image: str) -> definition.Definition:
+    return definition.load(ROOT, definition.path_of(ROOT, image))
+
+
+def _locked(image: str) -> tuple[lockfile.Lock, str]:
+    """The lock of `image`, checked against the checkout."""
+    wanted = _load(image)
+    found, digest = lockfile.read(lockfile.path_of(ROOT, image))
+    lockfile.check_fresh(ROOT, found, wanted)
+    return found, digest
+
+
+def cmd_lock(args: argparse.Namespace) -> int:
+    """Resolve the definition to exact files and prove that the driver compiles."""
+    wanted = _load(args.image)
+    if args.explain:
+        lock.explain(lockfile.read(lockfile.path_of(ROOT, args.image))[0], print)
+        return 0
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        _relock(wanted)
+    return 0
+
+
+def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
+    progress = Progress.of("lock", wanted.image, store.default_root())
+    found, digest = lock.run(ROOT, wanted, _store(), progress, _log(wanted.image, "lock"))
+    progress.remember()
+    progress.say(f"build {digest[:lockfile.ID_LENGTH]}: {lockfile.path_of(ROOT, wanted.image).relative_to(ROOT)}")
+    return found, digest
+
+
+def cmd_fetch(args: argparse.Namespace) -> int:
+    """Have every file of the lock in the store, so that a bake needs no network."""
+    found, _ = _locked(args.image)
+    bake.fetch(found, _store(), Progress.of("fetch", args.image, store.default_root()))
+    return 0
+
+
+def cmd_bake(args: argparse.Namespace) -> int:
+    """Bake, verify, report: a lock becomes a proven disk."""
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        found, digest = _fetched(args)
+        progress = Progress.of("bake", args.image, store.default_root())
+        folder = bake.run(ROOT, found, digest, _store(), progress, force=args.force)
+        if args.no_verify:
+            return 0
+        return _verify(args.image, folder, found)
+
+
+def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
+    """The lock with its files present. A file that upstream deleted is an error, or with --relock a new lock."""
+    wanted = _load(args.image)
+    path = lockfile.path_of(ROOT, args.image)
+    if args.relock and not path.exists():
+        return _relock(wanted)
+    found, digest = _locked(args.image)
+    progress = Progress.of("bake", args.image, store.default_root())
+    try:
+        bake.fetch(found, _store(), progress)
+    except Vanished as error:
+        if not args.relock:
+            raise
+        progress.say(f"{error.message}: making a new lock (see `git diff packer/locks`)")
+        return _relock(wanted)
+    return found, digest
+
+
+def _verify(image: str, folder: Path, found: lockfile.Lock) -> int:
+    progress = Progress.of("verify", image, store.default_root())
+    verdict = verify.run(ROOT, folder, found, progress)
+    page = report.write_report(folder, verify.previous(folder), found.model_dump(mode="json"))
+    progress.say(f"report: {page}")
+    progress.say(f"disk:   {folder / 'disk.raw'}")
+    progress.say(f"{verdict.verdict}: {verify.summary(verdict)}")
+    if verdict.verdict != "verified":
+        raise verify.failure(verdict, folder)
+    return 0
+
+
+def cmd_verify(args: argparse.Namespace) -> int:
+    """Boot the newest disk of the image's lock as if on EC2 and check it."""
+    found, digest = lockfile.read(lockfile.path_of(ROOT, args.image))
+    folder = bake.build_folder(ROOT, args.image, digest[:lockfile.ID_LENGTH])
+    if not (folder / "bake.json").exists():
+        raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={args.image}`")
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        return _verify(args.image, folder, found)
+
+
+def cmd_report(args: argparse.Namespace) -> int:
+    """Render the report of the image's newest build again and print its path."""
+    found, digest = lockfile.read(lockfile.path_of(ROOT, args.image))
+    folder = bake.build_folder(ROOT, args.image, digest[:lockfile.ID_LENGTH])
+    if not (folder / "bake.json").exists():
+        raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={args.image}`")
+    print(report.write_report(folder, verify.previous(folder), found.model_dump(mode="json")))
+    return 0
+
+
+def cmd_shell(args: argparse.Namespace) -> int:
+    """Boot the newest verified disk and open an SSH session in it; changes are thrown away."""
+    return verify.shell_session(ROOT, args.image)
+
+
+def cmd_container(args: argparse.Namespace) -> int:
+    """Start or stop the throw-away container of a Molecule scenario."""
+    if args.action == "up":
+        found, digest = _locked(args.image)
+        print(scenario.up(ROOT, args.name, found, digest, _store()))
+    else:
+        scenario.down(args.name, _store())
+    return 0
+
+
+def cmd_check(args: argparse.Namespace) -> int:
+    """Check definitions and committed locks without resolving anything."""
+    for path in sorted((ROOT / "packer/images").glob("*.yml")) if not args.image else [
+            definition.path_of(ROOT, args.image)]:
+        wanted = definition.load(ROOT, path)
+        where = lockfile.path_of(ROOT, wanted.image)
+        state = "no lock"
+        if where.exists():
+            found, digest = lockfile.read(where)
+            lockfile.check_fresh(ROOT, found, wanted)
+            state = f"build {digest[:lockfile.ID_LENGTH]}"
+        print(f"{wanted.image}: {state}")
+    return 0
+
+
+def cmd_clean(args: argparse.Namespace) -> int:
+    """Free what builds hold; the newest verified build of each image stays unless --all."""
+    for line in verify.clean(ROOT, everything=args.all):
+        print(line)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(prog="golden", description="Bake, prove, publish and retire golden machine images.")
+    commands = top.add_subparsers(required=True, metavar="STAGE")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], image: str = "") -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=(run.__doc__ or "").split("\n")[0], description=run.__doc__)
+        command.set_defaults(run=run)
+        if image:
+            command.add_argument("image", nargs="?" if image == "?" else None, help="name of packer/images/NAME.yml")
+        return command
+
+    waits = [add("lock", cmd_lock, "1"), add("bake", cmd_bake, "1"), add("verify", cmd_verify, "1")]
+    for command in waits:
+        command.add_argument("--wait", action="store_true", help="wait for another run on the same image")
+    waits[0].add_argument("--explain", action="store_true", help="show the choices of the existing lock")
+    waits[1].add_argument("--force", action="store_true", help="bake again although this build exists")
+    waits[1].add_argument("--no-verify", action="store_true", help="stop after the disk is written")
+    waits[1].add_argument("--relock", action="store_true", help="make a new lock where upstream deleted a locked file")
+    add("fetch", cmd_fetch, "1")
+    add("report", cmd_report, "1")
+    add("shell", cmd_shell, "1")
+    add("check", cmd_check, "?")
+    add("clean", cmd_clean).add_argument("--all", action="store_true", help="also the newest verified builds")
+    box = add("container", cmd_container)
+    box.add_argument("action", choices=["up", "down"])
+    box.add_argument("name")
+    box.add_argument("--image", default="debian-12-ml-cpu")
+    return top
+
+
+def _terminate(signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(signum).name)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the process's exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGHUP, _terminate)
+    args = parser().parse_args(argv)
+    began = time.monotonic()
+    try:
+        code: int = args.run(args)
+        return code
+    except GoldenError as error:
+        show(error)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"golden: interrupted after {time.monotonic() - began:.0f} s; nothing is left behind", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.INTERNAL)
+
+
+def show(error: GoldenError) -> None:
+    """Print an error: the tool's last lines, what happened, what to do, where all of it is."""
+    if error.tail:
+        print("\n".join(f"  | {line}" for line in error.tail.splitlines()), file=sys.stderr)
+    print(f"golden: error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"golden: to do: {error.hint}", file=sys.stderr)
+    if error.log:
+        print(f"golden: log:   {error.log}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

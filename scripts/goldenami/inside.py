@@ -1,0 +1,41 @@
+"""Run a module of `local/` inside its own namespaces, showing its steps and raising its error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from goldenami import shell
+from goldenami.errors import StageFailed
+from goldenami.local import sandbox
+from goldenami.local.events import EVENT
+from goldenami.progress import Progress
+
+
+def run(module: str, work: Path, log: Path, progress: Progress) -> dict[str, Any]:
+    """Run `python -m MODULE work/plan.json`; returns the content of work/result.json.
+
+    The module reports by events (local/events.py). An expected failure arrives as one and is raised here with
+    its message; anything else that ends the module is raised with its last lines.
+    """
+    failures: list[dict[str, str]] = []
+
+    def on_line(line: str) -> None:
+        if line.startswith(EVENT):
+            event = json.loads(line.removeprefix(EVENT))
+            if event["kind"] == "error":
+                failures.append(event)
+            else:
+                progress.relay(event)
+
+    try:
+        sandbox.run(sandbox.python_argv(module, str(work / "plan.json")), log=log, on_line=on_line)
+    except shell.CommandFailed as error:
+        if failures:
+            first = failures[0]
+            raise StageFailed(first["message"], hint=first["hint"], tail=first["tail"], log=log) from None
+        raise StageFailed(f"{progress.stage} of {progress.image} broke off: {error.message}", log=log,
+                          tail=error.tail, hint="see the log") from None
+    found: dict[str, Any] = json.loads((work / "result.json").read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,135 @@
+"""`python -m goldenami.local.bake_inside PLAN`: the hermetic part of a bake, inside its own namespaces.
+
+base tree -> container -> Packer with Ansible -> sealed tree -> disk. There is no route out of here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from goldenami import records, shell
+from goldenami.errors import GoldenError, StageFailed
+from goldenami.local import container, disk, events, layers, sealed
+from goldenami.local.container import Container
+
+_FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
+_TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
+_ROLE_LINE = re.compile(r"^.*golden-role (?P<role>\S+)")
+
+
+def main() -> int:
+    """Run the plan; an expected failure becomes an event and an exit status."""
+    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        _bake(plan)
+    except GoldenError as error:
+        return events.fail(error)
+    return 0
+
+
+def _bake(plan: dict[str, Any]) -> None:
+    work, log = Path(plan["work"]), Path(plan["log"])
+    with events.step("base"):
+        base, reused = layers.base(plan, log)
+    scratch = work / "layer"
+    scratch.mkdir()
+    with container.overlay([base], scratch) as root:
+        _run_roles(plan, root, work, log)
+        with events.step("seal check"):
+            sealed.check(root)
+            upgradable = _compare_packages(plan, root)
+        with events.step("disk"):
+            facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log)
+        with events.step("checksum"):
+            disk_sha256 = records.sha256_file(facts.disk)
+    provenance = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))["provenance_record"]
+    timings = work / "roles.json"
+    records.write_text(work / "result.json", records.canonical({
+        "disk": {"apparent": facts.size_bytes, "allocated": facts.disk.stat().st_blocks * 512, "sha256": disk_sha256,
+                 "reproducible": facts.reproducible, "note": facts.note},
+        "roles": json.loads(timings.read_text(encoding="utf-8")) if timings.exists() else {},
+        "upgradable": upgradable, "layers": ["base"] if reused else [], "git_commit": provenance["git_commit"],
+        "packer": shell.output(["packer", "version"]).split("v")[-1].strip(),
+        "manifest_sha256": records.sha256_file(facts.manifest),
+    }))
+
+
+def _layout(plan: dict[str, Any]) -> disk.DiskLayout:
+    return disk.DiskLayout(image=plan["image"], size_bytes=plan["disk_size_gib"] << 30,
+                           source_date_epoch=plan["epoch"])
+
+
+def _run_roles(plan: dict[str, Any], root: Path, work: Path, log: Path) -> None:
+    container.use_repository(root)
+    console = log.with_name(f"{log.stem}-console.log")
+    name = f"golden-{plan['build_id']}"
+    with events.step("container"):
+        running = container.running(root, work, name=name, repo=Path(plan["repo"]), console=console)
+        box = running.__enter__()
+    try:
+        with events.step("roles"):
+            box.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
+            _packer(plan, box, work, log)
+    finally:
+        running.__exit__(None, None, None)
+
+
+def _packer(plan: dict[str, Any], box: Container, work: Path, log: Path) -> None:
+    """`packer build` of the local source; a failure names the role's task and its message."""
+    root = Path(plan["root"])
+    tail: list[str] = []
+
+    def on_line(line: str) -> None:
+        tail.append(line)
+        if match := _ROLE_LINE.match(line):
+            events.emit("say", text=f"role {match['role']}")
+
+    argv = ["packer", "build", "-color=false", "-only=null.local", "-var", f"lock={plan['lock']}",
+            "-var", f"vars={work / 'out/vars.json'}", "-var", f"ssh_host={box.address}",
+            "-var", f"ssh_key={box.ssh_key}", "packer"]
+    env = {
+        "CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
+        "HOME": str(work), "ANSIBLE_LOCAL_TEMP": str(work / "ansible"), "GOLDEN_TIMINGS": str(work / "roles.json"),
+        "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
+    }
+    try:
+        shell.stream(argv, log=log, cwd=root, env=env, on_line=on_line)
+    except shell.CommandFailed:
+        raise StageFailed(*_cause(tail), hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
+                          tail="\n".join(tail[-shell.TAIL_LINES:])) from None
+
+
+def _cause(lines: list[str]) -> tuple[str]:
+    """The task that failed and what it said, from Packer's copy of Ansible's output."""
+    task = ""
+    for number, line in enumerate(lines):
+        if match := _TASK.match(line):
+            task = match["task"]
+        if _FATAL.search(line):
+            text = " ".join(part.partition(": ")[2] for part in lines[number:number + 40])
+            said = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
+            return (f"task [{task}] failed: {json.loads(chr(34) + said[1] + chr(34)) if said else line.strip()}",)
+    errors = [line for line in lines if "rror" in line]
+    return (f"packer failed: {errors[-1].strip() if errors else 'see the log'}",)
+
+
+def _compare_packages(plan: dict[str, Any], root: Path) -> list[str]:
+    """Packages of the sealed tree that are not exactly the lock's; what is upgradable against the lock."""
+    text = shell.output(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
+                         "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n"])
+    found = {name: version for status, name, version in (line.split("\t") for line in text.splitlines())
+             if status.startswith(("ii", "hi"))}
+    broken = sorted(line for line in text.splitlines() if line[1:2] not in ("i", "n", "c"))
+    alien = sorted(f"{name} {version}" for name, version in found.items() if plan["packages"].get(name) != version)
+    if alien or broken:
+        raise StageFailed(f"the tree holds packages that the lock does not name: {', '.join((broken + alien)[:8])}",
+                          hint="a role installed or upgraded something outside the locked repository")
+    return alien
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""`python -m goldenami.local.box_inside PLAN`: a container on the plan's base tree, until killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+from goldenami.local import container, layers
+
+
+def main() -> None:
+    """Boot the container, mark the folder as ready, sleep for ever."""
+    plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    work, log = Path(plan["work"]), Path(plan["log"])
+    tree, _ = layers.base(plan, log)
+    scratch = work / "layer"
+    scratch.mkdir()
+    with container.overlay([tree], scratch) as root:
+        container.use_repository(root)
+        with container.running(root, work, name="golden-box", repo=Path(plan["repo"]), console=work / "console.log") as box:
+            box.ssh("apt-get", "update", "-q")
+            (work / "inside").touch()
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""`python -m goldenami.local.compile_inside PLAN`: compile kernel modules in a scratch tree and package them.
+
+Runs inside the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json); only a
+scratch tree that cannot be made is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from goldenami import shell
+from goldenami.local import rootfs
+
+_ERROR = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
+_OTHER = re.compile(r"(ERROR: modpost: .*|\*\*\* .*|.*: not found$|Error! .*)")
+
+
+def first_error(log: str) -> str:
+    """The compiler's first error line, paths shortened to the file's name; else the first complaint of make."""
+    for line in log.splitlines():
+        if match := _ERROR.match(line.strip()):
+            return f"{Path(match['file']).name}:{match['line']}: error: {match['text']}"
+    for line in log.splitlines():
+        if match := _OTHER.search(line):
+            return match[1].strip()
+    return "the build failed without an error line"
+
+
+def main() -> None:
+    """Make the tree, compile, package, write result.json beside the plan."""
+    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    work, log = Path(plan["work"]), Path(plan["log"])
+    root = work / "root"
+    rootfs.bootstrap(
+        rootfs.Tree(suite=plan["suite"], repo=Path(plan["repo"]), include=plan["include"]),
+        root, log=log, epoch=plan["epoch"],
+    )
+    shell.output(["dpkg-deb", "--extract", plan["source_deb"], str(root)])
+    for signer in root.glob("usr/lib/linux-kbuild-*/scripts/sign-file"):
+        signer.unlink()  # else DKMS signs with a key that it makes up: never the same bytes twice
+    shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
+    shell.output(["mount", "--rbind", "/dev", str(root / "dev")])
+    began = time.monotonic()
+    error = _build(root, plan, log)
+    seconds = round(time.monotonic() - began, 1)
+    compiler = shell.output(["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
+    deb, installed = (None, 0) if error else _package(root, plan)
+    (work / "result.json").write_text(json.dumps({
+        "deb": str(deb) if deb else None, "installed_size": installed, "first_error": error,
+        "compiler": compiler.splitlines()[0], "seconds": seconds,
+    }), encoding="utf-8")
+
+
+def _dkms(root: Path) -> tuple[str, str]:
+    """Name and version of the DKMS source that was extracted."""
+    text = next(root.glob("usr/src/*/dkms.conf")).read_text(encoding="utf-8")
+    name, version = (re.search(rf'^{key}="?([^"\n]+)"?', text, re.M) for key in ("PACKAGE_NAME", "PACKAGE_VERSION"))
+    assert name and version
+    return name[1], version[1]
+
+
+def _build(root: Path, plan: dict[str, Any], log: Path) -> str:
+    """Compile; "" or the first error line."""
+    name, version = _dkms(root)
+    release = plan["kernel_release"]
+    env = {"SOURCE_DATE_EPOCH": str(plan["epoch"]), "KBUILD_BUILD_TIMESTAMP": f"@{plan['epoch']}",
+           "KBUILD_BUILD_USER": "golden", "KBUILD_BUILD_HOST": "golden"}
+    try:
+        shell.stream(["chroot", str(root), "dkms", "build", "-m", name, "-v", version, "-k", release, "-a", "x86_64",
+                      "-j", str(os.cpu_count() or 1), "--kernelsourcedir", f"/usr/src/linux-headers-{release}"],
+                     log=log, env=env)
+    except shell.CommandFailed as failure:
+        make_log = next(root.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
+        text = make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
+        with log.open("a", encoding="utf-8") as sink:
+            sink.write(text)
+        return first_error(text)
+    return ""
+
+
+def _package(root: Path, plan: dict[str, Any]) -> tuple[Path, int]:
+    """Make the deb; returns it and its installed size in bytes."""
+    release = plan["kernel_release"]
+    tree = Path(plan["work"]) / "deb"
+    target = tree / "usr/lib/modules" / release / "updates/dkms"
+    target.mkdir(parents=True)
+    for module in sorted(root.glob(f"var/lib/dkms/*/*/{release}/x86_64/module/*.ko*")):
+        (target / module.name).write_bytes(module.read_bytes())
+        (target / module.name).chmod(0o644)
+    size = sum(path.stat().st_size for path in target.iterdir())
+    control = tree / "DEBIAN"
+    control.mkdir(mode=0o755)
+    (control / "control").write_text(
+        f"Package: {plan['package']}\nVersion: {plan['driver_version']}-1\nArchitecture: amd64\nSection: kernel\n"
+        f"Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: {size // 1024}\n"
+        f"Depends: {', '.join(plan['depends'])}\nProvides: {', '.join(plan['provides'])}\n"
+        f"Description: NVIDIA {plan['driver_version']} kernel modules compiled for {release}\n", encoding="utf-8")
+    for script in ("postinst", "postrm"):
+        (control / script).write_text(f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n", encoding="utf-8")
+        (control / script).chmod(0o755)
+    deb = Path(plan["work"]) / f"{plan['package']}.deb"
+    shell.output(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(deb)],
+                 env={"SOURCE_DATE_EPOCH": str(plan["epoch"]), "DPKG_DEB_THREADS_MAX": "1"})
+    return deb, size
+
+
+if __name__ == "__main__":
+    main()

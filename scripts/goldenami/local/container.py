@@ -1,0 +1,165 @@
+"""A build container: systemd as PID 1 on an overlay, reachable by SSH and by nothing else.
+
+Runs inside the namespaces of `sandbox`. The container's network namespace is joined to ours by a veth
+pair without a route or a gateway, so an address outside fails with ENETUNREACH at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami import shell
+from goldenami.errors import HostNotReady, StageFailed
+
+ADDRESS = "10.213.0.2"
+GATEWAY = "10.213.0.1"
+"""A /30 that exists only in the build's own network namespace: any private prefix does."""
+BOOT_LIMIT_S = 60.0
+"""Seconds until sshd answers (seen: 1-6 s); past this the container's console is shown."""
+REPO_MOUNT = "/run/golden/repo"
+
+
+@dataclass(frozen=True)
+class Container:
+    """A running container: where to reach it and how to prove who we are."""
+
+    name: str
+    root: Path
+    ssh_key: Path
+    process: subprocess.Popen[bytes]
+    console: Path
+    address: str = ADDRESS
+
+    def ssh(self, *command: str) -> str:
+        """Run a command as root in the container and return its output."""
+        return shell.output([*ssh_argv(self.ssh_key), f"root@{self.address}", *command])
+
+
+def ssh_argv(key: Path) -> list[str]:
+    """The ssh client with a throw-away identity: no known_hosts, no agent, no prompt."""
+    return [
+        "ssh", "-q", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
+        "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5",
+    ]
+
+
+def check_host() -> None:
+    """Refuse a host on which containers come up broken.
+
+    systemd-nspawn copies the mode of the host's /dev/null; one that ordinary users cannot write makes
+    every container degraded.
+    """
+    if os.geteuid() != 0:
+        raise HostNotReady("root is needed for namespaces and containers", hint="run as root, or with sudo")
+    mode = stat.S_IMODE(Path("/dev/null").stat().st_mode)
+    if mode != 0o666:
+        raise HostNotReady(f"/dev/null has mode {mode:04o}, not 0666", hint="run `chmod 0666 /dev/null`")
+    shell.require("systemd-nspawn", "systemd-container")
+
+
+@contextlib.contextmanager
+def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
+    """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged root."""
+    upper, work, merged = scratch / "upper", scratch / "work", scratch / "root"
+    for folder in (upper, work, merged):
+        folder.mkdir(parents=True)
+    lower = ":".join(str(path) for path in lowers)
+    shell.output([
+        "mount", "-t", "overlay", "overlay", "-o",
+        f"lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=on,index=on,metacopy=off", str(merged),
+    ])
+    try:
+        yield merged
+    finally:
+        shell.output(["umount", "--lazy", str(merged)], check=False)
+
+
+def _network(netns: str) -> None:
+    shell.output(["ip", "netns", "add", netns])
+    shell.output(["ip", "link", "add", "golden0", "type", "veth", "peer", "name", "host0", "netns", netns])
+    shell.output(["ip", "address", "add", f"{GATEWAY}/30", "dev", "golden0"])
+    shell.output(["ip", "link", "set", "golden0", "up"])
+    shell.output(["ip", "-n", netns, "address", "add", f"{ADDRESS}/30", "dev", "host0"])
+    for link in ("host0", "lo"):
+        shell.output(["ip", "-n", netns, "link", "set", link, "up"])
+
+
+def _identity(root: Path, scratch: Path) -> Path:
+    """Give the tree a hostname of its own and root a key to log in with; returns the private key.
+
+    The hostname must stand before the first boot: postfix and the snakeoil certificate copy it.
+    """
+    key = scratch / "ssh_key"
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-bake", "-f", str(key)])
+    ssh = root / "root" / ".ssh"
+    ssh.mkdir(mode=0o700, exist_ok=True)
+    shutil.copyfile(key.with_suffix(".pub"), ssh / "authorized_keys")
+    (ssh / "authorized_keys").chmod(0o600)
+    (root / "etc/hostname").write_text("golden\n", encoding="utf-8")
+    (root / "etc/machine-id").write_text("", encoding="utf-8")
+    return key
+
+
+def use_repository(root: Path) -> None:
+    """Make the mounted repository the tree's only package source; `seal` removes it."""
+    (root / "etc/apt/sources.list.d/golden-bake.sources").write_text(
+        f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: ./\nTrusted: yes\n", encoding="utf-8")
+
+
+def _wait_for_ssh(container: Container) -> None:
+    deadline = time.monotonic() + BOOT_LIMIT_S
+    while time.monotonic() < deadline and container.process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((container.address, 22), timeout=1) as link:
+            if link.recv(4).startswith(b"SSH-"):
+                return
+        time.sleep(0.1)
+    tail = container.console.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+    raise StageFailed(
+        f"the container {container.name} did not answer on SSH", tail="\n".join(tail), log=container.console,
+        hint="see the console's last lines; a base tree without openssh-server looks like this",
+    )
+
+
+@contextlib.contextmanager
+def running(root: Path, scratch: Path, *, name: str, repo: Path, console: Path) -> Iterator[Container]:
+    """Boot `root` and yield the container once sshd answers; on leaving it is killed, not shut down.
+
+    Killing is on purpose: a shutdown writes (random seed, journal, wtmp) into a tree that was sealed.
+    """
+    check_host()
+    key = _identity(root, scratch)
+    _network(name)
+    process = shell.start([
+        "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={root}",
+        f"--machine={name}", "--hostname=golden", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+        f"--network-namespace-path=/run/netns/{name}", f"--bind-ro={repo}:{REPO_MOUNT}", "--console=pipe",
+    ], log=console)
+    container = Container(name=name, root=root, ssh_key=key, process=process, console=console)
+    try:
+        _wait_for_ssh(container)
+        yield container
+    finally:
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """KILL the container's PID 1 first (its children die with its pid namespace), then nspawn itself."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    with contextlib.suppress(OSError):
+        for pid in children.read_text(encoding="utf-8").split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

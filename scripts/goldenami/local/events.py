@@ -1,0 +1,34 @@
+"""How a process inside the namespaces tells its parent what it does: one JSON line an event."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from goldenami.errors import GoldenError
+
+EVENT = "@golden "
+
+
+def emit(kind: str, **fields: object) -> None:
+    """Write one event line; `kind` is step, done, say or error."""
+    sys.stdout.write(EVENT + json.dumps({"kind": kind, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Announce a step and, if it succeeds, its seconds."""
+    emit("step", name=name)
+    began = time.monotonic()
+    yield
+    emit("done", name=name, seconds=round(time.monotonic() - began, 2))
+
+
+def fail(error: GoldenError) -> int:
+    """Report an expected failure; returns the exit status."""
+    emit("error", message=error.message, hint=error.hint, tail=error.tail)
+    return int(error.exit_code)

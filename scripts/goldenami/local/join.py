@@ -1,0 +1,22 @@
+"""`python -m goldenami.local.join CGROUP -- ARGV...`: enter a cgroup, prepare the namespace, exec."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from goldenami.local import sandbox
+
+
+def main() -> None:
+    """Join the cgroup that argv names, make the namespaces usable, become the command."""
+    cgroup, separator, *argv = sys.argv[1:]
+    if separator != "--" or not argv:
+        raise SystemExit("usage: python -m goldenami.local.join CGROUP -- COMMAND [ARGUMENT...]")
+    sandbox.join(cgroup)
+    sandbox.prepare_inside()
+    os.execvp(argv[0], argv)
+
+
+if __name__ == "__main__":
+    main()

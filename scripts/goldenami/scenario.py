@@ -1,0 +1,70 @@
+"""Throw-away containers for Molecule: the same tree, network and package source as in a bake.
+
+`up` starts a supervisor that outlives this process and holds the namespaces; `down` ends it. A supervisor
+that was killed takes its container along, and its folder is removed by the next `up` or `down`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from goldenami import bake, records, shell
+from goldenami.errors import BadInput, StageFailed
+from goldenami.local import container, sandbox
+from goldenami.lockfile import Lock
+from goldenami.progress import Progress
+from goldenami.store import Store
+
+UP_LIMIT_S = 300.0
+"""Seconds for the base tree (once, about 30) and the boot (1-6)."""
+
+
+def _folder(store: Store, name: str) -> Path:
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise BadInput(f"`{name}` is no name for a container", hint="use letters, digits, - and _")
+    return store.root.parent / "boxes" / name
+
+
+def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str:
+    """Start container `name` on the lock's base tree; returns JSON: name, address, ssh_key, proxy_command, vars."""
+    container.check_host()
+    down(name, store)
+    folder = _folder(store, name)
+    folder.mkdir(parents=True)
+    log = folder / "log"
+    progress = Progress.of("molecule", lock.image, store.root.parent)
+    bake.compile_if_missing(lock, store, progress, log)
+    plan = bake.plan(root, lock, lock_sha256, bake.repository(lock, store), folder, log, store)
+    supervisor = shell.start_session(
+        sandbox.python_argv("goldenami.local.box", str(folder / "plan.json")), log=log, env=sandbox.python_env(),
+    )
+    deadline = time.monotonic() + UP_LIMIT_S
+    while not (folder / "ready.json").exists():
+        if supervisor.poll() is not None or time.monotonic() > deadline:
+            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+            with contextlib.suppress(ProcessLookupError):
+                supervisor.terminate()
+            raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
+        time.sleep(0.1)
+    ready = json.loads((folder / "ready.json").read_text(encoding="utf-8"))
+    return records.canonical({**ready, "name": name, "vars": str(folder / "out/vars.json"), "image": plan["image"]})
+
+
+def down(name: str, store: Store) -> None:
+    """End container `name` and remove what it held; one that does not exist is no error."""
+    folder = _folder(store, name)
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / "pid").read_text(encoding="utf-8"))
+        if "goldenami.local.box" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8"):
+            os.kill(pid, signal.SIGTERM)
+            for _ in range(100):
+                os.kill(pid, 0)
+                time.sleep(0.1)
+    sandbox.reap()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""Numbers as people read them: three significant digits, binary bytes, minutes and hours."""
+
+from __future__ import annotations
+
+MINUS = "\N{MINUS SIGN}"
+_BINARY = ("KiB", "MiB", "GiB", "TiB")
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def size(count: int) -> str:
+    """`count` bytes: "812 B", "3.40 KiB", "1.23 GiB"."""
+    if count < 1024:
+        return f"{count} B"
+    value = float(count)
+    for unit in _BINARY:
+        value /= 1024
+        # 1023.5 would print as "1024 KiB": it is 1.00 MiB
+        if value < 1023.5:
+            return f"{_three_digits(value)} {unit}"
+    return f"{value:.0f} {_BINARY[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """`seconds`: "4.21 s", "41.2 s", "3 min 41 s", "1 h 04 min"."""
+    if seconds < 59.95:
+        return f"{_three_digits(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def percent(part: float, whole: float) -> str:
+    """`part` of `whole` ("34 %", "0.4 %"), or an empty string where there is no whole."""
+    if whole <= 0:
+        return ""
+    share = 100 * part / whole
+    return f"{share:.0f} %" if share >= 9.95 or share == 0 else f"{share:.1f} %" if share >= 0.05 else "<0.1 %"
+
+
+def change(now: float, before: float | None) -> str:
+    """How much more than `before` there is now: "+8 %", "new" where there was none."""
+    if before is None:
+        return "new"
+    if now == before:
+        return "="
+    if before == 0:
+        return "new"
+    share = percent(abs(now - before), before)
+    return f"{'+' if now > before else MINUS}{share}"
+
+
+def growth(count: int) -> str:
+    """A difference of `count` bytes: "12.0 MiB more", "3.00 KiB less", "no more and no less"."""
+    if count == 0:
+        return "no more and no less"
+    return f"{size(abs(count))} {'more' if count > 0 else 'less'}"

@@ -1,0 +1,149 @@
+"""The `verify` stage: the sealed disk booted as if on EC2, twice, and every check of tests/image run on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from goldenami import inside, lockfile, records, shell
+from goldenami.build_records import (
+    BAKE_FILE,
+    VERIFY_FILE,
+    Accel,
+    BakeRecord,
+    Boot,
+    Check,
+    Outcome,
+    Verdict,
+    VerifyRecord,
+)
+from goldenami.errors import BadInput, NotVerified
+from goldenami.local import container, sandbox
+from goldenami.lockfile import Lock
+from goldenami.progress import Progress
+
+USERS = {"debian": "debian", "ubuntu": "ubuntu"}
+"""cloud-init's default user of each distribution's own package."""
+GROWTH_BYTES = 1 << 30
+"""The volume is launched this much larger than the image, so that growing the root can be seen."""
+
+
+def run(root: Path, folder: Path, lock: Lock, progress: Progress) -> VerifyRecord:
+    """Boot the disk in `folder`, check it, write verify.json and junit.xml, point `latest` at it if it passes."""
+    container.check_host()
+    log = folder.parent / "logs" / f"verify-{folder.name}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("", encoding="utf-8")
+    began = time.monotonic()
+    work = folder.parent / f".work-verify-{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        _plan(root, folder, lock, work, log)
+        found = inside.run("goldenami.local.verify_inside", work, log, progress)
+    finally:
+        _keep(work, folder)
+        shutil.rmtree(work, ignore_errors=True)
+    checks = [Check.model_validate(check) for check in found["checks"]]
+    passed = bool(checks) and all(check.outcome is Outcome.CORRECT for check in checks)
+    record = VerifyRecord(
+        schema_version=1, image=lock.image, build_id=folder.name,
+        verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED, accel=Accel(found["accel"]),
+        boots=[Boot.model_validate(boot) for boot in found["boots"]], checks=checks,
+        seconds=round(time.monotonic() - began, 1),
+    )
+    records.write(folder / VERIFY_FILE, record)
+    if passed:
+        point_latest(folder)
+    progress.remember()
+    return record
+
+
+def point_latest(folder: Path) -> None:
+    """Make build/<image>/latest name this verified build, by an atomic rename."""
+    aside = folder.parent / f".latest-{os.getpid()}"
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(folder.name)
+    aside.rename(folder.parent / "latest")
+
+
+def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
+    record = records.read(folder / BAKE_FILE, BakeRecord)
+    plan = {
+        "root": str(root), "disk": str(folder / "disk.raw"), "disk_sha256": record.disk.sha256, "work": str(work),
+        "log": str(log), "vars": str(folder / "vars.json"), "user": USERS[lock.base.distribution],
+        "roles": lock.roles, "growth_bytes": GROWTH_BYTES, "python": sys.executable,
+    }
+    records.write_text(work / "plan.json", records.canonical(plan))
+
+
+def _keep(work: Path, folder: Path) -> None:
+    """Keep the evidence (serial consoles, JUnit, metadata requests) with the build, also of a failed verify."""
+    for name in ("junit.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
+        if (work / name).exists():
+            shutil.copyfile(work / name, folder / name)
+
+
+def summary(record: VerifyRecord) -> str:
+    """`61 correct, 1 missing; SSH after 39 s (bios), 44 s (uefi) under tcg`."""
+    counts = Counter(check.outcome.value for check in record.checks)
+    found = ", ".join(f"{counts[outcome.value]} {outcome.value}" for outcome in Outcome if counts[outcome.value])
+    boots = ", ".join(f"{boot.seconds_to_ssh:.0f} s ({boot.firmware})" for boot in record.boots)
+    return f"{found or 'no check ran'}; SSH after {boots} under {record.accel.value}"
+
+
+def failure(record: VerifyRecord, folder: Path) -> NotVerified:
+    """The error of a build that did not pass, with its first failing checks."""
+    wrong = [check for check in record.checks if check.outcome is not Outcome.CORRECT]
+    lines = [f"{check.outcome.value:>11}  {check.id}: {check.detail.splitlines()[0] if check.detail else ''}"
+             for check in wrong[:12]]
+    return NotVerified(f"{record.image} {record.build_id} is not verified: {len(wrong)} of {len(record.checks)} checks",
+                       tail="\n".join(lines), log=folder / VERIFY_FILE,
+                       hint=f"see {folder / 'report.html'}; `latest` still names the previous verified build")
+
+
+def previous(folder: Path) -> Path | None:
+    """The newest other verified build of the image, by the time of its record."""
+    others = [path.parent for path in folder.parent.glob(f"*/{VERIFY_FILE}")
+              if path.parent.name not in (folder.name, "latest") and (path.parent / BAKE_FILE).exists()]
+    verified = [other for other in others
+                if records.read(other / VERIFY_FILE, VerifyRecord).verdict is Verdict.VERIFIED]
+    return max(verified, key=lambda other: (other / VERIFY_FILE).stat().st_mtime, default=None)
+
+
+def shell_session(root: Path, image: str) -> int:
+    """Boot the newest verified disk of `image` and run an interactive SSH session in it."""
+    latest = root / "build" / image / "latest"
+    if not latest.exists():
+        raise BadInput(f"{image} has no verified build", hint=f"run `make bake IMAGE={image}`")
+    folder = latest.resolve()
+    lock, _ = lockfile.read_copy(folder / "lock.json")
+    work = folder.parent / f".work-shell-{os.getpid()}"
+    work.mkdir()
+    try:
+        _plan(root, folder, lock, work, work / "log")
+        with sandbox.own_cgroup() as cgroup:
+            argv = sandbox.python_argv("goldenami.local.shell_inside", str(work / "plan.json"))
+            return shell.interactive(sandbox.unshare_argv(sandbox.join_argv(cgroup, argv)), env=sandbox.python_env())
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def clean(root: Path, *, everything: bool) -> list[str]:
+    """Remove builds and leftovers; the newest verified build of each image stays unless `everything`."""
+    freed: list[str] = []
+    for image in sorted((root / "build").glob("*/")):
+        keep = None if everything else (image / "latest").resolve().name if (image / "latest").exists() else None
+        for folder in sorted(path for path in image.iterdir() if path.is_dir() and not path.is_symlink()):
+            if folder.name in (keep, "logs") and not everything:
+                continue
+            size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+            shutil.rmtree(folder)
+            freed.append(f"removed {folder.relative_to(root)} ({size / 1e6:.0f} MB)")
+        if everything:
+            (image / "latest").unlink(missing_ok=True)
+    return freed or ["nothing to free"]
