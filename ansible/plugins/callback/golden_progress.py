@@ -1,0 +1,72 @@
+"""One line as each role and each task starts, with the seconds since the beginning, and the seconds of each role as JSON.
+
+The lines start with `golden-role NAME` and `golden-task` and are made for a program: the bake shows them as its progress. The JSON goes
+to the file that the environment variable GOLDEN_TIMINGS names, as {role: seconds, two decimals}, also when a task failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+    name: golden_progress
+    type: aggregate
+    short_description: a line as each task starts, seconds of each role as JSON
+    description:
+      - Prints a line as each task starts and writes the seconds of each role to the file GOLDEN_TIMINGS.
+    requirements:
+      - enable in configuration
+"""
+
+
+class CallbackModule(CallbackBase):
+    """Counts the time from one task's start to the next one's as the first one's role's."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "golden_progress"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = self._since = time.monotonic()
+        self._role = ""
+        self._seconds: dict[str, float] = {}
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """A task begins."""
+        self._begin(task)
+
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        """A handler begins: its role's time, too."""
+        self._begin(task)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """The end of the run: write what was counted."""
+        self._count()
+        path = os.environ.get("GOLDEN_TIMINGS")
+        if path:
+            seconds = {role: round(value, 2) for role, value in self._seconds.items()}
+            with open(f"{path}.part", "w", encoding="utf-8") as file:
+                json.dump(seconds, file, indent=2, sort_keys=True)
+            os.replace(f"{path}.part", path)
+
+    def _begin(self, task: Any) -> None:
+        self._count()
+        role = task._role.get_name() if task._role else "playbook"
+        elapsed = self._since - self._began
+        if role != self._role:
+            self._display.display(f"golden-role {role} {elapsed:.1f} s")
+        self._role = role
+        self._display.display(f"golden-task {elapsed:.1f} s: {task.get_name().rpartition(' : ')[2]}")
+
+    def _count(self) -> None:
+        now = time.monotonic()
+        if self._role:
+            self._seconds[self._role] = self._seconds.get(self._role, 0.0) + now - self._since
+        self._since = now

@@ -1,0 +1,42 @@
+"""Print as JSON what this image says about itself: packages, kernels, Python distributions, upgradable packages."""
+
+import glob
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+
+PYTHON_FOLDERS = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages", "/opt/*/lib/python3*/site-packages")
+"""Where Python distributions live: the distribution's, pip's as root, and virtual environments below /opt."""
+
+
+def packages() -> dict[str, str]:
+    """Installed packages and their versions."""
+    argv = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"]
+    lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {name: version for status, name, version in (line.split(" ") for line in lines) if status == "installed"}
+
+
+def kernels() -> list[str]:
+    """Releases of the kernels in /boot."""
+    return sorted(os.path.basename(path).partition("-")[2] for path in glob.glob("/boot/vmlinuz-*"))
+
+
+def distributions() -> dict[str, str]:
+    """Python distributions (lower case) and their versions."""
+    folders = [folder for pattern in PYTHON_FOLDERS for folder in glob.glob(pattern)]
+    return {found.metadata["Name"].lower(): found.version for found in importlib.metadata.distributions(path=folders)}
+
+
+def upgradable() -> list[str]:
+    """Packages for which the configured sources have a newer version, held ones among them."""
+    argv = ["apt-get", "--simulate", "--quiet", "--ignore-hold", "--no-install-recommends", "dist-upgrade"]
+    text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return re.findall(r"^Inst (\S+)", text, re.MULTILINE)
+
+
+if __name__ == "__main__":
+    print(json.dumps({
+        "packages": packages(), "kernels": kernels(), "distributions": distributions(), "upgradable": upgradable(),
+    }))
