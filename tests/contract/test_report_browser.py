@@ -1,0 +1,219 @@
+"""The report in a real browser: Debian's chromium, headless, at a desktop's and a phone's width.
+
+Without chromium the tests are skipped on a laptop and an error in CI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zlib
+from html import escape, unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_data as data
+from goldenami import report, shell
+from goldenami.build_records import Check, Component, Outcome, Timing, Verdict
+
+WIDTHS = (1280, 768, 375)
+HEIGHT = 900
+DARK = "--blink-settings=preferredColorScheme=0"
+"""Blink's enum mojom::PreferredColorScheme: 0 is dark, 1 is light."""
+LIGHT = "--blink-settings=preferredColorScheme=1"
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+)
+CSP = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+PROBE = """<script>addEventListener('load', () => {
+const box = (node) => node.getBoundingClientRect();
+const boxes = (selector) => [...document.querySelectorAll(selector)].map(box);
+const rows = [...document.querySelectorAll('.chart .row')].map((row) => ({
+  label: box(row.querySelector('.label')), value: box(row.querySelector('.figure')), bar: box(row.querySelector('.bar')),
+  chart: box(row.closest('svg')), plot: box(row.closest('svg').querySelector('.grid, .bar')),
+}));
+document.querySelectorAll('details').forEach((node) => { node.open = true; });
+parent.seen[KEY] = {
+  inner: window.innerWidth, scroll: document.documentElement.scrollWidth,
+  resources: performance.getEntriesByType('resource').length, scripts: document.scripts.length - 1,
+  narrowest: Math.min(...boxes('h1, .matter, .verdict').map((box) => box.width)),
+  paper: getComputedStyle(document.body).backgroundColor,
+  bars: rows.map((row) => [row.bar.left - row.chart.left, row.bar.width, row.chart.width]),
+  tops: rows.map((row) => row.bar.top),
+  collisions: rows.filter((row) => row.label.right > row.value.left
+    || (row.label.bottom > row.bar.bottom && row.label.right > row.plot.left)).length,
+  beyond: boxes('main *, header *').filter((box) => box.right > window.innerWidth + 0.5 && box.width > 1).length,
+};
+});</script>"""
+COLLECT = "<script>seen = {}; addEventListener('load', () => { document.title = JSON.stringify(seen); });</script>"
+BROKEN = {
+    "<p style='width:1400px'>wide</p>": "wider than the window",
+    "<style>.verdict { width: 20px; }</style>": "squeezed",
+    "<img src='http://127.0.0.1:9/missing.png'>": "1 requests, 0 scripts",
+    "<script>1</script>": "1 scripts",
+    "<style>.chart .label { transform: translateX(900px); }</style>": "labels collide",
+    "<style>.chart .bar { width: 3000px; } body { overflow: hidden; }</style>": "a bar leaves its chart",
+    "<style>.chart .row { transform: none; }</style>": "bars lie on one another",
+}
+
+
+def browser(tool: str = "chromium") -> str:
+    """The browser's path; where it is missing, a skip on a laptop and a failure in CI."""
+    path = shutil.which(tool)
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail(f"{tool} is not installed, and CI needs it (Debian package {tool})")
+    if path is None:
+        pytest.skip(f"{tool} is not installed (Debian package {tool})")
+    return path
+
+
+def run(scratch: Path, page: Path, width: int, *wanted: str, scheme: str = LIGHT) -> str:
+    """What chromium prints for `page` in a window of `width` CSS pixels, with a new profile each time."""
+    profile = scratch / "profile"
+    argv = (browser(), *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{HEIGHT}", scheme, *wanted)
+    try:
+        return shell.output([*argv, page.as_uri()], env={"HOME": str(scratch)}, timeout_s=120)
+    finally:
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+def probe(scratch: Path, pages: dict[str, tuple[str, int]], scheme: str = LIGHT) -> dict[str, dict[str, Any]]:
+    """What one browser made of each page (its HTML, its width in CSS pixels), with all details open.
+
+    It sees copies that may run one script, the measuring one, in frames: chromium makes no window narrower than 500.
+    """
+    frames = [COLLECT]
+    for key, (html, width) in pages.items():
+        copy = CSP.sub("", html).replace("</body>", f"{PROBE.replace('KEY', json.dumps(key))}</body>")
+        frames.append(f'<iframe style="width:{width}px;height:{HEIGHT}px;border:0" srcdoc="{escape(copy)}"></iframe>')
+    page = scratch / "frames.html"
+    page.write_text(f"<meta charset='utf-8'><title></title>{''.join(frames)}", encoding="utf-8")
+    title = re.search(r"<title>(\{.*?\})</title>", run(scratch, page, WIDTHS[0], "--dump-dom", scheme=scheme))
+    assert title is not None, "the probe did not run"
+    found: dict[str, dict[str, Any]] = json.loads(unescape(title[1]))
+    assert found.keys() == pages.keys()
+    return found
+
+
+def problems(seen: dict[str, Any]) -> list[str]:
+    """Everything about a probed page that a reader would call broken."""
+    found = []
+    if seen["scroll"] > seen["inner"] or seen["beyond"]:
+        found.append(f"wider than the window: {seen['scroll']} of {seen['inner']} px, {seen['beyond']} boxes beyond it")
+    if seen["narrowest"] < 0.6 * min(seen["inner"], 480):
+        found.append(f"a column is squeezed to {seen['narrowest']} px")
+    if seen["resources"] or seen["scripts"]:
+        found.append(f"{seen['resources']} requests, {seen['scripts']} scripts")
+    if seen["collisions"]:
+        found.append(f"{seen['collisions']} labels collide with what is beside them")
+    if any(left < -0.5 or wide <= 0 or left + wide > chart + 1 for left, wide, chart in seen["bars"]):
+        found.append("a bar leaves its chart")
+    if len(set(seen["tops"])) != len(seen["tops"]):
+        found.append("bars lie on one another")
+    return found
+
+
+def rows(png: bytes) -> tuple[int, int, int]:
+    """Width, height and number of different pixel rows of a PNG (ISO/IEC 15948: IHDR, IDAT chunks)."""
+    at, packed = 8, b""
+    while at < len(png):
+        length = int.from_bytes(png[at:at + 4], "big")
+        if png[at + 4:at + 8] == b"IDAT":
+            packed += png[at + 8:at + 8 + length]
+        at += length + 12
+    width, height = (int.from_bytes(png[start:start + 4], "big") for start in (16, 20))
+    pixels = zlib.decompress(packed)
+    stride = len(pixels) // height
+    return width, height, len({pixels[row * stride:(row + 1) * stride] for row in range(height)})
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Pages of a verified, a failing, a bare and a hostile build."""
+    root = tmp_path_factory.mktemp("pages")
+    cpu = data.lock(image="debian-12-ml-cpu", driver=None, cuda=None, choices=[])
+    bare = data.write_build(root / "bare", data.bake_record(cpu, components=[], phases=[], roles=[]), None)
+    return {
+        "verified": report.render(*data.write_pair(root / "verified")),
+        "failing": report.render(*data.write_pair(root / "failing", data.FAILING)),
+        "bare": report.render(bare, None, cpu), "hostile": hostile(root / "hostile"),
+    }
+
+
+def hostile(root: Path) -> str:
+    """A page whose every name is markup or has no place to break."""
+    bad, endless = data.HOSTILE + data.LONG, "W" * 400
+    choice = {"component": endless, "taken": bad, "why": endless, "passed_over": [{"what": endless, "reason": bad}]}
+    packages = data.lock()["packages"] | {bad: data.package("1"), endless: data.package(endless, origin=endless)}
+    lock = data.lock(description=bad, choices=[choice], packages=packages)
+    steps = [Timing(name=name, seconds=value) for name, value in ((endless, 9_000), ("i" * 400, 0), (bad, 70))]
+    bake = data.bake_record(
+        lock, git_commit=endless, layers=[endless], upgradable=[bad, endless], phases=steps, roles=steps,
+        components=[Component(name=name, bytes=value) for name, value in ((endless, 1023 << 20), (bad, 0))],
+    )
+    checks = [
+        Check(id=endless, role=role, title=endless, outcome=outcome, detail=f"{bad}\n{endless}", seconds=5_000)
+        for outcome in Outcome for role in (bad, endless)
+    ]
+    folder = data.write_build(root, bake, data.verify_record(bake, checks=checks, verdict=Verdict.NOT_VERIFIED))
+    return report.render(folder, None, lock)
+
+
+@pytest.fixture(scope="module")
+def measured(pages: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Every page at every width, and every broken page, seen by one browser."""
+    views = {f"{name} {width}": (html, width) for name, html in pages.items() for width in WIDTHS}
+    broken = {
+        message: (pages["verified"].replace("</main>", f"{code}</main>"), WIDTHS[0]) for code, message in BROKEN.items()
+    }
+    return probe(tmp_path_factory.mktemp("measured"), views | broken)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["verified", "failing", "bare", "hostile"])
+def test_layout_holds(measured: dict[str, dict[str, Any]], name: str, width: int) -> None:
+    seen = measured[f"{name} {width}"]
+    assert seen["inner"] == width
+    assert problems(seen) == []
+
+
+@pytest.mark.parametrize("message", BROKEN.values())
+def test_a_broken_page_is_noticed(measured: dict[str, dict[str, Any]], message: str) -> None:
+    assert message in " ".join(problems(measured[message]))
+
+
+def test_follows_the_readers_colour_scheme(pages: dict[str, str], tmp_path: Path) -> None:
+    page = {"verified": (pages["verified"], 375)}
+    papers = [probe(tmp_path, page, scheme)["verified"]["paper"] for scheme in (LIGHT, DARK)]
+    assert papers == ["rgb(253, 252, 250)", "rgb(19, 20, 23)"]
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_the_page_itself_is_drawn(pages: dict[str, str], tmp_path: Path, width: int) -> None:
+    """The page as written, with its policy: were its style refused, the dark paper would not be there."""
+    page, shot = tmp_path / "report.html", tmp_path / "report.png"
+    page.write_text(pages["failing"], encoding="utf-8")
+    run(tmp_path, page, width, f"--screenshot={shot}", scheme=DARK)
+    drawn = rows(shot.read_bytes())
+    assert drawn[:2] == (width, HEIGHT)
+    assert drawn[2] > HEIGHT / 4
+
+
+def test_a_blank_page_is_noticed(tmp_path: Path) -> None:
+    page, shot = tmp_path / "blank.html", tmp_path / "blank.png"
+    page.write_text("<title>blank</title>", encoding="utf-8")
+    run(tmp_path, page, 375, f"--screenshot={shot}")
+    assert rows(shot.read_bytes())[2] <= 2
+
+
+def test_a_missing_browser_is_a_skip_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-browser is not installed"):
+        browser("no-such-browser")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="and CI needs it"):
+        browser("no-such-browser")

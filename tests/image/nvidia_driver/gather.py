@@ -1,0 +1,125 @@
+"""Runs on the image, as root: prints as JSON what the tests of role nvidia_driver look at, in one SSH command.
+
+argv: kernel release, driver version. Needs only the standard library; changes nothing.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RELEASE, VERSION = sys.argv[1:3]
+
+
+def run(*argv: str) -> str:
+    """Both output streams of a command, whatever its exit status; a command that is absent says so."""
+    try:
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except FileNotFoundError:
+        return f"{argv[0]}: not installed"
+    return done.stdout.strip()
+
+
+def modules() -> dict[str, dict[str, dict[str, str]]]:
+    """kernel release -> module name -> modinfo fields, for every kernel in the image."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for tree in sorted(Path("/lib/modules").iterdir()):
+        if (tree / "kernel").is_dir():
+            found[tree.name] = {}
+            for path in tree.rglob("nvidia*.ko*"):
+                if path.parent.name == "dkms":
+                    fields = {field: run("modinfo", "-F", field, str(path)) for field in ("version", "vermagic", "signer")}
+                    found[tree.name][run("modinfo", "-F", "name", str(path))] = fields
+    return found
+
+
+def library(name: str, call: str, *args: int) -> dict[str, object]:
+    """Which file the loader takes for a library, and what one call into it returns without a GPU."""
+    try:
+        loaded = ctypes.CDLL(name)
+    except OSError as error:
+        return {"error": str(error)}
+    stem = name.split(".so")[0]
+    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if f"/{stem}.so" in line]
+    return {"file": os.path.basename(os.path.realpath(mapped[0])), "returned": getattr(loaded, call)(*args)}
+
+
+def initramfs() -> dict[str, object]:
+    """Lines of modprobe configuration that name nouveau in the initramfs, and nouveau modules in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        run("unmkinitramfs", f"/boot/initrd.img-{RELEASE}", folder)
+        lines = [
+            line
+            for path in Path(folder).rglob("modprobe.d/*.conf")
+            if path.is_file()
+            for line in path.read_text().splitlines()
+            if "nouveau" in line and not line.startswith("#")
+        ]
+        return {"lines": lines, "modules": [path.name for path in Path(folder).rglob("nouveau.ko*")]}
+
+
+def on_bus(kind: str, vendor: str, pci_class: str, device: str) -> int:
+    """Exit status of the units' condition for a bus with one made-up device."""
+    with tempfile.TemporaryDirectory() as bus:
+        folder = Path(bus, "0000:00:1e.0")
+        folder.mkdir()
+        for name, value in (("vendor", vendor), ("class", pci_class), ("device", device)):
+            (folder / name).write_text(value + "\n")
+        environment = dict(os.environ, GOLDEN_PCI_DEVICES=bus)
+        argv = ["/usr/local/libexec/golden-nvidia-on-bus", kind]
+        return subprocess.run(argv, env=environment, check=False).returncode
+
+
+def unit(name: str) -> dict[str, str]:
+    """Properties of a unit after asking systemd to start it: without a GPU its condition must stop it quietly."""
+    run("systemctl", "start", name)
+    shown = run("systemctl", "show", "-p", "ActiveState,Result,UnitFileState,LoadState", name)
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+def packages() -> list[list[str]]:
+    """[want, source package, package, upstream version] of installed packages."""
+    form = "${db:Status-Want}\t${db:Status-Status}\t${source:Package}\t${Package}\t${source:Upstream-Version}\n"
+    rows = [line.split("\t") for line in run("dpkg-query", "-W", "-f", form).splitlines()]
+    return [[row[0], *row[2:]] for row in rows if row[1] == "installed"]
+
+
+def smi_version() -> bool:
+    """Whether the nvidia-smi program is of this driver: its version option needs a loaded driver, so the file is read."""
+    path = Path("/usr/bin/nvidia-smi")
+    return path.exists() and VERSION.encode() in path.read_bytes()
+
+
+GPU = run("sh", "-c", "/usr/local/libexec/golden-nvidia-on-bus gpu && echo yes || echo no")
+print(
+    json.dumps(
+        {
+            "gpu": GPU.endswith("yes"),
+            "modules": modules(),
+            "resolved": run("modprobe", "-S", RELEASE, "-n", "-v", "nvidia"),
+            "modprobe": run("modprobe", "-S", RELEASE, "--showconfig"),
+            "initramfs": initramfs(),
+            "cuda": library("libcuda.so.1", "cuInit", 0),
+            "nvml": library("libnvidia-ml.so.1", "nvmlInit_v2"),
+            "smi": smi_version(),
+            "firmware": sorted(os.listdir("/lib/firmware/nvidia")) if os.path.isdir("/lib/firmware/nvidia") else [],
+            "gsp": sorted(path.name for path in Path("/lib/firmware/nvidia", VERSION).glob("gsp*.bin")),
+            "packages": packages(),
+            "persistenced": unit("nvidia-persistenced.service"),
+            "failed": run("systemctl", "--failed", "--plain", "--no-legend"),
+            "load": run("sh", "-c", "cat /etc/modules-load.d/*.conf /usr/lib/modules-load.d/*.conf 2>/dev/null"),
+            "left": run("sh", "-c", "ls -d /var/lib/dkms/* /var/lib/shim-signed/mok/* /etc/dkms/no-autoinstall 2>/dev/null"),
+            "bus": {
+                "gpu": on_bus("gpu", "0x10de", "0x030200", "0x1eb8"),
+                "display": on_bus("gpu", "0x10de", "0x030000", "0x2237"),
+                "other": on_bus("gpu", "0x1d0f", "0x030000", "0x1111"),
+                "switch_is_no_gpu": on_bus("gpu", "0x10de", "0x068000", "0x22a3"),
+                "nvswitch": on_bus("nvswitch", "0x10de", "0x068000", "0x22a3"),
+                "gpu_is_no_switch": on_bus("nvswitch", "0x10de", "0x030200", "0x2330"),
+            },
+        }
+    )
+)

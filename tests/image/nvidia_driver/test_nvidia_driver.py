@@ -1,0 +1,153 @@
+"""The image's NVIDIA driver: right for its kernel, of one version, and quiet on a machine without a GPU."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CUDA_SUCCESS, CUDA_ERROR_NO_DEVICE = 0, 100  # cuda.h, CUresult
+MODULES = {"nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm"}
+ROOT = "if [ $(id -u) = 0 ]; then exec \"$@\"; else exec sudo -n \"$@\"; fi"
+
+
+def as_root(host: Any, *argv: str) -> Any:
+    """Run a command as root: the container is entered as root, the booted image as its default user."""
+    return host.run("sh -c %s sh" + " %s" * len(argv), ROOT, *argv)
+
+
+@pytest.fixture(scope="module")
+def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+    """Everything these tests look at, gathered by one command (each costs up to a second under emulation)."""
+    program = Path(__file__).with_name("gather.py").read_text()
+    done = as_root(
+        host, "python3", "-c", program, lock["nvidia_driver_kernel_release"], lock["nvidia_driver_version"]
+    )
+    assert done.rc == 0, done.stderr
+    gathered: dict[str, Any] = json.loads(done.stdout)
+    return gathered
+
+
+def test_every_kernel_has_the_modules(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert lock["nvidia_driver_kernel_release"] in facts["modules"], "the locked kernel is not in the image"
+    missing = {release: sorted(MODULES - set(found)) for release, found in facts["modules"].items() if MODULES - set(found)}
+    assert not missing, f"kernels without modules: {missing}"
+
+
+def test_modules_are_of_the_locked_driver(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    versions = {name: one["version"] for found in facts["modules"].values() for name, one in found.items()}
+    assert set(versions.values()) == {lock["nvidia_driver_version"]}, versions
+
+
+def test_modules_fit_their_kernel(facts: dict[str, Any]) -> None:
+    wrong = {
+        f"{release} {name}": one["vermagic"]
+        for release, found in facts["modules"].items()
+        for name, one in found.items()
+        if one["vermagic"].split(" ")[0] != release
+    }
+    assert not wrong, wrong
+
+
+def test_modules_are_unsigned(facts: dict[str, Any]) -> None:
+    signers = {one["signer"] for found in facts["modules"].values() for one in found.values()}
+    assert signers == {""}, f"signed by {signers}: a key made during a bake differs in every bake"
+
+
+def test_modprobe_nvidia_reaches_the_module(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    """Debian's modules have other names: `nvidia` is an alias that its configuration resolves."""
+    assert "not found" not in facts["resolved"] and facts["resolved"], facts["resolved"]
+
+
+def test_gsp_firmware_is_of_the_locked_driver(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert facts["firmware"] == [lock["nvidia_driver_version"]]
+    assert {"gsp_ga10x.bin", "gsp_tu10x.bin"} <= set(facts["gsp"])
+
+
+def test_gsp_option_is_what_the_lock_says(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    wanted = lock.get("nvidia_driver_gsp_enabled")
+    options = [line.split("NVreg_EnableGpuFirmware=")[1][0] for line in facts["modprobe"].splitlines() if "EnableGpuF" in line]
+    assert options == ([] if wanted is None else ["1" if wanted else "0"])
+
+
+def test_nouveau_is_kept_out_of_the_root_and_the_initramfs(facts: dict[str, Any]) -> None:
+    assert "blacklist nouveau" in facts["modprobe"].splitlines()
+    assert "blacklist nouveau" in facts["initramfs"]["lines"]
+    assert "options nouveau modeset=0" in facts["initramfs"]["lines"]
+    assert facts["initramfs"]["modules"] == []
+
+
+def test_libcuda_loads_and_finds_what_is_there(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    """Without a GPU cuInit answers `no device`; a library that does not fit would not load, or answer something else."""
+    assert facts["cuda"] == {
+        "file": f"libcuda.so.{lock['nvidia_driver_version']}",
+        "returned": CUDA_SUCCESS if facts["gpu"] else CUDA_ERROR_NO_DEVICE,
+    }
+
+
+def test_management_library_and_tool_are_of_the_locked_driver(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert facts["nvml"].get("file") == f"libnvidia-ml.so.{lock['nvidia_driver_version']}", facts["nvml"]
+    assert facts["smi"], f"/usr/bin/nvidia-smi is not of driver {lock['nvidia_driver_version']}"
+
+
+def test_packages_are_of_one_version_and_held(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    """Debian releases nvidia-persistenced and nvidia-modprobe on their own: held, but of other versions."""
+    driver = [row for row in facts["packages"] if row[1].startswith(("nvidia-graphics-drivers", "nvidia-open-gpu"))]
+    assert driver, "no package of the driver is installed"
+    others = {row[2]: row[3] for row in driver if row[3] != lock["nvidia_driver_version"]}
+    assert not others, f"not of {lock['nvidia_driver_version']}: {others}"
+    alone = [row for row in facts["packages"] if row[1] in ("nvidia-persistenced", "nvidia-modprobe")]
+    modules = [row for row in facts["packages"] if row[2] == lock.get("nvidia_driver_modules_package")]
+    loose = [row[2] for row in driver + alone + modules if row[0] != "hold"]
+    assert not loose, f"not held: {loose}"
+
+
+def test_nothing_of_a_desktop_came_along(facts: dict[str, Any]) -> None:
+    names = {row[2] for row in facts["packages"]}
+    assert not [name for name in names if name.startswith(("xserver-xorg", "libglx-nvidia", "nvidia-settings"))]
+
+
+def test_persistence_daemon_is_enabled_and_idle_without_a_gpu(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    unit = facts["persistenced"]
+    assert unit["LoadState"] == "loaded"
+    assert unit["UnitFileState"] == ("enabled" if lock["nvidia_driver_persistenced_enabled"] else "disabled")
+    idle = {"ActiveState": "inactive", "Result": "exec-condition"}
+    busy = {"ActiveState": "active", "Result": "success"}
+    assert {key: unit[key] for key in idle} == (busy if facts["gpu"] else idle)
+
+
+def test_units_look_for_the_right_hardware(facts: dict[str, Any]) -> None:
+    assert facts["bus"] == {
+        "gpu": 0, "display": 0, "other": 1, "switch_is_no_gpu": 1, "nvswitch": 0, "gpu_is_no_switch": 1
+    }  # fmt: skip
+
+
+def test_no_unit_failed(facts: dict[str, Any]) -> None:
+    assert facts["failed"] == ""
+
+
+def test_no_nvidia_module_is_loaded_by_name_at_boot(facts: dict[str, Any]) -> None:
+    """Debian asks for nvidia-drm in modules-load.d: on a machine without a GPU that is a failed unit on every boot."""
+    asked = [line for line in facts["load"].splitlines() if line.strip().startswith("nvidia")]
+    assert not asked
+
+
+def test_no_build_tree_and_no_signing_key_is_left(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    if lock["nvidia_driver_keep_build_tools"]:
+        pytest.skip("the image definition keeps the build tools")
+    assert facts["left"] == ""
+    names = {row[2] for row in facts["packages"]}
+    assert not [name for name in names if name == "dkms" or name.startswith("linux-headers-")]
+
+
+def test_driver_loads_into_the_running_kernel(host: Any, lock: dict[str, Any], booted: bool, facts: dict[str, Any]) -> None:
+    """The kernel takes the module: without a GPU it says so, with a misfit it says `Invalid module format` instead."""
+    if not booted:
+        pytest.skip("needs the image's own kernel: a container runs the host's")
+    done = as_root(host, "sh", "-c", "modprobe nvidia; echo $?; dmesg | grep -iE 'nvrm|nvidia' | tail -n 20")
+    status, log = done.stdout.split("\n", 1)
+    if facts["gpu"]:
+        assert status == "0", log + done.stderr
+    else:
+        assert "No NVIDIA GPU found" in log, log + done.stderr
+        assert "disagrees" not in log and "Invalid module format" not in done.stderr

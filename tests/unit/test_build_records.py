@@ -1,0 +1,41 @@
+"""The records of a build: what they keep and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_data as data
+from goldenami import records
+from goldenami.build_records import BAKE_FILE, VERIFY_FILE, BakeRecord, Verdict, VerifyRecord
+from pydantic import ValidationError
+
+
+def test_records_survive_the_disk(tmp_path: Path) -> None:
+    bake = data.bake_record(data.lock())
+    verify = data.verify_record(bake, data.FAILING)
+    data.write_build(tmp_path, bake, verify)
+    assert records.read(tmp_path / BAKE_FILE, BakeRecord) == bake
+    assert records.read(tmp_path / VERIFY_FILE, VerifyRecord) == verify
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"build_id": "0" * 12}, "does not begin lock_sha256"), ({"started_at": "2026-11-24T22:10:04"}, "not in UTC"),
+    ({"started_at": "2026-11-24T22:10:04+01:00"}, "not in UTC"), ({"started_at": "yesterday"}, "not an ISO 8601 time"),
+    ({"lock_sha256": "beef"}, "lock_sha256"), ({"schema_version": 2}, "schema_version"), ({"surprise": 1}, "surprise"),
+    ({"phases": [{"name": "base", "seconds": -1}]}, "greater than or equal to 0"),
+    ({"phases": [{"name": "base", "seconds": float("nan")}]}, "finite"),
+])
+def test_bake_record_refuses(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        data.bake_record(data.lock(), **changes)
+
+
+def test_verdict_must_be_earned() -> None:
+    bake = data.bake_record(data.lock())
+    with pytest.raises(ValidationError, match="verdict is verified but network_tuning::00 is not correct"):
+        data.verify_record(bake, data.FAILING, verdict=Verdict.VERIFIED)
+    with pytest.raises(ValidationError, match="verdict is verified but no check ran"):
+        data.verify_record(bake, checks=[])
+    assert data.verify_record(bake, checks=[], verdict=Verdict.NOT_VERIFIED).checks == []

@@ -1,0 +1,299 @@
+"""The report: its page, fed with good, bad and hostile builds."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_data as data
+from goldenami import report
+from goldenami.build_records import (
+    LOCK_FILE,
+    Check,
+    Component,
+    Outcome,
+    Timing,
+    Verdict,
+)
+from goldenami.errors import BadInput
+
+FOREIGN = {"script", "link", "img", "iframe", "object", "base", "form"}
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements of a page with their attributes, and the text inside each kind of element."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open and self._open[-1] == tag, f"</{tag}> closes <{self._open[-1:]}>"
+        self._open.pop()
+
+    def handle_data(self, text: str) -> None:
+        for tag in set(self._open):
+            self.texts.setdefault(tag, []).append(text)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    def text(self, tag: str = "body") -> str:
+        return " ".join(" ".join(self.texts.get(tag, [])).split())
+
+
+def outside(html: str) -> list[str]:
+    """Everything in a page that a browser would fetch from elsewhere, or run."""
+    found = [tag for tag, _ in Page(html).elements if tag in FOREIGN]
+    for tag, attrs in Page(html).elements:
+        for name, value in attrs.items():
+            if name in {"src", "href", "xlink:href", "srcset"} and not value.startswith("#"):
+                found.append(f"{tag} {name}={value}")
+            if name.startswith("on"):
+                found.append(f"{tag} {name}")
+    styles = " ".join(Page(html).texts.get("style", []))
+    return found + re.findall(r"url\(|@import|@font-face|https?:", styles)
+
+
+def inaccessible(html: str) -> list[str]:
+    """Headers without scope, tables without caption, pictures without title and desc, ids given twice or missing."""
+    page = Page(html)
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    found = [f"id {name} twice" for name in sorted(set(ids)) if ids.count(name) > 1]
+    found += ["th without scope" for attrs in page.all("th") if "scope" not in attrs]
+    if len(page.all("table")) != len(page.all("caption")) and page.all("table"):
+        captions = len(page.all("caption"))
+        found += [f"{len(page.all('table'))} tables, {captions} captions"]
+    for attrs in page.all("svg"):
+        if attrs.get("aria-hidden") != "true" and (attrs.get("role") != "img" or "aria-labelledby" not in attrs):
+            found.append("svg without role or name")
+    named = " ".join(attrs.get("aria-labelledby", "") for _, attrs in page.elements).split()
+    anchors = [attrs["href"][1:] for tag, attrs in page.elements if tag in {"a", "use"} and "href" in attrs]
+    return found + [f"no element {name}" for name in (*named, *anchors) if name not in ids]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    return data.write_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    return data.write_pair(tmp_path_factory.mktemp("failing"), data.FAILING)
+
+
+# The page
+
+def test_verified_page(pair: tuple[Path, Path, dict[str, Any]]) -> None:
+    html = report.render(*pair)
+    page = Page(html)
+    assert page.text("title").startswith(f"{data.IMAGE} {pair[0].name}: verified")
+    for text in (
+        "All 36 checks are correct (2 boots of the sealed disk under TCG, 3 min 07 s).", "535.309.01",
+        "sm_75, sm_80, sm_86, sm_89, sm_90", "nv-pci.c:237: too few arguments to function 'pci_resize_resource'",
+        "5 changed, 2 added, 1 removed, 393 unchanged", pair[1].name, "unsigned: Secure Boot would refuse them",
+        "All 400 packages of the lock",
+    ):
+        assert text in page.text(), text
+    assert "Not verified" not in page.text()
+
+
+def test_failures_come_first_with_their_messages(failing: tuple[Path, Path, dict[str, Any]]) -> None:
+    text = Page(report.render(*failing)).text()
+    assert "4 of 36 checks are not correct: 2 incorrect, 1 missing, 1 unreachable" in text
+    assert "the running kernel says cubic" in text and "correct in the previous build" in text
+    # a role with failures before one without, and in a role the failures before the rest
+    assert text.index("the kernel took bbr") < text.index("the default qdisc is fq") < text.index("nvcc compiles for")
+    assert text.index("journals are gone") < text.index("no shell history") < text.index("machine-id was empty")
+
+
+def test_only_failing_roles_are_unfolded(failing: tuple[Path, Path, dict[str, Any]]) -> None:
+    unfolded = [attrs for attrs in Page(report.render(*failing)).all("details") if "open" in attrs]
+    assert len(unfolded) == len({"network_tuning", "provenance", "seal"})
+
+
+def test_unverified_build_says_so(tmp_path: Path) -> None:
+    lock = data.lock(driver=None, cuda=None, choices=[])
+    folder = data.write_build(tmp_path, data.bake_record(lock), None)
+    text = Page(report.render(folder, None, lock)).text()
+    assert f"This disk has not been booted: there is no verify.json. Run make verify IMAGE={data.IMAGE}." in text
+    assert "Not verified." in text and "Verified" not in text
+    assert "There is no previous verified build to compare with." in text and "The lock records no choice." in text
+
+
+def test_no_checks_is_not_verified(tmp_path: Path) -> None:
+    lock = data.lock()
+    bake = data.bake_record(lock)
+    verify = data.verify_record(bake, checks=[], boots=[], verdict=Verdict.NOT_VERIFIED)
+    text = Page(report.render(data.write_build(tmp_path, bake, verify), None, lock)).text()
+    assert "No check ran (0 boots of the sealed disk under TCG, 3 min 07 s)." in text and "never booted" in text
+
+
+def test_withheld_verdict_is_not_painted_good(tmp_path: Path) -> None:
+    lock = data.lock()
+    bake = data.bake_record(lock)
+    folder = data.write_build(tmp_path, bake, data.verify_record(bake, verdict=Verdict.NOT_VERIFIED))
+    html = report.render(folder, None, lock)
+    assert "All 36 checks are correct, yet the verdict was withheld" in Page(html).text()
+    assert 'class="verdict is-incorrect"' in html
+
+
+def test_upgradable_packages_are_named(tmp_path: Path) -> None:
+    lock = data.lock()
+    folder = data.write_build(tmp_path, data.bake_record(lock, upgradable=["openssl", "libc6"]), None)
+    assert "Upgradable at seal: 2. openssl, libc6" in Page(report.render(folder, None, lock)).text()
+
+
+def test_previous_without_its_lock(tmp_path: Path) -> None:
+    now, then = data.lock(), data.previous_lock()
+    folder = data.write_build(tmp_path / "now", data.bake_record(now), None)
+    old = data.write_build(tmp_path / "then", data.bake_record(then), None)
+    assert "keeps no copy of its lock, so its packages are unknown" in Page(report.render(folder, old, now)).text()
+
+
+def test_the_same_build_is_no_predecessor(pair: tuple[Path, Path, dict[str, Any]]) -> None:
+    folder, _, lock = pair
+    assert report.render(folder, folder, lock) == report.render(folder, None, lock)
+
+
+def hostile_build(root: Path) -> tuple[Path, dict[str, Any]]:
+    """A build in which every free text is an attack or very long."""
+    bad = f"{data.HOSTILE} {data.LONG}"
+    choice = {"component": bad, "taken": bad, "why": bad, "passed_over": [{"what": bad, "reason": bad}]}
+    lock = data.lock(
+        image=bad, description=bad, choices=[choice], frameworks={bad: {"version": bad}},
+        packages={bad: data.package(bad, origin=bad)} | data.lock()["packages"],
+    )
+    bake = data.bake_record(
+        lock, git_commit=bad, layers=[bad], upgradable=[bad], components=[Component(name=bad, bytes=5)],
+        phases=[Timing(name=bad, seconds=3)], roles=[Timing(name=bad, seconds=2)],
+    )
+    checks = [Check(id=bad, role=bad, title=bad, outcome=outcome, detail=bad, seconds=1) for outcome in Outcome]
+    return data.write_build(root, bake, data.verify_record(bake, checks=checks, verdict=Verdict.NOT_VERIFIED)), lock
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    folder, lock = hostile_build(tmp_path)
+    html = report.render(folder, None, lock)
+    assert outside(html) == []
+    assert "<script>alert('x')</script>" in Page(html).text() and "{{ 7*7 }}" in Page(html).text()
+    assert html.count("<style>") == html.count("</style>") == 1
+
+
+def test_page_needs_nothing_else(failing: tuple[Path, Path, dict[str, Any]]) -> None:
+    html = report.render(*failing)
+    assert outside(html) == []
+    assert "default-src 'none'; style-src 'unsafe-inline'" in html
+
+
+@pytest.mark.parametrize("bad", [
+    "<script>1</script>", "<img src=x>", '<a href="https://example.org/">x</a>', '<p onclick="x()">', "<link rel=x>",
+    "<style>@import 'x';</style>", "<style>p { background: url(x.png); }</style>",
+])
+def test_outside_notices(bad: str) -> None:
+    assert outside(bad)
+
+
+def test_page_is_accessible(failing: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+    assert inaccessible(report.render(*failing)) == []
+    folder, lock = hostile_build(tmp_path)
+    assert inaccessible(report.render(folder, None, lock)) == []
+
+
+@pytest.mark.parametrize("bad", [
+    "<th>x</th>", "<table></table>", "<svg></svg>", '<i id="a"></i><i id="a"></i>', '<a href="#gone">x</a>',
+    '<svg role="img" aria-labelledby="gone"></svg>',
+])
+def test_inaccessible_notices(bad: str) -> None:
+    assert inaccessible(bad)
+
+
+def test_equal_records_give_equal_bytes(pair: tuple[Path, Path, dict[str, Any]]) -> None:
+    first = report.render(*pair)
+    assert report.write_report(*pair).read_text(encoding="utf-8") == first == report.render(*pair)
+    assert [path.name for path in pair[0].iterdir() if path.name.startswith(".")] == []
+
+
+# Refusals
+
+def test_a_lock_that_was_not_baked_is_refused(pair: tuple[Path, Path, dict[str, Any]]) -> None:
+    with pytest.raises(BadInput, match=f"was baked from lock {pair[0].name}, but the lock given is"):
+        report.render(pair[0], None, data.previous_lock())
+
+
+def test_records_of_two_builds_are_refused(tmp_path: Path) -> None:
+    lock = data.lock()
+    other = data.verify_record(data.bake_record(data.previous_lock()))
+    folder = data.write_build(tmp_path, data.bake_record(lock), other)
+    with pytest.raises(BadInput, match=f"is of {data.IMAGE} {other.build_id}, but bake.json of"):
+        report.render(folder, None, lock)
+
+
+def test_previous_of_another_image_is_refused(tmp_path: Path, pair: tuple[Path, Path, dict[str, Any]]) -> None:
+    other = data.write_build(tmp_path, data.bake_record(data.lock(image="debian-12-ml-cpu")), None)
+    with pytest.raises(BadInput, match="is a build of debian-12-ml-cpu, not of debian-12-ml-gpu"):
+        report.render(pair[0], other, pair[2])
+
+
+def test_missing_and_damaged_files_are_refused(tmp_path: Path, pair: tuple[Path, Path, dict[str, Any]]) -> None:
+    with pytest.raises(BadInput, match=r"bake\.json does not exist"):
+        report.render(tmp_path, None, pair[2])
+    then = data.previous_lock()
+    old = data.write_build(tmp_path, data.bake_record(then), None, then)
+    (old / LOCK_FILE).write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"lock.json: Expecting property name"):
+        report.render(pair[0], old, pair[2])
+    (old / LOCK_FILE).write_text("{}", encoding="utf-8")
+    with pytest.raises(BadInput, match="but the lock given is"):
+        report.render(pair[0], old, pair[2])
+
+
+# Colour
+
+def palettes(css: str) -> list[dict[str, str]]:
+    """The custom properties of each :root block: light, dark, print."""
+    blocks = re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)
+    return [dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block)) for block in blocks]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours "#rrggbb" (WCAG 2.2, "contrast ratio" and "relative luminance")."""
+    def luminance(colour: str) -> float:
+        channels = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_contrast_is_wcags() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+def test_colours_meet_aa() -> None:
+    found = palettes((report.TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    assert len(found) == 3
+    for palette in found:
+        for name in ("ink", "muted", "gold", *Outcome):
+            for ground in ("paper", "raised"):
+                ratio = contrast(palette[name], palette[ground])
+                assert ratio >= 4.5, f"{name} {palette[name]} on {ground} {palette[ground]}: {ratio:.2f}"
+        for name in ("bar", "before"):
+            assert contrast(palette[name], palette["paper"]) >= 3.0, name
