@@ -125,11 +125,12 @@ class AptRoot:
         """The closure of `wanted` on an empty system, by name; NoFit with apt's own reason if there is none."""
         try:
             text = shell.output(
-                ["apt-get", "install", "--print-uris", "--yes", "-qq", "--no-install-recommends", *wanted], env=self._env
+                ["apt-get", "install", "--print-uris", "--yes", "-qq", "--no-install-recommends", *wanted],
+                env=self._env,
             )
         except shell.CommandFailed as error:
             raise NoFit(_reason(error.output), hint="the names come from roles/*/vars and the definition") from None
-        files = [match for line in text.splitlines() if (match := _URI_LINE.match(line))]
+        files = [_uri_line(line) for line in text.splitlines() if line.startswith("'")]
         stanzas = self._stanzas([_file_name(match["file"]) for match in files])
         return sorted((self._deb(match, stanzas) for match in files), key=lambda deb: deb.name)
 
@@ -152,6 +153,7 @@ class AptRoot:
         for archive, base in self.uris.items():
             if uri.startswith(f"{base}/"):
                 return archive, unquote(uri.removeprefix(f"{base}/"))
+        assert uri.startswith("file:"), uri  # else a lock would call something `built` that nobody builds
         return "built", Path(unquote(uri)).name
 
     def versions(self, package: str) -> list[str]:
@@ -172,17 +174,26 @@ class AptRoot:
     def file(self, package: str, version: str) -> Deb:
         """One file by itself, without what it depends on."""
         text = shell.output(["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"], env=self._env)
-        match = next(found for line in text.splitlines() if (found := _URI_LINE.match(line)))
+        match = next(_uri_line(line) for line in text.splitlines() if line.startswith("'"))
         return self._deb(match, self._stanzas([(package, version)]))
 
     def releases(self) -> list[dict[str, str]]:
         """What the signed Release files say: suite, date (RFC 2822) and the SHA-256 of the file."""
         found = []
-        for path in sorted((self.folder / "lists").glob("*Release")):
+        for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
             found.append({"suite": release.get("Codename", release.get("Suite", "./")),
                           "date": release["Date"], "sha256": sha256_file(path)})
-        return found
+        return sorted(found, key=lambda entry: (entry["suite"], entry["sha256"]))  # file names begin with the host
+
+
+def _uri_line(line: str) -> re.Match[str]:
+    """The parts of one line of --print-uris; one that has no SHA-256 must not fall out of a lock unseen."""
+    match = _URI_LINE.match(line)
+    if match is None:
+        raise Unreachable(f"the index has no SHA-256 of {line.split(maxsplit=1)[0]}",
+                          hint="use a mirror whose indexes are those of the archive")
+    return match
 
 
 def _file_name(text: str) -> tuple[str, str]:

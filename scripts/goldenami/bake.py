@@ -94,7 +94,7 @@ def check_space(folder: Path, lock: Lock) -> None:
     needed = SPACE_FACTOR * sum(package.installed_size for package in lock.packages.values())
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise HostNotReady(f"no space: the bake needs {needed / 1e9:.1f} GB below {folder}, {free / 1e9:.1f} GB are free",
+        raise HostNotReady(f"no space: the bake needs {needed / 1e9:.1f} GB below {folder}, {free / 1e9:.1f} are free",
                            hint="free space (`make clean` removes old builds), or move the checkout to a larger disk")
 
 
@@ -102,7 +102,8 @@ def fetch(lock: Lock, store: Store, progress: Progress) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
     debs = [deb for deb in lock.debs() if deb.archive != "built"]
     if needs_compile(lock, store):
-        debs += [deb for deb in [Recipe.of(lock).source, *Recipe.of(lock).build]]
+        recipe = Recipe.of(lock)
+        debs += [recipe.source, *recipe.build]
     missing = store.missing(Wanted(deb.sha256, deb.size, "", deb.name) for deb in debs)
     if not missing:
         return
@@ -114,6 +115,7 @@ def fetch(lock: Lock, store: Store, progress: Progress) -> None:
 
 
 def needs_compile(lock: Lock, store: Store) -> bool:
+    """Whether the lock's kernel modules are not in the store and have to be compiled again."""
     if lock.driver is None or lock.driver.modules is None:
         return False
     made = lock.packages.get(lock.driver.modules.package)
@@ -143,8 +145,10 @@ def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
         raise StageFailed(f"the driver does not compile here: {outcome.first_error}", log=log,
                           hint="it did when the lock was made: run `make lock` and compare")
     if outcome.deb_sha256 != wanted.sha256:
-        raise StageFailed(f"{recipe.package} compiled to {outcome.deb_sha256[:12]}, the lock names {wanted.sha256[:12]}",
-                          log=log, hint="the build is not reproducible on this machine: run `make lock`")
+        raise StageFailed(
+            f"{recipe.package} compiled to {outcome.deb_sha256[:12]}, the lock names {wanted.sha256[:12]}", log=log,
+            hint="the build is not reproducible on this machine: run `make lock`",
+        )
 
 
 def plan(

@@ -31,6 +31,26 @@ class Distribution(StrEnum):
     UBUNTU = "ubuntu"
 
 
+@dataclass(frozen=True)
+class Platform:
+    """The distribution as Ansible names it: `Debian`, 12."""
+
+    distribution: str
+    major: int
+
+    @property
+    def vars_file(self) -> str:
+        """The file name that roles use for this platform."""
+        return f"{self.distribution}_{self.major}.yml"
+
+
+PLATFORMS = {
+    "bookworm": Platform("Debian", 12), "trixie": Platform("Debian", 13),
+    "jammy": Platform("Ubuntu", 22), "noble": Platform("Ubuntu", 24),
+}
+"""Releases by codename."""
+
+
 class KernelFlavour(StrEnum):
     """Kernel packages by purpose: `cloud` is Debian's, `aws` is Ubuntu's."""
 
@@ -114,13 +134,15 @@ def load(root: Path, path: Path) -> Definition:
         raise _first_problem(source, error) from None
     if definition.image != path.stem:
         raise source.error(("image",), f"is `{definition.image}` but the file is named `{path.stem}`")
+    _check_release(source, definition.base)
     _check_hardware(root, source, definition)
     _check_roles(root, source, definition)
     return definition
 
 
 def _first_problem(source: YamlFile, error: ValidationError) -> BadInput:
-    first = error.errors()[0]
+    # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says more.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     key = tuple(part for part in first["loc"])
     if first["type"] == "extra_forbidden":
         model: type[Record] = Base if key[0] == "base" else Definition
@@ -131,11 +153,21 @@ def _first_problem(source: YamlFile, error: ValidationError) -> BadInput:
     return source.error(key, f"{problem} (got {first['input']!r})")
 
 
+def _check_release(source: YamlFile, base: Base) -> None:
+    known = [name for name, platform in PLATFORMS.items() if platform.distribution.lower() == base.distribution]
+    if base.release not in known:
+        raise source.error(("base", "release"),
+                           f"unknown release of {base.distribution} `{base.release}`; {nearest(base.release, known)}")
+
+
 def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> None:
     known = hardware.load(root)
-    for index, family in enumerate(definition.hardware):
-        if family not in known:
-            raise source.error(("hardware", index), f"unknown family `{family}`; {nearest(family, known)}")
+    for index, name in enumerate(definition.hardware):
+        key = ("hardware", index)
+        if name not in known:
+            raise source.error(key, f"unknown family `{name}`; {nearest(name, known)}")
+        if known[name].architecture != definition.base.architecture:
+            raise source.error(key, f"`{name}` is {known[name].architecture}, the image {definition.base.architecture}")
 
 
 def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
@@ -149,7 +181,8 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
                 raise source.error(key, f"unknown role variable; {nearest(name, spec.settable)}")
             if name not in spec.settable:
                 raise source.error(key, "is derived by `lock` and cannot be set")
-            _check_type(source, key, spec.options[name], value)
+            if value is not None or spec.defaults[name] is not None:
+                _check_type(source, key, spec.options[name], value)
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
             raise source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
@@ -163,11 +196,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _check_type(source: YamlFile, key: yamlfile.Key, option: dict[str, Any], value: Any) -> None:
     wanted = option.get("type", "str")
-    matches = isinstance(value, _TYPES[wanted]) and not (wanted == "int" and isinstance(value, bool))
-    if value is None and not option.get("required"):
-        return
+    matches = isinstance(value, _TYPES[wanted]) and not (wanted in ("int", "float") and isinstance(value, bool))
     if not matches:
-        raise source.error(key, f"expected {wanted}, got {type(value).__name__} {value!r}")
+        given = "nothing" if value is None else f"{type(value).__name__} {value!r}"
+        raise source.error(key, f"expected {wanted}, got {given}")
     choices = option.get("choices")
-    if choices and value not in choices:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_type(source, (*key, index), {"type": option.get("elements", "raw"), "choices": choices}, item)
+    elif choices and value not in choices:
         raise source.error(key, f"unknown value `{value}`; {nearest(str(value), map(str, choices))}")

@@ -73,6 +73,9 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
         release = name.removeprefix("linux-image-")
         if f"linux-headers-{release}" in headers and (built := apt.versions(name)):
             found.append(Kernel(release=release, package=name, version=built[0]))
+    if not found:
+        raise NoFit(f"the indexes have no kernel of the series {newest[1]} with its headers",
+                    hint="is the mirror in the middle of an update? run again later")
     return sorted(found, key=lambda kernel: Version(kernel.version), reverse=True)
 
 
@@ -96,16 +99,18 @@ def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOve
     newer = sorted((version for version in versions if version.split(".")[0] == request.branch
                     and policy.version_tuple(version) > policy.version_tuple(taken)),
                    key=policy.version_tuple, reverse=True)
-    return [PassedOver(what=version, reason=f"{request.userland_package} is at {version}, but {request.dkms_package} is not")
-            for version in newer]
+    reason = f"{request.userland_package} has it, but {request.dkms_package} does not: half a driver"
+    return [PassedOver(what=version, reason=reason) for version in newer]
 
 
 def fit(
-    apt: AptRoot, request: Request, found: list[Kernel], *, compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]],
+    apt: AptRoot, request: Request, found: list[Kernel], *,
+    compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]],
 ) -> Fitted:
     """The first pair that compiles, kernels outermost; NoFit with a table of what was tried."""
     drivers = candidates(apt, request)
-    pairs = [(kernel, driver) for kernel in found for driver in drivers][:MAX_COMPILATIONS]
+    every = [(kernel, driver) for kernel in found for driver in drivers]
+    pairs = every[:MAX_COMPILATIONS]
     tried: list[PassedOver] = []
     for kernel, driver in pairs:
         what = f"driver {driver.version} on kernel {kernel.release}"
@@ -120,14 +125,16 @@ def fit(
         return Fitted(kernel, driver.version, driver.pins, recipe, outcome,
                       _choices(apt, request, kernel, driver, tried, outcome))
     table = "\n".join(f"  {entry.what}: {entry.reason}" for entry in tried)
-    raise NoFit(f"no {request.flavour} driver of branch {request.branch} compiles on a kernel of this release", tail=table,
-                hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
+    if len(every) > len(pairs):
+        table += f"\n  and {len(every) - len(pairs)} older pairs that were not tried"
+    raise NoFit(f"no {request.flavour} driver of branch {request.branch} compiles on a kernel of this release",
+                tail=table, hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
 
 
 def _choices(
     apt: AptRoot, request: Request, kernel: Kernel, driver: Candidate, tried: list[PassedOver], outcome: Outcome,
 ) -> list[Choice]:
-    why = f"compiled on {kernel.release} with {outcome.compiler} in {outcome.seconds:.0f} s"
+    why = f"compiled on {kernel.release} with {outcome.compiler}"  # no seconds: equal locks on every machine
     return [
         Choice(component="kernel", taken=kernel.release, passed_over=tried,
                why="the newest on which the driver compiles" if tried else "the newest; the driver compiles on it"),

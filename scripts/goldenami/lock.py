@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -10,7 +11,7 @@ from typing import Any
 
 from goldenami import fit, hardware, lockfile, mirror, policy, repo, rolefacts
 from goldenami.apt import AptRoot, Deb
-from goldenami.definition import Definition
+from goldenami.definition import PLATFORMS, Definition, Platform
 from goldenami.errors import NoFit
 from goldenami.fit import Fitted, Request
 from goldenami.lockfile import (
@@ -27,13 +28,15 @@ from goldenami.lockfile import (
 )
 from goldenami.progress import Progress
 from goldenami.records import sha256_text
-from goldenami.rolefacts import Platform
 from goldenami.store import Store, Wanted
 
 BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus", "ca-certificates")
 """What Ansible needs to reach and manage a tree, beyond the distribution's own base set."""
 SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 """mmdebstrap's `important` variant, in apt's own pattern language."""
+
+_CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
+"""The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's repository."""
 
 
 @dataclass
@@ -80,15 +83,13 @@ def run(root: Path, definition: Definition, store: Store, progress: Progress, lo
 
 def _open(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> Resolution:
     base = definition.base
-    if base.release not in rolefacts.PLATFORMS:
-        raise NoFit(f"{base.distribution} {base.release} is not known", hint=f"known: {', '.join(rolefacts.PLATFORMS)}")
     nvidia = definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
     sources = mirror.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
     uris = mirror.locate([source.archive for source in sources])
     folder = store.root.parent / "apt" / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
     apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
                   local_repo=folder / "built")
-    return Resolution(root, definition, store, progress, log, rolefacts.PLATFORMS[base.release], apt)
+    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt)
 
 
 def _resolve(resolution: Resolution) -> Lock:
@@ -200,11 +201,10 @@ def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cud
     """The CUDA that the closure contains, proved against the driver and the declared architectures."""
     if "cuda" not in resolution.definition.roles:
         return None
-    package = rolefacts.facts(resolution.root, "cuda", resolution.platform,
-                              resolution.given("cuda"))["__cuda_version_package"]
-    found = next((deb for deb in debs if deb.name == package), None)
+    found = next((deb for deb in debs if _CUDA_RUNTIME.fullmatch(deb.name)), None)
     if found is None:
-        raise NoFit(f"the closure has no {package}, so its CUDA version is unknown", hint="see roles/cuda/vars")
+        raise NoFit("the closure has no CUDA runtime library, so the CUDA version is unknown",
+                    hint="see roles/cuda/vars")
     version = ".".join(policy.upstream(found.version).split(".")[:2])
     why = policy.check_cuda(version, fitted.driver) if fitted else "no driver in this image"
     policy.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
@@ -247,7 +247,8 @@ def _driver(resolution: Resolution, fitted: Fitted) -> Driver:
         source=resolution.setting("nvidia_driver", "source"), cuda=policy.CUDA_OF_BRANCH.get(branch, "unknown"),
         modules=Modules(
             key=recipe.key, package=recipe.package, source_package=recipe.source.name,
-            compiler=fitted.outcome.compiler, signed=False, provides=list(recipe.provides), depends=list(recipe.depends),
+            compiler=fitted.outcome.compiler, signed=False, provides=list(recipe.provides),
+            depends=list(recipe.depends),
             build={deb.name: Package.of(deb) for deb in [recipe.source, *recipe.build]},
         ),
     )

@@ -14,13 +14,11 @@ CUDA_OF_BRANCH = {
 MINIMUM_DRIVER = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
 """CUDA minor-version compatibility: the oldest driver for a CUDA major (same document, table 2)."""
 
-ARCHITECTURES_OF_CUDA = {
-    "11": (35, 90), "12": (50, 121), "13": (75, 121),
-}
-"""Lowest and highest compute capability (times ten) that some toolkit of a CUDA major compiles for."""
+LOWEST_ARCHITECTURE = {"11": 35, "12": 50, "13": 75}
+"""Lowest compute capability (times ten) that a CUDA major compiles for (its release notes, dropped architectures)."""
 
-NEWEST_ARCHITECTURE = {"11.4": 87, "11.8": 90, "12.0": 90, "12.4": 90, "12.8": 120, "13.0": 121}
-"""Highest compute capability of the toolkits in use (NVIDIA nvcc documentation, "GPU Feature List")."""
+NEWEST_ARCHITECTURE = {"11.0": 80, "11.1": 86, "11.4": 87, "11.8": 90, "12.8": 120, "12.9": 121}
+"""Releases that raised the highest compute capability (NVIDIA nvcc documentation, "GPU Feature List", by release)."""
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
@@ -50,8 +48,12 @@ def check_cuda(cuda: str, driver: str) -> str:
 
 def check_architectures(cuda: str, architectures: list[str]) -> None:
     """NoFit if the toolkit `cuda` cannot compile for one of `architectures` ("86")."""
-    lowest, highest = ARCHITECTURES_OF_CUDA[cuda.partition(".")[0]]
-    highest = NEWEST_ARCHITECTURE.get(cuda, highest)
+    lowest, highest = LOWEST_ARCHITECTURE.get(cuda.partition(".")[0], 0), 0
+    for release, newest in NEWEST_ARCHITECTURE.items():
+        if version_tuple(cuda) >= version_tuple(release):
+            highest = newest
+    if not lowest or not highest:
+        raise NoFit(f"what CUDA {cuda} compiles for is not known", hint="add it to the tables of policy.py")
     bad = [f"sm_{sm}" for sm in architectures if not lowest <= int(sm) <= highest]
     if bad:
         raise NoFit(f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, not for {', '.join(bad)}",

@@ -67,6 +67,8 @@ def read(path: Path, kind: type[R]) -> R:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist", hint="run the stage that writes it first") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not UTF-8 text", hint="run the stage that writes it again") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole file"

@@ -66,5 +66,5 @@ def _stanza(store: Store, deb: Deb) -> str:
 
 def _release(packages: str, suite: str, epoch: int) -> str:
     size = len(packages.encode())
-    return (f"Origin: goldenami\nLabel: goldenami\nSuite: {suite}\nCodename: {suite}\nDate: {formatdate(epoch, usegmt=True)}\n"
-            f"SHA256:\n {records.sha256_text(packages)} {size} Packages\n")
+    return (f"Origin: goldenami\nLabel: goldenami\nSuite: {suite}\nCodename: {suite}\n"
+            f"Date: {formatdate(epoch, usegmt=True)}\nSHA256:\n {records.sha256_text(packages)} {size} Packages\n")

@@ -7,7 +7,6 @@ expression over the role's own variables, rendered here by plain Jinja.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,10 @@ import yaml
 from jinja2 import StrictUndefined
 from jinja2.nativetypes import NativeEnvironment
 
-from goldenami.definition import role_spec
+from goldenami.definition import Platform, role_spec
 from goldenami.errors import BadInput
 
 _JINJA = NativeEnvironment(undefined=StrictUndefined)
-
-
-@dataclass(frozen=True)
-class Platform:
-    """The distribution as Ansible names it: `Debian`, 12."""
-
-    distribution: str
-    major: int
-
-    @property
-    def vars_file(self) -> str:
-        """The file name that roles use for this platform."""
-        return f"{self.distribution}_{self.major}.yml"
-
-
-PLATFORMS = {
-    "bookworm": Platform("Debian", 12), "trixie": Platform("Debian", 13),
-    "jammy": Platform("Ubuntu", 22), "noble": Platform("Ubuntu", 24),
-}
 
 
 def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,5 +54,5 @@ def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> An
         return value
     try:
         return _JINJA.from_string(value).render(**context)
-    except jinja2.exceptions.TemplateError as error:
+    except (jinja2.exceptions.TemplateError, TypeError) as error:
         raise BadInput(f"{path}: {name}: {error}") from None

@@ -22,6 +22,8 @@ from goldenami.records import sha256_file
 PARALLEL = 8
 """Downloads in flight; more did not help on the 2-core machines that this was tried on."""
 CHUNK = 1 << 20
+BODY_TRIES = 3
+"""urllib3 repeats a request that failed, but not a body that broke off: that is done here."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,20 @@ class Store:
     def fetch(self, wanted: Iterable[Wanted], on_bytes: Callable[[int], None] = lambda _: None) -> int:
         """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as one error."""
         todo = self.missing({item.sha256: item for item in wanted}.values())
+        self._sweep()
         problems: list[Unreachable] = []
         with urllib3.PoolManager(maxsize=PARALLEL, retries=_retries(), timeout=urllib3.Timeout(20, read=30)) as http, \
                 ThreadPoolExecutor(PARALLEL) as pool:
             jobs = {pool.submit(self._download, http, item, on_bytes): item for item in todo}
             try:
                 for job in as_completed(jobs):
+                    if job.cancelled():
+                        continue
                     problem = job.exception()
                     if isinstance(problem, Unreachable):
                         problems.append(problem)
+                        if not isinstance(problem, Vanished):  # the rest would only wait for the same mirror
+                            pool.shutdown(wait=False, cancel_futures=True)
                     elif problem is not None:
                         raise problem
             except BaseException:
@@ -102,15 +109,28 @@ class Store:
             raise _worst(problems)
         return sum(item.size for item in todo)
 
+    def _sweep(self) -> None:
+        """Remove what killed processes left half-written."""
+        for part in self.root.glob("*/*.part"):
+            if not Path(f"/proc/{part.suffixes[-2][1:]}").exists():
+                part.unlink(missing_ok=True)
+
     def _download(self, http: urllib3.PoolManager, item: Wanted, on_bytes: Callable[[int], None]) -> None:
         target = self.path(item.sha256)
         target.parent.mkdir(exist_ok=True)
         aside = target.with_name(f"{item.sha256}.{os.getpid()}.part")
         try:
-            self._receive(http, item, aside, on_bytes)
+            for left in reversed(range(BODY_TRIES)):
+                try:
+                    self._receive(http, item, aside, on_bytes)
+                    break
+                except (urllib3.exceptions.ProtocolError, urllib3.exceptions.ReadTimeoutError):
+                    if not left:
+                        raise
             aside.replace(target)
         except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(f"{item.url}: {error}", hint="check the mirror and the network, then run again") from error
+            cause = getattr(error, "reason", None) or error
+            raise Unreachable(f"{item.url}: {cause}", hint="check the mirror and the network, then run again") from None
         except OSError as error:
             raise StageFailed(f"the store cannot take {item.name}: {error.strerror}",
                               hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk") from error

@@ -44,6 +44,7 @@ def load(path: Path) -> YamlFile:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file", hint="see packer/images/ for what exists") from None
     except UnicodeDecodeError:
@@ -53,13 +54,18 @@ def load(path: Path) -> YamlFile:
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or "not YAML"
         raise BadInput(f"{path}:{line}: not valid YAML: {problem}", hint="is the file truncated?") from None
+    except (RecursionError, ValueError) as error:  # an alias inside itself; a date such as 2026-13-45
+        raise BadInput(f"{path}:1: not usable YAML: {error}") from None
     if node is None:
         raise BadInput(f"{path}:1: the file is empty", hint="copy one of packer/images/ and adapt it")
     if not isinstance(node, yaml.MappingNode):
         raise BadInput(f"{path}:1: expected a mapping of keys to values")
     lines: dict[Key, int] = {}
-    _walk(path, node, (), lines)
-    return YamlFile(path=path, data=yaml.safe_load(text), lines=lines)
+    try:
+        _walk(path, node, (), lines)
+    except RecursionError:
+        raise BadInput(f"{path}:1: an alias stands inside its own anchor") from None
+    return YamlFile(path=path, data=data, lines=lines)
 
 
 def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:

@@ -33,8 +33,9 @@ PROBE = """<script>addEventListener('load', () => {
 const box = (node) => node.getBoundingClientRect();
 const boxes = (selector) => [...document.querySelectorAll(selector)].map(box);
 const rows = [...document.querySelectorAll('.chart .row')].map((row) => ({
-  label: box(row.querySelector('.label')), value: box(row.querySelector('.figure')), bar: box(row.querySelector('.bar')),
-  chart: box(row.closest('svg')), plot: box(row.closest('svg').querySelector('.grid, .bar')),
+  label: box(row.querySelector('.label')), value: box(row.querySelector('.figure')),
+  bar: box(row.querySelector('.bar')), chart: box(row.closest('svg')),
+  plot: box(row.closest('svg').querySelector('.grid, .bar')),
 }));
 document.querySelectorAll('details').forEach((node) => { node.open = true; });
 parent.seen[KEY] = {

@@ -1,7 +1,8 @@
-"""One line as each role and each task starts, with the seconds since the beginning, and the seconds of each role as JSON.
+"""A line as each role and each task starts, with the seconds since the beginning; the seconds of each role as JSON.
 
-The lines start with `golden-role NAME` and `golden-task` and are made for a program: the bake shows them as its progress. The JSON goes
-to the file that the environment variable GOLDEN_TIMINGS names, as {role: seconds, two decimals}, also when a task failed.
+The lines start with `golden-role NAME` and `golden-task` and are made for a program: the bake shows them as its
+progress. The JSON goes to the file that the environment variable GOLDEN_TIMINGS names, as {role: seconds, two
+decimals}, also when a task failed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
@@ -52,9 +54,9 @@ class CallbackModule(CallbackBase):
         path = os.environ.get("GOLDEN_TIMINGS")
         if path:
             seconds = {role: round(value, 2) for role, value in self._seconds.items()}
-            with open(f"{path}.part", "w", encoding="utf-8") as file:
-                json.dump(seconds, file, indent=2, sort_keys=True)
-            os.replace(f"{path}.part", path)
+            part = Path(f"{path}.part")
+            part.write_text(json.dumps(seconds, indent=2, sort_keys=True), encoding="utf-8")
+            part.replace(path)
 
     def _begin(self, task: Any) -> None:
         self._count()

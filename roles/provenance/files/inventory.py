@@ -1,13 +1,14 @@
 """Print as JSON what this image says about itself: packages, kernels, Python distributions, upgradable packages."""
 
-import glob
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
+from pathlib import Path
 
-PYTHON_FOLDERS = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages", "/opt/*/lib/python3*/site-packages")
+PYTHON_FOLDERS = (
+    "usr/lib/python3/dist-packages", "usr/local/lib/python3*/dist-packages", "opt/*/lib/python3*/site-packages",
+)
 """Where Python distributions live: the distribution's, pip's as root, and virtual environments below /opt."""
 
 
@@ -20,12 +21,12 @@ def packages() -> dict[str, str]:
 
 def kernels() -> list[str]:
     """Releases of the kernels in /boot."""
-    return sorted(os.path.basename(path).partition("-")[2] for path in glob.glob("/boot/vmlinuz-*"))
+    return sorted(path.name.partition("-")[2] for path in Path("/boot").glob("vmlinuz-*"))
 
 
 def distributions() -> dict[str, str]:
     """Python distributions (lower case) and their versions."""
-    folders = [folder for pattern in PYTHON_FOLDERS for folder in glob.glob(pattern)]
+    folders = [str(folder) for pattern in PYTHON_FOLDERS for folder in Path("/").glob(pattern)]
     return {found.metadata["Name"].lower(): found.version for found in importlib.metadata.distributions(path=folders)}
 
 

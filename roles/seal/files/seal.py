@@ -78,6 +78,7 @@ ACCESS = ["etc/ssh/ssh_host_*"]
 """Removed last, with every home's .ssh: what the connection that runs this depends on."""
 
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
+ACL = ("system.posix_acl_access", "system.posix_acl_default")
 LOCKED = "!*"
 """A password that no hash equals, without the hash that stood there; login by key still works."""
 DAY_S = 24 * 60 * 60
@@ -118,7 +119,7 @@ class Seal:
     def link(self, reason: str, name: str, target: str) -> None:
         """Make `name` a symbolic link to `target`."""
         path = self.root / name
-        if not path.is_symlink() or os.readlink(path) != target:
+        if not path.is_symlink() or str(path.readlink()) != target:
             self.report(reason, path, target)
             if self.act:
                 path.unlink(missing_ok=True)
@@ -132,12 +133,23 @@ class Seal:
         return sorted(home for home in named | there | {"root"} if (self.root / home).is_dir())
 
     def logs(self) -> None:
-        """Remove every log, wtmp, btmp and lastlog too: systemd-tmpfiles makes those anew with their modes."""
+        """Remove every log, wtmp, btmp and lastlog too: systemd-tmpfiles makes those anew with their modes.
+
+        journald goes to /run first: it would answer the loss of its file with a new one.
+        """
+        if self.act and self.root == Path("/"):
+            subprocess.run(["journalctl", "--relinquish-var"], check=True, stdout=subprocess.DEVNULL)
         for path in sorted(_files(self.root / "var/log")):
             self.report("log", path)
             if self.act:
                 path.unlink()
         self.remove("log", ["var/log/journal/*"])
+        journal = self.root / "var/log/journal"
+        if journal.is_dir():  # its ACL would not survive a tar; systemd-tmpfiles sets it at boot
+            for name in sorted(set(os.listxattr(journal)) & set(ACL)):
+                self.report("log", journal, "ACL")
+                if self.act:
+                    os.removexattr(journal, name)
 
     def identity(self) -> None:
         """An empty machine-id (a missing or `uninitialized` one would make the boot a first boot), neutral names."""
@@ -203,9 +215,9 @@ class Seal:
             before = image.read_bytes() if image.exists() else b""
             env = {"PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": str(self.epoch), "LC_ALL": "C.UTF-8"}
             argv = ["update-initramfs", "-c", "-k", release]
-            done = subprocess.run(argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            done = subprocess.run(argv, env=env, text=True, capture_output=True, check=False)
             if done.returncode or not image.exists():
-                raise SystemExit(f"update-initramfs failed for {release}: {done.stdout.strip()}")
+                raise SystemExit(f"update-initramfs failed for {release}: {done.stderr.strip()}")
             if image.read_bytes() != before:
                 self.report("initramfs", image)
 

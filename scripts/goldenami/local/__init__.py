@@ -1,0 +1,1 @@
+"""The one-machine builder: namespaces, root trees, containers, disks and virtual machines."""

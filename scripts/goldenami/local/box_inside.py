@@ -19,7 +19,8 @@ def main() -> None:
     scratch.mkdir()
     with container.overlay([tree], scratch) as root:
         container.use_repository(root)
-        with container.running(root, work, name="golden-box", repo=Path(plan["repo"]), console=work / "console.log") as box:
+        repo, console = Path(plan["repo"]), work / "console.log"
+        with container.running(root, work, name="golden-box", repo=repo, console=console) as box:
             box.ssh("apt-get", "update", "-q")
             (work / "inside").touch()
             signal.pause()

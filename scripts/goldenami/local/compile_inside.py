@@ -102,7 +102,8 @@ def _package(root: Path, plan: dict[str, Any]) -> tuple[Path, int]:
         f"Depends: {', '.join(plan['depends'])}\nProvides: {', '.join(plan['provides'])}\n"
         f"Description: NVIDIA {plan['driver_version']} kernel modules compiled for {release}\n", encoding="utf-8")
     for script in ("postinst", "postrm"):
-        (control / script).write_text(f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n", encoding="utf-8")
+        text = f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n"
+        (control / script).write_text(text, encoding="utf-8")
         (control / script).chmod(0o755)
     deb = Path(plan["work"]) / f"{plan['package']}.deb"
     shell.output(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(deb)],

@@ -31,7 +31,8 @@ def modules() -> dict[str, dict[str, dict[str, str]]]:
             found[tree.name] = {}
             for path in tree.rglob("nvidia*.ko*"):
                 if path.parent.name == "dkms":
-                    fields = {field: run("modinfo", "-F", field, str(path)) for field in ("version", "vermagic", "signer")}
+                    wanted = ("version", "vermagic", "signer")
+                    fields = {field: run("modinfo", "-F", field, str(path)) for field in wanted}
                     found[tree.name][run("modinfo", "-F", "name", str(path))] = fields
     return found
 
@@ -44,7 +45,7 @@ def library(name: str, call: str, *args: int) -> dict[str, object]:
         return {"error": str(error)}
     stem = name.split(".so")[0]
     mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if f"/{stem}.so" in line]
-    return {"file": os.path.basename(os.path.realpath(mapped[0])), "returned": getattr(loaded, call)(*args)}
+    return {"file": Path(mapped[0]).resolve().name, "returned": getattr(loaded, call)(*args)}
 
 
 def initramfs() -> dict[str, object]:
@@ -88,7 +89,7 @@ def packages() -> list[list[str]]:
 
 
 def smi_version() -> bool:
-    """Whether the nvidia-smi program is of this driver: its version option needs a loaded driver, so the file is read."""
+    """Whether nvidia-smi is of this driver: its version option needs a loaded driver, so the file is read."""
     path = Path("/usr/bin/nvidia-smi")
     return path.exists() and VERSION.encode() in path.read_bytes()
 
@@ -105,13 +106,13 @@ print(
             "cuda": library("libcuda.so.1", "cuInit", 0),
             "nvml": library("libnvidia-ml.so.1", "nvmlInit_v2"),
             "smi": smi_version(),
-            "firmware": sorted(os.listdir("/lib/firmware/nvidia")) if os.path.isdir("/lib/firmware/nvidia") else [],
+            "firmware": sorted(path.name for path in Path("/lib/firmware/nvidia").glob("*")),
             "gsp": sorted(path.name for path in Path("/lib/firmware/nvidia", VERSION).glob("gsp*.bin")),
             "packages": packages(),
             "persistenced": unit("nvidia-persistenced.service"),
             "failed": run("systemctl", "--failed", "--plain", "--no-legend"),
             "load": run("sh", "-c", "cat /etc/modules-load.d/*.conf /usr/lib/modules-load.d/*.conf 2>/dev/null"),
-            "left": run("sh", "-c", "ls -d /var/lib/dkms/* /var/lib/shim-signed/mok/* /etc/dkms/no-autoinstall 2>/dev/null"),
+            "left": run("sh", "-c", "ls -d /var/lib/dkms/* /var/lib/shim-signed/mok/* /etc/dkms/no* 2>/dev/null"),
             "bus": {
                 "gpu": on_bus("gpu", "0x10de", "0x030200", "0x1eb8"),
                 "display": on_bus("gpu", "0x10de", "0x030000", "0x2237"),

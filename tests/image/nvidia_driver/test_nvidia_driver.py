@@ -30,8 +30,8 @@ def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_kernel_has_the_modules(facts: dict[str, Any], lock: dict[str, Any]) -> None:
     assert lock["nvidia_driver_kernel_release"] in facts["modules"], "the locked kernel is not in the image"
-    missing = {release: sorted(MODULES - set(found)) for release, found in facts["modules"].items() if MODULES - set(found)}
-    assert not missing, f"kernels without modules: {missing}"
+    missing = {release: sorted(MODULES - set(found)) for release, found in facts["modules"].items()}
+    assert not any(missing.values()), f"kernels without modules: {missing}"
 
 
 def test_modules_are_of_the_locked_driver(facts: dict[str, Any], lock: dict[str, Any]) -> None:
@@ -66,7 +66,8 @@ def test_gsp_firmware_is_of_the_locked_driver(facts: dict[str, Any], lock: dict[
 
 def test_gsp_option_is_what_the_lock_says(facts: dict[str, Any], lock: dict[str, Any]) -> None:
     wanted = lock.get("nvidia_driver_gsp_enabled")
-    options = [line.split("NVreg_EnableGpuFirmware=")[1][0] for line in facts["modprobe"].splitlines() if "EnableGpuF" in line]
+    key = "NVreg_EnableGpuFirmware="
+    options = [line.split(key)[1][0] for line in facts["modprobe"].splitlines() if key in line]
     assert options == ([] if wanted is None else ["1" if wanted else "0"])
 
 
@@ -78,7 +79,7 @@ def test_nouveau_is_kept_out_of_the_root_and_the_initramfs(facts: dict[str, Any]
 
 
 def test_libcuda_loads_and_finds_what_is_there(facts: dict[str, Any], lock: dict[str, Any]) -> None:
-    """Without a GPU cuInit answers `no device`; a library that does not fit would not load, or answer something else."""
+    """Without a GPU cuInit answers `no device`; a library that does not fit does not load, or answers otherwise."""
     assert facts["cuda"] == {
         "file": f"libcuda.so.{lock['nvidia_driver_version']}",
         "returned": CUDA_SUCCESS if facts["gpu"] else CUDA_ERROR_NO_DEVICE,
@@ -140,7 +141,7 @@ def test_no_build_tree_and_no_signing_key_is_left(facts: dict[str, Any], lock: d
     assert not [name for name in names if name == "dkms" or name.startswith("linux-headers-")]
 
 
-def test_driver_loads_into_the_running_kernel(host: Any, lock: dict[str, Any], booted: bool, facts: dict[str, Any]) -> None:
+def test_driver_loads_into_the_running_kernel(host: Any, booted: bool, facts: dict[str, Any]) -> None:
     """The kernel takes the module: without a GPU it says so, with a misfit it says `Invalid module format` instead."""
     if not booted:
         pytest.skip("needs the image's own kernel: a container runs the host's")

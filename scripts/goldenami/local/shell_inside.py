@@ -1,0 +1,36 @@
+"""`python -m goldenami.local.shell_inside PLAN`: boot a disk and give the caller's terminal a session in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from goldenami import shell
+from goldenami.errors import GoldenError
+from goldenami.local import vm
+
+
+def main() -> int:
+    """Boot, log in, power off when the session ends; returns the session's exit status."""
+    plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    work, disk = Path(plan["work"]), Path(plan["disk"])
+    key = work / "launch_key"
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f", str(key)])
+    try:
+        works = vm.kvm_works(disk, work / "probe")
+        print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
+        config = vm.VmConfig(
+            disk=disk, scratch=work / "vm", private_key=key, user=plan["user"], firmware=vm.Firmware.UEFI,
+            accelerator=vm.Accelerator.KVM if works else vm.Accelerator.TCG,
+        )
+        with vm.running(config) as machine:
+            print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)
+            return shell.interactive(["ssh", "-t", "-F", str(machine.ssh_config), "golden"])
+    except GoldenError as error:
+        print(f"{error.tail}\ngolden: error: {error.message}\ngolden: to do: {error.hint}", file=sys.stderr)
+        return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

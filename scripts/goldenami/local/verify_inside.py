@@ -1,0 +1,149 @@
+"""`python -m goldenami.local.verify_inside PLAN`: boot the sealed disk twice and look, inside own namespaces.
+
+The first boot is under BIOS and runs every test of tests/image; the second is under UEFI, from the same
+untouched disk, and shows that identity is made anew. Each boot's writes go to an overlay that is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from goldenami import records, shell
+from goldenami.build_records import Boot, Check, Outcome
+from goldenami.errors import GoldenError, StageFailed
+from goldenami.local import events, vm
+
+INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
+"""Each boot is another instance, as two launches of one AMI are."""
+BOOT_LIMIT_S = float(os.environ.get("GOLDEN_BOOT_LIMIT_S", "600"))
+"""Seconds to SSH before the boot is given up (25-60 under emulation on two idle cores)."""
+_IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
+
+
+def main() -> int:
+    """Run the plan; an expected failure becomes an event and an exit status."""
+    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        result = _verify(plan)
+    except GoldenError as error:
+        return events.fail(error)
+    records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
+    return 0
+
+
+def _verify(plan: dict[str, Any]) -> dict[str, Any]:
+    work = Path(plan["work"])
+    key = work / "launch_key"
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-verify", "-f", str(key)])
+    with events.step("probe"):
+        works = vm.kvm_works(Path(plan["disk"]), work / "probe")
+    accelerator = vm.Accelerator.KVM if works else vm.Accelerator.TCG
+    events.emit("say", text=f"accelerator: {accelerator.value}")
+    boots: list[Boot] = []
+    identities: list[list[str]] = []
+    checks: list[Check] = []
+    for firmware in vm.Firmware:
+        config = _config(plan, firmware, accelerator, key)
+        with events.step(f"boot {firmware.value}"):
+            running = vm.running(config)
+            machine = _enter(running, work, firmware)
+        try:
+            boots.append(Boot(firmware=firmware.value, seconds_to_ssh=round(machine.seconds_to_ssh, 1)))
+            identities.append(machine.ssh(_IDENTITY).split())
+            if firmware is vm.Firmware.BIOS:
+                with events.step("checks"):
+                    checks += _run_tests(plan, machine)
+            with events.step(f"power off {firmware.value}"):
+                clean = vm.power_off(machine)
+            checks.append(_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", clean,
+                                 f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s"))
+        finally:
+            running.__exit__(None, None, None)
+            _keep(work, firmware)
+    checks += _boot_checks(plan, work, identities)
+    return {"accel": accelerator.value, "boots": [boot.model_dump(mode="json") for boot in boots],
+            "checks": [check.model_dump(mode="json") for check in checks]}
+
+
+def _enter(running: Any, work: Path, firmware: vm.Firmware) -> vm.Machine:
+    try:
+        machine: vm.Machine = running.__enter__()
+    except GoldenError:
+        _keep(work, firmware)
+        raise
+    return machine
+
+
+def _config(plan: dict[str, Any], firmware: vm.Firmware, accelerator: vm.Accelerator, key: Path) -> vm.VmConfig:
+    disk = Path(plan["disk"])
+    return vm.VmConfig(
+        disk=disk, scratch=Path(plan["work"]) / firmware.value, private_key=key, user=plan["user"], firmware=firmware,
+        accelerator=accelerator, size_bytes=disk.stat().st_size + plan["growth_bytes"],
+        instance_id=INSTANCES[firmware], ssh_limit_s=BOOT_LIMIT_S,
+    )
+
+
+def _keep(work: Path, firmware: vm.Firmware) -> None:
+    """Put a boot's evidence where `verify` collects it."""
+    scratch = work / firmware.value
+    if (scratch / "serial.log").exists():
+        (scratch / "serial.log").rename(work / f"serial-{firmware.value}.log")
+    if (scratch / "imds.log").exists():
+        with (work / "imds.log").open("a", encoding="utf-8") as sink:
+            sink.write((scratch / "imds.log").read_text(encoding="utf-8"))
+
+
+def _run_tests(plan: dict[str, Any], machine: vm.Machine) -> list[Check]:
+    """Run tests/image for the image's roles over SSH; returns the checks."""
+    root, work = Path(plan["root"]), Path(plan["work"])
+    folders = [str(folder) for role in plan["roles"] if (folder := root / "tests/image" / role).is_dir()]
+    argv = [
+        plan["python"], "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "goldenami.image_checks",
+        "--hosts=ssh://golden", f"--ssh-config={machine.ssh_config}", f"--junitxml={work / 'junit.xml'}", *folders,
+    ]
+    env = {"GOLDEN_VARS": plan["vars"], "GOLDEN_CHECKS": str(work / "checks.json"), "GOLDEN_BOOTED": "1"}
+    try:
+        shell.stream(argv, log=Path(plan["log"]), env=env, cwd=root)
+    except shell.CommandFailed as error:
+        if not (work / "checks.json").exists():
+            raise StageFailed("the image's tests could not run", tail=error.tail, hint="see the log") from None
+    return [Check.model_validate(check) for check in json.loads((work / "checks.json").read_text(encoding="utf-8"))]
+
+
+def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.0) -> Check:
+    return Check(id=name, role="boot", title=title, outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
+                 detail="" if passed else detail, seconds=seconds)
+
+
+def _boot_checks(plan: dict[str, Any], work: Path, identities: list[list[str]]) -> list[Check]:
+    """What only two boots and the untouched disk can show."""
+    first, second = ({part for part in identity if len(part) >= 32} for identity in identities)
+    shared = sorted(first & second)
+    requests = (work / "imds.log").read_text(encoding="utf-8")
+    began = time.monotonic()
+    digest = records.sha256_file(Path(plan["disk"]))
+    hashing = round(time.monotonic() - began, 2)
+
+    def row(name: str, title: str, look: Callable[[], bool], detail: str, seconds: float = 0.0) -> Check:
+        return _check(f"boot/{name}", title, look(), detail, seconds)
+
+    return [
+        row("new_identity", "Two launches share no machine-id and no SSH host key",
+            lambda: not shared and len(first) >= 2, f"both have {', '.join(shared) or 'too few identities'}"),
+        row("ec2_datasource", "cloud-init chose its Ec2 source on both boots",
+            lambda: all("aws" in identity for identity in identities), f"cloud-id said {identities}"),
+        row("imdsv2", "The metadata was read with a session token", lambda: "/latest/api/token" in requests,
+            "no token was asked for"),
+        row("disk_untouched", "The disk is byte for byte what was baked", lambda: digest == plan["disk_sha256"],
+            f"SHA-256 is {digest}, the bake recorded {plan['disk_sha256']}", hashing),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Fixtures of the unit and contract tests: a signed synthetic distribution, its mirror, a copy of the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import debrepo
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGE = "debian-12-ml-cpu"
+
+
+def need(*tools: str) -> None:
+    """Skip where a tool is missing on somebody's machine; in CI that is an error."""
+    missing = [tool for tool in tools if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"CI lacks {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: run `make setup`")
+
+
+@pytest.fixture(scope="session")
+def key() -> Iterator[debrepo.Key]:
+    need("gpg", "gpgconf", "dpkg-deb", "apt-get")
+    made = debrepo.Key()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def distribution(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the CPU image's roles name on Debian 12."""
+    from goldenami import lock, rolefacts  # noqa: PLC0415 - this file is also read where only image tests run
+    from goldenami.definition import PLATFORMS  # noqa: PLC0415
+
+    given = {"os_updates_kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
+             "os_updates_kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
+    names = [name for role in ("os_updates", "limits", "network_tuning", "provenance", "seal")
+             for name in rolefacts.packages(ROOT, role, PLATFORMS["bookworm"], given)]
+    return debrepo.bookworm(tmp_path_factory.mktemp("archives"), key, [*lock.BASE_PACKAGES, *names])
+
+
+@pytest.fixture
+def mirror(distribution: Path) -> Iterator[debrepo.Mirror]:
+    """The synthetic distribution on loopback; its faults are the test's own."""
+    made = debrepo.Mirror(distribution)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's own apt sources, mirrors and cache, out of sight."""
+    config = tmp_path / "no-apt.conf"
+    config.write_text(f'Dir "{tmp_path}/no-apt"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "/dev/null";\n',
+                      encoding="utf-8")
+    monkeypatch.setenv("APT_CONFIG", str(config))
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "cache"))
+    for name in list(os.environ):
+        if name.startswith(("GOLDEN_MIRROR_", "GOLDEN_KEYRING_")) or name.lower() in ("http_proxy", "https_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def debian(mirror: debrepo.Mirror, key: debrepo.Key, offline: None, monkeypatch: pytest.MonkeyPatch) -> debrepo.Mirror:
+    """The environment in which `golden lock` resolves Debian 12 from the synthetic mirror."""
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{mirror.uri}/debian")
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{mirror.uri}/security/")
+    monkeypatch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
+    return mirror
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A copy of what `lock` reads and runs, without the committed locks."""
+    copy = tmp_path / "checkout"
+    for name in ("packer", "roles", "ansible", "scripts"):
+        shutil.copytree(ROOT / name, copy / name)
+    shutil.rmtree(copy / "packer/locks", ignore_errors=True)
+    return copy

@@ -1,0 +1,169 @@
+"""Bakes of the CPU image that fail, are killed or meet each other. The GPU image's full run is in test_image.py."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import checkout
+import pytest
+
+pytestmark = pytest.mark.slow
+IMAGE = "debian-12-ml-cpu"
+LIMIT_S = 900
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the checkout with a lock of its own, made from today's mirror."""
+    copy = checkout.copy(tmp_path_factory.mktemp("checkout"))
+    made = checkout.golden(copy, "lock", IMAGE)
+    output, _ = made.communicate(timeout=LIMIT_S)
+    assert made.returncode == 0, output
+    yield copy
+    assert checkout.leftovers(copy) == []
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=LIMIT_S)
+    return process.returncode, output
+
+
+def until(process: subprocess.Popen[str], step: str) -> str:
+    """Read messages until `step` begins; returns what was read."""
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if re.search(rf"\d:\d\d  {re.escape(step)}", line):
+            return seen
+    raise AssertionError(f"the bake ended before `{step}`:\n{seen}")
+
+
+def settle(root: Path) -> list[str]:
+    """What is left once the kernel has had a moment; work folders are the next run's to sweep."""
+    for _ in range(50):
+        left = [line for line in checkout.leftovers(root) if not line.startswith("work folder")]
+        if not left:
+            return []
+        time.sleep(0.1)
+    return left
+
+
+def previous_build(root: Path) -> Path:
+    """A stand-in for the last good build: a failure must not touch it."""
+    folder = root / "build" / IMAGE / "0123456789ab"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "disk.raw").write_text("good", encoding="utf-8")
+    latest = root / "build" / IMAGE / "latest"
+    if not latest.is_symlink():
+        latest.symlink_to(folder.name)
+    return folder
+
+
+def assert_previous_build(root: Path) -> None:
+    assert (root / "build" / IMAGE / "latest").readlink() == Path("0123456789ab")
+    assert (root / "build" / IMAGE / "latest/disk.raw").read_text(encoding="utf-8") == "good"
+
+
+@pytest.mark.parametrize("step", ["container", "role os_updates", "seal check", "disk"])
+def test_kill_9_leaves_nothing(root: Path, step: str) -> None:
+    previous_build(root)
+    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
+    until(process, step)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert settle(root) == []
+    assert_previous_build(root)
+
+
+def test_the_next_run_sweeps_what_a_kill_left(root: Path) -> None:
+    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
+    until(process, "container")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(root.glob("build/*/.work-*"))
+    second = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
+    until(second, "repository")
+    work = list(root.glob("build/*/.work-*"))
+    os.killpg(second.pid, signal.SIGTERM)
+    status, output = finish(second)
+    assert [path.name.rpartition("-")[2] for path in work] == [str(second.pid)]
+    assert status == 130, output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_bake_cleanly(root: Path, number: signal.Signals) -> None:
+    previous_build(root)
+    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
+    until(process, "role playbook")
+    os.killpg(process.pid, number)
+    status, output = finish(process)
+    assert status == 130, output
+    assert "interrupted" in output
+    assert settle(root) == []
+    assert not list(root.glob("build/*/.work-*"))
+    assert_previous_build(root)
+
+
+def test_the_same_image_twice_at_once_is_refused(root: Path) -> None:
+    first = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
+    until(first, "container")
+    status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify"))
+    os.killpg(first.pid, signal.SIGTERM)
+    first.wait()
+    assert status == 7, output
+    assert f"{IMAGE} is being built by process {first.pid}" in output
+
+
+def test_a_task_that_fails_is_named(root: Path) -> None:
+    previous_build(root)
+    tasks = root / "roles/os_updates/tasks/preflight.yml"
+    before = tasks.read_text(encoding="utf-8")
+    try:
+        tasks.write_text(before + "\n- name: Break\n  ansible.builtin.fail:\n    msg: the disk is made of cheese\n",
+                         encoding="utf-8")
+        assert finish(checkout.golden(root, "lock", IMAGE))[0] == 0
+        status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force"))
+    finally:
+        tasks.write_text(before, encoding="utf-8")
+        finish(checkout.golden(root, "lock", IMAGE))
+    assert status == 5, output
+    assert "task [os_updates : Break] failed: the disk is made of cheese" in output
+    assert "log:" in output
+    assert_previous_build(root)
+
+
+def test_a_role_that_reaches_for_the_network_fails(root: Path) -> None:
+    tasks = root / "roles/os_updates/tasks/preflight.yml"
+    before = tasks.read_text(encoding="utf-8")
+    try:
+        tasks.write_text(before + "\n- name: Reach out\n  ansible.builtin.get_url:\n    url: http://192.0.2.1/x\n"
+                         "    dest: /root/x\n    mode: '0600'\n    timeout: 5\n", encoding="utf-8")
+        assert finish(checkout.golden(root, "lock", IMAGE))[0] == 0
+        status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force"))
+    finally:
+        tasks.write_text(before, encoding="utf-8")
+        finish(checkout.golden(root, "lock", IMAGE))
+    assert status == 5, output
+    assert "os_updates : Reach out" in output
+    assert "Network is unreachable" in output
+
+
+def test_a_full_disk_is_refused_before_anything_is_done(root: Path) -> None:
+    small = root / "small"
+    small.mkdir()
+    script = (f"mount -t tmpfs -o size=300m tmpfs {small} && cp -a {root}/packer {root}/roles {root}/ansible {root}/scripts "
+              f"{root}/.venv {root}/ansible.cfg {small}/ && {small}/scripts/golden bake {IMAGE} --no-verify")
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False,
+                          timeout=LIMIT_S)
+    small.rmdir()
+    assert done.returncode == 8, done.stderr
+    assert "no space: the bake needs" in done.stderr

@@ -1,0 +1,89 @@
+"""The default image, as `scripts/test all` has just baked and verified it: records, evidence and repetition."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from checkout import ROOT, leftovers
+
+from goldenami import lockfile, records
+from goldenami.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
+
+pytestmark = pytest.mark.slow
+IMAGE = "debian-12-ml-gpu"
+
+
+@pytest.fixture(scope="module")
+def build() -> Path:
+    latest = ROOT / "build" / IMAGE / "latest"
+    assert latest.is_symlink(), f"run `make bake IMAGE={IMAGE}` first: scripts/test does"
+    return latest.resolve()
+
+
+@pytest.fixture(scope="module")
+def baked(build: Path) -> BakeRecord:
+    return records.read(build / "bake.json", BakeRecord)
+
+
+@pytest.fixture(scope="module")
+def verified(build: Path) -> VerifyRecord:
+    return records.read(build / "verify.json", VerifyRecord)
+
+
+def test_the_build_is_the_committed_locks(build: Path, baked: BakeRecord) -> None:
+    lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    assert baked.lock_sha256 == digest == records.sha256_file(build / "lock.json")
+    assert build.name == digest[:12] == baked.build_id
+    assert baked.packages_count == len(lock.packages)
+    assert baked.upgradable == []
+
+
+def test_every_check_is_correct(verified: VerifyRecord) -> None:
+    assert verified.verdict is Verdict.VERIFIED
+    assert [check.id for check in verified.checks if check.outcome is not Outcome.CORRECT] == []
+    roles = {check.role for check in verified.checks}
+    assert {"os_updates", "cuda", "limits", "network_tuning", "nvidia_driver", "provenance", "seal", "boot"} <= roles
+
+
+def test_it_booted_under_both_firmwares(verified: VerifyRecord) -> None:
+    assert [boot.firmware for boot in verified.boots] == ["bios", "uefi"]
+
+
+def test_the_disk_is_what_the_record_says(build: Path, baked: BakeRecord) -> None:
+    with (build / "disk.raw").open("rb") as disk:
+        assert hashlib.file_digest(disk, "sha256").hexdigest() == baked.disk.sha256
+    assert (build / "disk.raw").stat().st_size == baked.disk.bytes_apparent
+    assert records.sha256_file(build / "manifest.json") == baked.manifest_sha256
+
+
+def test_the_evidence_is_kept(build: Path, verified: VerifyRecord) -> None:
+    suite = ElementTree.parse(build / "junit.xml").getroot()
+    assert sum(1 for _ in suite.iter("testcase")) > 20
+    assert "Linux version" in (build / "serial-bios.log").read_text(encoding="utf-8", errors="replace")
+    assert "Linux version" in (build / "serial-uefi.log").read_text(encoding="utf-8", errors="replace")
+    assert "PUT /latest/api/token" in (build / "imds.log").read_text(encoding="utf-8")
+
+
+def test_the_manifest_holds_the_driver(build: Path) -> None:
+    lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    text = (build / "manifest.json").read_text(encoding="utf-8")
+    assert json.loads(text)
+    assert f"/lib/modules/{lock.kernel.release}/updates/dkms/" in text
+
+
+def test_a_second_bake_has_nothing_to_do() -> None:
+    began = time.monotonic()
+    done = subprocess.run([str(ROOT / "scripts/golden"), "bake", IMAGE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stderr
+    print(f"second bake: {time.monotonic() - began:.1f} s")
+
+
+def test_nothing_is_left_behind() -> None:
+    assert [line for line in leftovers(ROOT / "build") if "pytest" not in line] == []

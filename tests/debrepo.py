@@ -1,0 +1,272 @@
+"""A Debian archive made of tiny real packages, signed by a key of its own and served on loopback with faults.
+
+`Key` signs, `Archive` is a folder with `pool/` and `dists/`, `Mirror` serves a folder over HTTP and can be told to
+hang, refuse, lose, truncate or corrupt what it serves. `bookworm` makes the two archives from which the CPU image
+resolves. Nothing here imitates apt: apt-get, dpkg-deb and gpg are the real ones.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from enum import Enum, auto
+from fnmatch import fnmatch
+from pathlib import Path
+
+COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
+DATE = 1_750_000_000
+"""Seconds since 1970 of the Release files: long ago and always the same, so that two locks can be equal."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """What a tiny package says of itself; its content is one file named after it."""
+
+    name: str
+    version: str = "1.0-1"
+    depends: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    component: str = "main"
+    suite: str = ""
+
+    @property
+    def file(self) -> str:
+        """Name in the pool, without the epoch, as Debian's archive has it."""
+        return f"{self.name}_{self.version.rpartition(':')[2]}_amd64.deb"
+
+    def control(self) -> str:
+        """The control file."""
+        given = {
+            "Package": self.name, "Version": self.version, "Architecture": "amd64", "Maintainer": "Test <t@localhost>",
+            "Installed-Size": "16", "Priority": "optional", "Depends": self.depends,
+            "Description": f"tiny {self.name}", **self.fields,
+        }
+        return "".join(f"{name}: {value}\n" for name, value in given.items() if value)
+
+
+class Key:
+    """A signing key in a GNUPGHOME of its own. The folder's path is short: gpg-agent's socket stands in it."""
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="golden-gpg-"))
+        self._gpg("--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key", "Test archive", "ed25519",
+                  "sign", "0")
+        self.keyring = self.home / "test-archive.gpg"
+        self._gpg("--output", str(self.keyring), "--export")
+
+    def _gpg(self, *args: str, stdin: str | None = None) -> str:
+        return subprocess.run(["gpg", "--batch", "--quiet", *args], check=True, capture_output=True, text=True,
+                              input=stdin, env={**os.environ, "GNUPGHOME": str(self.home)}).stdout
+
+    def clearsign(self, text: str) -> str:
+        """`text` as an InRelease file."""
+        return self._gpg("--clearsign", stdin=text)
+
+    def detached(self, text: str) -> str:
+        """The Release.gpg of `text`."""
+        return self._gpg("--armor", "--detach-sign", stdin=text)
+
+    def close(self) -> None:
+        """End the agent that gpg started and remove the key."""
+        subprocess.run(["gpgconf", "--kill", "all"], check=True, env={**os.environ, "GNUPGHOME": str(self.home)})
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+class Archive:
+    """An archive below `folder`. Packages of no suite go into the first one; labels are those of Debian's archives."""
+
+    def __init__(self, folder: Path, key: Key, *, label: str, suites: Sequence[str]) -> None:
+        self.folder, self.key, self.label, self.suites = folder, key, label, tuple(suites)
+        self.entries: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, packages: Iterable[Package]) -> Archive:
+        """Build `packages` into the pool; `publish` makes them visible."""
+        wanted = list(packages)
+        with ThreadPoolExecutor(4) as pool:
+            for package, entry in zip(wanted, pool.map(self._build, wanted), strict=True):
+                self.entries.setdefault((package.suite or self.suites[0], package.component), []).append(entry)
+        return self
+
+    def _build(self, package: Package) -> str:
+        path = f"pool/{package.component}/{package.name[0]}/{package.name}/{package.file}"
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as name:
+            tree = Path(name)
+            (tree / "DEBIAN").mkdir(mode=0o755)
+            (tree / "DEBIAN/control").write_text(package.control(), encoding="utf-8")
+            content = tree / "usr/share/tiny" / package.name
+            content.parent.mkdir(parents=True)
+            content.write_text(f"{package.name} {package.version}\n" * 64, encoding="utf-8")
+            subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(target)], check=True,
+                           capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(DATE)})
+        data = target.read_bytes()
+        return (f"{package.control()}Filename: {path}\nSize: {len(data)}\n"
+                f"SHA256: {hashlib.sha256(data).hexdigest()}\n")
+
+    def publish(self, *, date: int = DATE, valid_for_s: int | None = None) -> Archive:
+        """Write every suite's indexes and sign them."""
+        for suite in self.suites:
+            folder = self.folder / "dists" / suite
+            sums = []
+            for component in COMPONENTS:
+                where = folder / component / "binary-amd64"
+                where.mkdir(parents=True, exist_ok=True)
+                text = "\n".join(self.entries.get((suite, component), [])).encode()
+                for name, data in (("Packages", text), ("Packages.gz", gzip.compress(text, mtime=0))):
+                    (where / name).write_bytes(data)
+                    path = f"{component}/binary-amd64/{name}"
+                    sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {path}")
+            release = self.release(suite, sums, date, valid_for_s)
+            (folder / "Release").write_text(release, encoding="utf-8")
+            (folder / "Release.gpg").write_text(self.key.detached(release), encoding="utf-8")
+            (folder / "InRelease").write_text(self.key.clearsign(release), encoding="utf-8")
+        return self
+
+    def release(self, suite: str, sums: Sequence[str], date: int, valid_for_s: int | None) -> str:
+        """A Release file (https://wiki.debian.org/DebianRepository/Format)."""
+        until = [] if valid_for_s is None else [f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
+        return "\n".join([
+            "Origin: Debian", f"Label: {self.label}", f"Suite: {suite}", f"Codename: {suite}",
+            f"Date: {formatdate(date, usegmt=True)}", *until, "Architectures: amd64",
+            f"Components: {' '.join(COMPONENTS)}", "SHA256:", *sums, "",
+        ])
+
+
+class Fault(Enum):
+    """What a mirror may do instead of answering."""
+
+    HANG = auto()
+    LOST = auto()
+    BROKEN_ONCE = auto()
+    BROKEN = auto()
+    TRUNCATED = auto()
+    CORRUPTED = auto()
+    STALLED = auto()
+
+
+class Mirror:
+    """Serves `folder` on a free loopback port. `faults` and `instead` are by path pattern (`*/InRelease`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.faults: dict[str, Fault] = {}
+        self.instead: dict[str, bytes] = {}
+        self.requests: list[str] = []
+        self._released = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def fault(self, path: str) -> Fault | None:
+        """The fault of `path`; BROKEN_ONCE answers properly from the second request on."""
+        pattern = next((pattern for pattern in self.faults if fnmatch(path, pattern)), None)
+        if pattern is None:
+            return None
+        found = self.faults[pattern]
+        if found is Fault.BROKEN_ONCE and self.requests.count(path) > 1:
+            return None
+        return found
+
+    def content(self, path: str) -> bytes | None:
+        """The bytes of `path`, or None where there are none."""
+        for pattern, data in self.instead.items():
+            if fnmatch(path, pattern):
+                return data
+        file = self.folder / path.lstrip("/")
+        return file.read_bytes() if file.is_file() else None
+
+    def wait(self) -> None:
+        """Hold a hanging request until the mirror closes."""
+        self._released.wait(120)
+
+    def close(self) -> None:
+        """Stop serving: from now on the port refuses. A second time changes nothing."""
+        if self._released.is_set():
+            return
+        self._released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _handler(mirror: Mirror) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet: a test reads `mirror.requests`."""
+
+        def do_GET(self) -> None:
+            mirror.requests.append(self.path)
+            fault, data = mirror.fault(self.path), mirror.content(self.path)
+            if fault is Fault.HANG:
+                mirror.wait()
+            elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
+                self.send_error(503)
+            elif fault is Fault.LOST or data is None:
+                self.send_error(404)
+            else:
+                self._send(data, fault)
+
+        def _send(self, data: bytes, fault: Fault | None) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if fault is Fault.TRUNCATED:
+                data = data[: len(data) // 2]
+            elif fault is Fault.CORRUPTED:
+                data = bytes([data[0] ^ 1]) + data[1:]
+            elif fault is Fault.STALLED:
+                self.wfile.write(data[: len(data) // 2])
+                self.wfile.flush()
+                return mirror.wait()
+            self.wfile.write(data)
+
+    return Handler
+
+
+KERNELS = ("6.1.0-49", "6.1.0-50")
+"""Older and newer kernel of the synthetic release."""
+ESSENTIAL = ("base-files", "base-passwd", "bash", "coreutils", "dpkg", "libc-bin", "sed", "tar")
+
+
+def kernel_packages(abi: str, version: str, *, headers: bool = True, suite: str = "") -> list[Package]:
+    """A cloud kernel and its headers, as Debian names them."""
+    names = [f"linux-image-{abi}-cloud-amd64", *([f"linux-headers-{abi}-cloud-amd64"] if headers else [])]
+    return [Package(name, version, fields={"Source": "linux-signed-amd64 (1)"}, suite=suite) for name in names]
+
+
+def base_packages() -> list[Package]:
+    """The essential set, apt and two kernels with their meta package."""
+    essential = [Package(name, "12.4+deb12u5", depends="libc6", fields={"Essential": "yes", "Priority": "required"})
+                 for name in ESSENTIAL]
+    meta = Package("linux-image-cloud-amd64", "6.1.140-1", depends=f"linux-image-{KERNELS[1]}-cloud-amd64 (= 6.1.140-1)")
+    return [
+        *essential, Package("libc6", "2.36-9+deb12u10", fields={"Priority": "required"}),
+        Package("apt", "2.6.1", depends="libc6", fields={"Priority": "required"}),
+        Package("nano", "7.2-1", fields={"Priority": "important"}), Package("hello", "2.10-3"),
+        *kernel_packages(KERNELS[0], "6.1.130-1"), *kernel_packages(KERNELS[1], "6.1.140-1"), meta,
+    ]
+
+
+def bookworm(folder: Path, key: Key, wanted: Iterable[str]) -> Path:
+    """Both archives of a synthetic Debian 12 that holds `wanted`; returns the folder to serve."""
+    known = base_packages()
+    names = sorted(set(wanted) - {package.name for package in known})
+    Archive(folder / "debian", key, label="Debian", suites=("bookworm", "bookworm-updates")).add(
+        [*known, *(Package(name, depends="libc6") for name in names)]).publish()
+    Archive(folder / "security", key, label="Debian-Security", suites=("bookworm-security",)).add(
+        [Package("sed", "12.4+deb12u6", depends="libc6", fields={"Essential": "yes", "Priority": "required"})]
+    ).publish()
+    return folder

@@ -1,0 +1,88 @@
+"""What the tests of an image share: the lock's facts, whether this is the booted image, one-command gathering.
+
+Called for a container (Molecule, as root), for the booted image and for a launched instance (over SSH, as the default
+user). GOLDEN_VARS names the JSON file with the variables that the image was baked with.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+MARK = "\x1e"
+"""ASCII's record separator: no tool prints it."""
+
+
+class Answer(NamedTuple):
+    """A command's exit status and its output, both streams in one."""
+
+    status: int
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines of the output without blank ones."""
+        return [line for line in self.text.splitlines() if line.strip()]
+
+
+Gather = Callable[..., dict[str, Answer]]
+
+
+@pytest.fixture(scope="session")
+def lock() -> dict[str, Any]:
+    """The variables that the image was baked with."""
+    path = os.environ.get("GOLDEN_VARS")
+    if not path:
+        pytest.fail("GOLDEN_VARS has to name the JSON file with the image's variables", pytrace=False)
+    variables: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return variables
+
+
+@pytest.fixture(autouse=True)
+def _only_roles_of_the_image(request: pytest.FixtureRequest, lock: dict[str, Any]) -> None:
+    role = request.path.parent.name
+    if role not in lock["golden_roles"]:
+        pytest.skip(f"{lock['golden_image']} has no role {role}")
+
+
+@pytest.fixture(scope="module")
+def gather(host: Any) -> Gather:
+    """A function that runs named shell commands in one SSH command, as root or as the user who logged in.
+
+    Under emulation a command over SSH costs a second, so a test file asks everything at once.
+    """
+
+    def run(commands: Mapping[str, str], *, root: bool = True) -> dict[str, Answer]:
+        script = "".join(
+            f"({command}) </dev/null 2>&1; printf '{MARK}%d{MARK}' $?\n" for command in commands.values()
+        )
+        text = base64.b64encode(script.encode()).decode()
+        shell = 'if [ "$(id -u)" = 0 ]; then exec sh; else exec sudo -n sh; fi' if root else "exec sh"
+        done = host.run(f"printf %s {text} | base64 -d | {{ {shell}; }}")
+        parts = done.stdout.split(MARK)
+        assert len(parts) == 2 * len(commands) + 1, f"status {done.rc}: {done.stderr or done.stdout}"
+        return {
+            name: Answer(int(status), output.strip())
+            for name, output, status in zip(commands, parts[0::2], parts[1::2], strict=False)
+        }
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def booted(gather: Gather) -> bool:
+    """Whether this is a machine on the image's own kernel rather than a container on the builder's."""
+    return gather({"container": "systemd-detect-virt --quiet --container"}, root=False)["container"].status != 0
+
+
+@pytest.fixture
+def needs_boot(booted: bool) -> None:
+    """Skip in a container."""
+    if not booted:
+        pytest.skip("needs the image's own kernel: a container runs the builder's")

@@ -1,0 +1,97 @@
+"""The image's CUDA: of the locked version, complete, and able to compile and run what the declared hardware needs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# driver_types.h, cudaError_t: a library that fits but finds no GPU, or no driver at all.
+SUCCESS, INSUFFICIENT_DRIVER, NO_DEVICE = 0, 35, 100
+RUNTIME = {"cublas", "cublasLt", "cudart", "cufft", "curand", "cusolver", "cusparse", "nvrtc", "nvrtc-builtins"}
+UNWANTED = (
+    "default-jre", "openjdk", "nsight", "nvidia-visual-profiler", "cuda-documentation", "nvidia-cuda-toolkit-doc",
+)
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+    """Everything these tests look at, gathered by one command (each costs up to a second under emulation)."""
+    source = (HERE / "add.cu").read_text()
+    arguments = (lock["cuda_variant"], ",".join(lock["cuda_architectures"]), source)
+    done = host.run("python3 -c %s %s %s %s", (HERE / "gather.py").read_text(), *arguments)
+    assert done.rc == 0, done.stderr
+    gathered: dict[str, Any] = json.loads(done.stdout)
+    return gathered
+
+
+@pytest.fixture
+def toolkit(facts: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
+    """The facts, where the image holds the toolkit."""
+    if lock["cuda_variant"] != "toolkit":
+        pytest.skip("the image holds the runtime libraries only, no compiler")
+    return facts
+
+
+@pytest.fixture(scope="module")
+def answer(facts: dict[str, Any]) -> int:
+    """What CUDA says on this machine when all is well."""
+    return SUCCESS if facts["gpu"] else NO_DEVICE if facts["driver"] else INSUFFICIENT_DRIVER
+
+
+def test_libraries_are_complete(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    # nvJitLink came with CUDA 12.
+    wanted = RUNTIME | ({"nvJitLink"} if int(lock["cuda_version"].split(".")[0]) >= 12 else set())
+    missing = sorted(wanted - set(facts["libraries"]))
+    assert not missing, f"not in the linker's cache: {missing}"
+
+
+def test_libraries_load(facts: dict[str, Any]) -> None:
+    assert facts["unloadable"] == {}
+
+
+def test_runtime_is_of_the_locked_version(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert facts["runtime"]["file"].startswith(f"libcudart.so.{lock['cuda_version']}."), facts["runtime"]
+
+
+def test_runtime_answers_as_expected(facts: dict[str, Any], answer: int) -> None:
+    assert facts["runtime"]["count"] == answer
+
+
+def test_compiler_is_of_the_locked_version(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert toolkit["nvcc"]["rc"] == 0, toolkit["nvcc"]["err"]
+    assert f"release {lock['cuda_version']}," in toolkit["nvcc"]["out"]
+
+
+def test_shells_know_where_cuda_is(toolkit: dict[str, Any]) -> None:
+    assert toolkit["home"]["rc"] == 0, "CUDA_HOME of a login shell has no bin/nvcc or include/cuda.h"
+
+
+def test_compiler_reaches_every_declared_gpu(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
+    built = toolkit["compiled"]["built"]
+    assert built["rc"] == 0, built["err"] + built["out"]
+    assert toolkit["compiled"]["images"] == sorted(lock["cuda_architectures"])
+
+
+def test_compiled_program_runs(toolkit: dict[str, Any], answer: int) -> None:
+    """It ends in the `no device` error without a GPU: everything before the GPU itself works."""
+    ran = toolkit["compiled"]["ran"]
+    assert ran["out"].split(" ")[0] == str(answer), ran
+    assert ran["rc"] == (0 if answer == SUCCESS else 2), ran
+
+
+def test_static_libraries_are_as_the_lock_says(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
+    if lock["cuda_source"] != "debian":
+        pytest.skip("NVIDIA's packages keep their libraries elsewhere")
+    assert bool(toolkit["static"]) == lock["cuda_static_libraries_enabled"]
+
+
+def test_no_desktop_documentation_or_java_came_along(facts: dict[str, Any]) -> None:
+    assert not [name for name in facts["packages"].splitlines() if name.startswith(UNWANTED)]
+
+
+def test_runtime_image_has_no_compiler(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    if lock["cuda_variant"] != "runtime":
+        pytest.skip("the image holds the toolkit")
+    assert facts["nvcc"]["rc"] == 127

@@ -1,0 +1,137 @@
+"""Base system: one fixed kernel, nothing that updates itself, EC2's first boot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+UPDATERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service")
+ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "chrony.service", "cloud-init.service")
+
+
+@pytest.fixture(scope="module")
+def facts(gather: Any, lock: dict[str, Any]) -> Any:
+    release = lock["os_updates_kernel_release"]
+    return gather({
+        "kernels": "dpkg-query -W -f '${db:Status-Want} ${db:Status-Status} ${Package}\\n' 'linux-image-*'",
+        "boot": f"ls /boot/vmlinuz-* /boot/initrd.img-*; file=/boot/initrd.img-{release}; stat -c %s $file",
+        "initramfs": f"lsinitramfs /boot/initrd.img-{release}; cat /lib/modules/{release}/modules.builtin",
+        "compression": f"od -A n -t x1 /boot/initrd.img-{release} | tr -d ' \\n' | grep -c 28b52ffd",
+        "broken": "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev}\\n' | grep -v '^[ihr][ic] ' | sort -u",
+        "upgradable": "apt-get --simulate --quiet --ignore-hold dist-upgrade | grep ^Inst",
+        "sources": "cat /etc/apt/sources.list.d/golden-bake.sources",
+        "enabled": "systemctl is-enabled " + " ".join(ENABLED),
+        "updaters": "systemctl is-enabled " + " ".join(UPDATERS),
+        "apt": "apt-config dump",
+        "cmdline": "cat /etc/default/golden-cmdline",
+        "proc-cmdline": "cat /proc/cmdline",
+        "reboot": "ls /run/reboot-required /run/reboot-required.pkgs",
+        "wait-online": "systemctl cat systemd-networkd-wait-online.service | grep ^ExecStart= | tail -n 1",
+        "policy": "test -e /usr/sbin/policy-rc.d",
+        "locale": "locale 2>&1",
+    })
+
+
+@pytest.fixture(scope="module")
+def first_boot(gather: Any) -> Any:
+    return gather({
+        "status": "cloud-init status --long --wait",
+        "datasource": "cloud-id; cat /run/cloud-init/cloud.cfg",
+        "locale": "cat /etc/default/locale",
+        "sources": "cat /etc/apt/sources.list /etc/apt/sources.list.d/*",
+        "clock": "cat /sys/devices/system/clocksource/clocksource0/current_clocksource",
+        "chrony": "chronyc -n sources",
+        "running": "uname -r",
+    })
+
+
+def test_kernel_is_the_locked_one_alone_and_held(facts: Any, lock: dict[str, Any]) -> None:
+    installed = [line.split() for line in facts["kernels"].lines if line.split()[1] == "installed"]
+    assert installed == [["hold", "installed", lock["os_updates_kernel_package"]]]
+
+
+def test_boot_holds_that_kernel_and_its_initramfs(facts: Any, lock: dict[str, Any]) -> None:
+    release = lock["os_updates_kernel_release"]
+    assert facts["boot"].lines[:2] == [f"/boot/initrd.img-{release}", f"/boot/vmlinuz-{release}"]
+    assert int(facts["boot"].lines[2]) > 1 << 20
+
+
+@pytest.mark.parametrize("driver", ["/nvme.ko", "/virtio_blk.ko", "/virtio_net.ko", "/ena.ko"])
+def test_root_disk_and_network_are_reached_before_there_is_a_root(facts: Any, driver: str) -> None:
+    """In the initramfs, or built into the kernel."""
+    assert driver in facts["initramfs"].text
+
+
+def test_initramfs_is_zstd(facts: Any) -> None:
+    assert int(facts["compression"].text) > 0
+
+
+def test_every_package_is_whole(facts: Any) -> None:
+    assert facts["broken"].lines == []
+
+
+def test_nothing_is_upgradable(facts: Any) -> None:
+    if facts["sources"].status:
+        pytest.skip("the bake's indexes are gone from a sealed image; provenance looked while they were there")
+    assert facts["upgradable"].lines == []
+
+
+def test_units_of_an_instance_are_enabled(facts: Any) -> None:
+    assert facts["enabled"].lines == ["enabled"] * len(ENABLED)
+
+
+def test_nothing_updates_itself(facts: Any) -> None:
+    assert facts["updaters"].lines == ["masked"] * len(UPDATERS)
+    assert 'APT::Periodic::Enable "0";' in facts["apt"].lines
+    assert 'APT::Periodic::Unattended-Upgrade "0";' in facts["apt"].lines
+
+
+def test_apt_is_patient(facts: Any, lock: dict[str, Any]) -> None:
+    assert f'Acquire::Retries "{lock["os_updates_apt_retries"]}";' in facts["apt"].lines
+    assert f'DPkg::Lock::Timeout "{lock["os_updates_apt_lock_timeout_s"]}";' in facts["apt"].lines
+
+
+def test_no_reboot_is_due(facts: Any) -> None:
+    assert all("No such file" in line for line in facts["reboot"].lines)
+
+
+def test_boot_waits_for_the_network_within_bounds(facts: Any, lock: dict[str, Any]) -> None:
+    assert f"--timeout={lock['os_updates_wait_online_s']}" in facts["wait-online"].text
+    assert "--any" in facts["wait-online"].text
+
+
+def test_command_line_for_the_loader_is_the_lock_s(facts: Any, lock: dict[str, Any]) -> None:
+    assert facts["cmdline"].lines == [" ".join(lock["os_updates_kernel_cmdline"])]
+
+
+def test_kernel_booted_with_that_command_line(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
+    missing = set(lock["os_updates_kernel_cmdline"]) - set(facts["proc-cmdline"].text.split())
+    assert not missing, facts["proc-cmdline"].text
+
+
+def test_running_kernel_is_the_locked_one(first_boot: Any, lock: dict[str, Any], needs_boot: None) -> None:
+    assert first_boot["running"].text == lock["os_updates_kernel_release"]
+
+
+def test_locale_works(facts: Any) -> None:
+    assert "Cannot set" not in facts["locale"].text
+
+
+def test_cloud_init_is_done_without_errors(first_boot: Any, needs_boot: None) -> None:
+    assert first_boot["status"].status == 0, first_boot["status"].text
+    assert "status: done" in first_boot["status"].text
+
+
+def test_first_boot_asked_ec2(first_boot: Any, needs_boot: None) -> None:
+    assert first_boot["datasource"].lines[0] == "aws", first_boot["datasource"].text
+
+
+def test_first_boot_wrote_the_distribution_s_sources(first_boot: Any, gather: Any, needs_boot: None) -> None:
+    release = gather({"codename": ". /etc/os-release; echo $VERSION_CODENAME"})["codename"].text
+    assert release in first_boot["sources"].text
+    assert "golden" not in first_boot["sources"].text and "file:" not in first_boot["sources"].text
+
+
+def test_time_comes_from_the_locked_servers(first_boot: Any, lock: dict[str, Any], needs_boot: None) -> None:
+    assert all(server in first_boot["chrony"].text for server in lock["os_updates_ntp_servers"])

@@ -1,0 +1,184 @@
+"""Nothing of the bake or of one machine: at rest (a sealed container), and on the booted image what must hold there.
+
+The booted image has host keys, a machine-id, logs and a launch key again: made by its own first boot.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+GONE = {
+    "bake's apt source": "/etc/apt/sources.list.d/golden-bake* /etc/apt/apt.conf.d/99mmdebstrap /usr/sbin/policy-rc.d"
+                         " /etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+    "packages": "/var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/* /var/cache/debconf/*-old",
+    "backups": "/etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/*- /var/backups/*",
+    "histories": "/root/.*_history /home/*/.*_history /root/.lesshst /home/*/.lesshst /root/.viminfo /home/*/.viminfo",
+    "caches": "/root/.cache/* /home/*/.cache/* /root/.nv /home/*/.nv",
+    "credentials": "/root/.netrc /home/*/.netrc /root/.docker /home/*/.docker /root/.aws /home/*/.aws"
+                   " /root/.git-credentials /etc/apt/auth.conf /etc/apt/auth.conf.d/* /root/.pypirc /root/.npmrc",
+    "automation": "/root/.ansible /home/*/.ansible /tmp/ansible* /var/tmp/ansible* /tmp/packer* /var/tmp/.ansible*",
+    "dumps and swap": "/core /root/core /var/crash/* /var/lib/systemd/coredump/* /swapfile /swap.img",
+    "udev": "/etc/udev/rules.d/70-persistent-net.rules /etc/udev/rules.d/75-*net*",
+    "driver builds": "/var/lib/dkms/*/*/build /var/lib/dkms/mok.* /var/lib/shim-signed/mok/* /etc/dkms/*.key",
+    "machine's names": "/etc/nvme/hostnqn /etc/nvme/hostid /etc/ssl/private/ssl-cert-snakeoil.key",
+}
+"""Never there, neither at rest nor after a boot: shell patterns by kind."""
+
+GONE_AT_REST = {
+    "host keys": "/etc/ssh/ssh_host_*",
+    "authorized keys": "/root/.ssh /home/*/.ssh /etc/ssh/authorized_keys*",
+    "apt lists": "/var/lib/apt/lists/*_* /var/cache/apt/*.bin",
+    "hostname": "/etc/hostname /etc/machine-info",
+    "leases": "/var/lib/dhcp/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*",
+    "seeds": "/var/lib/systemd/random-seed /var/lib/systemd/credential.secret",
+    "cloud-init": "/var/lib/cloud/* /etc/netplan/50-cloud-init.yaml /etc/sudoers.d/90-cloud-init-users",
+    "temporary files": "/var/tmp/* /var/tmp/.[!.]*",
+}
+"""Not there at rest; a boot makes them anew."""
+
+
+def listing(groups: dict[str, str]) -> dict[str, str]:
+    return {kind: f"ls -d {patterns} 2>/dev/null" for kind, patterns in groups.items()}
+
+
+@pytest.fixture(scope="module")
+def facts(gather: Any) -> Any:
+    return gather({
+        **listing(GONE), **listing(GONE_AT_REST),
+        "machine-id": "cat /etc/machine-id; stat -c %s /etc/machine-id",
+        "dbus": "readlink -f /var/lib/dbus/machine-id",
+        "logs": "find /var/log -type f",
+        "shadow": "cut -d : -f 1,2 /etc/shadow", "gshadow": "cut -d : -f 1,2 /etc/gshadow",
+        "passwd": "cut -d : -f 1,2 /etc/passwd",
+        "names": "cat /etc/hosts /etc/resolv.conf",
+        "resolv.conf": "readlink /etc/resolv.conf || stat -c %s /etc/resolv.conf",
+        "private": "grep -rlsE -e '-----BEGIN [A-Z ]*PRIVATE KEY-----' /etc /root /home /var/lib /opt /usr/local"
+                   " --exclude-dir=cloud --exclude='ssh_host_*'",
+        "hostkeys-unit": "systemctl is-enabled golden-ssh-hostkeys.service",
+    })
+
+
+@pytest.fixture(scope="module")
+def machine(gather: Any) -> Any:
+    return gather({
+        "state": "systemctl is-system-running --wait", "failed": "systemctl --failed --plain --no-legend",
+        "sockets": "ss -Hlntup", "root": "findmnt -n -b -o SIZE,AVAIL,FSTYPE /",
+        "disk": "lsblk -n -b -d -o SIZE /dev/$(lsblk -n -o PKNAME $(findmnt -n -o SOURCE /) | head -n 1)",
+        "inodes": "df --output=ipcent / | tail -n 1", "swap": "cat /proc/swaps",
+        "keys": "for home in $(cut -d : -f 6 /etc/passwd | sort -u); do f=$home/.ssh/authorized_keys;"
+                " test -s $f && sed \"s|^|$f |\" $f; done; true",
+        "hostkeys": "for key in /etc/ssh/ssh_host_*_key; do ssh-keygen -lf $key; stat -c '%a %W' $key; done",
+        "boot-time": "grep ^btime /proc/stat", "boots": "journalctl --list-boots --quiet --no-pager | wc -l",
+        "root-login": "sshd -T | grep -iE '^(permitrootlogin|passwordauthentication|permitemptypasswords)'",
+        "oldest": "journalctl --output=short-unix --quiet --no-pager | head -n 1 | cut -d . -f 1",
+    })
+
+
+@pytest.mark.parametrize("kind", GONE)
+def test_is_gone(facts: Any, kind: str) -> None:
+    assert facts[kind].lines == []
+
+
+@pytest.mark.parametrize("kind", GONE_AT_REST)
+def test_is_gone_at_rest(facts: Any, booted: bool, kind: str) -> None:
+    if booted:
+        pytest.skip("a boot makes these anew; the sealed tree was looked at before the disk was written")
+    assert facts[kind].lines == []
+
+
+def test_machine_id_is_empty_at_rest_and_of_this_machine_when_booted(facts: Any, booted: bool) -> None:
+    """Empty, not missing: a missing one, or `uninitialized`, makes systemd reset every unit to its preset."""
+    if booted:
+        assert re.fullmatch(r"[0-9a-f]{32}", facts["machine-id"].lines[0])
+    else:
+        assert facts["machine-id"].lines == ["0"]
+    assert facts["dbus"].text == "/etc/machine-id"
+
+
+def test_logs_are_gone(facts: Any, booted: bool) -> None:
+    if booted:
+        pytest.skip("the boot logs; whether they begin with it is another test")
+    assert facts["logs"].lines == []
+
+
+def test_every_password_is_locked(facts: Any) -> None:
+    for name in ("shadow", "gshadow"):
+        usable = [line for line in facts[name].lines if not re.fullmatch(r"[^:]+:[!*]+", line)]
+        # A group without a password is closed to those who are not in it.
+        assert [line for line in usable if name == "shadow" or not line.endswith(":")] == []
+    assert [line for line in facts["passwd"].lines if not line.endswith(":x")] == []
+
+
+def test_no_private_key_lies_about(facts: Any) -> None:
+    assert facts["private"].lines == []
+
+
+def test_builder_s_names_are_gone(facts: Any) -> None:
+    assert "golden" not in facts["names"].text and "10.213.0." not in facts["names"].text
+    resolver = facts["resolv.conf"].text
+    assert resolver.endswith("run/systemd/resolve/resolv.conf") or resolver == "0"
+
+
+def test_host_keys_come_by_themselves(facts: Any) -> None:
+    assert facts["hostkeys-unit"].text == "enabled"
+
+
+def test_system_is_running_and_no_unit_failed(machine: Any, needs_boot: None) -> None:
+    assert machine["failed"].lines == []
+    assert machine["state"].text == "running"
+
+
+def test_only_sshd_listens(machine: Any, needs_boot: None) -> None:
+    """Port 68 and 546 are DHCP's: a client has to hear the lease's renewal."""
+    heard = [line.split() for line in machine["sockets"].lines]
+    allowed = {("tcp", "22"), ("udp", "68"), ("udp", "546")}
+    assert [" ".join(words) for words in heard if (words[0], words[4].rpartition(":")[2]) not in allowed] == []
+    assert any(words[4].endswith(":22") for words in heard)
+
+
+def test_root_file_system_fills_the_disk_and_has_space(machine: Any, needs_boot: None) -> None:
+    size, free, kind = machine["root"].text.split()
+    # ext4 keeps about 2 % for its tables; boot partitions take another 200 MB at most.
+    assert kind == "ext4" and int(size) > 0.97 * int(machine["disk"].text) - (200 << 20)
+    assert int(free) > 512 << 20, "less than 512 MiB free"
+    assert int(machine["inodes"].text.strip().rstrip("%")) < 80
+    assert len(machine["swap"].lines) == 1, "swap is on"
+
+
+def test_keys_are_the_launch_s_alone(machine: Any, booted: bool) -> None:
+    """The default user has one key; cloud-init gives root the same one with a command that only refuses."""
+    if not booted:
+        pytest.skip("at rest there is none at all")
+    keys = [line.split(" ", 1) for line in machine["keys"].lines]
+    usable = [(path, key) for path, key in keys if not re.search(r'command=".*exit [0-9]+"', key)]
+    assert len({path for path, _ in usable}) == 1 and len(usable) == 1, machine["keys"].text
+    assert not usable[0][0].startswith("/root/")
+
+
+@pytest.fixture
+def first_boot_time(machine: Any, needs_boot: None) -> int:
+    """Seconds since 1970 at which this machine first booted, less a second of rounding."""
+    if int(machine["boots"].text) > 1:
+        pytest.skip("this machine has booted before: its own past is no leftover of the bake")
+    return int(machine["boot-time"].text.split()[1]) - 1
+
+
+def test_host_keys_are_of_this_boot(machine: Any, first_boot_time: int) -> None:
+    answers = [line.split() for line in machine["hostkeys"].lines]
+    stats = [words for words in answers if len(words) == 2]
+    assert stats and all(mode == "600" for mode, _ in stats)
+    assert all(int(born) >= first_boot_time for _, born in stats), machine["hostkeys"].text
+
+
+def test_journal_begins_with_this_boot(machine: Any, first_boot_time: int) -> None:
+    """A minute of grace: the first lines carry the clock as it was before it was set."""
+    assert int(machine["oldest"].text) >= first_boot_time - 60
+
+
+def test_sshd_takes_keys_only(machine: Any, needs_boot: None) -> None:
+    words = dict(line.lower().split(" ", 1) for line in machine["root-login"].lines)
+    assert words["passwordauthentication"] == "no" and words["permitemptypasswords"] == "no"
+    assert words["permitrootlogin"] in ("no", "without-password", "prohibit-password")

@@ -1,0 +1,206 @@
+"""The contract of roles/, as functions from a tree and a role's name to the list of its violations.
+
+`tests/unit/test_roles_contract.py` holds each role to them, and feeds each a role that breaks it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SKELETON = ("defaults/main.yml", "meta/argument_specs.yml", "meta/main.yml", "tasks/main.yml", "README.md")
+FOLDERS = frozenset({"defaults", "files", "handlers", "meta", "tasks", "templates", "vars"})
+LICENCE = "Apache-2.0"
+
+_KEYWORDS = frozenset({
+    "name", "when", "loop", "loop_control", "register", "changed_when", "failed_when", "notify", "vars", "environment",
+    "become", "become_user", "check_mode", "delegate_to", "run_once", "until", "retries", "delay", "no_log", "args",
+    "block", "rescue", "always", "ignore_errors", "listen", "tags", "any_errors_fatal", "async", "poll", "diff",
+})
+_FREE_FORM = frozenset({"command", "shell", "script", "raw"})
+_CONTENTS = frozenset({"include_vars", "import_tasks", "include_tasks"})
+
+Task = dict[str, Any]
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _tasks(path: Path) -> Iterator[Task]:
+    """Every task of a file, those of its blocks included."""
+    def walk(tasks: list[Task]) -> Iterator[Task]:
+        for task in tasks:
+            yield task
+            for part in ("block", "rescue", "always"):
+                yield from walk(task.get(part) or [])
+    yield from walk(_yaml(path) or [])
+
+
+def _task_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("tasks/**/*.yml"), *folder.glob("handlers/**/*.yml")])
+
+
+def _action(task: Task) -> str:
+    """The task's module, `""` for a block."""
+    return next((key for key in task if key not in _KEYWORDS and not key.startswith("with_")), "")
+
+
+def _label(root: Path, path: Path, task: Task) -> str:
+    return f"{path.relative_to(root)}: {task.get('name') or _action(task) or 'a task'}"
+
+
+def _options(folder: Path) -> dict[str, dict[str, Any]]:
+    specs = _yaml(folder / "meta/argument_specs.yml") or {}
+    return specs.get("argument_specs", {}).get("main", {}).get("options") or {}
+
+
+def skeleton(root: Path, role: str) -> list[str]:
+    """The files that every role has, and no folder that none has."""
+    folder = root / "roles" / role
+    found = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    return [f"roles/{role}/{name} is missing" for name in SKELETON if not (folder / name).is_file()] + \
+        [f"roles/{role}/{name}/ is not part of the skeleton" for name in sorted(found - FOLDERS)]
+
+
+def contents(root: Path, role: str) -> list[str]:
+    """tasks/main.yml is a table of contents that begins with preflight and names every task file."""
+    folder = root / "roles" / role / "tasks"
+    main = list(_tasks(folder / "main.yml"))
+    problems = [f"{_label(root, folder / 'main.yml', task)}: does work; main.yml is a table of contents"
+                for task in main if _action(task).rpartition(".")[2] not in _CONTENTS]
+    named = [str(task[_action(task)]) for path in folder.glob("*.yml") for task in _tasks(path)
+             if _action(task).rpartition(".")[2] in ("import_tasks", "include_tasks")]
+    first = next((str(task[_action(task)]) for task in main if _action(task).endswith("_tasks")), "nothing")
+    if first != "preflight.yml":
+        problems.append(f"roles/{role}/tasks/main.yml begins with {first}, not with preflight.yml")
+    return problems + [f"roles/{role}/tasks/{path.name} is never included" for path in sorted(folder.glob("*.yml"))
+                       if path.name not in ("main.yml", *named)]
+
+
+def specification(root: Path, role: str) -> list[str]:
+    """defaults and argument_specs agree: same names, same values; what is required has no default."""
+    folder = root / "roles" / role
+    options, defaults = _options(folder), _yaml(folder / "defaults/main.yml") or {}
+    alien = sorted(defaults.keys() - options.keys())
+    problems = [f"{role}: {name} is in defaults but not in argument_specs" for name in alien]
+    for name, option in options.items():
+        if option.get("required"):
+            problems += [f"{role}: {name} is required and has a default"] if name in defaults else []
+        elif name not in defaults:
+            problems.append(f"{role}: {name} is neither required nor in defaults")
+        elif "default" not in option or option["default"] != defaults[name]:
+            stated = repr(option.get("default"))
+            problems.append(f"{role}: {name} is {defaults[name]!r} in defaults, {stated} in argument_specs")
+        problems += [f"{role}: {name} has no {key}" for key in ("type", "description") if key not in option]
+    return problems
+
+
+def readme(root: Path, role: str) -> list[str]:
+    """README's table has the same variables; one pair of backticks holds the default, `derived` is required."""
+    folder = root / "roles" / role
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    rows = dict(re.findall(r"^\| `([a-z_0-9]+)` \| (.*?) \|", text, re.MULTILINE))
+    options = _options(folder)
+    problems = [f"{role}: {name} is not in README's table" for name in sorted(options.keys() - rows.keys())]
+    alien = sorted(rows.keys() - options.keys())
+    problems += [f"{role}: README's table has {name}, which is no variable" for name in alien]
+    for name in sorted(options.keys() & rows.keys()):
+        required, stated = bool(options[name].get("required")), rows[name]
+        literal = re.fullmatch(r"`([^`]*)`", stated)
+        if required != (stated == "derived"):
+            problems.append(f"{role}: README says `{stated}` of {name}, which is {'' if required else 'not '}required")
+        elif literal and yaml.safe_load(literal[1]) != options[name].get("default"):
+            problems.append(f"{role}: README says {literal[1]} of {name}, not {options[name].get('default')!r}")
+    return problems
+
+
+def prefixes(root: Path, role: str) -> list[str]:
+    """Inputs are `<role>_...`; what is in vars/, registered or set is `__<role>_...`, so that nobody can set it."""
+    folder = root / "roles" / role
+    defaults = _yaml(folder / "defaults/main.yml") or {}
+    problems = [f"{role}: {name} does not begin with {role}_" for name in {**defaults, **_options(folder)}
+                if not name.startswith(f"{role}_")]
+    internal = [(path, str(name)) for path in sorted(folder.glob("vars/*.yml")) for name in _yaml(path) or {}]
+    for path in _task_files(folder):
+        for task in _tasks(path):
+            names = [task["register"]] if "register" in task else []
+            if _action(task).endswith("set_fact"):
+                names += [name for name in task[_action(task)] if name != "cacheable"]
+            internal += [(path, name) for name in names]
+    return problems + [f"{path.relative_to(root)}: {name} does not begin with __{role}_" for path, name in internal
+                       if not name.startswith(f"__{role}_")]
+
+
+def company(root: Path, role: str) -> list[str]:
+    """A role has a Molecule scenario and tests of the image, and says its licence."""
+    wanted = (f"molecule/{role}/molecule.yml", f"tests/image/{role}/test_{role}.py")
+    problems = [f"{name} is missing" for name in wanted if not (root / name).is_file()]
+    info = (_yaml(root / "roles" / role / "meta/main.yml") or {}).get("galaxy_info", {})
+    return problems + ([f"roles/{role}/meta/main.yml: licence {info.get('license')}, not {LICENCE}"]
+                       if info.get("license") != LICENCE else [])
+
+
+def commands(root: Path, role: str) -> list[str]:
+    """A command says when it changed something; `changed_when: false` says why on its line. (A handler has changed.)"""
+    folder, problems = root / "roles" / role, []
+    for path in sorted(folder.glob("tasks/**/*.yml")):
+        for task in _tasks(path):
+            action = _action(task)
+            arguments = {**(task.get("args") or {}), **(task[action] if isinstance(task.get(action), dict) else {})}
+            if action.rpartition(".")[2] in _FREE_FORM and "changed_when" not in task and \
+                    not arguments.keys() & {"creates", "removes"}:
+                problems.append(f"{_label(root, path, task)}: {action} without changed_when or creates")
+        problems += [f"{path.relative_to(root)}:{number}: changed_when: false without a reason"
+                     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+                     if re.match(r"\s*changed_when: false\s*$", line)]
+    return problems
+
+
+def names(root: Path, role: str) -> list[str]:
+    """Modules by their full names; every task says what it is for."""
+    found = [(path, task) for path in _task_files(root / "roles" / role) for task in _tasks(path)]
+    return [f"{_label(root, path, task)}: `{_action(task)}` is no fully qualified name" for path, task in found
+            if _action(task) and _action(task).count(".") < 2] + \
+        [f"{_label(root, path, task)} has no name" for path, task in found if not task.get("name")]
+
+
+def modes(root: Path, role: str) -> list[str]:
+    """Modes are quoted: YAML reads 0644 as 420, and 644 as itself."""
+    problems = []
+
+    def walk(path: Path, node: yaml.Node | None) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value in ("mode", "directory_mode") and isinstance(value, yaml.ScalarNode) and not value.style:
+                    where = f"{path.relative_to(root)}:{value.start_mark.line + 1}"
+                    problems.append(f"{where}: mode {value.value} is not quoted")
+                walk(path, value)
+        elif isinstance(node, yaml.SequenceNode):
+            for child in node.value:
+                walk(path, child)
+
+    for path in _task_files(root / "roles" / role):
+        walk(path, yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+    return problems
+
+
+RULES: tuple[Callable[[Path, str], list[str]], ...] = (
+    skeleton, contents, specification, readme, prefixes, company, commands, names, modes,
+)
+
+
+def playbook(root: Path, order: tuple[str, ...]) -> list[str]:
+    """ansible/bake.yml applies exactly the known roles, in their order, and there is no other role."""
+    plays = _yaml(root / "ansible/bake.yml") or []
+    applied = [entry["role"] for play in plays for entry in play.get("roles", [])]
+    folders = {path.name for path in (root / "roles").iterdir() if path.is_dir()}
+    problems = [f"roles/{name} is not in ROLE_ORDER" for name in sorted(folders - set(order))]
+    problems += [f"role {name} has no folder" for name in order if name not in folders]
+    return problems + ([f"ansible/bake.yml applies {', '.join(applied)}; ROLE_ORDER is {', '.join(order)}"]
+                       if tuple(applied) != order else [])

@@ -1,0 +1,190 @@
+"""This checkout keeps the rules of its shape, and each rule is seen to fail on a tree that breaks it."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import layout_rules as rules
+import pytest
+from goldenami import cli, shell
+from goldenami.errors import ExitCode
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+def test_checkout_keeps(rule: Callable[[Path], list[str]]) -> None:
+    assert "\n".join(rule(ROOT)) == ""
+
+
+def test_no_file_names_a_mirror_of_this_machine() -> None:
+    assert "\n".join(rules.mirror_hosts(ROOT, rules.machine_hosts())) == ""
+
+
+def test_no_file_holds_a_path_of_this_machine() -> None:
+    assert "\n".join(rules.machine_paths(ROOT, ROOT, Path.home())) == ""
+
+
+def test_readme_has_every_exit_code() -> None:
+    assert "\n".join(rules.exit_codes(ROOT, map(int, ExitCode))) == ""
+
+
+def _commands() -> list[str]:
+    action = next(found for found in cli.parser()._actions if isinstance(found, argparse._SubParsersAction))
+    return list(action.choices)
+
+
+def test_readme_has_every_command() -> None:
+    assert "\n".join(rules.stages(ROOT, _commands())) == ""
+
+
+def test_changelog_form() -> None:
+    assert not rules.changelog((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+
+
+def test_commit_subjects() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git history here")
+    assert not rules.commit_subjects(shell.output(["git", "log", "--format=%s"], cwd=ROOT, check=False).splitlines())
+
+
+# --- each rule has been seen to fail ---------------------------------------------------------------------------------
+
+def _write(root: Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text, encoding="utf-8")
+
+
+PACKAGE = "scripts/goldenami"
+BAD_TREES = [
+    (rules.top_level, {"docs/notes.md": ""}, "docs does not belong at the top level"),
+    (rules.top_level, {"docs/notes.md": ""}, "LICENSE is missing at the top level"),
+    (rules.imports, {f"{PACKAGE}/bake.py": "from goldenami import lock"}, "bake imports lock, which is not below it"),
+    (rules.imports, {f"{PACKAGE}/errors.py": "from goldenami.shell import output"}, "errors imports shell"),
+    (rules.imports, {f"{PACKAGE}/lockfile.py": "def f():\n    import goldenami.cli"}, "lockfile imports cli"),
+    (rules.imports, {f"{PACKAGE}/local/disk.py": "from goldenami import store"}, "local.disk imports store: local/"),
+    (rules.imports, {f"{PACKAGE}/odd.py": ""}, "odd has no layer"),
+    (rules.processes, {f"{PACKAGE}/a.py": "import subprocess\nsubprocess.run(['ls'])"}, "a.py:2 calls subprocess.run"),
+    (rules.processes, {f"{PACKAGE}/a.py": "from subprocess import run"}, "a.py:1 imports run from subprocess"),
+    (rules.processes, {f"{PACKAGE}/a.py": "import os\nos.system('ls')"}, "a.py:2 calls os.system"),
+    (rules.processes, {f"{PACKAGE}/a.py": "import os\nos.execvp('ls', [])"}, "a.py:2 calls os.execvp"),
+    (rules.boto3, {f"{PACKAGE}/publish.py": "import boto3"}, "publish.py imports boto3"),
+    (rules.boto3, {f"{PACKAGE}/publish.py": "from botocore.config import Config"}, "imports botocore.config"),
+    (rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"}, "a.py:3 reads the clock, as"),
+    (rules.python_sizes, {"tests/a.py": "x = 1\n" * 401}, "tests/a.py: 401 lines, at most 400"),
+    (rules.python_sizes, {"a.py": "def long():\n" + "    x = 1\n" * 40}, "a.py: long has 41 lines, at most 40"),
+    (rules.docstrings, {"a.py": "x = 1"}, "a.py has no docstring"),
+    (rules.text_sizes, {"roles/a/tasks/main.yml": "#\n" * 61}, "roles/a/tasks/main.yml: 61 lines, at most 60"),
+    (rules.text_sizes, {"packer/images/a.yml": "#\n" * 61}, "packer/images/a.yml: 61 lines, at most 60"),
+    (rules.text_sizes, {"roles/README.md": "x\n" * 31}, "roles/README.md: 31 lines, at most 30"),
+    (rules.text_sizes, {"roles/a/README.md": "x\n" * 31}, "roles/a/README.md: 31 lines, at most 30"),
+    (rules.folder_readmes, {"packer/README.md": ""}, "tests/README.md is missing"),
+    (rules.variables, {"scripts/a": "$GOLDEN_ODD", "README.md": "GOLDEN_ODDITY"}, "GOLDEN_ODD (scripts/a) is not in"),
+    (rules.make_targets, {"Makefile": ".PHONY: a\na: b\n\t@true\n"}, "make a has no help text"),
+    (rules.make_targets, {"Makefile": "a: ## does it\n"}, "make a is not .PHONY"),
+    (rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(26))}, "26 Make targets, at most 25"),
+    (rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"}, "the Makefile calls scripts/odd, which does not exist"),
+    (rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
+    (rules.module_map, {f"{PACKAGE}/odd.py": ""}, "ARCHITECTURE.md does not say what odd is for"),
+    (rules.libraries, {"requirements.txt": "odd==1\n# Transitive.\neven==2\n"}, "does not say why odd is required"),
+    (rules.prose_width, {"a.md": "word " * 30}, "a.md:1: 150 characters"),
+    (rules.local_hooks, {".pre-commit-config.yaml": "repos:\n  - repo: https://example.org/x"}, "hooks from https"),
+]
+
+
+@pytest.mark.parametrize(("rule", "tree", "message"), BAD_TREES, ids=[bad[2] for bad in BAD_TREES])
+def test_rule_sees(tmp_path: Path, rule: Callable[[Path], list[str]], tree: dict[str, str], message: str) -> None:
+    for name, text in tree.items():
+        _write(tmp_path, name, text)
+    assert any(message in problem for problem in rule(tmp_path)), rule(tmp_path)
+
+
+def test_every_rule_has_a_bad_tree() -> None:
+    assert {bad[0] for bad in BAD_TREES} == set(rules.RULES)
+
+
+def test_rules_accept_what_is_right(tmp_path: Path) -> None:
+    good = {
+        f"{PACKAGE}/errors.py": '"""Errors."""',
+        f"{PACKAGE}/bake.py": '"""Bake."""\nimport subprocess\nfrom goldenami import lockfile\nx: subprocess.Popen',
+        f"{PACKAGE}/aws/client.py": '"""AWS."""\nimport boto3',
+        f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.local import events\nos.execvp("a", [])',
+        "Makefile": ".PHONY: a\nX ?= 1\na: ## does it\n\t@true\n", "scripts/run": "$GOLDEN_MIRROR_X $GOLDEN_CACHE",
+        "ARCHITECTURE.md": "`errors`, `bake`, even", "requirements.txt": "even==1\n# Transitive.\nodd==2\n",
+        "README.md": "`GOLDEN_MIRROR_<ARCHIVE>` `GOLDEN_CACHE` [code](scripts/run) [web](https://example.org/x)",
+    }
+    for name, text in good.items():
+        _write(tmp_path, name, text)
+    tested = set(rules.RULES) - {rules.top_level, rules.folder_readmes}
+    assert not [problem for rule in tested for problem in rule(tmp_path)]
+
+
+def test_mirror_host_is_seen(tmp_path: Path) -> None:
+    _write(tmp_path, "packer/a.yml", "uri: https://mirror.example.org/debian\n")
+    assert rules.mirror_hosts(tmp_path, ["mirror.example.org"]) == ["packer/a.yml names the mirror mirror.example.org"]
+    assert not rules.mirror_hosts(tmp_path, ["example.org", "mirror.example.or"])
+
+
+def test_hosts_come_from_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", "http://cache.example.net:3142/debian")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:word@wheels.example.net/simple")
+    assert {"cache.example.net", "wheels.example.net"} <= set(rules.machine_hosts())
+
+
+HOMES = "/home"  # in two parts, so that this file does not break the rule
+
+
+@pytest.mark.parametrize("text", ["in /srv/checkout/a", f"{HOMES}/jane/x", "=/Users" + "/jane/x", '"/srv/jane/.cache"'])
+def test_machine_path_is_seen(tmp_path: Path, text: str) -> None:
+    _write(tmp_path, "a.md", text)
+    assert rules.machine_paths(tmp_path, Path("/srv/checkout"), Path("/srv/jane"))
+
+
+@pytest.mark.parametrize("text", ["/root/x", f"{HOMES}/ubuntu/x", "home/*/x", "{x}/srv/checkout", "/srv/checkouts"])
+def test_other_paths_are_no_machines(tmp_path: Path, text: str) -> None:
+    _write(tmp_path, "a.md", text)
+    assert not rules.machine_paths(tmp_path, Path("/srv/checkout"), Path("/root"))
+
+
+def test_exit_code_is_seen(tmp_path: Path) -> None:
+    _write(tmp_path, "README.md", textwrap.dedent("""\
+        ## Exit codes
+
+        | code | meaning |
+        | 0 | fine |
+        | 9 | odd |
+
+        ## Next
+        | 2 | of another table |
+        """))
+    assert rules.exit_codes(tmp_path, iter([0, 2])) == [
+        "exit code 2 is not in README.md", "README.md states exit code 9, which does not exist"]
+
+
+def test_stage_is_seen(tmp_path: Path) -> None:
+    _write(tmp_path, "README.md", "| `lock` | x |\n")
+    assert rules.stages(tmp_path, ["lock", "bake"]) == ["stage bake is not in README.md"]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("# Changes\n## [Unreleased]\n", "does not begin"), ("# Changelog\n## [1.0.0] - 2026-01-01\n", "the first section"),
+    ("# Changelog\n## [Unreleased]\n## 1.0\n", "`## 1.0` is not"),
+    ("# Changelog\n## [Unreleased]\n### New\n", "`### New`"),
+    ("# Changelog\n## [Unreleased]\n## [1.0.0] - 2026-01-01\n## [1.1.0] - 2026-02-01\n", "not newest first"),
+])
+def test_changelog_is_seen(text: str, message: str) -> None:
+    assert any(message in problem for problem in rules.changelog(text))
+
+
+@pytest.mark.parametrize("subject", ["Fix it", "bake: fix it", "bake: Fixed it", "bake: Fixing it", "bake: Fix it.",
+                                     "bake Fix it", "bake: " + "Fix it " * 20])
+def test_commit_subject_is_seen(subject: str) -> None:
+    assert rules.commit_subjects([subject])
+
+
+@pytest.mark.parametrize("subject", ["bake: Fix it", "roles/seal, tests: Remove leases", "Merge branch 'x'"])
+def test_commit_subject_is_accepted(subject: str) -> None:
+    assert not rules.commit_subjects([subject])

@@ -1,0 +1,108 @@
+"""Linters are tests: the checkout satisfies each, and each is seen to complain about something bad."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import layout_rules
+import pytest
+import tools
+from tools import ROOT, complaints
+
+YAMLLINT = ("--strict", "--format", "parsable", "--config-file", str(ROOT / ".yamllint"))
+ANSIBLE_LINT = ("-q", "--nocolor", "--format=pep8", "--config-file", str(ROOT / ".ansible-lint"))
+RUFF = ("check", "--no-cache", "--output-format=concise")
+
+
+def _scripts() -> list[tuple[str, Path]]:
+    """Shell scripts by their first line: (`bash` or `sh`, path)."""
+    found = []
+    for path in layout_rules.files(ROOT):
+        with path.open("rb") as source:
+            match = re.match(rb"#!(?:/usr/bin/env |/usr/bin/|/bin/)(bash|sh)\n", source.readline())
+        if match and path.suffix != ".j2":
+            found.append((match[1].decode(), path))
+    return found
+
+
+def test_ruff() -> None:
+    assert complaints("ruff", *RUFF, ".") == ""
+
+
+def test_mypy() -> None:
+    assert complaints("mypy") == ""
+
+
+def test_yamllint() -> None:
+    assert complaints("yamllint", *YAMLLINT, ".") == ""
+
+
+def test_ansible_lint() -> None:
+    assert complaints("ansible-lint", *ANSIBLE_LINT) == ""
+
+
+def test_shell_syntax() -> None:
+    scripts = _scripts()
+    assert len(scripts) >= 5
+    assert "".join(complaints(interpreter, "-n", str(path)) for interpreter, path in scripts) == ""
+
+
+def test_shellcheck() -> None:
+    assert complaints("shellcheck", "--severity=warning", "--format=gcc", *(str(path) for _, path in _scripts())) == ""
+
+
+# --- each linter has been seen to complain ---------------------------------------------------------------------------
+
+def _write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_ruff_complains(tmp_path: Path) -> None:
+    bad = _write(tmp_path / "bad.py", '"""Bad."""\n\nimport os\n')
+    assert "F401" in complaints("ruff", *RUFF, "--config", str(ROOT / "pyproject.toml"), bad)
+
+
+def test_mypy_complains(tmp_path: Path) -> None:
+    bad = _write(tmp_path / "bad.py", "def f(x):\n    return x\n")
+    settings = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache"))
+    assert "no-untyped-def" in complaints("mypy", *settings, bad)
+
+
+@pytest.mark.parametrize(("text", "rule"), [
+    ("a: yes\n", "truthy"), ("a: 1\na: 2\n", "key-duplicates"), ("a: 0644\n", "octal-values"),
+    ("a:\n   - b\n  - c\n", "syntax"), (f"a: {'b ' * 60}c\n", "line-length"),
+])
+def test_yamllint_complains(tmp_path: Path, text: str, rule: str) -> None:
+    assert f"({rule})" in complaints("yamllint", *YAMLLINT, _write(tmp_path / "bad.yml", text))
+
+
+def test_ansible_lint_complains(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    bad = _write(tmp_path / "tasks/bad.yml", "---\n- name: Ask\n  shell: uname\n")
+    said = complaints("ansible-lint", *ANSIBLE_LINT, "--project-dir", str(tmp_path), bad, cwd=tmp_path)
+    assert "no-changed-when" in said
+    assert "fqcn[action-core]" in said
+
+
+@pytest.mark.parametrize("interpreter", ["bash", "sh"])
+def test_shell_syntax_complains(tmp_path: Path, interpreter: str) -> None:
+    assert "yntax error" in complaints(interpreter, "-n", _write(tmp_path / "bad", "if true; then\n"))
+
+
+def test_shellcheck_complains(tmp_path: Path) -> None:
+    bad = _write(tmp_path / "bad", "#!/bin/sh\ncd /nowhere\nrm -r x\n")
+    assert "SC2164" in complaints("shellcheck", "--severity=warning", "--format=gcc", bad)
+
+
+def test_missing_tool_is_skipped_on_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-tool is not installed"):
+        tools.find("no-such-tool")
+
+
+def test_missing_tool_is_an_error_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no-such-tool is not installed"):
+        tools.find("no-such-tool")

@@ -1,0 +1,90 @@
+"""Packer's templates are formatted and valid for every committed lock; a template that is not is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from goldenami import bake, lockfile, records, shell
+from tools import ROOT, complaints, find
+
+LOCKS = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))
+SOURCES = ("null.local", "amazon-ebs.ec2")
+HOST = {"CHECKPOINT_DISABLE": "1"}
+"""Packer would ask its vendor for a newer version."""
+
+
+@pytest.fixture(scope="module")
+def ssh_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    key = tmp_path_factory.mktemp("key") / "key"
+    shell.output([find("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
+    return key
+
+
+def _variables(image: str, folder: Path, key: Path) -> list[str]:
+    """Packer's arguments for a lock, as `bake` gives them."""
+    path = lockfile.path_of(ROOT, image)
+    lock, digest = lockfile.read(path)
+    records.write_text(folder / "vars.json", records.canonical(bake.role_variables(ROOT, lock, digest)))
+    return ["-var", f"lock={path}", "-var", f"vars={folder / 'vars.json'}", "-var", f"ssh_key={key}",
+            "-var", "ssh_host=127.0.0.1", "-var", f"repo={folder}"]
+
+
+def _validate(templates: Path, variables: list[str], source: str = "*") -> str:
+    only = [] if source == "*" else [f"-only={source}"]
+    return complaints("packer", "validate", *only, *variables, str(templates), env=HOST)
+
+
+def test_there_are_locks_to_validate() -> None:
+    assert LOCKS
+
+
+def test_formatted() -> None:
+    assert complaints("packer", "fmt", "-check", "-diff", "packer", env=HOST) == ""
+
+
+@pytest.mark.parametrize("source", ["*", *SOURCES])
+@pytest.mark.parametrize("image", LOCKS)
+def test_valid_for(image: str, source: str, tmp_path: Path, ssh_key: Path) -> None:
+    assert _validate(ROOT / "packer", _variables(image, tmp_path, ssh_key), source) == ""
+
+
+# --- what is wrong is refused ----------------------------------------------------------------------------------------
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Path:
+    folder = tmp_path / "packer"
+    folder.mkdir()
+    for path in (ROOT / "packer").glob("*.pkr.hcl"):
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_unformatted_is_seen(templates: Path) -> None:
+    with (templates / "locals.pkr.hcl").open("a", encoding="utf-8") as sink:
+        sink.write('locals {\n a = "b"\n}\n')
+    assert complaints("packer", "fmt", "-check", str(templates), env=HOST)
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [
+    ("ssh_timeout", "ssh_patience", "ssh_patience"), ("playbook_file ", "playbook_name ", "playbook_name"),
+    ("var.ssh_host", "var.ssh_hots", "ssh_hots"), ('"ansible/bake.yml"', '"ansible/brew.yml"', "brew.yml"),
+])
+def test_invalid_is_refused(
+    templates: Path, tmp_path: Path, ssh_key: Path, before: str, after: str, message: str,
+) -> None:
+    text = (templates / "golden.pkr.hcl").read_text(encoding="utf-8")
+    assert before in text
+    (templates / "golden.pkr.hcl").write_text(text.replace(before, after), encoding="utf-8")
+    assert message in _validate(templates, _variables(LOCKS[0], tmp_path, ssh_key))
+
+
+def test_missing_lock_is_refused(tmp_path: Path, ssh_key: Path) -> None:
+    variables = _variables(LOCKS[0], tmp_path, ssh_key)
+    variables[1] = f"lock={tmp_path / 'none.lock.json'}"
+    assert _validate(ROOT / "packer", variables)
+
+
+def test_missing_key_is_refused(tmp_path: Path) -> None:
+    assert "no-key" in _validate(ROOT / "packer", _variables(LOCKS[0], tmp_path, tmp_path / "no-key"), "null.local")
