@@ -50,7 +50,7 @@ test-fast: ## linters, unit and contract tests only (about a minute)
 	@scripts/test fast
 
 bench-bake: setup ## seconds a phase of a cold bake of IMAGE, also as JSON in build/bench/
-	@scripts/bench-bake $(IMAGE)
+	@PYTHONPATH=scripts .venv/bin/python tests/bench/bench_bake.py $(IMAGE)
 
 clean: ## free what builds hold (the newest verified build of each image stays; ALL=1: everything)
 	@$(GOLDEN) clean $(if $(ALL),--all)

@@ -6,9 +6,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import debrepo
 import pytest
+
+if TYPE_CHECKING:
+    from goldenami.apt import AptRoot
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-12-ml-cpu"
@@ -82,3 +86,36 @@ def root(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, copy / name)
     shutil.rmtree(copy / "packer/locks", ignore_errors=True)
     return copy
+
+
+@pytest.fixture
+def resolver(key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    """Makes apt roots over archives of a test's own packages."""
+    monkeypatch.setenv("GOLDEN_KEYRING_TEST", str(key.keyring))
+    made = Resolver(key, tmp_path)
+    yield made
+    for served in made.mirrors:
+        served.close()
+
+
+class Resolver:
+    """Archives of one suite `stable` with a mirror each, and apt roots over them."""
+
+    def __init__(self, key: debrepo.Key, folder: Path) -> None:
+        self.key, self.folder = key, folder
+        self.mirrors: list[debrepo.Mirror] = []
+
+    def root(self, packages: list[debrepo.Package], *, update: bool = True) -> AptRoot:
+        """A configured root over a new archive that holds `packages`."""
+        from goldenami.apt import AptRoot  # noqa: PLC0415
+        from goldenami.mirror import Source  # noqa: PLC0415
+
+        place = self.folder / f"archive{len(self.mirrors)}"
+        debrepo.Archive(place, self.key, label="Debian", suites=("stable",)).add(packages).publish()
+        self.mirrors.append(debrepo.Mirror(place))
+        source = Source("debian", ("stable",), debrepo.COMPONENTS, "test")
+        made = AptRoot(folder=self.folder / f"apt{len(self.mirrors)}", sources=(source,), uris={"debian": self.mirrors[-1].uri})
+        made.configure()
+        if update:
+            made.update()
+        return made

@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"apt", "definition", "image_checks", "inside", "report_charts", "report_view"}),
     frozenset({"lockfile", "repo", "rolefacts"}),
     frozenset({"modules"}),
-    frozenset({"fit"}),
+    frozenset({"fit", "materials"}),
     frozenset({"lock", "bake", "verify", "report", "scenario"}),
     frozenset({"cli"}),
 )
@@ -202,14 +202,20 @@ def machine_hosts() -> list[str]:
 
     A vendor's repository that this machine also uses is no mirror, and its address may stand in a role.
     """
-    lines = shell.output(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"],
-                         check=False).splitlines() if Path("/usr/bin/apt-get").exists() else []
-    uris = [line.partition("|")[2] for line in lines if line.startswith(("Debian|", "Ubuntu|", "Debian Backports|"))]
+    uris = [line.partition("|")[2] for line in _apt_sources() if line.startswith(("Debian", "Ubuntu"))]
     uris += re.findall(r"https?://\S+", _pip_configuration())
     uris += [value for name, value in os.environ.items()
              if name.startswith("GOLDEN_MIRROR_") or name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")]
     hosts = {(urlsplit(uri.strip("'\"")).hostname or "") for uri in uris}
     return sorted(host for host in hosts if "." in host and not host.startswith("127."))
+
+
+@cache
+def _apt_sources() -> list[str]:
+    if not Path("/usr/bin/apt-get").exists():
+        return []
+    argv = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"]
+    return shell.output(argv, check=False).splitlines()
 
 
 @cache
@@ -223,9 +229,14 @@ def mirror_hosts(root: Path, hosts: Iterable[str]) -> list[str]:
             for host in hosts if re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", text)]
 
 
+STOCK_USERS = ("debian", "ubuntu", "admin", "litter")
+"""Users of the distributions' images, and the one whose home the seal's scenario litters."""
+
+
 def machine_paths(root: Path, checkout: Path, home: Path) -> list[str]:
     """No file holds the path of a checkout or of a person's home (root's and a stock user's are none)."""
-    personal = [re.escape(str(checkout)), r"/home/(?!debian\b|ubuntu\b|admin\b)[a-z]\w*(?=/)", r"/Users/\w+(?=/)"]
+    stock = "|".join(STOCK_USERS)
+    personal = [re.escape(str(checkout)), rf"/home/(?!({stock})\b)[a-z]\w*(?=/|\b)", r"/Users/\w+(?=/)"]
     if home != Path("/root"):
         personal.append(re.escape(str(home)))
     pattern = re.compile(rf"(?<![\w.*}}/-])({'|'.join(personal)})(?![\w-])")

@@ -23,11 +23,16 @@ from goldenami.errors import NoFit, Unreachable
 from goldenami.mirror import Source
 from goldenami.records import sha256_file
 
-FETCH_TIMEOUT_S = 20
+FETCH_TIMEOUT_S = 10
 FETCH_RETRIES = 2
-"""A mirror that hangs costs at most (1 + retries) x timeout: one minute."""
+"""A mirror that hangs costs (1 + retries) x 2 timeouts a suite (apt's http method connects anew once a try), one
+suite after the other: two minutes for Debian's two."""
 
 _URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
+
+
+_UNMET = re.compile(r"\S+ (: )?(Pre-?Depends|Depends|Conflicts|Breaks):? .*")
+"""`a : Depends: b (>= 2) but 1 is to be installed` of apt's classic solver, `1. a:amd64 Depends b` of the 3.0 one."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class AptRoot:
 
     def configure(self) -> None:
         """Write the root's configuration; idempotent."""
-        for part in ("etc/preferences.d", "lists/partial", "cache/archives/partial"):
+        for part in ("etc/apt.conf.d", "etc/preferences.d", "lists/partial", "cache/archives/partial"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").write_text("", encoding="utf-8")
         (self.folder / "apt.conf").write_text(self._configuration(), encoding="utf-8")
@@ -106,10 +111,10 @@ class AptRoot:
         try:
             shell.output(["apt-get", "update", "-q"], env=self._env)
         except shell.CommandFailed as error:
-            lines = [line for line in error.output.splitlines() if line.startswith(("E:", "Err:", "W:"))]
+            lines = [line[3:] for line in error.output.splitlines() if line.startswith("E: ")]
             cause = next((line for line in lines if "://" in line), lines[0] if lines else error.message)
             raise Unreachable(
-                f"apt could not read the indexes: {cause.strip()}",
+                f"apt could not read the indexes: {cause}",
                 hint="check that this mirror is reachable and current: the URIs come from this machine's apt sources "
                      f"or from {', '.join(mirror.variable(source.archive) for source in self.sources)}",
             ) from None
@@ -125,11 +130,12 @@ class AptRoot:
         """The closure of `wanted` on an empty system, by name; NoFit with apt's own reason if there is none."""
         try:
             text = shell.output(
-                ["apt-get", "install", "--print-uris", "--yes", "-qq", "--no-install-recommends", *wanted],
+                ["apt-get", "install", "--print-uris", "--yes", "-q", "--no-install-recommends", *wanted],
                 env=self._env,
             )
         except shell.CommandFailed as error:
-            raise NoFit(_reason(error.output), hint="the names come from roles/*/vars and the definition") from None
+            raise NoFit(_reason(error.output), tail=error.tail,
+                        hint="the names come from roles/*/vars and the definition") from None
         files = [_uri_line(line) for line in text.splitlines() if line.startswith("'")]
         stanzas = self._stanzas([_file_name(match["file"]) for match in files])
         return sorted((self._deb(match, stanzas) for match in files), key=lambda deb: deb.name)
@@ -202,9 +208,8 @@ def _file_name(text: str) -> tuple[str, str]:
 
 
 def _reason(output: str) -> str:
-    """apt's own words on why there is no solution: its first E: line, or the first unmet dependency."""
+    """apt's own words on why there is no solution: the first unmet dependency, else its first E: line."""
     lines = [line.strip() for line in output.splitlines()]
-    unmet = next((line for line in lines if " : Depends:" in line or " : PreDepends:" in line), "")
-    error = next((line[3:] for line in lines if line.startswith("E: ") and "held broken" not in line), "")
-    detail = unmet or error or (lines[-1] if lines else "no reason given")
-    return f"apt finds no solution: {detail.removeprefix('E: ')}"
+    unmet = next((match[0] for line in lines if (match := _UNMET.search(line))), "")
+    error = next((line[3:] for line in lines if line.startswith("E: ")), "no reason given")
+    return f"apt finds no solution: {unmet or error}"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from goldenami import bake, definition, lock, lockfile, report, scenario, store, verify
+from goldenami import bake, definition, lock, lockfile, materials, report, scenario, store, verify
 from goldenami.errors import BadInput, ExitCode, GoldenError, Vanished
 from goldenami.progress import Progress
 
@@ -65,7 +65,7 @@ def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
 def cmd_fetch(args: argparse.Namespace) -> int:
     """Have every file of the lock in the store, so that a bake needs no network."""
     found, _ = _locked(args.image)
-    bake.fetch(found, _store(), Progress.of("fetch", args.image, store.default_root()))
+    materials.fetch(found, _store(), Progress.of("fetch", args.image, store.default_root()))
     return 0
 
 
@@ -89,7 +89,7 @@ def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
     found, digest = _locked(args.image)
     progress = Progress.of("bake", args.image, store.default_root())
     try:
-        bake.fetch(found, _store(), progress)
+        materials.fetch(found, _store(), progress)
     except Vanished as error:
         if not args.relock:
             raise

@@ -28,7 +28,7 @@ R = TypeVar("R", bound=Record)
 
 def canonical(data: Any) -> str:
     """`data` as canonical JSON text."""
-    return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def sha256_text(text: str) -> str:

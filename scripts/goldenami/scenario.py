@@ -14,7 +14,7 @@ import signal
 import time
 from pathlib import Path
 
-from goldenami import bake, records, shell
+from goldenami import materials, records, shell
 from goldenami.errors import BadInput, StageFailed
 from goldenami.local import container, sandbox
 from goldenami.lockfile import Lock
@@ -39,8 +39,8 @@ def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str
     folder.mkdir(parents=True)
     log = folder / "log"
     progress = Progress.of("molecule", lock.image, store.root.parent)
-    bake.compile_if_missing(lock, store, progress, log)
-    plan = bake.plan(root, lock, lock_sha256, bake.repository(lock, store), folder, log, store)
+    materials.compile_if_missing(lock, store, progress, log)
+    plan = materials.plan(root, lock, lock_sha256, materials.repository(lock, store), folder, log, store)
     supervisor = shell.start_session(
         sandbox.python_argv("goldenami.local.box", str(folder / "plan.json")), log=log, env=sandbox.python_env(),
     )

@@ -50,10 +50,16 @@ def output(
     timeout_s: float | None = None, stdin: str | None = None,
 ) -> str:
     """Run `argv` and return its standard output; standard error belongs to the failure's text."""
-    done = subprocess.run(
-        list(argv), env=environment(env), cwd=cwd, text=True, errors="replace", capture_output=True,
-        timeout=timeout_s, check=False, **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
-    )
+    try:
+        done = subprocess.run(
+            list(argv), env=environment(env), cwd=cwd, text=True, errors="replace", capture_output=True,
+            timeout=timeout_s, check=False,
+            **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
+        )
+    except FileNotFoundError as error:
+        if error.filename != argv[0]:
+            raise  # the working folder
+        raise HostNotReady(f"{argv[0]} is not installed", hint="run `make setup`") from None
     if check and done.returncode != 0:
         raise CommandFailed(argv, done.returncode, output=done.stdout + done.stderr)
     return done.stdout

@@ -24,6 +24,10 @@ PARALLEL = 8
 CHUNK = 1 << 20
 BODY_TRIES = 3
 """urllib3 repeats a request that failed, but not a body that broke off: that is done here."""
+BACKOFF = 0.5
+"""Seconds before the second repetition of a request; each further one waits twice as long."""
+TIMEOUT = urllib3.Timeout(connect=20, read=30)
+"""Seconds without a connection, or without a byte, after which a try counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Store:
         todo = self.missing({item.sha256: item for item in wanted}.values())
         self._sweep()
         problems: list[Unreachable] = []
-        with urllib3.PoolManager(maxsize=PARALLEL, retries=_retries(), timeout=urllib3.Timeout(20, read=30)) as http, \
+        with urllib3.PoolManager(maxsize=PARALLEL, retries=_retries(), timeout=TIMEOUT) as http, \
                 ThreadPoolExecutor(PARALLEL) as pool:
             jobs = {pool.submit(self._download, http, item, on_bytes): item for item in todo}
             try:
@@ -99,7 +103,8 @@ class Store:
                     if isinstance(problem, Unreachable):
                         problems.append(problem)
                         if not isinstance(problem, Vanished):  # the rest would only wait for the same mirror
-                            pool.shutdown(wait=False, cancel_futures=True)
+                            for other in jobs:
+                                other.cancel()
                     elif problem is not None:
                         raise problem
             except BaseException:
@@ -159,7 +164,7 @@ class Store:
 
 def _retries() -> Retry:
     """Four tries with growing pauses; 404 is an answer, not a fault."""
-    return Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    return Retry(total=3, backoff_factor=BACKOFF, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
 
 
 def _worst(problems: list[Unreachable]) -> Unreachable:

@@ -34,6 +34,20 @@ class Answer(NamedTuple):
 Gather = Callable[..., dict[str, Answer]]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker of tests that a booted image has no answer to."""
+    config.addinivalue_line("markers", "at_rest: looks at what a sealed image no longer has; not asked of a booted one")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests `at_rest` where GOLDEN_BOOTED says that this is a booted image."""
+    if not os.environ.get("GOLDEN_BOOTED"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("at_rest")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def lock() -> dict[str, Any]:
     """The variables that the image was baked with."""

@@ -86,7 +86,7 @@ BAD_TREES = [
     (rules.make_targets, {"Makefile": ".PHONY: a\na: b\n\t@true\n"}, "make a has no help text"),
     (rules.make_targets, {"Makefile": "a: ## does it\n"}, "make a is not .PHONY"),
     (rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(26))}, "26 Make targets, at most 25"),
-    (rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"}, "the Makefile calls scripts/odd, which does not exist"),
+    (rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"}, "calls scripts/odd, which does not exist"),
     (rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
     (rules.module_map, {f"{PACKAGE}/odd.py": ""}, "ARCHITECTURE.md does not say what odd is for"),
     (rules.libraries, {"requirements.txt": "odd==1\n# Transitive.\neven==2\n"}, "does not say why odd is required"),

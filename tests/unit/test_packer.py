@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from goldenami import bake, lockfile, records, shell
+from goldenami import materials, lockfile, records, shell
 from tools import ROOT, complaints, find
 
 LOCKS = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))
@@ -26,7 +26,7 @@ def _variables(image: str, folder: Path, key: Path) -> list[str]:
     """Packer's arguments for a lock, as `bake` gives them."""
     path = lockfile.path_of(ROOT, image)
     lock, digest = lockfile.read(path)
-    records.write_text(folder / "vars.json", records.canonical(bake.role_variables(ROOT, lock, digest)))
+    records.write_text(folder / "vars.json", records.canonical(materials.role_variables(ROOT, lock, digest)))
     return ["-var", f"lock={path}", "-var", f"vars={folder / 'vars.json'}", "-var", f"ssh_key={key}",
             "-var", "ssh_host=127.0.0.1", "-var", f"repo={folder}"]
 

@@ -5,7 +5,9 @@ base tree -> container -> Packer with Ansible -> sealed tree -> disk. There is n
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -91,16 +93,35 @@ def _packer(plan: dict[str, Any], box: Container, work: Path, log: Path) -> None
     argv = ["packer", "build", "-color=false", "-only=null.local", "-var", f"lock={plan['lock']}",
             "-var", f"vars={work / 'out/vars.json'}", "-var", f"ssh_host={box.address}",
             "-var", f"ssh_key={box.ssh_key}", "packer"]
-    env = {
-        "CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
-        "HOME": str(work), "ANSIBLE_LOCAL_TEMP": str(work / "ansible"), "GOLDEN_TIMINGS": str(work / "roles.json"),
-        "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
-    }
+    env = _packer_environment(work)
     try:
         shell.stream(argv, log=log, cwd=root, env=env, on_line=on_line)
     except shell.CommandFailed:
         raise StageFailed(*_cause(tail), hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
                           tail="\n".join(tail[-shell.TAIL_LINES:])) from None
+
+
+def _packer_environment(work: Path) -> dict[str, str]:
+    """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them."""
+    plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
+    return {
+        "CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
+        "PACKER_PLUGIN_PATH": plugins, "HOME": str(work), "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
+        "GOLDEN_TIMINGS": str(work / "roles.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
+        **_strategy(),
+    }
+
+
+def _strategy() -> dict[str, str]:
+    """Mitogen's strategy, unless GOLDEN_MITOGEN=0: Ansible has announced the end of third-party strategies.
+
+    It keeps one interpreter in the container instead of starting one for each task.
+    """
+    found = importlib.util.find_spec("ansible_mitogen")
+    if os.environ.get("GOLDEN_MITOGEN", "1") == "0" or found is None or found.origin is None:
+        return {}
+    return {"ANSIBLE_STRATEGY": "mitogen_linear",
+            "ANSIBLE_STRATEGY_PLUGINS": str(Path(found.origin).parent / "plugins/strategy")}
 
 
 def _cause(lines: list[str]) -> tuple[str]:

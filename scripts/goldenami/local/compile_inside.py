@@ -17,8 +17,9 @@ from typing import Any
 from goldenami import shell
 from goldenami.local import rootfs
 
-_ERROR = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
-_OTHER = re.compile(r"(ERROR: modpost: .*|\*\*\* .*|.*: not found$|Error! .*)")
+_ERROR = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: (?P<text>.*)$")
+_OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|ERROR: .*|"
+                    r".*: not found$|make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*)")
 
 
 def first_error(log: str) -> str:

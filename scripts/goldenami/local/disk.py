@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from goldenami import shell
 from goldenami.errors import BadInput, HostNotReady
@@ -32,6 +31,8 @@ ROOT_OFFSET = ESP[0] + ESP[1]
 TAIL_BYTES = 1 * MIB
 """Kept free behind the root for the second partition table (33 sectors), in whole MiB."""
 BLOCK = 4096
+OVERHEAD_BYTES = 8 * MIB
+"""What a disk occupies beside its files: both core images, FAT and GPT tables, group descriptors."""
 SLACK = 1.05
 """Root needs this many times its files' bytes: directories, inode tables, journal (measured: 1.03 for Debian)."""
 MANIFEST = "manifest.json"
@@ -124,7 +125,7 @@ def write_disk(tree: Path, disk: Path, *, layout: DiskLayout, log: Path) -> Disk
     _check_tools()
     _write_boot_files(tree, layout)
     entries = trees.scan(tree)
-    needed = _check_fit(entries, layout)
+    needed = _check_fit(entries, layout) + OVERHEAD_BYTES
     disk.parent.mkdir(parents=True, exist_ok=True)
     work = disk.with_name(f".{disk.name}.work")
     shutil.rmtree(work, ignore_errors=True)  # what a killed run left
@@ -186,7 +187,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> int:
-    """Bytes that the disk will occupy on the host, or BadInput when the root is too small for `entries`."""
+    """Bytes that the root will occupy on the host, or BadInput when its partition is too small for `entries`."""
     needed = int(sum(entry.allocated for entry in entries) * SLACK)
     if needed > layout.root_bytes:
         raise BadInput(
@@ -253,8 +254,11 @@ class _Writer:
         self._partitions()
         self._bios()
         self._esp()
-        reads_tar = self._reads_tar()
-        digests = self._root_from_tar() if reads_tar else self._root_from_directory()
+        digests: dict[str, str] | None = None
+        if reads_tar := self._reads_tar():
+            digests = self._feed(self.entries, self.disk, ROOT_OFFSET, self.layout.root_bytes)
+        else:
+            self._root_from_directory()
         trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests)
         with self.disk.open("rb") as image:
             os.fsync(image.fileno())
@@ -322,9 +326,6 @@ class _Writer:
             return False
         return True
 
-    def _root_from_tar(self) -> dict[str, str]:
-        return self._feed(self.entries, self.disk, ROOT_OFFSET, self.layout.root_bytes)
-
     def _feed(self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int) -> dict[str, str]:
         """Stream `entries` into mke2fs; returns their digests. CommandFailed carries what mke2fs said."""
         argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1")
@@ -342,9 +343,7 @@ class _Writer:
         try:
             # A reader that has died is not the failure: its own words and status are, below.
             with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "wb", buffering=trees.CHUNK_BYTES) as sink:
-                digests = trees.stream_tar(
-                    self.tree, entries, cast(BinaryIO, sink), epoch=self.layout.source_date_epoch
-                )
+                digests = trees.stream_tar(self.tree, entries, sink, epoch=self.layout.source_date_epoch)
             status = process.wait()
         except BaseException:
             shell.stop(process)

@@ -7,7 +7,6 @@ Every module that booting needs is inside the core image, so the tree needs no G
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from collections.abc import Mapping
@@ -68,8 +67,8 @@ def _exists(tree: Path, path: str) -> bool:
     """Whether `path` leads to a file inside `tree`, following one link as the tree itself would."""
     real = tree / path.lstrip("/")
     if real.is_symlink():
-        target = os.readlink(real)
-        real = tree / target.lstrip("/") if target.startswith("/") else real.parent / target
+        target = real.readlink()
+        real = tree / target.relative_to("/") if target.is_absolute() else real.parent / target
     return real.is_file()
 
 
@@ -91,18 +90,19 @@ def command_line(tree: Path, root_uuid: str) -> str:
 def menu(tree: Path, root_uuid: str) -> str:
     """The static /boot/grub/grub.cfg: boots at once, on VGA and serial console alike."""
     kernel = find_kernel(tree)
-    return f"""# Written with the disk; a kernel update moves the links that it follows.
-set timeout=0
-set default=0
-serial --unit=0 --speed=115200
-terminal_input console serial
-terminal_output console serial
-menuentry "Linux" {{
-  search --no-floppy --fs-uuid --set=root {root_uuid}
-  linux {kernel.image} {command_line(tree, root_uuid)}
-  initrd {kernel.initrd}
-}}
-"""
+    return "\n".join([
+        "# Written with the disk; a kernel update moves the links that it follows.",
+        "set timeout=0",
+        "set default=0",
+        "serial --unit=0 --speed=115200",
+        "terminal_input console serial",
+        "terminal_output console serial",
+        'menuentry "Linux" {',
+        f"  search --no-floppy --fs-uuid --set=root {root_uuid}",
+        f"  linux {kernel.image} {command_line(tree, root_uuid)}",
+        f"  initrd {kernel.initrd}",
+        "}", "",
+    ])
 
 
 def core_image(
@@ -111,7 +111,8 @@ def core_image(
     """Write the core image of platform `kind` (`i386-pc` or `x86_64-efi`) that continues with the root's menu."""
     early = target.with_suffix(".cfg")
     early.write_text(
-        f"search.fs_uuid {root_uuid} root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n", encoding="utf-8"
+        f"search.fs_uuid {root_uuid} root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n",
+        encoding="utf-8",
     )
     shell.stream([
         shell.require("grub-mkimage", "grub-common"), "--directory", str(modules_folder(kind)), "--format", kind,

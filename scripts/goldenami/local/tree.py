@@ -96,7 +96,7 @@ def _entry(tree: Path, path: str, first: dict[tuple[int, int], str], refused: li
         return None
     attributes = os.listxattr(real, follow_symlinks=False)
     refused += [f"{path[1:] or '/'} ({name})" for name in attributes if name != CAPABILITY]
-    target = os.readlink(real) if kind == "symlink" else ""
+    target = os.readlink(real) if kind == "symlink" else ""  # noqa: PTH115 - a Path would not keep `./x//y/`
     if kind != "directory" and status.st_nlink > 1:
         target_or_self = first.setdefault((status.st_dev, status.st_ino), path)
         if target_or_self != path:

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,8 +30,8 @@ SSH_PORT = 2222
 FIRST_SIGNS = re.compile(r"Linux version \d|systemd\[1\]: |Welcome to |login: ")
 """Any of them on the serial console proves a running kernel, also with `quiet` on its command line."""
 DEAD_ENDS = re.compile(
-    r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|grub rescue>|error: no such device.*|"
-    r"\(initramfs\) |You are in emergency mode|KVM internal error.*"
+    r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|Shell> |grub rescue>|"
+    r"error: no such device.*|\(initramfs\) |You are in emergency mode"
 )
 """What a console shows when no waiting will help."""
 BIOS_MEMORY_LIMIT_MIB = 2560
@@ -92,7 +93,11 @@ class Machine:
 
     def ssh(self, *command: str, timeout_s: float = 120.0) -> str:
         """Run `command` as the default user and return its output; CommandFailed where it fails."""
-        return shell.output(["ssh", "-F", str(self.ssh_config), "golden", *command], timeout_s=timeout_s)
+        try:
+            return shell.output(["ssh", "-F", str(self.ssh_config), "golden", *command], timeout_s=timeout_s)
+        except subprocess.TimeoutExpired:
+            what = " ".join(command)
+            raise StageFailed(f"`{what}` took longer than {timeout_s:.0f} s", log=self.serial_log) from None
 
 
 @contextlib.contextmanager
@@ -103,6 +108,7 @@ def running(config: VmConfig) -> Iterator[Machine]:
     boot ends elsewhere. QEMU and the metadata service die with this process, however it ends.
     """
     _check_memory(config)
+    _check_namespace()
     config.scratch.mkdir(parents=True, exist_ok=True)
     serial, imds_log = config.scratch / "serial.log", config.scratch / "imds.log"
     for stale in (serial, imds_log):
@@ -151,17 +157,18 @@ def kvm_works(disk: Path, scratch: Path, *, limit_s: float = KVM_LIMIT_S) -> boo
 def speaks(disk: Path, scratch: Path, accelerator: Accelerator, *, limit_s: float) -> bool:
     """Whether the kernel of `disk` is seen on the serial console within `limit_s` of power-on under BIOS."""
     scratch.mkdir(parents=True, exist_ok=True)
-    serial = scratch / "probe.log"
-    serial.unlink(missing_ok=True)
+    serial, said = scratch / "probe.log", scratch / "probe-qemu.log"
+    for stale in (serial, said):
+        stale.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         overlay = _overlay(disk, scratch / "probe.qcow2", 0, stack)
         process = shell.start(
             [*_machine(accelerator, 1024, 1), *_root_disk(overlay), "-serial", f"file:{serial}"],
-            log=scratch / "probe-qemu.log",
+            log=said,
         )
         stack.callback(shell.stop, process)
         deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and process.poll() is None and "internal error" not in _read(said):
             if FIRST_SIGNS.search(_read(serial)):
                 return True
             time.sleep(POLL_S)
@@ -179,8 +186,11 @@ def wait_for_ssh(process: subprocess.Popen[bytes], ssh_config: Path, serial: Pat
         if (end := DEAD_ENDS.search(_read(serial))) is not None:
             cause = f"the boot ended in: {end[0].strip()}"
             break
-        if _banner() and _logs_in(ssh_config, deadline):
-            return
+        if _banner():
+            refusal = _login(ssh_config, deadline)
+            if refusal is None:
+                return
+            cause = f"sshd answers and lets nobody in: {refusal}"
         time.sleep(POLL_S)
     tail = "\n".join(_read(serial).splitlines()[-shell.TAIL_LINES:]) or _read(serial.with_name("qemu.log"))
     raise StageFailed(
@@ -193,6 +203,16 @@ def _check_memory(config: VmConfig) -> None:
         raise HostNotReady(
             f"SeaBIOS cannot boot from NVMe with {config.memory_mib} MiB of memory",
             hint=f"give a BIOS machine at most {BIOS_MEMORY_LIMIT_MIB} MiB",
+        )
+
+
+def _check_namespace() -> None:
+    """Refuse a namespace that leads anywhere: on a host's own network the metadata address may be real."""
+    routes = Path("/proc/self/net/route").read_text(encoding="utf-8").splitlines()[1:]
+    if routes:
+        raise HostNotReady(
+            f"this network namespace has routes (by {routes[0].split()[0]})",
+            hint="a machine boots in a namespace of its own: `unshare --net --mount --pid --fork`",
         )
 
 
@@ -224,34 +244,47 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
     raise StageFailed("the metadata service did not start", tail=_read(said), log=said)
 
 
-def _start(config: VmConfig, serial: Path, monitor: qmp.Monitor, stack: contextlib.ExitStack) -> subprocess.Popen[bytes]:
-    overlay = _overlay(config.disk, config.scratch / "root.qcow2", config.size_bytes, stack)
-    uuid = f"ec2{config.instance_id.removeprefix('i-'):0>17}"[:20] + "0" * 12
-    identity = f"{uuid[:8]}-{uuid[8:12]}-{uuid[12:16]}-{uuid[16:20]}-{uuid[20:]}"
-    argv = [
-        *_machine(config.accelerator, config.memory_mib, config.cpus), *_firmware(config, stack), *_root_disk(overlay),
-        "-uuid", identity, "-smbios", "type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017,uefi=on"
-        if config.firmware is Firmware.UEFI else "type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017",
-        "-smbios", f"type=1,manufacturer=Amazon EC2,product={config.instance_type},serial={identity},uuid={identity}",
+def _identity(config: VmConfig) -> list[str]:
+    """SMBIOS as Nitro shows it: cloud-init takes a machine for EC2 by a UUID and serial that begin with `ec2`."""
+    digits = f"ec2{config.instance_id.removeprefix('i-'):0<29}"
+    serial = str(uuid.UUID(digits[:32]))
+    uefi = ",uefi=on" if config.firmware is Firmware.UEFI else ""
+    return [
+        "-uuid", serial, "-smbios", f"type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017{uefi}",
+        "-smbios", f"type=1,manufacturer=Amazon EC2,product={config.instance_type},serial={serial},uuid={serial}",
         "-smbios", "type=3,manufacturer=Amazon EC2,asset=Amazon EC2",
+    ]
+
+
+def _start(
+    config: VmConfig, serial: Path, monitor: qmp.Monitor, stack: contextlib.ExitStack,
+) -> subprocess.Popen[bytes]:
+    overlay = _overlay(config.disk, config.scratch / "root.qcow2", config.size_bytes, stack)
+    argv = [
+        *_machine(config.accelerator, config.memory_mib, config.cpus), *_firmware(config, stack),
+        *_root_disk(overlay), *_identity(config),
         "-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
         "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:12:34:56",
         "-device", "virtio-rng-pci", "-serial", f"file:{serial}", *monitor.argv(),
     ]
     process = shell.start(argv, log=config.scratch / "qemu.log", pass_fds=[monitor.theirs.fileno()])
     stack.callback(shell.stop, process)
+    monitor.theirs.close()  # else our own copy would hide that QEMU is gone
     return process
 
 
 def _machine(accelerator: Accelerator, memory_mib: int, cpus: int) -> list[str]:
-    """QEMU without a device too many: each costs the firmware and the kernel time to look at."""
+    """QEMU without a device too many: each costs the firmware and the kernel time to look at.
+
+    `graphics=off` lets SeaBIOS speak on the serial console, where a disk that does not boot is then seen.
+    """
     how = {
         Accelerator.KVM: ["-accel", "kvm", "-cpu", "host"],
         Accelerator.TCG: ["-accel", "tcg,thread=multi", "-cpu", "max"],
     }[accelerator]
     return _dying_with_us([
         shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot",
-        "-machine", "q35,vmport=off", *how, "-m", str(memory_mib), "-smp", str(cpus), "-display", "none",
+        "-machine", "q35,vmport=off,graphics=off", *how, "-m", str(memory_mib), "-smp", str(cpus), "-display", "none",
     ])
 
 
@@ -315,13 +348,16 @@ def _banner() -> bool:
     return False
 
 
-def _logs_in(ssh_config: Path, deadline: float) -> bool:
-    limit = max(1.0, deadline - time.monotonic())
+def _login(ssh_config: Path, deadline: float) -> str | None:
+    """Log in once; None for success, else what ssh said."""
+    limit = min(30.0, max(1.0, deadline - time.monotonic()))
     try:
-        shell.output(["ssh", "-F", str(ssh_config), "golden", "true"], timeout_s=min(limit, 30.0))
-    except (shell.CommandFailed, subprocess.TimeoutExpired):
-        return False
-    return True
+        shell.output(["ssh", "-F", str(ssh_config), "golden", "true"], timeout_s=limit)
+    except shell.CommandFailed as failure:
+        return failure.tail or failure.message  # at this log level ssh can fail without a word
+    except subprocess.TimeoutExpired:
+        return f"no answer in {limit:.0f} s"
+    return None
 
 
 def _read(path: Path) -> str:

@@ -28,6 +28,7 @@ def system(gather: Any, lock: dict[str, Any]) -> Any:
         "pam": "grep -hv '^#' /etc/security/limits.d/60-golden.conf; grep -l pam_limits /etc/pam.d/sshd",
         "may": f"prlimit --nofile={lock['limits_nofile']}:{lock['limits_nofile']} --memlock=unlimited:unlimited true",
         "nr_open": "cat /proc/sys/fs/nr_open",
+        "engines": "command -v docker podman containerd",
         "docker": "cat /etc/docker/daemon.json",
         "podman": "cat /etc/containers/containers.conf.d/60-golden.conf",
     })
@@ -80,8 +81,8 @@ def test_limit_is_one_that_the_kernel_grants(system: Any, lock: dict[str, Any]) 
 def test_containers_have_the_limits(system: Any, lock: dict[str, Any]) -> None:
     engine, nofile = lock["limits_container_engine"], lock["limits_nofile"]
     if engine == "none":
-        pytest.skip("the image has no container engine")
-    if engine == "docker":
+        assert system["engines"].lines == [], "a container engine whose containers would have other limits"
+    elif engine == "docker":
         limits = json.loads(system["docker"].text)["default-ulimits"]
         assert (limits["nofile"]["Soft"], limits["nofile"]["Hard"]) == (nofile, nofile)
     else:

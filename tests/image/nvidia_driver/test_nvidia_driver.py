@@ -128,7 +128,7 @@ def test_no_unit_failed(facts: dict[str, Any]) -> None:
 
 
 def test_no_nvidia_module_is_loaded_by_name_at_boot(facts: dict[str, Any]) -> None:
-    """Debian asks for nvidia-drm in modules-load.d: on a machine without a GPU that is a failed unit on every boot."""
+    """Debian asks for nvidia-drm in modules-load.d: without a GPU, errors and a tainted kernel on every boot."""
     asked = [line for line in facts["load"].splitlines() if line.strip().startswith("nvidia")]
     assert not asked
 

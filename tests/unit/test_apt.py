@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import debrepo
+import pytest
+from debian.debian_support import Version
+from debrepo import Fault, Package
+from goldenami import apt
+from goldenami.errors import ExitCode, NoFit, Unreachable
+from goldenami.records import sha256_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from conftest import Resolver
+
+ESSENTIAL = {"Essential": "yes", "Priority": "required"}
+VERSIONS = st.from_regex(r"\A([0-2]:)?[0-9]{1,2}(\.[0-9a-c~+]{1,3}){0,2}(-[0-9]{1,2}(\+deb1[23]u[0-9]|~bpo12\+1)?)?\Z")
+
+
+def test_the_closure_is_exact(resolver: Resolver) -> None:
+    root = resolver.root([
+        Package("base", fields=ESSENTIAL, depends="libc6"), Package("libc6"),
+        Package("tool", "1:2.0+x~1-3", depends="libc6, lib (>= 1)", fields={"Recommends": "extra", "Source": "tool-src (9)"}),
+        Package("lib", "1.5"), Package("extra"), Package("unrelated"),
+    ])
+    found = {deb.name: deb for deb in root.solve(["?essential", "tool"])}
+    assert sorted(found) == ["base", "lib", "libc6", "tool"]
+    tool = found["tool"]
+    assert (tool.version, tool.architecture, tool.source, tool.archive) == ("1:2.0+x~1-3", "amd64", "tool-src", "debian")
+    assert tool.path == "pool/main/t/tool/tool_2.0+x~1-3_amd64.deb"
+    file = resolver.mirrors[0].folder / tool.path
+    assert (tool.sha256, tool.size, tool.installed_size) == (sha256_file(file), file.stat().st_size, 16 * 1024)
+    assert not any("127.0.0.1" in str(value) for deb in found.values() for value in dataclasses.astuple(deb))
+    assert root.file("tool", tool.version) == tool
+    assert root.stanza("tool", tool.version)["Recommends"] == "extra"
+
+
+@pytest.mark.parametrize(("wanted", "reason"), [
+    ("nosuch", "Unable to locate package nosuch"), ("tool=9", "Version '9' for 'tool' was not found"),
+    ("picky", "picky : Depends: lib (>= 3)"), ("fighter", "fighter : Depends: tool"), ("early", "early : PreDepends: lib (>= 3)"),
+])
+def test_no_solution_is_told_in_apts_words(resolver: Resolver, wanted: str, reason: str) -> None:
+    root = resolver.root([
+        Package("tool", depends="lib"), Package("lib"), Package("picky", depends="lib (>= 3)"),
+        Package("fighter", depends="tool", fields={"Conflicts": "tool"}),
+        Package("early", fields={"Pre-Depends": "lib (>= 3)"}),
+    ])
+    with pytest.raises(NoFit) as caught:
+        root.solve([wanted])
+    assert caught.value.message.startswith("apt finds no solution: ")
+    assert reason in caught.value.message
+    assert caught.value.exit_code is ExitCode.NO_FIT
+
+
+def test_the_reason_of_apts_newer_solver() -> None:
+    output = ("E: Unable to satisfy dependencies. Reached two conflicting decisions:\n"
+              "   1. picky:amd64=1.0-1 is selected for install\n   2. picky:amd64 Depends lib (>= 3)\n"
+              "      but none of the choices are installable:\n      [no choices]\n")
+    assert apt._reason(output) == "apt finds no solution: picky:amd64 Depends lib (>= 3)"
+    assert apt._reason("") == "apt finds no solution: no reason given"
+
+
+def test_a_pin_by_source_takes_all_of_it_down(resolver: Resolver) -> None:
+    source = {"Source": "nvidia-graphics-drivers"}
+    packages = [Package(name, version, depends=depends.format(version), fields=source)
+                for version in ("535.261.03-1", "535.309.01-1")
+                for name, depends in (("nvidia-smi", "libcuda1 (= {})"), ("libcuda1", ""))]
+    root = resolver.root([*packages, Package("other", "1"), Package("other", "2")])
+    wanted = ["nvidia-smi", "other"]
+
+    def versions() -> dict[str, str]:
+        return {deb.name: deb.version for deb in root.solve(wanted)}
+
+    assert versions() == {"libcuda1": "535.309.01-1", "nvidia-smi": "535.309.01-1", "other": "2"}
+    root.pin({"src:nvidia-graphics-drivers:any": "535.261.03-*"})
+    assert versions() == {"libcuda1": "535.261.03-1", "nvidia-smi": "535.261.03-1", "other": "2"}
+    root.pin({})
+    assert versions()["libcuda1"] == "535.309.01-1"
+
+
+def test_versions_come_newest_first_in_debians_order(resolver: Resolver) -> None:
+    order = ["1:0.9", "2.10-1", "2.9-1+deb12u1", "2.9-1", "2.9-1~bpo12+1", "2.9~rc1-1"]
+    root = resolver.root([Package("driver", version) for version in sorted(order)])
+    assert root.versions("driver") == order
+    assert root.versions("absent") == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(one=VERSIONS, other=VERSIONS)
+def test_the_order_of_versions_is_dpkgs(one: str, other: str) -> None:
+    def dpkg(relation: str) -> bool:
+        return subprocess.run(["dpkg", "--compare-versions", one, relation, other], check=False).returncode == 0
+
+    assert (Version(one) < Version(other), Version(one) == Version(other)) == (dpkg("lt"), dpkg("eq"))
+
+
+def test_names_are_matched_whole(resolver: Resolver) -> None:
+    root = resolver.root([Package("linux-a"), Package("linux-ab"), Package("x-linux-a", depends="linux-a-headers")])
+    assert root.names("linux-a") == ["linux-a"]
+    assert root.names("linux-a.*") == ["linux-a", "linux-ab"]  # not linux-a-headers, which is only mentioned
+
+
+def test_the_releases_are_in_an_order_that_no_mirror_decides(key: debrepo.Key, resolver: Resolver, tmp_path: Path) -> None:
+    source = resolver.root([Package("x")]).sources[0]
+    folder = tmp_path / "archives"
+    for name, label, suite in (("a", "Debian", "stable"), ("z", "Debian-Security", "stable-security")):
+        debrepo.Archive(folder / name, key, label=label, suites=(suite,)).add([Package("x")]).publish()
+    (tmp_path / "swapped").mkdir()
+    for name, other in (("a", "z"), ("z", "a")):
+        (tmp_path / "swapped" / other).symlink_to(folder / name)
+    seen = []
+    for place, first, second in ((folder, "a", "z"), (tmp_path / "swapped", "z", "a")):
+        mirror = debrepo.Mirror(place)
+        security = dataclasses.replace(source, archive="debian-security", suites=("stable-security",))
+        root = apt.AptRoot(folder=tmp_path / f"root{len(seen)}", sources=(source, security),
+                           uris={"debian": f"{mirror.uri}/{first}", "debian-security": f"{mirror.uri}/{second}"})
+        root.configure()
+        root.update()
+        mirror.close()
+        seen.append(root.releases())
+    assert seen[0] == seen[1]
+    assert [entry["suite"] for entry in seen[0]] == ["stable", "stable-security"]
+    assert seen[0][0]["date"] == "Sun, 15 Jun 2025 15:06:40 GMT"
+
+
+@pytest.mark.parametrize(("faults", "reason"), [
+    ({"*": Fault.LOST}, "does not have a Release file"),
+    ({"*": Fault.BROKEN}, "503"),
+    ({"*/InRelease": Fault.HANG}, "Connection"),
+    ({"*/InRelease": Fault.LOST, "*/Release.gpg": Fault.LOST}, "is not signed"),
+    ({"*/InRelease": Fault.TRUNCATED}, "InRelease"),
+    ({"*/Packages*": Fault.TRUNCATED}, "Packages"),
+    ({"*/Packages*": Fault.CORRUPTED}, "Packages"),
+    ({"*/Packages*": Fault.STALLED}, "Packages"),
+])
+def test_a_mirror_that_serves_no_index(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Fault], reason: str,
+) -> None:
+    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
+    monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
+    root = resolver.root([Package("x")], update=False)
+    resolver.mirrors[0].faults = faults
+    with pytest.raises(Unreachable) as caught:
+        root.update()
+    assert caught.value.message.startswith("apt could not read the indexes: ")
+    assert resolver.mirrors[0].uri in caught.value.message
+    assert reason in caught.value.message
+    assert "GOLDEN_MIRROR_DEBIAN" in caught.value.hint
+
+
+def test_a_mirror_that_refuses(resolver: Resolver) -> None:
+    root = resolver.root([Package("x")], update=False)
+    resolver.mirrors[0].close()
+    with pytest.raises(Unreachable) as caught:
+        root.update()
+    assert resolver.mirrors[0].uri in caught.value.message
+    assert "connect to 127.0.0.1" in caught.value.message
+
+
+def test_an_index_of_yesteryear_or_of_somebody_else(resolver: Resolver, key: debrepo.Key, tmp_path: Path) -> None:
+    root = resolver.root([Package("x")])
+    archive = debrepo.Archive(resolver.mirrors[0].folder, key, label="Debian", suites=("stable",))
+    archive.publish(valid_for_s=3600)
+    with pytest.raises(Unreachable, match=r"Release file for http://127\.0\.0\.1.* is expired"):
+        root.update()
+    other = debrepo.Key()
+    try:
+        archive.key = other
+        archive.publish()
+        with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1.*(NO_PUBKEY|Missing key|not signed)"):
+            root.update()
+    finally:
+        other.close()
+
+
+def test_an_entry_without_a_sha256_does_not_fall_out_unseen() -> None:
+    with pytest.raises(Unreachable, match=r"no SHA-256 of 'http://x/a\.deb'"):
+        apt._uri_line("'http://x/a.deb' a_1_amd64.deb 12 MD5Sum:0123456789abcdef0123456789abcdef")
+
+
+def test_a_root_is_one_processs_at_a_time(resolver: Resolver) -> None:
+    root = resolver.root([], update=False)
+    order: list[str] = []
+
+    def second() -> None:
+        with root.locked():
+            order.append("second")
+
+    with root.locked():
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

@@ -1,0 +1,368 @@
+"""Disks of a few files: real tools, read back by other tools than those that wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import socket
+import stat
+import struct
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from conftest import need
+from goldenami import shell
+from goldenami.errors import BadInput, HostNotReady, StageFailed
+from goldenami.local import disk, grub, sandbox, tree
+
+MIB = 1 << 20
+EPOCH = 1_700_000_000
+LAYOUT = disk.DiskLayout(image="test", size_bytes=256 * MIB, source_date_epoch=EPOCH)
+NAMES = {"etc/hostname": "x\n", "usr/share/café-ñ": "ü", "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd"}
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
+
+
+def make_tree(root: Path, names: dict[str, str] = NAMES) -> Path:
+    for name, text in names.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    (root / "etc/link").symlink_to("hostname")
+    os.link(root / "etc/hostname", root / "etc/same")
+    (root / "etc/hostname").chmod(0o4750)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "root")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out/disk.raw"
+
+
+def write(root: Path, target: Path, layout: disk.DiskLayout = LAYOUT) -> disk.DiskFacts:
+    return disk.write_disk(root, target, layout=layout, log=target.parent.parent / "disk.log")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def debugfs(image: Path, request: str) -> str:
+    return shell.output(["/usr/sbin/debugfs", "-R", request, f"{image}?offset={disk.ROOT_OFFSET}"])
+
+
+def test_equal_trees_make_equal_bytes(
+    tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = write(root, target)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    other = make_tree(tmp_path / "other", dict(reversed(NAMES.items())))
+    for path in other.rglob("*"):
+        os.utime(path, (EPOCH + 5, EPOCH + 10_000), follow_symlinks=False)
+    (tmp_path / "out2").mkdir()
+    again = write(other, tmp_path / "out2/disk.raw")
+    assert sha256(facts.disk) == sha256(again.disk)
+    assert facts.manifest.read_bytes() == again.manifest.read_bytes()
+    assert facts.reproducible
+    assert facts.note == ""
+
+
+def test_other_content_or_time_or_name_makes_other_bytes(root: Path, target: Path) -> None:
+    seen = {sha256(write(root, target).disk)}
+    for layout in (disk.DiskLayout("other", 256 * MIB, EPOCH), disk.DiskLayout("test", 256 * MIB, EPOCH - 1)):
+        seen.add(sha256(write(root, target, layout).disk))
+    (root / "etc/hostname").write_text("y\n", encoding="utf-8")
+    seen.add(sha256(write(root, target).disk))
+    assert len(seen) == 4
+
+
+def test_file_system_is_clean_and_holds_the_tree(root: Path, target: Path) -> None:
+    os.setxattr(root / "boot/vmlinuz-6.1", tree.CAPABILITY, CAPABILITY)
+    (root / "boot").chmod(0o700)
+    os.utime(root / "boot/vmlinuz-6.1", (1_600_000_000, 1_600_000_000))
+    facts = write(root, target)
+    shell.output(["/usr/sbin/e2fsck", "-fn", f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
+    hostname = debugfs(facts.disk, "stat /etc/hostname")
+    assert "Mode:  04750" in hostname
+    assert "Links: 2" in hostname
+    assert 'Fast link dest: "hostname"' in debugfs(facts.disk, "stat /etc/link")
+    assert debugfs(facts.disk, "cat /usr/share/café-ñ") == "ü"
+    assert "Mode:  0700" in debugfs(facts.disk, "stat /boot")
+    kernel = debugfs(facts.disk, "stat /boot/vmlinuz-6.1")
+    assert "mtime: 0x5f5e1000" in kernel.replace(":00000000", "")
+    assert CAPABILITY.hex(" ") in debugfs(facts.disk, f"ea_get -x /boot/vmlinuz-6.1 {tree.CAPABILITY}")
+
+
+CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
+"""cap_net_bind_service=ep, revision 2 (linux/capability.h)."""
+
+
+def test_partitions_and_loaders(root: Path, target: Path) -> None:
+    facts = write(root, target)
+    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json", str(facts.disk)]))["partitiontable"]
+    assert [part["name"] for part in table["partitions"]] == ["bios", "esp", "root"]
+    assert table["partitions"][2]["start"] * 512 == disk.ROOT_OFFSET
+    esp = f"{facts.disk}@@{disk.ESP[0]}"
+    assert "BOOTX64" in shell.output(["mdir", "-i", esp, "::/EFI/BOOT"])
+    image = facts.disk.read_bytes()[:2 * MIB]
+    (core_lba,) = struct.unpack_from("<Q", image, 0x5C)
+    (rest_lba,) = struct.unpack_from("<Q", image, core_lba * 512 + 500)
+    assert (core_lba, rest_lba) == (2048, 2049)
+    assert image[510:512] == b"\x55\xaa"
+    assert image[450] == 0xEE  # the protective entry that sfdisk wrote
+
+
+def test_disk_is_sparse(root: Path, target: Path) -> None:
+    facts = write(root, target)
+    assert facts.disk.stat().st_size == facts.size_bytes == 256 * MIB
+    assert facts.data_bytes == facts.disk.stat().st_blocks * 512 < 24 * MIB
+
+
+def test_menu_follows_the_links(root: Path, target: Path) -> None:
+    (root / "vmlinuz").symlink_to("boot/vmlinuz-6.1")
+    (root / "initrd.img").symlink_to("/boot/initrd.img-6.1")
+    (root / "boot/vmlinuz-6.2").write_text("another", encoding="utf-8")
+    facts = write(root, target)
+    menu = debugfs(facts.disk, "cat /boot/grub/grub.cfg")
+    assert f"linux /vmlinuz root=UUID={facts.root_uuid} {grub.COMMAND_LINE}\n" in menu
+    assert "initrd /initrd.img\n" in menu
+
+
+def test_menu_has_what_a_role_asked_for(root: Path) -> None:
+    (root / "etc/default").mkdir()
+    (root / grub.EXTRA_COMMAND_LINE).write_text("# why\nclocksource=tsc\ntsc=reliable\n", encoding="utf-8")
+    assert grub.command_line(root, "X").endswith("nvme_core.io_timeout=4294967295 clocksource=tsc tsc=reliable")
+
+
+def test_command_line_that_grub_would_change(root: Path) -> None:
+    (root / "etc/default").mkdir()
+    (root / grub.EXTRA_COMMAND_LINE).write_text("a=$b\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"golden-cmdline has '\$'"):
+        grub.command_line(root, "X")
+
+
+@pytest.mark.parametrize("change", ["none", "two", "no initrd"])
+def test_no_kernel_to_choose(root: Path, target: Path, change: str) -> None:
+    if change == "two":
+        (root / "boot/vmlinuz-6.2").write_text("another", encoding="utf-8")
+    else:
+        (root / {"none": "boot/vmlinuz-6.1", "no initrd": "boot/initrd.img-6.1"}[change]).unlink()
+    with pytest.raises(StageFailed, match="has no kernel to boot"):
+        write(root, target)
+
+
+def test_mount_table(root: Path, target: Path) -> None:
+    given = "# UNCONFIGURED\n/dev/sda1 / ext4 x 0 1\ntmpfs /scratch tmpfs size=1g 0 0\n"
+    (root / "etc/fstab").write_text(given, encoding="utf-8")
+    for _ in range(2):
+        facts = write(root, target)
+    esp = f"{facts.esp_id[:4]}-{facts.esp_id[4:]}"
+    assert (root / "etc/fstab").read_text(encoding="utf-8").splitlines() == [
+        f"UUID={facts.root_uuid} / ext4 defaults,errors=remount-ro 0 1",
+        f"UUID={esp} /boot/efi vfat umask=0077,nofail 0 0",
+        "tmpfs /scratch tmpfs size=1g 0 0",
+    ]
+
+
+def test_files_are_not_written_through_links(tmp_path: Path, root: Path, target: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("precious", encoding="utf-8")
+    (root / "etc/fstab").symlink_to(outside)
+    write(root, target)
+    assert outside.read_text(encoding="utf-8") == "precious"
+
+
+def test_attribute_that_would_be_lost(root: Path, target: Path) -> None:
+    os.setxattr(root / "usr/share", "user.golden", b"x")
+    with pytest.raises(StageFailed, match=r"/usr/share \(user.golden\)"):
+        write(root, target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_many_attributes_are_one_short_message(root: Path) -> None:
+    for number in range(8):
+        (root / f"f{number}").write_text("", encoding="utf-8")
+        os.setxattr(root / f"f{number}", "user.golden", b"x")
+    with pytest.raises(StageFailed, match=r"^8 paths .* /f4 \(user.golden\) and 3 more$"):
+        tree.scan(root)
+
+
+def test_tree_larger_than_its_disk(root: Path, target: Path) -> None:
+    (root / "big").write_bytes(os.urandom(8 * MIB))
+    small = disk.DiskLayout("test", 136 * MIB, EPOCH)
+    with pytest.raises(BadInput, match=rf"the root partition has {7 * MIB}") as caught:
+        write(root, target, small)
+    assert "disk_size_gib of test to at least 1" in caught.value.hint
+
+
+@pytest.mark.parametrize("size", [0, 64 * MIB, 256 * MIB + 512])
+def test_size_that_is_none(size: int) -> None:
+    with pytest.raises(BadInput, match="no size for a disk"):
+        disk.DiskLayout("test", size, EPOCH)
+
+
+def test_missing_tool_names_its_package(root: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(HostNotReady, match="mcopy is not installed") as caught:
+        write(root, target)
+    assert "mtools" in caught.value.hint
+
+
+def test_killed_run_leaves_nothing_for_ever(root: Path, target: Path) -> None:
+    (target.parent / ".disk.raw.work").mkdir()
+    (target.parent / ".disk.raw.work/disk").write_text("half", encoding="utf-8")
+    write(root, target)
+    assert sorted(path.name for path in target.parent.iterdir()) == ["disk.raw", "manifest.json"]
+
+
+# --- other versions of mke2fs, and one that fails ------------------------------------------------------------------
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Put a script before the real mke2fs, which it may exec."""
+    folder.mkdir()
+    script = folder / "mke2fs"
+    script.write_text(f"#!/bin/sh\n{body}\nexec {shell.require('mke2fs', 'e2fsprogs')} \"$@\"\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_e2fsprogs_without_tar(tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path / "bin", monkeypatch, 'case "$*" in *"-d - "*) echo "mke2fs: not supported"; exit 1;; esac')
+    facts = write(root, target)
+    assert not facts.reproducible
+    assert facts.note == disk.NOT_REPRODUCIBLE
+    shell.output(["/usr/sbin/e2fsck", "-fn", f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
+    assert debugfs(facts.disk, "cat /etc/hostname") == "x\n"
+    assert '"sha256"' in facts.manifest.read_text(encoding="utf-8")
+
+
+def test_tool_that_fails_leaves_the_last_good_disk(
+    tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = sha256(write(root, target).disk)
+    (root / "big").write_bytes(b"x" * 8 * MIB)  # more than a pipe holds: the writer meets the reader's death
+    stand_in(tmp_path / "bin", monkeypatch, 'case "$*" in *probe*) ;; *) echo "mke2fs: odd thing"; exit 7;; esac')
+    with pytest.raises(shell.CommandFailed, match="exited with status 7") as caught:
+        write(root, target)
+    assert "odd thing" in caught.value.tail
+    assert sorted(path.name for path in target.parent.iterdir()) == ["disk.raw", "manifest.json"]
+    assert sha256(target) == before
+
+
+# --- no space ------------------------------------------------------------------------------------------------------
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from goldenami import shell
+from goldenami.errors import HostNotReady
+from goldenami.local import disk
+root, out, size, slack = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+shell.output(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(out)])
+if not slack:
+    disk.SLACK = disk.OVERHEAD_BYTES = 0  # as if another process had taken the space after the check
+layout = disk.DiskLayout("test", 256 << 20, 0)
+try:
+    disk.write_disk(root, out / "disk.raw", layout=layout, log=out.parent / "disk.log")
+except HostNotReady as error:
+    print(error.message, list(out.iterdir()))
+"""
+
+
+@pytest.mark.parametrize(("size", "slack"), [("10m", 1), ("10m", 0), ("256k", 0), ("64k", 0)])
+def test_full_disk_is_named(root: Path, target: Path, size: str, slack: int) -> None:
+    (root / "big").write_bytes(os.urandom(12 * MIB))
+    said = shell.output(
+        ["unshare", "--mount", sys.executable, "-c", FULL_DISK, str(root), str(target.parent), size, str(slack)],
+        env=sandbox.python_env(),
+    )
+    assert f"no space in {target.parent}: " in said
+    assert "bytes needed, " in said
+    assert said.endswith("bytes available []\n")
+
+
+# --- tree and manifest ---------------------------------------------------------------------------------------------
+
+def test_manifest(tmp_path: Path, root: Path) -> None:
+    os.setxattr(root / "etc/hostname", tree.CAPABILITY, CAPABILITY)
+    os.symlink(".//hostname", root / "etc/odd")
+    disk.write_manifest(root, tmp_path / "manifest.json")
+    entries = {entry["path"]: entry for entry in json.loads((tmp_path / "manifest.json").read_text())["entries"]}
+    assert list(entries)[:2] == ["/", "/boot"]
+    assert entries["/etc/hostname"] == {
+        "path": "/etc/hostname", "type": "file", "mode": "4750", "uid": os.getuid(), "gid": os.getgid(), "size": 2,
+        "sha256": hashlib.sha256(b"x\n").hexdigest(), "capability": CAPABILITY.hex(),
+    }
+    assert entries["/etc/same"]["target"] == "/etc/hostname"
+    assert entries["/etc/link"]["target"] == "hostname"
+    assert entries["/etc/odd"]["target"] == ".//hostname"
+
+
+def test_manifest_is_the_same_by_either_way(tmp_path: Path, root: Path, target: Path) -> None:
+    facts = write(root, target)
+    disk.write_manifest(root, tmp_path / "again.json")
+    assert facts.manifest.read_bytes() == (tmp_path / "again.json").read_bytes()
+
+
+def test_order_is_not_the_directory_s(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"{number}").write_text("", encoding="utf-8")
+    names = [entry.path for entry in tree.scan(tmp_path)]
+    assert names == [".", *sorted(f"./{number}" for number in range(100))]
+
+
+def test_tar_has_no_time_after_the_epoch(root: Path) -> None:
+    def times(epoch: int) -> set[int]:
+        archive = io.BytesIO()
+        tree.stream_tar(root, tree.scan(root), archive, epoch=epoch)
+        archive.seek(0)
+        with tarfile.open(fileobj=archive) as opened:
+            return {int(member.mtime) for member in opened}
+    os.utime(root / "etc/hostname", (5, 5))
+    assert times(EPOCH) == {5, EPOCH}
+
+
+def test_special_files(root: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)  # a socket's path ends at 108 characters
+    os.mkfifo(root / "pipe")
+    with socket.socket(socket.AF_UNIX) as plug:
+        plug.bind("plug")
+    os.mknod(root / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    facts = write(root, target)
+    entries = {entry["path"]: entry for entry in json.loads(facts.manifest.read_text())["entries"]}
+    assert entries["/pipe"]["type"] == "fifo"
+    assert entries["/null"]["device"] == [1, 3]
+    assert "/plug" not in entries
+    assert "Type: character special" in debugfs(facts.disk, "stat /null")
+
+
+def test_names_that_are_no_text(tmp_path: Path, root: Path, target: Path) -> None:
+    Path(os.fsdecode(bytes(root) + b"/etc/\xff\xfe")).write_text("odd", encoding="utf-8")
+    facts = write(root, target)
+    assert "\\udcff\\udcfe" in facts.manifest.read_text(encoding="utf-8")
+    shell.output(["/usr/sbin/e2fsck", "-fn", f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
+
+
+def test_file_that_changes_under_the_reader(root: Path) -> None:
+    entries = tree.scan(root)
+    with (root / "boot/vmlinuz-6.1").open("a", encoding="utf-8") as sink:
+        sink.write("more")
+    with pytest.raises(StageFailed, match=r"/boot/vmlinuz-6\.1 changed from 6 to 10 bytes"):
+        tree.stream_tar(root, entries, io.BytesIO(), epoch=EPOCH)
+
+
+def test_core_image_that_does_not_fit() -> None:
+    with pytest.raises(StageFailed, match="core image has 1024 bytes, its partition 512"):
+        grub.located_core(b"\0" * 1024, 2048, 512)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from debrepo import Package, kernel_packages
+from goldenami import fit
+from goldenami.apt import AptRoot, Deb
+from goldenami.errors import ExitCode, NoFit
+from goldenami.fit import Candidate, Request
+from goldenami.local.compile_inside import first_error
+from goldenami.lockfile import Kernel, PassedOver
+from goldenami.modules import Outcome, Recipe
+
+if TYPE_CHECKING:
+    from conftest import Resolver
+
+REQUEST = Request(branch="535", flavour="proprietary", dkms_package="nvidia-kernel-dkms", userland_package="nvidia-smi",
+                  pinned_sources=["nvidia-graphics-drivers"])
+DEB = Deb("x", "1", "amd64", "0" * 64, 1, 1, "debian", "x.deb", "x")
+
+
+def meta(abi: str, version: str) -> Package:
+    return Package("linux-image-cloud-amd64", version, depends=f"linux-image-{abi}-cloud-amd64 (= {version})")
+
+
+def compiling(works: Callable[[str, str], bool]) -> Callable[[Kernel, Candidate], tuple[Recipe, Outcome]]:
+    """A compiler that knows what fits."""
+
+    def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
+        recipe = Recipe(kernel_release=kernel.release, driver_version=driver.version, package="p", provides=[], depends=[],
+                        suite="stable", source=DEB, build=[])
+        good = works(kernel.release, driver.version)
+        return recipe, Outcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1, installed_size=1, compiler="gcc 12",
+                               first_error="" if good else "nv-pci.c:237: error: too few arguments", seconds=9.0)
+
+    return compile_pair
+
+
+def test_kernels_of_the_series_newest_first_each_with_headers(resolver: Resolver) -> None:
+    root = resolver.root([
+        *kernel_packages("6.1.0-9", "6.1.27-1"), *kernel_packages("6.1.0-50", "6.1.140-1"),
+        *kernel_packages("6.1.0-56", "6.1.176-1"), *kernel_packages("6.1.0-57", "6.1.180-1", headers=False),
+        *kernel_packages("6.12.9", "6.12.9-1"), Package("linux-image-6.1.0-58-amd64", "6.1.190-1"),
+        Package("linux-image-6.1.0-58-cloud-amd64-unsigned", "6.1.190-1"),
+        Package("linux-headers-cloud-amd64", depends="linux-headers-6.1.0-57-cloud-amd64"),
+        meta("6.1.0-50", "6.1.140-1"), meta("6.1.0-56", "6.1.176-1"),
+    ])
+    found = fit.kernels(root, "cloud")
+    assert [kernel.release for kernel in found] == ["6.1.0-56-cloud-amd64", "6.1.0-50-cloud-amd64", "6.1.0-9-cloud-amd64"]
+    assert found[0] == Kernel(release="6.1.0-56-cloud-amd64", package="linux-image-6.1.0-56-cloud-amd64", version="6.1.176-1")
+
+
+def test_no_kernel(resolver: Resolver) -> None:
+    with pytest.raises(NoFit, match="no kernel package linux-image-aws"):
+        fit.kernels(resolver.root([Package("x")]), "aws")
+    half = resolver.root([*kernel_packages("6.1.0-50", "6.1.140-1", headers=False), meta("6.1.0-50", "6.1.140-1")])
+    with pytest.raises(NoFit, match=r"no kernel of the series 6\.1 with its headers") as caught:
+        fit.kernels(half, "cloud")
+    assert caught.value.exit_code is ExitCode.NO_FIT
+
+
+@pytest.fixture
+def drivers(resolver: Resolver) -> AptRoot:
+    """Drivers in an order that strings get wrong, and user space that is ahead of the modules."""
+    versions = ("535.54.03-1", "535.216.03-1~bpo12+1", "535.261.03-1", "1:535.9.1-1", "550.1-1", "535.261.03-1+deb12u1")
+    smi = ("535.54.03-1", "535.309.01-1", "550.163.01-1")
+    return resolver.root([*(Package("nvidia-kernel-dkms", version) for version in versions),
+                          *(Package("nvidia-smi", version) for version in smi)])
+
+
+def test_candidates_are_of_the_branch_in_debians_order(drivers: AptRoot) -> None:
+    found = fit.candidates(drivers, REQUEST)
+    assert [candidate.version for candidate in found] == ["535.9.1", "535.261.03", "535.216.03", "535.54.03"]
+    assert found[1].pins == {"src:nvidia-graphics-drivers:any": "535.261.03-*"}
+
+
+def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:
+    with pytest.raises(NoFit) as caught:
+        fit.candidates(drivers, Request("999", "open", "nvidia-kernel-dkms", "nvidia-smi", []))
+    assert caught.value.message == (
+        "no driver of branch 999: nvidia-kernel-dkms exists as 535.9.1, 550.1, 535.261.03, 535.216.03, 535.54.03")
+    with pytest.raises(NoFit, match="nvidia-gone exists as no version at all"):
+        fit.candidates(drivers, Request("535", "open", "nvidia-gone", "nvidia-smi", []))
+
+
+def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
+    assert fit.userland_ahead(drivers, REQUEST, "535.261.03") == [PassedOver(
+        what="535.309.01", reason="nvidia-smi has it, but nvidia-kernel-dkms does not: half a driver")]
+    assert fit.userland_ahead(drivers, REQUEST, "535.309.01") == []
+
+
+KERNELS = [Kernel(release=f"6.1.0-{abi}", package=f"linux-image-6.1.0-{abi}", version=f"6.1.{abi}-1") for abi in (56, 50)]
+
+
+def test_the_newest_pair_is_taken(drivers: AptRoot) -> None:
+    fitted = fit.fit(drivers, REQUEST, KERNELS, compile_pair=compiling(lambda *_: True))
+    assert (fitted.kernel, fitted.driver) == (KERNELS[0], "535.9.1")
+    kernel, driver = fitted.choices
+    assert (kernel.taken, kernel.why, kernel.passed_over) == ("6.1.0-56", "the newest; the driver compiles on it", [])
+    assert driver.why == "compiled on 6.1.0-56 with gcc 12"
+
+
+def test_an_older_driver_before_an_older_kernel(drivers: AptRoot) -> None:
+    fitted = fit.fit(drivers, REQUEST, KERNELS, compile_pair=compiling(lambda kernel, driver: driver == "535.54.03"))
+    assert (fitted.kernel.release, fitted.driver) == ("6.1.0-56", "535.54.03")
+    passed = fitted.choices[0].passed_over
+    assert [entry.what for entry in passed] == [
+        f"driver {version} on kernel 6.1.0-56" for version in ("535.9.1", "535.261.03", "535.216.03")]
+    assert passed[0].reason == "nv-pci.c:237: error: too few arguments"
+
+
+def test_an_older_kernel_where_the_newest_takes_no_driver(drivers: AptRoot) -> None:
+    fitted = fit.fit(drivers, REQUEST, KERNELS, compile_pair=compiling(lambda kernel, _: kernel == "6.1.0-50"))
+    assert (fitted.kernel.release, fitted.driver) == ("6.1.0-50", "535.9.1")
+    assert fitted.choices[0].why == "the newest on which the driver compiles"
+
+
+def test_nothing_compiles(drivers: AptRoot) -> None:
+    with pytest.raises(NoFit) as caught:
+        fit.fit(drivers, REQUEST, KERNELS + KERNELS, compile_pair=compiling(lambda *_: False))
+    assert caught.value.message == "no proprietary driver of branch 535 compiles on a kernel of this release"
+    lines = caught.value.tail.splitlines()
+    assert lines[0] == "  driver 535.9.1 on kernel 6.1.0-56: nv-pci.c:237: error: too few arguments"
+    assert len(lines) == fit.MAX_COMPILATIONS + 1
+    assert lines[-1] == "  and 8 older pairs that were not tried"
+
+
+def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None:
+    good = compiling(lambda *_: True)
+
+    def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
+        if driver.version == "535.9.1":
+            raise NoFit("apt finds no solution: dkms : Depends: gcc")
+        return good(kernel, driver)
+
+    fitted = fit.fit(drivers, REQUEST, KERNELS, compile_pair=compile_pair)
+    assert fitted.driver == "535.261.03"
+    assert fitted.choices[0].passed_over[0].reason == "apt finds no solution: dkms : Depends: gcc"
+
+
+@pytest.mark.parametrize(("output", "expected"), [
+    ("make -C /usr/src/linux M=/var/lib/dkms/x\nIn file included from /b/nv.h:20,\n                 from /b/nv-pci.c:1:\n"
+     "/b/nv.h:9: warning: implicit declaration of function 'x'\n/b/nvidia/nv-pci.c: In function 'nv_resize':\n"
+     "/b/nvidia/nv-pci.c:237:9: error: too few arguments to function 'pci_resize_resource'\n  237 |  r = pci_resize(\n"
+     "/b/nvidia/nv-vm.c:3:1: error: a later one\nmake[3]: *** [scripts/Makefile.build:243: /b/nv-pci.o] Error 1\n",
+     "nv-pci.c:237: error: too few arguments to function 'pci_resize_resource'"),
+    ("c.c:1:10: fatal error: nope.h: No such file or directory\n    1 | #include <nope.h>\ncompilation terminated.\n",
+     "c.c:1: error: nope.h: No such file or directory"),
+    ("d.c: Assembler messages:\nd.c:1: Error: no such instruction: `frobnicate'\nmake: *** [Makefile:2: d.o] Error 1\n",
+     "d.c:1: error: no such instruction: `frobnicate'"),
+    ("gcc: error: unrecognized command-line option '-mfrob'\nmake[2]: *** [Makefile:9: x.o] Error 1\n",
+     "gcc: error: unrecognized command-line option '-mfrob'"),
+    ("  MODPOST /b/Module.symvers\nERROR: modpost: GPL-incompatible module nvidia.ko uses GPL-only symbol 'rcu_read_lock'\n"
+     "make[1]: *** [/usr/src/linux/scripts/Makefile.modpost:126: /b/Module.symvers] Error 1\n",
+     "ERROR: modpost: GPL-incompatible module nvidia.ko uses GPL-only symbol 'rcu_read_lock'"),
+    ("/usr/bin/ld: /tmp/e.o: in function `main':\ne.c:(.text+0x5): undefined reference to `g'\ncollect2: error: ld returned 1\n",
+     "e.c:(.text+0x5): undefined reference to `g'"),
+    ("make: *** No rule to make target 'modules'.  Stop.\n", "*** No rule to make target 'modules'.  Stop."),
+    ("make: nosuchcmd: No such file or directory\nmake: *** [M2:2: all] Error 127\n", "make: nosuchcmd: No such file or directory"),
+    ("/bin/sh: 1: bison: not found\nmake: *** [Makefile:3: x] Error 127\n", "/bin/sh: 1: bison: not found"),
+    ("Error! Bad return status for module build on kernel: 6.1.0\nConsult make.log\n",
+     "Error! Bad return status for module build on kernel: 6.1.0"),
+    ("Building module(s)...done.\n", "the build failed without an error line"), ("", "the build failed without an error line"),
+])
+def test_the_first_error_of_a_build(output: str, expected: str) -> None:
+    assert first_error(output) == expected

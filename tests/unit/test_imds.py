@@ -1,0 +1,169 @@
+"""The metadata service, over real HTTP on loopback."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from goldenami.local import imds
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFAKE golden-test"
+TTL = {imds.TTL_HEADER: "60"}
+
+
+class Client:
+    """Requests to one service, and what its log says of them."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self.port, self.log = port, log
+
+    def ask(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: str | None = None,
+    ) -> tuple[int, str]:
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        link.request(method, path, body=body, headers=headers or {})
+        answer = link.getresponse()
+        text = answer.read().decode()
+        link.close()
+        return answer.status, text
+
+    def token(self) -> dict[str, str]:
+        status, token = self.ask("PUT", "/latest/api/token", TTL)
+        assert status == 200
+        return {imds.TOKEN_HEADER: token}
+
+    def get(self, path: str) -> str:
+        status, text = self.ask("GET", path, self.token())
+        assert status == 200, (path, status)
+        return text
+
+    def rows(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+
+
+def serve(instance: imds.Instance) -> Iterator[Client]:
+    service = imds.Service(("127.0.0.1", 0), instance)
+    thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield Client(service.server_address[1], Path(instance.log))
+    service.shutdown()
+    thread.join()
+    service.server_close()
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    yield from serve(imds.Instance(log=str(tmp_path / "imds.log"), public_key=KEY + "\n"))
+
+
+def test_version_1_gets_nothing(client: Client) -> None:
+    for path in ("/", "/latest/meta-data/instance-id", "/latest/user-data", "/nonsense"):
+        assert client.ask("GET", path)[0] == 401
+    assert {(row["status"], row["token"]) for row in client.rows()} == {(401, "none")}
+
+
+def test_invented_token_gets_nothing(client: Client) -> None:
+    client.token()
+    assert client.ask("GET", "/latest/meta-data/instance-id", {imds.TOKEN_HEADER: "AQAEinvented"})[0] == 401
+    assert client.rows()[-1]["token"] == "invalid"
+
+
+def test_token_ends(client: Client) -> None:
+    token = {imds.TOKEN_HEADER: client.ask("PUT", "/latest/api/token", {imds.TTL_HEADER: "1"})[1]}
+    assert client.ask("GET", "/latest/meta-data/instance-id", token)[0] == 200
+    time.sleep(1.1)
+    assert client.ask("GET", "/latest/meta-data/instance-id", token)[0] == 401
+
+
+@pytest.mark.parametrize("ttl", ["", "0", "21601", "-1", "1.5", "six"])
+def test_token_wants_a_life(client: Client, ttl: str) -> None:
+    assert client.ask("PUT", "/latest/api/token", {imds.TTL_HEADER: ttl} if ttl else {})[0] == 400
+
+
+def test_token_life_has_an_upper_end_that_counts(client: Client) -> None:
+    assert client.ask("PUT", "/latest/api/token", {imds.TTL_HEADER: "21600"})[0] == 200
+
+
+def test_forwarded_request_gets_no_token(client: Client) -> None:
+    assert client.ask("PUT", "/latest/api/token", {**TTL, "X-Forwarded-For": "10.0.0.1"})[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/latest/api", "/latest/meta-data/", "/api/token"])
+def test_nothing_else_can_be_put(client: Client, path: str) -> None:
+    assert client.ask("PUT", path, TTL)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "HEAD", "PATCH", "OPTIONS"])
+def test_other_methods_are_refused(client: Client, method: str) -> None:
+    assert client.ask(method, "/latest/meta-data/", client.token(), body="x" if method == "POST" else None)[0] == 405
+
+
+def test_what_cloud_init_reads(client: Client) -> None:
+    root = "/2021-03-23/meta-data"
+    assert client.get(f"{root}/instance-id").startswith("i-")
+    assert client.get(f"{root}/public-keys/") == "0=golden"
+    assert client.get(f"{root}/public-keys/0/") == "openssh-key"
+    assert client.get(f"{root}/public-keys/0/openssh-key") == KEY
+    (mac,) = client.get(f"{root}/network/interfaces/macs/").split()
+    assert mac == client.get(f"{root}/mac") + "/"
+    assert client.get(f"{root}/network/interfaces/macs/{mac}local-ipv4s") == client.get(f"{root}/local-ipv4")
+    assert client.get(f"{root}/placement/availability-zone") == "us-east-1a"
+    assert client.get(f"{root}/local-hostname") == "ip-10-0-2-15.ec2.internal"
+    assert "services/" in client.get(f"{root}/").split()
+    assert "ami-id" in client.get(root).split()
+
+
+def test_hostname_of_other_regions(tmp_path: Path) -> None:
+    instance = imds.Instance(log=str(tmp_path / "log"), public_key=KEY, availability_zone="eu-central-1b")
+    assert instance.hostname == "ip-10-0-2-15.eu-central-1.compute.internal"
+
+
+def test_identity_document(client: Client) -> None:
+    document = json.loads(client.get("/latest/dynamic/instance-identity/document"))
+    assert document["region"] == "us-east-1"
+    assert document["instanceId"] == client.get("/latest/meta-data/instance-id")
+
+
+def test_versions(client: Client) -> None:
+    assert client.get("/").split() == list(imds.VERSIONS)
+    assert client.ask("GET", "/2030-01-01/meta-data/instance-id", client.token())[0] == 404
+
+
+def test_user_data_only_where_given(client: Client, tmp_path: Path) -> None:
+    assert client.ask("GET", "/latest/user-data", client.token())[0] == 404
+    for other in serve(imds.Instance(log=str(tmp_path / "other.log"), public_key=KEY, user_data="#cloud-config\n{}\n")):
+        assert other.get("/latest/user-data") == "#cloud-config\n{}\n"
+
+
+@pytest.mark.parametrize("path", ["iam/info", "instance-i", "mac/x"])
+def test_absent_paths(client: Client, path: str) -> None:
+    assert client.ask("GET", f"/latest/meta-data/{path}", client.token())[0] == 404
+
+
+def test_one_connection_serves_many_requests(client: Client) -> None:
+    link = http.client.HTTPConnection("127.0.0.1", client.port, timeout=10)
+    for _ in range(3):
+        link.request("GET", "/latest/meta-data/ami-id", headers=client.token())
+        assert link.getresponse().read().decode().startswith("ami-")
+    link.close()
+
+
+def test_settings_travel_by_file(tmp_path: Path) -> None:
+    instance = imds.Instance(log="x", public_key=KEY, user_data="y", instance_id="i-0b10500000000001a")
+    imds.dump(instance, tmp_path / "settings.json")
+    assert imds.load(tmp_path / "settings.json") == instance
+
+
+def test_address_in_use_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    imds.dump(imds.Instance(log=str(tmp_path / "log"), public_key=KEY), tmp_path / "settings.json")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        argv = ["--address", "127.0.0.1", "--port", port, "--config", str(tmp_path / "settings.json")]
+        assert imds.main(argv) == 8
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err

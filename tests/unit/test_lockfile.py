@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami import definition, lockfile
+from goldenami.errors import BadInput, ExitCode
+from goldenami.lockfile import BaseLock, HardwareLock, Kernel, Lock, Package
+
+IMAGE = "debian-12-ml-cpu"
+
+
+def sample(**changes: Any) -> Lock:
+    found = Lock(
+        image=IMAGE, description="ä", source_date_epoch=1, disk_size_gib=4,
+        base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
+        kernel=Kernel(release="6.1.0-50-cloud-amd64", package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
+        driver=None, cuda=None, hardware=HardwareLock(families=["m7i"], sm=[], march=["sapphirerapids"]), choices=[],
+        base_packages=["bash"], roles=["os_updates"], variables={"b": [1, None], "a": {"x": 1.5}}, inputs={},
+        packages={"bash": Package(version="1:5.2-2", architecture="amd64", sha256="0" * 64, size=7, installed_size=16384,
+                                  origin="debian", path="pool/main/b/bash.deb", source="bash")},
+    )
+    return found.model_copy(update=changes)
+
+
+def locked(root: Path) -> Lock:
+    """A lock whose inputs are those of `root`."""
+    wanted = definition.load(root, definition.path_of(root, IMAGE))
+    return sample(inputs=lockfile.digests(root, wanted))
+
+
+def check(root: Path, lock: Lock) -> None:
+    lockfile.check_fresh(root, lock, definition.load(root, definition.path_of(root, IMAGE)))
+
+
+def test_a_lock_is_canonical_and_its_name_is_its_digest(tmp_path: Path) -> None:
+    path = lockfile.path_of(tmp_path, IMAGE)
+    digest = lockfile.write(path, sample())
+    text = path.read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert lockfile.read(path) == (sample(), digest)
+    assert lockfile.write(path, sample()) == digest
+    assert lockfile.write(path, sample(disk_size_gib=5)) != digest
+    lockfile.write(path, sample())
+    done = subprocess.run(["sha256sum", "-c", f"{path.name}.sha256"], cwd=path.parent, text=True, check=False,
+                          capture_output=True)
+    assert (done.returncode, done.stdout) == (0, f"{path.name}: OK\n")
+    assert re.fullmatch(rf"{digest}  {path.name}\n", path.with_name(f"{path.name}.sha256").read_text(encoding="utf-8"))
+
+
+def test_the_resolvers_form_survives_the_lock() -> None:
+    package = sample().packages["bash"]
+    assert Package.of(package.deb("bash")) == package
+    assert [deb.name for deb in sample().debs()] == ["bash"]
+
+
+def test_a_lock_that_was_touched_is_refused(tmp_path: Path) -> None:
+    path = lockfile.path_of(tmp_path, IMAGE)
+    beside = path.with_name(f"{path.name}.sha256")
+    with pytest.raises(BadInput, match="no lock") as caught:
+        lockfile.read(path)
+    assert caught.value.hint == f"run `make lock IMAGE={IMAGE}`"
+    lockfile.write(path, sample())
+    text, digest = path.read_text(encoding="utf-8"), beside.read_text(encoding="utf-8")
+    for edited, sidecar in ((text.replace('"size": 7', '"size": 8'), digest), (text + "\n", digest), (text, ""),
+                            (text, "0" * 64 + f"  {path.name}\n"), (text, None)):
+        path.write_text(edited, encoding="utf-8")
+        if sidecar is None:
+            beside.unlink()
+        else:
+            beside.write_text(sidecar, encoding="utf-8")
+        with pytest.raises(BadInput, match=r"does not match .*\.sha256: it was edited by hand") as caught:
+            lockfile.read(path)
+        assert caught.value.exit_code is ExitCode.BAD_INPUT
+
+
+def test_a_lock_of_another_shape_is_refused(tmp_path: Path) -> None:
+    path = lockfile.path_of(tmp_path, IMAGE)
+    path.parent.mkdir(parents=True)
+    data = json.loads(sample().model_dump_json()) | {"surprise": 1}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    digest = subprocess.run(["sha256sum", path.name], cwd=path.parent, text=True, check=True, capture_output=True).stdout
+    path.with_name(f"{path.name}.sha256").write_text(digest, encoding="utf-8")
+    with pytest.raises(BadInput, match="surprise: Extra inputs are not permitted"):
+        lockfile.read(path)
+
+
+def test_a_fresh_lock_is_taken(root: Path) -> None:
+    check(root, locked(root))
+
+
+@pytest.mark.parametrize(("path", "changed"), [
+    ("roles/limits/defaults/main.yml", "roles/limits"), ("roles/seal/tasks/main.yml", "roles/seal"),
+    ("roles/limits/templates/new.j2", "roles/limits"), ("ansible/bake.yml", "ansible"),
+    ("packer/hardware.yml", "hardware"), (f"packer/images/{IMAGE}.yml", "definition"),
+])
+def test_a_stale_lock_says_what_changed(root: Path, path: str, changed: str) -> None:
+    lock = locked(root)
+    with (root / path).open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    with pytest.raises(BadInput) as caught:
+        check(root, lock)
+    assert caught.value.message == f"the lock of {IMAGE} is stale: changed since it was made: {changed}"
+    assert f"make lock IMAGE={IMAGE}" in caught.value.hint
+
+
+def test_modes_names_and_absences_count(root: Path) -> None:
+    lock = locked(root)
+    file = root / "roles/limits/handlers/main.yml"
+    file.chmod(0o755)
+    with pytest.raises(BadInput, match=r"roles/limits$"):
+        check(root, lock)
+    file.chmod(0o644)
+    check(root, lock)
+    file.rename(file.with_name("other.yml"))
+    with pytest.raises(BadInput, match=r"roles/limits$"):
+        check(root, lock)
+
+
+def test_documentation_and_caches_do_not_count(root: Path) -> None:
+    lock = locked(root)
+    for name in ("README.md", "files/__pycache__/seal.cpython-311.pyc"):
+        path = root / "roles/seal" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"changed\n")
+    (root / "roles/README.md").write_text("changed\n", encoding="utf-8")
+    (root / "roles/cuda/defaults/main.yml").write_text("---\n", encoding="utf-8")  # not a role of this image
+    check(root, lock)
+
+
+def test_a_role_that_left_the_definition_is_named(root: Path) -> None:
+    lock = locked(root)
+    path = root / f"packer/images/{IMAGE}.yml"
+    path.write_text(path.read_text(encoding="utf-8").replace("  limits:\n", ""), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"definition, roles/limits$"):
+        check(root, lock)
+
+
+def test_the_committed_locks_are_whole() -> None:
+    for path in (Path(__file__).resolve().parents[2] / "packer/locks").glob("*.lock.json"):
+        lock, _ = lockfile.read(path)
+        assert lock.image == path.name.removesuffix(".lock.json")
+        assert "://" not in path.read_text(encoding="utf-8").replace("https://developer.download.nvidia.com", "")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import debrepo
+import pytest
+from goldenami import mirror
+from goldenami.errors import ExitCode, HostNotReady, Unreachable
+
+
+def test_what_an_image_is_resolved_from() -> None:
+    debian = mirror.sources("debian", "bookworm", backports=False, nvidia=False)
+    assert [(source.archive, source.suites) for source in debian] == [
+        ("debian", ("bookworm", "bookworm-updates")), ("debian-security", ("bookworm-security",))]
+    assert "bookworm-backports" in mirror.sources("debian", "bookworm", backports=True, nvidia=False)[0].suites
+    ubuntu = mirror.sources("ubuntu", "noble", backports=False, nvidia=True)
+    assert [(source.archive, source.flat) for source in ubuntu] == [("ubuntu", False), ("nvidia", True)]
+
+
+def test_the_environment_says_where(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", "http://mirror.example/security//")
+    assert mirror.locate(["debian-security"]) == {"debian-security": "http://mirror.example/security"}
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(("archives", "variable"), [
+    (["ubuntu", "nvidia"], "GOLDEN_MIRROR_UBUNTU"), (["debian-security"], "GOLDEN_MIRROR_DEBIAN_SECURITY"),
+])
+def test_an_archive_that_no_mirror_is_known_of(archives: list[str], variable: str) -> None:
+    with pytest.raises(Unreachable) as caught:
+        mirror.locate(archives)
+    assert caught.value.exit_code is ExitCode.UNREACHABLE
+    assert f"no mirror of the archive `{archives[0]}` is known" in caught.value.message
+    assert f"set {variable} " in caught.value.hint
+
+
+def test_the_machines_own_apt_says_where(
+    mirror_of_apt: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert mirror.locate(["debian", "debian-security"]) == {
+        "debian": f"{mirror_of_apt}/debian", "debian-security": f"{mirror_of_apt}/security"}
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", "http://other.example")
+    assert mirror.locate(["debian"]) == {"debian": "http://other.example"}
+
+
+@pytest.fixture
+def mirror_of_apt(
+    distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """An apt configuration whose sources are the synthetic archives, updated; the address of their mirror."""
+    served = debrepo.Mirror(distribution)
+    for folder in ("etc", "state/lists/partial", "cache/archives/partial"):
+        (tmp_path / "machine" / folder).mkdir(parents=True)
+    machine = tmp_path / "machine"
+    (machine / "status").touch()
+    (machine / "test.sources").write_text("\n".join(
+        f"Types: deb\nURIs: {served.uri}/{name}/\nSuites: {suite}\nComponents: main\nSigned-By: {key.keyring}\n"
+        for name, suite in (("debian", "bookworm"), ("security", "bookworm-security"))), encoding="utf-8")
+    (machine / "apt.conf").write_text(
+        f'Dir::Etc "{machine}/etc/"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "{machine}/";\n'
+        f'Dir::State "{machine}/state/"; Dir::State::status "{machine}/status"; Dir::Cache "{machine}/cache/";\n'
+        'Acquire::Languages "none"; APT::Sandbox::User "root"; APT::Architecture "amd64"; APT::Architectures {"amd64";};\n',
+        encoding="utf-8")
+    monkeypatch.setenv("APT_CONFIG", str(machine / "apt.conf"))
+    subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)
+    served.close()
+    return served.uri
+
+
+def test_keyrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "KEYRINGS", tmp_path)
+    with pytest.raises(HostNotReady, match="the keyring some-keyring is not installed") as caught:
+        mirror.keyring("some-keyring")
+    assert "GOLDEN_KEYRING_SOME_KEYRING" in caught.value.hint
+    (tmp_path / "some-keyring.gpg").touch()
+    assert mirror.keyring("some-keyring") == tmp_path / "some-keyring.gpg"
+    monkeypatch.setenv("GOLDEN_KEYRING_SOME_KEYRING", str(tmp_path / "gone"))
+    with pytest.raises(HostNotReady, match="gone"):
+        mirror.keyring("some-keyring")

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from goldenami import policy
+from goldenami.errors import NoFit
+
+
+@pytest.mark.parametrize(("cuda", "driver", "why"), [
+    ("11.8", "535.309.01", "driver branch 535 has CUDA 12.2"),
+    ("12.2", "535.54.03", "driver branch 535 has CUDA 12.2"),
+    ("12.9", "535.54.03", "minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
+    ("11.8", "470.82.01", "minor-version compatibility: CUDA 11.x needs driver 450.80.02 or newer"),
+    ("13.1", "580.65.06", "minor-version compatibility: CUDA 13.x needs driver 580.65.06 or newer"),
+    ("10.2", "535.54.03", "driver branch 535 has CUDA 12.2"),
+    ("13.0", "999.1", "minor-version compatibility: CUDA 13.x needs driver 580.65.06 or newer"),
+])
+def test_cuda_that_runs(cuda: str, driver: str, why: str) -> None:
+    assert policy.check_cuda(cuda, driver) == why
+
+
+@pytest.mark.parametrize(("cuda", "driver", "needs"), [
+    ("12.0", "470.82.01", "needs 525.60.13"), ("12.1", "525.60.11", "needs 525.60.13"), ("13.0", "575.57.08", "needs 580.65.06"),
+    ("13.1", "580.65.05", "needs 580.65.06"), ("14.0", "595.45.04", "needs a newer driver"),
+])
+def test_cuda_that_does_not_run(cuda: str, driver: str, needs: str) -> None:
+    with pytest.raises(NoFit) as caught:
+        policy.check_cuda(cuda, driver)
+    assert caught.value.message.startswith(f"CUDA {cuda} does not run on driver {driver}: ")
+    assert needs in caught.value.message
+
+
+def test_the_tables_agree_with_each_other() -> None:
+    """The minimum driver of a CUDA major is of the first branch that has that major."""
+    for major, minimum in policy.MINIMUM_DRIVER.items():
+        first = min((branch for branch, cuda in policy.CUDA_OF_BRANCH.items() if cuda.split(".")[0] == major), key=int)
+        assert int(minimum.split(".")[0]) <= int(first)
+    branches = sorted(policy.CUDA_OF_BRANCH, key=int)
+    versions = [policy.version_tuple(policy.CUDA_OF_BRANCH[branch]) for branch in branches]
+    assert versions == sorted(versions)
+    raised = list(policy.NEWEST_ARCHITECTURE)
+    assert raised == sorted(raised, key=policy.version_tuple)
+    assert list(policy.NEWEST_ARCHITECTURE.values()) == sorted(policy.NEWEST_ARCHITECTURE.values())
+
+
+@pytest.mark.parametrize(("cuda", "good", "bad"), [
+    ("11.4", ["35", "86", "87"], ["89", "90"]), ("11.6", ["80"], ["90"]), ("11.8", ["35", "75", "89", "90"], ["100"]),
+    ("12.2", ["50", "90"], ["35", "120"]), ("12.6", ["90"], ["100"]), ("12.8", ["100", "120"], ["121"]),
+    ("12.9", ["121"], []), ("13.0", ["75", "121"], ["70"]),
+])
+def test_architectures_by_release(cuda: str, good: list[str], bad: list[str]) -> None:
+    policy.check_architectures(cuda, good)
+    for sm in bad:
+        with pytest.raises(NoFit, match=rf"CUDA {cuda} compiles for .*, not for sm_{sm}$"):
+            policy.check_architectures(cuda, [*good, sm])
+
+
+@pytest.mark.parametrize("cuda", ["9.2", "14.0"])
+def test_architectures_of_an_unknown_cuda(cuda: str) -> None:
+    with pytest.raises(NoFit, match=f"CUDA {cuda} compiles for is not known"):
+        policy.check_architectures(cuda, ["75"])
+
+
+def test_flavour_against_generation() -> None:
+    policy.check_flavour("open", ["p6"], [])
+    policy.check_flavour("proprietary", [], ["p3"])
+    with pytest.raises(NoFit, match="open kernel modules need Turing or newer, which p3 has not"):
+        policy.check_flavour("open", [], ["p3"])
+    with pytest.raises(NoFit, match="only the open kernel modules run the GPU of p6"):
+        policy.check_flavour("proprietary", ["p6"], [])
+
+
+@pytest.mark.parametrize(("version", "upstream"), [
+    ("535.309.01-0+deb12u1", "535.309.01"), ("1:535.309.01-1", "535.309.01"), ("11.8.89~11.8.0-5~deb12u1", "11.8.89"),
+    ("535.216.03-1~bpo12+1", "535.216.03"), ("580.95.05", "580.95.05"), ("2:580.95.05~rc1", "580.95.05"),
+])
+def test_upstream_versions(version: str, upstream: str) -> None:
+    assert policy.upstream(version) == upstream
+
+
+def test_versions_compare_as_numbers() -> None:
+    assert policy.version_tuple("535.54.03") < policy.version_tuple("535.216.03") < policy.version_tuple("550.9")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from debrepo import Package
+from goldenami import repo, shell
+from goldenami.apt import AptRoot, Deb
+from goldenami.store import Store, Wanted
+
+if TYPE_CHECKING:
+    from conftest import Resolver
+
+
+@pytest.fixture
+def stored(resolver: Resolver, tmp_path: Path) -> tuple[Store, list[Deb]]:
+    """A store with the closure of `tool`, one of them with an epoch."""
+    root = resolver.root([
+        Package("base", fields={"Essential": "yes"}), Package("tool", "1:2.0+x~1-3", depends="lib"), Package("lib", "1.5")])
+    debs = root.solve(["?essential", "tool"])
+    store = Store(tmp_path / "cache")
+    store.fetch(Wanted(deb.sha256, deb.size, f"{root.uris['debian']}/{deb.path}", deb.name) for deb in debs)
+    return store, debs
+
+
+def test_apt_takes_exactly_what_is_in_it(stored: tuple[Store, list[Deb]], tmp_path: Path, offline: None) -> None:
+    store, debs = stored
+    folder = repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    root = AptRoot(folder=tmp_path / "offline-root", sources=(), uris={}, local_repo=folder)
+    root.configure()
+    root.update()
+    found = root.solve(["?essential", "tool"])
+    assert [(deb.name, deb.version, deb.sha256) for deb in found] == [(deb.name, deb.version, deb.sha256) for deb in debs]
+    assert {deb.archive for deb in found} == {"built"}
+    shell.output(["apt-get", "install", "--download-only", "--yes", "tool"], env=root._env)  # reads and checks each file
+
+
+def test_it_is_hard_links_and_always_the_same_bytes(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
+    store, debs = stored
+    one = repo.write(store, debs, tmp_path / "one", suite="stable", epoch=5)
+    two = repo.write(store, reversed(debs), tmp_path / "two", suite="stable", epoch=5)
+    for name in ("Packages", "Release", "complete"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    assert "Date: Thu, 01 Jan 1970 00:00:05 GMT\n" in (one / "Release").read_text(encoding="utf-8")
+    for deb in debs:
+        name = f"{deb.name}_{deb.version.replace(':', '%3a')}_amd64.deb"
+        assert (one / name).stat().st_ino == store.path(deb.sha256).stat().st_ino
+
+
+def test_a_complete_one_is_kept_and_a_half_one_replaced(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
+    store, debs = stored
+    folder = repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    before = folder.stat().st_ino
+    assert repo.write(store, debs, folder, suite="stable", epoch=0).stat().st_ino == before
+    (folder / "complete").unlink()
+    (folder / "junk").touch()
+    repo.write(store, debs, folder, suite="stable", epoch=0)
+    assert not (folder / "junk").exists()
+    repo.write(store, debs[:1], folder, suite="stable", epoch=0)
+    assert [path.suffix for path in folder.glob("*.deb")] == [".deb"]
+    assert [path.name for path in tmp_path.glob("repo*")] == ["repo"]
+
+
+def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
+    store, debs = stored
+    store.path(debs[0].sha256).write_bytes(b"not a deb")
+    with pytest.raises(shell.CommandFailed, match="dpkg-deb"):
+        repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    assert not (tmp_path / "repo").exists()
+
+
+def test_mmdebstrap_would_find_the_essential_packages(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
+    store, debs = stored
+    folder = repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    text = (folder / "Packages").read_text(encoding="utf-8")
+    assert text.count("\n\nPackage: ") == len(debs) - 1
+    assert "Essential: yes\n" in text
+    assert "Filename: ./tool_1%3a2.0+x~1-3_amd64.deb\n" in text
+    checked = subprocess.run(["sha256sum", "-c", "-"], cwd=folder, text=True, check=False, capture_output=True, input="".join(
+        f"{line.split()[0]}  {line.split()[2]}\n" for line in (folder / "Release").read_text(encoding="utf-8").splitlines()
+        if line.startswith(" ")))
+    assert checked.stdout == "Packages: OK\n"

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami import rolefacts
+from goldenami.definition import PLATFORMS, ROLE_ORDER, Platform, role_spec
+from goldenami.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+"""Debian policy, 5.6.1: lower case letters, digits and +-., at least two, the first one alphanumeric."""
+DERIVED = {
+    "os_updates": {"os_updates_kernel_package": "linux-image-6.1.0-50-cloud-amd64", "os_updates_kernel_release": "x"},
+    "nvidia_driver": {
+        "nvidia_driver_version": "535.309.01", "nvidia_driver_kernel_release": "6.1.0-50-cloud-amd64",
+        "nvidia_driver_modules_package": "golden-nvidia-modules-6.1.0-50-cloud-amd64",
+    },
+    "cuda": {"cuda_driver_version": "535.309.01", "cuda_architectures": ["75"], "cuda_version": "12.8"},
+}
+TARGETS = [PLATFORMS[release] for release in ("bookworm", "trixie", "noble")]
+
+
+def combinations(role: str) -> list[dict[str, Any]]:
+    """Every combination of a role's choices and switches."""
+    axes = []
+    for name, option in role_spec(ROOT, role).options.items():
+        values = option.get("choices") or ([True, False] if option.get("type") == "bool" else [])
+        if values and name not in DERIVED.get(role, {}):
+            axes.append([(name, value) for value in values])
+    return [dict(chosen) for chosen in itertools.product(*axes)]
+
+
+@pytest.mark.parametrize("role", ROLE_ORDER)
+@pytest.mark.parametrize("platform", TARGETS, ids=lambda platform: platform.vars_file)
+def test_every_setting_of_a_role_gives_package_names(role: str, platform: Platform) -> None:
+    given = {"cuda_release": "12.8"} if role == "cuda" else {}
+    for chosen in combinations(role):
+        names = rolefacts.packages(ROOT, role, platform, {**DERIVED.get(role, {}), **given, **chosen})
+        assert [name for name in names if not NAME.fullmatch(name)] == []
+        assert len(names) == len(set(names))
+
+
+def role(root: Path, text: str, platform: str = "Debian_12.yml") -> Path:
+    """A role `limits` whose platform file is `text`."""
+    folder = root / "roles/limits"
+    for name in ("vars", "defaults", "meta"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "defaults/main.yml").write_text("limits_nofile: 5\nlimits_extra: [b]\n", encoding="utf-8")
+    (folder / "meta/argument_specs.yml").write_text("argument_specs: {main: {}}\n", encoding="utf-8")
+    (folder / "vars" / platform).write_text(text, encoding="utf-8")
+    return root
+
+
+def test_a_list_or_an_expression(tmp_path: Path) -> None:
+    plain = role(tmp_path / "a", "__limits_packages: [a, 'lib-{{ limits_nofile }}']\n")
+    assert rolefacts.packages(plain, "limits", PLATFORMS["bookworm"], {}) == ["a", "lib-5"]
+    assert rolefacts.packages(plain, "limits", PLATFORMS["bookworm"], {"limits_nofile": 7}) == ["a", "lib-7"]
+    root = role(tmp_path / "b", "__limits_packages: \"{{ ['a'] + limits_extra + __limits_more }}\"\n"
+                                "__limits_more: \"{{ ['c'] if limits_nofile > 4 else [] }}\"\n")
+    assert rolefacts.packages(root, "limits", PLATFORMS["bookworm"], {"limits_extra": ["x"]}) == ["a", "x", "c"]
+
+
+@pytest.mark.parametrize(("text", "complaint"), [
+    ("__limits_packages: '{{ [limits_nofil] }}'\n", "'limits_nofil' is undefined"),
+    ("__limits_packages: '{{ limits_extra'\n", "unexpected end of template"),
+    ("__limits_packages: '{{ limits_extra + 5 }}'\n", 'can only concatenate list (not "int") to list'),
+    ("__limits_packages: '{{ ansible_facts.packages }}'\n", "'ansible_facts' is undefined"),
+])
+def test_an_expression_that_fails_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        rolefacts.packages(role(tmp_path, text), "limits", PLATFORMS["bookworm"], {})
+    assert caught.value.message == f"{tmp_path}/roles/limits/vars/Debian_12.yml: __limits_packages: {complaint}" \
+        or complaint in caught.value.message
+    assert "__limits_packages: " in caught.value.message
+
+
+def test_a_platform_that_a_role_does_not_know(tmp_path: Path) -> None:
+    root = role(tmp_path, "{}\n")
+    with pytest.raises(BadInput, match="role limits does not know Ubuntu 24") as caught:
+        rolefacts.packages(root, "limits", PLATFORMS["noble"], {})
+    assert "write roles/limits/vars/Ubuntu_24.yml" in caught.value.hint
+
+
+def test_a_role_that_is_the_same_everywhere(tmp_path: Path) -> None:
+    root = role(tmp_path, "x: 1\n", "main.yml")
+    assert rolefacts.facts(root, "limits", PLATFORMS["noble"], {}) == {}
+    assert rolefacts.packages(root, "limits", PLATFORMS["noble"], {}) == []
+
+
+def test_what_is_given_overrides_the_defaults() -> None:
+    assert rolefacts.variables(ROOT, "limits", {"limits_nofile": 9})["limits_nofile"] == 9

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import debrepo
+import pytest
+import urllib3
+from debrepo import Fault
+from goldenami import store
+from goldenami.errors import ExitCode, StageFailed, Unreachable, Vanished
+from goldenami.records import sha256_file
+from goldenami.store import Store, Wanted
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+FILL = """
+import sys
+from pathlib import Path
+from goldenami.errors import GoldenError
+from goldenami.store import Store, Wanted
+rows = [line.split() for line in sys.stdin]
+try:
+    Store(Path(sys.argv[1])).fetch([Wanted(digest, int(size), url, url) for digest, size, url in rows])
+except GoldenError as error:
+    sys.exit(f"{type(error).__name__}: {error.message} / {error.hint}")
+"""
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[debrepo.Mirror]:
+    """Thirty files of a few KB, and one of 3 MB."""
+    monkeypatch.setattr(store, "BACKOFF", 0.02)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}").write_bytes(bytes([number]) * (1000 + number))
+    (folder / "large").write_bytes(os.urandom(3 << 20))
+    mirror = debrepo.Mirror(folder)
+    yield mirror
+    mirror.close()
+
+
+def wanted(served: debrepo.Mirror, *names: str) -> list[Wanted]:
+    paths = [served.folder / name for name in names] or sorted(served.folder.iterdir())
+    return [Wanted(sha256_file(path), path.stat().st_size, f"{served.uri}/{path.name}", path.name) for path in paths]
+
+
+def objects(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+def filler(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
+    """A process that fills the store in `root`."""
+    process = subprocess.Popen([sys.executable, "-c", FILL, str(root)], text=True, stdin=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
+    assert process.stdin is not None
+    process.stdin.write("".join(f"{item.sha256} {item.size} {item.url}\n" for item in items))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def assert_whole(root: Path, items: list[Wanted]) -> None:
+    """The store holds exactly `items`, each under the digest of its content."""
+    found = objects(root)
+    assert sorted(path.name for path in found) == sorted(item.sha256 for item in items)
+    assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in found)
+
+
+def test_a_file_is_fetched_once(tmp_path: Path, served: debrepo.Mirror) -> None:
+    kept, items, counted = Store(tmp_path / "cache"), wanted(served), []
+    assert kept.fetch(items * 2, counted.append) == sum(item.size for item in items) == sum(counted)
+    assert_whole(tmp_path / "cache", items)
+    assert kept.fetch(items) == 0
+    assert len(served.requests) == len(items)
+    assert kept.missing(items) == []
+
+
+def test_a_server_that_stumbles_once_is_asked_again(tmp_path: Path, served: debrepo.Mirror) -> None:
+    served.faults = {"/0*": Fault.BROKEN_ONCE}
+    items = wanted(served, "00", "01", "20")
+    Store(tmp_path / "cache").fetch(items)
+    assert_whole(tmp_path / "cache", items)
+
+
+def test_a_body_that_breaks_off_is_asked_for_again(tmp_path: Path, served: debrepo.Mirror) -> None:
+    served.faults = {"/00": Fault.TRUNCATED}
+    with pytest.raises(Unreachable, match=r"/00: .*bytes read"):
+        Store(tmp_path / "cache").fetch(wanted(served, "00"))
+    assert served.requests.count("/00") == store.BODY_TRIES
+    assert objects(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(("fault", "kind", "complaint"), [
+    (Fault.LOST, Vanished, "05 is no longer at http://127.0.0.1"),
+    (Fault.BROKEN, Unreachable, "/05 answered 503"),
+    (Fault.CORRUPTED, Unreachable, "/05: 1005 bytes with SHA-256 "),
+    (Fault.HANG, Unreachable, "/05: "),
+    (Fault.STALLED, Unreachable, "/05: "),
+])
+def test_what_was_not_served_properly_is_never_visible(
+    tmp_path: Path, served: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Unreachable],
+    complaint: str,
+) -> None:
+    monkeypatch.setattr(store, "TIMEOUT", urllib3.Timeout(0.2))
+    served.faults = {"/05": fault}
+    items = wanted(served, "04", "05")
+    with pytest.raises(Unreachable) as caught:
+        Store(tmp_path / "cache").fetch(items)
+    assert type(caught.value) is kind
+    assert complaint in caught.value.message
+    assert caught.value.exit_code is ExitCode.UNREACHABLE
+    assert items[1].sha256 not in [path.name for path in objects(tmp_path / "cache")]
+    assert not [path for path in objects(tmp_path / "cache") if path.suffix == ".part"]
+    served.faults = {}
+    Store(tmp_path / "cache").fetch(items)
+    assert_whole(tmp_path / "cache", items)
+
+
+def test_vanished_files_are_counted_and_a_dead_mirror_outranks_them(tmp_path: Path, served: debrepo.Mirror) -> None:
+    served.faults = {"/0*": Fault.LOST}
+    with pytest.raises(Vanished, match=r"\(and 9 more files\)"):
+        Store(tmp_path / "cache").fetch(wanted(served))
+    served.faults = {"/00": Fault.LOST, "/01": Fault.CORRUPTED}
+    with pytest.raises(Unreachable, match="/01: ") as caught:
+        Store(tmp_path / "cache").fetch(wanted(served, "00", "01"))
+    assert type(caught.value) is Unreachable
+
+
+def test_a_mirror_that_is_down_is_not_asked_for_every_file(tmp_path: Path, served: debrepo.Mirror) -> None:
+    served.faults = {"*": Fault.BROKEN}
+    with pytest.raises(Unreachable, match="answered 503"):
+        Store(tmp_path / "cache").fetch(wanted(served))
+    assert len(set(served.requests)) < len(list(served.folder.iterdir()))
+
+
+def test_a_mirror_that_refuses_is_named(tmp_path: Path, served: debrepo.Mirror) -> None:
+    items = wanted(served, "00")
+    served.close()
+    with pytest.raises(Unreachable) as caught:
+        Store(tmp_path / "cache").fetch(items)
+    assert caught.value.message.startswith(f"{served.uri}/00: ")
+    assert "Connection refused" in caught.value.message
+
+
+def test_two_processes_fill_one_store(tmp_path: Path, served: debrepo.Mirror) -> None:
+    items = wanted(served)
+    both = [filler(tmp_path / "cache", items), filler(tmp_path / "cache", items[::-1])]
+    for process in both:
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+    assert_whole(tmp_path / "cache", items)
+
+
+def test_a_kill_leaves_nothing_visible_and_the_next_run_completes(tmp_path: Path, served: debrepo.Mirror) -> None:
+    served.faults = {"/large": Fault.STALLED}
+    items = wanted(served, "large")
+    process = filler(tmp_path / "cache", items)
+    while not any(path.stat().st_size for path in objects(tmp_path / "cache")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = Store(tmp_path / "cache")
+    assert kept.missing(items) == items
+    assert [path.suffix for path in objects(tmp_path / "cache")] == [".part"]
+    served.faults = {}
+    kept.fetch(items)
+    assert_whole(tmp_path / "cache", items)
+
+
+def test_the_part_of_a_living_process_is_not_swept(tmp_path: Path, served: debrepo.Mirror) -> None:
+    kept = Store(tmp_path / "cache")
+    mine, dead = (kept.root / "ab" / f"abc.{pid}.part" for pid in (os.getpid(), 2**22 + 1))
+    mine.parent.mkdir()
+    mine.touch()
+    dead.touch()
+    kept.fetch(wanted(served, "00"))
+    assert (mine.exists(), dead.exists()) == (True, False)
+
+
+def test_a_full_disk_is_not_the_mirrors_fault(tmp_path: Path, served: debrepo.Mirror) -> None:
+    """A limit on the size of files stands in for the disk: the write fails in the same place."""
+    script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n" + FILL
+    items = wanted(served, "large")
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "cache")], text=True, capture_output=True,
+                          check=False, env={**os.environ, "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"},
+                          input="".join(f"{item.sha256} {item.size} {item.url}\n" for item in items))
+    assert done.returncode == 1
+    assert done.stderr.startswith("StageFailed: the store cannot take ")
+    assert "File too large" in done.stderr
+    assert "set GOLDEN_CACHE to a larger disk" in done.stderr
+    assert objects(tmp_path / "cache") == []
+
+
+def test_a_local_file_is_added_under_its_digest(tmp_path: Path) -> None:
+    kept = Store(tmp_path / "cache")
+    (tmp_path / "x.deb").write_bytes(b"content")
+    digest = kept.add(tmp_path / "x.deb")
+    assert kept.add(tmp_path / "x.deb") == digest == hashlib.sha256(b"content").hexdigest()
+    assert kept.has(digest, 7)
+    assert not kept.has(digest, 8)
+    assert kept.check(digest)
+
+
+def test_a_damaged_object_is_noticed(tmp_path: Path, served: debrepo.Mirror) -> None:
+    kept, items = Store(tmp_path / "cache"), wanted(served, "00", "01")
+    kept.fetch(items)
+    kept.path(items[0].sha256).write_bytes(b"short")
+    assert kept.missing(items) == items[:1]  # the size gives it away
+    kept.path(items[1].sha256).write_bytes(b"x" * items[1].size)
+    assert not kept.check(items[1].sha256)
+    assert not kept.path(items[1].sha256).exists()
+    kept.fetch(items)
+    assert_whole(tmp_path / "cache", items)
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOLDEN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/root")
+    assert store.default_root() == Path("/root/.cache/goldenami")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
+    assert store.default_root() == Path("/var/cache/goldenami")
+    monkeypatch.setenv("GOLDEN_CACHE", "/srv/golden")
+    assert store.default_root() == Path("/srv/golden")
+
+
+def test_an_unwritable_store_is_told(tmp_path: Path, served: debrepo.Mirror) -> None:
+    kept = Store(tmp_path / "cache")
+    item = wanted(served, "00")[0]
+    (kept.root / item.sha256[:2]).mkdir()
+    (kept.root / item.sha256[:2] / item.sha256).mkdir()  # a folder where the object should go
+    with pytest.raises(StageFailed, match="the store cannot take 00"):
+        kept.fetch([item])

@@ -1,0 +1,231 @@
+"""What a boot refuses and how it ends, without a guest. Boots are in tests/contract/test_vm.py."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import need
+from goldenami import shell
+from goldenami.errors import HostNotReady, StageFailed
+from goldenami.local import qcow2, qmp, sandbox, vm
+
+MIB = 1 << 20
+
+
+def config(folder: Path, **changes: object) -> vm.VmConfig:
+    given: dict[str, object] = {
+        "disk": folder / "disk.raw", "scratch": folder / "vm", "private_key": folder / "key", "user": "debian",
+        "firmware": vm.Firmware.BIOS, "accelerator": vm.Accelerator.TCG,
+    }
+    return vm.VmConfig(**{**given, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that stands for a QEMU whose guest never comes up."""
+    process = shell.start(["sleep", "60"], log=tmp_path / "sleep.log")
+    yield process
+    shell.stop(process)
+
+
+def wait(process: subprocess.Popen[bytes], folder: Path, limit_s: float) -> None:
+    settings = vm._write_ssh_config(config(folder, scratch=folder))
+    vm.wait_for_ssh(process, settings, folder / "serial.log", limit_s=limit_s)
+
+
+@pytest.mark.parametrize("line", [
+    "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs", "No bootable device.", "grub rescue> ",
+    "error: no such device: 1ca12c3f.", "(initramfs) ", "You are in emergency mode. After logging in", "Shell> ",
+])
+def test_dead_end_is_the_cause(tmp_path: Path, sleeper: subprocess.Popen[bytes], line: str) -> None:
+    (tmp_path / "serial.log").write_text(f"Booting\r\n{line}\r\n", encoding="utf-8")
+    with pytest.raises(StageFailed, match="the boot ended in: ") as caught:
+        wait(sleeper, tmp_path, 30)
+    assert line.strip() in caught.value.tail
+    assert caught.value.tail.startswith("Booting\n")
+
+
+def test_silence_ends_with_the_console_s_tail(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vm, "SSH_PORT", 1)
+    (tmp_path / "serial.log").write_text("Reached target network\r\n", encoding="utf-8")
+    with pytest.raises(StageFailed, match="SSH did not answer within 1 s") as caught:
+        wait(sleeper, tmp_path, 1)
+    assert caught.value.tail == "Reached target network"
+    assert caught.value.log == tmp_path / "serial.log"
+
+
+def test_dead_qemu_is_noticed_with_its_words(tmp_path: Path) -> None:
+    process = shell.start(["sh", "-c", "echo 'could not open disk' >&2; exit 3"], log=tmp_path / "qemu.log")
+    process.wait()
+    with pytest.raises(StageFailed, match="QEMU ended with status 3") as caught:
+        wait(process, tmp_path, 30)
+    assert "could not open disk" in caught.value.tail
+
+
+def test_sshd_that_lets_nobody_in(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need("ssh")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(vm, "SSH_PORT", server.getsockname()[1])
+
+        def answer() -> None:
+            while True:
+                try:
+                    link, _ = server.accept()
+                except OSError:
+                    return
+                with link:
+                    link.sendall(b"SSH-2.0-nobody\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(StageFailed, match="sshd answers and lets nobody in: ssh exited with status 255"):
+            wait(sleeper, tmp_path, 2)
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_bios_with_too_much_memory(tmp_path: Path) -> None:
+    with pytest.raises(HostNotReady, match="4096 MiB"), vm.running(config(tmp_path, memory_mib=4096)):
+        pass
+
+
+def test_namespace_that_leads_somewhere(tmp_path: Path) -> None:
+    if len(Path("/proc/self/net/route").read_text(encoding="utf-8").splitlines()) < 2:
+        pytest.skip("this machine has no route")
+    with pytest.raises(HostNotReady, match="has routes"), vm.running(config(tmp_path)):
+        pass
+
+
+def test_power_off_that_nobody_hears(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    monitor = qmp.Monitor()
+    monitor.theirs.close()
+    machine = vm.Machine(
+        ssh_host="127.0.0.1", ssh_port=1, ssh_config=tmp_path / "x", pid=sleeper.pid, seconds_to_ssh=0,
+        serial_log=tmp_path / "x", imds_log=tmp_path / "x", process=sleeper, monitor=monitor,
+    )
+    assert not vm.power_off(machine, limit_s=0.2)
+    assert sleeper.poll() == -9
+    monitor.close()
+
+
+def test_uuid_begins_as_ec2_s(tmp_path: Path) -> None:
+    identity = " ".join(vm._identity(config(tmp_path, instance_id="i-0b105000000000001")))
+    assert "-uuid ec20b105-0000-0000-0001-000000000000" in identity
+    assert "uefi=on" not in identity
+    assert "uefi=on" in " ".join(vm._identity(config(tmp_path, firmware=vm.Firmware.UEFI)))
+
+
+def test_long_scratch_does_without_a_shared_connection(tmp_path: Path) -> None:
+    short = vm._write_ssh_config(config(tmp_path, scratch=Path(os.path.relpath("/tmp"))))
+    assert "ControlPath /tmp/ssh" in short.read_text(encoding="utf-8")
+    short.unlink()
+    scratch = tmp_path / ("x" * 90)
+    scratch.mkdir()
+    assert "ControlPath" not in vm._write_ssh_config(config(tmp_path, scratch=scratch)).read_text(encoding="utf-8")
+
+
+def test_no_kvm_device_is_no_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert not vm.kvm_works(tmp_path / "disk.raw", tmp_path / "probe")
+
+
+def test_missing_disk_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="no-such does not exist"):
+        vm.speaks(tmp_path / "no-such", tmp_path, vm.Accelerator.TCG, limit_s=1)
+
+
+# --- a boot sector is enough for these --------------------------------------------------------------------------------
+
+def boot_sector(disk: Path, text: str) -> None:
+    """A disk that prints `text` on the serial port, byte by byte, and halts.
+
+    xor ax,ax; mov ds,ax; mov si,text; mov dx,0x3f8; next: lodsb; test al,al; jz halt; out dx,al; jmp next;
+    halt: hlt; jmp halt
+    """
+    code = bytes.fromhex("31c08ed8be157cbaf803ac84c07403eeebf8f4ebfd") + text.encode() + b"\0"
+    disk.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + b"\0" * MIB)
+
+
+def test_kernel_s_first_words_are_heard(tmp_path: Path) -> None:
+    need("qemu-system-x86_64", "setpriv")
+    boot_sector(tmp_path / "disk.raw", "[    0.0] Linux version 6.1\r\n")
+    before = (tmp_path / "disk.raw").read_bytes()
+    assert vm.speaks(tmp_path / "disk.raw", tmp_path / "probe", vm.Accelerator.TCG, limit_s=120)
+    assert (tmp_path / "disk.raw").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "probe").iterdir()) == ["probe-qemu.log", "probe.log"]
+
+
+def test_other_words_are_not_a_kernel(tmp_path: Path) -> None:
+    need("qemu-system-x86_64", "setpriv")
+    boot_sector(tmp_path / "disk.raw", "hello\r\n")
+    assert not vm.speaks(tmp_path / "disk.raw", tmp_path / "probe", vm.Accelerator.TCG, limit_s=10)
+
+
+def test_overlay_s_header(tmp_path: Path) -> None:
+    (tmp_path / "disk.raw").write_bytes(b"\0" * MIB)
+    qcow2.overlay(tmp_path / "o.qcow2", tmp_path / "disk.raw", 10 << 30)
+    head = (tmp_path / "o.qcow2").read_bytes()
+    magic, version, name_at, name_size, _, size = struct.unpack_from(">4sIQIIQ", head)
+    assert (magic, version, size) == (b"QFI\xfb", 3, 10 << 30)
+    assert head[name_at:name_at + name_size].decode() == str(tmp_path / "disk.raw")
+    with pytest.raises(ValueError, match="an overlay has at most"):
+        qcow2.overlay(tmp_path / "o.qcow2", tmp_path / "disk.raw", qcow2.MAX_BYTES + 1)
+
+
+# --- kill -9 --------------------------------------------------------------------------------------------------------
+
+BOOT = """
+import sys
+from pathlib import Path
+from goldenami.local import vm
+folder = Path(sys.argv[1])
+with vm.running(vm.VmConfig(
+    disk=folder / "disk.raw", scratch=folder / "vm", private_key=folder / "key", user="debian",
+    firmware=vm.Firmware.BIOS, accelerator=vm.Accelerator.TCG,
+)):
+    pass
+"""
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of the guest and its metadata service that name `folder`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder / "vm") in line:
+            found.append(line)
+    return found
+
+
+def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
+    need("qemu-system-x86_64", "setpriv", "unshare", "ip")
+    boot_sector(tmp_path / "disk.raw", "hello\r\n")
+    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA x\n", encoding="utf-8")
+    # A network namespace only: no pid namespace helps here, as it would in a real boot.
+    process = shell.start(
+        ["unshare", "--net", sys.executable, "-c", BOOT, str(tmp_path)], log=tmp_path / "boot.log",
+        env=sandbox.python_env(),
+    )
+    deadline = time.monotonic() + 60
+    while len(processes_of(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(processes_of(tmp_path)) == 2, (tmp_path / "boot.log").read_text(encoding="utf-8")
+    process.kill()
+    process.wait()
+    while processes_of(tmp_path) and time.monotonic() < deadline + 10:
+        time.sleep(0.05)
+    assert processes_of(tmp_path) == []

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami import yamlfile
+from goldenami.errors import BadInput
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+KEYS = st.text("abcdefgh_", min_size=1, max_size=6)
+TREES = st.recursive(st.integers(0, 9), lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=4), max_leaves=12)
+
+
+def write(tree: Any, depth: int, gaps: Any, text: list[str], lines: dict[tuple[str, ...], int], at: tuple[str, ...]) -> None:
+    """Write `tree` as block YAML with comments strewn in, noting the line of every key."""
+    for name, value in tree.items():
+        text.extend(["# a comment", ""][: gaps.draw(st.integers(0, 2))])
+        text.append(f"{'  ' * depth}{name}:" + ("" if isinstance(value, dict) else f" {value}"))
+        lines[(*at, name)] = len(text)
+        if isinstance(value, dict):
+            write(value, depth + 1, gaps, text, lines, (*at, name))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tree=st.dictionaries(KEYS, TREES, min_size=1, max_size=4), gaps=st.data())
+def test_every_key_knows_its_line(tmp_path: Path, tree: dict[str, Any], gaps: Any) -> None:
+    text: list[str] = []
+    lines: dict[tuple[str, ...], int] = {}
+    write(tree, 0, gaps, text, lines, ())
+    path = tmp_path / "x.yml"
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+    found = yamlfile.load(path)
+    assert found.data == tree
+    assert found.lines == lines
+    for key, line in lines.items():
+        assert found.error(key, "bad").message == f"{path}:{line}: {'.'.join(key)}: bad"
+        assert found.error((*key, "absent"), "bad").message.startswith(f"{path}:{line}: ")
+
+
+def test_items_of_lists_have_lines(tmp_path: Path) -> None:
+    path = tmp_path / "x.yml"
+    path.write_text("a:\n  - 1\n  - b: 2\n    c: 3\n", encoding="utf-8")
+    lines = yamlfile.load(path).lines
+    assert (lines["a", 0], lines["a", 1], lines["a", 1, "c"]) == (2, 3, 4)
+
+
+@pytest.mark.parametrize(("content", "complaint"), [
+    (b"", "1: the file is empty"), (b"# nothing\n", "1: the file is empty"), (b"- a\n- b\n", "1: expected a mapping"),
+    (b"just words\n", "1: expected a mapping"), (b"a: [1,\nb: 2\n", "3: not valid YAML: expected ',' or ']'"),
+    (b"a: 1\nb: 'open\n", "3: not valid YAML: found unexpected end of stream"), (b"a: 1\n\tb: 2\n", "2: not valid YAML: "),
+    (b"a: \xff\xfe\n", "1: not UTF-8 text"), (b"a: 1\nb: 2\na: 3\n", "3: a: given twice (first on line 1)"),
+    (b"a:\n  b: 1\n  b: 2\n", "3: b: given twice (first on line 2)"), (b"a: 1\n---\nb: 2\n", "2: not valid YAML: "),
+    (b"a: !nonsense 1\n", "1: not valid YAML: could not determine a constructor"),
+    (b"? [1, 2]\n: 3\n", "1: not valid YAML: found unhashable key"), (b"a: 2026-13-45\n", "1: not usable YAML: month"),
+    (b"a: \x07\n", "1: not valid YAML: "), (b"a: &x [*x]\n", "1: an alias stands inside its own anchor"),
+    (b"a: " + b"[" * 600, "1: not usable YAML: maximum recursion depth"),
+])
+def test_what_is_no_usable_yaml(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "x.yml"
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        yamlfile.load(path)
+    assert caught.value.message.startswith(f"{path}:{complaint}")
+    assert "\n" not in caught.value.message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone\.yml: no such file"):
+        yamlfile.load(tmp_path / "gone.yml")
+
+
+def test_the_nearest_word_or_all_of_them() -> None:
+    assert yamlfile.nearest("relese", ["release", "kernel"]) == "did you mean `release`?"
+    assert yamlfile.nearest("xyzzy", ["release", "kernel"]) == "known: kernel, release"
