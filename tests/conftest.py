@@ -38,8 +38,8 @@ def key() -> Iterator[debrepo.Key]:
 @pytest.fixture(scope="session")
 def distribution(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the CPU image's roles name on Debian 12."""
-    from goldenami import lock, rolefacts  # noqa: PLC0415 - this file is also read where only image tests run
-    from goldenami.definition import PLATFORMS  # noqa: PLC0415
+    from goldenami import lock, rolefacts
+    from goldenami.definition import PLATFORMS
 
     given = {"os_updates_kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
              "os_updates_kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
@@ -107,8 +107,8 @@ class Resolver:
 
     def root(self, packages: list[debrepo.Package], *, update: bool = True) -> AptRoot:
         """A configured root over a new archive that holds `packages`."""
-        from goldenami.apt import AptRoot  # noqa: PLC0415
-        from goldenami.mirror import Source  # noqa: PLC0415
+        from goldenami.apt import AptRoot
+        from goldenami.mirror import Source
 
         place = self.folder / f"archive{len(self.mirrors)}"
         debrepo.Archive(place, self.key, label="Debian", suites=("stable",)).add(packages).publish()

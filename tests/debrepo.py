@@ -251,7 +251,8 @@ def base_packages() -> list[Package]:
     """The essential set, apt and two kernels with their meta package."""
     essential = [Package(name, "12.4+deb12u5", depends="libc6", fields={"Essential": "yes", "Priority": "required"})
                  for name in ESSENTIAL]
-    meta = Package("linux-image-cloud-amd64", "6.1.140-1", depends=f"linux-image-{KERNELS[1]}-cloud-amd64 (= 6.1.140-1)")
+    meta = Package("linux-image-cloud-amd64", "6.1.140-1",
+                   depends=f"linux-image-{KERNELS[1]}-cloud-amd64 (= 6.1.140-1)")
     return [
         *essential, Package("libc6", "2.36-9+deb12u10", fields={"Priority": "required"}),
         Package("apt", "2.6.1", depends="libc6", fields={"Priority": "required"}),

@@ -108,7 +108,7 @@ def _record(
         host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=result["packer"]),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.timings.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        components=components(lock),
+        components=components(lock, result["sizes"]),
         disk=Disk(path="disk.raw", bytes_apparent=disk["apparent"], bytes_allocated=disk["allocated"],
                   sha256=disk["sha256"]),
         packages_count=len(lock.packages), upgradable=result["upgradable"], layers=result["layers"],
@@ -125,13 +125,15 @@ _COMPONENTS = (
 """Components of the size chart, by prefixes of source package names; the rest is the base system."""
 
 
-def components(lock: Lock) -> list[Component]:
-    """Installed bytes by component, from the packages' own Installed-Size."""
-    sizes: dict[str, int] = {}
-    for package in lock.packages.values():
-        name = next((name for name, prefixes in _COMPONENTS if package.source.startswith(prefixes)), "base system")
-        sizes[name] = sizes.get(name, 0) + package.installed_size
-    return [Component(name=name, bytes=size) for name, size in sorted(sizes.items(), key=lambda item: -item[1])]
+def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
+    """Bytes by component, of what is really in the tree (`sizes`: bytes by package, "" for what none owns)."""
+    found: dict[str, int] = {}
+    for package, size in sizes.items():
+        source = lock.packages[package].source if package in lock.packages else package
+        name = next((name for name, prefixes in _COMPONENTS if source.startswith(prefixes)), "base system")
+        name = name if package else "configuration and boot files"
+        found[name] = found.get(name, 0) + size
+    return [Component(name=name, bytes=size) for name, size in sorted(found.items(), key=lambda item: -item[1])]
 
 
 def _publish(out: Path, folder: Path) -> None:

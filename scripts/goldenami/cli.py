@@ -71,6 +71,7 @@ def cmd_fetch(args: argparse.Namespace) -> int:
 
 def cmd_bake(args: argparse.Namespace) -> int:
     """Bake, verify, report: a lock becomes a proven disk."""
+    _load(args.image)  # a definition that is wrong is refused before anything is written
     with bake.image_lock(ROOT, args.image, wait=args.wait):
         found, digest = _fetched(args)
         progress = Progress.of("bake", args.image, store.default_root())

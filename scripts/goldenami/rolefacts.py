@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2.exceptions
+import jinja2.meta
 import yaml
 from jinja2 import StrictUndefined
 from jinja2.nativetypes import NativeEnvironment
@@ -35,10 +36,14 @@ def facts(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -
         raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
                        hint=f"write {path.relative_to(root)}, or take the role out of the definition")
     data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    context = variables(root, role, given)
-    for _ in range(3):  # an expression may use another one of the same file
-        data = {name: _render(path, name, value, {**context, **data}) for name, value in data.items()}
-    return data
+    context, found = variables(root, role, given), dict[str, Any]()
+    while left := data.keys() - found.keys():  # an expression may use another one of the same file
+        ready = sorted(name for name in left if not _names(path, name, data[name]) & left)
+        if not ready:
+            raise BadInput(f"{path}: {', '.join(sorted(left))}: these expressions use each other in a circle")
+        for name in ready:
+            found[name] = _render(path, name, data[name], {**context, **found})
+    return found
 
 
 def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
@@ -53,6 +58,21 @@ def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> An
     if not isinstance(value, str) or "{" not in value:
         return value
     try:
-        return _JINJA.from_string(value).render(**context)
+        rendered = _JINJA.from_string(value).render(**context)
+        for item in rendered if isinstance(rendered, list) else [rendered]:
+            str(item)  # raises for an undefined name, which native rendering leaves in a list
     except (jinja2.exceptions.TemplateError, TypeError) as error:
+        raise BadInput(f"{path}: {name}: {error}") from None
+    return rendered
+
+
+def _names(path: Path, name: str, value: Any) -> set[str]:
+    """The variables that an expression, or a list of them, uses."""
+    if isinstance(value, list):
+        return {found for item in value for found in _names(path, name, item)}
+    if not isinstance(value, str) or "{" not in value:
+        return set()
+    try:
+        return jinja2.meta.find_undeclared_variables(_JINJA.parse(value))
+    except jinja2.exceptions.TemplateError as error:
         raise BadInput(f"{path}: {name}: {error}") from None

@@ -26,13 +26,15 @@ VERSIONS = st.from_regex(r"\A([0-2]:)?[0-9]{1,2}(\.[0-9a-c~+]{1,3}){0,2}(-[0-9]{
 def test_the_closure_is_exact(resolver: Resolver) -> None:
     root = resolver.root([
         Package("base", fields=ESSENTIAL, depends="libc6"), Package("libc6"),
-        Package("tool", "1:2.0+x~1-3", depends="libc6, lib (>= 1)", fields={"Recommends": "extra", "Source": "tool-src (9)"}),
+        Package("tool", "1:2.0+x~1-3", depends="libc6, lib (>= 1)", fields={"Recommends": "extra",
+                                                                            "Source": "tool-src (9)"}),
         Package("lib", "1.5"), Package("extra"), Package("unrelated"),
     ])
     found = {deb.name: deb for deb in root.solve(["?essential", "tool"])}
     assert sorted(found) == ["base", "lib", "libc6", "tool"]
     tool = found["tool"]
-    assert (tool.version, tool.architecture, tool.source, tool.archive) == ("1:2.0+x~1-3", "amd64", "tool-src", "debian")
+    assert (tool.version, tool.architecture, tool.source, tool.archive) == ("1:2.0+x~1-3", "amd64", "tool-src",
+                                                                            "debian")
     assert tool.path == "pool/main/t/tool/tool_2.0+x~1-3_amd64.deb"
     file = resolver.mirrors[0].folder / tool.path
     assert (tool.sha256, tool.size, tool.installed_size) == (sha256_file(file), file.stat().st_size, 16 * 1024)
@@ -43,7 +45,8 @@ def test_the_closure_is_exact(resolver: Resolver) -> None:
 
 @pytest.mark.parametrize(("wanted", "reason"), [
     ("nosuch", "Unable to locate package nosuch"), ("tool=9", "Version '9' for 'tool' was not found"),
-    ("picky", "picky : Depends: lib (>= 3)"), ("fighter", "fighter : Depends: tool"), ("early", "early : PreDepends: lib (>= 3)"),
+    ("picky", "picky : Depends: lib (>= 3)"), ("fighter", "fighter : Depends: tool"), ("early",
+                                                                                       "early : PreDepends: lib (>= 3)"),
 ])
 def test_no_solution_is_told_in_apts_words(resolver: Resolver, wanted: str, reason: str) -> None:
     root = resolver.root([

@@ -39,7 +39,8 @@ def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
     ("  distribution: debian\n", "", f"{IMAGE}.yml:3: base.distribution: is required and missing"),
     ("disk_size_gib: 4", "disk_size_gib: four", f"{IMAGE}.yml:7: disk_size_gib: input should be a valid integer"),
     ("disk_size_gib: 4", "disk_size_gib: true", f"{IMAGE}.yml:7: disk_size_gib: input should be a valid integer"),
-    ("disk_size_gib: 4", "disk_size_gib: 1", f"{IMAGE}.yml:7: disk_size_gib: input should be greater than or equal to 2"),
+    ("disk_size_gib: 4", "disk_size_gib: 1",
+     f"{IMAGE}.yml:7: disk_size_gib: input should be greater than or equal to 2"),
     ("distribution: debian", "distribution: debain", f"{IMAGE}.yml:4: base.distribution: input should be 'debian' or"),
     ("release: bookworm", "release: bookwurm",
      f"{IMAGE}.yml:5: base.release: unknown release of debian `bookwurm`; did you mean `bookworm`?"),
@@ -88,7 +89,8 @@ def test_a_role_variable_that_is_wrong(root: Path, role: str, variable: str, com
 
 
 def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:
-    edit(root, "    nvidia_driver_source:", "    nvidia_driver_gsp_enabled: null\n    nvidia_driver_source:", "debian-12-ml-gpu")
+    edit(root, "    nvidia_driver_source:", "    nvidia_driver_gsp_enabled: null\n    nvidia_driver_source:",
+         "debian-12-ml-gpu")
     definition.load(root, definition.path_of(root, "debian-12-ml-gpu"))
     edit(root, "nvidia_driver_gsp_enabled: null", "nvidia_driver_gsp_enabled: 3", "debian-12-ml-gpu")
     assert refused(root, "debian-12-ml-gpu").endswith("nvidia_driver_gsp_enabled: expected bool, got int 3")

@@ -29,10 +29,12 @@ def compiling(works: Callable[[str, str], bool]) -> Callable[[Kernel, Candidate]
     """A compiler that knows what fits."""
 
     def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
-        recipe = Recipe(kernel_release=kernel.release, driver_version=driver.version, package="p", provides=[], depends=[],
+        recipe = Recipe(kernel_release=kernel.release, driver_version=driver.version, package="p", provides=[],
+                        depends=[],
                         suite="stable", source=DEB, build=[])
         good = works(kernel.release, driver.version)
-        return recipe, Outcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1, installed_size=1, compiler="gcc 12",
+        return recipe, Outcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1, installed_size=1,
+                               compiler="gcc 12",
                                first_error="" if good else "nv-pci.c:237: error: too few arguments", seconds=9.0)
 
     return compile_pair
@@ -48,8 +50,10 @@ def test_kernels_of_the_series_newest_first_each_with_headers(resolver: Resolver
         meta("6.1.0-50", "6.1.140-1"), meta("6.1.0-56", "6.1.176-1"),
     ])
     found = fit.kernels(root, "cloud")
-    assert [kernel.release for kernel in found] == ["6.1.0-56-cloud-amd64", "6.1.0-50-cloud-amd64", "6.1.0-9-cloud-amd64"]
-    assert found[0] == Kernel(release="6.1.0-56-cloud-amd64", package="linux-image-6.1.0-56-cloud-amd64", version="6.1.176-1")
+    assert [kernel.release for kernel in found] == ["6.1.0-56-cloud-amd64", "6.1.0-50-cloud-amd64",
+                                                    "6.1.0-9-cloud-amd64"]
+    assert found[0] == Kernel(release="6.1.0-56-cloud-amd64", package="linux-image-6.1.0-56-cloud-amd64",
+                              version="6.1.176-1")
 
 
 def test_no_kernel(resolver: Resolver) -> None:
@@ -91,7 +95,8 @@ def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
     assert fit.userland_ahead(drivers, REQUEST, "535.309.01") == []
 
 
-KERNELS = [Kernel(release=f"6.1.0-{abi}", package=f"linux-image-6.1.0-{abi}", version=f"6.1.{abi}-1") for abi in (56, 50)]
+KERNELS = [Kernel(release=f"6.1.0-{abi}", package=f"linux-image-6.1.0-{abi}", version=f"6.1.{abi}-1") for abi in (56,
+                                                                                                                  50)]
 
 
 def test_the_newest_pair_is_taken(drivers: AptRoot) -> None:

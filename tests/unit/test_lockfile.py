@@ -21,7 +21,8 @@ def sample(**changes: Any) -> Lock:
         kernel=Kernel(release="6.1.0-50-cloud-amd64", package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
         driver=None, cuda=None, hardware=HardwareLock(families=["m7i"], sm=[], march=["sapphirerapids"]), choices=[],
         base_packages=["bash"], roles=["os_updates"], variables={"b": [1, None], "a": {"x": 1.5}}, inputs={},
-        packages={"bash": Package(version="1:5.2-2", architecture="amd64", sha256="0" * 64, size=7, installed_size=16384,
+        packages={"bash": Package(version="1:5.2-2", architecture="amd64", sha256="0" * 64, size=7,
+                                  installed_size=16384,
                                   origin="debian", path="pool/main/b/bash.deb", source="bash")},
     )
     return found.model_copy(update=changes)
@@ -83,7 +84,8 @@ def test_a_lock_of_another_shape_is_refused(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     data = json.loads(sample().model_dump_json()) | {"surprise": 1}
     path.write_text(json.dumps(data), encoding="utf-8")
-    digest = subprocess.run(["sha256sum", path.name], cwd=path.parent, text=True, check=True, capture_output=True).stdout
+    digest = subprocess.run(["sha256sum", path.name], cwd=path.parent, text=True, check=True,
+                            capture_output=True).stdout
     path.with_name(f"{path.name}.sha256").write_text(digest, encoding="utf-8")
     with pytest.raises(BadInput, match="surprise: Extra inputs are not permitted"):
         lockfile.read(path)

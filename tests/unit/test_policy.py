@@ -19,7 +19,8 @@ def test_cuda_that_runs(cuda: str, driver: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(("cuda", "driver", "needs"), [
-    ("12.0", "470.82.01", "needs 525.60.13"), ("12.1", "525.60.11", "needs 525.60.13"), ("13.0", "575.57.08", "needs 580.65.06"),
+    ("12.0", "470.82.01", "needs 525.60.13"), ("12.1", "525.60.11", "needs 525.60.13"), ("13.0", "575.57.08",
+                                                                                         "needs 580.65.06"),
     ("13.1", "580.65.05", "needs 580.65.06"), ("14.0", "595.45.04", "needs a newer driver"),
 ])
 def test_cuda_that_does_not_run(cuda: str, driver: str, needs: str) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def stored(resolver: Resolver, tmp_path: Path) -> tuple[Store, list[Deb]]:
     """A store with the closure of `tool`, one of them with an epoch."""
     root = resolver.root([
-        Package("base", fields={"Essential": "yes"}), Package("tool", "1:2.0+x~1-3", depends="lib"), Package("lib", "1.5")])
+        Package("base", fields={"Essential": "yes"}), Package("tool", "1:2.0+x~1-3", depends="lib"), Package("lib",
+                                                                                                             "1.5")])
     debs = root.solve(["?essential", "tool"])
     store = Store(tmp_path / "cache")
     store.fetch(Wanted(deb.sha256, deb.size, f"{root.uris['debian']}/{deb.path}", deb.name) for deb in debs)
@@ -32,9 +33,11 @@ def test_apt_takes_exactly_what_is_in_it(stored: tuple[Store, list[Deb]], tmp_pa
     root.configure()
     root.update()
     found = root.solve(["?essential", "tool"])
-    assert [(deb.name, deb.version, deb.sha256) for deb in found] == [(deb.name, deb.version, deb.sha256) for deb in debs]
+    assert [(deb.name, deb.version, deb.sha256) for deb in found] == [(deb.name, deb.version,
+                                                                       deb.sha256) for deb in debs]
     assert {deb.archive for deb in found} == {"built"}
-    shell.output(["apt-get", "install", "--download-only", "--yes", "tool"], env=root._env)  # reads and checks each file
+    shell.output(["apt-get", "install", "--download-only", "--yes", "tool"],
+                 env=root._env)  # reads and checks each file
 
 
 def test_it_is_hard_links_and_always_the_same_bytes(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
@@ -63,7 +66,8 @@ def test_a_complete_one_is_kept_and_a_half_one_replaced(stored: tuple[Store, lis
     assert [path.name for path in tmp_path.glob("repo*")] == ["repo"]
 
 
-def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
+def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(stored: tuple[Store, list[Deb]],
+                                                                     tmp_path: Path) -> None:
     store, debs = stored
     store.path(debs[0].sha256).write_bytes(b"not a deb")
     with pytest.raises(shell.CommandFailed, match="dpkg-deb"):
@@ -78,7 +82,8 @@ def test_mmdebstrap_would_find_the_essential_packages(stored: tuple[Store, list[
     assert text.count("\n\nPackage: ") == len(debs) - 1
     assert "Essential: yes\n" in text
     assert "Filename: ./tool_1%3a2.0+x~1-3_amd64.deb\n" in text
-    checked = subprocess.run(["sha256sum", "-c", "-"], cwd=folder, text=True, check=False, capture_output=True, input="".join(
+    checked = subprocess.run(["sha256sum", "-c", "-"], cwd=folder, text=True, check=False, capture_output=True,
+                             input="".join(
         f"{line.split()[0]}  {line.split()[2]}\n" for line in (folder / "Release").read_text(encoding="utf-8").splitlines()
         if line.startswith(" ")))
     assert checked.stdout == "Packages: OK\n"

@@ -44,7 +44,8 @@ def test_a_command_that_is_not_installed(tmp_path: Path) -> None:
         shell.output(["no-such-tool"])
     with pytest.raises(HostNotReady) as caught:
         shell.require("no-such-tool", "some-package")
-    assert (caught.value.exit_code, caught.value.hint) == (ExitCode.HOST, "run `make setup` (Debian package some-package)")
+    assert (caught.value.exit_code, caught.value.hint) == (ExitCode.HOST,
+                                                           "run `make setup` (Debian package some-package)")
     with pytest.raises(FileNotFoundError):
         shell.output(["true"], cwd=tmp_path / "gone")
 

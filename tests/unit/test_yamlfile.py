@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 KEYS = st.text("abcdefgh_", min_size=1, max_size=6)
-TREES = st.recursive(st.integers(0, 9), lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=4), max_leaves=12)
+TREES = st.recursive(st.integers(0, 9), lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=4),
+                     max_leaves=12)
 
 
-def write(tree: Any, depth: int, gaps: Any, text: list[str], lines: dict[tuple[str, ...], int], at: tuple[str, ...]) -> None:
+def write(tree: Any, depth: int, gaps: Any, text: list[str], lines: dict[tuple[str, ...], int], at: tuple[str,
+                                                                                                          ...]) -> None:
     """Write `tree` as block YAML with comments strewn in, noting the line of every key."""
     for name, value in tree.items():
         text.extend(["# a comment", ""][: gaps.draw(st.integers(0, 2))])
@@ -49,7 +51,8 @@ def test_items_of_lists_have_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "complaint"), [
     (b"", "1: the file is empty"), (b"# nothing\n", "1: the file is empty"), (b"- a\n- b\n", "1: expected a mapping"),
     (b"just words\n", "1: expected a mapping"), (b"a: [1,\nb: 2\n", "3: not valid YAML: expected ',' or ']'"),
-    (b"a: 1\nb: 'open\n", "3: not valid YAML: found unexpected end of stream"), (b"a: 1\n\tb: 2\n", "2: not valid YAML: "),
+    (b"a: 1\nb: 'open\n", "3: not valid YAML: found unexpected end of stream"), (b"a: 1\n\tb: 2\n",
+                                                                                 "2: not valid YAML: "),
     (b"a: \xff\xfe\n", "1: not UTF-8 text"), (b"a: 1\nb: 2\na: 3\n", "3: a: given twice (first on line 1)"),
     (b"a:\n  b: 1\n  b: 2\n", "3: b: given twice (first on line 2)"), (b"a: 1\n---\nb: 2\n", "2: not valid YAML: "),
     (b"a: !nonsense 1\n", "1: not valid YAML: could not determine a constructor"),

@@ -15,7 +15,7 @@ from typing import Any
 
 from goldenami import records, shell
 from goldenami.errors import GoldenError, StageFailed
-from goldenami.local import container, disk, events, layers, sealed
+from goldenami.local import container, disk, events, layers, sealed, sizes
 from goldenami.local.container import Container
 
 _FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
@@ -42,19 +42,21 @@ def _bake(plan: dict[str, Any]) -> None:
     with container.overlay([base], scratch) as root:
         _run_roles(plan, root, work, log)
         with events.step("seal check"):
-            sealed.check(root)
+            sealed.check(root, Path(plan["root"]) / "roles/seal/files/seal.py")
             upgradable = _compare_packages(plan, root)
         with events.step("disk"):
             facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log)
         with events.step("checksum"):
             disk_sha256 = records.sha256_file(facts.disk)
+            by_package = sizes.by_package(root, facts.manifest)
     provenance = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))["provenance_record"]
     timings = work / "roles.json"
     records.write_text(work / "result.json", records.canonical({
         "disk": {"apparent": facts.size_bytes, "allocated": facts.disk.stat().st_blocks * 512, "sha256": disk_sha256,
                  "reproducible": facts.reproducible, "note": facts.note},
         "roles": json.loads(timings.read_text(encoding="utf-8")) if timings.exists() else {},
-        "upgradable": upgradable, "layers": ["base"] if reused else [], "git_commit": provenance["git_commit"],
+        "upgradable": upgradable, "sizes": by_package,
+        "layers": ["base"] if reused else [], "git_commit": provenance["git_commit"],
         "packer": shell.output(["packer", "version"]).split("v")[-1].strip(),
         "manifest_sha256": records.sha256_file(facts.manifest),
     }))

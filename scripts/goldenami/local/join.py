@@ -15,7 +15,7 @@ def main() -> None:
         raise SystemExit("usage: python -m goldenami.local.join CGROUP -- COMMAND [ARGUMENT...]")
     sandbox.join(cgroup)
     sandbox.prepare_inside()
-    os.execvp(argv[0], argv)
+    os.execvp(argv[0], argv)  # noqa: S606 - becoming the command is what this is for
 
 
 if __name__ == "__main__":

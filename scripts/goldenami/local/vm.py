@@ -27,7 +27,7 @@ from goldenami.local import imds, qcow2, qmp
 
 SSH_PORT = 2222
 """On the namespace's loopback, which is nobody else's."""
-FIRST_SIGNS = re.compile(r"Linux version \d|systemd\[1\]: |Welcome to |login: ")
+FIRST_SIGNS = re.compile(r"Linux version \d|systemd\[1\]: |login: ")
 """Any of them on the serial console proves a running kernel, also with `quiet` on its command line."""
 DEAD_ENDS = re.compile(
     r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|Shell> |grub rescue>|"

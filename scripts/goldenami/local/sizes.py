@@ -1,0 +1,32 @@
+"""Bytes that each package really takes in a tree: what its file list names, as the manifest measured it.
+
+A package's own Installed-Size says what it would take if nothing of it were left out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+_MERGED = ("bin", "lib", "lib32", "lib64", "sbin")
+"""Top folders that are links into /usr on a merged system, as file lists may still name them."""
+UNOWNED = ""
+"""Key of what no package owns: written by roles, boot files, the package database itself."""
+
+
+def by_package(tree: Path, manifest: Path) -> dict[str, int]:
+    """Bytes by package name; files that no package owns stand under UNOWNED."""
+    entries = json.loads(manifest.read_text(encoding="utf-8"))["entries"]
+    left = {entry["path"]: entry["size"] for entry in entries if "size" in entry}
+    found: dict[str, int] = {}
+    for listing in sorted((tree / "var/lib/dpkg/info").glob("*.list")):
+        name = listing.stem.partition(":")[0]
+        paths = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        found[name] = found.get(name, 0) + sum(left.pop(_real(path), 0) for path in paths)
+    found[UNOWNED] = sum(left.values())
+    return found
+
+
+def _real(path: str) -> str:
+    top = path.split("/", 2)[1] if path.count("/") > 1 else ""
+    return f"/usr{path}" if top in _MERGED else path

@@ -1,0 +1,264 @@
+"""`golden lock` as a user runs it, against a signed synthetic mirror on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import debrepo
+import pytest
+from debrepo import Archive, Fault, Package
+from goldenami import apt, cli
+
+pytestmark = pytest.mark.usefixtures("debian")
+IMAGE = "debian-12-ml-cpu"
+
+
+def golden(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "goldenami.cli", *args], text=True, capture_output=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def lock_path(root: Path) -> Path:
+    return root / f"packer/locks/{IMAGE}.lock.json"
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    path = root / f"packer/images/{IMAGE}.yml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def files(*folders: Path) -> set[Path]:
+    return {path for folder in folders for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def locked(root: Path) -> Path:
+    done = golden(root, "lock", IMAGE)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def test_a_definition_becomes_exact_files(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:
+    text = lock_path(locked).read_text(encoding="utf-8")
+    data = json.loads(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert text == json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert "127.0.0.1" not in text
+    assert str(tmp_path) not in text
+    assert (data["kernel"]["release"], data["variables"]["os_updates_kernel_release"]) == ("6.1.0-50-cloud-amd64",) * 2
+    assert data["packages"]["sed"]["version"] == "12.4+deb12u6"  # of the security archive, over the main one's
+    assert (data["packages"]["sed"]["origin"], data["packages"]["bash"]["origin"]) == ("debian-security", "debian")
+    assert {"bash", "apt", "nano", "openssh-server"} <= set(data["base_packages"]) <= set(data["packages"])
+    assert "linux-image-6.1.0-49-cloud-amd64" not in data["packages"]
+    assert "hello" not in data["packages"]
+    assert data["source_date_epoch"] == debrepo.DATE
+    for package in data["packages"].values():
+        stored = tmp_path / "cache/store" / package["sha256"][:2] / package["sha256"]
+        assert hashlib.sha256(stored.read_bytes()).hexdigest() == package["sha256"]
+        assert stored.stat().st_size == package["size"]
+    done = subprocess.run(["sha256sum", "-c", f"{IMAGE}.lock.json.sha256"], cwd=locked / "packer/locks", check=False)
+    assert done.returncode == 0
+    checked = golden(locked, "check", IMAGE)
+    assert checked.stdout == f"{IMAGE}: build {digest[:12]}\n"
+
+
+def test_two_locks_are_equal_bytes(locked: Path, distribution: Path, monkeypatch: pytest.MonkeyPatch,
+                                   tmp_path: Path) -> None:
+    """Also from another mirror, with another cache, in another checkout."""
+    other = tmp_path / "other"
+    shutil.copytree(locked, other, ignore=shutil.ignore_patterns("locks", "build"))
+    mirror = debrepo.Mirror(distribution)
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{mirror.uri}/debian")
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other-cache"))
+    done = golden(other, "lock", IMAGE)
+    mirror.close()
+    assert done.returncode == 0, done.stderr
+    assert lock_path(other).read_bytes() == lock_path(locked).read_bytes()
+
+
+def test_explain_says_what_was_chosen(locked: Path) -> None:
+    assert golden(locked, "lock", IMAGE, "--explain").stdout == "kernel: 6.1.0-50-cloud-amd64 (the newest)\n"
+
+
+@pytest.mark.parametrize(("content", "complaint"), [
+    (b"", ":1: the file is empty"), (b"image: debian-12-ml-cpu\nbase: {distribution: deb", ":2: not valid YAML"),
+    (b"image: \xff", ":1: not UTF-8 text"), (b"imge: debian-12-ml-cpu\n",
+                                             ":1: imge: unknown key; did you mean `image`?"),
+])
+def test_bad_input_writes_nothing(root: Path, tmp_path: Path, content: bytes, complaint: str) -> None:
+    (root / f"packer/images/{IMAGE}.yml").write_bytes(content)
+    before = files(root, tmp_path)
+    for stage in ("lock", "check", "bake", "fetch"):
+        done = golden(root, stage, IMAGE)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"golden: error: {root}/packer/images/{IMAGE}.yml{complaint}")
+        assert "Traceback" not in done.stderr
+    assert files(root, tmp_path) == before
+
+
+def test_an_unknown_image(root: Path, tmp_path: Path) -> None:
+    before = files(root, tmp_path)
+    done = golden(root, "lock", "debian-12-ml-cpuu")
+    assert done.returncode == 2
+    assert "no image `debian-12-ml-cpuu`: did you mean `debian-12-ml-cpu`?" in done.stderr
+    assert files(root, tmp_path) == before
+
+
+def test_a_package_that_does_not_exist(root: Path) -> None:
+    edit(root, "  os_updates:\n", "  os_updates:\n    os_updates_extra_packages: [hello, helo]\n")
+    done = golden(root, "lock", IMAGE)
+    assert done.returncode == 3
+    assert "golden: error: apt finds no solution: Unable to locate package helo" in done.stderr
+    assert not lock_path(root).exists()
+
+
+def test_a_kernel_flavour_that_the_release_has_not(root: Path) -> None:
+    edit(root, "kernel: cloud", "kernel: aws")
+    done = golden(root, "lock", IMAGE)
+    assert done.returncode == 3
+    assert "the indexes have no kernel package linux-image-aws" in done.stderr
+
+
+@pytest.fixture
+def in_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The command line in this process, where a hanging mirror can be given less time."""
+    monkeypatch.setattr(cli, "ROOT", root)
+    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
+    monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
+    yield root
+    assert not lock_path(root).exists()
+
+
+@pytest.mark.parametrize(("faults", "archive"), [
+    ({"/security/*": Fault.HANG}, "security"), ({"/debian/*": Fault.LOST}, "debian"),
+    ({"/debian/*/InRelease": Fault.LOST, "/debian/*/Release.gpg": Fault.LOST}, "debian"),
+    ({"/security/*/Packages*": Fault.TRUNCATED}, "security"), ({"/debian/*/Packages*": Fault.CORRUPTED}, "debian"),
+])
+def test_a_mirror_without_a_usable_index(
+    in_process: Path, debian: debrepo.Mirror, capsys: pytest.CaptureFixture[str], faults: dict[str, Fault],
+    archive: str,
+) -> None:
+    debian.faults = faults
+    assert cli.main(["lock", IMAGE]) == 4
+    errors = capsys.readouterr().err
+    assert "golden: error: apt could not read the indexes: " in errors
+    assert f"{debian.uri}/{archive}" in errors.partition("golden: error: ")[2].splitlines()[0]
+    assert "GOLDEN_MIRROR_DEBIAN_SECURITY" in errors
+
+
+def test_a_mirror_that_refuses(in_process: Path, debian: debrepo.Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+    debian.close()
+    assert cli.main(["lock", IMAGE]) == 4
+    assert f"{debian.uri}/" in capsys.readouterr().err
+
+
+def test_an_expired_index(
+    in_process: Path, debian: debrepo.Mirror, key: debrepo.Key, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = Archive(tmp_path / "old", key, label="Debian", suites=("bookworm",)).publish(valid_for_s=60)
+    debian.instead = {"/debian/dists/bookworm/InRelease": (old.folder / "dists/bookworm/InRelease").read_bytes()}
+    assert cli.main(["lock", IMAGE]) == 4
+    assert f"Release file for {debian.uri}/debian/dists/bookworm/InRelease is expired" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("fault", "complaint"), [
+    (Fault.LOST, "golden: error: less 1.0-1 is no longer at "), (Fault.CORRUPTED, "bytes with SHA-256"),
+])
+def test_a_package_that_the_mirror_lost_or_spoilt(root: Path, debian: debrepo.Mirror, fault: Fault,
+                                                  complaint: str) -> None:
+    debian.faults = {"*/less_*": fault}
+    done = golden(root, "lock", IMAGE)
+    assert done.returncode == 4
+    assert complaint in done.stderr
+    assert "/less_1.0-1_amd64.deb" in done.stderr
+    assert not lock_path(root).exists()
+    debian.faults = {}
+    assert golden(root, "lock", IMAGE).returncode == 0
+
+
+def test_fetch_needs_the_network_only_for_what_is_missing(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:
+    debian.close()
+    assert golden(locked, "fetch", IMAGE).returncode == 0
+    package = json.loads(lock_path(locked).read_text(encoding="utf-8"))["packages"]["less"]
+    (tmp_path / "cache/store" / package["sha256"][:2] / package["sha256"]).unlink()
+    done = golden(locked, "fetch", IMAGE)
+    assert done.returncode == 4
+    assert "/less_1.0-1_amd64.deb: " in done.stderr
+
+
+def test_a_locked_file_that_vanished_upstream(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "cache/store")
+    debian.faults = {"*/less_*": Fault.LOST}
+    done = golden(locked, "fetch", IMAGE)
+    assert done.returncode == 4
+    assert "golden: error: less 1.0-1 is no longer at " in done.stderr
+    assert "`make lock` takes its successor" in done.stderr
+
+
+def test_a_failed_lock_keeps_the_old_one(locked: Path, debian: debrepo.Mirror) -> None:
+    before = lock_path(locked).read_bytes()
+    edit(locked, "  os_updates:\n", "  os_updates:\n    os_updates_extra_packages: [helo]\n")
+    assert golden(locked, "lock", IMAGE).returncode == 3
+    assert lock_path(locked).read_bytes() == before
+
+
+def test_a_lock_edited_by_hand_is_refused(locked: Path) -> None:
+    text = lock_path(locked).read_text(encoding="utf-8")
+    lock_path(locked).write_text(text.replace('"disk_size_gib": 4', '"disk_size_gib": 5'), encoding="utf-8")
+    for stage in ("bake", "fetch", "check", "verify", "report"):
+        done = golden(locked, stage, IMAGE)
+        assert done.returncode == 2
+        assert f"does not match {IMAGE}.lock.json.sha256: it was edited by hand" in done.stderr
+
+
+def test_a_stale_lock_is_refused_naming_the_role(locked: Path) -> None:
+    for readme in (locked / "roles/README.md", locked / "roles/limits/README.md"):
+        readme.write_text("another text\n", encoding="utf-8")
+    assert golden(locked, "check", IMAGE).returncode == 0
+    with (locked / "roles/limits/tasks/main.yml").open("a", encoding="utf-8") as file:
+        file.write("# a change\n")
+    for stage in ("bake", "fetch", "check"):
+        done = golden(locked, stage, IMAGE)
+        assert done.returncode == 2
+        assert f"the lock of {IMAGE} is stale: changed since it was made: roles/limits\n" in done.stderr
+        assert f"run `make lock IMAGE={IMAGE}`" in done.stderr
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_image_whose_mirror_is_not_known(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = golden(root, "lock", "ubuntu-24.04-ml-gpu")
+    assert done.returncode == 4
+    assert "golden: error: no mirror of the archive `ubuntu` is known" in done.stderr
+    assert "golden: to do: set GOLDEN_MIRROR_UBUNTU to the mirror's URI" in done.stderr
+    monkeypatch.setenv("GOLDEN_MIRROR_UBUNTU", "http://127.0.0.1:9/ubuntu")
+    done = golden(root, "lock", "ubuntu-24.04-ml-gpu")
+    assert done.returncode == 4
+    assert "no mirror of the archive `nvidia` is known" in done.stderr
+    assert "set GOLDEN_MIRROR_NVIDIA " in done.stderr
+
+
+def test_a_newer_kernel_moves_the_lock(
+    root: Path, key: debrepo.Key, distribution: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A security update brings kernel -51: the next lock takes it, the package of the older one stays out."""
+    newer = Package("linux-image-cloud-amd64", "6.1.150-1", depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")
+    Archive(tmp_path / "updates", key, label="Debian-Security", suites=("bookworm-security",)).add(
+        [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"), newer]).publish()
+    updates = debrepo.Mirror(tmp_path / "updates")
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", updates.uri)
+    done = golden(root, "lock", IMAGE)
+    updates.close()
+    assert done.returncode == 0, done.stderr
+    data = json.loads(lock_path(root).read_text(encoding="utf-8"))
+    assert data["kernel"] == {"package": "linux-image-6.1.0-51-cloud-amd64", "release": "6.1.0-51-cloud-amd64",
+                              "version": "6.1.150-1"}
+    assert [name for name in data["packages"] if name.startswith("linux-image")] == ["linux-image-6.1.0-51-cloud-amd64"]

@@ -1,0 +1,233 @@
+"""The namespaces of a build, for real: nothing outside is reachable, and nothing outlives its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami import shell
+from goldenami.local import sandbox
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+PARENT = """
+import json, sys
+from pathlib import Path
+from goldenami.local import sandbox
+sandbox.run(json.loads(sys.argv[2]), log=Path(sys.argv[1]), on_line=lambda line: print(line, flush=True))
+"""
+NOT_ROUTABLE = "192.0.2.1"
+"""TEST-NET-1 (RFC 5737): nobody has it, but a machine with a default route tries."""
+
+
+@pytest.fixture(autouse=True)
+def _root_only() -> None:
+    if os.geteuid() == 0:
+        return
+    if os.environ.get("CI"):
+        pytest.fail("CI runs these as root")
+    pytest.skip("root is needed for namespaces")
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for the kernel: bounded, so that a failure says what never came."""
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not come")
+
+
+def cgroups(pid: int) -> set[str]:
+    """Names of the cgroups of the run of `pid`: others may bake on this machine meanwhile."""
+    return {path.name for root in sandbox._cgroup_roots() for path in root.glob(f"{sandbox.CGROUP_PREFIX}{pid}-*")}
+
+
+def alive(mark: str) -> list[str]:
+    """Commands that name `mark`, but not this process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if mark in command and int(folder.name) != os.getpid():
+            found.append(command)
+    return found
+
+
+@contextmanager
+def parent(tmp_path: Path, argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs `argv` in a sandbox and relays its lines; killed at the end whatever happens."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "log"), json.dumps(argv)], text=True, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+        sandbox.reap()
+
+
+def inside(tmp_path: Path, code: str) -> Any:
+    """Run Python `code` in a sandbox; returns what it printed as JSON."""
+    lines: list[str] = []
+    sandbox.run([sys.executable, "-c", code], log=tmp_path / "log", on_line=lines.append)
+    return json.loads(lines[-1])
+
+
+CONNECT = """
+import errno, json, socket
+def attempt(host, port):
+    try:
+        socket.create_connection((host, port), timeout=3).close()
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+    return "connected"
+print(json.dumps([attempt(host, port) for host, port in {targets!r}]))
+"""
+
+
+def test_nothing_outside_is_reachable(tmp_path: Path) -> None:
+    addresses = {info.split()[3].partition("/")[0] for info in shell.output(["ip", "-4", "-o", "address"]).splitlines()}
+    addresses -= {"127.0.0.1"}
+    if not addresses:
+        pytest.skip("this machine has no address but loopback")
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        port = listener.getsockname()[1]
+        threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+        for address in addresses:  # the targets are there: outside the sandbox they answer
+            socket.create_connection((address, port), timeout=3).close()
+        targets = [(address, port) for address in sorted(addresses)] + [(NOT_ROUTABLE, 80), ("127.0.0.1", port)]
+        found = inside(tmp_path, CONNECT.format(targets=targets))
+    assert found == ["ENETUNREACH"] * (len(addresses) + 1) + ["ECONNREFUSED"]
+
+
+def _accept(listener: socket.socket) -> None:
+    while True:
+        try:
+            listener.accept()[0].close()
+        except OSError:
+            return
+
+
+def test_it_sees_neither_processes_nor_names_of_the_host(tmp_path: Path) -> None:
+    code = """
+import json, os
+from pathlib import Path
+print(json.dumps({"pids": sorted(int(p.name) for p in Path("/proc").glob("[0-9]*")), "me": os.getpid(),
+                  "netns": os.listdir("/run/netns"), "links": sorted(os.listdir("/sys/class/net"))}))
+"""
+    found = inside(tmp_path, code)
+    assert found["me"] in found["pids"]
+    assert len(found["pids"]) <= 2
+    assert found["netns"] == []
+
+
+def test_mounts_stay_inside(tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    sandbox.run(["mount", "-t", "tmpfs", "golden-test", str(tmp_path / "mnt")], log=tmp_path / "log")
+    assert "golden-test" not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+
+
+def test_a_failure_is_raised_with_its_last_lines(tmp_path: Path) -> None:
+    with pytest.raises(shell.CommandFailed) as caught:
+        sandbox.run(["sh", "-c", "echo reason; exit 7"], log=tmp_path / "log")
+    assert (caught.value.status, caught.value.tail) == (7, "reason")
+    assert not cgroups(os.getpid())
+
+
+def test_kill_9_of_the_parent_ends_everything(tmp_path: Path) -> None:
+    mark = f"golden-test-{os.getpid()}-{time.monotonic_ns()}"
+    (tmp_path / "mnt").mkdir()
+    script = (f"mount -t tmpfs {mark} {tmp_path}/mnt; setsid sh -c 'trap \"\" TERM HUP INT; sleep 600; : {mark}' & "
+              f"ip link add golden-t0 type veth peer name golden-t1; echo up; sleep 600; : {mark}")
+    with parent(tmp_path, ["sh", "-c", script]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        assert len(alive(f": {mark}")) >= 2
+        assert len(cgroups(process.pid)) == 1
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        until(lambda: not alive(f": {mark}"), "the end of the processes inside")
+        assert mark not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+        assert "golden-t0" not in shell.output(["ip", "-o", "link"])
+        assert cgroups(process.pid)  # all that a kernel does not drop
+        sandbox.reap()
+        assert not cgroups(process.pid)
+
+
+def test_the_next_run_reaps_what_a_kill_left(tmp_path: Path) -> None:
+    with parent(tmp_path, ["sh", "-c", "echo up; sleep 600"]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+        process.wait()
+        assert cgroups(process.pid)
+        sandbox.run(["true"], log=tmp_path / "second")
+        assert not cgroups(process.pid)
+
+
+def test_the_cgroups_of_the_living_are_not_reaped(tmp_path: Path) -> None:
+    with parent(tmp_path, ["sh", "-c", "echo up; sleep 600"]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        mine = cgroups(process.pid)
+        assert not mine & set(sandbox.reap())
+        assert cgroups(process.pid) == mine != set()
+        assert process.poll() is None
+
+
+def test_a_reaper_kills_what_still_lives_in_a_dead_runs_cgroup(tmp_path: Path) -> None:
+    """The name's process id is alive but began at another time: the id was used again."""
+    name = f"{sandbox.CGROUP_PREFIX}{os.getpid()}-1"
+    folders = [root / name for root in sandbox._cgroup_roots()]
+    for folder in folders:
+        (folder / "child").mkdir(parents=True)
+    sleeper = subprocess.Popen(["sleep", "600"])
+    try:
+        (folders[0] / "child/cgroup.procs").write_text(str(sleeper.pid), encoding="utf-8")
+        assert name in sandbox.reap()
+        assert sleeper.wait(timeout=10) == -signal.SIGKILL
+        assert not [folder for folder in folders if folder.exists()]
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_two_at_once_have_cgroups_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    show = ["sh", "-c", "cat /proc/self/cgroup; echo up; sleep 600"]
+    with parent(tmp_path / "a", show) as one, parent(tmp_path / "b", show) as two:
+        names = []
+        for process in (one, two):
+            assert process.stdout is not None
+            lines: list[str] = []
+            while (line := process.stdout.readline()) != "up\n":
+                lines.append(line)
+            names.append({part for text in lines for part in text.strip().split("/") if part.startswith("goldenami-")})
+        assert [len(found) for found in names] == [1, 1]
+        assert not names[0] & names[1]
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    mark = f"golden-test-{os.getpid()}-{time.monotonic_ns()}"
+    with parent(tmp_path, ["sh", "-c", f"trap '' INT TERM; echo up; sleep 600; : {mark}"]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        until(lambda: not alive(f": {mark}"), "the end of the processes inside")
+        assert not cgroups(process.pid)
