@@ -60,7 +60,7 @@ def mirror(distribution: Path) -> Iterator[debrepo.Mirror]:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's own apt sources, mirrors and cache, out of sight."""
     config = tmp_path / "no-apt.conf"
-    config.write_text(f'Dir "{tmp_path}/no-apt"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "/dev/null";\n',
+    config.write_text('Dir "/nonexistent";\nDir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "/dev/null";\n',
                       encoding="utf-8")
     monkeypatch.setenv("APT_CONFIG", str(config))
     monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "cache"))
@@ -114,7 +114,8 @@ class Resolver:
         debrepo.Archive(place, self.key, label="Debian", suites=("stable",)).add(packages).publish()
         self.mirrors.append(debrepo.Mirror(place))
         source = Source("debian", ("stable",), debrepo.COMPONENTS, "test")
-        made = AptRoot(folder=self.folder / f"apt{len(self.mirrors)}", sources=(source,), uris={"debian": self.mirrors[-1].uri})
+        made = AptRoot(folder=self.folder / f"apt{len(self.mirrors)}", sources=(source,),
+                       uris={"debian": self.mirrors[-1].uri})
         made.configure()
         if update:
             made.update()

@@ -41,6 +41,10 @@ class Fitted:
     choices: list[Choice]
 
 
+VERSION = "VERSION"
+"""Stands for the driver's version in the role's facts until a candidate is tried."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What the definition and the role's platform file say about the driver."""
@@ -50,6 +54,7 @@ class Request:
     dkms_package: str
     userland_package: str
     pinned_sources: list[str]
+    provides: list[str]
 
 
 def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
@@ -157,7 +162,7 @@ def compiler(
         fetch([source, *build])
         recipe = Recipe(
             kernel_release=kernel.release, driver_version=driver.version, package=package_name(kernel.release),
-            provides=[f"nvidia-kernel-{driver.version}"], depends=[kernel.package],
+            provides=[name.replace(VERSION, driver.version) for name in request.provides], depends=[kernel.package],
             suite=suite, source=source, build=build,
         )
         return recipe, modules.compile_modules(recipe, store, log=log)

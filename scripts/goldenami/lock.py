@@ -131,7 +131,7 @@ def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
         compile_pair = fit.compiler(
             resolution.apt, request, resolution.store, suite=resolution.definition.base.release,
             log=resolution.log, fetch=resolution.fetch, package_name=modules_package,
-            on_try=lambda what: resolution.progress.say(f"compiling {what}"),
+            on_try=lambda what: resolution.progress.say(f"trying {what}"),
         )
         fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair)
     for choice in fitted.choices:
@@ -149,14 +149,15 @@ def modules_package(kernel_release: str) -> str:
 
 def _request(resolution: Resolution, flavour: str) -> Request:
     names = rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
-        **resolution.given("nvidia_driver"), "nvidia_driver_version": "", "nvidia_driver_kernel_release": "",
+        **resolution.given("nvidia_driver"), "nvidia_driver_version": fit.VERSION,
+        "nvidia_driver_kernel_release": "",
         "nvidia_driver_modules_package": "",
     })
     return Request(
         branch=str(resolution.setting("nvidia_driver", "branch")), flavour=flavour,
         dkms_package=names["__nvidia_driver_dkms_package"],
         userland_package=names["__nvidia_driver_userland_package"],
-        pinned_sources=names["__nvidia_driver_pinned_sources"],
+        pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
     )
 
 

@@ -18,10 +18,10 @@ from goldenami.progress import Progress
 from goldenami.store import Store, Wanted
 
 
-def fetch(lock: Lock, store: Store, progress: Progress) -> None:
+def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
     debs = [deb for deb in lock.debs() if deb.archive != "built"]
-    if needs_compile(lock, store):
+    if needs_compile(lock, store) or (tools and lock.driver is not None):
         recipe = Recipe.of(lock)
         debs += [recipe.source, *recipe.build]
     missing = store.missing(Wanted(deb.sha256, deb.size, "", deb.name) for deb in debs)
@@ -42,17 +42,24 @@ def needs_compile(lock: Lock, store: Store) -> bool:
     return made is not None and not store.has(made.sha256, made.size)
 
 
-def compile_if_missing(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
+def compile_if_missing(lock: Lock, store: Store, progress: Progress, log: Path, *, tools: bool = False) -> None:
     """Fetch what the lock names and compile its modules again where this machine has not got them."""
-    fetch(lock, store, progress)
+    fetch(lock, store, progress, tools=tools)
     if needs_compile(lock, store):
         _recompile(lock, store, progress, log)
 
 
-def repository(lock: Lock, store: Store) -> Path:
-    """The lock's files as one local apt repository, shared by all bakes of the same files."""
-    name = records.sha256_text("\n".join(sorted(deb.sha256 for deb in lock.debs())))[:16]
-    return repo.write(store, lock.debs(), store.root.parent / "repos" / name, suite=lock.base.release,
+def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
+    """The lock's files as one local apt repository, shared by all bakes of the same files.
+
+    With `tools` it also has what compiled the lock's modules, for a scenario that compiles them itself.
+    """
+    debs = {deb.sha256: deb for deb in lock.debs()}
+    if tools and lock.driver is not None:
+        recipe = Recipe.of(lock)
+        debs.update((deb.sha256, deb) for deb in (recipe.source, *recipe.build))
+    name = records.sha256_text("\n".join(sorted(debs)))[:16]
+    return repo.write(store, list(debs.values()), store.root.parent / "repos" / name, suite=lock.base.release,
                       epoch=lock.source_date_epoch)
 
 

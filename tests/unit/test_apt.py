@@ -45,8 +45,8 @@ def test_the_closure_is_exact(resolver: Resolver) -> None:
 
 @pytest.mark.parametrize(("wanted", "reason"), [
     ("nosuch", "Unable to locate package nosuch"), ("tool=9", "Version '9' for 'tool' was not found"),
-    ("picky", "picky : Depends: lib (>= 3)"), ("fighter", "fighter : Depends: tool"), ("early",
-                                                                                       "early : PreDepends: lib (>= 3)"),
+    ("picky", "picky : Depends: lib (>= 3)"), ("fighter", "fighter : Depends: tool"),
+    ("early", "early : PreDepends: lib (>= 3)"),
 ])
 def test_no_solution_is_told_in_apts_words(resolver: Resolver, wanted: str, reason: str) -> None:
     root = resolver.root([
@@ -109,7 +109,7 @@ def test_names_are_matched_whole(resolver: Resolver) -> None:
     assert root.names("linux-a.*") == ["linux-a", "linux-ab"]  # not linux-a-headers, which is only mentioned
 
 
-def test_the_releases_are_in_an_order_that_no_mirror_decides(key: debrepo.Key, resolver: Resolver, tmp_path: Path) -> None:
+def test_no_mirror_decides_the_order_of_releases(key: debrepo.Key, resolver: Resolver, tmp_path: Path) -> None:
     source = resolver.root([Package("x")]).sources[0]
     folder = tmp_path / "archives"
     for name, label, suite in (("a", "Debian", "stable"), ("z", "Debian-Security", "stable-security")):

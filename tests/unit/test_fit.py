@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conftest import Resolver
 
 REQUEST = Request(branch="535", flavour="proprietary", dkms_package="nvidia-kernel-dkms", userland_package="nvidia-smi",
-                  pinned_sources=["nvidia-graphics-drivers"])
+                  pinned_sources=["nvidia-graphics-drivers"], provides=["nvidia-kernel-VERSION"])
 DEB = Deb("x", "1", "amd64", "0" * 64, 1, 1, "debian", "x.deb", "x")
 
 
@@ -30,12 +30,11 @@ def compiling(works: Callable[[str, str], bool]) -> Callable[[Kernel, Candidate]
 
     def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
         recipe = Recipe(kernel_release=kernel.release, driver_version=driver.version, package="p", provides=[],
-                        depends=[],
-                        suite="stable", source=DEB, build=[])
+                        depends=[], suite="stable", source=DEB, build=[])
         good = works(kernel.release, driver.version)
         return recipe, Outcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1, installed_size=1,
-                               compiler="gcc 12",
-                               first_error="" if good else "nv-pci.c:237: error: too few arguments", seconds=9.0)
+                               compiler="gcc 12", first_error="" if good else "nv-pci.c:237: error: too few arguments",
+                               seconds=9.0)
 
     return compile_pair
 
@@ -82,11 +81,11 @@ def test_candidates_are_of_the_branch_in_debians_order(drivers: AptRoot) -> None
 
 def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
-        fit.candidates(drivers, Request("999", "open", "nvidia-kernel-dkms", "nvidia-smi", []))
+        fit.candidates(drivers, Request("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [], []))
     assert caught.value.message == (
         "no driver of branch 999: nvidia-kernel-dkms exists as 535.9.1, 550.1, 535.261.03, 535.216.03, 535.54.03")
     with pytest.raises(NoFit, match="nvidia-gone exists as no version at all"):
-        fit.candidates(drivers, Request("535", "open", "nvidia-gone", "nvidia-smi", []))
+        fit.candidates(drivers, Request("535", "open", "nvidia-gone", "nvidia-smi", [], []))
 
 
 def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
@@ -146,7 +145,8 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
 
 
 @pytest.mark.parametrize(("output", "expected"), [
-    ("make -C /usr/src/linux M=/var/lib/dkms/x\nIn file included from /b/nv.h:20,\n                 from /b/nv-pci.c:1:\n"
+    ("make -C /usr/src/linux M=/var/lib/dkms/x\n"
+     "In file included from /b/nv.h:20,\n                 from /b/nv-pci.c:1:\n"
      "/b/nv.h:9: warning: implicit declaration of function 'x'\n/b/nvidia/nv-pci.c: In function 'nv_resize':\n"
      "/b/nvidia/nv-pci.c:237:9: error: too few arguments to function 'pci_resize_resource'\n  237 |  r = pci_resize(\n"
      "/b/nvidia/nv-vm.c:3:1: error: a later one\nmake[3]: *** [scripts/Makefile.build:243: /b/nv-pci.o] Error 1\n",
@@ -157,17 +157,21 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
      "d.c:1: error: no such instruction: `frobnicate'"),
     ("gcc: error: unrecognized command-line option '-mfrob'\nmake[2]: *** [Makefile:9: x.o] Error 1\n",
      "gcc: error: unrecognized command-line option '-mfrob'"),
-    ("  MODPOST /b/Module.symvers\nERROR: modpost: GPL-incompatible module nvidia.ko uses GPL-only symbol 'rcu_read_lock'\n"
+    ("  MODPOST /b/Module.symvers\n"
+     "ERROR: modpost: GPL-incompatible module nvidia.ko uses GPL-only symbol 'rcu_read_lock'\n"
      "make[1]: *** [/usr/src/linux/scripts/Makefile.modpost:126: /b/Module.symvers] Error 1\n",
      "ERROR: modpost: GPL-incompatible module nvidia.ko uses GPL-only symbol 'rcu_read_lock'"),
-    ("/usr/bin/ld: /tmp/e.o: in function `main':\ne.c:(.text+0x5): undefined reference to `g'\ncollect2: error: ld returned 1\n",
+    ("/usr/bin/ld: /tmp/e.o: in function `main':\ne.c:(.text+0x5): undefined reference to `g'\n"
+     "collect2: error: ld returned 1 exit status\n",
      "e.c:(.text+0x5): undefined reference to `g'"),
     ("make: *** No rule to make target 'modules'.  Stop.\n", "*** No rule to make target 'modules'.  Stop."),
-    ("make: nosuchcmd: No such file or directory\nmake: *** [M2:2: all] Error 127\n", "make: nosuchcmd: No such file or directory"),
+    ("make: nosuchcmd: No such file or directory\nmake: *** [M2:2: all] Error 127\n",
+     "make: nosuchcmd: No such file or directory"),
     ("/bin/sh: 1: bison: not found\nmake: *** [Makefile:3: x] Error 127\n", "/bin/sh: 1: bison: not found"),
     ("Error! Bad return status for module build on kernel: 6.1.0\nConsult make.log\n",
      "Error! Bad return status for module build on kernel: 6.1.0"),
-    ("Building module(s)...done.\n", "the build failed without an error line"), ("", "the build failed without an error line"),
+    ("Building module(s)...done.\n", "the build failed without an error line"),
+    ("", "the build failed without an error line"),
 ])
 def test_the_first_error_of_a_build(output: str, expected: str) -> None:
     assert first_error(output) == expected

@@ -60,7 +60,8 @@ def mirror_of_apt(
     (machine / "apt.conf").write_text(
         f'Dir::Etc "{machine}/etc/"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "{machine}/";\n'
         f'Dir::State "{machine}/state/"; Dir::State::status "{machine}/status"; Dir::Cache "{machine}/cache/";\n'
-        'Acquire::Languages "none"; APT::Sandbox::User "root"; APT::Architecture "amd64"; APT::Architectures {"amd64";};\n',
+        'Acquire::Languages "none"; APT::Sandbox::User "root"; APT::Architecture "amd64";\n'
+        'APT::Architectures {"amd64";};\n',
         encoding="utf-8")
     monkeypatch.setenv("APT_CONFIG", str(machine / "apt.conf"))
     subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)

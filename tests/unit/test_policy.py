@@ -12,7 +12,7 @@ from goldenami.errors import NoFit
     ("11.8", "470.82.01", "minor-version compatibility: CUDA 11.x needs driver 450.80.02 or newer"),
     ("13.1", "580.65.06", "minor-version compatibility: CUDA 13.x needs driver 580.65.06 or newer"),
     ("10.2", "535.54.03", "driver branch 535 has CUDA 12.2"),
-    ("13.0", "999.1", "minor-version compatibility: CUDA 13.x needs driver 580.65.06 or newer"),
+    ("13.0", "1000.1", "minor-version compatibility: CUDA 13.x needs driver 580.65.06 or newer"),
 ])
 def test_cuda_that_runs(cuda: str, driver: str, why: str) -> None:
     assert policy.check_cuda(cuda, driver) == why

@@ -100,7 +100,8 @@ def _package(root: Path, plan: dict[str, Any]) -> tuple[Path, int]:
     (control / "control").write_text(
         f"Package: {plan['package']}\nVersion: {plan['driver_version']}-1\nArchitecture: amd64\nSection: kernel\n"
         f"Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: {size // 1024}\n"
-        f"Depends: {', '.join(plan['depends'])}\nProvides: {', '.join(plan['provides'])}\n"
+        f"Depends: {', '.join(plan['depends'])}\n"
+        + (f"Provides: {', '.join(plan['provides'])}\n" if plan["provides"] else "") +
         f"Description: NVIDIA {plan['driver_version']} kernel modules compiled for {release}\n", encoding="utf-8")
     for script in ("postinst", "postrm"):
         text = f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n"

@@ -1,0 +1,100 @@
+"""roles/seal's program on a scratch tree: it removes what is listed, keeps the rest, and then has nothing to say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[2] / "roles/seal/files/seal.py"
+EPOCH = 1_760_000_000
+DAY = str(EPOCH // 86400)
+
+LITTER = (
+    "root/.bash_history", "home/ann/.python_history", "home/ann/.ssh/authorized_keys", "srv/robot/.netrc",
+    "home/left/.cache/pip/x", "etc/ssh/ssh_host_rsa_key", "etc/apt/sources.list.d/golden-bake.sources",
+    "var/log/apt/history.log", "var/log/wtmp", "var/log/journal/0/system.journal", "var/tmp/.hidden", "etc/shadow-",
+    "var/lib/dkms/nvidia/1.0/build/nv.o", "var/lib/cloud/instance/id", "etc/hostname", "etc/nvme/hostid",
+)
+KEPT = ("etc/ssh/sshd_config", "var/lib/apt/extended_states", "home/ann/notes", "var/lib/dkms/nvidia/1.0/source/nv.c")
+
+
+def seal(root: Path, *options: str) -> list[str]:
+    argv = [sys.executable, "-I", "-B", str(PROGRAM), "--root", str(root), *(options or ("--epoch", str(EPOCH)))]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    for name in (*LITTER, *KEPT):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("litter\n", encoding="utf-8")
+    for name in ("tmp", "boot", "var/lib/dbus", "var/lib/apt/lists/partial", "usr/lib/systemd"):
+        (root / name).mkdir(parents=True)
+    (root / "usr/lib/systemd/systemd-resolved").touch()
+    users = {"root": "/root", "ann": "/home/ann", "robot": "/srv/robot", "nobody": "/nonexistent"}
+    write(root, "etc/passwd", *(f"{user}:x:0:0::{home}:/bin/sh" for user, home in users.items()))
+    write(root, "etc/shadow", "root:$6$salt$hash:1:0:99999:7:::", "ann::1:0:::::", "robot:!:1::::::", "nobody:*:1::::::")
+    write(root, "etc/gshadow", "root:*::", "staff::ann:ann", "wheel:$6$x$y::")
+    write(root, "etc/machine-id", "0" * 32)
+    return root
+
+
+def write(root: Path, name: str, *lines: str) -> None:
+    (root / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", LITTER)
+def test_litter_goes_and_is_named(tree: Path, name: str) -> None:
+    said = "\n".join(seal(tree))
+    assert not (tree / name).exists()
+    assert any(f"/{part}" in said for part in (name, *map(str, Path(name).parents[:-1])))
+
+
+def test_the_rest_stays(tree: Path) -> None:
+    seal(tree)
+    assert [name for name in KEPT if not (tree / name).exists()] == []
+    assert (tree / "var/log/journal").is_dir() and (tree / "var/lib/apt/lists/partial").is_dir()
+
+
+def test_a_second_run_changes_nothing(tree: Path) -> None:
+    assert seal(tree)
+    assert seal(tree) == []
+    assert seal(tree, "--check") == []
+
+
+def test_a_check_changes_nothing(tree: Path) -> None:
+    first, second = seal(tree, "--check"), seal(tree, "--check")
+    assert first == second != []
+    assert (tree / "root/.bash_history").exists()
+
+
+def test_passwords_lose_their_hash_and_their_day(tree: Path) -> None:
+    seal(tree)
+    shadow = [line.split(":")[:3] for line in (tree / "etc/shadow").read_text(encoding="utf-8").splitlines()]
+    assert shadow == [["root", "!*", DAY], ["ann", "!*", DAY], ["robot", "!", DAY], ["nobody", "*", DAY]]
+    assert "$6$" not in (tree / "etc/gshadow").read_text(encoding="utf-8")
+
+
+def test_identity_is_neutral(tree: Path) -> None:
+    seal(tree)
+    assert (tree / "etc/machine-id").read_text(encoding="utf-8") == ""
+    assert (tree / "var/lib/dbus/machine-id").readlink() == Path("/etc/machine-id")
+    assert (tree / "etc/resolv.conf").readlink() == Path("../run/systemd/resolve/resolv.conf")
+    assert f"TIMESTAMP_NSEC={EPOCH}000000000" in (tree / "etc/.updated").read_text(encoding="utf-8")
+
+
+def test_a_link_is_removed_and_not_followed(tree: Path) -> None:
+    outside = tree.parent / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    (tree / "tmp/link").symlink_to(outside)
+    (tree / "root/.cache").symlink_to(outside)
+    seal(tree)
+    assert (outside / "precious").exists()
+    assert not (tree / "tmp/link").is_symlink() and not (tree / "root/.cache").is_symlink()
