@@ -78,6 +78,21 @@ def package(version: str, *, size: int = 120_000, origin: str = "debian", seed: 
     }
 
 
+CHOICES = [
+    {"component": "kernel", "taken": KERNEL, "why": "the newest whose headers the driver compiles against",
+     "passed_over": [{
+         "what": "6.12.118+deb12-cloud-amd64",
+         "reason": "nv-pci.c:237: too few arguments to function 'pci_resize_resource'"}]},
+    {"component": "driver", "taken": "535.309.01 proprietary", "why": "the newest of branch 535 in the archive",
+     "passed_over": [
+         {"what": "535.216.03", "reason": "older; from bookworm-backports"},
+         {"what": "open modules", "reason": "the definition asks for proprietary ones"}]},
+    {"component": "cuda", "taken": "11.8 toolkit", "passed_over": [],
+     "why": "the only one of the archive; the driver supports 12.2"},
+]
+"""What a lock took and passed over."""
+
+
 def lock(**changes: Any) -> dict[str, Any]:
     """A complete lock with 400 packages; `changes` replace whole keys."""
     packages = {f"libexample{number}": package(f"{number % 7}.{number}-1") for number in range(388)} | {
@@ -113,18 +128,7 @@ def lock(**changes: Any) -> dict[str, Any]:
             "families": ["g4dn", "g5", "g6", "p4d", "p5"], "sm": ["75", "80", "86", "89", "90"],
             "march": ["cascadelake", "znver2", "znver3"],
         },
-        "choices": [
-            {"component": "kernel", "taken": KERNEL, "why": "the newest whose headers the driver compiles against",
-             "passed_over": [{
-                 "what": "6.12.118+deb12-cloud-amd64",
-                 "reason": "nv-pci.c:237: too few arguments to function 'pci_resize_resource'"}]},
-            {"component": "driver", "taken": "535.309.01 proprietary", "why": "the newest of branch 535 in the archive",
-             "passed_over": [
-                 {"what": "535.216.03", "reason": "older; from bookworm-backports"},
-                 {"what": "open modules", "reason": "the definition asks for proprietary ones"}]},
-            {"component": "cuda", "taken": "11.8 toolkit", "passed_over": [],
-             "why": "the only one of the archive; the driver supports 12.2"},
-        ],
+        "choices": CHOICES,
         "packages": packages, "roles": list(ROLES), "base_packages": [], "variables": {}, "inputs": {}, **changes,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from goldenami import bake, definition, lock, lockfile, materials, report, scenario, store, verify
-from goldenami.errors import BadInput, ExitCode, GoldenError, Vanished
+from goldenami.errors import BadInput, ExitCode, GoldenError, HostNotReady, Vanished
 from goldenami.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,10 +162,31 @@ def cmd_check(args: argparse.Namespace) -> int:
     return 0
 
 
+def cmd_store(args: argparse.Namespace) -> int:
+    """Find damaged objects (`verify`), or what no lock names (`gc`; --delete removes it)."""
+    kept = _store()
+    if args.action == "verify":
+        damaged = kept.verify()
+        for name in damaged:
+            print(f"damaged and removed: {name}")
+        print(f"{len(kept.objects())} objects are whole, {len(damaged)} were damaged")
+        return int(ExitCode.STAGE_FAILED) if damaged else 0
+    named = [digest for path in [*ROOT.glob("packer/locks/*.lock.json"), *ROOT.glob("build/*/*/lock.json")]
+             for digest in lockfile.read_copy(path)[0].objects()]
+    garbage = kept.garbage(named)
+    for name in garbage if args.delete else []:
+        kept.remove(name)
+    print(f"{len(garbage)} objects, {sum(garbage.values()) / 1e6:.0f} MB, that no lock or build of this checkout names"
+          + (": deleted" if args.delete else " (--delete removes them)"))
+    return 0
+
+
 def cmd_clean(args: argparse.Namespace) -> int:
     """Free what builds hold; the newest verified build of each image stays unless --all."""
-    for line in verify.clean(ROOT, everything=args.all):
-        print(line)
+    for image in sorted(path.name for path in (ROOT / "build").glob("*/") if (path / "logs").is_dir()):
+        with bake.image_lock(ROOT, image):
+            for line in verify.clean(ROOT / "build" / image, everything=args.all):
+                print(line)
     return 0
 
 
@@ -192,6 +214,9 @@ def parser() -> argparse.ArgumentParser:
     add("shell", cmd_shell, "1")
     add("check", cmd_check, "?")
     add("clean", cmd_clean).add_argument("--all", action="store_true", help="also the newest verified builds")
+    kept = add("store", cmd_store)
+    kept.add_argument("action", choices=["verify", "gc"])
+    kept.add_argument("--delete", action="store_true", help="with gc: remove, not only list")
     box = add("container", cmd_container)
     box.add_argument("action", choices=["up", "down"])
     box.add_argument("name")
@@ -221,6 +246,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        show(HostNotReady(f"no space left on the disk of {error.filename or store.default_root()}",
+                          hint="free space (`make clean`), or set GOLDEN_CACHE to a larger disk"))
+        return int(ExitCode.HOST)
 
 
 def show(error: GoldenError) -> None:

@@ -24,7 +24,7 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
     if needs_compile(lock, store) or (tools and lock.driver is not None):
         recipe = Recipe.of(lock)
         debs += [recipe.source, *recipe.build]
-    missing = store.missing(Wanted(deb.sha256, deb.size, "", deb.name) for deb in debs)
+    missing = store.missing((Wanted(deb.sha256, deb.size, "", deb.name) for deb in debs), thorough=True)
     if not missing:
         return
     todo = {item.sha256 for item in missing}
@@ -39,7 +39,7 @@ def needs_compile(lock: Lock, store: Store) -> bool:
     if lock.driver is None or lock.driver.modules is None:
         return False
     made = lock.packages.get(lock.driver.modules.package)
-    return made is not None and not store.has(made.sha256, made.size)
+    return made is not None and not (store.has(made.sha256, made.size) and store.check(made.sha256))
 
 
 def compile_if_missing(lock: Lock, store: Store, progress: Progress, log: Path, *, tools: bool = False) -> None:

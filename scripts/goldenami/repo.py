@@ -17,13 +17,13 @@ from goldenami.store import Store
 def write(store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int) -> Path:
     """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`.
 
-    A folder that is already complete is kept: its Release file is written last. `suite` is the codename under
+    A folder that is complete and still linked to the store is kept. `suite` is the codename under
     which mmdebstrap looks for the essential packages.
     """
     wanted = sorted(debs, key=lambda deb: deb.name)
     index = records.sha256_text("\n".join(deb.sha256 for deb in wanted))
     stamp = folder / "complete"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == index:
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, folder):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     aside = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -42,6 +42,14 @@ def write(store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch:
     except OSError:
         shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
     return folder
+
+
+def _linked(store: Store, debs: Iterable[Deb], folder: Path) -> bool:
+    """Whether every file is still the store's own: an object that was damaged and fetched anew is another file."""
+    try:
+        return all((folder / _file(deb)).samefile(store.path(deb.sha256)) for deb in debs)
+    except FileNotFoundError:
+        return False
 
 
 def _file(deb: Deb) -> str:

@@ -83,9 +83,32 @@ class Store:
         path.unlink(missing_ok=True)
         return False
 
-    def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
-        """Those that have to be fetched."""
-        return [item for item in wanted if not self.has(item.sha256, item.size)]
+    def missing(self, wanted: Iterable[Wanted], *, thorough: bool = False) -> list[Wanted]:
+        """Those that have to be fetched; `thorough` reads every object and removes damaged ones (1 s for 2 GB)."""
+        items = list(wanted)
+        with ThreadPoolExecutor() as pool:
+            whole = list(pool.map(lambda item: self.has(item.sha256, item.size)
+                                  and (not thorough or self.check(item.sha256)), items))
+        return [item for item, good in zip(items, whole, strict=True) if not good]
+
+    def objects(self) -> list[str]:
+        """The SHA-256 of everything in the store."""
+        return sorted(path.name for path in self.root.glob("??/*") if path.suffix == "")
+
+    def verify(self) -> list[str]:
+        """Read every object; returns those that were damaged, which are removed."""
+        found = self.objects()
+        with ThreadPoolExecutor() as pool:
+            return [name for name, good in zip(found, pool.map(self.check, found), strict=True) if not good]
+
+    def garbage(self, named: Iterable[str]) -> dict[str, int]:
+        """Objects that nothing names, with their bytes."""
+        kept = set(named)
+        return {name: self.path(name).stat().st_size for name in self.objects() if name not in kept}
+
+    def remove(self, sha256: str) -> None:
+        """Delete one object."""
+        self.path(sha256).unlink(missing_ok=True)
 
     def fetch(self, wanted: Iterable[Wanted], on_bytes: Callable[[int], None] = lambda _: None) -> int:
         """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as one error."""

@@ -133,17 +133,19 @@ def shell_session(root: Path, image: str) -> int:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def clean(root: Path, *, everything: bool) -> list[str]:
-    """Remove builds and leftovers; the newest verified build of each image stays unless `everything`."""
+def clean(image: Path, *, everything: bool) -> list[str]:
+    """Remove builds and leftovers in build/<image>; the newest verified build stays unless `everything`.
+
+    The caller holds the image's lock: a build in progress is in this folder too.
+    """
+    latest = image / "latest"
+    keep = {"logs", latest.resolve().name if latest.exists() else ""} if not everything else set()
     freed: list[str] = []
-    for image in sorted((root / "build").glob("*/")):
-        keep = None if everything else (image / "latest").resolve().name if (image / "latest").exists() else None
-        for folder in sorted(path for path in image.iterdir() if path.is_dir() and not path.is_symlink()):
-            if folder.name in (keep, "logs") and not everything:
-                continue
+    for folder in sorted(path for path in image.iterdir() if path.is_dir() and not path.is_symlink()):
+        if folder.name not in keep:
             size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
             shutil.rmtree(folder)
-            freed.append(f"removed {folder.relative_to(root)} ({size / 1e6:.0f} MB)")
-        if everything:
-            (image / "latest").unlink(missing_ok=True)
-    return freed or ["nothing to free"]
+            freed.append(f"removed {image.name}/{folder.name} ({size / 1e6:.0f} MB)")
+    if everything:
+        latest.unlink(missing_ok=True)
+    return freed or [f"nothing to free of {image.name}"]

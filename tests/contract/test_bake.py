@@ -160,8 +160,9 @@ def test_a_role_that_reaches_for_the_network_fails(root: Path) -> None:
 def test_a_full_disk_is_refused_before_anything_is_done(root: Path) -> None:
     small = root / "small"
     small.mkdir()
-    script = (f"mount -t tmpfs -o size=300m tmpfs {small} && cp -a {root}/packer {root}/roles {root}/ansible {root}/scripts "
-              f"{root}/.venv {root}/ansible.cfg {small}/ && {small}/scripts/golden bake {IMAGE} --no-verify")
+    parts = " ".join(str(root / name) for name in ("packer", "roles", "ansible", "scripts", ".venv", "ansible.cfg"))
+    script = (f"mount -t tmpfs -o size=300m tmpfs {small} && cp -a {parts} {small}/ && "
+              f"{small}/scripts/golden bake {IMAGE} --no-verify")
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False,
                           timeout=LIMIT_S)
     small.rmdir()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT, leftovers
-
 from goldenami import lockfile, records
 from goldenami.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
 

@@ -14,7 +14,6 @@ from goldenami import mirror, shell
 from goldenami.local import disk, sandbox, vm
 
 pytestmark = pytest.mark.slow
-EPOCH = 1_700_000_000
 SIZE = 2 << 30
 GROWN = 5 << 30
 PACKAGES = (
@@ -69,8 +68,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def layout() -> disk.DiskLayout:
-    return disk.DiskLayout(image="vm-test", size_bytes=SIZE, source_date_epoch=EPOCH)
+def layout(tree: Path) -> disk.DiskLayout:
+    # Not earlier than the packages' own times: that would make each .pyc stale, and the first boot compile them.
+    newest = int((tree / "var/lib/dpkg/status").stat().st_mtime)
+    return disk.DiskLayout(image="vm-test", size_bytes=SIZE, source_date_epoch=newest)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from goldenami import materials, lockfile, records, shell
+from goldenami import lockfile, materials, records, shell
 from tools import ROOT, complaints, find
 
 LOCKS = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))

@@ -13,12 +13,12 @@ EPOCH = 1_760_000_000
 DAY = str(EPOCH // 86400)
 
 LITTER = (
-    "root/.bash_history", "home/ann/.python_history", "home/ann/.ssh/authorized_keys", "srv/robot/.netrc",
+    "root/.bash_history", "home/debian/.python_history", "home/debian/.ssh/authorized_keys", "srv/robot/.netrc",
     "home/left/.cache/pip/x", "etc/ssh/ssh_host_rsa_key", "etc/apt/sources.list.d/golden-bake.sources",
     "var/log/apt/history.log", "var/log/wtmp", "var/log/journal/0/system.journal", "var/tmp/.hidden", "etc/shadow-",
     "var/lib/dkms/nvidia/1.0/build/nv.o", "var/lib/cloud/instance/id", "etc/hostname", "etc/nvme/hostid",
 )
-KEPT = ("etc/ssh/sshd_config", "var/lib/apt/extended_states", "home/ann/notes", "var/lib/dkms/nvidia/1.0/source/nv.c")
+KEPT = ("etc/ssh/sshd_config", "var/lib/apt/extended_states", "home/debian/x", "var/lib/dkms/nvidia/1.0/source/nv.c")
 
 
 def seal(root: Path, *options: str) -> list[str]:
@@ -37,9 +37,10 @@ def tree(tmp_path: Path) -> Path:
     for name in ("tmp", "boot", "var/lib/dbus", "var/lib/apt/lists/partial", "usr/lib/systemd"):
         (root / name).mkdir(parents=True)
     (root / "usr/lib/systemd/systemd-resolved").touch()
-    users = {"root": "/root", "ann": "/home/ann", "robot": "/srv/robot", "nobody": "/nonexistent"}
+    users = {"root": "/root", "ann": "/home/debian", "robot": "/srv/robot", "nobody": "/nonexistent"}
     write(root, "etc/passwd", *(f"{user}:x:0:0::{home}:/bin/sh" for user, home in users.items()))
-    write(root, "etc/shadow", "root:$6$salt$hash:1:0:99999:7:::", "ann::1:0:::::", "robot:!:1::::::", "nobody:*:1::::::")
+    write(root, "etc/shadow", "root:$6$salt$hash:1:0:99999:7:::", "ann::1:0:::::", "robot:!:1::::::",
+          "nobody:*:1::::::")
     write(root, "etc/gshadow", "root:*::", "staff::ann:ann", "wheel:$6$x$y::")
     write(root, "etc/machine-id", "0" * 32)
     return root

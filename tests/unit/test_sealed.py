@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from goldenami.errors import StageFailed
 from goldenami.local import sealed
 
