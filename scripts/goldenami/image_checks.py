@@ -2,7 +2,10 @@
 
 `correct` and `incorrect` are what an assertion says. A file, unit or package that is not there is `missing`. A
 check that could not look (the connection broke, a fixture failed, the test skipped itself) is `unreachable`,
-never `correct`. Use: `pytest -p goldenami.image_checks`, with GOLDEN_CHECKS naming the JSON file to write.
+never `correct`. Only a skip whose reason begins with `not asked: ` is no check at all: there the image's definition
+does not ask for what the test looks at.
+
+Use: `pytest -p goldenami.image_checks`, with GOLDEN_CHECKS naming the JSON file to write.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from goldenami.build_records import Check, Outcome
 
 DETAIL_LIMIT = 600
 """Characters of a failure's message that a record keeps; the whole is in the JUnit file."""
+NOT_ASKED = "not asked: "
 _MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found", "is missing")
 
 _checks: dict[str, Check] = {}
@@ -44,7 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Turn pytest's report of a phase into this check's outcome; the worst phase counts."""
     report = yield
     before = _checks.get(item.nodeid)
-    if report.when != "call" and report.passed:
+    if (report.when != "call" and report.passed) or (report.skipped and _reason(report).startswith(NOT_ASKED)):
         return report
     outcome, detail = _outcome(report, call)
     if before is None or before.outcome is Outcome.CORRECT:
@@ -53,12 +57,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+def _reason(report: pytest.TestReport) -> str:
+    """Why a test was skipped, in its own words."""
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Outcome, str]:
     if report.passed:
         return Outcome.CORRECT, ""
     if report.skipped:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        return Outcome.UNREACHABLE, reason
+        return Outcome.UNREACHABLE, _reason(report)
     error = call.excinfo.value if call.excinfo else None
     detail = str(error).strip() or report.longreprtext
     if report.when != "call" or not isinstance(error, (AssertionError, FileNotFoundError)):

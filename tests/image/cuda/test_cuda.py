@@ -30,7 +30,7 @@ def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
 def toolkit(facts: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
     """The facts, where the image holds the toolkit."""
     if lock["cuda_variant"] != "toolkit":
-        pytest.skip("the image holds the runtime libraries only, no compiler")
+        pytest.skip("not asked: the image holds the runtime libraries only, no compiler")
     return facts
 
 
@@ -83,7 +83,7 @@ def test_compiled_program_runs(toolkit: dict[str, Any], answer: int) -> None:
 
 def test_static_libraries_are_as_the_lock_says(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["cuda_source"] != "debian":
-        pytest.skip("NVIDIA's packages keep their libraries elsewhere")
+        pytest.skip("not asked: NVIDIA's packages keep their libraries elsewhere")
     assert bool(toolkit["static"]) == lock["cuda_static_libraries_enabled"]
 
 
@@ -93,5 +93,5 @@ def test_no_desktop_documentation_or_java_came_along(facts: dict[str, Any]) -> N
 
 def test_runtime_image_has_no_compiler(facts: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["cuda_variant"] != "runtime":
-        pytest.skip("the image holds the toolkit")
+        pytest.skip("not asked: the image holds the toolkit")
     assert facts["nvcc"]["rc"] == 127

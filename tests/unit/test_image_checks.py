@@ -1,0 +1,84 @@
+"""The plugin that turns image tests into checks: each outcome, from real pytest runs of small files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+TESTS = '''
+import pytest
+
+@pytest.fixture
+def broken():
+    raise ConnectionError("no route to host")
+
+def test_right():
+    """It is right."""
+
+def test_wrong():
+    assert 1 == 2, "one is not two"
+
+def test_gone():
+    open("/nonexistent/file")
+
+def test_package():
+    assert False, "package x is not installed"
+
+def test_not_looked(broken):
+    pass
+
+def test_crash():
+    raise ValueError("x")
+
+def test_skipped():
+    pytest.skip("needs a GPU")
+
+def test_left_out():
+    pytest.skip("not asked: the image has none")
+
+@pytest.mark.parametrize("kind", ["a", "b"])
+def test_each(kind):
+    assert kind == "a"
+'''
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str, str]]:
+    folder = tmp_path_factory.mktemp("image") / "limits"
+    folder.mkdir()
+    (folder / "test_limits.py").write_text(TESTS, encoding="utf-8")
+    target = folder / "checks.json"
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "goldenami.image_checks", "-p", "no:cacheprovider", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "GOLDEN_CHECKS": str(target)}, cwd=folder, check=False,
+        capture_output=True,
+    )
+    found = json.loads(target.read_text(encoding="utf-8"))
+    return {check["id"]: (check["outcome"], check["title"], check["detail"]) for check in found}
+
+
+@pytest.mark.parametrize(("name", "outcome", "detail"), [
+    ("right", "correct", ""), ("wrong", "incorrect", "one is not two"), ("gone", "missing", "/nonexistent/file"),
+    ("package", "missing", "package x is not installed"), ("not_looked", "unreachable", "no route to host"),
+    ("crash", "unreachable", "ValueError"), ("skipped", "unreachable", "needs a GPU"), ("each[a]", "correct", ""),
+    ("each[b]", "incorrect", "assert"),
+])
+def test_outcome(checks: dict[str, tuple[str, str, str]], name: str, outcome: str, detail: str) -> None:
+    assert checks[f"limits/{name}"][0] == outcome
+    assert detail in checks[f"limits/{name}"][2]
+
+
+def test_what_the_definition_does_not_ask_for_is_no_check(checks: dict[str, tuple[str, str, str]]) -> None:
+    assert "limits/left_out" not in checks
+    assert len(checks) == 9
+
+
+def test_titles_are_the_docstrings_or_the_names(checks: dict[str, tuple[str, str, str]]) -> None:
+    assert checks["limits/right"][1] == "It is right"
+    assert checks["limits/wrong"][1] == "wrong"
