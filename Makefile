@@ -5,7 +5,7 @@ GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify report shell molecule test test-fast bench-bake clean
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell molecule test test-fast bench-bake clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the repo
 
 verify: setup ## boot the baked disk of IMAGE again and check it
 	@$(GOLDEN) verify $(IMAGE) $(WAITS)
+
+reproduce: setup ## bake the lock of IMAGE twice from nothing and compare the disks byte for byte
+	@$(GOLDEN) reproduce $(IMAGE) $(WAITS)
 
 report: setup ## render the HTML report of the newest build of IMAGE
 	@$(GOLDEN) report $(IMAGE)

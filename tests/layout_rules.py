@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"lockfile", "repo", "rolefacts"}),
     frozenset({"modules"}),
     frozenset({"fit", "materials"}),
-    frozenset({"lock", "bake", "verify", "report", "scenario"}),
+    frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario"}),
     frozenset({"cli"}),
 )
 """The module map of ARCHITECTURE.md, lowest first: a module imports from lower layers only. So no stage

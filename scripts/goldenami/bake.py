@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import inside, lockfile, materials, records
-from goldenami.build_records import BakeRecord, Component, Disk, Host, Timing
+from goldenami.build_records import BAKE_FILE, BakeRecord, Component, Disk, Host, Timing
 from goldenami.errors import Busy, HostNotReady
 from goldenami.local import container, sandbox
 from goldenami.lockfile import Lock
@@ -53,30 +53,49 @@ def run(root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progre
     container.check_host()
     build_id = lock_sha256[:lockfile.ID_LENGTH]
     folder = build_folder(root, lock.image, build_id)
-    sweep(folder.parent)
     if (folder / "bake.json").exists() and (folder / "disk.raw").exists() and not force:
         progress.say(f"nothing to do: {folder} holds this build")
         return folder
+    with scratch(root, lock.image, build_id) as work:
+        build(root, lock, lock_sha256, store, progress, work=work, layers=store.root.parent / "layers")
+        _publish(work / "out", folder)
+    progress.remember()
+    return folder
+
+
+@contextmanager
+def scratch(root: Path, image: str, purpose: str) -> Iterator[Path]:
+    """An empty work folder that is gone afterwards; a killed one's is swept by the next run, by its process id."""
+    folder = root / "build" / image
+    sweep(folder)
+    work = folder / f".work-{purpose}-{os.getpid()}"
+    work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def build(
+    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, *, work: Path, layers: Path,
+) -> BakeRecord:
+    """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in work/out."""
+    build_id = lock_sha256[:lockfile.ID_LENGTH]
+    folder = build_folder(root, lock.image, build_id)
     log = folder.parent / "logs" / f"bake-{build_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
     started = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     check_space(folder.parent, lock)
-    work = folder.parent / f".work-{build_id}-{os.getpid()}"
-    work.mkdir(parents=True)
-    try:
-        materials.compile_if_missing(lock, store, progress, log)
-        with progress.step("repository"):
-            packages = materials.repository(lock, store)
-        materials.plan(root, lock, lock_sha256, packages, work, log, store)
-        result = inside.run("goldenami.local.bake_inside", work, log, progress)
-        record = _record(lock, lock_sha256, started, result, progress, folder)
-        records.write(work / "out/bake.json", record)
-        _publish(work / "out", folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    progress.remember()
-    return folder
+    materials.compile_if_missing(lock, store, progress, log)
+    with progress.step("repository"):
+        packages = materials.repository(lock, store)
+    plan = materials.plan(root, lock, lock_sha256, packages, work, log, store)
+    records.write_text(work / "plan.json", records.canonical({**plan, "layers": str(layers)}))
+    result = inside.run("goldenami.local.bake_inside", work, log, progress)
+    record = _record(lock, lock_sha256, started, result, progress)
+    records.write(work / "out" / BAKE_FILE, record)
+    return record
 
 
 def sweep(folder: Path) -> None:
@@ -98,7 +117,7 @@ def check_space(folder: Path, lock: Lock) -> None:
 
 
 def _record(
-    lock: Lock, lock_sha256: str, started: str, result: dict[str, Any], progress: Progress, folder: Path,
+    lock: Lock, lock_sha256: str, started: str, result: dict[str, Any], progress: Progress,
 ) -> BakeRecord:
     roles = result["roles"]
     disk = result["disk"]
@@ -138,8 +157,11 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
 
 def _publish(out: Path, folder: Path) -> None:
     """Put the finished build in its place; an older build of the same id gives way only now."""
-    old = folder.with_name(f".old-{folder.name}-{os.getpid()}")
+    old = folder.with_name(f".work-old-{os.getpid()}")
+    latest = folder.parent / "latest"
     if folder.exists():
+        if latest.is_symlink() and latest.readlink() == Path(folder.name):
+            latest.unlink()  # it names verified builds only, and the new one is not verified yet
         folder.rename(old)
     out.rename(folder)
     shutil.rmtree(old, ignore_errors=True)

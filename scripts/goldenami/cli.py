@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from goldenami import bake, definition, lock, lockfile, materials, report, scenario, store, verify
+from goldenami import bake, definition, lock, lockfile, materials, report, reproduce, scenario, store, verify
+from goldenami.build_records import BakeRecord
 from goldenami.errors import BadInput, ExitCode, GoldenError, HostNotReady, Vanished
 from goldenami.progress import Progress
 
@@ -79,6 +80,9 @@ def cmd_bake(args: argparse.Namespace) -> int:
         folder = bake.run(ROOT, found, digest, _store(), progress, force=args.force)
         if args.no_verify:
             return 0
+        if not args.force and verify.is_verified(folder):
+            progress.say(f"verified already; report: {folder / 'report.html'}")
+            return 0
         return _verify(args.image, folder, found)
 
 
@@ -120,6 +124,19 @@ def cmd_verify(args: argparse.Namespace) -> int:
         raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={args.image}`")
     with bake.image_lock(ROOT, args.image, wait=args.wait):
         return _verify(args.image, folder, found)
+
+
+def cmd_reproduce(args: argparse.Namespace) -> int:
+    """Bake the lock twice from nothing and compare the disks byte for byte."""
+    found, digest = _locked(args.image)
+    progress = Progress.of("reproduce", args.image, store.default_root())
+
+    def bake_once(work: Path, layers: Path) -> BakeRecord:
+        return bake.build(ROOT, found, digest, _store(), progress, work=work, layers=layers)
+
+    with bake.image_lock(ROOT, args.image, wait=args.wait), bake.scratch(ROOT, args.image, "reproduce") as folder:
+        print(reproduce.run(bake_once, folder))
+    return 0
 
 
 def cmd_report(args: argparse.Namespace) -> int:
@@ -202,7 +219,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("image", nargs="?" if image == "?" else None, help="name of packer/images/NAME.yml")
         return command
 
-    waits = [add("lock", cmd_lock, "1"), add("bake", cmd_bake, "1"), add("verify", cmd_verify, "1")]
+    waits = [add("lock", cmd_lock, "1"), add("bake", cmd_bake, "1"), add("verify", cmd_verify, "1"),
+             add("reproduce", cmd_reproduce, "1")]
     for command in waits:
         command.add_argument("--wait", action="store_true", help="wait for another run on the same image")
     waits[0].add_argument("--explain", action="store_true", help="show the choices of the existing lock")

@@ -90,7 +90,8 @@ def plan(
     found = {
         "image": lock.image, "build_id": build_id, "suite": lock.base.release, "epoch": lock.source_date_epoch,
         "architecture": lock.base.architecture, "include": lock.base_packages, "repo": str(packages),
-        "cache": str(store.root.parent), "work": str(work), "log": str(log), "root": str(root), "lock": str(path),
+        "layers": str(store.root.parent / "layers"), "work": str(work), "log": str(log), "root": str(root),
+        "lock": str(path),
         "base_key": base_key(lock), "disk_size_gib": lock.disk_size_gib,
         "packages": {name: package.version for name, package in lock.packages.items()},
     }

@@ -63,6 +63,12 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress) -> VerifyRecor
     return record
 
 
+def is_verified(folder: Path) -> bool:
+    """Whether this build has a passing record."""
+    path = folder / VERIFY_FILE
+    return path.exists() and records.read(path, VerifyRecord).verdict is Verdict.VERIFIED
+
+
 def point_latest(folder: Path) -> None:
     """Make build/<image>/latest name this verified build, by an atomic rename."""
     aside = folder.parent / f".latest-{os.getpid()}"
@@ -110,9 +116,7 @@ def previous(folder: Path) -> Path | None:
     """The newest other verified build of the image, by the time of its record."""
     others = [path.parent for path in folder.parent.glob(f"*/{VERIFY_FILE}")
               if path.parent.name not in (folder.name, "latest") and (path.parent / BAKE_FILE).exists()]
-    verified = [other for other in others
-                if records.read(other / VERIFY_FILE, VerifyRecord).verdict is Verdict.VERIFIED]
-    return max(verified, key=lambda other: (other / VERIFY_FILE).stat().st_mtime, default=None)
+    return max(filter(is_verified, others), key=lambda other: (other / VERIFY_FILE).stat().st_mtime, default=None)
 
 
 def shell_session(root: Path, image: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from goldenami import records, shell
 from goldenami.errors import GoldenError, StageFailed
-from goldenami.local import container, disk, events, layers, sealed, sizes
+from goldenami.local import container, disk, events, layers, sandbox, sealed, sizes
 from goldenami.local.container import Container
 
 _FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
@@ -109,6 +109,7 @@ def _packer_environment(work: Path) -> dict[str, str]:
     return {
         "CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
         "PACKER_PLUGIN_PATH": plugins, "HOME": str(work), "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{sandbox.RUN}/ssh", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
         "GOLDEN_TIMINGS": str(work / "roles.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
         **_strategy(),
     }

@@ -20,7 +20,7 @@ BASE_EPOCH = 315532800
 def base(plan: dict[str, Any], log: Path) -> tuple[Path, bool]:
     """The base tree of a plan and whether it was there already."""
     key = records.sha256_text(plan["base_key"] + records.sha256_file(Path(rootfs.__file__)))[:16]
-    folder = Path(plan["cache"]) / "layers" / f"base-{key}"
+    folder = Path(plan["layers"]) / f"base-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)  # two images with one base: the second waits and reuses

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,10 @@ from goldenami import shell
 
 CGROUP_PREFIX = "goldenami-"
 _CGROUP_NAME = re.compile(rf"^{CGROUP_PREFIX}(\d+)-(\d+)$")
+HOSTNAME = "golden"
+"""The name of every build machine, inside: mmdebstrap and maintainer scripts copy it into trees."""
+RUN = "/run/goldenami"
+"""A folder in memory that each run has for itself, with a path short enough for sockets (108 bytes)."""
 REAP_LIMIT_S = 5.0
 """How long a killed cgroup may take to empty (seen: 0.1-1.2 s on 2 cores)."""
 
@@ -29,7 +34,7 @@ def unshare_argv(argv: list[str]) -> list[str]:
     """`argv` wrapped so that it runs in its own namespaces and is killed with its parent."""
     return [
         shell.require("setpriv", "util-linux"), "--pdeathsig", "KILL", "--",
-        shell.require("unshare", "util-linux"), "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL",
+        shell.require("unshare", "util-linux"), "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child=SIGKILL",
         "--mount-proc", "--", *argv,
     ]
 
@@ -49,12 +54,13 @@ def python_env() -> dict[str, str]:
 def prepare_inside() -> None:
     """First act inside the namespaces: loopback up, private /run folders for `ip netns` and nspawn.
 
-    The tmpfs mounts hide the host's /run/netns and /run/systemd/nspawn, so that nothing this run
+    The tmpfs mounts hide the host's folders, so that nothing this run
     leaves there outlives it and nothing of another run is in its way.
     """
+    socket.sethostname(HOSTNAME)
     shell.output(["ip", "link", "set", "lo", "up"])
     shell.output(["mount", "--make-rprivate", "/"])
-    for folder in ("/run/netns", "/run/systemd/nspawn"):
+    for folder in ("/run/netns", "/run/systemd/nspawn", RUN):
         Path(folder).mkdir(parents=True, exist_ok=True)
         shell.output(["mount", "-t", "tmpfs", "tmpfs", folder])
 
