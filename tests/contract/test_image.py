@@ -66,7 +66,7 @@ def test_the_evidence_is_kept(build: Path, verified: VerifyRecord) -> None:
     assert sum(1 for _ in suite.iter("testcase")) > 20
     assert "Linux version" in (build / "serial-bios.log").read_text(encoding="utf-8", errors="replace")
     assert "Linux version" in (build / "serial-uefi.log").read_text(encoding="utf-8", errors="replace")
-    assert "PUT /latest/api/token" in (build / "imds.log").read_text(encoding="utf-8")
+    assert "/latest/api/token" in (build / "imds.log").read_text(encoding="utf-8")
 
 
 def test_the_manifest_holds_the_driver(build: Path) -> None:

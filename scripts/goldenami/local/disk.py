@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,9 +64,6 @@ floppy = {
 """
 """The host's /etc/mke2fs.conf differs between distributions; these features are known to GRUB 2.06 and to the
 kernels and e2fsck of every supported image."""
-
-_FEED = "import os, sys; os.dup2(int(sys.argv[1]), 0); os.execv(sys.argv[2], sys.argv[2:])"
-"""mke2fs takes a tar from standard input only; this puts an inherited descriptor there."""
 
 NOT_REPRODUCIBLE = "e2fsprogs of this host cannot read a tar: the disk depends on the host's file system too"
 
@@ -334,9 +330,7 @@ class _Writer:
         read_end, write_end = os.pipe()
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, trees.CHUNK_BYTES)  # mke2fs reads 4 KiB at a time: fewer wake-ups
         try:
-            process = shell.start(
-                [sys.executable, "-ISc", _FEED, str(read_end), *argv], log=said, env=self.env, pass_fds=[read_end]
-            )
+            process = shell.start(argv, log=said, env=self.env, stdin=read_end)
         finally:
             os.close(read_end)
         digests: dict[str, str] = {}

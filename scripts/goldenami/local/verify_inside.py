@@ -125,7 +125,10 @@ def _boot_checks(plan: dict[str, Any], work: Path, identities: list[list[str]]) 
     """What only two boots and the untouched disk can show."""
     first, second = ({part for part in identity if len(part) >= 32} for identity in identities)
     shared = sorted(first & second)
-    requests = (work / "imds.log").read_text(encoding="utf-8")
+    requests = [json.loads(line) for line in (work / "imds.log").read_text(encoding="utf-8").splitlines()]
+    answered = [request for request in requests if request["method"] == "GET" and request["status"] == 200]
+    with_token = [request for request in answered if request["token"] in {"valid"}]
+    without = sorted({request["path"] for request in answered if request not in with_token})
     began = time.monotonic()
     digest = records.sha256_file(Path(plan["disk"]))
     hashing = round(time.monotonic() - began, 2)
@@ -138,8 +141,8 @@ def _boot_checks(plan: dict[str, Any], work: Path, identities: list[list[str]]) 
             lambda: not shared and len(first) >= 2, f"both have {', '.join(shared) or 'too few identities'}"),
         row("ec2_datasource", "cloud-init chose its Ec2 source on both boots",
             lambda: all("aws" in identity for identity in identities), f"cloud-id said {identities}"),
-        row("imdsv2", "The metadata was read with a session token", lambda: "/latest/api/token" in requests,
-            "no token was asked for"),
+        row("imdsv2", "The metadata was read, and only with a session token", lambda: bool(answered) and not without,
+            f"read without one: {', '.join(without) or 'nothing was read at all'}"),
         row("disk_untouched", "The disk is byte for byte what was baked", lambda: digest == plan["disk_sha256"],
             f"SHA-256 is {digest}, the bake recorded {plan['disk_sha256']}", hashing),
     ]
