@@ -150,7 +150,7 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
     for package, size in sizes.items():
         source = lock.packages[package].source if package in lock.packages else package
         name = next((name for name, prefixes in _COMPONENTS if source.startswith(prefixes)), "base system")
-        name = name if package else "configuration and boot files"
+        name = name if package else "in no package"
         found[name] = found.get(name, 0) + size
     return [Component(name=name, bytes=size) for name, size in sorted(found.items(), key=lambda item: -item[1])]
 
