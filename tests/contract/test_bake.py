@@ -13,6 +13,7 @@ from pathlib import Path
 
 import checkout
 import pytest
+from goldenami import records, store
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"
@@ -27,13 +28,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     output, _ = made.communicate(timeout=LIMIT_S)
     assert made.returncode == 0, output
     yield copy
-    assert checkout.leftovers(copy) == []
+    assert settle(copy) == []
     shutil.rmtree(copy, ignore_errors=True)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     output, _ = process.communicate(timeout=LIMIT_S)
     return process.returncode, output
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
 
 
 def until(process: subprocess.Popen[str], step: str) -> str:
@@ -78,17 +84,35 @@ def test_kill_9_leaves_nothing(root: Path, step: str) -> None:
     previous_build(root)
     process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
     until(process, step)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     assert settle(root) == []
+    assert_previous_build(root)
+
+
+def empty_cache(folder: Path) -> Path:
+    """A cache with everything that was downloaded, and no base tree."""
+    for name in ("store", "control", "apt", "modules"):
+        (store.default_root() / name).mkdir(exist_ok=True)
+        (folder / name).symlink_to(store.default_root() / name)
+    return folder
+
+
+def test_kill_9_while_the_base_tree_is_made(root: Path, tmp_path: Path) -> None:
+    previous_build(root)
+    cache = empty_cache(tmp_path)
+    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force", GOLDEN_CACHE=str(cache))
+    until(process, "base")
+    time.sleep(4)  # mmdebstrap is unpacking by now
+    kill(process)
+    assert settle(root) == []
+    assert not list(cache.glob("layers/*/root")), "half a tree has the name of a whole one"
     assert_previous_build(root)
 
 
 def test_the_next_run_sweeps_what_a_kill_left(root: Path) -> None:
     process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
     until(process, "container")
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     assert list(root.glob("build/*/.work-*"))
     second = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
     until(second, "repository")
@@ -118,7 +142,7 @@ def test_the_same_image_twice_at_once_is_refused(root: Path) -> None:
     until(first, "container")
     status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify"))
     os.killpg(first.pid, signal.SIGTERM)
-    first.wait()
+    finish(first)
     assert status == 7, output
     assert f"{IMAGE} is being built by process {first.pid}" in output
 
@@ -168,3 +192,35 @@ def test_a_full_disk_is_refused_before_anything_is_done(root: Path) -> None:
     small.rmdir()
     assert done.returncode == 8, done.stderr
     assert "no space: the bake needs" in done.stderr
+
+
+def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path) -> None:
+    other = checkout.copy(tmp_path / "other")
+    assert finish(checkout.golden(other, "lock", IMAGE))[0] == 0
+    bakes = [checkout.golden(folder, "bake", IMAGE, "--no-verify", "--force") for folder in (root, other)]
+    ends = [finish(process) for process in bakes]
+    assert [status for status, _ in ends] == [0, 0], ends
+    disks = [records.sha256_file(next(folder.glob(f"build/{IMAGE}/*/bake.json")).with_name("manifest.json"))
+             for folder in (root, other)]
+    assert disks[0] == disks[1]
+    assert settle(other) == []
+
+
+def test_kill_9_while_the_disk_boots(root: Path) -> None:
+    process = checkout.golden(root, "verify", IMAGE)
+    until(process, "boot bios")
+    time.sleep(5)
+    kill(process)
+    assert settle(root) == []
+
+
+def test_a_boot_that_never_reaches_ssh_shows_the_console(root: Path) -> None:
+    disk = next(root.glob(f"build/{IMAGE}/*/bake.json")).with_name("disk.raw")
+    with disk.open("r+b") as image:
+        image.seek(130 << 20)  # behind the partition table and the loaders: inside the root file system
+        image.write(b"\0" * (8 << 20))
+    status, output = finish(checkout.golden(root, "verify", IMAGE, GOLDEN_BOOT_LIMIT_S="60"))
+    assert status == 5, output
+    assert "serial console" in output
+    assert re.search(r"^  \| .*", output, re.M), "no line of the console"
+    assert not (disk.parent / "verify.json").exists()
