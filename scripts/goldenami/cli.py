@@ -116,12 +116,18 @@ def _verify(image: str, folder: Path, found: lockfile.Lock) -> int:
     return 0
 
 
+def _baked(image: str) -> tuple[lockfile.Lock, Path]:
+    """The lock of `image` and the folder of its build, or BadInput where it is not baked."""
+    found, digest = lockfile.read(lockfile.path_of(ROOT, image))
+    folder = bake.build_folder(ROOT, image, digest[:lockfile.ID_LENGTH])
+    if not (folder / "bake.json").exists():
+        raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={image}`")
+    return found, folder
+
+
 def cmd_verify(args: argparse.Namespace) -> int:
     """Boot the newest disk of the image's lock as if on EC2 and check it."""
-    found, digest = lockfile.read(lockfile.path_of(ROOT, args.image))
-    folder = bake.build_folder(ROOT, args.image, digest[:lockfile.ID_LENGTH])
-    if not (folder / "bake.json").exists():
-        raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={args.image}`")
+    found, folder = _baked(args.image)
     with bake.image_lock(ROOT, args.image, wait=args.wait):
         return _verify(args.image, folder, found)
 
@@ -141,10 +147,7 @@ def cmd_reproduce(args: argparse.Namespace) -> int:
 
 def cmd_report(args: argparse.Namespace) -> int:
     """Render the report of the image's newest build again and print its path."""
-    found, digest = lockfile.read(lockfile.path_of(ROOT, args.image))
-    folder = bake.build_folder(ROOT, args.image, digest[:lockfile.ID_LENGTH])
-    if not (folder / "bake.json").exists():
-        raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={args.image}`")
+    found, folder = _baked(args.image)
     print(report.write_report(folder, verify.previous(folder), found.model_dump(mode="json")))
     return 0
 

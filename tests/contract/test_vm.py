@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import need
 from goldenami import mirror, shell
+from goldenami.build_records import Accel
 from goldenami.local import disk, sandbox, vm
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,7 @@ disk, scratch, key, firmware, size = sys.argv[1:]
 try:
     with vm.running(vm.VmConfig(
         disk=Path(disk), scratch=Path(scratch), private_key=Path(key), user="debian",
-        firmware=vm.Firmware(firmware), accelerator=vm.Accelerator.TCG, size_bytes=int(size), ssh_limit_s=600,
+        firmware=vm.Firmware(firmware), accelerator=Accel.TCG, size_bytes=int(size), ssh_limit_s=600,
     )) as machine:
         facts = {
             "seconds": machine.seconds_to_ssh,
@@ -136,7 +137,7 @@ def test_both_firmwares_at_once(tree: Path, written: disk.DiskFacts, key: Path) 
 
 
 def test_kernel_is_heard(tree: Path, written: disk.DiskFacts) -> None:
-    assert vm.speaks(written.disk, tree.parent / "probe", vm.Accelerator.TCG, limit_s=120)
+    assert vm.speaks(written.disk, tree.parent / "probe", Accel.TCG, limit_s=120)
 
 
 def test_kvm_probe_agrees_with_a_boot(tree: Path, written: disk.DiskFacts) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import need
 from goldenami import shell
+from goldenami.build_records import Accel
 from goldenami.errors import HostNotReady, StageFailed
 from goldenami.local import qcow2, qmp, sandbox, vm
 
@@ -24,7 +25,7 @@ MIB = 1 << 20
 def config(folder: Path, **changes: object) -> vm.VmConfig:
     given: dict[str, object] = {
         "disk": folder / "disk.raw", "scratch": folder / "vm", "private_key": folder / "key", "user": "debian",
-        "firmware": vm.Firmware.BIOS, "accelerator": vm.Accelerator.TCG,
+        "firmware": vm.Firmware.BIOS, "accelerator": Accel.TCG,
     }
     return vm.VmConfig(**{**given, **changes})  # type: ignore[arg-type]
 
@@ -142,7 +143,7 @@ def test_no_kvm_device_is_no_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_missing_disk_is_said(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="no-such does not exist"):
-        vm.speaks(tmp_path / "no-such", tmp_path, vm.Accelerator.TCG, limit_s=1)
+        vm.speaks(tmp_path / "no-such", tmp_path, Accel.TCG, limit_s=1)
 
 
 # --- a boot sector is enough for these --------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def test_kernel_s_first_words_are_heard(tmp_path: Path) -> None:
     need("qemu-system-x86_64", "setpriv")
     boot_sector(tmp_path / "disk.raw", "[    0.0] Linux version 6.1\r\n")
     before = (tmp_path / "disk.raw").read_bytes()
-    assert vm.speaks(tmp_path / "disk.raw", tmp_path / "probe", vm.Accelerator.TCG, limit_s=120)
+    assert vm.speaks(tmp_path / "disk.raw", tmp_path / "probe", Accel.TCG, limit_s=120)
     assert (tmp_path / "disk.raw").read_bytes() == before
     assert sorted(path.name for path in (tmp_path / "probe").iterdir()) == ["probe-qemu.log", "probe.log"]
 
@@ -169,7 +170,7 @@ def test_kernel_s_first_words_are_heard(tmp_path: Path) -> None:
 def test_other_words_are_not_a_kernel(tmp_path: Path) -> None:
     need("qemu-system-x86_64", "setpriv")
     boot_sector(tmp_path / "disk.raw", "SeaBIOS (version 1.16.3)\r\nWelcome to GRUB!\r\n")
-    assert not vm.speaks(tmp_path / "disk.raw", tmp_path / "probe", vm.Accelerator.TCG, limit_s=10)
+    assert not vm.speaks(tmp_path / "disk.raw", tmp_path / "probe", Accel.TCG, limit_s=10)
 
 
 def test_overlay_s_header(tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ from goldenami.local import vm
 folder = Path(sys.argv[1])
 with vm.running(vm.VmConfig(
     disk=folder / "disk.raw", scratch=folder / "vm", private_key=folder / "key", user="debian",
-    firmware=vm.Firmware.BIOS, accelerator=vm.Accelerator.TCG,
+    firmware=vm.Firmware.BIOS, accelerator=Accel.TCG,
 )):
     pass
 """

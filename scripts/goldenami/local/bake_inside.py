@@ -136,9 +136,18 @@ def _cause(lines: list[str]) -> tuple[str]:
         if _FATAL.search(line):
             text = " ".join(part.partition(": ")[2] for part in lines[number:number + 40])
             said = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
-            return (f"task [{task}] failed: {json.loads(chr(34) + said[1] + chr(34)) if said else line.strip()}",)
+            message = json.loads(f'"{said[1]}"') if said else line.strip()
+            return (f"task [{task}] failed: {message}{_reached_for(text, message)}",)
     errors = [line for line in lines if "rror" in line]
     return (f"packer failed: {errors[-1].strip() if errors else 'see the log'}",)
+
+
+def _reached_for(text: str, message: str) -> str:
+    """The address that a task wanted where there is no network, unless its message has it already."""
+    address = re.search(r"https?://[^\s\"'\\]+", text)
+    if "etwork is unreachable" not in message or address is None or address[0] in message:
+        return ""
+    return f" ({address[0]}: a bake has no network, only the lock's packages)"
 
 
 def _compare_packages(plan: dict[str, Any], root: Path) -> list[str]:

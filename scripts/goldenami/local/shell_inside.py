@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from goldenami import shell
+from goldenami.build_records import Accel
 from goldenami.errors import GoldenError
 from goldenami.local import vm
 
@@ -22,7 +23,7 @@ def main() -> int:
         print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
         config = vm.VmConfig(
             disk=disk, scratch=work / "vm", private_key=key, user=plan["user"], firmware=vm.Firmware.UEFI,
-            accelerator=vm.Accelerator.KVM if works else vm.Accelerator.TCG,
+            accelerator=Accel.KVM if works else Accel.TCG,
         )
         with vm.running(config) as machine:
             print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)

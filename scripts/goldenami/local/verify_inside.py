@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.build_records import Boot, Check, Outcome
+from goldenami.build_records import Accel, Boot, Check, Outcome
 from goldenami.errors import GoldenError, StageFailed
 from goldenami.local import events, vm
 
@@ -43,7 +43,7 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-verify", "-f", str(key)])
     with events.step("probe"):
         works = vm.kvm_works(Path(plan["disk"]), work / "probe")
-    accelerator = vm.Accelerator.KVM if works else vm.Accelerator.TCG
+    accelerator = Accel.KVM if works else Accel.TCG
     events.emit("say", text=f"accelerator: {accelerator.value}")
     boots: list[Boot] = []
     identities: list[list[str]] = []
@@ -80,7 +80,7 @@ def _enter(running: Any, work: Path, firmware: vm.Firmware) -> vm.Machine:
     return machine
 
 
-def _config(plan: dict[str, Any], firmware: vm.Firmware, accelerator: vm.Accelerator, key: Path) -> vm.VmConfig:
+def _config(plan: dict[str, Any], firmware: vm.Firmware, accelerator: Accel, key: Path) -> vm.VmConfig:
     disk = Path(plan["disk"])
     return vm.VmConfig(
         disk=disk, scratch=Path(plan["work"]) / firmware.value, private_key=key, user=plan["user"], firmware=firmware,

@@ -22,6 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from goldenami import shell
+from goldenami.build_records import Accel
 from goldenami.errors import HostNotReady, StageFailed
 from goldenami.local import imds, qcow2, qmp
 
@@ -51,13 +52,6 @@ class Firmware(StrEnum):
     UEFI = "uefi"
 
 
-class Accelerator(StrEnum):
-    """What executes the guest's instructions."""
-
-    KVM = "kvm"
-    TCG = "tcg"
-
-
 @dataclass(frozen=True)
 class VmConfig:
     """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are seconds."""
@@ -67,7 +61,7 @@ class VmConfig:
     private_key: Path
     user: str
     firmware: Firmware
-    accelerator: Accelerator
+    accelerator: Accel
     size_bytes: int = 0
     memory_mib: int = 2048
     cpus: int = 2
@@ -151,10 +145,10 @@ def kvm_works(disk: Path, scratch: Path, *, limit_s: float = KVM_LIMIT_S) -> boo
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
-    return speaks(disk, scratch, Accelerator.KVM, limit_s=limit_s)
+    return speaks(disk, scratch, Accel.KVM, limit_s=limit_s)
 
 
-def speaks(disk: Path, scratch: Path, accelerator: Accelerator, *, limit_s: float) -> bool:
+def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> bool:
     """Whether the kernel of `disk` is seen on the serial console within `limit_s` of power-on under BIOS."""
     scratch.mkdir(parents=True, exist_ok=True)
     serial, said = scratch / "probe.log", scratch / "probe-qemu.log"
@@ -273,14 +267,14 @@ def _start(
     return process
 
 
-def _machine(accelerator: Accelerator, memory_mib: int, cpus: int) -> list[str]:
+def _machine(accelerator: Accel, memory_mib: int, cpus: int) -> list[str]:
     """QEMU without a device too many: each costs the firmware and the kernel time to look at.
 
     `graphics=off` lets SeaBIOS speak on the serial console, where a disk that does not boot is then seen.
     """
     how = {
-        Accelerator.KVM: ["-accel", "kvm", "-cpu", "host"],
-        Accelerator.TCG: ["-accel", "tcg,thread=multi", "-cpu", "max"],
+        Accel.KVM: ["-accel", "kvm", "-cpu", "host"],
+        Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", "max"],
     }[accelerator]
     return _dying_with_us([
         shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot",
