@@ -25,6 +25,7 @@ BOOT = """
 import json, sys
 from pathlib import Path
 from goldenami.errors import GoldenError
+from goldenami.build_records import Accel
 from goldenami.local import sandbox, vm
 sandbox.prepare_inside()
 disk, scratch, key, firmware, size = sys.argv[1:]

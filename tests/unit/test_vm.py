@@ -189,6 +189,7 @@ def test_overlay_s_header(tmp_path: Path) -> None:
 BOOT = """
 import sys
 from pathlib import Path
+from goldenami.build_records import Accel
 from goldenami.local import vm
 folder = Path(sys.argv[1])
 with vm.running(vm.VmConfig(
