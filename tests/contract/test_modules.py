@@ -1,0 +1,89 @@
+"""Kernel modules compiled for a real kernel in a real scratch tree: one that fits, and one that does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+from goldenami import lockfile, materials, store
+from goldenami.apt import Deb
+from goldenami.modules import Recipe, compile_modules
+from goldenami.progress import Progress
+from goldenami.records import sha256_file
+
+pytestmark = pytest.mark.slow
+IMAGE = "debian-12-ml-gpu"
+SOURCE = """
+#include <linux/module.h>
+#include <linux/pci.h>
+int golden_test_resize(struct pci_dev *device);
+int golden_test_resize(struct pci_dev *device) { CALL }
+MODULE_LICENSE("GPL");
+MODULE_VERSION("1.0");
+"""
+FITS = "return pci_enable_device(device);"
+DOES_NOT_FIT = "return pci_enable_device(device, 1, 2);"
+"""As a driver that was written for another kernel: a function of the kernel has other arguments."""
+
+
+def dkms_package(folder: Path, call: str) -> Path:
+    """A DKMS source package as distributions ship them."""
+    tree = folder / "deb"
+    source = tree / "usr/src/golden-test-1.0"
+    source.mkdir(parents=True)
+    (source / "golden_test.c").write_text(SOURCE.replace("CALL", call), encoding="utf-8")
+    (source / "Makefile").write_text("obj-m := golden_test.o\n", encoding="utf-8")
+    (source / "dkms.conf").write_text(
+        'PACKAGE_NAME="golden-test"\nPACKAGE_VERSION="1.0"\nBUILT_MODULE_NAME[0]="golden_test"\n'
+        'DEST_MODULE_LOCATION[0]="/updates/dkms"\nAUTOINSTALL="yes"\n'
+        'MAKE[0]="make -C ${kernel_source_dir} M=${dkms_tree}/golden-test/1.0/build modules"\n', encoding="utf-8")
+    (tree / "DEBIAN").mkdir()
+    (tree / "DEBIAN/control").write_text(
+        "Package: golden-test-dkms\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: t <t@localhost>\nDescription: t\n",
+        encoding="utf-8")
+    target = folder / "golden-test-dkms.deb"
+    argv = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return target
+
+
+def recipe(kept: store.Store, folder: Path, call: str) -> Recipe:
+    """The lock's own scratch tree and kernel, with a small source in the driver's place."""
+    package = dkms_package(folder, call)
+    lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    materials.fetch(lock, kept, Progress.of("test", IMAGE, folder), tools=True)
+    source = Deb(
+        name="golden-test-dkms", version="1.0-1", architecture="amd64", sha256=kept.add(package),
+        size=package.stat().st_size, installed_size=1024, archive="built", path=package.name, source="golden-test",
+    )
+    return dataclasses.replace(Recipe.of(lock), source=source, driver_version="1.0", package="golden-test-modules",
+                               provides=[])
+
+
+@pytest.fixture
+def kept() -> store.Store:
+    return store.Store(store.default_root())
+
+
+def test_a_module_that_fits_becomes_a_package_of_that_kernel(kept: store.Store, tmp_path: Path) -> None:
+    wanted = recipe(kept, tmp_path, FITS)
+    outcome = compile_modules(wanted, kept, log=tmp_path / "log")
+    assert outcome.first_error == ""
+    assert outcome.deb_sha256 is not None
+    subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(tmp_path / "out")], check=True)
+    module = tmp_path / f"out/usr/lib/modules/{wanted.kernel_release}/updates/dkms/golden_test.ko"
+    content = module.read_bytes()
+    assert f"vermagic={wanted.kernel_release} ".encode() in content
+    assert b"~Module signature appended~" not in content
+    again = compile_modules(wanted, kept, log=tmp_path / "log")
+    assert again == outcome, "the cache gives what was compiled"
+    assert sha256_file(kept.path(outcome.deb_sha256)) == outcome.deb_sha256
+
+
+def test_one_that_does_not_fit_gives_the_compilers_first_error(kept: store.Store, tmp_path: Path) -> None:
+    outcome = compile_modules(recipe(kept, tmp_path, DOES_NOT_FIT), kept, log=tmp_path / "log")
+    assert outcome.deb_sha256 is None
+    assert outcome.first_error.startswith("golden_test.c:5: error: too many arguments to function")
