@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"apt", "definition", "image_checks", "inside", "report_charts", "report_view"}),
     frozenset({"lockfile", "repo", "rolefacts"}),
     frozenset({"modules"}),
-    frozenset({"fit", "materials"}),
+    frozenset({"fit", "lint", "materials"}),
     frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario"}),
     frozenset({"cli"}),
 )

@@ -12,7 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from goldenami import bake, definition, lock, lockfile, materials, report, reproduce, scenario, store, verify
+from goldenami import (
+    bake,
+    definition,
+    hardware,
+    lint,
+    lock,
+    lockfile,
+    materials,
+    report,
+    reproduce,
+    scenario,
+    store,
+    verify,
+)
 from goldenami.build_records import BakeRecord
 from goldenami.errors import BadInput, ExitCode, GoldenError, HostNotReady, Vanished
 from goldenami.progress import Progress
@@ -168,18 +181,22 @@ def cmd_container(args: argparse.Namespace) -> int:
 
 
 def cmd_check(args: argparse.Namespace) -> int:
-    """Check definitions and committed locks without resolving anything."""
-    for path in sorted((ROOT / "packer/images").glob("*.yml")) if not args.image else [
-            definition.path_of(ROOT, args.image)]:
+    """Check definitions and committed locks, and that the parts of each lock fit; resolve nothing."""
+    paths = [definition.path_of(ROOT, args.image)] if args.image else sorted((ROOT / "packer/images").glob("*.yml"))
+    wrong = 0
+    for path in paths:
         wanted = definition.load(ROOT, path)
         where = lockfile.path_of(ROOT, wanted.image)
-        state = "no lock"
-        if where.exists():
-            found, digest = lockfile.read(where)
-            lockfile.check_fresh(ROOT, found, wanted)
-            state = f"build {digest[:lockfile.ID_LENGTH]}"
-        print(f"{wanted.image}: {state}")
-    return 0
+        if not where.exists():
+            print(f"{wanted.image}: no lock")
+            continue
+        found, digest = lockfile.read(where)
+        lockfile.check_fresh(ROOT, found, wanted)
+        print(f"{wanted.image}: build {digest[:lockfile.ID_LENGTH]}")
+        for finding in lint.check(found, hardware.load(ROOT)):
+            print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
+            wrong += args.strict or finding.severity is lint.Severity.ERROR
+    return int(ExitCode.BAD_INPUT) if wrong else 0
 
 
 def cmd_store(args: argparse.Namespace) -> int:
@@ -233,7 +250,7 @@ def parser() -> argparse.ArgumentParser:
     add("fetch", cmd_fetch, "1")
     add("report", cmd_report, "1")
     add("shell", cmd_shell, "1")
-    add("check", cmd_check, "?")
+    add("check", cmd_check, "?").add_argument("--strict", action="store_true", help="warnings count as errors")
     add("clean", cmd_clean).add_argument("--all", action="store_true", help="also the newest verified builds")
     kept = add("store", cmd_store)
     kept.add_argument("action", choices=["verify", "gc"])

@@ -68,3 +68,13 @@ def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) ->
     if flavour == "proprietary" and open_only:
         raise NoFit(f"only the open kernel modules run the GPU of {', '.join(open_only)}",
                     hint="set nvidia_driver_flavour: open, or take the family out of `hardware`")
+
+BRANCH_END = {"535": "2026-06-30", "580": "2028-06-30", "595": "2027-03-31"}
+"""Last day of support of driver branches (NVIDIA, data center driver `releases.json` and its lifecycle page; read
+2026-11; a month there is its last day here)."""
+
+
+def past_end(branch: str, day: str) -> str | None:
+    """The end of life of `branch` if `day` (ISO 8601) is after it; None where it is not, or is not known."""
+    end = BRANCH_END.get(branch)
+    return end if end is not None and day > end else None
