@@ -73,6 +73,8 @@ def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
     progress = Progress.of("lock", wanted.image, store.default_root())
     found, digest = lock.run(ROOT, wanted, _store(), progress, _log(wanted.image, "lock"))
     progress.remember()
+    for finding in lint.check(found, hardware.load(ROOT)):
+        progress.say(f"{finding.severity.value}: {finding.message}")
     progress.say(f"build {digest[:lockfile.ID_LENGTH]}: {lockfile.path_of(ROOT, wanted.image).relative_to(ROOT)}")
     return found, digest
 
