@@ -81,8 +81,8 @@ def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
 
 def cmd_fetch(args: argparse.Namespace) -> int:
     """Have every file of the lock in the store, so that a bake needs no network."""
-    found, _ = _locked(args.image)
-    materials.fetch(found, _store(), Progress.of("fetch", args.image, store.default_root()))
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        _fetched(args)
     return 0
 
 
@@ -241,15 +241,16 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("image", nargs="?" if image == "?" else None, help="name of packer/images/NAME.yml")
         return command
 
-    waits = [add("lock", cmd_lock, "1"), add("bake", cmd_bake, "1"), add("verify", cmd_verify, "1"),
-             add("reproduce", cmd_reproduce, "1")]
-    for command in waits:
+    locks, fetches, bakes = (add(name, run, "1") for name, run in (
+        ("lock", cmd_lock), ("fetch", cmd_fetch), ("bake", cmd_bake)))
+    others = [add("verify", cmd_verify, "1"), add("reproduce", cmd_reproduce, "1")]
+    for command in (locks, fetches, bakes, *others):
         command.add_argument("--wait", action="store_true", help="wait for another run on the same image")
-    waits[0].add_argument("--explain", action="store_true", help="show the choices of the existing lock")
-    waits[1].add_argument("--force", action="store_true", help="bake again although this build exists")
-    waits[1].add_argument("--no-verify", action="store_true", help="stop after the disk is written")
-    waits[1].add_argument("--relock", action="store_true", help="make a new lock where upstream deleted a locked file")
-    add("fetch", cmd_fetch, "1")
+    for command in (fetches, bakes):
+        command.add_argument("--relock", action="store_true", help="make a new lock where upstream deleted a file")
+    locks.add_argument("--explain", action="store_true", help="show the choices of the existing lock")
+    bakes.add_argument("--force", action="store_true", help="bake again although this build exists")
+    bakes.add_argument("--no-verify", action="store_true", help="stop after the disk is written")
     add("report", cmd_report, "1")
     add("shell", cmd_shell, "1")
     add("check", cmd_check, "?").add_argument("--strict", action="store_true", help="warnings count as errors")
