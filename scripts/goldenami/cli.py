@@ -81,6 +81,7 @@ def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
 
 def cmd_fetch(args: argparse.Namespace) -> int:
     """Have every file of the lock in the store, so that a bake needs no network."""
+    _load(args.image)  # a definition that is wrong is refused before anything is written
     with bake.image_lock(ROOT, args.image, wait=args.wait):
         _fetched(args)
     return 0
