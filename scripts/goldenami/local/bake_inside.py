@@ -5,6 +5,7 @@ base tree -> container -> Packer with Ansible -> sealed tree -> disk. There is n
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -71,15 +72,13 @@ def _run_roles(plan: dict[str, Any], root: Path, work: Path, log: Path) -> None:
     container.use_repository(root)
     console = log.with_name(f"{log.stem}-console.log")
     name = f"golden-{plan['build_id']}"
-    with events.step("container"):
-        running = container.running(root, work, name=name, repo=Path(plan["repo"]), console=console)
-        box = running.__enter__()
-    try:
+    with contextlib.ExitStack() as stack:
+        with events.step("container"):
+            box = stack.enter_context(
+                container.running(root, work, name=name, repo=Path(plan["repo"]), console=console))
         with events.step("roles"):
             box.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
             _packer(plan, box, work, log)
-    finally:
-        running.__exit__(None, None, None)
 
 
 def _packer(plan: dict[str, Any], box: Container, work: Path, log: Path) -> None:

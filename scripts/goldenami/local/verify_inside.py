@@ -6,6 +6,7 @@ untouched disk, and shows that identity is made anew. Each boot's writes go to a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -50,10 +51,10 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
     checks: list[Check] = []
     for firmware in vm.Firmware:
         config = _config(plan, firmware, accelerator, key)
-        with events.step(f"boot {firmware.value}"):
-            running = vm.running(config)
-            machine = _enter(running, work, firmware)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(_keep, work, firmware)
+            with events.step(f"boot {firmware.value}"):
+                machine = stack.enter_context(vm.running(config))
             boots.append(Boot(firmware=firmware.value, seconds_to_ssh=round(machine.seconds_to_ssh, 1)))
             identities.append(machine.ssh(_IDENTITY).split())
             if firmware is vm.Firmware.BIOS:
@@ -63,21 +64,9 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
                 clean = vm.power_off(machine)
             checks.append(_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", clean,
                                  f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s"))
-        finally:
-            running.__exit__(None, None, None)
-            _keep(work, firmware)
     checks += _boot_checks(plan, work, identities)
     return {"accel": accelerator.value, "boots": [boot.model_dump(mode="json") for boot in boots],
             "checks": [check.model_dump(mode="json") for check in checks]}
-
-
-def _enter(running: Any, work: Path, firmware: vm.Firmware) -> vm.Machine:
-    try:
-        machine: vm.Machine = running.__enter__()
-    except GoldenError:
-        _keep(work, firmware)
-        raise
-    return machine
 
 
 def _config(plan: dict[str, Any], firmware: vm.Firmware, accelerator: Accel, key: Path) -> vm.VmConfig:
