@@ -113,11 +113,17 @@ def join(cgroup: str) -> None:
         (root / cgroup / "cgroup.procs").write_text(str(os.getpid()), encoding="utf-8")
 
 
+def _folders(cgroup: Path) -> list[Path]:
+    """`cgroup` and what is below it, parents first. Its own systemd, or another reaper, may remove parts meanwhile:
+    os.walk passes over what vanishes, where Path.rglob raises."""
+    return [Path(folder) for folder, _, _ in os.walk(cgroup)]
+
+
 def _members(cgroup: Path) -> set[int]:
     found: set[int] = set()
-    for procs in cgroup.rglob("cgroup.procs"):
+    for folder in _folders(cgroup):
         with contextlib.suppress(OSError):
-            found.update(int(line) for line in procs.read_text(encoding="utf-8").split())
+            found.update(int(line) for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split())
     return found - {0}
 
 
@@ -129,8 +135,7 @@ def _remove(cgroup: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
         time.sleep(0.05)
-    folders = sorted((path for path in cgroup.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
-    for folder in [*folders, cgroup]:
+    for folder in reversed(_folders(cgroup)):
         with contextlib.suppress(OSError):
             folder.rmdir()
 
