@@ -30,16 +30,22 @@ def golden(root: Path, *args: str, **env: str) -> subprocess.Popen[str]:
     )
 
 
-def leftovers(root: Path) -> list[str]:
-    """Processes, mounts, cgroups, links and work folders that name this copy or a dead bake."""
+def processes(mark: str) -> list[str]:
+    """Process id and command of each process that names `mark`, but not this one."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if str(root) in command and int(folder.name) != os.getpid():
-            found.append(f"process {folder.name}: {command[:120]}")
+        if mark in command and int(folder.name) != os.getpid():
+            found.append(f"{folder.name}: {command}")
+    return found
+
+
+def leftovers(root: Path) -> list[str]:
+    """Processes, mounts, cgroups, links and work folders that name this copy or a dead bake."""
+    found = [f"process {line[:130]}" for line in processes(str(root))]
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     found += [f"mount: {line}" for line in mounts.splitlines() if str(root) in line]
     found += [f"network namespace: {path}" for path in Path("/run/netns").glob("golden*")]

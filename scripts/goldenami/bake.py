@@ -90,8 +90,7 @@ def build(
     materials.compile_if_missing(lock, store, progress, log)
     with progress.step("repository"):
         packages = materials.repository(lock, store)
-    plan = materials.plan(root, lock, lock_sha256, packages, work, log, store)
-    records.write_text(work / "plan.json", records.canonical({**plan, "layers": str(layers)}))
+    materials.plan(root, lock, lock_sha256, packages, work, log, layers)
     result = inside.run("goldenami.local.bake_inside", work, log, progress)
     record = _record(lock, lock_sha256, started, result, progress)
     records.write(work / "out" / BAKE_FILE, record)

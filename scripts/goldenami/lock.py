@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from goldenami import fit, hardware, lockfile, mirror, policy, repo, rolefacts
+from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
 from goldenami.errors import NoFit
@@ -28,7 +28,7 @@ from goldenami.lockfile import (
 )
 from goldenami.progress import Progress
 from goldenami.records import sha256_text
-from goldenami.store import Store, Wanted
+from goldenami.store import Store
 
 BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus", "ca-certificates")
 """What Ansible needs to reach and manage a tree, beyond the distribution's own base set."""
@@ -63,13 +63,7 @@ class Resolution:
 
     def fetch(self, debs: list[Deb]) -> None:
         """Have the files in the store."""
-        self.store.fetch(wanted(debs, self.apt.uris))
-
-
-def wanted(debs: list[Deb], uris: Any) -> list[Wanted]:
-    """Store requests for files that mirrors have (what was built here is in the store already)."""
-    return [Wanted(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}")
-            for deb in debs if deb.archive != "built"]
+        self.store.fetch(materials.wanted(debs, self.apt.uris))
 
 
 def run(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> tuple[Lock, str]:

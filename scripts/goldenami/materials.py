@@ -6,10 +6,12 @@ Used by every stage that runs the lock's packages: `bake`, and `scenario` for Mo
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from goldenami import lockfile, mirror, modules, records, repo, shell
+from goldenami.apt import Deb
 from goldenami.build_records import LOCK_FILE
 from goldenami.errors import HostNotReady, StageFailed
 from goldenami.lockfile import Lock
@@ -30,8 +32,13 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
     todo = {item.sha256 for item in missing}
     with progress.step("fetch", f"{sum(item.size for item in missing) / 1e6:.0f} MB in {len(todo)} packages"):
         uris = mirror.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}))
-        store.fetch(Wanted(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}")
-                    for deb in debs if deb.sha256 in todo)
+        store.fetch(wanted([deb for deb in debs if deb.sha256 in todo], uris))
+
+
+def wanted(debs: list[Deb], uris: Mapping[str, str]) -> list[Wanted]:
+    """Store requests for files that mirrors have (what was built here is in the store already)."""
+    return [Wanted(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}")
+            for deb in debs if deb.archive != "built"]
 
 
 def needs_compile(lock: Lock, store: Store) -> bool:
@@ -79,7 +86,7 @@ def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
 
 
 def plan(
-    root: Path, lock: Lock, lock_sha256: str, packages: Path, work: Path, log: Path, store: Store,
+    root: Path, lock: Lock, lock_sha256: str, packages: Path, work: Path, log: Path, layers: Path,
 ) -> dict[str, Any]:
     """Write plan.json and the role variables into `work`: all that the process in the namespaces gets."""
     build_id = lock_sha256[:lockfile.ID_LENGTH]
@@ -90,7 +97,7 @@ def plan(
     found = {
         "image": lock.image, "build_id": build_id, "suite": lock.base.release, "epoch": lock.source_date_epoch,
         "architecture": lock.base.architecture, "include": lock.base_packages, "repo": str(packages),
-        "layers": str(store.root.parent / "layers"), "work": str(work), "log": str(log), "root": str(root),
+        "layers": str(layers), "work": str(work), "log": str(log), "root": str(root),
         "lock": str(path),
         "base_key": base_key(lock), "disk_size_gib": lock.disk_size_gib,
         "packages": {name: package.version for name, package in lock.packages.items()},

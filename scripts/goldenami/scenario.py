@@ -41,7 +41,7 @@ def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str
     progress = Progress.of("molecule", lock.image, store.root.parent)
     materials.compile_if_missing(lock, store, progress, log, tools=True)
     offered = materials.repository(lock, store, tools=True)
-    plan = materials.plan(root, lock, lock_sha256, offered, folder, log, store)
+    plan = materials.plan(root, lock, lock_sha256, offered, folder, log, store.root.parent / "layers")
     supervisor = shell.start_session(
         sandbox.python_argv("goldenami.local.box", str(folder / "plan.json")), log=log, env=sandbox.python_env(),
     )

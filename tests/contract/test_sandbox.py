@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import processes
 from goldenami import shell
 from goldenami.local import sandbox
 
@@ -51,19 +52,6 @@ def until(condition: Callable[[], object], what: str) -> None:
 def cgroups(pid: int) -> set[str]:
     """Names of the cgroups of the run of `pid`: others may bake on this machine meanwhile."""
     return {path.name for root in sandbox._cgroup_roots() for path in root.glob(f"{sandbox.CGROUP_PREFIX}{pid}-*")}
-
-
-def alive(mark: str) -> list[str]:
-    """Commands that name `mark`, but not this process."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if mark in command and int(folder.name) != os.getpid():
-            found.append(command)
-    return found
 
 
 @contextmanager
@@ -156,11 +144,11 @@ def test_kill_9_of_the_parent_ends_everything(tmp_path: Path) -> None:
     with parent(tmp_path, ["sh", "-c", script]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        assert len(alive(f": {mark}")) >= 2
+        assert len(processes(f": {mark}")) >= 2
         assert len(cgroups(process.pid)) == 1
         process.send_signal(signal.SIGKILL)
         process.wait()
-        until(lambda: not alive(f": {mark}"), "the end of the processes inside")
+        until(lambda: not processes(f": {mark}"), "the end of the processes inside")
         assert mark not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
         assert "golden-t0" not in shell.output(["ip", "-o", "link"])
         assert cgroups(process.pid)  # all that a kernel does not drop
@@ -229,5 +217,5 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         process.wait()
-        until(lambda: not alive(f": {mark}"), "the end of the processes inside")
+        until(lambda: not processes(f": {mark}"), "the end of the processes inside")
         assert not cgroups(process.pid)

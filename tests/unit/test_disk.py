@@ -298,7 +298,7 @@ def test_full_disk_is_named(root: Path, target: Path, size: str, slack: int) -> 
 def test_manifest(tmp_path: Path, root: Path) -> None:
     os.setxattr(root / "etc/hostname", tree.CAPABILITY, CAPABILITY)
     os.symlink(".//hostname", root / "etc/odd")  # noqa: PTH211 - pathlib would tidy the target
-    disk.write_manifest(root, tmp_path / "manifest.json")
+    tree.write_manifest(root, tmp_path / "manifest.json")
     entries = {entry["path"]: entry for entry in json.loads((tmp_path / "manifest.json").read_text())["entries"]}
     assert list(entries)[:2] == ["/", "/boot"]
     assert entries["/etc/hostname"] == {
@@ -312,7 +312,7 @@ def test_manifest(tmp_path: Path, root: Path) -> None:
 
 def test_manifest_is_the_same_by_either_way(tmp_path: Path, root: Path, target: Path) -> None:
     facts = write(root, target)
-    disk.write_manifest(root, tmp_path / "again.json")
+    tree.write_manifest(root, tmp_path / "again.json")
     assert facts.manifest.read_bytes() == (tmp_path / "again.json").read_bytes()
 
 

@@ -141,11 +141,6 @@ def write_disk(tree: Path, disk: Path, *, layout: DiskLayout, log: Path) -> Disk
     )
 
 
-def write_manifest(tree: Path, path: Path) -> None:
-    """Write what `tree` holds to `path`: see `tree.write_manifest`."""
-    trees.write_manifest(tree, path)
-
-
 def _check_tools() -> None:
     for tool, package in (
         ("sfdisk", "fdisk"), ("mke2fs", "e2fsprogs"), ("mkfs.vfat", "dosfstools"), ("mcopy", "mtools"),
