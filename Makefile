@@ -5,10 +5,10 @@ GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell molecule test test-fast bench-bake clean
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell molecule test test-fast clean
 
 help: ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  IMAGE=%s   images: %s\n' '$(IMAGE)' '$(basename $(notdir $(wildcard packer/images/*.yml)))'
 
 setup: ## install what this machine lacks (apt packages, Packer, .venv)
@@ -52,8 +52,8 @@ test-fast: ## linters, unit and contract tests only (1-2 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
-bench-bake: setup ## seconds a phase of a cold bake of IMAGE, also as JSON in build/bench/
-	@PYTHONPATH=scripts .venv/bin/python tests/bench/bench_bake.py $(IMAGE)
+bench-%: setup ## measure: bench-bake (seconds a phase); figures also as JSON in build/bench/
+	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE)
 
 clean: ## free what builds hold (the newest verified build of each image stays; ALL=1: everything)
 	@$(GOLDEN) clean $(if $(ALL),--all)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import fcntl
 import os
 import platform
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami import inside, lockfile, materials, records
+from goldenami import clock, inside, lockfile, materials, records
 from goldenami.build_records import BAKE_FILE, BakeRecord, Component, Disk, Host, Timing
 from goldenami.errors import Busy, HostNotReady
 from goldenami.local import container, sandbox
@@ -85,7 +84,7 @@ def build(
     log = folder.parent / "logs" / f"bake-{build_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
-    started = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    started = clock.stamp()
     check_space(folder.parent, lock)
     materials.compile_if_missing(lock, store, progress, log)
     with progress.step("repository"):

@@ -15,6 +15,7 @@ import debrepo
 import pytest
 from debrepo import Archive, Fault, Package
 from goldenami import apt, cli
+from goldenami.commands import image
 
 pytestmark = pytest.mark.usefixtures("debian")
 IMAGE = "debian-12-ml-cpu"
@@ -131,7 +132,7 @@ def test_a_kernel_flavour_that_the_release_has_not(root: Path) -> None:
 @pytest.fixture
 def in_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The command line in this process, where a hanging mirror can be given less time."""
-    monkeypatch.setattr(cli, "ROOT", root)
+    monkeypatch.setattr(image, "ROOT", root)
     monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
     monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
     yield root

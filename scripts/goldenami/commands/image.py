@@ -1,0 +1,246 @@
+"""Commands on one machine: from a definition to a verified disk."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from goldenami import (
+    bake,
+    definition,
+    hardware,
+    lint,
+    lock,
+    lockfile,
+    materials,
+    report,
+    reproduce,
+    scenario,
+    store,
+    verify,
+)
+from goldenami.build_records import BakeRecord
+from goldenami.commands import ROOT, Add
+from goldenami.errors import BadInput, ExitCode, Vanished
+from goldenami.progress import Progress
+
+
+def _store() -> store.Store:
+    return store.Store(store.default_root())
+
+
+def _log(image: str, stage: str) -> Path:
+    folder = ROOT / "build" / image / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stage}.log"
+    path.write_text("", encoding="utf-8")
+    return path
+
+
+def _load(image: str) -> definition.Definition:
+    return definition.load(ROOT, definition.path_of(ROOT, image))
+
+
+def _locked(image: str) -> tuple[lockfile.Lock, str]:
+    """The lock of `image`, checked against the checkout."""
+    wanted = _load(image)
+    found, digest = lockfile.read(lockfile.path_of(ROOT, image))
+    lockfile.check_fresh(ROOT, found, wanted)
+    return found, digest
+
+
+def cmd_lock(args: argparse.Namespace) -> int:
+    """Resolve the definition to exact files and prove that the driver compiles."""
+    wanted = _load(args.image)
+    if args.explain:
+        lock.explain(lockfile.read(lockfile.path_of(ROOT, args.image))[0], print)
+        return 0
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        _relock(wanted)
+    return 0
+
+
+def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
+    progress = Progress.of("lock", wanted.image, store.default_root())
+    found, digest = lock.run(ROOT, wanted, _store(), progress, _log(wanted.image, "lock"))
+    progress.remember()
+    for finding in lint.check(found, hardware.load(ROOT)):
+        progress.say(f"{finding.severity.value}: {finding.message}")
+    progress.say(f"build {digest[:lockfile.ID_LENGTH]}: {lockfile.path_of(ROOT, wanted.image).relative_to(ROOT)}")
+    return found, digest
+
+
+def cmd_fetch(args: argparse.Namespace) -> int:
+    """Have every file of the lock in the store, so that a bake needs no network."""
+    _load(args.image)  # a definition that is wrong is refused before anything is written
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        _fetched(args)
+    return 0
+
+
+def cmd_bake(args: argparse.Namespace) -> int:
+    """Bake, verify, report: a lock becomes a proven disk."""
+    _load(args.image)  # a definition that is wrong is refused before anything is written
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        found, digest = _fetched(args)
+        progress = Progress.of("bake", args.image, store.default_root())
+        folder = bake.run(ROOT, found, digest, _store(), progress, force=args.force)
+        if args.no_verify:
+            return 0
+        if not args.force and verify.is_verified(folder):
+            progress.say(f"verified already; report: {folder / 'report.html'}")
+            return 0
+        return _verify(args.image, folder, found)
+
+
+def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
+    """The lock with its files present. A file that upstream deleted is an error, or with --relock a new lock."""
+    wanted = _load(args.image)
+    path = lockfile.path_of(ROOT, args.image)
+    if args.relock and not path.exists():
+        return _relock(wanted)
+    found, digest = _locked(args.image)
+    progress = Progress.of("bake", args.image, store.default_root())
+    try:
+        materials.fetch(found, _store(), progress)
+    except Vanished as error:
+        if not args.relock:
+            raise
+        progress.say(f"{error.message}: making a new lock (see `git diff packer/locks`)")
+        return _relock(wanted)
+    return found, digest
+
+
+def _verify(image: str, folder: Path, found: lockfile.Lock) -> int:
+    progress = Progress.of("verify", image, store.default_root())
+    verdict = verify.run(ROOT, folder, found, progress)
+    page = report.write_report(folder, verify.previous(folder), found.model_dump(mode="json"))
+    progress.say(f"report: {page}")
+    progress.say(f"disk:   {folder / 'disk.raw'}")
+    progress.say(f"{verdict.verdict}: {verify.summary(verdict)}")
+    if verdict.verdict != "verified":
+        raise verify.failure(verdict, folder)
+    return 0
+
+
+def _baked(image: str) -> tuple[lockfile.Lock, Path]:
+    """The lock of `image` and the folder of its build, or BadInput where it is not baked."""
+    found, digest = lockfile.read(lockfile.path_of(ROOT, image))
+    folder = bake.build_folder(ROOT, image, digest[:lockfile.ID_LENGTH])
+    if not (folder / "bake.json").exists():
+        raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={image}`")
+    return found, folder
+
+
+def cmd_verify(args: argparse.Namespace) -> int:
+    """Boot the newest disk of the image's lock as if on EC2 and check it."""
+    found, folder = _baked(args.image)
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        return _verify(args.image, folder, found)
+
+
+def cmd_reproduce(args: argparse.Namespace) -> int:
+    """Bake the lock twice from nothing and compare the disks byte for byte."""
+    found, digest = _locked(args.image)
+    progress = Progress.of("reproduce", args.image, store.default_root())
+
+    def bake_once(work: Path, layers: Path) -> BakeRecord:
+        return bake.build(ROOT, found, digest, _store(), progress, work=work, layers=layers)
+
+    with bake.image_lock(ROOT, args.image, wait=args.wait), bake.scratch(ROOT, args.image, "reproduce") as folder:
+        print(reproduce.run(bake_once, folder))
+    return 0
+
+
+def cmd_report(args: argparse.Namespace) -> int:
+    """Render the report of the image's newest build again and print its path."""
+    found, folder = _baked(args.image)
+    print(report.write_report(folder, verify.previous(folder), found.model_dump(mode="json")))
+    return 0
+
+
+def cmd_shell(args: argparse.Namespace) -> int:
+    """Boot the newest verified disk and open an SSH session in it; changes are thrown away."""
+    return verify.shell_session(ROOT, args.image)
+
+
+def cmd_container(args: argparse.Namespace) -> int:
+    """Start or stop the throw-away container of a Molecule scenario."""
+    if args.action == "up":
+        found, digest = _locked(args.image)
+        print(scenario.up(ROOT, args.name, found, digest, _store()))
+    else:
+        scenario.down(args.name, _store())
+    return 0
+
+
+def cmd_check(args: argparse.Namespace) -> int:
+    """Check definitions and committed locks, and that the parts of each lock fit; resolve nothing."""
+    paths = [definition.path_of(ROOT, args.image)] if args.image else sorted((ROOT / "packer/images").glob("*.yml"))
+    wrong = 0
+    for path in paths:
+        wanted = definition.load(ROOT, path)
+        where = lockfile.path_of(ROOT, wanted.image)
+        if not where.exists():
+            print(f"{wanted.image}: no lock")
+            continue
+        found, digest = lockfile.read(where)
+        lockfile.check_fresh(ROOT, found, wanted)
+        print(f"{wanted.image}: build {digest[:lockfile.ID_LENGTH]}")
+        for finding in lint.check(found, hardware.load(ROOT)):
+            print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
+            wrong += args.strict or finding.severity is lint.Severity.ERROR
+    return int(ExitCode.BAD_INPUT) if wrong else 0
+
+
+def cmd_store(args: argparse.Namespace) -> int:
+    """Find damaged objects (`verify`), or what no lock names (`gc`; --delete removes it)."""
+    kept = _store()
+    if args.action == "verify":
+        damaged = kept.verify()
+        for name in damaged:
+            print(f"damaged and removed: {name}")
+        print(f"{len(kept.objects())} objects are whole, {len(damaged)} were damaged")
+        return int(ExitCode.STAGE_FAILED) if damaged else 0
+    named = [digest for path in [*ROOT.glob("packer/locks/*.lock.json"), *ROOT.glob("build/*/*/lock.json")]
+             for digest in lockfile.read_copy(path)[0].objects()]
+    garbage = kept.garbage(named)
+    for name in garbage if args.delete else []:
+        kept.remove(name)
+    print(f"{len(garbage)} objects, {sum(garbage.values()) / 1e6:.0f} MB, that no lock or build of this checkout names"
+          + (": deleted" if args.delete else " (--delete removes them)"))
+    return 0
+
+
+def cmd_clean(args: argparse.Namespace) -> int:
+    """Free what builds hold; the newest verified build of each image stays unless --all."""
+    for image in sorted(path.name for path in (ROOT / "build").glob("*/") if (path / "logs").is_dir()):
+        with bake.image_lock(ROOT, image):
+            for line in verify.clean(ROOT / "build" / image, everything=args.all):
+                print(line)
+    return 0
+
+
+def register(add: Add) -> None:
+    """Add the commands of this module to the command line."""
+    locks, fetches, bakes = (add(name, run, "1") for name, run in (
+        ("lock", cmd_lock), ("fetch", cmd_fetch), ("bake", cmd_bake)))
+    others = [add("verify", cmd_verify, "1"), add("reproduce", cmd_reproduce, "1")]
+    for command in (locks, fetches, bakes, *others):
+        command.add_argument("--wait", action="store_true", help="wait for another run on the same image")
+    for command in (fetches, bakes):
+        command.add_argument("--relock", action="store_true", help="make a new lock where upstream deleted a file")
+    locks.add_argument("--explain", action="store_true", help="show the choices of the existing lock")
+    bakes.add_argument("--force", action="store_true", help="bake again although this build exists")
+    bakes.add_argument("--no-verify", action="store_true", help="stop after the disk is written")
+    add("report", cmd_report, "1")
+    add("shell", cmd_shell, "1")
+    add("check", cmd_check, "?").add_argument("--strict", action="store_true", help="warnings count as errors")
+    add("clean", cmd_clean).add_argument("--all", action="store_true", help="also the newest verified builds")
+    kept = add("store", cmd_store)
+    kept.add_argument("action", choices=["verify", "gc"])
+    kept.add_argument("--delete", action="store_true", help="with gc: remove, not only list")
+    box = add("container", cmd_container)
+    box.add_argument("action", choices=["up", "down"])
+    box.add_argument("name")
+    box.add_argument("--image", default="debian-12-ml-cpu")
