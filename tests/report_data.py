@@ -129,7 +129,8 @@ def lock(**changes: Any) -> dict[str, Any]:
             "march": ["cascadelake", "znver2", "znver3"],
         },
         "choices": CHOICES,
-        "packages": packages, "roles": list(ROLES), "base_packages": [], "variables": {}, "inputs": {}, **changes,
+        "packages": packages, "roles": list(ROLES), "steps": [], "base_packages": [], "variables": {}, "inputs": {},
+        **changes,
     }
 
 

@@ -195,12 +195,9 @@ RULES: tuple[Callable[[Path, str], list[str]], ...] = (
 )
 
 
-def playbook(root: Path, order: tuple[str, ...]) -> list[str]:
-    """ansible/bake.yml applies exactly the known roles, in their order, and there is no other role."""
-    plays = _yaml(root / "ansible/bake.yml") or []
-    applied = [entry["role"] for play in plays for entry in play.get("roles", [])]
+def order(root: Path, roles: tuple[str, ...]) -> list[str]:
+    """`roles`, the order of a bake, has every role's folder and no other; `seal` is the last."""
     folders = {path.name for path in (root / "roles").iterdir() if path.is_dir()}
-    problems = [f"roles/{name} is not in ROLE_ORDER" for name in sorted(folders - set(order))]
-    problems += [f"role {name} has no folder" for name in order if name not in folders]
-    return problems + ([f"ansible/bake.yml applies {', '.join(applied)}; ROLE_ORDER is {', '.join(order)}"]
-                       if tuple(applied) != order else [])
+    problems = [f"roles/{name} is in no step of definition.py" for name in sorted(folders - set(roles))]
+    problems += [f"role {name} has no folder" for name in roles if name not in folders]
+    return problems + (["seal is not the last role"] if roles[-1:] != ("seal",) else [])

@@ -19,8 +19,10 @@ from goldenami.errors import BadInput
 from goldenami.records import Record
 from goldenami.yamlfile import YamlFile, nearest
 
-ROLE_ORDER = ("os_updates", "cuda", "limits", "network_tuning", "nvidia_driver", "provenance", "seal")
-"""The order of ansible/bake.yml: from what changes least to what changes most, `seal` last."""
+STEPS = (("os_updates",), ("cuda",), ("nvidia_driver",), ("limits", "network_tuning"), ("provenance", "seal"))
+"""The steps of a bake, each a layer: from what costs or changes least often to what is cheap or always changes."""
+ROLE_ORDER = tuple(role for step in STEPS for role in step)
+"""The order of ansible/bake.yml, `seal` last."""
 REQUIRED_ROLES = ("os_updates", "provenance", "seal")
 
 
@@ -92,6 +94,12 @@ class Definition(Record):
     def role_names(self) -> list[str]:
         """The image's roles in the order in which they are applied."""
         return [role for role in ROLE_ORDER if role in self.roles]
+
+    @property
+    def steps(self) -> list[list[str]]:
+        """The roles of each step that this image has."""
+        found = [[role for role in step if role in self.roles] for step in STEPS]
+        return [roles for roles in found if roles]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from goldenami.lockfile import (
     Lock,
     Modules,
     Package,
+    Step,
     Suite,
 )
 from goldenami.progress import Progress
@@ -107,7 +108,9 @@ def _resolve(resolution: Resolution) -> Lock:
         cuda = _cuda(resolution, fitted, debs)
     with progress.step("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages"):
         resolution.fetch(debs)
-    return _assemble(resolution, kernel, fitted, cuda, base, debs, epoch)
+    with progress.step("steps"):
+        steps = _steps(resolution, base, debs)
+    return _assemble(resolution, kernel, fitted, cuda, base, debs, steps, epoch)
 
 
 def _upstream(apt: AptRoot) -> list[dict[str, str]]:
@@ -183,13 +186,35 @@ def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> No
             "nvidia_driver_version": fitted.driver, "nvidia_driver_kernel_release": kernel.release,
             "nvidia_driver_modules_package": fitted.recipe.package,
         }
-        resolution.derived["cuda"]["cuda_driver_version"] = fitted.driver
 
 
 def _solve(resolution: Resolution) -> list[Deb]:
     names = [name for role in resolution.definition.role_names
              for name in rolefacts.packages(resolution.root, role, resolution.platform, resolution.given(role))]
     return resolution.apt.solve(list(dict.fromkeys([*SEED, *BASE_PACKAGES, *names])))
+
+
+def _steps(resolution: Resolution, base: list[str], debs: list[Deb]) -> list[Step]:
+    """Which packages each step of the bake installs, solved by apt among the image's own files only.
+
+    So a step's layer depends on no package of a later step, and a driver release leaves the layers below it alone.
+    """
+    closure = resolution.apt.folder / "closure"
+    offered = repo.write(resolution.store, debs, closure / "repo", suite="golden", epoch=0)
+    inner = AptRoot(folder=closure, sources=(), uris={}, architecture=resolution.apt.architecture, local_repo=offered)
+    inner.configure()
+    inner.pin({})
+    inner.update()
+    names, known, steps = [*SEED, *BASE_PACKAGES], set(base), list[Step]()
+    for roles in resolution.definition.steps:
+        names += [name for role in roles for name in rolefacts.packages(
+            resolution.root, role, resolution.platform, resolution.given(role))]
+        found = {deb.name for deb in inner.solve(list(dict.fromkeys(names)))}
+        steps.append(Step(roles=roles, packages=sorted(found - known)))
+        known |= found
+    late = {deb.name for deb in debs} - known
+    steps[-1] = Step(roles=steps[-1].roles, packages=sorted({*steps[-1].packages, *late}))
+    return steps
 
 
 def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cuda | None:
@@ -210,7 +235,7 @@ def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cud
 
 def _assemble(
     resolution: Resolution, kernel: Kernel, fitted: Fitted | None, cuda: Cuda | None, base_names: list[str],
-    debs: list[Deb], epoch: int,
+    debs: list[Deb], steps: list[Step], epoch: int,
 ) -> Lock:
     definition, root = resolution.definition, resolution.root
     known = hardware.load(root)
@@ -227,7 +252,7 @@ def _assemble(
             march=sorted({known[name].march for name in definition.hardware}),
         ),
         choices=resolution.choices, base_packages=base_names,
-        packages={deb.name: Package.of(deb) for deb in debs}, roles=definition.role_names,
+        packages={deb.name: Package.of(deb) for deb in debs}, roles=definition.role_names, steps=steps,
         variables={name: value for role in definition.role_names
                    for name, value in rolefacts.variables(root, role, resolution.given(role)).items()},
         inputs=lockfile.digests(root, definition),

@@ -130,6 +130,13 @@ class Choice(Record):
     passed_over: list[PassedOver]
 
 
+class Step(Record):
+    """Roles that make one layer, and the packages that come with them: all that apt sees there beyond the last one."""
+
+    roles: list[str]
+    packages: list[str]
+
+
 class Lock(Record):
     """A complete image."""
 
@@ -147,6 +154,7 @@ class Lock(Record):
     base_packages: list[str]
     packages: dict[str, Package]
     roles: list[str]
+    steps: list[Step]
     variables: dict[str, Any]
     inputs: dict[str, str]
 

@@ -5,6 +5,8 @@ Used by every stage that runs the lock's packages: `bake`, and `scenario` for Mo
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +15,14 @@ from typing import Any
 from goldenami import lockfile, mirror, modules, records, repo, shell
 from goldenami.apt import Deb
 from goldenami.build_records import LOCK_FILE
-from goldenami.errors import HostNotReady, StageFailed
-from goldenami.lockfile import Lock
+from goldenami.errors import BadInput, HostNotReady, StageFailed
+from goldenami.lockfile import Lock, Step
 from goldenami.modules import Recipe
 from goldenami.progress import Progress
 from goldenami.store import Store, Wanted
+
+FORMAT = 1
+"""Raise when the code of a bake changes what a layer holds for the same inputs."""
 
 
 def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
@@ -65,9 +70,18 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     if tools and lock.driver is not None:
         recipe = Recipe.of(lock)
         debs.update((deb.sha256, deb) for deb in (recipe.source, *recipe.build))
-    name = records.sha256_text("\n".join(sorted(debs)))[:16]
-    return repo.write(store, list(debs.values()), store.root.parent / "repos" / name, suite=lock.base.release,
-                      epoch=lock.source_date_epoch)
+    shape = records.canonical({"files": sorted(debs), "steps": [step.packages for step in lock.steps]})
+    return repo.write(store, list(debs.values()), store.root.parent / "repos" / records.sha256_text(shape)[:16],
+                      suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock))
+
+
+def views(lock: Lock) -> dict[str, set[str]]:
+    """For each step the packages that apt sees in it: its own and those of the steps before."""
+    found, known = dict[str, set[str]](), set(lock.base_packages)
+    for number, step in enumerate(lock.steps):
+        known = known | set(step.packages)
+        found[f"step-{number}"] = known
+    return found
 
 
 def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
@@ -97,19 +111,53 @@ def plan(
     found = {
         "image": lock.image, "build_id": build_id, "suite": lock.base.release, "epoch": lock.source_date_epoch,
         "architecture": lock.base.architecture, "include": lock.base_packages, "repo": str(packages),
-        "layers": str(layers), "work": str(work), "log": str(log), "root": str(root),
-        "lock": str(path),
-        "base_key": base_key(lock), "disk_size_gib": lock.disk_size_gib,
+        "layers": str(layers), "layers_limit_bytes": layers_limit_bytes(), "work": str(work), "log": str(log),
+        "root": str(root), "lock": str(path),
+        "base_key": base_key(lock), "steps": _steps(lock, work), "disk_size_gib": lock.disk_size_gib,
         "packages": {name: package.version for name, package in lock.packages.items()},
     }
     records.write_text(work / "plan.json", records.canonical(found))
     return found
 
 
+def layers_limit_bytes() -> int:
+    """What all layers may occupy: GOLDEN_LAYERS_GB, or 24 (a GPU image's are 4 GB)."""
+    text = os.environ.get("GOLDEN_LAYERS_GB", "24")
+    if not text.isdecimal():
+        raise BadInput(f"GOLDEN_LAYERS_GB is `{text}`", hint="give whole gigabytes, such as 24")
+    return int(text) * 10**9
+
+
 def base_key(lock: Lock) -> str:
     """SHA-256 over the base tree's files: it does not change when a driver or a framework does."""
     files = {name: lock.packages[name].sha256 for name in lock.base_packages}
-    return records.sha256_text(records.canonical({"files": files, "suite": lock.base.release}))
+    return records.sha256_text(records.canonical({"files": files, "suite": lock.base.release, "format": FORMAT}))
+
+
+def _steps(lock: Lock, work: Path) -> list[dict[str, Any]]:
+    """Each step of the bake with the key of its layer; its variables go to a file in `work`."""
+    everything = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
+    parent, found = base_key(lock), list[dict[str, Any]]()
+    for number, step in enumerate(lock.steps):
+        known = {name: value for name, value in everything.items() if name.startswith(
+            (*(f"{role}_" for role in step.roles), "golden_"))}
+        path = work / f"step-{number}.json"
+        records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
+        parent = _step_key(lock, step, parent)
+        found.append({"name": "+".join(step.roles), "roles": step.roles, "key": parent, "view": f"step-{number}",
+                      "vars": str(path)})
+    return found
+
+
+def _step_key(lock: Lock, step: Step, parent: str) -> str:
+    """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only `provenance` reads them."""
+    own = tuple(f"{role}_" for role in step.roles)
+    return records.sha256_text(records.canonical({
+        "parent": parent, "format": FORMAT, "playbook": lock.inputs.get("ansible"),
+        "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
+        "variables": {name: value for name, value in lock.variables.items() if name.startswith(own)},
+        "packages": {name: lock.packages[name].sha256 for name in step.packages},
+    }))
 
 
 def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
@@ -117,7 +165,7 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
     build_id = lock_sha256[:lockfile.ID_LENGTH]
     return {
         **lock.variables, "golden_image": lock.image, "golden_build_id": build_id, "golden_lock_sha256": lock_sha256,
-        "golden_roles": lock.roles,
+        "golden_roles": lock.roles, "golden_steps": lock.roles,
         "provenance_record": {
             "image": lock.image, "build_id": build_id, "lock_sha256": lock_sha256,
             "git_commit": git_commit(root, lockfile.path_of(root, lock.image)),

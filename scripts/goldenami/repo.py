@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -14,14 +14,20 @@ from goldenami.apt import Deb
 from goldenami.store import Store
 
 
-def write(store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int) -> Path:
+def write(
+    store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int,
+    views: Mapping[str, Collection[str]] | None = None,
+) -> Path:
     """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`.
 
     A folder that is complete and still linked to the store is kept. `suite` is the codename under
-    which mmdebstrap looks for the essential packages.
+    which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
+    the packages that it names only.
     """
     wanted = sorted(debs, key=lambda deb: deb.name)
-    index = records.sha256_text("\n".join(deb.sha256 for deb in wanted))
+    views = views or {}
+    index = records.sha256_text("\n".join([*(deb.sha256 for deb in wanted), *(
+        f"{view} {sorted(names)}" for view, names in sorted(views.items()))]))
     stamp = folder / "complete"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, folder):
         return folder
@@ -33,15 +39,22 @@ def write(store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch:
         stanzas = list(pool.map(lambda deb: _stanza(store, deb), wanted))
     for deb in wanted:
         _link(store.path(deb.sha256), aside / _file(deb))
-    packages = "\n".join(stanzas)
-    records.write_text(aside / "Packages", packages)
-    records.write_text(aside / "Release", _release(packages, suite, epoch))
+    _index(aside, stanzas, suite, epoch)
+    for view, names in views.items():
+        chosen = [stanza for deb, stanza in zip(wanted, stanzas, strict=True) if deb.name in names]
+        _index(aside / view, chosen, suite, epoch)
     records.write_text(aside / "complete", index)
     try:
         aside.rename(folder)
     except OSError:
         shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
     return folder
+
+
+def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None:
+    packages = "\n".join(stanzas)
+    records.write_text(folder / "Packages", packages)
+    records.write_text(folder / "Release", _release(packages, suite, epoch))
 
 
 def _linked(store: Store, debs: Iterable[Deb], folder: Path) -> bool:

@@ -20,7 +20,7 @@ def sample(**changes: Any) -> Lock:
         base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
         kernel=Kernel(release="6.1.0-50-cloud-amd64", package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
         driver=None, cuda=None, hardware=HardwareLock(families=["m7i"], sm=[], march=["sapphirerapids"]), choices=[],
-        base_packages=["bash"], roles=["os_updates"], variables={"b": [1, None], "a": {"x": 1.5}}, inputs={},
+        base_packages=["bash"], roles=["os_updates"], steps=[], variables={"b": [1, None], "a": {"x": 1.5}}, inputs={},
         packages={"bash": Package(version="1:5.2-2", architecture="amd64", sha256="0" * 64, size=7,
                                   installed_size=16384,
                                   origin="debian", path="pool/main/b/bash.deb", source="bash")},

@@ -19,7 +19,7 @@ DERIVED = {
         "nvidia_driver_version": "535.309.01", "nvidia_driver_kernel_release": "6.1.0-50-cloud-amd64",
         "nvidia_driver_modules_package": "golden-nvidia-modules-6.1.0-50-cloud-amd64",
     },
-    "cuda": {"cuda_driver_version": "535.309.01", "cuda_architectures": ["75"], "cuda_version": "12.8"},
+    "cuda": {"cuda_architectures": ["75"], "cuda_version": "12.8"},
 }
 TARGETS = [PLATFORMS[release] for release in ("bookworm", "trixie", "noble")]
 

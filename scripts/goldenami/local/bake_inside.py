@@ -1,6 +1,6 @@
 """`python -m goldenami.local.bake_inside PLAN`: the hermetic part of a bake, inside its own namespaces.
 
-base tree -> container -> Packer with Ansible -> sealed tree -> disk. There is no route out of here.
+base tree -> for each step a container, Packer with Ansible, a layer -> sealed tree -> disk. There is no route out.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
 from goldenami.errors import GoldenError, StageFailed
-from goldenami.local import container, disk, events, layers, sandbox, sealed, sizes
+from goldenami.local import container, disk, events, layers, rootfs, sandbox, sealed, sizes
 from goldenami.local.container import Container
 
 _FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
@@ -35,32 +37,78 @@ def main() -> int:
 
 
 def _bake(plan: dict[str, Any]) -> None:
-    work, log = Path(plan["work"]), Path(plan["log"])
+    """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to start from."""
+    while True:
+        with layers.Stack(Path(plan["layers"])) as stack:
+            _build_layers(plan, stack)
+            with _last_step(plan, stack) as root:
+                damaged = stack.damaged()
+                if not damaged:
+                    _finish(plan, stack, root)
+                    break
+        events.emit("say", text=f"damaged layer removed ({', '.join(damaged)}): baking again without it")
+    for name in layers.evict(Path(plan["layers"]), plan["layers_limit_bytes"]):
+        events.emit("say", text=f"layer {name} removed: not used for longest")
+
+
+def _build_layers(plan: dict[str, Any], stack: layers.Stack) -> None:
+    """Stack all layers but the last step's; what is there already is taken from the cache."""
+    log = Path(plan["log"])
     with events.step("base"):
-        base, reused = layers.base(plan, log)
-    scratch = work / "layer"
+        rootfs.base(stack, plan, log)
+    steps = plan["steps"][:-1]
+    done = next((number for number, step in enumerate(steps) if not stack.take(step["key"])), len(steps))
+    if stack.reused:
+        events.emit("say", text=f"starts from layer {stack.reused[-1]}")
+    for step in steps[done:]:
+        with stack.make(step["key"], step["name"]) as folder:
+            with container.overlay(stack.lowers, folder) as root:
+                _run_step(plan, step, root)
+            (folder / "upper").rename(folder / "root")
+            shutil.rmtree(folder / "work")
+            (folder / "merged").rmdir()
+
+
+@contextlib.contextmanager
+def _last_step(plan: dict[str, Any], stack: layers.Stack) -> Iterator[Path]:
+    """The sealed tree: the last step is different in each lock, so no layer is kept of it."""
+    scratch = Path(plan["work"]) / "layer"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a first try on a damaged layer
     scratch.mkdir()
-    with container.overlay([base], scratch) as root:
-        _run_roles(plan, root, work, log)
-        with events.step("seal check"):
-            sealed.check(root, Path(plan["root"]) / "roles/seal/files/seal.py")
-            upgradable = _compare_packages(plan, root)
-        with events.step("disk"):
-            facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log)
-        with events.step("checksum"):
-            disk_sha256 = records.sha256_file(facts.disk)
-            by_package = sizes.by_package(root, facts.manifest)
+    with container.overlay(stack.lowers, scratch) as root:
+        _run_step(plan, plan["steps"][-1], root)
+        stack.trees.append(scratch / "upper")
+        yield root
+
+
+def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:
+    work, log = Path(plan["work"]), Path(plan["log"])
+    with events.step("seal check"):
+        sealed.check(root, Path(plan["root"]) / "roles/seal/files/seal.py")
+        upgradable = _compare_packages(plan, root)
+    with events.step("disk"):
+        facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log,
+                                ranks=layers.ranks(stack.trees))
+    with events.step("checksum"):
+        disk_sha256 = records.sha256_sparse(facts.disk)
+        by_package = sizes.by_package(root, facts.manifest)
     provenance = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))["provenance_record"]
-    timings = work / "roles.json"
     records.write_text(work / "result.json", records.canonical({
         "disk": {"apparent": facts.size_bytes, "allocated": facts.disk.stat().st_blocks * 512, "sha256": disk_sha256,
                  "reproducible": facts.reproducible, "note": facts.note},
-        "roles": json.loads(timings.read_text(encoding="utf-8")) if timings.exists() else {},
-        "upgradable": upgradable, "sizes": by_package,
-        "layers": ["base"] if reused else [], "git_commit": provenance["git_commit"],
+        "roles": _role_seconds(work), "upgradable": upgradable, "sizes": by_package,
+        "layers": stack.reused, "git_commit": provenance["git_commit"],
         "packer": shell.output(["packer", "version"]).split("v")[-1].strip(),
         "manifest_sha256": records.sha256_file(facts.manifest),
     }))
+
+
+def _role_seconds(work: Path) -> dict[str, float]:
+    """Seconds of each role that ran, from the files that the callback plugin wrote, one a step."""
+    found: dict[str, float] = {}
+    for path in work.glob("roles-*.json"):
+        found |= json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _layout(plan: dict[str, Any]) -> disk.DiskLayout:
@@ -68,20 +116,22 @@ def _layout(plan: dict[str, Any]) -> disk.DiskLayout:
                            source_date_epoch=plan["epoch"])
 
 
-def _run_roles(plan: dict[str, Any], root: Path, work: Path, log: Path) -> None:
-    container.use_repository(root)
+def _run_step(plan: dict[str, Any], step: dict[str, Any], root: Path) -> None:
+    """Run the roles of one step in a container on `root`, which sees no package of a later step."""
+    work, log = Path(plan["work"]), Path(plan["log"])
+    container.use_repository(root, step["view"])
     console = log.with_name(f"{log.stem}-console.log")
     name = f"golden-{plan['build_id']}"
-    with contextlib.ExitStack() as stack:
-        with events.step("container"):
-            box = stack.enter_context(
-                container.running(root, work, name=name, repo=Path(plan["repo"]), console=console))
-        with events.step("roles"):
-            box.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
-            _packer(plan, box, work, log)
+    scratch = work / step["view"]
+    scratch.mkdir(exist_ok=True)
+    with events.step(step["name"]), container.running(
+        root, scratch, name=name, repo=Path(plan["repo"]), console=console,
+    ) as box:
+        box.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
+        _packer(plan, step, box, work, log)
 
 
-def _packer(plan: dict[str, Any], box: Container, work: Path, log: Path) -> None:
+def _packer(plan: dict[str, Any], step: dict[str, Any], box: Container, work: Path, log: Path) -> None:
     """`packer build` of the local source; a failure names the role's task and its message."""
     root = Path(plan["root"])
     tail: list[str] = []
@@ -92,9 +142,9 @@ def _packer(plan: dict[str, Any], box: Container, work: Path, log: Path) -> None
             events.emit("say", text=f"role {match['role']}")
 
     argv = ["packer", "build", "-color=false", "-only=null.local", "-var", f"lock={plan['lock']}",
-            "-var", f"vars={work / 'out/vars.json'}", "-var", f"ssh_host={box.address}",
+            "-var", f"vars={step['vars']}", "-var", f"ssh_host={box.address}",
             "-var", f"ssh_key={box.ssh_key}", "packer"]
-    env = _packer_environment(work)
+    env = _packer_environment(work, step["view"])
     try:
         shell.stream(argv, log=log, cwd=root, env=env, on_line=on_line)
     except shell.CommandFailed:
@@ -102,14 +152,14 @@ def _packer(plan: dict[str, Any], box: Container, work: Path, log: Path) -> None
                           tail="\n".join(tail[-shell.TAIL_LINES:])) from None
 
 
-def _packer_environment(work: Path) -> dict[str, str]:
+def _packer_environment(work: Path, step: str) -> dict[str, str]:
     """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them."""
     plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
     return {
         "CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
         "PACKER_PLUGIN_PATH": plugins, "HOME": str(work), "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{sandbox.RUN}/ssh", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
-        "GOLDEN_TIMINGS": str(work / "roles.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{sandbox.RUN}/{step}", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
+        "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
         **_strategy(),
     }
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 from pathlib import Path
 
-from goldenami.local import container, layers
+from goldenami.local import container, layers, rootfs
 
 
 def main() -> None:
     """Boot the container, mark the folder as ready, sleep for ever."""
     plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     work, log = Path(plan["work"]), Path(plan["log"])
-    tree, _ = layers.base(plan, log)
     scratch = work / "layer"
     scratch.mkdir()
-    with container.overlay([tree], scratch) as root:
+    with layers.Stack(Path(plan["layers"])) as stack, contextlib.ExitStack() as kept:
+        rootfs.base(stack, plan, log)
+        root = kept.enter_context(container.overlay(stack.lowers, scratch))
         container.use_repository(root)
         repo, console = Path(plan["repo"]), work / "console.log"
         with container.running(root, work, name="golden-box", repo=repo, console=console) as box:

@@ -23,6 +23,8 @@ from goldenami.errors import HostNotReady, StageFailed
 ADDRESS = "10.213.0.2"
 GATEWAY = "10.213.0.1"
 """A /30 that exists only in the build's own network namespace: any private prefix does."""
+LINK = "inner0"
+"""The container's end of the link: systemd-networkd has a configuration of its own for one named host0."""
 BOOT_LIMIT_S = 60.0
 """Seconds until sshd answers (seen: 1-6 s); past this the container's console is shown."""
 REPO_MOUNT = "/run/golden/repo"
@@ -69,14 +71,14 @@ def check_host() -> None:
 @contextlib.contextmanager
 def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
     """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged root."""
-    upper, work, merged = scratch / "upper", scratch / "work", scratch / "root"
+    upper, work, merged = scratch / "upper", scratch / "work", scratch / "merged"
     for folder in (upper, work, merged):
         folder.mkdir(parents=True)
     lower = ":".join(str(path) for path in lowers)
     shell.output([
         "mount", "-t", "overlay", "overlay", "-o",
         f"lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=on,index=on,metacopy=off", str(merged),
-    ])
+    ], env={"LIBMOUNT_FORCE_MOUNT2": "always"})  # the newer system calls take 255 bytes of lowerdir, this one 4 KiB
     try:
         yield merged
     finally:
@@ -85,11 +87,11 @@ def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
 
 def _network(netns: str) -> None:
     shell.output(["ip", "netns", "add", netns])
-    shell.output(["ip", "link", "add", "golden0", "type", "veth", "peer", "name", "host0", "netns", netns])
+    shell.output(["ip", "link", "add", "golden0", "type", "veth", "peer", "name", LINK, "netns", netns])
     shell.output(["ip", "address", "add", f"{GATEWAY}/30", "dev", "golden0"])
     shell.output(["ip", "link", "set", "golden0", "up"])
-    shell.output(["ip", "-n", netns, "address", "add", f"{ADDRESS}/30", "dev", "host0"])
-    for link in ("host0", "lo"):
+    shell.output(["ip", "-n", netns, "address", "add", f"{ADDRESS}/30", "dev", LINK])
+    for link in (LINK, "lo"):
         shell.output(["ip", "-n", netns, "link", "set", link, "up"])
 
 
@@ -99,6 +101,7 @@ def _identity(root: Path, scratch: Path) -> Path:
     The hostname must stand before the first boot: postfix and the snakeoil certificate copy it.
     """
     key = scratch / "ssh_key"
+    key.unlink(missing_ok=True)  # ssh-keygen would ask
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-bake", "-f", str(key)])
     ssh = root / "root" / ".ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
@@ -109,10 +112,10 @@ def _identity(root: Path, scratch: Path) -> Path:
     return key
 
 
-def use_repository(root: Path) -> None:
-    """Make the mounted repository the tree's only package source; `seal` removes it."""
+def use_repository(root: Path, view: str = ".") -> None:
+    """Make a view of the mounted repository (repo.py) the tree's only package source; `seal` removes it."""
     (root / "etc/apt/sources.list.d/golden-bake.sources").write_text(
-        f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: ./\nTrusted: yes\n", encoding="utf-8")
+        f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8")
 
 
 def _wait_for_ssh(container: Container) -> None:
@@ -142,6 +145,7 @@ def running(root: Path, scratch: Path, *, name: str, repo: Path, console: Path) 
         "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={root}",
         f"--machine={name}", "--hostname=golden", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
         f"--network-namespace-path=/run/netns/{name}", f"--bind-ro={repo}:{REPO_MOUNT}", "--console=pipe",
+        "cloud-init=disabled",  # to the container's init: a tree that has cloud-init already is not to be an instance
     ], log=console)
     container = Container(name=name, root=root, ssh_key=key, process=process, console=console)
     try:
@@ -149,6 +153,8 @@ def running(root: Path, scratch: Path, *, name: str, repo: Path, console: Path) 
         yield container
     finally:
         _kill(process)
+        shell.output(["ip", "link", "delete", "golden0"], check=False)
+        shell.output(["ip", "netns", "delete", name], check=False)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

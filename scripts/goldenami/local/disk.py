@@ -12,13 +12,13 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami import shell
 from goldenami.errors import BadInput, HostNotReady
-from goldenami.local import grub
+from goldenami.local import grub, slots
 from goldenami.local import tree as trees
 
 MIB = 1 << 20
@@ -111,10 +111,13 @@ class DiskFacts:
     note: str
 
 
-def write_disk(tree: Path, disk: Path, *, layout: DiskLayout, log: Path) -> DiskFacts:
+def write_disk(
+    tree: Path, disk: Path, *, layout: DiskLayout, log: Path, ranks: Mapping[str, int] | None = None,
+) -> DiskFacts:
     """Write `disk` and its `manifest.json` from the root `tree`; both appear whole or not at all.
 
-    The tree gets /boot/grub/grub.cfg and /etc/fstab. Output of the tools is appended to `log`.
+    `ranks` orders files on the disk: by path as in `tree.scan`, what changes most has the highest. The tree gets
+    /boot/grub/grub.cfg and /etc/fstab. Output of the tools is appended to `log`.
     Raises HostNotReady without a tool or without space (with needed and available bytes), BadInput when the
     tree does not fit `layout`, StageFailed for a tree that cannot be kept or booted.
     """
@@ -129,7 +132,7 @@ def write_disk(tree: Path, disk: Path, *, layout: DiskLayout, log: Path) -> Disk
     try:
         with _space(disk.parent, needed):
             work.mkdir()
-            reproducible = _Writer(tree, entries, layout, work, log).write()
+            reproducible = _Writer(tree, entries, ranks or {}, layout, work, log).write()
             (work / MANIFEST).replace(manifest)
             (work / "disk").replace(disk)
     finally:
@@ -221,6 +224,7 @@ class _Writer:
 
     tree: Path
     entries: Sequence[trees.Entry]
+    ranks: Mapping[str, int]
     layout: DiskLayout
     work: Path
     log: Path
@@ -247,7 +251,10 @@ class _Writer:
         self._esp()
         digests: dict[str, str] | None = None
         if reads_tar := self._reads_tar():
-            digests = self._feed(self.entries, self.disk, ROOT_OFFSET, self.layout.root_bytes)
+            ordered = slots.order(self.entries, self.ranks)
+            digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes)
+            digests |= slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET,
+                                  blocks=self.layout.root_bytes // BLOCK, env=self.env)
         else:
             self._root_from_directory()
         trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests)

@@ -7,8 +7,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from goldenami import shell
+from goldenami.local.layers import Stack
+
+BASE_EPOCH = 315532800
+"""1980-01-01: a base tree is shared by locks of different dates, so it carries none of them."""
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,13 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
         aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def base(stack: Stack, plan: dict[str, Any], log: Path) -> None:
+    """Put the base tree of `plan` at the bottom of `stack`, made where it is not there yet."""
+    key = plan["base_key"]
+    if not stack.take(key):
+        tree = Tree(suite=plan["suite"], repo=Path(plan["repo"]), include=plan["include"],
+                    architecture=plan["architecture"])
+        with stack.make(key, "base") as folder:
+            bootstrap(tree, folder / "root", log=log, epoch=BASE_EPOCH)

@@ -41,7 +41,8 @@ _TAR_TYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One path below the root. `target` is a symlink's text, or the first path of a hard link."""
+    """One path below the root. `target` is a symlink's text, or the first path of a hard link; the content of one
+    that is `apart` is not in the tar."""
 
     path: str
     kind: str
@@ -54,6 +55,7 @@ class Entry:
     target: str = ""
     device: tuple[int, int] = (0, 0)
     capability: bytes = b""
+    apart: bool = False
 
 
 def scan(tree: Path) -> list[Entry]:
@@ -119,7 +121,7 @@ def stream_tar(tree: Path, entries: Sequence[Entry], sink: BinaryIO, *, epoch: i
     digests: dict[str, str] = {}
     for entry in entries:
         sink.write(_header(entry, epoch))
-        if entry.kind == "file":
+        if entry.kind == "file" and not entry.apart:
             digests[entry.path] = _content(tree, entry, sink)
             sink.write(b"\0" * (-entry.size % tarfile.BLOCKSIZE))
     sink.write(b"\0" * (2 * tarfile.BLOCKSIZE))

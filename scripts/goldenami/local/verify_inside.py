@@ -119,7 +119,7 @@ def _boot_checks(plan: dict[str, Any], work: Path, identities: list[list[str]]) 
     with_token = [request for request in answered if request["token"] in {"valid"}]
     without = sorted({request["path"] for request in answered if request not in with_token})
     began = time.monotonic()
-    digest = records.sha256_file(Path(plan["disk"]))
+    digest = records.sha256_sparse(Path(plan["disk"]))
     hashing = round(time.monotonic() - began, 2)
 
     def row(name: str, title: str, look: Callable[[], bool], detail: str, seconds: float = 0.0) -> Check:
