@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store"}),
     frozenset({"apt", "definition", "image_checks", "inside", "report_charts", "report_view"}),
     frozenset({"lockfile", "repo", "rolefacts"}),
-    frozenset({"modules"}),
+    frozenset({"modules", "standin"}),
     frozenset({"fit", "lint", "materials"}),
     frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario"}),
     frozenset({"commands"}),

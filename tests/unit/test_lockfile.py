@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -124,6 +125,15 @@ def test_a_role_that_left_the_definition_is_named(root: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("  limits:\n", ""), encoding="utf-8")
     with pytest.raises(BadInput, match=r"definition, roles/limits$"):
         check(root, lock)
+
+
+def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
+    """Else each driver release would unpack CUDA anew."""
+    lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-gpu"))
+    below = list(itertools.takewhile(lambda step: "nvidia_driver" not in step.roles, lock.steps))
+    assert [step.roles for step in below] == [["os_updates"], ["cuda"]]
+    assert [name for step in below for name in step.packages if "nvidia-graphics" in lock.packages[name].source] == []
+    assert sorted(below[-1].stand_ins) == ["libcuda1", "libnvidia-ml1"]
 
 
 def test_the_committed_locks_are_whole() -> None:

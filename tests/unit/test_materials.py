@@ -17,14 +17,17 @@ def package(sha256: str) -> Package:
     return sample().packages["bash"].model_copy(update={"sha256": sha256 * 64})
 
 
+def step(role: str, *packages: str, stand_ins: dict[str, Package] | None = None) -> Step:
+    return Step(roles=[role], packages=list(packages), stand_ins=stand_ins or {})
+
+
 def lock(**changes: Any) -> Lock:
     return sample(
         base_packages=["bash"],
         packages={"bash": package("0"), "toolkit": package("1"), "module": package("2")},
         roles=["os_updates", "cuda", "nvidia_driver", "limits", "seal"],
-        steps=[Step(roles=["os_updates"], packages=[]), Step(roles=["cuda"], packages=["toolkit"]),
-               Step(roles=["nvidia_driver"], packages=["module"]), Step(roles=["limits"], packages=[]),
-               Step(roles=["seal"], packages=[])],
+        steps=[step("os_updates"), step("cuda", "toolkit", stand_ins={"module": package("s")}),
+               step("nvidia_driver", "module"), step("limits"), step("seal")],
         variables={"cuda_variant": "toolkit", "limits_nofile": 1, "golden_image": "x"},
         inputs={"ansible": "p", **{f"roles/{role}": role for role in ("os_updates", "cuda", "nvidia_driver",
                                                                     "limits", "seal")}},
@@ -71,10 +74,14 @@ def test_a_step_sees_its_own_variables_and_no_other_roles(tmp_path: Path) -> Non
 
 
 def test_a_step_sees_no_package_of_a_later_one() -> None:
-    assert materials.views(lock()) == {
-        "step-0": {"bash"}, "step-1": {"bash", "toolkit"}, "step-2": {"bash", "toolkit", "module"},
-        "step-3": {"bash", "toolkit", "module"}, "step-4": {"bash", "toolkit", "module"},
-    }
+    seen = {view: {digest[0] for digest in digests} for view, digests in materials.views(lock()).items()}
+    assert seen == {"step-0": {"0"}, "step-1": {"0", "1", "s"}, "step-2": {"0", "1", "2"}, "step-3": {"0", "1", "2"},
+                    "step-4": {"0", "1", "2"}}
+
+
+def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
+    keys(lock(), tmp_path)
+    assert [step["replaces"] for step in materials._steps(lock(), tmp_path)] == [[], [], ["module"], [], []]
 
 
 @pytest.mark.parametrize("given", ["", "ten", "-1", "1.5"])
