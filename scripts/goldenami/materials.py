@@ -14,7 +14,7 @@ from typing import Any
 
 from goldenami import lockfile, mirror, modules, records, repo, shell, standin
 from goldenami.apt import Deb
-from goldenami.build_records import LOCK_FILE
+from goldenami.build_records import LOCK_FILE, ROLES_JOINED_BY
 from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.lockfile import Lock, Step
 from goldenami.modules import Recipe
@@ -146,7 +146,7 @@ def _steps(lock: Lock, work: Path) -> list[dict[str, Any]]:
         path = work / f"step-{number}.json"
         records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent)
-        found.append({"name": "+".join(step.roles), "key": parent, "view": f"step-{number}", "vars": str(path),
+        found.append({"name": ROLES_JOINED_BY.join(step.roles), "key": parent, "view": f"step-{number}", "vars": str(path),
                       "replaces": sorted(standing - step.stand_ins.keys())})
         standing = set(step.stand_ins)
     return found
