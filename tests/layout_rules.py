@@ -26,9 +26,9 @@ TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "clock", "units", "package_diff"}),
-    frozenset({"records", "shell", "policy", "yamlfile"}),
+    frozenset({"records", "shell", "policy", "isa", "yamlfile"}),
     frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store"}),
-    frozenset({"apt", "definition", "image_checks", "inside", "report_charts", "report_view"}),
+    frozenset({"apt", "definition", "hardware_check", "image_checks", "inside", "report_charts", "report_view"}),
     frozenset({"lockfile", "repo", "rolefacts"}),
     frozenset({"modules", "standin"}),
     frozenset({"fit", "lint", "materials"}),

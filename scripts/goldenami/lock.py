@@ -19,7 +19,6 @@ from goldenami.lockfile import (
     Choice,
     Cuda,
     Driver,
-    HardwareLock,
     Kernel,
     Lock,
     Modules,
@@ -118,11 +117,9 @@ def _upstream(apt: AptRoot) -> list[dict[str, str]]:
 
 
 def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
-    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
+    known = hardware.load(resolution.root)
     flavour = resolution.setting("nvidia_driver", "flavour")
-    policy.check_flavour(
-        flavour, [], [name for name, family in families.items() if family.open_modules is False],
-    )
+    policy.check_flavour(flavour, *hardware.by_modules(known, resolution.definition.hardware))
     request = _request(resolution, flavour)
     with resolution.progress.step("driver", f"branch {request.branch}, {request.flavour}"):
         compile_pair = fit.compiler(
@@ -259,7 +256,6 @@ def _assemble(
     debs: list[Deb], steps: list[Step], epoch: int,
 ) -> Lock:
     definition, root = resolution.definition, resolution.root
-    known = hardware.load(root)
     base = BaseLock(
         distribution=definition.base.distribution, release=definition.base.release, major=resolution.platform.major,
         architecture=definition.base.architecture, suites=[Suite(**entry) for entry in _upstream(resolution.apt)],
@@ -268,11 +264,7 @@ def _assemble(
         image=definition.image, description=definition.description, source_date_epoch=epoch,
         disk_size_gib=definition.disk_size_gib, base=base, kernel=kernel,
         driver=_driver(resolution, fitted) if fitted else None, cuda=cuda,
-        hardware=HardwareLock(
-            families=definition.hardware, sm=hardware.architectures(root, definition.hardware),
-            march=sorted({known[name].march for name in definition.hardware}),
-        ),
-        choices=resolution.choices, base_packages=base_names,
+        hardware=lockfile.derive_hardware(root, definition), choices=resolution.choices, base_packages=base_names,
         packages={deb.name: Package.of(deb) for deb in debs}, roles=definition.role_names, steps=steps,
         variables={name: value for role in definition.role_names
                    for name, value in rolefacts.variables(root, role, resolution.given(role)).items()},

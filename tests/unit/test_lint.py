@@ -51,7 +51,18 @@ def other_modules(data: Data) -> None:
 
 def open_volta(data: Data) -> None:
     data["driver"]["flavour"] = "open"
-    data["hardware"]["families"] = ["p3"]
+    data["hardware"]["families"] = ["g5", "p3"]
+
+
+def proprietary_blackwell(data: Data) -> None:
+    data["hardware"]["families"] = ["g5", "p6-b200"]
+
+
+def families(*names: str, driver: bool = True) -> Callable[[Data], None]:
+    def change(data: Data) -> None:
+        data["hardware"]["families"] = list(names)
+        data["driver"] = data["driver"] if driver else None
+    return change
 
 
 @pytest.mark.parametrize(("change", "expected"), [
@@ -61,6 +72,12 @@ def open_volta(data: Data) -> None:
     (lambda data: data["cuda"].update(version="13.0"), "cuda_runs_on_driver: CUDA 13.0 does not run on driver 535."),
     (lambda data: data["hardware"].update(sm=["120"]), "cuda_reaches_hardware: CUDA 11.8 compiles for sm_35 to sm_90"),
     (open_volta, "flavour_runs_hardware: open kernel modules need Turing or newer, which p3 has not"),
+    (proprietary_blackwell, "flavour_runs_hardware: only the open kernel modules run the GPU of p6-b200"),
+    (families("c7i", "g5", "g6", driver=False), "used_accelerators: the GPUs of g5, g6 stay idle: the image has no "),
+    (families("c7i", "m7i"), "used_accelerators: none of c7i, m7i has an NVIDIA GPU for the image's driver"),
+    (families("g5", "inf2"), "used_accelerators: the Inferentia2 of inf2 stays idle"),
+    (families("g5", "g4ad"), "used_accelerators: the Radeon Pro V520 of g4ad stays idle"),
+    (families("g5", "p4d"), "fabric_manager: p4d needs the fabric manager, which the image has not"),
     (second_kernel, "one_kernel: linux-image-6.1.0-1-cloud-amd64 is a second kernel"),
     (lost_kernel, "one_kernel: linux-image-"),
     (other_headers, "one_kernel: the modules were not compiled with the headers"),
@@ -72,4 +89,11 @@ def test_a_lock_that_does_not_fit(change: Callable[[Data], None], expected: str)
 
 
 def test_a_supported_branch_is_no_finding() -> None:
-    assert findings(lambda data: data.update(source_date_epoch=1767225600)) == []
+    assert [line for line in findings(lambda data: data.update(source_date_epoch=1767225600))
+            if line.startswith("supported_branch")] == []
+
+
+def test_what_fits_is_no_finding() -> None:
+    assert [line for line in findings(families("g5", "g6"))
+            if line.startswith(("used_accelerators", "fabric_manager"))] == []
+    assert [line for line in findings(families("c7i", driver=False)) if line.startswith("used_accelerators")] == []
