@@ -162,6 +162,7 @@ class CoverageRecord(Record):
     """What the coverage gate saw. `allowed` counts what each allowance's reason excused, 0 where nothing needed it."""
 
     schema_version: Literal[1] = 1
+    folders: list[str]
     features: list[str]
     sm: list[str]
     files: list[CodeFile]

@@ -67,6 +67,9 @@ ARM: Mapping[str, March] = {
 MARCHES = {"amd64": X86, "arm64": ARM}
 """By Debian's name of the architecture."""
 
+KNOWN_X86 = frozenset(name for row in X86.values() for name in row.adds)
+"""Every feature that some x86 baseline has."""
+
 FLAG_SINCE: Mapping[str, Version] = {"avx512fp16": (12, 1), "amx-fp16": (13, 1)}
 """Options that are newer than GCC 11, the oldest compiler of a supported release (GCC's release notes)."""
 

@@ -74,8 +74,8 @@ def scan(root: Path, folders: Sequence[str], target: Target, allowances: Sequenc
     state = _Scan(root, target, allowances, allowed={allowance.reason: 0 for allowance in allowances})
     for path in _programs(root, folders):
         _file(state, path)
-    return CoverageRecord(features=list(target.features), sm=list(target.sm), files=state.files,
-                          findings=state.findings, allowed=state.allowed)
+    return CoverageRecord(folders=list(folders), features=list(target.features), sm=list(target.sm),
+                          files=state.files, findings=state.findings, allowed=state.allowed)
 
 
 def demand(record: CoverageRecord) -> None:
