@@ -74,7 +74,7 @@ def test_what_the_emulator_lacks_is_named() -> None:
 
 
 def test_features_by_linuxs_names() -> None:
-    flags = "fpu pni sse4_1 lahf_lm bmi1 abm sha_ni avx512_vnni amx_tile".split()
+    flags = ["fpu", "pni", "sse4_1", "lahf_lm", "bmi1", "abm", "sha_ni", "avx512_vnni", "amx_tile"]
     assert cpu.shown(flags, isa.KNOWN_X86) == {
         "sse3", "sse4.1", "sahf", "bmi", "lzcnt", "sha", "avx512vnni", "amx-tile"}
 
