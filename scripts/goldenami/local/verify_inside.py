@@ -61,7 +61,7 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
             identities.append(machine.ssh(_IDENTITY).split())
             if firmware is vm.Firmware.BIOS:
                 with events.step("checks"):
-                    checks += [*_run_tests(plan, machine, emulated), *_code_checks(plan, machine, emulated)]
+                    checks += [*_run_tests(plan, machine, emulated), *code_checks(plan, machine, emulated)]
             with events.step(f"power off {firmware.value}"):
                 clean = vm.power_off(machine)
             checks.append(_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", clean,
@@ -128,7 +128,7 @@ def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.
                  detail="" if passed else detail, seconds=seconds)
 
 
-def _code_checks(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
+def code_checks(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
     """What the coverage gate read at the bake is what is on the booted disk; and which CPU all of it ran on."""
     found: list[Check] = []
     if emulated:
