@@ -31,13 +31,27 @@ _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 """Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe for threads."""
 
 
+class Dispatcher(DomainDispatcherApplication):
+    """moto's choice of a service by its host, asked once a host: moto lists its own folder each time."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._known: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """The service's name, or None."""
+        if host not in self._known:
+            self._known[host] = super().get_backend_for_host(host)
+        return self._known[host]
+
+
 class Front:
     """The WSGI application."""
 
     def __init__(self) -> None:
         warnings.filterwarnings("ignore", module="moto.core.serialize")  # codes that a model lacks are AWS's habit
         strict.install()
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = Dispatcher()
 
     def __call__(self, environ: gate.Environ, start: Any) -> Iterable[bytes]:
         """Answer one request."""
