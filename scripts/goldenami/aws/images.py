@@ -225,6 +225,7 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
     found = answer["Snapshots"][0]
     have = tags.from_list(found.get("Tags"))
     facts = [("snapshot state", "completed", found["State"]),
+             ("snapshot's date of expiry", None, have.get(tags.EXPIRES)),
              *((f"snapshot tag {name}", value, have.get(name)) for name, value in spec.tags.items())]
     if key:
         facts += [("encryption key", key, found.get("KmsKeyId"))]
@@ -233,6 +234,17 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
         lines.append("encryption: by the account's default key, which no other account can use; "
                      "name one of yours as `kms_key`")
     return lines
+
+
+def keep_snapshot(ec2: Client, image: Image) -> None:
+    """Take off what marks the snapshot as an unfinished upload's, which may be swept."""
+    ec2.delete_tags(Resources=[image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])
+
+
+def snapshot_key(ec2: Client, snapshot: str) -> str | None:
+    """The ARN of the key that a snapshot is encrypted by; None where it is not encrypted."""
+    found = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
+    return str(found["KmsKeyId"]) if found.get("Encrypted") else None
 
 
 def key_arn(kms: Client, alias: str) -> str:
