@@ -73,14 +73,6 @@ class BlockMap:
             digest.update(piece)
         return digest.hexdigest()
 
-    def aggregate(self) -> tuple[int, bytes]:
-        """Number and SHA-256 of all SHA-256 in ascending order (CompleteSnapshot: LINEAR aggregation)."""
-        digest, count = hashlib.sha256(), 0
-        for _index, sha256 in self:
-            digest.update(sha256)
-            count += 1
-        return count, digest.digest()
-
 
 def _filled(first: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
     if not piece.strip(b"\0"):

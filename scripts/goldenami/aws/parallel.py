@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+GRACE_S = 2.0
+"""Seconds for which an ended crew waits for its threads: local work is done by then, a request may not be."""
 
 
 class Stopped(Exception):
@@ -37,6 +41,10 @@ class Crew:
                 thread.join()
         finally:
             self._ended.set()
+            until = time.monotonic() + GRACE_S
+            for thread in threads:
+                if thread.is_alive():
+                    thread.join(max(0.0, until - time.monotonic()))
         if self._error is not None:
             raise self._error
 
@@ -56,7 +64,7 @@ class Crew:
                 work(item)
         except Stopped:
             return
-        except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread
+        except BaseException as error:  # handed over to the caller's thread
             with self._lock:
                 self._error = self._error or error
             self._ended.set()
