@@ -9,11 +9,12 @@ from moto.ec2.responses import EC2Response
 
 from goldenami.emulator.direct import Direct
 from goldenami.emulator.lifecycle import Lifecycle, Snapshots
+from goldenami.emulator.offers import Offers
 from goldenami.emulator.register import Register
 from goldenami.emulator.shots import Shot
 
 
-class StrictEC2(Register, Lifecycle, Snapshots, EC2Response):
+class StrictEC2(Register, Lifecycle, Snapshots, Offers, EC2Response):
     """EC2: what is strict, then moto."""
 
 
