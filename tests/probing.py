@@ -12,13 +12,14 @@ import pytest
 import urllib3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from goldenami.emulator.arena import BLOCK
 
 ACCOUNT, STRANGER = "123456789012", "210987654321"
 KEY, STRANGERS_KEY = "AKIAEMULATOR00000000", "AKIASTRANGER00000000"
 REGION, OTHER_REGION = "us-east-1", "eu-west-1"
 
-FAILURES = (AssertionError, ClientError, BotoCoreError, LookupError, pytest.fail.Exception)
+FAILURES = (AssertionError, ClientError, BotoCoreError, ResponseParserError, LookupError, pytest.fail.Exception)
 """How a probe may end at a server that does not keep the rule."""
 
 
@@ -88,8 +89,10 @@ class Account:
     def image(self, name: str = "golden-1", snapshot: str = "", **more: Any) -> str:
         """A registered AMI as this project registers one."""
         asked = {"Architecture": "x86_64", "RootDeviceName": "/dev/xvda", "VirtualizationType": "hvm",
-                 "EnaSupport": True, "BlockDeviceMappings": [
-                     {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot or self.snapshot()}}], **more}
+                 "EnaSupport": True, **more}
+        if "BlockDeviceMappings" not in more:
+            ebs = {"SnapshotId": snapshot or self.snapshot()}
+            asked["BlockDeviceMappings"] = [{"DeviceName": "/dev/xvda", "Ebs": ebs}]
         made: str = self.ec2.register_image(Name=name, **asked)["ImageId"]
         return made
 
