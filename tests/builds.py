@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
+import shutil
+import signal
+import textwrap
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from goldenami import lockfile, records
+import boto3
+import pytest
+from goldenami import cli, definition, lockfile, records
+from goldenami.aws.ledger import Ledger
 from goldenami.build_records import (
     BAKE_FILE,
     LOCK_FILE,
@@ -23,7 +34,11 @@ from goldenami.build_records import (
     Verdict,
     VerifyRecord,
 )
+from goldenami.commands import account
 from goldenami.lockfile import BaseLock, HardwareLock, Kernel, Lock
+from goldenami.publish_records import PUBLISH_FILE, PublishRecord
+
+ROOT = Path(__file__).resolve().parents[1]
 
 IMAGE = "debian-12-ml-cpu"
 GPU_IMAGE = "debian-12-ml-gpu"
@@ -89,3 +104,110 @@ def wrong(check: str) -> list[Check]:
     """The checks with one that failed."""
     return [Check(id=name, role="boot", title=name, seconds=0.1,
                   outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT) for name in CHECKS]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command of `golden` came to: its exit code, and what it said on both streams."""
+
+    code: int
+    text: str
+
+
+class Checkout:
+    """A checkout with definitions and builds, in which `golden` runs in this process."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        for name in ("packer", "roles"):
+            shutil.copytree(ROOT / name, root / name)
+        monkeypatch.setattr(account, "ROOT", root)
+        monkeypatch.setenv("GOLDEN_CACHE", str(root / "cache"))
+
+    def golden(self, *args: str) -> Ran:
+        """Run a command."""
+        said = io.StringIO()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        with redirect_stdout(said), redirect_stderr(said):
+            code = cli.main(list(args))
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return Ran(code, said.getvalue())
+
+    def define(self, text: str, image: str = IMAGE) -> None:
+        """Replace the section `publish` of a definition."""
+        path = self.root / f"packer/images/{image}.yml"
+        path.write_text(definition.without_publish(path.read_text(encoding="utf-8")) + textwrap.dedent(text),
+                        encoding="utf-8")
+
+    def record(self, folder: Path) -> PublishRecord:
+        """publish.json of a build."""
+        return records.read(folder / PUBLISH_FILE, PublishRecord)
+
+
+@cache
+def _client(service: str, region: str, endpoint: str) -> Any:
+    """Shared by tests: a client costs a tenth of a second."""
+    return boto3.client(service, region_name=region, endpoint_url=endpoint)
+
+
+class World:
+    """What an account holds of an image in one region, as one who launches from it sees it."""
+
+    def __init__(self, region: str, image: str = IMAGE) -> None:
+        self.region, self.image = region, image
+        self.ec2, self.ssm, self.dynamodb = (
+            _client(service, region, os.environ["AWS_ENDPOINT_URL"]) for service in ("ec2", "ssm", "dynamodb"))
+
+    def amis(self) -> dict[str, dict[str, Any]]:
+        """AMIs by name."""
+        return {raw["Name"]: raw for raw in self.ec2.describe_images(Owners=["self"], IncludeDisabled=True)["Images"]}
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        """All of the account's snapshots."""
+        return list(self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"])
+
+    def parameter(self, name: str) -> str | None:
+        """The value of a parameter of the image."""
+        found = self.ssm.get_parameters(Names=[f"/golden-ami/{self.image}/{name}"])["Parameters"]
+        return str(found[0]["Value"]) if found else None
+
+    def template(self) -> dict[str, Any] | None:
+        """The default version of the image's launch template."""
+        found = self.ec2.describe_launch_templates(
+            Filters=[{"Name": "launch-template-name", "Values": [f"golden-{self.image}"]}])["LaunchTemplates"]
+        if not found:
+            return None
+        answer = self.ec2.describe_launch_template_versions(LaunchTemplateId=found[0]["LaunchTemplateId"],
+                                                            Versions=["$Default"])
+        return dict(answer["LaunchTemplateVersions"][0])
+
+    def versions(self) -> list[dict[str, Any]]:
+        """All versions of the template."""
+        answer = self.ec2.describe_launch_template_versions(LaunchTemplateName=f"golden-{self.image}")
+        return sorted(answer["LaunchTemplateVersions"], key=lambda version: int(version["VersionNumber"]))
+
+    def ledger(self) -> Ledger:
+        """The ledger, and nobody holding the lease."""
+        item = self.dynamodb.get_item(TableName="golden-ami", Key={"image": {"S": self.image}})["Item"]
+        assert "holder" not in item, item
+        return Ledger.model_validate_json(item["ledger"]["S"])
+
+    def check(self, builds: Sequence[str], latest: str) -> None:
+        """Exactly these builds, once each, with nothing beside them; `latest` is one of them and can be launched."""
+        amis = self.amis()
+        assert sorted(amis) == sorted(f"{self.image}-{build}" for build in builds), self.region
+        used = {device["Ebs"]["SnapshotId"] for raw in amis.values() for device in raw["BlockDeviceMappings"]}
+        assert {snapshot["SnapshotId"] for snapshot in self.snapshots()} == used, "an orphan"
+        ami = amis[f"{self.image}-{latest}"]
+        assert (ami["State"], self.parameter("latest")) == ("available", ami["ImageId"])
+        assert self.parameter(latest) == ami["ImageId"]
+        template = self.template()
+        assert template is not None
+        assert (template["LaunchTemplateData"]["ImageId"], template["VersionDescription"]) == (
+            ami["ImageId"], f"build {latest}")
+        described = [version["VersionDescription"] for version in self.versions()]
+        assert len(described) == len(set(described)), "two versions of one build"
+        mark = self.ledger().latest
+        assert mark is not None
+        assert (mark.build_id, mark.ami) == (latest, ami["ImageId"])

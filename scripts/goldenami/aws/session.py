@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import botocore.session
@@ -47,10 +47,12 @@ class Account:
         """The client of `service` in `region`; nothing is sent yet."""
         with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
             if (service, region) not in self._clients:
-                self._clients[service, region] = self._session().client(service, region_name=region, config=_config())
+                self._clients[service, region] = self._session.client(service, region_name=region, config=_config())
             return self._clients[service, region]
 
+    @cached_property
     def _session(self) -> Any:
+        """One for all clients: it reads EC2's model, a second of work, once and not for each region."""
         import boto3  # noqa: PLC0415 - 0.2 s that `golden lock` need not wait for
 
         return boto3.Session(profile_name=self.profile)
