@@ -20,7 +20,7 @@ from goldenami.aws.session import Account, check_regions
 from goldenami.definition import Definition
 from goldenami.errors import BadInput, GoldenError
 from goldenami.progress import Progress
-from goldenami.publish_records import ROLLBACK_FILE, MovePlan, MoveRecord, RegionMove
+from goldenami.publish_records import MovePlan, MoveRecord, RegionMove
 
 NOTHING = "nothing is changed"
 
@@ -131,7 +131,9 @@ def _move(region: str, was: Was, target: str, image: Image) -> RegionMove:
 def execute(
     account: Account, wanted: Definition, prepared: Prepared, folder: Path, progress: Progress,
 ) -> MoveRecord:
-    """Take every region back under its own lease, so that none waits for another; writes rollback.json to `folder`.
+    """Take every region back under its own lease, so that none waits for another.
+
+    What was and what is goes to rollback-<time>.json in `folder`.
 
     Regions that failed, now or before, are raised as one error after the others are done.
     """
@@ -152,7 +154,7 @@ def execute(
     record = MoveRecord(plan=plan, at=clock.stamp(), by=tags.owner(),
                         template_versions={region: version.number for region, version in outcomes.done.items()},
                         failed={region: error.message for region, error in failed.items()})
-    records.write(folder / ROLLBACK_FILE, record)
+    records.write(folder / f"rollback-{record.at}.json", record)
     if failed:
         names = " ".join(f"--region {region}" for region in failed)
         raise failure(failed, f"{len(outcomes.done)} of {len(moving) + len(prepared.failed)} regions went back",
