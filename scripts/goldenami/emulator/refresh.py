@@ -107,6 +107,11 @@ def launched_with(group: Any) -> dict[str, Any] | None:
             "Version": str(template.get_version(group.launch_template_version).number)}
 
 
+def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
+    template = group.ec2_launch_template
+    return {"LaunchTemplateId": template.id, "Version": group.launch_template_version} if template else None
+
+
 def _running(group: FakeAutoScalingGroup) -> Refresh | None:
     return next((each for each in _refreshes(group) if each.status in RUNNING), None)
 
@@ -171,7 +176,7 @@ class Refreshes(AutoScalingResponse):
         group = self._group()
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
-        refresh = Refresh(group, desired, self._get_param("Preferences") or {}, group.launch_template)
+        refresh = Refresh(group, desired, self._get_param("Preferences") or {}, _before(group))
         if desired and desired.get("LaunchTemplate"):
             _template_version(group, desired["LaunchTemplate"])
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
