@@ -29,6 +29,8 @@ class Settings(Record):
     """Seconds that the emulator's clock is ahead of this machine's: a client with a wrong clock."""
     denied: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """IAM denials: access key (or `*`) to patterns of actions, such as `ec2:RegisterImage` or `ebs:*`."""
+    allowed: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """IAM policies: access key (or `*`) to the only actions that it may do; a key that is not here may do all."""
     expired_tokens: tuple[str, ...] = ()
     """Session tokens of temporary credentials that have expired."""
     unknown_keys: tuple[str, ...] = ()
@@ -54,11 +56,12 @@ class Call:
     action: str
     region: str
     key: str
+    actions: tuple[str, ...] = ()
     status: int = 0
 
     @property
     def name(self) -> str:
-        """As IAM policies write it, `ec2:RegisterImage`; where IAM calls an action otherwise is the reader's task."""
+        """`ec2:RegisterImage`; what IAM asks for is `actions`, and mostly the same."""
         return f"{self.service}:{self.action}"
 
 
