@@ -77,15 +77,17 @@ class Snap:
 
 @dataclass
 class Faults:
-    """What goes wrong. `answer` sees the number of the call among those of its action and may raise Refused, sleep,
-    or return False to close the connection unanswered; `after` is called when a PUT has been stored, before its answer.
+    """What goes wrong. The callables get the action and the number of the call among those of its action.
+
+    `before` may raise Refused, or return False to close the connection unanswered; `after` the same, when the call has
+    taken effect. `cut` gets the number of the PUT and says after how many bytes of its body the connection breaks.
     """
 
-    answer: Callable[[str, int], bool | None] = lambda _action, _count: None
-    after: Callable[[int], None] = lambda _count: None
+    before: Callable[[str, int], bool | None] = lambda _action, _count: None
+    after: Callable[[str, int], bool | None] = lambda _action, _count: None
+    cut: Callable[[int], int | None] = lambda _count: None
     latency_s: float = 0.0
     seal_s: float = 0.0
-    echo: bool = True
 
 
 class Sink:
@@ -97,6 +99,8 @@ class Sink:
         self.calls: Counter[str] = Counter()
         self.stored: Counter[tuple[str, int]] = Counter()
         """How often each block was stored: what was sent twice."""
+        self.heads = 0
+        """PUTs whose headers have come."""
         self.retired: set[str] = set()
         """Deleted snapshots: their tokens go on naming them."""
         self._tokens: dict[str, str] = {}
@@ -218,8 +222,6 @@ class Sink:
         with self._lock:
             snap.blocks[index] = at, digest
             self.stored[name, index] += 1
-            count = self.stored.total()
-        self.faults.after(count)
         return 201, {"x-amz-Checksum": headers["x-amz-checksum"], "x-amz-Checksum-Algorithm": "SHA256"}, b""
 
     def complete(self, request: Request, name: str) -> tuple[int, dict[str, str], bytes]:
@@ -315,9 +317,19 @@ class Sink:
             count = self.calls[action]
         if self.faults.latency_s:
             time.sleep(self.faults.latency_s)
-        if self.faults.answer(action, count) is False:
+        if self.faults.before(action, count) is False:
             raise ConnectionError
-        return run(*arguments)
+        answer = run(*arguments)
+        if self.faults.after(action, count) is False:
+            raise ConnectionError
+        return answer
+
+    def _cut(self, method: str) -> int | None:
+        if method != "PUT":
+            return None
+        with self._lock:
+            self.heads += 1
+            return self.faults.cut(self.heads)
 
     def _accept(self) -> None:
         while True:
@@ -332,7 +344,7 @@ class Sink:
         buffer = bytearray(BLOCK + 65536)
         with connection:
             try:
-                while (request := receive(connection, buffer)) is not None:
+                while (request := receive(connection, buffer, self._cut)) is not None:
                     try:
                         status, headers, body = self._route(request)
                     except Refused as refused:
@@ -354,7 +366,9 @@ def refusal(request: Request, refused: Refused) -> tuple[int, dict[str, str], by
     return refused.status, {"x-amzn-ErrorType": refused.code}, json.dumps(body).encode()
 
 
-def receive(connection: socket.socket, buffer: bytearray) -> Request | None:
+def receive(
+    connection: socket.socket, buffer: bytearray, cut: Callable[[str], int | None] = lambda _method: None,
+) -> Request | None:
     """The next request; its body stays in `buffer`. None when the client has closed."""
     view, have = memoryview(buffer), 0
     while (end := buffer.find(b"\r\n\r\n", 0, have)) < 0:
@@ -368,9 +382,10 @@ def receive(connection: socket.socket, buffer: bytearray) -> Request | None:
     start, length = end + 4, int(headers.get("content-length", "0"))
     if headers.get("expect", "").lower() == "100-continue":
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    broken = cut(method)
     while have < start + length:
         got = connection.recv_into(view[have:start + length])
-        if not got:
+        if not got or (broken is not None and have + got > start + broken):
             raise ConnectionError
         have += got
     parts = urlsplit(target)
