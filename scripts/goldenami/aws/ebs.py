@@ -24,6 +24,7 @@ from goldenami import clock
 from goldenami.aws import session
 from goldenami.aws.blocks import BlockMap, differing
 from goldenami.aws.journal import Journal, Request, UploadState
+from goldenami.aws.lane import Lane
 from goldenami.aws.parallel import Crew
 from goldenami.aws.send import Sender, passes
 from goldenami.aws.sparse import BLOCK, read_block
@@ -226,8 +227,8 @@ class _Upload:
     def send(self, state: UploadState, in_flight: int, on_bytes: Callable[[int], None]) -> int:
         """Send what EBS has not confirmed; returns the number of blocks."""
         crew, count = Crew(in_flight), itertools.count()
-        sender = Sender(self.ebs, state.snapshot_id, crew)
-        with self.journal.sent(state.snapshot_id, self.blocks.gib) as sent, self.disk.open("rb") as source:
+        with self.journal.sent(state.snapshot_id, self.blocks.gib) as sent, self.disk.open("rb") as source, \
+                Sender(self.ebs, state.snapshot_id, crew, Lane.of(self.ebs)) as sender:
 
             def work(item: tuple[int, bytes]) -> None:
                 index, sha256 = item

@@ -6,12 +6,14 @@ import base64
 import hashlib
 import random
 import time
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from goldenami.aws import session
+from goldenami.aws.lane import Lane
 from goldenami.aws.parallel import Crew
 from goldenami.aws.sparse import BLOCK
 from goldenami.errors import StageFailed, Unreachable
@@ -33,11 +35,18 @@ _LOST = (HTTPClientError, ResponseParserError)
 
 
 class Sender:
-    """Sends blocks of one snapshot; many threads use one. `sent` counts what EBS confirmed."""
+    """Sends blocks of one snapshot; many threads use one, by `lane` where there is one. A context manager."""
 
-    def __init__(self, ebs: Any, snapshot_id: str, crew: Crew) -> None:
-        self._ebs, self._id, self._crew = ebs, snapshot_id, crew
+    def __init__(self, ebs: Any, snapshot_id: str, crew: Crew, lane: Lane | None) -> None:
+        self._ebs, self._id, self._crew, self._lane = ebs, snapshot_id, crew, lane
         self._began = self._confirmed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._lane is not None:
+            self._lane.close()
 
     def put(self, index: int, sha256: bytes, block: bytes) -> None:
         """Have EBS confirm the block.
@@ -45,17 +54,17 @@ class Sender:
         Raises Unreachable when EBS confirms no block of the upload for PATIENCE_S, StageFailed when the snapshot is
         gone or the block is not the one that was hashed; what else AWS refuses is raised as botocore's.
         """
-        tries = 0
-        while True:
+        checksum, tries = base64.b64encode(sha256).decode(), 0
+        confirmed = self._lane is not None and self._lane.put(self._id, index, checksum, block)
+        while not confirmed:
             try:
-                self._ebs.put_snapshot_block(
-                    SnapshotId=self._id, BlockIndex=index, BlockData=block, DataLength=BLOCK,
-                    Checksum=base64.b64encode(sha256).decode(), ChecksumAlgorithm="SHA256")
-                break
+                self._ebs.put_snapshot_block(SnapshotId=self._id, BlockIndex=index, BlockData=block, DataLength=BLOCK,
+                                             Checksum=checksum, ChecksumAlgorithm="SHA256")
+                confirmed = True
             except (ClientError, *_LOST) as error:
                 self._weigh(error, index, sha256, block)
-            self._crew.pause(pause_s(tries))
-            tries += 1
+                self._crew.pause(pause_s(tries))
+                tries += 1
         self._confirmed = time.monotonic()
 
     def _weigh(self, error: Exception, index: int, sha256: bytes, block: bytes) -> None:
