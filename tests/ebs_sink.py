@@ -4,7 +4,7 @@ It checks what AWS checks: signature, lengths, checksums, counts, states, tokens
 connection, no framework; so a measurement sees the uploader and not the server. Beside it the two calls of EC2 that
 an upload makes (DescribeSnapshots, CreateTags). Faults are the test's own: `Faults`.
 
-As a program (`python tests/ebs_sink.py [--latency S] [--trust]`) it prints its URL and serves until it is ended;
+As a program (`python tests/ebs_sink.py [--latency S] [--trust]`) it prints its URL and serves until its input ends;
 `GET /_counts` says what it has counted. `--trust` hashes nothing and keeps nothing: the limit of what can be sent.
 """
 
@@ -18,6 +18,7 @@ import json
 import os
 import re
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -420,7 +421,7 @@ def check_signature(request: Request) -> None:
 
 
 def main() -> None:
-    """Serve until ended."""
+    """Serve as long as the parent lives."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--latency", type=float, default=0.0)
     options.add_argument("--trust", action="store_true")
@@ -428,7 +429,7 @@ def main() -> None:
     sink = Sink(trust=given.trust)
     sink.faults.latency_s = given.latency
     print(sink.url, flush=True)
-    threading.Event().wait()
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
