@@ -2,96 +2,19 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import ebs_sink
 import pytest
-from botocore.config import Config
-from ebs_sink import BLOCK, PER_GIB, Refused, Sink
-from goldenami.aws import blocks, ebs, parallel, send
-from goldenami.aws.blocks import BlockMap
-from goldenami.errors import BadInput, GoldenError, StageFailed, Unreachable
+from ebs_sink import BLOCK, PER_GIB, Sink
+from goldenami.aws import ebs, parallel
+from goldenami.errors import BadInput
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-ROOT = Path(__file__).resolve().parents[2]
-TAGS = {"goldenami:image": "i", "goldenami:owner": "o"}
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    made = Sink()
-    yield made
-    made.close()
-
-
-def client(sink: Sink, service: str) -> Any:
-    return boto3.client(service, endpoint_url=sink.url, region_name="us-east-1", aws_access_key_id=ebs_sink.KEY_ID,
-                        aws_secret_access_key=ebs_sink.SECRET,
-                        config=Config(max_pool_connections=64, retries={"mode": "standard", "max_attempts": 10}))
-
-
-class Bench:
-    """A disk, a sink and what an upload needs."""
-
-    def __init__(self, sink: Sink, folder: Path) -> None:
-        self.sink, self.folder, self.disk = sink, folder, folder / "disk.raw"
-        self.ebs, self.ec2 = client(sink, "ebs"), client(sink, "ec2")
-        self.said: list[str] = []
-
-    def write(self, parts: dict[int, bytes], size: int, name: str = "disk") -> BlockMap:
-        """A sparse disk of `size` bytes with `parts` by offset; scanned."""
-        self.disk = self.folder / f"{name}.raw"
-        with self.disk.open("wb") as sink:
-            sink.truncate(size)
-            for at, data in parts.items():
-                os.pwrite(sink.fileno(), data, at)
-        return blocks.scan(self.disk, self.disk.with_suffix(".blocks"))
-
-    def sparse(self, count: int) -> BlockMap:
-        """A disk of `count` blocks, each with a few bytes of its own."""
-        return self.write({index * BLOCK + 7: index.to_bytes(4) + b"!" for index in range(count)}, count * BLOCK)
-
-    def upload(self, listed: BlockMap, **given: Any) -> ebs.Snapshot:
-        arguments: dict[str, Any] = {"journal": self.folder / "journal", "tags": TAGS, "description": "d",
-                                     "in_flight": 8, "say": self.said.append}
-        return ebs.upload(self.ebs, self.ec2, self.disk, listed, **(arguments | given))
-
-    def process(self, *arguments: str) -> subprocess.Popen[str]:
-        """The same upload by a process of its own, 2 blocks in flight."""
-        argv = [sys.executable, str(ROOT / "tests/upload_once.py"), str(self.disk), str(self.folder / "journal"),
-                *(arguments or ("2",))]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env=os.environ | self.sink.environment() | {"PYTHONPATH": str(ROOT / "scripts")})
-
-    def finish(self, *arguments: str) -> dict[str, Any]:
-        """Run the process to its end, which must be a good one."""
-        process = self.process(*arguments)
-        out, problems = process.communicate()
-        assert process.returncode == 0, problems
-        self.said += problems.splitlines()
-        return dict(json.loads(out))
-
-    def sent_twice(self) -> int:
-        """PUTs of blocks that EBS had already."""
-        return self.sink.stored.total() - len(self.sink.stored)
-
-
-@pytest.fixture
-def bench(sink: Sink, tmp_path: Path) -> Bench:
-    return Bench(sink, tmp_path)
-
-
-def noise(count: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(count)
-
+from uploads import TAGS, Bench, abandon, noise
 
 # --- content ----------------------------------------------------------------------------------------------------------
 
@@ -269,19 +192,6 @@ def test_an_interrupted_upload_ends_by_itself_and_continues(bench: Bench) -> Non
     assert bench.sink.snaps[done.id].tags["goldenami:owner"] == "next", "a sweep would take the dead run's snapshot"
 
 
-def abandon(bench: Bench, listed: BlockMap, at: int) -> str:
-    """An upload that a refused block ends; returns the snapshot that it began."""
-    def refuse(action: str, count: int) -> None:
-        if action == "PutSnapshotBlock" and count >= at:
-            raise Refused(403, "AccessDeniedException", "User: x is not authorized to perform: ebs:PutSnapshotBlock")
-
-    bench.sink.faults.before = refuse
-    with pytest.raises(GoldenError, match="may not call ebs:PutSnapshotBlock in us-east-1"):
-        bench.upload(listed)
-    bench.sink.faults = ebs_sink.Faults()
-    return max(bench.sink.snaps)
-
-
 @pytest.mark.parametrize("state", ["gone", "error"])
 def test_a_snapshot_lost_behind_our_back_is_said_and_begun_anew(bench: Bench, state: str) -> None:
     listed = bench.sparse(10)
@@ -320,115 +230,6 @@ def test_no_damage_to_the_journal_harms_the_snapshot(bench: Bench, damage: str) 
     done = bench.upload(listed)
     assert bench.sink.differences(done.id, bench.disk) == []
     assert bench.sink.snaps[done.id].state == "completed"
-
-
-# --- faults -----------------------------------------------------------------------------------------------------------
-
-def some(share: float, seed: int = 7) -> Any:
-    """Whether to fail a call: `share` of them, the same in each run."""
-    source = random.Random(seed)
-    return lambda: source.random() < share
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses of milliseconds: what is tested is that a block is tried again, not the wait."""
-    monkeypatch.setattr(send, "LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
-
-
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("kind", ["throttled", "failing", "closed", "unanswered"])
-def test_thirty_percent_of_failing_calls_are_survived(bench: Bench, kind: str) -> None:
-    fails = some(0.3)
-
-    def fail(_action: str, _count: int) -> bool | None:
-        if not fails():
-            return None
-        if kind == "throttled":
-            raise Refused(400, "RequestThrottledException", "slow down", "ACCOUNT_THROTTLED")
-        if kind == "failing":
-            raise Refused(500, "InternalServerException", "sorry")
-        return False
-
-    if kind == "unanswered":
-        bench.sink.faults.after = lambda action, count: fail(action, count) if action != "StartSnapshot" else None
-    else:
-        bench.sink.faults.before = fail
-    done = bench.upload(bench.sparse(100))
-    assert bench.sink.differences(done.id, bench.disk) == []
-    assert len(bench.sink.snaps) == 1 and done.blocks_sent == 100
-
-
-@pytest.mark.usefixtures("quick")
-def test_connections_cut_in_the_middle_of_a_block_are_survived(bench: Bench) -> None:
-    bench.sink.faults.cut = lambda count: BLOCK // 2 if count % 3 == 0 else None
-    done = bench.upload(bench.sparse(60))
-    assert bench.sink.differences(done.id, bench.disk) == []
-    assert bench.sink.heads > 60 and bench.sent_twice() == 0
-
-
-@pytest.mark.usefixtures("quick")
-def test_when_ebs_stops_confirming_the_upload_ends_and_can_continue(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(send, "PATIENCE_S", 0.2)
-
-    def down(action: str, count: int) -> None:
-        if action == "PutSnapshotBlock" and count > 5:
-            raise Refused(503, "InternalServerException", "down")
-
-    bench.sink.faults.before = down
-    listed = bench.sparse(20)
-    with pytest.raises(Unreachable, match=r"EBS has not confirmed a block of snap-0+ for 0 s") as raised:
-        bench.upload(listed)
-    assert raised.value.hint.endswith("run again: it continues")
-    bench.sink.faults = ebs_sink.Faults()
-    done = bench.upload(listed)
-    assert done.blocks_sent == 15 and bench.sink.differences(done.id, bench.disk) == []
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_new_snapshot_that_some_servers_do_not_know_yet_is_waited_for(bench: Bench) -> None:
-    def unknown(action: str, count: int) -> None:
-        if action == "PutSnapshotBlock" and count < 12:
-            raise ebs_sink.lost("snap-0")
-
-    bench.sink.faults.before = unknown
-    done = bench.upload(bench.sparse(20))
-    assert bench.sink.differences(done.id, bench.disk) == []
-
-
-def test_a_snapshot_deleted_during_the_upload_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send, "SETTLE_S", 0.0)
-
-    def delete(action: str, count: int) -> None:
-        if (action, count) == ("PutSnapshotBlock", 10):
-            bench.sink.delete(max(bench.sink.snaps))
-
-    bench.sink.faults.after = delete
-    listed = bench.sparse(40)
-    with pytest.raises(StageFailed, match=r"no longer takes blocks of snap-0+: deleted") as raised:
-        bench.upload(listed)
-    assert raised.value.hint == "run again: it begins a new snapshot"
-    bench.sink.faults = ebs_sink.Faults()
-    assert bench.sink.differences(bench.upload(listed).id, bench.disk) == []
-
-
-def test_a_disk_that_changes_meanwhile_is_never_sealed(bench: Bench) -> None:
-    listed = bench.sparse(20)
-    with bench.disk.open("r+b") as disk:
-        os.pwrite(disk.fileno(), b"changed", 3 * BLOCK)
-    with pytest.raises(StageFailed, match="block 3 of the disk changed while it was uploaded"):
-        bench.upload(listed)
-    assert [snap.state for snap in bench.sink.snaps.values()] == ["pending"]
-
-
-def test_a_snapshot_that_never_completes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ebs, "SEAL_S", 0.3)
-    bench.sink.faults.seal_s = 60
-    with pytest.raises(StageFailed, match=r"snap-0+ is pending \d s after it was completed"):
-        bench.upload(bench.sparse(2))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

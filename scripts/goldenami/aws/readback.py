@@ -46,12 +46,13 @@ class _Difference:
         if len(self.first) < SHOWN:
             self.first.append(index)
 
-    def text(self, what: str) -> str:
+    def text(self, one: str, many: str) -> str:
         """`3 blocks differ (7, 8, 9)`, or nothing."""
         if not self.count:
             return ""
         more = ", ..." if self.count > len(self.first) else ""
-        return f"{self.count} blocks {what} ({', '.join(map(str, sorted(self.first)))}{more})"
+        what = f"block {one}" if self.count == 1 else f"blocks {many}"
+        return f"{self.count} {what} ({', '.join(map(str, sorted(self.first)))}{more})"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class _Reading:
         for index, _sha256 in self.blocks:
             if not seen[index]:
                 self.absent.add(index)
-        found = [self.wrong.text("differ"), self.absent.text("are missing"), self.extra.text("should be zeros")]
+        found = [self.wrong.text("differs", "differ"), self.absent.text("is missing", "are missing"),
+                 self.extra.text("should be zeros", "should be zeros")]
         if self.gib != self.blocks.gib:
             found.append(f"the volume has {self.gib} GiB, the disk needs {self.blocks.gib}")
         detail = "; ".join(text for text in found if text)
