@@ -17,7 +17,7 @@ from goldenami.aws import blocks, ebs, session
 def main() -> None:
     """Scan and upload."""
     disk, journal = Path(sys.argv[1]), Path(sys.argv[2])
-    in_flight = int(sys.argv[3]) if len(sys.argv) > 3 else ebs.IN_FLIGHT
+    in_flight = int(sys.argv[3]) if len(sys.argv) > 3 else None
     parent = ebs.Parent(sys.argv[4], blocks.BlockMap.open(Path(sys.argv[5]))) if len(sys.argv) > 5 else None
     account = session.Account()
     listed = blocks.scan(disk, disk.with_suffix(".blocks"))

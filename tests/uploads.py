@@ -19,7 +19,7 @@ from goldenami.aws import blocks, ebs
 from goldenami.aws.blocks import BlockMap
 from goldenami.errors import GoldenError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 TAGS = {"goldenami:image": "i", "goldenami:owner": "o"}
 
 
