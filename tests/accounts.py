@@ -53,13 +53,15 @@ def _amis(draw: st.DrawFn) -> tuple[Ami, ...]:
     found = []
     for number in range(draw(_NUMBERS)):
         image = draw(_OWNERS)
+        announced = draw(_TAG_TIMES)
         found.append(Ami(
             id=ami_id(number), name=f"image {number}", created=draw(_AGES), image=image,
             build_id=BUILDS[draw(st.integers(0, 1)) + number // 2] if image else "",
             state=draw(st.sampled_from([AmiState.AVAILABLE] * 4 + [AmiState.DISABLED, AmiState.PENDING,
                                                                    AmiState.FAILED])),
             snapshots=tuple({snapshot_id(draw(_NUMBERS)) for _ in range(draw(st.integers(0, 2)))}),
-            announced=draw(_TAG_TIMES), disabled=draw(_TAG_TIMES), protected=draw(st.integers(0, 9)) == 0,
+            announced=announced, deprecated=draw(st.just(announced) | _TAG_TIMES), disabled=draw(_TAG_TIMES),
+            protected=draw(st.integers(0, 9)) == 0,
             shared_with=draw(st.sampled_from([(), (), (), ("111122223333",), ("all",)]))))
     return tuple(found)
 
@@ -121,7 +123,9 @@ def accounts(draw: st.DrawFn) -> Topology:
         instances=tuple(Instance(f"i-{number}", ami_id(draw(_NUMBERS)), "stopped")
                         for number in range(draw(st.integers(0, 1)))),
         volumes=tuple(Volume(f"vol-{number}", snapshot_id(draw(_NUMBERS)))
-                      for number in range(draw(st.integers(0, 1)))))
+                      for number in range(draw(st.integers(0, 1)))),
+        pointers=draw(st.dictionaries(st.sampled_from(["latest", "rollback"]), st.builds(ami_id, _NUMBERS),
+                                      max_size=1)))
 
 
 policies = st.builds(Policy, keep_last=st.integers(1, 3), max_age_days=st.sampled_from([0, 30, 180]),
@@ -166,6 +170,8 @@ def alive(account: Topology) -> set[str]:
         for reference in group.image_refs:
             image("in use", reference)
         edge("in use", f"configuration {group.configuration}")
+    for held in account.pointers.values():
+        edge("in use", held)
     for instance in account.instances:
         edge("in use", instance.image_id)
     for volume in account.volumes:
@@ -231,7 +237,8 @@ class Account:
                 assert ami and ami.state == "available"
                 self._change(ami.id, announced=now, deprecated=now)
             case Step.DISABLE:
-                assert ami and ami.announced and now - ami.announced >= timedelta(days=policy.disable_after_days)
+                assert ami and ami.announced and ami.deprecated and ami.deprecated <= now
+                assert now - ami.announced >= timedelta(days=policy.disable_after_days)
                 self._change(ami.id, state=AmiState.DISABLED, disabled=now, shared_with=())
             case Step.NOTE_DISABLED:
                 self._change(action.target, disabled=now)

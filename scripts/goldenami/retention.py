@@ -28,6 +28,8 @@ from goldenami.records import Record
 PLAN_FILE = "retire.json"
 UPLOAD_GRACE = timedelta(days=2)
 """How long a finished snapshot may wait for its AMI where no tag says when it expires: longer than any publish."""
+ROUNDING = timedelta(minutes=10)
+"""A deprecation lies a little ahead of its announcement: EC2 takes only a moment that is yet to come."""
 
 Days = Annotated[int, Field(ge=0, le=3650)]
 
@@ -149,7 +151,7 @@ def decide(region: _Region, ami: Ami) -> tuple[Step | None, list[str]]:
         recall = ami.announced is not None and ami.state is AmiState.AVAILABLE and _is_ours(region, ami)
         return (Step.RECALL if recall else None), reasons
     why = f"beyond the newest {region.policy.keep_last}, {_days(region.now - ami.created)} old, nothing refers to it"
-    if ami.state is AmiState.AVAILABLE and ami.announced is None:
+    if ami.state is AmiState.AVAILABLE and not _is_announced(ami):
         return Step.DEPRECATE, [why]
     if ami.state is AmiState.DISABLED and ami.disabled is None:
         return Step.NOTE_DISABLED, [f"{why}; disabled, and no tag says since when"]
@@ -163,6 +165,11 @@ def decide(region: _Region, ami: Ami) -> tuple[Step | None, list[str]]:
         return None, [f"{why}; {'deprecated' if step is Step.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
                       f"to {step.value} on {due:%Y-%m-%d}"]
     return step, [why]
+
+
+def _is_announced(ami: Ami) -> bool:
+    """Whether both halves of the announcement were made and stand: the tag, and a deprecation that has come."""
+    return ami.announced is not None and ami.deprecated is not None and ami.deprecated <= ami.announced + ROUNDING
 
 
 def _is_ours(region: _Region, ami: Ami) -> bool:

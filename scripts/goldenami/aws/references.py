@@ -20,6 +20,7 @@ RESOLVE = "resolve:ssm:"
 class Kind(StrEnum):
     """What refers to an AMI."""
 
+    POINTER = "ledger:"
     PARAMETER = "SSM parameter"
     TEMPLATE = "launch template"
     CONFIGURATION = "launch configuration"
@@ -67,18 +68,20 @@ def idle(topology: Topology) -> tuple[TemplateVersion, ...]:
 def of_amis(topology: Topology) -> References:
     """Every use of every AMI in the region, sorted."""
     found: dict[str, set[Reference]] = defaultdict(set)
-    for source in (_parameters, _templates, _groups, _running, _through_snapshots):
+    for source in (_pointers, _templates, _groups, _running, _through_snapshots):
         for ami_id, reference in source(topology):
             found[ami_id].add(reference)
     return {ami_id: tuple(sorted(uses)) for ami_id, uses in found.items() if ami_id}
 
 
-def _parameters(topology: Topology) -> Iterator[tuple[str, Reference]]:
-    """Any mention in any parameter, but an AMI's own record (which every published one has)."""
-    own = {record_name(ami.image, ami.build_id): ami.id for ami in topology.amis if ami.image and ami.build_id}
+def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
+    """The ledger, and any mention in any parameter but an AMI's own record, which every published one has."""
+    for pointer, ami_id in topology.pointers.items():
+        yield ami_id, Reference(Kind.POINTER, pointer)
+    own = {(record_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image and ami.build_id}
     for name, value in topology.parameters.items():
         for ami_id in AMI_ID.findall(value):
-            if own.get(name) != ami_id:
+            if (name, ami_id) not in own:
                 yield ami_id, Reference(Kind.PARAMETER, name)
 
 

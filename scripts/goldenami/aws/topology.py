@@ -143,7 +143,7 @@ class Volume:
 class Topology:
     """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a template pins one.
 
-    `configurations` are launch configurations: name to the image that they name.
+    `configurations` are launch configurations: name to the image that they name. `pointers` are the ledger's.
     """
 
     region: str
@@ -155,6 +155,7 @@ class Topology:
     configurations: Mapping[str, str] = field(default_factory=dict)
     instances: tuple[Instance, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    pointers: Mapping[str, str] = field(default_factory=dict)
 
 
 def record_name(image: str, build_id: str) -> str:
@@ -165,7 +166,7 @@ def record_name(image: str, build_id: str) -> str:
 def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
     """The AMI of each recorded build of `image`, by build id."""
     return {found["build_id"]: value for name, value in parameters.items()
-            if (found := _RECORD.match(name)) and found["image"] == image}
+            if (found := _RECORD.match(name)) and found["image"] == image and AMI_ID.fullmatch(value)}
 
 
 def is_ours(ami: Ami, parameters: Mapping[str, str]) -> bool:
