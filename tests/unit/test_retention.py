@@ -100,7 +100,8 @@ def _steps(*kept: Step) -> Planner:
 
 BLIND: dict[str, Planner] = {
     "templates": _without(templates=()), "groups": _without(groups=()), "configurations": _without(configurations={}),
-    "ledger": _without(pointers={}), "instances": _without(instances=()), "volumes": _without(volumes=()), "parameters": _records_only,
+    "ledger": _without(pointers={}), "instances": _without(instances=()), "volumes": _without(volumes=()),
+    "parameters": _records_only,
     "protection": _amis(lambda ami: replace(ami, protected=False)),
     "shares": _amis(lambda ami: replace(ami, shared_with=())),
     "tags alone": _amis(lambda ami: replace(ami, image=ami.image and IMAGE)),
