@@ -62,9 +62,9 @@ class Emulator:
         """(`service:Action`, region) of each call since the reset, in order."""
         return [(f"{call['service']}:{call['action']}", call["region"]) for call in self._ask("GET", "calls")]
 
-    def actions(self) -> set[str]:
-        """What IAM would have asked for, of all calls since the reset."""
-        return {action for call in self._ask("GET", "calls") for action in call["actions"]}
+    def asked(self) -> list[list[str]]:
+        """The IAM actions that each call since the reset needed."""
+        return [call["actions"] for call in self._ask("GET", "calls")]
 
     def set(self, **settings: Any) -> None:
         """Change settings, for instance `denied={"*": ["ec2:RegisterImage"]}` (`goldenami.emulator.world.Settings`)."""

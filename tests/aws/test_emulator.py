@@ -93,7 +93,7 @@ def test_a_policy_is_all_that_is_allowed(aws: Any) -> None:
     refused = _refused(lambda: ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, TagSpecifications=tags))
     assert "is not authorized to perform: ec2:CreateTags " in refused[2]
     assert _refused(boto3.client("s3").list_buckets)[0] == "AccessDenied"
-    assert aws.actions() == {"ec2:CreateVolume", "ec2:CreateTags", "s3:ListAllMyBuckets"}
+    assert aws.asked() == [["ec2:CreateVolume"], [], ["ec2:CreateVolume", "ec2:CreateTags"], ["s3:ListAllMyBuckets"]]
 
 
 def test_expired_and_unknown_credentials(aws: Any) -> None:

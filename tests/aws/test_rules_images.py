@@ -345,14 +345,26 @@ def test_the_default_key_is_not_shared(account: Account) -> None:
 
 def test_an_image_and_its_copy_are_pending_first(account_at: Any) -> None:
     account = account_at("emulator")
-    snapshot = account.snapshot()
     account.set(pending_s=3600)
+    snapshot = account.snapshot()
     refused("IncorrectState", account.image, snapshot=snapshot)
     account.set(pending_s=0)
-    image = account.image(snapshot=snapshot)
+    assert account.image("other", snapshot)
     account.set(pending_s=3600)
+    image = account.image(snapshot=snapshot)
     assert account.describe(image)["State"] == "pending"
     with pytest.raises(Exception, match="is pending"):
         _copy(account, image)
     account.set(pending_s=0)
     assert account.describe(image)["State"] == "available"
+
+
+def test_what_was_over_stays_so_and_may_seem_older(account_at: Any) -> None:
+    account = account_at("emulator")
+    account.set(backdate_days=400)
+    image = account.image()
+    account.set(pending_s=3600)
+    shown = account.describe(image)
+    made = datetime.datetime.fromisoformat(shown["CreationDate"])
+    age = datetime.datetime.now(datetime.UTC) - made
+    assert (shown["State"], age.days) == ("available", 400)

@@ -100,7 +100,7 @@ def _control(environ: gate.Environ, body: bytes, start: Any) -> Iterable[bytes]:
             answer = direct.damage(**json.loads(body))
         elif what == "PATCH settings":
             merged = {**WORLD.settings.model_dump(mode="json"), **json.loads(body)}
-            WORLD.settings = Settings.model_validate_json(json.dumps(merged))
+            WORLD.set(Settings.model_validate_json(json.dumps(merged)))
             answer = merged
         else:
             start("404 Not Found", [("Content-Type", "text/plain")])
