@@ -12,7 +12,7 @@ from typing import Any
 from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
-from goldenami.errors import NoFit
+from goldenami.errors import BadInput, NoFit
 from goldenami.fit import Fitted, Request
 from goldenami.lockfile import (
     BaseLock,
@@ -36,6 +36,8 @@ BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "db
 SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 """mmdebstrap's `important` variant, in apt's own pattern language."""
 
+NEWEST, ANY = "newest", "any"
+"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
 _CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
 """The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's repository."""
 
@@ -118,19 +120,15 @@ def _upstream(apt: AptRoot) -> list[dict[str, str]]:
 
 
 def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
-    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
-    flavour = resolution.setting("nvidia_driver", "flavour")
-    policy.check_flavour(
-        flavour, [], [name for name, family in families.items() if family.open_modules is False],
-    )
-    request = _request(resolution, flavour)
-    with resolution.progress.step("driver", f"branch {request.branch}, {request.flavour}"):
+    requests = _requests(resolution)
+    wanted = f"{resolution.setting('nvidia_driver', 'branch')}, {resolution.setting('nvidia_driver', 'flavour')}"
+    with resolution.progress.step("driver", f"branch {wanted}"):
         compile_pair = fit.compiler(
-            resolution.apt, request, resolution.store, suite=resolution.definition.base.release,
+            resolution.apt, resolution.store, suite=resolution.definition.base.release,
             log=resolution.log, fetch=resolution.fetch, package_name=modules_package,
             on_try=lambda what: resolution.progress.say(f"trying {what}"),
         )
-        fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair)
+        fitted = fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair)
     for choice in fitted.choices:
         for entry in choice.passed_over:
             resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
@@ -144,15 +142,42 @@ def modules_package(kernel_release: str) -> str:
     return f"golden-nvidia-modules-{kernel_release}"
 
 
-def _request(resolution: Resolution, flavour: str) -> Request:
-    names = rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
-        **resolution.given("nvidia_driver"), "nvidia_driver_version": fit.VERSION,
-        "nvidia_driver_kernel_release": "",
-        "nvidia_driver_modules_package": "",
+def _requests(resolution: Resolution) -> list[Request]:
+    """What to try, open modules before proprietary ones: the definition may leave branch and flavour to the compiler."""
+    wanted = resolution.setting("nvidia_driver", "flavour")
+    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
+    closed = [name for name, family in families.items() if family.open_modules is False]
+    flavours = [wanted]
+    if wanted == ANY:
+        flavours = ["proprietary"] if closed else ["open", "proprietary"]
+    for flavour in flavours:
+        policy.check_flavour(flavour, [], closed)
+    return [_request(resolution, flavour, branch) for flavour in flavours for branch in _branches(resolution, flavour)]
+
+
+def _branches(resolution: Resolution, flavour: str) -> list[str]:
+    """The driver branches to try: the definition's one, or with `newest` all that the distribution has."""
+    branch = str(resolution.setting("nvidia_driver", "branch"))
+    if branch != NEWEST:
+        return [branch]
+    found: dict[str, list[str]] = _driver_facts(resolution, flavour, branch)["__nvidia_driver_branches"]
+    if resolution.setting("nvidia_driver", "source") != "debian" or not found.get(flavour):
+        raise BadInput(f"nvidia_driver_branch: {NEWEST}: the branches of this source are not listed",
+                       hint="name a branch, or take nvidia_driver_source: debian")
+    return found[flavour]
+
+
+def _driver_facts(resolution: Resolution, flavour: str, branch: str) -> dict[str, Any]:
+    return rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
+        **resolution.given("nvidia_driver"), "nvidia_driver_flavour": flavour, "nvidia_driver_branch": branch,
+        "nvidia_driver_version": fit.VERSION, "nvidia_driver_kernel_release": "", "nvidia_driver_modules_package": "",
     })
+
+
+def _request(resolution: Resolution, flavour: str, branch: str) -> Request:
+    names = _driver_facts(resolution, flavour, branch)
     return Request(
-        branch=str(resolution.setting("nvidia_driver", "branch")), flavour=flavour,
-        dkms_package=names["__nvidia_driver_dkms_package"],
+        branch=branch, flavour=flavour, dkms_package=names["__nvidia_driver_dkms_package"],
         userland_package=names["__nvidia_driver_userland_package"],
         pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
     )
@@ -183,8 +208,9 @@ def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> No
     resolution.derived["cuda"] = {"cuda_architectures": sm}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {
-            "nvidia_driver_version": fitted.driver, "nvidia_driver_kernel_release": kernel.release,
-            "nvidia_driver_modules_package": fitted.recipe.package,
+            "nvidia_driver_branch": fitted.driver.split(".")[0], "nvidia_driver_flavour": fitted.flavour,
+            "nvidia_driver_version": fitted.driver,
+            "nvidia_driver_kernel_release": kernel.release, "nvidia_driver_modules_package": fitted.recipe.package,
         }
 
 
@@ -263,7 +289,7 @@ def _driver(resolution: Resolution, fitted: Fitted) -> Driver:
     branch = fitted.driver.split(".")[0]
     recipe = fitted.recipe
     return Driver(
-        version=fitted.driver, branch=branch, flavour=resolution.setting("nvidia_driver", "flavour"),
+        version=fitted.driver, branch=branch, flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"), cuda=policy.CUDA_OF_BRANCH.get(branch, "unknown"),
         modules=Modules(
             key=recipe.key, package=recipe.package, source_package=recipe.source.name,

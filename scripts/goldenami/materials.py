@@ -15,11 +15,12 @@ from typing import Any
 from goldenami import lockfile, mirror, modules, records, repo, shell
 from goldenami.apt import Deb
 from goldenami.build_records import LOCK_FILE
+from goldenami.download import Wanted
 from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.lockfile import Lock, Step
 from goldenami.modules import Recipe
 from goldenami.progress import Progress
-from goldenami.store import Store, Wanted
+from goldenami.store import Store
 
 FORMAT = 1
 """Raise when the code of a bake changes what a layer holds for the same inputs."""
@@ -28,6 +29,8 @@ FORMAT = 1
 def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
     debs = [deb for deb in lock.debs() if deb.archive != "built"]
+    if needs_compile(lock, store):
+        store.pull(Wanted(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
     if needs_compile(lock, store) or (tools and lock.driver is not None):
         recipe = Recipe.of(lock)
         debs += [recipe.source, *recipe.build]
