@@ -25,7 +25,8 @@ from urllib3.util import Retry
 
 from goldenami.errors import Unreachable, Vanished
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes read at once: what a kill may cost of what had arrived."""
 BODY_TRIES = 3
 """urllib3 repeats a request that failed, but not a body that broke off: that is done here."""
 BACKOFF = 0.5
