@@ -162,10 +162,10 @@ class Lock(Record):
         """Every file of the image."""
         return [package.deb(name) for name, package in self.packages.items()]
 
-    def objects(self) -> list[str]:
-        """The SHA-256 of every file that a bake of this lock may need."""
+    def objects(self) -> dict[str, int]:
+        """SHA-256 and bytes of every file that a bake of this lock may need."""
         build = self.driver.modules.build if self.driver and self.driver.modules else {}
-        return [package.sha256 for package in [*self.packages.values(), *build.values()]]
+        return {package.sha256: package.size for package in [*self.packages.values(), *build.values()]}
 
 
 def path_of(root: Path, image: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,12 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     shape = records.canonical({"files": sorted(debs), "steps": [step.packages for step in lock.steps]})
     return repo.write(store, list(debs.values()), store.root.parent / "repos" / records.sha256_text(shape)[:16],
                       suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock))
+
+
+def repositories(store: Store, named: Collection[str]) -> list[Path]:
+    """Repositories with a file that `named` has not: they keep its bytes even when the store has let it go."""
+    return [folder for folder in sorted((store.root.parent / "repos").glob("*"))
+            if not repo.digests(folder).issubset(named)]
 
 
 def views(lock: Lock) -> dict[str, set[str]]:

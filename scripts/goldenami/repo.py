@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,12 @@ def write(
     except OSError:
         shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
     return folder
+
+
+def digests(folder: Path) -> set[str]:
+    """SHA-256 of every file in the repository `folder`."""
+    index = folder / "Packages"
+    return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M)) if index.is_file() else set()
 
 
 def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None:
