@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store"}),
     frozenset({"apt", "definition", "image_checks", "inside", "publish_records", "report_charts", "report_view"}),
     frozenset({"channels", "lockfile", "repo", "rolefacts"}),
-    frozenset({"modules", "proven"}),
+    frozenset({"modules", "proven", "standin"}),
     frozenset({"fit", "lint", "materials", "publish_plan"}),
     frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario", "publish", "promote", "rollback"}),
     frozenset({"commands"}),
