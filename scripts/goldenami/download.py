@@ -213,7 +213,7 @@ def _transfer(http: Http, item: Wanted, part: Part, on_chunk: Callable[[int], No
         if rest and (reply.status == 416 or (reply.status == 206 and not _continues(reply, part.size))):
             part.begin("", "")
             raise urllib3.exceptions.ProtocolError("another range than the one that was asked for")
-        if reply.status != (206 if rest else 200) and reply.status != 200:
+        if reply.status not in ((200, 206) if rest else (200,)):
             raise Unreachable(f"{item.url} answered {reply.status}", hint="check the mirror, then run again")
         if reply.status == 200:
             part.begin(item.url, _version(reply))

@@ -13,6 +13,7 @@ from debian.debian_support import Version
 from goldenami import modules, policy
 from goldenami.apt import AptRoot, Deb
 from goldenami.errors import NoFit
+from goldenami.local.signature import Signature
 from goldenami.lockfile import Choice, Kernel, PassedOver
 from goldenami.modules import Outcome, Recipe
 from goldenami.store import Store
@@ -141,8 +142,8 @@ def fit(
     if len(every) > len(pairs):
         table += f"\n  and {len(every) - len(pairs)} older pairs that were not tried"
     flavours = " or ".join(dict.fromkeys(request.flavour for request in requests))
-    raise NoFit(f"no {flavours} driver of branch {_branches(requests)} compiles on a kernel of this release", tail=table,
-                hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
+    raise NoFit(f"no {flavours} driver of branch {_branches(requests)} compiles on a kernel of this release",
+                tail=table, hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
 
 
 def _pair(kernel: Kernel, driver: Candidate) -> str:
@@ -157,8 +158,8 @@ def _choices(
     return [
         Choice(component="kernel", taken=kernel.release, passed_over=older,
                why="the newest on which the driver compiles" if older else "the newest; the driver compiles on it"),
-        Choice(component="driver", taken=f"{driver.version} ({driver.request.flavour})",  # no seconds: equal locks on every machine
-               why=f"compiled on {kernel.release} with {outcome.compiler}",
+        Choice(component="driver", taken=driver.version,  # no seconds: equal locks on every machine
+               why=f"its {driver.request.flavour} modules compiled on {kernel.release} with {outcome.compiler}",
                passed_over=[*(entry for where, entry in tried if where == kernel),
                             *userland_ahead(apt, driver.request, driver.version)]),
     ]
@@ -166,7 +167,7 @@ def _choices(
 
 def compiler(
     apt: AptRoot, store: Store, *, suite: str, log: Path, fetch: Callable[[list[Deb]], None],
-    on_try: Callable[[str], Any], package_name: Callable[[str], str],
+    on_try: Callable[[str], Any], package_name: Callable[[str], str], signature: Signature | None,
 ) -> Callable[[Kernel, Candidate], tuple[Recipe, Outcome]]:
     """The function that `fit` calls: resolve the scratch tree, fetch it, compile."""
 
@@ -179,7 +180,7 @@ def compiler(
         recipe = Recipe(
             kernel_release=kernel.release, driver_version=driver.version, package=package_name(kernel.release),
             provides=[name.replace(VERSION, driver.version) for name in driver.request.provides],
-            depends=[kernel.package], suite=suite, source=source, build=build,
+            depends=[kernel.package], suite=suite, source=source, build=build, signature=signature,
         )
         return recipe, modules.compile_modules(recipe, store, log=log)
 

@@ -14,6 +14,7 @@ from goldenami import records
 from goldenami.apt import Deb
 from goldenami.definition import Definition, without_publish
 from goldenami.errors import BadInput
+from goldenami.local.signature import Signature
 from goldenami.records import Record
 
 ID_LENGTH = 12
@@ -72,7 +73,7 @@ class Kernel(Record):
 
 
 class Modules(Record):
-    """Kernel modules that were compiled at lock time: what from, with what, and what came out.
+    """Kernel modules that were compiled at lock time: what from, with what, and what came out, signed by whom.
 
     `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch tree.
     """
@@ -81,7 +82,7 @@ class Modules(Record):
     package: str
     source_package: str
     compiler: str
-    signed: bool
+    signature: Signature | None
     provides: list[str]
     depends: list[str]
     build: dict[str, Package]

@@ -83,7 +83,7 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
     """Repositories with a file that `named` has not: they keep its bytes even when the store has let it go."""
     return [folder for folder in sorted((store.root.parent / "repos").glob("*"))
-            if not repo.digests(folder).issubset(named)]
+            if not repo.contents(folder).issubset(named)]
 
 
 def views(lock: Lock) -> dict[str, set[str]]:
@@ -155,8 +155,8 @@ def _steps(lock: Lock, work: Path) -> list[dict[str, Any]]:
         path = work / f"step-{number}.json"
         records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent)
-        found.append({"name": ROLES_JOINED_BY.join(step.roles), "key": parent, "view": f"step-{number}", "vars": str(path),
-                      "replaces": sorted(standing - step.stand_ins.keys())})
+        found.append({"name": ROLES_JOINED_BY.join(step.roles), "key": parent, "view": f"step-{number}",
+                      "vars": str(path), "replaces": sorted(standing - step.stand_ins.keys())})
         standing = set(step.stand_ins)
     return found
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass
 
 from goldenami import shell
 from goldenami.errors import HostNotReady, Unreachable
@@ -107,7 +107,7 @@ def proxy_settings() -> dict[str, str]:
 def proxy(url: str) -> str | None:
     """The proxy by which apt would fetch `url`, or None: directly (apt-transport-http(1), in its order)."""
     scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
-    if proxy_bypass_environment(host, {"no": os.environ.get("no_proxy", "")}):
+    if proxy_bypass(host):  # no_proxy
         return None
     settings = {name.lower(): value for name, value in proxy_settings().items()}
     levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))  # https falls back to the settings of http

@@ -67,12 +67,12 @@ class Objects:
     def _digest(self, sha256: str) -> str | None:
         """What S3 says the object's content is, in base64; None where it is not there."""
         try:
-            found: str | None = self._s3.head_object(**self._where(sha256), ChecksumMode="ENABLED").get("ChecksumSHA256")
+            found = self._s3.head_object(**self._where(sha256), ChecksumMode="ENABLED")
         except ClientError as error:
             if code(error) in _MISSING:
                 return None
             raise
-        return found
+        return str(found.get("ChecksumSHA256", ""))
 
     def _where(self, sha256: str) -> dict[str, str]:
         prefix = f"{self._prefix}/" if self._prefix else ""

@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 import shutil
-from pathlib import Path
 
 from goldenami import lockfile, materials, mirror
 from goldenami.aws.objects import Objects
