@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -153,16 +154,22 @@ class Fault(Enum):
     TRUNCATED = auto()
     CORRUPTED = auto()
     STALLED = auto()
+    WRONG_RANGE = auto()
 
 
 class Mirror:
-    """Serves `folder` on a free loopback port. `faults` and `instead` are by path pattern (`*/InRelease`)."""
+    """Serves `folder` on a free loopback port, also as a proxy that everything is behind.
+
+    `faults` and `instead` are by path pattern (`*/InRelease`); without `ranges` it always sends the whole file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.faults: dict[str, Fault] = {}
         self.instead: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.ranges = True
         self._released = threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -208,7 +215,9 @@ def _handler(mirror: Mirror) -> type[http.server.BaseHTTPRequestHandler]:
             """Quiet: a test reads `mirror.requests`."""
 
         def do_GET(self) -> None:
+            self.path = re.sub(r"^http://[^/]+", "", self.path)  # a proxy is given whole addresses
             mirror.requests.append(self.path)
+            mirror.headers.append(dict(self.headers))
             fault, data = mirror.fault(self.path), mirror.content(self.path)
             if fault is Fault.HANG:
                 mirror.wait()
@@ -220,7 +229,17 @@ def _handler(mirror: Mirror) -> type[http.server.BaseHTTPRequestHandler]:
                 self._send(data, fault)
 
         def _send(self, data: bytes, fault: Fault | None) -> None:
-            self.send_response(200)
+            tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+            asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) if mirror.ranges else None
+            if asked and self.headers.get("If-Range", tag) == tag:
+                start = int(asked[1]) + (7 if fault is Fault.WRONG_RANGE else 0)
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+                data = data[start:]
+            else:
+                self.send_response(200)
+            if mirror.ranges:
+                self.send_header("ETag", tag)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             if fault is Fault.TRUNCATED:

@@ -26,13 +26,13 @@ TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "clock", "units", "package_diff"}),
-    frozenset({"records", "shell", "policy", "yamlfile"}),
+    frozenset({"records", "shell", "policy", "yamlfile", "download"}),
     frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store"}),
-    frozenset({"apt", "definition", "image_checks", "inside", "report_charts", "report_view"}),
-    frozenset({"lockfile", "repo", "rolefacts"}),
-    frozenset({"modules", "standin"}),
-    frozenset({"fit", "lint", "materials"}),
-    frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario"}),
+    frozenset({"apt", "definition", "image_checks", "inside", "publish_records", "report_charts", "report_view"}),
+    frozenset({"channels", "lockfile", "repo", "rolefacts"}),
+    frozenset({"modules", "proven", "standin"}),
+    frozenset({"fit", "lint", "materials", "publish_plan"}),
+    frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario", "publish", "promote", "rollback"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
 )

@@ -12,8 +12,9 @@ from typing import Any
 from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts, standin
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
-from goldenami.errors import NoFit
+from goldenami.errors import BadInput, NoFit
 from goldenami.fit import Fitted, Request
+from goldenami.local import signature
 from goldenami.lockfile import (
     BaseLock,
     Choice,
@@ -36,6 +37,8 @@ BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "db
 SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 """mmdebstrap's `important` variant, in apt's own pattern language."""
 
+NEWEST, ANY = "newest", "any"
+"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
 _CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
 """The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's repository."""
 
@@ -73,7 +76,18 @@ def run(root: Path, definition: Definition, store: Store, progress: Progress, lo
     with resolution.apt.locked():
         lock = _resolve(resolution)
     path = lockfile.path_of(root, definition.image)
+    lock = _settled(path, lock)
     return lock, lockfile.write(path, lock)
+
+
+def _settled(path: Path, lock: Lock) -> Lock:
+    """`lock`, or the one that is there already if they differ only in how the archives were signed last."""
+    try:
+        old, _ = lockfile.read(path)
+    except BadInput:
+        return lock
+    base = old.base.model_copy(update={"suites": lock.base.suites})
+    return old if old.model_copy(update={"base": base}) == lock else lock
 
 
 def _open(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> Resolution:
@@ -95,7 +109,6 @@ def _resolve(resolution: Resolution) -> Lock:
     apt.pin({})
     with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
         apt.update()
-    epoch = max(int(parsedate_to_datetime(entry["date"]).timestamp()) for entry in _upstream(apt))
     kernels = fit.kernels(apt, definition.kernel)
     fitted = _fit_driver(resolution, kernels) if "nvidia_driver" in definition.roles else None
     kernel = fitted.kernel if fitted else kernels[0]
@@ -110,7 +123,17 @@ def _resolve(resolution: Resolution) -> Lock:
         resolution.fetch(debs)
     with progress.step("steps"):
         steps = _steps(resolution, fitted, base, debs)
-    return _assemble(resolution, kernel, fitted, cuda, base, debs, steps, epoch)
+    return _assemble(resolution, kernel, fitted, cuda, base, debs, steps)
+
+
+def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
+    """When the image's newest package was built, in seconds since 1970: no new date without a new file.
+
+    A package that is younger than the index that lists it was built by a wrong clock and does not count.
+    """
+    indexes = max(int(parsedate_to_datetime(entry["date"]).timestamp()) for entry in _upstream(resolution.apt))
+    built = [repo.built_at(resolution.store, deb) for deb in debs]
+    return max((date for date in built if date <= indexes), default=indexes)
 
 
 def _upstream(apt: AptRoot) -> list[dict[str, str]]:
@@ -118,19 +141,16 @@ def _upstream(apt: AptRoot) -> list[dict[str, str]]:
 
 
 def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
-    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
-    flavour = resolution.setting("nvidia_driver", "flavour")
-    policy.check_flavour(
-        flavour, [], [name for name, family in families.items() if family.open_modules is False],
-    )
-    request = _request(resolution, flavour)
-    with resolution.progress.step("driver", f"branch {request.branch}, {request.flavour}"):
+    requests, signer = _requests(resolution), signature.configured()
+    wanted = f"{resolution.setting('nvidia_driver', 'branch')}, {resolution.setting('nvidia_driver', 'flavour')}"
+    with resolution.progress.step("driver", f"branch {wanted}"):
         compile_pair = fit.compiler(
-            resolution.apt, request, resolution.store, suite=resolution.definition.base.release,
+            resolution.apt, resolution.store, suite=resolution.definition.base.release,
             log=resolution.log, fetch=resolution.fetch, package_name=modules_package,
+            signature=signer.signature if signer else None,
             on_try=lambda what: resolution.progress.say(f"trying {what}"),
         )
-        fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair)
+        fitted = fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair)
     for choice in fitted.choices:
         for entry in choice.passed_over:
             resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
@@ -144,15 +164,43 @@ def modules_package(kernel_release: str) -> str:
     return f"golden-nvidia-modules-{kernel_release}"
 
 
-def _request(resolution: Resolution, flavour: str) -> Request:
-    names = rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
-        **resolution.given("nvidia_driver"), "nvidia_driver_version": fit.VERSION,
-        "nvidia_driver_kernel_release": "",
-        "nvidia_driver_modules_package": "",
+def _requests(resolution: Resolution) -> list[Request]:
+    """What to try, open modules before proprietary ones: a definition may leave branch and flavour to the compiler."""
+    wanted = resolution.setting("nvidia_driver", "flavour")
+    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
+    open_only: list[str] = []
+    closed_only = [name for name, family in families.items() if family.open_modules is False]
+    flavours = [wanted]
+    if wanted == ANY:
+        flavours = [flavour for flavour, others in (("open", closed_only), ("proprietary", open_only)) if not others]
+    for flavour in flavours or ["open"]:
+        policy.check_flavour(flavour, open_only, closed_only)
+    return [_request(resolution, flavour, branch) for flavour in flavours for branch in _branches(resolution, flavour)]
+
+
+def _branches(resolution: Resolution, flavour: str) -> list[str]:
+    """The driver branches to try: the definition's one, or with `newest` all that the distribution has."""
+    branch = str(resolution.setting("nvidia_driver", "branch"))
+    if branch != NEWEST:
+        return [branch]
+    found: dict[str, list[str]] = _driver_facts(resolution, flavour, branch)["__nvidia_driver_branches"]
+    if resolution.setting("nvidia_driver", "source") != "debian" or not found.get(flavour):
+        raise BadInput(f"nvidia_driver_branch: {NEWEST}: the branches of this source are not listed",
+                       hint="name a branch, or take nvidia_driver_source: debian")
+    return found[flavour]
+
+
+def _driver_facts(resolution: Resolution, flavour: str, branch: str) -> dict[str, Any]:
+    return rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
+        **resolution.given("nvidia_driver"), "nvidia_driver_flavour": flavour, "nvidia_driver_branch": branch,
+        "nvidia_driver_version": fit.VERSION, "nvidia_driver_kernel_release": "", "nvidia_driver_modules_package": "",
     })
+
+
+def _request(resolution: Resolution, flavour: str, branch: str) -> Request:
+    names = _driver_facts(resolution, flavour, branch)
     return Request(
-        branch=str(resolution.setting("nvidia_driver", "branch")), flavour=flavour,
-        dkms_package=names["__nvidia_driver_dkms_package"],
+        branch=branch, flavour=flavour, dkms_package=names["__nvidia_driver_dkms_package"],
         userland_package=names["__nvidia_driver_userland_package"],
         pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
     )
@@ -183,8 +231,10 @@ def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> No
     resolution.derived["cuda"] = {"cuda_architectures": sm}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {
-            "nvidia_driver_version": fitted.driver, "nvidia_driver_kernel_release": kernel.release,
-            "nvidia_driver_modules_package": fitted.recipe.package,
+            "nvidia_driver_branch": fitted.driver.split(".")[0], "nvidia_driver_flavour": fitted.flavour,
+            "nvidia_driver_version": fitted.driver,
+            "nvidia_driver_kernel_release": kernel.release, "nvidia_driver_modules_package": fitted.recipe.package,
+            "nvidia_driver_modules_signer": signed.signer if (signed := fitted.recipe.signature) else "",
         }
 
 
@@ -256,7 +306,7 @@ def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cud
 
 def _assemble(
     resolution: Resolution, kernel: Kernel, fitted: Fitted | None, cuda: Cuda | None, base_names: list[str],
-    debs: list[Deb], steps: list[Step], epoch: int,
+    debs: list[Deb], steps: list[Step],
 ) -> Lock:
     definition, root = resolution.definition, resolution.root
     known = hardware.load(root)
@@ -265,7 +315,7 @@ def _assemble(
         architecture=definition.base.architecture, suites=[Suite(**entry) for entry in _upstream(resolution.apt)],
     )
     return Lock(
-        image=definition.image, description=definition.description, source_date_epoch=epoch,
+        image=definition.image, description=definition.description, source_date_epoch=_epoch(resolution, debs),
         disk_size_gib=definition.disk_size_gib, base=base, kernel=kernel,
         driver=_driver(resolution, fitted) if fitted else None, cuda=cuda,
         hardware=HardwareLock(
@@ -284,11 +334,11 @@ def _driver(resolution: Resolution, fitted: Fitted) -> Driver:
     branch = fitted.driver.split(".")[0]
     recipe = fitted.recipe
     return Driver(
-        version=fitted.driver, branch=branch, flavour=resolution.setting("nvidia_driver", "flavour"),
+        version=fitted.driver, branch=branch, flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"), cuda=policy.CUDA_OF_BRANCH.get(branch, "unknown"),
         modules=Modules(
             key=recipe.key, package=recipe.package, source_package=recipe.source.name,
-            compiler=fitted.outcome.compiler, signed=False, provides=list(recipe.provides),
+            compiler=fitted.outcome.compiler, signature=recipe.signature, provides=list(recipe.provides),
             depends=list(recipe.depends),
             build={deb.name: Package.of(deb) for deb in [recipe.source, *recipe.build]},
         ),
