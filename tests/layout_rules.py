@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"apt", "definition", "image_checks", "inside", "publish_records", "report_charts", "report_view"}),
     frozenset({"channels", "lockfile", "repo", "rolefacts"}),
     frozenset({"modules", "proven", "standin"}),
-    frozenset({"fit", "lint", "materials", "publish_plan"}),
+    frozenset({"fit", "lint", "materials", "moves", "publish_plan"}),
     frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario", "publish", "promote", "rollback"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
