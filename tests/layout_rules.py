@@ -26,7 +26,7 @@ TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "clock", "units", "package_diff"}),
-    frozenset({"records", "shell", "policy", "yamlfile", "download"}),
+    frozenset({"download", "meter", "policy", "records", "shell", "yamlfile"}),
     frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store"}),
     frozenset({"apt", "definition", "image_checks", "inside", "publish_records", "report_charts", "report_view"}),
     frozenset({"channels", "lockfile", "repo", "rolefacts"}),
