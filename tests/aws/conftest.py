@@ -66,6 +66,10 @@ class Emulator:
         """Change settings, for instance `denied={"*": ["ec2:RegisterImage"]}` (`goldenami.emulator.world.Settings`)."""
         self._ask("PATCH", "settings", **settings)
 
+    def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
+        """Flip a bit of a stored block, checksum included."""
+        self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
+
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:

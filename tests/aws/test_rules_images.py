@@ -298,6 +298,22 @@ def test_a_snapshot_in_use_stays(account: Account) -> None:
     account.ec2.delete_snapshot(SnapshotId=snapshot)
 
 
+@probe("modify_snapshot_attribute")
+def test_a_snapshot_is_shared_unless_the_default_key_hides_it(account: Account) -> None:
+    snapshot, secret = account.snapshot(), account.snapshot(1, Encrypted=True)
+    share = account.ec2.modify_snapshot_attribute
+
+    def users() -> list[Any]:
+        found = account.ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
+        permissions: list[Any] = found["CreateVolumePermissions"]
+        return permissions
+    share(SnapshotId=snapshot, CreateVolumePermission={"Add": [{"UserId": STRANGER}]})
+    assert users() == [{"UserId": STRANGER}]
+    share(SnapshotId=snapshot, Attribute="createVolumePermission", OperationType="remove", UserIds=[STRANGER])
+    assert users() == []
+    refused("OperationNotPermitted", share, SnapshotId=secret, CreateVolumePermission={"Add": [{"UserId": STRANGER}]})
+
+
 @probe("imds_support_stays")
 def test_imds_support_cannot_be_undone(account: Account) -> None:
     image = account.image()

@@ -49,6 +49,20 @@ def test_an_image_runs_on_its_architecture(account: Account) -> None:
     _run(account, ImageId=image, InstanceType="g5g.xlarge")
 
 
+@probe("requirements_need_a_group", "type_or_requirements")
+def test_requirements_are_for_groups(account: Account) -> None:
+    need = {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1}, "AllowedInstanceTypes": ["m7i.*"]}
+    image = account.image()
+    refused("InvalidParameterCombination", _template, account=account, InstanceType=TYPE, InstanceRequirements=need)
+    template = _template(account, ImageId=image, InstanceRequirements=need)
+    refused("InvalidParameterCombination", _run, account=account, LaunchTemplate={"LaunchTemplateId": template})
+    account.groups.create_auto_scaling_group(
+        AutoScalingGroupName="g", MinSize=1, MaxSize=1, AvailabilityZones=["us-east-1a"],
+        LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
+    (launched,) = account.ec2.describe_instances()["Reservations"][0]["Instances"]
+    assert (launched["ImageId"], launched["InstanceType"].partition(".")[0]) == (image, "m7i")
+
+
 @probe("devices_of")
 def test_an_instance_has_the_devices_of_the_image(account: Account) -> None:
     image = account.image(snapshot=account.snapshot(3))

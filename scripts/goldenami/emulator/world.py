@@ -43,9 +43,12 @@ class Settings(Record):
     """Seconds for which a token of a block is good."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
-    """One API call as it arrived: `service` is the signing name, which is also IAM's prefix."""
+    """One API call as it arrived: `service` is the signing name, which is also IAM's prefix.
+
+    `status` is that of a refusal, and 0 where there was none.
+    """
 
     service: str
     action: str
