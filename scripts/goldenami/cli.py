@@ -12,10 +12,10 @@ from collections.abc import Callable
 from types import FrameType
 
 from goldenami import store
-from goldenami.commands import account, image, snapshot, stores
+from goldenami.commands import account, image, life, snapshot, stores
 from goldenami.errors import ExitCode, GoldenError, HostNotReady
 
-COMMANDS = (image, stores, account, snapshot)
+COMMANDS = (image, stores, account, snapshot, life)
 """Modules of commands, in the order of the help."""
 
 
