@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from debian.debian_support import Version
 
-from goldenami import modules, policy
+from goldenami import modules, policy, rolefacts
 from goldenami.apt import AptRoot, Deb
+from goldenami.definition import Platform
 from goldenami.errors import NoFit
-from goldenami.lockfile import Choice, Kernel, PassedOver
+from goldenami.lockfile import Choice, Kernel, Package, PassedOver
 from goldenami.modules import Outcome, Recipe
 from goldenami.store import Store
 
@@ -55,6 +56,34 @@ class Request:
     userland_package: str
     pinned_sources: list[str]
     provides: list[str]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a new lock leaves where the old one has it, because a policy of the definition says so.
+
+    `packages` stay at their version; `stock` are files of the old lock, which the archive may have dropped.
+    """
+
+    kernel: Kernel | None = None
+    driver: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    stock: Mapping[str, Package] = field(default_factory=dict)
+
+
+def request(root: Path, platform: Platform, given: Mapping[str, Any]) -> Request:
+    """What the role says about the driver, for the variables that the definition gives it."""
+    settings = rolefacts.variables(root, "nvidia_driver", given)
+    names = rolefacts.facts(root, "nvidia_driver", platform, {
+        **given, "nvidia_driver_version": VERSION, "nvidia_driver_kernel_release": "",
+        "nvidia_driver_modules_package": "",
+    })
+    return Request(
+        branch=str(settings["nvidia_driver_branch"]), flavour=str(settings["nvidia_driver_flavour"]),
+        dkms_package=names["__nvidia_driver_dkms_package"],
+        userland_package=names["__nvidia_driver_userland_package"],
+        pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
+    )
 
 
 def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
@@ -110,10 +139,16 @@ def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOve
 
 def fit(
     apt: AptRoot, request: Request, found: list[Kernel], *,
-    compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]],
+    compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]], only: str = "",
 ) -> Fitted:
-    """The first pair that compiles, kernels outermost; NoFit with a table of what was tried."""
-    drivers = candidates(apt, request)
+    """The first pair that compiles, kernels outermost; NoFit with a table of what was tried.
+
+    `only` is the one driver version that may be taken.
+    """
+    drivers = [driver for driver in candidates(apt, request) if only in ("", driver.version)]
+    if not drivers:
+        raise NoFit(f"driver {only}, which is to stay, is no longer in the archive or the store",
+                    hint="let it move: change `watch.driver` of the definition")
     every = [(kernel, driver) for kernel in found for driver in drivers]
     pairs = every[:MAX_COMPILATIONS]
     tried: list[PassedOver] = []

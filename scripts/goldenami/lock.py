@@ -9,11 +9,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts
+from goldenami import fit, hardware, lockfile, materials, mirror, modules, policy, repo, rolefacts
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
 from goldenami.errors import NoFit
-from goldenami.fit import Fitted, Request
+from goldenami.fit import Fitted, Keep
 from goldenami.lockfile import (
     BaseLock,
     Choice,
@@ -53,6 +53,8 @@ class Resolution:
     apt: AptRoot
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
+    keep: Keep = field(default_factory=Keep)
+    offered: list[Deb] = field(default_factory=list)
 
     def given(self, role: str) -> dict[str, Any]:
         """What the definition and the lock give to `role`."""
@@ -67,24 +69,29 @@ class Resolution:
         self.store.fetch(materials.wanted(debs, self.apt.uris))
 
 
-def run(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> tuple[Lock, str]:
-    """Resolve `definition`, write its lock; returns it with its SHA-256."""
-    resolution = _open(root, definition, store, progress, log)
+def run(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *, keep: Keep | None = None,
+) -> tuple[Lock, str]:
+    """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move."""
+    resolution = _open(root, definition, store, progress, log, keep or Keep())
     with resolution.apt.locked():
         lock = _resolve(resolution)
     path = lockfile.path_of(root, definition.image)
     return lock, lockfile.write(path, lock)
 
 
-def _open(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> Resolution:
+def _open(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, keep: Keep,
+) -> Resolution:
     base = definition.base
     nvidia = definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
     sources = mirror.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
     uris = mirror.locate([source.archive for source in sources])
     folder = store.root.parent / "apt" / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
     apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
-                  local_repo=folder / "built")
-    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt)
+                  local_repo=folder / "built",
+                  stock={package.sha256: package.deb(name) for name, package in keep.stock.items()})
+    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt, keep=keep)
 
 
 def _resolve(resolution: Resolution) -> Lock:
@@ -96,11 +103,13 @@ def _resolve(resolution: Resolution) -> Lock:
     with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
         apt.update()
     epoch = max(int(parsedate_to_datetime(entry["date"]).timestamp()) for entry in _upstream(apt))
-    kernels = fit.kernels(apt, definition.kernel)
+    _hold(resolution)
+    kernels = [resolution.keep.kernel] if resolution.keep.kernel else fit.kernels(apt, definition.kernel)
     fitted = _fit_driver(resolution, kernels) if "nvidia_driver" in definition.roles else None
     kernel = fitted.kernel if fitted else kernels[0]
     if fitted is None:
-        resolution.choices.append(Choice(component="kernel", taken=kernel.release, why="the newest", passed_over=[]))
+        resolution.choices.append(Choice(component="kernel", taken=kernel.release, passed_over=[],
+                                         why="the policy keeps it" if resolution.keep.kernel else "the newest"))
     _derive(resolution, kernel, fitted)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve([*SEED, *BASE_PACKAGES])]
@@ -113,6 +122,19 @@ def _resolve(resolution: Resolution) -> Lock:
     return _assemble(resolution, kernel, fitted, cuda, base, debs, steps, epoch)
 
 
+def _hold(resolution: Resolution) -> None:
+    """Pin what is to stay, and offer from the store what the archive has dropped of it."""
+    apt, keep = resolution.apt, resolution.keep
+    found = apt.found(sorted(keep.stock))
+    resolution.offered = [package.deb(name) for name, package in sorted(keep.stock.items())
+                          if package.version not in {one.version for one in found.get(name, [])}]
+    resolution.fetch(resolution.offered)
+    if resolution.offered:
+        repo.write(resolution.store, resolution.offered, apt.folder / "built", suite="golden", epoch=0)
+        apt.update()
+    apt.pin(keep.packages)
+
+
 def _upstream(apt: AptRoot) -> list[dict[str, str]]:
     return [entry for entry in apt.releases() if entry["suite"] != "golden"]
 
@@ -123,14 +145,14 @@ def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
     policy.check_flavour(
         flavour, [], [name for name, family in families.items() if family.open_modules is False],
     )
-    request = _request(resolution, flavour)
+    request = fit.request(resolution.root, resolution.platform, resolution.given("nvidia_driver"))
     with resolution.progress.step("driver", f"branch {request.branch}, {request.flavour}"):
         compile_pair = fit.compiler(
             resolution.apt, request, resolution.store, suite=resolution.definition.base.release,
-            log=resolution.log, fetch=resolution.fetch, package_name=modules_package,
+            log=resolution.log, fetch=resolution.fetch, package_name=modules.package_name,
             on_try=lambda what: resolution.progress.say(f"trying {what}"),
         )
-        fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair)
+        fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair, only=resolution.keep.driver)
     for choice in fitted.choices:
         for entry in choice.passed_over:
             resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
@@ -139,32 +161,13 @@ def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
     return fitted
 
 
-def modules_package(kernel_release: str) -> str:
-    """Name of the package that holds the modules compiled for `kernel_release`."""
-    return f"golden-nvidia-modules-{kernel_release}"
-
-
-def _request(resolution: Resolution, flavour: str) -> Request:
-    names = rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
-        **resolution.given("nvidia_driver"), "nvidia_driver_version": fit.VERSION,
-        "nvidia_driver_kernel_release": "",
-        "nvidia_driver_modules_package": "",
-    })
-    return Request(
-        branch=str(resolution.setting("nvidia_driver", "branch")), flavour=flavour,
-        dkms_package=names["__nvidia_driver_dkms_package"],
-        userland_package=names["__nvidia_driver_userland_package"],
-        pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
-    )
-
-
 def _offer_modules(resolution: Resolution, fitted: Fitted) -> None:
     """Put the compiled package into the private root's local repository, so that apt can choose it."""
     assert fitted.outcome.deb_sha256 is not None
     deb = built_deb(fitted.recipe.package, fitted.driver, fitted.outcome.deb_sha256, fitted.outcome.deb_size,
                     fitted.outcome.installed_size)
-    repo.write(resolution.store, [deb], resolution.apt.folder / "built", suite="golden", epoch=0)
-    resolution.apt.pin(fitted.pins)
+    repo.write(resolution.store, [deb, *resolution.offered], resolution.apt.folder / "built", suite="golden", epoch=0)
+    resolution.apt.pin({**resolution.keep.packages, **fitted.pins})
     resolution.apt.update()
 
 

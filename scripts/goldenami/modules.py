@@ -30,6 +30,11 @@ EPOCH = 315532800
 """1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index did."""
 
 
+def package_name(kernel_release: str) -> str:
+    """Name of the package that holds the modules compiled for `kernel_release`."""
+    return f"golden-nvidia-modules-{kernel_release}"
+
+
 class Outcome(Record):
     """What a compilation gave: the package's SHA-256 and size in bytes, or the compiler's first error line."""
 
