@@ -12,7 +12,7 @@ from typing import Any
 
 from goldenami import records
 from goldenami.apt import Deb
-from goldenami.definition import Definition
+from goldenami.definition import Definition, without_publish
 from goldenami.errors import BadInput
 from goldenami.records import Record
 
@@ -206,8 +206,9 @@ def read_copy(path: Path) -> tuple[Lock, str]:
 
 def digests(root: Path, definition: Definition) -> dict[str, str]:
     """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles, playbook."""
+    text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
     found = {
-        "definition": records.sha256_file(root / "packer/images" / f"{definition.image}.yml"),
+        "definition": records.sha256_text(without_publish(text)),
         "hardware": records.sha256_file(root / "packer/hardware.yml"),
         "ansible": records.sha256_file(root / "ansible/bake.yml"),
     }
