@@ -27,12 +27,15 @@ TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "clock", "units", "package_diff"}),
     frozenset({"records", "shell", "policy", "yamlfile"}),
-    frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store"}),
-    frozenset({"apt", "definition", "image_checks", "inside", "report_charts", "report_view"}),
+    frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store", "watch_policy",
+               "web"}),
+    frozenset({"apt", "definition", "image_checks", "inside", "notice", "report_charts", "report_view",
+               "watch_records"}),
     frozenset({"lockfile", "repo", "rolefacts"}),
     frozenset({"modules"}),
-    frozenset({"fit", "lint", "materials"}),
-    frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario"}),
+    frozenset({"fit", "lint", "materials", "release_notes", "watch_summary"}),
+    frozenset({"sources"}),
+    frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario", "watch"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
 )
@@ -40,10 +43,10 @@ LAYERS: tuple[frozenset[str], ...] = (
 imports another, and a module that is in no layer is itself a violation."""
 FROM_INSIDE = frozenset({"errors", "clock", "shell", "records", "build_records"})
 """All that a folder of edges may import beside itself: errors, tools, and the types of records."""
-ABOVE = frozenset({"commands"})
+ABOVE = frozenset({"commands", "sources"})
 """Folders that are no edge: they import from the layers below them, as a module does."""
 
-FOLDERS = frozenset({"local", "aws", "emulator", "commands"})
+FOLDERS = frozenset({"local", "aws", "emulator", "commands", "sources"})
 """Folders of the package."""
 
 PYTHON_LINES, FUNCTION_LINES, ROLE_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 400, 40, 60, 60, 30, 25

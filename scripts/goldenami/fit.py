@@ -185,24 +185,28 @@ def _choices(
 
 def compiler(
     apt: AptRoot, request: Request, store: Store, *, suite: str, log: Path, fetch: Callable[[list[Deb]], None],
-    on_try: Callable[[str], Any], package_name: Callable[[str], str],
+    on_try: Callable[[str], Any],
 ) -> Callable[[Kernel, Candidate], tuple[Recipe, Outcome]]:
     """The function that `fit` calls: resolve the scratch tree, fetch it, compile."""
 
     def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
         on_try(f"driver {driver.version} on kernel {kernel.release}")
-        apt.pin(driver.pins)
-        source = _source(apt, request.dkms_package, driver.version)
-        build = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
-        fetch([source, *build])
-        recipe = Recipe(
-            kernel_release=kernel.release, driver_version=driver.version, package=package_name(kernel.release),
-            provides=[name.replace(VERSION, driver.version) for name in request.provides], depends=[kernel.package],
-            suite=suite, source=source, build=build,
-        )
+        recipe = recipe_of(apt, request, kernel, driver, suite=suite)
+        fetch([recipe.source, *recipe.build])
         return recipe, modules.compile_modules(recipe, store, log=log)
 
     return compile_pair
+
+
+def recipe_of(apt: AptRoot, request: Request, kernel: Kernel, driver: Candidate, *, suite: str) -> Recipe:
+    """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no solution."""
+    apt.pin(driver.pins)
+    build = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
+    return Recipe(
+        kernel_release=kernel.release, driver_version=driver.version, package=modules.package_name(kernel.release),
+        provides=[name.replace(VERSION, driver.version) for name in request.provides], depends=[kernel.package],
+        suite=suite, source=_source(apt, request.dkms_package, driver.version), build=build,
+    )
 
 
 def _source(apt: AptRoot, package: str, version: str) -> Deb:

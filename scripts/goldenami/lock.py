@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from goldenami import fit, hardware, lockfile, materials, mirror, modules, policy, repo, rolefacts
+from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
 from goldenami.errors import NoFit
@@ -149,7 +149,7 @@ def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
     with resolution.progress.step("driver", f"branch {request.branch}, {request.flavour}"):
         compile_pair = fit.compiler(
             resolution.apt, request, resolution.store, suite=resolution.definition.base.release,
-            log=resolution.log, fetch=resolution.fetch, package_name=modules.package_name,
+            log=resolution.log, fetch=resolution.fetch,
             on_try=lambda what: resolution.progress.say(f"trying {what}"),
         )
         fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair, only=resolution.keep.driver)

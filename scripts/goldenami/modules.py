@@ -84,14 +84,26 @@ class Recipe:
 
 def compile_modules(recipe: Recipe, store: Store, *, log: Path) -> Outcome:
     """The outcome of `recipe`: from the cache if it is there and whole, else by compiling in a sandbox."""
-    cached = store.root.parent / "modules" / f"{recipe.key}.json"
-    if cached.exists():
-        outcome = records.read(cached, Outcome)
-        if outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size):
-            return outcome
+    found = known(recipe, store)
+    if found is not None:
+        return found
     outcome = _compile(recipe, store, log)
-    records.write(cached, outcome)
+    records.write(_cached(recipe, store), outcome)
     return outcome
+
+
+def known(recipe: Recipe, store: Store) -> Outcome | None:
+    """The outcome of `recipe` if this machine tried it before and still has what came out."""
+    cached = _cached(recipe, store)
+    if not cached.exists():
+        return None
+    outcome = records.read(cached, Outcome)
+    whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
+    return outcome if whole else None
+
+
+def _cached(recipe: Recipe, store: Store) -> Path:
+    return store.root.parent / "modules" / f"{recipe.key}.json"
 
 
 def _compile(recipe: Recipe, store: Store, log: Path) -> Outcome:

@@ -82,7 +82,7 @@ class Watch(Record):
     kernel: Rule = Rule(policy=Policy.BRANCH)
     cuda: Rule = Rule(policy=Policy.BRANCH)
     packages: Rule = Rule(policy=Policy.SECURITY)
-    frameworks: dict[str, Rule] = {}
+    frameworks: dict[str, Rule] = Field(default_factory=dict)
     base_image: BaseImageRule | None = None
 
 

@@ -45,7 +45,7 @@ class Row(Record):
     verdict: Annotated[Verdict, Field(strict=False)]
     reason: str = ""
     source: str = ""
-    moving: list[Moving] = []
+    moving: list[Moving] = Field(default_factory=list)
 
 
 class Entry(Record):
@@ -90,7 +90,7 @@ class WatchRecord(Record):
     sources: list[Source]
     rows: list[Row]
     warnings: list[str]
-    changes: list[Change] = []
+    changes: list[Change] = Field(default_factory=list)
 
     @property
     def errors(self) -> list[str]:

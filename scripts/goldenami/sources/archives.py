@@ -7,12 +7,13 @@ that serves an older one would go unseen.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from goldenami import mirror
+from goldenami import mirror, web
 from goldenami.apt import AptRoot
 from goldenami.definition import Base
 from goldenami.errors import GoldenError
@@ -77,6 +78,20 @@ def _together(top: Path, sources: Sequence[Source], uris: dict[str, str], archit
 
 def _iso(text: str) -> str:
     return parsedate_to_datetime(text).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Age = Callable[[str, str], date | None]
+"""The day on which an archive got a version of a package, if its server says so."""
+
+
+def ager(apt: AptRoot) -> Age:
+    """An index has no dates, so the file's own is asked for: mirrors keep it."""
+
+    def age(name: str, version: str) -> date | None:
+        deb = apt.file(name, version)
+        return web.changed(f"{apt.uris[deb.archive]}/{deb.path}") if deb.archive in apt.uris else None
+
+    return age
 
 
 def backwards(lock: Lock, archives: Archives) -> list[Seen]:

@@ -33,5 +33,6 @@ def judge(rule: BaseImageRule, lock: Lock, image: BaseImage, today: date) -> tup
     if made <= locked:
         return str(locked), Judgement(label, Verdict.CURRENT)
     if (today - made).days < rule.minimum_age_days:
-        return str(locked), Judgement(label, Verdict.YOUNG, f"made on {made}, has to be {rule.minimum_age_days} days old")
+        return str(locked), Judgement(label, Verdict.YOUNG,
+                                      f"made on {made}, has to be {rule.minimum_age_days} days old")
     return str(locked), Judgement(label, Verdict.UPDATE, f"made on {made}")

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
-from goldenami import fit, hardware, materials, modules, policy, web
-from goldenami.apt import AptRoot, Deb, Found
+from goldenami import fit, hardware, materials, modules, policy
+from goldenami.apt import AptRoot, Found
 from goldenami.definition import PLATFORMS, Definition
 from goldenami.errors import BadInput, NoFit
 from goldenami.fit import Request
 from goldenami.lockfile import Kernel, Lock
+from goldenami.sources.archives import Age
 from goldenami.sources.branches import Branches
 from goldenami.store import Store
 from goldenami.watch_policy import Offer
@@ -34,20 +34,20 @@ def requests(root: Path, definition: Definition, names: Iterable[str]) -> dict[s
 
 
 def offers(
-    root: Path, definition: Definition, apt: AptRoot, branches: Branches, *, dated: bool,
+    root: Path, definition: Definition, apt: AptRoot, branches: Branches, age: Age | None = None,
 ) -> list[Offer]:
-    """Every driver version of the image's flavour in the indexes; `dated` asks for the day of each that lacks one."""
+    """Every driver version of the image's flavour in the indexes; `age` tells the day where the list does not."""
     known = requests(root, definition, {*policy.CUDA_OF_BRANCH, *(branches.types or {})})
     packages = {request.dkms_package for request in known.values()}
     found = apt.found(sorted(packages | {request.userland_package for request in known.values()}))
     gpus = hardware.architectures(root, definition.hardware)
     return [offer for branch, request in known.items()
-            for offer in _of_branch(branch, request, found, gpus, branches, _ager(apt) if dated else None)]
+            for offer in _of_branch(branch, request, found, gpus, branches, age)]
 
 
 def _of_branch(
     branch: str, request: Request, found: dict[str, list[Found]], gpus: list[str], branches: Branches,
-    age: Callable[[str, str], date | None] | None,
+    age: Age | None,
 ) -> list[Offer]:
     refusal, offered = policy.branch_refusal(branch, gpus), list[Offer]()
     modules = {policy.upstream(one.version) for one in found.get(request.dkms_package, [])}
@@ -63,16 +63,6 @@ def _of_branch(
     return offered
 
 
-def _ager(apt: AptRoot) -> Callable[[str, str], date | None]:
-    """When the archive got a package file: the date of the file, which mirrors keep."""
-
-    def age(name: str, version: str) -> date | None:
-        deb = apt.file(name, version)
-        return web.changed(f"{apt.uris[deb.archive]}/{deb.path}") if deb.archive in apt.uris else None
-
-    return age
-
-
 @dataclass(frozen=True)
 class Prover:
     """Compiles candidates on the kernel of a lock. Results, failures included, are kept, so asking again is quick."""
@@ -82,28 +72,32 @@ class Prover:
     log: Path
     say: Callable[[str], None]
 
-    def refusal(self, definition: Definition, lock: Lock, apt: AptRoot, version: str) -> str:
-        """Why driver `version` does not compile on the kernel of `lock`, or an empty string."""
-        request = requests(self.root, definition, [version.partition(".")[0]])[version.partition(".")[0]]
+    def refusal(self, definition: Definition, lock: Lock, apt: AptRoot, version: str, *, compiles: bool) -> str:
+        """Why driver `version` does not compile on the kernel of `lock`, or an empty string.
+
+        Without `compiles` only what is known from an earlier try counts.
+        """
+        branch = version.partition(".")[0]
+        request = requests(self.root, definition, [branch])[branch]
         candidate = next((one for one in fit.candidates(apt, request) if one.version == version), None)
         if candidate is None:
             return f"{request.dkms_package} has no version {version}"
-        compile_pair = fit.compiler(
-            apt, request, self.store, suite=definition.base.release, log=self.log, package_name=modules.package_name,
-            on_try=self.say, fetch=lambda debs: self._fetch(apt, debs),
-        )
         with apt.locked():
             try:
                 kernel = _kernel(lock, definition, apt)
-                outcome = compile_pair(kernel, candidate)[1]
+                recipe = fit.recipe_of(apt, request, kernel, candidate, suite=definition.base.release)
             except NoFit as error:
                 return error.message
             finally:
                 apt.pin({})
-        return "" if outcome.deb_sha256 else f"does not compile on {kernel.release}: {outcome.first_error}"
-
-    def _fetch(self, apt: AptRoot, debs: list[Deb]) -> None:
-        self.store.fetch(materials.wanted(debs, apt.uris))
+        outcome = modules.known(recipe, self.store)
+        if outcome is None and compiles:
+            self.say(f"trying driver {version} on kernel {kernel.release}")
+            self.store.fetch(materials.wanted([recipe.source, *recipe.build], apt.uris))
+            outcome = modules.compile_modules(recipe, self.store, log=self.log)
+        if outcome is None or outcome.deb_sha256:
+            return ""
+        return f"does not compile on {kernel.release}: {outcome.first_error}"
 
 
 def _kernel(lock: Lock, definition: Definition, apt: AptRoot) -> Kernel:

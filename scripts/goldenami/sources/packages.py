@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
 
@@ -14,6 +13,7 @@ from goldenami.apt import AptRoot, Found
 from goldenami.definition import Definition
 from goldenami.errors import NoFit
 from goldenami.lockfile import Lock, Package
+from goldenami.sources.archives import Age
 from goldenami.watch_policy import Judgement, Offer, Rule, Verdict, judge
 from goldenami.watch_records import Moving, Source
 
@@ -45,14 +45,15 @@ def component(package: Package) -> Component:
     return next((name for name, pattern in _SOURCES if pattern.fullmatch(package.source)), Component.PACKAGES)
 
 
-def kernel_offers(definition: Definition, apt: AptRoot) -> list[Offer]:
+def kernel_offers(definition: Definition, apt: AptRoot, age: Age | None = None) -> list[Offer]:
     """The kernels that the image could have; their branch is their series."""
     kernels = fit.kernels(apt, definition.kernel)
     found = apt.found([kernel.package for kernel in kernels])
     offers = []
     for kernel in kernels:
-        one = next((one for one in found[kernel.package] if one.version == kernel.version))
-        offers.append(Offer(kernel.version, series(kernel.release), f"{one.archive} {one.suite}", one.security))
+        one = next(one for one in found[kernel.package] if one.version == kernel.version)
+        offers.append(Offer(kernel.version, series(kernel.release), f"{one.archive} {one.suite}", one.security,
+                            age(kernel.package, kernel.version) if age else None))
     return offers
 
 
@@ -83,15 +84,16 @@ def _cuda_refusal(version: str, lock: Lock) -> str:
 
 
 def judge_packages(
-    rule: Rule, lock: Lock, names: list[str], apt: AptRoot, today: date, ages: Mapping[str, date] | None = None,
+    rule: Rule, lock: Lock, names: list[str], apt: AptRoot, today: date, age: Age | None = None,
 ) -> tuple[list[Moving], list[Moving], Judgement]:
     """What of `names` the rule moves, what it leaves, and the verdict on all of them together."""
     found, preferred = apt.found(names), apt.preferred(names)
     moving, held, reasons = list[Moving](), list[Moving](), list[Judgement]()
     for name in sorted(preferred.keys() & found.keys()):
         package, wanted = lock.packages[name], Version(preferred[name])
-        offers = [Offer(one.version, "", f"{one.archive} {one.suite}", one.security, (ages or {}).get(name))
-                  for one in found[name] if Version(one.version) <= wanted]
+        newer = [one for one in found[name] if Version(package.version) < Version(one.version) <= wanted]
+        offers = [Offer(one.version, "", f"{one.archive} {one.suite}", one.security,
+                        age(name, one.version) if age else None) for one in newer]
         verdict = judge(rule, package.version, "", offers, today)
         row = Moving(name=name, locked=package.version, available=verdict.available,
                      security=any(offer.security and offer.version == verdict.available for offer in offers))
