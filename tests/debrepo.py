@@ -38,6 +38,7 @@ class Package:
     fields: Mapping[str, str] = field(default_factory=dict)
     component: str = "main"
     suite: str = ""
+    changelog: str = ""
 
     @property
     def file(self) -> str:
@@ -108,6 +109,10 @@ class Archive:
             content = tree / "usr/share/tiny" / package.name
             content.parent.mkdir(parents=True)
             content.write_text(f"{package.name} {package.version}\n" * 64, encoding="utf-8")
+            if package.changelog:
+                notes = tree / "usr/share/doc" / package.name / "changelog.Debian.gz"
+                notes.parent.mkdir(parents=True)
+                notes.write_bytes(gzip.compress(package.changelog.encode(), mtime=0))
             subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(target)], check=True,
                            capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(DATE)})
         data = target.read_bytes()
@@ -153,6 +158,7 @@ class Fault(Enum):
     TRUNCATED = auto()
     CORRUPTED = auto()
     STALLED = auto()
+    CIRCLE = auto()
 
 
 class Mirror:
@@ -214,15 +220,30 @@ def _handler(mirror: Mirror) -> type[http.server.BaseHTTPRequestHandler]:
                 mirror.wait()
             elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
                 self.send_error(503)
+            elif fault is Fault.CIRCLE:
+                self.send_response(302)
+                self.send_header("Location", self.path)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
             elif fault is Fault.LOST or data is None:
                 self.send_error(404)
             else:
                 self._send(data, fault)
 
-        def _send(self, data: bytes, fault: Fault | None) -> None:
+        def do_HEAD(self) -> None:
+            if (data := mirror.content(self.path)) is None:
+                return self.send_error(404)
+            self._head(data)
+
+        def _head(self, data: bytes) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
+            if (file := mirror.folder / self.path.lstrip("/")).is_file():
+                self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
             self.end_headers()
+
+        def _send(self, data: bytes, fault: Fault | None) -> None:
+            self._head(data)
             if fault is Fault.TRUNCATED:
                 data = data[: len(data) // 2]
             elif fault is Fault.CORRUPTED:

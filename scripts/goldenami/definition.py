@@ -215,7 +215,8 @@ def without_publish(text: str) -> str:
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
     lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line) for key, _ in node.value]
-    for (name, start), end in zip(starts, [*(line for _, line in starts[1:]), len(lines)], strict=True):
+    ends = [*(line for _, line in starts[1:]), len(lines)]
+    for (name, start), end in reversed(list(zip(starts, ends, strict=True))):  # from below: line numbers stay true
         if name in APART:
             del lines[start:end]
     return "".join(lines)
