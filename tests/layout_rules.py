@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"apt", "definition", "image_checks", "inside", "notice", "report_charts", "report_view",
                "watch_records"}),
     frozenset({"lockfile", "repo", "rolefacts"}),
-    frozenset({"modules"}),
+    frozenset({"modules", "standin"}),
     frozenset({"fit", "lint", "materials", "release_notes", "watch_summary"}),
     frozenset({"sources"}),
     frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario", "watch"}),

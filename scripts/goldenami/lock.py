@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts
+from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts, standin
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
 from goldenami.errors import NoFit
@@ -118,7 +118,7 @@ def _resolve(resolution: Resolution) -> Lock:
     with progress.step("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages"):
         resolution.fetch(debs)
     with progress.step("steps"):
-        steps = _steps(resolution, base, debs)
+        steps = _steps(resolution, fitted, base, debs)
     return _assemble(resolution, kernel, fitted, cuda, base, debs, steps, epoch)
 
 
@@ -197,27 +197,48 @@ def _solve(resolution: Resolution) -> list[Deb]:
     return resolution.apt.solve(list(dict.fromkeys([*SEED, *BASE_PACKAGES, *names])))
 
 
-def _steps(resolution: Resolution, base: list[str], debs: list[Deb]) -> list[Step]:
+def _steps(resolution: Resolution, fitted: Fitted | None, base: list[str], debs: list[Deb]) -> list[Step]:
     """Which packages each step of the bake installs, solved by apt among the image's own files only.
 
     So a step's layer depends on no package of a later step, and a driver release leaves the layers below it alone.
     """
-    closure = resolution.apt.folder / "closure"
-    offered = repo.write(resolution.store, debs, closure / "repo", suite="golden", epoch=0)
-    inner = AptRoot(folder=closure, sources=(), uris={}, architecture=resolution.apt.architecture, local_repo=offered)
+    stand_ins = _stand_ins(resolution, fitted, debs)
+    early = _closure(resolution, "early", [deb for deb in debs if deb.name not in stand_ins] + list(stand_ins.values()))
+    whole = _closure(resolution, "whole", debs) if stand_ins else early
+    names, known, steps, current = [*SEED, *BASE_PACKAGES], set(base), list[Step](), early
+    for roles in resolution.definition.steps:
+        current = whole if "nvidia_driver" in roles else current
+        names += [name for role in roles for name in rolefacts.packages(
+            resolution.root, role, resolution.platform, resolution.given(role))]
+        found = {deb.name for deb in current.solve(list(dict.fromkeys(names)))}
+        standing = {name: Package.of(stand_ins[name]) for name in found & stand_ins.keys() if current is early}
+        new = found - known - standing.keys()
+        steps.append(Step(roles=roles, packages=sorted(new), stand_ins=standing))
+        known |= new
+    late = {deb.name for deb in debs} - known
+    return [*steps[:-1], steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})})]
+
+
+def _stand_ins(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> dict[str, Deb]:
+    """A stand-in for each package of the driver's own sources, which steps before the driver's may depend on."""
+    if fitted is None:
+        return {}
+    sources = rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform,
+                              resolution.given("nvidia_driver"))["__nvidia_driver_pinned_sources"]
+    branch = fitted.driver.split(".")[0]
+    return {deb.name: standin.make(resolution.store, deb.name, branch, deb.architecture)
+            for deb in debs if deb.source in sources}
+
+
+def _closure(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
+    """An apt root that knows `debs` and nothing else."""
+    folder = resolution.apt.folder / "closure" / name
+    offered = repo.write(resolution.store, debs, folder / "repo", suite="golden", epoch=0)
+    inner = AptRoot(folder=folder, sources=(), uris={}, architecture=resolution.apt.architecture, local_repo=offered)
     inner.configure()
     inner.pin({})
     inner.update()
-    names, known, steps = [*SEED, *BASE_PACKAGES], set(base), list[Step]()
-    for roles in resolution.definition.steps:
-        names += [name for role in roles for name in rolefacts.packages(
-            resolution.root, role, resolution.platform, resolution.given(role))]
-        found = {deb.name for deb in inner.solve(list(dict.fromkeys(names)))}
-        steps.append(Step(roles=roles, packages=sorted(found - known)))
-        known |= found
-    late = {deb.name for deb in debs} - known
-    steps[-1] = Step(roles=steps[-1].roles, packages=sorted({*steps[-1].packages, *late}))
-    return steps
+    return inner
 
 
 def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cuda | None:

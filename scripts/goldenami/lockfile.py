@@ -131,10 +131,14 @@ class Choice(Record):
 
 
 class Step(Record):
-    """Roles that make one layer, and the packages that come with them: all that apt sees there beyond the last one."""
+    """Roles that make one layer, and the packages that come with them: all that apt sees there beyond the last one.
+
+    `stand_ins` are empty packages in the place of a later step's (see standin.py).
+    """
 
     roles: list[str]
     packages: list[str]
+    stand_ins: dict[str, Package]
 
 
 class Lock(Record):
@@ -165,7 +169,8 @@ class Lock(Record):
     def objects(self) -> list[str]:
         """The SHA-256 of every file that a bake of this lock may need."""
         build = self.driver.modules.build if self.driver and self.driver.modules else {}
-        return [package.sha256 for package in [*self.packages.values(), *build.values()]]
+        stand_ins = [package for step in self.steps for package in step.stand_ins.values()]
+        return [package.sha256 for package in [*self.packages.values(), *build.values(), *stand_ins]]
 
 
 def path_of(root: Path, image: str) -> Path:

@@ -22,12 +22,12 @@ def write(
 
     A folder that is complete and still linked to the store is kept. `suite` is the codename under
     which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
-    the packages that it names only.
+    only those packages whose SHA-256 it has.
     """
     wanted = sorted(debs, key=lambda deb: deb.name)
     views = views or {}
     index = records.sha256_text("\n".join([*(deb.sha256 for deb in wanted), *(
-        f"{view} {sorted(names)}" for view, names in sorted(views.items()))]))
+        f"{view} {sorted(digests)}" for view, digests in sorted(views.items()))]))
     stamp = folder / "complete"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, folder):
         return folder
@@ -40,8 +40,8 @@ def write(
     for deb in wanted:
         _link(store.path(deb.sha256), aside / _file(deb))
     _index(aside, stanzas, suite, epoch)
-    for view, names in views.items():
-        chosen = [stanza for deb, stanza in zip(wanted, stanzas, strict=True) if deb.name in names]
+    for view, digests in views.items():
+        chosen = [stanza for deb, stanza in zip(wanted, stanzas, strict=True) if deb.sha256 in digests]
         _index(aside / view, chosen, suite, epoch)
     records.write_text(aside / "complete", index)
     try:

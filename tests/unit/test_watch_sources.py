@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from goldenami.sources import base_image, branches, packages, pypi
 from goldenami.sources.packages import Component
 from goldenami.watch_policy import BaseImageRule, BranchType, Verdict
 from goldenami.web import Document
+from sample_lock import sample
 
 TODAY = date(2026, 11, 25)
 
@@ -130,9 +130,7 @@ RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-
     ("2026-11-24T01:02:03.000Z", Verdict.YOUNG, "made on 2026-11-24, has to be 3 days old"),
 ])
 def test_a_base_image_against_the_day_of_a_lock(created: str, verdict: Verdict, reason: str) -> None:
-    import lock_sample
-
-    lock = lock_sample.lock().model_copy(update={"source_date_epoch": 1_794_700_800})  # 2026-11-15
+    lock = sample(source_date_epoch=1_794_700_800)  # 2026-11-15
     locked, found = base_image.judge(RULE, lock, BaseImage("ami-1", "debian-12-amd64-1", created), TODAY)
     assert (locked, found.verdict, found.reason) == ("2026-11-15", verdict, reason)
     assert found.available == "debian-12-amd64-1 (ami-1)"
@@ -149,4 +147,3 @@ def test_the_component_of_a_source_package() -> None:
         "openssl": Component.PACKAGES,
     }.items():
         assert packages.component(package.model_copy(update={"source": source})) is component, source
-    assert replace(BaseImage("a", "b", "c"), name="d").name == "d"
