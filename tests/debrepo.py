@@ -7,6 +7,7 @@ resolves. Nothing here imitates apt: apt-get, dpkg-deb and gpg are the real ones
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -252,7 +253,8 @@ def _handler(mirror: Mirror) -> type[http.server.BaseHTTPRequestHandler]:
                 self.wfile.write(data[: len(data) // 2])
                 self.wfile.flush()
                 return mirror.wait()
-            self.wfile.write(data)
+            with contextlib.suppress(ConnectionError):  # a client that has enough hangs up
+                self.wfile.write(data)
 
     return Handler
 

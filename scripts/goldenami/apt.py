@@ -129,6 +129,8 @@ class AptRoot:
         except shell.CommandFailed as error:
             lines = [line[3:] for line in error.output.splitlines() if line.startswith("E: ")]
             cause = next((line for line in lines if "://" in line), lines[0] if lines else error.message)
+            why = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)  # else only: has no Release file
+            cause += f" ({why[1]})" if why and why[1] not in cause else ""
             raise Unreachable(
                 f"apt could not read the indexes: {cause}",
                 hint="check that this mirror is reachable and current: the URIs come from this machine's apt sources "
@@ -204,16 +206,11 @@ class AptRoot:
         pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", text, re.MULTILINE)
         return {name: version for name, version in pairs if version != "(none)"}
 
-    def digests(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], set[str]]:
-        """The SHA-256 that each index states for each (package, version): more than one where archives disagree."""
-        if not wanted:
-            return {}
-        text = shell.output(["apt-cache", "show", *(f"{name}={version}" for name, version in wanted)], env=self._env,
-                            check=False)
-        found: dict[tuple[str, str], set[str]] = {}
-        for stanza in Packages.iter_paragraphs(text, use_apt_pkg=False):
-            found.setdefault((stanza["Package"], stanza["Version"]), set()).add(stanza.get("SHA256", ""))
-        return found
+    def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
+        """The SHA-256 that the index states for each (package, version)."""
+        text = shell.output(["apt-cache", "show", *names], env=self._env, check=False) if names else ""
+        parsed = Packages.iter_paragraphs(text, fields=["Package", "Version", "SHA256"], use_apt_pkg=False)
+        return {(stanza["Package"], stanza["Version"]): stanza.get("SHA256", "") for stanza in parsed}
 
     def names(self, pattern: str) -> list[str]:
         """Package names that match a regular expression."""

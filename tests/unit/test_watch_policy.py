@@ -131,7 +131,7 @@ def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> 
     assert bool(policy.branch_refusal(branch, sms)) == bool(said)
 
 
-# --- the section of a definition ---------------------------------------------------------------------------------------
+# --- the section of a definition --------------------------------------------------------------------------------------
 
 IMAGE = "debian-12-ml-gpu"
 
@@ -172,7 +172,8 @@ def test_a_section_may_say_everything(root: Path) -> None:
     ("watch: {frameworks: {torch: {polcy: lts}}}",
      "watch.frameworks.torch.polcy: unknown key; did you mean `policy`?"),
     ("watch: {base_image: {owner: debian, name: x, region: y}}", "watch.base_image.owner: string should match pattern"),
-    ("watch: {base_image: {owner: self, nam: x, region: y}}", "watch.base_image.nam: unknown key; did you mean `name`?"),
+    ("watch: {base_image: {owner: self, nam: x, region: y}}",
+     "watch.base_image.nam: unknown key; did you mean `name`?"),
 ])
 def test_a_section_that_is_wrong(root: Path, section: str, complaint: str) -> None:
     with pytest.raises(BadInput) as caught:

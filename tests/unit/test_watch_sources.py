@@ -29,7 +29,8 @@ def branch(kind: str, *releases: str, **more: object) -> dict[str, object]:
 
 
 GOOD = listing(b535=branch("lts branch", "535.261.03@2025-07-17", "535.309.01@2026-05-20"),
-               b580=branch("lts branch", "580.95.05@2025-09-30"), b575=branch("new feature branch", "575.64@2025-07-01"))
+               b580=branch("lts branch", "580.95.05@2025-09-30"),
+               b575=branch("new feature branch", "575.64@2025-07-01"))
 
 
 def test_nvidias_list() -> None:
@@ -77,8 +78,8 @@ def test_a_list_that_goes_backwards() -> None:
     found = branches.parse(GOOD, "list")
     assert branches.complaints(found, "580.95.05", "nvidia") == []
     said = [source.error for source in branches.complaints(found, "580.105.08", "nvidia")]
-    assert said == ["goes backwards or disagrees with NVIDIA's repository: its newest driver of branch 580 is 580.95.05, "
-                    "locked is 580.105.08"]
+    assert said == ["goes backwards or disagrees with NVIDIA's repository: its newest driver of branch 580 is "
+                    "580.95.05, locked is 580.105.08"]
     assert branches.complaints(found, "580.105.08", "debian") == []  # a distribution has releases of its own
 
 
@@ -126,7 +127,8 @@ RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-
 
 
 @pytest.mark.parametrize(("created", "verdict", "reason"), [
-    ("2026-11-10T01:02:03.000Z", Verdict.CURRENT, ""), ("2026-11-20T01:02:03.000Z", Verdict.UPDATE, "made on 2026-11-20"),
+    ("2026-11-10T01:02:03.000Z", Verdict.CURRENT, ""),
+    ("2026-11-20T01:02:03.000Z", Verdict.UPDATE, "made on 2026-11-20"),
     ("2026-11-24T01:02:03.000Z", Verdict.YOUNG, "made on 2026-11-24, has to be 3 days old"),
 ])
 def test_a_base_image_against_the_day_of_a_lock(created: str, verdict: Verdict, reason: str) -> None:

@@ -7,7 +7,7 @@ that serves an older one would go unseen.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from email.utils import parsedate_to_datetime
@@ -25,9 +25,13 @@ from goldenami.watch_records import Source as Seen
 
 @dataclass(frozen=True)
 class Archives:
-    """The archives of one base: `apt` knows those that answered, `down` are the names of those that did not."""
+    """The archives of one base: `apt` knows those that answered, `down` are the names of those that did not.
+
+    `each` is one root for each archive that answered, by its name.
+    """
 
     apt: AptRoot
+    each: Mapping[str, AptRoot]
     seen: tuple[Seen, ...]
     suites: tuple[Suite, ...]
     down: frozenset[str]
@@ -37,41 +41,42 @@ def look(base: Base, cache: Path, *, nvidia: bool) -> Archives:
     """Ask each archive of `base` for its indexes; `cache` holds them."""
     sources = mirror.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
     top = cache / "watch" / sha256_text(repr((base, sources)))[:16]
-    seen, suites, good, uris = list[Seen](), list[Suite](), list[Source](), dict[str, str]()
+    seen, suites, good, each = list[Seen](), list[Suite](), list[Source](), dict[str, AptRoot]()
     for source in sources:
         try:
             uri = mirror.locate([source.archive])[source.archive]
-            found = _update(source, uri, top / source.archive, base.architecture)
+            root = AptRoot(folder=top / source.archive, sources=(source,), uris={source.archive: uri},
+                           architecture=base.architecture)
+            found = _update(root)
         except GoldenError as error:
             seen.append(Seen(name=source.archive, error=error.message))
             continue
         suites += found
         good.append(source)
-        uris[source.archive] = uri
+        each[source.archive] = root
         seen += [Seen(name=f"{source.archive} {suite.suite}", changed=_iso(suite.date)) for suite in found]
-    every = _together(top, good, uris, base.architecture)
     down = frozenset(source.archive for source in sources if source not in good)
-    return Archives(every, tuple(seen), tuple(suites), down)
+    return Archives(_together(top, good, each, base.architecture), each, tuple(seen), tuple(suites), down)
 
 
-def _update(source: Source, uri: str, folder: Path, architecture: str) -> list[Suite]:
-    root = AptRoot(folder=folder, sources=(source,), uris={source.archive: uri}, architecture=architecture)
+def _update(root: AptRoot) -> list[Suite]:
     with root.locked():
-        shutil.rmtree(folder / "lists", ignore_errors=True)
+        shutil.rmtree(root.folder / "lists", ignore_errors=True)
         root.configure()
         root.update()
         return [Suite(**entry) for entry in root.releases()]
 
 
-def _together(top: Path, sources: Sequence[Source], uris: dict[str, str], architecture: str) -> AptRoot:
+def _together(top: Path, sources: Sequence[Source], each: Mapping[str, AptRoot], architecture: str) -> AptRoot:
     """One root over the indexes that were fetched: apt names them by their URI, so they only change folders."""
+    uris = {archive: root.uris[archive] for archive, root in each.items()}
     root = AptRoot(folder=top / "all", sources=tuple(sources), uris=uris, architecture=architecture)
     with root.locked():
         shutil.rmtree(root.folder / "lists", ignore_errors=True)
         shutil.rmtree(root.folder / "cache", ignore_errors=True)
         root.configure()
-        for source in sources:
-            for path in (top / source.archive / "lists").glob("*_*"):
+        for one in each.values():
+            for path in (one.folder / "lists").glob("*_*"):
                 (root.folder / "lists" / path.name).hardlink_to(path)
     return root
 
@@ -113,13 +118,14 @@ def _moment(text: str) -> float:
 
 def disagreements(lock: Lock, archives: Archives) -> list[Seen]:
     """Files that the lock and the indexes, or two indexes, state different digests of: one version is one file."""
-    pairs = [(name, package.version) for name, package in lock.packages.items()
-             if package.origin != "built" and package.origin not in archives.down]
+    names = [name for name, package in lock.packages.items() if package.origin != "built"]
     found = []
-    for (name, version), digests in sorted(archives.apt.digests(pairs).items()):
-        locked = lock.packages[name]
-        if version == locked.version and digests != {locked.sha256}:
-            others = ", ".join(sorted(digest[:12] for digest in digests - {locked.sha256}))
-            found.append(Seen(name=locked.origin, error=f"disagrees about {name} {version}: SHA-256 {others}, locked "
-                                                        f"{locked.sha256[:12]}"))
+    for archive, root in archives.each.items():
+        digests = root.digests(names)
+        for name in names:
+            locked = lock.packages[name]
+            if digests.get((name, locked.version), locked.sha256) != locked.sha256:
+                found.append(Seen(name=archive, error=f"disagrees about {name} {locked.version}: SHA-256 "
+                                                      f"{digests[name, locked.version][:12]}, locked from "
+                                                      f"{locked.origin} {locked.sha256[:12]}"))
     return found
