@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"records", "shell", "policy", "yamlfile"}),
     frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store", "watch_policy",
                "web"}),
-    frozenset({"apt", "definition", "image_checks", "inside", "notice", "report_charts", "report_view",
+    frozenset({"apt", "definition", "image_checks", "inside", "notice", "proposal", "report_charts", "report_view",
                "watch_records"}),
     frozenset({"lockfile", "repo", "rolefacts"}),
     frozenset({"modules", "standin"}),

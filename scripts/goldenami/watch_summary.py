@@ -48,10 +48,14 @@ def headline(record: WatchRecord) -> str:
     return "; ".join(parts)
 
 
-def markdown(record: WatchRecord) -> str:
-    """The summary, in at most `BODY_LIMIT` characters. Text of others stands in code blocks: it addresses nobody."""
+def markdown(record: WatchRecord, link: str = "") -> str:
+    """The summary, in at most `BODY_LIMIT` characters. Text of others stands in code blocks: it addresses nobody.
+
+    `link` is the run of the pipeline, which has the reports of the bakes.
+    """
     text = "\n\n".join([
-        f"# {cell(headline(record))}", _warnings(record), _rows(record.rows),
+        f"# {cell(headline(record))}", f"Reports of the bakes: {link}" if link and record.changes else "",
+        _warnings(record), _rows(record.rows),
         *(_change(change) for change in record.changes), _sources(record),
     ])
     text = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"

@@ -1,8 +1,9 @@
-"""The command that looks for releases, and takes them into new locks."""
+"""Commands that look for releases, take them into new locks and propose those."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +16,10 @@ from goldenami import (
     lock,
     lockfile,
     notice,
+    proposal,
     records,
     release_notes,
+    shell,
     store,
     watch,
     watch_summary,
@@ -53,7 +56,7 @@ def cmd_watch(args: argparse.Namespace) -> int:
     if args.update:
         record = _update(record, seen, prover, kept, wait=args.wait)
     records.write(folder / RECORD_FILE, record)
-    records.write_text(folder / SUMMARY_FILE, watch_summary.markdown(record))
+    records.write_text(folder / SUMMARY_FILE, _summary(record))
     _show(record)
     progress.say(f"summary: {folder / SUMMARY_FILE}")
     _notify(record, account)
@@ -147,6 +150,10 @@ def _outcome(row: Row, found: lockfile.Lock) -> Row:
     return _blocked(row, passed[0] if passed else f"the lock took {found.driver.version}")
 
 
+def _summary(record: WatchRecord) -> str:
+    return watch_summary.markdown(record, os.environ.get("GOLDEN_RUN_URL", ""))
+
+
 def _show(record: WatchRecord) -> None:
     print(watch_summary.table(record))
     for warning in record.warnings:
@@ -162,7 +169,7 @@ def _notify(record: WatchRecord, account: Account) -> None:
         row.verdict in (Verdict.CURRENT, Verdict.HELD) for row in record.rows)
     if quiet:
         return
-    headline, body = watch_summary.headline(record), watch_summary.markdown(record)
+    headline, body = watch_summary.headline(record), _summary(record)
     if topic := os.environ.get(notice.TOPIC):
         region = notice.region(topic)
         if not region:
@@ -189,8 +196,44 @@ def _error(errors: Sequence[str]) -> GoldenError:
                        hint="the table shows what the others have; check that source, then run again")
 
 
+def cmd_images(args: argparse.Namespace) -> int:
+    """Print the images that have a lock as JSON; --changed REF: only those whose lock differs from that commit's.
+
+    Where GITHUB_OUTPUT names a file, `images=` goes there too, for the matrix of a later job.
+    """
+    locked = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))
+    if args.changed:
+        text = shell.output(["git", "diff", "--name-only", args.changed, "--", "packer/locks"], cwd=ROOT)
+        text += shell.output(["git", "ls-files", "--others", "--exclude-standard", "--", "packer/locks"], cwd=ROOT)
+        locked = [name for name in locked if f"packer/locks/{name}.lock.json" in text.splitlines()]
+    names = json.dumps(locked)
+    print(names)
+    if output := os.environ.get("GITHUB_OUTPUT"):
+        with Path(output).open("a", encoding="utf-8") as sink:
+            sink.write(f"images={names}\n")
+    return 0
+
+
+def cmd_propose(args: argparse.Namespace) -> int:
+    """Push new locks as the branch golden/watch, so that GitLab opens a merge request; --dry-run only shows it."""
+    folder = ROOT / "build/watch"
+    record = records.read(folder / RECORD_FILE, WatchRecord)
+    summary = (folder / SUMMARY_FILE).read_text(encoding="utf-8")
+    target = os.environ.get("CI_DEFAULT_BRANCH", "main")
+    wanted = proposal.plan(ROOT, target=target, title=watch_summary.headline(record), summary=summary)
+    if wanted is None:
+        print("no new lock: nothing to propose")
+        return 0
+    print(records.canonical(wanted.model_dump(mode="json")), end="")
+    if not args.dry_run:
+        proposal.push(ROOT, wanted, os.environ.get(proposal.URL, ""))
+    return 0
+
+
 def register(add: Add) -> None:
-    """Add the command of this module to the command line."""
+    """Add the commands of this module to the command line."""
+    add("images", cmd_images).add_argument("--changed", metavar="REF", help="only images whose lock differs from REF's")
+    add("propose", cmd_propose).add_argument("--dry-run", action="store_true", help="show what would be pushed")
     command = add("watch", cmd_watch, "?")
     command.add_argument("--update", action="store_true", help="make new locks of what matters")
     command.add_argument("--strict", action="store_true", help="warnings count as errors")
