@@ -12,10 +12,10 @@ from collections.abc import Callable
 from types import FrameType
 
 from goldenami import store
-from goldenami.commands import image, watch
+from goldenami.commands import account, image, watch
 from goldenami.errors import ExitCode, GoldenError, HostNotReady
 
-COMMANDS = (image, watch)
+COMMANDS = (image, account, watch)
 """Modules of commands, in the order of the help."""
 
 

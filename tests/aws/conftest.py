@@ -11,23 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import probing
 import pytest
 import urllib3
-from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
-REGION = "us-east-1"
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEMULATOR00000000", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
-
-Client = Callable[..., Any]
+KEYS = {"AWS_ACCESS_KEY_ID": probing.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": probing.REGION,
+        "AWS_DEFAULT_REGION": probing.REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 class Process:
     """A program that prints an address, or is asked until it answers, and is ended with the session."""
 
     def __init__(self, argv: list[str], env: dict[str, str]) -> None:
-        self._process = subprocess.Popen(argv, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(argv, env={**os.environ, **env}, stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, text=True)
 
     def line(self) -> str:
         """The next line of its standard output; fails where it ended instead."""
@@ -39,8 +37,9 @@ class Process:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait()
-        assert self._process.stdout is not None
+        assert self._process.stdout is not None and self._process.stdin is not None
         self._process.stdout.close()
+        self._process.stdin.close()
 
 
 class Emulator:
@@ -89,8 +88,64 @@ def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     return emulator
 
 
-def client(url: str, service: str, region: str = REGION, key: str = KEYS["AWS_ACCESS_KEY_ID"], **more: Any) -> Any:
-    """A client with short patience, whose first error is the answer."""
-    config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
-    return boto3.client(service, region_name=region, endpoint_url=url, aws_access_key_id=key,
-                        aws_secret_access_key="not-a-secret", config=config, **more)
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of moto's own server, as it comes; started only where a test asks for it."""
+    code = "import moto.server, sys; s = moto.server.ThreadedMotoServer('127.0.0.1', 0, verbose=False); s.start(); " \
+           "print('http://%s:%s' % s.get_host_and_port(), flush=True); sys.stdin.read()"
+    process = Process([sys.executable, "-c", code], {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
+                                                     "MOTO_ENABLE_AMI_VALIDATION": "true"})
+    yield process.line()
+    process.stop()
+
+
+@pytest.fixture
+def account_at(request: pytest.FixtureRequest) -> Callable[[str], probing.Account]:
+    """An empty account at the `emulator`, or at `moto` alone."""
+    def make(server: str) -> probing.Account:
+        found = request.getfixturevalue(server)
+        return probing.Account(found) if server == "moto" else probing.Account(found.url, found)
+    return make
+
+
+class Faults:
+    """microburst's control API. A rule is a dictionary as its README describes; `fired` says which ones did."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = urllib3.PoolManager()
+
+    def _ask(self, method: str, what: str, *rules: object) -> Any:
+        answer = self._http.request(method, f"{self.url}/_microburst/{what}", body=json.dumps(rules).encode())
+        assert answer.status == 200, answer.data.decode()
+        return answer.json()
+
+    def add(self, service: str, operation: str | None = None, **what: Any) -> None:
+        """Add a rule: `probability=0.3, error={"code": "ThrottlingException"}`, `times=1, reset=True` and so on."""
+        self._ask("PATCH", "rules", {"service": service, "operation": operation, **what})
+
+    def clear(self) -> None:
+        """No rule, and an empty log."""
+        self._ask("DELETE", "rules")
+        self._ask("DELETE", "fired")
+
+    def fired(self) -> list[str]:
+        """`service:Operation action` of each fault, in order."""
+        return [f"{each['service']}:{each['operation']} {each['action']}" for each in self._ask("GET", "fired")]
+
+
+@pytest.fixture(scope="session")
+def proxy(emulator: Emulator) -> Iterator[str]:
+    """The address of microburst in front of the emulator."""
+    process = Process([sys.executable, str(ROOT / "tests/faults.py"), emulator.url], {})
+    yield process.line()
+    process.stop()
+
+
+@pytest.fixture
+def faults(aws: Emulator, proxy: str, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """The empty account of `aws`, reached through a proxy that fails as told."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+    made = Faults(proxy)
+    made.clear()
+    return made

@@ -11,6 +11,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from goldenami import shell
+from goldenami.emulator import strict
+from goldenami.emulator.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +36,14 @@ def test_prints_what_to_export_and_ends_on_a_signal() -> None:
     process.send_signal(signal.SIGTERM)
     assert process.communicate()[0] == ""
     assert process.returncode == 0
+
+
+def test_prints_its_rules() -> None:
+    text = shell.output([sys.executable, "-m", "goldenami.emulator", "--rules"],
+                        env={"PYTHONPATH": str(ROOT / "scripts")})
+    assert "name_is_free: Two AMIs of an account in a region cannot" in text
+    assert len(text.splitlines()) == 2 * len(RULES) >= 80
+    assert strict.StrictEC2
 
 
 def test_logs_calls_with_their_region_until_reset(aws: Any) -> None:

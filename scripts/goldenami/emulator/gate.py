@@ -18,6 +18,7 @@ from moto.core.responses import BaseResponse
 from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
 
+from goldenami.emulator.answers import Refusal
 from goldenami.emulator.world import MY_ACCOUNT, Call, World
 
 Environ = dict[str, Any]
@@ -27,14 +28,6 @@ SKEW = datetime.timedelta(minutes=15)
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html says 15 minutes either way."""
 
 _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
-
-
-class Refusal(ServiceException):
-    """An error with its HTTP status, for which AWS has no exception shape in the service's model."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(code, message)
-        self.status = status
 
 
 @functools.cache
@@ -129,7 +122,7 @@ def render(error: ServiceException, service: str, content_type: str) -> tuple[st
     protocol = determine_request_protocol(model, content_type)
     serializer = get_serializer_class(service, protocol)(operation_model=OperationModel({}, model))
     answer = serializer.serialize(error)
-    status = HTTPStatus(getattr(error, "status", answer["status_code"]))
+    status = HTTPStatus(getattr(error, "status", None) or answer["status_code"])
     body = answer["body"]
     return (f"{status.value} {status.phrase}", {key: str(value) for key, value in answer["headers"].items()},
             body.encode() if isinstance(body, str) else bytes(body))

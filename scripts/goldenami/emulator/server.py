@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,6 +21,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from goldenami.emulator import gate, strict
+from goldenami.emulator.answers import Refusal
 from goldenami.emulator.world import WORLD, Settings
 
 CONTROL = "/_emulator/"
@@ -33,6 +35,7 @@ class Front:
     """The WSGI application."""
 
     def __init__(self) -> None:
+        warnings.filterwarnings("ignore", module="moto.core.serialize")  # codes that a model lacks are AWS's habit
         strict.install()
         self._moto = DomainDispatcherApplication(create_backend_app)
 
@@ -53,7 +56,7 @@ class Front:
                 environ["HTTP_X_MOTO_ACCOUNT_ID"] = WORLD.settings.accounts[call.key]
             return self._answer(call, environ, start)
         except ServiceException as error:
-            WORLD.calls[place:place + 1] = [replace(call, status=getattr(error, "status", 400))]
+            WORLD.calls[place:place + 1] = [replace(call, status=getattr(error, "status", None) or 400)]
             status, headers, text = gate.render(error, call.service, environ.get("CONTENT_TYPE", ""))
             start(status, list(headers.items()))
             return [text]
@@ -68,7 +71,7 @@ class Front:
             raise gate.unimplemented(call) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            raise gate.Refusal("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
+            raise Refusal("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
 
 
 def _control(environ: gate.Environ, body: bytes, start: Any) -> Iterable[bytes]:

@@ -37,6 +37,8 @@ class Settings(Record):
     """Regions that the account has not enabled."""
     accounts: dict[str, str] = Field(default_factory=dict)
     """Access keys of other accounts, to act as those that an image is shared with."""
+    launch_report_s: float = 24 * 3600.0
+    """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
     block_life_s: float = 3600.0
     """Seconds for which a token of a block is good."""
 
@@ -64,6 +66,7 @@ class World:
     settings: Settings = field(default_factory=Settings)
     calls: list[Call] = field(default_factory=list)
     tokens: dict[tuple[str, ...], tuple[str, Any]] = field(default_factory=dict)
+    late: list[Any] = field(default_factory=list)
     arena: Arena = field(default_factory=Arena)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -76,6 +79,7 @@ class World:
         self.settings = Settings()
         self.calls.clear()
         self.tokens.clear()
+        self.late.clear()
         self.arena.clear()
 
 
