@@ -18,7 +18,7 @@ IMAGE = re.compile(r"image: [\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64} # \S+$")
 STORED_KEY = re.compile(r"aws[-_](access[-_]key|secret)|AKIA[0-9A-Z]{16}", re.IGNORECASE)
 
 GITLAB_SETUP = re.compile(r"apt-get update -q && apt-get install -y -q --no-install-recommends [a-z -]+")
-GITLAB_TOKEN = 'umask 077 && printf %s "$GOLDEN_ID_TOKEN" >"$AWS_WEB_IDENTITY_TOKEN_FILE"'
+GITLAB_TOKEN = 'umask 077 && printf %s "$AWS_ID_TOKEN" >"$AWS_WEB_IDENTITY_TOKEN_FILE"'
 """The only lines that are no Make target: a container without make gets it, and a token becomes a file."""
 
 

@@ -171,7 +171,8 @@ class Mirror:
         self.instead: dict[str, bytes] = {}
         self.requests: list[str] = []
         self._released = threading.Event()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"mirror": self}))
         self._server.daemon_threads = True
         self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -209,54 +210,55 @@ class Mirror:
         self._server.server_close()
 
 
-def _handler(mirror: Mirror) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet: a test reads `mirror.requests`."""
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers for `mirror`, which a class of its own gives it."""
 
-        def do_GET(self) -> None:
-            mirror.requests.append(self.path)
-            fault, data = mirror.fault(self.path), mirror.content(self.path)
-            if fault is Fault.HANG:
-                mirror.wait()
-            elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
-                self.send_error(503)
-            elif fault is Fault.CIRCLE:
-                self.send_response(302)
-                self.send_header("Location", self.path)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-            elif fault is Fault.LOST or data is None:
-                self.send_error(404)
-            else:
-                self._send(data, fault)
+    mirror: Mirror
 
-        def do_HEAD(self) -> None:
-            if (data := mirror.content(self.path)) is None:
-                return self.send_error(404)
-            self._head(data)
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet: a test reads `mirror.requests`."""
 
-        def _head(self, data: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            if (file := mirror.folder / self.path.lstrip("/")).is_file():
-                self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
+    def do_GET(self) -> None:
+        self.mirror.requests.append(self.path)
+        fault, data = self.mirror.fault(self.path), self.mirror.content(self.path)
+        if fault is Fault.HANG:
+            self.mirror.wait()
+        elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
+            self.send_error(503)
+        elif fault is Fault.CIRCLE:
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
             self.end_headers()
+        elif fault is Fault.LOST or data is None:
+            self.send_error(404)
+        else:
+            self._send(data, fault)
 
-        def _send(self, data: bytes, fault: Fault | None) -> None:
-            self._head(data)
-            if fault is Fault.TRUNCATED:
-                data = data[: len(data) // 2]
-            elif fault is Fault.CORRUPTED:
-                data = bytes([data[0] ^ 1]) + data[1:]
-            elif fault is Fault.STALLED:
-                self.wfile.write(data[: len(data) // 2])
-                self.wfile.flush()
-                return mirror.wait()
-            with contextlib.suppress(ConnectionError):  # a client that has enough hangs up
-                self.wfile.write(data)
+    def do_HEAD(self) -> None:
+        if (data := self.mirror.content(self.path)) is None:
+            return self.send_error(404)
+        self._head(data)
 
-    return Handler
+    def _head(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        if (file := self.mirror.folder / self.path.lstrip("/")).is_file():
+            self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
+        self.end_headers()
+
+    def _send(self, data: bytes, fault: Fault | None) -> None:
+        self._head(data)
+        if fault is Fault.TRUNCATED:
+            data = data[: len(data) // 2]
+        elif fault is Fault.CORRUPTED:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        elif fault is Fault.STALLED:
+            self.wfile.write(data[: len(data) // 2])
+            self.wfile.flush()
+            return self.mirror.wait()
+        with contextlib.suppress(ConnectionError):  # a client that has enough hangs up
+            self.wfile.write(data)
 
 
 KERNELS = ("6.1.0-49", "6.1.0-50")

@@ -51,6 +51,6 @@ def push(root: Path, proposal: Proposal, url: str) -> None:
     try:
         shell.output(argv, cwd=root)
     except shell.CommandFailed as error:
-        tail = error.tail.replace(url, f"${URL}") if url else error.tail
-        raise StageFailed(f"the branch {proposal.branch} could not be pushed", tail=tail,
+        # git's own words name the server without name and token
+        raise StageFailed(f"the branch {proposal.branch} could not be pushed", tail=error.tail,
                           hint=f"check {URL}: does its token have the scope write_repository?") from None

@@ -25,6 +25,7 @@ def ec2(aws: Emulator) -> Any:
 def _register(ec2: Any, name: str) -> str:
     volume = ec2.create_volume(Size=1, AvailabilityZone=f"{REGION}a")["VolumeId"]
     snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
     mapping = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}]
     return str(ec2.register_image(Name=name, RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping,
                                   Architecture="x86_64", VirtualizationType="hvm")["ImageId"])

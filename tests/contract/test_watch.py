@@ -14,7 +14,7 @@ from pathlib import Path
 import debrepo
 import pytest
 from debrepo import Archive, Fault, Package
-from goldenami import apt, bake, cli, lock, lockfile, rolefacts, watch_summary
+from goldenami import apt, bake, cli, lock, lockfile, rolefacts
 from goldenami.commands import image
 from goldenami.commands import watch as command
 from goldenami.definition import PLATFORMS
@@ -281,8 +281,7 @@ def test_a_mirror_that_goes_backwards(world: World) -> None:
 def test_a_package_that_goes_backwards(world: World) -> None:
     world.archive("security", [replace(SED, version="12.4+deb12u5.1")]).publish(date=debrepo.DATE + 1)
     code, said = world.watch()
-    assert code == 4, said
-    assert "debian-security: goes backwards: sed 12.4+deb12u6 -> 12.4+deb12u5.1" in said
+    assert (code, "debian-security: goes backwards: sed 12.4+deb12u6 -> 12.4+deb12u5.1" in said) == (4, True), said
 
 
 def test_two_sources_that_disagree(world: World) -> None:
@@ -297,8 +296,7 @@ def test_two_sources_that_disagree(world: World) -> None:
 def test_a_mirror_that_is_not_known(world: World) -> None:
     world.patch.delenv("GOLDEN_MIRROR_DEBIAN_SECURITY")
     code, said = world.watch()
-    assert code == 4, said
-    assert "debian-security: no mirror of the archive `debian-security` is known" in said
+    assert (code, "debian-security: no mirror of the archive `debian-security` is known" in said) == (4, True), said
 
 
 def test_a_hold_is_shown_and_its_review_falls_due(world: World) -> None:
@@ -311,7 +309,7 @@ def test_a_hold_is_shown_and_its_review_falls_due(world: World) -> None:
     late = f"{IMAGE}: the hold on kernel was to be reviewed by 2026-01-31 (a vendor's module)"
     assert f"warning: {late}" in said
     code, said = world.watch("--strict")
-    assert code == 2
+    assert code == 2, said
     assert f"golden: error: 1 warnings, the first: {late}" in said
 
 
@@ -328,7 +326,6 @@ def test_a_lock_that_cannot_be_made_is_blocked_and_the_old_one_stays(world: Worl
     picky = replace(LESS, depends="libc6 (>= 99)")
     world.archive("security", [SED, picky]).publish(date=debrepo.DATE + 1)
     before = lockfile.path_of(world.root, IMAGE).read_bytes()
-    assert world.watch()[0] == 10
     code, said = world.watch("--update")
     assert code == 0, said
     assert world.verdicts()["packages"] == "blocked"
@@ -401,7 +398,3 @@ def test_a_webhook_that_refuses_is_an_error_without_its_address(
     assert "the webhook of GOLDEN_WEBHOOK answered 403" in said
     assert "services" not in said
     assert world.record.rows  # what was found is on disk all the same
-
-
-def test_a_summary_is_bounded_and_its_text_addresses_nobody() -> None:
-    assert watch_summary.cell("a|b @root #1 `x` <script>\n*y*") == r"a\|b \@root \#1 \`x\` \<script\> \*y\*"

@@ -71,13 +71,14 @@ def test_a_branch_with_a_merge_request(clone: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_refused_push_does_not_show_the_token(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
-    url = f"file://{clone.parent}/nowhere-glpat-secret.git"
+    url = "http://watch:glpat-secret@127.0.0.1:9/group/golden.git"
     wanted = proposal.plan(clone, target="main", title="t", summary="s")
     assert wanted is not None
     with pytest.raises(StageFailed) as caught:
         proposal.push(clone, wanted, url)
     assert caught.value.message == "the branch golden/watch could not be pushed"
-    assert "secret" not in caught.value.tail + caught.value.hint
+    assert "127.0.0.1" in caught.value.tail  # git's own words are there
+    assert "glpat-secret" not in caught.value.tail + caught.value.hint
     assert caught.value.__cause__ is None
 
 
