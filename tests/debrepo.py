@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -160,16 +161,22 @@ class Fault(Enum):
     CORRUPTED = auto()
     STALLED = auto()
     CIRCLE = auto()
+    WRONG_RANGE = auto()
 
 
 class Mirror:
-    """Serves `folder` on a free loopback port. `faults` and `instead` are by path pattern (`*/InRelease`)."""
+    """Serves `folder` on a free loopback port, also as a proxy that everything is behind.
+
+    `faults` and `instead` are by path pattern (`*/InRelease`); without `ranges` it always sends the whole file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.faults: dict[str, Fault] = {}
         self.instead: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.ranges = True
         self._released = threading.Event()
         self._server = http.server.ThreadingHTTPServer(
             ("127.0.0.1", 0), type("Handler", (_Handler,), {"mirror": self}))
@@ -219,7 +226,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Quiet: a test reads `mirror.requests`."""
 
     def do_GET(self) -> None:
+        self.path = re.sub(r"^http://[^/]+", "", self.path)  # a proxy is given whole addresses
         self.mirror.requests.append(self.path)
+        self.mirror.headers.append(dict(self.headers))
         fault, data = self.mirror.fault(self.path), self.mirror.content(self.path)
         if fault is Fault.HANG:
             self.mirror.wait()
@@ -238,17 +247,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         if (data := self.mirror.content(self.path)) is None:
             return self.send_error(404)
-        self._head(data)
-
-    def _head(self, data: bytes) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
+        self._end_headers(len(data))
+
+    def _end_headers(self, length: int) -> None:
+        self.send_header("Content-Length", str(length))
         if (file := self.mirror.folder / self.path.lstrip("/")).is_file():
             self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
         self.end_headers()
 
     def _send(self, data: bytes, fault: Fault | None) -> None:
-        self._head(data)
+        tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) if self.mirror.ranges else None
+        if asked and self.headers.get("If-Range", tag) == tag:
+            start = int(asked[1]) + (7 if fault is Fault.WRONG_RANGE else 0)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            data = data[start:]
+        else:
+            self.send_response(200)
+        if self.mirror.ranges:
+            self.send_header("ETag", tag)
+        self._end_headers(len(data))
         if fault is Fault.TRUNCATED:
             data = data[: len(data) // 2]
         elif fault is Fault.CORRUPTED:

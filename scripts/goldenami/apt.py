@@ -108,7 +108,8 @@ class AptRoot:
             'Acquire::ForceHash "SHA256";', 'APT::Update::Error-Mode "any";',
             f'Acquire::Retries "{FETCH_RETRIES}";', f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
             f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";', "#clear DPkg::Pre-Install-Pkgs;", "#clear APT::Update;",
-            'APT::Update::Error-Mode "any";', "",
+            'APT::Update::Error-Mode "any";',
+            *(f'{name} "{value}";' for name, value in mirror.proxy_settings().items()), "",
         ])
 
     def _sources(self) -> str:

@@ -26,6 +26,8 @@ STEPS = (("os_updates",), ("cuda",), ("nvidia_driver",), ("limits", "network_tun
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
 """The order of ansible/bake.yml, `seal` last."""
 REQUIRED_ROLES = ("os_updates", "provenance", "seal")
+NEWEST, ANY = "newest", "any"
+"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
 
 
 class Distribution(StrEnum):
@@ -325,6 +327,8 @@ def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
         return
     branch = {**role_spec(root, "nvidia_driver").defaults, **definition.variables("nvidia_driver")}[
         "nvidia_driver_branch"]
+    if branch == NEWEST:
+        return
     if not str(branch).isdecimal():
         raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), f"`{branch}` is no branch such as `535`")
     refusal = policy.branch_refusal(str(branch), hardware.architectures(root, definition.hardware))

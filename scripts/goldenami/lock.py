@@ -9,11 +9,12 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts, standin
+from goldenami import drivers, fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts, standin
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
-from goldenami.errors import NoFit
+from goldenami.errors import BadInput, NoFit
 from goldenami.fit import Fitted, Keep
+from goldenami.local import signature
 from goldenami.lockfile import (
     BaseLock,
     Choice,
@@ -77,7 +78,18 @@ def run(
     with resolution.apt.locked():
         lock = _resolve(resolution)
     path = lockfile.path_of(root, definition.image)
+    lock = _settled(path, lock)
     return lock, lockfile.write(path, lock)
+
+
+def _settled(path: Path, lock: Lock) -> Lock:
+    """`lock`, or the one that is there already if they differ only in how the archives were signed last."""
+    try:
+        old, _ = lockfile.read(path)
+    except BadInput:
+        return lock
+    base = old.base.model_copy(update={"suites": lock.base.suites})
+    return old if old.model_copy(update={"base": base}) == lock else lock
 
 
 def _open(
@@ -102,7 +114,6 @@ def _resolve(resolution: Resolution) -> Lock:
     apt.pin({})
     with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
         apt.update()
-    epoch = max(int(parsedate_to_datetime(entry["date"]).timestamp()) for entry in _upstream(apt))
     _hold(resolution)
     kernels = [resolution.keep.kernel] if resolution.keep.kernel else fit.kernels(apt, definition.kernel)
     fitted = _fit_driver(resolution, kernels) if "nvidia_driver" in definition.roles else None
@@ -119,7 +130,17 @@ def _resolve(resolution: Resolution) -> Lock:
         resolution.fetch(debs)
     with progress.step("steps"):
         steps = _steps(resolution, fitted, base, debs)
-    return _assemble(resolution, kernel, fitted, cuda, base, debs, steps, epoch)
+    return _assemble(resolution, kernel, fitted, cuda, base, debs, steps)
+
+
+def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
+    """When the image's newest package was built, in seconds since 1970: no new date without a new file.
+
+    A package that is younger than the index that lists it was built by a wrong clock and does not count.
+    """
+    indexes = max(int(parsedate_to_datetime(entry["date"]).timestamp()) for entry in _upstream(resolution.apt))
+    built = [repo.built_at(resolution.store, deb) for deb in debs]
+    return max((date for date in built if date <= indexes), default=indexes)
 
 
 def _hold(resolution: Resolution) -> None:
@@ -140,19 +161,17 @@ def _upstream(apt: AptRoot) -> list[dict[str, str]]:
 
 
 def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
-    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
-    flavour = resolution.setting("nvidia_driver", "flavour")
-    policy.check_flavour(
-        flavour, [], [name for name, family in families.items() if family.open_modules is False],
-    )
-    request = fit.request(resolution.root, resolution.platform, resolution.given("nvidia_driver"))
-    with resolution.progress.step("driver", f"branch {request.branch}, {request.flavour}"):
+    given, signer = resolution.given("nvidia_driver"), signature.configured()
+    requests = drivers.requests(resolution.root, resolution.definition, given)
+    wanted = f"{resolution.setting('nvidia_driver', 'branch')}, {resolution.setting('nvidia_driver', 'flavour')}"
+    with resolution.progress.step("driver", f"branch {wanted}"):
         compile_pair = fit.compiler(
-            resolution.apt, request, resolution.store, suite=resolution.definition.base.release,
+            resolution.apt, resolution.store, suite=resolution.definition.base.release,
             log=resolution.log, fetch=resolution.fetch,
+            signature=signer.signature if signer else None,
             on_try=lambda what: resolution.progress.say(f"trying {what}"),
         )
-        fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair, only=resolution.keep.driver)
+        fitted = fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair, only=resolution.keep.driver)
     for choice in fitted.choices:
         for entry in choice.passed_over:
             resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
@@ -186,8 +205,10 @@ def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> No
     resolution.derived["cuda"] = {"cuda_architectures": sm}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {
-            "nvidia_driver_version": fitted.driver, "nvidia_driver_kernel_release": kernel.release,
-            "nvidia_driver_modules_package": fitted.recipe.package,
+            "nvidia_driver_branch": fitted.driver.split(".")[0], "nvidia_driver_flavour": fitted.flavour,
+            "nvidia_driver_version": fitted.driver,
+            "nvidia_driver_kernel_release": kernel.release, "nvidia_driver_modules_package": fitted.recipe.package,
+            "nvidia_driver_modules_signer": signed.signer if (signed := fitted.recipe.signature) else "",
         }
 
 
@@ -259,7 +280,7 @@ def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cud
 
 def _assemble(
     resolution: Resolution, kernel: Kernel, fitted: Fitted | None, cuda: Cuda | None, base_names: list[str],
-    debs: list[Deb], steps: list[Step], epoch: int,
+    debs: list[Deb], steps: list[Step],
 ) -> Lock:
     definition, root = resolution.definition, resolution.root
     known = hardware.load(root)
@@ -268,7 +289,7 @@ def _assemble(
         architecture=definition.base.architecture, suites=[Suite(**entry) for entry in _upstream(resolution.apt)],
     )
     return Lock(
-        image=definition.image, description=definition.description, source_date_epoch=epoch,
+        image=definition.image, description=definition.description, source_date_epoch=_epoch(resolution, debs),
         disk_size_gib=definition.disk_size_gib, base=base, kernel=kernel,
         driver=_driver(resolution, fitted) if fitted else None, cuda=cuda,
         hardware=HardwareLock(
@@ -287,11 +308,11 @@ def _driver(resolution: Resolution, fitted: Fitted) -> Driver:
     branch = fitted.driver.split(".")[0]
     recipe = fitted.recipe
     return Driver(
-        version=fitted.driver, branch=branch, flavour=resolution.setting("nvidia_driver", "flavour"),
+        version=fitted.driver, branch=branch, flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"), cuda=policy.CUDA_OF_BRANCH.get(branch, "unknown"),
         modules=Modules(
             key=recipe.key, package=recipe.package, source_package=recipe.source.name,
-            compiler=fitted.outcome.compiler, signed=False, provides=list(recipe.provides),
+            compiler=fitted.outcome.compiler, signature=recipe.signature, provides=list(recipe.provides),
             depends=list(recipe.depends),
             build={deb.name: Package.of(deb) for deb in [recipe.source, *recipe.build]},
         ),

@@ -220,7 +220,10 @@ def frameworks(lock: Lock) -> dict[str, str]:
 
 
 def keep(seen: Seen) -> Keep:
-    """What a new lock leaves where it is: every component, and every package, that no row moves."""
+    """What a new lock leaves where it is: every component, and every package, that no row moves.
+
+    A driver that moves goes to the version that was judged, not to what is newest by then.
+    """
     lock = seen.image.lock
     rows = {row.component: row for row in seen.rows}
     stays = {name for name in Component if name in rows and rows[name].verdict is not Verdict.UPDATE}
@@ -232,6 +235,12 @@ def keep(seen: Seen) -> Keep:
     needed = {name: package for name, package in build.items() if packages.component(package) in stays}
     return Keep(
         kernel=lock.kernel if Component.KERNEL in stays else None,
-        driver=lock.driver.version if lock.driver and Component.DRIVER in stays else "",
+        driver=_driver(rows.get(Component.DRIVER)),
         packages={name: package.version for name, package in pinned.items()}, stock={**needed, **pinned},
     )
+
+
+def _driver(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return row.available if row.verdict is Verdict.UPDATE else row.locked

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.util import Retry
 
+from goldenami import download, mirror
 from goldenami.errors import Unreachable
 
 LIMIT = 32 << 20
@@ -46,7 +47,7 @@ def read(where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = 
     """The document at a URL, or in a file if `where` is a path; Unreachable for whatever goes wrong."""
     if urlsplit(where).scheme not in ("http", "https"):
         return _file(Path(where.removeprefix("file://")), limit)
-    with _pool() as http:
+    with _pool(where) as http:
         try:
             with http.request("GET", where, preload_content=False, headers=_headers(headers)) as reply:
                 if reply.status != 200:
@@ -58,7 +59,7 @@ def read(where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = 
 
 def changed(where: str) -> date | None:
     """The day on which the file at a URL was last changed; None where the server does not say."""
-    with _pool() as http:
+    with _pool(where) as http:
         try:
             reply = http.request("HEAD", where, headers=_headers(None))
         except urllib3.exceptions.HTTPError as error:
@@ -68,7 +69,7 @@ def changed(where: str) -> date | None:
 
 def post(url: str, body: Any, *, name: str) -> None:
     """Send JSON. The address may hold a secret: errors call it `name`."""
-    with _pool(redirects=0) as http:
+    with _pool(url, redirects=0) as http:
         try:
             reply = http.request("POST", url, json=body)
         except urllib3.exceptions.HTTPError as error:
@@ -79,10 +80,13 @@ def post(url: str, body: Any, *, name: str) -> None:
         raise Unreachable(f"{name} answered {reply.status}", hint="is the address in the environment still valid?")
 
 
-def _pool(redirects: int = REDIRECTS) -> urllib3.PoolManager:
+def _pool(url: str, redirects: int = REDIRECTS) -> urllib3.PoolManager:
+    """Connections to `url`, by the proxy that apt would take."""
     retries = Retry(total=None, connect=1, read=1, redirect=redirects, status=2, other=0, backoff_factor=0.5,
                     status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
-    return urllib3.PoolManager(retries=retries, timeout=TIMEOUT)
+    options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT}
+    proxy = mirror.proxy(url)
+    return download.through_proxy(proxy, **options) if proxy else urllib3.PoolManager(**options)
 
 
 def _headers(more: Mapping[str, str] | None) -> dict[str, str]:

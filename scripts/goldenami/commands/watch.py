@@ -119,19 +119,17 @@ def _relock(seen: Seen, kept: store.Store) -> tuple[Seen, Change | None]:
             return replace(seen, rows=tuple(_blocked(row, error.message) for row in seen.rows)), None
         raise
     progress.remember()
-    rows = tuple(_outcome(row, found) for row in seen.rows)
     progress.say(f"build {digest[:lockfile.ID_LENGTH]}: {where.relative_to(ROOT)}")
-    return replace(seen, rows=rows), release_notes.compare(old.lock, old.sha256, found, digest, kept)
+    return seen, release_notes.compare(old.lock, old.sha256, found, digest, kept)
 
 
 def _follow_branch(seen: Seen, path: Path, text: str) -> definition.Definition:
-    """The definition, with the driver branch that its policy moves to written into it."""
+    """The definition, with the driver branch that its policy moves to written into it, if it names one."""
     row = next((row for row in seen.rows if row.component == Component.DRIVER), None)
-    driver = seen.image.lock.driver
-    if row is None or driver is None or row.verdict is not Verdict.UPDATE:
+    if row is None or row.verdict is not Verdict.UPDATE:
         return seen.image.definition
     branch = row.available.partition(".")[0]
-    if branch != driver.branch:
+    if seen.image.definition.variables("nvidia_driver").get("nvidia_driver_branch") not in (branch, definition.NEWEST):
         records.write_text(path, definition.with_branch(path, text, branch))
     return definition.load(ROOT, path)
 
@@ -140,14 +138,6 @@ def _blocked(row: Row, reason: str) -> Row:
     if row.verdict is not Verdict.UPDATE:
         return row
     return row.model_copy(update={"verdict": Verdict.BLOCKED, "reason": reason})
-
-
-def _outcome(row: Row, found: lockfile.Lock) -> Row:
-    """A driver row whose driver the new lock passed over after all, with the reason that the lock gives."""
-    if row.component != Component.DRIVER or found.driver is None or found.driver.version == row.available:
-        return row
-    passed = [entry.reason for choice in found.choices for entry in choice.passed_over if row.available in entry.what]
-    return _blocked(row, passed[0] if passed else f"the lock took {found.driver.version}")
 
 
 def _summary(record: WatchRecord) -> str:

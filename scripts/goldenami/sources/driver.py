@@ -5,15 +5,18 @@ A pin in the image's definition or preferences never hides a version here: index
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami import fit, hardware, materials, modules, policy
+from goldenami import drivers, fit, hardware, materials, modules, policy
 from goldenami.apt import AptRoot, Found
-from goldenami.definition import PLATFORMS, Definition
+from goldenami.definition import Definition
+from goldenami.drivers import Request
 from goldenami.errors import BadInput, NoFit
-from goldenami.fit import Request
+from goldenami.fit import Candidate
+from goldenami.local import signature
 from goldenami.lockfile import Kernel, Lock
 from goldenami.sources.archives import Age
 from goldenami.sources.branches import Branches
@@ -21,46 +24,46 @@ from goldenami.store import Store
 from goldenami.watch_policy import Offer
 
 
-def requests(root: Path, definition: Definition, names: Iterable[str]) -> dict[str, Request]:
-    """What the role would ask for, by branch; a branch that its platform file can't express is left out."""
-    found = {}
+def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[Request]:
+    """What the role would ask for; a branch that its platform file can't express is left out."""
+    found = []
     for branch in sorted(set(names), key=int):
-        try:
-            found[branch] = fit.request(root, PLATFORMS[definition.base.release], {
-                **definition.variables("nvidia_driver"), "nvidia_driver_branch": branch})
-        except BadInput:
-            continue
+        with contextlib.suppress(BadInput):
+            found += drivers.requests(root, definition, definition.variables("nvidia_driver"), branches=[branch])
     return found
 
 
 def offers(
     root: Path, definition: Definition, apt: AptRoot, branches: Branches, age: Age | None = None,
 ) -> list[Offer]:
-    """Every driver version of the image's flavour in the indexes; `age` tells the day where the list does not."""
+    """Every driver version of the image's flavours in the indexes; `age` tells the day where the list does not."""
     known = requests(root, definition, {*policy.CUDA_OF_BRANCH, *(branches.types or {})})
-    packages = {request.dkms_package for request in known.values()}
-    found = apt.found(sorted(packages | {request.userland_package for request in known.values()}))
+    found = apt.found(sorted({name for request in known for name in (request.dkms_package, request.userland_package)}))
     gpus = hardware.architectures(root, definition.hardware)
-    return [offer for branch, request in known.items()
-            for offer in _of_branch(branch, request, found, gpus, branches, age)]
+    offered: dict[str, Offer] = {}
+    for request in known:
+        refusal = policy.branch_refusal(request.branch, gpus)
+        for offer in _offers(request, found, refusal, branches, age):
+            if offer.version not in offered or not offer.refusal:  # one flavour's modules are enough
+                offered[offer.version] = offer
+    return list(offered.values())
 
 
-def _of_branch(
-    branch: str, request: Request, found: dict[str, list[Found]], gpus: list[str], branches: Branches,
-    age: Age | None,
-) -> list[Offer]:
-    refusal, offered = policy.branch_refusal(branch, gpus), list[Offer]()
-    modules = {policy.upstream(one.version) for one in found.get(request.dkms_package, [])}
-    for name in (request.dkms_package, request.userland_package):
+def _offers(
+    request: Request, found: dict[str, list[Found]], refusal: str, branches: Branches, age: Age | None,
+) -> Iterator[Offer]:
+    """The versions of one branch and flavour; one whose modules are missing is refused, unless `refusal` is known."""
+    complete = {policy.upstream(one.version) for one in found.get(request.dkms_package, [])}
+    for name in (request.userland_package, request.dkms_package):
         for one in found.get(name, []):
             version = policy.upstream(one.version)
-            if version.partition(".")[0] != branch or version in {offer.version for offer in offered}:
+            if version.partition(".")[0] != request.branch or (name == request.userland_package) == (
+                    version in complete):
                 continue
-            half = "" if version in modules else (f"{request.userland_package} has it, but {request.dkms_package} "
-                                                  f"does not: half a driver")
+            half = "" if version in complete else (f"{request.userland_package} has it, but {request.dkms_package} "
+                                                   f"does not: half a driver")
             day = (branches.released or {}).get(version) or (age(name, one.version) if age else None)
-            offered.append(Offer(version, branch, f"{one.archive} {one.suite}", one.security, day, refusal or half))
-    return offered
+            yield Offer(version, request.branch, f"{one.archive} {one.suite}", one.security, day, refusal or half)
 
 
 @dataclass(frozen=True)
@@ -73,26 +76,34 @@ class Prover:
     say: Callable[[str], None]
 
     def refusal(self, definition: Definition, lock: Lock, apt: AptRoot, version: str, *, compiles: bool) -> str:
-        """Why driver `version` does not compile on the kernel of `lock`, or an empty string.
+        """Why driver `version` does not compile on the kernel of `lock` in any flavour, or an empty string.
 
         Without `compiles` only what is known from an earlier try counts.
         """
-        branch = version.partition(".")[0]
-        request = requests(self.root, definition, [branch])[branch]
-        candidate = next((one for one in fit.candidates(apt, request) if one.version == version), None)
-        if candidate is None:
-            return f"{request.dkms_package} has no version {version}"
+        known = requests(self.root, definition, [version.partition(".")[0]])
+        reasons = []
+        for candidate in fit.candidates(apt, known):
+            if candidate.version == version:
+                reason = self._reason(definition, lock, apt, candidate, compiles)
+                if not reason:
+                    return ""
+                reasons.append(reason)
+        return "; ".join(dict.fromkeys(reasons)) or f"no archive has the modules of {version}"
+
+    def _reason(self, definition: Definition, lock: Lock, apt: AptRoot, driver: Candidate, compiles: bool) -> str:
+        signer = signature.configured()
         with apt.locked():
             try:
                 kernel = _kernel(lock, definition, apt)
-                recipe = fit.recipe_of(apt, request, kernel, candidate, suite=definition.base.release)
+                recipe = fit.recipe_of(apt, kernel, driver, suite=definition.base.release,
+                                       signature=signer.signature if signer else None)
             except NoFit as error:
                 return error.message
             finally:
                 apt.pin({})
         outcome = modules.known(recipe, self.store)
         if outcome is None and compiles:
-            self.say(f"trying driver {version} on kernel {kernel.release}")
+            self.say(f"trying driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}")
             self.store.fetch(materials.wanted([recipe.source, *recipe.build], apt.uris))
             outcome = modules.compile_modules(recipe, self.store, log=self.log)
         if outcome is None or outcome.deb_sha256:
