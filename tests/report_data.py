@@ -122,7 +122,7 @@ def lock(**changes: Any) -> dict[str, Any]:
         "driver": {
             "version": "535.309.01", "branch": "535", "flavour": "proprietary", "source": "debian", "cuda": "12.2",
             "modules": {
-                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1", "signed": False,
+                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1", "signature": None,
                 "key": "0" * 64,
             },
         },

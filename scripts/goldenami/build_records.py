@@ -189,7 +189,10 @@ class Check(Record):
 
 
 class VerifyRecord(Record):
-    """What `verify` saw. `seconds` spans all boots and checks."""
+    """What `verify` saw. `seconds` spans all boots and checks; `disk_sha256` is the disk's that it booted.
+
+    Records of before the disk was noted have none; `publish` refuses them.
+    """
 
     schema_version: Literal[1] = 1
     image: str
@@ -199,6 +202,7 @@ class VerifyRecord(Record):
     boots: list[Boot]
     checks: list[Check]
     seconds: Seconds
+    disk_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _verdict_is_earned(self) -> Self:

@@ -6,17 +6,19 @@ argument_specs, because Ansible itself accepts an unknown extra variable silentl
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import Field, ValidationError
 
-from goldenami import hardware, isa, yamlfile
+from goldenami import hardware, isa, policy, yamlfile
 from goldenami.errors import BadInput
 from goldenami.records import Record
+from goldenami.watch_policy import Watch
 from goldenami.yamlfile import YamlFile, nearest
 
 STEPS = (("os_updates",), ("cuda",), ("nvidia_driver",), ("limits", "network_tuning"), ("provenance", "seal"))
@@ -24,6 +26,8 @@ STEPS = (("os_updates",), ("cuda",), ("nvidia_driver",), ("limits", "network_tun
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
 """The order of ansible/bake.yml, `seal` last."""
 REQUIRED_ROLES = ("os_updates", "provenance", "seal")
+NEWEST, ANY = "newest", "any"
+"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
 
 
 class Distribution(StrEnum):
@@ -76,6 +80,58 @@ class Base(Record):
     backports: bool = False
 
 
+class VolumeType(StrEnum):
+    """EBS volumes that a root disk may be launched on."""
+
+    GP3 = "gp3"
+    IO2 = "io2"
+
+
+class LaunchTemplate(Record):
+    """How the image's launch template launches it. Without `instance_type` it names the declared families.
+
+    EC2 takes a template with families (InstanceRequirements) for Auto Scaling and fleets; RunInstances wants a type.
+    Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS volumes": IOPS, MiB/s, MiB/s.
+    """
+
+    volume_type: Annotated[VolumeType, Field(strict=False)] = VolumeType.GP3
+    volume_size_gib: Annotated[int, Field(ge=2, le=65536)] | None = None
+    iops: Annotated[int, Field(ge=3000, le=256000)] = 3000
+    throughput: Annotated[int, Field(ge=125, le=2000)] = 125
+    initialization_rate: Annotated[int, Field(ge=100, le=300)] | None = None
+    instance_type: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = None
+
+
+class InstanceRefresh(Record):
+    """Auto Scaling groups that take a new `latest` at once, by a refresh that rolls itself back."""
+
+    groups: Annotated[list[str], Field(min_length=1)]
+    min_healthy_percent: Annotated[int, Field(ge=0, le=100)] = 90
+    warmup_seconds: Annotated[int, Field(ge=0, le=21600)] = 300
+    checkpoint_percent: Annotated[int, Field(ge=1, le=99)] | None = None
+    checkpoint_delay_seconds: Annotated[int, Field(ge=0, le=172800)] = 3600
+    alarms: Annotated[list[str], Field(max_length=10, default_factory=list)]
+
+
+class Publish(Record):
+    """Where the image is published and for how long it is kept. No part of it shapes the image.
+
+    `kms_key` is an alias that has to exist in each region; without it, the account's default decides on encryption.
+    `soak_hours` is how long a candidate has to stand before `promote` takes it; 0: `publish` moves `latest` itself.
+    """
+
+    regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]], Field(min_length=1)]
+    keep_last: Annotated[int, Field(ge=1, le=100)] = 3
+    max_age_days: Annotated[int, Field(ge=1, le=3650)] = 180
+    deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    soak_hours: Annotated[int, Field(ge=0, le=720)] = 0
+    deregistration_protection: bool = False
+    share_with: Annotated[list[Annotated[str, Field(pattern=r"^\d{12}$")]], Field(default_factory=list)]
+    kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
+    launch_template: LaunchTemplate = LaunchTemplate()
+    instance_refresh: InstanceRefresh | None = None
+
+
 class Definition(Record):
     """One image, as written by a person."""
 
@@ -86,6 +142,8 @@ class Definition(Record):
     disk_size_gib: Annotated[int, Field(ge=2, le=1024)]
     hardware: Annotated[list[str], Field(min_length=1)]
     roles: dict[str, dict[str, Any] | None]
+    publish: Publish | None = None
+    watch: Watch = Watch()
 
     def variables(self, role: str) -> dict[str, Any]:
         """What the definition sets for `role` (nothing: an empty mapping)."""
@@ -146,7 +204,38 @@ def load(root: Path, path: Path) -> Definition:
     _check_release(source, definition.base)
     _check_hardware(root, source, definition)
     _check_roles(root, source, definition)
+    if definition.publish:
+        _check_publish(source, definition, definition.publish)
     return definition
+
+
+APART = ("publish", "watch")
+"""Sections that say where an image goes and when it is made again: no part of them is in it."""
+
+
+def without_publish(text: str) -> str:
+    """The text of a definition without the sections of `APART`, which do not shape the image."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
+    lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line) for key, _ in node.value]
+    ends = [*(line for _, line in starts[1:]), len(lines)]
+    for (name, start), end in reversed(list(zip(starts, ends, strict=True))):  # from below: line numbers stay true
+        if name in APART:
+            del lines[start:end]
+    return "".join(lines)
+
+
+def with_branch(path: Path, text: str, branch: str) -> str:
+    """The text of a definition with another driver branch; every other character stays."""
+    key = ("roles", "nvidia_driver", "nvidia_driver_branch")
+    source = yamlfile.load(path)
+    if key not in source.lines:
+        raise source.error(key[:2], "states no nvidia_driver_branch that could be moved",
+                           hint="write the branch, also where it is the default")
+    lines = text.splitlines(keepends=True)
+    number = source.lines[key] - 1
+    changed = re.sub(r"(nvidia_driver_branch:\s*)[\"']?\d+[\"']?", rf'\g<1>"{branch}"', lines[number], count=1)
+    return "".join([*lines[:number], changed, *lines[number + 1:]])
 
 
 def _first_problem(source: YamlFile, error: ValidationError) -> BadInput:
@@ -154,12 +243,28 @@ def _first_problem(source: YamlFile, error: ValidationError) -> BadInput:
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     key = tuple(part for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        model: type[Record] = Base if key[0] == "base" else Definition
-        return source.error(key, f"unknown key; {nearest(str(key[-1]), model.model_fields)}")
+        return source.error(key, f"unknown key; {nearest(str(key[-1]), _keys_at(key[:-1]))}")
     if first["type"] == "missing":
         return source.error(key, "is required and missing")
+    if first["type"] == "value_error":
+        return source.error(key, str(first["ctx"]["error"]))
     problem = first["msg"][0].lower() + first["msg"][1:]
     return source.error(key, f"{problem} (got {first['input']!r})")
+
+
+def _keys_at(path: yamlfile.Key) -> list[str]:
+    """The keys that a definition may have at `path`."""
+    model: type[Record] = Definition
+    for name in path:
+        if name not in model.model_fields:
+            continue  # the name of an entry, as below `watch.frameworks`
+        kinds = (kind for kind in (model.model_fields[str(name)].annotation, *_optional(model, str(name))))
+        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Record))
+    return list(model.model_fields)
+
+
+def _optional(model: type[Record], name: str) -> tuple[Any, ...]:
+    return get_args(model.model_fields[name].annotation)
 
 
 def _check_release(source: YamlFile, base: Base) -> None:
@@ -180,6 +285,25 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Non
                                hint="no program runs on both: split the image, a definition for each architecture")
 
 
+def _check_publish(source: YamlFile, definition: Definition, wanted: Publish) -> None:
+    template = wanted.launch_template
+    for key, values in (("regions", wanted.regions), ("share_with", wanted.share_with)):
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise source.error(("publish", key, index), f"`{value}` is given twice")
+    if template.instance_type and (family := template.instance_type.partition(".")[0]) not in definition.hardware:
+        raise source.error(("publish", "launch_template", "instance_type"),
+                           f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}")
+    if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
+        raise source.error(("publish", "launch_template", "volume_size_gib"),
+                           f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}")
+    if wanted.kms_key and wanted.kms_key.startswith("alias/aws/"):
+        raise source.error(("publish", "kms_key"), "AWS manages that key, and no other account can use it")
+    if template.volume_type is VolumeType.GP3 and template.throughput * 4 > template.iops:
+        raise source.error(("publish", "launch_template", "throughput"),
+                           f"gp3 gives 1 MiB/s for 4 IOPS: {template.throughput} MiB/s need {template.throughput * 4}")
+
+
 def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
     for role, variables in definition.roles.items():
         if role not in ROLE_ORDER:
@@ -193,9 +317,25 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
                 raise source.error(key, "is derived by `lock` and cannot be set")
             if value is not None or spec.defaults[name] is not None:
                 _check_type(source, key, spec.options[name], value)
+    _check_branch(root, source, definition)
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
             raise source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
+
+
+def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
+    """A driver branch that does not run a declared GPU is refused before anything is resolved."""
+    if "nvidia_driver" not in definition.roles:
+        return
+    branch = {**role_spec(root, "nvidia_driver").defaults, **definition.variables("nvidia_driver")}[
+        "nvidia_driver_branch"]
+    if branch == NEWEST:
+        return
+    if not str(branch).isdecimal():
+        raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), f"`{branch}` is no branch such as `535`")
+    refusal = policy.branch_refusal(str(branch), hardware.architectures(root, definition.hardware))
+    if refusal:
+        raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

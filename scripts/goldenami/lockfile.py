@@ -12,8 +12,9 @@ from typing import Any
 
 from goldenami import hardware, records
 from goldenami.apt import Deb
-from goldenami.definition import PLATFORMS, Definition
+from goldenami.definition import PLATFORMS, Definition, without_publish
 from goldenami.errors import BadInput
+from goldenami.local.signature import Signature
 from goldenami.records import Record
 
 ID_LENGTH = 12
@@ -72,7 +73,7 @@ class Kernel(Record):
 
 
 class Modules(Record):
-    """Kernel modules that were compiled at lock time: what from, with what, and what came out.
+    """Kernel modules that were compiled at lock time: what from, with what, and what came out, signed by whom.
 
     `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch tree.
     """
@@ -81,7 +82,7 @@ class Modules(Record):
     package: str
     source_package: str
     compiler: str
-    signed: bool
+    signature: Signature | None
     provides: list[str]
     depends: list[str]
     build: dict[str, Package]
@@ -174,11 +175,11 @@ class Lock(Record):
         """Every file of the image."""
         return [package.deb(name) for name, package in self.packages.items()]
 
-    def objects(self) -> list[str]:
-        """The SHA-256 of every file that a bake of this lock may need."""
+    def objects(self) -> dict[str, int]:
+        """SHA-256 and bytes of every file that a bake of this lock may need."""
         build = self.driver.modules.build if self.driver and self.driver.modules else {}
         stand_ins = [package for step in self.steps for package in step.stand_ins.values()]
-        return [package.sha256 for package in [*self.packages.values(), *build.values(), *stand_ins]]
+        return {package.sha256: package.size for package in [*self.packages.values(), *build.values(), *stand_ins]}
 
 
 def path_of(root: Path, image: str) -> Path:
@@ -219,8 +220,9 @@ def read_copy(path: Path) -> tuple[Lock, str]:
 
 def digests(root: Path, definition: Definition) -> dict[str, str]:
     """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles, playbook."""
+    text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
     found = {
-        "definition": records.sha256_file(root / "packer/images" / f"{definition.image}.yml"),
+        "definition": records.sha256_text(without_publish(text)),
         "hardware": _hardware(root, definition),
         "ansible": records.sha256_file(root / "ansible/bake.yml"),
     }

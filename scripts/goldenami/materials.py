@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from goldenami import lockfile, mirror, modules, records, repo, shell, standin
 from goldenami.apt import Deb
 from goldenami.build_records import LOCK_FILE, ROLES_JOINED_BY
+from goldenami.download import Wanted
 from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.lockfile import Lock, Step
 from goldenami.modules import Recipe
 from goldenami.progress import Progress
-from goldenami.store import Store, Wanted
+from goldenami.store import Store
 
 FORMAT = 1
 """Raise when the code of a bake changes what a layer holds for the same inputs."""
@@ -31,6 +32,8 @@ CODE_FOLDERS = ("opt/ml",)
 def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
     debs = [deb for deb in lock.debs() if deb.archive != "built"]
+    if needs_compile(lock, store):
+        store.pull(Wanted(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
     if needs_compile(lock, store) or (tools and lock.driver is not None):
         recipe = Recipe.of(lock)
         debs += [recipe.source, *recipe.build]
@@ -78,6 +81,12 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     shape = records.canonical({"files": sorted(debs), "steps": [step.model_dump() for step in lock.steps]})
     return repo.write(store, list(debs.values()), store.root.parent / "repos" / records.sha256_text(shape)[:16],
                       suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock))
+
+
+def repositories(store: Store, named: Collection[str]) -> list[Path]:
+    """Repositories with a file that `named` has not: they keep its bytes even when the store has let it go."""
+    return [folder for folder in sorted((store.root.parent / "repos").glob("*"))
+            if not repo.contents(folder).issubset(named)]
 
 
 def views(lock: Lock) -> dict[str, set[str]]:

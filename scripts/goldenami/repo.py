@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
+
+from debian.arfile import ArFile
 
 from goldenami import records, shell
 from goldenami.apt import Deb
@@ -49,6 +52,17 @@ def write(
     except OSError:
         shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
     return folder
+
+
+def built_at(store: Store, deb: Deb) -> int:
+    """When a package was built, in seconds since 1970: the date of its archive's first member (deb(5))."""
+    return int(ArFile(str(store.path(deb.sha256))).getmembers()[0].mtime)
+
+
+def contents(folder: Path) -> set[str]:
+    """SHA-256 of every file in the repository `folder`."""
+    index = folder / "Packages"
+    return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M)) if index.is_file() else set()
 
 
 def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None:

@@ -56,6 +56,7 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress) -> VerifyRecor
         verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED, accel=Accel(found["accel"]),
         boots=[Boot.model_validate(boot) for boot in found["boots"]], checks=checks,
         seconds=round(time.monotonic() - began, 1),
+        disk_sha256=records.read(folder / BAKE_FILE, BakeRecord).disk.sha256,
     )
     records.write(folder / VERIFY_FILE, record)
     if passed:

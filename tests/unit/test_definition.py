@@ -88,6 +88,64 @@ def test_a_role_variable_that_is_wrong(root: Path, role: str, variable: str, com
         assert refused(root) == f"{IMAGE}.yml:{line}: roles.{role}.{complaint}"
 
 
+REGIONS = "  regions: [us-east-1, us-west-2]"
+
+
+@pytest.mark.parametrize(("new", "complaint"), [
+    ("  region: [us-east-1]", "16: publish.region: unknown key; did you mean `regions`?"),
+    ("  keep_last: 3", "15: publish.regions: is required and missing"),
+    ("  regions: []", "16: publish.regions: list should have at least 1 item"),
+    ("  regions: [us-east-1, frankfurt]", "16: publish.regions.1: string should match pattern"),
+    ("  regions: [us-east-1, us-east-1]", "16: publish.regions.1: `us-east-1` is given twice"),
+    (f"{REGIONS}\n  keep_last: 0", "17: publish.keep_last: input should be greater than or equal to 1 (got 0)"),
+    (f"{REGIONS}\n  share_with: [123456789012]", "17: publish.share_with.0: input should be a valid string (got 1234"),
+    (f"{REGIONS}\n  share_with: ['12345']", "17: publish.share_with.0: string should match pattern"),
+    (f"{REGIONS}\n  kms_key: alias/aws/ebs", "17: publish.kms_key: AWS manages that key"),
+    (f"{REGIONS}\n  launch_template:\n    iop: 4000",
+     "18: publish.launch_template.iop: unknown key; did you mean `iops`?"),
+    (f"{REGIONS}\n  launch_template: {{volume_type: gp4}}",
+     "17: publish.launch_template.volume_type: input should be 'gp3'"),
+    (f"{REGIONS}\n  launch_template: {{throughput: 1000}}",
+     "17: publish.launch_template.throughput: gp3 gives 1 MiB/s for 4 IOPS: 1000 MiB/s need 4000"),
+    (f"{REGIONS}\n  launch_template: {{initialization_rate: 50}}",
+     "17: publish.launch_template.initialization_rate: input should be greater than or equal to 100"),
+    (f"{REGIONS}\n  launch_template: {{volume_size_gib: 3}}",
+     "17: publish.launch_template.volume_size_gib: 3 GiB cannot hold the disk of 4"),
+    (f"{REGIONS}\n  launch_template: {{instance_type: c7j.large}}",
+     "17: publish.launch_template.instance_type: `c7j` is not in `hardware`; did you mean `c7"),
+    (f"{REGIONS}\n  instance_refresh:\n    group: [web]",
+     "18: publish.instance_refresh.group: unknown key; did you mean `groups`?"),
+    (f"{REGIONS}\n  instance_refresh: {{groups: []}}",
+     "17: publish.instance_refresh.groups: list should have at least 1"),
+])
+def test_a_publish_section_that_is_wrong(root: Path, new: str, complaint: str) -> None:
+    edit(root, REGIONS, new)
+    assert refused(root).startswith(f"{IMAGE}.yml:{complaint}")
+
+
+def test_a_publish_section_may_say_everything(root: Path) -> None:
+    edit(root, REGIONS, f"""{REGIONS}
+  keep_last: 5
+  share_with: ["210987654321"]
+  kms_key: alias/golden
+  soak_hours: 24
+  launch_template: {{iops: 6000, throughput: 500, initialization_rate: 300, instance_type: c7i.large}}
+  instance_refresh: {{groups: [web], checkpoint_percent: 20, alarms: [errors]}}""")
+    found = definition.load(root, definition.path_of(root, IMAGE)).publish
+    assert found is not None
+    assert (found.regions, found.keep_last, found.max_age_days) == (["us-east-1", "eu-west-1"], 5, 180)
+    assert found.instance_refresh is not None
+    assert found.instance_refresh.min_healthy_percent == 90
+
+
+@pytest.mark.parametrize("text", [
+    "image: a\npublish:\n  regions: [x]\nkernel: cloud\n", "publish: {regions: [x]}\nimage: a\nkernel: cloud\n",
+    "image: a\nkernel: cloud\npublish:\n  regions:\n    - x\n", "image: a\nkernel: cloud\n",
+])
+def test_the_text_that_shapes_the_image(text: str) -> None:
+    assert definition.without_publish(text) == "image: a\nkernel: cloud\n"
+
+
 def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:
     edit(root, "    nvidia_driver_source:", "    nvidia_driver_gsp_enabled: null\n    nvidia_driver_source:",
          "debian-12-ml-gpu")

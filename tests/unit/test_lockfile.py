@@ -89,8 +89,9 @@ def test_a_fresh_lock_is_taken(root: Path) -> None:
 ])
 def test_a_stale_lock_says_what_changed(root: Path, path: str, changed: str) -> None:
     lock = locked(root)
-    with (root / path).open("a", encoding="utf-8") as file:
-        file.write("# changed\n")
+    file = root / path
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    file.write_text("# changed\n" + text, encoding="utf-8")
     with pytest.raises(BadInput) as caught:
         check(root, lock)
     assert caught.value.message == f"the lock of {IMAGE} is stale: changed since it was made: {changed}"
@@ -160,3 +161,11 @@ def test_the_committed_locks_are_whole() -> None:
         lock, _ = lockfile.read(path)
         assert lock.image == path.name.removesuffix(".lock.json")
         assert "://" not in path.read_text(encoding="utf-8").replace("https://developer.download.nvidia.com", "")
+
+
+def test_where_an_image_is_published_does_not_make_its_lock_stale(root: Path) -> None:
+    lock = locked(root)
+    path = root / f"packer/images/{IMAGE}.yml"
+    path.write_text(path.read_text(encoding="utf-8") + "  keep_last: 9\n", encoding="utf-8")
+    assert definition.load(root, path).publish is not None
+    check(root, lock)

@@ -1,76 +1,21 @@
+"""The package store: what enters it, what never becomes visible, what is damaged."""
+
 from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import debrepo
 import pytest
 import urllib3
 from debrepo import Fault
-from goldenami import store
+from filling import FILL, SCRIPTS, assert_whole, filler, objects, wanted
+from goldenami import download, store
 from goldenami.errors import ExitCode, StageFailed, Unreachable, Vanished
-from goldenami.records import sha256_file
-from goldenami.store import Store, Wanted
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-FILL = """
-import sys
-from pathlib import Path
-from goldenami.errors import GoldenError
-from goldenami.store import Store, Wanted
-rows = [line.split() for line in sys.stdin]
-try:
-    Store(Path(sys.argv[1])).fetch([Wanted(digest, int(size), url, url) for digest, size, url in rows])
-except GoldenError as error:
-    sys.exit(f"{type(error).__name__}: {error.message} / {error.hint}")
-"""
-
-
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[debrepo.Mirror]:
-    """Thirty files of a few KB, and one of 3 MB."""
-    monkeypatch.setattr(store, "BACKOFF", 0.02)
-    folder = tmp_path / "files"
-    folder.mkdir()
-    for number in range(30):
-        (folder / f"{number:02}").write_bytes(bytes([number]) * (1000 + number))
-    (folder / "large").write_bytes(os.urandom(3 << 20))
-    mirror = debrepo.Mirror(folder)
-    yield mirror
-    mirror.close()
-
-
-def wanted(served: debrepo.Mirror, *names: str) -> list[Wanted]:
-    paths = [served.folder / name for name in names] or sorted(served.folder.iterdir())
-    return [Wanted(sha256_file(path), path.stat().st_size, f"{served.uri}/{path.name}", path.name) for path in paths]
-
-
-def objects(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if path.is_file()]
-
-
-def filler(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
-    """A process that fills the store in `root`."""
-    process = subprocess.Popen([sys.executable, "-c", FILL, str(root)], text=True, stdin=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
-    assert process.stdin is not None
-    process.stdin.write("".join(f"{item.sha256} {item.size} {item.url}\n" for item in items))
-    process.stdin.close()
-    process.stdin = None
-    return process
-
-
-def assert_whole(root: Path, items: list[Wanted]) -> None:
-    """The store holds exactly `items`, each under the digest of its content."""
-    found = objects(root)
-    assert sorted(path.name for path in found) == sorted(item.sha256 for item in items)
-    assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in found)
+from goldenami.store import Store
 
 
 def test_a_file_is_fetched_once(tmp_path: Path, served: debrepo.Mirror) -> None:
@@ -90,11 +35,11 @@ def test_a_server_that_stumbles_once_is_asked_again(tmp_path: Path, served: debr
 
 
 def test_a_body_that_breaks_off_is_asked_for_again(tmp_path: Path, served: debrepo.Mirror) -> None:
-    served.faults = {"/00": Fault.TRUNCATED}
+    served.faults, served.ranges = {"/00": Fault.TRUNCATED}, False
     with pytest.raises(Unreachable, match=r"/00: .*bytes read"):
         Store(tmp_path / "cache").fetch(wanted(served, "00"))
-    assert served.requests.count("/00") == store.BODY_TRIES
-    assert objects(tmp_path / "cache") == []
+    assert served.requests.count("/00") == download.BODY_TRIES
+    assert Store(tmp_path / "cache").objects() == []
 
 
 @pytest.mark.parametrize(("fault", "kind", "complaint"), [
@@ -108,7 +53,7 @@ def test_what_was_not_served_properly_is_never_visible(
     tmp_path: Path, served: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Unreachable],
     complaint: str,
 ) -> None:
-    monkeypatch.setattr(store, "TIMEOUT", urllib3.Timeout(0.2))
+    monkeypatch.setattr(download, "TIMEOUT", urllib3.Timeout(0.2))
     served.faults = {"/05": fault}
     items = wanted(served, "04", "05")
     with pytest.raises(Unreachable) as caught:
@@ -117,7 +62,6 @@ def test_what_was_not_served_properly_is_never_visible(
     assert complaint in caught.value.message
     assert caught.value.exit_code is ExitCode.UNREACHABLE
     assert items[1].sha256 not in [path.name for path in objects(tmp_path / "cache")]
-    assert not [path for path in objects(tmp_path / "cache") if path.suffix == ".part"]
     served.faults = {}
     Store(tmp_path / "cache").fetch(items)
     assert_whole(tmp_path / "cache", items)
@@ -156,33 +100,6 @@ def test_two_processes_fill_one_store(tmp_path: Path, served: debrepo.Mirror) ->
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")
     assert_whole(tmp_path / "cache", items)
-
-
-def test_a_kill_leaves_nothing_visible_and_the_next_run_completes(tmp_path: Path, served: debrepo.Mirror) -> None:
-    served.faults = {"/large": Fault.STALLED}
-    items = wanted(served, "large")
-    process = filler(tmp_path / "cache", items)
-    while not any(path.stat().st_size for path in objects(tmp_path / "cache")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    kept = Store(tmp_path / "cache")
-    assert kept.missing(items) == items
-    assert [path.suffix for path in objects(tmp_path / "cache")] == [".part"]
-    served.faults = {}
-    kept.fetch(items)
-    assert_whole(tmp_path / "cache", items)
-
-
-def test_the_part_of_a_living_process_is_not_swept(tmp_path: Path, served: debrepo.Mirror) -> None:
-    kept = Store(tmp_path / "cache")
-    mine, dead = (kept.root / "ab" / f"abc.{pid}.part" for pid in (os.getpid(), 2**22 + 1))
-    mine.parent.mkdir()
-    mine.touch()
-    dead.touch()
-    kept.fetch(wanted(served, "00"))
-    assert (mine.exists(), dead.exists()) == (True, False)
 
 
 def test_a_full_disk_is_not_the_mirrors_fault(tmp_path: Path, served: debrepo.Mirror) -> None:

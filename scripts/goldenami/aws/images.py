@@ -1,0 +1,258 @@
+"""An AMI from a snapshot: registered once, set up, waited for, and read back against what was asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from botocore import exceptions as aws
+from pydantic import Field
+
+from goldenami.aws import tags
+from goldenami.aws.session import Client, code
+from goldenami.build_records import BakeRecord, Utc
+from goldenami.errors import BadInput, StageFailed
+from goldenami.records import Record
+
+GIB = 1 << 30
+ARCHITECTURES = {"amd64": "x86_64"}
+"""EC2's names of Debian's architectures (RegisterImage, `Architecture`)."""
+ROOT_DEVICE = "/dev/xvda"
+"""A name only: on Nitro the disk appears as NVMe whatever it is called ("Device names for volumes")."""
+WAIT_S = 900.0
+"""An AMI that is made of a finished snapshot is available within a minute; a quarter of an hour is an outage."""
+POLLS_S = (0.25, 0.5, 1, 2, 4, 8, 15)
+"""Pauses between looks, the last one over and over: DescribeImages is a call that EC2 throttles."""
+
+
+class State(StrEnum):
+    """The states of an AMI that matter here (DescribeImages, `State`)."""
+
+    AVAILABLE = "available"
+    PENDING = "pending"
+    DISABLED = "disabled"
+
+
+class ImageSpec(Record):
+    """What an AMI has to be, in every region alike. Sizes are GiB.
+
+    `imds_support` cannot be undone once it is v2.0: only a build that booted without IMDSv1 may have it.
+    """
+
+    name: str
+    description: str
+    architecture: str
+    boot_mode: Literal["uefi-preferred"] = "uefi-preferred"
+    imds_support: Literal["v2.0"] = "v2.0"
+    ena: Literal[True] = True
+    volume_type: Literal["gp3"] = "gp3"
+    volume_size_gib: Annotated[int, Field(ge=1)]
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, bake: BakeRecord, description: str, architecture: str) -> ImageSpec:
+        """The AMI of a build. RegisterImage takes 255 characters of description."""
+        return cls(name=f"{bake.image}-{bake.build_id}", description=description[:255],
+                   architecture=ARCHITECTURES[architecture], volume_size_gib=-(-bake.disk.bytes_apparent // GIB),
+                   tags=tags.of_build(bake))
+
+
+class Settings(Record):
+    """What is set on an AMI after it exists: accounts that may launch it, deprecation, protection."""
+
+    share_with: tuple[str, ...] = ()
+    deprecate_at: Utc
+    protect: bool = False
+
+
+@dataclass(frozen=True)
+class Image:
+    """An AMI as DescribeImages tells it."""
+
+    raw: dict[str, Any]
+
+    @property
+    def ami(self) -> str:
+        """Its id."""
+        return str(self.raw["ImageId"])
+
+    @property
+    def state(self) -> str:
+        """Its state, `available` for one that can be launched."""
+        return str(self.raw["State"])
+
+    @property
+    def tags(self) -> tags.Tags:
+        """Its tags."""
+        return tags.from_list(self.raw.get("Tags"))
+
+    @property
+    def root(self) -> dict[str, Any]:
+        """The EBS part of its root device; empty where it has none."""
+        return next((device.get("Ebs", {}) for device in self.raw.get("BlockDeviceMappings", [])
+                     if device.get("DeviceName") == self.raw.get("RootDeviceName")), {})
+
+    @property
+    def snapshot(self) -> str:
+        """The id of its root device's snapshot; empty where it has none."""
+        return str(self.root.get("SnapshotId", ""))
+
+
+def find(ec2: Client, name: str) -> Image | None:
+    """The account's own AMI of that name, disabled and deprecated ones included. Names are unique in a region."""
+    answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [name]}],
+                                 IncludeDeprecated=True, IncludeDisabled=True)
+    return Image(answer["Images"][0]) if answer["Images"] else None
+
+
+def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
+    """The account's own AMIs of those ids; what is gone is left out (a filter, unlike ImageIds, takes gone ids)."""
+    wanted = sorted(set(amis))
+    if not wanted:
+        return {}
+    answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": "image-id", "Values": wanted}],
+                                 IncludeDeprecated=True, IncludeDisabled=True)
+    return {raw["ImageId"]: Image(raw) for raw in answer["Images"]}
+
+
+def check_ours(image: Image, spec: ImageSpec) -> None:
+    """BadInput where an AMI has the build's name and is not the build."""
+    build = image.tags.get(tags.BUILD_ID)
+    if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags[tags.DISK_SHA256]:
+        what = "is of another disk of the same build" if build == spec.tags[tags.BUILD_ID] else \
+            "was not made by this pipeline"
+        raise BadInput(f"{image.ami} is named {spec.name} and {what}",
+                       hint="deregister it or rename it, if nobody needs it, then run again")
+    if image.state == State.DISABLED:
+        raise BadInput(f"{image.ami} ({spec.name}) is disabled",
+                       hint=f"`aws ec2 enable-image --image-id {image.ami}` brings it back; then run again")
+
+
+def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
+    """Register the AMI; returns its id. One that a repeated or killed call has made already is taken as it is."""
+    ebs = {"SnapshotId": snapshot, "VolumeType": spec.volume_type, "VolumeSize": spec.volume_size_gib,
+           "DeleteOnTermination": True}
+    try:
+        answer = ec2.register_image(
+            Name=spec.name, Description=spec.description, Architecture=spec.architecture, VirtualizationType="hvm",
+            RootDeviceName=ROOT_DEVICE, BlockDeviceMappings=[{"DeviceName": ROOT_DEVICE, "Ebs": ebs}],
+            EnaSupport=spec.ena, BootMode=spec.boot_mode, ImdsSupport=spec.imds_support,
+            TagSpecifications=tags.specifications(spec.tags, "image"))
+    except aws.ClientError as error:
+        image = find(ec2, spec.name) if code(error) == "InvalidAMIName.Duplicate" else None
+        if image is None:
+            raise
+        check_ours(image, spec)
+        return image.ami
+    return str(answer["ImageId"])
+
+
+def wait_available(ec2: Client, ami: str) -> Image:
+    """The AMI when it can be launched, or StageFailed with AWS's reason, or after WAIT_S."""
+    ends, pauses = time.monotonic() + WAIT_S, iter(POLLS_S)
+    while True:
+        image = get(ec2, [ami]).get(ami)
+        if image and image.state == State.AVAILABLE:
+            return image
+        if image and image.state != State.PENDING:
+            reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
+            raise StageFailed(f"{ami} is {image.state}: {reason}", hint="deregister it, then run again")
+        if time.monotonic() > ends:
+            raise StageFailed(f"{ami} is not available after {WAIT_S:.0f} s",
+                              hint="run again: it goes on waiting; status.aws.amazon.com says whether EC2 is ill")
+        time.sleep(next(pauses, POLLS_S[-1]))
+
+
+def shares(ec2: Client, ami: str) -> set[str]:
+    """The accounts that may launch the AMI; `all` where it is public."""
+    answer = ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission")
+    return {str(row.get("UserId") or row.get("Group") or row.get("OrganizationArn") or row.get("OrganizationalUnitArn"))
+            for row in answer.get("LaunchPermissions", [])}
+
+
+def apply(ec2: Client, image: Image, wanted: Settings) -> None:
+    """Set what differs. A deprecation date that stands is left: a second publish must not prolong it."""
+    if not image.raw.get("DeprecationTime"):
+        ec2.enable_image_deprecation(ImageId=image.ami, DeprecateAt=datetime.fromisoformat(wanted.deprecate_at))
+    if wanted.protect and not _protected(image):
+        ec2.enable_image_deregistration_protection(ImageId=image.ami)
+    have, want = shares(ec2, image.ami), set(wanted.share_with)
+    change = {"Add": _accounts(want - have), "Remove": _accounts(have - want)}
+    if have != want:
+        ec2.modify_image_attribute(ImageId=image.ami, Attribute="launchPermission",
+                                   LaunchPermission={verb: rows for verb, rows in change.items() if rows})
+
+
+def _accounts(names: set[str]) -> list[dict[str, str]]:
+    return [{"Group": name} if name == "all" else
+            {"OrganizationArn": name} if ":organization/" in name else
+            {"OrganizationalUnitArn": name} if ":ou/" in name else {"UserId": name} for name in sorted(names)]
+
+
+def _protected(image: Image) -> bool:
+    return str(image.raw.get("DeregistrationProtection", "disabled")).startswith("enabled")
+
+
+def differences(image: Image, spec: ImageSpec, wanted: Settings, shared: set[str]) -> list[str]:
+    """How an AMI differs from what was asked for, one line a fact; nothing where it is right."""
+    root, raw = image.root, image.raw
+    devices = [device.get("DeviceName") for device in raw.get("BlockDeviceMappings", [])]
+    facts = [
+        ("state", State.AVAILABLE.value, image.state), ("name", spec.name, raw.get("Name")),
+        ("architecture", spec.architecture, raw.get("Architecture")),
+        ("boot mode", spec.boot_mode, raw.get("BootMode")), ("IMDS support", spec.imds_support, raw.get("ImdsSupport")),
+        ("ENA", spec.ena, raw.get("EnaSupport")), ("TPM support", None, raw.get("TpmSupport")),
+        ("virtualization", "hvm", raw.get("VirtualizationType")), ("public", False, raw.get("Public", False)),
+        ("block devices", [ROOT_DEVICE], devices), ("root device", ROOT_DEVICE, raw.get("RootDeviceName")),
+        ("volume type", spec.volume_type, root.get("VolumeType")),
+        ("volume size", spec.volume_size_gib, root.get("VolumeSize")),
+        ("delete on termination", True, root.get("DeleteOnTermination")),
+        ("deprecation date", True, bool(raw.get("DeprecationTime"))),
+        ("deregistration protection", True, _protected(image) or not wanted.protect),
+        ("launch permissions", sorted(wanted.share_with), sorted(shared)),
+        *((f"tag {name}", value, image.tags.get(name)) for name, value in spec.tags.items()),
+    ]
+    return [f"{name}: {found!r}, not {asked!r}" for name, asked, found in facts if found != asked]
+
+
+def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None, *, shared: bool) -> list[str]:
+    """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: the account's default)."""
+    answer = ec2.describe_snapshots(SnapshotIds=[image.snapshot])
+    found = answer["Snapshots"][0]
+    have = tags.from_list(found.get("Tags"))
+    facts = [("snapshot state", "completed", found["State"]),
+             ("snapshot's date of expiry", None, have.get(tags.EXPIRES)),
+             *((f"snapshot tag {name}", value, have.get(name)) for name, value in spec.tags.items())]
+    if key:
+        facts += [("encryption key", key, found.get("KmsKeyId"))]
+    lines = [f"{name}: {now!r}, not {asked!r}" for name, asked, now in facts if now != asked]
+    if shared and not key and found.get("Encrypted"):
+        lines.append("encryption: by the account's default key, which no other account can use; "
+                     "name one of yours as `kms_key`")
+    return lines
+
+
+def keep_snapshot(ec2: Client, image: Image) -> None:
+    """Take off what marks the snapshot as an unfinished upload's, which may be swept."""
+    ec2.delete_tags(Resources=[image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])
+
+
+def snapshot_key(ec2: Client, snapshot: str) -> str | None:
+    """The ARN of the key that a snapshot is encrypted by; None where it is not encrypted."""
+    found = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
+    return str(found["KmsKeyId"]) if found.get("Encrypted") else None
+
+
+def key_arn(kms: Client, alias: str) -> str:
+    """The ARN of the key behind an alias, which StartSnapshot wants; BadInput where the region has no such alias."""
+    try:
+        return str(kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"])
+    except aws.ClientError as error:
+        if code(error) != "NotFoundException":
+            raise
+        raise BadInput(f"no KMS key {alias} in {kms.meta.region_name}",
+                       hint="create the key and its alias in that region, or correct `publish: kms_key:`") from None

@@ -1,0 +1,79 @@
+"""Auto Scaling groups that take the template's new default by an instance refresh, which rolls itself back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from botocore import exceptions as aws
+
+from goldenami.aws.pointers import Version
+from goldenami.aws.session import Client, code
+from goldenami.records import Record
+
+
+class Preferences(Record):
+    """How a refresh goes; seconds and percent."""
+
+    min_healthy_percent: int
+    warmup_seconds: int
+    checkpoint_percent: int | None
+    checkpoint_delay_seconds: int
+    alarms: tuple[str, ...]
+
+
+OTHER = "another refresh is in progress: run again after it"
+
+
+def groups(autoscaling: Client, names: Iterable[str]) -> list[str]:
+    """Those of the groups that the region has."""
+    pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate(AutoScalingGroupNames=list(names))
+    return sorted(row["AutoScalingGroupName"] for page in pages for row in page["AutoScalingGroups"])
+
+
+def has_seen(autoscaling: Client, group: str, version: Version) -> str:
+    """The status of the group's newest refresh if that was for this version, else nothing.
+
+    One that failed or rolled back is not begun again by itself: a person has to look first.
+    """
+    found = autoscaling.describe_instance_refreshes(AutoScalingGroupName=group, MaxRecords=1)["InstanceRefreshes"]
+    if not found:
+        return ""
+    template = found[0].get("DesiredConfiguration", {}).get("LaunchTemplate", {})
+    same = template.get("LaunchTemplateId") == version.template and template.get("Version") == str(version.number)
+    return str(found[0]["Status"]) if same else ""
+
+
+def start(autoscaling: Client, group: str, version: Version, wanted: Preferences) -> str:
+    """Begin the refresh; returns its status as a word, or that of the one which runs already.
+
+    The desired configuration names a numbered version with a literal AMI: with `$Latest`, or an AMI by SSM parameter,
+    Auto Scaling refuses to roll back ("Undo changes with a rollback").
+    """
+    preferences: dict[str, Any] = {
+        "MinHealthyPercentage": wanted.min_healthy_percent, "InstanceWarmup": wanted.warmup_seconds,
+        "SkipMatching": True, "AutoRollback": True,
+    }
+    if wanted.checkpoint_percent:
+        preferences |= {"CheckpointPercentages": [wanted.checkpoint_percent, 100],
+                        "CheckpointDelay": wanted.checkpoint_delay_seconds}
+    if wanted.alarms:
+        preferences["AlarmSpecification"] = {"Alarms": list(wanted.alarms)}
+    desired = {"LaunchTemplate": {"LaunchTemplateId": version.template, "Version": str(version.number)}}
+    try:
+        autoscaling.start_instance_refresh(AutoScalingGroupName=group, Strategy="Rolling", Preferences=preferences,
+                                           DesiredConfiguration=desired)
+    except aws.ClientError as error:
+        if code(error) not in ("InstanceRefreshInProgress", "InstanceRefreshInProgressFault"):
+            raise
+        return has_seen(autoscaling, group, version) or OTHER
+    return "started"
+
+
+def back(autoscaling: Client, group: str, version: Version, wanted: Preferences) -> str:
+    """Bring a group back to an older version: roll a running refresh back, else begin one."""
+    status = start(autoscaling, group, version, wanted)
+    if status != OTHER:
+        return status
+    autoscaling.rollback_instance_refresh(AutoScalingGroupName=group)
+    return "rolling the running refresh back"

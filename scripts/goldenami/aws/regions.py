@@ -1,0 +1,54 @@
+"""The same work in many regions at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from goldenami.aws.session import translate
+from goldenami.errors import GoldenError, StageFailed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcomes(Generic[T]):
+    """What came of each region: a result or an error, never both."""
+
+    done: dict[str, T]
+    failed: dict[str, GoldenError]
+
+    def all(self, what: str, hint: str, *, state: Mapping[str, str] | None = None) -> dict[str, T]:
+        """The results, or one error for all regions that failed: which, why, and what is where (`state`)."""
+        if not self.failed:
+            return self.done
+        raise failure(self.failed, what, hint, {**dict.fromkeys(self.done, "done"), **(state or {})})
+
+
+def each(regions: Iterable[str], work: Callable[[str], T]) -> Outcomes[T]:
+    """`work` in every region, in parallel; an error in one does not stop the others. A defect is raised."""
+    names = list(regions)
+    done: dict[str, T] = {}
+    failed: dict[str, GoldenError] = {}
+    with ThreadPoolExecutor(max_workers=max(len(names), 1)) as pool:
+        jobs = {region: pool.submit(work, region) for region in names}
+        for region, job in jobs.items():
+            try:
+                done[region] = job.result()
+            except Exception as error:  # translate raises what is none of AWS's errors or ours
+                failed[region] = translate(error, region)
+    return Outcomes(done, failed)
+
+
+def failure(failed: Mapping[str, GoldenError], what: str, hint: str, state: Mapping[str, str]) -> GoldenError:
+    """One error for many: the exit code that all share (else 5), a line for each region, the first one's remedy."""
+    kinds = {error.exit_code: type(error) for error in failed.values()}
+    kind = next(iter(kinds.values())) if len(kinds) == 1 else StageFailed
+    lines = [f"{region:<15} {error.message}" for region, error in failed.items()]
+    lines += [f"{region:<15} {text}" for region, text in state.items() if region not in failed]
+    details = [error.tail for error in failed.values() if error.tail]
+    remedies = list(dict.fromkeys(error.hint for error in failed.values() if error.hint))
+    message = next(iter(failed.values())).message if len(failed) == 1 else f"{len(failed)} regions failed"
+    return kind(f"{what}: {message}", tail="\n".join([*details, *lines]), hint="; ".join([*remedies[:2], hint]))

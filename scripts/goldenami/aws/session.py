@@ -1,0 +1,246 @@
+"""One AWS account: clients by service and region, and AWS's errors as goldenami's own.
+
+Credentials, profile and endpoint come from the environment as with every AWS tool (AWS_PROFILE, AWS_ENDPOINT_URL).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from functools import cache, cached_property
+from typing import Any
+
+import botocore.session
+from botocore import exceptions as aws
+from botocore.config import Config
+
+from goldenami import clock
+from goldenami.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
+
+Client = Any
+"""A boto3 client. boto3 builds its methods at run time from the service's model, so there is no type to name."""
+
+MAX_ATTEMPTS = 10
+"""Tries of one call. Standard retries back off with jitter to 20 s; with the default of 3 the third throttle in a row
+is final (measured), with 10 a call fails once in 10^5 where 30 % are throttled."""
+CONNECT_S, READ_S = 10, 60
+"""Seconds without a connection or a byte after which a try has failed; RegisterImage answers within seconds."""
+POOL = 64
+"""Connections kept open to one service: the upload's number in flight must find one each."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The account that the environment's credentials belong to.
+
+    A client is made once for each service and region; threads may share it.
+    """
+
+    profile: str | None = None
+    _clients: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def client(self, service: str, region: str) -> Client:
+        """The client of `service` in `region`; nothing is sent yet."""
+        with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._session.client(service, region_name=region, config=_config())
+            return self._clients[service, region]
+
+    @cached_property
+    def _session(self) -> Any:
+        """One for all clients: it reads EC2's model, a second of work, once and not for each region."""
+        import boto3  # noqa: PLC0415 - 0.2 s that `golden lock` need not wait for
+
+        return boto3.Session(profile_name=self.profile)
+
+    def ec2(self, region: str) -> Client:
+        """EC2: images, snapshots, templates, instances."""
+        return self.client("ec2", region)
+
+    def ebs(self, region: str) -> Client:
+        """EBS direct: the blocks of snapshots."""
+        return self.client("ebs", region)
+
+    def ssm(self, region: str) -> Client:
+        """Systems Manager: the pointers."""
+        return self.client("ssm", region)
+
+    def autoscaling(self, region: str) -> Client:
+        """Auto Scaling: groups and their refreshes."""
+        return self.client("autoscaling", region)
+
+    def dynamodb(self, region: str) -> Client:
+        """DynamoDB: leases and the history of pointers."""
+        return self.client("dynamodb", region)
+
+    def s3(self, region: str) -> Client:
+        """S3: a remote package store."""
+        return self.client("s3", region)
+
+    def kms(self, region: str) -> Client:
+        """KMS: the keys that aliases name."""
+        return self.client("kms", region)
+
+    def sts(self, region: str) -> Client:
+        """STS: who we are."""
+        return self.client("sts", region)
+
+    def pricing(self) -> Client:
+        """The price list, which is served from few regions only (us-east-1 among them)."""
+        return self.client("pricing", "us-east-1")
+
+    def number(self, region: str) -> str:
+        """The account's 12-digit number; the cheapest proof that credentials are good."""
+        return str(self.sts(region).get_caller_identity()["Account"])
+
+
+
+def check_regions(regions: Iterable[str]) -> None:
+    """BadInput for a region that does not exist, with the nearest that does. Nothing is sent: botocore has the list."""
+    known = _known_regions()
+    for region in regions:
+        if region not in known:
+            close = difflib.get_close_matches(region, known, n=1, cutoff=0.5)
+            raise BadInput(f"unknown region `{region}`" + (f"; did you mean `{close[0]}`?" if close else ""),
+                           hint="correct it in the definition's `publish: regions:`; a region newer than the pinned "
+                                "botocore needs a newer one in requirements.txt")
+
+
+@cache
+def _known_regions() -> list[str]:
+    session = botocore.session.Session()
+    return [region for partition in session.get_available_partitions()
+            for region in session.get_available_regions("ec2", partition)]
+
+
+def _config() -> Config:
+    return Config(retries={"mode": "standard", "max_attempts": MAX_ATTEMPTS}, connect_timeout=CONNECT_S,
+                  read_timeout=READ_S, max_pool_connections=POOL, user_agent_extra="goldenami")
+
+
+@contextmanager
+def translated(region: str = "") -> Iterator[None]:
+    """Within it, what botocore raises becomes the matching GoldenError."""
+    try:
+        yield
+    except (aws.ClientError, aws.BotoCoreError) as error:
+        raise translate(error, region) from error
+
+
+_LOGIN = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (`aws sso login`)"
+_CONTINUES = "run again: it continues"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What AWS means by some of its error codes. `{action}`, `{where}`, `{code}` and `{text}` are the error's own."""
+
+    codes: frozenset[str]
+    kind: type[GoldenError]
+    message: str
+    hint: str
+
+
+_CLOCK = _Kind(frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"}), HostNotReady,
+               "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
+               "set the clock (`timedatectl set-ntp true`), then run again")
+_SKEWED = ("not yet current", "signature expired", "is now earlier than")
+"""How services word a signature of another time: the code alone does not tell it from a wrong secret."""
+SKEW = timedelta(minutes=5)
+"""What a request may be off (IAM user guide, "Elements of an AWS API request signature")."""
+_TIMED = frozenset({"RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException"})
+"""What a service may answer to a signature of another time."""
+_KINDS = (
+    _CLOCK,
+    _Kind(frozenset({"RequestExpired"}), HostNotReady,  # EC2's word for both
+          "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
+          "get new ones, for instance `aws sso login`, or set the clock (`timedatectl set-ntp true`); then "
+          f"{_CONTINUES}"),
+    _Kind(frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}), HostNotReady,
+          "the AWS credentials have expired ({action}{where})",
+          f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
+    _Kind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId",
+                     "IncompleteSignature", "MissingAuthenticationToken"}), HostNotReady,
+          "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
+    _Kind(frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"}), HostNotReady,
+          "AWS refuses the signature ({action}{where}): the secret key is not the key id's", _LOGIN),
+    _Kind(frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}), HostNotReady,
+          "the AWS credentials may not call {action}{where}: {text}",
+          "allow {action} in the IAM policy of these credentials; then run again: it continues"),
+    _Kind(frozenset({"OptInRequired"}), HostNotReady, "the account has not enabled the region{where}: {text}",
+          "enable it (account settings, AWS Regions), or take it out of the definition"),
+    _Kind(frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
+                     "RequestThrottled", "RequestThrottledException", "ProvisionedThroughputExceededException",
+                     "SlowDown", "BandwidthLimitExceeded", "EC2ThrottledException"}), Unreachable,
+          f"AWS throttled {{action}}{{where}} {MAX_ATTEMPTS} times in a row", f"later {_CONTINUES}"),
+)
+_FAILED = _Kind(frozenset(), Unreachable, "AWS failed at {action}{where}: {code} {text}", _CONTINUES)
+_REFUSED = _Kind(frozenset(), StageFailed, "AWS refused {action}{where}: {code}: {text}",
+                 f"correct what it names, then {_CONTINUES}")
+
+_LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ...] = (
+    ((aws.NoCredentialsError, aws.PartialCredentialsError), HostNotReady, "no usable AWS credentials: {}", _LOGIN),
+    ((aws.ProfileNotFound, aws.ConfigParseError, aws.ConfigNotFound), BadInput, "the AWS configuration: {}",
+     "`aws configure list` shows what is used"),
+    ((aws.TokenRetrievalError, aws.SSOError, aws.CredentialRetrievalError), HostNotReady,
+     "the AWS login is not usable: {}", "log in again, for instance `aws sso login`"),
+    ((aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError), BadInput, "no usable region: {}",
+     "correct the definition's `publish: regions:`"),
+    ((aws.ConnectionError, aws.HTTPClientError), Unreachable, "AWS did not answer{where}: {}",
+     f"check the network, the region's name and AWS_ENDPOINT_URL, then {_CONTINUES}"),
+    ((aws.ParamValidationError,), BadInput, "AWS would refuse the request{where}: {}", "correct the definition"),
+    ((aws.BotoCoreError,), StageFailed, "AWS{where}: {}", _CONTINUES),
+)
+"""What botocore raises before or instead of an answer, most particular first."""
+
+
+def code(error: aws.ClientError) -> str:
+    """AWS's name of the error: `InvalidAMIID.NotFound`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def translate(error: Exception, region: str = "") -> GoldenError:
+    """AWS's or botocore's error as ours, naming the action, the region and what to do.
+
+    A GoldenError stays itself; anything else is a defect and is raised as it is.
+    """
+    where = f" in {region}" if region else ""
+    if isinstance(error, GoldenError):
+        return error
+    if isinstance(error, aws.ClientError):
+        text = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
+        found = _kind_of(error, text)
+        names = {"action": _action(error, text), "where": where, "code": code(error), "text": text}
+        return found.kind(found.message.format(**names), hint=found.hint.format(**names))
+    for types, kind, message, hint in _LOCAL:
+        if isinstance(error, types):
+            return kind(message.format(str(error).rstrip("."), where=where), hint=hint)
+    raise error
+
+
+def _kind_of(error: aws.ClientError, text: str) -> _Kind:
+    if any(words in text.lower() for words in _SKEWED) or (code(error) in _TIMED and _is_skewed(error)):
+        return _CLOCK
+    for kind in _KINDS:
+        if code(error) in kind.codes:
+            return kind
+    return _FAILED if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500 else _REFUSED
+
+
+def _is_skewed(error: aws.ClientError) -> bool:
+    """Whether the answer's own date differs from this machine's."""
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return bool(date) and abs(parsedate_to_datetime(date) - clock.now()) > SKEW
+
+
+def _action(error: aws.ClientError, text: str) -> str:
+    """The IAM action: as the answer names it (it may be another than the call's), else the call's own name."""
+    named = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
+    return named[1] if named else str(error.operation_name)

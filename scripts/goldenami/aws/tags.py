@@ -1,0 +1,66 @@
+"""The tags on everything that goldenami creates in an account, by which it knows its own again.
+
+Names and values are within EC2's limits (128 and 256 characters; "Tag your Amazon EC2 resources").
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from goldenami import clock
+from goldenami.build_records import BakeRecord
+
+IMAGE = "goldenami:image"
+BUILD_ID = "goldenami:build-id"
+LOCK_SHA256 = "goldenami:lock-sha256"
+GIT_COMMIT = "goldenami:git-commit"
+DISK_SHA256 = "goldenami:disk-sha256"
+OWNER = "goldenami:owner"
+EXPIRES = "goldenami:expires"
+RETIRING = "goldenami:retiring-since"
+DISABLED = "goldenami:disabled-since"
+DEPRECATED_BEFORE = "goldenami:deprecated-before"
+"""On an AMI that retirement works on: when it was announced and disabled, and its deprecation date before that."""
+PERMISSIONS = "goldenami:launch-permissions-"
+"""With a number behind it: the launch permissions that disabling takes from an AMI."""
+PARENT = "goldenami:parent-snapshot"
+STORED_BYTES = "goldenami:stored-bytes"
+"""On a snapshot: what an upload of changed blocks rests on, and the bytes of the blocks that it stores itself."""
+
+Tags = dict[str, str]
+
+
+def of_build(bake: BakeRecord) -> Tags:
+    """What an AMI, its snapshot and what launches it carry: which build they are."""
+    return {IMAGE: bake.image, BUILD_ID: bake.build_id, LOCK_SHA256: bake.lock_sha256, GIT_COMMIT: bake.git_commit,
+            DISK_SHA256: bake.disk.sha256}
+
+
+def owner() -> str:
+    """This process, as a person finds it again: `user@host:pid`."""
+    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+
+
+def temporary(lifetime: timedelta) -> Tags:
+    """What a thing carries besides that must not outlive its run: who made it, and when it may be swept (UTC)."""
+    return {OWNER: owner(), EXPIRES: (clock.now() + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def to_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """`tags` as every EC2 call takes them, sorted by name."""
+    return [{"Key": name, "Value": value} for name, value in sorted(tags.items())]
+
+
+def from_list(listed: Iterable[Mapping[str, str]] | None) -> Tags:
+    """The tags of a description; EC2 leaves the list out where there are none."""
+    return {tag["Key"]: tag["Value"] for tag in listed or []}
+
+
+def specifications(tags: Mapping[str, str], *resource_types: str) -> list[dict[str, Any]]:
+    """TagSpecifications: `tags` on each of the resource types that a call creates."""
+    return [{"ResourceType": kind, "Tags": to_list(tags)} for kind in resource_types]

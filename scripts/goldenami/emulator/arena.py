@@ -1,0 +1,40 @@
+"""Blocks of snapshots, kept once each in a file without a name: little memory, and nothing survives the process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+
+BLOCK = 524288
+"""Bytes of a block (EBS direct APIs: "the block size is 512 KiB",
+https://docs.aws.amazon.com/ebs/latest/userguide/ebs-accessing-snapshot.html)."""
+
+
+class Arena:
+    """Content by its SHA-256 digest."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the process
+        self._slots: dict[bytes, int] = {}
+        self._lock = threading.Lock()
+
+    def put(self, digest: bytes, data: bytes) -> None:
+        """Keep one block of exactly `BLOCK` bytes."""
+        with self._lock:
+            slot = self._slots.get(digest)
+            if slot is not None:
+                return
+            slot = len(self._slots)
+            os.pwrite(self._file.fileno(), data, slot * BLOCK)
+            self._slots[digest] = slot
+
+    def get(self, digest: bytes) -> bytes:
+        """The block with that digest."""
+        return os.pread(self._file.fileno(), BLOCK, self._slots[digest] * BLOCK)
+
+    def clear(self) -> None:
+        """Forget every block."""
+        with self._lock:
+            self._slots.clear()
+            self._file.truncate(0)

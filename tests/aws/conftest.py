@@ -1,0 +1,159 @@
+"""Fixtures of the tests that need EC2: the emulator as a process of its own, and an environment that leads to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import probing
+import pytest
+import urllib3
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = {"AWS_ACCESS_KEY_ID": probing.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": probing.REGION,
+        "AWS_DEFAULT_REGION": probing.REGION, "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+class Process:
+    """A program that prints an address, or is asked until it answers, and is ended with the session."""
+
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
+        self._process = subprocess.Popen(argv, env={**os.environ, **env}, stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, text=True)
+
+    def line(self) -> str:
+        """The next line of its standard output; fails where it ended instead."""
+        assert self._process.stdout is not None
+        text = self._process.stdout.readline()
+        assert text, f"{self._process.args} ended with {self._process.wait()}"
+        return text.strip()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        assert self._process.stdout is not None and self._process.stdin is not None
+        self._process.stdout.close()
+        self._process.stdin.close()
+
+
+class Emulator:
+    """The emulator's control API."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = urllib3.PoolManager()
+
+    def _ask(self, method: str, what: str, **fields: Any) -> Any:
+        answer = self._http.request(method, f"{self.url}/_emulator/{what}", body=json.dumps(fields).encode())
+        assert answer.status == 200, answer.data.decode()
+        return answer.json()
+
+    def reset(self) -> None:
+        """An account with nothing in it, default settings, an empty log of calls."""
+        self._ask("POST", "reset")
+
+    def calls(self) -> list[tuple[str, str]]:
+        """(`service:Action`, region) of each call since the reset, in order."""
+        return [(f"{call['service']}:{call['action']}", call["region"]) for call in self._ask("GET", "calls")]
+
+    def asked(self) -> list[list[str]]:
+        """The IAM actions that each call since the reset needed."""
+        return [call["actions"] for call in self._ask("GET", "calls")]
+
+    def set(self, **settings: Any) -> None:
+        """Change settings, for instance `denied={"*": ["ec2:RegisterImage"]}` (`goldenami.emulator.world.Settings`)."""
+        self._ask("PATCH", "settings", **settings)
+
+    def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
+        """Flip a bit of a stored block, checksum included."""
+        self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    process = Process([sys.executable, "-m", "goldenami.emulator", "--port", "0"],
+                      {"PYTHONPATH": str(ROOT / "scripts")})
+    yield Emulator(process.line().partition("=")[2])
+    process.stop()
+
+
+@pytest.fixture
+def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Emulator:
+    """An empty account that this process and its children reach, and no other account."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": emulator.url, "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+                        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers the credentials of the test before
+    emulator.reset()
+    return emulator
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of moto's own server, as it comes; started only where a test asks for it."""
+    code = "import moto.server, sys; s = moto.server.ThreadedMotoServer('127.0.0.1', 0, verbose=False); s.start(); " \
+           "print('http://%s:%s' % s.get_host_and_port(), flush=True); sys.stdin.read()"
+    process = Process([sys.executable, "-c", code], {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
+                                                     "MOTO_ENABLE_AMI_VALIDATION": "true"})
+    yield process.line()
+    process.stop()
+
+
+@pytest.fixture
+def account_at(request: pytest.FixtureRequest) -> Callable[[str], probing.Account]:
+    """An empty account at the `emulator`, or at `moto` alone."""
+    def make(server: str) -> probing.Account:
+        found = request.getfixturevalue(server)
+        return probing.Account(found) if server == "moto" else probing.Account(found.url, found)
+    return make
+
+
+class Faults:
+    """microburst's control API. A rule is a dictionary as its README describes; `fired` says which ones did."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = urllib3.PoolManager()
+
+    def _ask(self, method: str, what: str, *rules: object) -> Any:
+        answer = self._http.request(method, f"{self.url}/_microburst/{what}", body=json.dumps(rules).encode())
+        assert answer.status == 200, answer.data.decode()
+        return answer.json()
+
+    def add(self, service: str, operation: str | None = None, **what: Any) -> None:
+        """Add a rule: `probability=0.3, error={"code": "ThrottlingException"}`, `times=1, reset=True` and so on."""
+        self._ask("PATCH", "rules", {"service": service, "operation": operation, **what})
+
+    def clear(self) -> None:
+        """No rule, and an empty log."""
+        self._ask("DELETE", "rules")
+        self._ask("DELETE", "fired")
+
+    def fired(self) -> list[str]:
+        """`service:Operation action` of each fault, in order."""
+        return [f"{each['service']}:{each['operation']} {each['action']}" for each in self._ask("GET", "fired")]
+
+
+@pytest.fixture(scope="session")
+def proxy(emulator: Emulator) -> Iterator[str]:
+    """The address of microburst in front of the emulator."""
+    process = Process([sys.executable, str(ROOT / "tests/faults.py"), emulator.url], {})
+    yield process.line()
+    process.stop()
+
+
+@pytest.fixture
+def faults(aws: Emulator, proxy: str, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """The empty account of `aws`, reached through a proxy that fails as told."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+    made = Faults(proxy)
+    made.clear()
+    return made
