@@ -11,7 +11,7 @@ import boto3
 import pytest
 import urllib3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 from goldenami.emulator.arena import BLOCK
 
@@ -32,7 +32,7 @@ class Account:
             urllib3.request("POST", f"{url}/moto-api/reset")
         else:
             control.reset()
-            self.set(pending_s=0)
+            self.set(pending_s=0, refresh_s=0)
 
     def set(self, **settings: Any) -> None:
         """Settings of the emulator; moto has none."""
@@ -129,8 +129,9 @@ def probe(*rules: str) -> Callable[[Callable[[Account], None]], Callable[..., No
             if server == "emulator":
                 function(account_at("emulator"))
                 return
-            with pytest.raises(FAILURES):
+            with pytest.raises(FAILURES) as caught:
                 function(account_at("moto"))
+            assert not isinstance(caught.value, ParamValidationError), "the probe itself is wrong"
         test.__doc__ = function.__doc__
         return test
     return wrap

@@ -18,7 +18,6 @@ PLAN_FILE = "plan.json"
 PUBLISH_FILE = "publish.json"
 ATTEST_FILE = "attest.json"
 PROMOTE_FILE = "promote.json"
-ROLLBACK_FILE = "rollback.json"
 
 
 class Upload(Record):

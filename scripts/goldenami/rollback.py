@@ -20,25 +20,28 @@ from goldenami.aws.session import Account, check_regions
 from goldenami.definition import Definition
 from goldenami.errors import BadInput, GoldenError
 from goldenami.progress import Progress
-from goldenami.publish_records import ROLLBACK_FILE, MovePlan, MoveRecord, RegionMove
+from goldenami.publish_records import MovePlan, MoveRecord, RegionMove
 
 NOTHING = "nothing is changed"
 
 
 @dataclass(frozen=True)
 class Was:
-    """A region before the rollback."""
+    """A region before the rollback. `is_abandoned`: whoever held its lease last did not let go of it."""
 
     ledger: Ledger
+    is_abandoned: bool
     pointers: dict[Channel, str]
     template: Version | None
 
     @property
     def is_half_back(self) -> bool:
-        """Whether a rollback wrote the ledger and was killed before it moved the pointers."""
+        """Whether a rollback wrote the ledger, and failed or was killed before it had moved the pointers."""
         latest = self.ledger.latest
-        return latest is not None and self.ledger.went_back and \
-            (self.pointers.get(Channel.LATEST), self.template and self.template.ami) != (latest.ami, latest.ami)
+        if latest is None or not self.ledger.went_back:
+            return False
+        now = (self.pointers.get(Channel.LATEST), self.template.ami if self.template else None)
+        return self.is_abandoned or now != (latest.ami, latest.ami)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def prepare(account: Account, wanted: Definition, *, to: str | None, regions: li
 def _look(account: Account, region: str, image: str) -> Was:
     names = {channel: pointers.channel_name(image, channel) for channel in Channel}
     values = pointers.read(account.ssm(region), names.values())
-    return Was(ledger=lease.look(account.dynamodb(region), image).ledger,
+    seen = lease.look(account.dynamodb(region), image)
+    return Was(ledger=seen.ledger, is_abandoned=seen.holder is not None,
                pointers={channel: values[name] for channel, name in names.items() if name in values},
                template=pointers.default_version(account.ec2(region), pointers.template_name(image)))
 
@@ -131,7 +135,9 @@ def _move(region: str, was: Was, target: str, image: Image) -> RegionMove:
 def execute(
     account: Account, wanted: Definition, prepared: Prepared, folder: Path, progress: Progress,
 ) -> MoveRecord:
-    """Take every region back under its own lease, so that none waits for another; writes rollback.json to `folder`.
+    """Take every region back under its own lease, so that none waits for another.
+
+    What was and what is goes to rollback-<time>.json in `folder`.
 
     Regions that failed, now or before, are raised as one error after the others are done.
     """
@@ -152,7 +158,7 @@ def execute(
     record = MoveRecord(plan=plan, at=clock.stamp(), by=tags.owner(),
                         template_versions={region: version.number for region, version in outcomes.done.items()},
                         failed={region: error.message for region, error in failed.items()})
-    records.write(folder / ROLLBACK_FILE, record)
+    records.write(folder / f"rollback-{record.at}.json", record)
     if failed:
         names = " ".join(f"--region {region}" for region in failed)
         raise failure(failed, f"{len(outcomes.done)} of {len(moving) + len(prepared.failed)} regions went back",

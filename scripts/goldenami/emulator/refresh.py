@@ -41,7 +41,7 @@ class Refresh:
 
     def advance(self) -> None:
         """Become what is due by now."""
-        while self.status in RUNNING and time.monotonic() - self.moved_at >= WORLD.settings.pending_s:
+        while self.status in RUNNING and WORLD.is_over(self.moved_at, lambda at: at.refresh_s):
             self.move(_NEXT[self.status])
 
     def move(self, status: str) -> None:
@@ -105,6 +105,11 @@ def launched_with(group: Any) -> dict[str, Any] | None:
     template = group.ec2_launch_template
     return {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
             "Version": str(template.get_version(group.launch_template_version).number)}
+
+
+def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
+    template = group.ec2_launch_template
+    return {"LaunchTemplateId": template.id, "Version": group.launch_template_version} if template else None
 
 
 def _running(group: FakeAutoScalingGroup) -> Refresh | None:
@@ -171,7 +176,7 @@ class Refreshes(AutoScalingResponse):
         group = self._group()
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
-        refresh = Refresh(group, desired, self._get_param("Preferences") or {}, group.launch_template)
+        refresh = Refresh(group, desired, self._get_param("Preferences") or {}, _before(group))
         if desired and desired.get("LaunchTemplate"):
             _template_version(group, desired["LaunchTemplate"])
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
