@@ -17,5 +17,6 @@ def test_the_life_of_an_image(tmp_path: Path) -> None:
     assert first != second == again
     assert re.findall(r"`latest` is build (\w{12})", said) == [first], "rollback goes to the first build"
     for line in (r"the rest is in snap-\w+ \(build " + first, "us-west-2: deprecate ami-", "us-west-2: disable ami-",
-                 "us-west-2: deregister ami-", "us-west-2: delete snapshot snap-", "us-west-2: delete record /golden-ami/"):
+                 "us-west-2: deregister ami-", "us-west-2: delete snapshot snap-",
+                 "us-west-2: delete record /golden-ami/"):
         assert re.search(line, said), line
