@@ -5,7 +5,7 @@ GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell watch images propose molecule emulator test test-fast clean
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell watch images propose molecule emulator demo test test-fast clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
 
 emulator: setup ## EC2 on this machine: moto under AWS's rules, on loopback; prints what to export
 	@PYTHONPATH=scripts .venv/bin/python -m goldenami.emulator
+
+demo: setup ## the life of an image on this machine: bake twice, publish, roll back, retire, against the emulator
+	@scripts/demo
 
 test: ## everything: linters, unit and contract tests, Molecule, one full bake and boot
 	@scripts/setup test

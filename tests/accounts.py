@@ -146,10 +146,12 @@ def alive(account: Topology) -> set[str]:
         edge(holder, f"parameter {reference[12:]}" if reference.startswith("resolve:ssm:") else reference)
 
     records = {f"/golden-ami/{ami.image}/{ami.build_id} = {ami.id}" for ami in account.amis if ami.build_id}
+    missing = {name for name, value in account.parameters.items()
+               if len(name.split("/")[-1]) == 12 and value not in {ami.id for ami in account.amis}}
     for name, value in account.parameters.items():
         for word in re.split(r"[^-0-9a-z]+", value):
             edge(f"parameter {name}", word)
-        if f"{name} = {value}" not in records:
+        if f"{name} = {value}" not in records and name not in missing:
             edge("in use", f"parameter {name}")
     for version in account.templates:
         node = f"template {version.template_id} {version.number}"
