@@ -67,7 +67,7 @@ test-fast: ## linters, unit and contract tests only (1-2 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
-bench-%: setup ## measure: bench-bake (seconds a phase); figures also as JSON in build/bench/
+bench-%: setup ## measure: bench-bake (seconds a phase), bench-upload (MB/s, PUTs, kills); figures also as JSON in build/bench/
 	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE)
 
 clean: ## free what builds hold (the newest verified build of each image stays; ALL=1: everything)
