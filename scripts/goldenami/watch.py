@@ -196,6 +196,7 @@ class _Watcher:
         """What is wrong with sources as seen from this lock, and sources of this image alone."""
         lock = self.image.lock
         found = [*self.extra, *archives.backwards(lock, self.archives), *archives.disagreements(lock, self.archives),
+                 *packages.emptied(lock, self.archives),
                  *packages.backwards(lock, self.archives.apt, self.archives.down)]
         if lock.driver is not None:
             found += branches.complaints(self.branches, lock.driver.version, lock.driver.source)
