@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,23 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-12-ml-cpu"
 GPU_IMAGE = "debian-12-ml-gpu"
 MIB = 1 << 20
-REGIONS = ("us-east-1", "eu-west-1")
+REGIONS = ("us-east-1", "us-west-2")
 CHECKS = ("boot/imdsv2", "boot/disk_untouched", "seal/machine_id")
 
 
-def write_disk(path: Path, seed: int, *, data_mib: int = 3, gib: int = 1) -> str:
-    """A sparse disk with `data_mib` of noise in pieces of half a MiB that lie apart; returns its SHA-256.
+FIRST = datetime(2026, 1, 1)
+DISK_MIB, BLOCKS = 64, 3
+"""The size of a disk, and its blocks of 512 KiB that are not zeros."""
 
-    Two seeds share all pieces but the first, as two releases of an image do.
+
+def write_disk(path: Path, seed: int) -> str:
+    """A sparse disk with BLOCKS blocks of noise that lie apart; returns its SHA-256.
+
+    Two seeds share all blocks but the first, as two releases of an image do.
     """
     with path.open("wb") as sink:
-        sink.truncate(gib << 30)
-        for index in range(data_mib * 2):
+        sink.truncate(DISK_MIB * MIB)
+        for index in range(BLOCKS):
             noise = random.Random(seed if index == 0 else -index)
             os.pwrite(sink.fileno(), noise.randbytes(MIB // 2), index * 16 * MIB)
     return records.sha256_sparse(path)
@@ -70,19 +76,20 @@ def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
         base_packages=[], roles=["seal"], steps=[], variables={}, inputs={}, packages={})
 
 
-def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = (), data_mib: int = 3) -> Path:
+def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = ()) -> Path:
     """The `number`th build of `image` below `root`, verified; a higher number was baked later. Returns its folder."""
     made = lock(image, number, sm)
     digest = hashlib.sha256(records.canonical(made.model_dump(mode="json")).encode()).hexdigest()
     folder = root / "build" / image / digest[:lockfile.ID_LENGTH]
     folder.mkdir(parents=True)
     records.write(folder / LOCK_FILE, made)
-    sha256 = write_disk(folder / "disk.raw", number, data_mib=data_mib)
+    sha256 = write_disk(folder / "disk.raw", number)
     bake = BakeRecord(
         image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40,
-        started_at=f"2026-11-{number:02d}T10:00:00Z", host=Host(cpus=2, python="3.11", packer="1.6.6"), phases=[],
-        roles=[], components=[], packages_count=0, upgradable=[], layers=[], manifest_sha256="0" * 64,
-        disk=Disk(path="disk.raw", bytes_apparent=1 << 30, bytes_allocated=data_mib * MIB, sha256=sha256))
+        started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", phases=[], roles=[],
+        host=Host(cpus=2, python="3.11", packer="1.6.6"), components=[], packages_count=0, upgradable=[], layers=[], manifest_sha256="0" * 64,
+        disk=Disk(path="disk.raw", bytes_apparent=DISK_MIB * MIB, bytes_allocated=BLOCKS * MIB // 2,
+                  sha256=sha256))
     records.write(folder / BAKE_FILE, bake)
     write_verify(folder, disk_sha256=sha256)
     return folder
@@ -192,6 +199,12 @@ class World:
         item = self.dynamodb.get_item(TableName="golden-ami", Key={"image": {"S": self.image}})["Item"]
         assert "holder" not in item, item
         return Ledger.model_validate_json(item["ledger"]["S"])
+
+    def is_done(self, latest: str) -> bool:
+        """Whether the ledger names `latest`, and nobody holds the lease or died holding it."""
+        item = self.dynamodb.get_item(TableName="golden-ami", Key={"image": {"S": self.image}})["Item"]
+        mark = Ledger.model_validate_json(item["ledger"]["S"]).latest
+        return mark is not None and mark.build_id == latest and "holder" not in item
 
     def check(self, builds: Sequence[str], latest: str) -> None:
         """Exactly these builds, once each, with nothing beside them; `latest` is one of them and can be launched."""

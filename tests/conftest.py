@@ -85,6 +85,20 @@ def debian(mirror: debrepo.Mirror, key: debrepo.Key, offline: None, monkeypatch:
 
 
 @pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[debrepo.Mirror]:
+    """Thirty files of a few KB, and one of 3 MB."""
+    monkeypatch.setattr("goldenami.download.BACKOFF", 0.02)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}").write_bytes(bytes([number]) * (1000 + number))
+    (folder / "large").write_bytes(os.urandom(3 << 20))
+    mirror = debrepo.Mirror(folder)
+    yield mirror
+    mirror.close()
+
+
+@pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A copy of what `lock` reads and runs, without the committed locks."""
     copy = tmp_path / "checkout"

@@ -25,17 +25,18 @@ TOP_REQUIRED = frozenset({
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "clock", "units", "package_diff"}),
-    frozenset({"records", "shell", "policy", "yamlfile", "download"}),
-    frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store", "watch_policy"}),
+    frozenset({"clock", "errors", "package_diff", "units"}),
+    frozenset({"download", "meter", "policy", "records", "shell", "yamlfile"}),
+    frozenset({"aws", "build_records", "emulator", "hardware", "local", "mirror", "progress", "store",
+               "watch_policy"}),
     frozenset({"apt", "definition", "image_checks", "inside", "proposal", "publish_records", "report_charts",
-               "report_view", "watch_records", "web"}),
+               "report_view", "retention", "watch_records", "web"}),
     frozenset({"channels", "lockfile", "notice", "repo", "rolefacts"}),
     frozenset({"drivers", "modules", "proven", "standin"}),
     frozenset({"fit", "lint", "materials", "moves", "publish_plan", "release_notes", "watch_summary"}),
     frozenset({"sources"}),
-    frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario", "publish", "promote", "rollback",
-               "watch"}),
+    frozenset({"bake", "lock", "promote", "publish", "regions", "report", "reproduce", "retire", "rollback",
+               "scenario", "status", "sweep", "verify", "watch"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
 )

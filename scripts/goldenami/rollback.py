@@ -27,18 +27,21 @@ NOTHING = "nothing is changed"
 
 @dataclass(frozen=True)
 class Was:
-    """A region before the rollback."""
+    """A region before the rollback. `is_abandoned`: whoever held its lease last did not let go of it."""
 
     ledger: Ledger
+    is_abandoned: bool
     pointers: dict[Channel, str]
     template: Version | None
 
     @property
     def is_half_back(self) -> bool:
-        """Whether a rollback wrote the ledger and was killed before it moved the pointers."""
+        """Whether a rollback wrote the ledger, and failed or was killed before it had moved the pointers."""
         latest = self.ledger.latest
-        return latest is not None and self.ledger.went_back and \
-            (self.pointers.get(Channel.LATEST), self.template and self.template.ami) != (latest.ami, latest.ami)
+        if latest is None or not self.ledger.went_back:
+            return False
+        now = (self.pointers.get(Channel.LATEST), self.template.ami if self.template else None)
+        return self.is_abandoned or now != (latest.ami, latest.ami)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def prepare(account: Account, wanted: Definition, *, to: str | None, regions: li
 def _look(account: Account, region: str, image: str) -> Was:
     names = {channel: pointers.channel_name(image, channel) for channel in Channel}
     values = pointers.read(account.ssm(region), names.values())
-    return Was(ledger=lease.look(account.dynamodb(region), image).ledger,
+    seen = lease.look(account.dynamodb(region), image)
+    return Was(ledger=seen.ledger, is_abandoned=seen.holder is not None,
                pointers={channel: values[name] for channel, name in names.items() if name in values},
                template=pointers.default_version(account.ec2(region), pointers.template_name(image)))
 

@@ -88,7 +88,7 @@ def test_the_records_say_what_is_where(checkout: Checkout, build: Path) -> None:
     publish(checkout)
     plan = records.read(build / PLAN_FILE, PublishPlan)
     assert [region.region for region in plan.regions] == list(REGIONS)
-    assert all(region.upload and region.upload.blocks == 6 for region in plan.regions)
+    assert all(region.upload and region.upload.blocks == builds.BLOCKS for region in plan.regions)
     record = checkout.record(build)
     for region in REGIONS:
         ami = World(region).amis()[f"{IMAGE}-{build.name}"]
@@ -198,7 +198,7 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
 def test_an_untested_gpu_may_be_accepted_and_that_is_recorded(checkout: Checkout) -> None:
     build = gpu_build(checkout)
     publish(checkout, "--accept-untested-gpu", image=builds.GPU_IMAGE)
-    world = World("eu-west-1", builds.GPU_IMAGE)
+    world = World("us-west-2", builds.GPU_IMAGE)
     world.check([build.name], build.name)
     mark = world.ledger().latest
     assert mark is not None
@@ -257,12 +257,12 @@ def test_a_candidate_soaks(checkout: Checkout, build: Path) -> None:
 
 
 def test_promote_wants_one_candidate_everywhere(checkout: Checkout, build: Path) -> None:
-    assert "has no candidate in us-east-1, eu-west-1" in checkout.golden("promote", IMAGE).text
+    assert "has no candidate in us-east-1, us-west-2" in checkout.golden("promote", IMAGE).text
     checkout.define("publish: {regions: [us-east-1], soak_hours: 1}\n")
     publish(checkout)
-    checkout.define("publish: {regions: [us-east-1, eu-west-1], soak_hours: 1}\n")
+    checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
     ran = checkout.golden("promote", IMAGE)
-    assert (ran.code, "has no candidate in eu-west-1" in ran.text) == (2, True)
+    assert (ran.code, "has no candidate in us-west-2" in ran.text) == (2, True)
 
 
 def test_latest_does_not_go_back_by_publishing(checkout: Checkout, build: Path) -> None:
@@ -327,8 +327,8 @@ def test_a_region_without_the_hardware(checkout: Checkout, build: Path) -> None:
 
 
 def test_an_ami_of_that_name_that_is_not_ours(checkout: Checkout, build: Path) -> None:
-    world = World("eu-west-1")
-    volume = world.ec2.create_volume(AvailabilityZone="eu-west-1a", Size=1)["VolumeId"]
+    world = World("us-west-2")
+    volume = world.ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
     snapshot = world.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
     world.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
     world.ec2.register_image(Name=f"{IMAGE}-{build.name}", RootDeviceName="/dev/xvda", Architecture="x86_64",
@@ -340,7 +340,7 @@ def test_an_ami_of_that_name_that_is_not_ours(checkout: Checkout, build: Path) -
 
 def test_an_ami_deleted_behind_our_back_is_made_again(checkout: Checkout, build: Path) -> None:
     publish(checkout)
-    world = World("eu-west-1")
+    world = World("us-west-2")
     gone = world.amis()[f"{IMAGE}-{build.name}"]["ImageId"]
     world.ec2.deregister_image(ImageId=gone)
     text = publish(checkout)

@@ -105,34 +105,34 @@ def test_there_is_nothing_before_the_first(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize(("harm", "message"), [
     (lambda ec2, ami: ec2.disable_image(ImageId=ami), "is disabled"),
-    (lambda ec2, ami: ec2.deregister_image(ImageId=ami), "eu-west-1: gone"),
+    (lambda ec2, ami: ec2.deregister_image(ImageId=ami), "us-west-2: gone"),
 ], ids=["disabled", "gone"])
 def test_a_build_that_cannot_be_launched(
     checkout: Checkout, published: list[str], harm: object, message: str,
 ) -> None:
-    world = World("eu-west-1")
+    world = World("us-west-2")
     harm(world.ec2, world.amis()[f"{IMAGE}-{published[0]}"]["ImageId"])  # type: ignore[operator]
     text = rollback(checkout, code=2)
-    assert f"build {published[0]} of {IMAGE} cannot be launched everywhere: eu-west-1: " in text
+    assert f"build {published[0]} of {IMAGE} cannot be launched everywhere: us-west-2: " in text
     assert message in text
     assert {latest(region) for region in REGIONS} == {published[1]}
     rollback(checkout, "--region", "us-east-1")
-    assert (latest("us-east-1"), latest("eu-west-1")) == (published[0], published[1])
+    assert (latest("us-east-1"), latest("us-west-2")) == (published[0], published[1])
 
 
 def test_a_region_that_is_down_is_taken_back_later(
     checkout: Checkout, published: list[str], aws: Emulator,
 ) -> None:
-    aws.set(disabled_regions=["eu-west-1"])
+    aws.set(disabled_regions=["us-west-2"])
     text = rollback(checkout, code=8)
     assert "1 of 2 regions went back" in text
-    assert f"`golden rollback {IMAGE} --to {published[0]} --region eu-west-1` does the rest" in text
+    assert f"`golden rollback {IMAGE} --to {published[0]} --region us-west-2` does the rest" in text
     World("us-east-1").check(published, published[0])
     aws.set(disabled_regions=[])
-    assert latest("eu-west-1") == published[1]
-    rollback(checkout, "--to", published[0], "--region", "eu-west-1")
-    World("eu-west-1").check(published, published[0])
-    assert World("eu-west-1").ledger().withdrawn == (published[1],)
+    assert latest("us-west-2") == published[1]
+    rollback(checkout, "--to", published[0], "--region", "us-west-2")
+    World("us-west-2").check(published, published[0])
+    assert World("us-west-2").ledger().withdrawn == (published[1],)
 
 
 def test_the_same_command_again_finishes_what_one_region_lacks(

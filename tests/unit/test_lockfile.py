@@ -12,6 +12,8 @@ from goldenami.errors import BadInput, ExitCode
 from goldenami.lockfile import Lock, Package
 from sample_lock import IMAGE, sample
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def locked(root: Path) -> Lock:
     """A lock whose inputs are those of `root`."""
@@ -138,7 +140,7 @@ def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
 
 
 def test_the_committed_locks_are_whole() -> None:
-    for path in (Path(__file__).resolve().parents[2] / "packer/locks").glob("*.lock.json"):
+    for path in (ROOT / "packer/locks").glob("*.lock.json"):
         lock, _ = lockfile.read(path)
         assert lock.image == path.name.removesuffix(".lock.json")
         assert "://" not in path.read_text(encoding="utf-8").replace("https://developer.download.nvidia.com", "")

@@ -65,8 +65,7 @@ def _build_layers(plan: dict[str, Any], stack: layers.Stack) -> None:
             with container.overlay(stack.lowers, folder) as root:
                 _run_step(plan, step, root)
             (folder / "upper").rename(folder / "root")
-            shutil.rmtree(folder / "work")
-            (folder / "merged").rmdir()
+            container.forget_overlay(folder)
 
 
 @contextlib.contextmanager
