@@ -167,8 +167,7 @@ def test_a_security_update_is_something_and_becomes_a_lock(world: World) -> None
 
 def _newer_nano(names: list[str]) -> list[Package]:
     """The main archive with a nano that is newer, and no longer the locked one."""
-    known = [replace(package, version="7.3-1") if package.name == "nano" else package
-             for package in debrepo.base_packages()]
+    known = [replace(one, version="7.3-1") if one.name == "nano" else one for one in debrepo.base_packages()]
     more = sorted(set(names) - {package.name for package in known})
     return [*known, *(Package(name, depends="libc6") for name in more)]
 
