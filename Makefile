@@ -3,6 +3,7 @@ IMAGE ?= debian-12-ml-gpu
 ROLE ?=
 GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)
+PLANS = $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check lock explain fetch bake verify reproduce report shell molecule emulator test test-fast clean
@@ -40,6 +41,12 @@ report: setup ## render the HTML report of the newest build of IMAGE
 
 shell: setup ## boot the newest verified disk of IMAGE and log in (changes are thrown away)
 	@$(GOLDEN) shell $(IMAGE)
+
+publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_RUN=1: only the plan)
+	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(PLANS)
+
+rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
+	@$(GOLDEN) rollback $(IMAGE) $(if $(TO),--to $(TO)) $(if $(REGION),--region $(REGION)) $(PLANS)
 
 molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
 	@scripts/molecule $(ROLE)
