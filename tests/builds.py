@@ -218,8 +218,9 @@ class World:
         assert template is not None
         assert (template["LaunchTemplateData"]["ImageId"], template["VersionDescription"]) == (
             ami["ImageId"], f"build {latest}")
-        described = [version["VersionDescription"] for version in self.versions()]
-        assert len(described) == len(set(described)), "two versions of one build"
+        said = [(version["VersionDescription"], version["LaunchTemplateData"]["ImageId"])
+                for version in self.versions()]
+        assert len(said) == len(set(said)), "two versions that say the same"
         mark = self.ledger().latest
         assert mark is not None
         assert (mark.build_id, mark.ami) == (latest, ami["ImageId"])
