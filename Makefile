@@ -6,7 +6,7 @@ WAITS = $(if $(WAIT),--wait)
 PLANS = $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell molecule emulator test test-fast clean
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell publish rollback watch images propose molecule emulator test test-fast clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,15 @@ publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_
 
 rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
 	@$(GOLDEN) rollback $(IMAGE) $(if $(TO),--to $(TO)) $(if $(REGION),--region $(REGION)) $(PLANS)
+
+watch: setup ## ask all sources what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=name: only that)
+	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict)
+
+images: setup ## names of the images that have a lock, as JSON (CHANGED=commit: whose lock differs from there)
+	@$(GOLDEN) images $(if $(CHANGED),--changed $(CHANGED))
+
+propose: setup ## push new locks as the branch golden/watch, by which GitLab opens a merge request
+	@$(GOLDEN) propose $(PLANS)
 
 molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
 	@scripts/molecule $(ROLE)

@@ -12,9 +12,9 @@ locals {
   base_image = local.base_images[local.lock.base.release]
 
   tags = {
-    Name                 = local.name
-    "golden:image"       = local.vars.golden_image
-    "golden:build-id"    = local.vars.golden_build_id
-    "golden:lock-sha256" = local.vars.golden_lock_sha256
+    Name                    = local.name
+    "goldenami:image"       = local.vars.golden_image
+    "goldenami:build-id"    = local.vars.golden_build_id
+    "goldenami:lock-sha256" = local.vars.golden_lock_sha256
   }
 }

@@ -7,10 +7,12 @@ resolves. Nothing here imitates apt: apt-get, dpkg-deb and gpg are the real ones
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -38,6 +40,7 @@ class Package:
     fields: Mapping[str, str] = field(default_factory=dict)
     component: str = "main"
     suite: str = ""
+    changelog: str = ""
 
     @property
     def file(self) -> str:
@@ -108,6 +111,10 @@ class Archive:
             content = tree / "usr/share/tiny" / package.name
             content.parent.mkdir(parents=True)
             content.write_text(f"{package.name} {package.version}\n" * 64, encoding="utf-8")
+            if package.changelog:
+                notes = tree / "usr/share/doc" / package.name / "changelog.Debian.gz"
+                notes.parent.mkdir(parents=True)
+                notes.write_bytes(gzip.compress(package.changelog.encode(), mtime=0))
             subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(target)], check=True,
                            capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(DATE)})
         data = target.read_bytes()
@@ -153,18 +160,26 @@ class Fault(Enum):
     TRUNCATED = auto()
     CORRUPTED = auto()
     STALLED = auto()
+    CIRCLE = auto()
+    WRONG_RANGE = auto()
 
 
 class Mirror:
-    """Serves `folder` on a free loopback port. `faults` and `instead` are by path pattern (`*/InRelease`)."""
+    """Serves `folder` on a free loopback port, also as a proxy that everything is behind.
+
+    `faults` and `instead` are by path pattern (`*/InRelease`); without `ranges` it always sends the whole file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.faults: dict[str, Fault] = {}
         self.instead: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.ranges = True
         self._released = threading.Event()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"mirror": self}))
         self._server.daemon_threads = True
         self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -202,38 +217,68 @@ class Mirror:
         self._server.server_close()
 
 
-def _handler(mirror: Mirror) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet: a test reads `mirror.requests`."""
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers for `mirror`, which a class of its own gives it."""
 
-        def do_GET(self) -> None:
-            mirror.requests.append(self.path)
-            fault, data = mirror.fault(self.path), mirror.content(self.path)
-            if fault is Fault.HANG:
-                mirror.wait()
-            elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
-                self.send_error(503)
-            elif fault is Fault.LOST or data is None:
-                self.send_error(404)
-            else:
-                self._send(data, fault)
+    mirror: Mirror
 
-        def _send(self, data: bytes, fault: Fault | None) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet: a test reads `mirror.requests`."""
+
+    def do_GET(self) -> None:
+        self.path = re.sub(r"^http://[^/]+", "", self.path)  # a proxy is given whole addresses
+        self.mirror.requests.append(self.path)
+        self.mirror.headers.append(dict(self.headers))
+        fault, data = self.mirror.fault(self.path), self.mirror.content(self.path)
+        if fault is Fault.HANG:
+            self.mirror.wait()
+        elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
+            self.send_error(503)
+        elif fault is Fault.CIRCLE:
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
             self.end_headers()
-            if fault is Fault.TRUNCATED:
-                data = data[: len(data) // 2]
-            elif fault is Fault.CORRUPTED:
-                data = bytes([data[0] ^ 1]) + data[1:]
-            elif fault is Fault.STALLED:
-                self.wfile.write(data[: len(data) // 2])
-                self.wfile.flush()
-                return mirror.wait()
-            self.wfile.write(data)
+        elif fault is Fault.LOST or data is None:
+            self.send_error(404)
+        else:
+            self._send(data, fault)
 
-    return Handler
+    def do_HEAD(self) -> None:
+        if (data := self.mirror.content(self.path)) is None:
+            return self.send_error(404)
+        self.send_response(200)
+        self._end_headers(len(data))
+
+    def _end_headers(self, length: int) -> None:
+        self.send_header("Content-Length", str(length))
+        if (file := self.mirror.folder / self.path.lstrip("/")).is_file():
+            self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
+        self.end_headers()
+
+    def _send(self, data: bytes, fault: Fault | None) -> None:
+        tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) if self.mirror.ranges else None
+        if asked and self.headers.get("If-Range", tag) == tag:
+            start = int(asked[1]) + (7 if fault is Fault.WRONG_RANGE else 0)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            data = data[start:]
+        else:
+            self.send_response(200)
+        if self.mirror.ranges:
+            self.send_header("ETag", tag)
+        self._end_headers(len(data))
+        if fault is Fault.TRUNCATED:
+            data = data[: len(data) // 2]
+        elif fault is Fault.CORRUPTED:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        elif fault is Fault.STALLED:
+            self.wfile.write(data[: len(data) // 2])
+            self.wfile.flush()
+            return self.mirror.wait()
+        with contextlib.suppress(ConnectionError):  # a client that has enough hangs up
+            self.wfile.write(data)
 
 
 KERNELS = ("6.1.0-49", "6.1.0-50")

@@ -32,7 +32,7 @@ class Account:
             urllib3.request("POST", f"{url}/moto-api/reset")
         else:
             control.reset()
-            self.set(pending_s=0)
+            self.set(pending_s=0, refresh_s=0)
 
     def set(self, **settings: Any) -> None:
         """Settings of the emulator; moto has none."""

@@ -31,9 +31,12 @@ KERNEL = "6.1.0-56-cloud-amd64"
 HOSTILE = "</style></title><script>alert('x')</script><img src=x onerror=alert(1)>{{ 7*7 }}\"'&"
 LONG = "libnvidia-" + "extraordinarily-long-name-" * 12 + "end"
 
-PHASES = {"base": 41.2, "container": 7.9, "roles": 262.4, "seal": 9.1, "disk": 48.7, "manifest": 6.3}
+PHASES = {
+    "base": 41.2, "os_updates": 41.1, "cuda": 176.0, "nvidia_driver": 34.4, "limits+network_tuning": 6.8,
+    "provenance+seal": 19.1, "disk": 48.7, "checksum": 6.3,
+}
 ROLES = {
-    "os_updates": 38.4, "cuda": 171.6, "limits": 2.1, "network_tuning": 1.9, "nvidia_driver": 31.8, "provenance": 1.4,
+    "os_updates": 38.4, "cuda": 171.6, "nvidia_driver": 31.8, "limits": 2.1, "network_tuning": 1.9, "provenance": 1.4,
     "seal": 15.2,
 }
 COMPONENTS = {
@@ -119,7 +122,7 @@ def lock(**changes: Any) -> dict[str, Any]:
         "driver": {
             "version": "535.309.01", "branch": "535", "flavour": "proprietary", "source": "debian", "cuda": "12.2",
             "modules": {
-                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1", "signed": False,
+                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1", "signature": None,
                 "key": "0" * 64,
             },
         },

@@ -20,8 +20,8 @@ LOCK_FILE = "lock.json"
 """The copy of the lock that a build was baked from: a later report compares packages with it."""
 REPORT_FILE = "report.html"
 
-ROLES_PHASE = "roles"
-"""The phase of a bake in which the roles run, so that a chart can draw them beneath it."""
+ROLES_JOINED_BY = "+"
+"""Between the roles in the name of a bake's phase, so that a chart can draw them beneath it."""
 
 
 def _utc(text: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from debian.debian_support import Version
 
 from goldenami import modules, policy
 from goldenami.apt import AptRoot, Deb
+from goldenami.drivers import VERSION, Request
 from goldenami.errors import NoFit
-from goldenami.lockfile import Choice, Kernel, PassedOver
+from goldenami.local.signature import Signature
+from goldenami.lockfile import Choice, Kernel, Package, PassedOver
 from goldenami.modules import Outcome, Recipe
 from goldenami.store import Store
 
@@ -23,9 +25,10 @@ MAX_COMPILATIONS = 8
 
 @dataclass(frozen=True)
 class Candidate:
-    """A driver version and the versions that its packages have to be pinned at."""
+    """A driver version, the request that it answers, and the versions that its packages have to be pinned at."""
 
     version: str
+    request: Request
     pins: dict[str, str]
 
 
@@ -35,26 +38,25 @@ class Fitted:
 
     kernel: Kernel
     driver: str
+    flavour: str
     pins: dict[str, str]
     recipe: Recipe
     outcome: Outcome
     choices: list[Choice]
 
 
-VERSION = "VERSION"
-"""Stands for the driver's version in the role's facts until a candidate is tried."""
-
-
 @dataclass(frozen=True)
-class Request:
-    """What the definition and the role's platform file say about the driver."""
+class Keep:
+    """What a new lock leaves where the old one has it, because a policy of the definition says so.
 
-    branch: str
-    flavour: str
-    dkms_package: str
-    userland_package: str
-    pinned_sources: list[str]
-    provides: list[str]
+    `driver` is the only version that may be taken. `packages` stay at their version; `stock` are files of the old
+    lock, which the archive may have dropped.
+    """
+
+    kernel: Kernel | None = None
+    driver: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    stock: Mapping[str, Package] = field(default_factory=dict)
 
 
 def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
@@ -84,18 +86,24 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
     return sorted(found, key=lambda kernel: Version(kernel.version), reverse=True)
 
 
-def candidates(apt: AptRoot, request: Request) -> list[Candidate]:
-    """Driver versions of the branch, newest first."""
-    found = [policy.upstream(version) for version in apt.versions(request.dkms_package)]
-    wanted = dict.fromkeys(version for version in found if version.split(".")[0] == request.branch)
-    if not wanted:
-        raise NoFit(
-            f"no driver of branch {request.branch}: {request.dkms_package} exists as "
-            f"{', '.join(dict.fromkeys(found)) or 'no version at all'}",
-            hint="set nvidia_driver_branch to one of these, or nvidia_driver_source to another repository",
-        )
-    return [Candidate(version, {f"src:{source}:any": f"{version}-*" for source in request.pinned_sources})
-            for version in wanted]
+def candidates(apt: AptRoot, requests: Sequence[Request]) -> list[Candidate]:
+    """Driver versions of every request, newest branch first, else in their order; NoFit where there is none at all."""
+    found, absent = list[Candidate](), list[str]()
+    for request in sorted(requests, key=lambda request: -int(request.branch)):
+        versions = dict.fromkeys(policy.upstream(version) for version in apt.versions(request.dkms_package))
+        wanted = [version for version in versions if version.split(".")[0] == request.branch]
+        if not wanted:
+            absent.append(f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}")
+        found += [Candidate(version, request, {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources})
+                  for version in wanted]
+    if not found:
+        raise NoFit(f"no driver of branch {_branches(requests)}: {'; '.join(absent)}",
+                    hint="set nvidia_driver_branch to one of these, or nvidia_driver_source to another repository")
+    return found
+
+
+def _branches(requests: Sequence[Request]) -> str:
+    return " or ".join(dict.fromkeys(request.branch for request in requests))
 
 
 def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOver]:
@@ -109,65 +117,84 @@ def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOve
 
 
 def fit(
-    apt: AptRoot, request: Request, found: list[Kernel], *,
-    compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]],
+    apt: AptRoot, requests: Sequence[Request], found: list[Kernel], *,
+    compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]], only: str = "",
 ) -> Fitted:
-    """The first pair that compiles, kernels outermost; NoFit with a table of what was tried."""
-    drivers = candidates(apt, request)
+    """The first pair that compiles, kernels outermost; NoFit with a table of what was tried.
+
+    `only` is the one driver version that may be taken.
+    """
+    drivers = [driver for driver in candidates(apt, requests) if only in ("", driver.version)]
+    if not drivers:
+        raise NoFit(f"driver {only} is neither in the archives nor in the store",
+                    hint="let another one be taken: change `watch.driver` of the definition")
     every = [(kernel, driver) for kernel in found for driver in drivers]
     pairs = every[:MAX_COMPILATIONS]
-    tried: list[PassedOver] = []
+    tried: list[tuple[Kernel, PassedOver]] = []
     for kernel, driver in pairs:
-        what = f"driver {driver.version} on kernel {kernel.release}"
+        what = _pair(kernel, driver)
         try:
             recipe, outcome = compile_pair(kernel, driver)
         except NoFit as error:
-            tried.append(PassedOver(what=what, reason=error.message))
+            tried.append((kernel, PassedOver(what=what, reason=error.message)))
             continue
         if outcome.deb_sha256 is None:
-            tried.append(PassedOver(what=what, reason=outcome.first_error))
+            tried.append((kernel, PassedOver(what=what, reason=outcome.first_error)))
             continue
-        return Fitted(kernel, driver.version, driver.pins, recipe, outcome,
-                      _choices(apt, request, kernel, driver, tried, outcome))
-    table = "\n".join(f"  {entry.what}: {entry.reason}" for entry in tried)
+        return Fitted(kernel, driver.version, driver.request.flavour, driver.pins, recipe, outcome,
+                      _choices(apt, kernel, driver, tried, outcome))
+    table = "\n".join(f"  {entry.what}: {entry.reason}" for _, entry in tried)
     if len(every) > len(pairs):
         table += f"\n  and {len(every) - len(pairs)} older pairs that were not tried"
-    raise NoFit(f"no {request.flavour} driver of branch {request.branch} compiles on a kernel of this release",
+    flavours = " or ".join(dict.fromkeys(request.flavour for request in requests))
+    raise NoFit(f"no {flavours} driver of branch {_branches(requests)} compiles on a kernel of this release",
                 tail=table, hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
 
 
+def _pair(kernel: Kernel, driver: Candidate) -> str:
+    return f"driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}"
+
+
 def _choices(
-    apt: AptRoot, request: Request, kernel: Kernel, driver: Candidate, tried: list[PassedOver], outcome: Outcome,
+    apt: AptRoot, kernel: Kernel, driver: Candidate, tried: list[tuple[Kernel, PassedOver]], outcome: Outcome,
 ) -> list[Choice]:
-    why = f"compiled on {kernel.release} with {outcome.compiler}"  # no seconds: equal locks on every machine
+    """Failures on a newer kernel speak against that kernel, those on the kernel that was taken against the driver."""
+    older = [entry for where, entry in tried if where != kernel]
     return [
-        Choice(component="kernel", taken=kernel.release, passed_over=tried,
-               why="the newest on which the driver compiles" if tried else "the newest; the driver compiles on it"),
-        Choice(component="driver", taken=driver.version, why=why,
-               passed_over=userland_ahead(apt, request, driver.version)),
+        Choice(component="kernel", taken=kernel.release, passed_over=older,
+               why="the newest on which the driver compiles" if older else "the newest; the driver compiles on it"),
+        Choice(component="driver", taken=driver.version,  # no seconds: equal locks on every machine
+               why=f"its {driver.request.flavour} modules compiled on {kernel.release} with {outcome.compiler}",
+               passed_over=[*(entry for where, entry in tried if where == kernel),
+                            *userland_ahead(apt, driver.request, driver.version)]),
     ]
 
 
 def compiler(
-    apt: AptRoot, request: Request, store: Store, *, suite: str, log: Path, fetch: Callable[[list[Deb]], None],
-    on_try: Callable[[str], Any], package_name: Callable[[str], str],
+    apt: AptRoot, store: Store, *, suite: str, log: Path, fetch: Callable[[list[Deb]], None],
+    on_try: Callable[[str], Any], signature: Signature | None,
 ) -> Callable[[Kernel, Candidate], tuple[Recipe, Outcome]]:
     """The function that `fit` calls: resolve the scratch tree, fetch it, compile."""
 
     def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
-        on_try(f"driver {driver.version} on kernel {kernel.release}")
-        apt.pin(driver.pins)
-        source = _source(apt, request.dkms_package, driver.version)
-        build = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
-        fetch([source, *build])
-        recipe = Recipe(
-            kernel_release=kernel.release, driver_version=driver.version, package=package_name(kernel.release),
-            provides=[name.replace(VERSION, driver.version) for name in request.provides], depends=[kernel.package],
-            suite=suite, source=source, build=build,
-        )
+        on_try(_pair(kernel, driver))
+        recipe = recipe_of(apt, kernel, driver, suite=suite, signature=signature)
+        fetch([recipe.source, *recipe.build])
         return recipe, modules.compile_modules(recipe, store, log=log)
 
     return compile_pair
+
+
+def recipe_of(apt: AptRoot, kernel: Kernel, driver: Candidate, *, suite: str, signature: Signature | None) -> Recipe:
+    """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no solution."""
+    apt.pin(driver.pins)
+    build = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
+    return Recipe(
+        kernel_release=kernel.release, driver_version=driver.version, package=modules.package_name(kernel.release),
+        provides=[name.replace(VERSION, driver.version) for name in driver.request.provides], depends=[kernel.package],
+        suite=suite, source=_source(apt, driver.request.dkms_package, driver.version), build=build,
+        signature=signature,
+    )
 
 
 def _source(apt: AptRoot, package: str, version: str) -> Deb:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from enum import StrEnum
 
-from goldenami import policy
+from goldenami import clock, policy
 from goldenami.errors import NoFit
 from goldenami.hardware import Family
 from goldenami.lockfile import Lock
@@ -29,6 +29,12 @@ class Finding(Record):
 
 
 _DRIVER_SOURCES = ("nvidia-graphics-drivers", "nvidia-open-gpu-kernel-modules", "fabric-manager")
+_FABRIC_MANAGER = re.compile(r"nvidia-fabric-?manager(-\d+)?")
+"""Its package: NVIDIA's repository spells it in both ways, Ubuntu adds the branch."""
+_HELPERS = ("nvidia-persistenced", "nvidia-modprobe")
+_TOOLKIT = "nvidia-container-toolkit"
+_TOOLKIT_PARTS = (_TOOLKIT, "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1")
+_ENGINES = frozenset({"containerd", "containerd.io", "cri-o", "docker-ce", "docker.io", "podman"})
 Families = dict[str, Family]
 
 
@@ -37,16 +43,43 @@ def one_driver(lock: Lock, _: Families) -> Iterator[str]:
     if lock.driver is None:
         return
     for name, package in sorted(lock.packages.items()):
-        if package.source.startswith(_DRIVER_SOURCES) and policy.upstream(package.version) != lock.driver.version:
+        # Distributions package persistenced on its own; in NVIDIA's repository it is of each driver release.
+        ours = package.source.startswith(_DRIVER_SOURCES) or _FABRIC_MANAGER.fullmatch(name) is not None or (
+            name == "nvidia-persistenced" and lock.driver.source == "nvidia")
+        if ours and policy.upstream(package.version) != lock.driver.version:
             yield f"{name} is {package.version}, the driver is {lock.driver.version}"
 
 
 def same_branch(lock: Lock, _: Families) -> Iterator[str]:
     """Helpers that distributions package apart (persistenced, modprobe) are of the driver's branch or newer."""
-    for name in ("nvidia-persistenced", "nvidia-modprobe"):
+    for name in _HELPERS:
         package = lock.packages.get(name)
         if lock.driver and package and int(policy.upstream(package.version).split(".")[0]) < int(lock.driver.branch):
             yield f"{name} is {package.version}, older than the driver's branch {lock.driver.branch}"
+
+
+def one_version(lock: Lock, _: Families) -> Iterator[str]:
+    """The modules were compiled with the image's own packages: of each there is one version."""
+    made = lock.driver.modules.build if lock.driver and lock.driver.modules else {}
+    for name in sorted(made.keys() & lock.packages.keys()):
+        if made[name].version != lock.packages[name].version:
+            yield f"{name} is {lock.packages[name].version}, but the modules were compiled with {made[name].version}"
+
+
+def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
+    """NVIDIA's container toolkit is there where the definition asks for it, all of one version."""
+    if _TOOLKIT in lock.variables.get("os_updates_extra_packages", ()) and _TOOLKIT not in lock.packages:
+        yield f"{_TOOLKIT} is asked for, but not among the packages"
+    found = {name: lock.packages[name].version for name in _TOOLKIT_PARTS if name in lock.packages}
+    if len(set(found.values())) > 1:
+        yield f"the container toolkit is of several versions: {', '.join(f'{name} {v}' for name, v in found.items())}"
+
+
+def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
+    """A container engine beside a driver needs the toolkit to give GPUs to its containers."""
+    engines = sorted(_ENGINES & lock.packages.keys())
+    if lock.driver and engines and _TOOLKIT not in lock.packages:
+        yield f"containers of {', '.join(engines)} see no GPU: {_TOOLKIT} is not in the image"
 
 
 def cuda_runs_on_driver(lock: Lock, _: Families) -> Iterator[str]:
@@ -85,25 +118,34 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
         yield f"the modules were not compiled with the headers of {lock.kernel.release} {lock.kernel.version}"
 
 
-def supported_branch(lock: Lock, _: Families) -> Iterator[str]:
-    """The driver's branch was supported on the day of the lock's indexes."""
-    day = datetime.fromtimestamp(lock.source_date_epoch, UTC).date().isoformat()
+def supported_branch(lock: Lock, day: str) -> Iterator[str]:
+    """The driver's branch is supported on `day` (ISO 8601)."""
     if lock.driver and (end := policy.past_end(lock.driver.branch, day)):
         yield f"driver branch {lock.driver.branch} is past its end of life ({end}): plan the move to a newer branch"
 
 
 Rule = Callable[[Lock, Families], Iterator[str]]
 ERRORS: tuple[Rule, ...] = (
-    one_driver, same_branch, cuda_runs_on_driver, cuda_reaches_hardware, flavour_runs_hardware, one_kernel,
+    one_driver, same_branch, one_version, cuda_runs_on_driver, cuda_reaches_hardware, flavour_runs_hardware, one_kernel,
+    container_toolkit,
 )
-WARNINGS: tuple[Rule, ...] = (supported_branch,)
+WARNINGS: tuple[Rule, ...] = (containers_see_gpus,)
+DATED: tuple[Callable[[Lock, str], Iterator[str]], ...] = (supported_branch,)
+"""Warnings that depend on the day."""
 
 
-def check(lock: Lock, families: Families) -> list[Finding]:
-    """All violations, errors first."""
-    return [Finding(rule=rule.__name__, severity=severity, message=message)
-            for severity, rules in ((Severity.ERROR, ERRORS), (Severity.WARNING, WARNINGS))
-            for rule in rules for message in rule(lock, families)]
+def check(lock: Lock, families: Families, day: str | None = None) -> list[Finding]:
+    """All violations, errors first; `day` (ISO 8601) stands in for today."""
+    today = day or clock.now().date().isoformat()
+    return [
+        *(_finding(rule, Severity.ERROR, message) for rule in ERRORS for message in rule(lock, families)),
+        *(_finding(rule, Severity.WARNING, message) for rule in WARNINGS for message in rule(lock, families)),
+        *(_finding(rule, Severity.WARNING, message) for rule in DATED for message in rule(lock, today)),
+    ]
+
+
+def _finding(rule: Callable[..., object], severity: Severity, message: str) -> Finding:
+    return Finding(rule=rule.__name__, severity=severity, message=message)
 
 
 def _refusal(look: Callable[..., object], *args: object) -> Iterator[str]:

@@ -9,11 +9,12 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts
+from goldenami import drivers, fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts, standin
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
-from goldenami.errors import NoFit
-from goldenami.fit import Fitted, Request
+from goldenami.errors import BadInput, NoFit
+from goldenami.fit import Fitted, Keep
+from goldenami.local import signature
 from goldenami.lockfile import (
     BaseLock,
     Choice,
@@ -53,6 +54,8 @@ class Resolution:
     apt: AptRoot
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
+    keep: Keep = field(default_factory=Keep)
+    offered: list[Deb] = field(default_factory=list)
 
     def given(self, role: str) -> dict[str, Any]:
         """What the definition and the lock give to `role`."""
@@ -67,24 +70,40 @@ class Resolution:
         self.store.fetch(materials.wanted(debs, self.apt.uris))
 
 
-def run(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> tuple[Lock, str]:
-    """Resolve `definition`, write its lock; returns it with its SHA-256."""
-    resolution = _open(root, definition, store, progress, log)
+def run(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *, keep: Keep | None = None,
+) -> tuple[Lock, str]:
+    """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move."""
+    resolution = _open(root, definition, store, progress, log, keep or Keep())
     with resolution.apt.locked():
         lock = _resolve(resolution)
     path = lockfile.path_of(root, definition.image)
+    lock = _settled(path, lock)
     return lock, lockfile.write(path, lock)
 
 
-def _open(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> Resolution:
+def _settled(path: Path, lock: Lock) -> Lock:
+    """`lock`, or the one that is there already if they differ only in how the archives were signed last."""
+    try:
+        old, _ = lockfile.read(path)
+    except BadInput:
+        return lock
+    base = old.base.model_copy(update={"suites": lock.base.suites})
+    return old if old.model_copy(update={"base": base}) == lock else lock
+
+
+def _open(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, keep: Keep,
+) -> Resolution:
     base = definition.base
     nvidia = definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
     sources = mirror.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
     uris = mirror.locate([source.archive for source in sources])
     folder = store.root.parent / "apt" / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
     apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
-                  local_repo=folder / "built")
-    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt)
+                  local_repo=folder / "built",
+                  stock={package.sha256: package.deb(name) for name, package in keep.stock.items()})
+    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt, keep=keep)
 
 
 def _resolve(resolution: Resolution) -> Lock:
@@ -95,12 +114,13 @@ def _resolve(resolution: Resolution) -> Lock:
     apt.pin({})
     with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
         apt.update()
-    epoch = max(int(parsedate_to_datetime(entry["date"]).timestamp()) for entry in _upstream(apt))
-    kernels = fit.kernels(apt, definition.kernel)
+    _hold(resolution)
+    kernels = [resolution.keep.kernel] if resolution.keep.kernel else fit.kernels(apt, definition.kernel)
     fitted = _fit_driver(resolution, kernels) if "nvidia_driver" in definition.roles else None
     kernel = fitted.kernel if fitted else kernels[0]
     if fitted is None:
-        resolution.choices.append(Choice(component="kernel", taken=kernel.release, why="the newest", passed_over=[]))
+        resolution.choices.append(Choice(component="kernel", taken=kernel.release, passed_over=[],
+                                         why="the policy keeps it" if resolution.keep.kernel else "the newest"))
     _derive(resolution, kernel, fitted)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve([*SEED, *BASE_PACKAGES])]
@@ -109,8 +129,31 @@ def _resolve(resolution: Resolution) -> Lock:
     with progress.step("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages"):
         resolution.fetch(debs)
     with progress.step("steps"):
-        steps = _steps(resolution, base, debs)
-    return _assemble(resolution, kernel, fitted, cuda, base, debs, steps, epoch)
+        steps = _steps(resolution, fitted, base, debs)
+    return _assemble(resolution, kernel, fitted, cuda, base, debs, steps)
+
+
+def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
+    """When the image's newest package was built, in seconds since 1970: no new date without a new file.
+
+    A package that is younger than the index that lists it was built by a wrong clock and does not count.
+    """
+    indexes = max(int(parsedate_to_datetime(entry["date"]).timestamp()) for entry in _upstream(resolution.apt))
+    built = [repo.built_at(resolution.store, deb) for deb in debs]
+    return max((date for date in built if date <= indexes), default=indexes)
+
+
+def _hold(resolution: Resolution) -> None:
+    """Pin what is to stay, and offer from the store what the archive has dropped of it."""
+    apt, keep = resolution.apt, resolution.keep
+    found = apt.found(sorted(keep.stock))
+    resolution.offered = [package.deb(name) for name, package in sorted(keep.stock.items())
+                          if package.version not in {one.version for one in found.get(name, [])}]
+    resolution.fetch(resolution.offered)
+    if resolution.offered:
+        repo.write(resolution.store, resolution.offered, apt.folder / "built", suite="golden", epoch=0)
+        apt.update()
+    apt.pin(keep.packages)
 
 
 def _upstream(apt: AptRoot) -> list[dict[str, str]]:
@@ -118,19 +161,17 @@ def _upstream(apt: AptRoot) -> list[dict[str, str]]:
 
 
 def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
-    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
-    flavour = resolution.setting("nvidia_driver", "flavour")
-    policy.check_flavour(
-        flavour, [], [name for name, family in families.items() if family.open_modules is False],
-    )
-    request = _request(resolution, flavour)
-    with resolution.progress.step("driver", f"branch {request.branch}, {request.flavour}"):
+    given, signer = resolution.given("nvidia_driver"), signature.configured()
+    requests = drivers.requests(resolution.root, resolution.definition, given)
+    wanted = f"{resolution.setting('nvidia_driver', 'branch')}, {resolution.setting('nvidia_driver', 'flavour')}"
+    with resolution.progress.step("driver", f"branch {wanted}"):
         compile_pair = fit.compiler(
-            resolution.apt, request, resolution.store, suite=resolution.definition.base.release,
-            log=resolution.log, fetch=resolution.fetch, package_name=modules_package,
+            resolution.apt, resolution.store, suite=resolution.definition.base.release,
+            log=resolution.log, fetch=resolution.fetch,
+            signature=signer.signature if signer else None,
             on_try=lambda what: resolution.progress.say(f"trying {what}"),
         )
-        fitted = fit.fit(resolution.apt, request, kernels, compile_pair=compile_pair)
+        fitted = fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair, only=resolution.keep.driver)
     for choice in fitted.choices:
         for entry in choice.passed_over:
             resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
@@ -139,32 +180,13 @@ def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
     return fitted
 
 
-def modules_package(kernel_release: str) -> str:
-    """Name of the package that holds the modules compiled for `kernel_release`."""
-    return f"golden-nvidia-modules-{kernel_release}"
-
-
-def _request(resolution: Resolution, flavour: str) -> Request:
-    names = rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
-        **resolution.given("nvidia_driver"), "nvidia_driver_version": fit.VERSION,
-        "nvidia_driver_kernel_release": "",
-        "nvidia_driver_modules_package": "",
-    })
-    return Request(
-        branch=str(resolution.setting("nvidia_driver", "branch")), flavour=flavour,
-        dkms_package=names["__nvidia_driver_dkms_package"],
-        userland_package=names["__nvidia_driver_userland_package"],
-        pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
-    )
-
-
 def _offer_modules(resolution: Resolution, fitted: Fitted) -> None:
     """Put the compiled package into the private root's local repository, so that apt can choose it."""
     assert fitted.outcome.deb_sha256 is not None
     deb = built_deb(fitted.recipe.package, fitted.driver, fitted.outcome.deb_sha256, fitted.outcome.deb_size,
                     fitted.outcome.installed_size)
-    repo.write(resolution.store, [deb], resolution.apt.folder / "built", suite="golden", epoch=0)
-    resolution.apt.pin(fitted.pins)
+    repo.write(resolution.store, [deb, *resolution.offered], resolution.apt.folder / "built", suite="golden", epoch=0)
+    resolution.apt.pin({**resolution.keep.packages, **fitted.pins})
     resolution.apt.update()
 
 
@@ -183,8 +205,10 @@ def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> No
     resolution.derived["cuda"] = {"cuda_architectures": sm}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {
-            "nvidia_driver_version": fitted.driver, "nvidia_driver_kernel_release": kernel.release,
-            "nvidia_driver_modules_package": fitted.recipe.package,
+            "nvidia_driver_branch": fitted.driver.split(".")[0], "nvidia_driver_flavour": fitted.flavour,
+            "nvidia_driver_version": fitted.driver,
+            "nvidia_driver_kernel_release": kernel.release, "nvidia_driver_modules_package": fitted.recipe.package,
+            "nvidia_driver_modules_signer": signed.signer if (signed := fitted.recipe.signature) else "",
         }
 
 
@@ -194,27 +218,48 @@ def _solve(resolution: Resolution) -> list[Deb]:
     return resolution.apt.solve(list(dict.fromkeys([*SEED, *BASE_PACKAGES, *names])))
 
 
-def _steps(resolution: Resolution, base: list[str], debs: list[Deb]) -> list[Step]:
+def _steps(resolution: Resolution, fitted: Fitted | None, base: list[str], debs: list[Deb]) -> list[Step]:
     """Which packages each step of the bake installs, solved by apt among the image's own files only.
 
     So a step's layer depends on no package of a later step, and a driver release leaves the layers below it alone.
     """
-    closure = resolution.apt.folder / "closure"
-    offered = repo.write(resolution.store, debs, closure / "repo", suite="golden", epoch=0)
-    inner = AptRoot(folder=closure, sources=(), uris={}, architecture=resolution.apt.architecture, local_repo=offered)
+    stand_ins = _stand_ins(resolution, fitted, debs)
+    early = _closure(resolution, "early", [deb for deb in debs if deb.name not in stand_ins] + list(stand_ins.values()))
+    whole = _closure(resolution, "whole", debs) if stand_ins else early
+    names, known, steps, current = [*SEED, *BASE_PACKAGES], set(base), list[Step](), early
+    for roles in resolution.definition.steps:
+        current = whole if "nvidia_driver" in roles else current
+        names += [name for role in roles for name in rolefacts.packages(
+            resolution.root, role, resolution.platform, resolution.given(role))]
+        found = {deb.name for deb in current.solve(list(dict.fromkeys(names)))}
+        standing = {name: Package.of(stand_ins[name]) for name in found & stand_ins.keys() if current is early}
+        new = found - known - standing.keys()
+        steps.append(Step(roles=roles, packages=sorted(new), stand_ins=standing))
+        known |= new
+    late = {deb.name for deb in debs} - known
+    return [*steps[:-1], steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})})]
+
+
+def _stand_ins(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> dict[str, Deb]:
+    """A stand-in for each package of the driver's own sources, which steps before the driver's may depend on."""
+    if fitted is None:
+        return {}
+    sources = rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform,
+                              resolution.given("nvidia_driver"))["__nvidia_driver_pinned_sources"]
+    branch = fitted.driver.split(".")[0]
+    return {deb.name: standin.make(resolution.store, deb.name, branch, deb.architecture)
+            for deb in debs if deb.source in sources}
+
+
+def _closure(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
+    """An apt root that knows `debs` and nothing else."""
+    folder = resolution.apt.folder / "closure" / name
+    offered = repo.write(resolution.store, debs, folder / "repo", suite="golden", epoch=0)
+    inner = AptRoot(folder=folder, sources=(), uris={}, architecture=resolution.apt.architecture, local_repo=offered)
     inner.configure()
     inner.pin({})
     inner.update()
-    names, known, steps = [*SEED, *BASE_PACKAGES], set(base), list[Step]()
-    for roles in resolution.definition.steps:
-        names += [name for role in roles for name in rolefacts.packages(
-            resolution.root, role, resolution.platform, resolution.given(role))]
-        found = {deb.name for deb in inner.solve(list(dict.fromkeys(names)))}
-        steps.append(Step(roles=roles, packages=sorted(found - known)))
-        known |= found
-    late = {deb.name for deb in debs} - known
-    steps[-1] = Step(roles=steps[-1].roles, packages=sorted({*steps[-1].packages, *late}))
-    return steps
+    return inner
 
 
 def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cuda | None:
@@ -235,7 +280,7 @@ def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cud
 
 def _assemble(
     resolution: Resolution, kernel: Kernel, fitted: Fitted | None, cuda: Cuda | None, base_names: list[str],
-    debs: list[Deb], steps: list[Step], epoch: int,
+    debs: list[Deb], steps: list[Step],
 ) -> Lock:
     definition, root = resolution.definition, resolution.root
     known = hardware.load(root)
@@ -244,7 +289,7 @@ def _assemble(
         architecture=definition.base.architecture, suites=[Suite(**entry) for entry in _upstream(resolution.apt)],
     )
     return Lock(
-        image=definition.image, description=definition.description, source_date_epoch=epoch,
+        image=definition.image, description=definition.description, source_date_epoch=_epoch(resolution, debs),
         disk_size_gib=definition.disk_size_gib, base=base, kernel=kernel,
         driver=_driver(resolution, fitted) if fitted else None, cuda=cuda,
         hardware=HardwareLock(
@@ -263,11 +308,11 @@ def _driver(resolution: Resolution, fitted: Fitted) -> Driver:
     branch = fitted.driver.split(".")[0]
     recipe = fitted.recipe
     return Driver(
-        version=fitted.driver, branch=branch, flavour=resolution.setting("nvidia_driver", "flavour"),
+        version=fitted.driver, branch=branch, flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"), cuda=policy.CUDA_OF_BRANCH.get(branch, "unknown"),
         modules=Modules(
             key=recipe.key, package=recipe.package, source_package=recipe.source.name,
-            compiler=fitted.outcome.compiler, signed=False, provides=list(recipe.provides),
+            compiler=fitted.outcome.compiler, signature=recipe.signature, provides=list(recipe.provides),
             depends=list(recipe.depends),
             build={deb.name: Package.of(deb) for deb in [recipe.source, *recipe.build]},
         ),

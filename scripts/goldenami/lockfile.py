@@ -14,6 +14,7 @@ from goldenami import records
 from goldenami.apt import Deb
 from goldenami.definition import Definition, without_publish
 from goldenami.errors import BadInput
+from goldenami.local.signature import Signature
 from goldenami.records import Record
 
 ID_LENGTH = 12
@@ -72,7 +73,7 @@ class Kernel(Record):
 
 
 class Modules(Record):
-    """Kernel modules that were compiled at lock time: what from, with what, and what came out.
+    """Kernel modules that were compiled at lock time: what from, with what, and what came out, signed by whom.
 
     `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch tree.
     """
@@ -81,7 +82,7 @@ class Modules(Record):
     package: str
     source_package: str
     compiler: str
-    signed: bool
+    signature: Signature | None
     provides: list[str]
     depends: list[str]
     build: dict[str, Package]
@@ -131,10 +132,14 @@ class Choice(Record):
 
 
 class Step(Record):
-    """Roles that make one layer, and the packages that come with them: all that apt sees there beyond the last one."""
+    """Roles that make one layer, and the packages that come with them: all that apt sees there beyond the last one.
+
+    `stand_ins` are empty packages in the place of a later step's (see standin.py).
+    """
 
     roles: list[str]
     packages: list[str]
+    stand_ins: dict[str, Package]
 
 
 class Lock(Record):
@@ -162,10 +167,11 @@ class Lock(Record):
         """Every file of the image."""
         return [package.deb(name) for name, package in self.packages.items()]
 
-    def objects(self) -> list[str]:
-        """The SHA-256 of every file that a bake of this lock may need."""
+    def objects(self) -> dict[str, int]:
+        """SHA-256 and bytes of every file that a bake of this lock may need."""
         build = self.driver.modules.build if self.driver and self.driver.modules else {}
-        return [package.sha256 for package in [*self.packages.values(), *build.values()]]
+        stand_ins = [package for step in self.steps for package in step.stand_ins.values()]
+        return {package.sha256: package.size for package in [*self.packages.values(), *build.values(), *stand_ins]}
 
 
 def path_of(root: Path, image: str) -> Path:

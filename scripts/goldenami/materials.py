@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from goldenami import lockfile, mirror, modules, records, repo, shell
+from goldenami import lockfile, mirror, modules, records, repo, shell, standin
 from goldenami.apt import Deb
-from goldenami.build_records import LOCK_FILE
+from goldenami.build_records import LOCK_FILE, ROLES_JOINED_BY
+from goldenami.download import Wanted
 from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.lockfile import Lock, Step
 from goldenami.modules import Recipe
 from goldenami.progress import Progress
-from goldenami.store import Store, Wanted
+from goldenami.store import Store
 
 FORMAT = 1
 """Raise when the code of a bake changes what a layer holds for the same inputs."""
@@ -28,6 +29,8 @@ FORMAT = 1
 def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
     debs = [deb for deb in lock.debs() if deb.archive != "built"]
+    if needs_compile(lock, store):
+        store.pull(Wanted(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
     if needs_compile(lock, store) or (tools and lock.driver is not None):
         recipe = Recipe.of(lock)
         debs += [recipe.source, *recipe.build]
@@ -67,20 +70,28 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     With `tools` it also has what compiled the lock's modules, for a scenario that compiles them itself.
     """
     debs = {deb.sha256: deb for deb in lock.debs()}
+    for step in lock.steps:
+        debs.update((package.sha256, standin.have(store, name, package)) for name, package in step.stand_ins.items())
     if tools and lock.driver is not None:
         recipe = Recipe.of(lock)
         debs.update((deb.sha256, deb) for deb in (recipe.source, *recipe.build))
-    shape = records.canonical({"files": sorted(debs), "steps": [step.packages for step in lock.steps]})
+    shape = records.canonical({"files": sorted(debs), "steps": [step.model_dump() for step in lock.steps]})
     return repo.write(store, list(debs.values()), store.root.parent / "repos" / records.sha256_text(shape)[:16],
                       suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock))
 
 
+def repositories(store: Store, named: Collection[str]) -> list[Path]:
+    """Repositories with a file that `named` has not: they keep its bytes even when the store has let it go."""
+    return [folder for folder in sorted((store.root.parent / "repos").glob("*"))
+            if not repo.contents(folder).issubset(named)]
+
+
 def views(lock: Lock) -> dict[str, set[str]]:
-    """For each step the packages that apt sees in it: its own and those of the steps before."""
-    found, known = dict[str, set[str]](), set(lock.base_packages)
+    """For each step the SHA-256 of what apt sees in it: its own packages, those of the steps before, stand-ins."""
+    found, known = dict[str, set[str]](), {lock.packages[name].sha256 for name in lock.base_packages}
     for number, step in enumerate(lock.steps):
-        known = known | set(step.packages)
-        found[f"step-{number}"] = known
+        known = known | {lock.packages[name].sha256 for name in step.packages}
+        found[f"step-{number}"] = known | {package.sha256 for package in step.stand_ins.values()}
     return found
 
 
@@ -137,15 +148,16 @@ def base_key(lock: Lock) -> str:
 def _steps(lock: Lock, work: Path) -> list[dict[str, Any]]:
     """Each step of the bake with the key of its layer; its variables go to a file in `work`."""
     everything = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
-    parent, found = base_key(lock), list[dict[str, Any]]()
+    parent, standing, found = base_key(lock), set[str](), list[dict[str, Any]]()
     for number, step in enumerate(lock.steps):
         known = {name: value for name, value in everything.items() if name.startswith(
             (*(f"{role}_" for role in step.roles), "golden_"))}
         path = work / f"step-{number}.json"
         records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent)
-        found.append({"name": "+".join(step.roles), "roles": step.roles, "key": parent, "view": f"step-{number}",
-                      "vars": str(path)})
+        found.append({"name": ROLES_JOINED_BY.join(step.roles), "key": parent, "view": f"step-{number}",
+                      "vars": str(path), "replaces": sorted(standing - step.stand_ins.keys())})
+        standing = set(step.stand_ins)
     return found
 
 
@@ -157,6 +169,7 @@ def _step_key(lock: Lock, step: Step, parent: str) -> str:
         "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
         "variables": {name: value for name, value in lock.variables.items() if name.startswith(own)},
         "packages": {name: lock.packages[name].sha256 for name in step.packages},
+        "stand_ins": {name: package.sha256 for name, package in step.stand_ins.items()},
     }))
 
 

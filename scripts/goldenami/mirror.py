@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 from goldenami import shell
 from goldenami.errors import HostNotReady, Unreachable
@@ -87,6 +90,39 @@ def locate(archives: Sequence[str]) -> dict[str, str]:
             )
         found[archive] = uri.rstrip("/")
     return found
+
+
+@cache
+def _proxy_settings(_configuration: str | None) -> dict[str, str]:
+    text = shell.output(["apt-config", "dump", "--format", "%f=%v%n", "Acquire::http", "Acquire::https"])
+    pairs = (line.partition("=") for line in text.splitlines() if "::proxy" in line.lower())
+    return {name: value for name, _, value in pairs if value}
+
+
+def proxy_settings() -> dict[str, str]:
+    """This machine's apt settings of proxies: `Acquire::http::Proxy`, `Acquire::http::Proxy::<host>` and so on."""
+    return _proxy_settings(os.environ.get("APT_CONFIG"))
+
+
+def proxy(url: str) -> str | None:
+    """The proxy by which apt would fetch `url`, or None: directly (apt-transport-http(1), in its order)."""
+    scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+    if proxy_bypass(host):  # no_proxy
+        return None
+    settings = {name.lower(): value for name, value in proxy_settings().items()}
+    levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))  # https falls back to the settings of http
+    specific = next((found for level in levels if (found := settings.get(f"{level}::proxy::{host}"))), "")
+    program = next((found for level in levels if (found := settings.get(f"{level}::proxy-auto-detect"))), "")
+    general = next((found for level in levels if (found := settings.get(f"{level}::proxy"))), "")
+    found = specific or (_detected(program, f"{scheme}://{host}/") if program else "") or general \
+        or os.environ.get(f"{scheme}_proxy", "")
+    return None if not found or found.upper() == "DIRECT" else found
+
+
+@cache
+def _detected(program: str, url: str) -> str:
+    """What the user's Acquire::http::Proxy-Auto-Detect says, asked once for each host as apt does."""
+    return shell.output([program, url]).strip()
 
 
 def keyring(name: str) -> Path:

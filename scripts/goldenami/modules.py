@@ -16,18 +16,24 @@ from pathlib import Path
 
 from goldenami import records, repo, shell
 from goldenami.apt import Deb
-from goldenami.errors import StageFailed
-from goldenami.local import sandbox
+from goldenami.errors import BadInput, StageFailed
+from goldenami.local import sandbox, signature
+from goldenami.local.signature import Signature
 from goldenami.lockfile import Lock
 from goldenami.records import Record
 from goldenami.store import Store
 
-RECIPE = 4
+RECIPE = 5
 """Raise when compile_inside.py changes what comes out for the same inputs."""
 
 
 EPOCH = 315532800
 """1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index did."""
+
+
+def package_name(kernel_release: str) -> str:
+    """Name of the package that holds the modules compiled for `kernel_release`."""
+    return f"golden-nvidia-modules-{kernel_release}"
 
 
 class Outcome(Record):
@@ -44,7 +50,10 @@ class Outcome(Record):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to compile: `source` is the DKMS package, `build` the closure of the scratch tree without it."""
+    """What to compile: `source` is the DKMS package, `build` the closure of the scratch tree without it.
+
+    `signature` says with whose key the modules are signed, or None.
+    """
 
     kernel_release: str
     driver_version: str
@@ -54,6 +63,7 @@ class Recipe:
     suite: str
     source: Deb
     build: Sequence[Deb]
+    signature: Signature | None = None
 
     @classmethod
     def of(cls, lock: Lock) -> Recipe:
@@ -64,7 +74,7 @@ class Recipe:
         source = build.pop(made.source_package)
         return cls(kernel_release=lock.kernel.release, driver_version=lock.driver.version, package=made.package,
                    provides=made.provides, depends=made.depends, suite=lock.base.release, source=source,
-                   build=list(build.values()))
+                   build=list(build.values()), signature=made.signature)
 
     @property
     def key(self) -> str:
@@ -73,23 +83,51 @@ class Recipe:
             "recipe": RECIPE, "kernel": self.kernel_release, "driver": self.driver_version, "package": self.package,
             "provides": list(self.provides), "depends": list(self.depends), "source": self.source.sha256,
             "build": sorted(deb.sha256 for deb in self.build), "epoch": EPOCH,
+            "signature": self.signature and self.signature.certificate_sha256,
         }
         return records.sha256_text(records.canonical(shape))
 
 
 def compile_modules(recipe: Recipe, store: Store, *, log: Path) -> Outcome:
-    """The outcome of `recipe`: from the cache if it is there and whole, else by compiling in a sandbox."""
-    cached = store.root.parent / "modules" / f"{recipe.key}.json"
-    if cached.exists():
-        outcome = records.read(cached, Outcome)
-        if outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size):
-            return outcome
+    """The outcome of `recipe`: from the cache if it is there and whole, else by compiling in a sandbox.
+
+    BadInput where the modules are signed and the environment has another key than the recipe's, or none.
+    """
+    found = known(recipe, store)
+    if found is not None:
+        return found
     outcome = _compile(recipe, store, log)
-    records.write(cached, outcome)
+    records.write(_cached(recipe, store), outcome)
     return outcome
 
 
+def known(recipe: Recipe, store: Store) -> Outcome | None:
+    """The outcome of `recipe` if this machine tried it before and still has what came out."""
+    cached = _cached(recipe, store)
+    if not cached.exists():
+        return None
+    outcome = records.read(cached, Outcome)
+    whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
+    return outcome if whole else None
+
+
+def _cached(recipe: Recipe, store: Store) -> Path:
+    return store.root.parent / "modules" / f"{recipe.key}.json"
+
+
+def _check_key(recipe: Recipe) -> None:
+    if recipe.signature is None:
+        return
+    signer = signature.configured()
+    if signer is None or signer.signature != recipe.signature:
+        wanted = f"{recipe.signature.signer} (certificate {recipe.signature.certificate_sha256[:12]})"
+        raise BadInput(
+            f"the modules are signed by {wanted}, and {signature.KEY} is {'another key' if signer else 'not set'}",
+            hint="set it and its certificate, fetch the signed modules from a remote store, or make a new lock")
+
+
 def _compile(recipe: Recipe, store: Store, log: Path) -> Outcome:
+    _check_key(recipe)
     work = store.root.parent / "work" / f"modules-{recipe.key[:12]}-{os.getpid()}"
     work.mkdir(parents=True)
     try:
@@ -99,7 +137,7 @@ def _compile(recipe: Recipe, store: Store, log: Path) -> Outcome:
             "package": recipe.package, "provides": list(recipe.provides), "depends": list(recipe.depends),
             "suite": recipe.suite, "include": sorted(deb.name for deb in recipe.build), "repo": str(folder),
             "source_deb": str(store.path(recipe.source.sha256)), "epoch": EPOCH, "work": str(work),
-            "log": str(log),
+            "log": str(log), "signed": recipe.signature is not None,
         }
         records.write_text(work / "plan.json", records.canonical(plan))
         sandbox.run(sandbox.python_argv("goldenami.local.compile_inside", str(work / "plan.json")), log=log)

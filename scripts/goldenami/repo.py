@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
+
+from debian.arfile import ArFile
 
 from goldenami import records, shell
 from goldenami.apt import Deb
@@ -22,12 +25,12 @@ def write(
 
     A folder that is complete and still linked to the store is kept. `suite` is the codename under
     which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
-    the packages that it names only.
+    only those packages whose SHA-256 it has.
     """
     wanted = sorted(debs, key=lambda deb: deb.name)
     views = views or {}
     index = records.sha256_text("\n".join([*(deb.sha256 for deb in wanted), *(
-        f"{view} {sorted(names)}" for view, names in sorted(views.items()))]))
+        f"{view} {sorted(digests)}" for view, digests in sorted(views.items()))]))
     stamp = folder / "complete"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, folder):
         return folder
@@ -40,8 +43,8 @@ def write(
     for deb in wanted:
         _link(store.path(deb.sha256), aside / _file(deb))
     _index(aside, stanzas, suite, epoch)
-    for view, names in views.items():
-        chosen = [stanza for deb, stanza in zip(wanted, stanzas, strict=True) if deb.name in names]
+    for view, digests in views.items():
+        chosen = [stanza for deb, stanza in zip(wanted, stanzas, strict=True) if deb.sha256 in digests]
         _index(aside / view, chosen, suite, epoch)
     records.write_text(aside / "complete", index)
     try:
@@ -49,6 +52,17 @@ def write(
     except OSError:
         shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
     return folder
+
+
+def built_at(store: Store, deb: Deb) -> int:
+    """When a package was built, in seconds since 1970: the date of its archive's first member (deb(5))."""
+    return int(ArFile(str(store.path(deb.sha256))).getmembers()[0].mtime)
+
+
+def contents(folder: Path) -> set[str]:
+    """SHA-256 of every file in the repository `folder`."""
+    index = folder / "Packages"
+    return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M)) if index.is_file() else set()
 
 
 def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 
 from goldenami import units
-from goldenami.build_records import ROLES_PHASE, BakeRecord, Check, Outcome, Timing
+from goldenami.build_records import ROLES_JOINED_BY, BakeRecord, Check, Outcome, Timing
 
 LABEL_LIMIT = 26.0
 """Widths of a letter that fit before the plot: 224 px (--from of report.css) at 8.5 px, the widest of its fonts."""
@@ -116,18 +116,16 @@ def sizes(bake: BakeRecord, previous: BakeRecord | None) -> Chart | None:
 
 def timings(bake: BakeRecord, previous: BakeRecord | None) -> tuple[Chart, ...]:
     """One chart of phases and one of roles over the same axis of seconds; empty ones are left out."""
-    starts = dict(zip((phase.name for phase in bake.phases), _starts(bake.phases, 0.0), strict=True))
-    roles_from = starts.get(ROLES_PHASE, 0.0)
     old_phases = {step.name: step.seconds for step in previous.phases} if previous else {}
     old_roles = {step.name: step.seconds for step in previous.roles} if previous else {}
     groups = (
-        ("phases", "Seconds of each phase", "phase", bake.phases, 0.0, old_phases),
-        ("roles", "Seconds of each role", "role", bake.roles, roles_from, old_roles),
+        ("phases", "Seconds of each phase", "phase", bake.phases, _starts(bake.phases), old_phases),
+        ("roles", "Seconds of each role", "role", bake.roles, _role_starts(bake), old_roles),
     )
-    end = max((_end(steps, begin, old) for *_, steps, begin, old in groups), default=0.0) or 1.0
+    end = max((_end(steps, starts, old) for *_, steps, starts, old in groups), default=0.0) or 1.0
     return tuple(
-        _gantt(key, title, noun, steps, _starts(steps, begin), old, end, previous)
-        for key, title, noun, steps, begin, old in groups if steps
+        _gantt(key, title, noun, steps, starts, old, end, previous)
+        for key, title, noun, steps, starts, old in groups if steps
     )
 
 
@@ -167,19 +165,22 @@ def _gantt(
     return Chart(key, title, desc, noun, bars, _ticks(end), previous is not None)
 
 
-def _starts(steps: Sequence[Timing], begin: float) -> list[float]:
-    starts: list[float] = []
-    for step in steps:
-        starts.append(begin)
-        begin += step.seconds
-    return starts
+def _starts(steps: Sequence[Timing], begin: float = 0.0) -> list[float]:
+    return list(accumulate((step.seconds for step in steps[:-1]), initial=begin)) if steps else []
 
 
-def _end(steps: Sequence[Timing], begin: float, old: Mapping[str, float]) -> float:
-    ends = (
-        start + max(step.seconds, old.get(step.name, 0.0))
-        for step, start in zip(steps, _starts(steps, begin), strict=True)
-    )
+def _role_starts(bake: BakeRecord) -> list[float]:
+    """Each role at the end of the phase whose name has it: the container boots first. One of no phase: at 0."""
+    found: dict[str, float] = {}
+    for phase, start in zip(bake.phases, _starts(bake.phases), strict=True):
+        inner = [role for role in bake.roles if role.name in phase.name.split(ROLES_JOINED_BY)]
+        boot = phase.seconds - sum(role.seconds for role in inner)
+        found.update(zip((role.name for role in inner), _starts(inner, start + max(0.0, boot)), strict=True))
+    return [found.get(role.name, 0.0) for role in bake.roles]
+
+
+def _end(steps: Sequence[Timing], starts: Sequence[float], old: Mapping[str, float]) -> float:
+    ends = (start + max(step.seconds, old.get(step.name, 0.0)) for step, start in zip(steps, starts, strict=True))
     return max(ends, default=0.0)
 
 

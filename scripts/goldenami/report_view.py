@@ -196,7 +196,8 @@ def _driver(driver: Lock | None) -> tuple[Fact, ...]:
     modules = driver.get("modules")
     if not modules:
         return (version,)
-    signed = "signed" if modules.get("signed") else "unsigned: Secure Boot would refuse them"
+    signature = modules.get("signature")
+    signed = f"signed by {signature['signer']}" if signature else "unsigned: Secure Boot would refuse them"
     compiler = _text(modules.get("compiler"))
     return (version, Fact("Kernel modules", _text(modules.get("package")), f"{compiler}, {signed}"))
 

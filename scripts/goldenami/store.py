@@ -6,38 +6,43 @@ renamed), so any number of processes may fill one store at once and a kill leave
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import urllib3
-from urllib3.util import Retry
 
-from goldenami.errors import StageFailed, Unreachable, Vanished
+from goldenami import download
+from goldenami.download import Http, Part, Stopped, Wanted
+from goldenami.errors import Busy, StageFailed, Unreachable, Vanished
 from goldenami.records import sha256_file
 
 PARALLEL = 8
 """Downloads in flight; more did not help on the 2-core machines that this was tried on."""
-CHUNK = 1 << 20
-BODY_TRIES = 3
-"""urllib3 repeats a request that failed, but not a body that broke off: that is done here."""
-BACKOFF = 0.5
-"""Seconds before the second repetition of a request; each further one waits twice as long."""
-TIMEOUT = urllib3.Timeout(connect=20, read=30)
-"""Seconds without a connection, or without a byte, after which a try counts as failed."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A file to have in the store: its SHA-256, size in bytes, where to get it and what to call it."""
+class Remote(Protocol):
+    """A store that several machines share. Its errors are GoldenErrors; what it gives is checked like a mirror's."""
 
-    sha256: str
-    size: int
-    url: str
-    name: str
+    def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
+        """The bytes of an object from byte `start` on, or None where it has no such object."""
+
+    def put(self, sha256: str, source: Path) -> bool:
+        """Have the object; whether it had to be sent."""
+
+
+REMOTE = "remote store"
+"""Where a part is from that the remote store gave."""
+
+
+def directly(_: str) -> None:
+    """No proxy for any address."""
 
 
 def default_root() -> Path:
@@ -47,11 +52,17 @@ def default_root() -> Path:
 
 
 class Store:
-    """A store in `root`."""
+    """A store in `root`, with a `remote` one behind it; `proxy` says for a URL through which proxy it is reached."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, *, remote: Remote | None = None, proxy: Callable[[str], str | None] = directly,
+    ) -> None:
         self.root = root / "store"
         self.root.mkdir(parents=True, exist_ok=True)
+        self.remote, self._proxy = remote, proxy
+        self._use = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._use, fcntl.LOCK_SH)
+        self.close = weakref.finalize(self, os.close, self._use)
 
     def path(self, sha256: str) -> Path:
         """Where the object is or would be; two hex digits of fan-out keep folders small."""
@@ -68,11 +79,13 @@ class Store:
         """Copy a local file in; returns its SHA-256."""
         digest = sha256_file(source)
         target = self.path(digest)
-        if not target.exists():
+        if not self.has(digest, source.stat().st_size):
             target.parent.mkdir(exist_ok=True)
-            aside = target.with_name(f"{digest}.{os.getpid()}.part")
-            aside.write_bytes(source.read_bytes())
-            aside.replace(target)
+            with download.part_of(target, threading.Event()) as part, source.open("rb") as content:
+                if part is not None:
+                    part.begin("", "")
+                    download.fill(part, iter(lambda: content.read(download.CHUNK), b""))
+                    part.finish()
         return digest
 
     def check(self, sha256: str) -> bool:
@@ -101,93 +114,107 @@ class Store:
         with ThreadPoolExecutor() as pool:
             return [name for name, good in zip(found, pool.map(self.check, found), strict=True) if not good]
 
-    def garbage(self, named: Iterable[str]) -> dict[str, int]:
-        """Objects that nothing names, with their bytes."""
+    def garbage(self, named: Iterable[str]) -> dict[Path, int]:
+        """Objects that nothing names and parts of downloads, with their bytes."""
         kept = set(named)
-        return {name: self.path(name).stat().st_size for name in self.objects() if name not in kept}
+        return {path: path.stat().st_size for path in sorted(self.root.glob("??/*")) if path.name not in kept}
 
-    def remove(self, sha256: str) -> None:
-        """Delete one object."""
-        self.path(sha256).unlink(missing_ok=True)
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else uses the store meanwhile; Busy where somebody does."""
+        try:
+            fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another process uses {self.root}", hint="run again when it has ended") from None
+        try:
+            yield
+        finally:
+            fcntl.flock(self._use, fcntl.LOCK_SH)
 
     def fetch(self, wanted: Iterable[Wanted], on_bytes: Callable[[int], None] = lambda _: None) -> int:
         """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as one error."""
         todo = self.missing({item.sha256: item for item in wanted}.values())
-        self._sweep()
-        problems: list[Unreachable] = []
-        with urllib3.PoolManager(maxsize=PARALLEL, retries=_retries(), timeout=TIMEOUT) as http, \
-                ThreadPoolExecutor(PARALLEL) as pool:
-            jobs = {pool.submit(self._download, http, item, on_bytes): item for item in todo}
+        stop = threading.Event()
+
+        def on_chunk(size: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            on_bytes(size)
+
+        with Http(PARALLEL, self._proxy) as http, ThreadPoolExecutor(PARALLEL) as pool:
+            jobs = [pool.submit(self._have, http, item, on_chunk, stop) for item in todo]
             try:
-                for job in as_completed(jobs):
-                    if job.cancelled():
-                        continue
-                    problem = job.exception()
-                    if isinstance(problem, Unreachable):
-                        problems.append(problem)
-                        if not isinstance(problem, Vanished):  # the rest would only wait for the same mirror
-                            for other in jobs:
-                                other.cancel()
-                    elif problem is not None:
-                        raise problem
+                problems = _problems(jobs)
             except BaseException:
+                stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
         if problems:
             raise _worst(problems)
         return sum(item.size for item in todo)
 
-    def _sweep(self) -> None:
-        """Remove what killed processes left half-written."""
-        for part in self.root.glob("*/*.part"):
-            if not Path(f"/proc/{part.suffixes[-2][1:]}").exists():
-                part.unlink(missing_ok=True)
+    def pull(self, wanted: Iterable[Wanted]) -> None:
+        """Fetch from the remote store what it has of what is missing here: what was compiled is nowhere else."""
+        todo = self.missing(wanted)
+        if self.remote is not None and todo:
+            for item in todo:
+                with self._part(item, threading.Event()) as part:
+                    if part is not None and self._from_remote(item, part, lambda _: None):
+                        part.finish()
 
-    def _download(self, http: urllib3.PoolManager, item: Wanted, on_bytes: Callable[[int], None]) -> None:
+    def _have(self, http: Http, item: Wanted, on_chunk: Callable[[int], None], stop: threading.Event) -> None:
+        with self._part(item, stop) as part:
+            if part is not None:
+                if not self._from_remote(item, part, on_chunk):
+                    download.receive(http, item, part, on_chunk)
+                part.finish()
+
+    @contextmanager
+    def _part(self, item: Wanted, stop: threading.Event) -> Iterator[Part | None]:
+        """The item's part, with errors that name it. An object of another size is damaged and gives way."""
         target = self.path(item.sha256)
-        target.parent.mkdir(exist_ok=True)
-        aside = target.with_name(f"{item.sha256}.{os.getpid()}.part")
         try:
-            for left in reversed(range(BODY_TRIES)):
-                try:
-                    self._receive(http, item, aside, on_bytes)
-                    break
-                except (urllib3.exceptions.ProtocolError, urllib3.exceptions.ReadTimeoutError):
-                    if not left:
-                        raise
-            aside.replace(target)
+            target.parent.mkdir(exist_ok=True)
+            if target.is_file() and not self.has(item.sha256, item.size):
+                target.unlink(missing_ok=True)
+            with download.part_of(target, stop) as part:
+                yield part
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
             raise Unreachable(f"{item.url}: {cause}", hint="check the mirror and the network, then run again") from None
         except OSError as error:
             raise StageFailed(f"the store cannot take {item.name}: {error.strerror}",
                               hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk") from error
-        finally:
-            aside.unlink(missing_ok=True)
 
-    def _receive(self, http: urllib3.PoolManager, item: Wanted, aside: Path, on_bytes: Callable[[int], None]) -> None:
-        digest, size = hashlib.sha256(), 0
-        with http.request("GET", item.url, preload_content=False) as reply, aside.open("wb") as sink:
-            if reply.status in (404, 410):
-                raise Vanished(f"{item.name} is no longer at {item.url}",
-                               hint="upstream replaced it: `make lock` takes its successor")
-            if reply.status != 200:
-                raise Unreachable(f"{item.url} answered {reply.status}", hint="check the mirror, then run again")
-            for chunk in reply.stream(CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-                sink.write(chunk)
-                on_bytes(len(chunk))
-            sink.flush()
-            os.fsync(sink.fileno())
-        if size != item.size or digest.hexdigest() != item.sha256:
-            raise Unreachable(f"{item.url}: {size} bytes with SHA-256 {digest.hexdigest()[:12]}, expected {item.size} "
-                              f"with {item.sha256[:12]}", hint="the mirror serves something else than the lock names")
+    def _from_remote(self, item: Wanted, part: Part, on_chunk: Callable[[int], None]) -> bool:
+        """Whether the remote store had the item, whole; what it has damaged is fetched from the mirror instead."""
+        if self.remote is None:
+            return False
+        mine = part.origin == (REMOTE, item.sha256)
+        chunks = self.remote.get(item.sha256, part.size if mine else 0)
+        if chunks is None:
+            return False
+        if not mine:
+            part.begin(REMOTE, item.sha256)
+        download.fill(part, chunks, on_chunk)
+        if not part.holds(item):
+            part.begin("", "")
+        return part.holds(item)
 
 
-def _retries() -> Retry:
-    """Four tries with growing pauses; 404 is an answer, not a fault."""
-    return Retry(total=3, backoff_factor=BACKOFF, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+def _problems(jobs: list[Future[None]]) -> list[Unreachable]:
+    """What went wrong, when all jobs are done; a mirror that is down ends them early."""
+    problems: list[Unreachable] = []
+    for job in as_completed(jobs):
+        problem = None if job.cancelled() else job.exception()
+        if isinstance(problem, Unreachable):
+            problems.append(problem)
+            if not isinstance(problem, Vanished):  # the rest would only wait for the same mirror
+                for other in jobs:
+                    other.cancel()
+        elif problem is not None:
+            raise problem
+    return problems
 
 
 def _worst(problems: list[Unreachable]) -> Unreachable:

@@ -62,9 +62,17 @@ class Emulator:
         """(`service:Action`, region) of each call since the reset, in order."""
         return [(f"{call['service']}:{call['action']}", call["region"]) for call in self._ask("GET", "calls")]
 
+    def asked(self) -> list[list[str]]:
+        """The IAM actions that each call since the reset needed."""
+        return [call["actions"] for call in self._ask("GET", "calls")]
+
     def set(self, **settings: Any) -> None:
         """Change settings, for instance `denied={"*": ["ec2:RegisterImage"]}` (`goldenami.emulator.world.Settings`)."""
         self._ask("PATCH", "settings", **settings)
+
+    def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
+        """Flip a bit of a stored block, checksum included."""
+        self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
 
 
 @pytest.fixture(scope="session")

@@ -298,6 +298,22 @@ def test_a_snapshot_in_use_stays(account: Account) -> None:
     account.ec2.delete_snapshot(SnapshotId=snapshot)
 
 
+@probe("modify_snapshot_attribute")
+def test_a_snapshot_is_shared_unless_the_default_key_hides_it(account: Account) -> None:
+    snapshot, secret = account.snapshot(), account.snapshot(1, Encrypted=True)
+    share = account.ec2.modify_snapshot_attribute
+
+    def users() -> list[Any]:
+        found = account.ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
+        permissions: list[Any] = found["CreateVolumePermissions"]
+        return permissions
+    share(SnapshotId=snapshot, CreateVolumePermission={"Add": [{"UserId": STRANGER}]})
+    assert users() == [{"UserId": STRANGER}]
+    share(SnapshotId=snapshot, Attribute="createVolumePermission", OperationType="remove", UserIds=[STRANGER])
+    assert users() == []
+    refused("OperationNotPermitted", share, SnapshotId=secret, CreateVolumePermission={"Add": [{"UserId": STRANGER}]})
+
+
 @probe("imds_support_stays")
 def test_imds_support_cannot_be_undone(account: Account) -> None:
     image = account.image()
@@ -329,14 +345,26 @@ def test_the_default_key_is_not_shared(account: Account) -> None:
 
 def test_an_image_and_its_copy_are_pending_first(account_at: Any) -> None:
     account = account_at("emulator")
-    snapshot = account.snapshot()
     account.set(pending_s=3600)
+    snapshot = account.snapshot()
     refused("IncorrectState", account.image, snapshot=snapshot)
     account.set(pending_s=0)
-    image = account.image(snapshot=snapshot)
+    assert account.image("other", snapshot)
     account.set(pending_s=3600)
+    image = account.image(snapshot=snapshot)
     assert account.describe(image)["State"] == "pending"
     with pytest.raises(Exception, match="is pending"):
         _copy(account, image)
     account.set(pending_s=0)
     assert account.describe(image)["State"] == "available"
+
+
+def test_what_was_over_stays_so_and_may_seem_older(account_at: Any) -> None:
+    account = account_at("emulator")
+    account.set(backdate_days=400)
+    image = account.image()
+    account.set(pending_s=3600)
+    shown = account.describe(image)
+    made = datetime.datetime.fromisoformat(shown["CreationDate"])
+    age = datetime.datetime.now(datetime.UTC) - made
+    assert (shown["State"], age.days) == ("available", 400)

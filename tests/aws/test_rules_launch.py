@@ -49,6 +49,20 @@ def test_an_image_runs_on_its_architecture(account: Account) -> None:
     _run(account, ImageId=image, InstanceType="g5g.xlarge")
 
 
+@probe("requirements_need_a_group", "type_or_requirements")
+def test_requirements_are_for_groups(account: Account) -> None:
+    need = {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1}, "AllowedInstanceTypes": ["m7i.*"]}
+    image = account.image()
+    refused("InvalidParameterCombination", _template, account=account, InstanceType=TYPE, InstanceRequirements=need)
+    template = _template(account, ImageId=image, InstanceRequirements=need)
+    refused("InvalidParameterCombination", _run, account=account, LaunchTemplate={"LaunchTemplateId": template})
+    account.groups.create_auto_scaling_group(
+        AutoScalingGroupName="g", MinSize=1, MaxSize=1, AvailabilityZones=["us-east-1a"],
+        LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
+    (launched,) = account.ec2.describe_instances()["Reservations"][0]["Instances"]
+    assert (launched["ImageId"], launched["InstanceType"].partition(".")[0]) == (image, "m7i")
+
+
 @probe("devices_of")
 def test_an_instance_has_the_devices_of_the_image(account: Account) -> None:
     image = account.image(snapshot=account.snapshot(3))
@@ -247,10 +261,10 @@ class _Group:
 @probe("describe_instance_refreshes", "launched_with")
 def test_a_refresh_replaces_the_instances(account: Account) -> None:
     group = _Group(account)
-    account.set(pending_s=3600)
+    account.set(refresh_s=3600)
     first = group.start(SkipMatching=True)
     assert (group.status(), group.running()) == ("Pending", [(group.old, "1")] * 2)
-    account.set(pending_s=0)
+    account.set(refresh_s=0)
     assert (group.status(), group.running()) == ("Successful", [(group.new, "2")] * 2)
     second = group.start()
     found = account.groups.describe_instance_refreshes(AutoScalingGroupName="g")["InstanceRefreshes"]
@@ -260,7 +274,7 @@ def test_a_refresh_replaces_the_instances(account: Account) -> None:
 @probe("one_refresh_at_a_time")
 def test_one_refresh_at_a_time(account: Account) -> None:
     group = _Group(account)
-    account.set(pending_s=3600)
+    account.set(refresh_s=3600)
     group.start()
     refused("InstanceRefreshInProgress", group.start)
 
@@ -270,38 +284,38 @@ def test_only_a_running_refresh_is_cancelled(account: Account) -> None:
     group = _Group(account)
     for call in (account.groups.cancel_instance_refresh, account.groups.rollback_instance_refresh):
         refused("ActiveInstanceRefreshNotFound", call, AutoScalingGroupName="g")
-    account.set(pending_s=3600)
+    account.set(refresh_s=3600)
     group.start()
     account.groups.cancel_instance_refresh(AutoScalingGroupName="g")
     assert group.status() == "Cancelling"
-    account.set(pending_s=0)
+    account.set(refresh_s=0)
     assert (group.status(), group.running()) == ("Cancelled", [(group.old, "1")] * 2)
 
 
 @probe("why_irreversible")
 def test_a_refresh_rolls_back_to_a_literal_version(account: Account) -> None:
     group = _Group(account)
-    account.set(pending_s=3600)
+    account.set(refresh_s=3600)
     group.start()
     account.groups.rollback_instance_refresh(AutoScalingGroupName="g")
     assert group.status() == "RollbackInProgress"
-    account.set(pending_s=0)
+    account.set(refresh_s=0)
     assert (group.status(), group.running()) == ("RollbackSuccessful", [(group.old, "1")] * 2)
-    account.set(pending_s=3600)
+    account.set(refresh_s=3600)
     for version in ("$Latest", "$Default", None):
         refused("ValidationError", group.start, version=version, AutoRollback=True)
         group.start(version)
         refused("IrreversibleInstanceRefresh", account.groups.rollback_instance_refresh, AutoScalingGroupName="g")
-        account.set(pending_s=0)
+        account.set(refresh_s=0)
         group.status()
-        account.set(pending_s=3600)
+        account.set(refresh_s=3600)
 
 
 def test_a_parameter_in_the_template_forbids_rollback(account_at: Callable[[str], Account]) -> None:
     account = account_at("emulator")
     _put(account, account.image())
     group = _Group(account, first="resolve:ssm:/golden-ami/x/latest")
-    account.set(pending_s=3600)
+    account.set(refresh_s=3600)
     group.start()
     refused("IrreversibleInstanceRefresh", account.groups.rollback_instance_refresh, AutoScalingGroupName="g")
 

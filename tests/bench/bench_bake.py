@@ -1,7 +1,8 @@
-"""Seconds a phase of a cold bake: packages in the store, nothing else kept. `make bench-bake IMAGE=...`.
+"""Seconds of a cold bake by phase, and of rebakes as shares of it. `make bench-bake IMAGE=...`.
 
-Prints a table and writes build/bench/bake-<image>.json. The aims are those of two idle cores; a busy machine
-measures its load, so compare figures of one run only.
+Cold: packages in the store, nothing else kept. Rebakes: nothing changed; a tuning role changed; a driver release (only
+where the image has a driver). Prints a table and writes build/bench/bake-<image>.json. The aims in seconds are those of
+two idle cores; a busy machine measures its load, so compare figures of one run only.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from goldenami import store
+import checkout
+import driver_release
+from goldenami import lockfile, store
 from goldenami.build_records import BakeRecord, VerifyRecord
 from goldenami.records import canonical, read, write_text
 
@@ -21,19 +25,40 @@ ROOT = Path(__file__).resolve().parents[2]
 KEPT = ("store", "control", "modules", "apt")
 """Parts of the cache that a cold bake may use: what was downloaded or compiled, no tree and no repository."""
 AIMS_S = {"base + container": 60, "roles but CUDA": 90, "disk": 60, "SSH": 60}
+SHARES = {"nothing changed": 0.05, "tuning role": 0.15, "driver release": 0.25}
+"""Aims of rebakes, as shares of the cold bake's wall time."""
 
 
-def bake(image: str) -> Path:
-    """Bake and verify `image` with a cache that has no layers; returns the build's folder."""
-    real = store.default_root()
-    with tempfile.TemporaryDirectory(dir=real) as folder:
-        cache = Path(folder)
+class Bench:
+    """A copy of the checkout with a cache that has no layers yet."""
+
+    def __init__(self, folder: Path, image: str) -> None:
+        self.root, self.image, self.cache = checkout.copy(folder / "checkout"), image, folder / "cache"
+        self.cache.mkdir()
         for name in KEPT:
-            (real / name).mkdir(exist_ok=True)
-            (cache / name).symlink_to(real / name)
-        subprocess.run([str(ROOT / "scripts/golden"), "bake", image, "--force"], check=True,
-                       env={**os.environ, "GOLDEN_CACHE": str(cache)})
-    return (ROOT / "build" / image / "latest").resolve()
+            (store.default_root() / name).mkdir(exist_ok=True)
+            (self.cache / name).symlink_to(store.default_root() / name)
+
+    def run(self, stage: str, *options: str) -> float:
+        """Seconds of one command."""
+        began = time.monotonic()
+        subprocess.run([str(self.root / "scripts/golden"), stage, self.image, *options], check=True,
+                       env={**os.environ, "GOLDEN_CACHE": str(self.cache)})
+        return time.monotonic() - began
+
+    def bake(self) -> float:
+        """Seconds to the finished disk."""
+        return self.run("bake", "--no-verify")
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the copy."""
+        return lockfile.path_of(self.root, self.image)
+
+    @property
+    def build(self) -> Path:
+        """The folder of the lock's build."""
+        return self.root / "build" / self.image / lockfile.read(self.lock)[1][:lockfile.ID_LENGTH]
 
 
 def figures(folder: Path) -> dict[str, float]:
@@ -46,29 +71,63 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def against_aims(found: dict[str, float]) -> dict[str, tuple[float, int]]:
-    """What was aimed at: measured seconds and the aim."""
+    """What was aimed at: measured seconds and the aim. A step's phase holds its container and its roles."""
+    roles = {name: seconds for name, seconds in found.items() if name.startswith("role ")}
+    not_steps = ("base", "repository", "seal check", "disk", "checksum")
+    steps = sum(seconds for name, seconds in found.items()
+                if name.startswith("phase ") and name.removeprefix("phase ") not in not_steps)
     measured = {
-        "base + container": found.get("phase base", 0) + found.get("phase container", 0),
-        "roles but CUDA": found.get("phase roles", 0) - found.get("role cuda", 0),
+        "base + container": found.get("phase base", 0) + steps - sum(roles.values()),
+        "roles but CUDA": sum(roles.values()) - roles.get("role cuda", 0),
         "disk": found.get("phase disk", 0) + found.get("phase checksum", 0),
         "SSH": max(seconds for name, seconds in found.items() if name.startswith("SSH")),
     }
     return {name: (round(measured[name], 1), aim) for name, aim in AIMS_S.items()}
 
 
+def rebakes(bench: Bench) -> dict[str, float]:
+    """Seconds of each rebake; the locks are made beforehand."""
+    found = {"nothing changed": bench.bake()}
+    before = bench.lock.read_bytes()
+    defaults = bench.root / "roles/limits/defaults/main.yml"
+    text = defaults.read_text(encoding="utf-8")
+    defaults.write_text(text.replace("1048576", "1048575"), encoding="utf-8")
+    bench.run("lock")
+    found["tuning role"] = bench.bake()
+    defaults.write_text(text, encoding="utf-8")
+    bench.lock.write_bytes(before)
+    lock = lockfile.read_copy(bench.lock)[0]
+    if lock.driver is not None:
+        lockfile.write(bench.lock, driver_release.following(lock, store.Store(store.default_root())))
+        found["driver release"] = bench.bake()
+    return found
+
+
 def main() -> None:
     """Measure one image."""
     image = sys.argv[1]
-    found = figures(bake(image))
+    with tempfile.TemporaryDirectory(dir=store.default_root()) as folder:
+        bench = Bench(Path(folder), image)
+        bench.run("lock")
+        cold = bench.bake()
+        bench.run("verify")
+        found = figures(bench.build)
+        again = rebakes(bench)
     aims = against_aims(found)
     for name, seconds in found.items():
         print(f"{name:32} {seconds:8.1f} s")
     for name, (seconds, aim) in aims.items():
         print(f"{name:32} {seconds:8.1f} s  (aim {aim} s: {'met' if seconds <= aim else 'missed'})")
+    print(f"{'cold bake':32} {cold:8.1f} s")
+    for name, seconds in again.items():
+        share = seconds / cold
+        print(f"{name:32} {seconds:8.1f} s  {share:4.0%} of cold (aim {SHARES[name]:.0%}: "
+              f"{'met' if share <= SHARES[name] else 'missed'})")
     target = ROOT / "build/bench" / f"bake-{image}.json"
     write_text(target, canonical({
         "image": image, "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpus": os.cpu_count(), "load_1m": os.getloadavg()[0], "seconds": found, "aims": aims,
+        "cpus": os.cpu_count(), "load_1m": os.getloadavg()[0], "seconds": found, "aims": aims, "cold": cold,
+        "rebakes": again,
     }))
     print(f"written to {target.relative_to(ROOT)}")
 

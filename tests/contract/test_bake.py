@@ -79,7 +79,7 @@ def assert_previous_build(root: Path) -> None:
     assert (root / "build" / IMAGE / "latest/disk.raw").read_text(encoding="utf-8") == "good"
 
 
-@pytest.mark.parametrize("step", ["container", "role os_updates", "seal check", "disk"])
+@pytest.mark.parametrize("step", ["provenance+seal", "role seal", "seal check", "disk"])
 def test_kill_9_leaves_nothing(root: Path, step: str) -> None:
     previous_build(root)
     process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
@@ -111,7 +111,7 @@ def test_kill_9_while_the_base_tree_is_made(root: Path, tmp_path: Path) -> None:
 
 def test_the_next_run_sweeps_what_a_kill_left(root: Path) -> None:
     process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
-    until(process, "container")
+    until(process, "provenance+seal")
     kill(process)
     assert list(root.glob("build/*/.work-*"))
     second = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
@@ -139,7 +139,7 @@ def test_a_signal_ends_the_bake_cleanly(root: Path, number: signal.Signals) -> N
 
 def test_the_same_image_twice_at_once_is_refused(root: Path) -> None:
     first = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
-    until(first, "container")
+    until(first, "provenance+seal")
     status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify"))
     os.killpg(first.pid, signal.SIGTERM)
     finish(first)

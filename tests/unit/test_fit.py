@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,12 @@ def compiling(works: Callable[[str, str], bool]) -> Callable[[Kernel, Candidate]
     return compile_pair
 
 
+def failed(driver: str, abi: int = 56) -> PassedOver:
+    """How a lock tells of a proprietary driver that `compiling` refused."""
+    return PassedOver(what=f"driver {driver} (proprietary) on kernel 6.1.0-{abi}",
+                      reason="nv-pci.c:237: error: too few arguments")
+
+
 def test_kernels_of_the_series_newest_first_each_with_headers(resolver: Resolver) -> None:
     root = resolver.root([
         *kernel_packages("6.1.0-9", "6.1.27-1"), *kernel_packages("6.1.0-50", "6.1.140-1"),
@@ -74,18 +81,18 @@ def drivers(resolver: Resolver) -> AptRoot:
 
 
 def test_candidates_are_of_the_branch_in_debians_order(drivers: AptRoot) -> None:
-    found = fit.candidates(drivers, REQUEST)
+    found = fit.candidates(drivers, [REQUEST])
     assert [candidate.version for candidate in found] == ["535.9.1", "535.261.03", "535.216.03", "535.54.03"]
     assert found[1].pins == {"src:nvidia-graphics-drivers:any": "535.261.03-*"}
 
 
 def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
-        fit.candidates(drivers, Request("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [], []))
+        fit.candidates(drivers, [Request("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [], [])])
     assert caught.value.message == (
         "no driver of branch 999: nvidia-kernel-dkms exists as 535.9.1, 550.1, 535.261.03, 535.216.03, 535.54.03")
     with pytest.raises(NoFit, match="nvidia-gone exists as no version at all"):
-        fit.candidates(drivers, Request("535", "open", "nvidia-gone", "nvidia-smi", [], []))
+        fit.candidates(drivers, [Request("535", "open", "nvidia-gone", "nvidia-smi", [], [])])
 
 
 def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
@@ -94,39 +101,95 @@ def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
     assert fit.userland_ahead(drivers, REQUEST, "535.309.01") == []
 
 
+TESLA = Request(branch="535", flavour="proprietary", dkms_package="nvidia-tesla-535-kernel-dkms",
+                userland_package="libnvidia-tesla-535-cuda1", pinned_sources=["nvidia-graphics-drivers-tesla-535"],
+                provides=["nvidia-tesla-535-kernel-VERSION"])
+PLAIN = Request(branch="550", flavour="proprietary", dkms_package="nvidia-kernel-dkms", userland_package="libcuda1",
+                pinned_sources=["nvidia-graphics-drivers"], provides=["nvidia-kernel-VERSION"])
+
+
+@pytest.fixture
+def families(resolver: Resolver) -> AptRoot:
+    """As in Debian 13: two drivers of different package names."""
+    return resolver.root([
+        Package("nvidia-kernel-dkms", "550.163.01-2"), Package("libcuda1", "550.163.01-2"),
+        Package("nvidia-tesla-535-kernel-dkms", "535.274.02-1~deb13u1"),
+        Package("libnvidia-tesla-535-cuda1", "535.274.02-1~deb13u1"),
+    ])
+
+
+def test_the_newest_branch_that_compiles(families: AptRoot) -> None:
+    found = fit.candidates(families, [TESLA, PLAIN])
+    assert [(candidate.version, candidate.request.branch) for candidate in found] == [
+        ("550.163.01", "550"), ("535.274.02", "535")]
+    assert found[1].pins == {"src:nvidia-graphics-drivers-tesla-535:any": "535.274.02-*"}
+    newest = fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda *_: True))
+    assert (newest.driver, newest.choices[1].passed_over) == ("550.163.01", [])
+    older = fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda _, driver: driver < "550"))
+    assert (older.kernel, older.driver, older.pins) == (KERNELS[0], "535.274.02", found[1].pins)
+    assert older.choices[1].passed_over == [failed("550.163.01")]
+
+
+def test_open_modules_come_before_proprietary_ones_of_the_same_driver(resolver: Resolver) -> None:
+    root = resolver.root([Package("nvidia-kernel-dkms", "550.163.01-2"),
+                          Package("nvidia-open-kernel-dkms", "550.163.01-2"), Package("libcuda1", "550.163.01-2")])
+    opened = dataclasses.replace(PLAIN, flavour="open", dkms_package="nvidia-open-kernel-dkms")
+    found = fit.candidates(root, [opened, TESLA, PLAIN])
+    assert [candidate.request.flavour for candidate in found] == ["open", "proprietary"]
+    fitted = fit.fit(root, [opened, PLAIN], KERNELS, compile_pair=compiling(lambda *_: True))
+    assert (fitted.flavour, fitted.choices[1].taken) == ("open", "550.163.01")
+
+
+def test_a_branch_that_the_archive_lost_does_not_stop_the_others(families: AptRoot) -> None:
+    gone = Request("560", "proprietary", "nvidia-tesla-560-kernel-dkms", "x", [], [])
+    assert [candidate.version for candidate in fit.candidates(families, [gone, TESLA])] == ["535.274.02"]
+    with pytest.raises(NoFit, match="no driver of branch 560: nvidia-tesla-560-kernel-dkms exists as no version"):
+        fit.candidates(families, [gone])
+
+
+def test_no_branch_compiles(families: AptRoot) -> None:
+    with pytest.raises(NoFit, match="no proprietary driver of branch 535 or 550 compiles on a kernel") as caught:
+        fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda *_: False))
+    assert [line.split(":")[0].strip() for line in caught.value.tail.splitlines()] == [
+        failed(driver, abi).what for abi in (56, 50) for driver in ("550.163.01", "535.274.02")]
+
+
 KERNELS = [Kernel(release=f"6.1.0-{abi}", package=f"linux-image-6.1.0-{abi}", version=f"6.1.{abi}-1") for abi in (56,
                                                                                                                   50)]
 
 
 def test_the_newest_pair_is_taken(drivers: AptRoot) -> None:
-    fitted = fit.fit(drivers, REQUEST, KERNELS, compile_pair=compiling(lambda *_: True))
+    fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda *_: True))
     assert (fitted.kernel, fitted.driver) == (KERNELS[0], "535.9.1")
     kernel, driver = fitted.choices
     assert (kernel.taken, kernel.why, kernel.passed_over) == ("6.1.0-56", "the newest; the driver compiles on it", [])
-    assert driver.why == "compiled on 6.1.0-56 with gcc 12"
+    assert driver.why == "its proprietary modules compiled on 6.1.0-56 with gcc 12"
 
 
 def test_an_older_driver_before_an_older_kernel(drivers: AptRoot) -> None:
-    fitted = fit.fit(drivers, REQUEST, KERNELS, compile_pair=compiling(lambda kernel, driver: driver == "535.54.03"))
+    fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda kernel, driver: driver == "535.54.03"))
     assert (fitted.kernel.release, fitted.driver) == ("6.1.0-56", "535.54.03")
-    passed = fitted.choices[0].passed_over
-    assert [entry.what for entry in passed] == [
-        f"driver {version} on kernel 6.1.0-56" for version in ("535.9.1", "535.261.03", "535.216.03")]
-    assert passed[0].reason == "nv-pci.c:237: error: too few arguments"
+    kernel, driver = fitted.choices
+    assert (kernel.why, kernel.passed_over) == ("the newest; the driver compiles on it", [])
+    assert driver.passed_over[:3] == [failed(version) for version in ("535.9.1", "535.261.03", "535.216.03")]
+    assert [entry.what for entry in driver.passed_over[3:]] == ["535.309.01"]
 
 
 def test_an_older_kernel_where_the_newest_takes_no_driver(drivers: AptRoot) -> None:
-    fitted = fit.fit(drivers, REQUEST, KERNELS, compile_pair=compiling(lambda kernel, _: kernel == "6.1.0-50"))
+    fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda kernel, _: kernel == "6.1.0-50"))
     assert (fitted.kernel.release, fitted.driver) == ("6.1.0-50", "535.9.1")
-    assert fitted.choices[0].why == "the newest on which the driver compiles"
+    kernel, driver = fitted.choices
+    assert kernel.why == "the newest on which the driver compiles"
+    assert kernel.passed_over[0] == failed("535.9.1")
+    assert [entry.what for entry in driver.passed_over] == ["535.309.01", "535.54.03"]
 
 
 def test_nothing_compiles(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
-        fit.fit(drivers, REQUEST, KERNELS + KERNELS, compile_pair=compiling(lambda *_: False))
+        fit.fit(drivers, [REQUEST], KERNELS + KERNELS, compile_pair=compiling(lambda *_: False))
     assert caught.value.message == "no proprietary driver of branch 535 compiles on a kernel of this release"
     lines = caught.value.tail.splitlines()
-    assert lines[0] == "  driver 535.9.1 on kernel 6.1.0-56: nv-pci.c:237: error: too few arguments"
+    assert lines[0] == "  driver 535.9.1 (proprietary) on kernel 6.1.0-56: nv-pci.c:237: error: too few arguments"
     assert len(lines) == fit.MAX_COMPILATIONS + 1
     assert lines[-1] == "  and 8 older pairs that were not tried"
 
@@ -139,9 +202,9 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
             raise NoFit("apt finds no solution: dkms : Depends: gcc")
         return good(kernel, driver)
 
-    fitted = fit.fit(drivers, REQUEST, KERNELS, compile_pair=compile_pair)
+    fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compile_pair)
     assert fitted.driver == "535.261.03"
-    assert fitted.choices[0].passed_over[0].reason == "apt finds no solution: dkms : Depends: gcc"
+    assert fitted.choices[1].passed_over[0].reason == "apt finds no solution: dkms : Depends: gcc"
 
 
 @pytest.mark.parametrize(("output", "expected"), [

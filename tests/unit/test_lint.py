@@ -16,10 +16,10 @@ GPU = ROOT / "packer/locks/debian-12-ml-gpu.lock.json"
 Data = dict[str, Any]
 
 
-def findings(change: Callable[[Data], None]) -> list[str]:
+def findings(change: Callable[[Data], None], day: str = "2026-01-01") -> list[str]:
     data = json.loads(GPU.read_text(encoding="utf-8"))
     change(data)
-    found = lint.check(Lock.model_validate_json(json.dumps(data)), hardware.load(ROOT))
+    found = lint.check(Lock.model_validate_json(json.dumps(data)), hardware.load(ROOT), day)
     return [f"{finding.rule}: {finding.message}" for finding in found]
 
 
@@ -54,6 +54,27 @@ def open_volta(data: Data) -> None:
     data["hardware"]["families"] = ["p3"]
 
 
+def add(data: Data, name: str, version: str) -> None:
+    data["packages"][name] = {**data["packages"]["bash"], "version": version, "source": name}
+
+
+def fabric_manager(data: Data) -> None:
+    add(data, "nvidia-fabricmanager-535", "535.1-1")
+
+
+def nvidias_own(data: Data) -> None:
+    """Debian's nvidia-persistenced has a version of its own, which NVIDIA's repository's must not have."""
+    data["packages"]["nvidia-persistenced"]["version"] = "535.1-1"
+    data["driver"]["source"] = "nvidia"
+
+
+def toolkit(version: str, library: str) -> Callable[[Data], None]:
+    def change(data: Data) -> None:
+        add(data, "nvidia-container-toolkit", version)
+        add(data, "libnvidia-container1", library)
+    return change
+
+
 @pytest.mark.parametrize(("change", "expected"), [
     (other_version("libcuda1", "535.261.03-1"), "one_driver: libcuda1 is 535.261.03-1, the driver is 535."),
     (other_version("firmware-nvidia-gsp", "535.1-1"), "one_driver: firmware-nvidia-gsp is 535.1-1"),
@@ -65,11 +86,33 @@ def open_volta(data: Data) -> None:
     (lost_kernel, "one_kernel: linux-image-"),
     (other_headers, "one_kernel: the modules were not compiled with the headers"),
     (other_modules, "one_kernel: the modules golden-nvidia-modules-6.1.0-1-cloud-amd64 are not for the kernel"),
-    (lambda data: data.update(source_date_epoch=1795219200), "supported_branch: driver branch 535 is past its end"),
+    (fabric_manager, "one_driver: nvidia-fabricmanager-535 is 535.1-1, the driver is 535."),
+    (nvidias_own, "one_driver: nvidia-persistenced is 535.1-1, the driver is 535."),
+    (lambda data: data["driver"]["modules"]["build"]["libc6"].update(version="2.36-1"),
+     "one_version: libc6 is 2.36-9+deb12u"),
+    (lambda data: data["variables"].update(os_updates_extra_packages=["nvidia-container-toolkit"]),
+     "container_toolkit: nvidia-container-toolkit is asked for"),
+    (toolkit("1.17.4-1", "1.17.8-1"), "container_toolkit: the container toolkit is of several versions: "
+     "nvidia-container-toolkit 1.17.4-1, libnvidia-container1 1.17.8-1"),
+    (lambda data: data["packages"].update(podman=data["packages"]["bash"]),
+     "containers_see_gpus: containers of podman see no GPU"),
 ])
 def test_a_lock_that_does_not_fit(change: Callable[[Data], None], expected: str) -> None:
     assert [line for line in findings(change) if line.startswith(expected)], findings(change)
 
 
-def test_a_supported_branch_is_no_finding() -> None:
-    assert findings(lambda data: data.update(source_date_epoch=1767225600)) == []
+def test_what_fits_is_no_finding() -> None:
+    def cuda_by_minor_version(data: Data) -> None:
+        data["cuda"]["version"] = "12.4"  # the driver's own is 12.2
+        data["variables"]["os_updates_extra_packages"] = ["nvidia-container-toolkit"]
+        toolkit("1.17.8-1", "1.17.8-1")(data)
+        data["packages"]["docker.io"] = data["packages"]["bash"]
+
+    assert findings(lambda _: None) == []
+    assert findings(cuda_by_minor_version) == []
+
+
+def test_a_branch_is_past_its_end_on_the_day_after() -> None:
+    assert findings(lambda _: None, "2026-06-30") == []
+    assert findings(lambda _: None, "2026-07-01") == [
+        "supported_branch: driver branch 535 is past its end of life (2026-06-30): plan the move to a newer branch"]

@@ -1,31 +1,18 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from goldenami import definition, lockfile
 from goldenami.errors import BadInput, ExitCode
-from goldenami.lockfile import BaseLock, HardwareLock, Kernel, Lock, Package
+from goldenami.lockfile import Lock, Package
+from sample_lock import IMAGE, sample
 
-IMAGE = "debian-12-ml-cpu"
-
-
-def sample(**changes: Any) -> Lock:
-    found = Lock(
-        image=IMAGE, description="ä", source_date_epoch=1, disk_size_gib=4,
-        base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
-        kernel=Kernel(release="6.1.0-50-cloud-amd64", package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
-        driver=None, cuda=None, hardware=HardwareLock(families=["m7i"], sm=[], march=["sapphirerapids"]), choices=[],
-        base_packages=["bash"], roles=["os_updates"], steps=[], variables={"b": [1, None], "a": {"x": 1.5}}, inputs={},
-        packages={"bash": Package(version="1:5.2-2", architecture="amd64", sha256="0" * 64, size=7,
-                                  installed_size=16384,
-                                  origin="debian", path="pool/main/b/bash.deb", source="bash")},
-    )
-    return found.model_copy(update=changes)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def locked(root: Path) -> Lock:
@@ -143,8 +130,17 @@ def test_a_role_that_left_the_definition_is_named(root: Path) -> None:
         check(root, lock)
 
 
+def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
+    """Else each driver release would unpack CUDA anew."""
+    lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-gpu"))
+    below = list(itertools.takewhile(lambda step: "nvidia_driver" not in step.roles, lock.steps))
+    assert [step.roles for step in below] == [["os_updates"], ["cuda"]]
+    assert [name for step in below for name in step.packages if "nvidia-graphics" in lock.packages[name].source] == []
+    assert sorted(below[-1].stand_ins) == ["libcuda1", "libnvidia-ml1"]
+
+
 def test_the_committed_locks_are_whole() -> None:
-    for path in (Path(__file__).resolve().parents[2] / "packer/locks").glob("*.lock.json"):
+    for path in (ROOT / "packer/locks").glob("*.lock.json"):
         lock, _ = lockfile.read(path)
         assert lock.image == path.name.removesuffix(".lock.json")
         assert "://" not in path.read_text(encoding="utf-8").replace("https://developer.download.nvidia.com", "")

@@ -79,3 +79,36 @@ def test_keyrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOLDEN_KEYRING_SOME_KEYRING", str(tmp_path / "gone"))
     with pytest.raises(HostNotReady, match="gone"):
         mirror.keyring("some-keyring")
+
+
+@pytest.mark.parametrize(("settings", "url", "expected"), [
+    ({}, "http://a.example/x", None),
+    ({"Acquire::http::Proxy": "http://p:1"}, "http://a.example/x", "http://p:1"),
+    ({"Acquire::http::Proxy": "http://p:1"}, "https://a.example/x", "http://p:1"),
+    ({"Acquire::http::Proxy": "http://p:1", "Acquire::https::Proxy": "http://q:2"}, "https://a.example", "http://q:2"),
+    ({"Acquire::http::Proxy": "http://p:1", "Acquire::http::Proxy::a.example": "DIRECT"}, "http://a.example/x", None),
+    ({"Acquire::http::Proxy": "http://p:1", "Acquire::http::Proxy::a.example": "DIRECT"}, "http://b.example/x",
+     "http://p:1"),
+    ({"Acquire::http::Proxy-Auto-Detect": "DETECT"}, "http://a.example/x", "http://found:3"),
+    ({"http_proxy": "http://env:4"}, "http://a.example/x", "http://env:4"),
+    ({"http_proxy": "http://env:4"}, "https://a.example/x", None),
+    ({"http_proxy": "http://env:4", "Acquire::http::Proxy": "DIRECT"}, "http://a.example/x", None),
+    ({"http_proxy": "http://env:4", "no_proxy": "b.example,a.example"}, "http://a.example/x", None),
+])
+@pytest.mark.usefixtures("offline")
+def test_the_proxy_is_the_one_that_apt_would_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], url: str, expected: str | None,
+) -> None:
+    program = tmp_path / "detect"
+    program.write_text("#!/bin/sh\n[ \"$1\" = http://a.example/ ] && echo http://found:3\n", encoding="utf-8")
+    program.chmod(0o755)
+    lines = []
+    for name, value in settings.items():
+        if name.startswith("Acquire"):
+            lines.append(f'{name} "{value.replace("DETECT", str(program))}";\n')
+        else:
+            monkeypatch.setenv(name, value)
+    config = tmp_path / "proxy.conf"
+    config.write_text("".join(['Dir "/nonexistent";\n', *lines]), encoding="utf-8")
+    monkeypatch.setenv("APT_CONFIG", str(config))
+    assert mirror.proxy(url) == expected

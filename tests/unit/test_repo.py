@@ -9,7 +9,8 @@ import pytest
 from debrepo import Package
 from goldenami import repo, shell
 from goldenami.apt import AptRoot, Deb
-from goldenami.store import Store, Wanted
+from goldenami.download import Wanted
+from goldenami.store import Store
 
 if TYPE_CHECKING:
     from conftest import Resolver

@@ -27,11 +27,11 @@ def test_previous_size_sets_the_scale() -> None:
 
 
 def test_roles_start_where_their_phase_does() -> None:
-    phases = [Timing(name="base", seconds=25), Timing(name="roles", seconds=50), Timing(name="disk", seconds=25)]
-    roles = [Timing(name="cuda", seconds=30), Timing(name="seal", seconds=20)]
+    phases = [Timing(name="base", seconds=25), Timing(name="limits+seal", seconds=50), Timing(name="disk", seconds=25)]
+    roles = [Timing(name="limits", seconds=30), Timing(name="seal", seconds=10)]
     top, below = report_charts.timings(data.bake_record(data.lock(), phases=phases, roles=roles), None)
     assert [(bar.start, bar.width) for bar in top.bars] == [(0.0, 0.25), (0.25, 0.5), (0.75, 0.25)]
-    assert [(bar.start, bar.width) for bar in below.bars] == [(0.25, 0.3), (0.55, 0.2)]
+    assert [(bar.start, bar.width) for bar in below.bars] == [(0.35, 0.3), (0.65, 0.1)]  # 10 s of boot
     assert top.ticks == below.ticks
 
 

@@ -21,12 +21,9 @@ from goldenami import (
 )
 from goldenami.build_records import BakeRecord
 from goldenami.commands import ROOT, Add
+from goldenami.commands.stores import open_store
 from goldenami.errors import BadInput, ExitCode, Vanished
 from goldenami.progress import Progress
-
-
-def _store() -> store.Store:
-    return store.Store(store.default_root())
 
 
 def _log(image: str, stage: str) -> Path:
@@ -62,7 +59,7 @@ def cmd_lock(args: argparse.Namespace) -> int:
 
 def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
     progress = Progress.of("lock", wanted.image, store.default_root())
-    found, digest = lock.run(ROOT, wanted, _store(), progress, _log(wanted.image, "lock"))
+    found, digest = lock.run(ROOT, wanted, open_store(), progress, _log(wanted.image, "lock"))
     progress.remember()
     for finding in lint.check(found, hardware.load(ROOT)):
         progress.say(f"{finding.severity.value}: {finding.message}")
@@ -84,7 +81,7 @@ def cmd_bake(args: argparse.Namespace) -> int:
     with bake.image_lock(ROOT, args.image, wait=args.wait):
         found, digest = _fetched(args)
         progress = Progress.of("bake", args.image, store.default_root())
-        folder = bake.run(ROOT, found, digest, _store(), progress, force=args.force)
+        folder = bake.run(ROOT, found, digest, open_store(), progress, force=args.force)
         if args.no_verify:
             return 0
         if not args.force and verify.is_verified(folder):
@@ -102,7 +99,7 @@ def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
     found, digest = _locked(args.image)
     progress = Progress.of("bake", args.image, store.default_root())
     try:
-        materials.fetch(found, _store(), progress)
+        materials.fetch(found, open_store(), progress)
     except Vanished as error:
         if not args.relock:
             raise
@@ -145,7 +142,7 @@ def cmd_reproduce(args: argparse.Namespace) -> int:
     progress = Progress.of("reproduce", args.image, store.default_root())
 
     def bake_once(work: Path, layers: Path) -> BakeRecord:
-        return bake.build(ROOT, found, digest, _store(), progress, work=work, layers=layers)
+        return bake.build(ROOT, found, digest, open_store(), progress, work=work, layers=layers)
 
     with bake.image_lock(ROOT, args.image, wait=args.wait), bake.scratch(ROOT, args.image, "reproduce") as folder:
         print(reproduce.run(bake_once, folder))
@@ -168,9 +165,9 @@ def cmd_container(args: argparse.Namespace) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
     if args.action == "up":
         found, digest = _locked(args.image)
-        print(scenario.up(ROOT, args.name, found, digest, _store()))
+        print(scenario.up(ROOT, args.name, found, digest, open_store()))
     else:
-        scenario.down(args.name, _store())
+        scenario.down(args.name, open_store())
     return 0
 
 
@@ -191,25 +188,6 @@ def cmd_check(args: argparse.Namespace) -> int:
             print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
             wrong += args.strict or finding.severity is lint.Severity.ERROR
     return int(ExitCode.BAD_INPUT) if wrong else 0
-
-
-def cmd_store(args: argparse.Namespace) -> int:
-    """Find damaged objects (`verify`), or what no lock names (`gc`; --delete removes it)."""
-    kept = _store()
-    if args.action == "verify":
-        damaged = kept.verify()
-        for name in damaged:
-            print(f"damaged and removed: {name}")
-        print(f"{len(kept.objects())} objects are whole, {len(damaged)} were damaged")
-        return int(ExitCode.STAGE_FAILED) if damaged else 0
-    named = [digest for path in [*ROOT.glob("packer/locks/*.lock.json"), *ROOT.glob("build/*/*/lock.json")]
-             for digest in lockfile.read_copy(path)[0].objects()]
-    garbage = kept.garbage(named)
-    for name in garbage if args.delete else []:
-        kept.remove(name)
-    print(f"{len(garbage)} objects, {sum(garbage.values()) / 1e6:.0f} MB, that no lock or build of this checkout names"
-          + (": deleted" if args.delete else " (--delete removes them)"))
-    return 0
 
 
 def cmd_clean(args: argparse.Namespace) -> int:
@@ -237,9 +215,6 @@ def register(add: Add) -> None:
     add("shell", cmd_shell, "1")
     add("check", cmd_check, "?").add_argument("--strict", action="store_true", help="warnings count as errors")
     add("clean", cmd_clean).add_argument("--all", action="store_true", help="also the newest verified builds")
-    kept = add("store", cmd_store)
-    kept.add_argument("action", choices=["verify", "gc"])
-    kept.add_argument("--delete", action="store_true", help="with gc: remove, not only list")
     box = add("container", cmd_container)
     box.add_argument("action", choices=["up", "down"])
     box.add_argument("name")

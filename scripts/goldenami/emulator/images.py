@@ -40,7 +40,7 @@ class Image(Ami):
         self.platform, self.kernel_id, self.instance_id, self.sriov = None, None, None, "simple"
         self.product_codes, self.launch_permissions = set(), []
         self.image_location = f"{self.owner_id}/{name}"
-        self.creation_date = WORLD.now().replace(tzinfo=None)
+        self.creation_date = WORLD.made()
         self.made_at, self.disabled = time.monotonic(), False
         self.source: tuple[str, str] | None = None
         self.deprecation: datetime.datetime | None = None
@@ -54,7 +54,7 @@ class Image(Ami):
         """`pending` for a little while, then `available`; `disabled` when somebody said so."""
         if self.disabled:
             return "disabled"
-        return "available" if time.monotonic() - self.made_at >= WORLD.settings.pending_s else "pending"
+        return "available" if WORLD.is_over(self.made_at, lambda at: at.pending_s) else "pending"
 
     def snapshots(self) -> list[str]:
         """Ids of the snapshots behind the AMI."""

@@ -64,12 +64,26 @@ def metadata_of(image: Image, *given: Mapping[str, Any] | None) -> dict[str, Any
     return options
 
 
+@rule(EC2_API + "API_RequestLaunchTemplateData.html")
+def requirements_need_a_group(data: Mapping[str, Any]) -> None:
+    """A template with InstanceRequirements serves Auto Scaling groups and fleets, and RunInstances refuses it."""
+    if data.get("InstanceRequirements"):
+        raise Refusal("InvalidParameterCombination", "InstanceRequirements cannot be used with RunInstances")
+
+
+def _some_type(data: Mapping[str, Any]) -> str | None:
+    """A type that the requirements allow, as a group would choose one."""
+    allowed = [answers.pattern(each) for each in data.get("InstanceRequirements", {}).get("AllowedInstanceTypes", [])]
+    return next((name for name in sorted(INSTANCE_TYPES) if any(each.fullmatch(name) for each in allowed)), None)
+
+
 def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwargs: Any) -> Any:
     """In the place of `EC2Backend.run_instances`, which RunInstances, Auto Scaling and fleets call."""
     template = kwargs.get("launch_template") or {}
     data = self._get_template_from_args(template).data if template else {}
     image = launchable(self, parameters.resolve(
         self.account_id, self.region_name, image_id or data.get("ImageId", "")))
+    kwargs["instance_type"] = kwargs.get("instance_type") or _some_type(data)
     architecture_fits(image, data.get("InstanceType") if kwargs.get("is_instance_type_default")
                       else kwargs.get("instance_type"))
     kwargs["block_device_mappings"] = devices_of(
@@ -85,6 +99,9 @@ class Launches(EC2BaseResponse):
     @rule(EC2_API + "Run_Instance_Idempotency.html")
     def run_instances(self) -> ActionResult:
         """The same ClientToken gives the same instances again."""
+        template = self._get_param("LaunchTemplate")
+        if template:
+            requirements_need_a_group(self.ec2_backend._get_template_from_args(template).data)
         request = {key: value for key, value in self.params.items() if key != "ClientToken"}
         return answers.once(
             ("run-instances", self.current_account, self.region), self._get_param("ClientToken"), request,

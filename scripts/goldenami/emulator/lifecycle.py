@@ -275,6 +275,25 @@ class Snapshots(EC2BaseResponse):
         some, more = answers.page(found, limit, self._get_param("NextToken"), least=5)
         return ActionResult({"Snapshots": [_snapshot(shot) for shot in some], "NextToken": more})
 
+    @rule(EC2_API + "API_ModifySnapshotAttribute.html")
+    def modify_snapshot_attribute(self) -> ActionResult:
+        """CreateVolumePermission adds or removes accounts; a snapshot under the default key is not shared."""
+        self.error_on_dryrun()
+        backend, name = self.ec2_backend, self._get_param("SnapshotId")
+        shot = backend.get_snapshot(name)
+        add, remove = (list(self._get_param(f"CreateVolumePermission.{kind}", []))
+                       for kind in ("Add", "Remove"))
+        flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
+        flat += [{"Group": each} for each in self._get_param("GroupNames", [])]
+        (remove if self._get_param("OperationType") == "remove" else add).extend(flat)
+        if add and shot.encrypted and shot.kms_key_id in (None, backend.default_kms_key_id):
+            raise Refusal("OperationNotPermitted", f"{name} is encrypted with the default key")
+        for change, given in ((backend.add_create_volume_permission, add),
+                              (backend.remove_create_volume_permission, remove)):
+            change(name, user_ids=[each["UserId"] for each in given if "UserId" in each],
+                   groups=[each["Group"] for each in given if "Group" in each])
+        return EmptyResult()
+
     def delete_snapshot(self) -> ActionResult:
         """Delete what no AMI uses; those that inherit from it keep their content."""
         self.error_on_dryrun()

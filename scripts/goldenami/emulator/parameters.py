@@ -26,7 +26,7 @@ class Late:
 
     account: str
     region: str
-    due: float
+    since: float
     parameter: Any
 
 
@@ -35,7 +35,7 @@ def settle(late: Sequence[Late]) -> list[Late]:
     """PutParameter of an aws:ec2:image answers at once; the version appears later, and only if the AMI is available."""
     waiting: list[Late] = []
     for each in late:
-        if time.monotonic() < each.due + WORLD.settings.pending_s:
+        if not WORLD.is_over(each.since, lambda at: at.pending_s):
             waiting.append(each)
             continue
         found = [image for image in images.visible(each.account, each.region) if image.id == each.parameter.value]

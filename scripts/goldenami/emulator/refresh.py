@@ -41,7 +41,7 @@ class Refresh:
 
     def advance(self) -> None:
         """Become what is due by now."""
-        while self.status in RUNNING and time.monotonic() - self.moved_at >= WORLD.settings.pending_s:
+        while self.status in RUNNING and WORLD.is_over(self.moved_at, lambda at: at.refresh_s):
             self.move(_NEXT[self.status])
 
     def move(self, status: str) -> None:

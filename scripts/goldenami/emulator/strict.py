@@ -15,7 +15,6 @@ from moto.ec2.responses import EC2Response
 from goldenami.emulator import launches
 from goldenami.emulator.direct import Direct
 from goldenami.emulator.lifecycle import Lifecycle, Snapshots
-from goldenami.emulator.offers import Offers
 from goldenami.emulator.parameters import Parameters
 from goldenami.emulator.refresh import Member, Refreshes
 from goldenami.emulator.register import Register
@@ -23,7 +22,7 @@ from goldenami.emulator.shots import Shot
 from goldenami.emulator.templates import Template, Templates
 
 
-class StrictEC2(Register, Lifecycle, Snapshots, Templates, launches.Launches, Offers, EC2Response):
+class StrictEC2(Register, Lifecycle, Snapshots, Templates, launches.Launches, EC2Response):
     """EC2: what is strict, then moto."""
 
 

@@ -57,6 +57,16 @@ def inherited(source: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
             **{key: value for key, value in given.items() if value is not None}}
 
 
+@rule(EC2_API + "API_RequestLaunchTemplateData.html")
+def type_or_requirements(data: Mapping[str, Any]) -> None:
+    """A template has an InstanceType or InstanceRequirements, and these name VCpuCount and MemoryMiB."""
+    wanted = data.get("InstanceRequirements")
+    if wanted and data.get("InstanceType"):
+        raise Refusal("InvalidParameterCombination", "InstanceType and InstanceRequirements exclude each other")
+    if wanted and not {"VCpuCount", "MemoryMiB"} <= wanted.keys():
+        raise Refusal("MissingParameter", "InstanceRequirements need VCpuCount and MemoryMiB")
+
+
 @rule(EC2_API + "API_DeleteLaunchTemplateVersions.html")
 def why_it_stays(template: Template, number: str) -> tuple[str, str] | None:
     """Versions can be deleted, up to 200 at once, but not the default one; each is answered for."""
@@ -96,6 +106,7 @@ class Templates(EC2BaseResponse):
 
     def _data(self) -> dict[str, Any]:
         data = dict(self._get_param("LaunchTemplateData", {}))
+        type_or_requirements(data)
         if data.get("UserData") is not None:
             data["UserData"] = parse_user_data(data["UserData"])
         return data
@@ -140,6 +151,7 @@ class Templates(EC2BaseResponse):
         template, data, source = self._template(), self._data(), self._get_param("SourceVersion")
         if source is not None:
             data = inherited(template.get_version(source).data, data)
+            type_or_requirements(data)
         return template.create_version(data, self._get_param("VersionDescription"))
 
     def delete_launch_template_versions(self) -> ActionResult:

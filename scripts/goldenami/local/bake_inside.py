@@ -65,8 +65,7 @@ def _build_layers(plan: dict[str, Any], stack: layers.Stack) -> None:
             with container.overlay(stack.lowers, folder) as root:
                 _run_step(plan, step, root)
             (folder / "upper").rename(folder / "root")
-            shutil.rmtree(folder / "work")
-            (folder / "merged").rmdir()
+            container.forget_overlay(folder)
 
 
 @contextlib.contextmanager
@@ -128,6 +127,9 @@ def _run_step(plan: dict[str, Any], step: dict[str, Any], root: Path) -> None:
         root, scratch, name=name, repo=Path(plan["repo"]), console=console,
     ) as box:
         box.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
+        if step["replaces"]:
+            box.ssh("DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "-q", "--only-upgrade",
+                    "--no-install-recommends", *step["replaces"])
         _packer(plan, step, box, work, log)
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import shell
-from goldenami.local import rootfs
+from goldenami.local import rootfs, signature
 
 _ERROR = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: (?P<text>.*)$")
+_UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-q", "--rm")}
+"""DKMS compresses modules where the kernel's configuration says so."""
 _OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|ERROR: .*|"
                     r".*: not found$|make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*)")
 
@@ -91,8 +93,13 @@ def _package(root: Path, plan: dict[str, Any]) -> tuple[Path, int]:
     tree = Path(plan["work"]) / "deb"
     target = tree / "usr/lib/modules" / release / "updates/dkms"
     target.mkdir(parents=True)
+    signer = signature.configured() if plan["signed"] else None
     for module in sorted(root.glob(f"var/lib/dkms/*/*/{release}/x86_64/module/*.ko*")):
-        (target / module.name).write_bytes(module.read_bytes())
+        if module.suffix in _UNPACK:  # xz with other numbers of threads gives other bytes; the package is compressed
+            shell.output([*_UNPACK[module.suffix], str(module)])
+            module = module.with_suffix("")  # noqa: PLW2901 - what the tool leaves in its place
+        content = module.read_bytes()
+        (target / module.name).write_bytes(signer.sign(content) if signer else content)
         (target / module.name).chmod(0o644)
     size = sum(path.stat().st_size for path in target.iterdir())
     control = tree / "DEBIAN"

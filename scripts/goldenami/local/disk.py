@@ -258,8 +258,6 @@ class _Writer:
         else:
             self._root_from_directory()
         trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests)
-        with self.disk.open("rb") as image:
-            os.fsync(image.fileno())
         return reads_tar
 
     def _run(self, tool: str, package: str, *args: str) -> None:

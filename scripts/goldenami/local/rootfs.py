@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import shell
+from goldenami.local import container
 from goldenami.local.layers import Stack
 
 BASE_EPOCH = 315532800
@@ -29,7 +30,7 @@ class Tree:
 def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
     """Make `target` (which must not exist) from `tree`; a failure leaves nothing.
 
-    dpkg's fsyncs are off for the bake: the tree is worthless if the machine dies, and they dominate on slow
+    dpkg's fsyncs of files are off for the bake: the tree is worthless if the machine dies, and they dominate on slow
     disks. The setting goes with the other bake-time files when the image is sealed.
     """
     aside = target.with_name(f"{target.name}.{os.getpid()}.part")
@@ -58,4 +59,9 @@ def base(stack: Stack, plan: dict[str, Any], log: Path) -> None:
         tree = Tree(suite=plan["suite"], repo=Path(plan["repo"]), include=plan["include"],
                     architecture=plan["architecture"])
         with stack.make(key, "base") as folder:
-            bootstrap(tree, folder / "root", log=log, epoch=BASE_EPOCH)
+            (folder / "nothing").mkdir()
+            with container.overlay([folder / "nothing"], folder) as merged:
+                bootstrap(tree, merged / "root", log=log, epoch=BASE_EPOCH)
+            (folder / "upper/root").rename(folder / "root")
+            container.forget_overlay(folder)
+            (folder / "nothing").rmdir()

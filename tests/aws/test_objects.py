@@ -1,0 +1,138 @@
+"""The remote package store in S3, and `golden` with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import debrepo
+import pytest
+from goldenami import shell
+from goldenami.aws.objects import Objects
+from goldenami.aws.session import Account
+from goldenami.download import Wanted
+from goldenami.errors import BadInput, ExitCode, GoldenError, HostNotReady
+from goldenami.records import sha256_file
+from goldenami.store import Store
+
+REGION = "us-east-1"
+CONTENT = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def bucket(aws: Any) -> Any:
+    """An S3 client of an account with the empty bucket `golden-store`."""
+    client = boto3.client("s3", REGION)
+    client.create_bucket(Bucket="golden-store")
+    return client
+
+
+@pytest.fixture
+def remote(bucket: Any) -> Objects:
+    return Objects.at(Account().s3(REGION), "s3://golden-store/packages/")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def joined(chunks: Iterator[bytes] | None) -> bytes | None:
+    return None if chunks is None else b"".join(chunks)
+
+
+def test_what_was_put_is_there_once(remote: Objects, bucket: Any, source: Path) -> None:
+    digest = sha256_file(source)
+    assert remote.get(digest, 0) is None
+    assert remote.put(digest, source)
+    assert not remote.put(digest, source)
+    assert [found["Key"] for found in bucket.list_objects_v2(Bucket="golden-store")["Contents"]] == [
+        f"packages/{digest[:2]}/{digest}"]
+    assert joined(remote.get(digest, 0)) == CONTENT
+    assert joined(remote.get(digest, 1000)) == CONTENT[1000:]
+    assert joined(remote.get(digest, len(CONTENT))) == b""
+
+
+def test_a_damaged_object_is_sent_again(remote: Objects, bucket: Any, source: Path) -> None:
+    digest = sha256_file(source)
+    bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=b"other", ChecksumAlgorithm=
+                      "SHA256")
+    assert joined(remote.get(digest, 0)) == b"other"
+    assert remote.put(digest, source)
+    assert joined(remote.get(digest, 0)) == CONTENT
+
+
+@pytest.mark.parametrize("location", ["golden-store", "s3:/golden-store", "https://golden-store/x", "s3://UPPER/x", "s3://"])
+def test_a_location_that_is_none(location: str) -> None:
+    with pytest.raises(BadInput, match="is no location of S3") as caught:
+        Objects.at(None, location)
+    assert "s3://bucket/prefix" in caught.value.hint
+
+
+@pytest.mark.parametrize("location", ["s3://golden-store", "s3://golden-store/", "s3://golden-store/a/b//"])
+def test_prefixes(bucket: Any, source: Path, location: str) -> None:
+    digest = sha256_file(source)
+    Objects.at(bucket, location).put(digest, source)
+    prefix = "a/b/" if "a/b" in location else ""
+    assert bucket.head_object(Bucket="golden-store", Key=f"{prefix}{digest[:2]}/{digest}")
+
+
+def test_a_bucket_that_is_not_there(remote: Objects, source: Path) -> None:
+    other = Objects.at(Account().s3(REGION), "s3://golden-nothing/x")
+    with pytest.raises(GoldenError, match="NoSuchBucket"):
+        other.get(sha256_file(source), 0)
+
+
+def test_a_permission_that_is_missing(remote: Objects, source: Path, aws: Any) -> None:
+    aws.set(denied={"*": ["s3:PutObject"]})
+    with pytest.raises(HostNotReady, match="PutObject") as caught:
+        remote.put(sha256_file(source), source)
+    assert caught.value.exit_code is ExitCode.HOST
+
+
+def test_a_store_that_fills_from_s3_without_any_mirror(remote: Objects, source: Path, tmp_path: Path) -> None:
+    digest = sha256_file(source)
+    remote.put(digest, source)
+    kept = Store(tmp_path / "cache", remote=remote)
+    kept.fetch([Wanted(digest, len(CONTENT), "http://127.0.0.1:9/gone", "x")])
+    assert kept.check(digest)
+
+
+def test_a_damaged_object_in_s3_is_fetched_from_the_mirror(
+    remote: Objects, bucket: Any, source: Path, tmp_path: Path,
+) -> None:
+    digest = sha256_file(source)
+    bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=CONTENT[:-1])
+    mirror = debrepo.Mirror(tmp_path)
+    kept = Store(tmp_path / "cache", remote=remote)
+    kept.fetch([Wanted(digest, len(CONTENT), f"{mirror.uri}/source", "x")])
+    mirror.close()
+    assert mirror.requests == ["/source"]
+    assert kept.check(digest)
+    assert os.listdir(kept.path(digest).parent) == [digest]  # noqa: PTH208 - names, not paths
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_lock_whose_files_are_pushed_is_fetched_without_its_mirror(
+    root: Path, debian: debrepo.Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def golden(*args: str) -> str:
+        return shell.output([sys.executable, "-m", "goldenami.cli", *args],
+                            env={"PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
+
+    golden("lock", "debian-12-ml-cpu")
+    monkeypatch.setenv("GOLDEN_STORE_S3", "s3://golden-store/packages")
+    planned = golden("store", "push", "--dry-run")
+    assert len(planned.splitlines()) == 1
+    assert golden("store", "push").startswith(planned)
+    assert golden("store", "push").endswith("sent 0, 0 MB; it had the others\n")
+    debian.close()
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other"))
+    golden("fetch", "debian-12-ml-cpu")
+    assert f"{len(Store(tmp_path / 'other').objects())} files, " in planned

@@ -1,0 +1,111 @@
+"""`golden store` and `golden fetch` as a user runs them, on a store that a lock of a synthetic mirror has filled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import debrepo
+import pytest
+from goldenami import repo
+from goldenami.apt import Deb
+from goldenami.records import sha256_file
+from goldenami.store import Store
+
+pytestmark = pytest.mark.usefixtures("debian")
+IMAGE = "debian-12-ml-cpu"
+
+
+def golden(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "goldenami.cli", *args], text=True, capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1", **env})
+
+
+@pytest.fixture
+def locked(root: Path) -> Path:
+    done = golden(root, "lock", IMAGE)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def stored(root: Path, cache: Path, name: str) -> Path:
+    """The object of a locked package."""
+    lock = json.loads((root / f"packer/locks/{IMAGE}.lock.json").read_text(encoding="utf-8"))
+    return Store(cache).path(lock["packages"][name]["sha256"])
+
+
+def test_damage_is_found_removed_and_repaired(locked: Path, tmp_path: Path, debian: debrepo.Mirror) -> None:
+    corrupted, truncated = (stored(locked, tmp_path / "cache", name) for name in ("less", "bash"))
+    corrupted.write_bytes(bytes(byte ^ 1 for byte in corrupted.read_bytes()))
+    truncated.write_bytes(truncated.read_bytes()[:100])
+    found = golden(locked, "store", "verify")
+    assert found.returncode == 5
+    assert sorted(found.stdout.splitlines()[:2]) == sorted(
+        f"damaged and removed: {path.name}" for path in (corrupted, truncated))
+    assert found.stdout.endswith("objects are whole, 2 were damaged\n")
+    assert not corrupted.exists() and not truncated.exists()
+    assert golden(locked, "fetch", IMAGE).returncode == 0
+    assert golden(locked, "store", "verify").returncode == 0
+    assert all(sha256_file(path) == path.name for path in (corrupted, truncated))
+
+
+def test_a_damaged_file_is_fetched_again_before_it_is_used(
+    locked: Path, tmp_path: Path, debian: debrepo.Mirror,
+) -> None:
+    """Without anybody asking `store verify`: a bake begins with this."""
+    corrupted, truncated = (stored(locked, tmp_path / "cache", name) for name in ("less", "bash"))
+    corrupted.write_bytes(bytes(corrupted.stat().st_size))
+    truncated.write_bytes(b"")
+    debian.requests.clear()
+    assert golden(locked, "fetch", IMAGE).returncode == 0
+    assert sorted(Path(path).name.partition("_")[0] for path in debian.requests) == ["bash", "less"]
+    assert all(sha256_file(path) == path.name for path in (corrupted, truncated))
+
+
+def test_garbage_is_listed_and_deleted_only_when_asked(locked: Path, tmp_path: Path) -> None:
+    kept = Store(tmp_path / "cache")
+    assert golden(locked, "store", "gc").stdout == (
+        "0 files, 0 MB, that no lock or build of this checkout names (--delete removes them)\n")
+    (tmp_path / "old.deb").write_bytes(b"old")
+    old = kept.path(kept.add(tmp_path / "old.deb"))
+    package = Deb("old", "1", "amd64", old.name, 3, 0, "debian", "x", "old")
+    (tmp_path / "cache/control" / old.name).write_text("Package: old\nVersion: 1\n", encoding="utf-8")
+    folder = repo.write(kept, [package], tmp_path / "cache/repos/abc", suite="x", epoch=0)
+    listed = golden(locked, "store", "gc")
+    assert listed.stdout.splitlines()[0].split() == ["3", old.name]
+    assert old.exists() and folder.exists()
+    busy = golden(locked, "store", "gc", "--delete")
+    assert busy.returncode == 7, "this process has the store open"
+    assert "another process uses" in busy.stderr
+    kept.close()
+    done = golden(locked, "store", "gc", "--delete")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "deleted")
+    assert not old.exists() and not folder.exists()
+    assert stored(locked, tmp_path / "cache", "less").exists()
+
+
+def test_a_remote_store_that_is_not_configured(locked: Path) -> None:
+    done = golden(locked, "store", "push")
+    assert done.returncode == 2
+    assert "no remote store is configured" in done.stderr
+    wrong = golden(locked, "store", "verify", GOLDEN_STORE_S3="/srv/store")
+    assert wrong.returncode == 2
+    assert "`/srv/store` is no location of S3" in wrong.stderr
+
+
+def test_downloads_go_through_apts_proxy(
+    locked: Path, tmp_path: Path, debian: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Indexes and packages of a mirror whose name nobody can resolve, by a proxy that the machine's apt names."""
+    config = Path(os.environ["APT_CONFIG"])
+    config.write_text(config.read_text(encoding="utf-8") + f'Acquire::http::Proxy "{debian.uri}";\n', encoding="utf-8")
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", "http://mirror.invalid/debian")
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", "http://mirror.invalid/security")
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other"))
+    done = golden(locked, "lock", IMAGE)
+    assert done.returncode == 0, done.stderr
+    assert stored(locked, tmp_path / "other", "less").exists()

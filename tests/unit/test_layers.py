@@ -1,0 +1,141 @@
+"""Layers: made whole or not at all, found damaged, evicted by least use, never under somebody's feet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from goldenami import records
+from goldenami.local import layers
+from goldenami.local.layers import RECORD, LayerRecord, Stack
+
+KEYS = ("a" * 64, "b" * 64, "c" * 64)
+
+
+def make(folder: Path, key: str, *, name: str = "demo", text: str = "content") -> Path:
+    with Stack(folder) as stack, stack.make(key, name) as aside:
+        (aside / "root/etc").mkdir(parents=True)
+        (aside / "root/etc/file").write_text(text, encoding="utf-8")
+        (aside / "root/etc/link").symlink_to("file")
+    return folder / key / "root"
+
+
+def test_a_layer_is_taken_under_its_key_only(tmp_path: Path) -> None:
+    root = make(tmp_path, KEYS[0], name="cuda")
+    with Stack(tmp_path) as stack:
+        assert not stack.take(KEYS[1])
+        assert stack.take(KEYS[0])
+        assert (stack.lowers, stack.reused, stack.damaged()) == ([root], ["cuda"], [])
+
+
+def test_the_last_one_is_on_top(tmp_path: Path) -> None:
+    roots = [make(tmp_path, key) for key in KEYS[:2]]
+    with Stack(tmp_path) as stack:
+        assert all(stack.take(key) for key in KEYS[:2])
+        assert stack.lowers == roots[::-1]
+
+
+def test_one_that_failed_has_no_key(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Stack(tmp_path) as stack, stack.make(KEYS[0], "demo") as aside:
+        (aside / "root").mkdir()
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == [f"{KEYS[0]}.lock"]
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "content": lambda root: (root / "etc/file").write_text("CONTENT", encoding="utf-8"),
+    "mode": lambda root: (root / "etc/file").chmod(0o600),
+    "gone": lambda root: (root / "etc/file").unlink(),
+    "one more": lambda root: (root / "etc/more").touch(),
+    "owner": lambda root: os.chown(root / "etc/file", 1, 0),
+    "target": lambda root: ((root / "etc/link").unlink(), (root / "etc/link").symlink_to("other")),
+    "attribute": lambda root: os.setxattr(root / "etc", "user.golden", b"x"),
+    "empty folder": lambda root: (root / "var").mkdir(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_and_removed(tmp_path: Path, damage: str) -> None:
+    root = make(tmp_path, KEYS[0], name="cuda")
+    status = (root / "etc/file").stat()
+    DAMAGES[damage](root)
+    if damage == "content":
+        os.utime(root / "etc/file", ns=(status.st_atime_ns, status.st_mtime_ns))
+    with Stack(tmp_path) as stack:
+        assert stack.take(KEYS[0])
+        assert stack.damaged() == ["cuda"]
+    with Stack(tmp_path) as stack:
+        assert not stack.take(KEYS[0])
+
+
+def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
+    for age, key in enumerate(KEYS):
+        make(tmp_path, key, name=key[0], text=key * 1000)
+        os.utime(tmp_path / key, (1000 - age, 1000 - age))
+    size = records.read(tmp_path / KEYS[0] / RECORD, LayerRecord).bytes
+    with Stack(tmp_path) as stack:
+        assert stack.take(KEYS[2])  # which makes it the newest
+    assert layers.evict(tmp_path, 2 * size) == ["b"]
+    assert layers.evict(tmp_path, 2 * size) == []
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [KEYS[0], KEYS[2]]
+
+
+def test_one_in_use_stays(tmp_path: Path) -> None:
+    make(tmp_path, KEYS[0], name="kept")
+    with Stack(tmp_path) as stack:
+        assert stack.take(KEYS[0])
+        assert layers.evict(tmp_path, 0) == []
+    assert layers.evict(tmp_path, 0) == ["kept"]
+
+
+MAKER = """
+import sys, time
+from pathlib import Path
+from goldenami.local.layers import Stack
+with Stack(Path(sys.argv[1])) as stack, stack.make(sys.argv[2], "demo") as aside:
+    (aside / "root").mkdir()
+    print("making", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    with subprocess.Popen([sys.executable, "-c", MAKER, str(tmp_path), KEYS[0]], stdout=subprocess.PIPE,
+                          env={**os.environ, "PYTHONPATH": str(scripts)}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"making\n"
+        with Stack(tmp_path):
+            assert list(tmp_path.glob("*.part")), "another one's work was swept while it was at it"
+        process.kill()
+    assert list(tmp_path.glob("*.part"))
+    with Stack(tmp_path) as stack:
+        assert not list(tmp_path.glob("*.part"))
+        assert not stack.take(KEYS[0])
+
+
+def test_a_second_maker_waits_for_the_first(tmp_path: Path) -> None:
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    with subprocess.Popen([sys.executable, "-c", MAKER.replace("sleep(60)", "sleep(1)"), str(tmp_path), KEYS[0]],
+                          stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(scripts)}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"making\n"
+        with Stack(tmp_path) as stack:
+            assert stack.take(KEYS[0]), "it did not wait"
+        assert process.wait() == 0
+
+
+def test_a_file_has_the_rank_of_the_highest_layer_that_holds_it(tmp_path: Path) -> None:
+    for number, names in enumerate((("etc/a", "etc/b", "top"), ("etc/b",))):
+        for name in names:
+            path = tmp_path / str(number) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    assert layers.ranks([tmp_path / "0", tmp_path / "1"]) == {"./etc/a": 0, "./etc/b": 1, "./top": 0}
+    shutil.rmtree(tmp_path / "1")
+    assert layers.ranks([tmp_path / "0", tmp_path / "1"])["./etc/b"] == 0

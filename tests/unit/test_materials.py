@@ -1,0 +1,91 @@
+"""Keys of layers: a change reaches its own step and those above it, and nothing below."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami import materials
+from goldenami.errors import BadInput
+from goldenami.lockfile import Lock, Package, Step
+from sample_lock import sample
+
+
+def package(sha256: str) -> Package:
+    return sample().packages["bash"].model_copy(update={"sha256": sha256 * 64})
+
+
+def step(role: str, *packages: str, stand_ins: dict[str, Package] | None = None) -> Step:
+    return Step(roles=[role], packages=list(packages), stand_ins=stand_ins or {})
+
+
+def lock(**changes: Any) -> Lock:
+    return sample(
+        base_packages=["bash"],
+        packages={"bash": package("0"), "toolkit": package("1"), "module": package("2")},
+        roles=["os_updates", "cuda", "nvidia_driver", "limits", "seal"],
+        steps=[step("os_updates"), step("cuda", "toolkit", stand_ins={"module": package("s")}),
+               step("nvidia_driver", "module"), step("limits"), step("seal")],
+        variables={"cuda_variant": "toolkit", "limits_nofile": 1, "golden_image": "x"},
+        inputs={"ansible": "p", **{f"roles/{role}": role for role in ("os_updates", "cuda", "nvidia_driver",
+                                                                    "limits", "seal")}},
+    ).model_copy(update=changes)
+
+
+def keys(found: Lock, work: Path) -> list[str]:
+    """The keys of all steps, as a bake's plan has them, the base tree's first."""
+    (work / "out").mkdir(parents=True, exist_ok=True)
+    everything = {**found.variables, "golden_build_id": "0"}
+    (work / "out/vars.json").write_text(json.dumps(everything), encoding="utf-8")
+    return [materials.base_key(found), *(step["key"] for step in materials._steps(found, work))]
+
+
+def packages(**changes: str) -> dict[str, Any]:
+    return {"packages": lock().packages | {name: package(digit) for name, digit in changes.items()}}
+
+
+def inputs(name: str) -> dict[str, Any]:
+    return {"inputs": lock().inputs | {name: "changed"}}
+
+
+CHANGES: dict[str, tuple[dict[str, Any], int]] = {
+    "base package": (packages(bash="9"), 0), "playbook": (inputs("ansible"), 1),
+    "first role": (inputs("roles/os_updates"), 1), "toolkit": (packages(toolkit="9"), 2),
+    "variable": ({"variables": lock().variables | {"cuda_variant": "runtime"}}, 2),
+    "driver": (packages(module="9"), 3), "tuning": (inputs("roles/limits"), 4), "seal": (inputs("roles/seal"), 5),
+    "commit": ({"variables": lock().variables | {"golden_image": "y"}}, 6), "date": ({"source_date_epoch": 2}, 6),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_reaches_its_step_and_those_above(tmp_path: Path, change: str) -> None:
+    changes, first = CHANGES[change]
+    before, after = keys(lock(), tmp_path), keys(lock(**changes), tmp_path)
+    assert [one == other for one, other in zip(before, after, strict=True)] == [
+        number < first for number in range(len(before))]
+
+
+def test_a_step_sees_its_own_variables_and_no_other_roles(tmp_path: Path) -> None:
+    keys(lock(), tmp_path)
+    seen = json.loads((tmp_path / "step-1.json").read_text(encoding="utf-8"))
+    assert seen == {"cuda_variant": "toolkit", "golden_build_id": "0", "golden_image": "x", "golden_steps": ["cuda"]}
+
+
+def test_a_step_sees_no_package_of_a_later_one() -> None:
+    seen = {view: {digest[0] for digest in digests} for view, digests in materials.views(lock()).items()}
+    assert seen == {"step-0": {"0"}, "step-1": {"0", "1", "s"}, "step-2": {"0", "1", "2"}, "step-3": {"0", "1", "2"},
+                    "step-4": {"0", "1", "2"}}
+
+
+def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
+    keys(lock(), tmp_path)
+    assert [step["replaces"] for step in materials._steps(lock(), tmp_path)] == [[], [], ["module"], [], []]
+
+
+@pytest.mark.parametrize("given", ["", "ten", "-1", "1.5"])
+def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOLDEN_LAYERS_GB", given)
+    with pytest.raises(BadInput, match="GOLDEN_LAYERS_GB is"):
+        materials.layers_limit_bytes()

@@ -1,0 +1,126 @@
+"""Large files in slots of 512 KiB: the file system stays clean, and one file's growth moves no other."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from conftest import need
+from goldenami import shell
+from goldenami.errors import BadInput, StageFailed
+from goldenami.local import disk, slots, tree
+from goldenami.local.ext4 import BLOCK, SLOT, SLOT_BYTES
+
+MIB = 1 << 20
+LAYOUT = disk.DiskLayout(image="test", size_bytes=512 * MIB, source_date_epoch=1_700_000_000)
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Small files, and large ones of awkward sizes: to the byte a slot, a hole, an odd tail, many extents."""
+    made = tmp_path / "root"
+    contents = {
+        "boot/vmlinuz-6.1": b"kernel", "boot/initrd.img-6.1": b"initrd", "etc/small": b"x" * (SLOT_BYTES - 1),
+        "usr/lib/slot": os.urandom(SLOT_BYTES), "usr/lib/odd": os.urandom(3 * SLOT_BYTES + 17),
+        "usr/lib/zzz-last": os.urandom(5 * MIB), "usr/lib/café": os.urandom(MIB),
+    }
+    for name, content in contents.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_bytes(content)
+    with (made / "usr/lib/hole").open("wb") as sparse:
+        sparse.truncate(160 * MIB)  # more than an extent holds (128 MiB)
+        sparse.seek(150 * MIB)
+        sparse.write(b"end")
+    os.link(made / "usr/lib/odd", made / "usr/lib/odd-twin")
+    return made
+
+
+def write(root: Path, folder: Path, ranks: dict[str, int] | None = None) -> disk.DiskFacts:
+    folder.mkdir()
+    return disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks)
+
+
+def debugfs(facts: disk.DiskFacts, request: str) -> str:
+    return shell.output(["/usr/sbin/debugfs", "-R", request, f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
+
+
+def places(facts: disk.DiskFacts, path: str) -> list[int]:
+    """The file's blocks in their order; holes have none."""
+    return [int(number) for number in debugfs(facts, f"blocks {path}").split()]
+
+
+def changed(one: disk.DiskFacts, other: disk.DiskFacts) -> int:
+    """Blocks of 512 KiB that differ."""
+    pieces = [[data[at:at + SLOT_BYTES] for at in range(0, len(data), SLOT_BYTES)]
+              for data in (one.disk.read_bytes(), other.disk.read_bytes())]
+    return sum(first != second for first, second in zip(*pieces, strict=True))
+
+
+def test_the_file_system_is_clean_and_holds_every_byte(root: Path, tmp_path: Path) -> None:
+    facts = write(root, tmp_path / "out")
+    shell.output(["/usr/sbin/e2fsck", "-fn", f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
+    for name in ("slot", "odd", "odd-twin", "hole", "zzz-last", "café"):
+        debugfs(facts, f"dump /usr/lib/{name} {tmp_path / 'copy'}")
+        assert (tmp_path / "copy").read_bytes() == (root / "usr/lib" / name).read_bytes(), name
+    assert "Links: 2" in debugfs(facts, "stat /usr/lib/odd")
+
+
+def test_large_files_begin_at_a_slot_and_share_none(root: Path, tmp_path: Path) -> None:
+    assert disk.ROOT_OFFSET % SLOT_BYTES == 0
+    facts = write(root, tmp_path / "out")
+    owners: dict[int, str] = {}
+    for name in ("slot", "odd", "zzz-last", "café", "hole"):
+        blocks = places(facts, f"/usr/lib/{name}")
+        assert blocks[0] % SLOT == 0, name
+        for slot in {block // SLOT for block in blocks}:
+            assert owners.setdefault(slot, name) == name
+    assert len(places(facts, "/etc/small")) == SLOT
+
+
+def test_it_is_sparse_where_the_file_is(root: Path, tmp_path: Path) -> None:
+    facts = write(root, tmp_path / "out")
+    assert facts.data_bytes < 40 * MIB
+
+
+def test_equal_trees_make_equal_bytes(root: Path, tmp_path: Path) -> None:
+    assert changed(write(root, tmp_path / "one"), write(root, tmp_path / "two")) == 0
+
+
+def test_a_file_that_grows_moves_no_other_of_a_lower_rank(root: Path, tmp_path: Path) -> None:
+    ranks = {f"./usr/lib/{name}": 1 for name in ("odd", "odd-twin")}
+    before = write(root, tmp_path / "one", ranks)
+    (root / "usr/lib/odd").write_bytes(os.urandom(4 * SLOT_BYTES + 5))
+    after = write(root, tmp_path / "two", ranks)
+    # its five slots, and what describes them: superblock, group descriptors, bitmaps, inode table
+    assert 5 <= changed(before, after) <= 5 + 6
+    unordered = {f"./usr/lib/{name}": 0 for name in ("odd", "odd-twin")}
+    (root / "usr/lib/odd").write_bytes(os.urandom(5 * SLOT_BYTES + 5))
+    assert changed(write(root, tmp_path / "three", unordered), after) > 5 + 6
+
+
+def test_too_little_room_for_slots(root: Path, tmp_path: Path) -> None:
+    for number in range(120):
+        (root / f"usr/lib/many-{number}").write_bytes(os.urandom(SLOT_BYTES + 1))
+    small = disk.DiskLayout("test", 384 * MIB, LAYOUT.source_date_epoch)
+    with pytest.raises((StageFailed, BadInput), match="disk"):
+        disk.write_disk(root, tmp_path / "disk.raw", layout=small, log=tmp_path / "log")
+    assert not (tmp_path / "disk.raw").exists()
+
+
+def test_one_that_changes_its_size_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * SLOT_BYTES)
+    (entry,) = (entry for entry in tree.scan(tmp_path) if entry.kind == "file")
+    (tmp_path / "file").write_bytes(b"x" * (SLOT_BYTES + BLOCK))
+    sink = os.open(tmp_path / "disk", os.O_WRONLY | os.O_CREAT)
+    try:
+        with pytest.raises(StageFailed, match=re.escape(f"/file changed its size from {SLOT_BYTES}")):
+            slots._copy(tmp_path, entry, [(0, 0, SLOT)], sink, 0)
+    finally:
+        os.close(sink)
