@@ -110,6 +110,10 @@ class Killer:
         with self._lock:
             return dict(self._seen)
 
+    def reset(self) -> None:
+        """Empty the account behind the proxy."""
+        self._http.request("POST", f"{self._upstream}/_emulator/reset", body=b"{}")
+
     def points(self) -> list[Point]:
         """Every place where the last run could have been killed."""
         return [Point(action, region, number, when) for (action, region), count in self.calls().items()
