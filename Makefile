@@ -3,9 +3,10 @@ IMAGE ?= debian-12-ml-gpu
 ROLE ?=
 GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)
+PLANS = $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell watch images propose molecule emulator test test-fast clean
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell watch images propose publish rollback molecule emulator test test-fast clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,12 @@ images: setup ## names of the images that have a lock, as JSON (CHANGED=commit: 
 
 propose: setup ## push new locks as the branch golden/watch, by which GitLab opens a merge request
 	@$(GOLDEN) propose $(if $(DRY_RUN),--dry-run)
+
+publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_RUN=1: only the plan)
+	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(PLANS)
+
+rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
+	@$(GOLDEN) rollback $(IMAGE) $(if $(TO),--to $(TO)) $(if $(REGION),--region $(REGION)) $(PLANS)
 
 molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
 	@scripts/molecule $(ROLE)

@@ -113,7 +113,7 @@ def _templates(draw: st.DrawFn) -> tuple[TemplateVersion, ...]:
 def accounts(draw: st.DrawFn) -> Topology:
     """A region of an account in any state, likely or not."""
     amis = draw(_amis())
-    configurations = draw(st.dictionaries(st.sampled_from(["lc-a", "lc-b"]), st.builds(ami_id, _NUMBERS), max_size=1))
+    configurations = draw(st.dictionaries(st.sampled_from(["lc-a", "lc-b"]), st.builds(ami_id, _NUMBERS), max_size=2))
     groups = st.builds(
         Group, name=st.sampled_from(["asg-a", "asg-b"]), templates=st.lists(_USES, max_size=2).map(tuple),
         configuration=st.sampled_from(["", "", "lc-a"]), image_refs=st.lists(_REFS, max_size=1).map(tuple))

@@ -85,11 +85,10 @@ def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = 
     records.write(folder / LOCK_FILE, made)
     sha256 = write_disk(folder / "disk.raw", number)
     bake = BakeRecord(
-        image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40,
-        started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", phases=[], roles=[],
-        host=Host(cpus=2, python="3.11", packer="1.6.6"), components=[], packages_count=0, upgradable=[], layers=[], manifest_sha256="0" * 64,
-        disk=Disk(path="disk.raw", bytes_apparent=DISK_MIB * MIB, bytes_allocated=BLOCKS * MIB // 2,
-                  sha256=sha256))
+        image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40, phases=[], roles=[], components=[],
+        started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", upgradable=[], layers=[],
+        host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0, manifest_sha256="0" * 64,
+        disk=Disk(path="disk.raw", bytes_apparent=DISK_MIB * MIB, bytes_allocated=BLOCKS * MIB // 2, sha256=sha256))
     records.write(folder / BAKE_FILE, bake)
     write_verify(folder, disk_sha256=sha256)
     return folder

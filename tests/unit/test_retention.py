@@ -122,7 +122,7 @@ BLIND: dict[str, Planner] = {
 
 @pytest.mark.parametrize("defect", BLIND)
 def test_the_oracle_notices(defect: str) -> None:
-    @settings(max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+    @settings(max_examples=4000, deadline=None, database=None, suppress_health_check=list(HealthCheck),
               phases=[Phase.generate], report_multiple_bugs=False, derandomize=True)
     @given(accounts(), policies)
     def judge(topology: Topology, policy: Policy) -> None:
