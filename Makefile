@@ -5,7 +5,7 @@ GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell molecule emulator test test-fast clean
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell watch images propose molecule emulator test test-fast clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,15 @@ report: setup ## render the HTML report of the newest build of IMAGE
 
 shell: setup ## boot the newest verified disk of IMAGE and log in (changes are thrown away)
 	@$(GOLDEN) shell $(IMAGE)
+
+watch: setup ## ask all sources what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=name: only that)
+	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict)
+
+images: setup ## names of the images that have a lock, as JSON (CHANGED=commit: whose lock differs from there)
+	@$(GOLDEN) images $(if $(CHANGED),--changed $(CHANGED))
+
+propose: setup ## push new locks as the branch golden/watch, by which GitLab opens a merge request
+	@$(GOLDEN) propose $(if $(DRY_RUN),--dry-run)
 
 molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
 	@scripts/molecule $(ROLE)

@@ -7,6 +7,7 @@ resolves. Nothing here imitates apt: apt-get, dpkg-deb and gpg are the real ones
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -39,6 +40,7 @@ class Package:
     fields: Mapping[str, str] = field(default_factory=dict)
     component: str = "main"
     suite: str = ""
+    changelog: str = ""
 
     @property
     def file(self) -> str:
@@ -109,6 +111,10 @@ class Archive:
             content = tree / "usr/share/tiny" / package.name
             content.parent.mkdir(parents=True)
             content.write_text(f"{package.name} {package.version}\n" * 64, encoding="utf-8")
+            if package.changelog:
+                notes = tree / "usr/share/doc" / package.name / "changelog.Debian.gz"
+                notes.parent.mkdir(parents=True)
+                notes.write_bytes(gzip.compress(package.changelog.encode(), mtime=0))
             subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(target)], check=True,
                            capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(DATE)})
         data = target.read_bytes()
@@ -164,6 +170,7 @@ class Fault(Enum):
     TRUNCATED = auto()
     CORRUPTED = auto()
     STALLED = auto()
+    CIRCLE = auto()
     WRONG_RANGE = auto()
 
 
@@ -226,7 +233,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     mirror: Mirror
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet: a test reads `self.mirror.requests`."""
+        """Quiet: a test reads `mirror.requests`."""
 
     def do_GET(self) -> None:
         self.path = re.sub(r"^http://[^/]+", "", self.path)  # a proxy is given whole addresses
@@ -237,10 +244,27 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.mirror.wait()
         elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
             self.send_error(503)
+        elif fault is Fault.CIRCLE:
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         elif fault is Fault.LOST or data is None:
             self.send_error(404)
         else:
             self._send(data, fault)
+
+    def do_HEAD(self) -> None:
+        if (data := self.mirror.content(self.path)) is None:
+            return self.send_error(404)
+        self.send_response(200)
+        self._end_headers(len(data))
+
+    def _end_headers(self, length: int) -> None:
+        self.send_header("Content-Length", str(length))
+        if (file := self.mirror.folder / self.path.lstrip("/")).is_file():
+            self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
+        self.end_headers()
 
     def _head(self, data: bytes, *, skip: int) -> bytes:
         """Send the headers of all of `data` or of the range that is asked for; returns what comes after them."""
@@ -255,8 +279,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
         if self.mirror.ranges:
             self.send_header("ETag", tag)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
+        self._end_headers(len(data))
         return data
 
     def _send(self, data: bytes, fault: Fault | None) -> None:
@@ -269,7 +292,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data[: len(data) // 2])
             self.wfile.flush()
             return self.mirror.wait()
-        self.wfile.write(data)
+        with contextlib.suppress(ConnectionError):  # a client that has enough hangs up
+            self.wfile.write(data)
 
 
 KERNELS = ("6.1.0-49", "6.1.0-50")

@@ -4,7 +4,7 @@ It checks what AWS checks: signature, lengths, checksums, counts, states, tokens
 connection, no framework; so a measurement sees the uploader and not the server. Beside it the two calls of EC2 that
 an upload makes (DescribeSnapshots, CreateTags). Faults are the test's own: `Faults`.
 
-As a program (`python tests/ebs_sink.py [--latency S] [--trust]`) it prints its URL and serves until it is ended;
+As a program (`python tests/ebs_sink.py [--latency S] [--trust]`) it prints its URL and serves until its input ends;
 `GET /_counts` says what it has counted. `--trust` hashes nothing and keeps nothing: the limit of what can be sent.
 """
 
@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import hmac
 import json
 import os
 import re
 import socket
+import ssl
+import sys
 import tempfile
 import threading
 import time
@@ -26,21 +27,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
+
+from ebs_wire import KEY_ID, SECRET, Refused, Request, check_signature, receive, refusal
 
 BLOCK = 524288
 PER_GIB = 2048
-KEY_ID, SECRET = "AKIASINK000000000000", "not-a-secret"
 PAGE = 1000
-
-
-class Refused(Exception):
-    """An answer other than success."""
-
-    def __init__(self, status: int, code: str, message: str, reason: str = "") -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.reason = status, code, message, reason
 
 
 def invalid(message: str, reason: str = "INVALID_PARAMETER_VALUE") -> Refused:
@@ -49,17 +43,6 @@ def invalid(message: str, reason: str = "INVALID_PARAMETER_VALUE") -> Refused:
 
 def lost(snapshot: str) -> Refused:
     return Refused(404, "ResourceNotFoundException", f"The snapshot '{snapshot}' does not exist.", "SNAPSHOT_NOT_FOUND")
-
-
-@dataclass
-class Request:
-    """One request. `block` is the body's buffer, which the connection uses again."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: memoryview
 
 
 @dataclass
@@ -77,26 +60,32 @@ class Snap:
 
 @dataclass
 class Faults:
-    """What goes wrong. `answer` sees the number of the call among those of its action and may raise Refused, sleep,
-    or return False to close the connection unanswered; `after` is called when a PUT has been stored, before its answer.
+    """What goes wrong. The callables get the action and the number of the call among those of its action.
+
+    `before` may raise Refused, or return False to close the connection unanswered; `after` the same, when the call has
+    taken effect. `cut` gets the number of the PUT and says after how many bytes of its body the connection breaks.
     """
 
-    answer: Callable[[str, int], bool | None] = lambda _action, _count: None
-    after: Callable[[int], None] = lambda _count: None
+    before: Callable[[str, int], bool | None] = lambda _action, _count: None
+    after: Callable[[str, int], bool | None] = lambda _action, _count: None
+    cut: Callable[[int], int | None] = lambda _count: None
     latency_s: float = 0.0
     seal_s: float = 0.0
-    echo: bool = True
 
 
 class Sink:
     """The account: snapshots, what was called, what goes wrong."""
 
-    def __init__(self, *, trust: bool = False) -> None:
-        self.trust, self.faults = trust, Faults()
+    def __init__(self, *, trust: bool = False, tls: ssl.SSLContext | None = None) -> None:
+        self.trust, self.faults, self._tls = trust, Faults(), tls
         self.snaps: dict[str, Snap] = {}
         self.calls: Counter[str] = Counter()
         self.stored: Counter[tuple[str, int]] = Counter()
         """How often each block was stored: what was sent twice."""
+        self.agents: Counter[str] = Counter()
+        """PUTs by User-Agent."""
+        self.heads = 0
+        """PUTs whose headers have come."""
         self.retired: set[str] = set()
         """Deleted snapshots: their tokens go on naming them."""
         self._tokens: dict[str, str] = {}
@@ -104,7 +93,7 @@ class Sink:
         self._arena = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the sink
         self._used = 0
         self._server = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -218,8 +207,6 @@ class Sink:
         with self._lock:
             snap.blocks[index] = at, digest
             self.stored[name, index] += 1
-            count = self.stored.total()
-        self.faults.after(count)
         return 201, {"x-amz-Checksum": headers["x-amz-checksum"], "x-amz-Checksum-Algorithm": "SHA256"}, b""
 
     def complete(self, request: Request, name: str) -> tuple[int, dict[str, str], bytes]:
@@ -309,15 +296,27 @@ class Sink:
         raise Refused(404, "UnknownOperationException", f"{request.method} {request.path}")
 
     def _counted(self, action: str, run: Callable[..., tuple[int, dict[str, str], bytes]],
-                 *arguments: Any) -> tuple[int, dict[str, str], bytes]:
+                 request: Request, *arguments: Any) -> tuple[int, dict[str, str], bytes]:
         with self._lock:
+            if action == "PutSnapshotBlock":
+                self.agents[request.headers.get("user-agent", "")] += 1
             self.calls[action] += 1
             count = self.calls[action]
         if self.faults.latency_s:
             time.sleep(self.faults.latency_s)
-        if self.faults.answer(action, count) is False:
+        if self.faults.before(action, count) is False:
             raise ConnectionError
-        return run(*arguments)
+        answer = run(request, *arguments)
+        if self.faults.after(action, count) is False:
+            raise ConnectionError
+        return answer
+
+    def _cut(self, method: str) -> int | None:
+        if method != "PUT":
+            return None
+        with self._lock:
+            self.heads += 1
+            return self.faults.cut(self.heads)
 
     def _accept(self) -> None:
         while True:
@@ -330,9 +329,11 @@ class Sink:
 
     def _serve(self, connection: socket.socket) -> None:
         buffer = bytearray(BLOCK + 65536)
-        with connection:
-            try:
-                while (request := receive(connection, buffer)) is not None:
+        try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            with connection:
+                while (request := receive(connection, buffer, self._cut)) is not None:
                     try:
                         status, headers, body = self._route(request)
                     except Refused as refused:
@@ -340,72 +341,12 @@ class Sink:
                     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
                     head += f"Content-Length: {len(body)}\r\n\r\n"
                     connection.sendall(f"HTTP/1.1 {status} -\r\n{head}".encode() + body)
-            except (ConnectionError, TimeoutError):
-                return
-
-
-def refusal(request: Request, refused: Refused) -> tuple[int, dict[str, str], bytes]:
-    """An error as EC2 (XML) or EBS direct (JSON) words it."""
-    if request.path == "/":
-        text = f"<Response><Errors><Error><Code>{refused.code}</Code><Message>{escape(refused.message)}</Message>" \
-               "</Error></Errors><RequestID>0</RequestID></Response>"
-        return refused.status, {"Content-Type": "text/xml"}, text.encode()
-    body = {"Message": refused.message} | ({"Reason": refused.reason} if refused.reason else {})
-    return refused.status, {"x-amzn-ErrorType": refused.code}, json.dumps(body).encode()
-
-
-def receive(connection: socket.socket, buffer: bytearray) -> Request | None:
-    """The next request; its body stays in `buffer`. None when the client has closed."""
-    view, have = memoryview(buffer), 0
-    while (end := buffer.find(b"\r\n\r\n", 0, have)) < 0:
-        got = connection.recv_into(view[have:have + 65536] if have else view[:65536])
-        if not got:
-            return None
-        have += got
-    first, *lines = bytes(view[:end]).decode("latin-1").split("\r\n")
-    method, target, _version = first.split(" ")
-    headers = {name.lower(): value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
-    start, length = end + 4, int(headers.get("content-length", "0"))
-    if headers.get("expect", "").lower() == "100-continue":
-        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-    while have < start + length:
-        got = connection.recv_into(view[have:start + length])
-        if not got:
-            raise ConnectionError
-        have += got
-    parts = urlsplit(target)
-    query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    return Request(method, unquote(parts.path), query, headers, view[start:start + length])
-
-
-def check_signature(request: Request) -> None:
-    """AWS signature version 4, computed anew (IAM user guide, "Create a signed AWS API request")."""
-    given = re.fullmatch(r"AWS4-HMAC-SHA256 Credential=(\S+?)/(\d+)/([a-z0-9-]+)/([a-z0-9]+)/aws4_request, "
-                         r"SignedHeaders=(\S+), Signature=([0-9a-f]{64})", request.headers.get("authorization", ""))
-    if given is None or given[1] != KEY_ID:
-        raise Refused(403, "UnrecognizedClientException", "no signature, or of unknown keys")
-    signed = given[5].split(";")
-    must = {"host", "x-amz-date"} | {name for name in request.headers if name.startswith("x-amz-")}
-    if not must <= set(signed):
-        raise Refused(403, "InvalidSignatureException", f"unsigned headers: {sorted(must - set(signed))}")
-    hashed = request.headers.get("x-amz-content-sha256") or hashlib.sha256(request.body).hexdigest()
-    if hashed not in ("UNSIGNED-PAYLOAD", hashlib.sha256(request.body).hexdigest()):
-        raise Refused(403, "InvalidSignatureException", "the payload is not what was signed")
-    query = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in sorted(request.query.items()))
-    lines = [request.method, quote(request.path, safe="/-_.~"), query,
-             *(f"{name}:{' '.join(request.headers[name].split())}" for name in signed), "", given[5], hashed]
-    scope = "/".join([given[2], given[3], given[4], "aws4_request"])
-    text = "\n".join(["AWS4-HMAC-SHA256", request.headers["x-amz-date"], scope,
-                      hashlib.sha256("\n".join(lines).encode()).hexdigest()])
-    key = b"AWS4" + SECRET.encode()
-    for part in (*scope.split("/"), text):
-        key = hmac.digest(key, part.encode(), "sha256")
-    if key.hex() != given[6]:
-        raise Refused(403, "InvalidSignatureException", "the signature does not match")
+        except OSError:
+            connection.close()
 
 
 def main() -> None:
-    """Serve until ended."""
+    """Serve as long as the parent lives."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--latency", type=float, default=0.0)
     options.add_argument("--trust", action="store_true")
@@ -413,7 +354,7 @@ def main() -> None:
     sink = Sink(trust=given.trust)
     sink.faults.latency_s = given.latency
     print(sink.url, flush=True)
-    threading.Event().wait()
+    sys.stdin.read()
 
 
 if __name__ == "__main__":

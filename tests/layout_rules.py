@@ -25,14 +25,18 @@ TOP_REQUIRED = frozenset({
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "clock", "units", "package_diff"}),
-    frozenset({"records", "shell", "policy", "yamlfile", "download"}),
-    frozenset({"local", "aws", "emulator", "build_records", "hardware", "mirror", "progress", "store"}),
-    frozenset({"apt", "definition", "image_checks", "inside", "publish_records", "report_charts", "report_view"}),
-    frozenset({"channels", "lockfile", "repo", "rolefacts"}),
-    frozenset({"modules", "proven", "standin"}),
-    frozenset({"fit", "lint", "materials", "publish_plan"}),
-    frozenset({"lock", "bake", "verify", "report", "reproduce", "scenario", "publish", "promote", "rollback"}),
+    frozenset({"clock", "errors", "package_diff", "units"}),
+    frozenset({"download", "meter", "policy", "records", "shell", "yamlfile"}),
+    frozenset({"aws", "build_records", "emulator", "hardware", "local", "mirror", "progress", "store",
+               "watch_policy"}),
+    frozenset({"apt", "definition", "image_checks", "inside", "proposal", "publish_records", "report_charts",
+               "report_view", "retention", "watch_records", "web"}),
+    frozenset({"channels", "lockfile", "notice", "repo", "rolefacts"}),
+    frozenset({"drivers", "modules", "proven", "standin"}),
+    frozenset({"fit", "lint", "materials", "moves", "publish_plan", "release_notes", "watch_summary"}),
+    frozenset({"sources"}),
+    frozenset({"bake", "lock", "promote", "publish", "regions", "report", "reproduce", "retire", "rollback",
+               "scenario", "status", "sweep", "verify", "watch"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
 )
@@ -40,10 +44,10 @@ LAYERS: tuple[frozenset[str], ...] = (
 imports another, and a module that is in no layer is itself a violation."""
 FROM_INSIDE = frozenset({"errors", "clock", "shell", "records", "build_records"})
 """All that a folder of edges may import beside itself: errors, tools, and the types of records."""
-ABOVE = frozenset({"commands"})
+ABOVE = frozenset({"commands", "sources"})
 """Folders that are no edge: they import from the layers below them, as a module does."""
 
-FOLDERS = frozenset({"local", "aws", "emulator", "commands"})
+FOLDERS = frozenset({"local", "aws", "emulator", "commands", "sources"})
 """Folders of the package."""
 
 PYTHON_LINES, FUNCTION_LINES, ROLE_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 400, 40, 60, 60, 30, 25

@@ -11,14 +11,15 @@ import boto3
 import pytest
 import urllib3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.parsers import ResponseParserError
 from goldenami.emulator.arena import BLOCK
 
 ACCOUNT, STRANGER = "123456789012", "210987654321"
 KEY, STRANGERS_KEY = "AKIAEMULATOR00000000", "AKIASTRANGER00000000"
 REGION, OTHER_REGION = "us-east-1", "eu-west-1"
 
-FAILURES = (AssertionError, ClientError, BotoCoreError, LookupError, pytest.fail.Exception)
+FAILURES = (AssertionError, ClientError, BotoCoreError, ResponseParserError, LookupError, pytest.fail.Exception)
 """How a probe may end at a server that does not keep the rule."""
 
 
@@ -31,7 +32,7 @@ class Account:
             urllib3.request("POST", f"{url}/moto-api/reset")
         else:
             control.reset()
-            self.set(pending_s=0)
+            self.set(pending_s=0, refresh_s=0)
 
     def set(self, **settings: Any) -> None:
         """Settings of the emulator; moto has none."""
@@ -88,8 +89,10 @@ class Account:
     def image(self, name: str = "golden-1", snapshot: str = "", **more: Any) -> str:
         """A registered AMI as this project registers one."""
         asked = {"Architecture": "x86_64", "RootDeviceName": "/dev/xvda", "VirtualizationType": "hvm",
-                 "EnaSupport": True, "BlockDeviceMappings": [
-                     {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot or self.snapshot()}}], **more}
+                 "EnaSupport": True, **more}
+        if "BlockDeviceMappings" not in more:
+            ebs = {"SnapshotId": snapshot or self.snapshot()}
+            asked["BlockDeviceMappings"] = [{"DeviceName": "/dev/xvda", "Ebs": ebs}]
         made: str = self.ec2.register_image(Name=name, **asked)["ImageId"]
         return made
 
@@ -126,8 +129,9 @@ def probe(*rules: str) -> Callable[[Callable[[Account], None]], Callable[..., No
             if server == "emulator":
                 function(account_at("emulator"))
                 return
-            with pytest.raises(FAILURES):
+            with pytest.raises(FAILURES) as caught:
                 function(account_at("moto"))
+            assert not isinstance(caught.value, ParamValidationError), "the probe itself is wrong"
         test.__doc__ = function.__doc__
         return test
     return wrap

@@ -10,7 +10,7 @@ import fcntl
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
@@ -51,6 +51,20 @@ class Deb:
 
 
 @dataclass(frozen=True)
+class Found:
+    """One version of a package, the archive and the suite that have it."""
+
+    version: str
+    archive: str
+    suite: str
+
+    @property
+    def security(self) -> bool:
+        """Whether it is from a suite of security updates: Debian's archive of its own, or Ubuntu's pocket."""
+        return self.archive.endswith("-security") or self.suite.endswith("-security")
+
+
+@dataclass(frozen=True)
 class AptRoot:
     """A private apt root in `folder` for `sources`, whose archives are at `uris`."""
 
@@ -59,6 +73,8 @@ class AptRoot:
     uris: Mapping[str, str]
     architecture: str = "amd64"
     local_repo: Path | None = None
+    stock: Mapping[str, Deb] = field(default_factory=dict)
+    """Files of `local_repo` that are from an archive all the same, by SHA-256."""
 
     @cached_property
     def _env(self) -> dict[str, str]:
@@ -114,6 +130,8 @@ class AptRoot:
         except shell.CommandFailed as error:
             lines = [line[3:] for line in error.output.splitlines() if line.startswith("E: ")]
             cause = next((line for line in lines if "://" in line), lines[0] if lines else error.message)
+            why = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)  # else only: has no Release file
+            cause += f" ({why[1]})" if why and why[1] not in cause else ""
             raise Unreachable(
                 f"apt could not read the indexes: {cause}",
                 hint="check that this mirror is reachable and current: the URIs come from this machine's apt sources "
@@ -147,6 +165,8 @@ class AptRoot:
         return {(stanza["Package"], stanza["Version"]): stanza for stanza in parsed}
 
     def _deb(self, match: re.Match[str], stanzas: Mapping[tuple[str, str], Packages]) -> Deb:
+        if match["sha256"] in self.stock:
+            return self.stock[match["sha256"]]
         name, version = _file_name(match["file"])
         stanza = stanzas[name, version]
         archive, path = self._place(match["uri"])
@@ -168,6 +188,30 @@ class AptRoot:
         text = shell.output(["apt-cache", "madison", package], env=self._env, check=False)
         found = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|") >= 2}
         return sorted(found, key=Version, reverse=True)
+
+    def found(self, names: Sequence[str]) -> dict[str, list[Found]]:
+        """Every version of each package with where it is from, newest first; a package that is nowhere is left out."""
+        text = shell.output(["apt-cache", "madison", *names], env=self._env, check=False) if names else ""
+        found: dict[str, list[Found]] = {}
+        for line in text.splitlines():
+            parts = [part.strip() for part in line.split("|")]
+            if len(parts) == 3:
+                uri, suite = parts[2].split()[:2]
+                archive = next((name for name, base in self.uris.items() if uri.rstrip("/") == base), "built")
+                found.setdefault(parts[0], []).append(Found(parts[1], archive, suite.partition("/")[0] or suite))
+        return {name: sorted(all_, key=lambda one: Version(one.version), reverse=True) for name, all_ in found.items()}
+
+    def preferred(self, names: Sequence[str]) -> dict[str, str]:
+        """The version of each package that apt would install, by the suites' priorities and the pins."""
+        text = shell.output(["apt-cache", "policy", *names], env=self._env) if names else ""
+        pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", text, re.MULTILINE)
+        return {name: version for name, version in pairs if version != "(none)"}
+
+    def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
+        """The SHA-256 that the index states for each (package, version)."""
+        text = shell.output(["apt-cache", "show", *names], env=self._env, check=False) if names else ""
+        parsed = Packages.iter_paragraphs(text, fields=["Package", "Version", "SHA256"], use_apt_pkg=False)
+        return {(stanza["Package"], stanza["Version"]): stanza.get("SHA256", "") for stanza in parsed}
 
     def names(self, pattern: str) -> list[str]:
         """Package names that match a regular expression."""

@@ -15,7 +15,7 @@ from goldenami.aws.images import Image
 from goldenami.aws.lease import Lease
 from goldenami.aws.ledger import Channel, Gpu, Mark
 from goldenami.aws.pointers import Version
-from goldenami.aws.session import Account, Client
+from goldenami.aws.session import Account
 from goldenami.definition import Definition, Publish, VolumeType
 from goldenami.errors import BadInput
 
@@ -83,28 +83,19 @@ def mark(build_id: str, ami: str, baked_at: str, gpu: Gpu, lease: Lease) -> Mark
                 fence=lease.fence, gpu=gpu)
 
 
-def point(ssm: Client, image: str, channel: Channel, target: Mark, now: str | None) -> None:
+def point(account: Account, region: str, image: str, channel: Channel, target: Mark, now: str | None) -> None:
     """Let a channel's parameter name the mark's AMI, unless it does already (`now`)."""
     if now != target.ami:
-        pointers.move(ssm, pointers.channel_name(image, channel), target.ami,
+        pointers.move(account.ssm(region), pointers.channel_name(image, channel), target.ami,
                       f"build {target.build_id}, fence {target.fence}")
 
 
-def to_candidate(account: Account, region: str, lease: Lease, target: Mark, now: str | None) -> None:
-    """Move `candidate`."""
-    lease.record(lease.ledger.moved(Channel.CANDIDATE, target))
-    point(account.ssm(region), lease.image, Channel.CANDIDATE, target, now)
-
-
-def to_latest(
-    account: Account, region: str, lease: Lease, target: Mark, now: str | None, wanted: Definition,
+def point_template(
+    account: Account, region: str, image: str, target: Mark, wanted: Definition, *, as_it_was: bool = False,
 ) -> Version:
-    """Move `latest`, then the template's default, the last of all; returns the template's version."""
-    lease.record(lease.ledger.moved(Channel.LATEST, target))
-    point(account.ssm(region), lease.image, Channel.LATEST, target, now)
-    tag = {tags.IMAGE: lease.image}
-    return pointers.move_template(account.ec2(region), pointers.template_name(lease.image), target.build_id,
-                                  template_data(wanted, target.ami), tag)
+    """Let the template's default launch the mark's AMI; returns its version. The last pointer of all."""
+    return pointers.move_template(account.ec2(region), pointers.template_name(image), target.build_id,
+                                  template_data(wanted, target.ami), {tags.IMAGE: image}, as_it_was=as_it_was)
 
 
 def preferences(wanted: Definition) -> refresh.Preferences:

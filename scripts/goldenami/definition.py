@@ -6,6 +6,7 @@ argument_specs, because Ansible itself accepts an unknown extra variable silentl
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import Field, ValidationError
 
-from goldenami import hardware, yamlfile
+from goldenami import hardware, policy, yamlfile
 from goldenami.errors import BadInput
 from goldenami.records import Record
+from goldenami.watch_policy import Watch
 from goldenami.yamlfile import YamlFile, nearest
 
 STEPS = (("os_updates",), ("cuda",), ("nvidia_driver",), ("limits", "network_tuning"), ("provenance", "seal"))
@@ -24,6 +26,8 @@ STEPS = (("os_updates",), ("cuda",), ("nvidia_driver",), ("limits", "network_tun
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
 """The order of ansible/bake.yml, `seal` last."""
 REQUIRED_ROLES = ("os_updates", "provenance", "seal")
+NEWEST, ANY = "newest", "any"
+"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
 
 
 class Distribution(StrEnum):
@@ -138,6 +142,7 @@ class Definition(Record):
     hardware: Annotated[list[str], Field(min_length=1)]
     roles: dict[str, dict[str, Any] | None]
     publish: Publish | None = None
+    watch: Watch = Watch()
 
     def variables(self, role: str) -> dict[str, Any]:
         """What the definition sets for `role` (nothing: an empty mapping)."""
@@ -203,15 +208,33 @@ def load(root: Path, path: Path) -> Definition:
     return definition
 
 
+APART = ("publish", "watch")
+"""Sections that say where an image goes and when it is made again: no part of them is in it."""
+
+
 def without_publish(text: str) -> str:
-    """The text of a definition without its section `publish`, which shapes an account and not the image."""
+    """The text of a definition without the sections of `APART`, which do not shape the image."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
     lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line) for key, _ in node.value]
-    for (name, start), end in zip(starts, [*(line for _, line in starts[1:]), len(lines)], strict=True):
-        if name == "publish":
+    ends = [*(line for _, line in starts[1:]), len(lines)]
+    for (name, start), end in reversed(list(zip(starts, ends, strict=True))):  # from below: line numbers stay true
+        if name in APART:
             del lines[start:end]
     return "".join(lines)
+
+
+def with_branch(path: Path, text: str, branch: str) -> str:
+    """The text of a definition with another driver branch; every other character stays."""
+    key = ("roles", "nvidia_driver", "nvidia_driver_branch")
+    source = yamlfile.load(path)
+    if key not in source.lines:
+        raise source.error(key[:2], "states no nvidia_driver_branch that could be moved",
+                           hint="write the branch, also where it is the default")
+    lines = text.splitlines(keepends=True)
+    number = source.lines[key] - 1
+    changed = re.sub(r"(nvidia_driver_branch:\s*)[\"']?\d+[\"']?", rf'\g<1>"{branch}"', lines[number], count=1)
+    return "".join([*lines[:number], changed, *lines[number + 1:]])
 
 
 def _first_problem(source: YamlFile, error: ValidationError) -> BadInput:
@@ -222,6 +245,8 @@ def _first_problem(source: YamlFile, error: ValidationError) -> BadInput:
         return source.error(key, f"unknown key; {nearest(str(key[-1]), _keys_at(key[:-1]))}")
     if first["type"] == "missing":
         return source.error(key, "is required and missing")
+    if first["type"] == "value_error":
+        return source.error(key, str(first["ctx"]["error"]))
     problem = first["msg"][0].lower() + first["msg"][1:]
     return source.error(key, f"{problem} (got {first['input']!r})")
 
@@ -230,6 +255,8 @@ def _keys_at(path: yamlfile.Key) -> list[str]:
     """The keys that a definition may have at `path`."""
     model: type[Record] = Definition
     for name in path:
+        if name not in model.model_fields:
+            continue  # the name of an entry, as below `watch.frameworks`
         kinds = (kind for kind in (model.model_fields[str(name)].annotation, *_optional(model, str(name))))
         model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Record))
     return list(model.model_fields)
@@ -288,9 +315,25 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
                 raise source.error(key, "is derived by `lock` and cannot be set")
             if value is not None or spec.defaults[name] is not None:
                 _check_type(source, key, spec.options[name], value)
+    _check_branch(root, source, definition)
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
             raise source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
+
+
+def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
+    """A driver branch that does not run a declared GPU is refused before anything is resolved."""
+    if "nvidia_driver" not in definition.roles:
+        return
+    branch = {**role_spec(root, "nvidia_driver").defaults, **definition.variables("nvidia_driver")}[
+        "nvidia_driver_branch"]
+    if branch == NEWEST:
+        return
+    if not str(branch).isdecimal():
+        raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), f"`{branch}` is no branch such as `535`")
+    refusal = policy.branch_refusal(str(branch), hardware.architectures(root, definition.hardware))
+    if refusal:
+        raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -73,15 +73,16 @@ class Http:
         through = self._proxy(url)
         with self._lock:
             if through not in self._pools:
-                self._pools[through] = self._proxied(str(through))
+                self._pools[through] = through_proxy(str(through), **self._options)
         return self._pools[through].request("GET", url, headers=headers, preload_content=False)
 
-    def _proxied(self, proxy: str) -> urllib3.PoolManager:
-        parts = urlsplit(proxy)
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
-        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        return urllib3.ProxyManager(address, proxy_headers=urllib3.make_headers(proxy_basic_auth=login),
-                                    **self._options)
+
+def through_proxy(proxy: str, **options: Any) -> urllib3.ProxyManager:
+    """Connections through `proxy`, whose address may hold a name and a password."""
+    parts = urlsplit(proxy)
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return urllib3.ProxyManager(address, proxy_headers=urllib3.make_headers(proxy_basic_auth=login), **options)
 
 
 def _retries() -> Retry:

@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     NOT_VERIFIED = 6
     BUSY = 7
     HOST = 8
+    NEWER = 10
     INTERRUPTED = 130
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,15 @@ from debian.debian_support import Version
 
 from goldenami import modules, policy
 from goldenami.apt import AptRoot, Deb
+from goldenami.drivers import VERSION, Request
 from goldenami.errors import NoFit
 from goldenami.local.signature import Signature
-from goldenami.lockfile import Choice, Kernel, PassedOver
+from goldenami.lockfile import Choice, Kernel, Package, PassedOver
 from goldenami.modules import Outcome, Recipe
 from goldenami.store import Store
 
 MAX_COMPILATIONS = 8
 """Pairs tried before giving up: at 1-3 minutes a pair on 2 cores, a quarter of an hour."""
-
-
-VERSION = "VERSION"
-"""Stands for the driver's version in the role's facts until a candidate is tried."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the definition and the role's platform file say about one branch of the driver."""
-
-    branch: str
-    flavour: str
-    dkms_package: str
-    userland_package: str
-    pinned_sources: list[str]
-    provides: list[str]
 
 
 @dataclass(frozen=True)
@@ -58,6 +43,20 @@ class Fitted:
     recipe: Recipe
     outcome: Outcome
     choices: list[Choice]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a new lock leaves where the old one has it, because a policy of the definition says so.
+
+    `driver` is the only version that may be taken. `packages` stay at their version; `stock` are files of the old
+    lock, which the archive may have dropped.
+    """
+
+    kernel: Kernel | None = None
+    driver: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    stock: Mapping[str, Package] = field(default_factory=dict)
 
 
 def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
@@ -119,10 +118,16 @@ def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOve
 
 def fit(
     apt: AptRoot, requests: Sequence[Request], found: list[Kernel], *,
-    compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]],
+    compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]], only: str = "",
 ) -> Fitted:
-    """The first pair that compiles, kernels outermost; NoFit with a table of what was tried."""
-    drivers = candidates(apt, requests)
+    """The first pair that compiles, kernels outermost; NoFit with a table of what was tried.
+
+    `only` is the one driver version that may be taken.
+    """
+    drivers = [driver for driver in candidates(apt, requests) if only in ("", driver.version)]
+    if not drivers:
+        raise NoFit(f"driver {only} is neither in the archives nor in the store",
+                    hint="let another one be taken: change `watch.driver` of the definition")
     every = [(kernel, driver) for kernel in found for driver in drivers]
     pairs = every[:MAX_COMPILATIONS]
     tried: list[tuple[Kernel, PassedOver]] = []
@@ -167,24 +172,29 @@ def _choices(
 
 def compiler(
     apt: AptRoot, store: Store, *, suite: str, log: Path, fetch: Callable[[list[Deb]], None],
-    on_try: Callable[[str], Any], package_name: Callable[[str], str], signature: Signature | None,
+    on_try: Callable[[str], Any], signature: Signature | None,
 ) -> Callable[[Kernel, Candidate], tuple[Recipe, Outcome]]:
     """The function that `fit` calls: resolve the scratch tree, fetch it, compile."""
 
     def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
         on_try(_pair(kernel, driver))
-        apt.pin(driver.pins)
-        source = _source(apt, driver.request.dkms_package, driver.version)
-        build = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
-        fetch([source, *build])
-        recipe = Recipe(
-            kernel_release=kernel.release, driver_version=driver.version, package=package_name(kernel.release),
-            provides=[name.replace(VERSION, driver.version) for name in driver.request.provides],
-            depends=[kernel.package], suite=suite, source=source, build=build, signature=signature,
-        )
+        recipe = recipe_of(apt, kernel, driver, suite=suite, signature=signature)
+        fetch([recipe.source, *recipe.build])
         return recipe, modules.compile_modules(recipe, store, log=log)
 
     return compile_pair
+
+
+def recipe_of(apt: AptRoot, kernel: Kernel, driver: Candidate, *, suite: str, signature: Signature | None) -> Recipe:
+    """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no solution."""
+    apt.pin(driver.pins)
+    build = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
+    return Recipe(
+        kernel_release=kernel.release, driver_version=driver.version, package=modules.package_name(kernel.release),
+        provides=[name.replace(VERSION, driver.version) for name in driver.request.provides], depends=[kernel.package],
+        suite=suite, source=_source(apt, driver.request.dkms_package, driver.version), build=build,
+        signature=signature,
+    )
 
 
 def _source(apt: AptRoot, package: str, version: str) -> Deb:

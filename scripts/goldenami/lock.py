@@ -9,11 +9,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from goldenami import fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts, standin
+from goldenami import drivers, fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts, standin
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
 from goldenami.errors import BadInput, NoFit
-from goldenami.fit import Fitted, Request
+from goldenami.fit import Fitted, Keep
 from goldenami.local import signature
 from goldenami.lockfile import (
     BaseLock,
@@ -37,8 +37,6 @@ BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "db
 SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 """mmdebstrap's `important` variant, in apt's own pattern language."""
 
-NEWEST, ANY = "newest", "any"
-"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
 _CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
 """The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's repository."""
 
@@ -56,6 +54,8 @@ class Resolution:
     apt: AptRoot
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
+    keep: Keep = field(default_factory=Keep)
+    offered: list[Deb] = field(default_factory=list)
 
     def given(self, role: str) -> dict[str, Any]:
         """What the definition and the lock give to `role`."""
@@ -70,9 +70,11 @@ class Resolution:
         self.store.fetch(materials.wanted(debs, self.apt.uris))
 
 
-def run(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> tuple[Lock, str]:
-    """Resolve `definition`, write its lock; returns it with its SHA-256."""
-    resolution = _open(root, definition, store, progress, log)
+def run(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *, keep: Keep | None = None,
+) -> tuple[Lock, str]:
+    """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move."""
+    resolution = _open(root, definition, store, progress, log, keep or Keep())
     with resolution.apt.locked():
         lock = _resolve(resolution)
     path = lockfile.path_of(root, definition.image)
@@ -90,15 +92,18 @@ def _settled(path: Path, lock: Lock) -> Lock:
     return old if old.model_copy(update={"base": base}) == lock else lock
 
 
-def _open(root: Path, definition: Definition, store: Store, progress: Progress, log: Path) -> Resolution:
+def _open(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, keep: Keep,
+) -> Resolution:
     base = definition.base
     nvidia = definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
     sources = mirror.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
     uris = mirror.locate([source.archive for source in sources])
     folder = store.root.parent / "apt" / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
     apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
-                  local_repo=folder / "built")
-    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt)
+                  local_repo=folder / "built",
+                  stock={package.sha256: package.deb(name) for name, package in keep.stock.items()})
+    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt, keep=keep)
 
 
 def _resolve(resolution: Resolution) -> Lock:
@@ -109,11 +114,13 @@ def _resolve(resolution: Resolution) -> Lock:
     apt.pin({})
     with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
         apt.update()
-    kernels = fit.kernels(apt, definition.kernel)
+    _hold(resolution)
+    kernels = [resolution.keep.kernel] if resolution.keep.kernel else fit.kernels(apt, definition.kernel)
     fitted = _fit_driver(resolution, kernels) if "nvidia_driver" in definition.roles else None
     kernel = fitted.kernel if fitted else kernels[0]
     if fitted is None:
-        resolution.choices.append(Choice(component="kernel", taken=kernel.release, why="the newest", passed_over=[]))
+        resolution.choices.append(Choice(component="kernel", taken=kernel.release, passed_over=[],
+                                         why="the policy keeps it" if resolution.keep.kernel else "the newest"))
     _derive(resolution, kernel, fitted)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve([*SEED, *BASE_PACKAGES])]
@@ -136,21 +143,35 @@ def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
     return max((date for date in built if date <= indexes), default=indexes)
 
 
+def _hold(resolution: Resolution) -> None:
+    """Pin what is to stay, and offer from the store what the archive has dropped of it."""
+    apt, keep = resolution.apt, resolution.keep
+    found = apt.found(sorted(keep.stock))
+    resolution.offered = [package.deb(name) for name, package in sorted(keep.stock.items())
+                          if package.version not in {one.version for one in found.get(name, [])}]
+    resolution.fetch(resolution.offered)
+    if resolution.offered:
+        repo.write(resolution.store, resolution.offered, apt.folder / "built", suite="golden", epoch=0)
+        apt.update()
+    apt.pin(keep.packages)
+
+
 def _upstream(apt: AptRoot) -> list[dict[str, str]]:
     return [entry for entry in apt.releases() if entry["suite"] != "golden"]
 
 
 def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
-    requests, signer = _requests(resolution), signature.configured()
+    given, signer = resolution.given("nvidia_driver"), signature.configured()
+    requests = drivers.requests(resolution.root, resolution.definition, given)
     wanted = f"{resolution.setting('nvidia_driver', 'branch')}, {resolution.setting('nvidia_driver', 'flavour')}"
     with resolution.progress.step("driver", f"branch {wanted}"):
         compile_pair = fit.compiler(
             resolution.apt, resolution.store, suite=resolution.definition.base.release,
-            log=resolution.log, fetch=resolution.fetch, package_name=modules_package,
+            log=resolution.log, fetch=resolution.fetch,
             signature=signer.signature if signer else None,
             on_try=lambda what: resolution.progress.say(f"trying {what}"),
         )
-        fitted = fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair)
+        fitted = fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair, only=resolution.keep.driver)
     for choice in fitted.choices:
         for entry in choice.passed_over:
             resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
@@ -159,60 +180,13 @@ def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
     return fitted
 
 
-def modules_package(kernel_release: str) -> str:
-    """Name of the package that holds the modules compiled for `kernel_release`."""
-    return f"golden-nvidia-modules-{kernel_release}"
-
-
-def _requests(resolution: Resolution) -> list[Request]:
-    """What to try, open modules before proprietary ones: a definition may leave branch and flavour to the compiler."""
-    wanted = resolution.setting("nvidia_driver", "flavour")
-    families = {name: hardware.load(resolution.root)[name] for name in resolution.definition.hardware}
-    open_only: list[str] = []
-    closed_only = [name for name, family in families.items() if family.open_modules is False]
-    flavours = [wanted]
-    if wanted == ANY:
-        flavours = [flavour for flavour, others in (("open", closed_only), ("proprietary", open_only)) if not others]
-    for flavour in flavours or ["open"]:
-        policy.check_flavour(flavour, open_only, closed_only)
-    return [_request(resolution, flavour, branch) for flavour in flavours for branch in _branches(resolution, flavour)]
-
-
-def _branches(resolution: Resolution, flavour: str) -> list[str]:
-    """The driver branches to try: the definition's one, or with `newest` all that the distribution has."""
-    branch = str(resolution.setting("nvidia_driver", "branch"))
-    if branch != NEWEST:
-        return [branch]
-    found: dict[str, list[str]] = _driver_facts(resolution, flavour, branch)["__nvidia_driver_branches"]
-    if resolution.setting("nvidia_driver", "source") != "debian" or not found.get(flavour):
-        raise BadInput(f"nvidia_driver_branch: {NEWEST}: the branches of this source are not listed",
-                       hint="name a branch, or take nvidia_driver_source: debian")
-    return found[flavour]
-
-
-def _driver_facts(resolution: Resolution, flavour: str, branch: str) -> dict[str, Any]:
-    return rolefacts.facts(resolution.root, "nvidia_driver", resolution.platform, {
-        **resolution.given("nvidia_driver"), "nvidia_driver_flavour": flavour, "nvidia_driver_branch": branch,
-        "nvidia_driver_version": fit.VERSION, "nvidia_driver_kernel_release": "", "nvidia_driver_modules_package": "",
-    })
-
-
-def _request(resolution: Resolution, flavour: str, branch: str) -> Request:
-    names = _driver_facts(resolution, flavour, branch)
-    return Request(
-        branch=branch, flavour=flavour, dkms_package=names["__nvidia_driver_dkms_package"],
-        userland_package=names["__nvidia_driver_userland_package"],
-        pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
-    )
-
-
 def _offer_modules(resolution: Resolution, fitted: Fitted) -> None:
     """Put the compiled package into the private root's local repository, so that apt can choose it."""
     assert fitted.outcome.deb_sha256 is not None
     deb = built_deb(fitted.recipe.package, fitted.driver, fitted.outcome.deb_sha256, fitted.outcome.deb_size,
                     fitted.outcome.installed_size)
-    repo.write(resolution.store, [deb], resolution.apt.folder / "built", suite="golden", epoch=0)
-    resolution.apt.pin(fitted.pins)
+    repo.write(resolution.store, [deb, *resolution.offered], resolution.apt.folder / "built", suite="golden", epoch=0)
+    resolution.apt.pin({**resolution.keep.packages, **fitted.pins})
     resolution.apt.update()
 
 

@@ -31,6 +31,11 @@ EPOCH = 315532800
 """1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index did."""
 
 
+def package_name(kernel_release: str) -> str:
+    """Name of the package that holds the modules compiled for `kernel_release`."""
+    return f"golden-nvidia-modules-{kernel_release}"
+
+
 class Outcome(Record):
     """What a compilation gave: the package's SHA-256 and size in bytes, or the compiler's first error line."""
 
@@ -88,14 +93,26 @@ def compile_modules(recipe: Recipe, store: Store, *, log: Path) -> Outcome:
 
     BadInput where the modules are signed and the environment has another key than the recipe's, or none.
     """
-    cached = store.root.parent / "modules" / f"{recipe.key}.json"
-    if cached.exists():
-        outcome = records.read(cached, Outcome)
-        if outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size):
-            return outcome
+    found = known(recipe, store)
+    if found is not None:
+        return found
     outcome = _compile(recipe, store, log)
-    records.write(cached, outcome)
+    records.write(_cached(recipe, store), outcome)
     return outcome
+
+
+def known(recipe: Recipe, store: Store) -> Outcome | None:
+    """The outcome of `recipe` if this machine tried it before and still has what came out."""
+    cached = _cached(recipe, store)
+    if not cached.exists():
+        return None
+    outcome = records.read(cached, Outcome)
+    whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
+    return outcome if whole else None
+
+
+def _cached(recipe: Recipe, store: Store) -> Path:
+    return store.root.parent / "modules" / f"{recipe.key}.json"
 
 
 def _check_key(recipe: Recipe) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 from goldenami.errors import NoFit
 
 CUDA_OF_BRANCH = {
@@ -69,6 +71,34 @@ def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) ->
         raise NoFit(f"only the open kernel modules run the GPU of {', '.join(open_only)}",
                     hint="set nvidia_driver_flavour: open, or take the family out of `hardware`")
 
+
+LAST_BRANCH = {70: "580"}
+"""Last driver branch that runs GPUs up to this compute capability: R580 is the last one for Maxwell, Pascal and Volta
+(NVIDIA, CUDA Toolkit 13 release notes, "Deprecated Architectures"; read 2026-11)."""
+
+
+def branch_refusal(branch: str, architectures: list[str]) -> str:
+    """Why driver `branch` does not run one of the GPUs, or an empty string.
+
+    A branch knows a GPU's architecture from the one on whose own CUDA first compiles for it, until `LAST_BRANCH`.
+    """
+    for sm in architectures:
+        last = next((name for limit, name in sorted(LAST_BRANCH.items()) if int(sm) <= limit), None)
+        if last and int(branch) > int(last):
+            return f"branch {branch} does not run sm_{sm}: {last} was the last branch that does"
+        first = _first_branch(sm)
+        if first and int(branch) < int(first):
+            return f"branch {branch} does not run sm_{sm}: {first} is the first branch that does"
+    return ""
+
+
+def _first_branch(sm: str) -> str | None:
+    cuda = next((release for release, newest in NEWEST_ARCHITECTURE.items() if int(sm) <= newest), None)
+    if cuda is None or cuda == next(iter(NEWEST_ARCHITECTURE)):
+        return None  # older than these tables
+    return next(branch for branch, native in CUDA_OF_BRANCH.items() if version_tuple(native) >= version_tuple(cuda))
+
+
 BRANCH_END = {"535": "2026-06-30", "580": "2028-06-30", "595": "2027-03-31"}
 """Last day of support of driver branches (NVIDIA, data center driver `releases.json` and its lifecycle page; read
 2026-11; a month there is its last day here)."""
@@ -78,3 +108,21 @@ def past_end(branch: str, day: str) -> str | None:
     """The end of life of `branch` if `day` (ISO 8601) is after it; None where it is not, or is not known."""
     end = BRANCH_END.get(branch)
     return end if end is not None and day > end else None
+
+
+END_NOTICE = timedelta(days=90)
+"""How long before its end a branch is announced: time to bake and try another one."""
+
+
+def near_end(branch: str, end: date | None, today: date) -> str:
+    """The announcement that `branch` ends within `END_NOTICE` or has ended, or an empty string."""
+    if end is None or end - today > END_NOTICE:
+        return ""
+    if end < today:
+        return f"driver branch {branch} ended on {end}: no more fixes come"
+    return f"driver branch {branch} ends on {end}, in {(end - today).days} days"
+
+
+def branch_end(branch: str) -> date | None:
+    """The last day of `branch`, if the table knows it."""
+    return date.fromisoformat(BRANCH_END[branch]) if branch in BRANCH_END else None

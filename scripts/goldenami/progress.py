@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from goldenami import records
+from goldenami.meter import Meter
 
 
 @dataclass
@@ -26,6 +27,10 @@ class Progress:
     memory: Path
     timings: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+    _meter: Meter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._meter = Meter(self.say)
 
     @classmethod
     def of(cls, stage: str, image: str, cache: Path) -> Progress:
@@ -63,6 +68,10 @@ class Progress:
             self.record(event["name"], event["seconds"])
         elif event["kind"] == "say":
             self.say(event["text"])
+
+    def transfer(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show a transfer of `total` bytes with its rate and the time left; several may run at once."""
+        return self._meter.transfer(name, total)
 
     def record(self, name: str, seconds: float) -> None:
         """Note the seconds of a finished step."""

@@ -7,9 +7,9 @@ that failed or was killed is continued by the same command.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 from goldenami import channels, clock, proven, publish_plan, records
@@ -40,6 +40,7 @@ BLOCKS_FILE = "disk.blocks"
 """The SHA-256 of each block of a build's disk: what its upload, and the next build's difference, are made from."""
 SNAPSHOT_LIFE = timedelta(days=2)
 """An unfinished upload may be continued the next day; after that `golden sweep` removes its snapshot."""
+READ_BACK_S, READ_BACK_POLL_S = 60.0, 2.0
 
 T = TypeVar("T")
 
@@ -99,21 +100,23 @@ def is_recorded(build: Proven, plan: PublishPlan) -> bool:
     return plan.is_done and (build.folder / PUBLISH_FILE).exists()
 
 
-def execute(account: Account, wanted: Definition, build: Proven, plan: PublishPlan, progress: Progress) -> PublishRecord:
+def execute(
+    account: Account, wanted: Definition, build: Proven, plan: PublishPlan, progress: Progress,
+) -> PublishRecord:
     """Do what the plan says and write publish.json. Pointers move when every region has its AMI, and not before."""
     work = _Work(account, wanted, build, plan, progress)
     with lease.held(account, plan.image, [region.region for region in plan.regions]) as leases:
-        for region, held in leases.items():
-            publish_plan.check_forward(region, held.ledger, plan)
+        for name, held in leases.items():
+            publish_plan.check_forward(name, held.ledger, plan)
         with progress.step("AMIs"):
             made = work.phase(work.image, "no pointer has moved")
         with progress.step("candidate"):
-            work.phase(lambda region: work.candidate(region, leases[region.region], made[region.region]),
+            work.phase(lambda region: work.candidate(region, leases[region], made[region]),
                        "`latest` has not moved", {region: image.ami for region, image in made.items()})
         published = _candidates(made)
         if not plan.held_back:
             with progress.step("latest"):
-                published = work.phase(lambda region: work.latest(region, leases[region.region], made[region.region]),
+                published = work.phase(lambda region: work.latest(region, leases[region], made[region]),
                                        "`latest` has not moved everywhere")
     record = PublishRecord(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
@@ -166,17 +169,25 @@ class _Work:
         return snapshot.id
 
     def _read_back(self, region: RegionPlan, ami: str) -> None:
-        """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for."""
+        """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.
+
+        EC2's answers may lag behind its changes ("Eventual consistency"), so it is asked again for READ_BACK_S.
+        """
+        ends = time.monotonic() + READ_BACK_S
+        while wrong := self._differences(region, ami):
+            if time.monotonic() > ends:
+                raise StageFailed(f"{ami} is not what was asked for: {wrong[0]}", tail="\n".join(wrong),
+                                  hint="deregister it, if nobody needs it")
+            time.sleep(READ_BACK_POLL_S)
+
+    def _differences(self, region: RegionPlan, ami: str) -> list[str]:
         ec2 = self.account.ec2(region.region)
         image = images.get(ec2, [ami]).get(ami)
         if image is None:
-            raise StageFailed(f"{ami} is gone a moment after it was available", hint="who deregistered it?")
-        wrong = images.differences(image, self.plan.spec, self.plan.settings, images.shares(ec2, ami))
-        wrong += images.snapshot_differences(ec2, image, self.plan.spec, self._key(region),
-                                             shared=bool(self.plan.settings.share_with))
-        if wrong:
-            raise StageFailed(f"{ami} is not what was asked for: {wrong[0]}", tail="\n".join(wrong),
-                              hint="deregister it, if nobody needs it")
+            return [f"{ami} is gone"]
+        return images.differences(image, self.plan.spec, self.plan.settings, images.shares(ec2, ami)) + \
+            images.snapshot_differences(ec2, image, self.plan.spec, self._key(region),
+                                        shared=bool(self.plan.settings.share_with))
 
     def _key(self, region: RegionPlan) -> str | None:
         if region.upload or not region.kms_key:
@@ -195,14 +206,17 @@ class _Work:
                                   image.ami)
         if before := self._move(region, Channel.CANDIDATE):
             target = channels.mark(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, held)
-            channels.to_candidate(self.account, name, held, target, before[0])
+            held.record(held.ledger.moved(Channel.CANDIDATE, target))
+            channels.point(self.account, name, self.plan.image, Channel.CANDIDATE, target, before[0])
 
     def latest(self, name: str, held: Lease, image: Image) -> Published:
         """`latest`, the template's default, then the groups."""
         region = self.regions[name]
         before = self._move(region, Channel.LATEST) or (image.ami,)
         target = channels.mark(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, held)
-        version = channels.to_latest(self.account, name, held, target, before[0], self.wanted)
+        held.record(held.ledger.moved(Channel.LATEST, target))
+        channels.point(self.account, name, self.plan.image, Channel.LATEST, target, before[0])
+        version = channels.point_template(self.account, name, self.plan.image, target, self.wanted)
         former, template = held.ledger.previous(), region.template
         return Published(
             ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel), template=version.template,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from goldenami import channels, clock, units
 from goldenami.aws import images, lease, offerings, pointers, refresh
@@ -142,8 +142,8 @@ def check_forward(region: str, ledger: Ledger, plan: PublishPlan) -> None:
                        hint="bake a new build; if this one is good after all, --again publishes it")
     moving = [Channel.CANDIDATE] if plan.held_back else list(Channel)
     for channel in moving:
-        now = getattr(ledger, channel)
-        if now and now.build_id != plan.build_id and now.baked_at > plan.baked_at:
+        now = ledger.of(channel)
+        if now and now.build_id != plan.build_id and now.baked > datetime.fromisoformat(plan.baked_at):
             raise BadInput(f"{channel} in {region} names build {now.build_id}, which is newer than {plan.build_id} "
                            f"(baked {now.baked_at} and {plan.baked_at})", hint=f"to go back on purpose: {again}")
 

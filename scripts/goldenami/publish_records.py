@@ -17,7 +17,7 @@ from goldenami.records import Record
 PLAN_FILE = "plan.json"
 PUBLISH_FILE = "publish.json"
 ATTEST_FILE = "attest.json"
-ROLLBACK_FILE = "rollback.json"
+PROMOTE_FILE = "promote.json"
 
 
 class Upload(Record):
@@ -134,23 +134,40 @@ class AttestRecord(Record):
     by: str
 
 
-class RolledBack(Record):
-    """One region of a rollback: what was and what is."""
+class RegionMove(Record):
+    """`latest` of one region that moves to the AMI of a build that exists there, and what it was before.
 
-    from_build: BuildId | None = None
-    from_ami: str | None = None
-    from_template_version: int | None = None
-    to_ami: str
-    to_template_version: int | None = None
+    `candidate` says that the candidate moves along: a rollback takes the withdrawn build out of it too.
+    """
+
+    region: str
+    ami: str
+    baked_at: Utc
+    gpu: Annotated[Gpu, Field(strict=False)]
+    before_build: BuildId | None = None
+    before: str | None = None
+    template_before: int | None = None
+    candidate_before: str | None = None
+    candidate: bool = False
 
 
-class RollbackRecord(Record):
-    """One rollback. `failed` are regions that it could not reach, with the reason."""
+class MovePlan(Record):
+    """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again unasked."""
 
     schema_version: Literal[1] = 1
     image: str
-    to_build: BuildId
+    build_id: BuildId
+    account: str
+    withdraw: tuple[BuildId, ...] = ()
+    regions: tuple[RegionMove, ...]
+
+
+class MoveRecord(Record):
+    """What came of a move: the template's new default by region; `failed` are regions not reached, and why."""
+
+    schema_version: Literal[1] = 1
+    plan: MovePlan
     at: Utc
     by: str
-    regions: dict[str, RolledBack]
+    template_versions: dict[str, int]
     failed: dict[str, str]

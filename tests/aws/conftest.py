@@ -62,9 +62,17 @@ class Emulator:
         """(`service:Action`, region) of each call since the reset, in order."""
         return [(f"{call['service']}:{call['action']}", call["region"]) for call in self._ask("GET", "calls")]
 
+    def asked(self) -> list[list[str]]:
+        """The IAM actions that each call since the reset needed."""
+        return [call["actions"] for call in self._ask("GET", "calls")]
+
     def set(self, **settings: Any) -> None:
         """Change settings, for instance `denied={"*": ["ec2:RegisterImage"]}` (`goldenami.emulator.world.Settings`)."""
         self._ask("PATCH", "settings", **settings)
+
+    def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
+        """Flip a bit of a stored block, checksum included."""
+        self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
 
 
 @pytest.fixture(scope="session")
@@ -106,3 +114,46 @@ def account_at(request: pytest.FixtureRequest) -> Callable[[str], probing.Accoun
         found = request.getfixturevalue(server)
         return probing.Account(found) if server == "moto" else probing.Account(found.url, found)
     return make
+
+
+class Faults:
+    """microburst's control API. A rule is a dictionary as its README describes; `fired` says which ones did."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = urllib3.PoolManager()
+
+    def _ask(self, method: str, what: str, *rules: object) -> Any:
+        answer = self._http.request(method, f"{self.url}/_microburst/{what}", body=json.dumps(rules).encode())
+        assert answer.status == 200, answer.data.decode()
+        return answer.json()
+
+    def add(self, service: str, operation: str | None = None, **what: Any) -> None:
+        """Add a rule: `probability=0.3, error={"code": "ThrottlingException"}`, `times=1, reset=True` and so on."""
+        self._ask("PATCH", "rules", {"service": service, "operation": operation, **what})
+
+    def clear(self) -> None:
+        """No rule, and an empty log."""
+        self._ask("DELETE", "rules")
+        self._ask("DELETE", "fired")
+
+    def fired(self) -> list[str]:
+        """`service:Operation action` of each fault, in order."""
+        return [f"{each['service']}:{each['operation']} {each['action']}" for each in self._ask("GET", "fired")]
+
+
+@pytest.fixture(scope="session")
+def proxy(emulator: Emulator) -> Iterator[str]:
+    """The address of microburst in front of the emulator."""
+    process = Process([sys.executable, str(ROOT / "tests/faults.py"), emulator.url], {})
+    yield process.line()
+    process.stop()
+
+
+@pytest.fixture
+def faults(aws: Emulator, proxy: str, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """The empty account of `aws`, reached through a proxy that fails as told."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+    made = Faults(proxy)
+    made.clear()
+    return made

@@ -11,6 +11,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from goldenami import shell
+from goldenami.emulator import strict
+from goldenami.emulator.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +36,14 @@ def test_prints_what_to_export_and_ends_on_a_signal() -> None:
     process.send_signal(signal.SIGTERM)
     assert process.communicate()[0] == ""
     assert process.returncode == 0
+
+
+def test_prints_its_rules() -> None:
+    text = shell.output([sys.executable, "-m", "goldenami.emulator", "--rules"],
+                        env={"PYTHONPATH": str(ROOT / "scripts")})
+    assert "name_is_free: Two AMIs of an account in a region cannot" in text
+    assert len(text.splitlines()) == 2 * len(RULES) >= 80
+    assert strict.StrictEC2
 
 
 def test_logs_calls_with_their_region_until_reset(aws: Any) -> None:
@@ -66,13 +76,24 @@ def test_names_what_it_lacks_and_nobody_retries(aws: Any) -> None:
 ])
 def test_a_missing_permission_is_named(aws: Any, service: str, call: str, code: str, status: int) -> None:
     client = boto3.client(service)
-    action = f"{service}:{client.meta.method_to_api_mapping[call]}"
+    action = "s3:ListAllMyBuckets" if service == "s3" else f"{service}:{client.meta.method_to_api_mapping[call]}"
     aws.set(denied={"*": [action]})
     refused = _refused(getattr(client, call))
     assert refused[:2] == (code, status)
     assert f"is not authorized to perform: {action} " in refused[2]
     aws.set(denied={"AKIASOMEONEELSE00000": ["*"]})
     getattr(client, call)()
+
+
+def test_a_policy_is_all_that_is_allowed(aws: Any) -> None:
+    ec2, tags = boto3.client("ec2"), [{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "b"}]}]
+    aws.set(allowed={"*": ["ec2:CreateVolume", "ec2:Describe*"]})
+    ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)
+    boto3.client("sts").get_caller_identity()
+    refused = _refused(lambda: ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, TagSpecifications=tags))
+    assert "is not authorized to perform: ec2:CreateTags " in refused[2]
+    assert _refused(boto3.client("s3").list_buckets)[0] == "AccessDenied"
+    assert aws.asked() == [["ec2:CreateVolume"], [], ["ec2:CreateVolume", "ec2:CreateTags"], ["s3:ListAllMyBuckets"]]
 
 
 def test_expired_and_unknown_credentials(aws: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from probing import Account, block, probe, refused
@@ -146,3 +147,10 @@ def test_blocks_are_listed_in_pages(account: Account) -> None:
     rest = listed(SnapshotId=snapshot, MaxResults=100, NextToken=first["NextToken"])
     assert len(rest["Blocks"]) == 28 and "NextToken" not in rest
     refused("ValidationException", listed, SnapshotId=snapshot, NextToken="bm8=")
+
+
+def test_a_bit_can_be_flipped_behind_the_api(account_at: Callable[[str], Account], emulator: Any) -> None:
+    account = account_at("emulator")
+    snapshot = account.snapshot(blocks={0: block("a"), 1: block("b")})
+    emulator.damage(snapshot, "us-east-1", block=1, bit=9)
+    assert _blocks(account, snapshot) == {0: block("a"), 1: b"b\x02" + block("b")[2:]}

@@ -1,65 +1,22 @@
 from __future__ import annotations
 
+import json
 import os
-import random
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import ebs_sink
 import pytest
-from botocore.config import Config
-from ebs_sink import BLOCK, Sink
-from goldenami.aws import blocks, ebs
-from goldenami.aws.blocks import BlockMap
+from ebs_sink import BLOCK, PER_GIB, Sink
+from goldenami.aws import ebs, parallel
+from goldenami.errors import BadInput
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uploads import TAGS, Bench, abandon, noise
 
-TAGS = {"goldenami:image": "i", "goldenami:owner": "o"}
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    made = Sink()
-    yield made
-    made.close()
-
-
-def client(sink: Sink, service: str, attempts: int = 10) -> Any:
-    return boto3.client(service, endpoint_url=sink.url, region_name="us-east-1", aws_access_key_id=ebs_sink.KEY_ID,
-                        aws_secret_access_key=ebs_sink.SECRET,
-                        config=Config(max_pool_connections=64, retries={"mode": "standard", "max_attempts": attempts}))
-
-
-class Bench:
-    """A disk, its sink and what an upload needs."""
-
-    def __init__(self, sink: Sink, folder: Path, name: str = "disk") -> None:
-        self.sink, self.folder, self.disk = sink, folder, folder / f"{name}.raw"
-        self.ebs, self.ec2 = client(sink, "ebs"), client(sink, "ec2")
-        self.said: list[str] = []
-
-    def write(self, parts: dict[int, bytes], size: int) -> BlockMap:
-        """A sparse disk of `size` bytes with `parts` by offset; scanned."""
-        with self.disk.open("wb") as sink:
-            sink.truncate(size)
-            for at, data in parts.items():
-                os.pwrite(sink.fileno(), data, at)
-        return blocks.scan(self.disk, self.disk.with_suffix(".blocks"))
-
-    def upload(self, listed: BlockMap, **given: Any) -> ebs.Snapshot:
-        arguments: dict[str, Any] = {
-            "journal": self.folder / "journal", "tags": TAGS, "description": "d", "in_flight": 8, "say": self.said.append}
-        return ebs.upload(self.ebs, self.ec2, self.disk, listed, **(arguments | given))
-
-
-@pytest.fixture
-def bench(sink: Sink, tmp_path: Path) -> Bench:
-    return Bench(sink, tmp_path)
-
-
-def noise(count: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(count)
-
+# --- content ----------------------------------------------------------------------------------------------------------
 
 def test_a_disk_arrives_whole_and_only_its_data_is_sent(bench: Bench) -> None:
     data = {0: noise(BLOCK), 5 * BLOCK + 100: noise(BLOCK), 900 * BLOCK: bytes(3 * BLOCK)}
@@ -67,5 +24,237 @@ def test_a_disk_arrives_whole_and_only_its_data_is_sent(bench: Bench) -> None:
     done = bench.upload(listed)
     assert bench.sink.differences(done.id, bench.disk) == []
     assert (done.blocks_sent, done.blocks_written, done.gib) == (3, 3, 1), "zeros written as data were sent"
+    assert ebs.plan(listed) == ebs.UploadPlan(gib=1, blocks_total=3, blocks=3)
     assert bench.sink.stored.total() == 3
     assert bench.sink.snaps[done.id].tags == TAGS
+    assert bench.sink.snaps[done.id].state == "completed"
+
+
+SIZES = st.integers(1, 9 * BLOCK)
+PARTS = st.lists(st.tuples(st.integers(0, 9 * BLOCK), st.integers(1, 2 * BLOCK), st.booleans(), st.integers(0, 9)),
+                 max_size=6)
+
+
+def disk_of(size: int, parts: list[tuple[int, int, bool, int]]) -> dict[int, bytes]:
+    """Holes where nothing is written; zeros as data, and noise, elsewhere."""
+    return {at: noise(length, seed)[:size - at] if full else bytes(min(length, size - at))
+            for at, length, full, seed in parts if at < size}
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SIZES, PARTS, SIZES, PARTS)
+def test_any_sparse_disk_and_any_successor_arrive_byte_for_byte(
+    tmp_path_factory: pytest.TempPathFactory, shared: Sink, size: int, parts: list[tuple[int, int, bool, int]],
+    more: int, changed: list[tuple[int, int, bool, int]],
+) -> None:
+    bench = Bench(shared, tmp_path_factory.mktemp("disks"))
+    old = bench.write(disk_of(size, parts), size, "old")
+    first, old_bytes = bench.upload(old, journal=bench.folder / "1"), bench.disk.read_bytes()
+    assert shared.differences(first.id, bench.disk) == []
+    new = bench.write(disk_of(size, parts) | disk_of(size + more, changed), size + more, "new")
+    second = bench.upload(new, journal=bench.folder / "2", parent=ebs.Parent(first.id, old))
+    assert shared.differences(second.id, bench.disk) == []
+    new_bytes = bench.disk.read_bytes()
+    length = max(len(old_bytes), len(new_bytes))
+    old_bytes, new_bytes = old_bytes.ljust(length, b"\0"), new_bytes.ljust(length, b"\0")
+    assert second.blocks_sent == sum(old_bytes[at:at + BLOCK] != new_bytes[at:at + BLOCK]
+                                     for at in range(0, length, BLOCK)), "more than the blocks that differ"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Sink]:
+    made = Sink()
+    yield made
+    made.close()
+
+
+def test_a_block_that_became_zeros_is_written_over_the_parents(bench: Bench) -> None:
+    old = bench.write({0: noise(3 * BLOCK)}, 4 * BLOCK, "old")
+    first = bench.upload(old)
+    new = bench.write({0: noise(BLOCK)}, 4 * BLOCK, "new")
+    done = bench.upload(new, journal=bench.folder / "new", parent=ebs.Parent(first.id, old))
+    assert bench.sink.differences(done.id, bench.disk) == []
+    assert (done.blocks_sent, done.blocks_total) == (2, 1)
+    assert bench.sink.snaps[done.id].parent == first.id
+
+
+def test_a_disk_equal_to_its_parent_sends_nothing(bench: Bench) -> None:
+    old = bench.write({0: noise(BLOCK)}, 2 * BLOCK)
+    first = bench.upload(old)
+    done = bench.upload(old, journal=bench.folder / "new", parent=ebs.Parent(first.id, old))
+    assert (done.blocks_sent, done.id != first.id) == (0, True)
+    assert bench.sink.differences(done.id, bench.disk) == []
+
+
+def test_a_disk_of_zeros_is_a_snapshot_without_blocks(bench: Bench) -> None:
+    done = bench.upload(bench.write({}, 3 * BLOCK))
+    assert (done.blocks_sent, bench.sink.differences(done.id, bench.disk)) == (0, [])
+
+
+def test_an_empty_file_is_no_disk(bench: Bench) -> None:
+    with pytest.raises(BadInput, match="0 bytes, which is no size for a volume"):
+        bench.write({}, 0)
+
+
+@pytest.mark.parametrize("change", ["gone", "pending", "larger"])
+def test_a_parent_that_cannot_be_used_is_named_and_the_whole_disk_goes_up(bench: Bench, change: str) -> None:
+    old = bench.write({0: noise(BLOCK)}, (PER_GIB + 1) * BLOCK if change == "larger" else BLOCK, "old")
+    first = bench.upload(old)
+    if change == "gone":
+        bench.sink.delete(first.id)
+    elif change == "pending":
+        bench.sink.snaps[first.id].state = "pending"
+    done = bench.upload(bench.write({0: noise(2 * BLOCK)}, 2 * BLOCK, "new"), journal=bench.folder / "new",
+                        parent=ebs.Parent(first.id, old))
+    assert f"no difference to {first.id}, it" in bench.said[0] and change in bench.said[0]
+    assert (done.blocks_sent, bench.sink.snaps[done.id].parent) == (2, "")
+    assert bench.sink.differences(done.id, bench.disk) == []
+
+
+def test_encryption_is_asked_for_and_a_child_has_its_parents(bench: Bench) -> None:
+    listed = bench.write({0: noise(BLOCK)}, BLOCK)
+    first = bench.upload(listed, encryption=ebs.Encryption("arn:aws:kms:us-east-1:1:key/2"))
+    asked = json.loads(bench.sink.snaps[first.id].asked)
+    assert (asked["Encrypted"], asked["KmsKeyArn"]) == (True, "arn:aws:kms:us-east-1:1:key/2")
+    second = bench.upload(listed, journal=bench.folder / "2", encryption=ebs.Encryption(),
+                          parent=ebs.Parent(first.id, listed))
+    assert "Encrypted" not in json.loads(bench.sink.snaps[second.id].asked)
+
+
+# --- again ------------------------------------------------------------------------------------------------------------
+
+def test_a_second_call_sends_nothing_and_names_the_same_snapshot(bench: Bench) -> None:
+    listed = bench.sparse(5)
+    first = bench.upload(listed)
+    calls = dict(bench.sink.calls)
+    again = bench.upload(listed)
+    assert (again.id, again.blocks_sent, again.blocks_written) == (first.id, 0, 5)
+    assert bench.sink.calls["EC2"] == calls["EC2"] + 1
+    assert {name: count for name, count in bench.sink.calls.items() if name != "EC2"} == \
+        {name: count for name, count in calls.items() if name != "EC2"}
+
+
+def test_a_rebaked_disk_gets_a_snapshot_of_its_own(bench: Bench) -> None:
+    first = bench.upload(bench.sparse(2))
+    second = bench.upload(bench.sparse(3))
+    assert second.id != first.id and "is of another disk or parent: a new one is begun" in bench.said[0]
+    assert bench.sink.differences(second.id, bench.disk) == []
+
+
+SLOW = pytest.mark.slow
+POINTS = [("before", "StartSnapshot", 1), ("after", "StartSnapshot", 1), ("before", "PutSnapshotBlock", 1),
+          ("after", "PutSnapshotBlock", 1), ("after", "PutSnapshotBlock", 150), ("before", "PutSnapshotBlock", 199),
+          ("after", "PutSnapshotBlock", 200), ("before", "CompleteSnapshot", 1), ("after", "CompleteSnapshot", 1)]
+FAST = {("after", "PutSnapshotBlock", 150), ("after", "CompleteSnapshot", 1)}
+
+
+@pytest.mark.parametrize(("when", "action", "count"), [
+    point if point in FAST else pytest.param(*point, marks=pytest.mark.slow) for point in POINTS])
+def test_a_killed_upload_continues_with_the_same_snapshot(bench: Bench, when: str, action: str, count: int) -> None:
+    bench.sparse(200)
+    killed: list[subprocess.Popen[str]] = []
+
+    def kill(seen: str, number: int) -> bool | None:
+        if (seen, number) != (action, count):
+            return None
+        os.kill(killed[0].pid, signal.SIGKILL)
+        return False
+
+    setattr(bench.sink.faults, when, kill)
+    killed.append(bench.process())
+    killed[0].communicate()
+    assert killed[0].returncode == -signal.SIGKILL
+    bench.sink.faults = ebs_sink.Faults()
+    done = bench.finish()
+    assert bench.sink.differences(done["id"], bench.disk) == []
+    assert len(bench.sink.snaps) == 1, "a killed run left a second snapshot"
+    assert bench.sent_twice() <= 2, "more was sent again than was in flight: 1 % of the blocks"
+    assert len(bench.sink.stored) == 200
+
+
+def test_an_interrupted_upload_ends_by_itself_and_continues(bench: Bench) -> None:
+    listed = bench.sparse(40)
+    bench.sink.faults.latency_s = 0.05
+    started: list[subprocess.Popen[str]] = []
+
+    def interrupt(action: str, count: int) -> None:
+        if (action, count) == ("PutSnapshotBlock", 20):
+            started[0].send_signal(signal.SIGINT)
+
+    bench.sink.faults.after = interrupt
+    started.append(bench.process())
+    _out, problems = started[0].communicate()
+    assert started[0].returncode != 0 and "KeyboardInterrupt" in problems
+    bench.sink.faults = ebs_sink.Faults()
+    done = bench.upload(listed, tags={"goldenami:owner": "next"})
+    assert bench.sink.differences(done.id, bench.disk) == []
+    assert len(bench.sink.snaps) == 1 and bench.sent_twice() == 0
+    assert bench.sink.snaps[done.id].tags["goldenami:owner"] == "next", "a sweep would take the dead run's snapshot"
+
+
+@pytest.mark.parametrize("state", ["gone", "error"])
+def test_a_snapshot_lost_behind_our_back_is_said_and_begun_anew(bench: Bench, state: str) -> None:
+    listed = bench.sparse(10)
+    lost = abandon(bench, listed, 5)
+    if state == "gone":
+        bench.sink.delete(lost)
+    else:
+        bench.sink.snaps[lost].state = "error"
+    done = bench.upload(listed)
+    assert done.id != lost and done.blocks_sent == 10
+    assert bench.said[0].startswith(f"{lost}, begun ")
+    assert bench.said[0].endswith(f"is {state}: a new snapshot is begun")
+    assert bench.sink.differences(done.id, bench.disk) == []
+
+
+def test_a_lost_journal_costs_a_snapshot_and_nothing_else(bench: Bench) -> None:
+    """The token is known to AWS with the tags of the run before: that is a conflict, not an end."""
+    listed = bench.sparse(10)
+    lost = abandon(bench, listed, 5)
+    (bench.folder / "journal/upload.json").unlink()
+    done = bench.upload(listed, tags=TAGS | {"goldenami:owner": "another"})
+    assert done.id != lost and bench.sink.differences(done.id, bench.disk) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "longer", "json"])
+def test_no_damage_to_the_journal_harms_the_snapshot(bench: Bench, damage: str) -> None:
+    listed = bench.sparse(10)
+    begun = abandon(bench, listed, 8)
+    path = bench.folder / f"journal/{begun}.sent"
+    slots = path.read_bytes()
+    if damage == "json":
+        (bench.folder / "journal/upload.json").write_text('{"schema_version": 1, "region"', encoding="utf-8")
+    else:
+        path.write_bytes({"cut": slots[:100], "flipped": bytes([slots[0] ^ 1]) + slots[1:], "emptied": b"",
+                          "longer": b"\1" * 64 * 1024 + slots}[damage])
+    done = bench.upload(listed)
+    assert bench.sink.differences(done.id, bench.disk) == []
+    assert bench.sink.snaps[done.id].state == "completed"
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+def test_a_disk_of_a_tebibyte_needs_little_memory(bench: Bench) -> None:
+    bench.disk = bench.folder / "disk.raw"
+    with bench.disk.open("wb") as disk:
+        disk.truncate(1 << 40)
+        for index in range(0, 1 << 21, 1 << 13):
+            os.pwrite(disk.fileno(), b"data", index * BLOCK + 4096)
+    done = bench.finish("64")
+    assert done["blocks_sent"] == 256 and done["gib"] == 1024
+    assert done["peak_kib"] < 256 << 10
+    assert bench.sink.differences(done["id"], bench.disk) == []
+
+
+def test_a_failing_worker_ends_the_others(tmp_path: Path) -> None:
+    crew, seen = parallel.Crew(4), []
+
+    def work(item: int) -> None:
+        seen.append(item)
+        if item == 3:
+            raise ValueError("third")
+        crew.pause(30)
+
+    with pytest.raises(ValueError, match="third"):
+        crew.run(iter(range(10_000)), work)
+    assert len(seen) == 4

@@ -88,7 +88,7 @@ def test_a_role_variable_that_is_wrong(root: Path, role: str, variable: str, com
         assert refused(root) == f"{IMAGE}.yml:{line}: roles.{role}.{complaint}"
 
 
-REGIONS = "  regions: [us-east-1, eu-west-1]"
+REGIONS = "  regions: [us-east-1, us-west-2]"
 
 
 @pytest.mark.parametrize(("new", "complaint"), [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -41,6 +42,11 @@ class Mark(Record):
     fence: int
     gpu: Annotated[Gpu, Field(strict=False)]
 
+    @property
+    def baked(self) -> datetime:
+        """`baked_at` as a moment."""
+        return datetime.fromisoformat(self.baked_at)
+
 
 class Ledger(Record):
     """The channels of one image in one region. `history` holds former builds of `latest`, newest last.
@@ -53,9 +59,13 @@ class Ledger(Record):
     history: tuple[Mark, ...] = ()
     withdrawn: tuple[BuildId, ...] = ()
 
+    def of(self, channel: Channel) -> Mark | None:
+        """What a channel names."""
+        return self.candidate if channel is Channel.CANDIDATE else self.latest
+
     def moved(self, channel: Channel, mark: Mark) -> Self:
         """`channel` names `mark`; what `latest` named before goes to the history. A mark that stands stays as it is."""
-        before: Mark | None = getattr(self, channel)
+        before = self.of(channel)
         if before and (before.build_id, before.ami) == (mark.build_id, mark.ami):
             return self
         history = self.history
@@ -67,6 +77,16 @@ class Ledger(Record):
     def previous(self) -> Mark | None:
         """What `latest` named before, withdrawn builds left out."""
         return next((mark for mark in reversed(self.history) if mark.build_id not in self.withdrawn), None)
+
+    @property
+    def went_back(self) -> bool:
+        """Whether the last move of `latest` was a rollback."""
+        return bool(self.history) and self.history[-1].build_id in self.withdrawn
+
+    def known(self, build_id: str) -> Mark | None:
+        """What was noted of a build that a channel names or named."""
+        marks = (self.latest, self.candidate, *reversed(self.history))
+        return next((mark for mark in marks if mark and mark.build_id == build_id), None)
 
     def withdraw(self, build_id: str) -> Self:
         """Take a build out of every channel's future."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -28,43 +30,50 @@ class Crew:
         self.workers = workers
         self._ended = threading.Event()
         self._lock = threading.Lock()
+        self._gone: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._error: BaseException | None = None
 
     def run(self, items: Iterable[T], work: Callable[[T], None]) -> None:
         """Call `work` with each item; raises the first exception of any of them, or of `items` itself."""
-        source = iter(items)
-        threads = [threading.Thread(target=self._work, args=(source, work), daemon=True) for _ in range(self.workers)]
+        source, left = iter(items), self.workers
         try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            for _ in range(self.workers):
+                threading.Thread(target=self._work, args=(source, work), daemon=True).start()
+            while left:
+                self._gone.get()
+                left -= 1
         finally:
             self._ended.set()
-            until = time.monotonic() + GRACE_S
-            for thread in threads:
-                if thread.is_alive():
-                    thread.join(max(0.0, until - time.monotonic()))
+            self._let_finish(left)
         if self._error is not None:
             raise self._error
+
+    def _let_finish(self, left: int) -> None:
+        """Wait a little for `left` threads. Not by join(): one that a signal interrupts takes its thread for dead."""
+        until = time.monotonic() + GRACE_S
+        with suppress(queue.Empty):
+            for _ in range(left):
+                self._gone.get(timeout=max(0.0, until - time.monotonic()))
 
     def pause(self, seconds: float) -> None:
         """Wait inside `work`; raises Stopped when the work has ended meanwhile."""
         if self._ended.wait(seconds):
             raise Stopped
 
-    def _work(self, source: Iterable[T], work: Callable[[T], None]) -> None:
+    def _work(self, source: Iterator[T], work: Callable[[T], None]) -> None:
         marker = object()
         try:
             while not self._ended.is_set():
                 with self._lock:
-                    item = next(source, marker)  # type: ignore[call-overload]
+                    item = next(source, marker)
                 if item is marker:
                     return
-                work(item)
+                work(cast(T, item))
         except Stopped:
             return
-        except BaseException as error:  # handed over to the caller's thread
+        except BaseException as error:
             with self._lock:
-                self._error = self._error or error
+                self._error = self._error or error  # raised in the caller's thread
             self._ended.set()
+        finally:
+            self._gone.put(None)

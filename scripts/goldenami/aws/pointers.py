@@ -131,17 +131,26 @@ def description(build_id: str) -> str:
     return f"build {build_id}"
 
 
-def move_template(ec2: Client, name: str, build_id: str, data: Data, tag: tags.Tags) -> Version:
-    """Make a version with `data` the template's default; one that exists is used. Returns it."""
+def move_template(
+    ec2: Client, name: str, build_id: str, data: Data, tag: tags.Tags, *, as_it_was: bool = False,
+) -> Version:
+    """Make a version with `data` the template's default; one that exists is used. Returns it.
+
+    `as_it_was`: the newest version of the build that launches the AMI of `data` will do, whatever else it says.
+    """
     default = default_version(ec2, name)
-    wanted = description(build_id)
     if default is None:
         return _create(ec2, name, build_id, data, tag)
-    if default.description == wanted and fits(default.data, data):
+    wanted = description(build_id)
+
+    def good(version: Version) -> bool:
+        same = version.ami == data["ImageId"] if as_it_was else fits(version.data, data)
+        return same and version.description == wanted
+
+    if good(default):
         return default
-    found = max((version for version in versions(ec2, name) if version.description == wanted
-                 and fits(version.data, data)), key=lambda version: version.number, default=None)
-    version = found or Version.of(ec2.create_launch_template_version(
+    version = max(filter(good, versions(ec2, name)), key=lambda version: version.number, default=None)
+    version = version or Version.of(ec2.create_launch_template_version(
         LaunchTemplateName=name, ClientToken=_token(name, wanted, data), VersionDescription=wanted,
         LaunchTemplateData=data)["LaunchTemplateVersion"] | {"LaunchTemplateData": data})
     ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion=str(version.number))

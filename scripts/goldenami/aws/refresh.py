@@ -22,6 +22,9 @@ class Preferences(Record):
     alarms: tuple[str, ...]
 
 
+OTHER = "another refresh is in progress: run again after it"
+
+
 def groups(autoscaling: Client, names: Iterable[str]) -> list[str]:
     """Those of the groups that the region has."""
     pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate(AutoScalingGroupNames=list(names))
@@ -63,5 +66,14 @@ def start(autoscaling: Client, group: str, version: Version, wanted: Preferences
     except aws.ClientError as error:
         if code(error) not in ("InstanceRefreshInProgress", "InstanceRefreshInProgressFault"):
             raise
-        return has_seen(autoscaling, group, version) or "another refresh is in progress: run again after it"
+        return has_seen(autoscaling, group, version) or OTHER
     return "started"
+
+
+def back(autoscaling: Client, group: str, version: Version, wanted: Preferences) -> str:
+    """Bring a group back to an older version: roll a running refresh back, else begin one."""
+    status = start(autoscaling, group, version, wanted)
+    if status != OTHER:
+        return status
+    autoscaling.rollback_instance_refresh(AutoScalingGroupName=group)
+    return "rolling the running refresh back"

@@ -6,18 +6,20 @@ import base64
 import hashlib
 import random
 import time
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from goldenami.aws import session
+from goldenami.aws.lane import Lane
 from goldenami.aws.parallel import Crew
 from goldenami.aws.sparse import BLOCK
 from goldenami.errors import StageFailed, Unreachable
 
 PATIENCE_S = 300.0
-"""Seconds in which EBS must confirm at least one block of the upload; then the upload ends, to be continued."""
+"""Seconds in which EBS must take or give at least one block; then an upload ends, to be continued."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 20.0
 """Pauses before a block is tried again: a random part of a bound that doubles ("full jitter", AWS architecture blog,
 "Exponential backoff and jitter")."""
@@ -28,16 +30,40 @@ _BUSY = frozenset({"RequestThrottledException", "ThrottlingException", "ServiceQ
                    "ConcurrentLimitExceededException"})
 """Refusals that pass ("You should always retry requests that receive server (5xx) error responses, and
 ThrottlingException and RequestThrottledException client error responses", EBS direct APIs, PutSnapshotBlock)."""
-_LOST = (HTTPClientError, ResponseParserError)
+LOST = (HTTPClientError, ResponseParserError)
 """What botocore raises where the network failed: no answer, or half of one."""
 
 
-class Sender:
-    """Sends blocks of one snapshot; many threads use one. `sent` counts what EBS confirmed."""
+class Patience:
+    """How long failures of single calls are borne: as long as any call of the whole still succeeds."""
 
-    def __init__(self, ebs: Any, snapshot_id: str, crew: Crew) -> None:
-        self._ebs, self._id, self._crew = ebs, snapshot_id, crew
-        self._began = self._confirmed = time.monotonic()
+    def __init__(self, what: str) -> None:
+        self._what, self._succeeded = what, time.monotonic()
+
+    def success(self) -> None:
+        """A block went through."""
+        self._succeeded = time.monotonic()
+
+    def failure(self, error: Exception) -> None:
+        """Return if the call may be tried again; raises Unreachable after PATIENCE_S without a success."""
+        if time.monotonic() - self._succeeded > PATIENCE_S:
+            raise Unreachable(f"EBS has not {self._what} for {PATIENCE_S:.0f} s: {error}",
+                              hint="check the network and the account's quotas; run again: it continues") from error
+
+
+class Sender:
+    """Sends blocks of one snapshot; many threads use one, by `lane` where there is one. A context manager."""
+
+    def __init__(self, ebs: Any, snapshot_id: str, crew: Crew, lane: Lane | None) -> None:
+        self._ebs, self._id, self._crew, self._lane = ebs, snapshot_id, crew, lane
+        self._began, self._patience = time.monotonic(), Patience(f"confirmed a block of {snapshot_id}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._lane is not None:
+            self._lane.close()
 
     def put(self, index: int, sha256: bytes, block: bytes) -> None:
         """Have EBS confirm the block.
@@ -45,25 +71,24 @@ class Sender:
         Raises Unreachable when EBS confirms no block of the upload for PATIENCE_S, StageFailed when the snapshot is
         gone or the block is not the one that was hashed; what else AWS refuses is raised as botocore's.
         """
-        tries = 0
-        while True:
+        checksum, tries = base64.b64encode(sha256).decode(), 0
+        confirmed = self._lane is not None and self._lane.put(self._id, index, checksum, block)
+        while not confirmed:
             try:
-                self._ebs.put_snapshot_block(
-                    SnapshotId=self._id, BlockIndex=index, BlockData=block, DataLength=BLOCK,
-                    Checksum=base64.b64encode(sha256).decode(), ChecksumAlgorithm="SHA256")
-                break
-            except (ClientError, *_LOST) as error:
+                self._ebs.put_snapshot_block(SnapshotId=self._id, BlockIndex=index, BlockData=block, DataLength=BLOCK,
+                                             Checksum=checksum, ChecksumAlgorithm="SHA256")
+                confirmed = True
+            except (ClientError, *LOST) as error:
                 self._weigh(error, index, sha256, block)
-            self._crew.pause(pause_s(tries))
-            tries += 1
-        self._confirmed = time.monotonic()
+                self._crew.pause(pause_s(tries))
+                tries += 1
+        self._patience.success()
 
     def _weigh(self, error: Exception, index: int, sha256: bytes, block: bytes) -> None:
         """Return if the block may be sent again after `error`, else raise."""
-        now = time.monotonic()
         if isinstance(error, ClientError) and not passes(error):
             if session.code(error) == "ResourceNotFoundException":
-                if now - self._began > SETTLE_S:
+                if time.monotonic() - self._began > SETTLE_S:
                     raise _gone(self._id) from error
             elif hashlib.sha256(block).digest() != sha256:
                 raise StageFailed(f"block {index} of the disk changed while it was uploaded",
@@ -72,9 +97,7 @@ class Sender:
                 raise _gone(self._id) from error
             else:
                 raise error
-        if now - self._confirmed > PATIENCE_S:
-            raise Unreachable(f"EBS has not confirmed a block of {self._id} for {PATIENCE_S:.0f} s: {error}",
-                              hint="check the network and the account's quotas; run again: it continues") from error
+        self._patience.failure(error)
 
 
 def passes(error: ClientError) -> bool:

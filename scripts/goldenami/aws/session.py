@@ -11,13 +11,16 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from functools import cache, cached_property
 from typing import Any
 
 import botocore.session
 from botocore import exceptions as aws
 from botocore.config import Config
 
+from goldenami import clock
 from goldenami.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
 
 Client = Any
@@ -47,10 +50,12 @@ class Account:
         """The client of `service` in `region`; nothing is sent yet."""
         with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
             if (service, region) not in self._clients:
-                self._clients[service, region] = self._session().client(service, region_name=region, config=_config())
+                self._clients[service, region] = self._session.client(service, region_name=region, config=_config())
             return self._clients[service, region]
 
+    @cached_property
     def _session(self) -> Any:
+        """One for all clients: it reads EC2's model, a second of work, once and not for each region."""
         import boto3  # noqa: PLC0415 - 0.2 s that `golden lock` need not wait for
 
         return boto3.Session(profile_name=self.profile)
@@ -144,14 +149,21 @@ class _Kind:
 
 
 _CLOCK = _Kind(frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"}), HostNotReady,
-               "this machine's clock differs from AWS's by more than five minutes{where}: {text}",
+               "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
                "set the clock (`timedatectl set-ntp true`), then run again")
 _SKEWED = ("not yet current", "signature expired", "is now earlier than")
-"""How services word a signature whose time is more than five minutes off (IAM user guide, "Elements of an AWS API
-request signature"): the code alone does not tell it from a wrong secret."""
+"""How services word a signature of another time: the code alone does not tell it from a wrong secret."""
+SKEW = timedelta(minutes=5)
+"""What a request may be off (IAM user guide, "Elements of an AWS API request signature")."""
+_TIMED = frozenset({"RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException"})
+"""What a service may answer to a signature of another time."""
 _KINDS = (
     _CLOCK,
-    _Kind(frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}), HostNotReady,
+    _Kind(frozenset({"RequestExpired"}), HostNotReady,  # EC2's word for both
+          "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
+          "get new ones, for instance `aws sso login`, or set the clock (`timedatectl set-ntp true`); then "
+          f"{_CONTINUES}"),
+    _Kind(frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}), HostNotReady,
           "the AWS credentials have expired ({action}{where})",
           f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
     _Kind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId",
@@ -181,7 +193,7 @@ _LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], .
      "the AWS login is not usable: {}", "log in again, for instance `aws sso login`"),
     ((aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError), BadInput, "no usable region: {}",
      "correct the definition's `publish: regions:`"),
-    ((aws.HTTPClientError,), Unreachable, "AWS did not answer{where}: {}",
+    ((aws.ConnectionError, aws.HTTPClientError), Unreachable, "AWS did not answer{where}: {}",
      f"check the network, the region's name and AWS_ENDPOINT_URL, then {_CONTINUES}"),
     ((aws.ParamValidationError,), BadInput, "AWS would refuse the request{where}: {}", "correct the definition"),
     ((aws.BotoCoreError,), StageFailed, "AWS{where}: {}", _CONTINUES),
@@ -214,12 +226,18 @@ def translate(error: Exception, region: str = "") -> GoldenError:
 
 
 def _kind_of(error: aws.ClientError, text: str) -> _Kind:
-    if any(words in text.lower() for words in _SKEWED):
+    if any(words in text.lower() for words in _SKEWED) or (code(error) in _TIMED and _is_skewed(error)):
         return _CLOCK
     for kind in _KINDS:
         if code(error) in kind.codes:
             return kind
     return _FAILED if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500 else _REFUSED
+
+
+def _is_skewed(error: aws.ClientError) -> bool:
+    """Whether the answer's own date differs from this machine's."""
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return bool(date) and abs(parsedate_to_datetime(date) - clock.now()) > SKEW
 
 
 def _action(error: aws.ClientError, text: str) -> str:

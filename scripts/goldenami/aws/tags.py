@@ -22,6 +22,15 @@ GIT_COMMIT = "goldenami:git-commit"
 DISK_SHA256 = "goldenami:disk-sha256"
 OWNER = "goldenami:owner"
 EXPIRES = "goldenami:expires"
+RETIRING = "goldenami:retiring-since"
+DISABLED = "goldenami:disabled-since"
+DEPRECATED_BEFORE = "goldenami:deprecated-before"
+"""On an AMI that retirement works on: when it was announced and disabled, and its deprecation date before that."""
+PERMISSIONS = "goldenami:launch-permissions-"
+"""With a number behind it: the launch permissions that disabling takes from an AMI."""
+PARENT = "goldenami:parent-snapshot"
+STORED_BYTES = "goldenami:stored-bytes"
+"""On a snapshot: what an upload of changed blocks rests on, and the bytes of the blocks that it stores itself."""
 
 Tags = dict[str, str]
 

@@ -1,4 +1,4 @@
-"""`python -m goldenami.emulator [--port N]`: runs until interrupted and prints what to export."""
+"""`python -m goldenami.emulator [--port N]`: runs until interrupted and prints what to export; --rules prints those."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 
 from goldenami.emulator import server
+from goldenami.emulator.rules import RULES
 
 
 def _stop(signum: int, _frame: object) -> None:
@@ -18,10 +19,14 @@ def main() -> int:
     """Serve on loopback."""
     options = argparse.ArgumentParser(prog="goldenami.emulator", description="EC2 and its neighbours on loopback.")
     options.add_argument("--port", type=int, default=5000, help="0: the kernel chooses (default: %(default)s)")
-    port = options.parse_args().port
+    options.add_argument("--rules", action="store_true", help="print the rules that moto lacks, with their pages")
+    given = options.parse_args()
+    if given.rules:
+        print("\n".join(f"{each.name}: {each.demand}\n    {each.page}" for each in RULES.values()))
+        return 0
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
-        served = server.make(port)
+        served = server.make(given.port)
         print(f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
               "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator AWS_REGION=us-east-1", flush=True)
         served.serve_forever()

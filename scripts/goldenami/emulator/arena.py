@@ -33,12 +33,6 @@ class Arena:
         """The block with that digest."""
         return os.pread(self._file.fileno(), BLOCK, self._slots[digest] * BLOCK)
 
-    def corrupt(self, digest: bytes, bit: int) -> None:
-        """Flip one bit of a stored block without telling anyone, as failing hardware would."""
-        at = self._slots[digest] * BLOCK + bit // 8
-        byte = os.pread(self._file.fileno(), 1, at)[0]
-        os.pwrite(self._file.fileno(), bytes([byte ^ 1 << bit % 8]), at)
-
     def clear(self) -> None:
         """Forget every block."""
         with self._lock:

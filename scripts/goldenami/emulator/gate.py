@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ from moto.core.responses import BaseResponse
 from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
 
+from goldenami.emulator import iam
 from goldenami.emulator.answers import Refusal
 from goldenami.emulator.world import MY_ACCOUNT, Call, World
 
@@ -44,7 +46,8 @@ def identify(environ: Environ, body: bytes) -> Call | None:
     if scope is None:
         return None
     key, region, service = scope.groups()
-    return Call(service, _action(environ, body, service), region, key)
+    call = Call(service, _action(environ, body, service), region, key)
+    return replace(call, actions=iam.actions(call.name, body))
 
 
 def _action(environ: Environ, body: bytes, service: str) -> str:
@@ -67,9 +70,15 @@ def check(world: World, call: Call, environ: Environ) -> None:
     sent = environ.get("HTTP_X_AMZ_DATE", "")
     if sent and abs(world.now() - datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z")) > SKEW:
         raise _skewed(call.service, sent, world.now())
-    patterns = (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))
-    if any(fnmatchcase(call.name, pattern) for pattern in patterns):
-        raise _denied(call, settings.accounts.get(call.key, MY_ACCOUNT))
+    denied = (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))
+    allowed = settings.allowed.get(call.key, settings.allowed.get("*", ("*",)))
+    for action in call.actions:
+        if _matches(action, denied) or not _matches(action, allowed):
+            raise _denied(call, action, settings.accounts.get(call.key, MY_ACCOUNT))
+
+
+def _matches(action: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(action, pattern) for pattern in patterns)
 
 
 def _invalid_credentials(service: str) -> Refusal:
@@ -101,10 +110,10 @@ def _skewed(service: str, sent: str, now: datetime.datetime) -> Refusal:
     return Refusal(code.get(service, "InvalidSignatureException"), message, 403 if service in code else 400)
 
 
-def _denied(call: Call, account: str) -> Refusal:
+def _denied(call: Call, action: str, account: str) -> Refusal:
     """https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
-    who = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {call.name}"
-    why = f"because no identity-based policy allows the {call.name} action"
+    who = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {action}"
+    why = f"because no identity-based policy allows the {action} action"
     if call.service == "ec2":
         return Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {who} {why}", 403)
     code = "AccessDenied" if call.service in ("autoscaling", "sts", "s3") else "AccessDeniedException"

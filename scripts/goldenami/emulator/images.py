@@ -40,7 +40,7 @@ class Image(Ami):
         self.platform, self.kernel_id, self.instance_id, self.sriov = None, None, None, "simple"
         self.product_codes, self.launch_permissions = set(), []
         self.image_location = f"{self.owner_id}/{name}"
-        self.creation_date = WORLD.now().replace(tzinfo=None)
+        self.creation_date = WORLD.made()
         self.made_at, self.disabled = time.monotonic(), False
         self.source: tuple[str, str] | None = None
         self.deprecation: datetime.datetime | None = None
@@ -54,7 +54,7 @@ class Image(Ami):
         """`pending` for a little while, then `available`; `disabled` when somebody said so."""
         if self.disabled:
             return "disabled"
-        return "available" if time.monotonic() - self.made_at >= WORLD.settings.pending_s else "pending"
+        return "available" if WORLD.is_over(self.made_at, lambda at: at.pending_s) else "pending"
 
     def snapshots(self) -> list[str]:
         """Ids of the snapshots behind the AMI."""
@@ -70,13 +70,13 @@ class Image(Ami):
         return {
             **self.fields, "ImageId": self.id, "Name": self.name, "Description": self.description, "State": self.state,
             "OwnerId": self.owner_id, "Public": self.is_public, "ImageType": "machine", "Hypervisor": "xen",
-            "ImageLocation": self.image_location, "CreationDate": _iso(self.creation_date), "RootDeviceType": "ebs",
+            "ImageLocation": self.image_location, "CreationDate": self.creation_date, "RootDeviceType": "ebs",
             "RootDeviceName": self.root_device_name, "BlockDeviceMappings": self.devices,
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags().items()],
             "PlatformDetails": "Linux/UNIX", "UsageOperation": "RunInstances",
             "SourceInstanceId": self.instance_id, "SourceImageId": source,
             "SourceImageRegion": region, "DeprecationTime": _iso(self.deprecation) if self.deprecation else None,
-            "DeregistrationProtection": self.protection_now(),
+            "DeregistrationProtection": self.protection_now(), "LastLaunchedTime": last_launched(self),
         }
 
     def protection_now(self) -> str:
@@ -84,6 +84,15 @@ class Image(Ami):
         if self.protected_until is not None and WORLD.now() < self.protected_until:
             return f"disabled-until-{_iso(self.protected_until)}"
         return self.protection
+
+
+@rule(EC2_API + "API_Image.html")
+def last_launched(image: Image) -> str | None:
+    """LastLaunchedTime tells of a launch 24 hours later."""
+    if image.launched is None:
+        return None
+    age = (WORLD.now() - image.launched).total_seconds()
+    return _iso(image.launched) if age >= WORLD.settings.launch_report_s else None
 
 
 def _iso(moment: datetime.datetime) -> str:
@@ -121,7 +130,7 @@ def deprecated_is_hidden(image: Image, account: str, asked: bool) -> bool:
             and not asked)
 
 
-_PLAIN = {"architecture": "Architecture", "boot-mode": "BootMode", "creation-date": "CreationDate",
+_PLAIN = {"architecture": "Architecture", "boot-mode": "BootMode",
           "deprecation-time": "DeprecationTime", "description": "Description", "hypervisor": "Hypervisor",
           "image-id": "ImageId", "image-type": "ImageType", "imds-support": "ImdsSupport", "kernel-id": "KernelId",
           "manifest-location": "ImageLocation", "name": "Name", "owner-id": "OwnerId", "ramdisk-id": "RamdiskId",
@@ -135,11 +144,13 @@ _EMPTY = ("owner-alias", "platform", "product-code", "product-code.type", "state
 
 
 @rule(EC2_API + "API_DescribeImages.html")
-def filter_value(image: Image, name: str) -> list[str]:
+def image_filter(image: Image, name: str) -> list[str]:
     """DescribeImages filters by every documented name, and refuses another."""
     shown = image.shown()
     if name in _PLAIN:
         return [str(shown[_PLAIN[name]])] if shown.get(_PLAIN[name]) is not None else []
+    if name == "creation-date":
+        return [_iso(image.creation_date)]
     if name in ("ena-support", "is-public"):
         return [str(bool(shown.get({"ena-support": "EnaSupport", "is-public": "Public"}[name]))).lower()]
     kind, _, rest = name.partition("block-device-mapping.")

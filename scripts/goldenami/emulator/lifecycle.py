@@ -138,7 +138,7 @@ class Lifecycle(EC2BaseResponse):
                       or any({"UserId": each} in image.launch_permissions for each in people))
                  and not images.disabled_is_hidden(image, bool(self._get_param("IncludeDisabled")))
                  and not images.deprecated_is_hidden(image, account, bool(self._get_param("IncludeDeprecated")))]
-        found = answers.select(found, answers.filters_of(self._get_param("Filters")), images.filter_value)
+        found = answers.select(found, answers.filters_of(self._get_param("Filters")), images.image_filter)
         some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"))
         return ActionResult({"Images": [image.shown() for image in some], "NextToken": more})
 
@@ -149,7 +149,7 @@ class Lifecycle(EC2BaseResponse):
             raise Refusal("AuthFailure", "Unauthorized attempt to access restricted resource")
         if name == "launchPermission":
             return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
-        shown = {**image.shown(), "LastLaunchedTime": None}
+        shown = image.shown()
         member = name[:1].upper() + name[1:]
         return ActionResult({"ImageId": image.id, member: {"Value": shown.get(member)}})
 
@@ -233,28 +233,30 @@ _PLAIN = {"description": "Description", "owner-id": "OwnerId", "progress": "Prog
           "status": "State", "storage-tier": "StorageTier", "volume-id": "VolumeId", "volume-size": "VolumeSize"}
 
 
+def _snapshot(shot: Shot) -> dict[str, Any]:
+    return {"SnapshotId": shot.id, "State": shot.status, "Progress": shot.progress, "OwnerId": shot.owner_id,
+            "VolumeId": shot.volume_id, "VolumeSize": shot.volume_size, "Description": shot.description,
+            "StartTime": shot.start_time, "Encrypted": shot.encrypted, "KmsKeyId": shot.kms_key_id,
+            "StorageTier": shot.storage_tier, "FullSnapshotSizeInBytes": shot.full_snapshot_size_in_bytes,
+            "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in shot.get_tags()]}
+
+
+def _snapshot_filter(shot: Shot, name: str) -> list[str]:
+    shown = _snapshot(shot)
+    if name in _PLAIN:
+        return [str(shown[_PLAIN[name]])]
+    if name == "encrypted":
+        return [str(shot.encrypted).lower()]
+    if name == "start-time":
+        return [shot.start_time.strftime("%Y-%m-%dT%H:%M:%S.000Z")]
+    tags = answers.tag_value({tag["Key"]: tag["Value"] for tag in shown["Tags"]}, name)
+    if tags is None:
+        raise answers.wrong(f"The filter '{name}' is invalid")
+    return tags
+
+
 class Snapshots(EC2BaseResponse):
     """The handlers of EC2's side of snapshots."""
-
-    def _shown(self, shot: Shot) -> dict[str, Any]:
-        return {"SnapshotId": shot.id, "State": shot.status, "Progress": shot.progress, "OwnerId": shot.owner_id,
-                "VolumeId": shot.volume_id, "VolumeSize": shot.volume_size, "Description": shot.description,
-                "StartTime": shot.start_time, "Encrypted": shot.encrypted, "KmsKeyId": shot.kms_key_id,
-                "StorageTier": shot.storage_tier, "FullSnapshotSizeInBytes": shot.full_snapshot_size_in_bytes,
-                "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in shot.get_tags()]}
-
-    def _filter_value(self, shot: Shot, name: str) -> list[str]:
-        shown = self._shown(shot)
-        if name in _PLAIN:
-            return [str(shown[_PLAIN[name]])]
-        if name == "encrypted":
-            return [str(shot.encrypted).lower()]
-        if name == "start-time":
-            return [shot.start_time.strftime("%Y-%m-%dT%H:%M:%S.000Z")]
-        tags = answers.tag_value({tag["Key"]: tag["Value"] for tag in shown["Tags"]}, name)
-        if tags is None:
-            raise answers.wrong(f"The filter '{name}' is invalid")
-        return tags
 
     @rule(EC2_API + "API_DescribeSnapshots.html")
     def describe_snapshots(self) -> ActionResult:
@@ -269,9 +271,28 @@ class Snapshots(EC2BaseResponse):
         owners = [me if owner == "self" else owner for owner in self._get_param("OwnerIds", [])]
         found = [shot for shot in kept.values() if (not ids or shot.id in ids)
                  and (not owners or shot.owner_id in owners)]
-        found = answers.select(found, answers.filters_of(self._get_param("Filters")), self._filter_value)
+        found = answers.select(found, answers.filters_of(self._get_param("Filters")), _snapshot_filter)
         some, more = answers.page(found, limit, self._get_param("NextToken"), least=5)
-        return ActionResult({"Snapshots": [self._shown(shot) for shot in some], "NextToken": more})
+        return ActionResult({"Snapshots": [_snapshot(shot) for shot in some], "NextToken": more})
+
+    @rule(EC2_API + "API_ModifySnapshotAttribute.html")
+    def modify_snapshot_attribute(self) -> ActionResult:
+        """CreateVolumePermission adds or removes accounts; a snapshot under the default key is not shared."""
+        self.error_on_dryrun()
+        backend, name = self.ec2_backend, self._get_param("SnapshotId")
+        shot = backend.get_snapshot(name)
+        add, remove = (list(self._get_param(f"CreateVolumePermission.{kind}", []))
+                       for kind in ("Add", "Remove"))
+        flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
+        flat += [{"Group": each} for each in self._get_param("GroupNames", [])]
+        (remove if self._get_param("OperationType") == "remove" else add).extend(flat)
+        if add and shot.encrypted and shot.kms_key_id in (None, backend.default_kms_key_id):
+            raise Refusal("OperationNotPermitted", f"{name} is encrypted with the default key")
+        for change, given in ((backend.add_create_volume_permission, add),
+                              (backend.remove_create_volume_permission, remove)):
+            change(name, user_ids=[each["UserId"] for each in given if "UserId" in each],
+                   groups=[each["Group"] for each in given if "Group" in each])
+        return EmptyResult()
 
     def delete_snapshot(self) -> ActionResult:
         """Delete what no AMI uses; those that inherit from it keep their content."""

@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # else 1,300 alien snapshots are "self"'s
@@ -20,15 +20,29 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from goldenami.emulator import gate, strict
+from goldenami.emulator import direct, gate, strict
 from goldenami.emulator.answers import Refusal
 from goldenami.emulator.world import WORLD, Settings
 
 CONTROL = "/_emulator/"
-"""The control API: GET calls, POST reset, PATCH settings."""
+"""The control API: GET calls, POST reset, POST damage, PATCH settings."""
 
 _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 """Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe for threads."""
+
+
+class Dispatcher(DomainDispatcherApplication):
+    """moto's choice of a service by its host, asked once a host: moto lists its own folder each time."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._known: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """The service's name, or None."""
+        if host not in self._known:
+            self._known[host] = super().get_backend_for_host(host)
+        return self._known[host]
 
 
 class Front:
@@ -37,7 +51,7 @@ class Front:
     def __init__(self) -> None:
         warnings.filterwarnings("ignore", module="moto.core.serialize")  # codes that a model lacks are AWS's habit
         strict.install()
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = Dispatcher()
 
     def __call__(self, environ: gate.Environ, start: Any) -> Iterable[bytes]:
         """Answer one request."""
@@ -48,7 +62,6 @@ class Front:
         call = gate.identify(environ, body)
         if call is None:
             return list(self._moto(environ, start))  # an unsigned request: S3's pre-signed ones
-        place = len(WORLD.calls)
         WORLD.calls.append(call)
         try:
             gate.check(WORLD, call, environ)
@@ -56,7 +69,7 @@ class Front:
                 environ["HTTP_X_MOTO_ACCOUNT_ID"] = WORLD.settings.accounts[call.key]
             return self._answer(call, environ, start)
         except ServiceException as error:
-            WORLD.calls[place:place + 1] = [replace(call, status=getattr(error, "status", None) or 400)]
+            call.status = getattr(error, "status", None) or 400
             status, headers, text = gate.render(error, call.service, environ.get("CONTENT_TYPE", ""))
             start(status, list(headers.items()))
             return [text]
@@ -83,9 +96,11 @@ def _control(environ: gate.Environ, body: bytes, start: Any) -> Iterable[bytes]:
         elif what == "POST reset":
             moto_api_backend.reset()
             WORLD.reset()
+        elif what == "POST damage":
+            answer = direct.damage(**json.loads(body))
         elif what == "PATCH settings":
             merged = {**WORLD.settings.model_dump(mode="json"), **json.loads(body)}
-            WORLD.settings = Settings.model_validate_json(json.dumps(merged))
+            WORLD.set(Settings.model_validate_json(json.dumps(merged)))
             answer = merged
         else:
             start("404 Not Found", [("Content-Type", "text/plain")])

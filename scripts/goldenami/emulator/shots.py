@@ -34,6 +34,7 @@ class Shot(Snapshot):
         super().__init__(*args, **kwargs)
         source = getattr(self.volume, "snapshot_id", None)
         self.parent: Shot | None = self.ec2_backend.snapshots.get(source) if source else None
+        self.start_time = WORLD.made()
         self.written: dict[int, bytes] = {}
         self.sealed_at: float | None = time.monotonic()
         self.touched_at = time.monotonic()
@@ -44,7 +45,7 @@ class Shot(Snapshot):
         """`pending` until sealed and a little longer; `error` where nobody wrote for the time agreed on."""
         if self.sealed_at is None:
             return pending_until_complete(self)
-        return "completed" if time.monotonic() - self.sealed_at >= WORLD.settings.pending_s else "pending"
+        return "completed" if WORLD.is_over(self.sealed_at, lambda at: at.pending_s) else "pending"
 
     @status.setter
     def status(self, _value: str) -> None:

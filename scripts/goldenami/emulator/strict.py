@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import moto.autoscaling.models
+import moto.autoscaling.urls
 import moto.ebs.urls
+import moto.ec2.models
 import moto.ec2.models.elastic_block_store
+import moto.ec2.models.launch_templates
 import moto.ec2.urls
+import moto.ssm.urls
 from moto.ec2.responses import EC2Response
 
+from goldenami.emulator import launches
 from goldenami.emulator.direct import Direct
 from goldenami.emulator.lifecycle import Lifecycle, Snapshots
+from goldenami.emulator.parameters import Parameters
+from goldenami.emulator.refresh import Member, Refreshes
 from goldenami.emulator.register import Register
 from goldenami.emulator.shots import Shot
+from goldenami.emulator.templates import Template, Templates
 
 
-class StrictEC2(Register, Lifecycle, Snapshots, EC2Response):
+class StrictEC2(Register, Lifecycle, Snapshots, Templates, launches.Launches, EC2Response):
     """EC2: what is strict, then moto."""
 
 
 def install() -> None:
-    """Replace moto's handlers; an application that is made afterwards has them."""
-    moto.ec2.models.elastic_block_store.Snapshot = Shot  # type: ignore[misc]
-    for urls, handler in ((moto.ec2.urls, StrictEC2), (moto.ebs.urls, Direct)):
+    """Replace moto's handlers and models; an application that is made afterwards has them."""
+    vars(moto.ec2.models.elastic_block_store)["Snapshot"] = Shot
+    vars(moto.ec2.models.launch_templates)["LaunchTemplate"] = Template
+    vars(moto.autoscaling.models)["InstanceState"] = Member
+    moto.ec2.models.EC2Backend.run_instances = launches.run_instances  # type: ignore[method-assign, assignment]
+    for urls, handler in ((moto.ec2.urls, StrictEC2), (moto.ebs.urls, Direct), (moto.ssm.urls, Parameters),
+                          (moto.autoscaling.urls, Refreshes)):
         vars(urls)["url_paths"] = dict.fromkeys(vars(urls)["url_paths"], handler.dispatch)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import datetime
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +26,17 @@ class Settings(Record):
     """What a test may set, by PATCH of the control API; `reset` brings the defaults back."""
 
     pending_s: float = 0.2
-    """Seconds that a snapshot, an AMI, a parameter of type aws:ec2:image or a refresh stays unfinished."""
+    """Seconds that a snapshot, an AMI or a parameter of type aws:ec2:image stays unfinished."""
+    refresh_s: float = 0.2
+    """Seconds that an instance refresh stays in each of its states."""
+    backdate_days: float = 0.0
+    """Days by which AMIs and snapshots that are made from now on seem older than they are."""
     clock_ahead_s: float = 0.0
     """Seconds that the emulator's clock is ahead of this machine's: a client with a wrong clock."""
     denied: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """IAM denials: access key (or `*`) to patterns of actions, such as `ec2:RegisterImage` or `ebs:*`."""
+    allowed: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """IAM policies: access key (or `*`) to the only actions that it may do; a key that is not here may do all."""
     expired_tokens: tuple[str, ...] = ()
     """Session tokens of temporary credentials that have expired."""
     unknown_keys: tuple[str, ...] = ()
@@ -37,23 +45,29 @@ class Settings(Record):
     """Regions that the account has not enabled."""
     accounts: dict[str, str] = Field(default_factory=dict)
     """Access keys of other accounts, to act as those that an image is shared with."""
+    launch_report_s: float = 24 * 3600.0
+    """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
     block_life_s: float = 3600.0
     """Seconds for which a token of a block is good."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
-    """One API call as it arrived: `service` is the signing name, which is also IAM's prefix."""
+    """One API call as it arrived: `service` is the signing name, which is also IAM's prefix.
+
+    `status` is that of a refusal, and 0 where there was none.
+    """
 
     service: str
     action: str
     region: str
     key: str
+    actions: tuple[str, ...] = ()
     status: int = 0
 
     @property
     def name(self) -> str:
-        """As IAM policies write it, `ec2:RegisterImage`; where IAM calls an action otherwise is the reader's task."""
+        """`ec2:RegisterImage`; what IAM asks for is `actions`, and mostly the same."""
         return f"{self.service}:{self.action}"
 
 
@@ -62,10 +76,26 @@ class World:
     """The state of one emulator."""
 
     settings: Settings = field(default_factory=Settings)
+    history: list[tuple[float, Settings]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     tokens: dict[tuple[str, ...], tuple[str, Any]] = field(default_factory=dict)
+    late: list[Any] = field(default_factory=list)
     arena: Arena = field(default_factory=Arena)
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def set(self, settings: Settings) -> None:
+        """Change the settings; what was over under the old ones stays so."""
+        self.history.append((time.monotonic(), self.settings))
+        self.settings = settings
+
+    def is_over(self, since: float, wait: Callable[[Settings], float]) -> bool:
+        """Whether a wait that began at `since` (monotonic seconds) is over, under the settings of now or of before."""
+        periods = [*self.history, (time.monotonic(), self.settings)]
+        return any(since + wait(settings) <= until for until, settings in periods if until >= since)
+
+    def made(self) -> datetime.datetime:
+        """The date of what is made now, without a time zone, as moto keeps dates."""
+        return self.now().replace(tzinfo=None) - datetime.timedelta(days=self.settings.backdate_days)
 
     def now(self) -> datetime.datetime:
         """The emulator's clock, in UTC without fractions."""
@@ -74,8 +104,10 @@ class World:
     def reset(self) -> None:
         """Forget everything; moto's own state is reset beside it by the caller."""
         self.settings = Settings()
+        self.history.clear()
         self.calls.clear()
         self.tokens.clear()
+        self.late.clear()
         self.arena.clear()
 
 

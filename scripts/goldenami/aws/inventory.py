@@ -1,0 +1,204 @@
+"""Reading one region of an account into a `Topology`.
+
+Every list is read to its end, in the largest pages that AWS allows. A call that fails fails the whole reading: a
+region that was read in part would look as if less were in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from goldenami.aws import lease, references, tags
+from goldenami.aws.session import Account, Client, translated
+from goldenami.aws.topology import (
+    Ami,
+    AmiState,
+    Group,
+    Instance,
+    Snapshot,
+    SnapshotState,
+    TemplateUse,
+    TemplateVersion,
+    Topology,
+    Volume,
+)
+
+PARAMETERS, FILTER_VALUES = 10, 200
+"""Names that one GetParameters takes, and values that one filter of EC2 takes."""
+NOT_TERMINATED = [{"Name": "instance-state-name",
+                   "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]}]
+
+
+def read(account: Account, region: str, image: str) -> Topology:
+    """Everything in `region` that can refer to an AMI; `image` is whose pointers are read. Launch permissions are
+    not read: they cost a call for each image (`with_shares`).
+    """
+    ec2, autoscaling = account.ec2(region), account.autoscaling(region)
+    with translated(region):
+        found_amis, found_snapshots = tuple(amis(ec2)), tuple(snapshots(ec2))
+        ours = {snapshot.id for snapshot in found_snapshots}
+        ours |= {snapshot_id for ami in found_amis if ami.image for snapshot_id in ami.snapshots}
+        found_templates, found_groups = tuple(templates(ec2)), tuple(groups(autoscaling))
+        configurations = {each["LaunchConfigurationName"]: each["ImageId"] for each in
+                          _pages(autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100)}
+        named = {references.parameter_of(ref) for ref in
+                 [version.image_ref for version in found_templates]
+                 + [ref for group in found_groups for ref in group.image_refs]}
+        return Topology(
+            region=region, amis=found_amis, snapshots=found_snapshots,
+            parameters=parameters(account.ssm(region), named - {""}), templates=found_templates, groups=found_groups,
+            configurations=configurations, instances=tuple(instances(ec2)), volumes=tuple(volumes(ec2, ours)),
+            pointers=pointers(account.dynamodb(region), image))
+
+
+def with_shares(ec2: Client, found: Topology, wanted: Iterable[str]) -> Topology:
+    """`found` with the launch permissions of the `wanted` images."""
+    shares = {ami_id: tuple(map(_grantee, permissions(ec2, ami_id))) for ami_id in wanted}
+    return replace(found, amis=tuple(
+        replace(ami, shared_with=shares[ami.id]) if ami.id in shares else ami for ami in found.amis))
+
+
+def permissions(ec2: Client, ami_id: str) -> list[dict[str, str]]:
+    """The launch permissions of an image of ours, as EC2 lists them."""
+    answer = ec2.describe_image_attribute(ImageId=ami_id, Attribute="launchPermission")
+    return [dict(each) for each in answer.get("LaunchPermissions", [])]
+
+
+def _grantee(permission: Mapping[str, str]) -> str:
+    return next(iter(permission.values()))
+
+
+def pointers(dynamodb: Client, image: str) -> dict[str, str]:
+    """What the ledger of `image` names: channels, and the build that a rollback would go back to."""
+    ledger = lease.look(dynamodb, image).ledger
+    marks = {"latest": ledger.latest, "candidate": ledger.candidate, "the build to roll back to": ledger.previous()}
+    return {name: mark.ami for name, mark in marks.items() if mark}
+
+
+def amis(ec2: Client) -> Iterator[Ami]:
+    """The account's own images, disabled and deprecated ones too."""
+    for each in _pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True,
+                       IncludeDeprecated=True):
+        marks = tags.from_list(each.get("Tags"))
+        devices = [device["Ebs"] for device in each.get("BlockDeviceMappings", []) if "Ebs" in device]
+        yield Ami(
+            id=each["ImageId"], name=each.get("Name", ""), created=_moment(each["CreationDate"]),
+            state=AmiState(each["State"]), image=marks.get(tags.IMAGE, ""), build_id=marks.get(tags.BUILD_ID, ""),
+            snapshots=tuple(device["SnapshotId"] for device in devices if "SnapshotId" in device),
+            deprecated=_optional(each.get("DeprecationTime")), announced=_optional(marks.get(tags.RETIRING)),
+            disabled=_optional(marks.get(tags.DISABLED)),
+            protected=each.get("DeregistrationProtection", "disabled") != "disabled",
+            last_launched=_optional(each.get("LastLaunchedTime")))
+
+
+def snapshots(ec2: Client) -> Iterator[Snapshot]:
+    """The account's snapshots that carry this pipeline's tag: an account may have many thousands of backups."""
+    for each in _pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"],
+                       Filters=[{"Name": "tag-key", "Values": [tags.IMAGE]}]):
+        marks = tags.from_list(each.get("Tags"))
+        stored = marks.get(tags.STORED_BYTES, "")
+        yield Snapshot(
+            id=each["SnapshotId"], started=each["StartTime"], state=SnapshotState(each["State"]),
+            image=marks.get(tags.IMAGE, ""), build_id=marks.get(tags.BUILD_ID, ""),
+            expires=_optional(marks.get(tags.EXPIRES)), parent=marks.get(tags.PARENT, ""),
+            volume_gib=each["VolumeSize"], full_bytes=each.get("FullSnapshotSizeInBytes"),
+            stored_bytes=int(stored) if stored.isdecimal() else None)
+
+
+def templates(ec2: Client) -> Iterator[TemplateVersion]:
+    """Every version of every launch template."""
+    for template in _pages(ec2, "describe_launch_templates", "LaunchTemplates", 200):
+        marks = tags.from_list(template.get("Tags"))
+        for each in _pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", 200,
+                           LaunchTemplateId=template["LaunchTemplateId"]):
+            yield template_version(each, template["LatestVersionNumber"], marks.get(tags.IMAGE, ""))
+
+
+def template_version(described: Mapping[str, Any], latest: int, image: str) -> TemplateVersion:
+    """One version as EC2 describes it; `latest` is its template's newest, `image` the template's tag."""
+    return TemplateVersion(
+        template_id=described["LaunchTemplateId"], template=described["LaunchTemplateName"],
+        number=described["VersionNumber"], image_ref=described["LaunchTemplateData"].get("ImageId", ""),
+        default=described["DefaultVersion"], latest=described["VersionNumber"] == latest, image=image)
+
+
+def groups(autoscaling: Client) -> Iterator[Group]:
+    """Auto Scaling groups with every template that they may launch from."""
+    for each in _pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100):
+        mixed = each.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
+        overrides = mixed.get("Overrides", [])
+        named = [each.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
+                 *(override.get("LaunchTemplateSpecification") for override in overrides)]
+        yield Group(
+            name=each["AutoScalingGroupName"], templates=tuple(_use(use) for use in named if use),
+            configuration=each.get("LaunchConfigurationName") or "",
+            image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")))
+
+
+def _use(specification: Mapping[str, str]) -> TemplateUse:
+    return TemplateUse(specification.get("LaunchTemplateId") or specification["LaunchTemplateName"],
+                       specification.get("Version", ""))
+
+
+def instances(ec2: Client) -> Iterator[Instance]:
+    """Instances that are not terminated."""
+    for reservation in _pages(ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED):
+        for each in reservation["Instances"]:
+            yield Instance(id=each["InstanceId"], image_id=each["ImageId"], state=each["State"]["Name"],
+                           group=tags.from_list(each.get("Tags")).get("aws:autoscaling:groupName", ""))
+
+
+def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:
+    """Volumes that were made from one of these snapshots."""
+    for some in _batches(sorted(made_from), FILTER_VALUES):
+        for each in _pages(ec2, "describe_volumes", "Volumes", 500,
+                           Filters=[{"Name": "snapshot-id", "Values": some}]):
+            attached = [attachment["InstanceId"] for attachment in each.get("Attachments", [])]
+            yield Volume(id=each["VolumeId"], snapshot_id=each["SnapshotId"], instance=next(iter(attached), ""))
+
+
+def parameters(ssm: Client, also: Iterable[str] = ()) -> dict[str, str]:
+    """Every SSM parameter of plain text, and those in `also`, which may pin a version (`/a/b:3`) or be an ARN.
+
+    A SecureString is left out: EC2 cannot resolve one, and reading it would need its key.
+    """
+    names = {each["Name"] for each in _pages(ssm, "describe_parameters", "Parameters", 50)
+             if each["Type"] != "SecureString"}
+    return values(ssm, sorted(names | set(also)))
+
+
+def values(ssm: Client, names: Iterable[str]) -> dict[str, str]:
+    """The values of the parameters that exist, by the names that they were asked for."""
+    found: dict[str, str] = {}
+    asked = list(names)
+    for some in _batches(asked, PARAMETERS):
+        for each in ssm.get_parameters(Names=some)["Parameters"]:
+            for name in (each["Name"], each.get("ARN", "")):
+                found[name + each.get("Selector", "")] = each["Value"]
+    return {name: found[name] for name in asked if name in found}
+
+
+def _batches(things: Sequence[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(things), size):
+        yield list(things[start:start + size])
+
+
+def _pages(client: Client, call: str, key: str, size: int, **arguments: Any) -> Iterator[Any]:
+    for page in client.get_paginator(call).paginate(PaginationConfig={"PageSize": size}, **arguments):
+        yield from page[key]
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _optional(text: str | None) -> datetime | None:
+    """A time, or None where there is none or a person wrote something else into the tag."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

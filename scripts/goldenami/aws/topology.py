@@ -1,0 +1,174 @@
+"""One region of an account as data: what retirement decides over. No call is made here.
+
+Identifiers are EC2's own (`ami-...`, `snap-...`, `lt-...`); times are in UTC. `image` and `build_id` are the values of
+goldenami's tags, empty where a thing does not carry them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+AMI_ID = re.compile(r"\bami-[0-9a-f]{8,17}\b")
+_RECORD = re.compile(r"^/golden-ami/(?P<image>[a-z0-9][a-z0-9.-]{1,62})/(?P<build_id>[0-9a-f]{12})$")
+
+
+class AmiState(StrEnum):
+    """States of an image ("Image", Amazon EC2 API reference)."""
+
+    PENDING = "pending"
+    AVAILABLE = "available"
+    DISABLED = "disabled"
+    INVALID = "invalid"
+    DEREGISTERED = "deregistered"
+    TRANSIENT = "transient"
+    FAILED = "failed"
+    ERROR = "error"
+
+
+class SnapshotState(StrEnum):
+    """States of a snapshot ("Snapshot", Amazon EC2 API reference)."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    ERROR = "error"
+    RECOVERABLE = "recoverable"
+    RECOVERING = "recovering"
+
+
+@dataclass(frozen=True)
+class Ami:
+    """An image of this account. `announced` and `disabled` are when retirement said so, by its tags."""
+
+    id: str
+    name: str
+    created: datetime
+    state: AmiState = AmiState.AVAILABLE
+    image: str = ""
+    build_id: str = ""
+    snapshots: tuple[str, ...] = ()
+    deprecated: datetime | None = None
+    announced: datetime | None = None
+    disabled: datetime | None = None
+    protected: bool = False
+    last_launched: datetime | None = None
+    shared_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot of this account. `parent` is what an upload of changed blocks rests on, empty for a full one.
+
+    `stored_bytes` are its own blocks; None where no tag says so, and the size of the volume bounds it.
+    """
+
+    id: str
+    started: datetime
+    state: SnapshotState = SnapshotState.COMPLETED
+    image: str = ""
+    build_id: str = ""
+    expires: datetime | None = None
+    parent: str = ""
+    volume_gib: int = 0
+    full_bytes: int | None = None
+    stored_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class TemplateVersion:
+    """One version of a launch template. `image_ref` is what it names: an AMI, `resolve:ssm:...`, or nothing."""
+
+    template_id: str
+    template: str
+    number: int
+    image_ref: str
+    default: bool = False
+    latest: bool = False
+    image: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether the template is the one that this pipeline keeps for its image: by name and by tag."""
+        return bool(self.image) and self.template == f"golden-{self.image}"
+
+
+@dataclass(frozen=True)
+class TemplateUse:
+    """A launch template as another thing names it: by id or name; `version` is a number, `$Latest` or `$Default`."""
+
+    template: str
+    version: str
+
+    def selects(self, candidate: TemplateVersion) -> bool:
+        """Whether `candidate` is the version meant."""
+        if self.template not in (candidate.template_id, candidate.template):
+            return False
+        return {"$Latest": candidate.latest, "$Default": candidate.default, "": candidate.default}.get(
+            self.version, self.version == str(candidate.number))
+
+
+@dataclass(frozen=True)
+class Group:
+    """An Auto Scaling group: the templates it launches from (overrides included), or a launch configuration."""
+
+    name: str
+    templates: tuple[TemplateUse, ...] = ()
+    configuration: str = ""
+    image_refs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An instance that is not terminated."""
+
+    id: str
+    image_id: str
+    state: str = "running"
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume and the snapshot that it was made from. `instance` is what it is attached to."""
+
+    id: str
+    snapshot_id: str
+    instance: str = ""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a template pins one.
+
+    `configurations` are launch configurations: name to the image that they name. `pointers` are the ledger's.
+    """
+
+    region: str
+    amis: tuple[Ami, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    templates: tuple[TemplateVersion, ...] = ()
+    groups: tuple[Group, ...] = ()
+    configurations: Mapping[str, str] = field(default_factory=dict)
+    instances: tuple[Instance, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    pointers: Mapping[str, str] = field(default_factory=dict)
+
+
+def record_name(image: str, build_id: str) -> str:
+    """The SSM parameter by which the account itself says that this pipeline made the AMI of a build."""
+    return f"/golden-ami/{image}/{build_id}"
+
+
+def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
+    """The AMI of each recorded build of `image`, by build id."""
+    return {found["build_id"]: value for name, value in parameters.items()
+            if (found := _RECORD.match(name)) and found["image"] == image and AMI_ID.fullmatch(value)}
+
+
+def is_ours(ami: Ami, parameters: Mapping[str, str]) -> bool:
+    """Whether this pipeline made `ami`: its tags say so, and the record of that build names it."""
+    return bool(ami.image and ami.build_id) and parameters.get(record_name(ami.image, ami.build_id)) == ami.id

@@ -1,0 +1,113 @@
+"""Commands on an AWS account: from a proven disk to what others launch by, and back."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from goldenami import bake, definition, moves, promote, proven, publish, publish_plan, rollback, store
+from goldenami.aws.ledger import Gpu
+from goldenami.aws.session import Account, translated
+from goldenami.build_records import BAKE_FILE
+from goldenami.commands import ROOT, Add
+from goldenami.progress import Progress
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def _in_account(run: Command) -> Command:
+    """`run` with AWS's errors as goldenami's own."""
+    @functools.wraps(run)
+    def command(args: argparse.Namespace) -> int:
+        with translated():
+            return run(args)
+    return command
+
+
+def _load(image: str) -> definition.Definition:
+    return definition.load(ROOT, definition.path_of(ROOT, image))
+
+
+def _progress(stage: str, image: str) -> Progress:
+    return Progress.of(stage, image, store.default_root())
+
+
+@_in_account
+def cmd_publish(args: argparse.Namespace) -> int:
+    """Make the newest proven build an AMI in every region of the definition, then move the pointers to it."""
+    wanted, progress, account = _load(args.image), _progress("publish", args.image), Account()
+    options = publish_plan.Options(accept_untested_gpu=args.accept_untested_gpu, again=args.again,
+                                   allow_missing_families=args.allow_missing_families)
+    with bake.image_lock(ROOT, args.image, wait=args.wait):
+        build = proven.load(ROOT, args.image, args.build)
+        plan = publish.prepare(account, wanted, build, options, progress)
+        print("\n".join(publish_plan.show(plan)), flush=True)
+        if publish.is_recorded(build, plan):
+            progress.say(f"nothing to do: build {plan.build_id} is published in {len(plan.regions)} regions")
+        elif not args.dry_run:
+            publish.execute(account, wanted, build, plan, progress)
+            progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
+    progress.remember()
+    return 0
+
+
+def cmd_attest(args: argparse.Namespace) -> int:
+    """Record the JUnit file of a test on a GPU instance as proof for a build, so that `latest` may take it."""
+    _load(args.image)
+    build = proven.load(ROOT, args.image, args.build)
+    record = proven.attest(build, Path(args.gpu_test))
+    print(f"{record.image} {record.build_id}: {record.tests} tests passed on {record.gpu}")
+    return 0
+
+
+@_in_account
+def cmd_promote(args: argparse.Namespace) -> int:
+    """Move `latest` and the launch template's default to the candidate, after its soak."""
+    wanted, progress, account = _load(args.image), _progress("promote", args.image), Account()
+    marks = promote.candidate(account, wanted)
+    build = next(iter(marks.values())).build_id
+    folder = ROOT / "build" / args.image / build
+    here = proven.load(ROOT, args.image, build).gpu if (folder / BAKE_FILE).exists() else Gpu.UNTESTED
+    options = promote.Options(accept_untested_gpu=args.accept_untested_gpu, now=args.now)
+    plan = promote.prepare(account, wanted, marks, here, options)
+    print("\n".join(moves.show("promote", plan)), flush=True)
+    if not args.dry_run:
+        promote.execute(account, wanted, plan, folder, progress)
+        progress.say(f"`latest` is build {build}")
+    return 0
+
+
+@_in_account
+def cmd_rollback(args: argparse.Namespace) -> int:
+    """Take `latest` and the launch template's default back to the build before (or --to), in all regions at once."""
+    wanted, progress, account = _load(args.image), _progress("rollback", args.image), Account()
+    prepared = rollback.prepare(account, wanted, to=args.to, regions=args.region)
+    print("\n".join(moves.show("roll back", prepared.plan)), flush=True)
+    if not args.dry_run:
+        rollback.execute(account, wanted, prepared, ROOT / "build" / args.image / "logs", progress)
+        progress.say(f"`latest` is build {prepared.plan.build_id}")
+    return 0
+
+
+def register(add: Add) -> None:
+    """Add the commands of this module to the command line."""
+    publishes, promotes, rollbacks = (add(name, run, "1") for name, run in (
+        ("publish", cmd_publish), ("promote", cmd_promote), ("rollback", cmd_rollback)))
+    attests = add("attest", cmd_attest, "1")
+    for command in (publishes, promotes, rollbacks):
+        command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    for command in (publishes, attests):
+        command.add_argument("--build", metavar="ID", help="this build instead of the newest")
+    for command in (publishes, promotes):
+        command.add_argument("--accept-untested-gpu", action="store_true",
+                             help="`latest` may take a build that was not tested on a GPU; recorded")
+    publishes.add_argument("--allow-missing-families", action="store_true",
+                           help="publish also where a declared instance family does not exist")
+    publishes.add_argument("--again", action="store_true", help="publish a build that was rolled back")
+    publishes.add_argument("--wait", action="store_true", help="wait for another run on the same image")
+    attests.add_argument("--gpu-test", metavar="FILE", required=True, help="JUnit XML of the tests on a GPU instance")
+    promotes.add_argument("--now", action="store_true", help="do not wait for the soak to end")
+    rollbacks.add_argument("--to", metavar="ID", help="the build to go back to")
+    rollbacks.add_argument("--region", action="append", default=[], help="only this region (may be given again)")

@@ -1,0 +1,99 @@
+"""The `promote` stage: `latest` takes the build that stood as candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from goldenami import channels, clock, moves, records
+from goldenami.aws import lease, tags
+from goldenami.aws.images import State
+from goldenami.aws.lease import Seen
+from goldenami.aws.ledger import Channel, Gpu, Mark
+from goldenami.aws.regions import each
+from goldenami.aws.session import Account, check_regions
+from goldenami.channels import Standing
+from goldenami.definition import Definition
+from goldenami.errors import BadInput, NotVerified
+from goldenami.progress import Progress
+from goldenami.publish_records import PROMOTE_FILE, MovePlan, MoveRecord, RegionMove
+
+NOTHING = "nothing is changed"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person allows on the command line."""
+
+    accept_untested_gpu: bool = False
+    now: bool = False
+
+
+def candidate(account: Account, wanted: Definition) -> dict[str, Mark]:
+    """The candidate of every region, or BadInput where one has none, they differ, or a rollback took it back."""
+    regions, image = channels.published(wanted).regions, wanted.image
+    check_regions(regions)
+    found: dict[str, Seen] = each(regions, lambda region: lease.look(account.dynamodb(region), image)).all(
+        NOTHING, "then run again")
+    marks = {region: seen.ledger.candidate for region, seen in found.items() if seen.ledger.candidate}
+    if bare := sorted(found.keys() - marks.keys()):
+        raise BadInput(f"{image} has no candidate in {', '.join(bare)}", hint=f"`golden publish {image}` makes one")
+    if len({mark.build_id for mark in marks.values()}) > 1:
+        raise BadInput(f"the candidates of {image} differ: "
+                       + ", ".join(f"{region} has {mark.build_id}" for region, mark in marks.items()),
+                       hint=f"`golden publish {image}` brings them together")
+    for region, mark in marks.items():
+        if mark.build_id in found[region].ledger.withdrawn:
+            raise BadInput(f"the candidate {mark.build_id} was rolled back in {region}",
+                           hint="publish a new build; if this one is good after all, publish it with --again")
+    return marks
+
+
+def prepare(
+    account: Account, wanted: Definition, marks: dict[str, Mark], attested: Gpu, options: Options,
+) -> MovePlan:
+    """What would move, or NotVerified for a candidate too young or untested. `attested` is what is known here."""
+    build = next(iter(marks.values())).build_id
+    gpu = _gpu([mark.gpu for mark in marks.values()], attested, accept=options.accept_untested_gpu)
+    if gpu is Gpu.UNTESTED:
+        raise NotVerified(f"the candidate {build} is not tested on a GPU",
+                          hint=f"`golden attest {wanted.image} --gpu-test FILE` records a test; "
+                               "--accept-untested-gpu goes on without, and that is recorded")
+    soak = timedelta(hours=channels.published(wanted).soak_hours)
+    ready = max(datetime.fromisoformat(mark.since) for mark in marks.values()) + soak
+    if clock.now() < ready and not options.now:
+        raise NotVerified(f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
+                          hint="promote it then; --now does not wait")
+    found = each(marks, lambda region: channels.look(account, region, wanted.image, build)).all(
+        NOTHING, "then run again")
+    return MovePlan(image=wanted.image, build_id=build, account=account.number(next(iter(marks))),
+                    regions=tuple(_move(standing, marks[region], gpu, wanted) for region, standing in found.items()))
+
+
+def _gpu(published: list[Gpu], attested: Gpu, *, accept: bool) -> Gpu:
+    for known in (Gpu.NONE, Gpu.TESTED, Gpu.ACCEPTED):
+        if known is attested or all(gpu is known for gpu in published):
+            return known
+    return Gpu.ACCEPTED if accept else Gpu.UNTESTED
+
+
+def _move(standing: Standing, mark: Mark, gpu: Gpu, wanted: Definition) -> RegionMove:
+    if standing.image is None or standing.image.state != State.AVAILABLE or standing.image.ami != mark.ami:
+        raise BadInput(f"the candidate's AMI {mark.ami} is gone or not available in {standing.region}",
+                       hint=f"`golden publish {wanted.image} --build {mark.build_id}` makes it again")
+    return RegionMove(region=standing.region, ami=mark.ami, baked_at=mark.baked_at, gpu=gpu,
+                      before=standing.pointers.get(Channel.LATEST),
+                      template_before=standing.template.number if standing.template else None)
+
+
+def execute(account: Account, wanted: Definition, plan: MovePlan, folder: Path, progress: Progress) -> MoveRecord:
+    """Move `latest` in every region, all under one set of leases; writes promote.json to `folder`."""
+    moving = {move.region: move for move in plan.regions}
+    with lease.held(account, plan.image, list(moving)) as leases, progress.step("latest"):
+        versions = each(moving, lambda region: moves.apply(account, wanted, plan, moving[region], leases[region])).all(
+            "`latest` has not moved everywhere", f"`golden promote {plan.image}` continues")
+    record = MoveRecord(plan=plan, at=clock.stamp(), by=tags.owner(), failed={},
+                        template_versions={region: version.number for region, version in versions.items()})
+    records.write(folder / PROMOTE_FILE, record)
+    return record

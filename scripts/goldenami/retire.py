@@ -1,0 +1,164 @@
+"""The `retire` stage: what nobody uses any more leaves the account, a step a run.
+
+What goes and what stays is decided by `retention`, over a reading of each region. A run that was killed is continued by
+the same command: it reads the account again, which holds all there is to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from goldenami import clock, records, retention
+from goldenami.aws import inventory, lease, regions, removal
+from goldenami.aws.session import Account, translate
+from goldenami.errors import BadInput, GoldenError
+from goldenami.progress import Progress
+from goldenami.records import Record
+from goldenami.retention import Action, Plan, Policy, RegionPlan, Step
+
+RETIRE_FILE = "retire.json"
+
+_CHANGES: Mapping[Step, removal.Change] = {
+    Step.RECALL: removal.recall, Step.DEPRECATE: removal.deprecate, Step.DISABLE: removal.disable,
+    Step.NOTE_DISABLED: removal.note_disabled, Step.DEREGISTER: removal.deregister,
+}
+_SHARES_MATTER = frozenset({Step.DEPRECATE, Step.DISABLE})
+
+
+class RetireRecord(Record):
+    """What a run did of its plan, by region. `failed` has a line for each action that was refused."""
+
+    schema_version: Literal[1] = 1
+    plan: Plan
+    done: dict[str, list[Action]]
+    failed: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan, and why the regions that it does not cover could not be read."""
+
+    plan: Plan
+    unreachable: dict[str, GoldenError]
+
+
+def prepare(account: Account, image: str, names: list[str], policy: Policy) -> Prepared:
+    """Read every region and decide. A region that cannot be read is named in the plan, and nothing of it is touched."""
+    now = clock.now()
+    found = regions.each(names, lambda region: _plan(account, region, image, policy, now))
+    return Prepared(unreachable=found.failed, plan=Plan(
+        image=image, planned_at=removal.stamp(now), policy=policy,
+        regions=[found.done[name] for name in names if name in found.done],
+        unreachable={name: error.message for name, error in found.failed.items()}))
+
+
+def _plan(account: Account, region: str, image: str, policy: Policy, now: datetime) -> RegionPlan:
+    seen = inventory.read(account, region, image)
+    first = retention.plan(seen, image, policy, now)
+    due = [action.target for action in first.actions if action.step in _SHARES_MATTER]
+    if not due:
+        return first
+    return retention.plan(inventory.with_shares(account.ec2(region), seen, due), image, policy, now)
+
+
+def execute(account: Account, prepared: Prepared, folder: Path, progress: Progress) -> RetireRecord:
+    """Do what the plan says, all regions at once, and write retire.json; then raise if anything was refused.
+
+    The leases of the image are held, so that no publish, promotion or rollback moves a pointer meanwhile.
+    """
+    plan = prepared.plan
+    busy = [region.region for region in plan.regions if region.actions]
+    done: dict[str, list[Action]] = {name: [] for name in busy}
+    failed: dict[str, list[GoldenError]] = {name: [] for name in busy}
+    with ExitStack() as stack:
+        if busy:
+            stack.enter_context(lease.held(account, plan.image, busy))
+        regions.each(busy, lambda name: _region(account, plan, name, done[name], failed[name], progress))
+    record = RetireRecord(plan=plan, done=done, failed={
+        name: [error.message for error in errors] for name, errors in failed.items() if errors})
+    records.write(folder / RETIRE_FILE, record)
+    check(prepared, {name: errors for name, errors in failed.items() if errors})
+    return record
+
+
+def check(prepared: Prepared, failed: Mapping[str, list[GoldenError]]) -> None:
+    """One error for regions that could not be read and actions that were refused, where there are any.
+
+    What could not be read is not the same as nothing: it must not end as a success.
+    """
+    first = {**prepared.unreachable, **{name: errors[0] for name, errors in failed.items()}}
+    if first:
+        more = {f"{name}+{number}": error.message for name, errors in failed.items()
+                for number, error in enumerate(errors[1:], 1)}
+        raise regions.failure(first, "not everything was retired", f"`golden retire {prepared.plan.image}` continues",
+                              more)
+
+
+def _region(
+    account: Account, plan: Plan, region: str, done: list[Action], failed: list[GoldenError], progress: Progress,
+) -> None:
+    """The actions of one region in order; one that fails ends those of its build, and no others."""
+    planned = next(each for each in plan.regions if each.region == region)
+    stopped: set[str] = set()
+    for action in planned.actions:
+        if action.build_id in stopped:
+            continue
+        try:
+            _do(account, region, action)
+        except Exception as error:  # translate raises what is none of AWS's errors or ours
+            failed.append(translate(error, region))
+            stopped.add(action.build_id)
+        else:
+            done.append(action)
+            progress.say(f"{region}: {action.step.value} {action.target}")
+
+
+def _do(account: Account, region: str, action: Action) -> None:
+    ec2 = account.ec2(region)
+    if action.step in _CHANGES:
+        _CHANGES[action.step](ec2, action.target, clock.now())
+    elif action.step is Step.DELETE_VERSION:
+        removal.delete_version(ec2, action.target)
+    elif action.step is Step.DELETE_SNAPSHOT:
+        removal.delete_snapshot(ec2, action.target)
+    else:
+        removal.delete_record(ec2, account.ssm(region), action.target)
+
+
+def restore(account: Account, region: str, image: str, target: str) -> str:
+    """Un-retire an image (`target`: AMI or build id): enabled, shared and dated as before. Returns its AMI id."""
+    ami_id = find(account, region, image, target)
+    removal.restore(account.ec2(region), ami_id, clock.now())
+    return ami_id
+
+
+def find(account: Account, region: str, image: str, target: str) -> str:
+    """The AMI of ours in the region that is `target`, an AMI or build id, or BadInput."""
+    for ami in inventory.amis(account.ec2(region)):
+        if ami.image == image and target in (ami.id, ami.build_id):
+            return ami.id
+    raise BadInput(f"no AMI of {image} in {region} is {target}", hint=f"`golden status {image}` lists them")
+
+
+def show(plan: Plan) -> Iterator[str]:
+    """The plan for a person: what happens, what stays and why, what needs a look."""
+    policy = plan.policy
+    yield (f"retire {plan.image}: what is beyond the newest {policy.keep_last} and older than {policy.max_age_days} "
+           f"days; disable {policy.disable_after_days} days after that is announced, deregister "
+           f"{policy.deregister_after_days} days later")
+    for region in plan.regions:
+        for action in region.actions:
+            yield f"  {region.region:<15} {action.step.value} {action.target} ({action.build_id}): {action.why}"
+        for survivor in region.survivors:
+            yield f"  {region.region:<15} keep {survivor.target} ({survivor.build_id}): {'; '.join(survivor.reasons)}"
+        for problem in region.problems:
+            yield f"  {region.region:<15} look: {problem}"
+        if not (region.actions or region.survivors):
+            yield f"  {region.region:<15} nothing of this image"
+    for name, cause in plan.unreachable.items():
+        yield f"  {name:<15} unreachable: {cause}"

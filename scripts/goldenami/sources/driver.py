@@ -1,0 +1,118 @@
+"""Drivers that an image's archives have, over all branches, and whether one compiles on the locked kernel.
+
+A pin in the image's definition or preferences never hides a version here: indexes are read, not solved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami import drivers, fit, hardware, materials, modules, policy
+from goldenami.apt import AptRoot, Found
+from goldenami.definition import Definition
+from goldenami.drivers import Request
+from goldenami.errors import BadInput, NoFit
+from goldenami.fit import Candidate
+from goldenami.local import signature
+from goldenami.lockfile import Kernel, Lock
+from goldenami.sources.archives import Age
+from goldenami.sources.branches import Branches
+from goldenami.store import Store
+from goldenami.watch_policy import Offer
+
+
+def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[Request]:
+    """What the role would ask for; a branch that its platform file can't express is left out."""
+    found = []
+    for branch in sorted(set(names), key=int):
+        with contextlib.suppress(BadInput):
+            found += drivers.requests(root, definition, definition.variables("nvidia_driver"), branches=[branch])
+    return found
+
+
+def offers(
+    root: Path, definition: Definition, apt: AptRoot, branches: Branches, age: Age | None = None,
+) -> list[Offer]:
+    """Every driver version of the image's flavours in the indexes; `age` tells the day where the list does not."""
+    known = requests(root, definition, {*policy.CUDA_OF_BRANCH, *(branches.types or {})})
+    found = apt.found(sorted({name for request in known for name in (request.dkms_package, request.userland_package)}))
+    gpus = hardware.architectures(root, definition.hardware)
+    offered: dict[str, Offer] = {}
+    for request in known:
+        refusal = policy.branch_refusal(request.branch, gpus)
+        for offer in _offers(request, found, refusal, branches, age):
+            if offer.version not in offered or not offer.refusal:  # one flavour's modules are enough
+                offered[offer.version] = offer
+    return list(offered.values())
+
+
+def _offers(
+    request: Request, found: dict[str, list[Found]], refusal: str, branches: Branches, age: Age | None,
+) -> Iterator[Offer]:
+    """The versions of one branch and flavour; one whose modules are missing is refused, unless `refusal` is known."""
+    complete = {policy.upstream(one.version) for one in found.get(request.dkms_package, [])}
+    for name in (request.userland_package, request.dkms_package):
+        for one in found.get(name, []):
+            version = policy.upstream(one.version)
+            if version.partition(".")[0] != request.branch or (name == request.userland_package) == (
+                    version in complete):
+                continue
+            half = "" if version in complete else (f"{request.userland_package} has it, but {request.dkms_package} "
+                                                   f"does not: half a driver")
+            day = (branches.released or {}).get(version) or (age(name, one.version) if age else None)
+            yield Offer(version, request.branch, f"{one.archive} {one.suite}", one.security, day, refusal or half)
+
+
+@dataclass(frozen=True)
+class Prover:
+    """Compiles candidates on the kernel of a lock. Results, failures included, are kept, so asking again is quick."""
+
+    root: Path
+    store: Store
+    log: Path
+    say: Callable[[str], None]
+
+    def refusal(self, definition: Definition, lock: Lock, apt: AptRoot, version: str, *, compiles: bool) -> str:
+        """Why driver `version` does not compile on the kernel of `lock` in any flavour, or an empty string.
+
+        Without `compiles` only what is known from an earlier try counts.
+        """
+        known = requests(self.root, definition, [version.partition(".")[0]])
+        reasons = []
+        for candidate in fit.candidates(apt, known):
+            if candidate.version == version:
+                reason = self._reason(definition, lock, apt, candidate, compiles)
+                if not reason:
+                    return ""
+                reasons.append(reason)
+        return "; ".join(dict.fromkeys(reasons)) or f"no archive has the modules of {version}"
+
+    def _reason(self, definition: Definition, lock: Lock, apt: AptRoot, driver: Candidate, compiles: bool) -> str:
+        signer = signature.configured()
+        with apt.locked():
+            try:
+                kernel = _kernel(lock, definition, apt)
+                recipe = fit.recipe_of(apt, kernel, driver, suite=definition.base.release,
+                                       signature=signer.signature if signer else None)
+            except NoFit as error:
+                return error.message
+            finally:
+                apt.pin({})
+        outcome = modules.known(recipe, self.store)
+        if outcome is None and compiles:
+            self.say(f"trying driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}")
+            self.store.fetch(materials.wanted([recipe.source, *recipe.build], apt.uris))
+            outcome = modules.compile_modules(recipe, self.store, log=self.log)
+        if outcome is None or outcome.deb_sha256:
+            return ""
+        return f"does not compile on {kernel.release}: {outcome.first_error}"
+
+
+def _kernel(lock: Lock, definition: Definition, apt: AptRoot) -> Kernel:
+    """The locked kernel while the archive has its headers, else the newest."""
+    if apt.found([f"linux-headers-{lock.kernel.release}"]):
+        return lock.kernel
+    return fit.kernels(apt, definition.kernel)[0]

@@ -1,0 +1,246 @@
+"""The `watch` stage: what each image's sources have, against its lock and the policy of its definition.
+
+It looks and judges. What it finds worth taking, the command gives to `lock`, with `keep` of what is to stay.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from goldenami import policy
+from goldenami.definition import Base, Definition
+from goldenami.errors import GoldenError
+from goldenami.fit import Keep
+from goldenami.lockfile import Lock
+from goldenami.sources import archives, base_image, branches, driver, packages, pypi
+from goldenami.sources.archives import Age, Archives
+from goldenami.sources.branches import Branches
+from goldenami.sources.driver import Prover
+from goldenami.sources.packages import Component
+from goldenami.watch_policy import Judgement, Policy, Rule, Verdict, judge, overdue
+from goldenami.watch_records import Row, Source, WatchRecord
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as it is: its definition, its lock and the SHA-256 of that."""
+
+    definition: Definition
+    lock: Lock
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What looking takes: the checkout, the cache, the day, and a function for AMIs (its client is the caller's)."""
+
+    root: Path
+    cache: Path
+    today: date
+    newest_image: base_image.Newest
+    prover: Prover
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen for one image; `archives` are there for a proof by compiling."""
+
+    image: Image
+    rows: tuple[Row, ...]
+    archives: Archives
+
+    @property
+    def moves(self) -> bool:
+        """Whether something is to be taken."""
+        return any(row.verdict is Verdict.UPDATE for row in self.rows)
+
+
+def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchRecord, list[Seen]]:
+    """Ask every source once, whatever the number of images that use it."""
+    asked: dict[tuple[Base, bool], Archives] = {}
+    known = branches.look() if any(_needs_branches(image) for image in images) else Branches()
+    sources, warnings, all_seen = list[Source](known.seen), list[str](), list[Seen]()
+    for image in images:
+        nvidia = image.definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
+        key = (image.definition.base, nvidia)
+        if key not in asked:
+            asked[key] = archives.look(*key[:1], eyes.cache, nvidia=nvidia)
+            sources += asked[key].seen
+        watcher = _Watcher(eyes, image, asked[key], known)
+        seen = watcher.run()
+        all_seen.append(seen)
+        sources += watcher.sources()
+        warnings += watcher.warnings()
+    rows = [row for seen in all_seen for row in seen.rows]
+    return WatchRecord(looked_at=looked_at, sources=_once(sources), rows=rows, warnings=warnings), all_seen
+
+
+def _once(sources: Sequence[Source]) -> list[Source]:
+    return list(dict.fromkeys(sources))
+
+
+def _needs_branches(image: Image) -> bool:
+    """Whether NVIDIA's list says something that the distribution's own packages do not."""
+    if image.lock.driver is None:
+        return False
+    return (image.definition.watch.driver.policy in (Policy.LTS, Policy.PRODUCTION)
+            or image.lock.driver.source == "nvidia" or branches.VARIABLE in os.environ)
+
+
+@dataclass
+class _Watcher:
+    """Looks at the components of one image."""
+
+    eyes: Eyes
+    image: Image
+    archives: Archives
+    branches: Branches
+    extra: tuple[Source, ...] = ()
+
+    def run(self) -> Seen:
+        """A row for each component."""
+        lock, watch = self.image.lock, self.image.definition.watch
+        rows = [self._row(Component.KERNEL, watch.kernel, lock.kernel.version, self._kernel)]
+        if lock.driver is not None:
+            rows.append(self._row(Component.DRIVER, watch.driver, lock.driver.version, self._driver))
+        if lock.cuda is not None:
+            rows.append(self._row(Component.CUDA, watch.cuda, lock.cuda.version, self._cuda))
+        rows.append(self._packages(watch.packages))
+        rows += [self._framework(name, rule) for name, rule in sorted(watch.frameworks.items())]
+        rows += self._base_image()
+        return Seen(self.image, tuple(rows), self.archives)
+
+    def _row(self, component: str, rule: Rule, locked: str, look: Callable[[Rule], Judgement]) -> Row:
+        try:
+            verdict = look(rule)
+        except GoldenError as error:
+            verdict = Judgement("?", Verdict.UNREACHABLE, error.message)
+            self.extra += (Source(name=f"{self.image.lock.image} {component}", error=error.message),)
+        if self.archives.down and verdict.verdict is not Verdict.UPDATE:
+            verdict = replace(verdict, verdict=Verdict.UNREACHABLE,
+                              reason=f"could not look at {', '.join(sorted(self.archives.down))}")
+        return Row(image=self.image.lock.image, component=component, locked=locked, available=verdict.available,
+                   policy=rule.policy, verdict=verdict.verdict, reason=verdict.reason, source=verdict.source)
+
+    def _age(self, rule: Rule) -> Age | None:
+        return archives.ager(self.archives.apt) if rule.minimum_age_days else None
+
+    def _kernel(self, rule: Rule) -> Judgement:
+        kernel = self.image.lock.kernel
+        offers = packages.kernel_offers(self.image.definition, self.archives.apt, self._age(rule))
+        return judge(rule, kernel.version, packages.series(kernel.release), offers, self.eyes.today)
+
+    def _driver(self, rule: Rule) -> Judgement:
+        locked = self.image.lock.driver
+        assert locked is not None
+        apt, definition = self.archives.apt, self.image.definition
+        offers = driver.offers(self.eyes.root, definition, apt, self.branches, self._age(rule))
+        if not self.archives.down and locked.branch not in {offer.branch for offer in offers}:
+            there = ", ".join(sorted({offer.branch for offer in offers})) or "none"
+            self.extra += (Source(name=f"driver branch {locked.branch}",
+                                  error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
+                                        f"archives have branches {there}"),)
+        verdict = judge(rule, locked.version, locked.branch, offers, self.eyes.today,
+                        types=dict(self.branches.types or {}))
+        if verdict.verdict is Verdict.UPDATE:
+            reason = self.eyes.prover.refusal(definition, self.image.lock, apt, verdict.available, compiles=False)
+            return replace(verdict, verdict=Verdict.BLOCKED, reason=reason) if reason else verdict
+        return verdict
+
+    def _cuda(self, rule: Rule) -> Judgement:
+        assert self.image.lock.cuda is not None
+        version = self.image.lock.cuda.version
+        offers = packages.cuda_offers(self.image.lock, self.archives.apt)
+        return judge(rule, version, version.partition(".")[0], offers, self.eyes.today)
+
+    def _packages(self, rule: Rule) -> Row:
+        names = self._names(Component.PACKAGES)
+        moving, held, verdict = packages.judge_packages(
+            rule, self.image.lock, names, self.archives.apt, self.eyes.today, self._age(rule))
+        row = self._row(Component.PACKAGES, rule, f"{len(names)} packages", lambda _: verdict)
+        return row.model_copy(update={"moving": moving or held})
+
+    def _names(self, component: Component) -> list[str]:
+        return [name for name, package in self.image.lock.packages.items()
+                if packages.component(package) is component and package.origin != "built"]
+
+    def _framework(self, name: str, rule: Rule) -> Row:
+        locked = frameworks(self.image.lock).get(name, "")
+        source, offers = pypi.look(name)
+        self.extra += (source,)
+        row = Row(image=self.image.lock.image, component=name, locked=locked or "not in the lock", available="?",
+                  policy=rule.policy, verdict=Verdict.UNREACHABLE, reason=source.error)
+        if source.error or not locked:
+            return row if source.error else row.model_copy(update={
+                "verdict": Verdict.HELD, "reason": "the lock has no such framework"})
+        found = judge(rule, locked, pypi.branch(locked), offers, self.eyes.today, order=pypi.order)
+        return row.model_copy(update={"available": found.available, "verdict": found.verdict, "reason": found.reason,
+                                      "source": found.source})
+
+    def _base_image(self) -> list[Row]:
+        rule = self.image.definition.watch.base_image
+        if rule is None:
+            return []
+        source, found = base_image.look(rule, self.eyes.newest_image)
+        self.extra += (source,)
+        locked, verdict = base_image.judge(rule, self.image.lock, found, self.eyes.today) if found else \
+            ("", Judgement("?", Verdict.UNREACHABLE, source.error))
+        return [Row(image=self.image.lock.image, component="base image", locked=locked, available=verdict.available,
+                    policy=Policy.NEWEST, verdict=verdict.verdict, reason=verdict.reason, source=source.name)]
+
+    def sources(self) -> list[Source]:
+        """What is wrong with sources as seen from this lock, and sources of this image alone."""
+        lock = self.image.lock
+        found = [*self.extra, *archives.backwards(lock, self.archives), *archives.disagreements(lock, self.archives),
+                 *packages.backwards(lock, self.archives.apt, self.archives.down)]
+        if lock.driver is not None:
+            found += branches.complaints(self.branches, lock.driver.version, lock.driver.source)
+        return found
+
+    def warnings(self) -> list[str]:
+        """Holds past their review, and a driver branch near its end."""
+        lock, watch = self.image.lock, self.image.definition.watch
+        rules: dict[str, Rule] = {"kernel": watch.kernel, "driver": watch.driver, "cuda": watch.cuda,
+                                  "packages": watch.packages, **watch.frameworks}
+        found = [overdue(name, rule, self.eyes.today) for name, rule in rules.items()]
+        if lock.driver is not None:
+            branch = lock.driver.branch
+            found.append(policy.near_end(branch, self.branches.end(branch), self.eyes.today))
+        return [f"{lock.image}: {text}" for text in found if text]
+
+
+def frameworks(lock: Lock) -> dict[str, str]:
+    """Versions of the frameworks that the lock names for the image's record."""
+    record = lock.variables.get("frameworks") or {}
+    return {str(name): str(version) for name, version in record.items()} if isinstance(record, dict) else {}
+
+
+def keep(seen: Seen) -> Keep:
+    """What a new lock leaves where it is: every component, and every package, that no row moves.
+
+    A driver that moves goes to the version that was judged, not to what is newest by then.
+    """
+    lock = seen.image.lock
+    rows = {row.component: row for row in seen.rows}
+    stays = {name for name in Component if name in rows and rows[name].verdict is not Verdict.UPDATE}
+    moving = {row.name for row in rows[Component.PACKAGES].moving} if Component.PACKAGES not in stays else set()
+    pinned = {name: package for name, package in lock.packages.items() if package.origin != "built"
+              and (packages.component(package) in stays or (
+                  packages.component(package) is Component.PACKAGES and name not in moving))}
+    build = lock.driver.modules.build if lock.driver and lock.driver.modules else {}
+    needed = {name: package for name, package in build.items() if packages.component(package) in stays}
+    return Keep(
+        kernel=lock.kernel if Component.KERNEL in stays else None,
+        driver=_driver(rows.get(Component.DRIVER)),
+        packages={name: package.version for name, package in pinned.items()}, stock={**needed, **pinned},
+    )
+
+
+def _driver(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return row.available if row.verdict is Verdict.UPDATE else row.locked

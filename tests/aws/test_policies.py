@@ -1,0 +1,159 @@
+"""The policy of each command allows what the command does, and nothing else.
+
+A command runs through all that it can do under exactly its policy, which the emulator enforces; what it asked for is
+then compared with what the policy grants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import builds
+import pytest
+from builds import IMAGE, Checkout
+from goldenami.commands import life, snapshot
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+POLICIES = Path(__file__).resolve().parents[2] / "scripts/goldenami/aws/policies"
+GROUP, KEY_ALIAS = "trainers", "alias/golden"
+
+
+def granted(command: str) -> list[str]:
+    """The actions that the policy of a command allows."""
+    document = json.loads((POLICIES / f"{command}.json").read_text(encoding="utf-8"))
+    return [action for statement in document["Statement"] for action in statement["Action"]]
+
+
+class Stage:
+    """An account and a checkout, and what a command asked for whenever it ran under its policy."""
+
+    def __init__(self, aws: Emulator, checkout: Checkout) -> None:
+        self.aws, self.checkout = aws, checkout
+        self.asked: set[str] = set()
+
+    def golden(self, *args: str, code: int = 0) -> str:
+        """Run `golden` with every right."""
+        ran = self.checkout.golden(*args)
+        assert ran.code == code, ran.text
+        return ran.text
+
+    def under_policy(self, command: str, *args: str, code: int = 0) -> str:
+        """Run `golden COMMAND` with the rights of its policy, and note which it used."""
+        before = len(self.aws.asked())
+        self.aws.set(allowed={"*": granted(command)})
+        ran = self.checkout.golden(command, *args)
+        self.aws.set(allowed={})
+        self.asked |= {action for actions in self.aws.asked()[before:] for action in actions}
+        assert ran.code == code, ran.text
+        return ran.text
+
+    def build(self, number: int) -> str:
+        """The id of a new build."""
+        return builds.build(self.checkout.root, number).name
+
+
+@pytest.fixture
+def stage(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    checkout = Checkout(tmp_path / "checkout", monkeypatch)
+    for module in (life, snapshot):
+        monkeypatch.setattr(module, "ROOT", checkout.root)
+    return Stage(aws, checkout)
+
+
+def _rich(*, soak: int = 0) -> str:
+    return f"""\
+        publish:
+          regions: [us-east-1]
+          share_with: ["210987654321"]
+          deregistration_protection: true
+          soak_hours: {soak}
+          kms_key: {KEY_ALIAS}
+          launch_template: {{instance_type: m7i.large}}
+          instance_refresh: {{groups: [{GROUP}]}}
+        """
+
+
+def _key() -> None:
+    kms = boto3.client("kms")
+    kms.create_alias(AliasName=KEY_ALIAS, TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
+
+
+def _group() -> None:
+    boto3.client("autoscaling").create_auto_scaling_group(
+        AutoScalingGroupName=GROUP, MinSize=1, MaxSize=2, AvailabilityZones=["us-east-1a"],
+        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"})
+
+
+def publish(stage: Stage) -> None:
+    """A first build, and a second one that a group takes."""
+    _key()
+    stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
+    stage.build(1)
+    stage.under_policy("publish", IMAGE)
+    _group()
+    stage.checkout.define(_rich())
+    stage.build(2)
+    stage.under_policy("publish", IMAGE)
+
+
+def _two_builds(stage: Stage, *, soak: int = 0) -> None:
+    """Two builds published in one region, with a group that takes what becomes `latest`."""
+    alone = _rich(soak=soak).replace("kms_key", "# kms_key")
+    stage.checkout.define(alone.replace("instance_refresh", "# instance_refresh"))
+    stage.build(1)
+    stage.golden("publish", IMAGE)
+    if soak:
+        stage.golden("promote", IMAGE, "--now")
+    _group()
+    stage.checkout.define(alone)
+    stage.build(2)
+    stage.golden("publish", IMAGE)
+
+
+def promote(stage: Stage) -> None:
+    """The second build, to which the group goes."""
+    _two_builds(stage, soak=1)
+    stage.under_policy("promote", IMAGE, "--now")
+
+
+def rollback(stage: Stage) -> None:
+    """To the first build, while the group is on its way to the second."""
+    stage.aws.set(refresh_s=3600)
+    _two_builds(stage)
+    stage.under_policy("rollback", IMAGE)
+
+
+def retire(stage: Stage) -> None:
+    """Three builds of which one goes, step by step, to its end."""
+    stage.checkout.define("publish: {regions: [us-east-1], keep_last: 1, share_with: ['210987654321']}\n")
+    stage.aws.set(backdate_days=400)
+    for number in (1, 2, 3):
+        stage.build(number)
+        stage.golden("publish", IMAGE)
+    for _ in range(3):
+        stage.under_policy("retire", IMAGE, "--max-age-days", "1", "--disable-after-days", "0",
+                           "--deregister-after-days", "0", "--release-shared")
+
+
+def verify_snapshot(stage: Stage) -> None:
+    """A snapshot of this checkout."""
+    stage.checkout.define("publish: {regions: [us-east-1]}\n")
+    stage.build(1)
+    stage.golden("publish", IMAGE)
+    stage.under_policy("verify-snapshot", IMAGE)
+
+
+SCENARIOS: dict[str, Callable[[Stage], None]] = {
+    "publish": publish, "promote": promote, "rollback": rollback, "retire": retire, "verify-snapshot": verify_snapshot}
+
+
+@pytest.mark.parametrize("command", sorted(SCENARIOS))
+def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
+    SCENARIOS[command](stage)
+    assert sorted(stage.asked) == sorted(granted(command))

@@ -1,0 +1,125 @@
+"""kill -9 before and after every call to AWS of publish and rollback; then the same command again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import builds
+import pytest
+from builds import IMAGE, REGIONS, Checkout, World
+from killing import Killer, Point, When
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+SAMPLE = 4
+"""Points that the fast tests try of each list, each time others; the slow ones try all."""
+
+
+@pytest.fixture(scope="module")
+def killer(emulator: Emulator) -> Iterator[Killer]:
+    made = Killer(emulator.url)
+    yield made
+    made.close()
+
+
+class Life:
+    """Builds of one image that are published one after the other, each time through a kill."""
+
+    def __init__(self, checkout: Checkout, killer: Killer) -> None:
+        self.root, self.killer = checkout.root, killer
+        self.builds: list[str] = []
+        self.latest = ""
+
+    def golden(self, *args: str, point: Point | None = None) -> None:
+        """Run it, killed at `point`, then again until it says that all is well."""
+        if point is not None:
+            code, text = self.killer.run(self.root, *args, point=point)
+            # how often a state is asked for depends on the time, so that the last look may not come
+            assert code == (-9 if self.killer.struck else 0), f"{point}: {code}\n{text}"
+            for region in REGIONS:
+                self.check_launchable(region)
+            if args[0] == "rollback" and all(World(region).is_done(self.latest) for region in REGIONS):
+                return  # it was done: the same command again would go back by one more
+        code, text = self.killer.run(self.root, *args)
+        assert code == 0, f"{point}:\n{text}"
+
+    @staticmethod
+    def check_launchable(region: str) -> None:
+        """Whatever happened, the pointers that exist name AMIs that can be launched."""
+        world = World(region)
+        states = {raw["ImageId"]: raw["State"] for raw in world.amis().values()}
+        template = world.template()
+        for ami in (world.parameter("latest"), template and template["LaunchTemplateData"]["ImageId"]):
+            assert ami is None or states.get(ami) == "available", f"{region}: {ami} of {states}"
+
+    def publish(self, point: Point | None = None) -> None:
+        """A new build."""
+        self.builds.append(builds.build(self.root, len(self.builds) + 1).name)
+        self.latest = self.builds[-1]
+        self.golden("publish", IMAGE, point=point)
+        self.check(point)
+
+    def check(self, point: Point | None) -> None:
+        """One AMI a region and build, no orphan of any kind, `latest` where it should be."""
+        for region in REGIONS:
+            try:
+                World(region).check(self.builds, self.latest)
+            except AssertionError as error:
+                raise AssertionError(f"{point}: {region}: {error}") from error
+
+
+@pytest.fixture
+def life(aws: Emulator, killer: Killer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
+    aws.set(pending_s=0.01)
+    return Life(Checkout(tmp_path / "checkout", monkeypatch), killer)
+
+
+def chosen(points: list[Point], request: pytest.FixtureRequest) -> list[Point]:
+    """All points in a slow test, else a few."""
+    assert {point.when for point in points} == set(When) and {point.region for point in points} >= set(REGIONS)
+    return points if request.node.get_closest_marker("slow") else random.sample(points, SAMPLE)
+
+
+EXTENT = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("_every", EXTENT)
+def test_a_publish_that_was_killed_is_continued(life: Life, _every: bool, request: pytest.FixtureRequest) -> None:
+    life.publish()
+    life.publish()
+    for point in chosen(life.killer.points(), request):
+        life.publish(point)
+
+
+@pytest.mark.parametrize("_every", EXTENT)
+def test_a_first_publish_that_was_killed_is_continued(
+    life: Life, aws: Emulator, _every: bool, request: pytest.FixtureRequest,
+) -> None:
+    life.publish()
+    first = {"dynamodb:CreateTable", "dynamodb:DescribeTable", "ec2:CreateLaunchTemplate", "ssm:GetParameter"}
+    for point in chosen([point for point in life.killer.points() if point.action in first], request):
+        aws.reset()
+        aws.set(pending_s=0.01)
+        life.builds.clear()
+        for folder in (life.root / "build" / IMAGE).glob("[0-9a-f]*"):
+            folder.rename(life.root / f"old-{random.getrandbits(64):x}")
+        life.publish(point)
+
+
+@pytest.mark.parametrize("_every", EXTENT)
+def test_a_rollback_that_was_killed_is_continued(life: Life, _every: bool, request: pytest.FixtureRequest) -> None:
+    life.publish()
+    life.publish()
+    first, second = life.builds
+    life.golden("rollback", IMAGE)
+    for point in chosen(life.killer.points(), request):
+        life.golden("rollback", IMAGE, "--to", second)
+        life.latest = second
+        life.check(None)
+        life.latest = first
+        life.golden("rollback", IMAGE, point=point)
+        life.check(point)

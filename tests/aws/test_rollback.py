@@ -1,0 +1,147 @@
+"""Back to the build before, in all regions: what moves, what refuses, what a region that is down does not stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import builds
+import pytest
+from builds import IMAGE, REGIONS, Checkout, World
+from goldenami import records
+from goldenami.publish_records import MoveRecord
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+
+@pytest.fixture
+def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    return Checkout(tmp_path / "checkout", monkeypatch)
+
+
+@pytest.fixture
+def published(checkout: Checkout) -> list[str]:
+    """Ids of two builds, both published, one after the other."""
+    made = []
+    for number in (1, 2):
+        made.append(builds.build(checkout.root, number).name)
+        ran = checkout.golden("publish", IMAGE)
+        assert ran.code == 0, ran.text
+    return made
+
+
+def rollback(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("rollback", IMAGE, *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+def latest(region: str) -> str:
+    mark = World(region).ledger().latest
+    assert mark is not None
+    return mark.build_id
+
+
+def test_pointers_and_template_go_back_everywhere(checkout: Checkout, published: list[str]) -> None:
+    text = rollback(checkout)
+    assert f"withdrawn, so that no publish brings it back unasked: {published[1]}" in text
+    for region in REGIONS:
+        world = World(region)
+        world.check(published, published[0])
+        assert world.parameter("candidate") == world.parameter("latest")
+        assert [version["DefaultVersion"] for version in world.versions()] == [True, False]
+    (file,) = (checkout.root / "build" / IMAGE / "logs").glob("rollback-*.json")
+    record = records.read(file, MoveRecord)
+    assert {move.before_build for move in record.plan.regions} == {published[1]}
+    assert {move.template_before for move in record.plan.regions} == {2}
+    assert (record.template_versions, record.failed) == (dict.fromkeys(REGIONS, 1), {})
+
+
+def test_a_dry_run_moves_nothing(checkout: Checkout, published: list[str], aws: Emulator) -> None:
+    before = len(aws.calls())
+    assert f"roll back {IMAGE} to build {published[0]}" in rollback(checkout, "--dry-run")
+    assert {call.partition(":")[2][:3] for call, _ in aws.calls()[before:]} == {"Get", "Des"}
+    assert {latest(region) for region in REGIONS} == {published[1]}
+
+
+def test_a_withdrawn_build_comes_back_only_when_asked(checkout: Checkout, published: list[str]) -> None:
+    rollback(checkout)
+    ran = checkout.golden("publish", IMAGE)
+    assert (ran.code, f"build {published[1]} was rolled back in us-east-1" in ran.text) == (2, True), ran.text
+    assert checkout.golden("publish", IMAGE, "--again").code == 0
+    for region in REGIONS:
+        World(region).check(published, published[1])
+        assert World(region).ledger().withdrawn == ()
+
+
+def test_a_third_build_after_a_rollback(checkout: Checkout, published: list[str]) -> None:
+    rollback(checkout)
+    third = builds.build(checkout.root, 3).name
+    assert checkout.golden("publish", IMAGE).code == 0
+    for region in REGIONS:
+        World(region).check([*published, third], third)
+    assert f"to build {published[0]}" in rollback(checkout)
+    assert {latest(region) for region in REGIONS} == {published[0]}
+
+
+def test_a_named_build_and_back_again(checkout: Checkout, published: list[str]) -> None:
+    third = builds.build(checkout.root, 3).name
+    assert checkout.golden("publish", IMAGE).code == 0
+    rollback(checkout, "--to", published[0])
+    assert {latest(region) for region in REGIONS} == {published[0]}
+    rollback(checkout, "--to", third)
+    for region in REGIONS:
+        World(region).check([*published, third], third)
+        assert World(region).ledger().withdrawn == ()
+
+
+def test_there_is_nothing_before_the_first(checkout: Checkout) -> None:
+    builds.build(checkout.root, 1)
+    assert "no build before the present one" in rollback(checkout, code=2)
+    assert checkout.golden("publish", IMAGE).code == 0
+    assert "us-east-1: none" in rollback(checkout, code=2)
+
+
+@pytest.mark.parametrize(("harm", "message"), [
+    (lambda ec2, ami: ec2.disable_image(ImageId=ami), "is disabled"),
+    (lambda ec2, ami: ec2.deregister_image(ImageId=ami), "us-west-2: gone"),
+], ids=["disabled", "gone"])
+def test_a_build_that_cannot_be_launched(
+    checkout: Checkout, published: list[str], harm: object, message: str,
+) -> None:
+    world = World("us-west-2")
+    harm(world.ec2, world.amis()[f"{IMAGE}-{published[0]}"]["ImageId"])  # type: ignore[operator]
+    text = rollback(checkout, code=2)
+    assert f"build {published[0]} of {IMAGE} cannot be launched everywhere: us-west-2: " in text
+    assert message in text
+    assert {latest(region) for region in REGIONS} == {published[1]}
+    rollback(checkout, "--region", "us-east-1")
+    assert (latest("us-east-1"), latest("us-west-2")) == (published[0], published[1])
+
+
+def test_a_region_that_is_down_is_taken_back_later(
+    checkout: Checkout, published: list[str], aws: Emulator,
+) -> None:
+    aws.set(disabled_regions=["us-west-2"])
+    text = rollback(checkout, code=8)
+    assert "1 of 2 regions went back" in text
+    assert f"`golden rollback {IMAGE} --to {published[0]} --region us-west-2` does the rest" in text
+    World("us-east-1").check(published, published[0])
+    aws.set(disabled_regions=[])
+    assert latest("us-west-2") == published[1]
+    rollback(checkout, "--to", published[0], "--region", "us-west-2")
+    World("us-west-2").check(published, published[0])
+    assert World("us-west-2").ledger().withdrawn == (published[1],)
+
+
+def test_the_same_command_again_finishes_what_one_region_lacks(
+    checkout: Checkout, published: list[str], aws: Emulator,
+) -> None:
+    """Without --to it must not go back by one more where it is done already."""
+    aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})
+    assert "may not call ec2:ModifyLaunchTemplate" in rollback(checkout, code=8)
+    aws.set(denied={})
+    rollback(checkout)
+    for region in REGIONS:
+        World(region).check(published, published[0])

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from goldenami.emulator import strict
+from goldenami.emulator.rules import RULES
+
+HERE = Path(__file__).parent
+
+
+def _probed() -> set[str]:
+    """Rules named by the probes of this folder."""
+    return {argument.value for path in HERE.glob("test_rules_*.py")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "probe" for argument in node.args if isinstance(argument, ast.Constant)}
+
+
+def test_each_rule_has_a_probe_and_each_probe_a_rule() -> None:
+    assert strict.StrictEC2
+    assert _probed() == RULES.keys()
+
+
+def test_each_rule_says_what_and_names_its_page() -> None:
+    for rule in RULES.values():
+        assert rule.page.startswith("https://docs.aws.amazon.com/"), rule
+        assert rule.demand.endswith("."), rule
+        assert "\n" not in rule.demand, rule

@@ -1,0 +1,76 @@
+"""What `watch` asks EC2 and tells SNS, against the emulator."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from goldenami.aws import base_images, notify
+from goldenami.errors import GoldenError, Unreachable
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+REGION = "us-east-1"
+OWNER = "123456789012"
+
+
+@pytest.fixture
+def ec2(aws: Emulator) -> Any:
+    return boto3.client("ec2")
+
+
+def _register(ec2: Any, name: str) -> str:
+    volume = ec2.create_volume(Size=1, AvailabilityZone=f"{REGION}a")["VolumeId"]
+    snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
+    mapping = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}]
+    return str(ec2.register_image(Name=name, RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping,
+                                  Architecture="x86_64", VirtualizationType="hvm")["ImageId"])
+
+
+def test_the_newest_base_image_of_a_pattern(ec2: Any) -> None:
+    for name in ("debian-12-amd64-1", "debian-12-amd64-2", "debian-13-amd64-1"):
+        _register(ec2, name)
+    found = base_images.newest(ec2, "self", "debian-12-amd64-*")
+    assert found.name in ("debian-12-amd64-1", "debian-12-amd64-2")
+    newest = max(ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])
+                 ["Images"], key=lambda image: image["CreationDate"])
+    assert found.created == newest["CreationDate"]
+
+
+def test_no_base_image(ec2: Any) -> None:
+    with pytest.raises(Unreachable, match=r"account self has no AMI named debian-99-\*"):
+        base_images.newest(ec2, "self", "debian-99-*")
+
+
+def test_a_missing_permission_is_named(aws: Emulator, ec2: Any) -> None:
+    aws.set(denied={"*": ["ec2:DescribeImages"]})
+    with pytest.raises(GoldenError, match="DescribeImages"):
+        base_images.newest(ec2, "self", "x")
+
+
+def test_a_topic_is_told(aws: Emulator) -> None:
+    sns, sqs = boto3.client("sns"), boto3.client("sqs")
+    topic = sns.create_topic(Name="golden")["TopicArn"]
+    queue = sqs.create_queue(QueueName="golden")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    notify.publish(sns, topic, "golden images: nouveau für\nalle " + "x" * 200, "body\n" * 100_000)
+    message = json.loads(sqs.receive_message(QueueUrl=queue)["Messages"][0]["Body"])
+    assert message["Subject"].startswith("golden images: nouveau f?r alle xxx")
+    assert len(message["Subject"]) == notify.SUBJECT_LIMIT
+    assert len(message["Message"].encode()) <= notify.MESSAGE_LIMIT
+    assert message["Message"].endswith("(shortened)")
+
+
+def test_a_topic_that_does_not_exist(aws: Emulator) -> None:
+    with pytest.raises(GoldenError):
+        notify.publish(boto3.client("sns"), f"arn:aws:sns:{REGION}:{OWNER}:nothing", "x", "y")
+
+
+def test_a_message_is_cut_between_characters() -> None:
+    assert notify.shortened("ä" * 50, 60) == "ä" * 23 + "\n\n(shortened)"
+    assert notify.shortened("short", 60) == "short"

@@ -1,0 +1,93 @@
+"""Rules of the CI definitions, as functions from their parsed text to the list of violations.
+
+What linters know (schemas, injection, excessive permissions) is theirs; here is what they can't know: that a job calls
+Make only, that the targets exist, that what is used is pinned with its version beside it, and that no key is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+CALL = re.compile(r"(?:sudo -E )?make (?P<target>[a-z-]+)(?: [A-Z_]+=[\w~.-]+)*")
+"""A line of a job: one Make target, with variables, as root on GitHub's runners."""
+PINNED = re.compile(r"uses: [\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+OWN = re.compile(r"uses: \$/\.github/workflows/[\w-]+\.yml$")
+IMAGE = re.compile(r"image: [\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64} # \S+$")
+STORED_KEY = re.compile(r"aws[-_](access[-_]key|secret)|AKIA[0-9A-Z]{16}", re.IGNORECASE)
+
+GITLAB_SETUP = re.compile(r"apt-get update -q && apt-get install -y -q --no-install-recommends [a-z -]+")
+GITLAB_TOKEN = 'umask 077 && printf %s "$AWS_ID_TOKEN" >"$AWS_WEB_IDENTITY_TOKEN_FILE"'
+"""The only lines that are no Make target: a container without make gets it, and a token becomes a file."""
+
+
+def targets(makefile: str) -> set[str]:
+    """The Make targets that exist."""
+    return set(re.findall(r"^([a-z][a-z-]*):(?!=)", makefile, re.MULTILINE))
+
+
+def commands(where: str, lines: Iterable[str], known: set[str], allowed: Iterable[re.Pattern[str]] = ()) -> list[str]:
+    """Each line is one call of a Make target that exists."""
+    problems = []
+    for line in lines:
+        call = CALL.fullmatch(line)
+        if call is None and not any(pattern.fullmatch(line) for pattern in allowed):
+            problems.append(f"{where} runs `{line}`, which is no Make target")
+        elif call is not None and call["target"] not in known:
+            problems.append(f"{where} calls `make {call['target']}`, which does not exist")
+    return problems
+
+
+def _steps(workflow: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, job in workflow["jobs"].items():
+        for step in job.get("steps", []):
+            yield name, step
+
+
+def github(workflow: Mapping[str, Any], text: str, known: set[str]) -> list[str]:
+    """A workflow grants nothing by default, bounds each job in time and calls Make targets only."""
+    problems = [] if workflow.get("permissions") == {} else ["permissions are not `{}` by default"]
+    for name, job in workflow["jobs"].items():
+        if "uses" not in job and "timeout-minutes" not in job:
+            problems.append(f"{name} has no timeout-minutes")
+        if "permissions" not in job:
+            problems.append(f"{name} does not say its permissions")
+        if not str(job.get("runs-on", "")).endswith("latest"):
+            continue
+        problems.append(f"{name} runs on {job['runs-on']}, which is not one version")
+    for name, step in _steps(workflow):
+        problems += commands(name, step["run"].splitlines(), known) if "run" in step else []
+    return problems + pinned(text, "uses: ", (PINNED, OWN)) + stored_keys(text)
+
+
+def gitlab(pipeline: Mapping[str, Any], text: str, known: set[str]) -> list[str]:
+    """The same of a GitLab pipeline."""
+    problems, allowed = list[str](), (GITLAB_SETUP, re.compile(re.escape(GITLAB_TOKEN)))
+    for name, job in pipeline.items():
+        if not isinstance(job, dict):
+            continue
+        for key in ("before_script", "script", "after_script"):
+            problems += commands(name, job.get(key, []), known, allowed)
+        if "script" in job and "timeout" not in job:
+            problems.append(f"{name} has no timeout")
+    return problems + pinned(text, "image: ", (IMAGE,)) + stored_keys(text)
+
+
+def pinned(text: str, word: str, forms: Iterable[re.Pattern[str]]) -> list[str]:
+    """What others wrote is named by its content, with the version for a reader."""
+    found = [line.strip().removeprefix("- ") for line in text.splitlines()]
+    return [f"`{line}` is not pinned" for line in found
+            if line.startswith(word) and not any(form.fullmatch(line) for form in forms)]
+
+
+def stored_keys(text: str) -> list[str]:
+    """Credentials of AWS are only ever those that a token was exchanged for."""
+    return [f"a stored key: `{line.strip()}`" for line in text.splitlines() if STORED_KEY.search(line)]
+
+
+def matrix(pipeline: Mapping[str, Any], images: Iterable[str]) -> list[str]:
+    """GitLab's matrix, which has to be written out, has the images that have a lock."""
+    stated = pipeline[".images"]["parallel"]["matrix"][0]["IMAGE"]
+    known = sorted(images)
+    return [] if stated == known else [f".gitlab-ci.yml has the images {stated}, packer/locks {known}"]

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import random
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import ebs_sink
+import pytest
+from ebs_sink import BLOCK, Refused, Sink
+from goldenami.aws import ebs, lane, send
+from goldenami.errors import StageFailed, Unreachable
+from uploads import Bench
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+def some(share: float, seed: int = 7) -> Any:
+    """Whether to fail a call: `share` of them, the same in each run."""
+    source = random.Random(seed)
+    return lambda: source.random() < share
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["throttled", "failing", "closed", "unanswered"])
+def test_thirty_percent_of_failing_calls_are_survived(bench: Bench, kind: str) -> None:
+    fails = some(0.3)
+
+    def fail(_action: str, _count: int) -> bool | None:
+        if not fails():
+            return None
+        if kind == "throttled":
+            raise Refused(400, "RequestThrottledException", "slow down", "ACCOUNT_THROTTLED")
+        if kind == "failing":
+            raise Refused(500, "InternalServerException", "sorry")
+        return False
+
+    if kind == "unanswered":
+        bench.sink.faults.after = lambda action, count: fail(action, count) if action != "StartSnapshot" else None
+    else:
+        bench.sink.faults.before = fail
+    done = bench.upload(bench.sparse(100))
+    assert bench.sink.differences(done.id, bench.disk) == []
+    assert len(bench.sink.snaps) == 1 and done.blocks_sent == 100
+
+
+@pytest.mark.usefixtures("quick")
+def test_connections_cut_in_the_middle_of_a_block_are_survived(bench: Bench) -> None:
+    bench.sink.faults.cut = lambda count: BLOCK // 2 if count % 3 == 0 else None
+    done = bench.upload(bench.sparse(60))
+    assert bench.sink.differences(done.id, bench.disk) == []
+    assert bench.sink.heads > 60 and bench.sent_twice() == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_when_ebs_stops_confirming_the_upload_ends_and_can_continue(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(send, "PATIENCE_S", 0.2)
+
+    def down(action: str, count: int) -> None:
+        if action == "PutSnapshotBlock" and count > 5:
+            raise Refused(503, "InternalServerException", "down")
+
+    bench.sink.faults.before = down
+    listed = bench.sparse(20)
+    with pytest.raises(Unreachable, match=r"EBS has not confirmed a block of snap-0+ for 0 s") as raised:
+        bench.upload(listed)
+    assert raised.value.hint.endswith("run again: it continues")
+    bench.sink.faults = ebs_sink.Faults()
+    done = bench.upload(listed)
+    assert done.blocks_sent == 15 and bench.sink.differences(done.id, bench.disk) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_new_snapshot_that_some_servers_do_not_know_yet_is_waited_for(bench: Bench) -> None:
+    def unknown(action: str, count: int) -> None:
+        if action == "PutSnapshotBlock" and count < 12:
+            raise ebs_sink.lost("snap-0")
+
+    bench.sink.faults.before = unknown
+    done = bench.upload(bench.sparse(20))
+    assert bench.sink.differences(done.id, bench.disk) == []
+
+
+def test_a_snapshot_deleted_during_the_upload_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(send, "SETTLE_S", 0.0)
+
+    def delete(action: str, count: int) -> None:
+        if (action, count) == ("PutSnapshotBlock", 10):
+            bench.sink.delete(max(bench.sink.snaps))
+
+    bench.sink.faults.after = delete
+    listed = bench.sparse(40)
+    with pytest.raises(StageFailed, match=r"no longer takes blocks of snap-0+: deleted") as raised:
+        bench.upload(listed)
+    assert raised.value.hint == "run again: it begins a new snapshot"
+    bench.sink.faults = ebs_sink.Faults()
+    assert bench.sink.differences(bench.upload(listed).id, bench.disk) == []
+
+
+def test_a_disk_that_changes_meanwhile_is_never_sealed(bench: Bench) -> None:
+    listed = bench.sparse(20)
+    with bench.disk.open("r+b") as disk:
+        os.pwrite(disk.fileno(), b"changed", 3 * BLOCK)
+    with pytest.raises(StageFailed, match="block 3 of the disk changed while it was uploaded"):
+        bench.upload(listed)
+    assert [snap.state for snap in bench.sink.snaps.values()] == ["pending"]
+
+
+def test_a_snapshot_that_never_completes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ebs, "SEAL_S", 0.3)
+    bench.sink.faults.seal_s = 60
+    with pytest.raises(StageFailed, match=r"snap-0+ is pending \d s after it was completed"):
+        bench.upload(bench.sparse(2))
+
+
+# --- the short way ----------------------------------------------------------------------------------------------------
+
+def test_blocks_go_by_the_lane_and_fall_back_to_the_client(bench: Bench) -> None:
+    bench.upload(bench.sparse(30))
+    assert bench.sink.agents == {"": 30}
+    bench.sink.faults.before = lambda action, count: False if action == "PutSnapshotBlock" and count % 10 == 0 else None
+    bench.upload(bench.sparse(40), journal=bench.folder / "2")
+    assert any("Boto" in agent for agent in bench.sink.agents)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_over_tls_only_a_known_certificate_gets_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool,
+) -> None:
+    bundle, context = certificate(tmp_path)
+    if trusted:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    sink = Sink(tls=context)
+    bench = Bench(sink, tmp_path)
+    listed = bench.sparse(10)
+    if trusted:
+        done = bench.upload(listed)
+        assert sink.differences(done.id, bench.disk) == [] and sink.agents == {"": 10}
+    else:
+        made = lane.Lane.of(bench.ebs)
+        assert made is not None and not made.put("snap-0", 0, "", bytes(BLOCK))
+        assert not sink.calls
+    sink.close()
+
+
+def test_a_proxy_is_left_to_the_client(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert lane.Lane.of(bench.ebs) is not None
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert lane.Lane.of(bench.ebs) is None
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate of 127.0.0.1, made here, and a server's context with it."""
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+            "-subj", "/CN=sink", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"),
+            "-out", str(folder / "certificate.pem")]
+    subprocess.run(argv, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return folder / "certificate.pem", context

@@ -1,0 +1,219 @@
+"""Drivers as `golden watch` sees them: all branches of an archive, whatever the image's definition pins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import debrepo
+import pytest
+from debrepo import Archive, Package
+from goldenami import cli, definition, fit, lockfile, modules, records
+from goldenami.commands import watch as command
+from goldenami.lockfile import BaseLock, Cuda, Driver, HardwareLock, Lock
+from goldenami.modules import Outcome
+from goldenami.sources import archives, branches, driver
+from goldenami.store import Store
+from goldenami.watch_policy import BranchType
+from goldenami.watch_records import Row, WatchRecord
+from sample_lock import sample
+
+IMAGE = "debian-12-ml-gpu"
+SOURCE = {"Source": "nvidia-graphics-drivers"}
+OPEN = {"Source": "nvidia-open-gpu-kernel-modules"}
+BUILD = [Package(name) for name in ("dkms", "make", "gcc", "kmod")]
+
+
+def kernel_modules(version: str, *, flavour: str = "", suite: str = "") -> Package:
+    return Package(f"nvidia-{flavour}kernel-dkms", version, fields=OPEN if flavour else SOURCE, component="non-free",
+                   suite=suite)
+
+
+def userland(version: str) -> Package:
+    return Package("libcuda1", version, fields=SOURCE, component="non-free")
+
+
+DEBIAN = [*debrepo.base_packages(), *BUILD, kernel_modules("535.216.03-1"), userland("535.216.03-1"),
+          kernel_modules("535.261.03-1"), userland("535.261.03-1"), kernel_modules("550.163.01-1"),
+          kernel_modules("535.261.03-1", flavour="open-"), userland("550.163.01-1"),
+          kernel_modules("595.10-1"), Package("libcudart11.0", "11.8.0-1", fields={"Source": "nvidia-cuda-toolkit"})]
+SECURITY = [kernel_modules("535.309.01-0+deb12u1"), userland("535.309.01-0+deb12u1")]
+
+
+def gpu_lock(version: str, flavour: str = "proprietary") -> Lock:
+    """A lock as of when that driver was the newest; its packages do not matter here."""
+    return sample(
+        image=IMAGE, kernel=lockfile.Kernel(release="6.1.0-50-cloud-amd64",
+                                            package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
+        base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
+        hardware=HardwareLock(families=["g4dn", "p5"], sm=["75", "90"], march=["znver3"]), packages={},
+        driver=Driver(version=version, branch=version.partition(".")[0], flavour=flavour, source="debian",
+                      cuda="12.2", modules=None),
+        cuda=Cuda(version="11.8", variant="runtime", why=""),
+    )
+
+
+@dataclass
+class World:
+    """A checkout with a GPU image, served archives, and `golden watch` on it."""
+
+    root: Path
+    cache: Path
+    capsys: pytest.CaptureFixture[str]
+    patch: pytest.MonkeyPatch
+
+    def watch(self, *args: str) -> tuple[int, str]:
+        code = cli.main(["watch", IMAGE, *args])
+        said = self.capsys.readouterr()
+        return code, said.out + said.err
+
+    def row(self) -> Row:
+        text = (self.root / "build/watch/watch.json").read_text(encoding="utf-8")
+        return next(row for row in WatchRecord.model_validate_json(text).rows if row.component == "driver")
+
+    def lock(self, version: str, flavour: str = "proprietary") -> None:
+        lockfile.write(lockfile.path_of(self.root, IMAGE), gpu_lock(version, flavour))
+
+    def define(self, section: str, old: str = "", new: str = "") -> None:
+        path = definition.path_of(self.root, IMAGE)
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new) + section + "\n", encoding="utf-8")
+
+    def listing(self, **types: str) -> None:
+        """NVIDIA's list, read from a file."""
+        path = self.root / "releases.json"
+        path.write_text(json.dumps({name.removeprefix("b"): {"type": kind, "driver_info": [
+            {"release_version": f"{name.removeprefix('b')}.1", "release_date": "2026-01-01"}]}
+            for name, kind in types.items()}), encoding="utf-8")
+        self.patch.setenv(branches.VARIABLE, str(path))
+
+    def refuse(self, version: str, reason: str) -> None:
+        """Remember that `version` was compiled on the locked kernel and failed, as a try on this machine does."""
+        wanted = definition.load(self.root, definition.path_of(self.root, IMAGE))
+        seen = archives.look(wanted.base, self.cache, nvidia=False)
+        known = driver.requests(self.root, wanted, [version.partition(".")[0]])
+        candidate = next(one for one in fit.candidates(seen.apt, known) if one.version == version)
+        recipe = fit.recipe_of(seen.apt, gpu_lock("1.1").kernel, candidate, suite="bookworm", signature=None)
+        store = Store(self.cache)
+        assert modules.known(recipe, store) is None
+        records.write(store.root.parent / "modules" / f"{recipe.key}.json", Outcome(
+            key=recipe.key, deb_sha256=None, deb_size=0, installed_size=0, compiler="gcc 12", first_error=reason,
+            seconds=1.0))
+
+
+@pytest.fixture(scope="module")
+def served(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[debrepo.Mirror]:
+    folder = tmp_path_factory.mktemp("gpu")
+    Archive(folder / "debian", key, label="Debian", suites=("bookworm", "bookworm-updates")).add(DEBIAN).publish()
+    Archive(folder / "security", key, label="Debian-Security", suites=("bookworm-security",)).add(SECURITY).publish()
+    mirror = debrepo.Mirror(folder)
+    yield mirror
+    mirror.close()
+
+
+@pytest.fixture
+def world(
+    root: Path, served: debrepo.Mirror, key: debrepo.Key, offline: None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> World:
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{served.uri}/debian")
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{served.uri}/security")
+    monkeypatch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
+    monkeypatch.setattr(command, "ROOT", root)
+    made = World(root, tmp_path / "cache", capsys, monkeypatch)
+    made.lock("535.261.03")
+    return made
+
+
+def told(row: Row) -> tuple[str, str, str]:
+    return row.available, row.verdict.value, row.reason
+
+
+def test_the_branch_moves_by_a_security_update(world: World) -> None:
+    code, said = world.watch()
+    assert code == 10, said
+    assert told(world.row()) == ("535.309.01", "update", "")
+    assert world.row().source == "debian-security bookworm-security"
+    assert "driver branch 535 ended on 2026-06-30" in said
+
+
+@pytest.mark.parametrize(("policy", "expected"), [
+    ("security", ("535.309.01", "update", "")), ("newest", ("595.10", "update", "")),
+    ("lts", ("595.10", "held", "branch 595 is no lts branch but new feature branch")),
+    ("production", ("550.163.01", "update", "")),
+])
+def test_policies_across_branches(world: World, policy: str, expected: tuple[str, str, str]) -> None:
+    world.lock("535.309.01" if policy == "lts" else "535.261.03")
+    world.listing(b535="lts branch", b550="production branch", b595="new feature branch")
+    world.define(f"watch: {{driver: {{policy: {policy}}}}}")
+    assert world.watch()[0] == (0 if policy == "lts" else 10)
+    assert told(world.row()) == expected
+
+
+def test_half_a_driver_is_none(world: World) -> None:
+    """The open modules stop at 535.261.03 while the userland goes on."""
+    world.define("", "nvidia_driver_flavour: proprietary", "nvidia_driver_flavour: open")
+    world.lock("535.261.03", "open")
+    world.define("watch: {driver: {policy: branch}}")
+    code, said = world.watch()
+    assert code == 0, said
+    assert told(world.row()) == ("535.309.01", "refused", "libcuda1 has it, but nvidia-open-kernel-dkms does not: half "
+                                                          "a driver")
+
+
+def test_a_branch_that_does_not_run_the_gpu_is_passed_over(world: World) -> None:
+    world.define("watch: {driver: {policy: newest}}", "[g4dn, g5, g6, p4d, p5]", "[p3]")
+    world.watch()
+    available, verdict, reason = told(world.row())
+    assert (available, verdict) == ("550.163.01", "update")
+    assert reason == "595.10: branch 595 does not run sm_70: 580 was the last branch that does"
+
+
+def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(world: World) -> None:
+    error = "nv-pci.c:237: error: too few arguments to function 'pci_resize_resource'"
+    world.refuse("535.309.01", error)
+    before = lockfile.path_of(world.root, IMAGE).read_bytes()
+    blocked = ("535.309.01", "blocked", f"does not compile on 6.1.0-50-cloud-amd64: {error}")
+    for args in ((), ("--update",)):
+        code, said = world.watch(*args)
+        assert code == 0, said
+        assert told(world.row()) == blocked
+        assert "blocked: driver 535.309.01 of debian-12-ml-gpu" in said
+    assert error.replace("_", r"\_") in (world.root / "build/watch/summary.md").read_text(encoding="utf-8")
+    assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+
+
+def test_a_locked_branch_that_vanished(world: World) -> None:
+    world.lock("470.256.02")
+    code, said = world.watch()
+    assert code == 4
+    assert "driver branch 470: vanished: debian-12-ml-gpu is locked at 470.256.02, the archives have " in said
+    assert "branches 535, 550, 595" in said
+
+
+def test_a_list_that_cannot_be_read_leaves_the_archives_to_report(world: World) -> None:
+    world.patch.setenv(branches.VARIABLE, str(world.root / "nowhere.json"))
+    code, said = world.watch()
+    assert code == 4
+    assert "NVIDIA releases.json: " in said
+    assert world.row().verdict.value == "update"
+
+
+def test_a_minimum_age_is_that_of_nvidias_list(world: World) -> None:
+    world.listing(b535="lts branch")
+    path = Path(world.root / "releases.json")
+    path.write_text(path.read_text(encoding="utf-8").replace("535.1", "535.309.01").replace("2026-01-01", "2999-01-01"),
+                    encoding="utf-8")
+    world.define("watch: {driver: {policy: branch, minimum_age_days: 30}}")
+    assert world.watch()[0] == 0
+    assert world.row().verdict.value == "too young"
+
+
+def test_a_pin_does_not_hide_a_release(world: World, served: debrepo.Mirror) -> None:
+    """Preferences that hold the locked driver, as an image has them, change nothing in what the indexes show."""
+    wanted = definition.load(world.root, definition.path_of(world.root, IMAGE))
+    seen = archives.look(wanted.base, world.cache, nvidia=False)
+    seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
+    offers = driver.offers(world.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
+    assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {offer.version for offer in offers}

@@ -1,0 +1,132 @@
+"""The CI definitions of both servers: valid by schema and linter, and by the rules of ci_rules.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ci_rules
+import pytest
+import yaml
+from tools import ROOT, complaints
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+GITLAB = ROOT / ".gitlab-ci.yml"
+KNOWN = ci_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_there_are_all_four_workflows() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["bake", "checks", "publish", "watch"]
+
+
+def test_schemas() -> None:
+    paths = [str(path) for path in WORKFLOWS]
+    assert complaints("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *paths) == ""
+    assert complaints("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(GITLAB)) == ""
+
+
+def test_zizmor() -> None:
+    assert complaints("zizmor", "--offline", "--no-progress", "--quiet", str(ROOT / ".github")) == ""
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_keeps_the_rules(path: Path) -> None:
+    assert ci_rules.github(loaded(path), path.read_text(encoding="utf-8"), KNOWN) == []
+
+
+def test_the_gitlab_pipeline_keeps_the_rules() -> None:
+    pipeline, text = loaded(GITLAB), GITLAB.read_text(encoding="utf-8")
+    assert ci_rules.gitlab(pipeline, text, KNOWN) == []
+    images = [path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json")]
+    assert ci_rules.matrix(pipeline, images) == []
+
+
+def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
+    asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
+              if "id-token" in job["permissions"]]
+    assert asking == [("publish", "publish")]
+    assert [name for name, job in loaded(GITLAB).items() if isinstance(job, dict) and "id_tokens" in job] == ["publish"]
+
+
+# --- each rule and linter has been seen to complain -------------------------------------------------------------------
+
+GOOD = """name: x
+on: [push]
+permissions: {}
+jobs:
+  a:
+    runs-on: ubuntu-24.04
+    timeout-minutes: 5
+    permissions: {contents: read}
+    steps:
+      - uses: actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2
+      - run: sudo -E make test-fast
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("", "", None),
+    ("make test-fast", "make test-fsat", "a calls `make test-fsat`, which does not exist"),
+    ("sudo -E make test-fast", "pip install x", "a runs `pip install x`, which is no Make target"),
+    ("make test-fast", "make test-fast; curl x", "a runs `sudo -E make test-fast; curl x`, which is no Make target"),
+    ("@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2", "@v6", "`uses: actions/checkout@v6` is not pinned"),
+    (" # v6.0.2", "", "is not pinned"), ("permissions: {}\n", "", "permissions are not `{}` by default"),
+    ("    permissions: {contents: read}\n", "", "a does not say its permissions"),
+    ("    timeout-minutes: 5\n", "", "a has no timeout-minutes"),
+    ("ubuntu-24.04", "ubuntu-latest", "a runs on ubuntu-latest, which is not one version"),
+    ("      - run", "      - env: {AWS_SECRET_ACCESS_KEY: x}\n        run", "a stored key: "),
+])
+def test_a_workflow_that_breaks_a_rule(old: str, new: str, said: str | None) -> None:
+    text = GOOD.replace(old, new) if old else GOOD
+    found = ci_rules.github(yaml.safe_load(text), text, {"test-fast"})
+    assert (found == []) if said is None else (said in "\n".join(found))
+
+
+PIPELINE = f"""default:
+  image: debian:bookworm-slim@sha256:{'0' * 64} # bookworm
+  before_script: [apt-get update -q && apt-get install -y -q --no-install-recommends make]
+.images: {{parallel: {{matrix: [{{IMAGE: [a, b]}}]}}}}
+a:
+  timeout: 5 minutes
+  script: [make test-fast]
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("", "", None), ("make test-fast", "make nothing", "a calls `make nothing`, which does not exist"),
+    ("make test-fast", "python x", "a runs `python x`, which is no Make target"),
+    (f"@sha256:{'0' * 64}", "", "image: debian:bookworm-slim # bookworm` is not pinned"),
+    ("  timeout: 5 minutes\n", "", "a has no timeout"),
+    ("recommends make", "recommends make; curl x", "which is no Make target"),
+])
+def test_a_pipeline_that_breaks_a_rule(old: str, new: str, said: str | None) -> None:
+    text = PIPELINE.replace(old, new) if old else PIPELINE
+    found = ci_rules.gitlab(yaml.safe_load(text), text, {"test-fast"})
+    assert (found == []) if said is None else (said in "\n".join(found))
+
+
+def test_a_matrix_that_lacks_an_image() -> None:
+    pipeline = yaml.safe_load(PIPELINE)
+    assert ci_rules.matrix(pipeline, ["b", "a"]) == []
+    assert ci_rules.matrix(pipeline, ["a", "b", "c"]) == [".gitlab-ci.yml has the images ['a', 'b'], packer/locks "
+                                                          "['a', 'b', 'c']"]
+
+
+def test_the_schemas_complain(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yml"
+    bad.write_text(GOOD.replace("runs-on", "run-on"), encoding="utf-8")
+    assert "run-on" in complaints("check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(bad))
+    bad.write_text(PIPELINE.replace("script: [", "scripts: ["), encoding="utf-8")
+    assert "bad.yml" in complaints("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(bad))
+
+
+def test_zizmor_complains(tmp_path: Path) -> None:
+    (tmp_path / ".github/workflows").mkdir(parents=True)
+    (tmp_path / ".github/workflows/bad.yml").write_text(
+        GOOD.replace("make test-fast", "make ${{ github.event.issue.title }}"), encoding="utf-8")
+    assert "template-injection" in complaints("zizmor", "--offline", "--no-progress", str(tmp_path / ".github"))

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from goldenami import cli, proposal, records
+from goldenami.commands import watch as command
+from goldenami.errors import StageFailed
+from goldenami.watch_records import WatchRecord
+
+
+def git(folder: Path, *args: str) -> str:
+    return subprocess.run(["git", *args], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone of a server that takes push options, with one changed lock and a record of what `watch` saw."""
+    server, made = tmp_path / "server.git", tmp_path / "clone"
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(server))
+    git(server, "config", "receive.advertisePushOptions", "true")
+    hook = server / "hooks/pre-receive"
+    hook.write_text('#!/bin/sh\nenv | grep ^GIT_PUSH_OPTION_ | sort > "$GIT_DIR/options"\n', encoding="utf-8")
+    hook.chmod(0o755)
+    git(tmp_path, "clone", "--quiet", str(server), str(made))
+    (made / "packer/locks").mkdir(parents=True)
+    (made / "packer/locks/a.lock.json").write_text("{}", encoding="utf-8")
+    git(made, "add", ".")
+    git(made, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "packer: Lock")
+    git(made, "push", "--quiet", "origin", "HEAD:main")
+    (made / "build/watch").mkdir(parents=True)
+    records.write(made / "build/watch/watch.json", WatchRecord(looked_at="2026-11-25T00:00:00Z", sources=[], rows=[],
+                                                              warnings=[]))
+    (made / "build/watch/summary.md").write_text("# new lock of a\n\n| a | b |\n", encoding="utf-8")
+    monkeypatch.setattr(command, "ROOT", made)
+    monkeypatch.delenv("CI_DEFAULT_BRANCH", raising=False)
+    monkeypatch.delenv(proposal.URL, raising=False)
+    return made
+
+
+def test_nothing_changed(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["propose"]) == 0
+    assert capsys.readouterr().out == "no new lock: nothing to propose\n"
+    assert git(clone, "ls-remote", "--heads", "origin").endswith("refs/heads/main")
+
+
+def test_a_dry_run_pushes_nothing(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (clone / "packer/locks/b.lock.json").write_text("{}", encoding="utf-8")
+    assert cli.main(["propose", "--dry-run"]) == 0
+    assert '"packer/locks/b.lock.json"' in capsys.readouterr().out
+    assert git(clone, "ls-remote", "--heads", "origin").endswith("refs/heads/main")
+
+
+def test_a_branch_with_a_merge_request(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI_DEFAULT_BRANCH", "trunk")
+    for text in ("first", "second"):  # tomorrow's replaces today's
+        (clone / "packer/locks/a.lock.json").write_text(text, encoding="utf-8")
+        (clone / "scrap").write_text("not below packer/", encoding="utf-8")
+        assert cli.main(["propose"]) == 0
+    server = clone.parent / "server.git"
+    assert git(server, "show", "golden/watch:packer/locks/a.lock.json") == "second"
+    assert "scrap" not in git(server, "ls-tree", "--name-only", "golden/watch")
+    assert git(server, "log", "-1", "--format=%B", "golden/watch") == (
+        "packer: Lock what `make watch` found\n\n# new lock of a\n\n| a | b |")
+    assert [line.partition("=")[2] for line in (server / "options").read_text(encoding="utf-8").splitlines()
+            if "COUNT" not in line] == [
+        "merge_request.create", "merge_request.target=trunk", "merge_request.title=nothing newer that matters",
+        "merge_request.remove_source_branch"]
+
+
+def test_a_refused_push_does_not_show_the_token(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
+    url = "http://watch:glpat-secret@127.0.0.1:9/group/golden.git"
+    wanted = proposal.plan(clone, target="main", title="t", summary="s")
+    assert wanted is not None
+    with pytest.raises(StageFailed) as caught:
+        proposal.push(clone, wanted, url)
+    assert caught.value.message == "the branch golden/watch could not be pushed"
+    assert "127.0.0.1" in caught.value.tail  # git's own words are there
+    assert "glpat-secret" not in caught.value.tail + caught.value.hint
+    assert caught.value.__cause__ is None
+
+
+def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    (clone / "packer/locks/new.lock.json").write_text("{}", encoding="utf-8")
+    assert cli.main(["images"]) == 0
+    assert cli.main(["images", "--changed", "HEAD"]) == 0
+    assert capsys.readouterr().out == '["a", "new"]\n["new"]\n'
+    assert (tmp_path / "output").read_text(encoding="utf-8") == 'images=["a", "new"]\nimages=["new"]\n'

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from debian.changelog import Changelog
+from goldenami import release_notes
+from goldenami.lockfile import Driver, Kernel, Lock, Package
+from goldenami.store import Store
+from goldenami.watch_policy import Verdict
+from goldenami.watch_records import Change, Entry, Moved, Row, Source, WatchRecord
+from goldenami.watch_summary import BODY_LIMIT, LOG_LINES, cell, headline, markdown, table
+from sample_lock import sample
+
+LOG = """tool (1:2.0-1) bookworm-security; urgency=high
+
+  * Do not trust a length (CVE-2026-1111, CVE-2026-22222).
+  * DSA-5999-1.
+
+ -- Nobody <nobody@localhost>  Tue, 24 Nov 2026 10:00:00 +0000
+
+tool (1:2.0~rc1-1) bookworm; urgency=medium
+
+  * The first of the second.
+
+ -- Nobody <nobody@localhost>  Mon, 23 Nov 2026 10:00:00 +0000
+
+tool (1.9-1) bookworm; urgency=low
+
+  * Locked (CVE-2020-3333).
+
+ -- Nobody <nobody@localhost>  Tue, 24 Nov 2020 10:00:00 +0000
+"""
+
+
+def package_file(folder: Path, name: str, log: str | None, *, big: int = 0, link: str = "") -> Path:
+    """A real package, with its changelog, without, or with a link to another package's documentation."""
+    tree = folder / name
+    docs = tree / "usr/share/doc"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(
+        f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: T <t@localhost>\nDescription: x\n",
+        encoding="utf-8")
+    docs.mkdir(parents=True)
+    if link:
+        (docs / name).symlink_to(link)
+    elif log is not None:
+        (docs / name).mkdir()
+        (docs / name / "changelog.Debian").write_text(log, encoding="utf-8")
+        subprocess.run(["gzip", "-n", str(docs / name / "changelog.Debian")], check=True)
+    (tree / "data").write_bytes(bytes(big))
+    target = folder / f"{name}.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)], check=True,
+                   capture_output=True)
+    return target
+
+
+def packages(store: Store, version: str, folder: Path | None) -> dict[str, Package]:
+    """libtool, which has a link only, and tool; from files if there is a folder."""
+    found = {}
+    for name in ("libtool", "tool"):
+        sha = store.add(folder / f"{name}.deb") if folder else "0" * 64
+        found[name] = Package(version=version, architecture="all", sha256=sha, size=10 if name == "libtool" else 20,
+                              installed_size=1024, origin="debian", path="x", source="tool")
+    return found
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> tuple[Lock, Lock, Store]:
+    store = Store(tmp_path / "cache")
+    package_file(tmp_path, "tool", LOG)
+    package_file(tmp_path, "libtool", None, link="tool")
+    same = Package(version="1", architecture="all", sha256="2" * 64, size=5, installed_size=1, origin="debian",
+                   path="y", source="same")
+    before = sample(packages={**packages(store, "1.9-1", None), "same": same, "gone": same})
+    after = sample(packages={**packages(store, "1:2.0-1", tmp_path), "same": same, "come": same},
+                   kernel=Kernel(release="6.1.0-51-cloud-amd64", package="x", version="6.1.150-1"),
+                   driver=Driver(version="535.309.01", branch="535", flavour="open", source="debian", cuda="12.2",
+                                 modules=None))
+    return before, after, store
+
+
+def test_what_a_new_lock_moves(moved: tuple[Lock, Lock, Store]) -> None:
+    before, after, store = moved
+    change = release_notes.compare(before, "a" * 64, after, "b" * 64, store)
+    assert (change.build_before, change.build_after) == ("a" * 12, "b" * 12)
+    assert change.kernel == ["6.1.0-50-cloud-amd64", "6.1.0-51-cloud-amd64"]
+    assert change.driver == ["", "535.309.01"]
+    assert (change.added, change.removed) == (["come 1"], ["gone 1"])
+    [tool] = change.moved
+    assert (tool.source, tool.packages, tool.before, tool.after) == ("tool", ["libtool", "tool"], "1.9-1", "1:2.0-1")
+    assert [entry.version for entry in tool.entries] == ["1:2.0-1", "1:2.0~rc1-1"]
+    assert tool.entries[0].text == "  * Do not trust a length (CVE-2026-1111, CVE-2026-22222).\n  * DSA-5999-1."
+    assert tool.advisories == ["CVE-2026-1111", "CVE-2026-22222", "DSA-5999-1"]
+
+
+def test_a_package_without_a_readable_changelog(moved: tuple[Lock, Lock, Store], tmp_path: Path) -> None:
+    before, after, store = moved
+    for path in (store.path(package.sha256) for package in after.packages.values()):
+        if path.exists():
+            path.write_bytes(path.read_bytes()[:200])
+    [tool] = release_notes.compare(before, "a" * 64, after, "b" * 64, store).moved
+    assert (tool.entries, tool.advisories) == ([], [])
+    for path in tmp_path.glob("cache/store/??/*"):
+        path.unlink()
+    assert release_notes.compare(before, "a" * 64, after, "b" * 64, store).moved[0].entries == []
+
+
+def test_entries_are_between_two_versions_in_debians_order() -> None:
+    found = release_notes.between(Changelog(LOG), "1:2.0~rc1-1", "1:2.0-1")
+    assert [entry.version for entry in found] == ["1:2.0-1"]
+    assert release_notes.between(Changelog(LOG), "1:2.0-1", "1:2.0-1") == []
+
+
+# --- the summary ------------------------------------------------------------------------------------------------------
+
+def row(component: str, verdict: Verdict, reason: str = "") -> Row:
+    return Row(image="debian-12-ml-gpu", component=component, locked="535.216.03", available="535.309.01",
+               policy="branch", verdict=verdict, reason=reason)
+
+
+def record(*rows: Row, changes: tuple[Change, ...] = (), error: str = "") -> WatchRecord:
+    return WatchRecord(looked_at="2026-11-25T04:17:00Z", rows=list(rows), warnings=["branch 535 ended"],
+                       sources=[Source(name="debian bookworm", changed="2026-11-24T00:00:00Z", error=error)],
+                       changes=list(changes))
+
+
+def change(*entries: Entry) -> Change:
+    moved = Moved(source="nvidia-graphics-drivers", packages=["libcuda1"], before="1", after="2", entries=list(entries),
+                  advisories=["CVE-2026-1"] if entries else [])
+    return Change(image="debian-12-ml-gpu", build_before="a" * 12, build_after="b" * 12, kernel=[],
+                  driver=["535.216.03", "535.309.01"], moved=[moved], added=[], removed=[], installed_bytes=-4096,
+                  download_bytes=1 << 20)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (record(row("driver", Verdict.CURRENT)), "nothing newer that matters"),
+    (record(row("driver", Verdict.UPDATE)), "newer for debian-12-ml-gpu"),
+    (record(row("driver", Verdict.BLOCKED, "x")),
+     "nothing newer that matters; blocked: driver 535.309.01 of debian-12-ml-gpu"),
+    (record(row("driver", Verdict.UPDATE), changes=(change(),)), "new lock of debian-12-ml-gpu"),
+    (record(row("driver", Verdict.UPDATE), error="down"),
+     "newer for debian-12-ml-gpu; could not look at debian bookworm"),
+])
+def test_the_headline(given: WatchRecord, said: str) -> None:
+    assert headline(given) == said
+
+
+def test_the_table_is_aligned_and_gives_reasons() -> None:
+    lines = table(record(row("driver", Verdict.BLOCKED, "nv-pci.c:237: error"), row("cuda", Verdict.CURRENT)))
+    assert lines.splitlines() == [
+        "image             component  locked      available   policy  verdict",
+        "debian-12-ml-gpu  driver     535.216.03  535.309.01  branch  blocked", "  nv-pci.c:237: error",
+        "debian-12-ml-gpu  cuda       535.216.03  535.309.01  branch  current"]
+
+
+def test_the_markdown_of_a_change() -> None:
+    text = markdown(record(row("driver", Verdict.UPDATE), changes=(change(Entry(version="2", date="today",
+                                                                                text="  * Fix")),)), "https://run")
+    assert "Reports of the bakes: https://run\n" in text
+    assert "## debian-12-ml-gpu: build aaaaaaaaaaaa to bbbbbbbbbbbb\n" in text
+    assert "* Driver: 535.216.03 to **535.309.01**\n" in text
+    assert "* Advisories named in changelogs: CVE-2026-1\n" in text
+    assert "* Installed: 4.00 KiB less; to download: 1.00 MiB more\n" in text
+    assert "```text\n2  today\n  * Fix\n```\n" in text
+    assert "| debian bookworm | 2026-11-24T00:00:00Z | read |" in text
+    assert "Reports of the bakes" not in markdown(record(row("driver", Verdict.UPDATE)), "https://run")
+    assert "No changelog in the package." in markdown(record(changes=(change(),)))
+
+
+def test_text_of_strangers_addresses_nobody_and_ends_no_block() -> None:
+    assert cell("a|b @root #1 `x` <script>\n*y*") == r"a\|b \@root \#1 \`x\` \<script\> \*y\*"
+    text = markdown(record(changes=(change(Entry(version="2", date="", text="```\n@everyone\n````\n# no heading")),)))
+    assert "`````text\n2  \n```\n@everyone\n````\n# no heading\n`````\n" in text
+
+
+def test_a_summary_is_bounded() -> None:
+    lines = "\n".join(f"  * Change {number}" for number in range(500))
+    one = change(Entry(version="2", date="", text=lines))
+    assert f"... and {501 - LOG_LINES} more lines" in markdown(record(changes=(one,)))
+    text = markdown(record(changes=(one,) * 200))
+    assert len(text) <= BODY_LIMIT
+    assert text.endswith("Shortened: all of it is in watch.json.\n")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from accounts import BUILDS, IMAGE, NOW, Account, accounts, alive, must_stay, policies, proven
+from goldenami import retention
+from goldenami.aws.topology import Ami, Topology
+from goldenami.retention import Policy, RegionPlan, Step
+from hypothesis import HealthCheck, Phase, given, settings
+
+Planner = Callable[[Topology, str, Policy, datetime], RegionPlan]
+DESTRUCTIVE = {Step.DEPRECATE, Step.DISABLE, Step.DEREGISTER, Step.NOTE_DISABLED}
+
+
+def check_account(topology: Topology, policy: Policy, planner: Planner | None = None) -> None:
+    """Runs retirement until nothing more is due, with enough time between, and judges each run and the end."""
+    account, now = Account(topology), NOW
+    planner = planner or retention.plan
+    foreign = [ami for ami in topology.amis if ami.image != IMAGE or not proven(topology, ami)]
+    for pause in (*[10] * 4, 500, *[10] * 4):  # within the ages of the account, then beyond all of them
+        planned = planner(account.topology, IMAGE, policy, now)
+        check_run(account.topology, planned, policy, now)
+        account.carry_out(planned, policy, now)
+        now += timedelta(days=pause, seconds=1)
+    assert not planner(account.topology, IMAGE, policy, now).actions, "it never settles"
+    check_end(account.topology, policy, now)
+    assert [ami for ami in account.topology.amis if ami in foreign] == foreign, "a foreign AMI was touched"
+
+
+def check_run(topology: Topology, planned: RegionPlan, policy: Policy, now: datetime) -> None:
+    stay = must_stay(topology, policy, now)
+    touched = {action.target for action in planned.actions if action.step in DESTRUCTIVE}
+    assert not touched & stay, "an AMI that has to stay was touched"
+    named = touched | {each.target for each in planned.survivors}
+    assert {ami.id for ami in topology.amis if ami.image == IMAGE} <= named, "an AMI is neither kept nor going"
+    for snapshot in topology.snapshots:
+        if snapshot.id in {action.target for action in planned.actions}:
+            assert snapshot.image == IMAGE and snapshot.id not in alive(topology)
+
+
+def check_end(topology: Topology, policy: Policy, now: datetime) -> None:
+    stay = must_stay(topology, policy, now)
+    assert {ami.id for ami in topology.amis} <= stay, "an AMI that nothing needs was kept past its time"
+    held = {backing for ami in topology.amis for backing in ami.snapshots} | alive(topology)
+    records = {name.split("/")[-1] for name, value in topology.parameters.items()
+               if name.startswith(f"/golden-ami/{IMAGE}/") and value.startswith("ami-")}
+    orphans = [snapshot.id for snapshot in topology.snapshots
+               if snapshot.image == IMAGE and snapshot.id not in held
+               and (snapshot.expires is not None or (snapshot.state == "completed" and snapshot.build_id in records))]
+    assert not orphans, "a snapshot was left behind"
+    snapshots = {snapshot.build_id for snapshot in topology.snapshots if snapshot.image == IMAGE}
+    images = {ami.id for ami in topology.amis} | alive(topology)
+    dead = [name for name, value in topology.parameters.items()
+            if name.startswith(f"/golden-ami/{IMAGE}/") and name.split("/")[-1] in BUILDS
+            and value.startswith("ami-") and value not in images and name.split("/")[-1] not in snapshots]
+    assert not dead, "a record was left behind"
+
+
+@settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(accounts(), policies)
+def test_random_accounts(topology: Topology, policy: Policy) -> None:
+    check_account(topology, policy)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(accounts(), policies)
+def test_ten_thousand_random_accounts(topology: Topology, policy: Policy) -> None:
+    check_account(topology, policy)
+
+
+def _without(**hidden: object) -> Planner:
+    return lambda found, image, policy, now: retention.plan(replace(found, **hidden), image, policy, now)
+
+
+def _amis(change: Callable[[Ami], Ami]) -> Planner:
+    return lambda found, image, policy, now: retention.plan(
+        replace(found, amis=tuple(map(change, found.amis))), image, policy, now)
+
+
+def _records_only(found: Topology, image: str, policy: Policy, now: datetime) -> RegionPlan:
+    records = {name: value for name, value in found.parameters.items() if re.search("/[0-9a-f]{12}$", name)}
+    return retention.plan(replace(found, parameters=records), image, policy, now)
+
+
+def _policy(change: Callable[[Policy], Policy]) -> Planner:
+    return lambda found, image, policy, now: retention.plan(found, image, change(policy), now)
+
+
+def _steps(*kept: Step) -> Planner:
+    def planner(found: Topology, image: str, policy: Policy, now: datetime) -> RegionPlan:
+        made = retention.plan(found, image, policy, now)
+        return made.model_copy(update={"actions": [action for action in made.actions if action.step in kept]})
+    return planner
+
+
+BLIND: dict[str, Planner] = {
+    "templates": _without(templates=()), "groups": _without(groups=()), "configurations": _without(configurations={}),
+    "ledger": _without(pointers={}), "instances": _without(instances=()), "volumes": _without(volumes=()),
+    "parameters": _records_only,
+    "protection": _amis(lambda ami: replace(ami, protected=False)),
+    "shares": _amis(lambda ami: replace(ami, shared_with=())),
+    "tags alone": _amis(lambda ami: replace(ami, image=ami.image and IMAGE)),
+    "uploads": lambda found, image, policy, now: retention.plan(replace(found, snapshots=tuple(
+        replace(snapshot, parent="") for snapshot in found.snapshots)), image, policy, now),
+    "newest": _policy(lambda policy: policy.model_copy(update={"keep_last": max(policy.keep_last - 1, 0)})),
+    "age": _policy(lambda policy: policy.model_copy(update={"max_age_days": 0})),
+    "waits": _policy(lambda policy: policy.model_copy(update={"disable_after_days": 0, "deregister_after_days": 0})),
+    "keeps too many": _policy(lambda policy: policy.model_copy(update={"keep_last": policy.keep_last + 1})),
+    "leaves snapshots": _steps(*(step for step in Step if step is not Step.DELETE_SNAPSHOT)),
+    "leaves records": _steps(*(step for step in Step if step is not Step.DELETE_RECORD)),
+    "never deregisters": _steps(*(step for step in Step if step is not Step.DEREGISTER)),
+}
+"""Planners with one defect each."""
+
+
+@pytest.mark.parametrize("defect", BLIND)
+def test_the_oracle_notices(defect: str) -> None:
+    @settings(max_examples=3000, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+              phases=[Phase.generate], report_multiple_bugs=False, derandomize=True)
+    @given(accounts(), policies)
+    def judge(topology: Topology, policy: Policy) -> None:
+        check_account(topology, policy, BLIND[defect])
+
+    with pytest.raises(AssertionError):
+        judge()

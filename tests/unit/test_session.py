@@ -1,0 +1,76 @@
+"""AWS's errors as a person reads them, and regions that do not exist."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from typing import Any
+
+import pytest
+from botocore import exceptions as aws
+from goldenami.aws.session import check_regions, translate
+from goldenami.errors import BadInput, Busy, ExitCode
+
+
+def answered(code: str, message: str = "no", *, status: int = 400, action: str = "RegisterImage") -> aws.ClientError:
+    response: dict[str, Any] = {"Error": {"Code": code, "Message": message},
+                                "ResponseMetadata": {"HTTPStatusCode": status}}
+    return aws.ClientError(response, action)
+
+
+DENIED = ("You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/golden is not "
+          "authorized to perform: ec2:RegisterImage because no identity-based policy allows it")
+SKEWED = "Signature expired: 20261125T080000Z is now earlier than 20261125T085500Z (20261125T090000Z - 5 min.)"
+
+
+@pytest.mark.parametrize(("error", "exit_code", "message"), [
+    (answered("UnauthorizedOperation", DENIED), ExitCode.HOST, "may not call ec2:RegisterImage in eu-west-1"),
+    (answered("AccessDeniedException", action="PutParameter"), ExitCode.HOST, "may not call PutParameter"),
+    (answered("ExpiredToken"), ExitCode.HOST, "the AWS credentials have expired (RegisterImage in eu-west-1)"),
+    (answered("RequestExpired"), ExitCode.HOST, "the AWS credentials have expired, or this machine's clock"),
+    (answered("AuthFailure"), ExitCode.HOST, "AWS does not know these credentials"),
+    (answered("SignatureDoesNotMatch", SKEWED), ExitCode.HOST, "this machine's clock differs from AWS's"),
+    (answered("InvalidSignatureException", SKEWED), ExitCode.HOST, "this machine's clock differs from AWS's"),
+    (answered("RequestTimeTooSkewed"), ExitCode.HOST, "this machine's clock differs from AWS's"),
+    (answered("SignatureDoesNotMatch", "The request signature we calculated does not match"), ExitCode.HOST,
+     "AWS refuses the signature"),
+    (answered("OptInRequired"), ExitCode.HOST, "the account has not enabled the region in eu-west-1"),
+    (answered("RequestLimitExceeded", status=503), ExitCode.UNREACHABLE, "throttled RegisterImage in eu-west-1"),
+    (answered("InternalError", status=500), ExitCode.UNREACHABLE, "AWS failed at RegisterImage in eu-west-1"),
+    (answered("InvalidParameterValue", "Bad {braces}."), ExitCode.STAGE_FAILED,
+     "AWS refused RegisterImage in eu-west-1: InvalidParameterValue: Bad {braces}"),
+    (aws.NoCredentialsError(), ExitCode.HOST, "no usable AWS credentials"),
+    (aws.PartialCredentialsError(provider="env", cred_var="x"), ExitCode.HOST, "no usable AWS credentials"),
+    (aws.ProfileNotFound(profile="x"), ExitCode.BAD_INPUT, "the AWS configuration"),
+    (aws.TokenRetrievalError(provider="sso", error_msg="x"), ExitCode.HOST, "the AWS login is not usable"),
+    (aws.EndpointConnectionError(endpoint_url="http://x"), ExitCode.UNREACHABLE, "AWS did not answer in eu-west-1"),
+    (aws.ReadTimeoutError(endpoint_url="http://x"), ExitCode.UNREACHABLE, "AWS did not answer in eu-west-1"),
+    (aws.ParamValidationError(report="{x}"), ExitCode.BAD_INPUT, "AWS would refuse the request in eu-west-1: "),
+    (aws.InvalidRegionError(region_name="x y"), ExitCode.BAD_INPUT, "no usable region"),
+    (aws.UnknownServiceError(service_name="x", known_service_names=[]), ExitCode.STAGE_FAILED, "AWS in eu-west-1"),
+])
+def test_an_error_says_what_and_what_to_do(error: Exception, exit_code: ExitCode, message: str) -> None:
+    found = translate(error, "eu-west-1")
+    assert (found.exit_code, message in found.message) == (exit_code, True), found.message
+    assert found.hint
+
+
+def test_the_date_of_an_answer_tells_a_wrong_clock_from_old_credentials() -> None:
+    error = answered("RequestExpired")
+    for date, message in ((email.utils.formatdate(time.time() - 1200, usegmt=True), "this machine's clock differs"),
+                          (email.utils.formatdate(usegmt=True), "the AWS credentials have expired, or")):
+        error.response["ResponseMetadata"]["HTTPHeaders"] = {"date": date}
+        assert message in translate(error).message
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    busy = Busy("x")
+    assert translate(busy) is busy
+    with pytest.raises(ZeroDivisionError):
+        translate(ZeroDivisionError())
+
+
+def test_a_region_that_does_not_exist() -> None:
+    check_regions(["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
+    with pytest.raises(BadInput, match="unknown region `us-east-11`; did you mean `us-east-1`"):
+        check_regions(["eu-west-1", "us-east-11"])

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from goldenami import definition, policy
+from goldenami.errors import BadInput, ExitCode
+from goldenami.sources import pypi
+from goldenami.watch_policy import BranchType, Offer, Policy, Rule, Verdict, judge, overdue
+from hypothesis import given
+from hypothesis import strategies as st
+
+TODAY = date(2026, 11, 25)
+TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE, "580": BranchType.LTS}
+
+
+def offer(version: str, source: str = "debian bookworm", **more: object) -> Offer:
+    return Offer(version, version.partition(".")[0], source, **more)  # type: ignore[arg-type]
+
+
+OFFERS = [offer("535.261.03"), offer("535.309.01", "debian-security bookworm-security", security=True),
+          offer("550.163.01"), offer("575.64"), offer("580.95")]
+
+
+def rule(name: str, **more: object) -> Rule:
+    return Rule.model_validate({"policy": name, **({"review": date(2027, 1, 31)} if name == "hold" else {}), **more})
+
+
+@pytest.mark.parametrize(("name", "available", "verdict"), [
+    ("hold", "580.95", Verdict.HELD), ("security", "535.309.01", Verdict.UPDATE),
+    ("branch", "535.309.01", Verdict.UPDATE), ("lts", "580.95", Verdict.UPDATE),
+    ("production", "580.95", Verdict.UPDATE), ("newest", "580.95", Verdict.UPDATE),
+])
+def test_each_policy_takes_its_own(name: str, available: str, verdict: Verdict) -> None:
+    found = judge(rule(name), "535.216.03", "535", OFFERS, TODAY, types=TYPES)
+    assert (found.available, found.verdict) == (available, verdict)
+
+
+@pytest.mark.parametrize(("name", "offers", "reason"), [
+    ("security", [offer("535.261.03")], "no security update: it comes from debian bookworm"),
+    ("security", [offer("550.1", security=True)], "no security update"),
+    ("branch", [offer("550.163.01")], "of branch 550"),
+    ("lts", [offer("550.163.01")], "branch 550 is no lts branch but production branch"),
+    ("production", [offer("575.64")], "branch 575 is no production branch but new feature branch"),
+    ("production", [offer("999.1")], "branch 999 is no production branch but not listed"),
+    ("hold", [offer("550.163.01")], "the definition holds it"),
+])
+def test_a_newer_version_that_a_policy_leaves_is_still_shown(name: str, offers: list[Offer], reason: str) -> None:
+    found = judge(rule(name), "535.216.03", "535", offers, TODAY, types=TYPES)
+    assert (found.available, found.verdict) == (offers[0].version, Verdict.HELD)
+    assert found.reason.startswith(reason)
+
+
+def test_nothing_newer() -> None:
+    for name in Policy:
+        found = judge(rule(name), "580.95", "580", OFFERS, TODAY, types=TYPES)
+        assert (found.available, found.verdict) == ("580.95", Verdict.CURRENT)
+
+
+@pytest.mark.parametrize(("locked", "newer", "older"), [
+    ("2.9-1", "1:0.9-1", "2.10~rc1-1~"), ("2.0~rc1-1", "2.0-1", "2.0~beta-9"), ("1:1.0-1", "1:1.0-1+deb12u1", "9.9-9"),
+    ("535.216.03-2~bpo12+1", "535.216.03-2", "535.216.03-1"),
+])
+def test_versions_are_in_debians_order_not_the_alphabets(locked: str, newer: str, older: str) -> None:
+    found = judge(rule("newest"), locked, "", [offer(newer)], TODAY)
+    assert (found.available, found.verdict) == (newer, Verdict.UPDATE)
+    if older != "2.10~rc1-1~":  # that one is newer than 2.9 in spite of its tildes
+        assert judge(rule("newest"), locked, "", [offer(older)], TODAY).verdict is Verdict.CURRENT
+
+
+def test_frameworks_are_in_pythons_order() -> None:
+    found = judge(rule("newest"), "2.9.0", "2.9", [offer("2.10.0"), offer("2.9.1.post1")], TODAY, order=pypi.order)
+    assert found.available == "2.10.0"
+    assert judge(rule("newest"), "2.10.0", "2.10", [offer("2.9.1")], TODAY, order=pypi.order).verdict is Verdict.CURRENT
+
+
+@pytest.mark.parametrize(("released", "verdict", "reason"), [
+    (date(2026, 11, 20), Verdict.YOUNG, "5 days old, has to be 7"), (date(2026, 11, 18), Verdict.UPDATE, ""),
+    (None, Verdict.YOUNG, "no source says when it came out, and it has to be 7 days old"),
+])
+def test_a_minimum_age(released: date | None, verdict: Verdict, reason: str) -> None:
+    found = judge(rule("newest", minimum_age_days=7), "1", "1", [offer("2", released=released)], TODAY)
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+def test_an_older_release_is_taken_while_the_newest_is_too_young() -> None:
+    offers = [offer("3", released=date(2026, 11, 24)), offer("2", released=date(2026, 10, 1))]
+    found = judge(rule("newest", minimum_age_days=7), "1", "1", offers, TODAY)
+    assert (found.available, found.verdict) == ("2", Verdict.UPDATE)
+
+
+def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None:
+    offers = [offer("3", refusal="half a driver"), offer("2")]
+    found = judge(rule("newest"), "1", "1", offers, TODAY)
+    assert (found.available, found.verdict, found.reason) == ("2", Verdict.UPDATE, "3: half a driver")
+    found = judge(rule("newest"), "2", "2", offers, TODAY)
+    assert (found.available, found.verdict, found.reason) == ("3", Verdict.REFUSED, "half a driver")
+
+
+@given(versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6), name=st.sampled_from(Policy))
+def test_a_lock_never_moves_back(versions: list[str], name: Policy) -> None:
+    found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY, types=TYPES)
+    assert policy.version_tuple(found.available) >= (535, 1)
+    assert found.verdict is not Verdict.UPDATE or policy.version_tuple(found.available) > (535, 1)
+
+
+def test_a_hold_past_its_review() -> None:
+    held = rule("hold", review=date(2026, 11, 24), reason="the vendor certifies it")
+    said = "the hold on driver was to be reviewed by 2026-11-24 (the vendor certifies it)"
+    assert overdue("driver", held, TODAY) == said
+    assert overdue("driver", held, date(2026, 11, 24)) == ""
+
+
+@pytest.mark.parametrize(("end", "said"), [
+    (date(2027, 2, 23), "driver branch 580 ends on 2027-02-23, in 90 days"), (date(2027, 2, 24), ""), (None, ""),
+    (date(2026, 11, 24), "driver branch 580 ended on 2026-11-24: no more fixes come"),
+    (TODAY, "driver branch 580 ends on 2026-11-25, in 0 days"),
+])
+def test_the_end_of_a_branch_is_announced_90_days_ahead(end: date | None, said: str) -> None:
+    assert policy.near_end("580", end, TODAY) == said
+
+
+@pytest.mark.parametrize(("branch", "sms", "said"), [
+    ("580", ["70", "90"], ""), ("590", ["70"], "branch 590 does not run sm_70: 580 was the last branch that does"),
+    ("535", ["75", "80", "86", "89", "90"], ""), ("550", ["120"], "sm_120: 570 is the first branch that does"),
+    ("570", ["120"], ""), ("470", ["90"], "sm_90: 520 is the first branch that does"),
+])
+def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> None:
+    assert policy.branch_refusal(branch, sms).endswith(said)
+    assert bool(policy.branch_refusal(branch, sms)) == bool(said)
+
+
+# --- the section of a definition --------------------------------------------------------------------------------------
+
+IMAGE = "debian-12-ml-gpu"
+
+
+def written(root: Path, section: str, image: str = IMAGE) -> definition.Definition:
+    path = definition.path_of(root, image)
+    path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")
+    return definition.load(root, path)
+
+
+def test_what_holds_without_a_section(root: Path) -> None:
+    watch = definition.load(root, definition.path_of(root, IMAGE)).watch
+    assert (watch.driver.policy, watch.packages.policy) == (Policy.BRANCH, Policy.SECURITY)
+
+
+def test_a_section_may_say_everything(root: Path) -> None:
+    watch = written(root, """watch:
+  driver: {policy: lts, minimum_age_days: 14}
+  kernel: {policy: security}
+  cuda: {policy: hold, review: 2027-03-31, reason: the models were validated on it}
+  packages: {policy: newest}
+  frameworks: {torch: {policy: branch}}
+  base_image: {owner: "136693071363", name: "debian-12-amd64-*", region: us-east-1}
+""").watch
+    assert (watch.driver.minimum_age_days, watch.cuda.review) == (14, date(2027, 3, 31))
+    assert watch.frameworks["torch"].policy is Policy.BRANCH
+
+
+@pytest.mark.parametrize(("section", "complaint"), [
+    ("watch: {drivers: {policy: lts}}", "watch.drivers: unknown key; did you mean `driver`?"),
+    ("watch: {driver: {polcy: lts}}", "watch.driver.polcy: unknown key; did you mean `policy`?"),
+    ("watch: {driver: {policy: lst}}", "watch.driver.policy: input should be 'hold', 'security', 'branch', 'lts', "),
+    ("watch: {driver: {policy: hold}}", "watch.driver: a hold needs a `review` date, and only a hold has one"),
+    ("watch: {driver: {policy: lts, review: 2027-01-01}}", "watch.driver: a hold needs a `review` date"),
+    ("watch: {driver: {policy: hold, review: soon}}", "watch.driver.review: input should be a valid date"),
+    ("watch: {driver: {policy: lts, minimum_age_days: -1}}",
+     "watch.driver.minimum_age_days: input should be greater than or equal to 0"),
+    ("watch: {frameworks: {torch: {polcy: lts}}}",
+     "watch.frameworks.torch.polcy: unknown key; did you mean `policy`?"),
+    ("watch: {base_image: {owner: debian, name: x, region: y}}", "watch.base_image.owner: string should match pattern"),
+    ("watch: {base_image: {owner: self, nam: x, region: y}}",
+     "watch.base_image.nam: unknown key; did you mean `name`?"),
+])
+def test_a_section_that_is_wrong(root: Path, section: str, complaint: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        written(root, section + "\n")
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
+    assert f"{IMAGE}.yml:" in caught.value.message
+    assert complaint in caught.value.message
+
+
+def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
+    path = definition.path_of(root, IMAGE)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[g4dn, g5, g6, p4d, p5]", "[p3]").replace('branch: "535"', 'branch: "590"'),
+                    encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        definition.load(root, path)
+    line = text[:text.index("nvidia_driver_branch")].count("\n") + 1
+    assert caught.value.message == (f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: branch 590 does not run "
+                                    f"sm_70: 580 was the last branch that does")
+    path.write_text(text.replace('branch: "535"', "branch: newst"), encoding="utf-8")
+    with pytest.raises(BadInput, match="`newst` is no branch such as `535`"):
+        definition.load(root, path)
+
+
+def test_the_branch_alone_is_changed(root: Path) -> None:
+    path = definition.path_of(root, IMAGE)
+    text = path.read_text(encoding="utf-8")
+    changed = definition.with_branch(path, text, "580")
+    assert changed == text.replace('"535"', '"580"')
+    path.write_text(text.replace('    nvidia_driver_branch: "535"\n', ""), encoding="utf-8")
+    with pytest.raises(BadInput, match="states no nvidia_driver_branch that could be moved"):
+        definition.with_branch(path, path.read_text(encoding="utf-8"), "580")
+
+
+def test_a_watch_section_does_not_make_a_lock_stale(root: Path) -> None:
+    text = definition.path_of(root, IMAGE).read_text(encoding="utf-8")
+    written(root, "watch: {driver: {policy: lts}}\n")
+    assert definition.without_publish(definition.path_of(root, IMAGE).read_text(encoding="utf-8")) == \
+        definition.without_publish(text)

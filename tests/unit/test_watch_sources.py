@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+from goldenami import policy
+from goldenami.aws.base_images import BaseImage
+from goldenami.errors import Unreachable
+from goldenami.lockfile import Package
+from goldenami.sources import base_image, branches, packages, pypi
+from goldenami.sources.packages import Component
+from goldenami.watch_policy import BaseImageRule, BranchType, Verdict
+from goldenami.web import Document
+from sample_lock import sample
+
+TODAY = date(2026, 11, 25)
+
+
+def listing(**rows: object) -> Document:
+    return Document(json.dumps({name.removeprefix("b"): row for name, row in rows.items()}).encode(), None)
+
+
+def branch(kind: str, *releases: str, **more: object) -> dict[str, object]:
+    return {"type": kind, "driver_info": [
+        {"release_version": version, "release_date": day, "architectures": ["x86_64", "sbsa"], "release_notes": "x"}
+        for version, day in (release.split("@") for release in releases)], **more}
+
+
+GOOD = listing(b535=branch("lts branch", "535.261.03@2025-07-17", "535.309.01@2026-05-20"),
+               b580=branch("lts branch", "580.95.05@2025-09-30"),
+               b575=branch("new feature branch", "575.64@2025-07-01"))
+
+
+def test_nvidias_list() -> None:
+    found = branches.parse(GOOD, "list")
+    assert found.types == {"535": BranchType.LTS, "580": BranchType.LTS, "575": BranchType.NEW_FEATURE}
+    assert (found.released or {})["535.309.01"] == date(2026, 5, 20)
+    assert [(source.name, source.changed, source.error) for source in found.seen] == [
+        ("NVIDIA releases.json", "2026-05-20", "")]
+    assert found.end("580") == date(2028, 6, 30)  # the table's, as the list has none
+    assert found.end("575") is None
+
+
+@pytest.mark.parametrize(("document", "said"), [
+    (Document(GOOD.data[:-40], None), "list is not JSON: "), (Document(b"[]", None), "list is no list of driver br"),
+    (Document(b"{}", None), "list is no list of driver branches"),
+    (listing(b535={"type": "lts branch"}), "list: 535.driver_info: Field required"),
+    (listing(b535=branch("best branch", "535.1@2025-01-01")), "list: 535.type: Input should be 'lts branch', "),
+    (listing(b535=branch("lts branch", "535.x@2025-01-01")), "list: 535.driver_info.0.release_version: String should"),
+    (listing(b535=branch("lts branch", "535.1@soon")), "list: 535.driver_info.0.release_date: Input should be a valid"),
+    (listing(b535=branch("lts branch")), "list: 535.driver_info: List should have at least 1 item"),
+])
+def test_a_list_that_is_none(document: Document, said: str) -> None:
+    with pytest.raises(Unreachable) as caught:
+        branches.parse(document, "list")
+    assert caught.value.message.startswith(said)
+
+
+def test_a_list_that_cannot_be_read_is_an_error_of_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(branches.VARIABLE, str(tmp_path / "no.json"))
+    found = branches.look()
+    assert found.types is None
+    assert found.seen[0].error == f"{tmp_path}/no.json: No such file or directory"
+    (tmp_path / "no.json").write_bytes(GOOD.data)
+    assert branches.look().listed
+
+
+def test_a_branch_that_vanishes_from_the_list() -> None:
+    found = branches.parse(listing(b580=branch("lts branch", "580.95.05@2025-09-30")), "list")
+    said = [source.error for source in branches.complaints(found, "535.309.01", "debian")]
+    assert said == ["branch 535, which the lock has, vanished from the list"]
+    assert branches.complaints(branches.Branches(), "535.309.01", "debian") == []
+
+
+def test_a_list_that_goes_backwards() -> None:
+    found = branches.parse(GOOD, "list")
+    assert branches.complaints(found, "580.95.05", "nvidia") == []
+    said = [source.error for source in branches.complaints(found, "580.105.08", "nvidia")]
+    assert said == ["goes backwards or disagrees with NVIDIA's repository: its newest driver of branch 580 is "
+                    "580.95.05, locked is 580.105.08"]
+    assert branches.complaints(found, "580.105.08", "debian") == []  # a distribution has releases of its own
+
+
+def test_two_sources_that_disagree_on_an_end() -> None:
+    found = branches.parse(listing(b580=branch("lts branch", "580.1@2025-01-01", end_of_life="2027-01-31")), "list")
+    assert found.seen[1].error == "says that branch 580 ends on 2027-01-31, the table of policy.py 2028-06-30"
+    assert found.end("580") == date(2027, 1, 31)
+    assert policy.near_end("580", found.end("580"), TODAY) == "driver branch 580 ends on 2027-01-31, in 67 days"
+
+
+def page(*files: dict[str, object]) -> Document:
+    return Document(json.dumps({"meta": {"api-version": "1.1"}, "files": list(files)}).encode(), None)
+
+
+def test_a_project_page_of_the_python_index() -> None:
+    found = pypi.parse(page(
+        {"filename": "torch-2.9.0-cp311-cp311-manylinux_2_28_x86_64.whl", "upload-time": "2026-10-02T10:00:00Z"},
+        {"filename": "torch-2.9.0.tar.gz", "upload-time": "2026-10-01T10:00:00.123456Z"},
+        {"filename": "torch-2.10.0-cp311-cp311-manylinux_2_28_x86_64.whl"},
+        {"filename": "torch-2.9.1-cp311-cp311-linux_x86_64.whl", "yanked": "broken"},
+        {"filename": "torch-2.11.0rc1.tar.gz"}, {"filename": "torch.exe"}, {"filename": "torch-x.tar.gz"},
+    ), "page", "Python index: torch")
+    assert [(offer.version, offer.branch, offer.released) for offer in found] == [
+        ("2.9.0", "2.9", date(2026, 10, 1)), ("2.10.0", "2.10", None)]
+
+
+@pytest.mark.parametrize("data", [b'{"files": 3}', b"[]", b"<html>"])
+def test_a_page_that_is_none(data: bytes) -> None:
+    with pytest.raises(Unreachable, match="page is no"):
+        pypi.parse(Document(data, None), "page", "x")
+
+
+def test_the_index_is_pips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+    assert pypi.index() == "http://127.0.0.1:9/simple"
+    source, offers = pypi.look("torch")
+    assert (source.name, offers) == ("Python index: torch", [])
+    assert "127.0.0.1:9/simple/torch/" in source.error
+    monkeypatch.delenv("PIP_INDEX_URL")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "none"))
+    assert pypi.index().startswith("https://")
+
+
+RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-east-1", minimum_age_days=3)
+
+
+@pytest.mark.parametrize(("created", "verdict", "reason"), [
+    ("2026-11-10T01:02:03.000Z", Verdict.CURRENT, ""),
+    ("2026-11-20T01:02:03.000Z", Verdict.UPDATE, "made on 2026-11-20"),
+    ("2026-11-24T01:02:03.000Z", Verdict.YOUNG, "made on 2026-11-24, has to be 3 days old"),
+])
+def test_a_base_image_against_the_day_of_a_lock(created: str, verdict: Verdict, reason: str) -> None:
+    lock = sample(source_date_epoch=1_794_700_800)  # 2026-11-15
+    locked, found = base_image.judge(RULE, lock, BaseImage("ami-1", "debian-12-amd64-1", created), TODAY)
+    assert (locked, found.verdict, found.reason) == ("2026-11-15", verdict, reason)
+    assert found.available == "debian-12-amd64-1 (ami-1)"
+
+
+def test_the_component_of_a_source_package() -> None:
+    package = Package(version="1", architecture="amd64", sha256="", size=1, installed_size=1, origin="debian", path="",
+                      source="")
+    for source, component in {
+        "linux-signed-amd64": Component.KERNEL, "linux": Component.KERNEL, "linux-aws": Component.KERNEL,
+        "linux-base": Component.PACKAGES, "nvidia-graphics-drivers": Component.DRIVER,
+        "nvidia-graphics-drivers-tesla-535": Component.DRIVER, "nvidia-cuda-toolkit": Component.CUDA,
+        "cuda-cudart-13-0": Component.CUDA, "libcublas-13-0": Component.CUDA, "libcurl4": Component.PACKAGES,
+        "openssl": Component.PACKAGES,
+    }.items():
+        assert packages.component(package.model_copy(update={"source": source})) is component, source

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+from goldenami import web
+from goldenami.errors import ExitCode, Unreachable
+
+Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+class Server:
+    """Answers each request by `answer`; keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = lambda handler: handler.send_error(404)
+        self.bodies: list[bytes] = []
+        self.paths: list[str] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                """Quiet."""
+
+            def do_GET(self) -> None:
+                outer.paths.append(self.path)
+                outer.answer(self)
+
+            def do_POST(self) -> None:
+                outer.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.answer(self)
+
+            do_HEAD = do_GET
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+def sending(data: bytes, status: int = 200, **headers: str) -> Answer:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {"Content_Length": str(len(data)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return answer
+
+
+def refused(url: str, **more: int) -> str:
+    with pytest.raises(Unreachable) as caught:
+        web.read(url, **more)
+    assert caught.value.exit_code is ExitCode.UNREACHABLE
+    assert url in caught.value.message
+    return caught.value.message
+
+
+def test_a_document_and_its_day(server: Server) -> None:
+    server.answer = sending(b"{}", Last_Modified="Sun, 15 Jun 2025 15:06:40 GMT")
+    found = web.read(f"{server.url}/x")
+    assert (found.data, found.changed, found.json("x")) == (b"{}", date(2025, 6, 15), {})
+    assert web.changed(f"{server.url}/x") == date(2025, 6, 15)
+    server.answer = sending(b"{}", Last_Modified="yesterday")
+    assert web.read(f"{server.url}/x").changed is None
+
+
+def test_two_gigabytes_are_not_read(server: Server) -> None:
+    """Neither announced nor, without a length, sent on and on."""
+    sent = []
+
+    def flood(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(2048):
+            try:
+                handler.wfile.write(bytes(1 << 20))
+            except OSError:
+                return
+            sent.append(1)
+
+    server.answer = flood
+    assert refused(f"{server.url}/list", limit=4 << 20) == f"{server.url}/list is larger than 4 MiB"
+    assert len(sent) < 64
+    server.answer = sending(b"", Content_Length=str(2 << 30))
+    assert refused(f"{server.url}/list") == f"{server.url}/list is larger than 32 MiB"
+
+
+def test_a_redirect_loop_ends(server: Server) -> None:
+    def circle(handler: http.server.BaseHTTPRequestHandler) -> None:
+        sending(b"", 302, Location=handler.path)(handler)
+
+    server.answer = circle
+    assert "too many redirects" in refused(f"{server.url}/list")
+    assert len(server.paths) == web.REDIRECTS + 1
+
+
+def test_a_short_redirect_is_followed(server: Server) -> None:
+    def once(handler: http.server.BaseHTTPRequestHandler) -> None:
+        if handler.path == "/old":
+            return sending(b"", 301, Location="/new")(handler)
+        return sending(b"here")(handler)
+
+    server.answer = once
+    assert web.read(f"{server.url}/old").data == b"here"
+
+
+@pytest.mark.parametrize(("answer", "said"), [
+    (sending(b"", 404), "answered 404"), (sending(b"", 503), "answered 503"),
+    (sending(b"half", Content_Length="100"), "4 bytes read, 96 more expected"),
+])
+def test_an_answer_that_is_none(server: Server, monkeypatch: pytest.MonkeyPatch, answer: Answer, said: str) -> None:
+    monkeypatch.setattr(web, "TIMEOUT", 1)
+    server.answer = answer
+    assert said in refused(f"{server.url}/list")
+
+
+def test_a_server_that_hangs_or_is_not_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+    monkeypatch.setattr(web, "TIMEOUT", 0.2)
+    server.answer = lambda handler: held.wait(20) and None
+    assert "timed out" in refused(f"{server.url}/list")
+    held.set()
+    assert "127.0.0.1:9/" in refused("http://127.0.0.1:9/list")
+
+
+def test_one_byte_a_second_is_too_slow(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "DEADLINE_S", 0)
+    server.answer = sending(b"x" * 100)
+    assert "100 bytes in 0 s" in refused(f"{server.url}/list")
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"<html>", b"[" * 100_000])
+def test_what_is_not_json(data: bytes) -> None:
+    with pytest.raises(Unreachable, match="http://x is not JSON"):
+        web.Document(data, None).json("http://x")
+
+
+def test_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "releases.json"
+    path.write_text(json.dumps({"535": {}}), encoding="utf-8")
+    assert web.read(str(path)).json("x") == {"535": {}}
+    assert web.read(f"file://{path}").changed is not None
+    with pytest.raises(Unreachable, match="is larger than 0 MiB"):
+        web.read(str(path), limit=4)
+    with pytest.raises(Unreachable, match="nowhere: No such file"):
+        web.read("nowhere")
+
+
+def test_a_post_and_its_refusal_without_the_address(server: Server) -> None:
+    server.answer = sending(b"ok")
+    web.post(f"{server.url}/secret", {"text": "x"}, name="the webhook")
+    assert json.loads(server.bodies[0]) == {"text": "x"}
+    server.answer = sending(b"", 403)
+    for url, said in ((f"{server.url}/secret", "the webhook answered 403"),
+                      ("http://127.0.0.1:9/secret", "the webhook could not be reached (")):
+        with pytest.raises(Unreachable) as caught:
+            web.post(url, {}, name="the webhook")
+        assert caught.value.message.startswith(said)
+        assert "secret" not in caught.value.message + caught.value.hint
