@@ -6,6 +6,7 @@ then compared with what the policy grants.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import boto3
 import builds
 import pytest
-from builds import IMAGE, Checkout
+from builds import IMAGE, Checkout, World
 from goldenami.commands import life, snapshot
 
 if TYPE_CHECKING:
@@ -91,15 +92,17 @@ def _group() -> None:
 
 
 def publish(stage: Stage) -> None:
-    """A first build, and a second one that a group takes."""
+    """A first build, a second one that a group takes, and a third one while it does."""
     _key()
     stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
     stage.build(1)
     stage.under_policy("publish", IMAGE)
     _group()
     stage.checkout.define(_rich())
-    stage.build(2)
-    stage.under_policy("publish", IMAGE)
+    stage.aws.set(refresh_s=3600)
+    for number in (2, 3):  # the third finds the group on its way to the second
+        stage.build(number)
+        stage.under_policy("publish", IMAGE)
 
 
 def _two_builds(stage: Stage, *, soak: int = 0) -> None:
@@ -130,15 +133,22 @@ def rollback(stage: Stage) -> None:
 
 
 def retire(stage: Stage) -> None:
-    """Three builds of which one goes, step by step, to its end."""
+    """Three builds of which the first, which had no deprecation date, goes, is called back, and goes to its end."""
     stage.checkout.define("publish: {regions: [us-east-1], keep_last: 1, share_with: ['210987654321']}\n")
     stage.aws.set(backdate_days=400)
+    made = []
     for number in (1, 2, 3):
-        stage.build(number)
+        made.append(stage.build(number))
         stage.golden("publish", IMAGE)
+    world = World("us-east-1")
+    world.ec2.disable_image_deprecation(ImageId=world.amis()[f"{IMAGE}-{made[0]}"]["ImageId"])
+    graceless = ("--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0", "--release-shared")
+    for _ in range(2):
+        stage.under_policy("retire", IMAGE, *graceless)
+    stage.under_policy("retire", IMAGE, "--restore", made[0])
     for _ in range(3):
-        stage.under_policy("retire", IMAGE, "--max-age-days", "1", "--disable-after-days", "0",
-                           "--deregister-after-days", "0", "--release-shared")
+        stage.under_policy("retire", IMAGE, *graceless)
+    assert f"{IMAGE}-{made[0]}" not in world.amis()
 
 
 def verify_snapshot(stage: Stage) -> None:
@@ -157,3 +167,24 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
     SCENARIOS[command](stage)
     assert sorted(stage.asked) == sorted(granted(command))
+
+
+def _called(path: Path) -> set[str]:
+    """Names of methods that a module calls or pages, such as `register_image`."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    methods = {node.func.attr for node in nodes if isinstance(node.func, ast.Attribute)}
+    return methods | {argument.value for node in nodes for argument in node.args
+                      if isinstance(argument, ast.Constant) and isinstance(argument.value, str)}
+
+
+def test_no_call_of_the_code_is_beyond_all_policies() -> None:
+    services = ("autoscaling", "dynamodb", "ebs", "ec2", "kms", "ssm")
+    models = {service: boto3.client(service, "us-east-1").meta.method_to_api_mapping for service in services}
+    allowed = {action for path in POLICIES.glob("*.json") for action in granted(path.stem)}
+    missing = []
+    for path in sorted(POLICIES.parent.glob("*.py")):
+        for method in sorted(_called(path)):
+            actions = {f"{service}:{model[method]}" for service, model in models.items() if method in model}
+            if actions and not actions & allowed:
+                missing.append(f"{path.name} calls {method}: {', '.join(sorted(actions))}")
+    assert missing == []

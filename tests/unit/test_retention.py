@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from accounts import BUILDS, IMAGE, NOW, Account, accounts, alive, must_stay, policies, proven
 from goldenami import retention
-from goldenami.aws.topology import Ami, Topology
+from goldenami.aws.topology import Ami, Topology, record_name
 from goldenami.retention import Policy, RegionPlan, Step
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -60,15 +60,15 @@ def check_end(topology: Topology, policy: Policy, now: datetime) -> None:
     assert not dead, "a record was left behind"
 
 
-@settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(accounts(), policies)
+@settings(max_examples=1000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(accounts, policies)
 def test_random_accounts(topology: Topology, policy: Policy) -> None:
     check_account(topology, policy)
 
 
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(accounts(), policies)
+@given(accounts, policies)
 def test_ten_thousand_random_accounts(topology: Topology, policy: Policy) -> None:
     check_account(topology, policy)
 
@@ -104,7 +104,9 @@ BLIND: dict[str, Planner] = {
     "parameters": _records_only,
     "protection": _amis(lambda ami: replace(ami, protected=False)),
     "shares": _amis(lambda ami: replace(ami, shared_with=())),
-    "tags alone": _amis(lambda ami: replace(ami, image=ami.image and IMAGE)),
+    "tags alone": lambda found, image, policy, now: retention.plan(replace(found, parameters={
+        **found.parameters, **{record_name(ami.image, ami.build_id): ami.id for ami in found.amis if ami.image}}),
+        image, policy, now),
     "uploads": lambda found, image, policy, now: retention.plan(replace(found, snapshots=tuple(
         replace(snapshot, parent="") for snapshot in found.snapshots)), image, policy, now),
     "newest": _policy(lambda policy: policy.model_copy(update={"keep_last": max(policy.keep_last - 1, 0)})),
@@ -120,9 +122,9 @@ BLIND: dict[str, Planner] = {
 
 @pytest.mark.parametrize("defect", BLIND)
 def test_the_oracle_notices(defect: str) -> None:
-    @settings(max_examples=3000, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+    @settings(max_examples=2000, deadline=None, database=None, suppress_health_check=list(HealthCheck),
               phases=[Phase.generate], report_multiple_bugs=False, derandomize=True)
-    @given(accounts(), policies)
+    @given(accounts, policies)
     def judge(topology: Topology, policy: Policy) -> None:
         check_account(topology, policy, BLIND[defect])
 

@@ -11,8 +11,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from botocore import exceptions as aws
+
 from goldenami.aws import lease, references, tags
-from goldenami.aws.session import Account, Client, translated
+from goldenami.aws.session import Account, Client, code, translated
 from goldenami.aws.topology import (
     Ami,
     AmiState,
@@ -26,6 +28,7 @@ from goldenami.aws.topology import (
     Volume,
 )
 
+_NO_PARAMETER = frozenset({"ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound"})
 PARAMETERS, FILTER_VALUES = 10, 200
 """Names that one GetParameters takes, and values that one filter of EC2 takes."""
 NOT_TERMINATED = [{"Name": "instance-state-name",
@@ -165,20 +168,22 @@ def parameters(ssm: Client, also: Iterable[str] = ()) -> dict[str, str]:
 
     A SecureString is left out: EC2 cannot resolve one, and reading it would need its key.
     """
-    names = {each["Name"] for each in _pages(ssm, "describe_parameters", "Parameters", 50)
-             if each["Type"] != "SecureString"}
-    return values(ssm, sorted(names | set(also)))
+    names = [each["Name"] for each in _pages(ssm, "describe_parameters", "Parameters", 50)
+             if each["Type"] != "SecureString"]
+    found = values(ssm, names)
+    for name in set(also) - set(found):
+        try:
+            found[name] = ssm.get_parameter(Name=name)["Parameter"]["Value"]
+        except aws.ClientError as error:
+            if code(error) not in _NO_PARAMETER:
+                raise
+    return found
 
 
-def values(ssm: Client, names: Iterable[str]) -> dict[str, str]:
-    """The values of the parameters that exist, by the names that they were asked for."""
-    found: dict[str, str] = {}
-    asked = list(names)
-    for some in _batches(asked, PARAMETERS):
-        for each in ssm.get_parameters(Names=some)["Parameters"]:
-            for name in (each["Name"], each.get("ARN", "")):
-                found[name + each.get("Selector", "")] = each["Value"]
-    return {name: found[name] for name in asked if name in found}
+def values(ssm: Client, names: Sequence[str]) -> dict[str, str]:
+    """The values of the parameters that exist, by name."""
+    return {each["Name"]: each["Value"] for some in _batches(names, PARAMETERS)
+            for each in ssm.get_parameters(Names=some)["Parameters"]}
 
 
 def _batches(things: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from goldenami.aws.topology import AMI_ID, SnapshotState, TemplateVersion, Topology, record_name
+from goldenami.aws.topology import AMI_ID, SnapshotState, TemplateVersion, Topology, is_record, record_name
 
 RESOLVE = "resolve:ssm:"
 """How a launch template names an SSM parameter in the place of an AMI."""
@@ -75,13 +75,16 @@ def of_amis(topology: Topology) -> References:
 
 
 def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
-    """The ledger, and any mention in any parameter but an AMI's own record, which every published one has."""
+    """The ledger, and any mention in any parameter but records: every published AMI has its own, and one that
+    outlived its AMI is what retirement is about to remove.
+    """
     for pointer, ami_id in topology.pointers.items():
         yield ami_id, Reference(Kind.POINTER, pointer)
     own = {(record_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image and ami.build_id}
+    present = {ami.id for ami in topology.amis}
     for name, value in topology.parameters.items():
         for ami_id in AMI_ID.findall(value):
-            if (name, ami_id) not in own:
+            if (name, ami_id) not in own and not (is_record(name) and value not in present):
                 yield ami_id, Reference(Kind.PARAMETER, name)
 
 

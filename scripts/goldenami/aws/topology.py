@@ -163,6 +163,11 @@ def record_name(image: str, build_id: str) -> str:
     return f"/golden-ami/{image}/{build_id}"
 
 
+def is_record(parameter: str) -> bool:
+    """Whether a parameter has the name of a build's record, whatever it holds."""
+    return _RECORD.match(parameter) is not None
+
+
 def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
     """The AMI of each recorded build of `image`, by build id."""
     return {found["build_id"]: value for name, value in parameters.items()

@@ -39,8 +39,10 @@ class Dispatcher(DomainDispatcherApplication):
         self._known: dict[str | None, Any] = {}
 
     def get_backend_for_host(self, host: str | None) -> Any:
-        """The service's name, or None."""
+        """The service's name, or None where moto has to look elsewhere; NotImplementedError for what it lacks."""
         if host not in self._known:
+            if host and "." in host and not any(each.match(f"http://{host}") for _, each in self.backend_url_patterns):
+                raise NotImplementedError(host)
             self._known[host] = super().get_backend_for_host(host)
         return self._known[host]
 
