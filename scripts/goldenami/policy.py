@@ -23,7 +23,7 @@ NEWEST_ARCHITECTURE = {"11.0": 80, "11.1": 86, "11.4": 87, "11.8": 90, "12.8": 1
 """Releases that raised the highest compute capability (NVIDIA nvcc documentation, "GPU Feature List", by release)."""
 
 LATE_ARCHITECTURE = {"103": "12.9"}
-"""Compute capabilities that a release added below the highest of the time (same list: B300's, after RTX Blackwell's)."""
+"""Compute capabilities that a release added below the highest of the time (same list: B300's came after RTX's)."""
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
