@@ -26,11 +26,11 @@ TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"clock", "errors", "package_diff", "units"}),
-    frozenset({"download", "meter", "policy", "records", "shell", "yamlfile"}),
+    frozenset({"download", "isa", "meter", "policy", "records", "shell", "yamlfile"}),
     frozenset({"aws", "build_records", "emulator", "hardware", "local", "mirror", "progress", "store",
                "watch_policy"}),
-    frozenset({"apt", "definition", "image_checks", "inside", "proposal", "publish_records", "report_charts",
-               "report_view", "retention", "watch_records", "web"}),
+    frozenset({"apt", "definition", "hardware_check", "image_checks", "inside", "proposal", "publish_records",
+               "report_charts", "report_view", "retention", "watch_records", "web"}),
     frozenset({"channels", "lockfile", "notice", "repo", "rolefacts"}),
     frozenset({"drivers", "modules", "proven", "standin"}),
     frozenset({"fit", "lint", "materials", "moves", "publish_plan", "release_notes", "watch_summary"}),

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import Field, ValidationError
 
-from goldenami import hardware, policy, yamlfile
+from goldenami import hardware, isa, policy, yamlfile
 from goldenami.errors import BadInput
 from goldenami.records import Record
 from goldenami.watch_policy import Watch
@@ -39,10 +39,11 @@ class Distribution(StrEnum):
 
 @dataclass(frozen=True)
 class Platform:
-    """The distribution as Ansible names it: `Debian`, 12."""
+    """The distribution as Ansible names it, `Debian`, 12, and the version of its own GCC."""
 
     distribution: str
     major: int
+    gcc: isa.Version
 
     @property
     def vars_file(self) -> str:
@@ -51,10 +52,10 @@ class Platform:
 
 
 PLATFORMS = {
-    "bookworm": Platform("Debian", 12), "trixie": Platform("Debian", 13),
-    "jammy": Platform("Ubuntu", 22), "noble": Platform("Ubuntu", 24),
+    "bookworm": Platform("Debian", 12, (12, 2)), "trixie": Platform("Debian", 13, (14, 2)),
+    "jammy": Platform("Ubuntu", 22, (11, 4)), "noble": Platform("Ubuntu", 24, (13, 3)),
 }
-"""Releases by codename."""
+"""Releases by codename; what their package `gcc` depends on (read 2026-11)."""
 
 
 class KernelFlavour(StrEnum):
@@ -279,8 +280,9 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Non
         key = ("hardware", index)
         if name not in known:
             raise source.error(key, f"unknown family `{name}`; {nearest(name, known)}")
-        if known[name].architecture != definition.base.architecture:
-            raise source.error(key, f"`{name}` is {known[name].architecture}, the image {definition.base.architecture}")
+        if (architecture := known[name].cpu.architecture) != definition.base.architecture:
+            raise source.error(key, f"`{name}` is {architecture}, the image {definition.base.architecture}",
+                               hint="no program runs on both: split the image, a definition for each architecture")
 
 
 def _check_publish(source: YamlFile, definition: Definition, wanted: Publish) -> None:

@@ -20,7 +20,6 @@ from goldenami.lockfile import (
     Choice,
     Cuda,
     Driver,
-    HardwareLock,
     Kernel,
     Lock,
     Modules,
@@ -283,7 +282,6 @@ def _assemble(
     debs: list[Deb], steps: list[Step],
 ) -> Lock:
     definition, root = resolution.definition, resolution.root
-    known = hardware.load(root)
     base = BaseLock(
         distribution=definition.base.distribution, release=definition.base.release, major=resolution.platform.major,
         architecture=definition.base.architecture, suites=[Suite(**entry) for entry in _upstream(resolution.apt)],
@@ -292,11 +290,7 @@ def _assemble(
         image=definition.image, description=definition.description, source_date_epoch=_epoch(resolution, debs),
         disk_size_gib=definition.disk_size_gib, base=base, kernel=kernel,
         driver=_driver(resolution, fitted) if fitted else None, cuda=cuda,
-        hardware=HardwareLock(
-            families=definition.hardware, sm=hardware.architectures(root, definition.hardware),
-            march=sorted({known[name].march for name in definition.hardware}),
-        ),
-        choices=resolution.choices, base_packages=base_names,
+        hardware=lockfile.derive_hardware(root, definition), choices=resolution.choices, base_packages=base_names,
         packages={deb.name: Package.of(deb) for deb in debs}, roles=definition.role_names, steps=steps,
         variables={name: value for role in definition.role_names
                    for name, value in rolefacts.variables(root, role, resolution.given(role)).items()},

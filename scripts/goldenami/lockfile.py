@@ -10,9 +10,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from goldenami import records
+from goldenami import hardware, records
 from goldenami.apt import Deb
-from goldenami.definition import Definition, without_publish
+from goldenami.definition import PLATFORMS, Definition, without_publish
 from goldenami.errors import BadInput
 from goldenami.local.signature import Signature
 from goldenami.records import Record
@@ -108,11 +108,19 @@ class Cuda(Record):
 
 
 class HardwareLock(Record):
-    """The declared families and what follows from them."""
+    """The declared families and what follows from them.
+
+    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it (names: isa.py). `sm` are
+    the CUDA compute capabilities that GPU code has to cover.
+    """
 
     families: list[str]
+    cpus: list[str]
+    gcc: str
+    march: str
+    options: list[str]
+    features: list[str]
     sm: list[str]
-    march: list[str]
 
 
 class PassedOver(Record):
@@ -215,10 +223,29 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
     text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
     found = {
         "definition": records.sha256_text(without_publish(text)),
-        "hardware": records.sha256_file(root / "packer/hardware.yml"),
+        "hardware": _hardware(root, definition),
         "ansible": records.sha256_file(root / "ansible/bake.yml"),
     }
     return found | {f"roles/{role}": _folder(root / "roles" / role) for role in definition.role_names}
+
+
+def derive_hardware(root: Path, definition: Definition) -> HardwareLock:
+    """What the definition's families demand of code for CPUs and GPUs."""
+    gcc = PLATFORMS[definition.base.release].gcc
+    shared = hardware.baseline(root, definition.hardware, gcc)
+    return HardwareLock(
+        families=definition.hardware, cpus=list(shared.cpus), gcc=f"{gcc[0]}.{gcc[1]}", march=shared.march,
+        options=list(shared.options), features=list(shared.features),
+        sm=hardware.architectures(root, definition.hardware),
+    )
+
+
+def _hardware(root: Path, definition: Definition) -> str:
+    """Digest of the rows of the families and what follows from them; another family's row does not count."""
+    known = hardware.load(root)
+    rows = {name: known[name].substance() for name in definition.hardware}
+    derived = derive_hardware(root, definition).model_dump(mode="json")
+    return records.sha256_text(records.canonical({"rows": rows, "derived": derived}))
 
 
 def _folder(folder: Path) -> str:

@@ -25,6 +25,9 @@ from goldenami.store import Store
 FORMAT = 1
 """Raise when the code of a bake changes what a layer holds for the same inputs."""
 
+CODE_FOLDERS = ("opt/ml",)
+"""Where code is that no distribution compiled for every x86-64: what the coverage gate looks at."""
+
 
 def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
@@ -126,9 +129,15 @@ def plan(
         "root": str(root), "lock": str(path),
         "base_key": base_key(lock), "steps": _steps(lock, work), "disk_size_gib": lock.disk_size_gib,
         "packages": {name: package.version for name, package in lock.packages.items()},
+        "coverage": coverage(lock),
     }
     records.write_text(work / "plan.json", records.canonical(found))
     return found
+
+
+def coverage(lock: Lock) -> dict[str, Any]:
+    """What the coverage gate (local/coverage.py) looks at, and what it holds it to."""
+    return {"folders": list(CODE_FOLDERS), "features": lock.hardware.features, "sm": lock.hardware.sm, "allow": []}
 
 
 def layers_limit_bytes() -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import builds
 import pytest
 from builds import IMAGE, REGIONS, Checkout, World
@@ -145,3 +147,52 @@ def test_the_same_command_again_finishes_what_one_region_lacks(
     rollback(checkout)
     for region in REGIONS:
         World(region).check(published, published[0])
+
+
+# --- groups that follow ---------------------------------------------------------------------------------------------
+
+GROUP = "publish: {regions: [us-east-1, us-west-2], instance_refresh: {groups: [web], checkpoint_percent: 20}}\n"
+
+
+def refreshes() -> list[dict[str, Any]]:
+    """The group's refreshes, newest first."""
+    client = boto3.client("autoscaling", region_name="us-east-1")
+    return list(client.describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"])
+
+
+def make_group(version: str) -> None:
+    world = World("us-east-1")
+    zone = world.ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
+    boto3.client("autoscaling", region_name="us-east-1").create_auto_scaling_group(
+        AutoScalingGroupName="web", MinSize=1, MaxSize=1, AvailabilityZones=[zone],
+        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": version})
+
+
+def wait_for(status: str) -> None:
+    ends = time.monotonic() + 30
+    while refreshes()[0]["Status"] != status:
+        assert time.monotonic() < ends, refreshes()
+        time.sleep(0.1)
+
+
+def test_groups_follow_latest_forth_and_back(checkout: Checkout, aws: Emulator) -> None:
+    checkout.define("publish: {regions: [us-east-1, us-west-2], launch_template: {instance_type: c7i.large}}\n")
+    first = builds.build(checkout.root, 1)
+    assert checkout.golden("publish", IMAGE).code == 0
+    checkout.define(GROUP.replace("instance_refresh", "launch_template: {instance_type: c7i.large}, instance_refresh"))
+    ran = checkout.golden("publish", IMAGE)
+    assert (ran.code, "no region has the Auto Scaling group web" in ran.text) == (2, True), ran.text
+    make_group("1")
+    second = builds.build(checkout.root, 2)
+    ran = checkout.golden("publish", IMAGE)
+    assert (ran.code, "us-east-1: refresh of web: started" in ran.text) == (0, True), ran.text
+    (refresh,) = refreshes()
+    assert refresh["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "2"
+    wanted = {"AutoRollback": True, "SkipMatching": True, "MinHealthyPercentage": 90,
+              "CheckpointPercentages": [20, 100], "CheckpointDelay": 3600}
+    assert refresh["Preferences"] == refresh["Preferences"] | wanted
+    assert f"nothing to do: build {second.name}" in checkout.golden("publish", IMAGE).text
+    wait_for("Successful")
+    assert "us-east-1: refresh of web: started" in rollback(checkout)
+    assert refreshes()[0]["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "1"
+    World("us-east-1").check([first.name, second.name], first.name)

@@ -116,6 +116,16 @@ def test_a_snapshot_that_never_completes_is_reported(bench: Bench, monkeypatch: 
         bench.upload(bench.sparse(2))
 
 
+def test_what_ebs_throttles_is_sent_again_by_the_lane(bench: Bench) -> None:
+    def busy(action: str, count: int) -> None:
+        if action == "PutSnapshotBlock" and count % 2:
+            raise Refused(400, "RequestThrottledException", "slow down", "RESOURCE_LEVEL_THROTTLE")
+
+    bench.sink.faults.before = busy
+    done = bench.upload(bench.sparse(20))
+    assert bench.sink.differences(done.id, bench.disk) == [] and set(bench.sink.agents) == {""}
+
+
 # --- the short way ----------------------------------------------------------------------------------------------------
 
 def test_blocks_go_by_the_lane_and_fall_back_to_the_client(bench: Bench) -> None:
@@ -141,7 +151,7 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
         assert sink.differences(done.id, bench.disk) == [] and sink.agents == {"": 10}
     else:
         made = lane.Lane.of(bench.ebs)
-        assert made is not None and not made.put("snap-0", 0, "", bytes(BLOCK))
+        assert made is not None and made.put("snap-0", 0, "", bytes(BLOCK)) is lane.Answer.OTHER
         assert not sink.calls
     sink.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import debrepo
 import pytest
 from debrepo import Fault
 from filling import assert_whole, filler, kept_part, kill_halfway, objects, wanted
+from goldenami import download
 from goldenami.download import Wanted
 from goldenami.errors import Unreachable
 from goldenami.store import Store
@@ -64,8 +66,10 @@ def test_a_part_that_is_not_of_the_file_costs_only_time(tmp_path: Path, served: 
 def test_a_server_that_answers_with_another_range(tmp_path: Path, served: debrepo.Mirror) -> None:
     item = kill_halfway(tmp_path / "cache", served)
     served.faults = {"/large": Fault.WRONG_RANGE}
-    Store(tmp_path / "cache").fetch([item])
+    counted: list[int] = []
+    Store(tmp_path / "cache").fetch([item], counted.append)
     assert "Range" not in served.headers[-1]
+    assert sum(counted) == item.size, "no byte of the wrong range is read"
     assert_whole(tmp_path / "cache", [item])
 
 
@@ -81,6 +85,15 @@ def test_each_try_continues_where_the_last_one_broke_off(tmp_path: Path, served:
     assert_whole(tmp_path / "cache", [item])
 
 
+def waiting(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
+    """A process that has come as far as the part, which another one holds."""
+    process = filler(root, items)
+    while not any(path.resolve().suffix == ".part" for path in Path(f"/proc/{process.pid}/fd").iterdir()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    return process
+
+
 def test_a_file_that_another_process_fetches_is_waited_for(tmp_path: Path, served: debrepo.Mirror) -> None:
     """The second process asks the mirror for nothing while the first one lives, and goes on where that was killed."""
     served.faults = {"/large": Fault.STALLED}
@@ -88,8 +101,8 @@ def test_a_file_that_another_process_fetches_is_waited_for(tmp_path: Path, serve
     first = filler(tmp_path / "cache", items)
     while not kept_part(tmp_path / "cache"):
         time.sleep(0.02)
-    second = filler(tmp_path / "cache", items)
-    time.sleep(1)
+    second = waiting(tmp_path / "cache", items)
+    time.sleep(2 * download.WAIT_S)
     assert (first.poll(), second.poll(), served.requests) == (None, None, ["/large"])
     served.faults = {}
     first.send_signal(signal.SIGKILL)
@@ -106,8 +119,7 @@ def test_an_interrupt_does_not_wait_for_a_stalled_mirror(tmp_path: Path, served:
     first = filler(tmp_path / "cache", items)
     while not kept_part(tmp_path / "cache"):
         time.sleep(0.02)
-    second = filler(tmp_path / "cache", items)
-    time.sleep(1)
+    second = waiting(tmp_path / "cache", items)
     second.send_signal(signal.SIGINT)
     second.communicate(timeout=20)
     first.kill()

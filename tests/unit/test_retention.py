@@ -60,15 +60,15 @@ def check_end(topology: Topology, policy: Policy, now: datetime) -> None:
     assert not dead, "a record was left behind"
 
 
-@settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(accounts(), policies)
+@settings(max_examples=1000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(accounts, policies)
 def test_random_accounts(topology: Topology, policy: Policy) -> None:
     check_account(topology, policy)
 
 
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(accounts(), policies)
+@given(accounts, policies)
 def test_ten_thousand_random_accounts(topology: Topology, policy: Policy) -> None:
     check_account(topology, policy)
 
@@ -122,9 +122,9 @@ BLIND: dict[str, Planner] = {
 
 @pytest.mark.parametrize("defect", BLIND)
 def test_the_oracle_notices(defect: str) -> None:
-    @settings(max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+    @settings(max_examples=2000, deadline=None, database=None, suppress_health_check=list(HealthCheck),
               phases=[Phase.generate], report_multiple_bugs=False, derandomize=True)
-    @given(accounts(), policies)
+    @given(accounts, policies)
     def judge(topology: Topology, policy: Policy) -> None:
         check_account(topology, policy, BLIND[defect])
 

@@ -19,7 +19,7 @@ from goldenami.store import Store
 
 
 def test_a_file_is_fetched_once(tmp_path: Path, served: debrepo.Mirror) -> None:
-    kept, items, counted = Store(tmp_path / "cache"), wanted(served), []
+    kept, items, counted = Store(tmp_path / "cache"), wanted(served), list[int]()
     assert kept.fetch(items * 2, counted.append) == sum(item.size for item in items) == sum(counted)
     assert_whole(tmp_path / "cache", items)
     assert kept.fetch(items) == 0

@@ -25,7 +25,7 @@ from botocore import exceptions as aws
 from goldenami import clock
 from goldenami.aws import tags
 from goldenami.aws.ledger import Ledger
-from goldenami.aws.session import Account, Client, code
+from goldenami.aws.session import Account, Client, code, translated
 from goldenami.errors import Busy, GoldenError, StageFailed
 from goldenami.records import Record
 
@@ -185,7 +185,8 @@ def held(account: Account, image: str, regions: list[str]) -> Iterator[dict[str,
     keeper = threading.Thread(target=_keep, args=(leases, done), daemon=True)
     try:
         for region in sorted(regions):
-            leases[region] = take(account.dynamodb(region), image)
+            with translated(region):
+                leases[region] = take(account.dynamodb(region), image)
         keeper.start()
         yield leases
     finally:

@@ -98,7 +98,8 @@ class Account:
 
     def number(self, region: str) -> str:
         """The account's 12-digit number; the cheapest proof that credentials are good."""
-        return str(self.sts(region).get_caller_identity()["Account"])
+        with translated(region):
+            return str(self.sts(region).get_caller_identity()["Account"])
 
 
 

@@ -35,7 +35,7 @@ COMMAND_LINE = (
 )
 """EC2's serial console is ttyS0; the NVMe timeout is what AWS documents for EBS volumes ("I/O operation
 timeout"), the highest value that kernels since 4.15 take. no_timer_check is what a kernel sets itself under KVM, so on
-EC2; under emulation on a busy host its check of the timer was seen to end in a panic ("IO-APIC + timer doesn't work")."""
+EC2; under emulation on a busy host its check of the timer ended in a panic ("IO-APIC + timer doesn't work")."""
 EXTRA_COMMAND_LINE = Path("etc/default/golden-cmdline")
 """A role's addition to the kernel command line, as a path in the tree; lines that start with `#` are comments."""
 

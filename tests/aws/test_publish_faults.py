@@ -1,0 +1,217 @@
+"""Publishing where AWS, the network or the credentials fail: what is said, and that the same command continues."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import builds
+import pytest
+from builds import IMAGE, REGIONS, Checkout, World
+from goldenami import clock
+from goldenami.aws import lease
+from goldenami.aws.ledger import Channel, Gpu, Mark
+from goldenami.errors import Busy
+
+if TYPE_CHECKING:
+    from conftest import Emulator, Faults
+
+
+@pytest.fixture
+def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    return Checkout(tmp_path / "checkout", monkeypatch)
+
+
+@pytest.fixture
+def build(checkout: Checkout) -> Path:
+    return builds.build(checkout.root, 1)
+
+
+def publish(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("publish", IMAGE, *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+def untouched(aws: Emulator) -> None:
+    """No pointer has moved anywhere."""
+    for region in REGIONS:
+        world = World(region)
+        assert (world.parameter("latest"), world.parameter("candidate"), world.template()) == (None, None, None)
+
+
+# --- who we are -----------------------------------------------------------------------------------------------------
+
+def test_no_credentials(checkout: Checkout, build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    text = publish(checkout, code=8)
+    assert "no usable AWS credentials: Unable to locate credentials" in text
+    assert "set AWS_PROFILE" in text
+
+
+def test_a_profile_that_does_not_exist(checkout: Checkout, build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "production")
+    assert "The config profile (production) could not be found" in publish(checkout, code=2)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"expired_tokens": ["old"]}, "the AWS credentials have expired (GetCallerIdentity in us-east-1)"),
+    ({"unknown_keys": ["AKIAEMULATOR00000000"]}, "AWS does not know these credentials (GetCallerIdentity"),
+    ({"clock_ahead_s": 3600.0}, "this machine's clock differs from AWS's"),
+], ids=["expired", "unknown", "clock"])
+def test_credentials_that_are_not_good(
+    checkout: Checkout, build: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "old")
+    aws.set(**settings)
+    assert message in publish(checkout, code=8)
+    aws.set(expired_tokens=[], unknown_keys=[], clock_ahead_s=0.0)
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+    untouched(aws)
+
+
+@pytest.mark.parametrize(("action", "moved"), [
+    ("ec2:DescribeImages", ()), ("dynamodb:UpdateItem", ()), ("ebs:StartSnapshot", ()), ("ec2:RegisterImage", ()),
+    ("ec2:EnableImageDeprecation", ()), ("ssm:PutParameter", ()), ("ec2:CreateLaunchTemplate", ("latest",)),
+])
+def test_a_missing_permission_is_named_and_the_same_command_continues(
+    checkout: Checkout, build: Path, aws: Emulator, action: str, moved: tuple[str, ...],
+) -> None:
+    aws.set(denied={"*": [action]})
+    text = publish(checkout, code=8)
+    assert f"may not call {action} in us-east-1" in text
+    assert f"may not call {action} in {REGIONS[1]}" in text or "dynamodb" in action
+    aws.set(denied={})
+    for region in REGIONS:
+        assert bool(World(region).parameter("latest")) == bool(moved), region
+    publish(checkout)
+    for region in REGIONS:
+        World(region).check([build.name], build.name)
+
+
+def test_a_region_that_does_not_exist_or_is_not_enabled(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    checkout.define("publish: {regions: [us-east-1, eu-wset-1]}\n")
+    assert "unknown region `eu-wset-1`; did you mean `eu-west-1`?" in publish(checkout, code=2)
+    assert aws.calls() == []
+    checkout.define("publish: {regions: [us-east-1, us-west-2]}\n")
+    aws.set(disabled_regions=["us-west-2"])
+    text = publish(checkout, code=8)
+    assert "us-west-2" in text
+    aws.set(disabled_regions=[])
+    untouched(aws)
+
+
+# --- one region fails -----------------------------------------------------------------------------------------------
+
+def test_if_one_region_fails_no_pointer_moves(checkout: Checkout, build: Path, faults: Faults, aws: Emulator) -> None:
+    faults.add("ec2", "RegisterImage", region="us-west-2", error={"code": "InvalidParameterValue", "status": 400})
+    text = publish(checkout, code=5)
+    assert "no pointer has moved: AWS refused RegisterImage in us-west-2" in text
+    assert f"`golden publish {IMAGE} --build {build.name}` continues" in text
+    untouched(aws)
+    assert len(World("us-east-1").amis()) == 1
+    faults.clear()
+    publish(checkout, "--build", build.name)
+    for region in REGIONS:
+        World(region).check([build.name], build.name)
+
+
+@pytest.mark.parametrize("rule", [
+    {"service": "*", "probability": 0.3, "error": {"code": "ThrottlingException"}},
+    {"service": "*", "probability": 0.2, "error": {"code": "InternalError", "status": 500}},
+    {"service": "*", "probability": 0.15, "reset": True},
+], ids=["throttled", "500", "reset"])
+def test_faults_that_pass_are_outlasted(
+    checkout: Checkout, build: Path, faults: Faults, rule: dict[str, Any],
+) -> None:
+    """One AMI a region although calls whose answer was lost were sent again."""
+    faults.add(**rule)
+    ran = checkout.golden("publish", IMAGE)
+    faults.clear()
+    if ran.code:  # a call that failed ten times in a row: said so, and continued
+        assert ran.code == 4, ran.text
+        publish(checkout)
+    for region in REGIONS:
+        World(region).check([build.name], build.name)
+
+
+def test_an_answer_that_was_lost_does_not_make_a_second_ami(
+    checkout: Checkout, build: Path, faults: Faults,
+) -> None:
+    """The request arrives, the connection breaks before the answer: the SDK sends it again."""
+    for operation in ("RegisterImage", "CreateLaunchTemplate"):
+        faults.add("ec2", operation, times=1, response={"abort_frac": 0.3})
+    faults.add("dynamodb", "UpdateItem", times=3, response={"abort_frac": 0.3})
+    publish(checkout)
+    for region in REGIONS:
+        World(region).check([build.name], build.name)
+
+
+def test_a_region_that_is_cut_off_stops_before_any_change(
+    checkout: Checkout, build: Path, faults: Faults, aws: Emulator,
+) -> None:
+    faults.add("ssm", "GetParameters", region="us-west-2", error={"code": "InternalServerError", "status": 500})
+    text = publish(checkout, code=4)
+    assert "nothing is changed: AWS failed at GetParameters in us-west-2" in text
+    assert not any(World(region).amis() for region in REGIONS)
+
+
+# --- two at once ----------------------------------------------------------------------------------------------------
+
+def dynamodb(region: str = "us-east-1") -> Any:
+    return boto3.client("dynamodb", region_name=region)
+
+
+def test_of_two_publishers_one_stops(checkout: Checkout, build: Path) -> None:
+    other = lease.take(dynamodb(), IMAGE)
+    text = publish(checkout, code=7)
+    assert f"is at work on {IMAGE}" in text
+    assert "its lease ends in" in text
+    assert not any(World(region).amis() for region in REGIONS)
+    other.release()
+    publish(checkout)
+    for region in REGIONS:
+        World(region).check([build.name], build.name)
+        assert World(region).ledger().latest is not None
+
+
+def test_a_lease_is_had_by_one(aws: Emulator) -> None:
+    """The conditional write holds: also between two that have read the same item."""
+    first = lease.take(dynamodb(), IMAGE)
+    with pytest.raises(Busy, match="is at work on"):
+        lease.take(dynamodb(), IMAGE)
+    first.renew()
+    first.release()
+    second = lease.take(dynamodb(), IMAGE)
+    assert second.fence == first.fence + 1
+    with pytest.raises(Busy, match="took over the lease"):
+        first.record(first.ledger.withdraw("0" * 12))
+    with pytest.raises(Busy, match="took over the lease"):
+        first.renew()
+
+
+def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher that slept beyond its lease finds the ledger closed to it, and what it holds stays."""
+    monkeypatch.setattr(lease, "LIFE_S", 1.0)
+    sleeper = lease.take(dynamodb(), IMAGE)
+    time.sleep(2.1)  # AWS's dates have whole seconds
+    winner = lease.take(dynamodb(), IMAGE)
+    mark = Mark(build_id="1" * 12, ami="ami-1", baked_at=clock.stamp(), since=clock.stamp(), by="a@b:1",
+                fence=winner.fence, gpu=Gpu.NONE)
+    winner.record(winner.ledger.moved(Channel.LATEST, mark))
+    with pytest.raises(Busy):
+        sleeper.record(sleeper.ledger.moved(Channel.LATEST, mark.model_copy(update={"build_id": "2" * 12})))
+    found = lease.look(dynamodb(), IMAGE)
+    assert (found.ledger.latest, found.fence) == (mark, winner.fence)
+
+
+def test_a_holder_that_died_here_does_not_block(aws: Emulator) -> None:
+    dead = lease.take(dynamodb(), IMAGE)
+    gone = dead._holder.model_copy(update={"pid": 2**22 - 1, "nonce": "x"})
+    dynamodb().update_item(TableName=lease.TABLE, Key={"image": {"S": IMAGE}}, UpdateExpression="SET holder = :holder",
+                           ExpressionAttributeValues={":holder": {"S": gone.model_dump_json()}})
+    assert lease.take(dynamodb(), IMAGE).fence == dead.fence + 1
