@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,9 @@ import boto3
 import builds
 import pytest
 from builds import IMAGE, Checkout, World
+from goldenami import lockfile, materials, records
 from goldenami.commands import life, snapshot
+from tools import ROOT, complaints
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -188,3 +192,60 @@ def test_no_call_of_the_code_is_beyond_all_policies() -> None:
             if actions and not actions & allowed:
                 missing.append(f"{path.name} calls {method}: {', '.join(sorted(actions))}")
     assert missing == []
+
+
+# --- the EC2 builder: Packer's own calls ------------------------------------------------------------------------------
+
+PUBLISHER, PUBLISHERS_KEY = "136693071363", "AKIAPUBLISHER0000000"
+"""Debian's account, which packer/locals.pkr.hcl names."""
+
+_PACKER = """\
+  communicator            = "none"
+  access_key              = "AKIAEMULATOR00000000"
+  secret_key              = "none"
+  skip_metadata_api_check = true
+
+  aws_polling {
+    delay_seconds = 1
+    max_attempts  = 60
+  }
+}
+
+build {
+  sources = ["source.amazon-ebs.ec2"]
+}
+"""
+
+
+def _source_of_ec2(folder: Path) -> None:
+    """The template's `amazon-ebs` source as it is, but that nobody logs in to what moto launches."""
+    for name in ("variables.pkr.hcl", "locals.pkr.hcl"):
+        shutil.copy(ROOT / "packer" / name, folder)
+    text = (ROOT / "packer/golden.pkr.hcl").read_text(encoding="utf-8")
+    source = re.search(r'^source "amazon-ebs" "ec2" \{\n.*?^\}\n', text, re.MULTILINE | re.DOTALL)
+    assert source is not None
+    (folder / "golden.pkr.hcl").write_text(source[0].removesuffix("}\n") + _PACKER, encoding="utf-8")
+
+
+def test_the_policy_of_the_ec2_builder_is_what_packer_needs(stage: Stage, tmp_path: Path) -> None:
+    stage.aws.set(accounts={PUBLISHERS_KEY: PUBLISHER})
+    theirs = {"aws_access_key_id": PUBLISHERS_KEY, "aws_secret_access_key": "none"}
+    ec2, ebs = boto3.client("ec2", **theirs), boto3.client("ebs", **theirs)
+    snapshot = ebs.start_snapshot(VolumeSize=2)["SnapshotId"]
+    ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
+    stage.aws.set(pending_s=0)
+    base = ec2.register_image(
+        Name="debian-12-amd64-20261101-1", Architecture="x86_64", VirtualizationType="hvm", EnaSupport=True,
+        RootDeviceName="/dev/xvda", BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+    ec2.modify_image_attribute(ImageId=base["ImageId"], LaunchPermission={"Add": [{"Group": "all"}]})
+    _source_of_ec2(tmp_path)
+    lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    records.write_text(tmp_path / "vars.json", records.canonical(materials.role_variables(ROOT, lock, digest)))
+    before = len(stage.aws.asked())
+    stage.aws.set(allowed={"AKIAEMULATOR00000000": granted("bake-ec2")})
+    said = complaints("packer", "build", "-color=false", "-var", f"lock={lockfile.path_of(ROOT, IMAGE)}",
+                      "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={stage.aws.url}", str(tmp_path),
+                      cwd=tmp_path, env={"CHECKPOINT_DISABLE": "1"})
+    assert said == ""
+    asked = {action for actions in stage.aws.asked()[before:] for action in actions}
+    assert sorted(asked) == sorted(granted("bake-ec2"))

@@ -21,8 +21,10 @@ def check_account(topology: Topology, policy: Policy, planner: Planner | None = 
     account, now = Account(topology), NOW
     planner = planner or retention.plan
     foreign = [ami for ami in topology.amis if ami.image != IMAGE or not proven(topology, ami)]
-    for pause in (*[10] * 4, 500, *[10] * 4):  # within the ages of the account, then beyond all of them
+    for pause in (*[10] * 4, 500, *[10] * 18):  # within the account's ages, then beyond all; six uploads in a chain
         planned = planner(account.topology, IMAGE, policy, now)
+        if not planned.actions and now > NOW + timedelta(days=500):
+            break
         check_run(account.topology, planned, policy, now)
         account.carry_out(planned, policy, now)
         now += timedelta(days=pause, seconds=1)

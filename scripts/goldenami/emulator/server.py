@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # else 1,300 alien snapshots are "self"'s
-os.environ.setdefault("MOTO_ENABLE_AMI_VALIDATION", "true")  # read when moto is imported
+os.environ.pop("MOTO_ENABLE_AMI_VALIDATION", None)  # it knows the caller's own AMIs only: `launchable` knows all
 
 from moto.core.exceptions import ServiceException
 from moto.moto_api._internal.models import moto_api_backend
