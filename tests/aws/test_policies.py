@@ -163,8 +163,13 @@ def verify_snapshot(stage: Stage) -> None:
     stage.under_policy("verify-snapshot", IMAGE)
 
 
+def hardware(stage: Stage) -> None:
+    """Families as EC2 knows them."""
+    stage.under_policy("hardware", "g5", "m7i", "--check", "--region", "us-east-1")
+
+
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
-    "publish": publish, "promote": promote, "rollback": rollback, "retire": retire, "verify-snapshot": verify_snapshot}
+    "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire, "verify-snapshot": verify_snapshot}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))
