@@ -6,7 +6,7 @@ WAITS = $(if $(WAIT),--wait)
 PLANS = $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell watch images propose molecule emulator demo test test-fast clean publish rollback
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell wheels watch images propose molecule emulator demo test test-fast clean publish rollback
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ explain: setup ## what the lock of IMAGE chose, what it passed over and why
 
 fetch: setup ## have every file of the lock here, so that a bake needs no network
 	@$(GOLDEN) fetch $(IMAGE)
+
+wheels: setup ## build the lock's framework wheels that this machine lacks; why each is a wheel or a build
+	@$(GOLDEN) wheels $(IMAGE) $(WAITS)
 
 bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report
 	@$(GOLDEN) bake $(IMAGE) --relock $(WAITS) $(if $(FORCE),--force)
@@ -74,7 +77,7 @@ test-fast: ## linters, unit and contract tests only (1-2 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
-bench-%: setup ## measure: bench-bake (seconds a phase), bench-upload (MB/s, PUTs, kills); figures also as JSON in build/bench/
+bench-%: setup ## measure: bench-bake (seconds a phase), bench-frameworks (gains of builds), bench-upload (MB/s, PUTs, kills); figures also as JSON in build/bench/
 	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE)
 
 clean: ## free what builds hold (the newest verified build of each image stays; ALL=1: everything)

@@ -7,18 +7,30 @@ hand is noticed. The lock also holds digests of what it was made from, so that a
 from __future__ import annotations
 
 import hashlib
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from goldenami import hardware, records
 from goldenami.apt import Deb
 from goldenami.definition import PLATFORMS, Definition, without_publish
 from goldenami.errors import BadInput
 from goldenami.local.signature import Signature
+from goldenami.pypi import PyFile
+from goldenami.recipes import Allowed
 from goldenami.records import Record
 
 ID_LENGTH = 12
 """Hex digits of the SHA-256 used in names: 48 bits, as git and OCI tools abbreviate."""
+
+
+class Origin(StrEnum):
+    """Where a framework's wheel comes from: compiled for the image's hardware, or the package index."""
+
+    SOURCE = "source"
+    WHEEL = "wheel"
 
 
 class Suite(Record):
@@ -123,6 +135,55 @@ class HardwareLock(Record):
     sm: list[str]
 
 
+class Target(Record):
+    """What compiled code is for: the CPU by GCC's name, the compiler's options for it, CUDA architectures if any."""
+
+    cpu: str
+    options: list[str]
+    sm: list[str] = Field(default_factory=list)
+
+
+class Made(Record):
+    """A wheel that is compiled here: for what, from what, with what. `key` is the SHA-256 over all that shapes it.
+
+    `build` names packages of the lock's toolchain; `requires` is what the build environment holds, `tests` what the
+    framework's own tests need besides, `result` how those ended ("" where the recipe runs none).
+    """
+
+    key: str
+    target: Target
+    compiler: str
+    source: PyFile
+    build: list[str]
+    requires: list[PyFile]
+    tests: list[PyFile]
+    result: str
+
+
+class Framework(Record):
+    """An ML framework: where its wheel comes from and why, and the wheels that its environment holds besides.
+
+    `gain` is the measured speed of the image's build over the generic one, on the CPU `measured_on`.
+    """
+
+    name: str
+    version: str
+    environment: str
+    origin: Annotated[Origin, Field(strict=False)]
+    why: str
+    gain: float | None
+    measured_on: str | None
+    wheel: PyFile
+    requires: list[PyFile]
+    made: Made | None
+    allow: list[Allowed]
+
+    def files(self) -> list[PyFile]:
+        """Every wheel and sdist that installing or compiling it may need."""
+        made = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
+        return [self.wheel, *self.requires, *made]
+
+
 class PassedOver(Record):
     """A candidate that was not taken, and why."""
 
@@ -166,6 +227,8 @@ class Lock(Record):
     choices: list[Choice]
     base_packages: list[str]
     packages: dict[str, Package]
+    frameworks: list[Framework] = Field(default_factory=list)
+    toolchain: dict[str, Package] = Field(default_factory=dict)
     roles: list[str]
     steps: list[Step]
     variables: dict[str, Any]
@@ -179,7 +242,9 @@ class Lock(Record):
         """SHA-256 and bytes of every file that a bake of this lock may need."""
         build = self.driver.modules.build if self.driver and self.driver.modules else {}
         stand_ins = [package for step in self.steps for package in step.stand_ins.values()]
-        return {package.sha256: package.size for package in [*self.packages.values(), *build.values(), *stand_ins]}
+        debs = [*self.packages.values(), *build.values(), *stand_ins, *self.toolchain.values()]
+        files = [file for framework in self.frameworks for file in framework.files()]
+        return {found.sha256: found.size for found in debs} | {file.sha256: file.size for file in files}
 
 
 def path_of(root: Path, image: str) -> Path:

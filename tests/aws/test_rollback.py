@@ -14,7 +14,7 @@ from goldenami import records
 from goldenami.publish_records import MoveRecord
 
 if TYPE_CHECKING:
-    from conftest import Emulator
+    from conftest import Emulator, Faults
 
 
 @pytest.fixture
@@ -135,6 +135,18 @@ def test_a_region_that_is_down_is_taken_back_later(
     rollback(checkout, "--to", published[0], "--region", "us-west-2")
     World("us-west-2").check(published, published[0])
     assert World("us-west-2").ledger().withdrawn == (published[1],)
+
+
+def test_a_region_whose_connections_break_keeps_no_other(
+    checkout: Checkout, published: list[str], faults: Faults,
+) -> None:
+    faults.add("*", region="us-west-2", reset=True)
+    text = rollback(checkout, code=4)
+    assert "1 of 2 regions went back: AWS did not answer in us-west-2" in text
+    assert len(faults.fired()) < 20, "it is not asked for long"
+    faults.clear()
+    World("us-east-1").check(published, published[0])
+    World("us-west-2").check(published, published[1])
 
 
 def test_the_same_command_again_finishes_what_one_region_lacks(

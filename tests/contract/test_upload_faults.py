@@ -4,6 +4,7 @@ import os
 import random
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import ebs_sink
 import pytest
 from ebs_sink import BLOCK, Refused, Sink
 from goldenami.aws import ebs, lane, send
-from goldenami.errors import StageFailed, Unreachable
+from goldenami.errors import HostNotReady, StageFailed, Unreachable
 from uploads import Bench
 
 # --- faults -----------------------------------------------------------------------------------------------------------
@@ -107,6 +108,31 @@ def test_a_disk_that_changes_meanwhile_is_never_sealed(bench: Bench) -> None:
     with pytest.raises(StageFailed, match="block 3 of the disk changed while it was uploaded"):
         bench.upload(listed)
     assert [snap.state for snap in bench.sink.snaps.values()] == ["pending"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_snapshot_that_was_sealed_without_an_answer_is_waited_for(bench: Bench) -> None:
+    bench.sink.faults.seal_s = 1
+    bench.sink.faults.after = lambda action, count: False if (action, count) == ("CompleteSnapshot", 1) else None
+    done = bench.upload(bench.sparse(3))
+    assert bench.sink.calls["CompleteSnapshot"] == 2, "the second was refused: the snapshot is being sealed"
+    assert bench.sink.snaps[done.id].state == "completed"
+
+
+def test_a_failed_upload_does_not_wait_for_requests_without_an_answer(bench: Bench) -> None:
+    answered = threading.Event()
+
+    def hang(action: str, count: int) -> None:
+        if action == "PutSnapshotBlock" and count == 3:
+            answered.wait(60)
+        if action == "PutSnapshotBlock" and count > 8:
+            raise Refused(403, "AccessDeniedException", "User: x is not authorized to perform: ebs:PutSnapshotBlock")
+
+    bench.sink.faults.before = hang
+    with pytest.raises(HostNotReady):
+        bench.upload(bench.sparse(20))
+    assert not answered.is_set() and len(bench.sink.stored) < 9, "the upload waited for the server"
+    answered.set()
 
 
 def test_a_snapshot_that_never_completes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
