@@ -22,8 +22,8 @@ POLICY = ("--keep-last", "1", "--max-age-days", "30", "--disable-after-days", "7
           "--release-shared", "--region", "us-east-1")
 LATER, WAIT = 100, 8
 """Days after which the scene is looked at, and between two runs."""
-STRIDE = 5
-"""In the fast tier every fifth place is tried, in the slow one all of them."""
+STRIDE = 9
+"""In the fast tier every ninth place is tried, in the slow one all of them."""
 
 
 @dataclass(frozen=True)
