@@ -6,7 +6,7 @@ WAITS = $(if $(WAIT),--wait)
 PLANS = $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell watch images propose publish rollback molecule emulator test test-fast clean
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell wheels watch images propose molecule emulator demo test test-fast clean publish rollback
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ explain: setup ## what the lock of IMAGE chose, what it passed over and why
 fetch: setup ## have every file of the lock here, so that a bake needs no network
 	@$(GOLDEN) fetch $(IMAGE)
 
+wheels: setup ## build the lock's framework wheels that this machine lacks; why each is a wheel or a build
+	@$(GOLDEN) wheels $(IMAGE) $(WAITS)
+
 bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report
 	@$(GOLDEN) bake $(IMAGE) --relock $(WAITS) $(if $(FORCE),--force)
 
@@ -42,6 +45,12 @@ report: setup ## render the HTML report of the newest build of IMAGE
 shell: setup ## boot the newest verified disk of IMAGE and log in (changes are thrown away)
 	@$(GOLDEN) shell $(IMAGE)
 
+publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_RUN=1: only the plan)
+	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(PLANS)
+
+rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
+	@$(GOLDEN) rollback $(IMAGE) $(if $(TO),--to $(TO)) $(if $(REGION),--region $(REGION)) $(PLANS)
+
 watch: setup ## ask all sources what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=name: only that)
 	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict)
 
@@ -49,19 +58,16 @@ images: setup ## names of the images that have a lock, as JSON (CHANGED=commit: 
 	@$(GOLDEN) images $(if $(CHANGED),--changed $(CHANGED))
 
 propose: setup ## push new locks as the branch golden/watch, by which GitLab opens a merge request
-	@$(GOLDEN) propose $(if $(DRY_RUN),--dry-run)
-
-publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_RUN=1: only the plan)
-	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(PLANS)
-
-rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
-	@$(GOLDEN) rollback $(IMAGE) $(if $(TO),--to $(TO)) $(if $(REGION),--region $(REGION)) $(PLANS)
+	@$(GOLDEN) propose $(PLANS)
 
 molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
 	@scripts/molecule $(ROLE)
 
 emulator: setup ## EC2 on this machine: moto under AWS's rules, on loopback; prints what to export
 	@PYTHONPATH=scripts .venv/bin/python -m goldenami.emulator
+
+demo: setup ## the life of an image on this machine: bake twice, publish, roll back, retire, against the emulator
+	@scripts/demo
 
 test: ## everything: linters, unit and contract tests, Molecule, one full bake and boot
 	@scripts/setup test
@@ -71,7 +77,7 @@ test-fast: ## linters, unit and contract tests only (1-2 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
-bench-%: setup ## measure: bench-bake (seconds a phase); figures also as JSON in build/bench/
+bench-%: setup ## measure: bench-bake (seconds a phase), bench-frameworks (gains of builds), bench-upload (MB/s, PUTs, kills); figures also as JSON in build/bench/
 	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE)
 
 clean: ## free what builds hold (the newest verified build of each image stays; ALL=1: everything)

@@ -112,6 +112,20 @@ def wrong(check: str) -> list[Check]:
                   outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT) for name in CHECKS]
 
 
+def copy_definitions(root: Path) -> Path:
+    """Put into `root` what `golden` reads of a checkout when it publishes; returns `root`."""
+    for name in ("packer", "roles"):
+        shutil.copytree(ROOT / name, root / name)
+    return root
+
+
+def define(root: Path, text: str, image: str = IMAGE) -> None:
+    """Replace the section `publish` of a definition."""
+    path = root / f"packer/images/{image}.yml"
+    path.write_text(definition.without_publish(path.read_text(encoding="utf-8")) + textwrap.dedent(text),
+                    encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command of `golden` came to: its exit code, and what it said on both streams."""
@@ -124,9 +138,7 @@ class Checkout:
     """A checkout with definitions and builds, in which `golden` runs in this process."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.root = root
-        for name in ("packer", "roles"):
-            shutil.copytree(ROOT / name, root / name)
+        self.root = copy_definitions(root)
         monkeypatch.setattr(account, "ROOT", root)
         monkeypatch.setenv("GOLDEN_CACHE", str(root / "cache"))
 
@@ -142,9 +154,7 @@ class Checkout:
 
     def define(self, text: str, image: str = IMAGE) -> None:
         """Replace the section `publish` of a definition."""
-        path = self.root / f"packer/images/{image}.yml"
-        path.write_text(definition.without_publish(path.read_text(encoding="utf-8")) + textwrap.dedent(text),
-                        encoding="utf-8")
+        define(self.root, text, image)
 
     def record(self, folder: Path) -> PublishRecord:
         """publish.json of a build."""
@@ -218,8 +228,9 @@ class World:
         assert template is not None
         assert (template["LaunchTemplateData"]["ImageId"], template["VersionDescription"]) == (
             ami["ImageId"], f"build {latest}")
-        described = [version["VersionDescription"] for version in self.versions()]
-        assert len(described) == len(set(described)), "two versions of one build"
+        said = [(version["VersionDescription"], version["LaunchTemplateData"]["ImageId"])
+                for version in self.versions()]
+        assert len(said) == len(set(said)), "two versions that say the same"
         mark = self.ledger().latest
         assert mark is not None
         assert (mark.build_id, mark.ami) == (latest, ami["ImageId"])

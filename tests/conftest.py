@@ -36,16 +36,22 @@ def key() -> Iterator[debrepo.Key]:
 
 
 @pytest.fixture(scope="session")
-def distribution(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def names() -> list[str]:
     """Everything that the CPU image's roles name on Debian 12."""
     from goldenami import lock, rolefacts
     from goldenami.definition import PLATFORMS
 
     given = {"os_updates_kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
              "os_updates_kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
-    names = [name for role in ("os_updates", "limits", "network_tuning", "provenance", "seal")
-             for name in rolefacts.packages(ROOT, role, PLATFORMS["bookworm"], given)]
-    return debrepo.bookworm(tmp_path_factory.mktemp("archives"), key, [*lock.BASE_PACKAGES, *names])
+    return [*lock.BASE_PACKAGES, *(
+        name for role in ("os_updates", "limits", "network_tuning", "provenance", "seal")
+        for name in rolefacts.packages(ROOT, role, PLATFORMS["bookworm"], given))]
+
+
+@pytest.fixture(scope="session")
+def distribution(key: debrepo.Key, names: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Debian 12 that has it."""
+    return debrepo.bookworm(tmp_path_factory.mktemp("archives"), key, names)
 
 
 @pytest.fixture
@@ -76,6 +82,20 @@ def debian(mirror: debrepo.Mirror, key: debrepo.Key, offline: None, monkeypatch:
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{mirror.uri}/security/")
     monkeypatch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
     return mirror
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[debrepo.Mirror]:
+    """Thirty files of a few KB, and one of 3 MB."""
+    monkeypatch.setattr("goldenami.download.BACKOFF", 0.02)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}").write_bytes(bytes([number]) * (1000 + number))
+    (folder / "large").write_bytes(os.urandom(3 << 20))
+    mirror = debrepo.Mirror(folder)
+    yield mirror
+    mirror.close()
 
 
 @pytest.fixture

@@ -150,6 +150,16 @@ class Archive:
         ])
 
 
+def sign_again(folder: Path, key: Key, date: int) -> None:
+    """Sign every suite below `folder` with a later date, as archives do when no package changed."""
+    for path in folder.rglob("Release"):
+        text = re.sub(r"^Date: .*$", f"Date: {formatdate(date, usegmt=True)}", path.read_text(encoding="utf-8"),
+                      flags=re.M)
+        path.write_text(text, encoding="utf-8")
+        path.with_name("Release.gpg").write_text(key.detached(text), encoding="utf-8")
+        path.with_name("InRelease").write_text(key.clearsign(text), encoding="utf-8")
+
+
 class Fault(Enum):
     """What a mirror may do instead of answering."""
 
@@ -218,7 +228,7 @@ class Mirror:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Answers for `mirror`, which a class of its own gives it."""
+    """Answers for `mirror`, which a subclass of each mirror's own has."""
 
     mirror: Mirror
 
@@ -256,19 +266,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
         self.end_headers()
 
-    def _send(self, data: bytes, fault: Fault | None) -> None:
+    def _head(self, data: bytes, *, skip: int) -> bytes:
+        """Send the headers of all of `data` or of the range that is asked for; returns what comes after them."""
         tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
         asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) if self.mirror.ranges else None
         if asked and self.headers.get("If-Range", tag) == tag:
-            start = int(asked[1]) + (7 if fault is Fault.WRONG_RANGE else 0)
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            start, size = int(asked[1]) + skip, len(data)
             data = data[start:]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
         else:
             self.send_response(200)
         if self.mirror.ranges:
             self.send_header("ETag", tag)
         self._end_headers(len(data))
+        return data
+
+    def _send(self, data: bytes, fault: Fault | None) -> None:
+        data = self._head(data, skip=7 if fault is Fault.WRONG_RANGE else 0)
         if fault is Fault.TRUNCATED:
             data = data[: len(data) // 2]
         elif fault is Fault.CORRUPTED:

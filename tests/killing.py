@@ -114,10 +114,18 @@ class Killer:
         with self._lock:
             return dict(self._seen)
 
+    def reset(self) -> None:
+        """Empty the account behind the proxy."""
+        self._http.request("POST", f"{self._upstream}/_emulator/reset", body=b"{}")
+
     def points(self) -> list[Point]:
-        """Every place where the last run could have been killed."""
+        """Every place where the last run could have been killed.
+
+        A call that only reads leaves nothing: to be killed after it, before its answer, is to be killed before it.
+        """
         return [Point(action, region, number, when) for (action, region), count in self.calls().items()
-                for number in range(1, count + 1) for when in When]
+                for number in range(1, count + 1) for when in When
+                if when is When.BEFORE or not action.partition(":")[2].startswith(("Describe", "Get", "List"))]
 
     def _handle(self, request: BaseHTTPRequestHandler) -> None:
         length = int(request.headers.get("Content-Length") or 0)

@@ -129,7 +129,8 @@ def lock(**changes: Any) -> dict[str, Any]:
         "cuda": {"version": "11.8", "variant": "toolkit", "why": "the archive's"},
         "hardware": {
             "families": ["g4dn", "g5", "g6", "p4d", "p5"], "sm": ["75", "80", "86", "89", "90"],
-            "march": ["cascadelake", "znver2", "znver3"],
+            "cpus": ["cascadelake", "znver2", "znver3"], "gcc": "12.2", "march": "skylake",
+            "options": ["-march=skylake", "-mtune=generic"], "features": ["avx2"],
         },
         "choices": CHOICES,
         "packages": packages, "roles": list(ROLES), "steps": [], "base_packages": [], "variables": {}, "inputs": {},

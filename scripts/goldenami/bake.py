@@ -86,7 +86,7 @@ def build(
     log.write_text("", encoding="utf-8")
     started = clock.stamp()
     check_space(folder.parent, lock)
-    materials.compile_if_missing(lock, store, progress, log)
+    materials.compile_if_missing(root, lock, store, progress, log)
     with progress.step("repository"):
         packages = materials.repository(lock, store)
     materials.plan(root, lock, lock_sha256, packages, work, log, layers)

@@ -19,6 +19,7 @@ VERIFY_FILE = "verify.json"
 LOCK_FILE = "lock.json"
 """The copy of the lock that a build was baked from: a later report compares packages with it."""
 REPORT_FILE = "report.html"
+COVERAGE_FILE = "coverage.json"
 
 ROLES_JOINED_BY = "+"
 """Between the roles in the name of a bake's phase, so that a chart can draw them beneath it."""
@@ -120,6 +121,53 @@ class BakeRecord(Record):
         if not self.lock_sha256.startswith(self.build_id):
             raise ValueError(f"build_id {self.build_id} does not begin lock_sha256 {self.lock_sha256}")
         return self
+
+
+class Allowance(Record):
+    """Code beyond the baseline that is reached only where the CPU has it, or device code for one GPU only.
+
+    `files` (relative to the tree), `symbols` and `extensions` are shell patterns; `reason` says what makes it safe.
+    """
+
+    files: str
+    symbols: str = "*"
+    extensions: Annotated[list[str], Field(min_length=1)]
+    reason: Annotated[str, Field(min_length=1)]
+
+
+class Finding(Record):
+    """Code that a declared machine cannot run: `extension` is what the CPU lacks (isa.py's names, or another that no
+    baseline has), `sm_NN` for a GPU that has no device code, or `unreadable` for a file that could not be looked at."""
+
+    file: str
+    symbol: str
+    extension: str
+    count: Annotated[int, Field(ge=1)]
+    example: str
+
+
+class CodeFile(Record):
+    """An ELF file that the gate read: `extensions` beyond plain x86-64 and their instructions, `sass` and `ptx` the
+    architectures of its device code."""
+
+    path: str
+    sha256: Sha256
+    instructions: Annotated[int, Field(ge=0)]
+    extensions: dict[str, int]
+    sass: list[str]
+    ptx: list[str]
+
+
+class CoverageRecord(Record):
+    """What the coverage gate saw. `allowed` counts what each allowance's reason excused, 0 where nothing needed it."""
+
+    schema_version: Literal[1] = 1
+    folders: list[str]
+    features: list[str]
+    sm: list[str]
+    files: list[CodeFile]
+    findings: list[Finding]
+    allowed: dict[str, int]
 
 
 class Boot(Record):

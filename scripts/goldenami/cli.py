@@ -12,10 +12,10 @@ from collections.abc import Callable
 from types import FrameType
 
 from goldenami import store
-from goldenami.commands import account, image, life, snapshot, stores, watch
+from goldenami.commands import account, frameworks, hardware, image, life, snapshot, stores, watch
 from goldenami.errors import ExitCode, GoldenError, HostNotReady
 
-COMMANDS = (image, stores, account, snapshot, life, watch)
+COMMANDS = (image, frameworks, hardware, stores, account, snapshot, life, watch)
 """Modules of commands, in the order of the help."""
 
 

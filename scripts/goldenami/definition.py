@@ -15,13 +15,16 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import Field, ValidationError
 
-from goldenami import hardware, policy, yamlfile
+from goldenami import hardware, isa, policy, recipes, yamlfile
 from goldenami.errors import BadInput
 from goldenami.records import Record
 from goldenami.watch_policy import Watch
 from goldenami.yamlfile import YamlFile, nearest
 
-STEPS = (("os_updates",), ("cuda",), ("nvidia_driver",), ("limits", "network_tuning"), ("provenance", "seal"))
+STEPS = (
+    ("os_updates",), ("cuda",), ("frameworks",), ("nvidia_driver",), ("limits", "network_tuning"),
+    ("provenance", "seal"),
+)
 """The steps of a bake, each a layer: from what costs or changes least often to what is cheap or always changes."""
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
 """The order of ansible/bake.yml, `seal` last."""
@@ -39,10 +42,11 @@ class Distribution(StrEnum):
 
 @dataclass(frozen=True)
 class Platform:
-    """The distribution as Ansible names it: `Debian`, 12."""
+    """The distribution as Ansible names it, `Debian`, 12, and the version of its own GCC."""
 
     distribution: str
     major: int
+    gcc: isa.Version
 
     @property
     def vars_file(self) -> str:
@@ -51,10 +55,10 @@ class Platform:
 
 
 PLATFORMS = {
-    "bookworm": Platform("Debian", 12), "trixie": Platform("Debian", 13),
-    "jammy": Platform("Ubuntu", 22), "noble": Platform("Ubuntu", 24),
+    "bookworm": Platform("Debian", 12, (12, 2)), "trixie": Platform("Debian", 13, (14, 2)),
+    "jammy": Platform("Ubuntu", 22, (11, 4)), "noble": Platform("Ubuntu", 24, (13, 3)),
 }
-"""Releases by codename."""
+"""Releases by codename; what their package `gcc` depends on (read 2026-11)."""
 
 
 class KernelFlavour(StrEnum):
@@ -140,6 +144,7 @@ class Definition(Record):
     kernel: Annotated[KernelFlavour, Field(strict=False)]
     disk_size_gib: Annotated[int, Field(ge=2, le=1024)]
     hardware: Annotated[list[str], Field(min_length=1)]
+    frameworks: list[str] = Field(default_factory=list)
     roles: dict[str, dict[str, Any] | None]
     publish: Publish | None = None
     watch: Watch = Watch()
@@ -203,6 +208,7 @@ def load(root: Path, path: Path) -> Definition:
     _check_release(source, definition.base)
     _check_hardware(root, source, definition)
     _check_roles(root, source, definition)
+    _check_frameworks(root, source, definition)
     if definition.publish:
         _check_publish(source, definition, definition.publish)
     return definition
@@ -279,8 +285,9 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Non
         key = ("hardware", index)
         if name not in known:
             raise source.error(key, f"unknown family `{name}`; {nearest(name, known)}")
-        if known[name].architecture != definition.base.architecture:
-            raise source.error(key, f"`{name}` is {known[name].architecture}, the image {definition.base.architecture}")
+        if (architecture := known[name].cpu.architecture) != definition.base.architecture:
+            raise source.error(key, f"`{name}` is {architecture}, the image {definition.base.architecture}",
+                               hint="no program runs on both: split the image, a definition for each architecture")
 
 
 def _check_publish(source: YamlFile, definition: Definition, wanted: Publish) -> None:
@@ -334,6 +341,19 @@ def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
     refusal = policy.branch_refusal(str(branch), hardware.architectures(root, definition.hardware))
     if refusal:
         raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
+
+
+def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> None:
+    """Every framework has a recipe that can be read; the role and the list come together."""
+    known = recipes.known(root)
+    for index, name in enumerate(definition.frameworks):
+        if name not in known:
+            raise source.error(("frameworks", index), f"unknown framework `{name}`; {nearest(name, known)}")
+        if name in definition.frameworks[:index]:
+            raise source.error(("frameworks", index), f"`{name}` stands there twice")
+        recipes.load(root, name)
+    if bool(definition.frameworks) != ("frameworks" in definition.roles):
+        raise source.error(("frameworks",), "the list `frameworks` and the role `frameworks` need each other")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -41,9 +41,7 @@ def requests(
 
 def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -> list[str]:
     wanted = settings["nvidia_driver_flavour"]
-    families = {name: hardware.load(root)[name] for name in definition.hardware}
-    open_only: list[str] = []
-    closed_only = [name for name, family in families.items() if family.open_modules is False]
+    open_only, closed_only = hardware.by_modules(hardware.load(root), definition.hardware)
     flavours = [wanted]
     if wanted == ANY:
         flavours = [flavour for flavour, others in (("open", closed_only), ("proprietary", open_only)) if not others]

@@ -2,44 +2,171 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from goldenami import yamlfile
+from goldenami import isa, yamlfile
 from goldenami.records import Record
+from goldenami.yamlfile import YamlFile, nearest
+
+
+class OpenModules(StrEnum):
+    """Whether NVIDIA's open kernel modules run a GPU; where they are required, the proprietary ones do not."""
+
+    UNSUPPORTED = "unsupported"
+    POSSIBLE = "possible"
+    REQUIRED = "required"
+
+
+class BootMode(StrEnum):
+    """EC2's names."""
+
+    LEGACY_BIOS = "legacy-bios"
+    UEFI = "uefi"
+
+
+class Maker(StrEnum):
+    """EC2's names of manufacturers of processors and GPUs."""
+
+    AMD = "AMD"
+    AWS = "AWS"
+    INTEL = "Intel"
+    NVIDIA = "NVIDIA"
+
+
+class Cpu(Record):
+    """A micro-architecture: `name` is its -march (Arm: -mcpu) in GCC and LLVM."""
+
+    name: str
+    maker: Annotated[Maker, Field(strict=False)]
+    sold_as: str
+    source: str
+
+    @property
+    def architecture(self) -> str:
+        """Debian's name of the architecture."""
+        return isa.architecture(self.name)
+
+
+class Gpu(Record):
+    """A GPU by EC2's name. `sm` is the CUDA compute capability without its dot ("86"); only NVIDIA's have one."""
+
+    name: str
+    maker: Annotated[Maker, Field(strict=False)]
+    sm: Annotated[str, Field(pattern=r"^\d{2,3}$")] | None = None
+    open_modules: Annotated[OpenModules, Field(strict=False)] | None = None
+    source: str
+
+
+_Boot = list[Annotated[BootMode, Field(strict=False)]]
+BOOT: dict[str, _Boot] = {"amd64": [BootMode.LEGACY_BIOS, BootMode.UEFI], "arm64": [BootMode.UEFI]}
+"""Boot modes of a family that states none (EC2 user guide, "Instance type boot modes")."""
 
 
 class Family(Record):
-    """One instance family. `sm` is the CUDA compute capability without its dot ("86"), if it has an NVIDIA GPU."""
+    """One instance family; the keys are explained in packer/hardware.yml. `counts` are GPUs of its sizes."""
 
-    architecture: str
-    march: str
-    gpu: str | None = None
-    sm: Annotated[str, Field(pattern=r"^\d{2,3}$")] | None = None
-    open_modules: bool | None = None
+    cpu: Cpu
+    gpu: Gpu | None = None
+    counts: list[int] = Field(default_factory=list)
+    chip: str | None = None
+    boot: _Boot
+    efa: bool = False
+    nvme: bool = True
     nvswitch: bool = False
     gsp_off: bool = False
+    note: str = ""
     source: str
+
+    @property
+    def sm(self) -> str | None:
+        """CUDA compute capability without its dot, where the family has an NVIDIA GPU."""
+        return self.gpu.sm if self.gpu else None
+
+    @property
+    def open_modules(self) -> OpenModules | None:
+        """Whether the open kernel modules run its GPU, where it is NVIDIA's."""
+        return self.gpu.open_modules if self.gpu else None
+
+    def substance(self) -> dict[str, Any]:
+        """What an image may depend on: all but prose."""
+        row = self.model_dump(mode="json", exclude={"note", "source", "cpu", "gpu"})
+        return row | {"cpu": self.cpu.name, "gpu": self.gpu and self.gpu.name, "sm": self.sm,
+                      "open_modules": self.open_modules}
+
+
+R = TypeVar("R", bound=Record)
 
 
 @cache
 def load(root: Path) -> dict[str, Family]:
-    """All known families by name."""
+    """All known families by name, or BadInput with file, line and the nearest valid word."""
     source = yamlfile.load(root / "packer/hardware.yml")
-    families: dict[str, Family] = {}
-    for name, row in source.data["families"].items():
-        try:
-            families[name] = Family.model_validate(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise source.error(("families", name, *first["loc"]), first["msg"]) from None
-    return families
+    for name in source.data:
+        if name not in (sections := ("sources", "cpus", "gpus", "families")):
+            raise source.error((name,), f"unknown section; {nearest(str(name), sections)}")
+    cpus = {name: _row(source, ("cpus", name), Cpu, {"name": name}) for name in source.data["cpus"]}
+    for name in cpus:
+        known = [*isa.X86, *isa.ARM]
+        if name not in known:
+            raise source.error(("cpus", name), f"what it can run is not known; {nearest(name, known)}")
+    gpus = {name: _row(source, ("gpus", name), Gpu, {"name": name}) for name in source.data["gpus"]}
+    return {name: _family(source, name, cpus, gpus) for name in source.data["families"]}
+
+
+def _family(source: YamlFile, name: str, cpus: dict[str, Cpu], gpus: dict[str, Gpu]) -> Family:
+    row, key = source.data["families"][name], ("families", name)
+    linked: dict[str, Any] = {}
+    for part, known in (("cpu", cpus), ("gpu", gpus)):
+        wanted = row.get(part) if isinstance(row, dict) else None
+        if wanted is not None and wanted not in known:
+            raise source.error((*key, part), f"unknown {part} `{wanted}`; {nearest(str(wanted), known)}")
+        if wanted is not None:
+            linked[part] = known[wanted]
+    if "cpu" in linked and "boot" not in row:
+        linked["boot"] = BOOT[linked["cpu"].architecture]
+    family = _row(source, key, Family, linked)
+    if bool(family.gpu) != bool(family.counts):
+        raise source.error(key, "`gpu` and `counts` go together")
+    return family
+
+
+def _row(source: YamlFile, key: tuple[str, str], kind: type[R], linked: dict[str, Any]) -> R:
+    row = source.data[key[0]][key[1]]
+    if not isinstance(row, dict):
+        raise source.error(key, f"expected a mapping, got {row!r}")
+    try:
+        found = kind.model_validate(row | linked)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        where = (*key, *first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise source.error(where, f"unknown key; {nearest(str(where[-1]), kind.model_fields)}") from None
+        problem = "is required and missing" if first["type"] == "missing" else first["msg"]
+        raise source.error(where, problem[0].lower() + problem[1:]) from None
+    if row["source"] not in source.data["sources"]:
+        raise source.error((*key, "source"), f"unknown source; {nearest(row['source'], source.data['sources'])}")
+    return found
 
 
 def architectures(root: Path, names: list[str]) -> list[str]:
     """The `sm` numbers of the families, once each, ascending."""
     known = load(root)
     return sorted({sm for name in names if (sm := known[name].sm)}, key=int)
+
+
+def by_modules(known: Mapping[str, Family], names: list[str]) -> tuple[list[str], list[str]]:
+    """The families whose GPU only the open kernel modules run, and those whose GPU they do not."""
+    required = [name for name in names if known[name].open_modules is OpenModules.REQUIRED]
+    return required, [name for name in names if known[name].open_modules is OpenModules.UNSUPPORTED]
+
+
+def baseline(root: Path, names: list[str], gcc: isa.Version) -> isa.Baseline:
+    """What the CPUs of all the families can run, as `gcc` would be asked for it."""
+    known = load(root)
+    return isa.baseline([known[name].cpu.name for name in names], gcc)

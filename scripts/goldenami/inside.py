@@ -13,7 +13,7 @@ from goldenami.local.events import EVENT
 from goldenami.progress import Progress
 
 
-def run(module: str, work: Path, log: Path, progress: Progress) -> dict[str, Any]:
+def run(module: str, work: Path, log: Path, progress: Progress, *, network: bool = False) -> dict[str, Any]:
     """Run `python -m MODULE work/plan.json`; returns the content of work/result.json.
 
     The module reports by events (local/events.py). An expected failure arrives as one and is raised here with
@@ -30,7 +30,8 @@ def run(module: str, work: Path, log: Path, progress: Progress) -> dict[str, Any
                 progress.relay(event)
 
     try:
-        sandbox.run(sandbox.python_argv(module, str(work / "plan.json")), log=log, on_line=on_line)
+        sandbox.run(sandbox.python_argv(module, str(work / "plan.json")), log=log, on_line=on_line,
+                    network=network)
     except shell.CommandFailed as error:
         if failures:
             first = failures[0]

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from goldenami import clock, policy
 from goldenami.errors import NoFit
-from goldenami.hardware import Family
+from goldenami.hardware import Family, Maker, by_modules
 from goldenami.lockfile import Lock
 from goldenami.records import Record
 
@@ -96,9 +96,8 @@ def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
 
 def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
     """The kernel modules' flavour runs every declared GPU."""
-    closed = [name for name in lock.hardware.families if families[name].open_modules is False]
     if lock.driver:
-        yield from _refusal(policy.check_flavour, lock.driver.flavour, [], closed)
+        yield from _refusal(policy.check_flavour, lock.driver.flavour, *by_modules(families, lock.hardware.families))
 
 
 def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
@@ -124,12 +123,35 @@ def supported_branch(lock: Lock, day: str) -> Iterator[str]:
         yield f"driver branch {lock.driver.branch} is past its end of life ({end}): plan the move to a newer branch"
 
 
+def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
+    """Every accelerator of the families has a driver in the image, and a driver has a GPU to drive."""
+    gpus = {name: gpu for name in lock.hardware.families if (gpu := families[name].gpu)}
+    nvidia = [name for name, gpu in gpus.items() if gpu.maker is Maker.NVIDIA]
+    if nvidia and lock.driver is None:
+        yield f"the GPUs of {', '.join(nvidia)} stay idle: the image has no NVIDIA driver (role nvidia_driver)"
+    if lock.driver and not nvidia:
+        yield f"none of {', '.join(lock.hardware.families)} has an NVIDIA GPU for the image's driver"
+    for name in lock.hardware.families:
+        other = families[name].chip or (gpus[name].name if name in gpus and name not in nvidia else None)
+        if other:
+            yield f"the {other} of {name} stays idle: goldenami installs drivers of NVIDIA only"
+
+
+def fabric_manager(lock: Lock, families: Families) -> Iterator[str]:
+    """Where the GPUs meet in an NVSwitch, CUDA does not start without the fabric manager (NVIDIA's user guide)."""
+    switched = [name for name in lock.hardware.families if families[name].nvswitch]
+    has_one = any(_FABRIC_MANAGER.fullmatch(name) for name in lock.packages)
+    if lock.driver and switched and not has_one:
+        need = "needs" if len(switched) == 1 else "need"
+        yield f"{', '.join(switched)} {need} the fabric manager, which the image has not: CUDA does not start there"
+
+
 Rule = Callable[[Lock, Families], Iterator[str]]
 ERRORS: tuple[Rule, ...] = (
     one_driver, same_branch, one_version, cuda_runs_on_driver, cuda_reaches_hardware, flavour_runs_hardware, one_kernel,
     container_toolkit,
 )
-WARNINGS: tuple[Rule, ...] = (containers_see_gpus,)
+WARNINGS: tuple[Rule, ...] = (used_accelerators, fabric_manager, containers_see_gpus)
 DATED: tuple[Callable[[Lock, str], Iterator[str]], ...] = (supported_branch,)
 """Warnings that depend on the day."""
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from goldenami import drivers, fit, hardware, lockfile, materials, mirror, policy, repo, rolefacts, standin
+from goldenami import (
+    drivers,
+    fit,
+    frameworks,
+    hardware,
+    lockfile,
+    materials,
+    mirror,
+    policy,
+    recipes,
+    repo,
+    rolefacts,
+    standin,
+)
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
 from goldenami.errors import BadInput, NoFit
@@ -20,15 +34,16 @@ from goldenami.lockfile import (
     Choice,
     Cuda,
     Driver,
-    HardwareLock,
     Kernel,
     Lock,
     Modules,
     Package,
     Step,
     Suite,
+    Target,
 )
 from goldenami.progress import Progress
+from goldenami.pypi import Index
 from goldenami.records import sha256_text
 from goldenami.store import Store
 
@@ -56,6 +71,7 @@ class Resolution:
     choices: list[Choice] = field(default_factory=list)
     keep: Keep = field(default_factory=Keep)
     offered: list[Deb] = field(default_factory=list)
+    frameworks: frameworks.Resolved = frameworks.NONE
 
     def given(self, role: str) -> dict[str, Any]:
         """What the definition and the lock give to `role`."""
@@ -74,8 +90,7 @@ def run(
     root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *, keep: Keep | None = None,
 ) -> tuple[Lock, str]:
     """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move."""
-    resolution = _open(root, definition, store, progress, log, keep or Keep())
-    with resolution.apt.locked():
+    with opened(root, definition, store, progress, log, keep) as resolution:
         lock = _resolve(resolution)
     path = lockfile.path_of(root, definition.image)
     lock = _settled(path, lock)
@@ -90,6 +105,23 @@ def _settled(path: Path, lock: Lock) -> Lock:
         return lock
     base = old.base.model_copy(update={"suites": lock.base.suites})
     return old if old.model_copy(update={"base": base}) == lock else lock
+
+
+@contextmanager
+def opened(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, keep: Keep | None = None,
+) -> Iterator[Resolution]:
+    """A resolution with today's indexes, held for this process."""
+    resolution = _open(root, definition, store, progress, log, keep or Keep())
+    apt = resolution.apt
+    with apt.locked():
+        (apt.folder / "built").mkdir(parents=True, exist_ok=True)
+        repo.write(store, [], apt.folder / "built", suite="golden", epoch=0)
+        apt.configure()
+        apt.pin({})
+        with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
+            apt.update()
+        yield resolution
 
 
 def _open(
@@ -108,12 +140,6 @@ def _open(
 
 def _resolve(resolution: Resolution) -> Lock:
     apt, progress, definition = resolution.apt, resolution.progress, resolution.definition
-    (apt.folder / "built").mkdir(parents=True, exist_ok=True)
-    repo.write(resolution.store, [], apt.folder / "built", suite="golden", epoch=0)
-    apt.configure()
-    apt.pin({})
-    with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
-        apt.update()
     _hold(resolution)
     kernels = [resolution.keep.kernel] if resolution.keep.kernel else fit.kernels(apt, definition.kernel)
     fitted = _fit_driver(resolution, kernels) if "nvidia_driver" in definition.roles else None
@@ -126,6 +152,8 @@ def _resolve(resolution: Resolution) -> Lock:
         base = [deb.name for deb in apt.solve([*SEED, *BASE_PACKAGES])]
         debs = _solve(resolution)
         cuda = _cuda(resolution, fitted, debs)
+    if definition.frameworks:
+        _frameworks(resolution)
     with progress.step("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages"):
         resolution.fetch(debs)
     with progress.step("steps"):
@@ -218,6 +246,35 @@ def _solve(resolution: Resolution) -> list[Deb]:
     return resolution.apt.solve(list(dict.fromkeys([*SEED, *BASE_PACKAGES, *names])))
 
 
+def _frameworks(resolution: Resolution) -> None:
+    """Wheel or source for each framework, exact files, and what has to be compiled compiled (or found in the cache)."""
+    definition = resolution.definition
+    with resolution.progress.step("frameworks", ", ".join(definition.frameworks)):
+        found = frameworks.resolve(*wanted_frameworks(resolution))
+    resolution.frameworks = found
+    resolution.choices.extend(found.choices)
+    modules = {name: recipes.load(resolution.root, name).module for name in definition.frameworks}
+    resolution.derived["frameworks"] = {
+        "frameworks_installed": frameworks.variables(found.frameworks, modules),
+        "frameworks_cpu_features": lockfile.derive_hardware(resolution.root, definition).features,
+    }
+
+
+def wanted_frameworks(resolution: Resolution) -> tuple[frameworks.Request, frameworks.Surroundings]:
+    """What the definition asks of frameworks, for which hardware, and what resolving and building it needs."""
+    definition, shared = resolution.definition, lockfile.derive_hardware(resolution.root, resolution.definition)
+    cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
+    request = frameworks.Request(
+        names=definition.frameworks, shared_environment=resolution.setting("frameworks", "shared_environment"),
+        cpus=shared.cpus, target=Target(cpu=cpu, options=shared.options, sm=shared.sm), suite=definition.base.release,
+        gcc=resolution.platform.gcc,
+    )
+    return request, frameworks.Surroundings(
+        root=resolution.root, apt=resolution.apt, store=resolution.store, index=Index.configured(),
+        progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
+    )
+
+
 def _steps(resolution: Resolution, fitted: Fitted | None, base: list[str], debs: list[Deb]) -> list[Step]:
     """Which packages each step of the bake installs, solved by apt among the image's own files only.
 
@@ -283,7 +340,6 @@ def _assemble(
     debs: list[Deb], steps: list[Step],
 ) -> Lock:
     definition, root = resolution.definition, resolution.root
-    known = hardware.load(root)
     base = BaseLock(
         distribution=definition.base.distribution, release=definition.base.release, major=resolution.platform.major,
         architecture=definition.base.architecture, suites=[Suite(**entry) for entry in _upstream(resolution.apt)],
@@ -292,12 +348,11 @@ def _assemble(
         image=definition.image, description=definition.description, source_date_epoch=_epoch(resolution, debs),
         disk_size_gib=definition.disk_size_gib, base=base, kernel=kernel,
         driver=_driver(resolution, fitted) if fitted else None, cuda=cuda,
-        hardware=HardwareLock(
-            families=definition.hardware, sm=hardware.architectures(root, definition.hardware),
-            march=sorted({known[name].march for name in definition.hardware}),
-        ),
-        choices=resolution.choices, base_packages=base_names,
-        packages={deb.name: Package.of(deb) for deb in debs}, roles=definition.role_names, steps=steps,
+        hardware=lockfile.derive_hardware(root, definition), choices=resolution.choices, base_packages=base_names,
+        packages={deb.name: Package.of(deb) for deb in debs},
+        frameworks=resolution.frameworks.frameworks,
+        toolchain={deb.name: Package.of(deb) for deb in resolution.frameworks.toolchain}, roles=definition.role_names,
+        steps=steps,
         variables={name: value for role in definition.role_names
                    for name, value in rolefacts.variables(root, role, resolution.given(role)).items()},
         inputs=lockfile.digests(root, definition),

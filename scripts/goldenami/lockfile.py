@@ -7,18 +7,30 @@ hand is noticed. The lock also holds digests of what it was made from, so that a
 from __future__ import annotations
 
 import hashlib
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from goldenami import records
+from pydantic import Field
+
+from goldenami import hardware, records
 from goldenami.apt import Deb
-from goldenami.definition import Definition, without_publish
+from goldenami.definition import PLATFORMS, Definition, without_publish
 from goldenami.errors import BadInput
 from goldenami.local.signature import Signature
+from goldenami.pypi import PyFile
+from goldenami.recipes import Allowed
 from goldenami.records import Record
 
 ID_LENGTH = 12
 """Hex digits of the SHA-256 used in names: 48 bits, as git and OCI tools abbreviate."""
+
+
+class Origin(StrEnum):
+    """Where a framework's wheel comes from: compiled for the image's hardware, or the package index."""
+
+    SOURCE = "source"
+    WHEEL = "wheel"
 
 
 class Suite(Record):
@@ -108,11 +120,68 @@ class Cuda(Record):
 
 
 class HardwareLock(Record):
-    """The declared families and what follows from them."""
+    """The declared families and what follows from them.
+
+    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it (names: isa.py). `sm` are
+    the CUDA compute capabilities that GPU code has to cover.
+    """
 
     families: list[str]
+    cpus: list[str]
+    gcc: str
+    march: str
+    options: list[str]
+    features: list[str]
     sm: list[str]
-    march: list[str]
+
+
+class Target(Record):
+    """What compiled code is for: the CPU by GCC's name, the compiler's options for it, CUDA architectures if any."""
+
+    cpu: str
+    options: list[str]
+    sm: list[str] = Field(default_factory=list)
+
+
+class Made(Record):
+    """A wheel that is compiled here: for what, from what, with what. `key` is the SHA-256 over all that shapes it.
+
+    `build` names packages of the lock's toolchain; `requires` is what the build environment holds, `tests` what the
+    framework's own tests need besides, `result` how those ended ("" where the recipe runs none).
+    """
+
+    key: str
+    target: Target
+    compiler: str
+    source: PyFile
+    build: list[str]
+    requires: list[PyFile]
+    tests: list[PyFile]
+    result: str
+
+
+class Framework(Record):
+    """An ML framework: where its wheel comes from and why, and the wheels that its environment holds besides.
+
+    `gain` is the measured speed of the image's build over the generic one, on the CPU `measured_on`.
+    """
+
+    name: str
+    version: str
+    environment: str
+    origin: Annotated[Origin, Field(strict=False)]
+    why: str
+    gain: float | None
+    measured_on: str | None
+    wheel: PyFile
+    requires: list[PyFile]
+    made: Made | None
+    allow: list[Allowed]
+
+    def files(self) -> list[PyFile]:
+        """Every wheel and sdist that installing or compiling it may need."""
+        made = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
+        return [self.wheel, *self.requires, *made]
 
 
 class PassedOver(Record):
@@ -158,6 +227,8 @@ class Lock(Record):
     choices: list[Choice]
     base_packages: list[str]
     packages: dict[str, Package]
+    frameworks: list[Framework] = Field(default_factory=list)
+    toolchain: dict[str, Package] = Field(default_factory=dict)
     roles: list[str]
     steps: list[Step]
     variables: dict[str, Any]
@@ -171,7 +242,9 @@ class Lock(Record):
         """SHA-256 and bytes of every file that a bake of this lock may need."""
         build = self.driver.modules.build if self.driver and self.driver.modules else {}
         stand_ins = [package for step in self.steps for package in step.stand_ins.values()]
-        return {package.sha256: package.size for package in [*self.packages.values(), *build.values(), *stand_ins]}
+        debs = [*self.packages.values(), *build.values(), *stand_ins, *self.toolchain.values()]
+        files = [file for framework in self.frameworks for file in framework.files()]
+        return {found.sha256: found.size for found in debs} | {file.sha256: file.size for file in files}
 
 
 def path_of(root: Path, image: str) -> Path:
@@ -215,10 +288,29 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
     text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
     found = {
         "definition": records.sha256_text(without_publish(text)),
-        "hardware": records.sha256_file(root / "packer/hardware.yml"),
+        "hardware": _hardware(root, definition),
         "ansible": records.sha256_file(root / "ansible/bake.yml"),
     }
     return found | {f"roles/{role}": _folder(root / "roles" / role) for role in definition.role_names}
+
+
+def derive_hardware(root: Path, definition: Definition) -> HardwareLock:
+    """What the definition's families demand of code for CPUs and GPUs."""
+    gcc = PLATFORMS[definition.base.release].gcc
+    shared = hardware.baseline(root, definition.hardware, gcc)
+    return HardwareLock(
+        families=definition.hardware, cpus=list(shared.cpus), gcc=f"{gcc[0]}.{gcc[1]}", march=shared.march,
+        options=list(shared.options), features=list(shared.features),
+        sm=hardware.architectures(root, definition.hardware),
+    )
+
+
+def _hardware(root: Path, definition: Definition) -> str:
+    """Digest of the rows of the families and what follows from them; another family's row does not count."""
+    known = hardware.load(root)
+    rows = {name: known[name].substance() for name in definition.hardware}
+    derived = derive_hardware(root, definition).model_dump(mode="json")
+    return records.sha256_text(records.canonical({"rows": rows, "derived": derived}))
 
 
 def _folder(folder: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from goldenami import lockfile, mirror, modules, records, repo, shell, standin
+from goldenami import lockfile, mirror, modules, records, repo, shell, standin, wheels
 from goldenami.apt import Deb
 from goldenami.build_records import LOCK_FILE, ROLES_JOINED_BY
 from goldenami.download import Wanted
@@ -20,10 +20,14 @@ from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.lockfile import Lock, Step
 from goldenami.modules import Recipe
 from goldenami.progress import Progress
+from goldenami.pypi import Index
 from goldenami.store import Store
 
 FORMAT = 1
 """Raise when the code of a bake changes what a layer holds for the same inputs."""
+
+CODE_FOLDERS = ("opt/ml",)
+"""Where code is that no distribution compiled for every x86-64: what the coverage gate looks at."""
 
 
 def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
@@ -34,13 +38,20 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
     if needs_compile(lock, store) or (tools and lock.driver is not None):
         recipe = Recipe.of(lock)
         debs += [recipe.source, *recipe.build]
-    missing = store.missing((Wanted(deb.sha256, deb.size, "", deb.name) for deb in debs), thorough=True)
+    store.pull(Wanted(one.wheel.sha256, one.wheel.size, "", one.wheel.filename) for one in wheels.lacking(lock, store))
+    if wheels.lacking(lock, store):
+        debs += [package.deb(name) for name, package in lock.toolchain.items()]
+    files = wheels.from_index(lock, store)
+    named = [*((deb.sha256, deb.size) for deb in debs), *((file.sha256, file.size) for file in files)]
+    missing = store.missing((Wanted(sha256, size, "", "") for sha256, size in named), thorough=True)
     if not missing:
         return
     todo = {item.sha256 for item in missing}
     with progress.step("fetch", f"{sum(item.size for item in missing) / 1e6:.0f} MB in {len(todo)} packages"):
         uris = mirror.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}))
         store.fetch(wanted([deb for deb in debs if deb.sha256 in todo], uris))
+        if any(file.sha256 in todo for file in files):
+            Index.configured().fetch(files, store)
 
 
 def wanted(debs: list[Deb], uris: Mapping[str, str]) -> list[Wanted]:
@@ -57,15 +68,18 @@ def needs_compile(lock: Lock, store: Store) -> bool:
     return made is not None and not (store.has(made.sha256, made.size) and store.check(made.sha256))
 
 
-def compile_if_missing(lock: Lock, store: Store, progress: Progress, log: Path, *, tools: bool = False) -> None:
-    """Fetch what the lock names and compile its modules again where this machine has not got them."""
+def compile_if_missing(
+    root: Path, lock: Lock, store: Store, progress: Progress, log: Path, *, tools: bool = False,
+) -> None:
+    """Fetch what the lock names; compile its modules and its wheels again where this machine has not got them."""
     fetch(lock, store, progress, tools=tools)
     if needs_compile(lock, store):
         _recompile(lock, store, progress, log)
+    wheels.rebuild(root, lock, store, progress, log)
 
 
 def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
-    """The lock's files as one local apt repository, shared by all bakes of the same files.
+    """The lock's files as one local apt repository, wheels in a folder of it, shared by all bakes of the same files.
 
     With `tools` it also has what compiled the lock's modules, for a scenario that compiles them itself.
     """
@@ -75,9 +89,11 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     if tools and lock.driver is not None:
         recipe = Recipe.of(lock)
         debs.update((deb.sha256, deb) for deb in (recipe.source, *recipe.build))
-    shape = records.canonical({"files": sorted(debs), "steps": [step.model_dump() for step in lock.steps]})
+    others = wheels.offered(lock)
+    shape = records.canonical({"files": sorted([*debs, *others.values()]),
+                               "steps": [step.model_dump() for step in lock.steps]})
     return repo.write(store, list(debs.values()), store.root.parent / "repos" / records.sha256_text(shape)[:16],
-                      suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock))
+                      suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock), others=others)
 
 
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
@@ -126,9 +142,21 @@ def plan(
         "root": str(root), "lock": str(path),
         "base_key": base_key(lock), "steps": _steps(lock, work), "disk_size_gib": lock.disk_size_gib,
         "packages": {name: package.version for name, package in lock.packages.items()},
+        "coverage": coverage(lock),
     }
     records.write_text(work / "plan.json", records.canonical(found))
     return found
+
+
+def coverage(lock: Lock) -> dict[str, Any]:
+    """What the coverage gate (local/coverage.py) looks at, and what it holds it to."""
+    allowed = {
+        (allowance.files, *allowance.extensions): {
+            **allowance.model_dump(), "files": f"opt/ml/*/lib/python3*/site-packages/{allowance.files}"}
+        for framework in lock.frameworks for allowance in framework.allow
+    }
+    return {"folders": list(CODE_FOLDERS), "features": lock.hardware.features, "sm": lock.hardware.sm,
+            "allow": list(allowed.values())}
 
 
 def layers_limit_bytes() -> int:
@@ -184,7 +212,7 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
             "git_commit": git_commit(root, lockfile.path_of(root, lock.image)),
             "source_date_epoch": lock.source_date_epoch, "kernel": lock.kernel.release,
             "driver": lock.driver.version if lock.driver else None, "cuda": lock.cuda.version if lock.cuda else None,
-            "frameworks": {},
+            "frameworks": {one.wheel.project: one.version for one in lock.frameworks},
         },
     }
 

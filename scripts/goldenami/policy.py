@@ -22,6 +22,9 @@ LOWEST_ARCHITECTURE = {"11": 35, "12": 50, "13": 75}
 NEWEST_ARCHITECTURE = {"11.0": 80, "11.1": 86, "11.4": 87, "11.8": 90, "12.8": 120, "12.9": 121}
 """Releases that raised the highest compute capability (NVIDIA nvcc documentation, "GPU Feature List", by release)."""
 
+LATE_ARCHITECTURE = {"103": "12.9"}
+"""Compute capabilities that a release added below the highest of the time (same list: B300's came after RTX's)."""
+
 
 def version_tuple(version: str) -> tuple[int, ...]:
     """NVIDIA's dotted numbers as integers: "535.309.01" -> (535, 309, 1)."""
@@ -56,7 +59,8 @@ def check_architectures(cuda: str, architectures: list[str]) -> None:
             highest = newest
     if not lowest or not highest:
         raise NoFit(f"what CUDA {cuda} compiles for is not known", hint="add it to the tables of policy.py")
-    bad = [f"sm_{sm}" for sm in architectures if not lowest <= int(sm) <= highest]
+    bad = [f"sm_{sm}" for sm in architectures if not lowest <= int(sm) <= highest
+           or version_tuple(cuda) < version_tuple(LATE_ARCHITECTURE.get(sm, "0"))]
     if bad:
         raise NoFit(f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, not for {', '.join(bad)}",
                     hint="take the family out of `hardware`, or choose another CUDA")

@@ -23,6 +23,7 @@ from goldenami.aws.regions import each
 from goldenami.aws.session import Account
 from goldenami.definition import Definition
 from goldenami.errors import StageFailed
+from goldenami.meter import Meter
 from goldenami.progress import Progress
 from goldenami.proven import Proven
 from goldenami.publish_plan import Options
@@ -133,6 +134,7 @@ class _Work:
         self, account: Account, wanted: Definition, build: Proven, plan: PublishPlan, progress: Progress,
     ) -> None:
         self.account, self.wanted, self.build, self.plan, self.progress = account, wanted, build, plan, progress
+        self.meter = Meter(progress.say)
         self.regions = {region.region: region for region in plan.regions}
         self.continues = f"`golden publish {plan.image} --build {plan.build_id}` continues"
 
@@ -160,12 +162,13 @@ class _Work:
         path = self.build.folder.parent / (region.upload.parent or "") / BLOCKS_FILE
         parent = ebs.Parent(region.upload.parent_snapshot, BlockMap.open(path)) if region.upload.parent_snapshot \
             else None
-        snapshot = ebs.upload(
-            self.account.ebs(region.region), self.account.ec2(region.region), self.build.disk, _blocks(self.build),
-            journal=self.build.folder / "upload" / region.region, parent=parent,
-            tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)}, description=self.plan.spec.name,
-            encryption=ebs.Encryption(region.upload.kms_arn) if region.upload.kms_arn else None,
-            say=lambda text: self.progress.say(f"{region.region}: {text}"))
+        with self.meter.transfer(region.region, region.upload.bytes) as on_bytes:
+            snapshot = ebs.upload(
+                self.account.ebs(region.region), self.account.ec2(region.region), self.build.disk, _blocks(self.build),
+                journal=self.build.folder / "upload" / region.region, parent=parent,
+                tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)}, description=self.plan.spec.name,
+                encryption=ebs.Encryption(region.upload.kms_arn) if region.upload.kms_arn else None,
+                say=lambda text: self.progress.say(f"{region.region}: {text}"), on_bytes=on_bytes)
         return snapshot.id
 
     def _read_back(self, region: RegionPlan, ami: str) -> None:

@@ -19,20 +19,21 @@ from goldenami.store import Store
 
 def write(
     store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int,
-    views: Mapping[str, Collection[str]] | None = None,
+    views: Mapping[str, Collection[str]] | None = None, others: Mapping[str, str] | None = None,
 ) -> Path:
     """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`.
 
     A folder that is complete and still linked to the store is kept. `suite` is the codename under
     which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
-    only those packages whose SHA-256 it has.
+    only those packages whose SHA-256 it has. `others` are files that apt does not look at: path -> SHA-256.
     """
     wanted = sorted(debs, key=lambda deb: deb.name)
-    views = views or {}
+    views, others = views or {}, others or {}
     index = records.sha256_text("\n".join([*(deb.sha256 for deb in wanted), *(
-        f"{view} {sorted(digests)}" for view, digests in sorted(views.items()))]))
+        f"{view} {sorted(digests)}" for view, digests in sorted(views.items())), *(
+        f"{path} {sha256}" for path, sha256 in sorted(others.items()))]))
     stamp = folder / "complete"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, folder):
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, others, folder):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     aside = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -41,7 +42,10 @@ def write(
     with ThreadPoolExecutor() as pool:
         stanzas = list(pool.map(lambda deb: _stanza(store, deb), wanted))
     for deb in wanted:
-        _link(store.path(deb.sha256), aside / _file(deb))
+        link(store.path(deb.sha256), aside / _file(deb))
+    for path, sha256 in others.items():
+        (aside / path).parent.mkdir(exist_ok=True)
+        link(store.path(sha256), aside / path)
     _index(aside, stanzas, suite, epoch)
     for view, digests in views.items():
         chosen = [stanza for deb, stanza in zip(wanted, stanzas, strict=True) if deb.sha256 in digests]
@@ -71,10 +75,11 @@ def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None
     records.write_text(folder / "Release", _release(packages, suite, epoch))
 
 
-def _linked(store: Store, debs: Iterable[Deb], folder: Path) -> bool:
+def _linked(store: Store, debs: Iterable[Deb], others: Mapping[str, str], folder: Path) -> bool:
     """Whether every file is still the store's own: an object that was damaged and fetched anew is another file."""
     try:
-        return all((folder / _file(deb)).samefile(store.path(deb.sha256)) for deb in debs)
+        files = {**{_file(deb): deb.sha256 for deb in debs}, **others}
+        return all((folder / name).samefile(store.path(sha256)) for name, sha256 in files.items())
     except FileNotFoundError:
         return False
 
@@ -83,7 +88,8 @@ def _file(deb: Deb) -> str:
     return f"{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
 
 
-def _link(source_file: Path, target: Path) -> None:
+def link(source_file: Path, target: Path) -> None:
+    """Have the file at `target` too: a hard link, or a copy where there can be none."""
     try:
         os.link(source_file, target)
     except OSError:

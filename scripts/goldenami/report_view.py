@@ -129,7 +129,8 @@ def facts(lock: Lock) -> tuple[Fact, ...]:
         _frameworks(lock.get("frameworks")),
         Fact("Hardware families", _text(hardware.get("families")) or "none"),
         Fact("GPU architectures", _text([f"sm_{sm}" for sm in hardware.get("sm") or ()]) or "none"),
-        Fact("CPU architectures", _text(hardware.get("march"))),
+        Fact("CPU architectures", _text(hardware.get("cpus"))),
+        Fact("CPU baseline", _text(hardware.get("march")), " ".join(hardware.get("options") or ())),
         Fact("Roles", _text(lock.get("roles"))),
     ]
     return tuple(fact for fact in lines if fact.value)

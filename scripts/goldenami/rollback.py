@@ -59,7 +59,8 @@ def prepare(account: Account, wanted: Definition, *, to: str | None, regions: li
     """
     names = regions or channels.published(wanted).regions
     check_regions(names)
-    found = each(names, lambda region: _look(account, region, wanted.image))
+    hasty = account.hasty()
+    found = each(names, lambda region: _look(hasty, region, wanted.image))
     if not found.done:
         raise failure(found.failed, NOTHING, "then run again", {})
     target = to or _target(wanted.image, found.done)

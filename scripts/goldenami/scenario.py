@@ -39,7 +39,7 @@ def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str
     folder.mkdir(parents=True)
     log = folder / "log"
     progress = Progress.of("molecule", lock.image, store.root.parent)
-    materials.compile_if_missing(lock, store, progress, log, tools=True)
+    materials.compile_if_missing(root, lock, store, progress, log, tools=True)
     offered = materials.repository(lock, store, tools=True)
     plan = materials.plan(root, lock, lock_sha256, offered, folder, log, store.root.parent / "layers")
     supervisor = shell.start_session(

@@ -9,9 +9,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from goldenami import inside, lockfile, records, shell
+from goldenami import inside, isa, lockfile, records, shell
 from goldenami.build_records import (
     BAKE_FILE,
+    COVERAGE_FILE,
     VERIFY_FILE,
     Accel,
     BakeRecord,
@@ -84,6 +85,8 @@ def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
         "root": str(root), "disk": str(folder / "disk.raw"), "disk_sha256": record.disk.sha256, "work": str(work),
         "log": str(log), "vars": str(folder / "vars.json"), "user": USERS[lock.base.distribution],
         "roles": lock.roles, "growth_bytes": GROWTH_BYTES, "python": sys.executable,
+        "features": lock.hardware.features, "known_features": sorted(isa.KNOWN_X86),
+        "coverage": str(folder / COVERAGE_FILE),
     }
     records.write_text(work / "plan.json", records.canonical(plan))
 

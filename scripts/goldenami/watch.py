@@ -24,6 +24,9 @@ from goldenami.sources.packages import Component
 from goldenami.watch_policy import Judgement, Policy, Rule, Verdict, judge, overdue
 from goldenami.watch_records import Row, Source, WatchRecord
 
+BY_HAND = "a person moves it: "
+"""How the reason of a row begins whose version stands in a file that a person writes."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -55,8 +58,9 @@ class Seen:
 
     @property
     def moves(self) -> bool:
-        """Whether something is to be taken."""
-        return any(row.verdict is Verdict.UPDATE for row in self.rows)
+        """Whether a new lock would take something: a framework's version and NVIDIA's CUDA release a person writes."""
+        return any(row.verdict is Verdict.UPDATE and row.component in set(Component)
+                   and not row.reason.startswith(BY_HAND) for row in self.rows)
 
 
 def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchRecord, list[Seen]]:
@@ -155,7 +159,9 @@ class _Watcher:
         assert self.image.lock.cuda is not None
         version = self.image.lock.cuda.version
         offers = packages.cuda_offers(self.image.lock, self.archives.apt)
-        return judge(rule, version, version.partition(".")[0], offers, self.eyes.today)
+        verdict = judge(rule, version, version.partition(".")[0], offers, self.eyes.today)
+        written = self.image.definition.variables("cuda").get("cuda_release")
+        return _by_hand(verdict, "cuda_release of the definition") if written else verdict
 
     def _packages(self, rule: Rule) -> Row:
         names = self._names(Component.PACKAGES)
@@ -178,6 +184,7 @@ class _Watcher:
             return row if source.error else row.model_copy(update={
                 "verdict": Verdict.HELD, "reason": "the lock has no such framework"})
         found = judge(rule, locked, pypi.branch(locked), offers, self.eyes.today, order=pypi.order)
+        found = _by_hand(found, f"the version in the recipe of {name}")
         return row.model_copy(update={"available": found.available, "verdict": found.verdict, "reason": found.reason,
                                       "source": found.source})
 
@@ -196,6 +203,7 @@ class _Watcher:
         """What is wrong with sources as seen from this lock, and sources of this image alone."""
         lock = self.image.lock
         found = [*self.extra, *archives.backwards(lock, self.archives), *archives.disagreements(lock, self.archives),
+                 *packages.emptied(lock, self.archives),
                  *packages.backwards(lock, self.archives.apt, self.archives.down)]
         if lock.driver is not None:
             found += branches.complaints(self.branches, lock.driver.version, lock.driver.source)
@@ -213,10 +221,13 @@ class _Watcher:
         return [f"{lock.image}: {text}" for text in found if text]
 
 
+def _by_hand(verdict: Judgement, what: str) -> Judgement:
+    return replace(verdict, reason=BY_HAND + what) if verdict.verdict is Verdict.UPDATE else verdict
+
+
 def frameworks(lock: Lock) -> dict[str, str]:
-    """Versions of the frameworks that the lock names for the image's record."""
-    record = lock.variables.get("frameworks") or {}
-    return {str(name): str(version) for name, version in record.items()} if isinstance(record, dict) else {}
+    """Versions of the frameworks that the lock has, by name."""
+    return {str(one.name): str(one.version) for one in getattr(lock, "frameworks", [])}
 
 
 def keep(seen: Seen) -> Keep:

@@ -6,7 +6,10 @@ then compared with what the policy grants.
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +17,10 @@ from typing import TYPE_CHECKING
 import boto3
 import builds
 import pytest
-from builds import IMAGE, Checkout
+from builds import IMAGE, Checkout, World
+from goldenami import lockfile, materials, records
 from goldenami.commands import life, snapshot
+from tools import ROOT, complaints
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -91,15 +96,17 @@ def _group() -> None:
 
 
 def publish(stage: Stage) -> None:
-    """A first build, and a second one that a group takes."""
+    """A first build, a second one that a group takes, and a third one while it does."""
     _key()
     stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
     stage.build(1)
     stage.under_policy("publish", IMAGE)
     _group()
     stage.checkout.define(_rich())
-    stage.build(2)
-    stage.under_policy("publish", IMAGE)
+    stage.aws.set(refresh_s=3600)
+    for number in (2, 3):  # the third finds the group on its way to the second
+        stage.build(number)
+        stage.under_policy("publish", IMAGE)
 
 
 def _two_builds(stage: Stage, *, soak: int = 0) -> None:
@@ -130,15 +137,22 @@ def rollback(stage: Stage) -> None:
 
 
 def retire(stage: Stage) -> None:
-    """Three builds of which one goes, step by step, to its end."""
+    """Three builds of which the first, which had no deprecation date, goes, is called back, and goes to its end."""
     stage.checkout.define("publish: {regions: [us-east-1], keep_last: 1, share_with: ['210987654321']}\n")
     stage.aws.set(backdate_days=400)
+    made = []
     for number in (1, 2, 3):
-        stage.build(number)
+        made.append(stage.build(number))
         stage.golden("publish", IMAGE)
+    world = World("us-east-1")
+    world.ec2.disable_image_deprecation(ImageId=world.amis()[f"{IMAGE}-{made[0]}"]["ImageId"])
+    graceless = ("--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0", "--release-shared")
+    for _ in range(2):
+        stage.under_policy("retire", IMAGE, *graceless)
+    stage.under_policy("retire", IMAGE, "--restore", made[0])
     for _ in range(3):
-        stage.under_policy("retire", IMAGE, "--max-age-days", "1", "--disable-after-days", "0",
-                           "--deregister-after-days", "0", "--release-shared")
+        stage.under_policy("retire", IMAGE, *graceless)
+    assert f"{IMAGE}-{made[0]}" not in world.amis()
 
 
 def verify_snapshot(stage: Stage) -> None:
@@ -157,3 +171,81 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
     SCENARIOS[command](stage)
     assert sorted(stage.asked) == sorted(granted(command))
+
+
+def _called(path: Path) -> set[str]:
+    """Names of methods that a module calls or pages, such as `register_image`."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    methods = {node.func.attr for node in nodes if isinstance(node.func, ast.Attribute)}
+    return methods | {argument.value for node in nodes for argument in node.args
+                      if isinstance(argument, ast.Constant) and isinstance(argument.value, str)}
+
+
+def test_no_call_of_the_code_is_beyond_all_policies() -> None:
+    services = ("autoscaling", "dynamodb", "ebs", "ec2", "kms", "ssm")
+    models = {service: boto3.client(service, "us-east-1").meta.method_to_api_mapping for service in services}
+    allowed = {action for path in POLICIES.glob("*.json") for action in granted(path.stem)}
+    missing = []
+    for path in sorted(POLICIES.parent.glob("*.py")):
+        for method in sorted(_called(path)):
+            actions = {f"{service}:{model[method]}" for service, model in models.items() if method in model}
+            if actions and not actions & allowed:
+                missing.append(f"{path.name} calls {method}: {', '.join(sorted(actions))}")
+    assert missing == []
+
+
+# --- the EC2 builder: Packer's own calls ------------------------------------------------------------------------------
+
+PUBLISHER, PUBLISHERS_KEY = "136693071363", "AKIAPUBLISHER0000000"
+"""Debian's account, which packer/locals.pkr.hcl names."""
+
+_PACKER = """\
+  communicator            = "none"
+  access_key              = "AKIAEMULATOR00000000"
+  secret_key              = "none"
+  skip_metadata_api_check = true
+
+  aws_polling {
+    delay_seconds = 1
+    max_attempts  = 60
+  }
+}
+
+build {
+  sources = ["source.amazon-ebs.ec2"]
+}
+"""
+
+
+def _source_of_ec2(folder: Path) -> None:
+    """The template's `amazon-ebs` source as it is, but that nobody logs in to what moto launches."""
+    for name in ("variables.pkr.hcl", "locals.pkr.hcl"):
+        shutil.copy(ROOT / "packer" / name, folder)
+    text = (ROOT / "packer/golden.pkr.hcl").read_text(encoding="utf-8")
+    source = re.search(r'^source "amazon-ebs" "ec2" \{\n.*?^\}\n', text, re.MULTILINE | re.DOTALL)
+    assert source is not None
+    (folder / "golden.pkr.hcl").write_text(source[0].removesuffix("}\n") + _PACKER, encoding="utf-8")
+
+
+def test_the_policy_of_the_ec2_builder_is_what_packer_needs(stage: Stage, tmp_path: Path) -> None:
+    stage.aws.set(accounts={PUBLISHERS_KEY: PUBLISHER})
+    theirs = {"aws_access_key_id": PUBLISHERS_KEY, "aws_secret_access_key": "none"}
+    ec2, ebs = boto3.client("ec2", **theirs), boto3.client("ebs", **theirs)
+    snapshot = ebs.start_snapshot(VolumeSize=2)["SnapshotId"]
+    ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
+    stage.aws.set(pending_s=0)
+    base = ec2.register_image(
+        Name="debian-12-amd64-20261101-1", Architecture="x86_64", VirtualizationType="hvm", EnaSupport=True,
+        RootDeviceName="/dev/xvda", BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+    ec2.modify_image_attribute(ImageId=base["ImageId"], LaunchPermission={"Add": [{"Group": "all"}]})
+    _source_of_ec2(tmp_path)
+    lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    records.write_text(tmp_path / "vars.json", records.canonical(materials.role_variables(ROOT, lock, digest)))
+    before = len(stage.aws.asked())
+    stage.aws.set(allowed={"AKIAEMULATOR00000000": granted("bake-ec2")})
+    said = complaints("packer", "build", "-color=false", "-var", f"lock={lockfile.path_of(ROOT, IMAGE)}",
+                      "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={stage.aws.url}", str(tmp_path),
+                      cwd=tmp_path, env={"CHECKPOINT_DISABLE": "1"})
+    assert said == ""
+    asked = {action for actions in stage.aws.asked()[before:] for action in actions}
+    assert sorted(asked) == sorted(granted("bake-ec2"))

@@ -211,7 +211,7 @@ def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPa
 
 def test_a_holder_that_died_here_does_not_block(aws: Emulator) -> None:
     dead = lease.take(dynamodb(), IMAGE)
-    gone = dead._holder.model_copy(update={"pid": 2**22 - 1, "nonce": "x"})
+    gone = dead.holder.model_copy(update={"pid": 2**22 - 1, "nonce": "x"})
     dynamodb().update_item(TableName=lease.TABLE, Key={"image": {"S": IMAGE}}, UpdateExpression="SET holder = :holder",
                            ExpressionAttributeValues={":holder": {"S": gone.model_dump_json()}})
     assert lease.take(dynamodb(), IMAGE).fence == dead.fence + 1

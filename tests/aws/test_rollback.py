@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import builds
 import pytest
 from builds import IMAGE, REGIONS, Checkout, World
@@ -12,7 +14,7 @@ from goldenami import records
 from goldenami.publish_records import MoveRecord
 
 if TYPE_CHECKING:
-    from conftest import Emulator
+    from conftest import Emulator, Faults
 
 
 @pytest.fixture
@@ -135,6 +137,18 @@ def test_a_region_that_is_down_is_taken_back_later(
     assert World("us-west-2").ledger().withdrawn == (published[1],)
 
 
+def test_a_region_whose_connections_break_keeps_no_other(
+    checkout: Checkout, published: list[str], faults: Faults,
+) -> None:
+    faults.add("*", region="us-west-2", reset=True)
+    text = rollback(checkout, code=4)
+    assert "1 of 2 regions went back: AWS did not answer in us-west-2" in text
+    assert len(faults.fired()) < 20, "it is not asked for long"
+    faults.clear()
+    World("us-east-1").check(published, published[0])
+    World("us-west-2").check(published, published[1])
+
+
 def test_the_same_command_again_finishes_what_one_region_lacks(
     checkout: Checkout, published: list[str], aws: Emulator,
 ) -> None:
@@ -145,3 +159,52 @@ def test_the_same_command_again_finishes_what_one_region_lacks(
     rollback(checkout)
     for region in REGIONS:
         World(region).check(published, published[0])
+
+
+# --- groups that follow ---------------------------------------------------------------------------------------------
+
+GROUP = "publish: {regions: [us-east-1, us-west-2], instance_refresh: {groups: [web], checkpoint_percent: 20}}\n"
+
+
+def refreshes() -> list[dict[str, Any]]:
+    """The group's refreshes, newest first."""
+    client = boto3.client("autoscaling", region_name="us-east-1")
+    return list(client.describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"])
+
+
+def make_group(version: str) -> None:
+    world = World("us-east-1")
+    zone = world.ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
+    boto3.client("autoscaling", region_name="us-east-1").create_auto_scaling_group(
+        AutoScalingGroupName="web", MinSize=1, MaxSize=1, AvailabilityZones=[zone],
+        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": version})
+
+
+def wait_for(status: str) -> None:
+    ends = time.monotonic() + 30
+    while refreshes()[0]["Status"] != status:
+        assert time.monotonic() < ends, refreshes()
+        time.sleep(0.1)
+
+
+def test_groups_follow_latest_forth_and_back(checkout: Checkout, aws: Emulator) -> None:
+    checkout.define("publish: {regions: [us-east-1, us-west-2], launch_template: {instance_type: c7i.large}}\n")
+    first = builds.build(checkout.root, 1)
+    assert checkout.golden("publish", IMAGE).code == 0
+    checkout.define(GROUP.replace("instance_refresh", "launch_template: {instance_type: c7i.large}, instance_refresh"))
+    ran = checkout.golden("publish", IMAGE)
+    assert (ran.code, "no region has the Auto Scaling group web" in ran.text) == (2, True), ran.text
+    make_group("1")
+    second = builds.build(checkout.root, 2)
+    ran = checkout.golden("publish", IMAGE)
+    assert (ran.code, "us-east-1: refresh of web: started" in ran.text) == (0, True), ran.text
+    (refresh,) = refreshes()
+    assert refresh["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "2"
+    wanted = {"AutoRollback": True, "SkipMatching": True, "MinHealthyPercentage": 90,
+              "CheckpointPercentages": [20, 100], "CheckpointDelay": 3600}
+    assert refresh["Preferences"] == refresh["Preferences"] | wanted
+    assert f"nothing to do: build {second.name}" in checkout.golden("publish", IMAGE).text
+    wait_for("Successful")
+    assert "us-east-1: refresh of web: started" in rollback(checkout)
+    assert refreshes()[0]["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "1"
+    World("us-east-1").check([first.name, second.name], first.name)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from probing import OTHER_REGION, Account, probe, refused
+from probing import OTHER_REGION, STRANGER, STRANGERS_KEY, Account, probe, refused
 
 TYPE = "g5.xlarge"
 
@@ -40,6 +40,21 @@ def test_only_an_available_image_is_launched(account: Account) -> None:
     account.ec2.enable_image(ImageId=image)
     account.ec2.deregister_image(ImageId=image)
     refused("InvalidAMIID.Unavailable", _run, account=account, ImageId=image)
+
+
+def test_a_shared_image_of_another_account_is_launched(account_at: Callable[[str], Account]) -> None:
+    account = account_at("emulator")
+    account.set(accounts={STRANGERS_KEY: STRANGER})
+    image = account.image(snapshot=account.snapshot(2))
+    theirs = account.client("ec2", key=STRANGERS_KEY)
+    launch = {"ImageId": image, "MinCount": 1, "MaxCount": 1, "InstanceType": TYPE}
+    refused("InvalidAMIID.NotFound", theirs.run_instances, **launch)
+    account.ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": STRANGER}]})
+    (instance,) = theirs.run_instances(**launch)["Instances"]
+    (volume,) = theirs.describe_volumes()["Volumes"]
+    assert (instance["RootDeviceName"], volume["Size"]) == ("/dev/xvda", 2)
+    made = theirs.create_image(InstanceId=instance["InstanceId"], Name="of-theirs")["ImageId"]
+    assert theirs.describe_images(ImageIds=[made])["Images"][0]["Architecture"] == "x86_64"
 
 
 @probe("architecture_fits")

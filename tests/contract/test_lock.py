@@ -86,6 +86,26 @@ def test_two_locks_are_equal_bytes(locked: Path, distribution: Path, monkeypatch
     assert lock_path(other).read_bytes() == lock_path(locked).read_bytes()
 
 
+def test_an_archive_that_is_only_signed_again_changes_no_build(
+    locked: Path, distribution: Path, key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is a lock it stays as it is; without one, only the record of what the archives said is new."""
+    before = lock_path(locked).read_bytes()
+    shutil.copytree(distribution, tmp_path / "later")
+    debrepo.sign_again(tmp_path / "later", key, debrepo.DATE + 86400)
+    mirror = debrepo.Mirror(tmp_path / "later")
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{mirror.uri}/debian")
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{mirror.uri}/security")
+    assert golden(locked, "lock", IMAGE).returncode == 0
+    assert lock_path(locked).read_bytes() == before
+    lock_path(locked).unlink()
+    assert golden(locked, "lock", IMAGE).returncode == 0
+    mirror.close()
+    old, new = json.loads(before), json.loads(lock_path(locked).read_text(encoding="utf-8"))
+    assert new["base"].pop("suites") != old["base"].pop("suites")
+    assert new == old
+
+
 def test_explain_says_what_was_chosen(locked: Path) -> None:
     assert golden(locked, "lock", IMAGE, "--explain").stdout == "kernel: 6.1.0-50-cloud-amd64 (the newest)\n"
 

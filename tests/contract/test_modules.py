@@ -6,11 +6,15 @@ import dataclasses
 import subprocess
 from pathlib import Path
 
+import module_keys
 import pytest
 from checkout import ROOT
+from cryptography.hazmat.primitives.asymmetric import rsa
 from goldenami import lockfile, materials, store
 from goldenami.apt import Deb
-from goldenami.modules import Recipe, compile_modules
+from goldenami.errors import BadInput
+from goldenami.local import signature
+from goldenami.modules import Outcome, Recipe, compile_modules
 from goldenami.progress import Progress
 from goldenami.records import sha256_file
 
@@ -81,6 +85,46 @@ def test_a_module_that_fits_becomes_a_package_of_that_kernel(kept: store.Store, 
     again = compile_modules(wanted, kept, log=tmp_path / "log")
     assert again == outcome, "the cache gives what was compiled"
     assert sha256_file(kept.path(outcome.deb_sha256)) == outcome.deb_sha256
+
+
+def test_modules_are_signed_with_the_users_key(
+    kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the kernel's own sign-file signs, and with the same bytes in two builds; modinfo shows by whom."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    paths = module_keys.write(tmp_path, key, module_keys.certificate(key))
+    monkeypatch.setenv(signature.KEY, str(paths[0]))
+    monkeypatch.setenv(signature.CERTIFICATE, str(paths[1]))
+    plain = recipe(kept, tmp_path, FITS)
+    wanted = dataclasses.replace(plain, signature=signature.load(*paths).signature)
+    assert wanted.key != plain.key
+    first = compile_modules(wanted, kept, log=tmp_path / "log")
+    (kept.root.parent / "modules" / f"{wanted.key}.json").unlink()
+    assert first.deb_sha256 is not None
+    assert compile_modules(wanted, kept, log=tmp_path / "log").deb_sha256 == first.deb_sha256
+    signed = unpacked(kept, first, tmp_path)
+    unsigned = unpacked(kept, compile_modules(plain, kept, log=tmp_path / "log"), tmp_path)
+    shown = subprocess.run(["modinfo", "-F", "signer", str(signed)], check=True, capture_output=True, text=True).stdout
+    assert shown == "Test signer\n"
+    kbuild = next(deb for deb in wanted.build if deb.name.startswith("linux-kbuild-"))
+    subprocess.run(["dpkg-deb", "--extract", str(kept.path(kbuild.sha256)), str(tmp_path / "kbuild")], check=True)
+    program = next((tmp_path / "kbuild").rglob("sign-file"))
+    subprocess.run([str(program), "sha256", *map(str, paths), str(unsigned)], check=True)
+    assert signed.read_bytes() == unsigned.read_bytes()
+    monkeypatch.delenv(signature.KEY)
+    monkeypatch.delenv(signature.CERTIFICATE)
+    (kept.root.parent / "modules" / f"{wanted.key}.json").unlink()
+    with pytest.raises(BadInput, match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"):
+        compile_modules(wanted, kept, log=tmp_path / "log")
+    kept.remove(first.deb_sha256)
+
+
+def unpacked(kept: store.Store, outcome: Outcome, folder: Path) -> Path:
+    """The module of the package that was compiled."""
+    assert outcome.deb_sha256 is not None
+    target = folder / outcome.deb_sha256
+    subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(target)], check=True)
+    return next(target.rglob("golden_test.ko"))
 
 
 def test_one_that_does_not_fit_gives_the_compilers_first_error(kept: store.Store, tmp_path: Path) -> None:

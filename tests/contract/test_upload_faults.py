@@ -4,6 +4,7 @@ import os
 import random
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import ebs_sink
 import pytest
 from ebs_sink import BLOCK, Refused, Sink
 from goldenami.aws import ebs, lane, send
-from goldenami.errors import StageFailed, Unreachable
+from goldenami.errors import HostNotReady, StageFailed, Unreachable
 from uploads import Bench
 
 # --- faults -----------------------------------------------------------------------------------------------------------
@@ -109,11 +110,46 @@ def test_a_disk_that_changes_meanwhile_is_never_sealed(bench: Bench) -> None:
     assert [snap.state for snap in bench.sink.snaps.values()] == ["pending"]
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_snapshot_that_was_sealed_without_an_answer_is_waited_for(bench: Bench) -> None:
+    bench.sink.faults.seal_s = 1
+    bench.sink.faults.after = lambda action, count: False if (action, count) == ("CompleteSnapshot", 1) else None
+    done = bench.upload(bench.sparse(3))
+    assert bench.sink.calls["CompleteSnapshot"] == 2, "the second was refused: the snapshot is being sealed"
+    assert bench.sink.snaps[done.id].state == "completed"
+
+
+def test_a_failed_upload_does_not_wait_for_requests_without_an_answer(bench: Bench) -> None:
+    answered = threading.Event()
+
+    def hang(action: str, count: int) -> None:
+        if action == "PutSnapshotBlock" and count == 3:
+            answered.wait(60)
+        if action == "PutSnapshotBlock" and count > 8:
+            raise Refused(403, "AccessDeniedException", "User: x is not authorized to perform: ebs:PutSnapshotBlock")
+
+    bench.sink.faults.before = hang
+    with pytest.raises(HostNotReady):
+        bench.upload(bench.sparse(20))
+    assert not answered.is_set() and len(bench.sink.stored) < 9, "the upload waited for the server"
+    answered.set()
+
+
 def test_a_snapshot_that_never_completes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ebs, "SEAL_S", 0.3)
     bench.sink.faults.seal_s = 60
     with pytest.raises(StageFailed, match=r"snap-0+ is pending \d s after it was completed"):
         bench.upload(bench.sparse(2))
+
+
+def test_what_ebs_throttles_is_sent_again_by_the_lane(bench: Bench) -> None:
+    def busy(action: str, count: int) -> None:
+        if action == "PutSnapshotBlock" and count % 2:
+            raise Refused(400, "RequestThrottledException", "slow down", "RESOURCE_LEVEL_THROTTLE")
+
+    bench.sink.faults.before = busy
+    done = bench.upload(bench.sparse(20))
+    assert bench.sink.differences(done.id, bench.disk) == [] and set(bench.sink.agents) == {""}
 
 
 # --- the short way ----------------------------------------------------------------------------------------------------
@@ -141,7 +177,7 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
         assert sink.differences(done.id, bench.disk) == [] and sink.agents == {"": 10}
     else:
         made = lane.Lane.of(bench.ebs)
-        assert made is not None and not made.put("snap-0", 0, "", bytes(BLOCK))
+        assert made is not None and made.put("snap-0", 0, "", bytes(BLOCK)) is lane.Answer.OTHER
         assert not sink.calls
     sink.close()
 

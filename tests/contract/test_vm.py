@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import need
-from goldenami import mirror, shell
+from goldenami import isa, mirror, shell
 from goldenami.build_records import Accel
 from goldenami.local import disk, sandbox, vm
 
@@ -26,19 +26,22 @@ import json, sys
 from pathlib import Path
 from goldenami.errors import GoldenError
 from goldenami.build_records import Accel
-from goldenami.local import sandbox, vm
+from goldenami import isa
+from goldenami.local import cpu, sandbox, vm
 sandbox.prepare_inside()
 disk, scratch, key, firmware, size = sys.argv[1:]
 try:
     with vm.running(vm.VmConfig(
         disk=Path(disk), scratch=Path(scratch), private_key=Path(key), user="debian",
         firmware=vm.Firmware(firmware), accelerator=Accel.TCG, size_bytes=int(size), ssh_limit_s=600,
+        cpu=cpu.emulated(isa.features("x86-64-v3"), isa.KNOWN_X86).argument,
     )) as machine:
         facts = {
             "seconds": machine.seconds_to_ssh,
             "root_bytes": int(machine.ssh("df --output=size -B1 / | tail -1")),
             "uefi": machine.ssh("test -d /sys/firmware/efi && echo yes || echo no").strip(),
             "source": machine.ssh("cloud-id").strip(),
+            "cpu": sorted(cpu.shown(machine.ssh("grep -m1 ^flags /proc/cpuinfo").split(), isa.KNOWN_X86)),
             "vendor": machine.ssh("cat /sys/class/dmi/id/sys_vendor").strip(),
             "root": machine.ssh("findmnt -no SOURCE,FSTYPE,OPTIONS /").split(),
             "esp": machine.ssh("findmnt -no FSTYPE /boot/efi").strip(),
@@ -127,6 +130,7 @@ def test_both_firmwares_at_once(tree: Path, written: disk.DiskFacts, key: Path) 
         assert (facts["source"], facts["vendor"], facts["esp"]) == ("aws", "Amazon EC2", "vfat")
         assert facts["root"][0].startswith("/dev/nvme0n1p3")
         assert "errors=remount-ro" in facts["root"][2]
+        assert facts["cpu"] == sorted(isa.features("x86-64-v3"))  # and none that QEMU has beyond them
         assert facts["clean"]
         requests = [json.loads(line) for line in (folder / "imds.log").read_text(encoding="utf-8").splitlines()]
         assert {(row["method"], row["token"]) for row in requests if row["status"] == 200} == {

@@ -10,7 +10,7 @@ from pathlib import Path
 import debrepo
 import pytest
 from debrepo import Archive, Package
-from goldenami import cli, definition, fit, lockfile, modules, records
+from goldenami import cli, definition, fit, lockfile, modules, notice, records
 from goldenami.commands import watch as command
 from goldenami.lockfile import BaseLock, Cuda, Driver, HardwareLock, Lock
 from goldenami.modules import Outcome
@@ -208,6 +208,39 @@ def test_a_minimum_age_is_that_of_nvidias_list(world: World) -> None:
     world.define("watch: {driver: {policy: branch, minimum_age_days: 30}}")
     assert world.watch()[0] == 0
     assert world.row().verdict.value == "too young"
+
+
+def test_a_topic_that_is_none(world: World) -> None:
+    world.patch.setenv(notice.TOPIC, "golden")
+    code, said = world.watch()
+    assert (code, "GOLDEN_SNS_TOPIC is no ARN of an SNS topic" in said) == (2, True), said
+    assert notice.region("arn:aws:sns:eu-west-1:123456789012:golden") == "eu-west-1"
+    assert notice.region("arn:aws:sqs:eu-west-1:123456789012:golden") == ""
+
+
+def test_a_framework_whose_index_is_down(world: World) -> None:
+    world.patch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    world.define("watch: {frameworks: {numpy: {policy: newest}}}")
+    code, said = world.watch()
+    assert (code, "Python index: numpy: http://127.0.0.1:9/simple/numpy/: " in said) == (4, True), said
+    assert world.row().verdict.value == "update"  # the archives have reported
+
+
+def test_a_version_that_a_person_writes_makes_no_lock(world: World) -> None:
+    """The CUDA release of NVIDIA's repository is in the definition: it is told, and left to its reader."""
+    world.lock("535.309.01")
+    lock, path = gpu_lock("535.309.01"), lockfile.path_of(world.root, IMAGE)
+    assert lock.cuda is not None
+    runtime = lockfile.Package(version="11.7.0-1", architecture="amd64", sha256="0" * 64, size=1, installed_size=1,
+                       origin="debian", path="x", source="nvidia-cuda-toolkit")
+    lockfile.write(path, lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "11.7"}),
+                                                 "packages": {"libcudart11.0": runtime}}))
+    before = path.read_bytes()
+    world.define("", "cuda_variant: toolkit", "cuda_variant: toolkit\n    cuda_release: \"11.7\"")
+    assert world.watch()[0] == 10
+    code, said = world.watch("--update")
+    assert (code, "a person moves it: cuda_release of the definition" in said) == (0, True), said
+    assert path.read_bytes() == before
 
 
 def test_a_pin_does_not_hide_a_release(world: World, served: debrepo.Mirror) -> None:

@@ -58,6 +58,12 @@ def lock() -> dict[str, Any]:
     return variables
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _which_build(lock: dict[str, Any], record_testsuite_property: Callable[[str, object], None]) -> None:
+    """The JUnit file says which build was tested: `golden attest` takes no other's."""
+    record_testsuite_property("goldenami:build-id", lock.get("golden_build_id", ""))
+
+
 @pytest.fixture(autouse=True)
 def _only_roles_of_the_image(request: pytest.FixtureRequest, lock: dict[str, Any]) -> None:
     role = request.path.parent.name

@@ -18,6 +18,7 @@ Data = dict[str, Any]
 
 def findings(change: Callable[[Data], None], day: str = "2026-01-01") -> list[str]:
     data = json.loads(GPU.read_text(encoding="utf-8"))
+    data["hardware"]["families"] = ["g4dn", "g5", "g6"]  # those that need the fabric manager lack it on Debian
     change(data)
     found = lint.check(Lock.model_validate_json(json.dumps(data)), hardware.load(ROOT), day)
     return [f"{finding.rule}: {finding.message}" for finding in found]
@@ -51,7 +52,18 @@ def other_modules(data: Data) -> None:
 
 def open_volta(data: Data) -> None:
     data["driver"]["flavour"] = "open"
-    data["hardware"]["families"] = ["p3"]
+    data["hardware"]["families"] = ["g5", "p3"]
+
+
+def proprietary_blackwell(data: Data) -> None:
+    data["hardware"]["families"] = ["g5", "p6-b200"]
+
+
+def families(*names: str, driver: bool = True) -> Callable[[Data], None]:
+    def change(data: Data) -> None:
+        data["hardware"]["families"] = list(names)
+        data["driver"] = data["driver"] if driver else None
+    return change
 
 
 def add(data: Data, name: str, version: str) -> None:
@@ -82,6 +94,12 @@ def toolkit(version: str, library: str) -> Callable[[Data], None]:
     (lambda data: data["cuda"].update(version="13.0"), "cuda_runs_on_driver: CUDA 13.0 does not run on driver 535."),
     (lambda data: data["hardware"].update(sm=["120"]), "cuda_reaches_hardware: CUDA 11.8 compiles for sm_35 to sm_90"),
     (open_volta, "flavour_runs_hardware: open kernel modules need Turing or newer, which p3 has not"),
+    (proprietary_blackwell, "flavour_runs_hardware: only the open kernel modules run the GPU of p6-b200"),
+    (families("c7i", "g5", "g6", driver=False), "used_accelerators: the GPUs of g5, g6 stay idle: the image has no "),
+    (families("c7i", "m7i"), "used_accelerators: none of c7i, m7i has an NVIDIA GPU for the image's driver"),
+    (families("g5", "inf2"), "used_accelerators: the Inferentia2 of inf2 stays idle"),
+    (families("g5", "g4ad"), "used_accelerators: the Radeon Pro V520 of g4ad stays idle"),
+    (families("g5", "p4d"), "fabric_manager: p4d needs the fabric manager, which the image has not"),
     (second_kernel, "one_kernel: linux-image-6.1.0-1-cloud-amd64 is a second kernel"),
     (lost_kernel, "one_kernel: linux-image-"),
     (other_headers, "one_kernel: the modules were not compiled with the headers"),
@@ -108,8 +126,14 @@ def test_what_fits_is_no_finding() -> None:
         toolkit("1.17.8-1", "1.17.8-1")(data)
         data["packages"]["docker.io"] = data["packages"]["bash"]
 
+    def with_fabric_manager(data: Data) -> None:
+        data["hardware"]["families"].append("p4d")
+        add(data, "nvidia-fabricmanager-535", data["driver"]["version"])
+
     assert findings(lambda _: None) == []
     assert findings(cuda_by_minor_version) == []
+    assert findings(with_fabric_manager) == []
+    assert [line for line in findings(families("c7i", driver=False)) if line.startswith("used_accelerators")] == []
 
 
 def test_a_branch_is_past_its_end_on_the_day_after() -> None:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from goldenami import definition, lockfile
+from goldenami import definition, hardware, lockfile
 from goldenami.errors import BadInput, ExitCode
 from goldenami.lockfile import Lock, Package
 from sample_lock import IMAGE, sample
@@ -85,7 +85,7 @@ def test_a_fresh_lock_is_taken(root: Path) -> None:
 @pytest.mark.parametrize(("path", "changed"), [
     ("roles/limits/defaults/main.yml", "roles/limits"), ("roles/seal/tasks/main.yml", "roles/seal"),
     ("roles/limits/templates/new.j2", "roles/limits"), ("ansible/bake.yml", "ansible"),
-    ("packer/hardware.yml", "hardware"), (f"packer/images/{IMAGE}.yml", "definition"),
+    (f"packer/images/{IMAGE}.yml", "definition"),
 ])
 def test_a_stale_lock_says_what_changed(root: Path, path: str, changed: str) -> None:
     lock = locked(root)
@@ -96,6 +96,23 @@ def test_a_stale_lock_says_what_changed(root: Path, path: str, changed: str) -> 
         check(root, lock)
     assert caught.value.message == f"the lock of {IMAGE} is stale: changed since it was made: {changed}"
     assert f"make lock IMAGE={IMAGE}" in caught.value.hint
+
+
+def test_a_family_that_changed_makes_the_lock_stale_and_another_does_not(root: Path) -> None:
+    lock = locked(root)
+    path = root / "packer/hardware.yml"
+    text = path.read_text(encoding="utf-8")
+
+    def with_row(old: str, new: str) -> None:
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+        hardware.load.cache_clear()
+        check(root, lock)
+
+    with_row("c5n: {cpu: skylake-avx512", "c5n: {cpu: cascadelake")
+    with_row("m7i: {cpu: sapphirerapids", "m7i: {note: dear, cpu: sapphirerapids")
+    with pytest.raises(BadInput, match=r"changed since it was made: hardware$"):
+        with_row("m7i: {cpu: sapphirerapids", "m7i: {cpu: icelake-server")
 
 
 def test_modes_names_and_absences_count(root: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from goldenami import rolefacts
-from goldenami.definition import PLATFORMS, ROLE_ORDER, Platform, role_spec
+from goldenami.definition import ANY, PLATFORMS, ROLE_ORDER, Platform, role_spec
 from goldenami.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,9 +25,13 @@ TARGETS = [PLATFORMS[release] for release in ("bookworm", "trixie", "noble")]
 
 
 def combinations(role: str) -> list[dict[str, Any]]:
-    """Every combination of a role's choices, with all of its switches off and with all of them on."""
+    """Every combination of a role's choices, with all of its switches off and with all of them on.
+
+    `any` is for the lock, which puts a real value in its place: no role ever gets it.
+    """
     options = role_spec(ROOT, role).options
-    axes = [[(name, value) for value in option["choices"]] for name, option in options.items() if "choices" in option]
+    axes = [[(name, value) for value in option["choices"] if value != ANY]
+            for name, option in options.items() if "choices" in option]
     switches = [name for name, option in options.items() if option.get("type") == "bool"]
     return [{**dict(chosen), **dict.fromkeys(switches,
                                              state)} for chosen in itertools.product(*axes) for state in (False, True)]

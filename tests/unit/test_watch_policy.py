@@ -193,8 +193,8 @@ def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
     line = text[:text.index("nvidia_driver_branch")].count("\n") + 1
     assert caught.value.message == (f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: branch 590 does not run "
                                     f"sm_70: 580 was the last branch that does")
-    path.write_text(text.replace('branch: "535"', "branch: newest"), encoding="utf-8")
-    with pytest.raises(BadInput, match="`newest` is no branch such as `535`"):
+    path.write_text(text.replace('branch: "535"', "branch: newst"), encoding="utf-8")
+    with pytest.raises(BadInput, match="`newst` is no branch such as `535`"):
         definition.load(root, path)
 
 

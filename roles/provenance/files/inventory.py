@@ -8,6 +8,7 @@ from pathlib import Path
 
 PYTHON_FOLDERS = (
     "usr/lib/python3/dist-packages", "usr/local/lib/python3*/dist-packages", "opt/*/lib/python3*/site-packages",
+    "opt/ml/*/lib/python3*/site-packages",
 )
 """Where Python distributions live: the distribution's, pip's as root, and virtual environments below /opt."""
 
@@ -25,9 +26,10 @@ def kernels() -> list[str]:
 
 
 def distributions() -> dict[str, str]:
-    """Python distributions (lower case) and their versions."""
+    """Python distributions and their versions, by their normalised names (PEP 503)."""
     folders = [str(folder) for pattern in PYTHON_FOLDERS for folder in Path("/").glob(pattern)]
-    return {found.metadata["Name"].lower(): found.version for found in importlib.metadata.distributions(path=folders)}
+    found = importlib.metadata.distributions(path=folders)
+    return {re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version for one in found}
 
 
 def upgradable() -> list[str]:

@@ -4,8 +4,8 @@ A call of botocore costs about 0.6 ms of processor for each block beside the dat
 lock: validation, endpoint rules, events, user agent. That is as much as sending and hashing 512 KiB together, and it is
 the same for every block. Here a block costs its signature (0.07 ms) and its bytes; bench_upload.py measures both.
 
-A lane only ever says that EBS confirmed a block. Whatever else happens (a refusal, a broken connection, a proxy, a
-certificate that it does not know) is left to the client, which knows how to retry and what an error means.
+A lane only ever says that EBS confirmed a block, or is busy. Whatever else happens (a refusal, a broken connection, a
+proxy, a certificate that it does not know) is left to the client, which knows how to retry and what an error means.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import http.client
 import os
 import ssl
 import threading
+from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,8 +24,19 @@ from botocore.utils import get_environ_proxies
 
 from goldenami.aws.sparse import BLOCK
 
+BUSY = frozenset({"RequestThrottledException", "ThrottlingException"})
+"""Refusals that ask for patience ("You should always retry requests that receive server (5xx) error responses, and
+ThrottlingException and RequestThrottledException client error responses", EBS direct APIs, PutSnapshotBlock)."""
 TRIES = 3
 """Connections that may fail before one has worked; then the lane stays closed."""
+
+
+class Answer(Enum):
+    """What became of a block: EBS has it, EBS is busy, or anything else, which the client has to find out."""
+
+    CONFIRMED = "confirmed"
+    BUSY = "busy"
+    OTHER = "other"
 
 
 class Lane:
@@ -46,10 +58,10 @@ class Lane:
             return None
         return cls(url, signer, ebs.meta.region_name, ebs.meta.config.read_timeout)
 
-    def put(self, snapshot_id: str, index: int, checksum: str, block: bytes) -> bool:
-        """Whether EBS confirmed the block, whose SHA-256 in Base64 is `checksum`."""
+    def put(self, snapshot_id: str, index: int, checksum: str, block: bytes) -> Answer:
+        """Send the block, whose SHA-256 in Base64 is `checksum`, once."""
         if self._closed or (self._failed >= TRIES and not self._proven):
-            return False
+            return Answer.OTHER
         path = f"/snapshots/{snapshot_id}/blocks/{index}"
         headers = self._signed(path, checksum)
         connection = self._connection()
@@ -60,10 +72,13 @@ class Lane:
         except (OSError, http.client.HTTPException):
             self._failed += 1
             connection.close()
-            return False
+            return Answer.OTHER
         self._keep(connection)
         self._proven = True
-        return answer.status == http.client.CREATED and answer.getheader("x-amz-Checksum", checksum) == checksum
+        if answer.status == http.client.CREATED and answer.getheader("x-amz-Checksum", checksum) == checksum:
+            return Answer.CONFIRMED
+        busy = (answer.getheader("x-amzn-ErrorType") or "").partition(":")[0] in BUSY
+        return Answer.BUSY if busy else Answer.OTHER
 
     def close(self) -> None:
         """Close the connections; those in use are closed when they come back."""

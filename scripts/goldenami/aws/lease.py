@@ -25,7 +25,7 @@ from botocore import exceptions as aws
 from goldenami import clock
 from goldenami.aws import tags
 from goldenami.aws.ledger import Ledger
-from goldenami.aws.session import Account, Client, code
+from goldenami.aws.session import Account, Client, code, translated
 from goldenami.errors import Busy, GoldenError, StageFailed
 from goldenami.records import Record
 
@@ -81,7 +81,7 @@ class Lease:
 
     def __init__(self, dynamodb: Client, image: str, holder: Holder, seen: Seen) -> None:
         self.image, self.ledger, self.fence = image, seen.ledger, seen.fence + 1
-        self._dynamodb, self._holder = dynamodb, holder
+        self.holder, self._dynamodb = holder, dynamodb
         self._offset = seen.now - time.monotonic()
 
     def record(self, ledger: Ledger) -> None:
@@ -103,7 +103,7 @@ class Lease:
         self._write("REMOVE holder, expires", {})
 
     def _write(self, expression: str, values: dict[str, Any]) -> None:
-        mine = {":holder": {"S": self._holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
+        mine = {":holder": {"S": self.holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
         if not _update(self._dynamodb, self.image, expression, "holder = :holder AND fence = :fence", mine | values):
             raise Busy(f"another process took over the lease on {self.image}",
                        hint="this one was silent for too long; run again when the other has finished")
@@ -149,12 +149,12 @@ def take(dynamodb: Client, image: str) -> Lease:
         raise Busy(f"{seen.holder.owner} is at work on {image}",
                    hint=f"wait for it; if it died, its lease ends in {seen.expires - seen.now:.0f} s by itself")
     lease = Lease(dynamodb, image, Holder.me(), seen)
-    mine = lease._holder.model_dump_json()
+    mine = lease.holder.model_dump_json()
     values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": mine}, ":expires": {"N": str(lease.expires())},
               ":seen": {"N": str(seen.fence)}}
     unchanged = "fence = :seen" if seen.fence else "(attribute_not_exists(fence) OR fence = :seen)"
     taken = _update(dynamodb, image, "SET holder = :holder, expires = :expires, fence = :fence", unchanged, values)
-    if not taken and (now := look(dynamodb, image)).holder != lease._holder:  # ours: the answer was lost, not the write
+    if not taken and (now := look(dynamodb, image)).holder != lease.holder:  # ours: the answer was lost, not the write
         other = now.holder.owner if now.holder else "another process"
         raise Busy(f"{other} took the lease on {image} a moment ago", hint="run again when it has finished")
     return lease
@@ -185,7 +185,8 @@ def held(account: Account, image: str, regions: list[str]) -> Iterator[dict[str,
     keeper = threading.Thread(target=_keep, args=(leases, done), daemon=True)
     try:
         for region in sorted(regions):
-            leases[region] = take(account.dynamodb(region), image)
+            with translated(region):
+                leases[region] = take(account.dynamodb(region), image)
         keeper.start()
         yield leases
     finally:

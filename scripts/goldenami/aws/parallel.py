@@ -39,7 +39,7 @@ class Crew:
         try:
             for _ in range(self.workers):
                 threading.Thread(target=self._work, args=(source, work), daemon=True).start()
-            while left:
+            while left and self._error is None:  # after an error nobody waits for a request without an answer
                 self._gone.get()
                 left -= 1
         finally:

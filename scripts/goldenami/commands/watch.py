@@ -28,6 +28,7 @@ from goldenami.aws import base_images, notify
 from goldenami.aws.base_images import BaseImage
 from goldenami.aws.session import Account
 from goldenami.commands import ROOT, Add
+from goldenami.commands.stores import open_store
 from goldenami.errors import BadInput, ExitCode, GoldenError, NoFit, Unreachable
 from goldenami.progress import Progress
 from goldenami.sources.driver import Prover
@@ -41,7 +42,7 @@ def cmd_watch(args: argparse.Namespace) -> int:
     """Ask the sources of each image (or of one) for what is newer than its lock and matters; --update locks it."""
     cache = store.default_root()
     progress = Progress.of("watch", args.image or "all", cache)
-    kept = store.Store(cache)
+    kept = open_store()
     images, missing = _images(args.image)
     account = Account()
 

@@ -9,6 +9,7 @@ import sys
 
 from goldenami.emulator import server
 from goldenami.emulator.rules import RULES
+from goldenami.emulator.world import WORLD, Settings
 
 
 def _stop(signum: int, _frame: object) -> None:
@@ -19,11 +20,14 @@ def main() -> int:
     """Serve on loopback."""
     options = argparse.ArgumentParser(prog="goldenami.emulator", description="EC2 and its neighbours on loopback.")
     options.add_argument("--port", type=int, default=5000, help="0: the kernel chooses (default: %(default)s)")
+    options.add_argument("--backdate-days", type=float, default=0.0, metavar="N",
+                         help="AMIs and snapshots seem N days older than they are, so that `retire` finds something")
     options.add_argument("--rules", action="store_true", help="print the rules that moto lacks, with their pages")
     given = options.parse_args()
     if given.rules:
         print("\n".join(f"{each.name}: {each.demand}\n    {each.page}" for each in RULES.values()))
         return 0
+    WORLD.settings = Settings(backdate_days=given.backdate_days)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
         served = server.make(given.port)

@@ -32,7 +32,7 @@ EXTRA: tuple[tuple[str, bytes, tuple[str, ...], str], ...] = (
      SSM_GUIDE + "parameter-store-ec2-aliases.html"),
     (r"ssm:PutParameter", rb'"Tags": *\[', ("ssm:AddTagsToResource",),
      SSM_GUIDE + "security-iam-id-based-policy-examples.html"),
-    (r"ec2:RunInstances", rb"(?:^|&)IamInstanceProfile\.", ("iam:PassRole",),
+    (r"ec2:RunInstances", rb"(?:^|&)IamInstanceProfile\.(?:Arn|Name)=[^&]", ("iam:PassRole",),
      EC2_GUIDE + "permission-to-pass-iam-roles.html"),
     (r"autoscaling:StartInstanceRefresh", rb"DesiredConfiguration\.LaunchTemplate", ("ec2:RunInstances",),
      "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html"),

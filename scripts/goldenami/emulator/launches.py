@@ -90,7 +90,11 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
         image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings"))
     kwargs["metadata_options"] = metadata_of(image, data.get("MetadataOptions"), kwargs.get("metadata_options"))
     image.launched = WORLD.now()
-    return _moto_run_instances(self, image.id, count, *args, **kwargs)
+    reservation = _moto_run_instances(self, image.id, count, *args, **kwargs)
+    for instance in reservation.instances:  # moto asks the own account's AMIs only
+        instance.root_device_name, instance.architecture = image.root_device_name, image.architecture
+        instance.virtualization_type = image.virtualization_type
+    return reservation
 
 
 class Launches(EC2BaseResponse):

@@ -172,9 +172,9 @@ class Register(EC2BaseResponse):
         name_is_free(self.ec2_backend, name)
         given = self._get_param("TagSpecifications", [])
         tags, shot_tags = (answers.tags_for(kind, given, ["image", "snapshot"]) for kind in ("image", "snapshot"))
-        parent = self.ec2_backend.amis.get(instance.image_id)
-        fields = dict(parent.fields) if isinstance(parent, Image) else {
-            "Architecture": instance.architecture or "x86_64", "VirtualizationType": "hvm", "EnaSupport": True}
+        seen = images.visible(self.current_account, self.region)
+        parent = next((image for image in seen if image.id == instance.image_id), None)
+        fields = dict(parent.fields) if parent else {"Architecture": instance.architecture, "VirtualizationType": "hvm"}
         image = Image(self.ec2_backend, name, self._get_param("Description", ""), {
             **fields, "RootDeviceName": instance.root_device_name or "/dev/xvda"}, [])
         image.instance_id = instance.id

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # else 1,300 alien snapshots are "self"'s
-os.environ.setdefault("MOTO_ENABLE_AMI_VALIDATION", "true")  # read when moto is imported
+os.environ.pop("MOTO_ENABLE_AMI_VALIDATION", None)  # it knows the caller's own AMIs only: `launchable` knows all
 
 from moto.core.exceptions import ServiceException
 from moto.moto_api._internal.models import moto_api_backend
@@ -39,8 +39,10 @@ class Dispatcher(DomainDispatcherApplication):
         self._known: dict[str | None, Any] = {}
 
     def get_backend_for_host(self, host: str | None) -> Any:
-        """The service's name, or None."""
+        """The service's name, or None where moto has to look elsewhere; NotImplementedError for what it lacks."""
         if host not in self._known:
+            if host and "." in host and not any(each.match(f"http://{host}") for _, each in self.backend_url_patterns):
+                raise NotImplementedError(host)
             self._known[host] = super().get_backend_for_host(host)
         return self._known[host]
 

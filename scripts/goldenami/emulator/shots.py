@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from moto.ec2.exceptions import InvalidSnapshotIdError
+from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
@@ -33,7 +35,7 @@ class Shot(Snapshot):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         source = getattr(self.volume, "snapshot_id", None)
-        self.parent: Shot | None = self.ec2_backend.snapshots.get(source) if source else None
+        self.parent = find(self.ec2_backend, source) if source else None
         self.start_time = WORLD.made()
         self.written: dict[int, bytes] = {}
         self.sealed_at: float | None = time.monotonic()
@@ -78,6 +80,23 @@ class Shot(Snapshot):
     def full_snapshot_size_in_bytes(self) -> int:
         """What the snapshot's blocks occupy, inherited ones included."""
         return len(self.content()) * BLOCK
+
+
+def find(backend: Any, snapshot_id: str) -> Shot | None:
+    """A snapshot of the backend's region, also of another account: an AMI that is shared brings its own."""
+    for owner in [backend.account_id, *ec2_backends]:
+        if snapshot_id in ec2_backends[owner][backend.region_name].snapshots:
+            found = ec2_backends[owner][backend.region_name].snapshots[snapshot_id]
+            return found if isinstance(found, Shot) else None
+    return None
+
+
+def get_snapshot(self: Any, snapshot_id: str) -> Shot:
+    """In the place of `EC2Backend.get_snapshot`."""
+    found = find(self, snapshot_id)
+    if found is None:
+        raise InvalidSnapshotIdError
+    return found
 
 
 def make(backend: Any, size_gib: int, description: str, *, parent: Shot | None = None,

@@ -12,7 +12,7 @@ import moto.ec2.urls
 import moto.ssm.urls
 from moto.ec2.responses import EC2Response
 
-from goldenami.emulator import launches
+from goldenami.emulator import launches, shots
 from goldenami.emulator.direct import Direct
 from goldenami.emulator.lifecycle import Lifecycle, Snapshots
 from goldenami.emulator.parameters import Parameters
@@ -31,6 +31,7 @@ def install() -> None:
     vars(moto.ec2.models.elastic_block_store)["Snapshot"] = Shot
     vars(moto.ec2.models.launch_templates)["LaunchTemplate"] = Template
     vars(moto.autoscaling.models)["InstanceState"] = Member
+    moto.ec2.models.EC2Backend.get_snapshot = shots.get_snapshot  # type: ignore[method-assign]
     moto.ec2.models.EC2Backend.run_instances = launches.run_instances  # type: ignore[method-assign, assignment]
     for urls, handler in ((moto.ec2.urls, StrictEC2), (moto.ebs.urls, Direct), (moto.ssm.urls, Parameters),
                           (moto.autoscaling.urls, Refreshes)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.build_records import Accel, Boot, Check, Outcome
+from goldenami.build_records import Accel, Boot, Check, CoverageRecord, Outcome
 from goldenami.errors import GoldenError, StageFailed
-from goldenami.local import events, vm
+from goldenami.local import cpu, events, vm
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
 """Each boot is another instance, as two launches of one AMI are."""
@@ -46,11 +47,12 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
         works = vm.kvm_works(Path(plan["disk"]), work / "probe")
     accelerator = Accel.KVM if works else Accel.TCG
     events.emit("say", text=f"accelerator: {accelerator.value}")
+    emulated = _emulated(plan, accelerator)
     boots: list[Boot] = []
     identities: list[list[str]] = []
     checks: list[Check] = []
     for firmware in vm.Firmware:
-        config = _config(plan, firmware, accelerator, key)
+        config = _config(plan, firmware, accelerator, key, emulated)
         with contextlib.ExitStack() as stack:
             stack.callback(_keep, work, firmware)
             with events.step(f"boot {firmware.value}"):
@@ -59,7 +61,7 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
             identities.append(machine.ssh(_IDENTITY).split())
             if firmware is vm.Firmware.BIOS:
                 with events.step("checks"):
-                    checks += _run_tests(plan, machine)
+                    checks += [*_run_tests(plan, machine, emulated), *code_checks(plan, machine, emulated)]
             with events.step(f"power off {firmware.value}"):
                 clean = vm.power_off(machine)
             checks.append(_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", clean,
@@ -69,12 +71,27 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
             "checks": [check.model_dump(mode="json") for check in checks]}
 
 
-def _config(plan: dict[str, Any], firmware: vm.Firmware, accelerator: Accel, key: Path) -> vm.VmConfig:
+def _emulated(plan: dict[str, Any], accelerator: Accel) -> cpu.Emulated | None:
+    """The CPU of both boots under emulation: what all declared families have, so that any code which needs more dies.
+
+    Under KVM there is none: hiding a feature there does not stop its instructions, so a run would prove nothing.
+    """
+    if accelerator is Accel.KVM:
+        return None
+    found = cpu.emulated(plan["features"], plan["known_features"])
+    if found.missing:
+        events.emit("say", text=f"the emulator has no {', '.join(found.missing)}: the image runs on less than declared")
+    return found
+
+
+def _config(
+    plan: dict[str, Any], firmware: vm.Firmware, accelerator: Accel, key: Path, emulated: cpu.Emulated | None,
+) -> vm.VmConfig:
     disk = Path(plan["disk"])
     return vm.VmConfig(
         disk=disk, scratch=Path(plan["work"]) / firmware.value, private_key=key, user=plan["user"], firmware=firmware,
         accelerator=accelerator, size_bytes=disk.stat().st_size + plan["growth_bytes"],
-        instance_id=INSTANCES[firmware], ssh_limit_s=BOOT_LIMIT_S,
+        instance_id=INSTANCES[firmware], ssh_limit_s=BOOT_LIMIT_S, cpu=emulated.argument if emulated else "max",
     )
 
 
@@ -88,7 +105,7 @@ def _keep(work: Path, firmware: vm.Firmware) -> None:
             sink.write((scratch / "imds.log").read_text(encoding="utf-8"))
 
 
-def _run_tests(plan: dict[str, Any], machine: vm.Machine) -> list[Check]:
+def _run_tests(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
     """Run tests/image for the image's roles over SSH; returns the checks."""
     root, work = Path(plan["root"]), Path(plan["work"])
     folders = [str(folder) for role in plan["roles"] if (folder := root / "tests/image" / role).is_dir()]
@@ -96,7 +113,8 @@ def _run_tests(plan: dict[str, Any], machine: vm.Machine) -> list[Check]:
         plan["python"], "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "goldenami.image_checks",
         "--hosts=ssh://golden", f"--ssh-config={machine.ssh_config}", f"--junitxml={work / 'junit.xml'}", *folders,
     ]
-    env = {"GOLDEN_VARS": plan["vars"], "GOLDEN_CHECKS": str(work / "checks.json"), "GOLDEN_BOOTED": "1"}
+    env = {"GOLDEN_VARS": plan["vars"], "GOLDEN_CHECKS": str(work / "checks.json"), "GOLDEN_BOOTED": "1",
+           "GOLDEN_CPU_LACKS": ",".join(emulated.missing if emulated else ())}
     try:
         shell.stream(argv, log=Path(plan["log"]), env=env, cwd=root)
     except shell.CommandFailed as error:
@@ -108,6 +126,25 @@ def _run_tests(plan: dict[str, Any], machine: vm.Machine) -> list[Check]:
 def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.0) -> Check:
     return Check(id=name, role="boot", title=title, outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
                  detail="" if passed else detail, seconds=seconds)
+
+
+def code_checks(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
+    """What the coverage gate read at the bake is what is on the booted disk; and which CPU all of it ran on."""
+    found: list[Check] = []
+    if emulated:
+        flags = machine.ssh("grep -m1 ^flags /proc/cpuinfo").split()
+        beyond = sorted(cpu.shown(flags, plan["known_features"]) - set(plan["features"]))
+        found.append(_check("boot/oldest_cpu", "The whole image ran on what all declared CPUs have, and no more",
+                            not beyond, f"the machine also had {', '.join(beyond)}"))
+    record = records.read(Path(plan["coverage"]), CoverageRecord)
+    if record.files:
+        folders = " ".join(shlex.quote(f"/{folder}") for folder in record.folders)
+        sums = machine.ssh(f"sudo find {folders} -xdev -type f -exec sha256sum {{}} +", timeout_s=BOOT_LIMIT_S)
+        now = {line[66:]: line[:64] for line in sums.splitlines()}
+        changed = [file.path for file in record.files if now.get(f"/{file.path}") != file.sha256]
+        found.append(_check("boot/code", "The frameworks' code is what the coverage gate read", not changed,
+                            f"it read others: {', '.join(changed[:4])}"))
+    return found
 
 
 def _boot_checks(plan: dict[str, Any], work: Path, identities: list[list[str]]) -> list[Check]:

@@ -54,7 +54,10 @@ class Firmware(StrEnum):
 
 @dataclass(frozen=True)
 class VmConfig:
-    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are seconds."""
+    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are seconds.
+
+    `cpu` is QEMU's -cpu under emulation (cpu.py makes it); KVM has the host's.
+    """
 
     disk: Path
     scratch: Path
@@ -65,6 +68,7 @@ class VmConfig:
     size_bytes: int = 0
     memory_mib: int = 2048
     cpus: int = 2
+    cpu: str = "max"
     instance_type: str = "m5.large"
     instance_id: str = "i-0123456789abcdef0"
     ssh_limit_s: float = 300.0
@@ -255,7 +259,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     overlay = _overlay(config.disk, config.scratch / "root.qcow2", config.size_bytes, stack)
     argv = [
-        *_machine(config.accelerator, config.memory_mib, config.cpus), *_firmware(config, stack),
+        *_machine(config.accelerator, config.memory_mib, config.cpus, config.cpu), *_firmware(config, stack),
         *_root_disk(overlay), *_identity(config),
         "-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
         "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:12:34:56",
@@ -267,14 +271,14 @@ def _start(
     return process
 
 
-def _machine(accelerator: Accel, memory_mib: int, cpus: int) -> list[str]:
+def _machine(accelerator: Accel, memory_mib: int, cpus: int, cpu: str = "max") -> list[str]:
     """QEMU without a device too many: each costs the firmware and the kernel time to look at.
 
     `graphics=off` lets SeaBIOS speak on the serial console, where a disk that does not boot is then seen.
     """
     how = {
         Accel.KVM: ["-accel", "kvm", "-cpu", "host"],
-        Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", "max"],
+        Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", cpu],
     }[accelerator]
     return _dying_with_us([
         shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot",

@@ -13,7 +13,7 @@ from goldenami.apt import AptRoot, Found
 from goldenami.definition import Definition
 from goldenami.errors import NoFit
 from goldenami.lockfile import Lock, Package
-from goldenami.sources.archives import Age
+from goldenami.sources.archives import Age, Archives
 from goldenami.watch_policy import Judgement, Offer, Rule, Verdict, judge
 from goldenami.watch_records import Moving, Source
 
@@ -116,6 +116,17 @@ def _together(moving: list[Moving], held: list[Moving], reasons: list[Judgement]
 
 def _names(rows: list[Moving], limit: int = 6) -> str:
     return ", ".join(row.name for row in rows[:limit]) + (f" and {len(rows) - limit} more" if len(rows) > limit else "")
+
+
+def emptied(lock: Lock, archives: Archives) -> list[Source]:
+    """Archives that answer, and have nothing any more of what the lock took from them: apt calls that a success."""
+    found = []
+    for archive, root in archives.each.items():
+        names = [name for name, package in lock.packages.items() if package.origin == archive]
+        if names and not root.found(names):
+            found.append(Source(name=archive, error=f"is empty: it has none of the {len(names)} packages that the lock "
+                                                    f"of {lock.image} took from it"))
+    return found
 
 
 def backwards(lock: Lock, apt: AptRoot, down: frozenset[str]) -> list[Source]:

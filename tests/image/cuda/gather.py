@@ -4,12 +4,14 @@ argv: variant, architectures joined by commas, source of a CUDA program. Needs o
 to a temporary folder.
 """
 
+import base64
 import ctypes
 import json
 import re
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 VARIANT, ARCHITECTURES, SOURCE = sys.argv[1], sys.argv[2].split(","), sys.argv[3]
@@ -59,14 +61,16 @@ def runtime(soname: str | None) -> dict[str, object]:
 
 
 def compiled() -> dict[str, object]:
-    """A program for every architecture: built by nvcc, what is in it, and how it ends."""
+    """A program for every architecture: built by nvcc, the program itself, what is in it, and how it ends."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "add.cu").write_text(SOURCE)
         codes = " ".join(f"-gencode arch=compute_{one},code=sm_{one}" for one in ARCHITECTURES)
         built = shell(f"cd {folder} && nvcc --threads 0 {codes} -o add add.cu -lcublas")
         images = shell(f"cuobjdump --list-elf {folder}/add")
         found = sorted(set(re.findall(r"sm_(\d+)", str(images["out"]))))
-        return {"built": built, "images": found, "ran": shell(f"{folder}/add")}
+        program = Path(folder, "add").read_bytes() if built["rc"] == 0 else b""
+        return {"built": built, "images": found, "ran": shell(f"{folder}/add"),
+                "program": base64.b64encode(zlib.compress(program)).decode()}
 
 
 SONAMES = cached()

@@ -1,10 +1,15 @@
 """The image's CUDA: of the locked version, complete, and able to compile and run what the declared hardware needs."""
 
+import base64
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami import isa
+from goldenami.local import coverage
+from goldenami.local.coverage import Target
 
 # driver_types.h, cudaError_t: a library that fits but finds no GPU, or no driver at all.
 SUCCESS, INSUFFICIENT_DRIVER, NO_DEVICE = 0, 35, 100
@@ -72,6 +77,19 @@ def test_compiler_reaches_every_declared_gpu(toolkit: dict[str, Any], lock: dict
     built = toolkit["compiled"]["built"]
     assert built["rc"] == 0, built["err"] + built["out"]
     assert toolkit["compiled"]["images"] == sorted(lock["cuda_architectures"])
+
+
+def test_compiled_program_passes_the_coverage_gate(
+    toolkit: dict[str, Any], lock: dict[str, Any], tmp_path: Path,
+) -> None:
+    """The gate reads what this CUDA's compiler writes: it agrees with cuobjdump, and misses what was left out."""
+    program = tmp_path / "opt/ml/add"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(zlib.decompress(base64.b64decode(toolkit["compiled"]["program"])))
+    declared, older = lock["cuda_architectures"], "37"
+    record = coverage.scan(tmp_path, ["opt/ml"], Target(sorted(isa.KNOWN_X86), [*declared, older]))
+    assert record.files[0].sass == toolkit["compiled"]["images"]
+    assert {(found.symbol, found.extension) for found in record.findings} == {(coverage.WHOLE, f"sm_{older}")}
 
 
 def test_compiled_program_runs(toolkit: dict[str, Any], answer: int) -> None:

@@ -94,11 +94,18 @@ def smi_version() -> bool:
     return path.exists() and VERSION.encode() in path.read_bytes()
 
 
+def models() -> list[str]:
+    """Names of the GPUs that the loaded driver has taken: `NVIDIA A10G`."""
+    texts = (path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")))
+    return [line.partition(":")[2].strip() for text in texts for line in text.splitlines() if line.startswith("Model:")]
+
+
 GPU = run("sh", "-c", "/usr/local/libexec/golden-nvidia-on-bus gpu && echo yes || echo no")
 print(
     json.dumps(
         {
             "gpu": GPU.endswith("yes"),
+            "models": models(),
             "modules": modules(),
             "resolved": run("modprobe", "-S", RELEASE, "-n", "-v", "nvidia"),
             "modprobe": run("modprobe", "-S", RELEASE, "--showconfig"),

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 UPDATERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service")
-ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "chrony.service", "cloud-init.service")
+# cloud-init has other units between its first and its last in other releases.
+ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "chrony.service", "cloud-init-local.service",
+           "cloud-final.service")
 
 
 @pytest.fixture(scope="module")

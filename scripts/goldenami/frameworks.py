@@ -1,0 +1,229 @@
+"""The frameworks of an image, resolved: versions that fit together, wheel or source by the rule, exact files.
+
+All frameworks of an image share one choice of versions, so that a numpy built for the hardware serves the others too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from goldenami import gains, isa, recipes, wheels
+from goldenami.apt import AptRoot, Deb
+from goldenami.errors import NoFit
+from goldenami.gains import Decision
+from goldenami.lockfile import Choice, Framework, Made, Origin, Target
+from goldenami.progress import Progress
+from goldenami.pypi import Index, Interpreter, PyFile
+from goldenami.recipes import Recipe, SourceKind
+from goldenami.store import Store
+from goldenami.wheels import Order
+
+_GLIBC = re.compile(r"2\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target` what they share."""
+
+    names: Sequence[str]
+    shared_environment: str
+    cpus: Sequence[str]
+    target: Target
+    suite: str
+    gcc: isa.Version
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What resolving and building needs of its surroundings."""
+
+    root: Path
+    apt: AptRoot
+    store: Store
+    index: Index
+    progress: Progress
+    log: Path
+    fetch_debs: Callable[[list[Deb]], None]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The frameworks in the order of their installation, the packages that compiled them, and the choices."""
+
+    frameworks: list[Framework]
+    toolchain: list[Deb]
+    choices: list[Choice]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Two environments to compare: the build for the image's hardware, and the generic wheel or build `against`.
+
+    Each side is the framework's own wheel, then what it needs; `order` is that of the image's build.
+    """
+
+    order: Order
+    image: list[PyFile]
+    generic: list[PyFile]
+    against: str
+
+
+NONE = Resolved([], [], [])
+"""Of an image without frameworks."""
+
+
+def interpreter(debs: Sequence[Deb]) -> Interpreter:
+    """The Python and the glibc of a set of packages."""
+    versions = {deb.name: deb.version for deb in debs}
+    major, minor = versions["python3"].split(".")[:2]
+    match = _GLIBC.match(versions["libc6"])
+    assert match is not None, versions["libc6"]
+    return Interpreter((int(major), int(minor)), int(match[1]))
+
+
+def resolve(request: Request, around: Surroundings) -> Resolved:
+    """Decide, resolve and build what `request` names."""
+    wanted = {name: recipes.load(around.root, name) for name in request.names}
+    measured, allowances = gains.load(around.root), recipes.dispatching(around.root)
+    decided = {name: gains.decide(name, recipe, request.cpus, request.target.sm if recipe.build.cuda else [], measured)
+               for name, recipe in wanted.items()}
+    python = interpreter(around.apt.solve(["?essential", "apt", *wheels.PACKAGES]))
+    asked = {name: _requirements(recipe, decided[name].origin) for name, recipe in wanted.items()}
+    closures, pins = _closures(asked, around.index, python, shared=bool(request.shared_environment))
+    found, toolchain = dict[str, Framework](), dict[str, Deb]()
+    order = _in_order(wanted, closures)
+    for name in order:
+        recipe, decision = wanted[name], decided[name]
+        own, others = _parts(recipe, closures[name], found)
+        made = None
+        if decision.origin is Origin.SOURCE:
+            job = order_for(name, recipe, request, around, others, pins)
+            outcome = _built(job, around)
+            own, made = outcome.wheel, _made(job, outcome.compiler, outcome.tests)
+            toolchain.update((deb.name, deb) for deb in job.debs)
+        assert own is not None
+        found[name] = Framework(
+            name=name, version=recipe.version, environment=request.shared_environment or name, origin=decision.origin,
+            why=decision.why, gain=decision.gain, measured_on=decision.measured_on, wheel=own, requires=others,
+            made=made, allow=[allowed for file in [own, *others] for allowed in allowances.get(file.project, [])])
+    frameworks = [found[name] for name in order]
+    return Resolved(frameworks, list(toolchain.values()), [_choice(one, decided[one.name]) for one in frameworks])
+
+
+def sides(name: str, request: Request, around: Surroundings) -> Sides:
+    """What to compare for the recipe `name`; both sides are built or fetched here."""
+    recipe = recipes.load(around.root, name)
+    python = interpreter(around.apt.solve(["?essential", "apt", *wheels.PACKAGES]))
+    closures, pins = _closures({name: _requirements(recipe, Origin.SOURCE)}, around.index, python, shared=False)
+    theirs, others = _parts(recipe, closures[name], {})
+    job = order_for(name, recipe, request, around, others, pins)
+    ours = _built(job, around).wheel
+    against = recipe.generic or "the wheel"
+    if theirs is None:
+        assert recipe.generic is not None
+        options = list(isa.baseline([recipe.generic], request.gcc).options)
+        plain = replace(request, target=Target(cpu=recipe.generic, options=options))
+        theirs = _built(order_for(name, recipe, plain, around, others, pins), around).wheel
+    around.index.fetch([theirs, *others], around.store)
+    return Sides(job, [ours, *others], [theirs, *others], against)
+
+
+def _closures(
+    asked: Mapping[str, list[str]], index: Index, python: Interpreter, *, shared: bool,
+) -> tuple[dict[str, list[PyFile]], list[str]]:
+    """The wheels of each framework's environment, of one choice of versions for all; and that choice as constraints."""
+    every = index.resolve([one for several in asked.values() for one in several], [], python)
+    pins = [f"{file.project}=={file.version}" for file in every]
+    if shared:
+        return dict.fromkeys(asked, every), pins
+    return {name: index.resolve(several, pins, python) for name, several in asked.items()}, pins
+
+
+def _in_order(wanted: Mapping[str, Recipe], closures: Mapping[str, list[PyFile]]) -> list[str]:
+    """Each after the frameworks that it needs: those have fewer of the others in their environments."""
+    projects = {name: canonicalize_name(recipe.distribution) for name, recipe in wanted.items()}
+
+    def needs(name: str) -> int:
+        return sum(file.project in projects.values() and file.project != projects[name] for file in closures[name])
+
+    return sorted(wanted, key=lambda name: (needs(name), name))
+
+
+def _requirements(recipe: Recipe, origin: Origin) -> list[str]:
+    """What pip is asked for: the index's wheel, or what a build of one's own needs to run."""
+    own = [f"{recipe.wheel.distribution}=={recipe.version}"] if recipe.wheel else []
+    return [*own, *recipe.requires, *(recipe.build.runs_with if origin is Origin.SOURCE else [])]
+
+
+def _parts(
+    recipe: Recipe, closure: Sequence[PyFile], built: Mapping[str, Framework],
+) -> tuple[PyFile | None, list[PyFile]]:
+    """The index's own wheel of a framework (if it has one), and the rest with what is built here in its place."""
+    own = canonicalize_name(recipe.wheel.distribution) if recipe.wheel else ""
+    here = {framework.wheel.project: framework for framework in built.values() if framework.made}
+    rest = dict[str, PyFile]()
+    for file in closure:
+        other = here.get(file.project)
+        for one in [other.wheel, *other.requires] if other else [file]:
+            rest[one.project] = one
+    return rest.pop(own, None), [rest[project] for project in sorted(rest)]
+
+
+def order_for(
+    name: str, recipe: Recipe, request: Request, around: Surroundings, runs_with: Sequence[PyFile], pins: Sequence[str],
+) -> Order:
+    """The exact order of a build: everything that shapes the wheel, fetched into the store."""
+    cuda = bool(request.target.sm and recipe.build.cuda)
+    debs = around.apt.solve(["?essential", "apt", *wheels.PACKAGES, *recipe.build.packages,
+                            *(wheels.CUDA_PACKAGES if cuda else [])])
+    python = interpreter(debs)
+    if recipe.source.kind is SourceKind.ARCHIVE:
+        raise NoFit(f"the source of {name} {recipe.version} is no sdist of the index", hint="its recipe was never run")
+    source = around.index.sdist(recipe.distribution, recipe.version)
+    requires = around.index.resolve([wheels.PIP, *recipe.build.requires], pins, python)
+    tests = around.index.resolve([*recipe.suite.requires, *(f"{file.project}=={file.version}" for file in runs_with)],
+                                pins, python) if recipe.suite else []
+    known = {file.project for file in runs_with} | {source.project}
+    target = request.target if cuda else request.target.model_copy(update={"sm": []})
+    order = Order(name=name, recipe=recipe, target=target, suite=request.suite, source=source, debs=debs,
+                  requires=requires, runs_with=runs_with, tests=[file for file in tests if file.project not in known])
+    if wheels.kept(around.store, order) is None:
+        around.fetch_debs(debs)
+        around.index.fetch([source, *order.requires, *order.runs_with, *order.tests], around.store)
+    return order
+
+
+def _built(order: Order, around: Surroundings) -> wheels.Outcome:
+    if found := wheels.kept(around.store, order):
+        return found
+    with around.progress.step(f"build {order.name}", f"{order.recipe.version} for {order.target.cpu}"):
+        return wheels.build(around.root, order, around.store, around.progress, log=around.log)
+
+
+def _made(order: Order, compiler: str, result: str) -> Made:
+    return Made(key=order.key, target=order.target, compiler=compiler, source=order.source,
+                build=sorted(deb.name for deb in order.debs), requires=list(order.requires), tests=list(order.tests),
+                result=result)
+
+
+def _choice(framework: Framework, decision: Decision) -> Choice:
+    how = f"compiled for {framework.made.target.cpu}" if framework.made else "the index's wheel"
+    return Choice(component=framework.name, taken=f"{framework.version}, {how}", why=decision.why, passed_over=[])
+
+
+def variables(frameworks: Sequence[Framework], modules: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What the role gets, and so FRAMEWORKS.json and the image's tests."""
+    return [{
+        "name": one.name, "version": one.version, "module": modules[one.name], "environment": one.environment,
+        "origin": one.origin.value, "distribution": one.wheel.project, "why": one.why, "gain": one.gain,
+        "measured_on": one.measured_on, "cpu": one.made.target.cpu if one.made else None,
+        "flags": one.made.target.options if one.made else [], "sm": one.made.target.sm if one.made else [],
+        "wheels": {file.project: {"version": file.version, "sha256": file.sha256}
+                   for file in [one.wheel, *one.requires]},
+    } for one in frameworks]

@@ -1,0 +1,142 @@
+"""What a build for the hardware gains over the generic one, as measured; and the rule that decides by it. Pure.
+
+roles/frameworks/files/measurements.json holds one entry for each framework, version and CPU; a benchmark writes them, a
+person commits them. So a lock comes out the same on every machine, whatever CPU that machine has.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami import isa, records
+from goldenami.local import cpu
+from goldenami.lockfile import Origin
+from goldenami.recipes import Recipe
+from goldenami.records import Record
+
+FILE = "roles/frameworks/files/measurements.json"
+WORTH = 1.10
+"""A build for the hardware is taken where it is at least this many times as fast as the wheel, over all workloads."""
+LOSS = 0.95
+"""Where a single workload is slower than this, it is not taken: nobody trades one program's speed for another's."""
+
+
+class Workload(Record):
+    """One figure of a benchmark: the median of the ratios of neighbouring runs (image's build over generic one), and
+    their quartiles. Above 1 the image's build is faster."""
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+
+
+class Measurement(Record):
+    """A benchmark's outcome: `cpu` is the machine's micro-architecture, `against` the wheel or the CPU of the generic
+    build, `key` that of the measured wheel (wheels.py)."""
+
+    framework: str
+    version: str
+    cpu: str
+    against: str
+    machine: str
+    rounds: int
+    key: str
+    workloads: list[Workload]
+
+    @property
+    def gain(self) -> float:
+        """The geometric mean over the workloads."""
+        return round(statistics.geometric_mean(workload.ratio for workload in self.workloads), 2)
+
+    @property
+    def worst(self) -> Workload:
+        """The workload that gains least."""
+        return min(self.workloads, key=lambda workload: workload.ratio)
+
+
+class Measurements(Record):
+    """The file."""
+
+    measurements: list[Measurement]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Wheel or source, and why; `gain` and `measured_on` where it was measured on this micro-architecture."""
+
+    origin: Origin
+    why: str
+    gain: float | None = None
+    measured_on: str | None = None
+
+
+def load(root: Path) -> list[Measurement]:
+    """All that was measured and committed."""
+    path = root / FILE
+    return records.read(path, Measurements).measurements if path.exists() else []
+
+
+def decide(name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], found: Sequence[Measurement]) -> Decision:
+    """Whether the image for `cpus` and the CUDA architectures `sm` gets the index's wheel or a build of its own.
+
+    Of several CPUs the one that gains least speaks for all; one that was not measured leaves the rule's default.
+    """
+    measured = {one.cpu: one for one in found if (one.framework, one.version) == (name, recipe.version)}
+    every = [measured[cpu] for cpu in cpus if cpu in measured]
+    first = min(every, key=lambda one: one.gain) if len(every) == len(cpus) else None
+    origin, why = _judged(recipe, cpus, sm, first)
+    said = f"{first.gain:.2f}x over {first.against}, measured on {first.cpu}" if first else \
+        f"not measured on {', '.join(cpu for cpu in cpus if cpu not in measured)}"
+    return Decision(origin, why.replace("{said}", said), first.gain if first else None, first.cpu if first else None)
+
+
+def _judged(recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], first: Measurement | None) -> tuple[Origin, str]:
+    """The rule, its cases in the order in which they count."""
+    wheel, only = recipe.wheel, recipe.only
+    lacking = sorted(set(sm) - set(wheel.sm)) if wheel and wheel.sm is not None else []
+    others = sorted(set(cpus) - set(only)) if only is not None else []
+    gains, worst = (first.gain, first.worst) if first else (0.0, None)
+    cases: list[tuple[bool, Origin, str]] = [
+        (recipe.build.not_run is not None, Origin.WHEEL, f"recipe not run here: {recipe.build.not_run}"),
+        (wheel is None, Origin.SOURCE, "the index has no wheel; {said}"),
+        (bool(lacking), Origin.SOURCE, f"the wheel has no code for sm_{', sm_'.join(lacking)}; {{said}}"),
+        (bool(others), Origin.WHEEL, f"a build is for {', '.join(only or [])} only, not for {', '.join(others)}"),
+        (first is None, Origin.WHEEL, "the rule's default; {said}"),
+        (worst is not None and worst.ratio < LOSS, Origin.WHEEL,
+         f"{worst.name if worst else ''} would be {worst.ratio if worst else 0:.2f}x; {{said}}"),
+        (gains < WORTH, Origin.WHEEL, f"{{said}}, less than {WORTH:.2f}x"),
+    ]
+    return next(((origin, why) for holds, origin, why in cases if holds), (Origin.SOURCE, "{said}"))
+
+
+def micro_architecture(cpuinfo: str) -> str:
+    """The CPU of /proc/cpuinfo by GCC's name: of all that it can run the one with the most features.
+
+    What hypervisors hide (`isa.NO_GAIN`) does not count. Only AMD's have SSE4a: no maker's is taken for the other's.
+    """
+    line = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
+    every = {feature for name in isa.X86 for feature in isa.features(name)}
+    has = cpu.shown(line.partition(":")[2].split(), every) | isa.NO_GAIN
+    fitting = [name for name in isa.X86 if isa.features(name) <= has]
+    return max(fitting, key=lambda name: len(isa.features(name)))
+
+
+def compare(generic: Sequence[dict[str, float]], image: Sequence[dict[str, float]]) -> list[Workload]:
+    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a gain."""
+    found = []
+    for name in image[0]:
+        ratios = sorted(ours[name] / theirs[name] for ours, theirs in zip(image, generic, strict=True))
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+        found.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3)))
+    return found
+
+
+def merged(old: Sequence[Measurement], new: Sequence[Measurement]) -> str:
+    """The file's text with `new` in the place of what was measured before on the same CPU."""
+    taken = {(one.framework, one.cpu): one for one in [*old, *new]}
+    return records.canonical({"measurements": [json.loads(taken[key].model_dump_json()) for key in sorted(taken)]})

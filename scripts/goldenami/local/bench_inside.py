@@ -1,0 +1,57 @@
+"""`python -m goldenami.local.bench_inside PLAN`: a benchmark in two environments, in turns.
+
+In turns, so that what else the machine does meets both alike; each run is a process of its own with one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from goldenami import records, shell
+from goldenami.errors import GoldenError, StageFailed
+from goldenami.local import events, wheel_inside
+
+SIDES = ("image", "generic")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def main() -> int:
+    """Run the plan; an expected failure becomes an event and an exit status."""
+    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        with wheel_inside.tree(plan) as root:
+            for side in SIDES:
+                wheel_inside.environment(root, side, plan[side], Path(plan["log"]))
+            result = _measure(plan, root)
+    except GoldenError as error:
+        return events.fail(error)
+    records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
+    return 0
+
+
+def _measure(plan: dict[str, Any], root: Path) -> dict[str, list[dict[str, float]]]:
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for number in range(plan["rounds"]):
+        for side in SIDES if number % 2 else SIDES[::-1]:  # neither is always the one that finds warm caches
+            found[side].append(_run(plan, root, side))
+        events.emit("say", text=f"{plan['name']}: round {number + 1} of {plan['rounds']}")
+    return found
+
+
+def _run(plan: dict[str, Any], root: Path, side: str) -> dict[str, float]:
+    argv = ["chroot", str(root), "env", "-i", "HOME=/build", "TMPDIR=/tmp", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8",
+            *(f"{name}={value}" for name, value in ONE_THREAD.items()),
+            f"/build/{side}/bin/python", "-B", f"/build/programs/{plan['name']}/bench.py"]
+    try:
+        figures: dict[str, float] = json.loads(shell.output(argv).splitlines()[-1])
+    except shell.CommandFailed as error:
+        raise StageFailed(f"the benchmark of {plan['name']} {error.message.partition(' ')[2]} with the {side} build",
+                          tail=error.tail, hint="see roles/frameworks/files") from None
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

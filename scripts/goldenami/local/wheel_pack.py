@@ -1,0 +1,51 @@
+"""`python wheel_pack.py unpack|pack WHEEL FOLDER`: write a wheel anew so that equal content is equal bytes.
+
+Runs in the scratch tree on the image's own Python, whose zlib the lock pins, and so imports nothing of this package.
+Between the two, whoever calls it changes the files in FOLDER. Files are packed in order, with the oldest date of ZIP.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sys
+import zipfile
+from pathlib import Path
+
+OLDEST = (1980, 1, 1, 0, 0, 0)
+
+
+def unpack(wheel: Path, folder: Path) -> None:
+    """Extract `wheel` into the new `folder`; what was executable stays so."""
+    with zipfile.ZipFile(wheel) as source:
+        for entry in source.infolist():
+            path = Path(source.extract(entry, folder))
+            if path.is_file():
+                path.chmod(0o755 if entry.external_attr >> 16 & 0o100 else 0o644)
+
+
+def _record(files: list[Path], folder: Path, record: Path) -> str:
+    lines = []
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        content = path.read_bytes()
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        lines.append(f"{name},," if path == record else f"{name},sha256={digest},{len(content)}")
+    return "\n".join(lines) + "\n"
+
+
+def pack(wheel: Path, folder: Path) -> None:
+    """Write `wheel` from `folder`, with a RECORD of what is there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    record = next(path for path in files if path.name == "RECORD" and path.parent.suffix == ".dist-info")
+    record.write_text(_record(files, folder, record), encoding="utf-8")
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as sink:
+        for path in files:
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), OLDEST)
+            entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
+            entry.external_attr = (0o100755 if path.stat().st_mode & 0o100 else 0o100644) << 16
+            sink.writestr(entry, path.read_bytes())
+
+
+if __name__ == "__main__":
+    {"unpack": unpack, "pack": pack}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))

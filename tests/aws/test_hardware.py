@@ -1,0 +1,85 @@
+"""`golden hardware --check` against an emulated EC2, which describes instance types as EC2 does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from goldenami import cli
+from goldenami.commands import hardware as command
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+ROOT = Path(__file__).resolve().parents[2]
+Golden = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def golden(capsys: pytest.CaptureFixture[str]) -> Golden:
+    """`golden hardware` with arguments: its exit status and messages."""
+    def run(*args: str) -> tuple[int, str]:
+        status = cli.main(["hardware", *args])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+    return run
+
+
+def test_all_rows_agree_with_ec2_under_the_commands_policy(aws: Emulator, golden: Golden) -> None:
+    policy = json.loads((ROOT / "scripts/goldenami/aws/policies/hardware.json").read_text(encoding="utf-8"))
+    aws.set(allowed={"*": [action for statement in policy["Statement"] for action in statement["Action"]]})
+    status, text = golden("--check")
+    assert status == 0, text
+    assert re.match(r"\d{3} families \(\d+ instance types\) compared with EC2 in ", text)
+    assert text.splitlines()[1] == "unreachable: not offered there: p3, g4ad"
+    assert {action for action, _ in aws.calls()} == {"ec2:DescribeInstanceTypes"}
+
+
+def test_a_row_that_ec2_contradicts_is_named(
+    aws: Emulator, golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (ROOT / "packer/hardware.yml").read_text(encoding="utf-8")
+    (tmp_path / "packer").mkdir()
+    changed = text.replace("g6: {cpu: znver3, gpu: L4", "g6: {cpu: cascadelake, gpu: T4")
+    (tmp_path / "packer/hardware.yml").write_text(changed, encoding="utf-8")
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    status, said = golden("g5", "g6", "--check", "--region", "us-west-2", "eu-west-1")
+    assert status == 2
+    assert "2 families (16 instance types) compared with EC2 in us-west-2, eu-west-1" in said
+    assert "| g6: CPU's maker: hardware.yml has Intel, EC2 has AMD" in said
+    assert "| g6: GPU: hardware.yml has NVIDIA T4, EC2 has NVIDIA L4" in said
+    assert "error: packer/hardware.yml differs from EC2 in 2 facts" in said
+
+
+@pytest.mark.parametrize(("args", "said"), [
+    (["g55"], "unknown family `g55`: did you mean `g5`?"),
+    (["--check", "--region", "us-wets-2"], "unknown region `us-wets-2`; did you mean `us-west-2`?"),
+])
+def test_a_wrong_word_is_refused(aws: Emulator, golden: Golden, args: list[str], said: str) -> None:
+    status, text = golden(*args)
+    assert (status, said in text) == (2, True), text
+    assert aws.calls() == []
+
+
+def test_without_permission_nothing_is_said_to_agree(aws: Emulator, golden: Golden) -> None:
+    aws.set(denied={"*": ["ec2:DescribeInstanceTypes"]})
+    status, text = golden("g5", "--check")
+    assert status == 8
+    assert "may not call ec2:DescribeInstanceTypes" in text
+    assert "compared" not in text
+
+
+def test_the_list_needs_no_account(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    status, text = golden("p6-b200", "trn1")
+    assert status == 0
+    assert [line.split() for line in text.splitlines()[1:]] == [
+        ["p6-b200", "emeraldrapids", "B200", "sm_100", "open", "required", "legacy-bios", "uefi"],
+        ["trn1", "icelake-server", "Trainium", "-", "-", "legacy-bios"]]
+    assert golden("--check") == (2, "golden: error: no region to ask\ngolden: to do: give one or more "
+                                                   "with --region, or set AWS_REGION\n")

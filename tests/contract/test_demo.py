@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from goldenami import shell
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+def test_the_life_of_an_image(tmp_path: Path) -> None:
+    shell.stream(["make", "demo"], log=tmp_path / "demo.log", cwd=ROOT)
+    said = (tmp_path / "demo.log").read_text(encoding="utf-8")
+    first, second, again = re.findall(r"build (\w{12}) is published in 2 regions", said)
+    assert first != second == again
+    assert re.findall(r"`latest` is build (\w{12})", said) == [first], "rollback goes to the first build"
+    for line in (r"the rest is in snap-\w+ \(build " + first, "us-west-2: deprecate ami-", "us-west-2: disable ami-",
+                 "us-west-2: deregister ami-", "us-west-2: delete snapshot snap-",
+                 "us-west-2: delete record /golden-ami/"):
+        assert re.search(line, said), line

@@ -1,0 +1,133 @@
+"""A wheel compiled in the real scratch tree: the same bytes twice, what ccache saves, and each way to fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+from goldenami import lockfile, materials, mirror, recipes, store, wheels
+from goldenami.errors import BadInput, StageFailed
+from goldenami.lockfile import Lock, Target
+from goldenami.progress import Progress
+from goldenami.pypi import Index, PyFile
+from goldenami.recipes import Build, Patch, Recipe
+from goldenami.wheels import Order
+
+pytestmark = pytest.mark.slow
+IMAGE = "debian-12-ml-cpu"
+SETUP = """
+from setuptools import Extension, setup
+setup(name="demo", version="1.0", ext_modules=[Extension("demo", ["demo.cpp"], extra_compile_args=["-g", *EXTRA])])
+"""
+CODE = """
+#include <Python.h>
+static PyObject *answer(PyObject *, PyObject *) { return PyLong_FromLong(ANSWER); }
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, "demo", nullptr, -1, methods};
+PyMODINIT_FUNC PyInit_demo() { return PyModule_Create(&module); }
+"""
+KILLER = '["-wrapper", "/bin/sh,-c,test $MAX_JOBS = 1 && exec \\"$0\\" \\"$@\\" || kill -9 $$"]'
+"""For the compiler's driver: its compiler is killed as the kernel does when memory is short, but not if it is alone."""
+ALWAYS = '["-wrapper", "/bin/sh,-c,kill -9 $$"]'
+
+
+@pytest.fixture(scope="module")
+def lock() -> Lock:
+    return lockfile.read(lockfile.path_of(ROOT, IMAGE))[0]
+
+
+@pytest.fixture
+def kept() -> store.Store:
+    return store.Store(store.default_root())
+
+
+def sdist(kept: store.Store, folder: Path, *, answer: str = "42", extra: str = "[]") -> PyFile:
+    path = folder / "demo-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        files = {"setup.py": SETUP.replace("EXTRA", extra), "demo.cpp": CODE.replace("ANSWER", answer)}
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"demo-1.0/{name}")
+            entry.size, entry.mtime = len(text.encode()), wheels.EPOCH
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return PyFile(project="demo", version="1.0", filename=path.name, sha256=kept.add(path), size=path.stat().st_size)
+
+
+def order(lock: Lock, kept: store.Store, folder: Path, source: PyFile, **changes: object) -> Order:
+    """hnswlib's order with a small source in its place; its smoke test wants the answer."""
+    framework = next(one for one in lock.frameworks if one.name == "hnswlib")
+    assert framework.made is not None
+    programs = folder / recipes.FOLDER / "demo"
+    programs.mkdir(parents=True, exist_ok=True)
+    (programs / "smoke.py").write_text("import demo\nassert demo.answer() == 42\nprint(demo.answer())\n")
+    build = Build(requires=[], environment={"CFLAGS": "{options}"}, memory_mib=100)
+    recipe = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3",
+                    build=build.model_copy(update=changes))
+    debs = [package.deb(name) for name, package in lock.toolchain.items()]
+    kept.fetch(materials.wanted(debs, mirror.locate(sorted({deb.archive for deb in debs}))))
+    Index.configured().fetch(framework.made.requires, kept)
+    return dataclasses.replace(Order.of(lock, framework, recipe), name="demo", source=source, runs_with=[],
+                               target=Target(cpu="x86-64-v3", options=["-march=x86-64-v3"]))
+
+
+def build(wanted: Order, kept: store.Store, folder: Path) -> wheels.Outcome:
+    wheels.path_of(kept, wanted.key).unlink(missing_ok=True)
+    return wheels.build(folder, wanted, kept, Progress.of("test", IMAGE, folder), log=folder / "log")
+
+
+def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
+    lock: Lock, kept: store.Store, tmp_path: Path,
+) -> None:
+    wanted = order(lock, kept, tmp_path, sdist(kept, tmp_path))
+    first, second = build(wanted, kept, tmp_path), build(wanted, kept, tmp_path)
+    assert first.wheel == second.wheel
+    assert second.cache == {"hits": 1, "misses": 0}
+    assert first.wheel.filename == "demo-1.0-cp311-cp311-linux_x86_64.whl"
+    with zipfile.ZipFile(kept.path(first.wheel.sha256)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        library = next(name for name in archive.namelist() if name.endswith(".so"))
+        assert b".debug_info" not in archive.read(library)
+        assert b"/build/" not in archive.read(library)
+    assert wheels.build(tmp_path, wanted, kept, Progress.of("test", IMAGE, tmp_path), log=tmp_path / "none") == second
+    assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
+
+
+def test_a_compile_error_names_recipe_target_line_and_log(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed) as caught:
+        build(order(lock, kept, tmp_path, sdist(kept, tmp_path, answer="nosuch")), kept, tmp_path)
+    assert caught.value.message.startswith("recipe demo for x86-64-v3 does not compile: demo.cpp:3: error: 'nosuch'")
+    assert caught.value.log == tmp_path / "log"
+
+
+def test_a_compiler_killed_for_memory_is_tried_again_with_half(
+    lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wheels, "jobs_for", lambda _: 2)
+    outcome = build(order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=KILLER)), kept, tmp_path)
+    assert outcome.jobs == 1
+    with pytest.raises(StageFailed, match="a compiler was killed for memory, also with 1 at a time"):
+        build(order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=ALWAYS)), kept, tmp_path)
+
+
+def test_a_wheel_that_does_not_work_is_none(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="recipe demo for x86-64-v3: the wheel does not work: AssertionError"):
+        build(order(lock, kept, tmp_path, sdist(kept, tmp_path, answer="41")), kept, tmp_path)
+
+
+def test_a_patch_that_does_not_fit_is_refused(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+    patches = [Patch(file="demo.cpp", find="METH_NOARGS", replace="METH_VARARGS", count=2)]
+    with pytest.raises(StageFailed, match=r"`METH_NOARGS` stands 1 times in demo\.cpp, not 2"):
+        build(order(lock, kept, tmp_path, sdist(kept, tmp_path), patches=patches), kept, tmp_path)
+
+
+def test_a_source_that_is_damaged_is_refused_and_removed(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+    source = sdist(kept, tmp_path, extra="['-O1']")
+    wanted = order(lock, kept, tmp_path, source)
+    kept.path(source.sha256).write_bytes(b"something else")
+    with pytest.raises(BadInput, match=r"demo-1\.0\.tar\.gz in the store is not what the lock names"):
+        build(wanted, kept, tmp_path)
+    assert not kept.path(source.sha256).exists()

@@ -1,0 +1,68 @@
+"""Print as JSON what /opt/ml holds and how its frameworks work; argv: the role's variable `frameworks_installed`.
+
+Runs as root. Programs are tried as `nobody`; what they print, or how they died, is left to the tests to judge.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+INSTALLED = json.loads(sys.argv[1])
+SMOKE = json.loads(sys.argv[2])
+HOME = Path("/opt/ml")
+
+
+def run(*argv: str, stdin: str = "") -> dict[str, object]:
+    """Status and output of a command."""
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+    return {"rc": done.returncode, "out": done.stdout.strip(), "err": done.stderr.strip()[-2000:]}
+
+
+def distributions(environment: str) -> dict[str, str]:
+    """Python distributions of an environment, by their normalised names."""
+    found = {}
+    for path in (HOME / environment).glob("lib/python3*/site-packages/*.dist-info/METADATA"):
+        fields = dict(line.split(": ", 1) for line in path.read_text().split("\n\n")[0].splitlines() if ": " in line)
+        found[re.sub(r"[-_.]+", "-", fields["Name"]).lower()] = fields["Version"]
+    return found
+
+
+def closed() -> list[str]:
+    """Paths that somebody else than root owns or may write, or that not everybody may read."""
+    wrong = []
+    for folder, folders, names in os.walk(HOME):
+        for path in [Path(folder, name) for name in folders + names]:
+            status = path.lstat()
+            if path.is_symlink():
+                continue
+            wanted = 0o555 if path.is_dir() else 0o444
+            if status.st_uid or status.st_gid or status.st_mode & 0o022 or status.st_mode & wanted != wanted:
+                wrong.append(f"{path} {status.st_mode:o} {status.st_uid}:{status.st_gid}")
+    return wrong
+
+
+def main() -> None:
+    """Look at everything at once: a command over SSH costs a second under emulation."""
+    environments = sorted({framework["environment"] for framework in INSTALLED})
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    nobody = ("runuser", "-u", "nobody", "--")
+    print(json.dumps({
+        "flags": flags[1].split() if flags else [],
+        "distributions": {name: distributions(name) for name in environments},
+        "check": {name: run("python3", "-B", "-m", "pip", "--python", f"{HOME}/{name}/bin/python", "check")
+                  for name in environments},
+        "smoke": {framework["name"]: run(*nobody, f"{HOME}/bin/ml-run", framework["environment"], "python", "-I", "-B",
+                                         "-", stdin=SMOKE[framework["name"]]) for framework in INSTALLED},
+        "record": json.loads((HOME / "FRAMEWORKS.json").read_text()),
+        "closed": closed(),
+        "login": run(*nobody, "bash", "-lc", "echo $OMP_NUM_THREADS; command -v ml-run"),
+        "cpus": len(os.sched_getaffinity(0)),
+        "unit": run("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=CPUQuota=100%",
+                    f"{HOME}/bin/ml-run", environments[0], "sh", "-c", "echo $OMP_NUM_THREADS"),
+    }))
+
+
+main()

@@ -1,0 +1,75 @@
+"""The image's frameworks: exactly the lock's, usable without rights, within the CPUs that they were compiled for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami.isa import NO_GAIN
+from goldenami.local import cpu
+
+PROGRAMS = Path(__file__).resolve().parents[3] / "roles/frameworks/files"
+SIGILL = 132
+"""What a shell or `runuser` returns for a program that died of an illegal instruction: 128 + 4."""
+
+
+@pytest.fixture(scope="module")
+def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+    installed = lock["frameworks_installed"]
+    smoke = {one["name"]: (PROGRAMS / one["name"] / "smoke.py").read_text() for one in installed}
+    program = (Path(__file__).parent / "gather.py").read_text()
+    sudo = "" if host.user().name == "root" else "sudo -n "
+    done = host.run(f"{sudo}python3 -B -c %s %s %s", program, json.dumps(installed), json.dumps(smoke))
+    assert done.rc == 0, done.stderr
+    gathered: dict[str, Any] = json.loads(done.stdout)
+    return gathered
+
+
+@pytest.fixture(scope="module")
+def lacking(facts: dict[str, Any], lock: dict[str, Any]) -> list[str]:
+    """Instruction sets of the declared hardware that this machine has not."""
+    wanted = set(lock["frameworks_cpu_features"]) - NO_GAIN
+    return sorted(wanted - cpu.shown(facts["flags"], wanted))
+
+
+def test_environments_hold_exactly_the_locks_wheels(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    wanted = dict[str, dict[str, str]]()
+    for one in lock["frameworks_installed"]:
+        wheels = {name: wheel["version"] for name, wheel in one["wheels"].items()}
+        wanted.setdefault(one["environment"], {}).update(wheels)
+    assert facts["distributions"] == wanted
+
+
+def test_packages_of_each_environment_fit(facts: dict[str, Any]) -> None:
+    assert {name: done["out"] + done["err"] for name, done in facts["check"].items() if done["rc"]} == {}
+
+
+def test_frameworks_work_for_a_user_without_rights(
+    facts: dict[str, Any], lock: dict[str, Any], lacking: list[str],
+) -> None:
+    """What the index's wheels hold runs on any machine; what was compiled here, on the declared hardware."""
+    compiled = {one["name"] for one in lock["frameworks_installed"] if one["origin"] == "source"}
+    failed = {name: done for name, done in facts["smoke"].items() if done["rc"]}
+    foreign = {name for name, done in failed.items() if name in compiled and done["rc"] == SIGILL and lacking}
+    assert {name: done for name, done in failed.items() if name not in foreign} == {}
+    if foreign:
+        pytest.skip(f"not asked: this CPU is none of the declared hardware, it lacks {', '.join(lacking)}, which "
+                    f"{', '.join(sorted(foreign))} may use")
+
+
+def test_record_says_what_the_lock_says(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert facts["record"] == lock["frameworks_installed"]
+
+
+def test_everything_is_roots_and_everybody_can_read_it(facts: dict[str, Any]) -> None:
+    assert facts["closed"] == []
+
+
+def test_login_shells_know_the_programs_and_the_threads(facts: dict[str, Any]) -> None:
+    assert facts["login"]["out"].splitlines() == [str(facts["cpus"]), "/opt/ml/bin/ml-run"], facts["login"]
+
+
+@pytest.mark.usefixtures("needs_boot")
+def test_threads_of_a_unit_are_those_of_its_quota(facts: dict[str, Any]) -> None:
+    """CPUQuota=100% is one thread, however many CPUs the machine has."""
+    assert facts["unit"]["out"] == "1", facts["unit"]

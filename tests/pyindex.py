@@ -1,0 +1,91 @@
+"""A package index of the simple API on loopback, with wheels and sdists that a test makes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+JSON = "application/vnd.pypi.simple.v1+json"
+
+
+@dataclass
+class PyIndex:
+    """Projects and their files; `url` is its simple API. `wrong` names files whose digest it states wrongly."""
+
+    url: str = ""
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    wrong: set[str] = field(default_factory=set)
+
+    def wheel(self, name: str, version: str, requires: tuple[str, ...] = (), tag: str = "py3-none-any") -> str:
+        """Offer a wheel that holds one module; returns its file name."""
+        stem, sink = f"{name.replace('-', '_')}-{version}", io.BytesIO()
+        needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
+        with zipfile.ZipFile(sink, "w") as archive:
+            archive.writestr(f"{name.replace('-', '_')}.py", "")
+            archive.writestr(f"{stem}.dist-info/METADATA",
+                             f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+            archive.writestr(f"{stem}.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+            archive.writestr(f"{stem}.dist-info/RECORD", "")
+        return self._offer(name, f"{stem}-{tag}.whl", sink.getvalue())
+
+    def sdist(self, name: str, version: str, files: dict[str, str]) -> str:
+        """Offer a source archive; returns its file name."""
+        stem, sink = f"{name.replace('-', '_')}-{version}", io.BytesIO()
+        with tarfile.open(fileobj=sink, mode="w:gz") as archive:
+            for path, text in files.items():
+                entry = tarfile.TarInfo(f"{stem}/{path}")
+                entry.size = len(text.encode())
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        return self._offer(name, f"{stem}.tar.gz", sink.getvalue())
+
+    def _offer(self, name: str, filename: str, content: bytes) -> str:
+        self.files.setdefault(name, {})[filename] = content
+        return filename
+
+    def listing(self, project: str) -> bytes | None:
+        """The project's page, or None."""
+        if project not in self.files:
+            return None
+        entries = [{
+            "filename": filename, "url": f"/files/{project}/{filename}", "size": len(content),
+            "hashes": {"sha256": "0" * 64 if filename in self.wrong else hashlib.sha256(content).hexdigest()},
+        } for filename, content in self.files[project].items()]
+        return json.dumps({"meta": {"api-version": "1.1"}, "name": project, "files": entries}).encode()
+
+
+def _handler(index: PyIndex) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            kind, project, *rest = self.path.strip("/").split("/")
+            content = index.listing(project) if kind == "simple" else index.files.get(project, {}).get(rest[0])
+            self.send_response(200 if content is not None else 404)
+            self.send_header("Content-Type", JSON if kind == "simple" else "application/octet-stream")
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    return Handler
+
+
+@contextmanager
+def serve() -> Iterator[PyIndex]:
+    """An empty index, served until the end."""
+    index = PyIndex()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(index)) as server:
+        index.url = f"http://127.0.0.1:{server.server_address[1]}/simple"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield index
+        server.shutdown()
+        thread.join()

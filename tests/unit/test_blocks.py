@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from goldenami.aws import sparse
+from goldenami.aws.blocks import PIECE, SLOT, ZEROS_SHA256, BlockMap, differing, scan
+from goldenami.aws.sparse import BLOCK, GIB
+from goldenami.errors import BadInput
+
+
+def write(path: Path, parts: dict[int, bytes], size: int) -> Path:
+    with path.open("wb") as sink:
+        sink.truncate(size)
+        for at, data in parts.items():
+            os.pwrite(sink.fileno(), data, at)
+    return path
+
+
+def data_blocks(path: Path) -> list[int]:
+    with path.open("rb") as source:
+        return list(sparse.data_blocks(source.fileno()))
+
+
+def test_blocks_with_data_are_found_once_and_holes_are_not_read(tmp_path: Path) -> None:
+    parts = {BLOCK - 4096: b"x" * 8192, 5 * BLOCK: b"x", 5 * BLOCK + 65536: b"x", 1 << 42: b"x"}
+    disk = write(tmp_path / "disk", parts, (1 << 42) + 1)
+    assert data_blocks(disk) == [0, 1, 5, (1 << 42) // BLOCK]
+    assert data_blocks(write(tmp_path / "hole", {}, 1 << 40)) == []
+
+
+def test_the_last_block_is_filled_with_zeros(tmp_path: Path) -> None:
+    disk = write(tmp_path / "disk", {0: b"abc"}, 3)
+    with disk.open("rb") as source:
+        assert sparse.read_block(source.fileno(), 0) == b"abc" + bytes(BLOCK - 3)
+    (found,) = scan(disk, tmp_path / "blocks")
+    assert found == (0, hashlib.sha256(b"abc" + bytes(BLOCK - 3)).digest())
+
+
+@pytest.mark.parametrize(("size", "gib"), [(1, 1), (GIB, 1), (GIB + 1, 2), (1024 * GIB, 1024)])
+def test_a_volume_has_whole_gib(tmp_path: Path, size: int, gib: int) -> None:
+    assert sparse.volume_gib(write(tmp_path / "disk", {}, size)) == gib
+
+
+def test_equal_bytes_have_one_name_whatever_their_holes(tmp_path: Path) -> None:
+    holes = scan(write(tmp_path / "a", {BLOCK: b"x"}, 4 * BLOCK), tmp_path / "a.blocks")
+    zeros = scan(write(tmp_path / "b", {0: bytes(4 * BLOCK), BLOCK: b"x"}, 4 * BLOCK), tmp_path / "b.blocks")
+    other = scan(write(tmp_path / "c", {BLOCK: b"y"}, 4 * BLOCK), tmp_path / "c.blocks")
+    larger = scan(write(tmp_path / "d", {BLOCK: b"x"}, GIB + 1), tmp_path / "d.blocks")
+    assert holes.content() == zeros.content()
+    assert len({holes.content(), other.content(), larger.content()}) == 3
+    assert (holes.count(), list(differing(holes, zeros))) == (1, [])
+
+
+def test_a_difference_names_what_changed_came_and_went(tmp_path: Path) -> None:
+    old = scan(write(tmp_path / "a", {0: b"same", BLOCK: b"old", 2 * BLOCK: b"gone"}, GIB), tmp_path / "a.blocks")
+    after = {0: b"same", BLOCK: b"new", 3000 * BLOCK: b"came"}
+    new = scan(write(tmp_path / "b", after, 2 * GIB), tmp_path / "b.blocks")
+    found = dict(differing(new, old))
+    assert sorted(found) == [1, 2, 3000] and found[2] == ZEROS_SHA256
+    assert dict(differing(new, None)) == dict(new)
+    with pytest.raises(BadInput, match="a volume of 1 GiB cannot follow one of 2 GiB"):
+        next(differing(old, new))
+
+
+def test_a_list_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="does not exist"):
+        BlockMap.open(tmp_path / "none")
+    (tmp_path / "cut").write_bytes(bytes(PIECE * SLOT - 1))
+    with pytest.raises(BadInput, match="no list of blocks"):
+        BlockMap.open(tmp_path / "cut")
+
+
+def test_a_disk_that_cannot_be_read_leaves_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = write(tmp_path / "disk", {0: b"x"}, BLOCK)
+
+    def fail(*_arguments: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("goldenami.aws.blocks.read_block", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        scan(disk, tmp_path / "blocks")
+    assert [path.name for path in tmp_path.iterdir()] == ["disk"]

@@ -1,0 +1,220 @@
+"""The coverage gate on programs made here: what a newer machine's compiler leaves behind is found, by name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+import tools
+from goldenami import isa, shell
+from goldenami.build_records import Allowance, CoverageRecord
+from goldenami.errors import StageFailed
+from goldenami.local import coverage, instructions
+from goldenami.local.coverage import Target
+from goldenami.local.elf import Elf, NotElf
+
+# What hnswlib's distance is: a plain loop that the compiler turns into the widest instructions it may use.
+DISTANCE = """
+#include <stddef.h>
+float distance(const float *a, const float *b, size_t n) {
+  float sum = 0;
+  for (size_t i = 0; i < n; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+size_t lowest_bit(size_t x) { return (size_t)__builtin_ctzl(x); }
+"""
+CLONES = DISTANCE.replace("float distance", '__attribute__((target_clones("avx512f", "default"))) float distance')
+
+
+def compiled(folder: Path, name: str, *options: str, source: str = DISTANCE) -> Path:
+    """`source` as the library opt/ml/`name` below `folder`."""
+    made = folder / "opt/ml" / name
+    made.parent.mkdir(parents=True, exist_ok=True)
+    text = folder / f"{name}.c"
+    text.write_text(source, encoding="utf-8")
+    shell.output([tools.find("gcc"), "-O3", "-ffast-math", "-shared", "-fPIC", *options, "-o", str(made), str(text)])
+    return made
+
+
+def scan(folder: Path, cpu: str, *allowances: Allowance, sm: tuple[str, ...] = ()) -> CoverageRecord:
+    return coverage.scan(folder, ["opt/ml"], Target(sorted(isa.features(cpu)), sm), allowances)
+
+
+def said(record: CoverageRecord) -> set[str]:
+    return {f"{found.symbol} {found.extension}" for found in record.findings}
+
+
+def test_code_for_a_newer_machine_is_found(tmp_path: Path) -> None:
+    """The case of a package without a wheel: `pip install` compiles for the builder's CPU."""
+    compiled(tmp_path, "hnswlib.so", "-march=icelake-server", "-mprefer-vector-width=512")
+    record = scan(tmp_path, "x86-64-v3")
+    assert "distance avx512f" in said(record)
+    assert {(found.file, found.symbol) for found in record.findings} == {("opt/ml/hnswlib.so", "distance")}
+    assert all(re.fullmatch(r"0x[0-9a-f]+: v\w+ .*[xyz]mm.*", found.example) for found in record.findings)
+    with pytest.raises(StageFailed) as caught:
+        coverage.demand(record)
+    assert re.search(r"cannot run on every declared machine: opt/ml/hnswlib.so: distance: \d+ instructions? needs? "
+                     r"avx512\w+ \(0x[0-9a-f]+: v", caught.value.message)
+    assert said(scan(tmp_path, "icelake-server")) == set()
+
+
+@pytest.mark.parametrize(("options", "cpu", "findings"), [
+    (["-march=x86-64-v2"], "x86-64-v2", set()),
+    (["-march=x86-64"], "x86-64", set()),
+    (["-march=x86-64-v3"], "x86-64-v2", {"distance avx", "distance fma"}),
+    (["-march=x86-64-v3"], "haswell", set()),
+    (["-march=x86-64", "-mlzcnt"], "x86-64", set()),
+])
+def test_a_level_runs_where_it_is_within_the_baseline(
+    tmp_path: Path, options: list[str], cpu: str, findings: set[str],
+) -> None:
+    compiled(tmp_path, "code.so", *options)
+    assert said(scan(tmp_path, cpu)) == findings
+
+
+def test_stripped_code_is_found_function_by_function(tmp_path: Path) -> None:
+    """No symbol names the two functions that need AVX; the unwind table tells where each begins."""
+    hidden = "\n".join(
+        f"static __attribute__((noinline)) float {name}(const float *a, int n) "
+        f"{{ float s = {start}; for (int i = 0; i < n; i++) s += a[i] * s; return s; }}"
+        for name, start in (("first", 1), ("second", 2)))
+    source = f"{hidden}\nint call(const float *a, int n) {{ return first(a, n) < second(a, n); }}\n"
+    compiled(tmp_path, "stripped.so", "-march=x86-64-v3", "-s", source=source)
+    found = {finding.symbol for finding in scan(tmp_path, "x86-64-v2").findings} - {"call"}
+    assert len(found) == 2, found
+    assert all(re.fullmatch(r"\.text\+0x[0-9a-f]+", symbol) for symbol in found)
+
+
+def test_dispatched_code_is_allowed_by_name_and_reason_only(tmp_path: Path) -> None:
+    compiled(tmp_path, "dispatch.so", source=CLONES)
+    dispatched = said(scan(tmp_path, "x86-64-v2"))
+    assert {found.partition(" ")[0].removesuffix(".0") for found in dispatched} == {"distance.avx512f"}
+    fitting = Allowance(files="opt/ml/*.so", symbols="*.avx512f*", extensions=["avx*", "fma"], reason="an IFUNC asks")
+    unused = Allowance(files="opt/ml/other.so", extensions=["*"], reason="not needed")
+    record = scan(tmp_path, "x86-64-v2", unused, fitting)
+    assert record.findings == []
+    assert record.allowed["an IFUNC asks"] > 0
+    assert record.allowed["not needed"] == 0
+    for change in ({"symbols": "distance"}, {"extensions": ["avx2"]}, {"files": "opt/ml/other.so"}):
+        assert said(scan(tmp_path, "x86-64-v2", fitting.model_copy(update=change))) == dispatched
+
+
+def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    whole = compiled(tmp_path, "whole.so")
+    (whole.parent / "half.so").write_bytes(whole.read_bytes()[:3000])
+    arm = bytearray(whole.read_bytes())
+    struct.pack_into("<H", arm, 18, 183)
+    (whole.parent / "arm.so").write_bytes(arm)
+    (whole.parent / "text.so").write_text("not a program", encoding="utf-8")
+    (whole.parent / "link.so").symlink_to("half.so")
+    record = scan(tmp_path, "x86-64-v2")
+    assert [(found.file, found.extension) for found in record.findings] == [
+        ("opt/ml/arm.so", "unreadable"), ("opt/ml/half.so", "unreadable")]
+    assert "another machine (ELF machine 183)" in record.findings[0].example
+    assert [file.path for file in record.files] == ["opt/ml/whole.so"]
+    assert scan(tmp_path / "opt", "x86-64-v2").files == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 100])
+def test_damage_is_not_a_traceback(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "damaged"
+    path.write_bytes(content)
+    with pytest.raises(NotElf), Elf(path):
+        pass
+
+
+def test_every_extension_of_the_decoder_has_gccs_name() -> None:
+    """A feature of a -march that the decoder calls otherwise would be a finding on its own baseline."""
+    known = {instructions.option(name) for name in vars(instructions.CpuidFeature)}
+    assert {name for row in isa.X86.values() for name in row.adds} - known == {"sahf"}
+
+
+# --- device code ----------------------------------------------------------------------------------------------------
+
+KERNEL = "__global__ void scale(float *x) { x[threadIdx.x] *= 2; }\n"
+
+
+def device_code(folder: Path, *codes: str) -> Path:
+    """A library that nvcc compiled for `codes` ("sm_80", "compute_90"). No setup installs nvcc: CI has it in images."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("nvcc is not installed")
+    made = folder / "opt/ml/device.so"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    (folder / "kernel.cu").write_text(KERNEL, encoding="utf-8")
+    wanted = [f"-gencode=arch=compute_{code.partition('_')[2]},code={code}" for code in codes]
+    shell.output([nvcc, "-shared", "-Xcompiler", "-fPIC", *wanted, "-o", str(made),
+                  str(folder / "kernel.cu")])
+    return made
+
+
+NVCC_CASES: list[tuple[list[str], list[tuple[str, str]]]] = [
+    (["sm_80", "sm_90a"], [("80 90", ""), ("80 86 89", ""), ("75 80 100", "75 100")]),
+    (["sm_86", "compute_86"], [("86 89 90 120", ""), ("75 80 86", "75 80")]),
+    (["sm_100f", "compute_90a"], [("90 100 103", ""), ("80 120", "80 120")]),
+]
+
+
+@pytest.mark.parametrize(("codes", "asked"), NVCC_CASES, ids=lambda case: "-".join(map(str, case))[:20])
+def test_what_nvcc_left_out_is_found(tmp_path: Path, codes: list[str], asked: list[tuple[str, str]]) -> None:
+    device_code(tmp_path, *codes)
+    for declared, missing in asked:
+        record = scan(tmp_path, "x86-64-v3", sm=tuple(declared.split()))
+        assert said(record) == {f"file sm_{name}" for name in missing.split()}
+    listed = {f"sm_{name}" for name in record.files[0].sass} | {f"compute_{name}" for name in record.files[0].ptx}
+    assert listed == set(codes)
+
+
+def fat_binary(*images: tuple[int, int, int]) -> bytes:
+    """What nvcc writes: of each image kind (1: PTX, 2: SASS), compute capability and flags; payloads are compressed."""
+    entries = b"".join(
+        struct.pack("<HHIQIIIIIIQIIQ", kind, 0x101, 64, 16, 16, 0, 0x10008, capability, 0, 0, 0x2011 | flags, 0, 0, 0)
+        + bytes(16) for kind, capability, flags in images)
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
+
+
+def with_device_code(folder: Path, *binaries: bytes) -> Path:
+    """A library with the section that nvcc fills."""
+    blob = folder / "blob"
+    blob.write_bytes(b"".join(binaries))
+    section = rf'.section .nv_fatbin,\"a\"\n.balign 8\n.incbin \"{blob}\"\n.text'
+    return compiled(folder, "device.so", source=f'__asm__("{section}");\n{DISTANCE}')
+
+
+PTX, SASS, EXACT, FAMILY = 1, 2, 1 << 20, 1 << 21
+
+
+@pytest.mark.parametrize(("images", "declared", "missing"), [
+    ([(SASS, 75, 0), (SASS, 80, 0), (SASS, 90, 0)], "75 80 86 89 90", ""),
+    ([(SASS, 75, 0), (SASS, 80, 0)], "75 80 86 89 90", "90"),
+    ([(SASS, 86, 0)], "80 86 89", "80"),
+    ([(SASS, 80, 0), (PTX, 80, 0)], "75 90 120", "75"),
+    ([(SASS, 90, EXACT)], "90 100", "100"),
+    ([(PTX, 90, EXACT)], "90 100", "100"),
+    ([(SASS, 100, FAMILY)], "100 103 120", "120"),
+    ([(PTX, 100, FAMILY)], "103 120", "120"),
+    ([(8, 90, 0)], "90", ""),
+])
+def test_every_declared_gpu_needs_code(
+    tmp_path: Path, images: list[tuple[int, int, int]], declared: str, missing: str,
+) -> None:
+    with_device_code(tmp_path, fat_binary(*images))
+    record = scan(tmp_path, "x86-64-v3", sm=tuple(declared.split()))
+    assert said(record) == {f"file sm_{name}" for name in missing.split()}
+
+
+def test_a_source_file_that_was_compiled_for_fewer_gpus_is_found(tmp_path: Path) -> None:
+    with_device_code(tmp_path, fat_binary((SASS, 80, 0), (SASS, 90, 0)), fat_binary((SASS, 90, 0)))
+    record = scan(tmp_path, "x86-64-v3", sm=("80", "90", "120"))
+    assert said(record) == {"file sm_120", "device code 2 of 2 sm_80"}
+    assert {found.example for found in record.findings} == {"has sm_80, sm_90", "has sm_90"}
+    parts = Allowance(files="*", symbols="device code *", extensions=["sm_*"], reason="kernels of Hopper only")
+    assert said(scan(tmp_path, "x86-64-v3", parts, sm=("80", "90", "120"))) == {"file sm_120"}
+
+
+def test_a_program_without_device_code_needs_no_gpu(tmp_path: Path) -> None:
+    compiled(tmp_path, "plain.so")
+    assert scan(tmp_path, "x86-64-v3", sm=("90",)).findings == []

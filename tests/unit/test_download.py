@@ -1,0 +1,138 @@
+"""Downloads that break off, are killed or shared by processes, and those through a proxy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import debrepo
+import pytest
+from debrepo import Fault
+from filling import assert_whole, filler, kept_part, kill_halfway, objects, wanted
+from goldenami import download
+from goldenami.download import Wanted
+from goldenami.errors import Unreachable
+from goldenami.store import Store
+
+
+def test_a_kill_leaves_nothing_visible_and_the_next_run_continues(tmp_path: Path, served: debrepo.Mirror) -> None:
+    item = kill_halfway(tmp_path / "cache", served)
+    counted: list[int] = []
+    Store(tmp_path / "cache").fetch([item], counted.append)
+    assert served.headers[-1]["Range"] == f"bytes={item.size // 2}-"
+    assert sum(counted) == item.size - item.size // 2
+    assert_whole(tmp_path / "cache", [item])
+
+
+def test_a_server_that_knows_no_ranges_sends_all_of_it(tmp_path: Path, served: debrepo.Mirror) -> None:
+    served.ranges = False
+    item = kill_halfway(tmp_path / "cache", served)
+    counted: list[int] = []
+    Store(tmp_path / "cache").fetch([item], counted.append)
+    assert sum(counted) == item.size
+    assert_whole(tmp_path / "cache", [item])
+
+
+def test_a_file_that_changed_meanwhile_is_sent_from_its_beginning(tmp_path: Path, served: debrepo.Mirror) -> None:
+    """Not the old beginning with the new end: If-Range. The new file is not the wanted one, so nothing is visible."""
+    item = kill_halfway(tmp_path / "cache", served)
+    (served.folder / "large").write_bytes(os.urandom(item.size))
+    with pytest.raises(Unreachable, match="bytes with SHA-256"):
+        Store(tmp_path / "cache").fetch([item])
+    assert served.requests.count("/large") == 2
+    assert objects(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "too long", "another address", "no note"])
+def test_a_part_that_is_not_of_the_file_costs_only_time(tmp_path: Path, served: debrepo.Mirror, damage: str) -> None:
+    item = kill_halfway(tmp_path / "cache", served)
+    part = next((tmp_path / "cache").rglob("*.part"))
+    note = next((tmp_path / "cache").rglob("*.from"))
+    if damage == "other bytes":
+        part.write_bytes(b"x" * 1000)
+    elif damage == "too long":
+        part.write_bytes(b"x" * (item.size + 1))
+    elif damage == "another address":
+        note.write_text("http://127.0.0.1:9/large\n" + note.read_text(encoding="utf-8").splitlines()[1])
+    else:
+        note.unlink()
+    Store(tmp_path / "cache").fetch([item])
+    assert_whole(tmp_path / "cache", [item])
+
+
+def test_a_server_that_answers_with_another_range(tmp_path: Path, served: debrepo.Mirror) -> None:
+    item = kill_halfway(tmp_path / "cache", served)
+    served.faults = {"/large": Fault.WRONG_RANGE}
+    counted: list[int] = []
+    Store(tmp_path / "cache").fetch([item], counted.append)
+    assert "Range" not in served.headers[-1]
+    assert sum(counted) == item.size, "no byte of the wrong range is read"
+    assert_whole(tmp_path / "cache", [item])
+
+
+def test_each_try_continues_where_the_last_one_broke_off(tmp_path: Path, served: debrepo.Mirror) -> None:
+    """Every answer breaks off after half of what it should send: three tries bring seven eighths, the next run more."""
+    served.faults = {"/large": Fault.TRUNCATED}
+    item = wanted(served, "large")[0]
+    with pytest.raises(Unreachable):
+        Store(tmp_path / "cache").fetch([item])
+    assert kept_part(tmp_path / "cache") == item.size - item.size // 8
+    served.faults = {}
+    Store(tmp_path / "cache").fetch([item])
+    assert_whole(tmp_path / "cache", [item])
+
+
+def waiting(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
+    """A process that has come as far as the part, which another one holds."""
+    process = filler(root, items)
+    while not any(path.resolve().suffix == ".part" for path in Path(f"/proc/{process.pid}/fd").iterdir()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    return process
+
+
+def test_a_file_that_another_process_fetches_is_waited_for(tmp_path: Path, served: debrepo.Mirror) -> None:
+    """The second process asks the mirror for nothing while the first one lives, and goes on where that was killed."""
+    served.faults = {"/large": Fault.STALLED}
+    items = wanted(served, "large")
+    first = filler(tmp_path / "cache", items)
+    while not kept_part(tmp_path / "cache"):
+        time.sleep(0.02)
+    second = waiting(tmp_path / "cache", items)
+    time.sleep(2 * download.WAIT_S)
+    assert (first.poll(), second.poll(), served.requests) == (None, None, ["/large"])
+    served.faults = {}
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    _, errors = second.communicate(timeout=60)
+    assert (second.returncode, errors) == (0, "")
+    assert_whole(tmp_path / "cache", items)
+
+
+def test_an_interrupt_does_not_wait_for_a_stalled_mirror(tmp_path: Path, served: debrepo.Mirror) -> None:
+    """Who waits for another process's download is free at once; what has arrived stays."""
+    served.faults = {"/large": Fault.STALLED}
+    items = wanted(served, "large")
+    first = filler(tmp_path / "cache", items)
+    while not kept_part(tmp_path / "cache"):
+        time.sleep(0.02)
+    second = waiting(tmp_path / "cache", items)
+    second.send_signal(signal.SIGINT)
+    second.communicate(timeout=20)
+    first.kill()
+    first.communicate()
+    assert kept_part(tmp_path / "cache") > 0
+
+
+def test_a_proxy_gets_the_requests_that_are_its_own(tmp_path: Path, served: debrepo.Mirror) -> None:
+    """The mirror stands in for the proxy: a host that does not resolve is reached through it, with its login."""
+    item = wanted(served, "00")[0]
+    behind = Wanted(item.sha256, item.size, "http://mirror.invalid/00", item.name)
+    through = Store(tmp_path / "cache", proxy=lambda _: served.uri.replace("//", "//user:p%40ss@"))
+    through.fetch([behind])
+    assert_whole(tmp_path / "cache", [item])
+    assert served.headers[-1]["proxy-authorization"] == "Basic dXNlcjpwQHNz"
+    assert served.headers[-1]["Host"] == "mirror.invalid"

@@ -1,0 +1,81 @@
+"""The rule between wheel and source, each of its cases; ratios of runs by turns; which CPU this is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from goldenami import gains, isa, recipes
+from goldenami.gains import Measurement, Workload
+from goldenami.local.cpu import LINUX
+from goldenami.lockfile import Origin
+from goldenami.recipes import Build, Recipe, Wheel
+
+ROOT = Path(__file__).resolve().parents[2]
+WHEEL = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(distribution="demo"),
+               build=Build(requires=[], memory_mib=100))
+NONE = WHEEL.model_copy(update={"wheel": None, "generic": "x86-64-v3"})
+GPU = WHEEL.model_copy(update={"wheel": Wheel(distribution="demo", sm=["80", "90"])})
+ZEN4 = WHEEL.model_copy(update={"only": ["znver4"]})
+NOT_RUN = WHEEL.model_copy(update={"build": Build(requires=[], memory_mib=100, not_run="too long")})
+
+
+def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0") -> Measurement:
+    return Measurement(framework="demo", version=version, cpu=cpu, against="the wheel", machine="m", rounds=3, key="0",
+                       workloads=[Workload(name=f"w{number}", ratio=ratio, low=ratio, high=ratio)
+                                  for number, ratio in enumerate(ratios)])
+
+
+@pytest.mark.parametrize(("recipe", "cpus", "sm", "found", "origin", "why"), [
+    (WHEEL, ["znver4"], [], [], Origin.WHEEL, "the rule's default; not measured on znver4"),
+    (WHEEL, ["znver4"], [], [measured(1.09)], Origin.WHEEL,
+     "1.09x over the wheel, measured on znver4, less than 1.10x"),
+    (WHEEL, ["znver4"], [], [measured(1.1)], Origin.SOURCE, "1.10x over the wheel, measured on znver4"),
+    (WHEEL, ["znver4"], [], [measured(5, 0.94)], Origin.WHEEL,
+     "w1 would be 0.94x; 2.17x over the wheel, measured on znver4"),
+    (WHEEL, ["znver4"], [], [measured(5, version="0.9")], Origin.WHEEL, "the rule's default; not measured on znver4"),
+    (WHEEL, ["icelake-server", "znver4"], [], [measured(5)], Origin.WHEEL,
+     "the rule's default; not measured on icelake-server"),
+    (WHEEL, ["icelake-server", "znver4"], [], [measured(5), measured(1.05, cpu="icelake-server")], Origin.WHEEL,
+     "1.05x over the wheel, measured on icelake-server, less than 1.10x"),
+    (NONE, ["znver3"], [], [], Origin.SOURCE, "the index has no wheel; not measured on znver3"),
+    (NONE, ["znver4"], [], [measured(1.0)], Origin.SOURCE,
+     "the index has no wheel; 1.00x over the wheel, measured on znver4"),
+    (GPU, ["znver4"], ["70", "80"], [], Origin.SOURCE, "the wheel has no code for sm_70; not measured on znver4"),
+    (GPU, ["znver4"], ["80"], [], Origin.WHEEL, "the rule's default; not measured on znver4"),
+    (ZEN4, ["sapphirerapids"], [], [], Origin.WHEEL, "a build is for znver4 only, not for sapphirerapids"),
+    (ZEN4, ["znver4"], [], [measured(3)], Origin.SOURCE, "3.00x over the wheel, measured on znver4"),
+    (NOT_RUN, ["znver4"], ["70"], [measured(3)], Origin.WHEEL, "recipe not run here: too long"),
+])
+def test_the_rule(recipe: Recipe, cpus: list[str], sm: list[str], found: list[Measurement], origin: Origin,
+                  why: str) -> None:
+    decision = gains.decide("demo", recipe, cpus, sm, found)
+    assert (decision.origin, decision.why) == (origin, why)
+
+
+def test_runs_by_turns_give_the_median_of_their_ratios() -> None:
+    """One run that something disturbed does not move it, and neighbours are compared with each other."""
+    generic = [{"a": 10.0}, {"a": 5.0}, {"a": 10.0}, {"a": 1.0}, {"a": 10.0}]
+    image = [{"a": 20.0}, {"a": 10.0}, {"a": 21.0}, {"a": 30.0}, {"a": 19.0}]
+    assert gains.compare(generic, image) == [Workload(name="a", ratio=2.0, low=2.0, high=2.1)]
+
+
+@pytest.mark.parametrize("name", [name for name in isa.X86 if not name.startswith("x86-64") and "client" not in name])
+def test_a_cpu_is_known_by_its_flags(name: str) -> None:
+    """Also where a hypervisor hides what no compiler emits. Emerald Rapids has the features of Sapphire Rapids."""
+    flags = " ".join(LINUX.get(feature, feature) for feature in isa.features(name) - isa.NO_GAIN)
+    found = gains.micro_architecture(f"processor : 0\nflags\t\t: fpu {flags} hypervisor\n")
+    assert isa.features(found) - isa.NO_GAIN == isa.features(name) - isa.NO_GAIN
+
+
+def test_a_new_figure_replaces_the_old_one_of_its_cpu() -> None:
+    old = [measured(1.0), measured(2.0, cpu="znver3")]
+    found = json.loads(gains.merged(old, [measured(3.0, version="2.0")]))["measurements"]
+    assert [(one["cpu"], one["version"]) for one in found] == [("znver3", "1.0"), ("znver4", "2.0")]
+
+
+def test_what_is_committed_is_of_recipes_that_exist() -> None:
+    for one in gains.load(ROOT):
+        assert one.framework in recipes.known(ROOT)
+        assert one.workloads

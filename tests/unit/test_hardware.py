@@ -1,0 +1,118 @@
+"""packer/hardware.yml against what EC2 says (the copy of its answer that moto ships), and rows that are wrong."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import importlib.util
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami import hardware, hardware_check
+from goldenami.errors import BadInput
+from goldenami.hardware import OpenModules
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_IN_MOTO = {
+    "p3": "withdrawn for new customers before the copy was taken; read from the page of previous generations",
+    "g4ad": "left out of the copy, as its region does not offer it; read from the page of accelerated computing",
+}
+ML_AND_GENERAL = (
+    "g4dn g4ad g5 g5g g6 g6e g6f gr6 g7e p3 p3dn p4d p4de p5 p5e p5en p6-b200 p6-b300 trn1 trn1n trn2 inf1 inf2 "
+    "c5 c5n c6i c6a c6g c7i c7a c7g c8g c8i c8a m5 m5a m6i m6a m6g m7i m7a m7g m8i m8a m8g "
+    "r5 r5a r6i r6a r6g r7i r7a r7g r8i r8a r8g"
+)
+
+
+@cache
+def described() -> list[dict[str, Any]]:
+    """Every instance type, as EC2 describes it."""
+    package = importlib.util.find_spec("moto")
+    assert package is not None and package.origin is not None
+    packed = Path(package.origin).parent / "ec2/resources/instance_types.json.gz"
+    return list(json.loads(gzip.decompress(packed.read_bytes())).values())
+
+
+def test_the_families_of_machine_learning_and_general_compute_are_there() -> None:
+    assert [name for name in ML_AND_GENERAL.split() if name not in hardware.load(ROOT)] == []
+
+
+def test_all_rows_agree_with_ec2() -> None:
+    found = hardware_check.compare(hardware.load(ROOT), described())
+    assert [str(difference) for difference in found.differences] == []
+    assert set(found.unreachable) == set(NOT_IN_MOTO)
+    assert len(found.compared) + len(NOT_IN_MOTO) == len(hardware.load(ROOT))
+
+
+def gpu(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda entry: entry["GpuInfo"]["Gpus"][0].update(changes)
+
+
+@pytest.mark.parametrize(("family", "change", "expected"), [
+    ("g6", gpu(Name="L40S"), "g6: GPU: hardware.yml has NVIDIA L4, EC2 has NVIDIA L40S"),
+    ("g6", gpu(Count=3), "g6: GPUs of a size: hardware.yml has 1, 4, 8, EC2 has 3"),
+    ("g6", gpu(Manufacturer="AMD"), "g6: GPU: hardware.yml has NVIDIA L4, EC2 has AMD L4"),
+    ("g6", lambda entry: entry.pop("GpuInfo"), "g6: GPU: hardware.yml has NVIDIA L4, EC2 has none"),
+    ("c7g", lambda entry: entry["ProcessorInfo"].update(SupportedArchitectures=["x86_64"]),
+     "c7g: architecture: hardware.yml has arm64, EC2 has amd64"),
+    ("c7a", lambda entry: entry["ProcessorInfo"].update(Manufacturer="Intel"),
+     "c7a: CPU's maker: hardware.yml has AMD, EC2 has Intel"),
+    ("trn1", lambda entry: entry.pop("NeuronInfo"), "trn1: accelerator: hardware.yml has Trainium, EC2 has none"),
+    ("c7a", lambda entry: entry.update(SupportedBootModes=["uefi"]),
+     "c7a: boot modes: hardware.yml has legacy-bios, uefi, EC2 has uefi"),
+    ("p5", lambda entry: entry["NetworkInfo"].update(EfaSupported=False), "p5: EFA: hardware.yml has yes, EC2 has no"),
+    ("m7i", lambda entry: entry["EbsInfo"].update(NvmeSupport="unsupported"),
+     "m7i: NVMe volumes: hardware.yml has yes, EC2 has no"),
+])
+def test_a_row_that_ec2_contradicts(family: str, change: Callable[[dict[str, Any]], object], expected: str) -> None:
+    entries = copy.deepcopy([entry for entry in described() if entry["InstanceType"].startswith(f"{family}.")])
+    for entry in entries:
+        change(entry)
+    found = hardware_check.compare({family: hardware.load(ROOT)[family]}, entries)
+    assert expected in [str(difference) for difference in found.differences]
+
+
+def test_a_family_that_ec2_does_not_name_was_not_looked_at() -> None:
+    found = hardware_check.compare({"g5": hardware.load(ROOT)["g5"]}, [])
+    assert (found.compared, found.differences, found.unreachable) == ([], [], ["g5"])
+
+
+def test_open_modules_say_three_things() -> None:
+    families = hardware.load(ROOT)
+    assert {families[name].open_modules for name in ("p3", "g5", "g7e", "c7i", "g4ad")} == {*OpenModules, None}
+    assert hardware.by_modules(families, ["p3", "g5", "p6-b200", "c7i"]) == (["p6-b200"], ["p3"])
+
+
+@pytest.mark.parametrize(("old", "new", "complaint"), [
+    ("families:\n", "familes:\n", "familes: unknown section; did you mean `families`?"),
+    ("g5: {cpu: znver2", "g5: {cpu: znver9", "families.g5.cpu: unknown cpu `znver9`; did you mean `znver"),
+    ("g5: {cpu: znver2", "g5: {cpuu: znver2", "families.g5.cpuu: unknown key; did you mean `cpu`?"),
+    ("gpu: A10G", "gpu: A10", "families.g5.gpu: unknown gpu `A10`; did you mean `A10"),
+    ("counts: [1, 4, 8], gsp_off: true, efa: true, source: ac}\n  g5:", "gsp_off: true, source: ac}\n  g5:",
+     "families.g4dn: `gpu` and `counts` go together"),
+    ("g6: {cpu: znver3, gpu: L4, counts: [1, 4, 8], efa: true", "g6: {cpu: znver3, gpu: L4, counts: [1, 4, 8], efa: 1",
+     "families.g6.efa: input should be a valid boolean"),
+    ("boot: [legacy-bios], nvme", "boot: [bios], nvme", "families.p3.boot.0: input should be 'legacy-bios' or 'uefi'"),
+    ("open_modules: required, source: cuda}\n  B300", "open_modules: yes, source: cuda}\n  B300",
+     "gpus.B200.open_modules: input should be 'unsupported', 'possible' or 'required'"),
+    ('T4: {maker: NVIDIA, sm: "75"', "T4: {maker: NVIDIA, sm: 7.5", "gpus.T4.sm: input should be a valid string"),
+    ("source: co}\n  c5ad", "source: cow}\n  c5ad", "families.c5a.source: unknown source; did you mean `co`?"),
+    (", source: co}\n  c5ad", "}\n  c5ad", "families.c5a.source: is required and missing"),
+    ("  znver5: {maker", "  znver6: {maker", "cpus.znver6: what it can run is not known; did you mean `znver"),
+    ("  c5a: {cpu: znver2, source: co}", "  c5a: znver2", "families.c5a: expected a mapping, got 'znver2'"),
+])
+def test_a_row_that_is_wrong(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    text = (ROOT / "packer/hardware.yml").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "packer/hardware.yml"
+    path.parent.mkdir()
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        hardware.load(tmp_path)
+    where, _, said = caught.value.message.partition(": ")
+    assert said.startswith(complaint)
+    assert where.startswith(str(path))

@@ -1,0 +1,110 @@
+"""pip as resolver and the index's files, against a real index on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyindex
+import pytest
+from goldenami.errors import GoldenError, NoFit, Unreachable, Vanished
+from goldenami.pypi import VARIABLE, Index, Interpreter
+from goldenami.store import Store
+from pyindex import PyIndex
+
+PYTHON = Interpreter((3, 11), 36)
+
+
+@pytest.fixture
+def served() -> Iterator[PyIndex]:
+    with pyindex.serve() as index:
+        yield index
+
+
+@pytest.fixture
+def index(served: PyIndex, monkeypatch: pytest.MonkeyPatch) -> Index:
+    monkeypatch.setenv(VARIABLE, f"{served.url}/")
+    return Index.configured()
+
+
+def test_a_closure_for_another_python(served: PyIndex, index: Index) -> None:
+    """Of the wanted platform and within the constraints, not what fits the interpreter that runs this."""
+    served.wheel("app", "1.0", ("lib>=1",))
+    for version in ("1.0", "1.1", "2.0"):
+        for tag in ("cp311-cp311-manylinux_2_28_x86_64", "cp310-cp310-manylinux_2_28_x86_64"):
+            served.wheel("lib", version, tag=tag)
+    served.wheel("lib", "3.0", tag="cp311-cp311-manylinux_2_37_x86_64")
+    found = index.resolve(["app"], ["lib<2"], PYTHON)
+    assert [file.filename for file in found] == ["app-1.0-py3-none-any.whl",
+                                                 "lib-1.1-cp311-cp311-manylinux_2_28_x86_64.whl"]
+    assert [file.filename for file in index.resolve(["lib"], [], PYTHON)] == [
+        "lib-2.0-cp311-cp311-manylinux_2_28_x86_64.whl"]
+
+
+def test_what_this_machine_sets_for_pip_does_not_count(
+    served: PyIndex, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served.wheel("lib", "2.0")
+    (tmp_path / "limits").write_text("lib<2\n", encoding="utf-8")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "limits"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert index.resolve(["lib"], [], PYTHON)[0].version == "2.0"
+
+
+def test_an_sdist_is_found_and_fetched(served: PyIndex, index: Index, tmp_path: Path) -> None:
+    served.sdist("some-app", "1.0", {"setup.py": ""})
+    file = index.sdist("some_app", "1.0")
+    store = Store(tmp_path)
+    index.fetch([file], store)
+    assert store.check(file.sha256)
+
+
+def refusals(served: PyIndex, index: Index) -> dict[str, tuple[type[GoldenError], str]]:
+    """What goes wrong, by the name of the call in the test below."""
+    served.wheel("app", "1.0", ("nosuch",))
+    served.sdist("only-source", "1.0", {"setup.py": ""})
+    return {
+        "no project": (NoFit, "pip finds no wheels for app: No matching distribution found for nosuch"),
+        "only an sdist": (NoFit, "pip finds no wheels for only-source: No matching distribution found"),
+        "no sdist": (Vanished, "the package index has no sdist of app 1.0"),
+    }
+
+
+@pytest.mark.parametrize("name", ["no project", "only an sdist", "no sdist"])
+def test_a_refusal_names_what_is_missing(served: PyIndex, index: Index, name: str) -> None:
+    kind, message = refusals(served, index)[name]
+    with pytest.raises(kind) as caught:
+        if name == "no sdist":
+            index.sdist("app", "1.0")
+        else:
+            index.resolve(["app" if name == "no project" else "only-source"], [], PYTHON)
+    assert caught.value.message.startswith(message)
+
+
+def test_a_file_with_another_digest_than_the_lock_names_is_refused(served: PyIndex, index: Index) -> None:
+    served.sdist("app", "1.0", {"setup.py": ""})
+    file = index.sdist("app", "1.0")
+    with pytest.raises(Unreachable, match=f"has SHA-256 {file.sha256[:12]}, the lock names 111111111111"):
+        index.wanted([file.model_copy(update={"sha256": "1" * 64})])
+
+
+def test_content_with_another_digest_than_its_index_states_is_refused(
+    served: PyIndex, index: Index, tmp_path: Path,
+) -> None:
+    served.sdist("app", "1.0", {"setup.py": ""})
+    served.wrong.add("app-1.0.tar.gz")
+    with pytest.raises(Unreachable, match=r"expected \d+ with 000000000000"):
+        index.fetch([index.sdist("app", "1.0")], Store(tmp_path))
+
+
+def test_a_file_that_is_gone(served: PyIndex, index: Index) -> None:
+    served.sdist("app", "1.0", {"setup.py": ""})
+    file = index.sdist("app", "1.0").model_copy(update={"filename": "app-0.9.tar.gz"})
+    with pytest.raises(Vanished, match=r"app-0\.9\.tar\.gz is no longer on the package index"):
+        index.wanted([file])
+
+
+def test_an_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:1/simple")
+    with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:1/simple/app/"):
+        Index.configured().sdist("app", "1.0")

@@ -1,0 +1,87 @@
+"""Recipes: what is refused, with file, line, key and the nearest valid one; every recipe of the checkout."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from goldenami import recipes
+from goldenami.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = """
+version: 1.0
+distribution: demo
+module: demo
+generic: x86-64-v3
+build:
+  requires: [setuptools]
+  environment:
+    CFLAGS: "{options}"
+  patches:
+    - {file: a.c, find: x, replace: y}
+  memory_mib: 500
+""".replace("1.0", '"1.0"').lstrip()
+
+
+def load(tmp_path: Path, text: str) -> recipes.Recipe:
+    folder = tmp_path / recipes.FOLDER / "demo"
+    folder.mkdir(parents=True)
+    (folder / "recipe.yml").write_text(text, encoding="utf-8")
+    return recipes.load(tmp_path, "demo")
+
+
+def test_a_recipe(tmp_path: Path) -> None:
+    found = load(tmp_path, GOOD)
+    assert (found.version, found.build.patches[0].count, found.wheel) == ("1.0", 1, None)
+
+
+@pytest.mark.parametrize(("old", "new", "complaint"), [
+    ("  environment:", "  enviroment:", ":7: build.enviroment: unknown key; did you mean `environment`?"),
+    ("memory_mib: 500", "memory: 500", ":11: build.memory: unknown key; did you mean `memory_mib`?"),
+    ("replace: y", "replaces: y", ":10: build.patches.0.replaces: unknown key; did you mean `replace`?"),
+    ("module: demo", "modul: demo", ":3: modul: unknown key; did you mean `module`?"),
+    ("  memory_mib: 500\n", "", ":5: build.memory_mib: is required and missing"),
+    ("memory_mib: 500", "memory_mib: 5", ":11: build.memory_mib: input should be greater than or equal to 64 (got 5)"),
+    ("generic: x86-64-v3\n", "", ":1: generic: is required where there is no wheel"),
+    ("generic:", "source: {kind: tarball}\ngeneric:", ":4: source.kind: input should be 'sdist' or 'archive'"),
+    ("version:", "version: 1\nversion:", ":2: version: given twice (first on line 1)"),
+])
+def test_one_that_is_wrong(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(tmp_path, GOOD.replace(old, new, 1))
+    assert caught.value.message.partition("recipe.yml")[2].startswith(complaint)
+
+
+def test_one_that_does_not_exist() -> None:
+    with pytest.raises(BadInput) as caught:
+        recipes.load(ROOT, "hnswlip")
+    assert caught.value.message == "no framework `hnswlip`; did you mean `hnswlib`?"
+
+
+@pytest.mark.parametrize("name", recipes.known(ROOT))
+def test_every_recipe_has_its_programs(name: str) -> None:
+    """The smoke test says what it tried; the benchmark prints one JSON object, and both can be parsed."""
+    recipes.load(ROOT, name)
+    for program in ("smoke.py", "bench.py"):
+        tree = ast.parse((ROOT / recipes.FOLDER / name / program).read_text(encoding="utf-8"))
+        names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        assert "print" in names, f"{name}/{program} prints nothing"
+
+
+def test_recipes_that_never_ran_say_so_and_name_their_archive() -> None:
+    for name in ("pytorch", "tensorflow"):
+        recipe = recipes.load(ROOT, name)
+        assert recipe.build.not_run
+        assert recipe.source.url
+        assert recipe.wheel
+
+
+def test_what_the_coverage_gate_allows_has_reasons(tmp_path: Path) -> None:
+    assert all(one.reason for entries in recipes.dispatching(ROOT).values() for one in entries)
+    path = tmp_path / recipes.DISPATCHING
+    path.parent.mkdir(parents=True)
+    path.write_text("demo:\n  - files: a\n    extensions: ['*']\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"dispatching.yml:2: demo\.0\.reason: Field required"):
+        recipes.dispatching(tmp_path)

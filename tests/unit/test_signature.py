@@ -1,0 +1,87 @@
+"""Signatures of kernel modules: what they hold, that they repeat, and the keys that are refused."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from goldenami.errors import BadInput
+from goldenami.local import signature
+from module_keys import certificate, write
+
+MODULE = b"\x7fELF" + bytes(range(256)) * 40
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def test_a_signed_module_is_the_module_and_what_the_kernel_expects(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
+    """As include/linux/module_signature.h has it: PKCS#7 in DER, a structure of 12 bytes, a magic string."""
+    signer = signature.load(*write(tmp_path, key, certificate(key)))
+    signed = signer.sign(MODULE)
+    assert signed.startswith(MODULE)
+    assert signed.endswith(b"~Module signature appended~\n")
+    trailer = signed[-len(signature.MAGIC) - 12:-len(signature.MAGIC)]
+    algo, digest, kind, signer_length, key_length, size = struct.unpack(">BBBBB3xI", trailer)
+    assert (algo, digest, kind, signer_length, key_length) == (0, 0, 2, 0, 0)
+    der = signed[len(MODULE):-len(signature.MAGIC) - 12]
+    assert len(der) == size
+    (tmp_path / "module").write_bytes(MODULE)
+    (tmp_path / "signature").write_bytes(der)
+    argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", "signature", "-content", "module",
+            "-certfile", "cert.pem", "-CAfile", "cert.pem", "-no_check_time", "-purpose", "any", "-out", "/dev/null"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "module").write_bytes(MODULE[:-1] + b"x")
+    assert subprocess.run(argv, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+
+
+def test_the_same_key_gives_the_same_bytes(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
+    paths = write(tmp_path, key, certificate(key))
+    first, second = (signature.load(*paths) for _ in range(2))
+    assert first.sign(MODULE) == second.sign(MODULE)
+    assert signature.load(paths[0], tmp_path / "cert.pem").signature == first.signature
+    assert first.signature.signer == "Test signer"
+
+
+def test_keys_that_cannot_sign_are_refused(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
+    good = write(tmp_path, key, certificate(key))
+    (tmp_path / "junk").write_bytes(b"junk")
+    for folder in ("curve", "locked", "other", "nameless"):
+        (tmp_path / folder).mkdir()
+    curve = ec.generate_private_key(ec.SECP256R1())
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    for paths, complaint in (
+        ((tmp_path / "junk", good[1]), "junk is no usable private key"),
+        ((tmp_path / "absent", good[1]), "absent is no usable private key"),
+        ((good[0], tmp_path / "junk"), "junk is no certificate"),
+        (write(tmp_path / "curve", curve, certificate(curve)), "is no RSA key: with another one each signature"),
+        (write(tmp_path / "locked", key, certificate(key), password=b"x"), "is no usable private key: Password"),
+        ((good[0], write(tmp_path / "other", other, certificate(other))[1]), "is not the certificate of"),
+        (write(tmp_path / "nameless", key, certificate(key, NameOID.ORGANIZATION_NAME)), "has no common name"),
+    ):
+        with pytest.raises(BadInput, match=complaint) as caught:
+            signature.load(*paths)
+        assert "GOLDEN_MODULE_KEY" in caught.value.hint
+
+
+def test_what_the_environment_names(key: rsa.RSAPrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (signature.KEY, signature.CERTIFICATE):
+        monkeypatch.delenv(name, raising=False)
+    assert signature.configured() is None
+    paths = write(tmp_path, key, certificate(key))
+    monkeypatch.setenv(signature.KEY, str(paths[0]))
+    with pytest.raises(BadInput, match="only one of"):
+        signature.configured()
+    monkeypatch.setenv(signature.CERTIFICATE, str(paths[1]))
+    found = signature.configured()
+    assert found is not None and found.signature.signer == "Test signer"
+    monkeypatch.setattr(signature, "CHECKOUT", tmp_path)
+    with pytest.raises(BadInput, match=r"key\.pem is inside the checkout"):
+        signature.configured()

@@ -1,0 +1,78 @@
+"""What verify asks a booted machine about its code and its CPU: answered here by files and commands of this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami import isa, records, shell
+from goldenami.build_records import Check, CodeFile, CoverageRecord, Outcome
+from goldenami.local import cpu, verify_inside
+
+
+class Here:
+    """Runs what the check would run over SSH; `sudo` is a script that runs its arguments."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "bin").mkdir()
+        (folder / "bin/sudo").write_text('#!/bin/sh\nexec "$@"\n', encoding="utf-8")
+        (folder / "bin/sudo").chmod(0o755)
+        self._path = f"{folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+
+    def ssh(self, command: str, timeout_s: float = 60.0) -> str:
+        return shell.output(["sh", "-c", command], env={"PATH": self._path}, timeout_s=timeout_s)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> dict[str, Any]:
+    """A build whose gate read two files below a folder of this machine."""
+    code = tmp_path / "opt/ml/a b"
+    code.mkdir(parents=True)
+    files = []
+    for name in ("one.so", "two.so"):
+        (code / name).write_text(name, encoding="utf-8")
+        files.append(CodeFile(path=str(code / name)[1:], sha256=records.sha256_file(code / name), instructions=1,
+                              extensions={}, sass=[], ptx=[]))
+    record = CoverageRecord(folders=[str(tmp_path / "opt/ml")[1:]], features=[], sm=[], files=files, findings=[],
+                            allowed={})
+    records.write(tmp_path / "coverage.json", record)
+    return {"coverage": str(tmp_path / "coverage.json"), "features": sorted(isa.KNOWN_X86),
+            "known_features": sorted(isa.KNOWN_X86)}
+
+
+def checks(plan: dict[str, Any], tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
+    machine: Any = Here(tmp_path)
+    return verify_inside.code_checks(plan, machine, emulated)
+
+
+def test_the_code_is_what_the_gate_read(plan: dict[str, Any], tmp_path: Path) -> None:
+    assert [(check.id, check.outcome) for check in checks(plan, tmp_path)] == [("boot/code", Outcome.CORRECT)]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_other_code_on_the_machine_is_found(plan: dict[str, Any], tmp_path: Path, *, lost: bool) -> None:
+    path = tmp_path / "opt/ml/a b/two.so"
+    if lost:
+        path.unlink()
+    else:
+        path.write_text("another", encoding="utf-8")
+    found = checks(plan, tmp_path)
+    assert [(check.id, check.outcome) for check in found] == [("boot/code", Outcome.INCORRECT)]
+    assert found[0].detail == f"it read others: {str(path)[1:]}"
+
+
+def test_an_image_without_such_code_is_not_asked(plan: dict[str, Any], tmp_path: Path) -> None:
+    record = records.read(Path(plan["coverage"]), CoverageRecord)
+    records.write(Path(plan["coverage"]), record.model_copy(update={"files": []}))
+    assert checks(plan, tmp_path) == []
+
+
+def test_a_cpu_with_more_than_the_declared_ones_have_is_found(plan: dict[str, Any], tmp_path: Path) -> None:
+    emulated = cpu.Emulated("max", ())
+    assert checks(plan, tmp_path, emulated)[0].outcome is Outcome.CORRECT
+    (tmp_path / "bin/sudo").unlink()
+    (tmp_path / "bin").rmdir()
+    found = checks({**plan, "features": sorted(isa.KNOWN_X86 - {"sse3", "sse4.2"})}, tmp_path, emulated)[0]
+    assert (found.id, found.outcome) == ("boot/oldest_cpu", Outcome.INCORRECT)
+    assert found.detail == "the machine also had sse3, sse4.2"

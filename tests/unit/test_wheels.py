@@ -1,0 +1,123 @@
+"""The key of a wheel, and what a lock's wheels are in the store; how many compilers run; versions of one choice."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami import frameworks, wheels
+from goldenami.apt import Deb
+from goldenami.errors import BadInput
+from goldenami.lockfile import Framework, Made, Origin, Package, Target
+from goldenami.pypi import PyFile
+from goldenami.recipes import Build, Patch, Recipe, Suite, Wheel
+from goldenami.store import Store
+from goldenami.wheels import Order
+from sample_lock import sample
+
+
+def pyfile(project: str, digit: str = "0", version: str = "1.0") -> PyFile:
+    return PyFile(project=project, version=version, filename=f"{project}-{version}.whl", sha256=digit * 64, size=3)
+
+
+def deb(name: str, digit: str = "a") -> Deb:
+    return Deb(name=name, version="3.11.2-1", architecture="amd64", sha256=digit * 64, size=1, installed_size=1,
+               archive="debian", path="p", source=name)
+
+
+BUILD = Build(requires=["setuptools"], environment={"CFLAGS": "{options}", "ARCHS": "{sm_dotted}"}, memory_mib=500,
+              cuda={"USE_CUDA": "1"}, settings={"a": ["-j{jobs}"]}, patches=[Patch(file="f", find="x", replace="y")])
+RECIPE = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3", build=BUILD)
+ORDER = Order(name="demo", recipe=RECIPE, target=Target(cpu="znver4", options=["-march=znver4"]), suite="bookworm",
+              source=pyfile("demo", "1"), debs=[deb("python3")], requires=[pyfile("pip", "2")],
+              runs_with=[pyfile("numpy", "3")], tests=[])
+
+
+def rebuilt(**changes: Any) -> Order:
+    return dataclasses.replace(ORDER, recipe=RECIPE.model_copy(update={"build": BUILD.model_copy(update=changes)}))
+
+
+@pytest.mark.parametrize("other", [
+    dataclasses.replace(ORDER, target=Target(cpu="znver3", options=["-march=znver3"])),
+    dataclasses.replace(ORDER, target=ORDER.target.model_copy(update={"sm": ["80"]})),
+    dataclasses.replace(ORDER, source=pyfile("demo", "9")), dataclasses.replace(ORDER, debs=[deb("python3", "b")]),
+    dataclasses.replace(ORDER, requires=[pyfile("pip", "9")]), dataclasses.replace(ORDER, suite="trixie"),
+    rebuilt(environment={"CFLAGS": "-O1 {options}"}), rebuilt(settings={}), rebuilt(files={"f": "x"}),
+    rebuilt(patches=[]), rebuilt(library_path="$ORIGIN"),
+])
+def test_what_shapes_a_wheel_changes_its_key(other: Order) -> None:
+    assert other.key != ORDER.key
+
+
+@pytest.mark.parametrize("other", [
+    rebuilt(memory_mib=900), dataclasses.replace(ORDER, runs_with=[]), dataclasses.replace(ORDER, name="another"),
+])
+def test_what_does_not_shape_it_leaves_the_key(other: Order) -> None:
+    assert other.key == ORDER.key
+
+
+def test_flags_of_a_target() -> None:
+    gpu = dataclasses.replace(ORDER, target=ORDER.target.model_copy(update={"sm": ["80", "120"]}))
+    assert ORDER.flags == {"CFLAGS": "-march=znver4", "ARCHS": ""}
+    assert gpu.flags == {"CFLAGS": "-march=znver4", "ARCHS": "8.0;12.0", "USE_CUDA": "1"}
+
+
+@pytest.mark.parametrize(("memory_mib", "limit", "jobs"), [(1, "1", 1), (10**9, "", 1), (10**9, "8", 1)])
+def test_compilers_are_bounded_by_memory_and_by_the_user(
+    memory_mib: int, limit: str, jobs: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(wheels.JOBS, limit)
+    assert wheels.jobs_for(memory_mib) == jobs
+
+
+def test_a_number_of_compilers_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wheels.JOBS, "many")
+    with pytest.raises(BadInput, match="GOLDEN_JOBS is `many`"):
+        wheels.jobs_for(1)
+
+
+def framework(name: str, wheel: PyFile, requires: list[PyFile], *, made: bool = False) -> Framework:
+    how = Made(key="k", target=ORDER.target, compiler="gcc", source=pyfile(name, "1"), build=["gcc"],
+               requires=[pyfile("pip", "2")], tests=[], result="") if made else None
+    return Framework(name=name, version="1.0", environment=name, origin=Origin.SOURCE if made else Origin.WHEEL, why="",
+                     gain=None, measured_on=None, wheel=wheel, requires=requires, made=how, allow=[])
+
+
+def test_what_the_index_has_to_give(tmp_path: Path) -> None:
+    """Not what was compiled here; what compiles it only while it is lacking."""
+    store = Store(tmp_path)
+    (tmp_path / "built.whl").write_text("abc", encoding="utf-8")
+    built = pyfile("demo").model_copy(update={"sha256": store.add(tmp_path / "built.whl")})
+    lock = sample(frameworks=[framework("demo", built, [pyfile("numpy", "3")], made=True),
+                              framework("user", pyfile("user", "4"), [built, pyfile("numpy", "3")])],
+                  toolchain={"gcc": Package.of(deb("gcc"))})
+    assert {file.project for file in wheels.from_index(lock, store)} == {"numpy", "user"}
+    assert set(wheels.offered(lock)) == {"wheels/demo-1.0.whl", "wheels/numpy-1.0.whl", "wheels/user-1.0.whl"}
+    assert {built.sha256, "1" * 64, "2" * 64, "a" * 64} <= set(lock.objects())
+    store.path(built.sha256).write_text("damaged", encoding="utf-8")
+    assert [one.name for one in wheels.lacking(lock, store)] == ["demo"]
+    assert {file.sha256[0] for file in wheels.from_index(lock, store)} == {"1", "2", "3", "4"}
+
+
+def test_a_framework_that_was_compiled_here_serves_the_others() -> None:
+    recipe = RECIPE.model_copy(update={"wheel": Wheel(distribution="user")})
+    numpy = framework("numpy", pyfile("numpy", "8"), [pyfile("openblas", "9")], made=True)
+    closure = [pyfile("numpy", "3"), pyfile("scipy", "5"), pyfile("user", "4")]
+    own, others = frameworks._parts(recipe, closure, {"numpy": numpy})
+    assert own == pyfile("user", "4")
+    assert others == [pyfile("numpy", "8"), pyfile("openblas", "9"), pyfile("scipy", "5")]
+
+
+def test_a_framework_comes_after_those_that_it_needs() -> None:
+    recipes = {name: RECIPE.model_copy(update={"distribution": name}) for name in ("a", "b", "c")}
+    closures = {"a": [pyfile("b"), pyfile("c"), pyfile("x")], "b": [pyfile("c")], "c": [pyfile("c"), pyfile("y")]}
+    assert frameworks._in_order(recipes, closures) == ["c", "b", "a"]
+
+
+def test_a_suite_is_part_of_the_key() -> None:
+    recipe = RECIPE.model_copy(update={"suite": Suite(requires=["pytest"], arguments=["-q"])})
+    first = dataclasses.replace(ORDER, recipe=recipe, tests=[pyfile("pytest", "7")])
+    other = recipe.model_copy(update={"suite": Suite(requires=["pytest"], arguments=["-x"])})
+    assert len({ORDER.key, first.key, dataclasses.replace(first, recipe=other).key}) == 3
