@@ -6,7 +6,7 @@ WAITS = $(if $(WAIT),--wait)
 PLANS = $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell wheels watch images propose molecule emulator demo test test-fast clean publish rollback
+.PHONY: help setup check lock fetch bake verify reproduce report shell wheels watch images propose molecule emulator demo test test-fast clean publish rollback retire status
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,11 +18,8 @@ setup: ## install what this machine lacks (apt packages, Packer, .venv)
 check: setup ## check definitions and committed locks, resolve nothing
 	@$(GOLDEN) check
 
-lock: setup ## resolve IMAGE to exact files; prove that its driver compiles on its kernel
-	@$(GOLDEN) lock $(IMAGE) $(WAITS)
-
-explain: setup ## what the lock of IMAGE chose, what it passed over and why
-	@$(GOLDEN) lock $(IMAGE) --explain
+lock: setup ## resolve IMAGE to exact files, its driver compiled on its kernel (EXPLAIN=1: why the lock chose what)
+	@$(GOLDEN) lock $(IMAGE) $(WAITS) $(if $(EXPLAIN),--explain)
 
 fetch: setup ## have every file of the lock here, so that a bake needs no network
 	@$(GOLDEN) fetch $(IMAGE)
@@ -50,6 +47,12 @@ publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_
 
 rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
 	@$(GOLDEN) rollback $(IMAGE) $(if $(TO),--to $(TO)) $(if $(REGION),--region $(REGION)) $(PLANS)
+
+retire: setup ## take builds of IMAGE that nobody uses out of the account, a step a run (DRY_RUN=1: only the plan)
+	@$(GOLDEN) retire $(IMAGE) $(PLANS)
+
+status: setup ## builds behind latest, candidate and templates, who runs them, what they cost a month
+	@$(GOLDEN) status
 
 watch: setup ## ask all sources what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=name: only that)
 	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict)

@@ -146,56 +146,68 @@ policies = st.builds(Policy, keep_last=st.integers(1, 3), max_age_days=st.sample
 
 # --- the oracle -----------------------------------------------------------------------------------------------------
 
+class _Edges(dict[str, set[str]]):
+    """Who holds whom."""
+
+    def edge(self, holder: str, held: str) -> None:
+        self.setdefault(holder, set()).add(held)
+
+    def image(self, holder: str, reference: str) -> None:
+        self.edge(holder, f"parameter {reference[12:]}" if reference.startswith("resolve:ssm:") else reference)
+
+
 def alive(account: Topology) -> set[str]:
     """Everything that can be reached from what is in use, whatever it is, by one walk over one graph."""
-    edges: dict[str, set[str]] = {}
+    edges = _Edges()
+    _parameters(edges, account)
+    _launchers(edges, account)
+    for held in account.pointers.values():
+        edges.edge("in use", held)
+    for instance in account.instances:
+        edges.edge("in use", instance.image_id)
+    for volume in account.volumes:
+        edges.edge("in use", volume.snapshot_id)
+    for snapshot in account.snapshots:
+        if snapshot.state == "pending":
+            edges.edge("in use", snapshot.parent)
+    for ami in account.amis:
+        for backing in ami.snapshots:
+            edges.edge(backing, ami.id)
+    return _walk(edges, "in use")
 
-    def edge(holder: str, held: str) -> None:
-        edges.setdefault(holder, set()).add(held)
 
-    def image(holder: str, reference: str) -> None:
-        edge(holder, f"parameter {reference[12:]}" if reference.startswith("resolve:ssm:") else reference)
-
+def _parameters(edges: _Edges, account: Topology) -> None:
     records = {f"/golden-ami/{ami.image}/{ami.build_id} = {ami.id}" for ami in account.amis if ami.build_id}
     missing = {name for name, value in account.parameters.items()
                if len(name.split("/")[-1]) == 12 and value not in {ami.id for ami in account.amis}}
     for name, value in account.parameters.items():
         for word in re.split(r"[^-0-9a-z]+", value):
-            edge(f"parameter {name}", word)
+            edges.edge(f"parameter {name}", word)
         if f"{name} = {value}" not in records and name not in missing:
-            edge("in use", f"parameter {name}")
+            edges.edge("in use", f"parameter {name}")
+
+
+def _launchers(edges: _Edges, account: Topology) -> None:
+    """Templates, configurations and groups."""
     for version in account.templates:
         node = f"template {version.template_id} {version.number}"
-        image(node, version.image_ref)
+        edges.image(node, version.image_ref)
         for alias, wanted in (("$Latest", version.latest), ("$Default", version.default), ("", version.default),
                               (str(version.number), True)):
             if wanted:
-                edge(f"use {version.template_id} {alias}", node)
-                edge(f"use {version.template} {alias}", node)
+                edges.edge(f"use {version.template_id} {alias}", node)
+                edges.edge(f"use {version.template} {alias}", node)
         if not (version.image and version.template == "golden-" + version.image) or version.default or version.latest:
-            edge("in use", node)
+            edges.edge("in use", node)
     for name, value in account.configurations.items():
-        edge("in use", value)
-        edge(f"configuration {name}", value)
+        edges.edge("in use", value)
+        edges.edge(f"configuration {name}", value)
     for group in account.groups:
         for use in group.templates:
-            edge("in use", f"use {use.template} {use.version}")
+            edges.edge("in use", f"use {use.template} {use.version}")
         for reference in group.image_refs:
-            image("in use", reference)
-        edge("in use", f"configuration {group.configuration}")
-    for held in account.pointers.values():
-        edge("in use", held)
-    for instance in account.instances:
-        edge("in use", instance.image_id)
-    for volume in account.volumes:
-        edge("in use", volume.snapshot_id)
-    for snapshot in account.snapshots:
-        if snapshot.state == "pending":
-            edge("in use", snapshot.parent)
-    for ami in account.amis:
-        for backing in ami.snapshots:
-            edge(backing, ami.id)
-    return _walk(edges, "in use")
+            edges.image("in use", reference)
+        edges.edge("in use", f"configuration {group.configuration}")
 
 
 def _walk(edges: dict[str, set[str]], start: str) -> set[str]:

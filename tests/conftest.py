@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,14 +98,30 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[debrepo.
     mirror.close()
 
 
+@pytest.fixture(scope="session")
+def lockable() -> Callable[[Path], Path]:
+    """Makes checkouts in which a test may lock the CPU image."""
+    return _lockable
+
+
+def _lockable(target: Path) -> Path:
+    """A copy of what `lock` reads and runs, without the committed locks; its CPU image is without frameworks.
+
+    Their wheels are another source's, which the synthetic distribution does not have.
+    """
+    for name in ("packer", "roles", "ansible", "scripts"):
+        shutil.copytree(ROOT / name, target / name)
+    shutil.rmtree(target / "packer/locks", ignore_errors=True)
+    path = target / f"packer/images/{IMAGE}.yml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.strip().startswith("frameworks:")), encoding="utf-8")
+    return target
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of what `lock` reads and runs, without the committed locks."""
-    copy = tmp_path / "checkout"
-    for name in ("packer", "roles", "ansible", "scripts"):
-        shutil.copytree(ROOT / name, copy / name)
-    shutil.rmtree(copy / "packer/locks", ignore_errors=True)
-    return copy
+    """One such checkout."""
+    return _lockable(tmp_path / "checkout")
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ def _by_hand(verdict: Judgement, what: str) -> Judgement:
 
 def frameworks(lock: Lock) -> dict[str, str]:
     """Versions of the frameworks that the lock has, by name."""
-    return {str(one.name): str(one.version) for one in getattr(lock, "frameworks", [])}
+    return {str(one.name): str(one.version) for one in lock.frameworks}
 
 
 def keep(seen: Seen) -> Keep:

@@ -19,7 +19,6 @@ from goldenami.commands import image
 from goldenami.commands import watch as command
 from goldenami.watch_records import WatchRecord
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 IMAGE = "debian-12-ml-cpu"
 SECURE = {"Essential": "yes", "Priority": "required"}
 SED = Package("sed", "12.4+deb12u6", depends="libc6", fields=SECURE)
@@ -41,13 +40,12 @@ KERNEL = [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"),
 
 
 @pytest.fixture(scope="module")
-def once(distribution: Path, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def once(
+    distribution: Path, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory, lockable: Callable[[Path], Path],
+) -> Iterator[Path]:
     """The CPU image's lock and its store, made once from the synthetic archives."""
     folder, served = tmp_path_factory.mktemp("once"), debrepo.Mirror(distribution)
-    root = folder / "checkout"
-    for name in ("packer", "roles", "ansible", "scripts"):
-        shutil.copytree(CHECKOUT / name, root / name)
-    shutil.rmtree(root / "packer/locks", ignore_errors=True)
+    root = lockable(folder / "checkout")
     with pytest.MonkeyPatch.context() as patch:
         _environment(patch, key, folder / "cache", served.uri)
         patch.setattr(image, "ROOT", root)
