@@ -36,8 +36,9 @@ from goldenami.build_records import (
     VerifyRecord,
 )
 from goldenami.commands import account
-from goldenami.lockfile import BaseLock, HardwareLock, Kernel, Lock
+from goldenami.lockfile import BaseLock, Kernel, Lock
 from goldenami.publish_records import PUBLISH_FILE, PublishRecord
+from sample_lock import HARDWARE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,7 +73,7 @@ def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
         image=image, description="Debian 12 for tests", source_date_epoch=number, disk_size_gib=1,
         base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
         kernel=Kernel(release="6.1.0-50-cloud-amd64", package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
-        driver=None, cuda=None, hardware=HardwareLock(families=["m7i"], sm=list(sm), march=[]), choices=[],
+        driver=None, cuda=None, hardware=HARDWARE.model_copy(update={"sm": list(sm)}), choices=[],
         base_packages=[], roles=["seal"], steps=[], variables={}, inputs={}, packages={})
 
 
