@@ -163,14 +163,33 @@ def verify_snapshot(stage: Stage) -> None:
     stage.under_policy("verify-snapshot", IMAGE)
 
 
+def hardware(stage: Stage) -> None:
+    """Families as EC2 knows them."""
+    stage.under_policy("hardware", "g5", "m7i", "--check", "--region", "us-east-1")
+
+
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
-    "publish": publish, "promote": promote, "rollback": rollback, "retire": retire, "verify-snapshot": verify_snapshot}
+    "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
+    "verify-snapshot": verify_snapshot}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))
 def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
     SCENARIOS[command](stage)
     assert sorted(stage.asked) == sorted(granted(command))
+
+
+@pytest.mark.parametrize("path", sorted(POLICIES.glob("*.json")), ids=lambda path: path.stem)
+def test_a_policy_names_each_action_once_and_none_by_a_pattern(path: Path) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["Version"] == "2012-10-17"
+    assert {statement["Effect"] for statement in document["Statement"]} == {"Allow"}
+    names = [statement["Sid"] for statement in document["Statement"]]
+    assert len(names) == len(set(names))
+    actions = granted(path.stem)
+    assert len(actions) == len(set(actions))
+    assert not [action for action in actions if "*" in action]
+    assert path.stem in SCENARIOS or path.stem == "bake-ec2"
 
 
 def _called(path: Path) -> set[str]:
