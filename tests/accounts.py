@@ -146,11 +146,14 @@ policies = st.builds(Policy, keep_last=st.integers(1, 3), max_age_days=st.sample
 
 # --- the oracle -----------------------------------------------------------------------------------------------------
 
-class _Edges(dict[str, set[str]]):
-    """Who holds whom."""
+class _Graph:
+    """Everything that holds something else, whatever it is."""
+
+    def __init__(self) -> None:
+        self.edges: dict[str, set[str]] = {}
 
     def edge(self, holder: str, held: str) -> None:
-        self.setdefault(holder, set()).add(held)
+        self.edges.setdefault(holder, set()).add(held)
 
     def image(self, holder: str, reference: str) -> None:
         self.edge(holder, f"parameter {reference[12:]}" if reference.startswith("resolve:ssm:") else reference)
@@ -158,56 +161,50 @@ class _Edges(dict[str, set[str]]):
 
 def alive(account: Topology) -> set[str]:
     """Everything that can be reached from what is in use, whatever it is, by one walk over one graph."""
-    edges = _Edges()
-    _parameters(edges, account)
-    _launchers(edges, account)
-    for held in account.pointers.values():
-        edges.edge("in use", held)
-    for instance in account.instances:
-        edges.edge("in use", instance.image_id)
-    for volume in account.volumes:
-        edges.edge("in use", volume.snapshot_id)
-    for snapshot in account.snapshots:
-        if snapshot.state == "pending":
-            edges.edge("in use", snapshot.parent)
+    graph = _Graph()
+    _draw_parameters(graph, account)
+    _draw_templates(graph, account)
+    for name, value in account.configurations.items():
+        graph.edge("in use", value)
+        graph.edge(f"configuration {name}", value)
+    for group in account.groups:
+        for use in group.templates:
+            graph.edge("in use", f"use {use.template} {use.version}")
+        for reference in group.image_refs:
+            graph.image("in use", reference)
+        graph.edge("in use", f"configuration {group.configuration}")
+    for held in (*account.pointers.values(), *(instance.image_id for instance in account.instances),
+                 *(volume.snapshot_id for volume in account.volumes),
+                 *(snapshot.parent for snapshot in account.snapshots if snapshot.state == "pending")):
+        graph.edge("in use", held)
     for ami in account.amis:
         for backing in ami.snapshots:
-            edges.edge(backing, ami.id)
-    return _walk(edges, "in use")
+            graph.edge(backing, ami.id)
+    return _walk(graph.edges, "in use")
 
 
-def _parameters(edges: _Edges, account: Topology) -> None:
+def _draw_parameters(graph: _Graph, account: Topology) -> None:
     records = {f"/golden-ami/{ami.image}/{ami.build_id} = {ami.id}" for ami in account.amis if ami.build_id}
     missing = {name for name, value in account.parameters.items()
                if len(name.split("/")[-1]) == 12 and value not in {ami.id for ami in account.amis}}
     for name, value in account.parameters.items():
         for word in re.split(r"[^-0-9a-z]+", value):
-            edges.edge(f"parameter {name}", word)
+            graph.edge(f"parameter {name}", word)
         if f"{name} = {value}" not in records and name not in missing:
-            edges.edge("in use", f"parameter {name}")
+            graph.edge("in use", f"parameter {name}")
 
 
-def _launchers(edges: _Edges, account: Topology) -> None:
-    """Templates, configurations and groups."""
+def _draw_templates(graph: _Graph, account: Topology) -> None:
     for version in account.templates:
         node = f"template {version.template_id} {version.number}"
-        edges.image(node, version.image_ref)
+        graph.image(node, version.image_ref)
         for alias, wanted in (("$Latest", version.latest), ("$Default", version.default), ("", version.default),
                               (str(version.number), True)):
             if wanted:
-                edges.edge(f"use {version.template_id} {alias}", node)
-                edges.edge(f"use {version.template} {alias}", node)
+                graph.edge(f"use {version.template_id} {alias}", node)
+                graph.edge(f"use {version.template} {alias}", node)
         if not (version.image and version.template == "golden-" + version.image) or version.default or version.latest:
-            edges.edge("in use", node)
-    for name, value in account.configurations.items():
-        edges.edge("in use", value)
-        edges.edge(f"configuration {name}", value)
-    for group in account.groups:
-        for use in group.templates:
-            edges.edge("in use", f"use {use.template} {use.version}")
-        for reference in group.image_refs:
-            edges.image("in use", reference)
-        edges.edge("in use", f"configuration {group.configuration}")
+            graph.edge("in use", node)
 
 
 def _walk(edges: dict[str, set[str]], start: str) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -59,6 +59,9 @@ def prepare(account: Account, image: str, names: list[str], policy: Policy) -> P
 
 def _plan(account: Account, region: str, image: str, policy: Policy, now: datetime) -> RegionPlan:
     seen = inventory.read(account, region, image)
+    if policy.keep_last == 1:  # who keeps one build has given up rolling back
+        kept = {name: ami for name, ami in seen.pointers.items() if name != inventory.ROLLBACK}
+        seen = replace(seen, pointers=kept)
     first = retention.plan(seen, image, policy, now)
     due = [action.target for action in first.actions if action.step in _SHARES_MATTER]
     if not due:

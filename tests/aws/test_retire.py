@@ -12,6 +12,7 @@ from estate import IMAGE, PARTNER, Calendar, Estate, build_id, iso
 from goldenami import clock, records, retire
 from goldenami.aws import removal
 from goldenami.aws.lease import take
+from goldenami.aws.ledger import Gpu, Ledger, Mark
 from goldenami.errors import Busy, GoldenError, HostNotReady
 from goldenami.progress import Progress
 from goldenami.retention import Policy, RegionPlan, Step
@@ -232,6 +233,20 @@ def test_what_a_partner_launched_lately_is_not_released(estate: Estate) -> None:
     assert steps(plan(estate, POLICY.model_copy(update={"release_shared": True}))) == [(Step.DEPRECATE, old)]
     estate.ec2.modify_image_attribute(ImageId=old, LaunchPermission={"Add": [{"Group": "all"}]})
     assert "shared with" in reasons(plan(estate, release))[old][0]
+
+
+def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(estate: Estate) -> None:
+    """`latest` came back from a newer build that turned out bad: what it would go back to now is an old one."""
+    oldest, latest, *_ = amis = [estate.ami(number) for number in (1, 2, 3, 4)]
+    lease = take(estate.account.dynamodb(estate.region), IMAGE)
+    marks = [Mark(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1, gpu=Gpu.NONE)
+             for number, ami in enumerate(amis, 1)]
+    lease.record(Ledger(latest=marks[1], history=(marks[0],)))
+    lease.release()
+    keeps_two = POLICY.model_copy(update={"keep_last": 2})
+    assert reasons(plan(estate, keeps_two))[oldest] == ["used by ledger: the build to roll back to"]
+    assert reasons(plan(estate, keeps_two))[latest] == ["used by ledger: latest"]
+    assert (Step.DEPRECATE, oldest) in steps(plan(estate, POLICY))
 
 
 # --- what is not ours ---

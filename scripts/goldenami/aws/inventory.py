@@ -32,6 +32,8 @@ Data = dict[str, Any]
 _NO_PARAMETER = frozenset({"ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound"})
 PARAMETERS, FILTER_VALUES = 10, 200
 """Names that one GetParameters takes, and values that one filter of EC2 takes."""
+ROLLBACK = "the build to roll back to"
+"""The pointer that is none in SSM: what the ledger would take `latest` back to."""
 TAGGED = [{"Name": "tag-key", "Values": [tags.IMAGE]}]
 NOT_TERMINATED = [{"Name": "instance-state-name",
                    "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]}]
@@ -79,7 +81,7 @@ def _grantee(permission: Mapping[str, str]) -> str:
 def pointers(dynamodb: Client, image: str) -> dict[str, str]:
     """What the ledger of `image` names: channels, and the build that a rollback would go back to."""
     ledger = lease.look(dynamodb, image).ledger
-    marks = {"latest": ledger.latest, "candidate": ledger.candidate, "the build to roll back to": ledger.previous()}
+    marks = {"latest": ledger.latest, "candidate": ledger.candidate, ROLLBACK: ledger.previous()}
     return {name: mark.ami for name, mark in marks.items() if mark}
 
 
