@@ -19,6 +19,7 @@ from typing import Any
 
 import boto3
 import pytest
+import sample_lock
 from goldenami import cli, definition, lockfile, records
 from goldenami.aws.ledger import Ledger
 from goldenami.build_records import (
@@ -36,7 +37,7 @@ from goldenami.build_records import (
     VerifyRecord,
 )
 from goldenami.commands import account
-from goldenami.lockfile import BaseLock, Kernel, Lock
+from goldenami.lockfile import Lock
 from goldenami.publish_records import PUBLISH_FILE, PublishRecord
 from sample_lock import HARDWARE
 
@@ -68,13 +69,9 @@ def write_disk(path: Path, seed: int) -> str:
 
 
 def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
-    """A lock of no packages; `number` makes it another one."""
-    return Lock(
-        image=image, description="Debian 12 for tests", source_date_epoch=number, disk_size_gib=1,
-        base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
-        kernel=Kernel(release="6.1.0-50-cloud-amd64", package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
-        driver=None, cuda=None, hardware=HARDWARE.model_copy(update={"sm": list(sm)}), choices=[],
-        base_packages=[], roles=["seal"], steps=[], variables={}, inputs={}, packages={})
+    """A lock; `number` makes it another one."""
+    return sample_lock.sample(image=image, description="Debian 12 for tests", source_date_epoch=number, disk_size_gib=1,
+                              hardware=sample_lock.HARDWARE.model_copy(update={"sm": list(sm)}))
 
 
 def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = ()) -> Path:

@@ -75,7 +75,8 @@ class Estate:
     def template(self, name: str, refs: Iterable[str], *, tagged: bool = False) -> str:
         """A launch template with a version for each image reference; the first is the default."""
         template_id = ""
-        given = {"TagSpecifications": tags.specifications({tags.IMAGE: self.image}, "launch-template")} if tagged else {}
+        marks = tags.specifications({tags.IMAGE: self.image}, "launch-template")
+        given: dict[str, Any] = {"TagSpecifications": marks} if tagged else {}
         for ref in refs:
             data = {"ImageId": ref, "InstanceType": "c7i.large"}
             if template_id:

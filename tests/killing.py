@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,8 +90,10 @@ class Killer:
         self._forks.wait()
         self._forks.stdout.close()
 
-    def run(self, root: Path, *args: str, point: Point | None = None) -> tuple[int, str]:
-        """Run `golden` in the checkout `root`, killed at `point`; returns exit code (-9: killed) and output."""
+    def run(self, root: Path, *args: str, point: Point | None = None, days: float = 0) -> tuple[int, str]:
+        """Run `golden` in the checkout `root`, killed at `point`, its clock `days` ahead; returns exit code (-9:
+        killed) and output.
+        """
         with self._lock:
             self._point, self._pid, self.struck = point, 0, False
             self._seen.clear()
@@ -98,7 +101,8 @@ class Killer:
         log = root / "out.log"
         log.write_text("", encoding="utf-8")
         assert self._forks.stdin and self._forks.stdout
-        order = {"root": str(root), "argv": args, "env": {**env, "AWS_ENDPOINT_URL": self.url}, "log": str(log)}
+        order = {"root": str(root), "argv": args, "env": {**env, "AWS_ENDPOINT_URL": self.url}, "log": str(log),
+                 "days": days}
         self._forks.stdin.write(json.dumps(order) + "\n")
         self._forks.stdin.flush()
         with self._lock:
@@ -171,13 +175,15 @@ class Killer:
 
 
 def _child(order: dict[str, Any]) -> int:
-    from goldenami import cli
-    from goldenami.commands import account
+    from goldenami import cli, clock
+    from goldenami.commands import account, life
 
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOLDEN_"))]:
         del os.environ[name]
     os.environ.update(order["env"])
-    account.ROOT = Path(order["root"])
+    account.ROOT = life.ROOT = Path(order["root"])
+    now, ahead = clock.now, timedelta(days=order["days"])
+    clock.now = lambda: now() + ahead
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

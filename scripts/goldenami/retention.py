@@ -279,4 +279,5 @@ def _problems(region: _Region) -> list[str]:
 
 
 def _days(age: timedelta) -> str:
-    return f"{age.days} day{'' if age.days == 1 else 's'}"
+    days = max(age.days, 0)  # this machine's clock may be behind AWS's
+    return f"{days} day{'' if days == 1 else 's'}"

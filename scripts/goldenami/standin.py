@@ -21,8 +21,8 @@ EPOCH = 315532800
 
 
 def version(branch: str) -> str:
-    """Below every release of the driver's `branch`, above what depends on an older branch."""
-    return f"{branch}~golden"
+    """Below every release of the driver's `branch`, and not below what Debian's CUDA asks for (`libcuda1 (>= 550)`)."""
+    return f"{branch}+golden"
 
 
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
@@ -44,7 +44,7 @@ def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
 def have(store: Store, name: str, wanted: Package) -> Deb:
     """The stand-in that a lock names, built again where the store lacks it."""
     if not store.has(wanted.sha256, wanted.size):
-        made = make(store, name, wanted.version.partition("~")[0], wanted.architecture)
+        made = make(store, name, wanted.version.partition("+")[0], wanted.architecture)
         if made.sha256 != wanted.sha256:
             raise StageFailed(f"the stand-in of {name} came out as {made.sha256[:12]}, the lock names "
                               f"{wanted.sha256[:12]}", hint="another dpkg-deb packs it otherwise: run `make lock`")

@@ -75,8 +75,9 @@ def test_credentials_that_are_not_good(
 
 
 @pytest.mark.parametrize(("action", "moved"), [
-    ("ec2:DescribeImages", ()), ("dynamodb:UpdateItem", ()), ("ebs:StartSnapshot", ()), ("ec2:RegisterImage", ()),
-    ("ec2:EnableImageDeprecation", ()), ("ssm:PutParameter", ()), ("ec2:CreateLaunchTemplate", ("latest",)),
+    ("dynamodb:UpdateItem", ()), ("ec2:RegisterImage", ()), ("ec2:CreateLaunchTemplate", ("latest",)),
+    *(pytest.param(action, (), marks=pytest.mark.slow) for action in (
+        "ec2:DescribeImages", "ebs:StartSnapshot", "ec2:EnableImageDeprecation", "ssm:PutParameter")),
 ])
 def test_a_missing_permission_is_named_and_the_same_command_continues(
     checkout: Checkout, build: Path, aws: Emulator, action: str, moved: tuple[str, ...],
@@ -122,8 +123,9 @@ def test_if_one_region_fails_no_pointer_moves(checkout: Checkout, build: Path, f
 
 @pytest.mark.parametrize("rule", [
     {"service": "*", "probability": 0.3, "error": {"code": "ThrottlingException"}},
-    {"service": "*", "probability": 0.2, "error": {"code": "InternalError", "status": 500}},
-    {"service": "*", "probability": 0.15, "reset": True},
+    pytest.param({"service": "*", "probability": 0.2, "error": {"code": "InternalError", "status": 500}},
+                 marks=pytest.mark.slow),
+    pytest.param({"service": "*", "probability": 0.15, "reset": True}, marks=pytest.mark.slow),
 ], ids=["throttled", "500", "reset"])
 def test_faults_that_pass_are_outlasted(
     checkout: Checkout, build: Path, faults: Faults, rule: dict[str, Any],

@@ -15,7 +15,7 @@ from killing import Killer, Point, When
 if TYPE_CHECKING:
     from conftest import Emulator
 
-SAMPLE = 4
+SAMPLE = 2
 """Points that the fast tests try of each list, each time others; the slow ones try all."""
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from botocore.exceptions import ClientError
 from estate import IMAGE, PARTNER, Calendar, Estate, build_id, iso
 from goldenami import clock, records, retire
 from goldenami.aws import removal
-from goldenami.aws.lease import Holder, take
-from goldenami.aws.session import Account
+from goldenami.aws.lease import take
 from goldenami.errors import Busy, GoldenError, HostNotReady
 from goldenami.progress import Progress
-from goldenami.retention import Plan, Policy, RegionPlan, Step
+from goldenami.retention import Policy, RegionPlan, Step
 from goldenami.retire import RetireRecord
 
 if TYPE_CHECKING:

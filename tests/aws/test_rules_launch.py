@@ -353,3 +353,14 @@ def test_what_is_pending_ends_by_itself(account_at: Callable[[str], Account]) ->
     image = account.image(snapshot=snapshot)
     while account.describe(image)["State"] == "pending":
         time.sleep(0.02)
+
+
+@probe("delete_key_pair")
+def test_a_key_pair_is_deleted_by_its_id(account: Account) -> None:
+    first, second = (account.ec2.create_key_pair(KeyName=name) for name in ("a", "b"))
+    account.ec2.delete_key_pair(KeyPairId=first["KeyPairId"])
+    account.ec2.delete_key_pair(KeyPairId=first["KeyPairId"])
+    account.ec2.delete_key_pair(KeyName="none")
+    assert [pair["KeyPairId"] for pair in account.ec2.describe_key_pairs()["KeyPairs"]] == [second["KeyPairId"]]
+    account.ec2.delete_key_pair(KeyName="b")
+    assert account.ec2.describe_key_pairs()["KeyPairs"] == []

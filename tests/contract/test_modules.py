@@ -116,7 +116,7 @@ def test_modules_are_signed_with_the_users_key(
     (kept.root.parent / "modules" / f"{wanted.key}.json").unlink()
     with pytest.raises(BadInput, match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"):
         compile_modules(wanted, kept, log=tmp_path / "log")
-    kept.remove(first.deb_sha256)
+    kept.path(first.deb_sha256).unlink()
 
 
 def unpacked(kept: store.Store, outcome: Outcome, folder: Path) -> Path:

@@ -185,6 +185,7 @@ def test_an_interrupted_upload_ends_by_itself_and_continues(bench: Bench) -> Non
     started.append(bench.process())
     _out, problems = started[0].communicate()
     assert started[0].returncode != 0 and "KeyboardInterrupt" in problems
+    assert len(bench.sink.stored) < 40, "it went on sending"
     bench.sink.faults = ebs_sink.Faults()
     done = bench.upload(listed, tags={"goldenami:owner": "next"})
     assert bench.sink.differences(done.id, bench.disk) == []

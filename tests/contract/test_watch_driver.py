@@ -12,7 +12,7 @@ import pytest
 from debrepo import Archive, Package
 from goldenami import cli, definition, fit, lockfile, modules, notice, records
 from goldenami.commands import watch as command
-from goldenami.lockfile import BaseLock, Cuda, Driver, HardwareLock, Lock
+from goldenami.lockfile import BaseLock, Cuda, Driver, Lock
 from goldenami.modules import Outcome
 from goldenami.sources import archives, branches, driver
 from goldenami.store import Store
@@ -48,7 +48,7 @@ def gpu_lock(version: str, flavour: str = "proprietary") -> Lock:
         image=IMAGE, kernel=lockfile.Kernel(release="6.1.0-50-cloud-amd64",
                                             package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
         base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
-        hardware=HardwareLock(families=["g4dn", "p5"], sm=["75", "90"], march=["znver3"]), packages={},
+        hardware=sample().hardware.model_copy(update={"families": ["g4dn", "p5"], "sm": ["75", "90"]}), packages={},
         driver=Driver(version=version, branch=version.partition(".")[0], flavour=flavour, source="debian",
                       cuda="12.2", modules=None),
         cuda=Cuda(version="11.8", variant="runtime", why=""),

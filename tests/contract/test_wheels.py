@@ -99,7 +99,7 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
 def test_a_compile_error_names_recipe_target_line_and_log(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
     with pytest.raises(StageFailed) as caught:
         build(order(lock, kept, tmp_path, sdist(kept, tmp_path, answer="nosuch")), kept, tmp_path)
-    assert caught.value.message.startswith("recipe demo for x86-64-v3 does not compile: demo.cpp:3: error: 'nosuch'")
+    assert caught.value.message.startswith("recipe demo for x86-64-v3 does not compile: demo.cpp:3: error: ‘nosuch’")
     assert caught.value.log == tmp_path / "log"
 
 

@@ -133,7 +133,7 @@ def test_a_publish_section_may_say_everything(root: Path) -> None:
   instance_refresh: {{groups: [web], checkpoint_percent: 20, alarms: [errors]}}""")
     found = definition.load(root, definition.path_of(root, IMAGE)).publish
     assert found is not None
-    assert (found.regions, found.keep_last, found.max_age_days) == (["us-east-1", "eu-west-1"], 5, 180)
+    assert (found.regions, found.keep_last, found.max_age_days) == (["us-east-1", "us-west-2"], 5, 180)
     assert found.instance_refresh is not None
     assert found.instance_refresh.min_healthy_percent == 90
 

@@ -22,8 +22,16 @@ def test_a_log_gets_few_lines_with_rate_and_time_left(monkeypatch: pytest.Monkey
     assert said == ["upload: 40 %, 2 MB/s, about 30.0 s left", "upload: 100 MiB in 40.0 s"]
 
 
-def test_a_terminal_gets_one_display_for_transfers_at_once() -> None:
+def test_a_terminal_gets_one_display_for_transfers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    displays: list[meter.Progress] = []
+
+    class Counted(meter.Progress):
+        def start(self) -> None:
+            displays.append(self)
+            super().start()
+
+    monkeypatch.setattr(meter, "Progress", Counted)
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     shown = Meter(said.append, console)
     both = threading.Barrier(2, timeout=30)
@@ -40,6 +48,7 @@ def test_a_terminal_gets_one_display_for_transfers_at_once() -> None:
     for thread in threads:
         thread.join()
     assert sorted(line.partition(":")[0] for line in said) == ["eu-west-1", "us-east-1"]
+    assert len(displays) == 1
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "us-east-1" in text and "4.0 MiB" in text

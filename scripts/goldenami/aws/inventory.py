@@ -28,9 +28,11 @@ from goldenami.aws.topology import (
     Volume,
 )
 
+Data = dict[str, Any]
 _NO_PARAMETER = frozenset({"ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound"})
 PARAMETERS, FILTER_VALUES = 10, 200
 """Names that one GetParameters takes, and values that one filter of EC2 takes."""
+TAGGED = [{"Name": "tag-key", "Values": [tags.IMAGE]}]
 NOT_TERMINATED = [{"Name": "instance-state-name",
                    "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]}]
 
@@ -46,7 +48,7 @@ def read(account: Account, region: str, image: str) -> Topology:
         ours |= {snapshot_id for ami in found_amis if ami.image for snapshot_id in ami.snapshots}
         found_templates, found_groups = tuple(templates(ec2)), tuple(groups(autoscaling))
         configurations = {each["LaunchConfigurationName"]: each["ImageId"] for each in
-                          _pages(autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100)}
+                          pages(autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100)}
         named = {references.parameter_of(ref) for ref in
                  [version.image_ref for version in found_templates]
                  + [ref for group in found_groups for ref in group.image_refs]}
@@ -81,43 +83,49 @@ def pointers(dynamodb: Client, image: str) -> dict[str, str]:
     return {name: mark.ami for name, mark in marks.items() if mark}
 
 
-def amis(ec2: Client) -> Iterator[Ami]:
-    """The account's own images, disabled and deprecated ones too."""
-    for each in _pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True,
-                       IncludeDeprecated=True):
+def amis(ec2: Client, *, tagged: bool = False) -> Iterator[Ami]:
+    """The account's own images, disabled and deprecated ones too; `tagged`: those that carry this pipeline's tag."""
+    only: Data = {"Filters": TAGGED} if tagged else {}
+    for each in pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True,
+                      IncludeDeprecated=True, **only):
         marks = tags.from_list(each.get("Tags"))
         devices = [device["Ebs"] for device in each.get("BlockDeviceMappings", []) if "Ebs" in device]
         yield Ami(
             id=each["ImageId"], name=each.get("Name", ""), created=_moment(each["CreationDate"]),
             state=AmiState(each["State"]), image=marks.get(tags.IMAGE, ""), build_id=marks.get(tags.BUILD_ID, ""),
             snapshots=tuple(device["SnapshotId"] for device in devices if "SnapshotId" in device),
-            deprecated=_optional(each.get("DeprecationTime")), announced=_optional(marks.get(tags.RETIRING)),
-            disabled=_optional(marks.get(tags.DISABLED)),
+            deprecated=optional(each.get("DeprecationTime")), announced=optional(marks.get(tags.RETIRING)),
+            disabled=optional(marks.get(tags.DISABLED)),
             protected=each.get("DeregistrationProtection", "disabled") != "disabled",
-            last_launched=_optional(each.get("LastLaunchedTime")))
+            last_launched=optional(each.get("LastLaunchedTime")))
 
 
 def snapshots(ec2: Client) -> Iterator[Snapshot]:
     """The account's snapshots that carry this pipeline's tag: an account may have many thousands of backups."""
-    for each in _pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"],
-                       Filters=[{"Name": "tag-key", "Values": [tags.IMAGE]}]):
+    for each in pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=TAGGED):
         marks = tags.from_list(each.get("Tags"))
         stored = marks.get(tags.STORED_BYTES, "")
         yield Snapshot(
             id=each["SnapshotId"], started=each["StartTime"], state=SnapshotState(each["State"]),
             image=marks.get(tags.IMAGE, ""), build_id=marks.get(tags.BUILD_ID, ""),
-            expires=_optional(marks.get(tags.EXPIRES)), parent=marks.get(tags.PARENT, ""),
+            expires=optional(marks.get(tags.EXPIRES)), parent=marks.get(tags.PARENT, ""),
             volume_gib=each["VolumeSize"], full_bytes=each.get("FullSnapshotSizeInBytes"),
             stored_bytes=int(stored) if stored.isdecimal() else None)
 
 
 def templates(ec2: Client) -> Iterator[TemplateVersion]:
     """Every version of every launch template."""
-    for template in _pages(ec2, "describe_launch_templates", "LaunchTemplates", 200):
+    for template in pages(ec2, "describe_launch_templates", "LaunchTemplates", 200):
         marks = tags.from_list(template.get("Tags"))
-        for each in _pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", 200,
+        for each in pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", 200,
                            LaunchTemplateId=template["LaunchTemplateId"]):
             yield template_version(each, template["LatestVersionNumber"], marks.get(tags.IMAGE, ""))
+
+
+def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
+    """The default version of every launch template, without asking for each template."""
+    for each in pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", 200, Versions=["$Default"]):
+        yield template_version(each, 0, "")
 
 
 def template_version(described: Mapping[str, Any], latest: int, image: str) -> TemplateVersion:
@@ -130,7 +138,7 @@ def template_version(described: Mapping[str, Any], latest: int, image: str) -> T
 
 def groups(autoscaling: Client) -> Iterator[Group]:
     """Auto Scaling groups with every template that they may launch from."""
-    for each in _pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100):
+    for each in pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100):
         mixed = each.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
         overrides = mixed.get("Overrides", [])
         named = [each.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
@@ -148,7 +156,7 @@ def _use(specification: Mapping[str, str]) -> TemplateUse:
 
 def instances(ec2: Client) -> Iterator[Instance]:
     """Instances that are not terminated."""
-    for reservation in _pages(ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED):
+    for reservation in pages(ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED):
         for each in reservation["Instances"]:
             yield Instance(id=each["InstanceId"], image_id=each["ImageId"], state=each["State"]["Name"],
                            group=tags.from_list(each.get("Tags")).get("aws:autoscaling:groupName", ""))
@@ -157,7 +165,7 @@ def instances(ec2: Client) -> Iterator[Instance]:
 def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:
     """Volumes that were made from one of these snapshots."""
     for some in _batches(sorted(made_from), FILTER_VALUES):
-        for each in _pages(ec2, "describe_volumes", "Volumes", 500,
+        for each in pages(ec2, "describe_volumes", "Volumes", 500,
                            Filters=[{"Name": "snapshot-id", "Values": some}]):
             attached = [attachment["InstanceId"] for attachment in each.get("Attachments", [])]
             yield Volume(id=each["VolumeId"], snapshot_id=each["SnapshotId"], instance=next(iter(attached), ""))
@@ -168,7 +176,7 @@ def parameters(ssm: Client, also: Iterable[str] = ()) -> dict[str, str]:
 
     A SecureString is left out: EC2 cannot resolve one, and reading it would need its key.
     """
-    names = [each["Name"] for each in _pages(ssm, "describe_parameters", "Parameters", 50)
+    names = [each["Name"] for each in pages(ssm, "describe_parameters", "Parameters", 50)
              if each["Type"] != "SecureString"]
     found = values(ssm, names)
     for name in set(also) - set(found):
@@ -191,7 +199,8 @@ def _batches(things: Sequence[str], size: int) -> Iterator[list[str]]:
         yield list(things[start:start + size])
 
 
-def _pages(client: Client, call: str, key: str, size: int, **arguments: Any) -> Iterator[Any]:
+def pages(client: Client, call: str, key: str, size: int, **arguments: Any) -> Iterator[Any]:
+    """The things below `key` in every page of a call."""
     for page in client.get_paginator(call).paginate(PaginationConfig={"PageSize": size}, **arguments):
         yield from page[key]
 
@@ -200,7 +209,7 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _optional(text: str | None) -> datetime | None:
+def optional(text: str | None) -> datetime | None:
     """A time, or None where there is none or a person wrote something else into the tag."""
     try:
         moment = datetime.fromisoformat(text or "")

@@ -126,3 +126,13 @@ class Launches(EC2BaseResponse):
         found = answers.select(found, answers.filters_of(self._get_param("Filters")), value)
         some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"), least=5)
         return ActionResult({"InstanceTypeOfferings": some, "NextToken": more})
+
+    @rule(EC2_API + "API_DeleteKeyPair.html")
+    def delete_key_pair(self) -> ActionResult:
+        """A key pair is deleted by its name or by its id."""
+        asked = (self._get_param("KeyName"), self._get_param("KeyPairId"))
+        found = next((pair for pair in self.ec2_backend.key_pairs.values()
+                      if asked in ((pair.key_name, None), (None, pair.id))), None)
+        if found is not None:
+            self.ec2_backend.delete_key_pair(found.key_name)
+        return ActionResult({"Return": True, "KeyPairId": found.id if found else None})

@@ -1,0 +1,55 @@
+"""What things cost: a dated table for snapshots, AWS's price list for instances.
+
+The table is what status can say without another permission; it is an estimate, and says of which day.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from goldenami.aws.session import Client
+from goldenami.aws.topology import Snapshot
+
+SNAPSHOT_PRICES_OF = "2024-12"
+SNAPSHOT_PRICES_SOURCE = "https://aws.amazon.com/ebs/pricing/ (Amazon EBS Snapshots, standard tier)"
+SNAPSHOT_PRICES: Mapping[str, float] = {
+    "us-east-1": 0.05, "us-east-2": 0.05, "us-west-1": 0.055, "us-west-2": 0.05, "ca-central-1": 0.055,
+    "eu-west-1": 0.05, "eu-west-2": 0.053, "eu-west-3": 0.053, "eu-central-1": 0.054, "eu-north-1": 0.05,
+    "ap-northeast-1": 0.05, "ap-south-1": 0.05, "ap-southeast-1": 0.05, "ap-southeast-2": 0.055, "sa-east-1": 0.068,
+}
+"""US dollars for a GiB-month as they were known then; a region that is not here has no price, and none is guessed."""
+GIB = 1 << 30
+
+
+def stored(snapshot: Snapshot, present: set[str]) -> tuple[int, bool]:
+    """Bytes that a snapshot is billed for, and whether that is exact and not an upper bound.
+
+    A snapshot of changed blocks is billed for these alone as long as its parent is there; when that is deleted, EBS
+    keeps the blocks that it still needs, and they are this one's ("How Amazon EBS snapshots work").
+    """
+    if snapshot.stored_bytes is not None and (not snapshot.parent or snapshot.parent in present):
+        return snapshot.stored_bytes, True
+    return (snapshot.full_bytes, False) if snapshot.full_bytes else (snapshot.volume_gib * GIB, False)
+
+
+def monthly(count: int, region: str) -> float | None:
+    """US dollars a month for so many bytes of snapshots, or None where the price is not known."""
+    price = SNAPSHOT_PRICES.get(region)
+    return None if price is None else count / GIB * price
+
+
+def hourly(pricing: Client, instance_type: str) -> dict[str, float]:
+    """US dollars for an hour of Linux on demand on shared hardware, by region, from AWS's price list."""
+    wanted = {"instanceType": instance_type, "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA",
+              "capacitystatus": "Used", "licenseModel": "No License required"}
+    found: dict[str, float] = {}
+    for page in pricing.get_paginator("get_products").paginate(ServiceCode="AmazonEC2", Filters=[
+            {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]):
+        for text in page["PriceList"]:
+            product = json.loads(text)
+            for term in product["terms"].get("OnDemand", {}).values():
+                for dimension in term["priceDimensions"].values():
+                    region = product["product"]["attributes"].get("regionCode", "")
+                    found[region] = float(dimension["pricePerUnit"]["USD"])
+    return found

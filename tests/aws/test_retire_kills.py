@@ -1,0 +1,151 @@
+"""`golden retire` killed before and after each of its calls, then run again: it converges, and nothing is orphaned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from builds import Checkout
+from estate import IMAGE, PARTNER, REAL_NOW, Calendar, Estate, iso
+from goldenami import clock
+from goldenami.aws import removal
+from goldenami.commands import life
+from killing import Killer, Point
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+POLICY = ("--keep-last", "1", "--max-age-days", "30", "--disable-after-days", "7", "--deregister-after-days", "7",
+          "--release-shared", "--region", "us-east-1")
+LATER, WAIT = 100, 8
+"""Days after which the scene is looked at, and between two runs."""
+STRIDE = 9
+"""In the fast tier every ninth place is tried, in the slow one all of them."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An account in which one run has every step to take, and the AMIs that must outlive it."""
+
+    estate: Estate
+    announced: str
+    disabled: str
+    fresh: str
+    recalled: str
+    newest: str
+    template: str
+
+    @classmethod
+    def make(cls, aws: Emulator) -> Scene:
+        aws.reset()
+        aws.set(pending_s=0)
+        estate, now = Estate(aws), REAL_NOW()
+        announced, disabled, fresh, recalled, gone, newest = (estate.ami(number) for number in range(1, 7))
+        estate.share(announced, PARTNER)
+        for ami in (announced, disabled, recalled):
+            removal.deprecate(estate.ec2, ami, now)
+        removal.disable(estate.ec2, disabled, now)
+        estate.point("/somebody/uses", recalled)
+        estate.point(f"/golden-ami/{IMAGE}/latest", newest)
+        template = estate.template(f"golden-{IMAGE}", [newest, disabled, gone, newest], tagged=True)
+        estate.ec2.deregister_image(ImageId=gone)
+        estate.snapshot(9, complete=False, expires=iso(-1))
+        return cls(estate, announced, disabled, fresh, recalled, newest, template)
+
+    def check_whole(self) -> None:
+        """At any moment: what is in use is untouched, and what was disabled can be had back with its shares."""
+        amis, estate = self.estate.amis(), self.estate
+        assert amis[self.newest].state == "available" and amis[self.newest].deprecated is None
+        assert amis[self.recalled].state == "available"
+        assert estate.parameters()[f"/golden-ami/{IMAGE}/latest"] == self.newest
+        if self.announced in amis and amis[self.announced].state == "disabled":
+            assert removal.unpack(estate.marks(self.announced)) == [{"UserId": PARTNER}], "its shares are lost"
+
+    def check_end(self) -> None:
+        """What stays is all that stays: its AMIs, one snapshot each, its records, its template versions."""
+        amis, estate = self.estate.amis(), self.estate
+        assert set(amis) == {self.newest, self.recalled}
+        assert amis[self.recalled].announced is None and amis[self.recalled].deprecated is None
+        assert estate.snapshots() == {snapshot for ami in amis.values() for snapshot in ami.snapshots}, "an orphan"
+        assert estate.parameters() == {
+            estate.record(4): self.recalled, estate.record(6): self.newest, "/somebody/uses": self.recalled,
+            f"/golden-ami/{IMAGE}/latest": self.newest}
+        versions = estate.ec2.describe_launch_template_versions(LaunchTemplateId=self.template)
+        assert sorted(each["VersionNumber"] for each in versions["LaunchTemplateVersions"]) == [1, 4]
+        lease = estate.account.dynamodb(estate.region).get_item(TableName="golden-ami", Key={"image": {"S": IMAGE}})
+        assert "holder" not in lease["Item"]
+
+
+@pytest.fixture
+def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    made = Checkout(tmp_path / "checkout", monkeypatch)
+    monkeypatch.setattr(life, "ROOT", made.root)
+    return made
+
+
+@pytest.fixture
+def killer(aws: Emulator) -> Iterator[Killer]:
+    made = Killer(aws.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
+    made = Calendar()
+    monkeypatch.setattr(clock, "now", made)
+    return made
+
+
+def settle(checkout: Checkout, scene: Scene) -> None:
+    """Run retire in this process until it has nothing more to do."""
+    calendar = clock.now
+    assert isinstance(calendar, Calendar)
+    for number in range(4):
+        calendar.days = LATER + number * WAIT
+        ran = checkout.golden("retire", IMAGE, *POLICY)
+        assert ran.code == 0, ran.text
+        scene.check_whole()
+    assert "us-east-1: " not in ran.text, f"it never settles: {ran.text}"
+
+
+def all_points(checkout: Checkout, killer: Killer, aws: Emulator) -> list[Point]:
+    scene = Scene.make(aws)
+    code, text = killer.run(checkout.root, "retire", IMAGE, *POLICY, days=LATER)
+    assert code == 0, text
+    steps = ("recall", "deprecate", "disable", "delete template version", "deregister", "delete snapshot",
+             "delete record")
+    assert all(f": {step} " in text for step in steps), text
+    points = killer.points()
+    settle(checkout, scene)
+    scene.check_end()
+    return points
+
+
+def try_points(checkout: Checkout, killer: Killer, aws: Emulator, points: list[Point]) -> None:
+    for point in points:
+        scene = Scene.make(aws)
+        code, text = killer.run(checkout.root, "retire", IMAGE, *POLICY, point=point, days=LATER)
+        assert killer.struck and code == -9, f"{point}: {text}"
+        scene.check_whole()
+        settle(checkout, scene)
+        scene.check_end()
+
+
+def test_retire_killed_here_and_there(
+    checkout: Checkout, killer: Killer, aws: Emulator, calendar: Calendar,
+) -> None:
+    changes = [point for point in all_points(checkout, killer, aws) if "Describe" not in point.action
+               and "Get" not in point.action]
+    assert len(changes) >= 2 * 10
+    try_points(checkout, killer, aws, changes[::STRIDE])
+
+
+@pytest.mark.slow
+def test_retire_killed_everywhere(checkout: Checkout, killer: Killer, aws: Emulator, calendar: Calendar) -> None:
+    points = all_points(checkout, killer, aws)
+    print(f"{len(points)} places")
+    try_points(checkout, killer, aws, points)

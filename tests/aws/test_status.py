@@ -1,0 +1,176 @@
+"""What `golden status` and `golden regions` say of an account, and in how many calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from builds import Checkout
+from estate import IMAGE, Estate, build_id
+from goldenami import records
+from goldenami import regions as family_regions
+from goldenami.aws import prices, tags
+from goldenami.aws.session import Account
+from goldenami.aws.topology import Snapshot
+from goldenami.commands import life
+from goldenami.status import StatusRecord
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+OTHER_REGION = "us-west-2"
+MIB = 1 << 20
+
+
+@pytest.fixture
+def estate(aws: Emulator) -> Estate:
+    aws.set(pending_s=0)
+    return Estate(aws)
+
+
+@pytest.fixture
+def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    made = Checkout(tmp_path / "checkout", monkeypatch)
+    monkeypatch.setattr(life, "ROOT", made.root)
+    return made
+
+
+def status(checkout: Checkout, *args: str, code: int = 0) -> StatusRecord:
+    ran = checkout.golden("status", *args, "--json")
+    assert ran.code == code, ran.text
+    return StatusRecord.model_validate_json(ran.text[:ran.text.index("\n}\n") + 3])
+
+
+def test_status_says_who_runs_which_build_and_what_it_costs(estate: Estate, checkout: Checkout) -> None:
+    first = estate.ami(1, snapshot=estate.snapshot(1, stored_bytes=str(1024 * MIB)))
+    delta = estate.snapshot(2, stored_bytes=str(20 * MIB), parent_snapshot=estate.backing(first))
+    second = estate.ami(2, snapshot=delta)
+    estate.ami(3, snapshot=estate.snapshot(3, stored_bytes="7", parent_snapshot="snap-00000000000000000"))
+    estate.point(f"/golden-ami/{IMAGE}/latest", first)
+    estate.point(f"/golden-ami/{IMAGE}/candidate", second)
+    template = estate.template(f"golden-{IMAGE}", [first, second], tagged=True)
+    estate.group("workers", LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
+    estate.groups.set_desired_capacity(AutoScalingGroupName="workers", DesiredCapacity=1)
+    estate.launch(first)
+    record = status(checkout, IMAGE, "--region", estate.region)
+    (found,) = record.regions[estate.region]
+    assert found.latest and (found.latest.ami, found.latest.build_id) == (first, build_id(1))
+    assert found.candidate and found.candidate.build_id == build_id(2)
+    assert found.template and (found.template.build_id, found.template_version) == (build_id(1), 1)
+    assert found.template_groups == {"workers": "1"}
+    third, newer, older = found.amis
+    assert (older.instances, older.groups) == (2, {"workers": 1})
+    assert (older.bytes, older.bytes_exact, older.usd_month) == (1024 * MIB, True, 0.05)
+    assert (newer.bytes, newer.bytes_exact) == (20 * MIB, True), "a snapshot of changed blocks counts only these"
+    assert (third.bytes, third.bytes_exact) == (1024 * MIB, False), "without its parent it holds all of the volume"
+    text = checkout.golden("status", IMAGE, "--region", estate.region).text
+    for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB", "group workers launches version 1",
+                     record.prices_of):
+        assert expected in text, text
+
+
+def test_a_pointer_to_nothing_and_a_disabled_image_are_said(estate: Estate, checkout: Checkout) -> None:
+    gone, disabled = estate.ami(1), estate.ami(2)
+    estate.point(f"/golden-ami/{IMAGE}/latest", gone)
+    estate.ec2.deregister_image(ImageId=gone)
+    estate.ec2.disable_image(ImageId=disabled)
+    (found,) = status(checkout, IMAGE, "--region", estate.region).regions[estate.region]
+    assert found.latest and not found.latest.exists
+    assert [(ami.ami, ami.state) for ami in found.amis] == [(disabled, "disabled")]
+    assert "DOES NOT EXIST" in checkout.golden("status", IMAGE, "--region", estate.region).text
+
+
+def test_a_region_that_cannot_be_read_is_unreachable(estate: Estate, checkout: Checkout, aws: Emulator) -> None:
+    estate.ami(1)
+    aws.set(disabled_regions=[OTHER_REGION])
+    record = status(checkout, IMAGE, code=8)
+    assert list(record.regions) == [estate.region] and list(record.unreachable) == [OTHER_REGION]
+    assert f"{OTHER_REGION} is unreachable" in checkout.golden("status", IMAGE).text
+    aws.set(disabled_regions=[], denied={"*": ["ssm:GetParameters"]})
+    record = status(checkout, IMAGE, code=8)
+    assert not record.regions
+    assert all("ssm:GetParameters" in cause for cause in record.unreachable.values())
+
+
+@pytest.mark.slow
+def test_five_hundred_amis_take_at_most_ten_calls(estate: Estate, checkout: Checkout, aws: Emulator) -> None:
+    for number in range(1, 501):
+        estate.ami(number, recorded=False)
+    estate.template(f"golden-{IMAGE}", [ami.id for ami in estate.amis().values()][:5], tagged=True)
+    for ami in list(estate.amis())[:20]:
+        estate.launch(ami)
+    before = len(aws.calls())
+    (found,) = status(checkout, IMAGE, "--region", estate.region).regions[estate.region]
+    calls = aws.calls()[before:]
+    assert len(found.amis) == 500 and sum(ami.instances for ami in found.amis) == 20
+    assert len(calls) <= 10, calls
+
+
+def test_a_price_is_known_or_said_not_to_be() -> None:
+    snapshot = Snapshot(id="snap-1", started=family_regions.clock.now(), volume_gib=2)
+    assert prices.stored(snapshot, set()) == (2 << 30, False)
+    assert prices.monthly(2 << 30, "us-east-1") == 0.1
+    assert prices.monthly(1, "xx-nowhere-1") is None
+
+
+# --- regions --------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def price_list(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, object]]]:
+    """A server that answers GetProducts as AWS's does: every product is JSON in a string."""
+    asked: list[dict[str, object]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body)
+            name = next(each["Value"] for each in body["Filters"] if each["Field"] == "instanceType")
+            products = [json.dumps({"product": {"attributes": {"regionCode": "us-east-1", "instanceType": name}},
+                                    "terms": {"OnDemand": {"a": {"priceDimensions": {"b": {
+                                        "unit": "Hrs", "pricePerUnit": {"USD": "1.0060000000"}}}}}}})]
+            data = json.dumps({"FormatVersion": "aws_v1", "PriceList": products}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", f"http://127.0.0.1:{server.server_port}")
+    yield asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_regions_of_a_family_with_and_without_prices(
+    aws: Emulator, checkout: Checkout, price_list: list[dict[str, object]],
+) -> None:
+    ran = checkout.golden("regions", "--family", "g5", "--region", "us-east-1", "--region", "eu-south-1")
+    assert ran.code == 0, ran.text
+    assert "g5.xlarge $1.006/h" in ran.text
+    assert "eu-south-1      has no g5" in ran.text, ran.text
+    assert price_list and price_list[0]["ServiceCode"] == "AmazonEC2"
+    del os.environ["AWS_ENDPOINT_URL_PRICING"]  # the emulator has no price list
+    ran = checkout.golden("regions", "--family", "g5", "--region", "us-east-1")
+    assert (ran.code, "g5.xlarge" in ran.text) == (0, True)
+    assert "what an hour costs cannot be known" in ran.text and "$" not in ran.text
+
+
+def test_all_regions_are_asked_and_a_closed_one_is_said(aws: Emulator) -> None:
+    aws.set(disabled_regions=["eu-west-1"])
+    record, failed = family_regions.look(Account(), "g5", [], "us-east-1")
+    assert "us-east-1" in record.regions and list(failed) == ["eu-west-1"] == list(record.unreachable)
+    assert records.canonical(record.model_dump(mode="json"))
+    assert tags.IMAGE
