@@ -69,7 +69,7 @@ molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
 emulator: setup ## EC2 on this machine: moto under AWS's rules, on loopback; prints what to export
 	@PYTHONPATH=scripts .venv/bin/python -m goldenami.emulator
 
-demo: setup ## the life of an image on this machine: bake twice, publish, roll back, retire, against the emulator
+demo: setup ## the life of an image on this machine: bake, publish, roll back, retire (BUILDS=3: something goes)
 	@scripts/demo
 
 test: ## everything: linters, unit and contract tests, Molecule, one full bake and boot
