@@ -6,7 +6,7 @@ WAITS = $(if $(WAIT),--wait)
 PLANS = $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock explain fetch bake verify reproduce report shell wheels watch images propose molecule emulator demo test test-fast clean publish rollback
+.PHONY: help setup check lock explain fetch bake verify reproduce report shell watch images propose molecule emulator demo test test-fast clean publish rollback retire status
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,6 @@ explain: setup ## what the lock of IMAGE chose, what it passed over and why
 
 fetch: setup ## have every file of the lock here, so that a bake needs no network
 	@$(GOLDEN) fetch $(IMAGE)
-
-wheels: setup ## build the lock's framework wheels that this machine lacks; why each is a wheel or a build
-	@$(GOLDEN) wheels $(IMAGE) $(WAITS)
 
 bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report
 	@$(GOLDEN) bake $(IMAGE) --relock $(WAITS) $(if $(FORCE),--force)
@@ -50,6 +47,12 @@ publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_
 
 rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
 	@$(GOLDEN) rollback $(IMAGE) $(if $(TO),--to $(TO)) $(if $(REGION),--region $(REGION)) $(PLANS)
+
+retire: setup ## take what nobody uses of IMAGE one step further: deprecate, disable, deregister (DRY_RUN=1: only the plan)
+	@$(GOLDEN) retire $(IMAGE) $(if $(REGION),--region $(REGION)) $(PLANS)
+
+status: setup ## builds behind latest, candidate and template, who runs which, what each costs (IMAGE=name: only that)
+	@$(GOLDEN) status $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(REGION),--region $(REGION))
 
 watch: setup ## ask all sources what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=name: only that)
 	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict)

@@ -39,7 +39,6 @@ from goldenami.build_records import (
 from goldenami.commands import account
 from goldenami.lockfile import Lock
 from goldenami.publish_records import PUBLISH_FILE, PublishRecord
-from sample_lock import HARDWARE
 
 ROOT = Path(__file__).resolve().parents[1]
 
