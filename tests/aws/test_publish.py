@@ -58,7 +58,7 @@ def test_a_build_reaches_both_regions(checkout: Checkout, build: Path) -> None:
         assert {tag["Key"]: tag["Value"] for tag in ami["Tags"]} == tags
         (snapshot,) = world.snapshots()
         assert {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]} == tags | {
-            "goldenami:stored-bytes": str(6 << 19)}
+            "goldenami:stored-bytes": str(3 << 19)}
         after = datetime.datetime.fromisoformat(ami["DeprecationTime"]) - datetime.datetime.now(datetime.UTC)
         assert after.days in (89, 90)
         assert world.parameter("candidate") == ami["ImageId"]
