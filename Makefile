@@ -24,9 +24,6 @@ lock: setup ## resolve IMAGE to exact files, its driver compiled on its kernel (
 fetch: setup ## have every file of the lock here, so that a bake needs no network
 	@$(GOLDEN) fetch $(IMAGE)
 
-wheels: setup ## build the lock's framework wheels that this machine lacks; why each is a wheel or a build
-	@$(GOLDEN) wheels $(IMAGE) $(WAITS)
-
 bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report
 	@$(GOLDEN) bake $(IMAGE) --relock $(WAITS) $(if $(FORCE),--force)
 
@@ -48,11 +45,11 @@ publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_
 rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
 	@$(GOLDEN) rollback $(IMAGE) $(if $(TO),--to $(TO)) $(if $(REGION),--region $(REGION)) $(PLANS)
 
-retire: setup ## take builds of IMAGE that nobody uses out of the account, a step a run (DRY_RUN=1: only the plan)
-	@$(GOLDEN) retire $(IMAGE) $(PLANS)
+retire: setup ## take what nobody uses of IMAGE one step further: deprecate, disable, deregister (DRY_RUN=1: only the plan)
+	@$(GOLDEN) retire $(IMAGE) $(if $(REGION),--region $(REGION)) $(PLANS)
 
-status: setup ## builds behind latest, candidate and templates, who runs them, what they cost a month
-	@$(GOLDEN) status
+status: setup ## builds behind latest, candidate and template, who runs which, what each costs (IMAGE=name: only that)
+	@$(GOLDEN) status $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(REGION),--region $(REGION))
 
 watch: setup ## ask all sources what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=name: only that)
 	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict)

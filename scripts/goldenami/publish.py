@@ -166,7 +166,9 @@ class _Work:
             snapshot = ebs.upload(
                 self.account.ebs(region.region), self.account.ec2(region.region), self.build.disk, _blocks(self.build),
                 journal=self.build.folder / "upload" / region.region, parent=parent,
-                tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)}, description=self.plan.spec.name,
+                tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE),
+                      **tags.of_blocks(region.upload.bytes, region.upload.parent_snapshot)},
+                description=self.plan.spec.name,
                 encryption=ebs.Encryption(region.upload.kms_arn) if region.upload.kms_arn else None,
                 say=lambda text: self.progress.say(f"{region.region}: {text}"), on_bytes=on_bytes)
         return snapshot.id

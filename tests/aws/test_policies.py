@@ -12,13 +12,15 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import builds
 import pytest
 from builds import IMAGE, Checkout, World
+from estate import Estate
 from goldenami import lockfile, materials, records
+from goldenami.aws import tags
 from goldenami.commands import life, snapshot
 from tools import ROOT, complaints
 
@@ -168,9 +170,38 @@ def hardware(stage: Stage) -> None:
     stage.under_policy("hardware", "g5", "m7i", "--check", "--region", "us-east-1")
 
 
+def status(stage: Stage) -> None:
+    """An account with a published build."""
+    stage.golden("publish", IMAGE, "--build", stage.build(1))
+    stage.under_policy("status", IMAGE)
+
+
+def regions(stage: Stage) -> None:
+    """A family everywhere; the emulator has no price list, which is no failure."""
+    stage.under_policy("regions", "--family", "g5")
+
+
+def sweep(stage: Stage) -> None:
+    """One expired thing of each kind, and one that an AMI is made of."""
+    ec2 = boto3.client("ec2", "us-east-1")
+    stage.aws.set(pending_s=0)
+    expired = {tags.EXPIRES: "2020-01-01T00:00:00Z", tags.OWNER: "me@host:1"}
+
+    def given(kind: str) -> dict[str, Any]:
+        return {"TagSpecifications": tags.specifications(expired, kind)}
+
+    estate = Estate(stage.aws)
+    estate.launch(estate.ami(1), **given("instance"))
+    ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))
+    ec2.create_key_pair(KeyName="packer_1", **given("key-pair"))
+    ec2.create_security_group(GroupName="packer_1", Description="temporary", **given("security-group"))
+    estate.snapshot(2, complete=False, expires=expired[tags.EXPIRES])
+    stage.under_policy("sweep", "--region", "us-east-1")
+
+
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
-    "verify-snapshot": verify_snapshot}
+    "verify-snapshot": verify_snapshot, "status": status, "regions": regions, "sweep": sweep}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))

@@ -55,8 +55,10 @@ def test_a_build_reaches_both_regions(checkout: Checkout, build: Path) -> None:
         bake = records.read(build / "bake.json", builds.BakeRecord)
         tags = {"goldenami:image": IMAGE, "goldenami:build-id": build.name, "goldenami:lock-sha256": bake.lock_sha256,
                 "goldenami:git-commit": "0" * 40, "goldenami:disk-sha256": bake.disk.sha256}
-        for tagged in (ami, *world.snapshots()):
-            assert {tag["Key"]: tag["Value"] for tag in tagged["Tags"]} == tags
+        assert {tag["Key"]: tag["Value"] for tag in ami["Tags"]} == tags
+        (snapshot,) = world.snapshots()
+        assert {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]} == tags | {
+            "goldenami:stored-bytes": str(3 << 19)}
         after = datetime.datetime.fromisoformat(ami["DeprecationTime"]) - datetime.datetime.now(datetime.UTC)
         assert after.days in (89, 90)
         assert world.parameter("candidate") == ami["ImageId"]
@@ -110,6 +112,11 @@ def test_a_second_build_is_sent_as_the_difference(checkout: Checkout, build: Pat
         found = checkout.record(second).regions[region]
         assert (found.previous_ami, found.previous_template_version) == (
             world.amis()[f"{IMAGE}-{build.name}"]["ImageId"], 1)
+        old, new = (world.amis()[f"{IMAGE}-{each.name}"]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+                    for each in (build, second))
+        marks = next(each["Tags"] for each in world.snapshots() if each["SnapshotId"] == new)
+        assert {"goldenami:parent-snapshot": old, "goldenami:stored-bytes": str(1 << 19)}.items() <= {
+            tag["Key"]: tag["Value"] for tag in marks}.items()
 
 
 def test_a_second_publish_is_a_no_op_that_says_so(checkout: Checkout, build: Path, aws: Emulator) -> None:

@@ -41,6 +41,11 @@ def of_build(bake: BakeRecord) -> Tags:
             DISK_SHA256: bake.disk.sha256}
 
 
+def of_blocks(stored: int, parent: str | None) -> Tags:
+    """What a snapshot says of its size: the bytes that are its own, and the snapshot that has the others."""
+    return {STORED_BYTES: str(stored), **({PARENT: parent} if parent else {})}
+
+
 def owner() -> str:
     """This process, as a person finds it again: `user@host:pid`."""
     return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
