@@ -36,6 +36,9 @@ reproduce: setup ## bake the lock of IMAGE twice from nothing and compare the di
 report: setup ## render the HTML report of the newest build of IMAGE
 	@$(GOLDEN) report $(IMAGE)
 
+wheels: setup ## build the lock's framework wheels that this machine lacks; why each is a wheel or a build
+	@$(GOLDEN) wheels $(IMAGE) $(WAITS)
+
 shell: setup ## boot the newest verified disk of IMAGE and log in (changes are thrown away)
 	@$(GOLDEN) shell $(IMAGE)
 
