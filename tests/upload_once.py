@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
+import re
 import sys
 from pathlib import Path
 
@@ -24,7 +24,8 @@ def main() -> None:
     done = ebs.upload(account.ebs("us-east-1"), account.ec2("us-east-1"), disk, listed, journal=journal,
                       tags={"goldenami:image": "i"}, description="d", parent=parent, in_flight=in_flight,
                       say=lambda text: print(text, file=sys.stderr))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: a child inherits what its parent had at the fork.
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))[1])
     print(json.dumps(dataclasses.asdict(done) | {"peak_kib": peak}))
 
 

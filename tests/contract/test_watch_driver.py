@@ -163,7 +163,7 @@ def test_half_a_driver_is_none(world: World) -> None:
 
 
 def test_a_branch_that_does_not_run_the_gpu_is_passed_over(world: World) -> None:
-    world.define("watch: {driver: {policy: newest}}", "[g4dn, g5, g6, p4d, p5]", "[p3]")
+    world.define("watch: {driver: {policy: newest}}", "[g4dn, g5, g6, g6e]", "[p3]")
     world.watch()
     available, verdict, reason = told(world.row())
     assert (available, verdict) == ("550.163.01", "update")

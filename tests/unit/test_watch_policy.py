@@ -186,7 +186,7 @@ def test_a_section_that_is_wrong(root: Path, section: str, complaint: str) -> No
 def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
     path = definition.path_of(root, IMAGE)
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("[g4dn, g5, g6, p4d, p5]", "[p3]").replace('branch: "535"', 'branch: "590"'),
+    path.write_text(text.replace("[g4dn, g5, g6, g6e]", "[p3]").replace('branch: "535"', 'branch: "590"'),
                     encoding="utf-8")
     with pytest.raises(BadInput) as caught:
         definition.load(root, path)
