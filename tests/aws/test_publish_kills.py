@@ -84,7 +84,7 @@ def chosen(points: list[Point], request: pytest.FixtureRequest) -> list[Point]:
     return points if request.node.get_closest_marker("slow") else random.sample(points, SAMPLE)
 
 
-EXTENT = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=pytest.mark.slow)]
+EXTENT = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=[pytest.mark.slow, pytest.mark.long])]
 
 
 @pytest.mark.parametrize("_every", EXTENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from estate import IMAGE, PARTNER, Calendar, Estate, build_id, iso
@@ -13,14 +13,13 @@ from goldenami import clock, records, retire
 from goldenami.aws import removal
 from goldenami.aws.lease import take
 from goldenami.aws.ledger import Gpu, Ledger, Mark
-from goldenami.aws.session import Account
 from goldenami.errors import Busy, GoldenError, HostNotReady
 from goldenami.progress import Progress
 from goldenami.retention import Policy, RegionPlan, Step
 from goldenami.retire import RetireRecord
 
 if TYPE_CHECKING:
-    from conftest import Emulator, Faults
+    from conftest import Emulator
 
 POLICY = Policy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7)
 LATER = 100
@@ -396,27 +395,3 @@ def test_while_another_publishes_nothing_is_retired(estate: Estate, tmp_path: Pa
     lease.release()
     run(estate, tmp_path)
     assert estate.amis()[old].deprecated
-
-
-@pytest.mark.parametrize("rule", [
-    {"probability": 0.3, "error": {"code": "ThrottlingException"}},
-    pytest.param({"probability": 0.2, "error": {"code": "InternalError", "status": 500}}, marks=pytest.mark.slow),
-    pytest.param({"probability": 0.15, "reset": True}, marks=pytest.mark.slow),
-], ids=["throttled", "500", "reset"])
-def test_faults_that_pass_are_outlasted(
-    estate: Estate, faults: Faults, calendar: Calendar, tmp_path: Path, rule: dict[str, Any],
-) -> None:
-    """Every step is made in spite of them, once."""
-    old, newest = estate.ami(1), estate.ami(2)
-    account = Account()  # the estate's own goes past the faults
-    faults.add("*", **rule)
-    for _ in range(3):
-        prepared = retire.prepare(account, IMAGE, [estate.region], POLICY)
-        assert not prepared.unreachable
-        retire.execute(account, prepared, tmp_path, Progress("retire", IMAGE, tmp_path / "timings"))
-        calendar.days += 8
-    assert faults.fired()
-    faults.clear()
-    assert old not in estate.amis()
-    assert estate.snapshots() == {estate.backing(newest)}
-    assert estate.parameters() == {estate.record(2): newest}

@@ -145,6 +145,7 @@ def test_retire_killed_here_and_there(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_retire_killed_everywhere(checkout: Checkout, killer: Killer, aws: Emulator, calendar: Calendar) -> None:
     points = all_points(checkout, killer, aws)
     print(f"{len(points)} places")

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_life_of_an_image(tmp_path: Path) -> None:
     shell.stream(["make", "demo"], log=tmp_path / "demo.log", cwd=ROOT)
     said = (tmp_path / "demo.log").read_text(encoding="utf-8")

@@ -1,0 +1,55 @@
+"""Retirement through an API that throttles, fails and breaks off: every step is made, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from estate import IMAGE, Calendar, Estate
+from goldenami import clock, retire
+from goldenami.aws.session import Account
+from goldenami.progress import Progress
+from goldenami.retention import Policy
+
+if TYPE_CHECKING:
+    from conftest import Emulator, Faults
+
+POLICY = Policy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7)
+
+
+@pytest.fixture
+def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
+    made = Calendar(100)
+    monkeypatch.setattr(clock, "now", made)
+    return made
+
+
+@pytest.fixture
+def estate(aws: Emulator, calendar: Calendar) -> Estate:
+    aws.set(pending_s=0)
+    return Estate(aws)
+
+
+@pytest.mark.parametrize("rule", [
+    {"probability": 0.3, "error": {"code": "ThrottlingException"}},
+    pytest.param({"probability": 0.2, "error": {"code": "InternalError", "status": 500}}, marks=pytest.mark.slow),
+    pytest.param({"probability": 0.15, "reset": True}, marks=pytest.mark.slow),
+], ids=["throttled", "500", "reset"])
+def test_faults_that_pass_are_outlasted(
+    estate: Estate, faults: Faults, calendar: Calendar, tmp_path: Path, rule: dict[str, Any],
+) -> None:
+    """Every step is made in spite of them, once."""
+    old, newest = estate.ami(1), estate.ami(2)
+    account = Account()  # the estate's own goes past the faults
+    faults.add("*", **rule)
+    for _ in range(3):
+        prepared = retire.prepare(account, IMAGE, [estate.region], POLICY)
+        assert not prepared.unreachable
+        retire.execute(account, prepared, tmp_path, Progress("retire", IMAGE, tmp_path / "timings"))
+        calendar.days += 8
+    assert faults.fired()
+    faults.clear()
+    assert old not in estate.amis()
+    assert estate.snapshots() == {estate.backing(newest)}
+    assert estate.parameters() == {estate.record(2): newest}
