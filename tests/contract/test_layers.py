@@ -71,7 +71,7 @@ def first(copy: Checkout) -> BakeRecord:
 def test_a_bake_from_layers_gives_the_same_bytes(copy: Checkout, first: BakeRecord) -> None:
     output, record = copy.bake()
     assert "starts from layer limits+network_tuning" in output
-    assert record.layers == ["base", "os_updates", "limits+network_tuning"]
+    assert record.layers == ["base", "os_updates", "frameworks", "limits+network_tuning"]
     assert record.disk.sha256 == first.disk.sha256
     assert record.manifest_sha256 == first.manifest_sha256
 
@@ -102,8 +102,8 @@ def test_a_changed_role_is_baked_from_the_layer_below_it(copy: Checkout, first: 
     process.communicate(timeout=60)
     assert set(copy.layers().values()) == kept
     output, record = copy.bake()
-    assert "starts from layer os_updates" in output
-    assert record.layers == ["base", "os_updates"]
+    assert "starts from layer frameworks" in output
+    assert record.layers == ["base", "os_updates", "frameworks"]
     assert record.disk.sha256 != first.disk.sha256
     assert [timing.name for timing in record.roles] == ["limits", "network_tuning", "provenance", "seal"]
     assert not list(copy.cache.glob("layers/*.part"))
