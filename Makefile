@@ -76,7 +76,7 @@ test: ## everything: linters, unit and contract tests, Molecule, one full bake a
 	@scripts/setup test
 	@scripts/test all
 
-test-fast: ## linters, unit and contract tests only (1-2 minutes)
+test-fast: ## linters, unit and contract tests only (6 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
