@@ -1,7 +1,7 @@
 """The lock of a driver release that no archive has yet: the driver's packages repacked, each file of another size.
 
-What is in the files is as different as between two releases: the middle of each is inverted, some is appended. What
-reads a file's head at bake time (ldconfig, modinfo) still finds it.
+A byte of every page but the first is another one, and some are appended: no block of a file stays as it was, as between
+two releases, while what reads files at bake time (ldconfig, modinfo, depmod) still finds what it wants.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from goldenami.store import Store
 SUFFIX = "+next"
 GROWTH = (0.005, 0.04)
 """By what share files grow: 535.261.03 against 535.309.01 on Debian 12 differ by -1 to +4 %."""
-_INVERT = bytes(range(255, -1, -1))
+PAGE = 4096
 
 
 def names(lock: Lock) -> list[str]:
@@ -52,14 +52,12 @@ def _repacked(store: Store, name: str, package: Package, together: list[str]) ->
 
 
 def _change(path: Path) -> None:
-    data, chance = path.read_bytes(), random.Random(path.name)
-    if len(data) < 4096:
+    data, chance = bytearray(path.read_bytes()), random.Random(path.name)
+    if len(data) < PAGE:
         return  # links, scripts, configuration
-    grown = chance.randbytes(int(len(data) * chance.uniform(*GROWTH)))
-    middle = slice(len(data) // 4, 3 * len(data) // 4)
-    keep_whole = path.suffix == ".ko"
-    path.write_bytes(data + grown if keep_whole else
-                     data[:middle.start] + data[middle].translate(_INVERT) + data[middle.stop:] + grown)
+    for at in range(PAGE + PAGE // 2, len(data), PAGE):
+        data[at] ^= 0xFF
+    path.write_bytes(bytes(data) + chance.randbytes(int(len(data) * chance.uniform(*GROWTH))))
 
 
 def _describe(tree: Path, package: Package, together: list[str]) -> None:
