@@ -36,7 +36,7 @@ from goldenami.build_records import (
     Verdict,
     VerifyRecord,
 )
-from goldenami.commands import account
+from goldenami.commands import account, life, snapshot
 from goldenami.lockfile import Lock
 from goldenami.publish_records import PUBLISH_FILE, PublishRecord
 
@@ -136,7 +136,8 @@ class Checkout:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = copy_definitions(root)
-        monkeypatch.setattr(account, "ROOT", root)
+        for module in (account, life, snapshot):
+            monkeypatch.setattr(module, "ROOT", root)
         monkeypatch.setenv("GOLDEN_CACHE", str(root / "cache"))
 
     def golden(self, *args: str) -> Ran:

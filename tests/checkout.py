@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from goldenami import store
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,6 +22,15 @@ def copy(target: Path) -> Path:
             shutil.copy2(ROOT / name, target / name)
     (target / ".venv").symlink_to(ROOT / ".venv")
     return target
+
+
+def cache(folder: Path, *, built: bool = True) -> Path:
+    """A cache without trees in `folder`: what was downloaded is this machine's, so is what was compiled if `built`."""
+    folder.mkdir(exist_ok=True)
+    for name in ("store", "control", *(("modules", "apt") if built else ())):
+        (store.default_root() / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(store.default_root() / name)
+    return folder
 
 
 def golden(root: Path, *args: str, **env: str) -> subprocess.Popen[str]:

@@ -14,6 +14,9 @@ import boto3
 import probing
 import pytest
 import urllib3
+from builds import Checkout
+from estate import Calendar, Estate
+from goldenami import clock
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"AWS_ACCESS_KEY_ID": probing.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": probing.REGION,
@@ -94,6 +97,27 @@ def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers the credentials of the test before
     emulator.reset()
     return emulator
+
+
+@pytest.fixture
+def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A checkout whose commands run in this process, on the empty account."""
+    return Checkout(tmp_path / "checkout", monkeypatch)
+
+
+@pytest.fixture
+def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
+    """The project's clock, which a test may set ahead."""
+    made = Calendar()
+    monkeypatch.setattr(clock, "now", made)
+    return made
+
+
+@pytest.fixture
+def estate(aws: Emulator) -> Estate:
+    """An account to fill, in which nothing stays pending."""
+    aws.set(pending_s=0)
+    return Estate(aws)
 
 
 @pytest.fixture(scope="session")

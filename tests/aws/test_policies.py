@@ -21,7 +21,6 @@ from builds import IMAGE, Checkout, World
 from estate import Estate
 from goldenami import lockfile, materials, records
 from goldenami.aws import tags
-from goldenami.commands import life, snapshot
 from tools import ROOT, complaints
 
 if TYPE_CHECKING:
@@ -66,10 +65,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    checkout = Checkout(tmp_path / "checkout", monkeypatch)
-    for module in (life, snapshot):
-        monkeypatch.setattr(module, "ROOT", checkout.root)
+def stage(aws: Emulator, checkout: Checkout) -> Stage:
     return Stage(aws, checkout)
 
 

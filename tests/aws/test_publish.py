@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    return Checkout(tmp_path / "checkout", monkeypatch)
-
-
-@pytest.fixture
 def build(checkout: Checkout) -> Path:
     return builds.build(checkout.root, 1)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from estate import IMAGE, PARTNER, Calendar, Estate, build_id, iso
-from goldenami import clock, records, retire
+from goldenami import records, retire
 from goldenami.aws import removal
 from goldenami.aws.lease import take
 from goldenami.aws.ledger import Gpu, Ledger, Mark
@@ -25,17 +25,9 @@ POLICY = Policy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_a
 LATER = 100
 
 
-@pytest.fixture
-def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
-    made = Calendar(LATER)
-    monkeypatch.setattr(clock, "now", made)
-    return made
-
-
-@pytest.fixture
-def estate(aws: Emulator, calendar: Calendar) -> Estate:
-    aws.set(pending_s=0)
-    return Estate(aws)
+@pytest.fixture(autouse=True)
+def later(calendar: Calendar) -> None:
+    calendar.days = LATER
 
 
 def plan(estate: Estate, policy: Policy = POLICY) -> RegionPlan:

@@ -7,28 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from estate import IMAGE, Calendar, Estate
-from goldenami import clock, retire
+from goldenami import retire
 from goldenami.aws.session import Account
 from goldenami.progress import Progress
 from goldenami.retention import Policy
 
 if TYPE_CHECKING:
-    from conftest import Emulator, Faults
+    from conftest import Faults
 
 POLICY = Policy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7)
 
 
-@pytest.fixture
-def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
-    made = Calendar(100)
-    monkeypatch.setattr(clock, "now", made)
-    return made
-
-
-@pytest.fixture
-def estate(aws: Emulator, calendar: Calendar) -> Estate:
-    aws.set(pending_s=0)
-    return Estate(aws)
+@pytest.fixture(autouse=True)
+def later(calendar: Calendar) -> None:
+    calendar.days = 100
 
 
 @pytest.mark.parametrize("rule", [

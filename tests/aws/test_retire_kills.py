@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,6 @@ from builds import Checkout
 from estate import IMAGE, PARTNER, REAL_NOW, Calendar, Estate, iso
 from goldenami import clock
 from goldenami.aws import removal
-from goldenami.commands import life
 from killing import Killer, Point
 
 if TYPE_CHECKING:
@@ -80,24 +78,10 @@ class Scene:
 
 
 @pytest.fixture
-def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    made = Checkout(tmp_path / "checkout", monkeypatch)
-    monkeypatch.setattr(life, "ROOT", made.root)
-    return made
-
-
-@pytest.fixture
 def killer(aws: Emulator) -> Iterator[Killer]:
     made = Killer(aws.url)
     yield made
     made.close()
-
-
-@pytest.fixture
-def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
-    made = Calendar()
-    monkeypatch.setattr(clock, "now", made)
-    return made
 
 
 def settle(checkout: Checkout, scene: Scene) -> None:

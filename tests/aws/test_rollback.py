@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -15,11 +14,6 @@ from goldenami.publish_records import MoveRecord
 
 if TYPE_CHECKING:
     from conftest import Emulator, Faults
-
-
-@pytest.fixture
-def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    return Checkout(tmp_path / "checkout", monkeypatch)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +17,6 @@ from goldenami import regions as family_regions
 from goldenami.aws import prices, tags
 from goldenami.aws.session import Account
 from goldenami.aws.topology import Snapshot
-from goldenami.commands import life
 from goldenami.status import StatusRecord
 
 if TYPE_CHECKING:
@@ -26,19 +24,6 @@ if TYPE_CHECKING:
 
 OTHER_REGION = "us-west-2"
 MIB = 1 << 20
-
-
-@pytest.fixture
-def estate(aws: Emulator) -> Estate:
-    aws.set(pending_s=0)
-    return Estate(aws)
-
-
-@pytest.fixture
-def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    made = Checkout(tmp_path / "checkout", monkeypatch)
-    monkeypatch.setattr(life, "ROOT", made.root)
-    return made
 
 
 def status(checkout: Checkout, *args: str, code: int = 0) -> StatusRecord:

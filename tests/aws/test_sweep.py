@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,24 +10,10 @@ from estate import Estate, iso
 from goldenami import sweep
 from goldenami.aws import leftovers, tags
 from goldenami.aws.leftovers import Kind
-from goldenami.commands import life
 from goldenami.errors import GoldenError
 
 if TYPE_CHECKING:
     from conftest import Emulator
-
-
-@pytest.fixture
-def estate(aws: Emulator) -> Estate:
-    aws.set(pending_s=0)
-    return Estate(aws)
-
-
-@pytest.fixture
-def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    made = Checkout(tmp_path / "checkout", monkeypatch)
-    monkeypatch.setattr(life, "ROOT", made.root)
-    return made
 
 
 def marks(days: float) -> dict[str, str]:

@@ -132,10 +132,7 @@ def mkosi(image: str, place: Path, uri: str, cache: Path) -> Callable[[], object
 
 def bake(image: str, place: Path) -> Callable[[], object]:
     """What bakes the disk: a copy of the checkout and a cache without layers, both on `place`."""
-    root, cache = checkout.copy(place / "checkout"), place / "cache"
-    cache.mkdir()
-    for name in ("store", "control", "modules", "apt"):
-        (cache / name).symlink_to(store.default_root() / name)
+    root, cache = checkout.copy(place / "checkout"), checkout.cache(place / "cache")
     argv = [str(root / "scripts/golden"), "bake", image, "--no-verify"]
     return lambda: _logged(argv, root, GOLDEN_CACHE=str(cache))
 

@@ -27,8 +27,6 @@ from goldenami.sources import archives
 from yesterday import Yesterday, of_driver
 
 ROOT = Path(__file__).resolve().parents[2]
-KEPT = ("store", "control")
-"""Parts of the cache that both days share: downloads. Compiled modules and layers are the bench's own."""
 AIM_SHARE, AIM_S = 0.25, 360
 """Of a full bake; and seconds, on two idle cores."""
 HELD_KERNEL = "\nwatch:\n  kernel: {policy: hold, review: 2999-12-31, reason: only the driver is measured}\n"
@@ -38,11 +36,8 @@ class Bench:
     """A copy of the checkout and a cache of its own, on one of two days."""
 
     def __init__(self, folder: Path, image: str) -> None:
-        self.root, self.image, self.cache = checkout.copy(folder / "checkout"), image, folder / "cache"
-        self.cache.mkdir()
-        for name in KEPT:
-            (store.default_root() / name).mkdir(exist_ok=True)
-            (self.cache / name).symlink_to(store.default_root() / name)
+        self.root, self.image = checkout.copy(folder / "checkout"), image
+        self.cache = checkout.cache(folder / "cache", built=False)  # the driver is compiled, as on its day
         path = definition.path_of(self.root, image)
         path.write_text(path.read_text(encoding="utf-8").partition("\nwatch:")[0].rstrip() + HELD_KERNEL,
                         encoding="utf-8")

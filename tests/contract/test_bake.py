@@ -13,7 +13,7 @@ from pathlib import Path
 
 import checkout
 import pytest
-from goldenami import records, store
+from goldenami import records
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"
@@ -89,17 +89,9 @@ def test_kill_9_leaves_nothing(root: Path, step: str) -> None:
     assert_previous_build(root)
 
 
-def empty_cache(folder: Path) -> Path:
-    """A cache with everything that was downloaded, and no base tree."""
-    for name in ("store", "control", "apt", "modules"):
-        (store.default_root() / name).mkdir(exist_ok=True)
-        (folder / name).symlink_to(store.default_root() / name)
-    return folder
-
-
 def test_kill_9_while_the_base_tree_is_made(root: Path, tmp_path: Path) -> None:
     previous_build(root)
-    cache = empty_cache(tmp_path)
+    cache = checkout.cache(tmp_path)
     process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force", GOLDEN_CACHE=str(cache))
     until(process, "base")
     time.sleep(4)  # mmdebstrap is unpacking by now
