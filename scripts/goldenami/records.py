@@ -10,6 +10,8 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,25 +48,36 @@ def sha256_file(path: Path) -> str:
 _ZEROS = bytes(1 << 20)
 
 
-def sha256_sparse(path: Path) -> str:
-    """`sha256_file` of a disk image: holes are hashed as the zeros that they are, but not read."""
-    digest = hashlib.sha256()
+def sha256_sparse(path: Path, final: Callable[[int], int] | None = None) -> str:
+    """`sha256_file` of a disk image: holes are hashed as the zeros that they are, but not read.
+
+    Of one that is still being written, `final` is asked with the bytes hashed so far; it waits until more is final and
+    returns up to which byte.
+    """
+    digest, at = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as source:
-        size, at = os.fstat(source.fileno()).st_size, 0
+        size = os.fstat(source.fileno()).st_size
         while at < size:
-            try:
-                data = os.lseek(source.fileno(), at, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                data = size  # nothing but a hole behind `at`
-            for start in range(at, data, len(_ZEROS)):
-                digest.update(_ZEROS[:min(len(_ZEROS), data - start)])
-            at = os.lseek(source.fileno(), data, os.SEEK_HOLE) if data < size else size
-            source.seek(data)
-            for start in range(data, at, len(_ZEROS)):
-                digest.update(source.read(min(len(_ZEROS), at - start)))
+            limit = final(at) if final else size
+            while at < limit:
+                data = min(_seek(source, at, os.SEEK_DATA, size), limit)
+                for start in range(at, data, len(_ZEROS)):
+                    digest.update(_ZEROS[:min(len(_ZEROS), data - start)])
+                at = min(_seek(source, data, os.SEEK_HOLE, size), limit)
+                source.seek(data)
+                for start in range(data, at, len(_ZEROS)):
+                    digest.update(source.read(min(len(_ZEROS), at - start)))
     return digest.hexdigest()
+
+
+def _seek(source: FileIO, at: int, what: int, size: int) -> int:
+    """Where data or a hole begins at or behind `at`; `size` where none does."""
+    try:
+        return os.lseek(source.fileno(), at, what)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size
 
 
 def write_text(path: Path, text: str) -> None:

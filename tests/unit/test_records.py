@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -107,3 +109,35 @@ def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
 def test_digests_of_text_and_file_agree(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("ä\n", encoding="utf-8")
     assert records.sha256_file(tmp_path / "x") == records.sha256_text("ä\n")
+
+
+@settings(max_examples=40, deadline=None)
+@given(pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 3 << 20)), max_size=6), stops=st.lists(
+    st.integers(1000, 1 << 20), min_size=1, max_size=20))
+def test_a_sparse_file_is_hashed_as_far_as_it_is_final(pieces: list[tuple[bool, int]], stops: list[int]) -> None:
+    """Behind that, it holds something else yet: data and holes of any size, and ends of what is final anywhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "disk"
+        size = sum(length for _, length in pieces)
+        steps = itertools.cycle(stops)
+        with path.open("wb") as disk:
+            disk.truncate(size)
+
+        def write(start: int, end: int) -> None:
+            at = 0
+            with path.open("r+b") as disk:
+                for is_data, length in pieces:
+                    low, high = max(at, start), min(at + length, end)
+                    if is_data and low < high:
+                        disk.seek(low)
+                        disk.write(b"x" * (high - low))
+                    at += length
+
+        def final(at: int) -> int:
+            until = min(at + next(steps), size)
+            write(at, until)
+            return until
+
+        followed = records.sha256_sparse(path, final)
+        write(0, size)
+        assert followed == records.sha256_sparse(path) == records.sha256_file(path)

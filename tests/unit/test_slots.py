@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import need
-from goldenami import shell
+from goldenami import records, shell
 from goldenami.errors import BadInput, StageFailed
 from goldenami.local import disk, slots, tree
 from goldenami.local.ext4 import BLOCK, SLOT, SLOT_BYTES
@@ -44,7 +44,9 @@ def root(tmp_path: Path) -> Path:
 
 def write(root: Path, folder: Path, ranks: dict[str, int] | None = None) -> disk.DiskFacts:
     folder.mkdir()
-    return disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks)
+    made = disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks)
+    assert made.sha256 == records.sha256_file(made.disk)
+    return made
 
 
 def debugfs(facts: disk.DiskFacts, request: str) -> str:

@@ -92,14 +92,11 @@ def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:
     with events.step("disk"):
         facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log,
                                 ranks=layers.ranks(stack.trees))
-    with events.step("checksum"):
-        disk_sha256 = records.sha256_sparse(facts.disk)
-        by_package = sizes.by_package(root, facts.manifest)
     provenance = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))["provenance_record"]
     records.write_text(work / "result.json", records.canonical({
-        "disk": {"apparent": facts.size_bytes, "allocated": facts.disk.stat().st_blocks * 512, "sha256": disk_sha256,
+        "disk": {"apparent": facts.size_bytes, "allocated": facts.disk.stat().st_blocks * 512, "sha256": facts.sha256,
                  "reproducible": facts.reproducible, "note": facts.note},
-        "roles": _role_seconds(work), "upgradable": upgradable, "sizes": by_package,
+        "roles": _role_seconds(work), "upgradable": upgradable, "sizes": sizes.by_package(root, facts.manifest),
         "layers": stack.reused, "git_commit": provenance["git_commit"],
         "packer": shell.output(["packer", "version"]).split("v")[-1].strip(),
         "manifest_sha256": records.sha256_file(facts.manifest),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from goldenami import shell
 from goldenami.errors import BadInput, HostNotReady
-from goldenami.local import grub, slots
+from goldenami.local import checksum, grub, slots
 from goldenami.local import tree as trees
 
 MIB = 1 << 20
@@ -103,6 +103,7 @@ class DiskFacts:
 
     disk: Path
     manifest: Path
+    sha256: str
     size_bytes: int
     data_bytes: int
     root_uuid: str
@@ -132,15 +133,15 @@ def write_disk(
     try:
         with _space(disk.parent, needed):
             work.mkdir()
-            reproducible = _Writer(tree, entries, ranks or {}, layout, work, log).write()
+            reproducible, sha256 = _Writer(tree, entries, ranks or {}, layout, work, log).write()
             (work / MANIFEST).replace(manifest)
             (work / "disk").replace(disk)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return DiskFacts(
-        disk=disk, manifest=manifest, size_bytes=layout.size_bytes, data_bytes=disk.stat().st_blocks * 512,
-        root_uuid=layout.uuid("root"), esp_id=layout.esp_id, reproducible=reproducible,
-        note="" if reproducible else NOT_REPRODUCIBLE,
+        disk=disk, manifest=manifest, sha256=sha256, size_bytes=layout.size_bytes,
+        data_bytes=disk.stat().st_blocks * 512, root_uuid=layout.uuid("root"), esp_id=layout.esp_id,
+        reproducible=reproducible, note="" if reproducible else NOT_REPRODUCIBLE,
     )
 
 
@@ -241,8 +242,8 @@ class _Writer:
             "MKE2FS_CONFIG": str(self.work / "mke2fs.conf"),
         }
 
-    def write(self) -> bool:
-        """Write disk and manifest into `work`; returns whether the disk is reproducible."""
+    def write(self) -> tuple[bool, str]:
+        """Write disk and manifest into `work`; returns whether the disk is reproducible, and its SHA-256."""
         with self.disk.open("wb") as image:
             image.truncate(self.layout.size_bytes)
         (self.work / "mke2fs.conf").write_text(_MKE2FS_CONFIG, encoding="utf-8")
@@ -250,15 +251,16 @@ class _Writer:
         self._bios()
         self._esp()
         digests: dict[str, str] | None = None
-        if reads_tar := self._reads_tar():
-            ordered = slots.order(self.entries, self.ranks)
-            digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes)
-            digests |= slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET,
-                                  blocks=self.layout.root_bytes // BLOCK, env=self.env)
-        else:
-            self._root_from_directory()
-        trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests)
-        return reads_tar
+        with checksum.following(self.disk) as follower:
+            if reads_tar := self._reads_tar():
+                ordered = slots.order(self.entries, self.ranks)
+                digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes)
+                digests |= slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=follower.advance,
+                                      blocks=self.layout.root_bytes // BLOCK, env=self.env)
+            else:
+                self._root_from_directory()
+            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests)
+            return reads_tar, follower.result(self.layout.size_bytes)
 
     def _run(self, tool: str, package: str, *args: str) -> None:
         shell.stream([shell.require(tool, package), *args], log=self.log, env=self.env)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,20 +44,35 @@ def without_content(entries: Sequence[Entry]) -> list[Entry]:
 
 def fill(
     tree: Path, entries: Sequence[Entry], disk: Path, *, offset: int, blocks: int, env: Mapping[str, str],
+    final: Callable[[int], None],
 ) -> dict[str, str]:
     """Give the large files of `entries` slots in the file system at `offset` bytes of `disk` and write them there.
 
-    Returns their SHA-256 by path.
+    Returns their SHA-256 by path. `final` is told up to which byte the disk will not change any more.
     """
     large = [entry for entry in entries if is_large(entry)]
     placed = _place(large, f"{disk}?offset={offset}", blocks, env)
+    first, *unwritten = [offset + block * BLOCK for block in _first_unwritten(placed, blocks)]
+    final(first)
+    found: dict[str, str] = {}
     descriptor = os.open(disk, os.O_WRONLY)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             digests = pool.map(lambda entry, extents: _copy(tree, entry, extents, descriptor, offset), large, placed)
-            return dict(zip([entry.path for entry in large], digests, strict=True))
+            for entry, digest, until in zip(large, digests, unwritten, strict=True):
+                found[entry.path] = digest
+                final(until)
     finally:
         os.close(descriptor)
+    return found
+
+
+def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[int]:
+    """The lowest block still to be written when none, one, two ... of the files are; `blocks` after the last."""
+    found = [blocks]
+    for extents in reversed(placed):
+        found.append(min([found[-1], *(physical for _, physical, _ in extents)]))
+    return found[::-1]
 
 
 def _place(large: Sequence[Entry], image: str, blocks: int, env: Mapping[str, str]) -> list[list[Extent]]:
