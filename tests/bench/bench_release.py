@@ -19,12 +19,11 @@ import time
 from pathlib import Path
 
 import checkout
-import debrepo
-from goldenami import definition, drivers, fit, lockfile, mirror, store
+import yesterday
+from goldenami import definition, drivers, fit, lockfile, store
 from goldenami.errors import NoFit
 from goldenami.records import canonical, write_text
 from goldenami.sources import archives
-from yesterday import Yesterday, of_driver
 
 ROOT = Path(__file__).resolve().parents[2]
 AIM_SHARE, AIM_S = 0.25, 360
@@ -78,18 +77,9 @@ def measure(bench: Bench, folder: Path) -> dict[str, float]:
     """Seconds of each part. Yesterday's preparation is among them, but in neither sum."""
     seen = archives.look(bench.definition.base, folder / "indexes", nvidia=False)
     newest, sources = two_versions(bench, seen)
-    key = debrepo.Key()
-    yesterday = Yesterday(seen, key, folder / "yesterday", of_driver(newest, sources))
-    try:
-        rings = folder / "both.gpg"
-        rings.write_bytes(mirror.keyring("debian-archive-keyring").read_bytes() + key.keyring.read_bytes())
-        bench.env = {mirror.variable(name): uri for name, uri in yesterday.uris.items()}
-        bench.env["GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING"] = str(rings)
+    with yesterday.environment(seen, folder, yesterday.of_driver(newest, sources)) as bench.env:
         found = {"yesterday's lock": bench.run("lock", bench.image), "yesterday's bake": bench.run("bake", bench.image)}
         assert bench.driver() != newest
-    finally:
-        yesterday.close()
-        key.close()
     bench.env = {}
     found["watch, compile, lock"] = bench.run("watch", bench.image, "--update")
     assert bench.driver() == newest, f"{newest} was not taken: see build/watch/summary.md of the copy"

@@ -5,18 +5,19 @@ Only indexes are served here; package files are redirected to the real mirror. S
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.server
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 
 import debrepo
 from debian.deb822 import Release
-from goldenami import policy
+from goldenami import mirror, policy
 from goldenami.sources.archives import Archives
 
 DAY_S = 86400
@@ -70,6 +71,21 @@ class Yesterday:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+@contextlib.contextmanager
+def environment(archives: Archives, folder: Path, drop: Callable[[str], bool]) -> Iterator[dict[str, str]]:
+    """The environment in which `golden` sees yesterday's archives, and trusts who signed them beside the real ones."""
+    key = debrepo.Key()
+    served = Yesterday(archives, key, folder / "yesterday", drop)
+    try:
+        rings = folder / "both.gpg"
+        rings.write_bytes(mirror.keyring("debian-archive-keyring").read_bytes() + key.keyring.read_bytes())
+        yield {**{mirror.variable(name): uri for name, uri in served.uris.items()},
+               "GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING": str(rings)}
+    finally:
+        served.close()
+        key.close()
 
 
 def _suite(inrelease: Path, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]) -> None:
