@@ -184,7 +184,8 @@ def _steps(lock: Lock, work: Path) -> list[dict[str, Any]]:
         records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent)
         found.append({"name": ROLES_JOINED_BY.join(step.roles), "key": parent, "view": f"step-{number}",
-                      "vars": str(path), "replaces": sorted(standing - step.stand_ins.keys())})
+                      "vars": str(path), "installs": bool(step.packages),
+                      "replaces": sorted(standing - step.stand_ins.keys())})
         standing = set(step.stand_ins)
     return found
 

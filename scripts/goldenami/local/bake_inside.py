@@ -138,7 +138,8 @@ def _run_step(plan: dict[str, Any], step: dict[str, Any], root: Path) -> None:
     with events.step(step["name"]), container.running(
         root, scratch, name=name, repo=Path(plan["repo"]), console=console,
     ) as box:
-        box.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
+        if step["installs"]:
+            box.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
         if step["replaces"]:
             box.ssh("DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "-q", "--only-upgrade",
                     "--no-install-recommends", *step["replaces"])
