@@ -31,7 +31,7 @@ from goldenami.records import canonical, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).parent / "mkosi"
-RUNS = 3
+RUNS = int(os.environ.get("RUNS", "3"))
 SPACE = 16 << 30
 """Apparent bytes of the scratch file systems; they are sparse."""
 SAMPLE_S = 0.1
