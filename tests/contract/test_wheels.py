@@ -134,3 +134,10 @@ def test_a_source_that_is_damaged_is_refused_and_removed(lock: Lock, kept: store
     with pytest.raises(BadInput, match=r"demo-1\.0\.tar\.gz in the store is not what the lock names"):
         build(wanted, kept, tmp_path)
     assert not kept.path(source.sha256).exists()
+
+
+def test_what_a_build_does_in_dev_stays_in_its_tree(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+    mark = f"/dev/golden-{secrets.token_hex(4)}"
+    leaves_it = f'(__import__("subprocess").run(["cp", "/dev/null", "{mark}"], check=True) and [])'
+    build(order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=leaves_it)), kept, tmp_path)
+    assert not Path(mark).exists()

@@ -48,7 +48,7 @@ def main() -> None:
     for signer in root.glob("usr/lib/linux-kbuild-*/scripts/sign-file"):
         signer.unlink()  # else DKMS signs with a key that it makes up: never the same bytes twice
     shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
-    shell.output(["mount", "--rbind", "/dev", str(root / "dev")])
+    rootfs.devices(root)
     began = time.monotonic()
     error = _build(root, plan, log)
     seconds = round(time.monotonic() - began, 1)

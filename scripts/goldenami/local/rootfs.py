@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from goldenami.local.layers import Stack
 
 BASE_EPOCH = 315532800
 """1980-01-01: a base tree is shared by locks of different dates, so it carries none of them."""
+
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+"""Major and minor numbers, by the kernel's Documentation/admin-guide/devices.txt."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,23 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
         aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def devices(root: Path) -> Path:
+    """Mount a /dev of its own in `root`; returns where. The host's is not for what others wrote and root runs.
+
+    A build that puts a file in /dev/null's place breaks every later compilation in ways that look like the source's.
+    """
+    target = root / "dev"
+    shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(target)])
+    for name, (major, minor) in _DEVICES.items():
+        os.mknod(target / name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
+        (target / name).chmod(0o666)
+    for name, link in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        (target / name).symlink_to(f"/proc/self/fd{link}")
+    (target / "shm").mkdir()
+    (target / "shm").chmod(0o1777)
+    return target
 
 
 def base(stack: Stack, plan: dict[str, Any], log: Path) -> None:

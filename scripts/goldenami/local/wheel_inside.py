@@ -57,7 +57,7 @@ def tree(plan: dict[str, Any]) -> Iterator[Path]:
             (root / target).mkdir(parents=True, exist_ok=True)
             _mount(kept, "--bind", str(source), root / target)
         _mount(kept, "-tproc", "proc", root / "proc")
-        _mount(kept, "--rbind", "/dev", root / "dev")
+        kept.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(root))], check=False)
         yield root
 
 
