@@ -94,7 +94,7 @@ def resolve(request: Request, around: Surroundings) -> Resolved:
     decided = {name: gains.decide(name, recipe, request.cpus, request.target.sm if recipe.build.cuda else [], measured)
                for name, recipe in wanted.items()}
     python = interpreter(around.apt.solve(["?essential", "apt", *wheels.PACKAGES]))
-    asked = {name: _requirements(recipe, decided[name].origin) for name, recipe in wanted.items()}
+    asked = {name: _requirements(recipe, decided[name].origin, request.target.sm) for name, recipe in wanted.items()}
     closures, pins = _closures(asked, around.index, python, shared=bool(request.shared_environment))
     found, toolchain = dict[str, Framework](), dict[str, Deb]()
     order = _in_order(wanted, closures)
@@ -118,20 +118,27 @@ def resolve(request: Request, around: Surroundings) -> Resolved:
 
 def sides(name: str, request: Request, around: Surroundings) -> Sides:
     """What to compare for the recipe `name`; both sides are built or fetched here."""
-    recipe = recipes.load(around.root, name)
-    python = interpreter(around.apt.solve(["?essential", "apt", *wheels.PACKAGES]))
-    closures, pins = _closures({name: _requirements(recipe, Origin.SOURCE)}, around.index, python, shared=False)
-    theirs, others = _parts(recipe, closures[name], {})
-    job = order_for(name, recipe, request, around, others, pins)
+    job, theirs, pins = alone(name, request, around)
+    recipe, others = job.recipe, job.runs_with
     ours = _built(job, around).wheel
-    against = recipe.generic or "the wheel"
     if theirs is None:
         assert recipe.generic is not None
         options = list(isa.baseline([recipe.generic], request.gcc).options)
         plain = replace(request, target=Target(cpu=recipe.generic, options=options))
         theirs = _built(order_for(name, recipe, plain, around, others, pins), around).wheel
     around.index.fetch([theirs, *others], around.store)
-    return Sides(job, [ours, *others], [theirs, *others], against)
+    return Sides(job, [ours, *others], [theirs, *others], recipe.generic or "the wheel")
+
+
+def alone(name: str, request: Request, around: Surroundings) -> tuple[Order, PyFile | None, list[str]]:
+    """The build of the recipe `name` in an environment of its own, the index's wheel if it has one, and the versions
+    chosen, as constraints."""
+    recipe = recipes.load(around.root, name)
+    python = interpreter(around.apt.solve(["?essential", "apt", *wheels.PACKAGES]))
+    asked = _requirements(recipe, Origin.SOURCE, request.target.sm)
+    closures, pins = _closures({name: asked}, around.index, python, shared=False)
+    theirs, others = _parts(recipe, closures[name], {})
+    return order_for(name, recipe, request, around, others, pins), theirs, pins
 
 
 def _closures(
@@ -155,10 +162,11 @@ def _in_order(wanted: Mapping[str, Recipe], closures: Mapping[str, list[PyFile]]
     return sorted(wanted, key=lambda name: (needs(name), name))
 
 
-def _requirements(recipe: Recipe, origin: Origin) -> list[str]:
-    """What pip is asked for: the index's wheel, or what a build of one's own needs to run."""
-    own = [f"{recipe.wheel.distribution}=={recipe.version}"] if recipe.wheel else []
-    return [*own, *recipe.requires, *(recipe.build.runs_with if origin is Origin.SOURCE else [])]
+def _requirements(recipe: Recipe, origin: Origin, sm: Sequence[str]) -> list[str]:
+    """What pip is asked for: the index's wheel, or what a build of one's own for `sm` needs to run."""
+    own, build = [f"{recipe.wheel.distribution}=={recipe.version}"] if recipe.wheel else [], recipe.build
+    built = [*build.runs_with, *build.added(sm).runs_with] if origin is Origin.SOURCE else []
+    return [*own, *recipe.requires, *built]
 
 
 def _parts(
@@ -186,7 +194,8 @@ def order_for(
     if recipe.source.kind is SourceKind.ARCHIVE:
         raise NoFit(f"the source of {name} {recipe.version} is no sdist of the index", hint="its recipe was never run")
     source = around.index.sdist(recipe.distribution, recipe.version)
-    requires = around.index.resolve([wheels.PIP, *recipe.build.requires], pins, python)
+    wanted = [wheels.PIP, *recipe.build.requires, *recipe.build.added(request.target.sm).requires]
+    requires = around.index.resolve(wanted, pins, python)
     tests = around.index.resolve([*recipe.suite.requires, *(f"{file.project}=={file.version}" for file in runs_with)],
                                 pins, python) if recipe.suite else []
     known = {file.project for file in runs_with} | {source.project}

@@ -29,7 +29,7 @@ from goldenami.store import Store
 
 ARCHIVE = "pypi"
 VARIABLE = "GOLDEN_MIRROR_PYPI"
-_JSON = "application/vnd.pypi.simple.v1+json"
+JSON = "application/vnd.pypi.simple.v1+json"
 """The simple repository API, https://packaging.python.org/en/latest/specifications/simple-repository-api/."""
 _OLDEST_GLIBC = 5
 """manylinux_2_5 (manylinux1) is the oldest platform tag for Linux."""
@@ -159,7 +159,7 @@ class Index:
         address = f"{self.url}/{project}/"
         try:
             with urllib3.PoolManager(ca_certs=self.certificates) as http:
-                reply = http.request("GET", address, headers={"Accept": _JSON}, timeout=60)
+                reply = http.request("GET", address, headers={"Accept": JSON}, timeout=60)
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{address}: {getattr(error, 'reason', None) or error}",
                               hint=f"check pip's index-url on this machine, or set {VARIABLE}") from None

@@ -8,6 +8,7 @@ architectures (`80;86`, `8.0;8.6`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -56,11 +57,19 @@ class Patch(Record):
     count: Annotated[int, Field(ge=1)] = 1
 
 
+class Cuda(Record):
+    """What is added to a build where the image declares GPUs; the fields are those of `Build`."""
+
+    requires: list[str] = Field(default_factory=list)
+    runs_with: list[str] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
 class Build(Record):
     """How the wheel is compiled.
 
     `requires` is the build environment, `packages` what the scratch tree has besides, `runs_with` what only a wheel
-    compiled here needs to run. `cuda` is added to `environment` where the image declares GPUs. `library_path` is for
+    compiled here needs to run. `cuda` is what is added where the image declares GPUs. `library_path` is for
     libraries that were linked in the build environment. `memory_mib` is what one compiler takes at most: it bounds how
     many run at once. `not_run` says why this recipe has never been run.
     """
@@ -70,12 +79,16 @@ class Build(Record):
     packages: list[str] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, list[str]] = Field(default_factory=dict)
-    cuda: dict[str, str] = Field(default_factory=dict)
+    cuda: Cuda | None = None
     files: dict[str, str] = Field(default_factory=dict)
     patches: list[Patch] = Field(default_factory=list)
     library_path: str | None = None
     memory_mib: Annotated[int, Field(ge=64)]
     not_run: str | None = None
+
+    def added(self, sm: Sequence[str]) -> Cuda:
+        """What the CUDA architectures `sm` add: nothing without any, or to a build that knows no CUDA."""
+        return self.cuda if sm and self.cuda else Cuda()
 
 
 class Suite(Record):

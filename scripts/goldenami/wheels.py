@@ -84,7 +84,7 @@ class Order:
     def flags(self) -> dict[str, str]:
         """The environment of the build; what stands for the number of compilers is left in."""
         build = self.recipe.build
-        found = build.environment | (build.cuda if self.target.sm else {})
+        found = build.environment | build.added(self.target.sm).environment
         words = {
             "{options}": " ".join(self.target.options), "{sm}": ";".join(self.target.sm),
             "{sm_dotted}": ";".join(f"{sm[:-1]}.{sm[-1]}" for sm in self.target.sm),
@@ -196,7 +196,7 @@ def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
     if not store.check(order.source.sha256):
         raise BadInput(f"{order.source.filename} in the store is not what the lock names "
                        f"({order.source.sha256[:12]}): removed", hint="run again: it is fetched anew")
-    files = [*order.requires, *order.runs_with, *order.tests]
+    files = _placed([*order.requires, *order.runs_with, *order.tests])
     suite = order.recipe.suite
     jobs = jobs_for(order.recipe.build.memory_mib)
     shared, binds = _shared_cache(store, work)
@@ -204,9 +204,9 @@ def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
         **tree_plan(root, order, store, work, files, log), "name": order.name, "target": order.target.cpu,
         "source": str(store.path(order.source.sha256)), "files": order.recipe.build.files,
         "patches": [patch.model_dump(mode="json") for patch in order.recipe.build.patches],
-        "requires": _paths(order.requires), "runs_with": _paths(order.runs_with), "jobs": jobs,
+        "requires": list(_placed(order.requires)), "runs_with": list(_placed(order.runs_with)), "jobs": jobs,
         "library_path": order.recipe.build.library_path, "settings": order.recipe.build.settings,
-        "tests": {"wheels": _paths(order.tests), "arguments": suite.arguments} if suite else None,
+        "tests": {"wheels": list(_placed(order.tests)), "arguments": suite.arguments} if suite else None,
         "environment": {**_COMMON, **shared, **{
             name: value.replace("{site}", f"/build/venv/lib/python{_python(order.debs)}/site-packages")
             for name, value in order.flags.items()}}, "binds": binds,
@@ -215,13 +215,13 @@ def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
 
 
 def tree_plan(
-    root: Path, order: Order, store: Store, work: Path, files: Sequence[PyFile], log: Path,
+    root: Path, order: Order, store: Store, work: Path, files: Mapping[str, PyFile], log: Path,
 ) -> dict[str, Any]:
-    """The part of a plan that describes the scratch tree and the wheels in it."""
-    offered = work / "wheels"
-    offered.mkdir()
-    for file in {file.filename: file for file in files}.values():
-        repo.link(store.path(file.sha256), offered / file.filename)
+    """The part of a plan that describes the scratch tree and the wheels in it, by their path below `work`."""
+    (work / "wheels").mkdir()
+    for path, file in files.items():
+        (work / path).parent.mkdir(exist_ok=True)
+        repo.link(store.path(file.sha256), work / path)
     key = order.toolchain_key
     debs = repo.write(store, order.debs, store.root.parent / "repos" / key[:16], suite=order.suite, epoch=EPOCH)
     return {"work": str(work), "log": str(log), "base_key": key, "suite": order.suite, "repo": str(debs),
@@ -233,11 +233,15 @@ def compare(
     root: Path, order: Order, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store, progress: Progress, *,
     rounds: int, log: Path,
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures, ours first."""
+    """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures, ours first.
+
+    The sides' wheels lie apart: two builds of one source have the same file name.
+    """
+    ours, theirs = _placed(image, "wheels/image"), _placed(generic, "wheels/generic")
     with scratch(store, f"bench-{order.key[:12]}") as work:
         records.write_text(work / "plan.json", records.canonical({
-            **tree_plan(root, order, store, work, [*image, *generic], log), "name": order.name, "rounds": rounds,
-            "image": _paths(image), "generic": _paths(generic),
+            **tree_plan(root, order, store, work, {**ours, **theirs}, log), "name": order.name, "rounds": rounds,
+            "image": list(ours), "generic": list(theirs),
         }))
         result = inside.run("goldenami.local.bench_inside", work, log, progress)
     return result["image"], result["generic"]
@@ -294,8 +298,9 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
     return text
 
 
-def _paths(files: Sequence[PyFile]) -> list[str]:
-    return [f"wheels/{file.filename}" for file in files]
+def _placed(files: Sequence[PyFile], folder: str = "wheels") -> dict[str, PyFile]:
+    """Each file by its path in a work folder."""
+    return {f"{folder}/{file.filename}": file for file in files}
 
 
 def _python(debs: Sequence[Deb]) -> str:

@@ -1,10 +1,11 @@
 """The image's builds of frameworks against the generic ones, in turns. `make bench-frameworks IMAGE=...`.
 
-    bench_frameworks.py IMAGE [--rounds N] [--record] [FRAMEWORK...]
+    bench_frameworks.py IMAGE [--rounds N] [--record] [--ccache] [FRAMEWORK...]
 
 Prints a table and writes build/bench/frameworks-<image>.json. With --record the figures become part of
 roles/frameworks/files/measurements.json, by which a lock decides between wheel and source; review and commit them.
 Ratios above 1: the image's build is faster. A busy machine widens the quartiles, not so much the medians.
+With --ccache it compiles each framework twice instead, with an empty cache and with what that left.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ import platform
 import re
 import statistics
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from goldenami import definition, frameworks, gains, lock, recipes, store, wheels
 from goldenami.errors import BadInput, GoldenError
+from goldenami.frameworks import Request, Surroundings
 from goldenami.gains import Measurement
 from goldenami.progress import Progress
 from goldenami.records import canonical, write_text
+from goldenami.wheels import Order
 
 ROOT = Path(__file__).resolve().parents[2]
 CPUINFO = Path("/proc/cpuinfo")
+LOG = ROOT / "build/bench/frameworks.log"
 
 
 def machine() -> str:
@@ -36,28 +43,60 @@ def machine() -> str:
     return f"{name}, family {family} model {model}, {os.cpu_count()} CPUs, Linux {platform.release()}"
 
 
-def measure(image: str, names: list[str], rounds: int) -> list[Measurement]:
-    """Build what is missing and run every benchmark."""
+@contextmanager
+def resolving(image: str, names: list[str]) -> Iterator[tuple[Request, Surroundings, list[str]]]:
+    """What the frameworks of `image` are resolved and built with, and the names of those whose recipes ever ran."""
     kept, progress = store.Store(store.default_root()), Progress.of("bench", image, store.default_root())
-    log = ROOT / "build/bench/frameworks.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("", encoding="utf-8")
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    LOG.write_text("", encoding="utf-8")
     wanted = definition.load(ROOT, definition.path_of(ROOT, image))
     chosen = [name for name in names or wanted.frameworks if not recipes.load(ROOT, name).build.not_run]
     if not chosen:
         raise BadInput(f"{image} has no frameworks", hint="make bench-frameworks IMAGE=debian-12-ml-frameworks")
-    found = []
-    with lock.opened(ROOT, wanted, kept, progress, log) as resolution:
-        request, around = lock.wanted_frameworks(resolution)
+    with lock.opened(ROOT, wanted, kept, progress, LOG) as resolution:
+        yield *lock.wanted_frameworks(resolution), chosen
+
+
+def measure(image: str, names: list[str], rounds: int) -> list[Measurement]:
+    """Build what is missing and run every benchmark."""
+    with resolving(image, names) as (request, around, chosen):
         compared = {name: frameworks.sides(name, request, around) for name in chosen}
+    found = []
     for name, sides in compared.items():
-        ours, theirs = wheels.compare(ROOT, sides.order, sides.image, sides.generic, kept, progress,
-                                      rounds=rounds, log=log)
+        ours, theirs = wheels.compare(ROOT, sides.order, sides.image, sides.generic, around.store, around.progress,
+                                      rounds=rounds, log=LOG)
         found.append(Measurement(
             framework=name, version=sides.order.recipe.version, against=sides.against, machine=machine(), rounds=rounds,
             cpu=gains.micro_architecture(CPUINFO.read_text(encoding="utf-8")), key=sides.order.key,
             workloads=gains.compare(theirs, ours)))
     return found
+
+
+def compile_twice(image: str, names: list[str]) -> dict[str, dict[str, float]]:
+    """Seconds that each build for the image's hardware takes with an empty ccache, and again with what that left.
+
+    It happens in a cache folder of its own, with the real one's packages and trees.
+    """
+    with resolving(image, names) as (request, around, chosen):
+        orders = {name: frameworks.alone(name, request, around)[0] for name in chosen}
+    found = {}
+    for name, order in orders.items():
+        with wheels.scratch(around.store, f"ccache-{name}") as folder:
+            (folder / "wheels").mkdir()
+            for shared in ("store", "repos", "layers", "control"):
+                (folder / shared).symlink_to((around.store.root.parent / shared).resolve())
+            cold, warm = (_compiled(order, store.Store(folder / "store"), around.progress) for _ in range(2))
+        found[name] = {"cold": cold.seconds, "warm": warm.seconds, "jobs": cold.jobs, "hits": warm.cache["hits"],
+                       "misses": warm.cache["misses"]}
+        share = warm.seconds / cold.seconds
+        print(f"{name}: {cold.seconds:.1f} s cold, {warm.seconds:.1f} s warm: {share:.1%} (aim 5 %), "
+              f"{warm.cache['hits']} of {sum(warm.cache.values())} known")
+    return found
+
+
+def _compiled(order: Order, kept: store.Store, progress: Progress) -> wheels.Outcome:
+    wheels.path_of(kept, order.key).unlink(missing_ok=True)
+    return wheels.build(ROOT, order, kept, progress, log=LOG)
 
 
 def show(found: list[Measurement]) -> dict[str, float]:
@@ -82,22 +121,31 @@ def main() -> int:
     parser.add_argument("framework", nargs="*")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--ccache", action="store_true")
     args = parser.parse_args()
     try:
-        found = measure(args.image, args.framework, args.rounds)
+        figures = _ccache(args) if args.ccache else _ratios(args)
     except GoldenError as error:
         print(f"{error.message}\n{error.hint}\n{error.tail}", file=sys.stderr)
         return int(error.exit_code)
-    aims = show(found)
-    target = ROOT / "build/bench" / f"frameworks-{args.image}.json"
+    target = ROOT / "build/bench" / f"{'ccache' if args.ccache else 'frameworks'}-{args.image}.json"
     write_text(target, canonical({
         "image": args.image, "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "load_1m": os.getloadavg()[0], "aims": aims, "measurements": [one.model_dump(mode="json") for one in found],
+        "load_1m": os.getloadavg()[0], "machine": machine(), **figures,
     }))
     print(f"written to {target.relative_to(ROOT)}")
+    return 0
+
+
+def _ccache(args: argparse.Namespace) -> dict[str, Any]:
+    return {"seconds": compile_twice(args.image, args.framework)}
+
+
+def _ratios(args: argparse.Namespace) -> dict[str, Any]:
+    found = measure(args.image, args.framework, args.rounds)
     if args.record:
         write_text(ROOT / gains.FILE, gains.merged(gains.load(ROOT), found))
-    return 0
+    return {"aims": show(found), "measurements": [one.model_dump(mode="json") for one in found]}
 
 
 if __name__ == "__main__":

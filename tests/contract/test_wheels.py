@@ -97,6 +97,19 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
 
+def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+    """Their wheels have the same file name: each side has to run its own."""
+    orders = [order(lock, kept, tmp_path, sdist(kept, tmp_path, answer=answer)) for answer in ("1", "2")]
+    programs = tmp_path / recipes.FOLDER / "demo"
+    (programs / "smoke.py").write_text("import demo\n")
+    (programs / "bench.py").write_text('import demo, json\nprint(json.dumps({"answer": demo.answer()}))\n')
+    ours, theirs = (build(one, kept, tmp_path).wheel for one in orders)
+    assert ours.filename == theirs.filename
+    figures = wheels.compare(tmp_path, orders[0], [ours], [theirs], kept, Progress.of("test", IMAGE, tmp_path),
+                             rounds=2, log=tmp_path / "log")
+    assert figures == ([{"answer": 1}] * 2, [{"answer": 2}] * 2)
+
+
 def test_a_compile_error_names_recipe_target_line_and_log(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
     with pytest.raises(StageFailed) as caught:
         build(order(lock, kept, tmp_path, sdist(kept, tmp_path, answer="nosuch")), kept, tmp_path)

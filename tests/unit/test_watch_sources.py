@@ -112,15 +112,13 @@ def test_a_page_that_is_none(data: bytes) -> None:
         pypi.parse(Document(data, None), "page", "x")
 
 
-def test_the_index_is_pips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_index_is_the_one_that_locks_resolve_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
-    assert pypi.index() == "http://127.0.0.1:9/simple"
     source, offers = pypi.look("torch")
     assert (source.name, offers) == ("Python index: torch", [])
     assert "127.0.0.1:9/simple/torch/" in source.error
-    monkeypatch.delenv("PIP_INDEX_URL")
-    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "none"))
-    assert pypi.index().startswith("https://")
+    monkeypatch.setenv("GOLDEN_MIRROR_PYPI", "http://127.0.0.1:9/mirror")
+    assert "127.0.0.1:9/mirror/torch/" in pypi.look("torch")[0].error
 
 
 RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-east-1", minimum_age_days=3)

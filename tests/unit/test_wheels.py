@@ -12,7 +12,7 @@ from goldenami.apt import Deb
 from goldenami.errors import BadInput
 from goldenami.lockfile import Framework, Made, Origin, Package, Target
 from goldenami.pypi import PyFile
-from goldenami.recipes import Build, Patch, Recipe, Suite, Wheel
+from goldenami.recipes import Build, Cuda, Patch, Recipe, Suite, Wheel
 from goldenami.store import Store
 from goldenami.wheels import Order
 from sample_lock import sample
@@ -28,7 +28,8 @@ def deb(name: str, digit: str = "a") -> Deb:
 
 
 BUILD = Build(requires=["setuptools"], environment={"CFLAGS": "{options}", "ARCHS": "{sm_dotted}"}, memory_mib=500,
-              cuda={"USE_CUDA": "1"}, settings={"a": ["-j{jobs}"]}, patches=[Patch(file="f", find="x", replace="y")])
+              cuda=Cuda(environment={"USE_CUDA": "1"}, requires=["nccl"], runs_with=["nccl"]),
+              settings={"a": ["-j{jobs}"]}, patches=[Patch(file="f", find="x", replace="y")])
 RECIPE = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3", build=BUILD)
 ORDER = Order(name="demo", recipe=RECIPE, target=Target(cpu="znver4", options=["-march=znver4"]), suite="bookworm",
               source=pyfile("demo", "1"), debs=[deb("python3")], requires=[pyfile("pip", "2")],
@@ -56,6 +57,14 @@ def test_what_shapes_a_wheel_changes_its_key(other: Order) -> None:
 ])
 def test_what_does_not_shape_it_leaves_the_key(other: Order) -> None:
     assert other.key == ORDER.key
+
+
+def test_what_only_a_build_with_cuda_needs() -> None:
+    """Of a build without GPUs, and of the index's wheel, it is no part."""
+    wheel = RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"), "requires": ["numpy"]})
+    asked = {(origin, sm): frameworks._requirements(wheel, origin, sm) for origin in Origin for sm in ((), ("80",))}
+    assert asked.pop((Origin.SOURCE, ("80",))) == ["demo==1.0", "numpy", "nccl"]
+    assert set(map(tuple, asked.values())) == {("demo==1.0", "numpy")}
 
 
 def test_flags_of_a_target() -> None:

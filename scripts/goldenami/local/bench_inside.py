@@ -43,7 +43,7 @@ def _measure(plan: dict[str, Any], root: Path) -> dict[str, list[dict[str, float
 
 def _run(plan: dict[str, Any], root: Path, side: str) -> dict[str, float]:
     argv = ["chroot", str(root), "env", "-i", "HOME=/build", "TMPDIR=/tmp", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8",
-            *(f"{name}={value}" for name, value in ONE_THREAD.items()),
+            "PYTHONPATH=/build/programs", *(f"{name}={value}" for name, value in ONE_THREAD.items()),
             f"/build/{side}/bin/python", "-B", f"/build/programs/{plan['name']}/bench.py"]
     try:
         figures: dict[str, float] = json.loads(shell.output(argv).splitlines()[-1])

@@ -67,9 +67,9 @@ def _mount(kept: contextlib.ExitStack, how: str, source: str, target: Path) -> N
 
 
 def _make(plan: dict[str, Any], root: Path) -> dict[str, Any]:
-    log, began = Path(plan["log"]), time.monotonic()
+    log = Path(plan["log"])
     environment(root, "venv", plan["requires"], log)
-    source = unpack(plan, root)
+    source, began = unpack(plan, root), time.monotonic()
     with events.step(f"compile {plan['name']} for {plan['target']}"):
         jobs = _compile(plan, root, source, log)
     seconds = round(time.monotonic() - began, 1)

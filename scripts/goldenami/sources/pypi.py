@@ -1,46 +1,29 @@
 """Frameworks of a Python package index, by its JSON interface (https://peps.python.org/pep-0691/).
 
-Which index that is, the environment says (`PIP_INDEX_URL`) or pip's configuration on this machine.
+Which index that is, `goldenami.pypi` says: what a lock resolves from is what is watched.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from datetime import UTC, date, datetime
 from typing import Any
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_sdist_filename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from goldenami import shell, web
+from goldenami import web
 from goldenami.errors import GoldenError, Unreachable
+from goldenami.pypi import JSON, Index
 from goldenami.watch_policy import Offer
 from goldenami.watch_records import Source
-
-ACCEPT = "application/vnd.pypi.simple.v1+json"
-
-
-def index() -> str:
-    """The address of the package index, without a trailing slash."""
-    argv = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    found = os.environ.get("PIP_INDEX_URL") or shell.output(argv, check=False).strip() or _default()
-    return found.rstrip("/")
-
-
-def _default() -> str:
-    """pip's own default, as its help states it: the address stands in no file of ours."""
-    text = shell.output([sys.executable, "-m", "pip", "install", "--help"], check=False)
-    words = text.partition("--index-url")[2].partition("default")[2].split()
-    return next((word.strip("().,") for word in words if "://" in word), "")
 
 
 def look(name: str) -> tuple[Source, list[Offer]]:
     """Every version of a framework that is not withdrawn, with the day on which its first file came."""
     title = f"Python index: {name}"
     try:
-        where = f"{index()}/{canonicalize_name(name)}/"
-        offers = parse(web.read(where, headers={"Accept": ACCEPT}), where, title)
+        where = f"{Index.configured().url}/{canonicalize_name(name)}/"
+        offers = parse(web.read(where, headers={"Accept": JSON}), where, title)
     except GoldenError as error:
         return Source(name=title, error=error.message), []
     days = [offer.released for offer in offers if offer.released]
