@@ -233,6 +233,10 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
     ("/bin/sh: 1: bison: not found\nmake: *** [Makefile:3: x] Error 127\n", "/bin/sh: 1: bison: not found"),
     ("Error! Bad return status for module build on kernel: 6.1.0\nConsult make.log\n",
      "Error! Bad return status for module build on kernel: 6.1.0"),
+    ("  Traceback (most recent call last):\n  build.errors.CMakeNotFoundError: Could not find CMake >=3.28\n"
+     "  error: subprocess-exited-with-error\n", "build.errors.CMakeNotFoundError: Could not find CMake >=3.28"),
+    ("CMake Error at CMakeLists.txt:243 (find_package):\n  Could NOT find NCCL\n",
+     "CMake Error at CMakeLists.txt:243 (find_package):"),
     ("Building module(s)...done.\n", "the build failed without an error line"),
     ("", "the build failed without an error line"),
 ])

@@ -21,7 +21,8 @@ _ERROR = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]
 _UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-q", "--rm")}
 """DKMS compresses modules where the kernel's configuration says so."""
 _OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|ERROR: .*|"
-                    r".*: not found$|make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*)")
+                    r".*: not found$|make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|"
+                    r"CMake Error at .*|[\w.]*[a-z]Error: .*)")
 
 
 def first_error(log: str) -> str:

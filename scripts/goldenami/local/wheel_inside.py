@@ -199,7 +199,8 @@ def _suite(plan: dict[str, Any], root: Path, log: Path) -> str:
         words = [word.replace("{jobs}", str(plan["jobs"])) for word in suite["arguments"]]
         before = log.stat().st_size
         try:
-            inside(root, [f"{BUILD}/tests/bin/python", "-m", "pytest", *words], log)
+            inside(root, [f"{BUILD}/tests/bin/python", "-m", "pytest", *words], log,
+                   {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"})  # some run the programs that the wheel brings
         except shell.CommandFailed as error:
             failed = [line for line in error.output.splitlines() if line.startswith(("FAILED", "ERROR"))]
             raise StageFailed(f"recipe {plan['name']}: its own tests fail on the wheel for {plan['target']}: "
