@@ -13,6 +13,7 @@ import pytest
 from checkout import ROOT
 from goldenami import lockfile, materials, mirror, recipes, store, wheels
 from goldenami.errors import BadInput, StageFailed
+from goldenami.local import coverage
 from goldenami.lockfile import Lock, Target
 from goldenami.progress import Progress
 from goldenami.pypi import Index, PyFile
@@ -108,6 +109,24 @@ def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept:
     figures = wheels.compare(tmp_path, orders[0], [ours], [theirs], kept, Progress.of("test", IMAGE, tmp_path),
                              rounds=2, log=tmp_path / "log")
     assert figures == ([{"answer": 1}] * 2, [{"answer": 2}] * 2)
+
+
+def test_a_framework_with_cuda_has_code_for_every_declared_gpu_and_no_other(kept: store.Store, tmp_path: Path) -> None:
+    """The wheel of the lock, as nvcc made it: the gate passes it, and stops it where a GPU was left out."""
+    lock = lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-gpu-frameworks"))[0]
+    framework = next(one for one in lock.frameworks if one.made and one.made.target.sm)
+    if not kept.has(framework.wheel.sha256, framework.wheel.size):
+        pytest.skip("its compilation takes ten minutes: `golden wheels debian-12-ml-gpu-frameworks`")
+    with zipfile.ZipFile(kept.path(framework.wheel.sha256)) as archive:
+        archive.extractall(tmp_path / "opt/ml")
+    declared, older = lock.hardware.sm, "70"
+    record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(lock.hardware.features, declared))
+    assert record.findings == []
+    assert [file.sass for file in record.files if file.sass] == [declared]
+    record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(lock.hardware.features, [older, *declared]))
+    assert {found.extension for found in record.findings} == {f"sm_{older}"}
+    with pytest.raises(StageFailed, match=r"lib_lightgbm\.so: file: sm_70: has compute_75"):
+        coverage.demand(record)
 
 
 def test_a_compile_error_names_recipe_target_line_and_log(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
