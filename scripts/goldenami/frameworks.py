@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from goldenami import gains, isa, recipes, wheels
 from goldenami.apt import AptRoot, Deb
-from goldenami.errors import NoFit
+from goldenami.errors import NoFit, StageFailed
 from goldenami.gains import Decision
 from goldenami.lockfile import Choice, Framework, Made, Origin, Target
 from goldenami.progress import Progress
@@ -126,8 +126,16 @@ def sides(name: str, request: Request, around: Surroundings) -> Sides:
         options = list(isa.baseline([recipe.generic], request.gcc).options)
         plain = replace(request, target=Target(cpu=recipe.generic, options=options))
         theirs = _built(order_for(name, recipe, plain, around, others, pins), around).wheel
+        demand_difference(name, ours, theirs)
     around.index.fetch([theirs, *others], around.store)
     return Sides(job, [ours, *others], [theirs, *others], recipe.generic or "the wheel")
+
+
+def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:
+    """StageFailed where builds for different CPUs are one and the same: then no flag reached the compiler."""
+    if ours.sha256 == theirs.sha256:
+        raise StageFailed(f"recipe {name}: the builds for different CPUs are the same bytes, {ours.sha256[:12]}",
+                          hint="`{options}` does not reach the compiler: does the build read CFLAGS, or CXXFLAGS?")
 
 
 def alone(name: str, request: Request, around: Surroundings) -> tuple[Order, PyFile | None, list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from goldenami import frameworks, wheels
 from goldenami.apt import Deb
-from goldenami.errors import BadInput
+from goldenami.errors import BadInput, StageFailed
 from goldenami.lockfile import Framework, Made, Origin, Package, Target
 from goldenami.pypi import PyFile
 from goldenami.recipes import Build, Cuda, Patch, Recipe, Suite, Wheel
@@ -57,6 +57,12 @@ def test_what_shapes_a_wheel_changes_its_key(other: Order) -> None:
 ])
 def test_what_does_not_shape_it_leaves_the_key(other: Order) -> None:
     assert other.key == ORDER.key
+
+
+def test_flags_that_reach_no_compiler_are_found() -> None:
+    frameworks.demand_difference("demo", pyfile("demo", "1"), pyfile("demo", "2"))
+    with pytest.raises(StageFailed, match="recipe demo: the builds for different CPUs are the same bytes, 111111111111"):
+        frameworks.demand_difference("demo", pyfile("demo", "1"), pyfile("demo", "1"))
 
 
 def test_what_only_a_build_with_cuda_needs() -> None:

@@ -15,7 +15,7 @@ import llama_cpp
 import numpy as np
 
 EMBEDDING, FORWARD, LAYERS, HEADS, TOKENS = 1024, 2816, 4, 16, 512
-PROMPT, GENERATED = 96, 12
+PROMPT, GENERATED = 96, 40
 UINT32, FLOAT32, STRING = 4, 6, 8
 """GGUF's numbers for types of metadata values."""
 BF16 = 30
