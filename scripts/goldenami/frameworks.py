@@ -204,8 +204,9 @@ def order_for(
     source = around.index.sdist(recipe.distribution, recipe.version)
     wanted = [wheels.PIP, *recipe.build.requires, *recipe.build.added(request.target.sm).requires]
     requires = around.index.resolve(wanted, pins, python)
+    # What only the tests need is in no image: the image's choice of versions does not bind it.
     tests = around.index.resolve([*recipe.suite.requires, *(f"{file.project}=={file.version}" for file in runs_with)],
-                                pins, python) if recipe.suite else []
+                                [], python) if recipe.suite else []
     known = {file.project for file in runs_with} | {source.project}
     target = request.target if cuda else request.target.model_copy(update={"sm": []})
     order = Order(name=name, recipe=recipe, target=target, suite=request.suite, source=source, debs=debs,
