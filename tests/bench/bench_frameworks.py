@@ -85,7 +85,7 @@ def compile_twice(image: str, names: list[str]) -> dict[str, dict[str, float]]:
             (folder / "wheels").mkdir()
             for shared in ("store", "repos", "layers", "control"):
                 (folder / shared).symlink_to((around.store.root.parent / shared).resolve())
-            cold, warm = (_compiled(order, store.Store(folder / "store"), around.progress) for _ in range(2))
+            cold, warm = (_compiled(order, store.Store(folder), around.progress) for _ in range(2))
         found[name] = {"cold": cold.seconds, "warm": warm.seconds, "jobs": cold.jobs, "hits": warm.cache["hits"],
                        "misses": warm.cache["misses"]}
         share = warm.seconds / cold.seconds
