@@ -61,7 +61,7 @@ def test_what_does_not_shape_it_leaves_the_key(other: Order) -> None:
 
 def test_flags_that_reach_no_compiler_are_found() -> None:
     frameworks.demand_difference("demo", pyfile("demo", "1"), pyfile("demo", "2"))
-    with pytest.raises(StageFailed, match="recipe demo: the builds for different CPUs are the same bytes, 111111111111"):
+    with pytest.raises(StageFailed, match="recipe demo: the builds for different CPUs are the same bytes"):
         frameworks.demand_difference("demo", pyfile("demo", "1"), pyfile("demo", "1"))
 
 
