@@ -30,8 +30,8 @@ IMAGE = "debian-12-ml-cpu"
 LIMIT_S = 900
 REGIONS = ("us-east-1", "us-west-2")
 ENV = {"AWS_ENDPOINT_URL": played_ec2.URL, "AWS_ACCESS_KEY_ID": played_ec2.OUR_KEY, "AWS_SECRET_ACCESS_KEY": "none",
-       "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null",
-       "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_POLL_DELAY_SECONDS": "1"}
+       "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
+       "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_POLL_DELAY_SECONDS": "1"}
 _DUMP = """
 import json, boto3, played_ec2
 found = {}
