@@ -206,14 +206,15 @@ def _checks(lock: Lock, looked: list[str]) -> list[Check]:
 
 
 def _packages(lock: Lock, lines: Iterable[str]) -> Check:
-    """Every package of the lock in its version; what else there is belongs to the publisher, and is counted."""
+    """What is there of the lock's packages (a role removes some) is in its version; the rest is the publisher's."""
     rows = [line.split("\t") for line in lines if line.startswith(("ii", "hi"))]
     found = {name: version for _, name, version in rows}
-    wrong = [f"{name} is {found.get(name, 'missing')}, not {package.version}"
-             for name, package in sorted(lock.packages.items()) if found.get(name) != package.version]
+    wrong = [f"{name} is {found[name]}, not {package.version}"
+             for name, package in sorted(lock.packages.items()) if found.get(name, package.version) != package.version]
+    wrong += [] if found else ["dpkg names no package"]
     others = sorted(found.keys() - lock.packages.keys())
     said = f"{len(others)} packages are the publisher's, beside the lock: {', '.join(others[:12])}" if others else ""
-    check = _check("packages", "Every package of the lock is there in its version", not wrong, "; ".join(wrong[:8]))
+    check = _check("packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8]))
     return check if wrong else check.model_copy(update={"detail": said})
 
 
