@@ -24,8 +24,8 @@ lock: setup ## resolve IMAGE to exact files, its driver compiled on its kernel (
 fetch: setup ## have every file of the lock here, so that a bake needs no network
 	@$(GOLDEN) fetch $(IMAGE)
 
-bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report
-	@$(GOLDEN) bake $(IMAGE) --relock $(WAITS) $(if $(FORCE),--force)
+bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report (BUILDER=ec2: on an instance)
+	@$(GOLDEN) bake $(IMAGE) --relock $(WAITS) $(if $(FORCE),--force) $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGION),--region $(REGION))
 
 verify: setup ## boot the baked disk of IMAGE again and check it
 	@$(GOLDEN) verify $(IMAGE) $(WAITS)

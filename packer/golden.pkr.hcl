@@ -10,18 +10,24 @@ source "null" "local" {
 }
 
 source "amazon-ebs" "ec2" {
-  region              = var.region
-  custom_endpoint_ec2 = var.ec2_endpoint
-  instance_type       = var.instance_type
-  ami_name            = local.name
-  ami_description     = local.lock.description
-  ssh_username        = local.base_image.user
-  ena_support         = true
-  ebs_optimized       = true
-  tags                = local.tags
-  snapshot_tags       = local.tags
-  run_tags            = local.tags
-  run_volume_tags     = local.tags
+  region                = var.region
+  custom_endpoint_ec2   = var.ec2_endpoint
+  instance_type         = var.instance_type
+  ami_name              = "${local.name}-builder" # `golden bake` registers the build's own from its snapshot
+  ami_description       = local.lock.description
+  force_deregister      = true # of that name is only what a killed bake left
+  force_delete_snapshot = true
+  ssh_username          = local.base_image.user
+  ssh_keypair_name      = local.ec2.key # key and group are made by `golden bake`: Packer 1.6.6 does not tag its own
+  ssh_private_key_file  = local.ec2.private_key
+  security_group_ids    = local.ec2.groups
+  disable_stop_instance = true # it goes down by itself, see the last provisioner
+  ena_support           = true
+  ebs_optimized         = true
+  tags                  = merge(local.tags, { "goldenami:base-ami" = "{{ .SourceAMI }}" })
+  snapshot_tags         = local.tags
+  run_tags              = local.tags
+  run_volume_tags       = local.tags
 
   source_ami_filter {
     filters = {
@@ -35,11 +41,13 @@ source "amazon-ebs" "ec2" {
   }
 
   launch_block_device_mappings {
-    device_name           = "/dev/xvda"
+    device_name           = local.base_image.device
     volume_type           = "gp3"
     volume_size           = local.lock.disk_size_gib
     iops                  = 3000
     throughput            = 250
+    encrypted             = local.ec2.kms_key != "" ? true : null
+    kms_key_id            = local.ec2.kms_key
     delete_on_termination = true
   }
 }
@@ -47,22 +55,22 @@ source "amazon-ebs" "ec2" {
 build {
   sources = ["source.null.local", "source.amazon-ebs.ec2"]
 
-  # The local container has the repository mounted; an instance gets a copy of it.
+  # The local container has the repository mounted; an instance gets a copy of it, on its disk: /run is memory.
+  provisioner "shell" {
+    only   = ["amazon-ebs.ec2"]
+    inline = ["mkdir /var/tmp/golden-repo"]
+  }
+
   provisioner "file" {
     only        = ["amazon-ebs.ec2"]
     source      = "${var.repo}/"
-    destination = "/tmp/golden-repo"
+    destination = "/var/tmp/golden-repo"
   }
 
   provisioner "shell" {
     only            = ["amazon-ebs.ec2"]
-    execute_command = "sudo sh -eux '{{ .Path }}'"
-    inline = [
-      "mkdir -p /run/golden && mv /tmp/golden-repo /run/golden/repo",
-      "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*",
-      "printf 'Types: deb\\nURIs: file:/run/golden/repo\\nSuites: ./\\nTrusted: yes\\n' > /etc/apt/sources.list.d/golden-bake.sources",
-      "apt-get update",
-    ]
+    execute_command = "sudo sh -eu '{{ .Path }}'"
+    script          = "packer/instance.sh"
   }
 
   provisioner "ansible" {
@@ -72,5 +80,13 @@ build {
     extra_arguments = ["--extra-vars", "@${var.vars}"]
     # The throw-away container has no identity worth checking; an instance's key is new with every build.
     ansible_env_vars = ["ANSIBLE_HOST_KEY_CHECKING=False", "ANSIBLE_CONFIG=ansible.cfg"]
+  }
+
+  # The seal took every way in and up: the connection from before is left, and what packer/instance.sh started.
+  provisioner "shell" {
+    only          = ["amazon-ebs.ec2"]
+    remote_folder = "/dev/shm" # memory: nothing is written into what is sealed
+    skip_clean    = true
+    inline        = ["touch /dev/shm/golden-sealed"]
   }
 }

@@ -4,17 +4,17 @@ locals {
   name = "${local.vars.golden_image}-${local.vars.golden_build_id}"
 
   # The publishers' own images, by the account ids that they document.
-  base_images = {
-    bookworm = { owner = "136693071363", user = "admin", name = "debian-12-amd64-*" }
-    trixie   = { owner = "136693071363", user = "admin", name = "debian-13-amd64-*" }
-    noble    = { owner = "099720109477", user = "ubuntu", name = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*" }
-  }
-  base_image = local.base_images[local.lock.base.release]
+  base_image = jsondecode(file("base_images.json"))[local.lock.base.release]
 
-  tags = {
+  # How to reach the instance, tags that say whose it is and when it may be swept, and the key that encrypts its volume.
+  ec2 = lookup(local.vars, "golden_ec2", { key = "", private_key = "", groups = [], tags = {}, kms_key = "" })
+
+  # On everything that the EC2 builder makes: it is gone by the end of the bake, or found by its date of expiry.
+  tags = merge(local.ec2.tags, {
     Name                    = local.name
     "goldenami:image"       = local.vars.golden_image
     "goldenami:build-id"    = local.vars.golden_build_id
     "goldenami:lock-sha256" = local.vars.golden_lock_sha256
-  }
+    "goldenami:git-commit"  = local.vars.provenance_record.git_commit
+  })
 }

@@ -99,7 +99,7 @@ def write_verify(folder: Path, **changes: Any) -> None:
     facts: dict[str, Any] = {
         "image": folder.parent.name, "build_id": folder.name, "verdict": Verdict.VERIFIED, "accel": Accel.TCG,
         "boots": boots, "checks": checks, "seconds": 60.0,
-        "disk_sha256": records.read(folder / BAKE_FILE, BakeRecord).disk.sha256}
+        "disk_sha256": records.read(folder / BAKE_FILE, BakeRecord).disk_sha256}
     records.write(folder / VERIFY_FILE, VerifyRecord(**(facts | changes)))
 
 

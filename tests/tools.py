@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -13,8 +14,15 @@ from goldenami import shell
 from goldenami.errors import GoldenError
 
 ROOT = Path(__file__).resolve().parents[1]
+POLICIES = ROOT / "scripts/goldenami/aws/policies"
 BIN = Path(sys.executable).parent
 """The environment's own programs come first, whatever the caller's PATH is."""
+
+
+def granted(command: str) -> list[str]:
+    """The actions that the policy of a command allows."""
+    document = json.loads((POLICIES / f"{command}.json").read_text(encoding="utf-8"))
+    return [action for statement in document["Statement"] for action in statement["Action"]]
 
 
 def find(name: str) -> str:

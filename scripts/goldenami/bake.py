@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami import clock, inside, lockfile, materials, records
-from goldenami.build_records import BAKE_FILE, BakeRecord, Component, Disk, Host, Timing
-from goldenami.errors import Busy, HostNotReady
-from goldenami.local import container, sandbox
+from goldenami import clock, inside, lockfile, materials, on_ec2, records, workplace
+from goldenami.build_records import BAKE_FILE, BakeRecord, Builder, Component, Disk, Host, Timing
+from goldenami.errors import BadInput, HostNotReady
+from goldenami.local import container, packer
 from goldenami.lockfile import Lock
+from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
 from goldenami.store import Store
 
@@ -23,64 +22,46 @@ SPACE_FACTOR = 3
 """Free space needed, in units of the packages' installed size: the tree, the disk, and the tools' scratch."""
 
 
-def build_folder(root: Path, image: str, build_id: str) -> Path:
-    """Where the records and the disk of one build are."""
-    return root / "build" / image / build_id
-
-
-@contextmanager
-def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold `image` for this process; Busy names the holder (or, with `wait`, the caller queues)."""
-    folder = root / "build" / image
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            handle.seek(0)
-            raise Busy(f"{image} is being built by process {handle.read().strip() or '?'}",
-                       hint="wait for it, or run again with WAIT=1") from None
-        handle.seek(0)
-        handle.truncate()
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-
-
-def run(root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, *, force: bool) -> Path:
-    """Bake `lock`; returns the build's folder. A build that exists already is returned as it is."""
-    container.check_host()
+def run(
+    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, *, force: bool,
+    place: Place | None = None,
+) -> Path:
+    """Bake `lock` here, or at `place` in EC2; returns the build's folder. A build that exists already is kept."""
+    if place is None:
+        container.check_host()
     build_id = lock_sha256[:lockfile.ID_LENGTH]
-    folder = build_folder(root, lock.image, build_id)
-    if (folder / "bake.json").exists() and (folder / "disk.raw").exists() and not force:
+    folder = workplace.build_folder(root, lock.image, build_id)
+    if not force and _stands(folder, place):
         progress.say(f"nothing to do: {folder} holds this build")
         return folder
-    with scratch(root, lock.image, build_id) as work:
-        build(root, lock, lock_sha256, store, progress, work=work, layers=store.root.parent / "layers")
-        _publish(work / "out", folder)
+    with workplace.scratch(root, lock.image, build_id) as work:
+        build(root, lock, lock_sha256, store, progress, work=work, layers=store.root.parent / "layers", place=place)
+        workplace.keep(work / "out", folder)
     progress.remember()
     return folder
 
 
-@contextmanager
-def scratch(root: Path, image: str, purpose: str) -> Iterator[Path]:
-    """An empty work folder that is gone afterwards; a killed one's is swept by the next run, by its process id."""
-    folder = root / "build" / image
-    sweep(folder)
-    work = folder / f".work-{purpose}-{os.getpid()}"
-    work.mkdir(parents=True)
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def _stands(folder: Path, place: Place | None) -> bool:
+    """Whether the build is there; BadInput where it is there by another builder, or in another region."""
+    if not (folder / BAKE_FILE).exists():
+        return False
+    record = records.read(folder / BAKE_FILE, BakeRecord)
+    if record.ami is None and place is None:
+        return (folder / "disk.raw").exists()
+    if record.ami and place and record.ami.region == place.region:
+        return True
+    how = f"in EC2 as {record.ami.id} in {record.ami.region}" if record.ami else "here, as a disk"
+    raise BadInput(f"build {record.build_id} of {record.image} was baked {how}",
+                   hint="`golden publish` takes it to every region; FORCE=1 bakes it again and forgets this one")
 
 
 def build(
     root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, *, work: Path, layers: Path,
+    place: Place | None = None,
 ) -> BakeRecord:
     """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in work/out."""
     build_id = lock_sha256[:lockfile.ID_LENGTH]
-    folder = build_folder(root, lock.image, build_id)
+    folder = workplace.build_folder(root, lock.image, build_id)
     log = folder.parent / "logs" / f"bake-{build_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
@@ -89,20 +70,15 @@ def build(
     materials.compile_if_missing(root, lock, store, progress, log)
     with progress.step("repository"):
         packages = materials.repository(lock, store)
-    materials.plan(root, lock, lock_sha256, packages, work, log, layers)
-    result = inside.run("goldenami.local.bake_inside", work, log, progress)
-    record = _record(lock, lock_sha256, started, result, progress)
+    plan = materials.plan(root, lock, lock_sha256, packages, work, log, layers)
+    if place is None:
+        made = _of_disk(lock, inside.run("goldenami.local.bake_inside", work, log, progress))
+    else:
+        made = {"builder": Builder.EC2, "ami": on_ec2.bake(root, lock, plan, lock_sha256, place, progress),
+                "components": [], "upgradable": [], "layers": []}
+    record = _record(lock, lock_sha256, started, work, made, progress)
     records.write(work / "out" / BAKE_FILE, record)
     return record
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a killed bake left: its cgroups and its work folders (named by process id)."""
-    sandbox.reap()
-    for left in folder.glob(".work-*"):
-        pid = left.name.rpartition("-")[2]
-        if not Path(f"/proc/{pid}").exists() or pid == str(os.getpid()):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def check_space(folder: Path, lock: Lock) -> None:
@@ -114,23 +90,27 @@ def check_space(folder: Path, lock: Lock) -> None:
                            hint="free space (`make clean` removes old builds), or move the checkout to a larger disk")
 
 
-def _record(
-    lock: Lock, lock_sha256: str, started: str, result: dict[str, Any], progress: Progress,
-) -> BakeRecord:
-    roles = result["roles"]
+def _of_disk(lock: Lock, result: dict[str, Any]) -> dict[str, Any]:
+    """What the record says of a disk."""
     disk = result["disk"]
+    return {"disk": Disk(path="disk.raw", bytes_apparent=disk["apparent"], bytes_allocated=disk["allocated"],
+                         sha256=disk["sha256"]),
+            "components": components(lock, result["sizes"]), "upgradable": result["upgradable"],
+            "layers": result["layers"], "manifest_sha256": result["manifest_sha256"]}
+
+
+def _record(
+    lock: Lock, lock_sha256: str, started: str, work: Path, made: dict[str, Any], progress: Progress,
+) -> BakeRecord:
+    roles = packer.role_seconds(work)
+    variables = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
     return BakeRecord(
         schema_version=1, image=lock.image, build_id=lock_sha256[:lockfile.ID_LENGTH], lock_sha256=lock_sha256,
-        git_commit=result["git_commit"], started_at=started,
-        host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=result["packer"]),
+        git_commit=variables["provenance_record"]["git_commit"], started_at=started,
+        host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=packer.version()),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.timings.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        components=components(lock, result["sizes"]),
-        disk=Disk(path="disk.raw", bytes_apparent=disk["apparent"], bytes_allocated=disk["allocated"],
-                  sha256=disk["sha256"]),
-        packages_count=len(lock.packages), upgradable=result["upgradable"], layers=result["layers"],
-        manifest_sha256=result["manifest_sha256"],
-    )
+        packages_count=len(lock.packages), **made)
 
 
 _COMPONENTS = (
@@ -151,17 +131,3 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
         name = name if package else "in no package"
         found[name] = found.get(name, 0) + size
     return [Component(name=name, bytes=size) for name, size in sorted(found.items(), key=lambda item: -item[1])]
-
-
-def _publish(out: Path, folder: Path) -> None:
-    """Put the finished build in its place; an older build of the same id gives way only now."""
-    old = folder.with_name(f".work-old-{os.getpid()}")
-    latest = folder.parent / "latest"
-    if folder.exists():
-        if latest.is_symlink() and latest.readlink() == Path(folder.name):
-            latest.unlink()  # it names verified builds only, and the new one is not verified yet
-        folder.rename(old)
-    out.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-

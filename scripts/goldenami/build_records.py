@@ -59,10 +59,11 @@ class Verdict(StrEnum):
 
 
 class Accel(StrEnum):
-    """QEMU's accelerators that verify chooses from."""
+    """What ran the boots that verify looked at: one of QEMU's accelerators, or an EC2 instance."""
 
     KVM = "kvm"
     TCG = "tcg"
+    EC2 = "ec2"
 
 
 class Host(Record):
@@ -97,10 +98,33 @@ class Disk(Record):
     sha256: Sha256
 
 
+class Builder(StrEnum):
+    """Where the roles ran: in a container on this machine, or on an EC2 instance of the publisher's image."""
+
+    LOCAL = "local"
+    EC2 = "ec2"
+
+
+class Ami(Record):
+    """What the EC2 builder made instead of a disk: an AMI of one region and its snapshot. `base` is the publisher's AMI
+    that it began from: the one part of such a build that the lock does not fix."""
+
+    id: str
+    region: str
+    snapshot: str
+    base: str
+    volume_gib: Annotated[int, Field(ge=1)]
+
+
 class BakeRecord(Record):
-    """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran."""
+    """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
+
+    A build has a disk here, or an AMI in EC2, as its builder makes them; of an AMI nothing is known by file: no
+    `components`, no `layers`, no `manifest_sha256`, and `upgradable` was looked at before the seal only.
+    """
 
     schema_version: Literal[1] = 1
+    builder: Annotated[Builder, Field(strict=False)] = Builder.LOCAL
     image: str
     build_id: BuildId
     lock_sha256: Sha256
@@ -110,11 +134,29 @@ class BakeRecord(Record):
     phases: list[Timing]
     roles: list[Timing]
     components: list[Component]
-    disk: Disk
+    disk: Disk | None = None
+    ami: Ami | None = None
     packages_count: Annotated[int, Field(ge=0)]
     upgradable: list[str]
     layers: list[str]
-    manifest_sha256: Sha256
+    manifest_sha256: Sha256 | None = None
+
+    @property
+    def disk_sha256(self) -> str | None:
+        """The disk's SHA-256; None of a build that is an AMI."""
+        return self.disk.sha256 if self.disk else None
+
+    @property
+    def ami_id(self) -> str | None:
+        """The AMI's id; None of a build that is a disk."""
+        return self.ami.id if self.ami else None
+
+    @model_validator(mode="after")
+    def _made_by_its_builder(self) -> Self:
+        made = {Builder.LOCAL: self.disk and self.manifest_sha256, Builder.EC2: self.ami}
+        if not made[self.builder] or (self.disk and self.ami):
+            raise ValueError(f"a build by {self.builder.value} has a disk and its manifest, or an AMI, but not both")
+        return self
 
     @model_validator(mode="after")
     def _id_is_the_locks(self) -> Self:
@@ -189,9 +231,9 @@ class Check(Record):
 
 
 class VerifyRecord(Record):
-    """What `verify` saw. `seconds` spans all boots and checks; `disk_sha256` is the disk's that it booted.
+    """What `verify` saw. `seconds` spans all boots and checks; `disk_sha256` or `ami` is what it booted.
 
-    Records of before the disk was noted have none; `publish` refuses them.
+    Records of before that was noted have neither; `publish` refuses them.
     """
 
     schema_version: Literal[1] = 1
@@ -203,6 +245,7 @@ class VerifyRecord(Record):
     checks: list[Check]
     seconds: Seconds
     disk_sha256: Sha256 | None = None
+    ami: str | None = None
 
     @model_validator(mode="after")
     def _verdict_is_earned(self) -> Self:

@@ -14,6 +14,7 @@ from goldenami.build_records import (
     LOCK_FILE,
     VERIFY_FILE,
     BakeRecord,
+    Builder,
     Outcome,
     Verdict,
     VerifyRecord,
@@ -22,11 +23,12 @@ from goldenami.errors import BadInput, NotVerified
 from goldenami.lockfile import Lock
 from goldenami.publish_records import ATTEST_FILE, AttestRecord
 
-EVIDENCE = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only",
-            "boot/disk_untouched": "that the disk is the baked one"}
+IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
+EVIDENCE = {Builder.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"}, Builder.EC2: IMDSV2}
 """Checks that publishing rests on, by what they prove: ImdsSupport v2.0 can't be taken back from an AMI."""
-FIRMWARES = {"bios", "uefi"}
-"""Both have to have booted: an AMI that prefers UEFI starts under BIOS on instance types without it."""
+FIRMWARES = {Builder.LOCAL: {"bios", "uefi"}, Builder.EC2: {"uefi"}}
+"""What has to have booted: an AMI that prefers UEFI starts under BIOS on instance types without it. One that was baked
+on EC2 has the publisher's own loader for BIOS, which the instance that verify launches does not use."""
 BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
 """Properties of a JUnit file: which build was tested, on which GPU. tests/image writes them."""
 
@@ -42,7 +44,8 @@ class Proven:
 
     @property
     def disk(self) -> Path:
-        """The disk image."""
+        """The disk image; only of a build that has one."""
+        assert self.bake.disk is not None
         return self.folder / self.bake.disk.path
 
     @property
@@ -54,7 +57,8 @@ class Proven:
         if not path.exists():
             return Gpu.UNTESTED
         found = records.read(path, AttestRecord)
-        same = (found.build_id, found.disk_sha256) == (self.bake.build_id, self.bake.disk.sha256)
+        same = (found.build_id, found.disk_sha256, found.ami) == \
+            (self.bake.build_id, self.bake.disk_sha256, self.bake.ami_id)
         return Gpu.TESTED if same else Gpu.UNTESTED
 
 
@@ -85,7 +89,7 @@ def load(root: Path, image: str, build_id: str | None = None) -> Proven:
 
 
 def _again(image: str, name: str) -> str:
-    return f"`make verify IMAGE={image}` boots its disk and checks it; `--build` names another build than {name}"
+    return f"`make verify IMAGE={image}` boots it and checks it; `--build` names another build than {name}"
 
 
 def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
@@ -96,12 +100,14 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
         return f"its verify record is of {verify.image} {verify.build_id}"
     if verify.verdict is not Verdict.VERIFIED:
         return f"{len(wrong)} of {len(verify.checks)} checks failed, {wrong[0] if wrong else 'none ran'} first"
-    if verify.disk_sha256 != bake.disk.sha256:
-        return "its verify record does not say that it is of this disk" if verify.disk_sha256 is None else \
-            f"its verify record is of another disk ({verify.disk_sha256[:12]}, not {bake.disk.sha256[:12]})"
-    if lacking := [what for check, what in EVIDENCE.items() if check not in correct]:
+    kind, made, seen, shown = ("AMI", bake.ami_id, verify.ami, None) if bake.ami else \
+        ("disk", bake.disk_sha256, verify.disk_sha256, 12)
+    if seen != made:
+        return f"its verify record does not say that it is of this {kind}" if seen is None else \
+            f"its verify record is of another {kind} ({seen[:shown]}, not {str(made)[:shown]})"
+    if lacking := [what for check, what in EVIDENCE[bake.builder].items() if check not in correct]:
         return f"its verify record does not prove {lacking[0]}"
-    if lacking := sorted(FIRMWARES - {boot.firmware for boot in verify.boots}):
+    if lacking := sorted(FIRMWARES[bake.builder] - {boot.firmware for boot in verify.boots}):
         return f"it was not booted under {lacking[0]}"
     return ""
 
@@ -110,7 +116,7 @@ def check_disk(build: Proven) -> None:
     """NotVerified where the disk is no longer the one that was verified. Holes are not read."""
     if not build.disk.exists():
         raise BadInput(f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk")
-    if records.sha256_sparse(build.disk) != build.bake.disk.sha256:
+    if records.sha256_sparse(build.disk) != build.bake.disk_sha256:
         raise NotVerified(f"{build.disk} is not the disk that was verified",
                           hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")
 
@@ -137,7 +143,7 @@ def attest(build: Proven, file: Path) -> AttestRecord:
                           hint=f"run tests/image on a GPU instance of this build; the file needs the properties "
                                f"{BUILD_PROPERTY} and {GPU_PROPERTY}")
     record = AttestRecord(
-        image=build.bake.image, build_id=build.bake.build_id, disk_sha256=build.bake.disk.sha256,
+        image=build.bake.image, build_id=build.bake.build_id, disk_sha256=build.bake.disk_sha256, ami=build.bake.ami_id,
         gpu=facts[GPU_PROPERTY], tests=len(ran), file_name=file.name, file_sha256=records.sha256_file(file),
         attested_at=clock.stamp(), by=tags.owner())
     records.write(build.folder / ATTEST_FILE, record)

@@ -50,7 +50,7 @@ def prepare(account: Account, wanted: Definition, build: Proven, options: Option
     """The plan, also written to plan.json of the build's folder. Nothing in the account is changed."""
     with progress.step("look at the regions"):
         plan = publish_plan.make(account, wanted, build, options)
-    lacking = [region for region in plan.regions if region.ami is None]
+    lacking = [region for region in plan.regions if region.ami is None and region.copy_of is None]
     if lacking:
         with progress.step("read the disk"):
             proven.check_disk(build)
@@ -121,7 +121,7 @@ def execute(
                                        "`latest` has not moved everywhere")
     record = PublishRecord(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
-        disk_sha256=build.bake.disk.sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
+        disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
         held_back=plan.held_back, regions=published)
     records.write(build.folder / PUBLISH_FILE, record)
     return record
@@ -149,13 +149,19 @@ class _Work:
         ec2, region = self.account.ec2(name), self.regions[name]
         if region.ami and not region.settings and not region.record_build:
             return images.get(ec2, [region.ami])[region.ami]
-        ami = region.ami or images.register(ec2, self.plan.spec, self._upload(region))
+        ami = region.ami or self._made(region)
         image = images.wait_available(ec2, ami)
         images.apply(ec2, image, self.plan.settings)
-        images.keep_snapshot(ec2, image)
+        images.keep(ec2, image)
         self._read_back(region, ami)
         self.progress.say(f"{name}: {ami} is available and as asked for")
         return image
+
+    def _made(self, region: RegionPlan) -> str:
+        ec2 = self.account.ec2(region.region)
+        if source := region.copy_of:
+            return images.copy(ec2, self.plan.spec, source.region, source.ami, self._key(region))
+        return images.register(ec2, self.plan.spec, self._upload(region))
 
     def _upload(self, region: RegionPlan) -> str:
         assert region.upload is not None  # the plan has one wherever there is no AMI

@@ -13,11 +13,12 @@ from goldenami.aws.lease import Seen
 from goldenami.aws.ledger import Channel, Gpu, Ledger
 from goldenami.aws.regions import each
 from goldenami.aws.session import Account, check_regions
+from goldenami.build_records import Ami
 from goldenami.channels import Standing
 from goldenami.definition import Definition, Publish
 from goldenami.errors import BadInput
 from goldenami.proven import Proven
-from goldenami.publish_records import Move, PublishPlan, RegionPlan, TemplateMove, Upload
+from goldenami.publish_records import Copy, Move, PublishPlan, RegionPlan, TemplateMove, Upload
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def make(account: Account, wanted: Definition, build: Proven, options: Options) 
         image=wanted.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
         settings=settings, gpu=gpu, held_back=held_back(asked, gpu), regions=(), readmit=options.again)
     plan = plan.model_copy(update={"regions": tuple(
-        _region(standing, plan, wanted) for standing in standings.values())})
+        _region(standing, plan, wanted, build.bake.ami) for standing in standings.values())})
     plan = _with_refreshes(account, plan, wanted, standings)
     if not plan.is_done:
         _refuse(account, plan, wanted, options)
@@ -64,14 +65,21 @@ def _in_days(days: int) -> str:
     return (clock.now() + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _region(standing: Standing, plan: PublishPlan, wanted: Definition) -> RegionPlan:
-    """What one region lacks."""
-    asked = channels.published(wanted)
-    image = standing.image
+def _region(standing: Standing, plan: PublishPlan, wanted: Definition, baked: Ami | None) -> RegionPlan:
+    """What one region lacks. `baked` is the AMI of a build that has no disk here."""
+    asked, image = channels.published(wanted), standing.image
+    home = baked if baked and baked.region == standing.region else None
+    if image is None and home:
+        raise BadInput(f"{home.id}, which the bake made in {home.region}, is gone",
+                       hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
     if image is None:
-        return _with_pointers(RegionPlan(region=standing.region, kms_key=asked.kms_key, record_build=True), standing,
-                              plan, wanted)
+        source = Copy(region=baked.region, ami=baked.id) if baked else None
+        return _with_pointers(RegionPlan(region=standing.region, kms_key=asked.kms_key, copy_of=source,
+                                         record_build=True), standing, plan, wanted)
     images.check_ours(image, plan.spec)
+    if home and home.id != image.ami:
+        raise BadInput(f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the bake made",
+                       hint="deregister it, if nobody needs it, and bake again")
     return _with_pointers(RegionPlan(
         region=standing.region, kms_key=asked.kms_key, ami=image.ami, snapshot=image.snapshot,
         settings=tuple(images.differences(image, plan.spec, plan.settings, standing.shared)),
@@ -170,10 +178,14 @@ def _steps(region: RegionPlan, plan: PublishPlan) -> Iterable[str]:
         since = f", the rest is in {region.upload.parent_snapshot} (build {region.upload.parent})" \
             if region.upload.parent else ""
         yield f"send {units.size(region.upload.bytes)} in {region.upload.blocks} blocks{since}"
-    if region.ami is None:
+    if region.copy_of:
+        yield (f"copy {region.copy_of.ami} of {region.copy_of.region} to {plan.spec.name}"
+               + (f", encrypted by {region.kms_key}" if region.kms_key else ""))
+    elif region.ami is None:
         yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, IMDSv2 only, ENA, "
                f"{plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
                + (f", encrypted by {region.kms_key}" if region.kms_key else ""))
+    if region.ami is None:
         yield f"deprecate on {plan.settings.deprecate_at[:10]}" + \
             (", protect from deregistration" if plan.settings.protect else "")
         if plan.settings.share_with:

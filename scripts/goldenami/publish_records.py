@@ -33,6 +33,13 @@ class Upload(Record):
     kms_arn: str | None = None
 
 
+class Copy(Record):
+    """An AMI of another region that is copied, since there is no disk here to upload."""
+
+    region: str
+    ami: str
+
+
 class Move(Record):
     """A channel that moves, and the AMI that it named before."""
 
@@ -56,6 +63,7 @@ class RegionPlan(Record):
     ami: str | None = None
     snapshot: str | None = None
     upload: Upload | None = None
+    copy_of: Copy | None = None
     settings: tuple[str, ...] = ()
     record_build: bool = False
     moves: tuple[Move, ...] = ()
@@ -110,7 +118,7 @@ class PublishRecord(Record):
     image: str
     build_id: BuildId
     lock_sha256: Sha256
-    disk_sha256: Sha256
+    disk_sha256: Sha256 | None = None
     account: str
     gpu: Annotated[Gpu, Field(strict=False)]
     published_at: Utc
@@ -125,7 +133,8 @@ class AttestRecord(Record):
     schema_version: Literal[1] = 1
     image: str
     build_id: BuildId
-    disk_sha256: Sha256
+    disk_sha256: Sha256 | None = None
+    ami: str | None = None
     gpu: str
     tests: Annotated[int, Field(ge=1)]
     file_name: str

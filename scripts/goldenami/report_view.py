@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from goldenami import units
-from goldenami.build_records import BakeRecord, Check, Outcome, Verdict, VerifyRecord
+from goldenami.build_records import Accel, BakeRecord, Check, Outcome, Verdict, VerifyRecord
 
 Lock = Mapping[str, Any]
 
@@ -104,7 +104,8 @@ def conclusion(verify: VerifyRecord | None, image: str) -> Conclusion:
         return Conclusion(Verdict.NOT_VERIFIED, False, sentence)
     total, boots = len(verify.checks), _counted(len(verify.boots), "boot")
     wrong = [check for check in verify.checks if check.outcome is not Outcome.CORRECT]
-    how = f"{boots} of the sealed disk under {verify.accel.upper()}, {units.duration(verify.seconds)}"
+    what = "AMI on" if verify.accel is Accel.EC2 else "sealed disk under"
+    how = f"{boots} of the {what} {verify.accel.upper()}, {units.duration(verify.seconds)}"
     if not total:
         return Conclusion(verify.verdict, False, f"No check ran ({how}).")
     if wrong:
@@ -155,15 +156,21 @@ def figures(
     """The headline numbers."""
     baked = sum(phase.seconds for phase in bake.phases)
     old_baked = sum(phase.seconds for phase in old_bake.phases) if old_bake else None
-    disk, old_allocated = bake.disk, old_bake.disk.bytes_allocated if old_bake else None
-    apparent = f"of {units.size(disk.bytes_apparent)}"
     return (
-        Figure("Disk", units.size(disk.bytes_allocated), _against(apparent, disk.bytes_allocated, old_allocated)),
+        _size_figure(bake, old_bake),
         Figure("Bake", units.duration(baked), _against("", baked, old_baked)),
         _boot_figure(verify, old_verify),
         _checks_figure(verify),
         Figure("Packages", f"{bake.packages_count:,}", f"{len(bake.upgradable)} upgradable at seal"),
     )
+
+
+def _size_figure(bake: BakeRecord, old_bake: BakeRecord | None) -> Figure:
+    if bake.disk is None:
+        return Figure("AMI", bake.ami_id or "", f"{bake.ami.region}, {bake.ami.volume_gib} GiB" if bake.ami else "")
+    old = old_bake.disk.bytes_allocated if old_bake and old_bake.disk else None
+    apparent = f"of {units.size(bake.disk.bytes_apparent)}"
+    return Figure("Disk", units.size(bake.disk.bytes_allocated), _against(apparent, bake.disk.bytes_allocated, old))
 
 
 def groups(verify: VerifyRecord | None, previous: VerifyRecord | None) -> tuple[Group, ...]:

@@ -31,8 +31,8 @@ def run(bake_once: Callable[[Path, Path], BakeRecord], scratch: Path) -> str:
         (work / "out/disk.raw").unlink()
         shutil.rmtree(work / "layers", ignore_errors=True)
     first, second = found
-    if first.disk.sha256 == second.disk.sha256:
-        return f"reproduced: both disks have SHA-256 {first.disk.sha256}"
+    if first.disk_sha256 == second.disk_sha256:
+        return f"reproduced: both disks have SHA-256 {first.disk_sha256}"
     lines = differences(*manifests)
     raise StageFailed(
         f"two bakes of {first.build_id} differ: {len(lines)} files" if lines else

@@ -57,7 +57,8 @@ def prepare(account: Account, names: list[str]) -> Prepared:
 def _look(account: Account, region: str) -> list[tuple[Leftover, str]]:
     ec2 = account.ec2(region)
     found = leftovers.find(ec2)
-    used = set(leftovers.used_snapshots(ec2)) if any(each.kind is Kind.SNAPSHOT for each in found) else set()
+    going = {each.id for each in found if not _why_kept(each, set())}
+    used = set(leftovers.used_snapshots(ec2, going)) if any(each.kind is Kind.SNAPSHOT for each in found) else set()
     return [(each, _why_kept(each, used)) for each in found]
 
 

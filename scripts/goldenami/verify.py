@@ -1,15 +1,17 @@
-"""The `verify` stage: the sealed disk booted as if on EC2, twice, and every check of tests/image run on it."""
+"""The `verify` stage: the sealed disk booted as if on EC2, twice, and every check of tests/image run on it.
+
+A build that is an AMI is launched once instead.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-from goldenami import inside, isa, lockfile, records, shell
+from goldenami import inside, isa, lockfile, on_ec2, records, shell
 from goldenami.build_records import (
     BAKE_FILE,
     COVERAGE_FILE,
@@ -25,6 +27,7 @@ from goldenami.build_records import (
 from goldenami.errors import BadInput, NotVerified
 from goldenami.local import container, sandbox
 from goldenami.lockfile import Lock
+from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
 
 USERS = {"debian": "debian", "ubuntu": "ubuntu"}
@@ -33,9 +36,14 @@ GROWTH_BYTES = 1 << 30
 """The volume is launched this much larger than the image, so that growing the root can be seen."""
 
 
-def run(root: Path, folder: Path, lock: Lock, progress: Progress) -> VerifyRecord:
-    """Boot the disk in `folder`, check it, write verify.json and junit.xml, point `latest` at it if it passes."""
-    container.check_host()
+def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place | None = None) -> VerifyRecord:
+    """Boot the build in `folder`, check it, write verify.json and junit.xml, point `latest` at it if it passes.
+
+    A disk is booted here; an AMI is launched at `place`, which then has to be given.
+    """
+    bake = records.read(folder / BAKE_FILE, BakeRecord)
+    if place is None:
+        container.check_host()
     log = folder.parent / "logs" / f"verify-{folder.name}.log"
     log.parent.mkdir(exist_ok=True)
     log.write_text("", encoding="utf-8")
@@ -44,8 +52,11 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress) -> VerifyRecor
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _plan(root, folder, lock, work, log)
-        found = inside.run("goldenami.local.verify_inside", work, log, progress)
+        if place is None:
+            _plan(root, folder, lock, work, log)
+            found = inside.run("goldenami.local.verify_inside", work, log, progress)
+        else:
+            found = on_ec2.verify(root, lock, bake, folder, work, log, place, progress)
     finally:
         _keep(work, folder)
         shutil.rmtree(work, ignore_errors=True)
@@ -56,7 +67,7 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress) -> VerifyRecor
         verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED, accel=Accel(found["accel"]),
         boots=[Boot.model_validate(boot) for boot in found["boots"]], checks=checks,
         seconds=round(time.monotonic() - began, 1),
-        disk_sha256=records.read(folder / BAKE_FILE, BakeRecord).disk.sha256,
+        disk_sha256=bake.disk_sha256, ami=bake.ami_id,
     )
     records.write(folder / VERIFY_FILE, record)
     if passed:
@@ -82,9 +93,9 @@ def point_latest(folder: Path) -> None:
 def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
     record = records.read(folder / BAKE_FILE, BakeRecord)
     plan = {
-        "root": str(root), "disk": str(folder / "disk.raw"), "disk_sha256": record.disk.sha256, "work": str(work),
+        "root": str(root), "disk": str(folder / "disk.raw"), "disk_sha256": record.disk_sha256, "work": str(work),
         "log": str(log), "vars": str(folder / "vars.json"), "user": USERS[lock.base.distribution],
-        "roles": lock.roles, "growth_bytes": GROWTH_BYTES, "python": sys.executable,
+        "roles": lock.roles, "growth_bytes": GROWTH_BYTES,
         "features": lock.hardware.features, "known_features": sorted(isa.KNOWN_X86),
         "coverage": str(folder / COVERAGE_FILE),
     }
@@ -129,6 +140,8 @@ def shell_session(root: Path, image: str) -> int:
     if not latest.exists():
         raise BadInput(f"{image} has no verified build", hint=f"run `make bake IMAGE={image}`")
     folder = latest.resolve()
+    if records.read(folder / BAKE_FILE, BakeRecord).disk is None:
+        raise BadInput(f"{folder} was baked on EC2: there is no disk to boot", hint="launch its AMI")
     lock, _ = lockfile.read_copy(folder / "lock.json")
     work = folder.parent / f".work-shell-{os.getpid()}"
     work.mkdir()

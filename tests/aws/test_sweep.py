@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import publisher
 import pytest
-from builds import Checkout
+from builds import IMAGE, Checkout
 from estate import Estate, iso
-from goldenami import sweep
+from goldenami import clock, lockfile, materials, on_ec2, records, sweep
 from goldenami.aws import leftovers, tags
 from goldenami.aws.leftovers import Kind
 from goldenami.errors import GoldenError
+from tools import BIN, ROOT, find
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -34,6 +44,9 @@ class Build:
         self.instance = estate.launch(estate.ami(number, tagged=False, recorded=False), SecurityGroupIds=[self.group],
                                       KeyName=f"packer_{number}", **given("instance"))
         self.volume = estate.ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))["VolumeId"]
+        self.image = estate.ami(number + 100, tagged=False, recorded=False)
+        if own:
+            estate.ec2.create_tags(Resources=[self.image], Tags=tags.to_list(own))
         self.snapshot = estate.ebs.start_snapshot(VolumeSize=1, Tags=tags.to_list(own))["SnapshotId"]
 
     def left(self) -> set[str]:
@@ -44,10 +57,11 @@ class Build:
         found |= {each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]} | self.estate.snapshots()
         found |= {each["KeyPairId"] for each in ec2.describe_key_pairs()["KeyPairs"]}
         found |= {each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]}
+        found |= {each["ImageId"] for each in ec2.describe_images(Owners=["self"])["Images"]}
         return found & self.all()
 
     def all(self) -> set[str]:
-        return {self.group, self.key, self.instance, self.volume, self.snapshot}
+        return {self.group, self.key, self.instance, self.image, self.volume, self.snapshot}
 
 
 def test_what_has_expired_goes_and_nothing_else(estate: Estate, checkout: Checkout) -> None:
@@ -58,12 +72,13 @@ def test_what_has_expired_goes_and_nothing_else(estate: Estate, checkout: Checko
     assert f"remove instance {dead.instance} of me@host:1" in dry.text
     assert f"keep volume {alive.volume} of me@host:1: a run may use it until" in dry.text
     assert foreign.instance not in dry.text
-    order = [dry.text.index(name) for name in (dead.instance, dead.volume, dead.snapshot, dead.key, dead.group)]
+    order = [dry.text.index(name) for name in (
+        dead.instance, dead.image, dead.volume, dead.snapshot, dead.key, dead.group)]
     assert order == sorted(order), "an instance goes before what it uses"
     ran = checkout.golden("sweep", "--region", estate.region)
     assert ran.code == 0, ran.text
     assert (dead.left(), alive.left(), foreign.left()) == (set(), alive.all(), foreign.all())
-    assert "5 things removed" in ran.text
+    assert "6 things removed" in ran.text
     assert "0 things removed" in checkout.golden("sweep", "--region", estate.region).text
 
 
@@ -76,6 +91,16 @@ def test_a_snapshot_that_an_ami_is_made_of_and_a_date_that_is_none_stay(estate: 
         used: "an AMI is made of it", odd: "its date of expiry is no time in UTC"}
     sweep.execute(estate.account, prepared)
     assert {used, odd} <= estate.snapshots()
+
+
+def test_a_snapshot_goes_with_the_ami_that_is_made_of_it(estate: Estate) -> None:
+    """As a bake on EC2 leaves them that was killed, or never published."""
+    used = estate.snapshot(1, expires=iso(-1), owner="me@host:1")
+    made = estate.ami(1, snapshot=used)
+    estate.ec2.create_tags(Resources=[made], Tags=tags.to_list(marks(-1)))
+    sweep.execute(estate.account, sweep.prepare(estate.account, [estate.region]))
+    assert used not in estate.snapshots()
+    assert estate.ec2.describe_images(Owners=["self"])["Images"] == []
 
 
 def test_one_refusal_does_not_stop_the_others(estate: Estate, aws: Emulator) -> None:
@@ -100,3 +125,55 @@ def test_what_is_gone_already_is_done(estate: Estate) -> None:
         for each in found:
             leftovers.remove(estate.ec2, each)
     assert dead.left() == set()
+
+
+# --- a bake on EC2, killed --------------------------------------------------------------------------------------------
+
+_BAKE = """
+import json, sys
+from pathlib import Path
+from goldenami import lockfile, on_ec2
+from goldenami.aws.session import Account
+from goldenami.progress import Progress
+
+root, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
+lock, digest = lockfile.read(Path(plan["lock"]))
+on_ec2.bake(root, lock, plan, digest, on_ec2.Place(Account(), "us-east-1", "m7i.xlarge"),
+            Progress("bake-ec2", lock.image, root / "none"))
+"""
+
+
+def test_what_a_killed_bake_leaves_is_found(
+    aws: Emulator, estate: Estate, checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Golden and its Packer are killed when the instance runs, at whose address nobody answers."""
+    find("packer")
+    aws.set(accounts=publisher.ACCOUNTS)
+    publisher.offer(aws.url)
+    lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    records.write_text(tmp_path / "out/vars.json", records.canonical(materials.role_variables(ROOT, lock, digest)))
+    plan = {"work": str(tmp_path), "build_id": digest[:12], "lock": str(lockfile.path_of(ROOT, IMAGE)),
+            "repo": str(tmp_path), "log": str(tmp_path / "log")}
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "scripts")}
+    process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), json.dumps(plan)], env=env, text=True,
+                               stderr=subprocess.PIPE, start_new_session=True)
+    assert process.stderr is not None
+    said = ""
+    while "(m7i.xlarge) in us-east-1" not in said:
+        line = process.stderr.readline()
+        assert line, said + (tmp_path / "log").read_text(encoding="utf-8")
+        said += line
+    owner = tags.owner().replace(str(os.getpid()), str(process.pid))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    early = checkout.golden("sweep", "--region", estate.region)
+    assert "0 things removed" in early.text, early.text
+    for kind in ("instance", "volume", "key-pair", "security-group"):
+        assert re.search(rf"keep {kind} \S+ of {owner}: a run may use it until", early.text), early.text
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + on_ec2.LIFE + timedelta(minutes=1))
+    late = checkout.golden("sweep", "--region", estate.region)
+    assert late.code == 0, late.text
+    assert leftovers.find(estate.ec2) == [] and estate.ec2.describe_key_pairs()["KeyPairs"] == []
+    assert [group["GroupName"] for group in estate.ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+    assert estate.ec2.describe_volumes()["Volumes"] == []

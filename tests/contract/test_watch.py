@@ -14,7 +14,7 @@ from pathlib import Path
 import debrepo
 import pytest
 from debrepo import Archive, Fault, Package
-from goldenami import apt, bake, cli, lockfile
+from goldenami import apt, cli, lockfile, workplace
 from goldenami.commands import image
 from goldenami.commands import watch as command
 from goldenami.watch_records import WatchRecord
@@ -344,7 +344,7 @@ def test_images_without_a_lock_are_named(world: World) -> None:
 
 def test_another_run_holds_the_image(world: World) -> None:
     world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    with bake.image_lock(world.root, IMAGE):
+    with workplace.image_lock(world.root, IMAGE):
         assert world.watch()[0] == 10  # looking needs no lock on the image
         assert world.watch("--update")[0] == 7
 

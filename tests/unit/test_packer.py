@@ -56,7 +56,7 @@ def test_valid_for(image: str, source: str, tmp_path: Path, ssh_key: Path) -> No
 def templates(tmp_path: Path) -> Path:
     folder = tmp_path / "packer"
     folder.mkdir()
-    for path in (ROOT / "packer").glob("*.pkr.hcl"):
+    for path in [*(ROOT / "packer").glob("*.pkr.hcl"), ROOT / "packer/base_images.json"]:
         shutil.copy(path, folder)
     return folder
 

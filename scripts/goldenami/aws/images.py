@@ -56,9 +56,10 @@ class ImageSpec(Record):
     @classmethod
     def of(cls, bake: BakeRecord, description: str, architecture: str) -> ImageSpec:
         """The AMI of a build. RegisterImage takes 255 characters of description."""
+        size = bake.ami.volume_gib if bake.ami else -(-bake.disk.bytes_apparent // GIB) if bake.disk else 0
         return cls(name=f"{bake.image}-{bake.build_id}", description=description[:255],
-                   architecture=ARCHITECTURES[architecture], volume_size_gib=-(-bake.disk.bytes_apparent // GIB),
-                   tags=tags.of_build(bake))
+                   architecture=ARCHITECTURES[architecture], volume_size_gib=size, tags=tags.of_build(
+                       bake.image, bake.lock_sha256, bake.build_id, bake.git_commit, bake.disk_sha256))
 
 
 class Settings(Record):
@@ -122,7 +123,7 @@ def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
 def check_ours(image: Image, spec: ImageSpec) -> None:
     """BadInput where an AMI has the build's name and is not the build."""
     build = image.tags.get(tags.BUILD_ID)
-    if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags[tags.DISK_SHA256]:
+    if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags.get(tags.DISK_SHA256):
         what = "is of another disk of the same build" if build == spec.tags[tags.BUILD_ID] else \
             "was not made by this pipeline"
         raise BadInput(f"{image.ami} is named {spec.name} and {what}",
@@ -148,6 +149,20 @@ def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
             raise
         check_ours(image, spec)
         return image.ami
+    return str(answer["ImageId"])
+
+
+def deregister(ec2: Client, image: Image) -> None:
+    """Deregister an AMI whose snapshot lives on in another."""
+    ec2.deregister_image(ImageId=image.ami)
+
+
+def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key: str | None) -> str:
+    """Have EC2 copy an AMI of another region with its snapshot; returns the copy's id. `key` (an ARN) encrypts it."""
+    encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
+    answer = ec2.copy_image(
+        Name=spec.name, Description=spec.description, SourceRegion=source_region, SourceImageId=source_ami,
+        TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"), **encryption)
     return str(answer["ImageId"])
 
 
@@ -236,9 +251,9 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
     return lines
 
 
-def keep_snapshot(ec2: Client, image: Image) -> None:
-    """Take off what marks the snapshot as an unfinished upload's, which may be swept."""
-    ec2.delete_tags(Resources=[image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])
+def keep(ec2: Client, image: Image) -> None:
+    """Take off what marks the AMI and its snapshot as unfinished or unpublished, which may be swept."""
+    ec2.delete_tags(Resources=[image.ami, image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])
 
 
 def snapshot_key(ec2: Client, snapshot: str) -> str | None:

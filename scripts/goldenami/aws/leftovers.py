@@ -1,12 +1,12 @@
 """What killed runs leave in a region: found by the tags `goldenami:owner` and `goldenami:expires`, removed in order.
 
 A name proves nothing: what Packer calls `packer_*` is ours only where it carries the tags (its `run_tags` put them on
-the instance, its volumes, key pair and security group).
+the instance and its volumes; key pair and security group are made and tagged by `golden bake`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -26,6 +26,7 @@ class Kind(StrEnum):
     """What may be left, in the order in which it can be removed: nothing may use what is removed."""
 
     INSTANCE = "instance"
+    IMAGE = "image"
     VOLUME = "volume"
     SNAPSHOT = "snapshot"
     KEY_PAIR = "key-pair"
@@ -49,6 +50,8 @@ def find(ec2: Client) -> list[Leftover]:
     reservations = pages(ec2, "describe_instances", "Reservations", 1000, Filters=[*NOT_TERMINATED, tagged])
     found: list[tuple[Kind, str, Any]] = [
         *((Kind.INSTANCE, "InstanceId", each) for reservation in reservations for each in reservation["Instances"]),
+        *((Kind.IMAGE, "ImageId", each) for each in
+          pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True, Filters=[tagged])),
         *((Kind.VOLUME, "VolumeId", each) for each in pages(ec2, "describe_volumes", "Volumes", 500, Filters=[tagged])),
         *((Kind.SNAPSHOT, "SnapshotId", each) for each in
           pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=[tagged])),
@@ -68,7 +71,7 @@ def remove(ec2: Client, leftover: Leftover) -> None:
     try:
         _REMOVERS[leftover.kind](ec2, leftover.id)
     except aws.ClientError as error:
-        if not code(error).endswith(".NotFound"):
+        if not code(error).endswith((".NotFound", ".Unavailable")):
             raise
 
 
@@ -80,6 +83,7 @@ def _instance(ec2: Client, name: str) -> None:
 
 _REMOVERS: Mapping[Kind, Callable[[Client, str], object]] = {
     Kind.INSTANCE: _instance,
+    Kind.IMAGE: lambda ec2, name: ec2.deregister_image(ImageId=name),
     Kind.VOLUME: lambda ec2, name: ec2.delete_volume(VolumeId=name),
     Kind.SNAPSHOT: lambda ec2, name: ec2.delete_snapshot(SnapshotId=name),
     Kind.KEY_PAIR: lambda ec2, name: ec2.delete_key_pair(KeyPairId=name),
@@ -87,9 +91,10 @@ _REMOVERS: Mapping[Kind, Callable[[Client, str], object]] = {
 }
 
 
-def used_snapshots(ec2: Client) -> Iterator[str]:
-    """Snapshots that an AMI of the account is made of."""
-    for image in pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True):
+def used_snapshots(ec2: Client, going: Container[str]) -> Iterator[str]:
+    """Snapshots that an AMI of the account is made of, other than the AMIs that are `going`."""
+    found = pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True)
+    for image in (image for image in found if image["ImageId"] not in going):
         for device in image.get("BlockDeviceMappings", []):
             if snapshot := device.get("Ebs", {}).get("SnapshotId"):
                 yield snapshot

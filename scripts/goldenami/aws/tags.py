@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 
 from goldenami import clock
-from goldenami.build_records import BakeRecord
 
 IMAGE = "goldenami:image"
 BUILD_ID = "goldenami:build-id"
@@ -28,6 +27,8 @@ DEPRECATED_BEFORE = "goldenami:deprecated-before"
 """On an AMI that retirement works on: when it was announced and disabled, and its deprecation date before that."""
 PERMISSIONS = "goldenami:launch-permissions-"
 """With a number behind it: the launch permissions that disabling takes from an AMI."""
+BASE_AMI = "goldenami:base-ami"
+"""On an AMI that was baked on EC2: the publisher's AMI that it began from. packer/golden.pkr.hcl writes it."""
 PARENT = "goldenami:parent-snapshot"
 STORED_BYTES = "goldenami:stored-bytes"
 """On a snapshot: what an upload of changed blocks rests on, and the bytes of the blocks that it stores itself."""
@@ -35,10 +36,10 @@ STORED_BYTES = "goldenami:stored-bytes"
 Tags = dict[str, str]
 
 
-def of_build(bake: BakeRecord) -> Tags:
+def of_build(image: str, lock_sha256: str, build_id: str, git_commit: str, disk_sha256: str | None = None) -> Tags:
     """What an AMI, its snapshot and what launches it carry: which build they are."""
-    return {IMAGE: bake.image, BUILD_ID: bake.build_id, LOCK_SHA256: bake.lock_sha256, GIT_COMMIT: bake.git_commit,
-            DISK_SHA256: bake.disk.sha256}
+    return {IMAGE: image, BUILD_ID: build_id, LOCK_SHA256: lock_sha256, GIT_COMMIT: git_commit,
+            **({DISK_SHA256: disk_sha256} if disk_sha256 else {})}
 
 
 def of_blocks(stored: int, parent: str | None) -> Tags:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from goldenami import bake, definition, moves, promote, proven, publish, publish_plan, rollback, store
+from goldenami import definition, moves, promote, proven, publish, publish_plan, rollback, store, workplace
 from goldenami.aws.ledger import Gpu
 from goldenami.aws.session import Account, translated
 from goldenami.build_records import BAKE_FILE
@@ -40,7 +40,7 @@ def cmd_publish(args: argparse.Namespace) -> int:
     wanted, progress, account = _load(args.image), _progress("publish", args.image), Account()
     options = publish_plan.Options(accept_untested_gpu=args.accept_untested_gpu, again=args.again,
                                    allow_missing_families=args.allow_missing_families)
-    with bake.image_lock(ROOT, args.image, wait=args.wait):
+    with workplace.image_lock(ROOT, args.image, wait=args.wait):
         build = proven.load(ROOT, args.image, args.build)
         plan = publish.prepare(account, wanted, build, options, progress)
         print("\n".join(publish_plan.show(plan)), flush=True)

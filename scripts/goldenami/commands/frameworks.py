@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from goldenami import bake, definition, lockfile, materials, store, wheels
+from goldenami import definition, lockfile, materials, store, wheels, workplace
 from goldenami.commands import ROOT, Add
 from goldenami.lockfile import Framework
 from goldenami.progress import Progress
@@ -18,7 +18,7 @@ def cmd_wheels(args: argparse.Namespace) -> int:
     kept, progress = store.Store(store.default_root()), Progress.of("wheels", args.image, store.default_root())
     log = ROOT / "build" / args.image / "logs/wheels.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with bake.image_lock(ROOT, args.image, wait=args.wait):
+    with workplace.image_lock(ROOT, args.image, wait=args.wait):
         log.write_text("", encoding="utf-8")
         materials.fetch(found, kept, progress)
         wheels.rebuild(ROOT, found, kept, progress, log)

@@ -7,22 +7,28 @@ from pathlib import Path
 
 from goldenami import (
     bake,
+    channels,
     definition,
     hardware,
     lint,
     lock,
     lockfile,
     materials,
+    on_ec2,
+    records,
     report,
     reproduce,
     scenario,
     store,
     verify,
+    workplace,
 )
-from goldenami.build_records import BakeRecord
+from goldenami.aws import session
+from goldenami.build_records import BAKE_FILE, BakeRecord, Builder
 from goldenami.commands import ROOT, Add
 from goldenami.commands.stores import open_store
 from goldenami.errors import BadInput, ExitCode, Vanished
+from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
 
 
@@ -52,7 +58,7 @@ def cmd_lock(args: argparse.Namespace) -> int:
     if args.explain:
         lock.explain(lockfile.read(lockfile.path_of(ROOT, args.image))[0], print)
         return 0
-    with bake.image_lock(ROOT, args.image, wait=args.wait):
+    with workplace.image_lock(ROOT, args.image, wait=args.wait):
         _relock(wanted)
     return 0
 
@@ -70,7 +76,7 @@ def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
 def cmd_fetch(args: argparse.Namespace) -> int:
     """Have every file of the lock in the store, so that a bake needs no network."""
     _load(args.image)  # a definition that is wrong is refused before anything is written
-    with bake.image_lock(ROOT, args.image, wait=args.wait):
+    with workplace.image_lock(ROOT, args.image, wait=args.wait):
         _fetched(args)
     return 0
 
@@ -78,16 +84,31 @@ def cmd_fetch(args: argparse.Namespace) -> int:
 def cmd_bake(args: argparse.Namespace) -> int:
     """Bake, verify, report: a lock becomes a proven disk."""
     _load(args.image)  # a definition that is wrong is refused before anything is written
-    with bake.image_lock(ROOT, args.image, wait=args.wait):
+    with workplace.image_lock(ROOT, args.image, wait=args.wait):
         found, digest = _fetched(args)
-        progress = Progress.of("bake", args.image, store.default_root())
-        folder = bake.run(ROOT, found, digest, open_store(), progress, force=args.force)
+        place = _place(args, found) if args.builder is Builder.EC2 else None
+        progress = Progress.of(_stage("bake", place), args.image, store.default_root())
+        folder = bake.run(ROOT, found, digest, open_store(), progress, force=args.force, place=place)
         if args.no_verify:
             return 0
         if not args.force and verify.is_verified(folder):
             progress.say(f"verified already; report: {folder / 'report.html'}")
             return 0
-        return _verify(args.image, folder, found)
+        return _verify(args.image, folder, found, place)
+
+
+def _place(args: argparse.Namespace, found: lockfile.Lock, region: str | None = None) -> Place:
+    """Where in EC2 an image is baked or verified: the region asked for, else the first that it is published to."""
+    asked = channels.published(_load(args.image))
+    where = region or args.region or asked.regions[0]
+    session.check_regions([where])
+    kind = args.instance_type or asked.launch_template.instance_type or on_ec2.instance_type(found)
+    return Place(session.Account(), where, kind, asked.kms_key or "")
+
+
+def _stage(name: str, place: Place | None) -> str:
+    """What timings are remembered under: an instance takes other times than this machine."""
+    return f"{name}-ec2" if place else name
 
 
 def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
@@ -108,12 +129,13 @@ def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
     return found, digest
 
 
-def _verify(image: str, folder: Path, found: lockfile.Lock) -> int:
-    progress = Progress.of("verify", image, store.default_root())
-    verdict = verify.run(ROOT, folder, found, progress)
+def _verify(image: str, folder: Path, found: lockfile.Lock, place: Place | None) -> int:
+    progress = Progress.of(_stage("verify", place), image, store.default_root())
+    verdict = verify.run(ROOT, folder, found, progress, place)
     page = report.write_report(folder, verify.previous(folder), found.model_dump(mode="json"))
     progress.say(f"report: {page}")
-    progress.say(f"disk:   {folder / 'disk.raw'}")
+    made = records.read(folder / BAKE_FILE, BakeRecord)
+    progress.say(f"AMI:    {made.ami.id} in {made.ami.region}" if made.ami else f"disk:   {folder / 'disk.raw'}")
     progress.say(f"{verdict.verdict}: {verify.summary(verdict)}")
     if verdict.verdict != "verified":
         raise verify.failure(verdict, folder)
@@ -123,17 +145,18 @@ def _verify(image: str, folder: Path, found: lockfile.Lock) -> int:
 def _baked(image: str) -> tuple[lockfile.Lock, Path]:
     """The lock of `image` and the folder of its build, or BadInput where it is not baked."""
     found, digest = lockfile.read(lockfile.path_of(ROOT, image))
-    folder = bake.build_folder(ROOT, image, digest[:lockfile.ID_LENGTH])
+    folder = workplace.build_folder(ROOT, image, digest[:lockfile.ID_LENGTH])
     if not (folder / "bake.json").exists():
         raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={image}`")
     return found, folder
 
 
 def cmd_verify(args: argparse.Namespace) -> int:
-    """Boot the newest disk of the image's lock as if on EC2 and check it."""
+    """Boot the newest disk of the image's lock as if on EC2 and check it; an AMI is launched."""
     found, folder = _baked(args.image)
-    with bake.image_lock(ROOT, args.image, wait=args.wait):
-        return _verify(args.image, folder, found)
+    with workplace.image_lock(ROOT, args.image, wait=args.wait):
+        made = records.read(folder / BAKE_FILE, BakeRecord).ami
+        return _verify(args.image, folder, found, _place(args, found, made.region) if made else None)
 
 
 def cmd_reproduce(args: argparse.Namespace) -> int:
@@ -144,7 +167,8 @@ def cmd_reproduce(args: argparse.Namespace) -> int:
     def bake_once(work: Path, layers: Path) -> BakeRecord:
         return bake.build(ROOT, found, digest, open_store(), progress, work=work, layers=layers)
 
-    with bake.image_lock(ROOT, args.image, wait=args.wait), bake.scratch(ROOT, args.image, "reproduce") as folder:
+    with workplace.image_lock(ROOT, args.image, wait=args.wait), \
+            workplace.scratch(ROOT, args.image, "reproduce") as folder:
         print(reproduce.run(bake_once, folder))
     return 0
 
@@ -193,7 +217,7 @@ def cmd_check(args: argparse.Namespace) -> int:
 def cmd_clean(args: argparse.Namespace) -> int:
     """Free what builds hold; the newest verified build of each image stays unless --all."""
     for image in sorted(path.name for path in (ROOT / "build").glob("*/") if (path / "logs").is_dir()):
-        with bake.image_lock(ROOT, image):
+        with workplace.image_lock(ROOT, image):
             for line in verify.clean(ROOT / "build" / image, everything=args.all):
                 print(line)
     return 0
@@ -203,14 +227,19 @@ def register(add: Add) -> None:
     """Add the commands of this module to the command line."""
     locks, fetches, bakes = (add(name, run, "1") for name, run in (
         ("lock", cmd_lock), ("fetch", cmd_fetch), ("bake", cmd_bake)))
-    others = [add("verify", cmd_verify, "1"), add("reproduce", cmd_reproduce, "1")]
-    for command in (locks, fetches, bakes, *others):
+    verifies, reproduces = add("verify", cmd_verify, "1"), add("reproduce", cmd_reproduce, "1")
+    for command in (locks, fetches, bakes, verifies, reproduces):
         command.add_argument("--wait", action="store_true", help="wait for another run on the same image")
     for command in (fetches, bakes):
         command.add_argument("--relock", action="store_true", help="make a new lock where upstream deleted a file")
     locks.add_argument("--explain", action="store_true", help="show the choices of the existing lock")
     bakes.add_argument("--force", action="store_true", help="bake again although this build exists")
     bakes.add_argument("--no-verify", action="store_true", help="stop after the disk is written")
+    bakes.add_argument("--builder", type=Builder, choices=list(Builder), default=Builder.LOCAL,
+                       help="a container on this machine, or an EC2 instance of the publisher's image")
+    bakes.add_argument("--region", help="where --builder ec2 works (default: the first that the image is published to)")
+    for command in (bakes, verifies):
+        command.add_argument("--instance-type", help="of the EC2 instances (default: of the first declared family)")
     add("report", cmd_report, "1")
     add("shell", cmd_shell, "1")
     add("check", cmd_check, "?").add_argument("--strict", action="store_true", help="warnings count as errors")

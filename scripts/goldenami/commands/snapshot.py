@@ -57,7 +57,11 @@ def _read(target: _Target, account: Account, progress: Progress) -> readback.Rea
 
 def _blocks(folder: Path, scratch: Path) -> BlockMap:
     """The blocks of the build's disk, listed anew; without it, as they were when it was published."""
-    disk = folder / records.read(folder / BAKE_FILE, BakeRecord).disk.path
+    made = records.read(folder / BAKE_FILE, BakeRecord).disk
+    if made is None:
+        raise BadInput(f"{folder} was baked on EC2: no disk is here to compare a snapshot with",
+                       hint="builds by the local builder have one")
+    disk = folder / made.path
     return scan(disk, scratch / BLOCKS_FILE) if disk.exists() else BlockMap.open(folder / BLOCKS_FILE)
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from goldenami import (
-    bake,
     clock,
     definition,
     lock,
@@ -23,6 +22,7 @@ from goldenami import (
     store,
     watch,
     watch_summary,
+    workplace,
 )
 from goldenami.aws import base_images, notify
 from goldenami.aws.base_images import BaseImage
@@ -83,7 +83,7 @@ def _update(record: WatchRecord, seen: Sequence[Seen], prover: Prover, kept: sto
     for one in seen:
         proved = _proved(one, prover)
         if proved.moves:
-            with bake.image_lock(ROOT, proved.image.lock.image, wait=wait):
+            with workplace.image_lock(ROOT, proved.image.lock.image, wait=wait):
                 proved, change = _relock(proved, kept)
             changes += [change] if change else []
         rows += proved.rows

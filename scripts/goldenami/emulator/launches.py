@@ -94,6 +94,7 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     for instance in reservation.instances:  # moto asks the own account's AMIs only
         instance.root_device_name, instance.architecture = image.root_device_name, image.architecture
         instance.virtualization_type = image.virtualization_type
+        instance.nics[0].public_ip = WORLD.settings.instance_address or instance.nics[0].public_ip
     return reservation
 
 

@@ -45,6 +45,8 @@ class Settings(Record):
     """Regions that the account has not enabled."""
     accounts: dict[str, str] = Field(default_factory=dict)
     """Access keys of other accounts, to act as those that an image is shared with."""
+    instance_address: str = ""
+    """The public address that instances say they have, for a test that plays one; empty: one that nobody answers."""
     launch_report_s: float = 24 * 3600.0
     """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
     block_life_s: float = 3600.0

@@ -6,10 +6,7 @@ base tree -> for each step a container, Packer with Ansible, a layer -> sealed t
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
-import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,13 +16,9 @@ from typing import Any
 from goldenami import records, shell
 from goldenami.build_records import COVERAGE_FILE, Allowance
 from goldenami.errors import GoldenError, StageFailed
-from goldenami.local import container, coverage, disk, events, layers, rootfs, sandbox, sealed, sizes
+from goldenami.local import container, coverage, disk, events, layers, packer, rootfs, sealed, sizes
 from goldenami.local.container import Container
 from goldenami.local.coverage import Target
-
-_FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
-_TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
-_ROLE_LINE = re.compile(r"^.*golden-role (?P<role>\S+)")
 
 
 def main() -> int:
@@ -92,13 +85,10 @@ def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:
     with events.step("disk"):
         facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log,
                                 ranks=layers.ranks(stack.trees))
-    provenance = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))["provenance_record"]
     records.write_text(work / "result.json", records.canonical({
         "disk": {"apparent": facts.size_bytes, "allocated": facts.disk.stat().st_blocks * 512, "sha256": facts.sha256,
                  "reproducible": facts.reproducible, "note": facts.note},
-        "roles": _role_seconds(work), "upgradable": upgradable, "sizes": sizes.by_package(root, facts.manifest),
-        "layers": stack.reused, "git_commit": provenance["git_commit"],
-        "packer": shell.output(["packer", "version"]).split("v")[-1].strip(),
+        "upgradable": upgradable, "sizes": sizes.by_package(root, facts.manifest), "layers": stack.reused,
         "manifest_sha256": records.sha256_file(facts.manifest),
     }))
 
@@ -112,14 +102,6 @@ def _cover(plan: dict[str, Any], root: Path) -> None:
     with Path(plan["log"]).open("a", encoding="utf-8") as log:
         log.writelines(f"coverage: {coverage.describe(found)}\n" for found in record.findings)
     coverage.demand(record)
-
-
-def _role_seconds(work: Path) -> dict[str, float]:
-    """Seconds of each role that ran, from the files that the callback plugin wrote, one a step."""
-    found: dict[str, float] = {}
-    for path in work.glob("roles-*.json"):
-        found |= json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _layout(plan: dict[str, Any]) -> disk.DiskLayout:
@@ -147,71 +129,16 @@ def _run_step(plan: dict[str, Any], step: dict[str, Any], root: Path) -> None:
 
 
 def _packer(plan: dict[str, Any], step: dict[str, Any], box: Container, work: Path, log: Path) -> None:
-    """`packer build` of the local source; a failure names the role's task and its message."""
-    root = Path(plan["root"])
-    tail: list[str] = []
-
-    def on_line(line: str) -> None:
-        tail.append(line)
-        if match := _ROLE_LINE.match(line):
-            events.emit("say", text=f"role {match['role']}")
-
-    argv = ["packer", "build", "-color=false", "-only=null.local", "-var", f"lock={plan['lock']}",
-            "-var", f"vars={step['vars']}", "-var", f"ssh_host={box.address}",
-            "-var", f"ssh_key={box.ssh_key}", "packer"]
-    env = _packer_environment(work, step["view"])
-    try:
-        shell.stream(argv, log=log, cwd=root, env=env, on_line=on_line)
-    except shell.CommandFailed:
-        raise StageFailed(*_cause(tail), hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
-                          tail="\n".join(tail[-shell.TAIL_LINES:])) from None
+    """`packer build` of the local source, with its state in `work`."""
+    packer.build(
+        "null.local", {"lock": plan["lock"], "vars": step["vars"], "ssh_host": box.address, "ssh_key": box.ssh_key},
+        work=work, step=step["view"], root=Path(plan["root"]), log=log, env={"HOME": str(work)},
+        on_line=lambda line: _say_role(packer.role_of(line)))
 
 
-def _packer_environment(work: Path, step: str) -> dict[str, str]:
-    """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them."""
-    plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
-    return {
-        "CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
-        "PACKER_PLUGIN_PATH": plugins, "HOME": str(work), "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{sandbox.RUN}/{step}", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
-        "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
-        **_strategy(),
-    }
-
-
-def _strategy() -> dict[str, str]:
-    """Mitogen's strategy, unless GOLDEN_MITOGEN=0: Ansible has announced the end of third-party strategies.
-
-    It keeps one interpreter in the container instead of starting one for each task.
-    """
-    found = importlib.util.find_spec("ansible_mitogen")
-    if os.environ.get("GOLDEN_MITOGEN", "1") == "0" or found is None or found.origin is None:
-        return {}
-    return {"ANSIBLE_STRATEGY": "mitogen_linear",
-            "ANSIBLE_STRATEGY_PLUGINS": str(Path(found.origin).parent / "plugins/strategy")}
-
-
-def _cause(lines: list[str]) -> tuple[str]:
-    """The task that failed and what it said, from Packer's copy of Ansible's output."""
-    task = ""
-    for number, line in enumerate(lines):
-        if match := _TASK.match(line):
-            task = match["task"]
-        if _FATAL.search(line):
-            text = " ".join(part.partition(": ")[2] for part in lines[number:number + 40])
-            said = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
-            message = json.loads(f'"{said[1]}"') if said else line.strip()
-            return (f"task [{task}] failed: {message}{_reached_for(text, message)}",)
-    errors = [line for line in lines if "rror" in line]
-    return (f"packer failed: {errors[-1].strip() if errors else 'see the log'}",)
-
-
-def _reached_for(text: str, message: str) -> str:
-    """The address that a task wanted where there is no network, unless its message has it already."""
-    address = re.search(r"https?://[^\s\"'\\]+", text)
-    if "etwork is unreachable" not in message or address is None or address[0] in message:
-        return ""
-    return f" ({address[0]}: a bake has no network, only the lock's packages)"
+def _say_role(role: str | None) -> None:
+    if role:
+        events.emit("say", text=f"role {role}")
 
 
 def _compare_packages(plan: dict[str, Any], root: Path) -> list[str]:

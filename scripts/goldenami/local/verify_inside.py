@@ -18,8 +18,8 @@ from typing import Any
 
 from goldenami import records, shell
 from goldenami.build_records import Accel, Boot, Check, CoverageRecord, Outcome
-from goldenami.errors import GoldenError, StageFailed
-from goldenami.local import cpu, events, vm
+from goldenami.errors import GoldenError
+from goldenami.local import cpu, events, image_tests, vm
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
 """Each boot is another instance, as two launches of one AMI are."""
@@ -106,21 +106,9 @@ def _keep(work: Path, firmware: vm.Firmware) -> None:
 
 
 def _run_tests(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
-    """Run tests/image for the image's roles over SSH; returns the checks."""
-    root, work = Path(plan["root"]), Path(plan["work"])
-    folders = [str(folder) for role in plan["roles"] if (folder := root / "tests/image" / role).is_dir()]
-    argv = [
-        plan["python"], "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "goldenami.image_checks",
-        "--hosts=ssh://golden", f"--ssh-config={machine.ssh_config}", f"--junitxml={work / 'junit.xml'}", *folders,
-    ]
-    env = {"GOLDEN_VARS": plan["vars"], "GOLDEN_CHECKS": str(work / "checks.json"), "GOLDEN_BOOTED": "1",
-           "GOLDEN_CPU_LACKS": ",".join(emulated.missing if emulated else ())}
-    try:
-        shell.stream(argv, log=Path(plan["log"]), env=env, cwd=root)
-    except shell.CommandFailed as error:
-        if not (work / "checks.json").exists():
-            raise StageFailed("the image's tests could not run", tail=error.tail, hint="see the log") from None
-    return [Check.model_validate(check) for check in json.loads((work / "checks.json").read_text(encoding="utf-8"))]
+    return image_tests.run(
+        Path(plan["root"]), plan["roles"], Path(plan["vars"]), machine.ssh_config, work=Path(plan["work"]),
+        log=Path(plan["log"]), cpu_lacks=emulated.missing if emulated else ())
 
 
 def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.0) -> Check:

@@ -24,7 +24,7 @@ from pathlib import Path
 from goldenami import shell
 from goldenami.build_records import Accel
 from goldenami.errors import HostNotReady, StageFailed
-from goldenami.local import imds, qcow2, qmp
+from goldenami.local import imds, qcow2, qmp, ssh
 
 SSH_PORT = 2222
 """On the namespace's loopback, which is nobody else's."""
@@ -91,11 +91,7 @@ class Machine:
 
     def ssh(self, *command: str, timeout_s: float = 120.0) -> str:
         """Run `command` as the default user and return its output; CommandFailed where it fails."""
-        try:
-            return shell.output(["ssh", "-F", str(self.ssh_config), "golden", *command], timeout_s=timeout_s)
-        except subprocess.TimeoutExpired:
-            what = " ".join(command)
-            raise StageFailed(f"`{what}` took longer than {timeout_s:.0f} s", log=self.serial_log) from None
+        return ssh.run(self.ssh_config, *command, timeout_s=timeout_s, log=self.serial_log)
 
 
 @contextlib.contextmanager
@@ -118,7 +114,7 @@ def running(config: VmConfig) -> Iterator[Machine]:
         begin = time.monotonic()
         process = _start(config, serial, monitor, stack)
         ssh_config = _write_ssh_config(config)
-        stack.callback(_hang_up, ssh_config)
+        stack.callback(ssh.hang_up, ssh_config)
         wait_for_ssh(process, ssh_config, serial, limit_s=config.ssh_limit_s)
         machine = Machine(
             ssh_host="127.0.0.1", ssh_port=SSH_PORT, ssh_config=ssh_config, pid=process.pid,
@@ -184,8 +180,8 @@ def wait_for_ssh(process: subprocess.Popen[bytes], ssh_config: Path, serial: Pat
         if (end := DEAD_ENDS.search(_read(serial))) is not None:
             cause = f"the boot ended in: {end[0].strip()}"
             break
-        if _banner():
-            refusal = _login(ssh_config, deadline)
+        if ssh.answers("127.0.0.1", SSH_PORT):
+            refusal = ssh.login(ssh_config, deadline)
             if refusal is None:
                 return
             cause = f"sshd answers and lets nobody in: {refusal}"
@@ -320,42 +316,7 @@ def _root_disk(overlay: Path) -> list[str]:
 
 
 def _write_ssh_config(config: VmConfig) -> Path:
-    """Settings for a machine that lives for minutes; one connection is shared, since each costs 0.5-1 s."""
-    control = config.scratch.resolve() / "ssh"
-    shared = [f"ControlPath {control}", "ControlMaster auto", "ControlPersist 600"]
-    path = config.scratch / "ssh_config"
-    path.write_text("\n".join([
-        "Host golden", "HostName 127.0.0.1", f"Port {SSH_PORT}", f"User {config.user}",
-        f"IdentityFile {config.private_key.resolve()}", "IdentitiesOnly yes", "BatchMode yes",
-        "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR", "ConnectTimeout 30",
-        # ssh binds to a name 17 characters longer first, and a socket's path ends at 108.
-        *(shared if len(str(control)) < 90 else []), "",
-    ]), encoding="utf-8")
-    return path
-
-
-def _hang_up(ssh_config: Path) -> None:
-    """End the shared connection's background process."""
-    shell.output(["ssh", "-F", str(ssh_config), "-O", "exit", "golden"], check=False)
-
-
-def _banner() -> bool:
-    """Whether sshd speaks: QEMU accepts the connection long before there is a guest to pass it on to."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", SSH_PORT), timeout=2) as link:
-        return link.recv(4) == b"SSH-"
-    return False
-
-
-def _login(ssh_config: Path, deadline: float) -> str | None:
-    """Log in once; None for success, else what ssh said."""
-    limit = min(30.0, max(1.0, deadline - time.monotonic()))
-    try:
-        shell.output(["ssh", "-F", str(ssh_config), "golden", "true"], timeout_s=limit)
-    except shell.CommandFailed as failure:
-        return failure.tail or failure.message  # at this log level ssh can fail without a word
-    except subprocess.TimeoutExpired:
-        return f"no answer in {limit:.0f} s"
-    return None
+    return ssh.write_config(config.scratch, host="127.0.0.1", port=SSH_PORT, user=config.user, key=config.private_key)
 
 
 def _read(path: Path) -> str:

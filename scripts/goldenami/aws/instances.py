@@ -1,0 +1,114 @@
+"""One instance for a while: launched from an AMI with a key and a security group of its own, and gone afterwards.
+
+All of it carries an owner and a date of expiry: what a kill leaves is `golden sweep`'s to find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from botocore import exceptions as aws
+
+from goldenami.aws import tags
+from goldenami.aws.images import Image
+from goldenami.aws.session import Client, code
+from goldenami.aws.tags import Tags
+from goldenami.errors import StageFailed
+
+SSH = 22
+WAIT = {"Delay": 3, "MaxAttempts": 200}
+"""Ten minutes: an instance runs within one, and terminates within two or three."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """A key pair by its name and a security group by its id, by which an instance is reached."""
+
+    key: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size; `tags` are on all."""
+
+    name: str
+    image: Image
+    instance_type: str
+    public_key: Path
+    volume_gib: int
+    tags: Tags
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A running instance, and the address that it is reached at."""
+
+    id: str
+    address: str
+
+
+@contextlib.contextmanager
+def access(ec2: Client, name: str, public_key: Path, marks: Tags) -> Iterator[Access]:
+    """A key and a group that lets SSH in, both called `name`, for as long as the context lasts."""
+    with contextlib.ExitStack() as stack:
+        ec2.import_key_pair(KeyName=name, PublicKeyMaterial=public_key.read_bytes(),
+                            TagSpecifications=tags.specifications(marks, "key-pair"))
+        stack.callback(_gone, ec2.delete_key_pair, KeyName=name)
+        group = str(ec2.create_security_group(
+            GroupName=name, Description="SSH to an image that is being made or verified",
+            TagSpecifications=tags.specifications(marks, "security-group"))["GroupId"])
+        stack.callback(_gone, ec2.delete_security_group, GroupId=group)
+        ec2.authorize_security_group_ingress(
+            GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
+                                           "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+        yield Access(name, group)
+
+
+@contextlib.contextmanager
+def running(ec2: Client, launch: Launch) -> Iterator[Instance]:
+    """Launch, yield the instance once EC2 calls it running, and remove all of it whatever happens.
+
+    Its metadata service takes session tokens only: a first boot that needs another does not get the key.
+    """
+    with access(ec2, launch.name, launch.public_key, launch.tags) as reached:
+        instance = _launch(ec2, launch, reached)
+        try:
+            ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=WAIT)
+            yield Instance(instance, _address(ec2, instance))
+        finally:
+            _gone(ec2.terminate_instances, InstanceIds=[instance])
+            ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig=WAIT)
+
+
+def _launch(ec2: Client, launch: Launch, reached: Access) -> str:
+    device = str(launch.image.raw["RootDeviceName"])
+    answer = ec2.run_instances(
+        ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1, KeyName=reached.key,
+        SecurityGroupIds=[reached.group], ClientToken=launch.name, InstanceInitiatedShutdownBehavior="terminate",
+        MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
+        BlockDeviceMappings=[{"DeviceName": device, "Ebs": {"VolumeSize": launch.volume_gib,
+                                                            "DeleteOnTermination": True}}],
+        TagSpecifications=tags.specifications(launch.tags, "instance", "volume"))
+    return str(answer["Instances"][0]["InstanceId"])
+
+
+def _address(ec2: Client, instance: str) -> str:
+    """The public address, or the private one where its network gives no other."""
+    found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    address = found.get("PublicIpAddress") or found.get("PrivateIpAddress")
+    if not address:
+        raise StageFailed(f"{instance} has no address", hint="the region's default network has to give one")
+    return str(address)
+
+
+def _gone(call: Callable[..., object], **arguments: object) -> None:
+    """Remove something by `call`, where what is gone already is done."""
+    try:
+        call(**arguments)
+    except aws.ClientError as error:
+        if not code(error).endswith(".NotFound"):
+            raise

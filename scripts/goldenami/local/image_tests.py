@@ -1,0 +1,37 @@
+"""tests/image run over SSH on a booted machine: the sealed disk in QEMU, or an instance."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from goldenami import shell
+from goldenami.build_records import Check
+from goldenami.errors import StageFailed
+from goldenami.local import sandbox, ssh
+
+
+def run(
+    root: Path, roles: Sequence[str], variables: Path, ssh_config: Path, *, work: Path, log: Path,
+    cpu_lacks: Sequence[str] = (),
+) -> list[Check]:
+    """Run the tests of `roles` of the checkout `root`; returns the checks and leaves junit.xml in `work`.
+
+    `variables` is the build's vars.json; `cpu_lacks` are features of the baseline that this machine has not.
+    """
+    folders = [str(folder) for role in roles if (folder := root / "tests/image" / role).is_dir()]
+    argv = [
+        sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "goldenami.image_checks",
+        f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}", f"--junitxml={work / 'junit.xml'}", *folders,
+    ]
+    found = work / "checks.json"
+    env = {**sandbox.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
+           "GOLDEN_CPU_LACKS": ",".join(cpu_lacks)}
+    try:
+        shell.stream(argv, log=log, env=env, cwd=root)
+    except shell.CommandFailed as error:
+        if not found.exists():
+            raise StageFailed("the image's tests could not run", tail=error.tail, hint="see the log") from None
+    return [Check.model_validate(check) for check in json.loads(found.read_text(encoding="utf-8"))]

@@ -1,0 +1,108 @@
+"""`packer build` of one source, with its state and Ansible's in a work folder, and what a failure of it says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from goldenami import shell
+from goldenami.errors import StageFailed
+from goldenami.local import sandbox
+
+_FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
+_TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
+_ROLE_LINE = re.compile(r"^.*golden-role (?P<role>\S+)")
+
+
+def build(
+    source: str, variables: Mapping[str, object], *, work: Path, step: str, root: Path, log: Path,
+    env: Mapping[str, str], on_line: Callable[[str], None],
+) -> None:
+    """`packer build` of `source` in the checkout `root`; a failure names the role's task and its message.
+
+    `step` names this run's files in `work`: one bake may run Packer several times.
+    """
+    tail: list[str] = []
+
+    def watch(line: str) -> None:
+        tail.append(line)
+        on_line(line)
+
+    argv = ["packer", "build", "-color=false", f"-only={source}"]
+    for name, value in variables.items():
+        argv += ["-var", f"{name}={value}"]
+    try:
+        shell.stream([*argv, "packer"], log=log, cwd=root, env={**_environment(work, step), **env}, on_line=watch)
+    except shell.CommandFailed:
+        raise StageFailed(*_cause(tail), hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
+                          tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
+
+
+def role_of(line: str) -> str | None:
+    """The role that a line of the output announces."""
+    match = _ROLE_LINE.match(line)
+    return match["role"] if match else None
+
+
+def role_seconds(work: Path) -> dict[str, float]:
+    """Seconds of each role that ran, from the files that the callback plugin wrote, one a step."""
+    found: dict[str, float] = {}
+    for path in work.glob("roles-*.json"):
+        found |= json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def version() -> str:
+    """Packer's version."""
+    return shell.output(["packer", "version"]).split("v")[-1].strip()
+
+
+def _environment(work: Path, step: str) -> dict[str, str]:
+    """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them."""
+    plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
+    return {
+        "CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
+        "PACKER_PLUGIN_PATH": plugins, "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{sandbox.RUN}/{step}", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
+        "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
+        **_strategy(),
+    }
+
+
+def _strategy() -> dict[str, str]:
+    """Mitogen's strategy, unless GOLDEN_MITOGEN=0: Ansible has announced the end of third-party strategies.
+
+    It keeps one interpreter in the container instead of starting one for each task.
+    """
+    found = importlib.util.find_spec("ansible_mitogen")
+    if os.environ.get("GOLDEN_MITOGEN", "1") == "0" or found is None or found.origin is None:
+        return {}
+    return {"ANSIBLE_STRATEGY": "mitogen_linear",
+            "ANSIBLE_STRATEGY_PLUGINS": str(Path(found.origin).parent / "plugins/strategy")}
+
+
+def _cause(lines: list[str]) -> tuple[str]:
+    """The task that failed and what it said, from Packer's copy of Ansible's output."""
+    task = ""
+    for number, line in enumerate(lines):
+        if match := _TASK.match(line):
+            task = match["task"]
+        if _FATAL.search(line):
+            text = " ".join(part.partition(": ")[2] for part in lines[number:number + 40])
+            said = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
+            message = json.loads(f'"{said[1]}"') if said else line.strip()
+            return (f"task [{task}] failed: {message}{_reached_for(text, message)}",)
+    errors = [line for line in lines if "rror" in line]
+    return (f"packer failed: {errors[-1].strip() if errors else 'see the log'}",)
+
+
+def _reached_for(text: str, message: str) -> str:
+    """The address that a task wanted where there is no network, unless its message has it already."""
+    address = re.search(r"https?://[^\s\"'\\]+", text)
+    if "etwork is unreachable" not in message or address is None or address[0] in message:
+        return ""
+    return f" ({address[0]}: a bake has no network, only the lock's packages)"

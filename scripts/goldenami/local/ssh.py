@@ -1,0 +1,62 @@
+"""SSH to a machine that lives for minutes: its key is new, and one connection is shared, since each costs 0.5-1 s."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from goldenami import shell
+from goldenami.errors import StageFailed
+
+HOST = "golden"
+"""The machine's name in its ssh_config, for `ssh -F FILE golden` and testinfra."""
+
+
+def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) -> Path:
+    """Write `folder`/ssh_config; returns it."""
+    control = folder.resolve() / "ssh"
+    shared = [f"ControlPath {control}", "ControlMaster auto", "ControlPersist 600"]
+    path = folder / "ssh_config"
+    path.write_text("\n".join([
+        f"Host {HOST}", f"HostName {host}", f"Port {port}", f"User {user}",
+        f"IdentityFile {key.resolve()}", "IdentitiesOnly yes", "BatchMode yes",
+        "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR", "ConnectTimeout 30",
+        # ssh binds to a name 17 characters longer first, and a socket's path ends at 108.
+        *(shared if len(str(control)) < 90 else []), "",
+    ]), encoding="utf-8")
+    return path
+
+
+def hang_up(config: Path) -> None:
+    """End the shared connection's background process."""
+    shell.output(["ssh", "-F", str(config), "-O", "exit", HOST], check=False)
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether sshd speaks: what passes connections on accepts them long before there is a machine behind it."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as link:
+        return link.recv(4) == b"SSH-"
+    return False
+
+
+def login(config: Path, deadline: float) -> str | None:
+    """Log in once, until `deadline` (monotonic seconds) at most; None for success, else what ssh said."""
+    limit = min(30.0, max(1.0, deadline - time.monotonic()))
+    try:
+        shell.output(["ssh", "-F", str(config), HOST, "true"], timeout_s=limit)
+    except shell.CommandFailed as failure:
+        return failure.tail or failure.message  # at this log level ssh can fail without a word
+    except subprocess.TimeoutExpired:
+        return f"no answer in {limit:.0f} s"
+    return None
+
+
+def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None = None) -> str:
+    """Run `command` as the default user and return its output; CommandFailed where it fails."""
+    try:
+        return shell.output(["ssh", "-F", str(config), HOST, *command], timeout_s=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise StageFailed(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s", log=log) from None

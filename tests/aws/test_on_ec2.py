@@ -1,0 +1,98 @@
+"""The parts of the EC2 builder that need no instance to log in to; test_bake_ec2.py runs all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import builds
+import built_on_ec2
+import pytest
+import sample_lock
+from goldenami import bake, on_ec2, records
+from goldenami.aws.session import Account
+from goldenami.build_records import BAKE_FILE, BakeRecord, Builder, Outcome
+from goldenami.errors import BadInput, StageFailed
+from goldenami.on_ec2 import Place
+from goldenami.progress import Progress
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+REGION = "us-east-1"
+
+
+def test_an_instance_that_nobody_can_log_in_to_is_removed(
+    aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(on_ec2, "SSH_LIMIT_S", 0.5)
+    aws.set(pending_s=0, instance_address="127.0.0.2")
+    folder = built_on_ec2.build(tmp_path, 1, REGION)
+    record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, "m7i.xlarge")
+    progress = Progress("verify", record.image, tmp_path / "none")
+    with pytest.raises(StageFailed, match=r"i-\w+: (SSH did not answer|sshd answers and lets nobody in)"):
+        on_ec2.verify(builds.ROOT, sample_lock.sample(), record, folder, tmp_path, tmp_path / "log", place, progress)
+    ec2 = boto3.client("ec2", REGION)
+    (instance,) = [raw for each in ec2.describe_instances()["Reservations"] for raw in each["Instances"]]
+    assert (instance["State"]["Name"], instance["ImageId"]) == ("terminated", record.ami_id)
+    assert ec2.describe_key_pairs()["KeyPairs"] == [] and ec2.describe_volumes()["Volumes"] == []
+    assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+
+
+def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: Path) -> None:
+    """Nothing is launched again; what Packer left is deregistered, and the snapshot stays."""
+    aws.set(pending_s=0)
+    folder = built_on_ec2.build(tmp_path, 1, REGION)
+    record = records.read(folder / BAKE_FILE, BakeRecord)
+    assert record.ami is not None
+    ec2 = boto3.client("ec2", REGION)
+    left = ec2.register_image(
+        Name=f"{record.image}-{record.build_id}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": record.ami.snapshot}}])["ImageId"]
+    records.write_text(tmp_path / "out/vars.json", records.canonical({"provenance_record": {"git_commit": "0" * 40}}))
+    plan = {"work": str(tmp_path), "build_id": record.build_id}
+    made = on_ec2.bake(tmp_path, builds.lock(record.image, 1), plan, record.lock_sha256,
+                       Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, tmp_path / "none"))
+    assert (made.id, made.snapshot) == (record.ami.id, record.ami.snapshot)
+    amis = [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]]
+    assert amis == [record.ami.id] != [left]
+    assert "ec2:RunInstances" not in [name for name, _ in aws.calls()]
+
+
+def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:
+    lock = sample_lock.sample()
+    right = on_ec2._packages(lock, ["ii \tbash\t1:5.2-2", "ii \tgrub-cloud-amd64\t1", "rc \told\t1"])
+    assert (right.outcome, right.detail) == (
+        Outcome.CORRECT, "1 packages are the publisher's, beside the lock: grub-cloud-amd64")
+    other = on_ec2._packages(lock, ["ii \tbash\t2"])
+    assert (other.outcome, other.detail) == (Outcome.INCORRECT, "bash is 2, not 1:5.2-2")
+    assert on_ec2._packages(lock, ["ii \tother\t1"]).outcome is Outcome.CORRECT, "a role may remove what is locked"
+    assert on_ec2._packages(lock, []).detail == "dpkg names no package"
+
+
+def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
+    lock = sample_lock.sample()
+    assert on_ec2.instance_type(lock) == "m7i.xlarge"
+    gpu = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["p5"], "sm": ["90"]})})
+    assert on_ec2.instance_type(gpu) == "m7i.xlarge"
+
+
+def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(aws: Emulator, tmp_path: Path) -> None:
+    there, here = built_on_ec2.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)
+    place, elsewhere = Place(Account(), REGION, "m7i.xlarge"), Place(Account(), "us-west-2", "m7i.xlarge")
+    assert bake._stands(there, place) and bake._stands(here, None)
+    for folder, asked in ((there, None), (there, elsewhere), (here, place)):
+        with pytest.raises(BadInput, match="was baked"):
+            bake._stands(folder, asked)
+    assert not bake._stands(tmp_path, place)
+
+
+def test_a_record_says_one_thing_of_what_was_made(aws: Emulator, tmp_path: Path) -> None:
+    there, here = (records.read(folder / BAKE_FILE, BakeRecord) for folder in (
+        built_on_ec2.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)))
+    for wrong in (here.model_copy(update={"builder": Builder.EC2}), there.model_copy(update={"disk": here.disk}),
+                  there.model_copy(update={"ami": None}), here.model_copy(update={"manifest_sha256": None})):
+        with pytest.raises(ValidationError, match="has a disk and its manifest, or an AMI"):
+            BakeRecord.model_validate_json(wrong.model_dump_json())
