@@ -15,6 +15,6 @@ locals {
     "goldenami:image"       = local.vars.golden_image
     "goldenami:build-id"    = local.vars.golden_build_id
     "goldenami:lock-sha256" = local.vars.golden_lock_sha256
-    "goldenami:git-commit"  = local.vars.provenance_record.git_commit
+    "goldenami:git-commit"  = local.vars.golden_git_commit
   })
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-12-ml-cpu"
+
+# What was started in the background of a script ignores interrupts, and so would every process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def need(*tools: str) -> None:
@@ -41,10 +45,10 @@ def names() -> list[str]:
     from goldenami import lock, rolefacts
     from goldenami.definition import PLATFORMS
 
-    given = {"os_updates_kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
-             "os_updates_kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
+    given = {"kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
+             "kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
     return [*lock.BASE_PACKAGES, *(
-        name for role in ("os_updates", "limits", "network_tuning", "provenance", "seal")
+        name for role in ("os_updates", "kernel", "limits", "network_tuning", "provenance", "seal")
         for name in rolefacts.packages(ROOT, role, PLATFORMS["bookworm"], given))]
 
 

@@ -32,12 +32,12 @@ HOSTILE = "</style></title><script>alert('x')</script><img src=x onerror=alert(1
 LONG = "libnvidia-" + "extraordinarily-long-name-" * 12 + "end"
 
 PHASES = {
-    "base": 41.2, "os_updates": 41.1, "cuda": 176.0, "nvidia_driver": 34.4,
+    "base": 41.2, "os_updates": 41.1, "cuda": 176.0, "kernel": 6.1, "nvidia_driver": 34.4,
     "limits+network_tuning+provenance+seal": 21.4, "disk": 48.7,
 }
 ROLES = {
-    "os_updates": 38.4, "cuda": 171.6, "nvidia_driver": 31.8, "limits": 2.1, "network_tuning": 1.9, "provenance": 1.4,
-    "seal": 15.2,
+    "os_updates": 38.4, "cuda": 171.6, "kernel": 5.2, "nvidia_driver": 31.8, "limits": 2.1, "network_tuning": 1.9,
+    "provenance": 1.4, "seal": 15.2,
 }
 COMPONENTS = {
     "CUDA toolkit": 4172, "NVIDIA driver": 612, "Base system": 428, "Kernel and modules": 121, "Python": 96,
@@ -45,9 +45,10 @@ COMPONENTS = {
 }
 CHECKS = {
     "os_updates": (
-        "the running kernel is the locked one", "no package was upgradable at seal", "apt timers are off",
+        "no package was upgradable at seal", "apt timers are off",
         "unattended-upgrades is off", "the root file system has grown to the disk",
     ),
+    "kernel": ("the running kernel is the locked one",),
     "cuda": (
         "nvcc is the locked version", "nvcc compiles for sm_75", "nvcc compiles for sm_80", "nvcc compiles for sm_86",
         "nvcc compiles for sm_90", "libcudart is on the loader's path",

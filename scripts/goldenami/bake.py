@@ -106,7 +106,7 @@ def _record(
     variables = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
     return BakeRecord(
         schema_version=1, image=lock.image, build_id=lock_sha256[:lockfile.ID_LENGTH], lock_sha256=lock_sha256,
-        git_commit=variables["provenance_record"]["git_commit"], started_at=started,
+        git_commit=variables["golden_git_commit"], started_at=started,
         host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=packer.version()),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.timings.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],

@@ -22,7 +22,8 @@ from goldenami.watch_policy import Watch
 from goldenami.yamlfile import YamlFile, nearest
 
 STEPS = (
-    ("os_updates",), ("cuda",), ("frameworks",), ("nvidia_driver",), ("limits", "network_tuning", "provenance", "seal"),
+    ("os_updates",), ("cuda",), ("frameworks",), ("kernel",), ("nvidia_driver",),
+    ("limits", "network_tuning", "provenance", "seal"),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
 
@@ -30,7 +31,7 @@ Each but the last is kept as a layer. Tuning is in the last: its roles take less
 """
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
 """The order of ansible/bake.yml, `seal` last."""
-REQUIRED_ROLES = ("os_updates", "provenance", "seal")
+REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 NEWEST, ANY = "newest", "any"
 """Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
 

@@ -227,9 +227,7 @@ def built_deb(package: str, driver: str, sha256: str, size: int, installed_size:
 def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> None:
     """The role variables that follow from what was chosen."""
     sm = hardware.architectures(resolution.root, resolution.definition.hardware)
-    resolution.derived["os_updates"] = {
-        "os_updates_kernel_package": kernel.package, "os_updates_kernel_release": kernel.release,
-    }
+    resolution.derived["kernel"] = {"kernel_package": kernel.package, "kernel_release": kernel.release}
     resolution.derived["cuda"] = {"cuda_architectures": sm}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {

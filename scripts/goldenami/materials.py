@@ -208,9 +208,9 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
     return {
         **lock.variables, "golden_image": lock.image, "golden_build_id": build_id, "golden_lock_sha256": lock_sha256,
         "golden_roles": lock.roles, "golden_steps": lock.roles,
+        "golden_git_commit": git_commit(root, lockfile.path_of(root, lock.image)),
         "provenance_record": {
             "image": lock.image, "build_id": build_id, "lock_sha256": lock_sha256,
-            "git_commit": git_commit(root, lockfile.path_of(root, lock.image)),
             "source_date_epoch": lock.source_date_epoch, "kernel": lock.kernel.release,
             "driver": lock.driver.version if lock.driver else None, "cuda": lock.cuda.version if lock.cuda else None,
             "frameworks": {one.wheel.project: one.version for one in lock.frameworks},
@@ -219,7 +219,7 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
 
 
 def git_commit(root: Path, path: Path) -> str:
-    """The commit that the lock came with, so that equal locks give equal images; else `uncommitted`."""
+    """The commit that the lock came with, or `uncommitted`: for records and tags, never in an image."""
     try:
         clean = not shell.output(["git", "status", "--porcelain", "--", str(path)], cwd=root).strip()
         found = shell.output(["git", "log", "-1", "--format=%H", "--", str(path)], cwd=root).strip()

@@ -69,7 +69,7 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
     spec = ImageSpec(
         name=f"{lock.image}-{plan['build_id']}", description=lock.description[:255],
         architecture=images.ARCHITECTURES[lock.base.architecture], volume_size_gib=lock.disk_size_gib,
-        tags=tags.of_build(lock.image, lock_sha256, plan["build_id"], variables["provenance_record"]["git_commit"]))
+        tags=tags.of_build(lock.image, lock_sha256, plan["build_id"], variables["golden_git_commit"]))
     with translated(place.region):
         ec2 = place.account.ec2(place.region)
         made = images.find(ec2, spec.name)

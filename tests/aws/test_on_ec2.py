@@ -51,7 +51,7 @@ def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: 
     left = ec2.register_image(
         Name=f"{record.image}-{record.build_id}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
         BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": record.ami.snapshot}}])["ImageId"]
-    records.write_text(tmp_path / "out/vars.json", records.canonical({"provenance_record": {"git_commit": "0" * 40}}))
+    records.write_text(tmp_path / "out/vars.json", records.canonical({"golden_git_commit": "0" * 40}))
     plan = {"work": str(tmp_path), "build_id": record.build_id}
     made = on_ec2.bake(tmp_path, builds.lock(record.image, 1), plan, record.lock_sha256,
                        Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, tmp_path / "none"))

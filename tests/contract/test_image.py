@@ -47,7 +47,8 @@ def test_every_check_is_correct(verified: VerifyRecord) -> None:
     assert verified.verdict is Verdict.VERIFIED
     assert [check.id for check in verified.checks if check.outcome is not Outcome.CORRECT] == []
     roles = {check.role for check in verified.checks}
-    assert {"os_updates", "cuda", "limits", "network_tuning", "nvidia_driver", "provenance", "seal", "boot"} <= roles
+    assert {"os_updates", "cuda", "kernel", "nvidia_driver", "limits", "network_tuning", "provenance", "seal",
+            "boot"} <= roles
 
 
 def test_it_booted_under_both_firmwares(verified: VerifyRecord) -> None:

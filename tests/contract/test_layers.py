@@ -66,8 +66,8 @@ def first(copy: Checkout) -> BakeRecord:
 
 def test_a_bake_from_layers_gives_the_same_bytes(copy: Checkout, first: BakeRecord) -> None:
     output, record = copy.bake()
-    assert "starts from layer frameworks" in output
-    assert record.layers == ["base", "os_updates", "frameworks"]
+    assert "starts from layer kernel" in output
+    assert record.layers == ["base", "os_updates", "frameworks", "kernel"]
     assert record.disk.sha256 == first.disk.sha256
     assert record.manifest_sha256 == first.manifest_sha256
 
@@ -101,7 +101,7 @@ def test_a_changed_role_is_baked_from_the_layer_below_it(copy: Checkout, first: 
     assert record.layers == ["base", "os_updates"]
     assert record.disk.sha256 != first.disk.sha256
     assert [timing.name for timing in record.roles] == [
-        "frameworks", "limits", "network_tuning", "provenance", "seal"]
+        "frameworks", "kernel", "limits", "network_tuning", "provenance", "seal"]
     assert not list(copy.cache.glob("layers/*.part"))
 
 

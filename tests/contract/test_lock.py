@@ -55,7 +55,7 @@ def test_a_definition_becomes_exact_files(locked: Path, debian: debrepo.Mirror, 
     assert text == json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert "127.0.0.1" not in text
     assert str(tmp_path) not in text
-    assert (data["kernel"]["release"], data["variables"]["os_updates_kernel_release"]) == ("6.1.0-50-cloud-amd64",) * 2
+    assert (data["kernel"]["release"], data["variables"]["kernel_release"]) == ("6.1.0-50-cloud-amd64",) * 2
     assert data["packages"]["sed"]["version"] == "12.4+deb12u6"  # of the security archive, over the main one's
     assert (data["packages"]["sed"]["origin"], data["packages"]["bash"]["origin"]) == ("debian-security", "debian")
     assert {"bash", "apt", "nano", "openssh-server"} <= set(data["base_packages"]) <= set(data["packages"])

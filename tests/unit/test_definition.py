@@ -51,9 +51,9 @@ def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
     ("[c7i, m7i, c7a, m7a]", "[]", f"{IMAGE}.yml:8: hardware: list should have at least 1 item"),
     ("[c7i, m7i, c7a, m7a]", "c7i", f"{IMAGE}.yml:8: hardware: input should be a valid list"),
     ("  network_tuning:", "  network_tunning:",
-     f"{IMAGE}.yml:12: roles.network_tunning: unknown role; did you mean `network_tuning`?"),
+     f"{IMAGE}.yml:13: roles.network_tunning: unknown role; did you mean `network_tuning`?"),
     ("  seal:\n", "", f"{IMAGE}.yml:9: roles: `seal` is missing"),
-    ("  limits:", "  limits: yes", f"{IMAGE}.yml:11: roles.limits: input should be a valid dictionary"),
+    ("  limits:", "  limits: yes", f"{IMAGE}.yml:12: roles.limits: input should be a valid dictionary"),
     ("base:\n", "base: &b\n", None),
     (f"image: {IMAGE}", "image: other", f"{IMAGE}.yml:1: image: is `other` but the file is named `{IMAGE}`"),
     (f"image: {IMAGE}", "image: Bad_Name", f"{IMAGE}.yml:1: image: string should match pattern"),
@@ -74,7 +74,7 @@ def test_a_definition_that_is_wrong(root: Path, old: str, new: str, complaint: s
     ("limits", "limits_nofile:", "limits_nofile: expected int, got nothing"),
     ("limits", "limits_container_engine: dockr",
      "limits_container_engine: unknown value `dockr`; did you mean `docker`?"),
-    ("os_updates", "os_updates_kernel_release: x", "os_updates_kernel_release: is derived by `lock` and cannot be set"),
+    ("kernel", "kernel_release: x", "kernel_release: is derived by `lock` and cannot be set"),
     ("os_updates", "os_updates_extra_packages: htop", "os_updates_extra_packages: expected list, got str 'htop'"),
     ("os_updates", "os_updates_extra_packages: [htop, 5]", "os_updates_extra_packages.1: expected str, got int 5"),
     ("os_updates", "os_updates_extra_packages: [htop, ]", None),
@@ -84,7 +84,7 @@ def test_a_role_variable_that_is_wrong(root: Path, role: str, variable: str, com
     if complaint is None:
         assert definition.load(root, definition.path_of(root, IMAGE)).roles[role]
     else:
-        line = 11 if role == "os_updates" else 12
+        line = {"os_updates": 11, "kernel": 12, "limits": 13}[role]
         assert refused(root) == f"{IMAGE}.yml:{line}: roles.{role}.{complaint}"
 
 
@@ -92,31 +92,31 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
 
 
 @pytest.mark.parametrize(("new", "complaint"), [
-    ("  region: [us-east-1]", "16: publish.region: unknown key; did you mean `regions`?"),
-    ("  keep_last: 3", "15: publish.regions: is required and missing"),
-    ("  regions: []", "16: publish.regions: list should have at least 1 item"),
-    ("  regions: [us-east-1, frankfurt]", "16: publish.regions.1: string should match pattern"),
-    ("  regions: [us-east-1, us-east-1]", "16: publish.regions.1: `us-east-1` is given twice"),
-    (f"{REGIONS}\n  keep_last: 0", "17: publish.keep_last: input should be greater than or equal to 1 (got 0)"),
-    (f"{REGIONS}\n  share_with: [123456789012]", "17: publish.share_with.0: input should be a valid string (got 1234"),
-    (f"{REGIONS}\n  share_with: ['12345']", "17: publish.share_with.0: string should match pattern"),
-    (f"{REGIONS}\n  kms_key: alias/aws/ebs", "17: publish.kms_key: AWS manages that key"),
+    ("  region: [us-east-1]", "17: publish.region: unknown key; did you mean `regions`?"),
+    ("  keep_last: 3", "16: publish.regions: is required and missing"),
+    ("  regions: []", "17: publish.regions: list should have at least 1 item"),
+    ("  regions: [us-east-1, frankfurt]", "17: publish.regions.1: string should match pattern"),
+    ("  regions: [us-east-1, us-east-1]", "17: publish.regions.1: `us-east-1` is given twice"),
+    (f"{REGIONS}\n  keep_last: 0", "18: publish.keep_last: input should be greater than or equal to 1 (got 0)"),
+    (f"{REGIONS}\n  share_with: [123456789012]", "18: publish.share_with.0: input should be a valid string (got 1234"),
+    (f"{REGIONS}\n  share_with: ['12345']", "18: publish.share_with.0: string should match pattern"),
+    (f"{REGIONS}\n  kms_key: alias/aws/ebs", "18: publish.kms_key: AWS manages that key"),
     (f"{REGIONS}\n  launch_template:\n    iop: 4000",
-     "18: publish.launch_template.iop: unknown key; did you mean `iops`?"),
+     "19: publish.launch_template.iop: unknown key; did you mean `iops`?"),
     (f"{REGIONS}\n  launch_template: {{volume_type: gp4}}",
-     "17: publish.launch_template.volume_type: input should be 'gp3'"),
+     "18: publish.launch_template.volume_type: input should be 'gp3'"),
     (f"{REGIONS}\n  launch_template: {{throughput: 1000}}",
-     "17: publish.launch_template.throughput: gp3 gives 1 MiB/s for 4 IOPS: 1000 MiB/s need 4000"),
+     "18: publish.launch_template.throughput: gp3 gives 1 MiB/s for 4 IOPS: 1000 MiB/s need 4000"),
     (f"{REGIONS}\n  launch_template: {{initialization_rate: 50}}",
-     "17: publish.launch_template.initialization_rate: input should be greater than or equal to 100"),
+     "18: publish.launch_template.initialization_rate: input should be greater than or equal to 100"),
     (f"{REGIONS}\n  launch_template: {{volume_size_gib: 3}}",
-     "17: publish.launch_template.volume_size_gib: 3 GiB cannot hold the disk of 4"),
+     "18: publish.launch_template.volume_size_gib: 3 GiB cannot hold the disk of 4"),
     (f"{REGIONS}\n  launch_template: {{instance_type: c7j.large}}",
-     "17: publish.launch_template.instance_type: `c7j` is not in `hardware`; did you mean `c7"),
+     "18: publish.launch_template.instance_type: `c7j` is not in `hardware`; did you mean `c7"),
     (f"{REGIONS}\n  instance_refresh:\n    group: [web]",
-     "18: publish.instance_refresh.group: unknown key; did you mean `groups`?"),
+     "19: publish.instance_refresh.group: unknown key; did you mean `groups`?"),
     (f"{REGIONS}\n  instance_refresh: {{groups: []}}",
-     "17: publish.instance_refresh.groups: list should have at least 1"),
+     "18: publish.instance_refresh.groups: list should have at least 1"),
 ])
 def test_a_publish_section_that_is_wrong(root: Path, new: str, complaint: str) -> None:
     edit(root, REGIONS, new)

@@ -62,7 +62,7 @@ def find_kernel(tree: Path) -> Kernel:
         return Kernel(f"/boot/vmlinuz-{found[0]}", f"/boot/initrd.img-{found[0]}")
     raise StageFailed(
         f"{tree} has no kernel to boot: no vmlinuz link, and {len(found)} kernels in /boot",
-        hint="the role os_updates installs the kernel and its initrd; with several, keep the distribution's links",
+        hint="the role kernel installs the kernel and its initrd; with several, keep the distribution's links",
     )
 
 

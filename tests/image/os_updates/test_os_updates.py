@@ -1,4 +1,4 @@
-"""Base system: one fixed kernel, nothing that updates itself, EC2's first boot."""
+"""Base system: nothing that updates itself, EC2's first boot."""
 
 from __future__ import annotations
 
@@ -13,21 +13,14 @@ ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "chrony.servi
 
 
 @pytest.fixture(scope="module")
-def facts(gather: Any, lock: dict[str, Any]) -> Any:
-    release = lock["os_updates_kernel_release"]
+def facts(gather: Any) -> Any:
     return gather({
-        "kernels": "dpkg-query -W -f '${db:Status-Want} ${db:Status-Status} ${Package}\\n' 'linux-image-*'",
-        "boot": f"ls /boot/vmlinuz-* /boot/initrd.img-*; file=/boot/initrd.img-{release}; stat -c %s $file",
-        "initramfs": f"lsinitramfs /boot/initrd.img-{release}; cat /lib/modules/{release}/modules.builtin",
-        "compression": f"LC_ALL=C grep -acP '\\x28\\xb5\\x2f\\xfd' /boot/initrd.img-{release}",
         "broken": "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev}\\n' | grep -v '^[ihr][ic] ' | sort -u",
         "upgradable": "apt-get --simulate --quiet --ignore-hold dist-upgrade | grep ^Inst",
         "sources": "cat /etc/apt/sources.list.d/golden-bake.sources",
         "enabled": "systemctl is-enabled " + " ".join(ENABLED),
         "updaters": "systemctl is-enabled " + " ".join(UPDATERS),
         "apt": "apt-config dump",
-        "cmdline": "cat /etc/default/golden-cmdline",
-        "proc-cmdline": "cat /proc/cmdline",
         "reboot": "ls /run/reboot-required /run/reboot-required.pkgs",
         "wait-online": "systemctl cat systemd-networkd-wait-online.service | grep ^ExecStart= | tail -n 1",
         "policy": "test -e /usr/sbin/policy-rc.d",
@@ -44,29 +37,7 @@ def first_boot(gather: Any) -> Any:
         "sources": "cat /etc/apt/sources.list /etc/apt/sources.list.d/*",
         "clock": "cat /sys/devices/system/clocksource/clocksource0/current_clocksource",
         "chrony": "chronyc -n sources",
-        "running": "uname -r",
     })
-
-
-def test_kernel_is_the_locked_one_alone_and_held(facts: Any, lock: dict[str, Any]) -> None:
-    installed = [line.split() for line in facts["kernels"].lines if line.split()[1] == "installed"]
-    assert installed == [["hold", "installed", lock["os_updates_kernel_package"]]]
-
-
-def test_boot_holds_that_kernel_and_its_initramfs(facts: Any, lock: dict[str, Any]) -> None:
-    release = lock["os_updates_kernel_release"]
-    assert facts["boot"].lines[:2] == [f"/boot/initrd.img-{release}", f"/boot/vmlinuz-{release}"]
-    assert int(facts["boot"].lines[2]) > 1 << 20
-
-
-@pytest.mark.parametrize("driver", ["/nvme.ko", "/virtio_blk.ko", "/virtio_net.ko", "/ena.ko"])
-def test_root_disk_and_network_are_reached_before_there_is_a_root(facts: Any, driver: str) -> None:
-    """In the initramfs, or built into the kernel."""
-    assert driver in facts["initramfs"].text
-
-
-def test_initramfs_is_zstd(facts: Any) -> None:
-    assert int(facts["compression"].text) > 0
 
 
 def test_every_package_is_whole(facts: Any) -> None:
@@ -102,19 +73,6 @@ def test_no_reboot_is_due(facts: Any) -> None:
 def test_boot_waits_for_the_network_within_bounds(facts: Any, lock: dict[str, Any]) -> None:
     assert f"--timeout={lock['os_updates_wait_online_s']}" in facts["wait-online"].text
     assert "--any" in facts["wait-online"].text
-
-
-def test_command_line_for_the_loader_is_the_lock_s(facts: Any, lock: dict[str, Any]) -> None:
-    assert facts["cmdline"].lines == [" ".join(lock["os_updates_kernel_cmdline"])]
-
-
-def test_kernel_booted_with_that_command_line(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
-    missing = set(lock["os_updates_kernel_cmdline"]) - set(facts["proc-cmdline"].text.split())
-    assert not missing, facts["proc-cmdline"].text
-
-
-def test_running_kernel_is_the_locked_one(first_boot: Any, lock: dict[str, Any], needs_boot: None) -> None:
-    assert first_boot["running"].text == lock["os_updates_kernel_release"]
 
 
 def test_locale_works(facts: Any) -> None:

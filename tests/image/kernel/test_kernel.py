@@ -1,0 +1,55 @@
+"""One fixed kernel, its command line, and an initramfs that reaches the root disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def facts(gather: Any, lock: dict[str, Any]) -> Any:
+    release = lock["kernel_release"]
+    return gather({
+        "kernels": "dpkg-query -W -f '${db:Status-Want} ${db:Status-Status} ${Package}\\n' 'linux-image-*'",
+        "boot": f"ls /boot/vmlinuz-* /boot/initrd.img-*; file=/boot/initrd.img-{release}; stat -c %s $file",
+        "initramfs": f"lsinitramfs /boot/initrd.img-{release}; cat /lib/modules/{release}/modules.builtin",
+        "compression": f"LC_ALL=C grep -acP '\\x28\\xb5\\x2f\\xfd' /boot/initrd.img-{release}",
+        "cmdline": "cat /etc/default/golden-cmdline",
+        "proc-cmdline": "cat /proc/cmdline",
+        "running": "uname -r",
+    })
+
+
+def test_kernel_is_the_locked_one_alone_and_held(facts: Any, lock: dict[str, Any]) -> None:
+    installed = [line.split() for line in facts["kernels"].lines if line.split()[1] == "installed"]
+    assert installed == [["hold", "installed", lock["kernel_package"]]]
+
+
+def test_boot_holds_that_kernel_and_its_initramfs(facts: Any, lock: dict[str, Any]) -> None:
+    release = lock["kernel_release"]
+    assert facts["boot"].lines[:2] == [f"/boot/initrd.img-{release}", f"/boot/vmlinuz-{release}"]
+    assert int(facts["boot"].lines[2]) > 1 << 20
+
+
+@pytest.mark.parametrize("driver", ["/nvme.ko", "/virtio_blk.ko", "/virtio_net.ko", "/ena.ko"])
+def test_root_disk_and_network_are_reached_before_there_is_a_root(facts: Any, driver: str) -> None:
+    """In the initramfs, or built into the kernel."""
+    assert driver in facts["initramfs"].text
+
+
+def test_initramfs_is_zstd(facts: Any) -> None:
+    assert int(facts["compression"].text) > 0
+
+
+def test_command_line_for_the_loader_is_the_lock_s(facts: Any, lock: dict[str, Any]) -> None:
+    assert facts["cmdline"].lines == [" ".join(lock["kernel_cmdline"])]
+
+
+def test_kernel_booted_with_that_command_line(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
+    missing = set(lock["kernel_cmdline"]) - set(facts["proc-cmdline"].text.split())
+    assert not missing, facts["proc-cmdline"].text
+
+
+def test_running_kernel_is_the_locked_one(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
+    assert facts["running"].text == lock["kernel_release"]
