@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import sys
 import zipfile
 from pathlib import Path
 
 OLDEST = (1980, 1, 1, 0, 0, 0)
+_SCRATCH = re.compile(r"^prefix=(/tmp/\S+)$", re.MULTILINE)
+"""What pkg-config is told when a build installs into a temporary folder, of another random name each time."""
 
 
 def unpack(wheel: Path, folder: Path) -> None:
@@ -34,8 +37,18 @@ def _record(files: list[Path], folder: Path, record: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _relocate(folder: Path) -> None:
+    """Let each pkg-config file find its prefix, the wheel's root, from where it lies itself."""
+    for path in folder.rglob("*.pc"):
+        text = path.read_text(encoding="utf-8")
+        if found := _SCRATCH.search(text):
+            up = "/".join([".."] * (len(path.relative_to(folder).parts) - 1))
+            path.write_text(text.replace(found[1], f"${{pcfiledir}}/{up}"), encoding="utf-8")
+
+
 def pack(wheel: Path, folder: Path) -> None:
     """Write `wheel` from `folder`, with a RECORD of what is there."""
+    _relocate(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     record = next(path for path in files if path.name == "RECORD" and path.parent.suffix == ".dist-info")
     record.write_text(_record(files, folder, record), encoding="utf-8")
