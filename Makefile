@@ -15,8 +15,8 @@ help: ## print this help
 setup: ## install what this machine lacks (apt packages, Packer, .venv)
 	@scripts/setup
 
-check: setup ## check definitions and committed locks, resolve nothing
-	@$(GOLDEN) check
+check: setup ## check definitions and committed locks, resolve nothing (STRICT=1: warnings are errors)
+	@$(GOLDEN) check $(if $(STRICT),--strict)
 
 lock: setup ## resolve IMAGE to exact files, its driver compiled on its kernel (EXPLAIN=1: why the lock chose what)
 	@$(GOLDEN) lock $(IMAGE) $(WAITS) $(if $(EXPLAIN),--explain)

@@ -15,6 +15,7 @@ from goldenami import (
     fit,
     frameworks,
     hardware,
+    lint,
     lockfile,
     materials,
     mirror,
@@ -89,9 +90,13 @@ class Resolution:
 def run(
     root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *, keep: Keep | None = None,
 ) -> tuple[Lock, str]:
-    """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move."""
+    """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move.
+
+    NoFit where the parts do not fit each other; the old lock stays.
+    """
     with opened(root, definition, store, progress, log, keep) as resolution:
         lock = _resolve(resolution)
+    lint.demand(lock, hardware.load(root), NoFit)
     path = lockfile.path_of(root, definition.image)
     lock = _settled(path, lock)
     return lock, lockfile.write(path, lock)
