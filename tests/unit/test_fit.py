@@ -62,6 +62,16 @@ def test_kernels_of_the_series_newest_first_each_with_headers(resolver: Resolver
                               version="6.1.176-1")
 
 
+def test_kernels_of_backports_come_before_those_of_the_release_which_stay_candidates(resolver: Resolver) -> None:
+    root = resolver.root([
+        *kernel_packages("6.12.73+deb12", "6.12.73-1~bpo12+1"), meta("6.12.73+deb12", "6.12.73-1~bpo12+1"),
+        *kernel_packages("6.1.0-50", "6.1.140-1"), meta("6.1.0-50", "6.1.140-1"),
+        *kernel_packages("6.11.5", "6.11.5-1"),
+    ])
+    found = fit.kernels(root, "cloud")
+    assert [kernel.release for kernel in found] == ["6.12.73+deb12-cloud-amd64", "6.1.0-50-cloud-amd64"]
+
+
 def test_no_kernel(resolver: Resolver) -> None:
     with pytest.raises(NoFit, match="no kernel package linux-image-aws"):
         fit.kernels(resolver.root([Package("x")]), "aws")
@@ -187,11 +197,22 @@ def test_an_older_kernel_where_the_newest_takes_no_driver(drivers: AptRoot) -> N
 def test_nothing_compiles(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
         fit.fit(drivers, [REQUEST], KERNELS + KERNELS, compile_pair=compiling(lambda *_: False))
-    assert caught.value.message == "no proprietary driver of branch 535 compiles on a kernel of this release"
+    assert caught.value.message == ("no proprietary driver of branch 535 compiles on the newest kernels of this release "
+                                    "(8 older pairs were not tried)")
     lines = caught.value.tail.splitlines()
     assert lines[0] == "  driver 535.9.1 (proprietary) on kernel 6.1.0-56: nv-pci.c:237: error: too few arguments"
     assert len(lines) == fit.MAX_COMPILATIONS + 1
     assert lines[-1] == "  and 8 older pairs that were not tried"
+
+
+def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(drivers: AptRoot) -> None:
+    newer = [Kernel(release=f"6.12.{number}", package=f"linux-image-6.12.{number}", version=f"6.12.{number}-1")
+             for number in (9, 8, 7)]
+    fitted = fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=compiling(lambda kernel, _: kernel[:4] == "6.1."))
+    assert (fitted.kernel, fitted.driver) == (KERNELS[0], "535.9.1")
+    assert len(fitted.choices[0].passed_over) == fit.MAX_COMPILATIONS < len(newer) * 4
+    with pytest.raises(NoFit, match=r"on the newest kernels of this release \(4 older pairs were not tried\)$"):
+        fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=compiling(lambda *_: False))
 
 
 def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None:
