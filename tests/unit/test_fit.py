@@ -10,7 +10,7 @@ from goldenami import fit
 from goldenami.apt import AptRoot, Deb
 from goldenami.errors import ExitCode, NoFit
 from goldenami.fit import Candidate, Request
-from goldenami.local.compile_inside import first_error
+from goldenami.local.compile_inside import LEAST_FREE_BYTES, first_error, lacks
 from goldenami.lockfile import Kernel, PassedOver
 from goldenami.modules import Outcome, Recipe
 
@@ -263,3 +263,26 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
 ])
 def test_the_first_error_of_a_build(output: str, expected: str) -> None:
     assert first_error(output) == expected
+
+
+@pytest.mark.parametrize("line", [
+    "/b/nv.c:9:1: fatal error: error writing to /tmp/ccA.s: No space left on device",
+    "/usr/bin/ld: final link failed: No space left on device", "tee: make.log: Disk quota exceeded",
+    "cc1: error: cannot fork: Cannot allocate memory", "gcc: fatal error: Killed signal terminated program cc1",
+    "cc1: out of memory allocating 65536 bytes after a total of 1351680 bytes", "virtual memory exhausted: none left",
+    "make[3]: *** [scripts/Makefile.build:243: /b/nv-pci.o] Killed", "make[2]: *** [Makefile:2: x] Error 137",
+    "/bin/sh: line 1:  4711 Killed                  gcc -c nv.c",
+])
+def test_a_build_that_the_machine_ended_says_nothing_of_the_source(line: str) -> None:
+    assert lacks(f"  CC nv.o\n  {line}\nmake: *** [Makefile:9: all] Error 2\n", LEAST_FREE_BYTES) == line
+
+
+def test_a_full_disk_is_seen_although_no_message_had_room() -> None:
+    assert lacks("  CC nv.o\n", LEAST_FREE_BYTES - 1) == f"{LEAST_FREE_BYTES - 1} bytes are free on its disk"
+
+
+def test_an_error_of_the_source_is_none_of_the_machine() -> None:
+    source = ("/b/nv.c:9:1: error: too few arguments to function 'f'\n"
+              "    9 |   nv_printf(\"out of memory\\n\"); /* Killed: No space left on device */\n"
+              "make[3]: *** [scripts/Makefile.build:243: /b/nv.o] Error 1\n")
+    assert lacks(source, LEAST_FREE_BYTES) == ""
