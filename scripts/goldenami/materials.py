@@ -43,7 +43,7 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
         debs += [package.deb(name) for name, package in lock.toolchain.items()]
     files = wheels.from_index(lock, store)
     named = [*((deb.sha256, deb.size) for deb in debs), *((file.sha256, file.size) for file in files)]
-    missing = store.missing((Wanted(sha256, size, "", "") for sha256, size in named), thorough=True)
+    missing = store.missing((Wanted(sha256, size, "", "") for sha256, size in named))
     if not missing:
         return
     todo = {item.sha256 for item in missing}
@@ -65,7 +65,7 @@ def needs_compile(lock: Lock, store: Store) -> bool:
     if lock.driver is None or lock.driver.modules is None:
         return False
     made = lock.packages.get(lock.driver.modules.package)
-    return made is not None and not (store.has(made.sha256, made.size) and store.check(made.sha256))
+    return made is not None and not store.has(made.sha256, made.size)
 
 
 def compile_if_missing(

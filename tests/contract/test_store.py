@@ -64,6 +64,9 @@ def test_a_damaged_file_is_fetched_again_before_it_is_used(
     assert golden(locked, "fetch", IMAGE).returncode == 0
     assert sorted(Path(path).name.partition("_")[0] for path in debian.requests) == ["bash", "less"]
     assert all(sha256_file(path) == path.name for path in (corrupted, truncated))
+    corrupted.write_bytes(bytes(corrupted.stat().st_size))
+    assert golden(locked, "lock", IMAGE).returncode == 0
+    assert sha256_file(corrupted) == corrupted.name
 
 
 def test_garbage_is_listed_and_deleted_only_when_asked(locked: Path, tmp_path: Path) -> None:
