@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import checkout
+import debrepo
 import pytest
 from goldenami import records
 
@@ -194,6 +195,32 @@ def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path)
              for folder in (root, other)]
     assert disks[0] == disks[1]
     assert settle(other) == []
+
+
+def test_two_bakes_agree_elsewhere_on_another_day_and_with_nothing_to_reach(root: Path) -> None:
+    """After `fetch` the network is cut: a namespace without a link, so that not even this machine's services answer."""
+    assert finish(checkout.golden(root, "fetch", IMAGE))[0] == 0
+    program = str(root / "scripts/golden")
+    script = f'ip -o link && ip -o route && exec "{program}" reproduce {IMAGE}'
+    done = subprocess.run(["unshare", "--net", "sh", "-c", script], cwd=root, capture_output=True, text=True,
+                          check=False, timeout=2 * LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    link, said = done.stdout.splitlines()
+    assert link.startswith("1: lo: <LOOPBACK> "), "something is reachable"
+    assert said.startswith("reproduced: both disks have SHA-256 ")
+    assert said.endswith("the second was baked as on the machine `elsewhere`, 400 days later")
+    assert settle(root) == []
+
+
+def test_a_bake_does_not_need_the_mirror_to_have_what_the_lock_names(root: Path, tmp_path: Path) -> None:
+    """A mirror that has lost every file, which it would be asked for if the store lacked one."""
+    empty = debrepo.Mirror(tmp_path)
+    lost = {f"GOLDEN_MIRROR_{name}": empty.uri for name in ("DEBIAN", "DEBIAN_SECURITY", "PYPI")}
+    status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force", **lost))
+    assert (status, empty.requests) == (0, []), output
+    status, output = finish(checkout.golden(root, "fetch", IMAGE, GOLDEN_CACHE=str(tmp_path / "cache"), **lost))
+    empty.close()
+    assert (status, "is no longer at" in output) == (4, True), output
 
 
 def test_kill_9_while_the_disk_boots(root: Path) -> None:
