@@ -78,6 +78,8 @@ def build(
                 "components": [], "upgradable": [], "layers": []}
     record = _record(lock, lock_sha256, started, work, made, progress)
     records.write(work / "out" / BAKE_FILE, record)
+    if record.disk and record.disk.note:
+        progress.say(f"not reproducible: {record.disk.note}")
     return record
 
 
@@ -94,7 +96,7 @@ def _of_disk(lock: Lock, result: dict[str, Any]) -> dict[str, Any]:
     """What the record says of a disk."""
     disk = result["disk"]
     return {"disk": Disk(path="disk.raw", bytes_apparent=disk["apparent"], bytes_allocated=disk["allocated"],
-                         sha256=disk["sha256"]),
+                         sha256=disk["sha256"], note=disk["note"]),
             "components": components(lock, result["sizes"]), "upgradable": result["upgradable"],
             "layers": result["layers"], "manifest_sha256": result["manifest_sha256"]}
 

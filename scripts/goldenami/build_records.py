@@ -90,12 +90,16 @@ class Component(Record):
 
 
 class Disk(Record):
-    """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is sparse."""
+    """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is sparse.
+
+    `note` says why its bytes depend on more than the lock; it is empty where they do not.
+    """
 
     path: str
     bytes_apparent: Bytes
     bytes_allocated: Bytes
     sha256: Sha256
+    note: str = ""
 
 
 class Builder(StrEnum):

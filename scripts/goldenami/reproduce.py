@@ -59,9 +59,10 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
     lines = differences(first.manifest, second.manifest)
     build = f"two bakes of {first.record.build_id} differ"
     if not lines:
+        note = first.record.disk.note if first.record.disk else ""
         return StageFailed(
             f"{build} in the disk, but in no file", tail="\n".join(compare.places(first.disk, second.disk)),
-            hint=f"the second was baked {where}; it is one of the programs that write the disk, not a role")
+            hint=note or f"the second was baked {where}; it is one of the programs that write the disk, not a role")
     tail = lines[:SHOWN]
     for path in _files(first.manifest, second.manifest)[:LOOKED_INTO]:
         tail += compare.contents(first.disk, second.disk, path, scratch / "compare")

@@ -14,7 +14,10 @@ from pathlib import Path
 import checkout
 import debrepo
 import pytest
-from goldenami import records
+from conftest import need_reproducible_disks
+from goldenami import records, shell
+from goldenami.build_records import BakeRecord
+from goldenami.local.disk import NOT_REPRODUCIBLE
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"
@@ -199,6 +202,7 @@ def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path)
 
 def test_two_bakes_agree_elsewhere_on_another_day_and_with_nothing_to_reach(root: Path) -> None:
     """After `fetch` the network is cut: a namespace without a link, so that not even this machine's services answer."""
+    need_reproducible_disks()
     assert finish(checkout.golden(root, "fetch", IMAGE))[0] == 0
     program = str(root / "scripts/golden")
     script = f'ip -o link && ip -o route && exec "{program}" reproduce {IMAGE}'
@@ -221,6 +225,19 @@ def test_a_bake_does_not_need_the_mirror_to_have_what_the_lock_names(root: Path,
     status, output = finish(checkout.golden(root, "fetch", IMAGE, GOLDEN_CACHE=str(tmp_path / "cache"), **lost))
     empty.close()
     assert (status, "is no longer at" in output) == (4, True), output
+
+
+def test_a_host_whose_mke2fs_reads_no_tar_says_that_the_disk_is_not_reproducible(root: Path, tmp_path: Path) -> None:
+    """As on Debian 12 and Ubuntu: in the output and in the record."""
+    program = tmp_path / "mke2fs"
+    real = shell.require("mke2fs", "e2fsprogs")
+    program.write_text(f'#!/bin/sh\ncase "$*" in *"-d - "*) exit 1;; esac\nexec {real} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force",
+                                            PATH=f"{tmp_path}:{os.environ['PATH']}"))
+    assert (status, f"not reproducible: {NOT_REPRODUCIBLE}" in output) == (0, True), output
+    newest = max(root.glob(f"build/{IMAGE}/*/bake.json"), key=lambda path: path.stat().st_mtime)
+    assert records.read(newest, BakeRecord).disk.note == NOT_REPRODUCIBLE
 
 
 def test_kill_9_while_the_disk_boots(root: Path) -> None:

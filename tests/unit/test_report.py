@@ -153,6 +153,18 @@ def test_withheld_verdict_is_not_painted_good(tmp_path: Path) -> None:
     assert 'class="verdict is-incorrect"' in html
 
 
+def test_a_disk_that_is_not_reproducible_says_why(tmp_path: Path) -> None:
+    def page(note: str) -> str:
+        bake = data.bake_record(data.lock())
+        assert bake.disk is not None
+        disk = bake.disk.model_copy(update={"note": note})
+        folder = data.write_build(tmp_path / (note or "none"), bake.model_copy(update={"disk": disk}), None)
+        return report.render(folder, None, data.lock())
+
+    assert "<dt>Not reproducible</dt><dd>mke2fs is too old</dd>" in page("mke2fs is too old")
+    assert "Not reproducible" not in page("")
+
+
 def test_upgradable_packages_are_named(tmp_path: Path) -> None:
     lock = data.lock()
     folder = data.write_build(tmp_path, data.bake_record(lock, upgradable=["openssl", "libc6"]), None)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import need
+from conftest import need, need_reproducible_disks
 from goldenami import records, reproduce, shell
 from goldenami.build_records import BakeRecord, Disk, Host
 from goldenami.errors import StageFailed
@@ -22,6 +22,7 @@ Change = Callable[[Path], None]
 @pytest.fixture(autouse=True)
 def tools() -> None:
     need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
+    need_reproducible_disks()
 
 
 class Bakes:
