@@ -67,12 +67,13 @@ class Accel(StrEnum):
 
 
 class Host(Record):
-    """The machine that baked."""
+    """The machine that baked. `tools` are the versions of what made the disk and no lock fixes, by package."""
 
     cpus: Annotated[int, Field(ge=1)]
     accel: str | None = None
     python: str
     packer: str
+    tools: dict[str, str] = Field(default_factory=dict)
 
 
 class Timing(Record):

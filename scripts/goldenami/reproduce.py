@@ -60,16 +60,18 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
     build = f"two bakes of {first.record.build_id} differ"
     if not lines:
         note = first.record.disk.note if first.record.disk else ""
+        tools = ", ".join(f"{name} {version}" for name, version in second.record.host.tools.items())
         return StageFailed(
-            f"{build} in the disk, but in no file", tail="\n".join(compare.places(first.disk, second.disk)),
+            f"{build} in the disk, but in no file",
+            tail="\n".join([*compare.places(first.disk, second.disk), f"made by {tools}"]),
             hint=note or f"the second was baked {where}; it is one of the programs that write the disk, not a role")
     tail = lines[:SHOWN]
     for path in _files(first.manifest, second.manifest)[:LOOKED_INTO]:
         tail += compare.contents(first.disk, second.disk, path, scratch / "compare")
     return StageFailed(
         f"{build}: {len(lines)} files", tail="\n".join(tail),
-        hint=f"the second was baked {where}; make the role that writes these files deterministic, or have `seal` remove "
-             "them")
+        hint=f"the second was baked {where}; make the role that writes these files deterministic, or have `seal` "
+             "remove them")
 
 
 def _files(first: Manifest, second: Manifest) -> list[str]:

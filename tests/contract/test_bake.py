@@ -237,7 +237,9 @@ def test_a_host_whose_mke2fs_reads_no_tar_says_that_the_disk_is_not_reproducible
                                             PATH=f"{tmp_path}:{os.environ['PATH']}"))
     assert (status, f"not reproducible: {NOT_REPRODUCIBLE}" in output) == (0, True), output
     newest = max(root.glob(f"build/{IMAGE}/*/bake.json"), key=lambda path: path.stat().st_mtime)
-    assert records.read(newest, BakeRecord).disk.note == NOT_REPRODUCIBLE
+    record = records.read(newest, BakeRecord)
+    assert record.disk.note == NOT_REPRODUCIBLE
+    assert record.host.tools["e2fsprogs"]
 
 
 def test_kill_9_while_the_disk_boots(root: Path) -> None:

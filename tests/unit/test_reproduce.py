@@ -49,7 +49,8 @@ class Bakes:
         return BakeRecord(
             image="test", build_id="0" * 12, lock_sha256="0" * 64, git_commit="0" * 40, phases=[], roles=[],
             started_at="2026-01-01T00:00:00Z", components=[], upgradable=[], layers=[], packages_count=0,
-            host=Host(cpus=2, python="3.11", packer="1.6.6"), manifest_sha256="0" * 64,
+            host=Host(cpus=2, python="3.11", packer="1.6.6", tools={"mke2fs-package": "1.47"}),
+            manifest_sha256="0" * 64,
             disk=Disk(path="disk.raw", bytes_apparent=256 * MIB, bytes_allocated=1,
                       sha256=records.sha256_sparse(facts.disk)))
 
@@ -97,7 +98,8 @@ def test_files_that_differ_are_named_with_what_differs(tmp_path: Path) -> None:
 
     error = Bakes(tmp_path, change).failure()
     assert error.message == "two bakes of 000000000000 differ: 3 files"
-    assert error.tail.splitlines()[:3] == ["/etc/more: only in the second", "/etc/motd: sha256, size", "/etc/same: mode"]
+    assert error.tail.splitlines()[:3] == [
+        "/etc/more: only in the second", "/etc/motd: sha256, size", "/etc/same: mode"]
     assert "the second was baked as on the machine `elsewhere`" in error.hint
 
 
@@ -129,4 +131,4 @@ def test_disks_that_differ_in_no_file_say_where(tmp_path: Path, offset: int, pla
 
     error = Bakes(tmp_path, spoil=spoil).failure()
     assert error.message == "two bakes of 000000000000 differ in the disk, but in no file"
-    assert error.tail == f"{place}: 1 MiB, first at byte {offset}"
+    assert error.tail == f"{place}: 1 MiB, first at byte {offset}\nmade by mke2fs-package 1.47"
