@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
                "watch_policy"}),
     frozenset({"apt", "definition", "hardware_check", "image_checks", "inside", "proposal", "publish_records", "pypi",
                "report_charts", "report_view", "retention", "watch_records", "web"}),
-    frozenset({"channels", "lockfile", "notice", "repo", "rolefacts", "workplace"}),
+    frozenset({"channels", "lockfile", "machinery", "notice", "repo", "rolefacts", "workplace"}),
     frozenset({"drivers", "gains", "modules", "on_ec2", "proven", "standin", "wheels"}),
     frozenset({"fit", "frameworks", "lint", "materials", "moves", "publish_plan", "release_notes", "watch_summary"}),
     frozenset({"sources"}),

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from goldenami import lockfile, mirror, modules, records, repo, shell, standin, wheels
+from goldenami import lockfile, machinery, mirror, modules, records, repo, shell, standin, wheels
 from goldenami.apt import Deb
 from goldenami.build_records import LOCK_FILE, ROLES_JOINED_BY
 from goldenami.download import Wanted
@@ -194,7 +194,7 @@ def _step_key(lock: Lock, step: Step, parent: str) -> str:
     """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only `provenance` reads them."""
     own = tuple(f"{role}_" for role in step.roles)
     return records.sha256_text(records.canonical({
-        "parent": parent, "format": FORMAT, "playbook": lock.inputs.get("ansible"),
+        "parent": parent, "format": FORMAT, "machinery": machinery.digest(), "playbook": lock.inputs.get("ansible"),
         "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
         "variables": {name: value for name, value in lock.variables.items() if name.startswith(own)},
         "packages": {name: lock.packages[name].sha256 for name in step.packages},
