@@ -84,6 +84,7 @@ def test_garbage_is_listed_and_deleted_only_when_asked(locked: Path, tmp_path: P
     busy = golden(locked, "store", "gc", "--delete")
     assert busy.returncode == 7, "this process has the store open"
     assert "another process uses" in busy.stderr
+    assert busy.stdout == "", "what another process may be about to name is not judged"
     kept.close()
     done = golden(locked, "store", "gc", "--delete")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "deleted")
