@@ -24,6 +24,10 @@ MAX_COMPILATIONS = 8
 """Pairs tried of one series of kernels before the next one: at 1-3 minutes a pair on 2 cores, a quarter of an hour."""
 
 
+CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
+"""The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's repository."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A driver version, the request that it answers, and the versions that its packages have to be pinned at."""
@@ -110,6 +114,33 @@ def candidates(apt: AptRoot, requests: Sequence[Request]) -> list[Candidate]:
 
 def _branches(requests: Sequence[Request]) -> str:
     return " or ".join(dict.fromkeys(request.branch for request in requests))
+
+
+def cuda_release(version: str) -> str:
+    """The CUDA of a version of its runtime package: "11.8.89~11.8.0-5" -> "11.8"."""
+    return ".".join(policy.upstream(version).split(".")[:2])
+
+
+def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) -> list[PassedOver]:
+    """Newer CUDA releases of the archives: what speaks against each, or else that the definition names another.
+
+    `driver` is "" in an image without one, `architectures` as in `policy.check_architectures`.
+    """
+    known = {cuda_release(version) for name in apt.names(CUDA_RUNTIME.pattern) for version in apt.versions(name)}
+    newer = sorted((version for version in known if policy.version_tuple(version) > policy.version_tuple(taken)),
+                   key=policy.version_tuple, reverse=True)
+    return [PassedOver(what=f"CUDA {version}", reason=_cuda_refusal(version, driver, architectures)
+                       or f"the definition asks for CUDA {taken}") for version in newer]
+
+
+def _cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
+    try:
+        if driver:
+            policy.check_cuda(version, driver)
+        policy.check_architectures(version, architectures)
+    except NoFit as error:
+        return error.message
+    return ""
 
 
 def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOver]:

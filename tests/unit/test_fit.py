@@ -197,8 +197,8 @@ def test_an_older_kernel_where_the_newest_takes_no_driver(drivers: AptRoot) -> N
 def test_nothing_compiles(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
         fit.fit(drivers, [REQUEST], KERNELS + KERNELS, compile_pair=compiling(lambda *_: False))
-    assert caught.value.message == ("no proprietary driver of branch 535 compiles on the newest kernels of this release "
-                                    "(8 older pairs were not tried)")
+    assert caught.value.message == ("no proprietary driver of branch 535 compiles on the newest kernels of this "
+                                    "release (8 older pairs were not tried)")
     lines = caught.value.tail.splitlines()
     assert lines[0] == "  driver 535.9.1 (proprietary) on kernel 6.1.0-56: nv-pci.c:237: error: too few arguments"
     assert len(lines) == fit.MAX_COMPILATIONS + 1
@@ -208,7 +208,8 @@ def test_nothing_compiles(drivers: AptRoot) -> None:
 def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(drivers: AptRoot) -> None:
     newer = [Kernel(release=f"6.12.{number}", package=f"linux-image-6.12.{number}", version=f"6.12.{number}-1")
              for number in (9, 8, 7)]
-    fitted = fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=compiling(lambda kernel, _: kernel[:4] == "6.1."))
+    older_only = compiling(lambda kernel, _: kernel.startswith("6.1."))
+    fitted = fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=older_only)
     assert (fitted.kernel, fitted.driver) == (KERNELS[0], "535.9.1")
     assert len(fitted.choices[0].passed_over) == fit.MAX_COMPILATIONS < len(newer) * 4
     with pytest.raises(NoFit, match=r"on the newest kernels of this release \(4 older pairs were not tried\)$"):
@@ -226,6 +227,20 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
     fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compile_pair)
     assert fitted.driver == "535.261.03"
     assert fitted.choices[1].passed_over[0].reason == "apt finds no solution: dkms : Depends: gcc"
+
+
+def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolver) -> None:
+    root = resolver.root([
+        *(Package(f"cuda-cudart-{name}", f"{name.replace('-', '.')}.90-1") for name in ("12-6", "12-8", "13-0")),
+        Package("libcudart11.0", "11.8.89~11.8.0-5"), Package("cuda-cudart-dev-13-1", "13.1.1-1"),
+    ])
+    assert fit.newer_cuda(root, "12.6", "550.163.01", ["70", "90"]) == [
+        PassedOver(what="CUDA 13.0",
+                   reason="CUDA 13.0 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"),
+        PassedOver(what="CUDA 12.8", reason="the definition asks for CUDA 12.6"),
+    ]
+    assert fit.newer_cuda(root, "12.6", "", ["70"])[0].reason == "CUDA 13.0 compiles for sm_75 to sm_121, not for sm_70"
+    assert fit.newer_cuda(root, "13.0", "580.65.06", []) == []
 
 
 @pytest.mark.parametrize(("output", "expected"), [
