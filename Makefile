@@ -15,8 +15,8 @@ help: ## print this help
 setup: ## install what this machine lacks (apt packages, Packer, .venv)
 	@scripts/setup
 
-check: setup ## check definitions and committed locks, resolve nothing
-	@$(GOLDEN) check
+check: setup ## check definitions and committed locks, resolve nothing (STRICT=1: warnings are errors)
+	@$(GOLDEN) check $(if $(STRICT),--strict)
 
 lock: setup ## resolve IMAGE to exact files, its driver compiled on its kernel (EXPLAIN=1: why the lock chose what)
 	@$(GOLDEN) lock $(IMAGE) $(WAITS) $(if $(EXPLAIN),--explain)
@@ -80,7 +80,7 @@ test-fast: ## linters, unit and contract tests only (6 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
-bench-%: setup ## measure: bench-bake (seconds a phase), bench-frameworks (gains of builds), bench-upload (MB/s, PUTs, kills); figures also as JSON in build/bench/
+bench-%: setup ## measure: bench-bake (seconds a phase), bench-release (driver to disk), bench-delta (changed blocks), bench-mkosi (against it), bench-frameworks (gains of builds), bench-upload (MB/s, PUTs, kills), bench-publish (calls); figures also as JSON in build/bench/
 	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE)
 
 clean: ## free what builds hold (the newest verified build of each image stays; ALL=1: everything)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import shutil
 import signal
+import subprocess
+import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +34,25 @@ def need(*tools: str) -> None:
         pytest.fail(f"CI lacks {', '.join(missing)}")
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: run `make setup`")
+
+
+def need_reproducible_disks() -> None:
+    """Skip where mke2fs reads no tar (Debian 12, Ubuntu): a disk is right there, but not the same on every host."""
+    need("mke2fs")
+    if not _reads_tar():
+        pytest.skip("mke2fs of this host reads no tar, so that disks are not reproducible (Debian 13's does)")
+
+
+@functools.cache
+def _reads_tar() -> bool:
+    with tempfile.TemporaryDirectory() as folder, io.BytesIO() as archive:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            root = tarfile.TarInfo(".")
+            root.type = tarfile.DIRTYPE
+            tar.addfile(root)
+        argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-d", "-", f"{folder}/disk", "8M"]
+        return subprocess.run(argv, input=archive.getvalue(), capture_output=True, check=False,
+                              env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}).returncode == 0
 
 
 @pytest.fixture(scope="session")

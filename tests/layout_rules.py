@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
                "watch_policy"}),
     frozenset({"apt", "definition", "hardware_check", "image_checks", "inside", "proposal", "publish_records", "pypi",
                "report_charts", "report_view", "retention", "watch_records", "web"}),
-    frozenset({"channels", "lockfile", "notice", "repo", "rolefacts", "workplace"}),
+    frozenset({"channels", "lockfile", "machinery", "notice", "repo", "rolefacts", "workplace"}),
     frozenset({"drivers", "gains", "modules", "on_ec2", "proven", "standin", "wheels"}),
     frozenset({"fit", "frameworks", "lint", "materials", "moves", "publish_plan", "release_notes", "watch_summary"}),
     frozenset({"sources"}),
@@ -302,6 +302,13 @@ def links(root: Path) -> list[str]:
             if "://" not in target and not (path.parent / target).exists()]
 
 
+def benches(root: Path) -> list[str]:
+    """Every measurement is in the README and in Make's help."""
+    names = sorted(path.stem.removeprefix("bench_") for path in (root / "tests/bench").glob("bench_*.py"))
+    return [f"{where} has no bench-{name}" for where in ("README.md", "Makefile") for name in names
+            if not re.search(rf"\bbench-{name}\b", _read(root / where))]
+
+
 def stages(root: Path, names: Iterable[str]) -> list[str]:
     """README's stage table has every stage that the command line has."""
     readme = _read(root / "README.md")
@@ -366,7 +373,7 @@ def commit_subjects(subjects: Iterable[str]) -> list[str]:
 
 RULES: tuple[Callable[[Path], list[str]], ...] = (
     top_level, imports, processes, boto3, clocks, python_sizes, docstrings, text_sizes, folder_readmes, variables,
-    make_targets, links, module_map, libraries, prose_width, local_hooks,
+    make_targets, links, module_map, libraries, prose_width, local_hooks, benches,
 )
 """The rules that need nothing but the tree."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from goldenami import clock, inside, lockfile, materials, on_ec2, records, workplace
 from goldenami.build_records import BAKE_FILE, BakeRecord, Builder, Component, Disk, Host, Timing
 from goldenami.errors import BadInput, HostNotReady
-from goldenami.local import container, packer
+from goldenami.local import container, host_tools, packer
 from goldenami.lockfile import Lock
 from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
@@ -78,6 +78,8 @@ def build(
                 "components": [], "upgradable": [], "layers": []}
     record = _record(lock, lock_sha256, started, work, made, progress)
     records.write(work / "out" / BAKE_FILE, record)
+    if record.disk and record.disk.note:
+        progress.say(f"not reproducible: {record.disk.note}")
     return record
 
 
@@ -94,7 +96,7 @@ def _of_disk(lock: Lock, result: dict[str, Any]) -> dict[str, Any]:
     """What the record says of a disk."""
     disk = result["disk"]
     return {"disk": Disk(path="disk.raw", bytes_apparent=disk["apparent"], bytes_allocated=disk["allocated"],
-                         sha256=disk["sha256"]),
+                         sha256=disk["sha256"], note=disk["note"]),
             "components": components(lock, result["sizes"]), "upgradable": result["upgradable"],
             "layers": result["layers"], "manifest_sha256": result["manifest_sha256"]}
 
@@ -107,7 +109,8 @@ def _record(
     return BakeRecord(
         schema_version=1, image=lock.image, build_id=lock_sha256[:lockfile.ID_LENGTH], lock_sha256=lock_sha256,
         git_commit=variables["golden_git_commit"], started_at=started,
-        host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=packer.version()),
+        host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=packer.version(),
+                  tools=host_tools.versions() if "disk" in made else {}),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.timings.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
         packages_count=len(lock.packages), **made)

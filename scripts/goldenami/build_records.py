@@ -67,12 +67,13 @@ class Accel(StrEnum):
 
 
 class Host(Record):
-    """The machine that baked."""
+    """The machine that baked. `tools` are the versions of what made the disk and no lock fixes, by package."""
 
     cpus: Annotated[int, Field(ge=1)]
     accel: str | None = None
     python: str
     packer: str
+    tools: dict[str, str] = Field(default_factory=dict)
 
 
 class Timing(Record):
@@ -90,12 +91,16 @@ class Component(Record):
 
 
 class Disk(Record):
-    """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is sparse."""
+    """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is sparse.
+
+    `note` says why its bytes depend on more than the lock; it is empty where they do not.
+    """
 
     path: str
     bytes_apparent: Bytes
     bytes_allocated: Bytes
     sha256: Sha256
+    note: str = ""
 
 
 class Builder(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,11 @@ from goldenami.modules import Outcome, Recipe
 from goldenami.store import Store
 
 MAX_COMPILATIONS = 8
-"""Pairs tried before giving up: at 1-3 minutes a pair on 2 cores, a quarter of an hour."""
+"""Pairs tried of one series of kernels before the next one: at 1-3 minutes a pair on 2 cores, a quarter of an hour."""
+
+
+CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
+"""The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's repository."""
 
 
 @dataclass(frozen=True)
@@ -62,28 +67,33 @@ class Keep:
 def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
     """Kernels of the meta package's series in the indexes, newest first, each with headers.
 
-    The series (6.1) is that of the meta package's candidate: backports' kernels are another series and are
-    only taken when the definition asks for backports and the meta package comes from there.
+    Each version of the meta package names a series (6.1): that of the release and, where the definition asks for
+    backports, theirs too. A series that no meta package names is another product (Ubuntu's HWE kernels).
     """
     meta = f"linux-image-{flavour}" + ("-amd64" if flavour == "cloud" else "")
     versions = apt.versions(meta)
     if not versions:
         raise NoFit(f"the indexes have no kernel package {meta}", hint="check `kernel` and `base` of the definition")
-    depends = apt.stanza(meta, versions[0])["Depends"]
-    newest = re.search(r"linux-image-(\d+\.\d+)[^ ,]*", depends)
-    assert newest is not None, depends
-    tail = re.escape(f"-{flavour}" + ("-amd64" if flavour == "cloud" else ""))
-    names = apt.names(rf"linux-image-{re.escape(newest[1])}\.[\w.+-]*{tail}")
-    headers = set(apt.names(rf"linux-headers-{re.escape(newest[1])}\.[\w.+-]*{tail}"))
+    series = dict.fromkeys(_series(apt.stanza(meta, version)["Depends"]) for version in versions)
+    tail = f"(?:{'|'.join(map(re.escape, series))})" + r"\.[\w.+-]*" + re.escape(
+        f"-{flavour}" + ("-amd64" if flavour == "cloud" else ""))
+    names, headers = apt.names(rf"linux-image-{tail}"), set(apt.names(rf"linux-headers-{tail}"))
     found = []
     for name in names:
         release = name.removeprefix("linux-image-")
         if f"linux-headers-{release}" in headers and (built := apt.versions(name)):
             found.append(Kernel(release=release, package=name, version=built[0]))
     if not found:
-        raise NoFit(f"the indexes have no kernel of the series {newest[1]} with its headers",
+        raise NoFit(f"the indexes have no kernel of the series {' or '.join(series)} with its headers",
                     hint="is the mirror in the middle of an update? run again later")
     return sorted(found, key=lambda kernel: Version(kernel.version), reverse=True)
+
+
+def _series(text: str) -> str:
+    """The series (6.1) of the first kernel package in `text`."""
+    found = re.search(r"linux-image-(\d+\.\d+)", text)
+    assert found is not None, text
+    return found[1]
 
 
 def candidates(apt: AptRoot, requests: Sequence[Request]) -> list[Candidate]:
@@ -104,6 +114,33 @@ def candidates(apt: AptRoot, requests: Sequence[Request]) -> list[Candidate]:
 
 def _branches(requests: Sequence[Request]) -> str:
     return " or ".join(dict.fromkeys(request.branch for request in requests))
+
+
+def cuda_release(version: str) -> str:
+    """The CUDA of a version of its runtime package: "11.8.89~11.8.0-5" -> "11.8"."""
+    return ".".join(policy.upstream(version).split(".")[:2])
+
+
+def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) -> list[PassedOver]:
+    """Newer CUDA releases of the archives: what speaks against each, or else that the definition names another.
+
+    `driver` is "" in an image without one, `architectures` as in `policy.check_architectures`.
+    """
+    known = {cuda_release(version) for name in apt.names(CUDA_RUNTIME.pattern) for version in apt.versions(name)}
+    newer = sorted((version for version in known if policy.version_tuple(version) > policy.version_tuple(taken)),
+                   key=policy.version_tuple, reverse=True)
+    return [PassedOver(what=f"CUDA {version}", reason=_cuda_refusal(version, driver, architectures)
+                       or f"the definition asks for CUDA {taken}") for version in newer]
+
+
+def _cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
+    try:
+        if driver:
+            policy.check_cuda(version, driver)
+        policy.check_architectures(version, architectures)
+    except NoFit as error:
+        return error.message
+    return ""
 
 
 def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOver]:
@@ -128,8 +165,7 @@ def fit(
     if not drivers:
         raise NoFit(f"driver {only} is neither in the archives nor in the store",
                     hint="let another one be taken: change `watch.driver` of the definition")
-    every = [(kernel, driver) for kernel in found for driver in drivers]
-    pairs = every[:MAX_COMPILATIONS]
+    pairs = _pairs(found, drivers)
     tried: list[tuple[Kernel, PassedOver]] = []
     for kernel, driver in pairs:
         what = _pair(kernel, driver)
@@ -144,11 +180,19 @@ def fit(
         return Fitted(kernel, driver.version, driver.request.flavour, driver.pins, recipe, outcome,
                       _choices(apt, kernel, driver, tried, outcome))
     table = "\n".join(f"  {entry.what}: {entry.reason}" for _, entry in tried)
-    if len(every) > len(pairs):
-        table += f"\n  and {len(every) - len(pairs)} older pairs that were not tried"
+    untried, which = len(found) * len(drivers) - len(pairs), "a kernel of this release"
+    if untried:
+        table += f"\n  and {untried} older pairs that were not tried"
+        which = f"the newest kernels of this release ({untried} older pairs were not tried)"
     flavours = " or ".join(dict.fromkeys(request.flavour for request in requests))
-    raise NoFit(f"no {flavours} driver of branch {_branches(requests)} compiles on a kernel of this release",
-                tail=table, hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
+    raise NoFit(f"no {flavours} driver of branch {_branches(requests)} compiles on {which}", tail=table,
+                hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
+
+
+def _pairs(found: list[Kernel], drivers: list[Candidate]) -> list[tuple[Kernel, Candidate]]:
+    """What is tried, in this order: each series as far as the limit goes, so that the next one gets its turn."""
+    return [pair for _, group in itertools.groupby(found, lambda kernel: _series(kernel.package))
+            for pair in itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)]
 
 
 def _pair(kernel: Kernel, driver: Candidate) -> str:

@@ -17,7 +17,7 @@ from goldenami import gains, isa, recipes, wheels
 from goldenami.apt import AptRoot, Deb
 from goldenami.errors import NoFit, StageFailed
 from goldenami.gains import Decision
-from goldenami.lockfile import Choice, Framework, Made, Origin, Target
+from goldenami.lockfile import Choice, Framework, Made, Origin, PassedOver, Target
 from goldenami.progress import Progress
 from goldenami.pypi import Index, Interpreter, PyFile
 from goldenami.recipes import Recipe, SourceKind
@@ -113,7 +113,8 @@ def resolve(request: Request, around: Surroundings) -> Resolved:
             why=decision.why, gain=decision.gain, measured_on=decision.measured_on, wheel=own, requires=others,
             made=made, allow=[allowed for file in [own, *others] for allowed in allowances.get(file.project, [])])
     frameworks = [found[name] for name in order]
-    return Resolved(frameworks, list(toolchain.values()), [_choice(one, decided[one.name]) for one in frameworks])
+    return Resolved(frameworks, list(toolchain.values()), [
+        _choice(one, wanted[one.name], decided[one.name], request.target.cpu) for one in frameworks])
 
 
 def sides(name: str, request: Request, around: Surroundings) -> Sides:
@@ -230,9 +231,11 @@ def _made(order: Order, compiler: str, result: str) -> Made:
                 result=result)
 
 
-def _choice(framework: Framework, decision: Decision) -> Choice:
-    how = f"compiled for {framework.made.target.cpu}" if framework.made else "the index's wheel"
-    return Choice(component=framework.name, taken=f"{framework.version}, {how}", why=decision.why, passed_over=[])
+def _choice(framework: Framework, recipe: Recipe, decision: Decision, cpu: str) -> Choice:
+    wheel, build = "the index's wheel", f"compiled for {cpu}"
+    how, other = (build, wheel if recipe.wheel else "") if framework.made else (wheel, build)
+    return Choice(component=framework.name, taken=f"{framework.version}, {how}", why=decision.why,
+                  passed_over=[PassedOver(what=f"{framework.version}, {other}", reason=decision.why)] if other else [])
 
 
 def variables(frameworks: Sequence[Framework], modules: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 
 from goldenami import clock, policy
-from goldenami.errors import NoFit
+from goldenami.errors import BadInput, GoldenError, NoFit
 from goldenami.hardware import Family, Maker, by_modules
 from goldenami.lockfile import Lock
 from goldenami.records import Record
@@ -164,6 +164,15 @@ def check(lock: Lock, families: Families, day: str | None = None) -> list[Findin
         *(_finding(rule, Severity.WARNING, message) for rule in WARNINGS for message in rule(lock, families)),
         *(_finding(rule, Severity.WARNING, message) for rule in DATED for message in rule(lock, today)),
     ]
+
+
+def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput) -> None:
+    """Raise `refusal` where the parts of the lock do not fit; its tail has every error with the name of its rule."""
+    errors = [finding for finding in check(lock, families) if finding.severity is Severity.ERROR]
+    if errors:
+        raise refusal(f"the parts of {lock.image} do not fit: {errors[0].message}",
+                      tail="\n".join(f"{finding.message} [{finding.rule}]" for finding in errors),
+                      hint=f"change the definition, or run `make lock IMAGE={lock.image}` once the archives agree")
 
 
 def _finding(rule: Callable[..., object], severity: Severity, message: str) -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from goldenami import (
     fit,
     frameworks,
     hardware,
+    lint,
     lockfile,
     materials,
     mirror,
@@ -52,9 +52,6 @@ BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "db
 SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 """mmdebstrap's `important` variant, in apt's own pattern language."""
 
-_CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
-"""The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's repository."""
-
 
 @dataclass
 class Resolution:
@@ -89,9 +86,13 @@ class Resolution:
 def run(
     root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *, keep: Keep | None = None,
 ) -> tuple[Lock, str]:
-    """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move."""
+    """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move.
+
+    NoFit where the parts do not fit each other; the old lock stays.
+    """
     with opened(root, definition, store, progress, log, keep) as resolution:
         lock = _resolve(resolution)
+    lint.demand(lock, hardware.load(root), NoFit)
     path = lockfile.path_of(root, definition.image)
     lock = _settled(path, lock)
     return lock, lockfile.write(path, lock)
@@ -321,15 +322,17 @@ def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cud
     """The CUDA that the closure contains, proved against the driver and the declared architectures."""
     if "cuda" not in resolution.definition.roles:
         return None
-    found = next((deb for deb in debs if _CUDA_RUNTIME.fullmatch(deb.name)), None)
+    found = next((deb for deb in debs if fit.CUDA_RUNTIME.fullmatch(deb.name)), None)
     if found is None:
         raise NoFit("the closure has no CUDA runtime library, so the CUDA version is unknown",
                     hint="see roles/cuda/vars")
-    version = ".".join(policy.upstream(found.version).split(".")[:2])
+    version = fit.cuda_release(found.version)
     why = policy.check_cuda(version, fitted.driver) if fitted else "no driver in this image"
-    policy.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
+    architectures = resolution.derived["cuda"]["cuda_architectures"]
+    policy.check_architectures(version, architectures)
     resolution.derived["cuda"]["cuda_version"] = version
-    resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=[]))
+    newer = fit.newer_cuda(resolution.apt, version, fitted.driver if fitted else "", architectures)
+    resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=newer))
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)
 
 

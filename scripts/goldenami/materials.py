@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from goldenami import lockfile, mirror, modules, records, repo, shell, standin, wheels
+from goldenami import lockfile, machinery, mirror, modules, records, repo, shell, standin, wheels
 from goldenami.apt import Deb
 from goldenami.build_records import LOCK_FILE, ROLES_JOINED_BY
 from goldenami.download import Wanted
@@ -43,7 +43,7 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
         debs += [package.deb(name) for name, package in lock.toolchain.items()]
     files = wheels.from_index(lock, store)
     named = [*((deb.sha256, deb.size) for deb in debs), *((file.sha256, file.size) for file in files)]
-    missing = store.missing((Wanted(sha256, size, "", "") for sha256, size in named), thorough=True)
+    missing = store.missing((Wanted(sha256, size, "", "") for sha256, size in named))
     if not missing:
         return
     todo = {item.sha256 for item in missing}
@@ -65,7 +65,7 @@ def needs_compile(lock: Lock, store: Store) -> bool:
     if lock.driver is None or lock.driver.modules is None:
         return False
     made = lock.packages.get(lock.driver.modules.package)
-    return made is not None and not (store.has(made.sha256, made.size) and store.check(made.sha256))
+    return made is not None and not store.has(made.sha256, made.size)
 
 
 def compile_if_missing(
@@ -194,7 +194,7 @@ def _step_key(lock: Lock, step: Step, parent: str) -> str:
     """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only `provenance` reads them."""
     own = tuple(f"{role}_" for role in step.roles)
     return records.sha256_text(records.canonical({
-        "parent": parent, "format": FORMAT, "playbook": lock.inputs.get("ansible"),
+        "parent": parent, "format": FORMAT, "machinery": machinery.digest(), "playbook": lock.inputs.get("ansible"),
         "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
         "variables": {name: value for name, value in lock.variables.items() if name.startswith(own)},
         "packages": {name: lock.packages[name].sha256 for name in step.packages},

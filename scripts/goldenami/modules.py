@@ -16,7 +16,7 @@ from pathlib import Path
 
 from goldenami import records, repo, shell
 from goldenami.apt import Deb
-from goldenami.errors import BadInput, StageFailed
+from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local import sandbox, signature
 from goldenami.local.signature import Signature
 from goldenami.lockfile import Lock
@@ -91,7 +91,8 @@ class Recipe:
 def compile_modules(recipe: Recipe, store: Store, *, log: Path) -> Outcome:
     """The outcome of `recipe`: from the cache if it is there and whole, else by compiling in a sandbox.
 
-    BadInput where the modules are signed and the environment has another key than the recipe's, or none.
+    BadInput where the modules are signed and the environment has another key than the recipe's, or none; HostNotReady,
+    and nothing is kept, where the machine had not the space or the memory.
     """
     found = known(recipe, store)
     if found is not None:
@@ -142,6 +143,9 @@ def _compile(recipe: Recipe, store: Store, log: Path) -> Outcome:
         records.write_text(work / "plan.json", records.canonical(plan))
         sandbox.run(sandbox.python_argv("goldenami.local.compile_inside", str(work / "plan.json")), log=log)
         result = json.loads((work / "result.json").read_text(encoding="utf-8"))
+        if result["lacks"]:
+            raise HostNotReady(f"compiling {recipe.package} broke off: {result['lacks']}", log=log,
+                               hint="free space or memory and run again: nothing is concluded about the driver")
         deb = Path(result["deb"]) if result["deb"] else None
         return Outcome(
             key=recipe.key, deb_sha256=store.add(deb) if deb else None, deb_size=deb.stat().st_size if deb else 0,

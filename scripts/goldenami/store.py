@@ -69,17 +69,15 @@ class Store:
         return self.root / sha256[:2] / sha256
 
     def has(self, sha256: str, size: int) -> bool:
-        """Whether the object is present with its full size (content is checked when it enters and by `check`)."""
-        try:
-            return self.path(sha256).stat().st_size == size
-        except FileNotFoundError:
-            return False
+        """Whether the object is present and whole: its bytes are read (1 s for 2 GB), a damaged one is removed."""
+        path = self.path(sha256)
+        return path.is_file() and self.check(sha256) and path.stat().st_size == size
 
     def add(self, source: Path) -> str:
         """Copy a local file in; returns its SHA-256."""
         digest = sha256_file(source)
         target = self.path(digest)
-        if not self.has(digest, source.stat().st_size):
+        if not self.check(digest):
             target.parent.mkdir(exist_ok=True)
             with download.part_of(target, threading.Event()) as part, source.open("rb") as content:
                 if part is not None:
@@ -96,12 +94,11 @@ class Store:
         path.unlink(missing_ok=True)
         return False
 
-    def missing(self, wanted: Iterable[Wanted], *, thorough: bool = False) -> list[Wanted]:
-        """Those that have to be fetched; `thorough` reads every object and removes damaged ones (1 s for 2 GB)."""
+    def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+        """Those that have to be fetched."""
         items = list(wanted)
         with ThreadPoolExecutor() as pool:
-            whole = list(pool.map(lambda item: self.has(item.sha256, item.size)
-                                  and (not thorough or self.check(item.sha256)), items))
+            whole = list(pool.map(lambda item: self.has(item.sha256, item.size), items))
         return [item for item, good in zip(items, whole, strict=True) if not good]
 
     def objects(self) -> list[str]:
@@ -171,7 +168,7 @@ class Store:
 
     @contextmanager
     def _part(self, item: Wanted, stop: threading.Event) -> Iterator[Part | None]:
-        """The item's part, with errors that name it. An object of another size is damaged and gives way."""
+        """The item's part, with errors that name it. An object that is not the item gives way."""
         target = self.path(item.sha256)
         try:
             target.parent.mkdir(exist_ok=True)

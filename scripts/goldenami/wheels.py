@@ -112,8 +112,7 @@ class Order:
 
 def lacking(lock: Lock, store: Store) -> list[Framework]:
     """The frameworks whose wheel was compiled and is not in the store, or is damaged there."""
-    return [one for one in lock.frameworks if one.made and not (
-        store.has(one.wheel.sha256, one.wheel.size) and store.check(one.wheel.sha256))]
+    return [one for one in lock.frameworks if one.made and not store.has(one.wheel.sha256, one.wheel.size)]
 
 
 def from_index(lock: Lock, store: Store) -> list[PyFile]:

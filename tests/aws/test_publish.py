@@ -307,6 +307,14 @@ def test_a_proof_that_is_none(
     assert all(nothing_there(region) for region in REGIONS)
 
 
+def test_a_build_whose_parts_do_not_fit(checkout: Checkout, build: Path) -> None:
+    lock = builds.lock(IMAGE, 1)
+    records.write(build / builds.LOCK_FILE, lock.model_copy(update={"packages": {}}))
+    said = publish(checkout, code=2)
+    assert f"{lock.kernel.package} {lock.kernel.version} is not among the packages [one_kernel]" in said
+    assert nothing_there("us-east-1")
+
+
 def test_builds_and_definitions_that_are_not_there(checkout: Checkout) -> None:
     assert f"{IMAGE} has no build here" in publish(checkout, code=2)
     build = builds.build(checkout.root, 1)

@@ -12,8 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import checkout
+import debrepo
 import pytest
-from goldenami import records
+from conftest import need_reproducible_disks
+from goldenami import records, shell
+from goldenami.build_records import BakeRecord
+from goldenami.local.disk import NOT_REPRODUCIBLE
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"
@@ -194,6 +198,48 @@ def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path)
              for folder in (root, other)]
     assert disks[0] == disks[1]
     assert settle(other) == []
+
+
+def test_two_bakes_agree_elsewhere_on_another_day_and_with_nothing_to_reach(root: Path) -> None:
+    """After `fetch` the network is cut: a namespace without a link, so that not even this machine's services answer."""
+    need_reproducible_disks()
+    assert finish(checkout.golden(root, "fetch", IMAGE))[0] == 0
+    program = str(root / "scripts/golden")
+    script = f'ip -o link && ip -o route && exec "{program}" reproduce {IMAGE}'
+    done = subprocess.run(["unshare", "--net", "sh", "-c", script], cwd=root, capture_output=True, text=True,
+                          check=False, timeout=2 * LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    link, said = done.stdout.splitlines()
+    assert link.startswith("1: lo: <LOOPBACK> "), "something is reachable"
+    assert said.startswith("reproduced: both disks have SHA-256 ")
+    assert said.endswith("the second was baked as on the machine `elsewhere`, 400 days later")
+    assert settle(root) == []
+
+
+def test_a_bake_does_not_need_the_mirror_to_have_what_the_lock_names(root: Path, tmp_path: Path) -> None:
+    """A mirror that has lost every file, which it would be asked for if the store lacked one."""
+    empty = debrepo.Mirror(tmp_path)
+    lost = {f"GOLDEN_MIRROR_{name}": empty.uri for name in ("DEBIAN", "DEBIAN_SECURITY", "PYPI")}
+    status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force", **lost))
+    assert (status, empty.requests) == (0, []), output
+    status, output = finish(checkout.golden(root, "fetch", IMAGE, GOLDEN_CACHE=str(tmp_path / "cache"), **lost))
+    empty.close()
+    assert (status, "is no longer at" in output) == (4, True), output
+
+
+def test_a_host_whose_mke2fs_reads_no_tar_says_that_the_disk_is_not_reproducible(root: Path, tmp_path: Path) -> None:
+    """As on Debian 12 and Ubuntu: in the output and in the record."""
+    program = tmp_path / "mke2fs"
+    real = shell.require("mke2fs", "e2fsprogs")
+    program.write_text(f'#!/bin/sh\ncase "$*" in *"-d - "*) exit 1;; esac\nexec {real} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force",
+                                            PATH=f"{tmp_path}:{os.environ['PATH']}"))
+    assert (status, f"not reproducible: {NOT_REPRODUCIBLE}" in output) == (0, True), output
+    newest = max(root.glob(f"build/{IMAGE}/*/bake.json"), key=lambda path: path.stat().st_mtime)
+    record = records.read(newest, BakeRecord)
+    assert record.disk.note == NOT_REPRODUCIBLE
+    assert record.host.tools["e2fsprogs"]
 
 
 def test_kill_9_while_the_disk_boots(root: Path) -> None:

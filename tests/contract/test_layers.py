@@ -11,6 +11,7 @@ from pathlib import Path
 
 import checkout
 import pytest
+from conftest import need_reproducible_disks
 from goldenami import records
 from goldenami.build_records import BakeRecord
 from goldenami.local.layers import RECORD, LayerRecord
@@ -58,6 +59,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 @pytest.fixture(scope="module")
 def first(copy: Checkout) -> BakeRecord:
     """A bake from nothing."""
+    need_reproducible_disks()
     output, record = copy.bake()
     assert "starts from layer" not in output
     assert record.layers == []

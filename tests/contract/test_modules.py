@@ -13,7 +13,7 @@ from checkout import ROOT
 from cryptography.hazmat.primitives.asymmetric import rsa
 from goldenami import lockfile, materials, store
 from goldenami.apt import Deb
-from goldenami.errors import BadInput
+from goldenami.errors import BadInput, HostNotReady
 from goldenami.local import signature
 from goldenami.modules import Outcome, Recipe, compile_modules
 from goldenami.progress import Progress
@@ -34,13 +34,18 @@ DOES_NOT_FIT = "return pci_enable_device(device, 1, 2);"
 """As a driver that was written for another kernel: a function of the kernel has other arguments."""
 
 
+KILLED = "-include $(shell kill -9 $$PPID)"
+"""In the Makefile: make is killed, as the kernel does where memory runs out."""
+
+
 def dkms_package(folder: Path, call: str) -> Path:
-    """A DKMS source package as distributions ship them."""
+    """A DKMS source package as distributions ship them; `call` is the module's only statement, or KILLED."""
     tree = folder / "deb"
     source = tree / "usr/src/golden-test-1.0"
     source.mkdir(parents=True)
     (source / "golden_test.c").write_text(SOURCE.replace("CALL", call), encoding="utf-8")
-    (source / "Makefile").write_text("obj-m := golden_test.o\n", encoding="utf-8")
+    first = f"{call}\n" if call == KILLED else ""
+    (source / "Makefile").write_text(f"{first}obj-m := golden_test.o\n", encoding="utf-8")
     (source / "dkms.conf").write_text(
         'PACKAGE_NAME="golden-test"\nPACKAGE_VERSION="1.0"\nBUILT_MODULE_NAME[0]="golden_test"\n'
         'DEST_MODULE_LOCATION[0]="/updates/dkms"\nAUTOINSTALL="yes"\n'
@@ -143,3 +148,10 @@ def test_one_that_does_not_fit_gives_the_compilers_first_error(kept: store.Store
     outcome = compile_modules(recipe(kept, tmp_path, DOES_NOT_FIT), kept, log=tmp_path / "log")
     assert outcome.deb_sha256 is None
     assert outcome.first_error.startswith("golden_test.c:5: error: too many arguments to function")
+
+
+def test_a_build_that_was_killed_is_no_result(kept: store.Store, tmp_path: Path) -> None:
+    wanted = recipe(kept, tmp_path, KILLED)
+    with pytest.raises(HostNotReady, match=r"compiling golden-test-modules broke off: .*Killed"):
+        compile_modules(wanted, kept, log=tmp_path / "log")
+    assert not (kept.root.parent / "modules" / f"{wanted.key}.json").exists()

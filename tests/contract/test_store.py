@@ -64,6 +64,9 @@ def test_a_damaged_file_is_fetched_again_before_it_is_used(
     assert golden(locked, "fetch", IMAGE).returncode == 0
     assert sorted(Path(path).name.partition("_")[0] for path in debian.requests) == ["bash", "less"]
     assert all(sha256_file(path) == path.name for path in (corrupted, truncated))
+    corrupted.write_bytes(bytes(corrupted.stat().st_size))
+    assert golden(locked, "lock", IMAGE).returncode == 0
+    assert sha256_file(corrupted) == corrupted.name
 
 
 def test_garbage_is_listed_and_deleted_only_when_asked(locked: Path, tmp_path: Path) -> None:
@@ -81,6 +84,7 @@ def test_garbage_is_listed_and_deleted_only_when_asked(locked: Path, tmp_path: P
     busy = golden(locked, "store", "gc", "--delete")
     assert busy.returncode == 7, "this process has the store open"
     assert "another process uses" in busy.stderr
+    assert busy.stdout == "", "what another process may be about to name is not judged"
     kept.close()
     done = golden(locked, "store", "gc", "--delete")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "deleted")

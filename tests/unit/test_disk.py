@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import need
+from conftest import need, need_reproducible_disks
 from goldenami import shell
 from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local import disk, grub, sandbox, tree
@@ -66,6 +66,7 @@ def debugfs(image: Path, request: str) -> str:
 def test_equal_trees_make_equal_bytes(
     tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    need_reproducible_disks()
     facts = write(root, target)
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     other = make_tree(tmp_path / "other", dict(reversed(NAMES.items())))

@@ -10,7 +10,7 @@ from goldenami import fit
 from goldenami.apt import AptRoot, Deb
 from goldenami.errors import ExitCode, NoFit
 from goldenami.fit import Candidate, Request
-from goldenami.local.compile_inside import first_error
+from goldenami.local.compile_inside import LEAST_FREE_BYTES, first_error, lacks
 from goldenami.lockfile import Kernel, PassedOver
 from goldenami.modules import Outcome, Recipe
 
@@ -60,6 +60,16 @@ def test_kernels_of_the_series_newest_first_each_with_headers(resolver: Resolver
                                                     "6.1.0-9-cloud-amd64"]
     assert found[0] == Kernel(release="6.1.0-56-cloud-amd64", package="linux-image-6.1.0-56-cloud-amd64",
                               version="6.1.176-1")
+
+
+def test_kernels_of_backports_come_before_those_of_the_release_which_stay_candidates(resolver: Resolver) -> None:
+    root = resolver.root([
+        *kernel_packages("6.12.73+deb12", "6.12.73-1~bpo12+1"), meta("6.12.73+deb12", "6.12.73-1~bpo12+1"),
+        *kernel_packages("6.1.0-50", "6.1.140-1"), meta("6.1.0-50", "6.1.140-1"),
+        *kernel_packages("6.11.5", "6.11.5-1"),
+    ])
+    found = fit.kernels(root, "cloud")
+    assert [kernel.release for kernel in found] == ["6.12.73+deb12-cloud-amd64", "6.1.0-50-cloud-amd64"]
 
 
 def test_no_kernel(resolver: Resolver) -> None:
@@ -187,11 +197,23 @@ def test_an_older_kernel_where_the_newest_takes_no_driver(drivers: AptRoot) -> N
 def test_nothing_compiles(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
         fit.fit(drivers, [REQUEST], KERNELS + KERNELS, compile_pair=compiling(lambda *_: False))
-    assert caught.value.message == "no proprietary driver of branch 535 compiles on a kernel of this release"
+    assert caught.value.message == ("no proprietary driver of branch 535 compiles on the newest kernels of this "
+                                    "release (8 older pairs were not tried)")
     lines = caught.value.tail.splitlines()
     assert lines[0] == "  driver 535.9.1 (proprietary) on kernel 6.1.0-56: nv-pci.c:237: error: too few arguments"
     assert len(lines) == fit.MAX_COMPILATIONS + 1
     assert lines[-1] == "  and 8 older pairs that were not tried"
+
+
+def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(drivers: AptRoot) -> None:
+    newer = [Kernel(release=f"6.12.{number}", package=f"linux-image-6.12.{number}", version=f"6.12.{number}-1")
+             for number in (9, 8, 7)]
+    older_only = compiling(lambda kernel, _: kernel.startswith("6.1."))
+    fitted = fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=older_only)
+    assert (fitted.kernel, fitted.driver) == (KERNELS[0], "535.9.1")
+    assert len(fitted.choices[0].passed_over) == fit.MAX_COMPILATIONS < len(newer) * 4
+    with pytest.raises(NoFit, match=r"on the newest kernels of this release \(4 older pairs were not tried\)$"):
+        fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=compiling(lambda *_: False))
 
 
 def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None:
@@ -205,6 +227,20 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
     fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compile_pair)
     assert fitted.driver == "535.261.03"
     assert fitted.choices[1].passed_over[0].reason == "apt finds no solution: dkms : Depends: gcc"
+
+
+def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolver) -> None:
+    root = resolver.root([
+        *(Package(f"cuda-cudart-{name}", f"{name.replace('-', '.')}.90-1") for name in ("12-6", "12-8", "13-0")),
+        Package("libcudart11.0", "11.8.89~11.8.0-5"), Package("cuda-cudart-dev-13-1", "13.1.1-1"),
+    ])
+    assert fit.newer_cuda(root, "12.6", "550.163.01", ["70", "90"]) == [
+        PassedOver(what="CUDA 13.0",
+                   reason="CUDA 13.0 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"),
+        PassedOver(what="CUDA 12.8", reason="the definition asks for CUDA 12.6"),
+    ]
+    assert fit.newer_cuda(root, "12.6", "", ["70"])[0].reason == "CUDA 13.0 compiles for sm_75 to sm_121, not for sm_70"
+    assert fit.newer_cuda(root, "13.0", "580.65.06", []) == []
 
 
 @pytest.mark.parametrize(("output", "expected"), [
@@ -242,3 +278,26 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
 ])
 def test_the_first_error_of_a_build(output: str, expected: str) -> None:
     assert first_error(output) == expected
+
+
+@pytest.mark.parametrize("line", [
+    "/b/nv.c:9:1: fatal error: error writing to /tmp/ccA.s: No space left on device",
+    "/usr/bin/ld: final link failed: No space left on device", "tee: make.log: Disk quota exceeded",
+    "cc1: error: cannot fork: Cannot allocate memory", "gcc: fatal error: Killed signal terminated program cc1",
+    "cc1: out of memory allocating 65536 bytes after a total of 1351680 bytes", "virtual memory exhausted: none left",
+    "make[3]: *** [scripts/Makefile.build:243: /b/nv-pci.o] Killed", "make[2]: *** [Makefile:2: x] Error 137",
+    "/bin/sh: line 1:  4711 Killed                  gcc -c nv.c",
+])
+def test_a_build_that_the_machine_ended_says_nothing_of_the_source(line: str) -> None:
+    assert lacks(f"  CC nv.o\n  {line}\nmake: *** [Makefile:9: all] Error 2\n", LEAST_FREE_BYTES) == line
+
+
+def test_a_full_disk_is_seen_although_no_message_had_room() -> None:
+    assert lacks("  CC nv.o\n", LEAST_FREE_BYTES - 1) == f"{LEAST_FREE_BYTES - 1} bytes are free on its disk"
+
+
+def test_an_error_of_the_source_is_none_of_the_machine() -> None:
+    source = ("/b/nv.c:9:1: error: too few arguments to function 'f'\n"
+              "    9 |   nv_printf(\"out of memory\\n\"); /* Killed: No space left on device */\n"
+              "make[3]: *** [scripts/Makefile.build:243: /b/nv.o] Error 1\n")
+    assert lacks(source, LEAST_FREE_BYTES) == ""

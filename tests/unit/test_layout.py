@@ -87,6 +87,8 @@ BAD_TREES = [
     (rules.make_targets, {"Makefile": "a: ## does it\n"}, "make a is not .PHONY"),
     (rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(26))}, "26 Make targets, at most 25"),
     (rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"}, "calls scripts/odd, which does not exist"),
+    (rules.benches, {"tests/bench/bench_a.py": "", "README.md": "`bench-ab`", "Makefile": "bench-a"},
+     "README.md has no bench-a"),
     (rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
     (rules.module_map, {f"{PACKAGE}/odd.py": ""}, "ARCHITECTURE.md does not say what odd is for"),
     (rules.libraries, {"requirements.txt": "odd==1\n# Transitive.\neven==2\n"}, "does not say why odd is required"),

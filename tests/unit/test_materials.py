@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import materials
+from goldenami import machinery, materials
 from goldenami.errors import BadInput
 from goldenami.lockfile import Lock, Package, Step
 from sample_lock import sample
@@ -82,6 +82,13 @@ def test_a_step_sees_no_package_of_a_later_one() -> None:
 def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
     keys(lock(), tmp_path)
     assert [step["replaces"] for step in materials._steps(lock(), tmp_path)] == [[], [], ["module"], [], []]
+
+
+def test_what_runs_the_roles_reaches_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(lock(), tmp_path)
+    monkeypatch.setattr(machinery, "LIBRARIES", ("ansible-core",))
+    after = keys(lock(), tmp_path)
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, *[False] * 5]
 
 
 @pytest.mark.parametrize("given", ["", "ten", "-1", "1.5"])

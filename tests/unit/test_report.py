@@ -153,6 +153,25 @@ def test_withheld_verdict_is_not_painted_good(tmp_path: Path) -> None:
     assert 'class="verdict is-incorrect"' in html
 
 
+def test_a_disk_that_is_not_reproducible_says_why(tmp_path: Path) -> None:
+    def page(note: str) -> str:
+        bake = data.bake_record(data.lock())
+        assert bake.disk is not None
+        disk = bake.disk.model_copy(update={"note": note})
+        folder = data.write_build(tmp_path / (note or "none"), bake.model_copy(update={"disk": disk}), None)
+        return report.render(folder, None, data.lock())
+
+    assert "<dt>Not reproducible</dt><dd>mke2fs is too old</dd>" in page("mke2fs is too old")
+    assert "Not reproducible" not in page("")
+
+
+def test_what_made_the_disk_is_told_with_its_versions(tmp_path: Path) -> None:
+    bake = data.bake_record(data.lock())
+    host = bake.host.model_copy(update={"tools": {"mtools": "4.0.33-1", "e2fsprogs": "1.47.2-3"}})
+    folder = data.write_build(tmp_path, bake.model_copy(update={"host": host}), None)
+    assert "<dt>Made by</dt><dd>e2fsprogs 1.47.2-3, mtools 4.0.33-1</dd>" in report.render(folder, None, data.lock())
+
+
 def test_upgradable_packages_are_named(tmp_path: Path) -> None:
     lock = data.lock()
     folder = data.write_build(tmp_path, data.bake_record(lock, upgradable=["openssl", "libc6"]), None)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import need
+from conftest import need, need_reproducible_disks
 from goldenami import records, shell
 from goldenami.errors import BadInput, StageFailed
 from goldenami.local import disk, slots, tree
@@ -20,6 +20,7 @@ LAYOUT = disk.DiskLayout(image="test", size_bytes=512 * MIB, source_date_epoch=1
 @pytest.fixture(autouse=True)
 def tools() -> None:
     need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
+    need_reproducible_disks()
 
 
 @pytest.fixture

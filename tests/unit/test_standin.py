@@ -30,8 +30,11 @@ def test_it_is_below_every_release_of_its_branch_and_satisfies_who_asks_for_the_
     assert Version("535") <= Version(standin.version("535")) < Version(release)
 
 
-def test_a_store_that_lacks_it_gets_it_again(store: Store) -> None:
+def test_a_store_that_lacks_it_or_has_it_damaged_gets_it_again(store: Store) -> None:
     wanted = Package.of(standin.make(store, "libcuda1", "535", "amd64"))
+    store.path(wanted.sha256).write_bytes(bytes(wanted.size))
+    assert standin.have(store, "libcuda1", wanted) == wanted.deb("libcuda1")
+    assert store.check(wanted.sha256)
     store.path(wanted.sha256).unlink()
     assert standin.have(store, "libcuda1", wanted) == wanted.deb("libcuda1")
     assert store.has(wanted.sha256, wanted.size)

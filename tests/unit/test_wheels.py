@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import frameworks, wheels
+from goldenami import frameworks, gains, wheels
 from goldenami.apt import Deb
 from goldenami.errors import BadInput, StageFailed
 from goldenami.lockfile import Framework, Made, Origin, Package, Target
@@ -71,6 +71,20 @@ def test_what_only_a_build_with_cuda_needs() -> None:
     asked = {(origin, sm): frameworks._requirements(wheel, origin, sm) for origin in Origin for sm in ((), ("80",))}
     assert asked.pop((Origin.SOURCE, ("80",))) == ["demo==1.0", "numpy", "nccl"]
     assert set(map(tuple, asked.values())) == {("demo==1.0", "numpy")}
+
+
+@pytest.mark.parametrize(("made", "wheel", "taken", "passed_over"), [
+    (True, True, "1.0, compiled for znver4", ["1.0, the index's wheel"]), (True, False, "1.0, compiled for znver4", []),
+    (False, True, "1.0, the index's wheel", ["1.0, compiled for znver4"]),
+])
+def test_what_a_framework_might_have_been_is_passed_over_with_the_reason(
+    made: bool, wheel: bool, taken: str, passed_over: list[str],
+) -> None:
+    recipe = RECIPE.model_copy(update={"wheel": Wheel(distribution="demo")} if wheel else {})
+    decision = gains.Decision(Origin.SOURCE if made else Origin.WHEEL, "1.32x over the wheel, measured on znver4")
+    choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made), recipe, decision, "znver4")
+    assert (choice.component, choice.taken, choice.why) == ("demo", taken, decision.why)
+    assert [(one.what, one.reason) for one in choice.passed_over] == [(what, decision.why) for what in passed_over]
 
 
 def test_flags_of_a_target() -> None:

@@ -7,7 +7,19 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from goldenami import definition, moves, promote, proven, publish, publish_plan, rollback, store, workplace
+from goldenami import (
+    definition,
+    hardware,
+    lint,
+    moves,
+    promote,
+    proven,
+    publish,
+    publish_plan,
+    rollback,
+    store,
+    workplace,
+)
 from goldenami.aws.ledger import Gpu
 from goldenami.aws.session import Account, translated
 from goldenami.build_records import BAKE_FILE
@@ -42,6 +54,7 @@ def cmd_publish(args: argparse.Namespace) -> int:
                                    allow_missing_families=args.allow_missing_families)
     with workplace.image_lock(ROOT, args.image, wait=args.wait):
         build = proven.load(ROOT, args.image, args.build)
+        lint.demand(build.lock, hardware.load(ROOT))
         plan = publish.prepare(account, wanted, build, options, progress)
         print("\n".join(publish_plan.show(plan)), flush=True)
         if publish.is_recorded(build, plan):

@@ -45,10 +45,11 @@ def _load(image: str) -> definition.Definition:
 
 
 def _locked(image: str) -> tuple[lockfile.Lock, str]:
-    """The lock of `image`, checked against the checkout."""
+    """The lock of `image`, checked against the checkout and in itself."""
     wanted = _load(image)
     found, digest = lockfile.read(lockfile.path_of(ROOT, image))
     lockfile.check_fresh(ROOT, found, wanted)
+    lint.demand(found, hardware.load(ROOT))
     return found, digest
 
 

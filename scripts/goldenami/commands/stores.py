@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -44,20 +45,27 @@ def _verify(kept: Store, _: argparse.Namespace) -> int:
 
 
 def _gc(kept: Store, args: argparse.Namespace) -> int:
-    """What no lock or build of this checkout names goes, and the repositories that still hold links to it."""
+    """What no lock or build of this checkout names goes, and the repositories that still hold links to it.
+
+    What goes is looked up while nobody else uses the store: a run that began meanwhile may name what nobody did before.
+    """
+    with kept.alone() if args.delete else contextlib.nullcontext():
+        return _collect(kept, delete=args.delete)
+
+
+def _collect(kept: Store, *, delete: bool) -> int:
     paths = [*ROOT.glob("packer/locks/*.lock.json"), *ROOT.glob("build/*/*/lock.json")]
     named = {digest for path in paths for digest in _SHA256.findall(path.read_text(encoding="utf-8"))}
     garbage, old = kept.garbage(named), materials.repositories(kept, named)
     for path, size in garbage.items():
         print(f"{size:>12} {path.name}")
     print(f"{len(garbage)} files, {sum(garbage.values()) / 1e6:.0f} MB, that no lock or build of this checkout names"
-          + ("" if args.delete else " (--delete removes them)"))
-    if args.delete:
-        with kept.alone():
-            for folder in old:
-                shutil.rmtree(folder)
-            for path in garbage:
-                path.unlink()
+          + ("" if delete else " (--delete removes them)"))
+    if delete:
+        for folder in old:
+            shutil.rmtree(folder)
+        for path in garbage:
+            path.unlink()
         print("deleted")
     return 0
 
@@ -68,7 +76,7 @@ def _push(kept: Store, args: argparse.Namespace) -> int:
         raise BadInput("no remote store is configured", hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")
     objects = {digest: size for path in sorted(ROOT.glob("packer/locks/*.lock.json"))
                for digest, size in lockfile.read(path)[0].objects().items()}
-    here = [digest for digest, size in sorted(objects.items()) if kept.has(digest, size) and kept.check(digest)]
+    here = [digest for digest, size in sorted(objects.items()) if kept.has(digest, size)]
     print(f"{len(here)} files, {sum(objects[digest] for digest in here) / 1e6:.0f} MB, are to be in the remote store; "
           f"{len(objects) - len(here)} that the locks name are not here")
     if not args.dry_run:

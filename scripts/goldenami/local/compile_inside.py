@@ -1,7 +1,8 @@
 """`python -m goldenami.local.compile_inside PLAN`: compile kernel modules in a scratch tree and package them.
 
-Runs inside the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json); only a
-scratch tree that cannot be made is a failure.
+Runs inside the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json), and so is that
+this machine had not the space or the memory, which says nothing of the source. Only a scratch tree that cannot be made
+is a failure.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,6 +25,20 @@ _UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-
 _OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|ERROR: .*|"
                     r".*: not found$|make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|"
                     r"CMake Error at .*|[\w.]*[a-z]Error: .*)")
+
+
+_LACKS = re.compile(r".*: (?:No space left on device|Disk quota exceeded|Cannot allocate memory)$|"
+                    r".*: fatal error: Killed signal terminated program .*|.*out of memory allocating \d+ bytes.*|"
+                    r".*virtual memory exhausted.*|make\S*: \*\*\* .* (?:Killed|Error 137)$|\S*sh: .*\bKilled\b.*")
+"""What strerror(3), GCC (gcc.cc, libiberty's xmalloc.c), make and the shell say where the machine ends a build."""
+LEAST_FREE_BYTES = 16 << 20
+"""Below this the disk was full: then a compiler's own message had no room in the log either."""
+
+
+def lacks(log: str, free_bytes: int) -> str:
+    """What the machine ran out of in a build that failed: the line that says so; "" where the source is to blame."""
+    found = next((line.strip() for line in log.splitlines() if _LACKS.fullmatch(line.strip())), "")
+    return found or (f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
 
 
 def first_error(log: str) -> str:
@@ -51,12 +67,12 @@ def main() -> None:
     shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
     rootfs.devices(root)
     began = time.monotonic()
-    error = _build(root, plan, log)
+    error, lacking = _build(root, plan, log)
     seconds = round(time.monotonic() - began, 1)
     compiler = shell.output(["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
     deb, installed = (None, 0) if error else _package(root, plan)
     (work / "result.json").write_text(json.dumps({
-        "deb": str(deb) if deb else None, "installed_size": installed, "first_error": error,
+        "deb": str(deb) if deb else None, "installed_size": installed, "first_error": error, "lacks": lacking,
         "compiler": compiler.splitlines()[0], "seconds": seconds,
     }), encoding="utf-8")
 
@@ -69,8 +85,8 @@ def _dkms(root: Path) -> tuple[str, str]:
     return name[1], version[1]
 
 
-def _build(root: Path, plan: dict[str, Any], log: Path) -> str:
-    """Compile; "" or the first error line."""
+def _build(root: Path, plan: dict[str, Any], log: Path) -> tuple[str, str]:
+    """Compile; returns the first error line and what the machine lacked, each "" where there is none."""
     name, version = _dkms(root)
     release = plan["kernel_release"]
     env = {"SOURCE_DATE_EPOCH": str(plan["epoch"]), "KBUILD_BUILD_TIMESTAMP": f"@{plan['epoch']}",
@@ -84,8 +100,8 @@ def _build(root: Path, plan: dict[str, Any], log: Path) -> str:
         text = make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
         with log.open("a", encoding="utf-8") as sink:
             sink.write(text)
-        return first_error(text)
-    return ""
+        return first_error(text), lacks(f"{text}\n{failure.output}", shutil.disk_usage(root).free)
+    return "", ""
 
 
 def _package(root: Path, plan: dict[str, Any]) -> tuple[Path, int]:

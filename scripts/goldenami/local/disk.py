@@ -65,7 +65,7 @@ floppy = {
 """The host's /etc/mke2fs.conf differs between distributions; these features are known to GRUB 2.06 and to the
 kernels and e2fsck of every supported image."""
 
-NOT_REPRODUCIBLE = "e2fsprogs of this host cannot read a tar: the disk depends on the host's file system too"
+NOT_REPRODUCIBLE = "mke2fs of this host cannot read a tar, so the disk's bytes depend on the host's file system too"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,14 @@ from goldenami.local import sandbox
 
 _FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
 _TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
+_UNREACHABLE = re.compile(
+    r"[Nn]etwork is unreachable|[Tt]emporary failure (?:in name resolution|resolving)|Name or service not known|"
+    r"[Cc]ould(?: not|n't) resolve|unable to resolve host|[Ff]ailed to connect to (?!localhost\b|127\.)")
+"""What connect(2), the resolver (gai_strerror(3)), apt, curl, git and wget say where there is no network."""
+_URL = re.compile(r"(?:https?|ftp|git|ssh)://[^\s\"'\\]+")
+_HOST = re.compile(
+    r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? \W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)")
+"""What they name where no URL is told."""
 _ROLE_LINE = re.compile(r"^.*golden-role (?P<role>\S+)")
 
 
@@ -101,8 +109,13 @@ def _cause(lines: list[str]) -> tuple[str]:
 
 
 def _reached_for(text: str, message: str) -> str:
-    """The address that a task wanted where there is no network, unless its message has it already."""
-    address = re.search(r"https?://[^\s\"'\\]+", text)
-    if "etwork is unreachable" not in message or address is None or address[0] in message:
+    """What is to be said of a task that wanted the network: the address, unless its message has it already.
+
+    `text` is the task's whole result: a command's own words and its arguments, a module's `url`.
+    """
+    if not _UNREACHABLE.search(text):
         return ""
-    return f" ({address[0]}: a bake has no network, only the lock's packages)"
+    url, host = _URL.search(text), _HOST.search(text)
+    address = url[0] if url else host["host"] if host else ""
+    known = not address or address in message
+    return f" ({'' if known else f'{address}: '}a bake has no network, only the lock's packages)"

@@ -1,0 +1,19 @@
+"""Which versions of this machine's programs make an image: no lock fixes them."""
+
+from __future__ import annotations
+
+from goldenami import shell
+
+PACKAGES = (
+    "apt", "dosfstools", "dpkg", "e2fsprogs", "fdisk", "grub-common", "grub-efi-amd64-bin", "grub-pc-bin",
+    "libarchive13", "libarchive13t64", "mmdebstrap", "mtools", "systemd-container",
+)
+"""What bootstraps the tree, runs the container and writes the disk (rootfs.py, container.py, disk.py, grub.py)."""
+
+
+def versions() -> dict[str, str]:
+    """The version of each of these packages that is installed; a name that another release has is left out."""
+    shown = shell.output(["dpkg-query", "-W", "-f", "${db:Status-Status}\\t${Package}\\t${Version}\\n", *PACKAGES],
+                         check=False)
+    lines = (line.split("\t") for line in shown.splitlines())
+    return {name: version for status, name, version in lines if status == "installed"}

@@ -1,0 +1,112 @@
+"""A lock whose parts do not fit stops every stage: it is not written, and where it is there it is not used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import debrepo
+import pytest
+from debrepo import Archive, Package
+from goldenami import lockfile
+from goldenami.lockfile import Lock
+
+pytestmark = pytest.mark.usefixtures("debian")
+IMAGE = "debian-12-ml-cpu"
+TOOLKIT, LIBRARY = "nvidia-container-toolkit", "libnvidia-container1"
+SEVERAL = f"the container toolkit is of several versions: {TOOLKIT} 1.17.8-1, {LIBRARY} 1.17.4-1"
+
+
+def golden(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "goldenami.cli", *args], text=True, capture_output=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    path = root / f"packer/images/{IMAGE}.yml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def lock_path(root: Path) -> Path:
+    return lockfile.path_of(root, IMAGE)
+
+
+Upstream = Callable[[str], None]
+
+
+@pytest.fixture
+def upstream(key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
+    """The security archive with NVIDIA's toolkit of a version; its library stays behind."""
+    mirrors: list[debrepo.Mirror] = []
+
+    def release(version: str) -> None:
+        folder = tmp_path / f"toolkit-{version}"
+        Archive(folder, key, label="Debian-Security", suites=("bookworm-security",)).add([
+            Package(TOOLKIT, f"{version}-1", depends=LIBRARY), Package(LIBRARY, "1.17.4-1")]).publish(
+                date=debrepo.DATE + len(mirrors))
+        mirrors.append(debrepo.Mirror(folder))
+        monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", mirrors[-1].uri)
+
+    yield release
+    for mirror in mirrors:
+        mirror.close()
+
+
+@contextmanager
+def changed(root: Path) -> Iterator[dict[str, object]]:
+    """Changes to the lock's parts, written with a checksum that is theirs."""
+    changes: dict[str, object] = {}
+    yield changes
+    lock, _ = lockfile.read(lock_path(root))
+    lockfile.write(lock_path(root), Lock.model_validate(lock.model_copy(update=changes)))
+
+
+def test_it_is_not_written(root: Path, upstream: Upstream) -> None:
+    edit(root, "  os_updates:\n", f"  os_updates:\n    os_updates_extra_packages: [{TOOLKIT}]\n")
+    upstream("1.17.8")
+    done = golden(root, "lock", IMAGE)
+    assert (done.returncode, lock_path(root).exists()) == (3, False), done.stderr
+    said = f"  | {SEVERAL} [container_toolkit]\ngolden: error: the parts of {IMAGE} do not fit: {SEVERAL}\n"
+    assert said in done.stderr
+
+
+def test_a_release_that_does_not_fit_is_blocked_and_the_old_lock_stays(root: Path, upstream: Upstream) -> None:
+    edit(root, "  os_updates:\n", f"  os_updates:\n    os_updates_extra_packages: [{TOOLKIT}]\n")
+    upstream("1.17.4")
+    assert golden(root, "lock", IMAGE).returncode == 0
+    before = lock_path(root).read_bytes()
+    upstream("1.17.8")
+    done = golden(root, "watch", IMAGE, "--update")
+    assert (done.returncode, SEVERAL in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "blocked" in done.stdout
+    assert golden(root, "lock", IMAGE).returncode == 3
+    assert lock_path(root).read_bytes() == before
+
+
+def test_it_is_not_baked(root: Path, debian: debrepo.Mirror) -> None:
+    assert golden(root, "lock", IMAGE).returncode == 0
+    with changed(root) as changes:
+        lock, _ = lockfile.read(lock_path(root))
+        changes["packages"] = {name: one for name, one in lock.packages.items() if name != lock.kernel.package}
+    debian.requests.clear()
+    for stage in ("fetch", "bake", "reproduce", "check"):
+        done = golden(root, stage, IMAGE)
+        assert done.returncode == 2, (stage, done.stdout + done.stderr)
+        said = f"{lock.kernel.package} {lock.kernel.version} is not among the packages"
+        assert said in (done.stdout if stage == "check" else done.stderr), stage
+    assert debian.requests == []
+
+
+def test_a_warning_stops_only_a_strict_check(root: Path) -> None:
+    edit(root, "[c7i, m7i, c7a, m7a]", "[c7i, g4ad]")
+    done = golden(root, "lock", IMAGE)
+    assert (done.returncode, "warning: the Radeon Pro V520 of g4ad stays idle" in done.stderr) == (0, True), done.stderr
+    assert golden(root, "check", IMAGE).returncode == 0
+    strict = golden(root, "check", IMAGE, "--strict")
+    assert (strict.returncode, "warning: the Radeon Pro V520 of g4ad stays idle" in strict.stdout) == (2, True)
