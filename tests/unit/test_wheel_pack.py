@@ -25,7 +25,7 @@ def packed(path: Path) -> bytes:
 
 def test_the_folder_of_a_build_is_not_in_its_wheel(tmp_path: Path) -> None:
     """pip lets a build install into a folder of a random name: two builds gave two wheels."""
-    first, second = (packed(wheel(tmp_path / f"{name}.whl", f"/tmp/tmp{name}/wheel/platlib"))  # noqa: S108
+    first, second = (packed(wheel(tmp_path / f"{name}.whl", f"/tmp/tmp{name}/wheel/platlib"))
                      for name in ("a1", "b2"))
     assert first == second
     with zipfile.ZipFile(tmp_path / "a1.whl") as source:
