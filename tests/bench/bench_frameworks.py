@@ -3,7 +3,8 @@
     bench_frameworks.py IMAGE [--rounds N] [--record] [--ccache] [FRAMEWORK...]
 
 Prints a table and writes build/bench/frameworks-<image>.json. With --record the figures become part of
-roles/frameworks/files/measurements.json, by which a lock decides between wheel and source; review and commit them.
+roles/frameworks/files/measurements.json, by which a lock decides between wheel and source; review and commit them. They
+are refused where the image is not for this machine's CPU alone: the figure would be of another build than it says.
 Ratios above 1: the image's build is faster. A busy machine widens the quartiles, not so much the medians.
 With --ccache it compiles each framework twice instead, with an empty cache and with what that left.
 """
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami import definition, frameworks, gains, lock, recipes, store, wheels
+from goldenami import definition, frameworks, gains, lock, lockfile, recipes, store, wheels
 from goldenami.errors import BadInput, GoldenError
 from goldenami.frameworks import Request, Surroundings
 from goldenami.gains import Measurement
@@ -57,6 +58,11 @@ def resolving(image: str, names: list[str]) -> Iterator[tuple[Request, Surroundi
         yield *lock.wanted_frameworks(resolution), chosen
 
 
+def this_cpu() -> str:
+    """This machine's micro-architecture."""
+    return gains.micro_architecture(CPUINFO.read_text(encoding="utf-8"))
+
+
 def measure(image: str, names: list[str], rounds: int) -> list[Measurement]:
     """Build what is missing and run every benchmark."""
     with resolving(image, names) as (request, around, chosen):
@@ -67,7 +73,7 @@ def measure(image: str, names: list[str], rounds: int) -> list[Measurement]:
                                       rounds=rounds, log=LOG)
         found.append(Measurement(
             framework=name, version=sides.order.recipe.version, against=sides.against, machine=machine(), rounds=rounds,
-            cpu=gains.micro_architecture(CPUINFO.read_text(encoding="utf-8")), key=sides.order.key,
+            cpu=this_cpu(), key=sides.order.key,
             workloads=gains.compare(theirs, ours)))
     return found
 
@@ -142,6 +148,9 @@ def _ccache(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ratios(args: argparse.Namespace) -> dict[str, Any]:
+    if args.record:  # before anything is compiled
+        wanted = definition.load(ROOT, definition.path_of(ROOT, args.image))
+        gains.demand_own_cpu(lockfile.derive_hardware(ROOT, wanted).cpus, this_cpu())
     found = measure(args.image, args.framework, args.rounds)
     if args.record:
         write_text(ROOT / gains.FILE, gains.merged(gains.load(ROOT), found))
