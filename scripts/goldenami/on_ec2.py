@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.aws import images, instances, tags
+from goldenami.aws import images, instances, offerings, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import Launch
 from goldenami.aws.session import Account, Client, translated
 from goldenami.build_records import Accel, Ami, BakeRecord, Boot, Check, Outcome
-from goldenami.errors import StageFailed
+from goldenami.errors import BadInput, StageFailed
 from goldenami.local import image_tests, packer, ssh
 from goldenami.lockfile import Lock
 from goldenami.progress import Progress
@@ -58,6 +58,19 @@ def instance_type(lock: Lock) -> str:
     return f"{GPU_STAND_IN if lock.hardware.sm else lock.hardware.families[0]}.{SIZE}"
 
 
+def _demand_offered(ec2: Client, lock: Lock, place: Place, progress: Progress) -> None:
+    """BadInput where the region has no such instance type; declared families that it lacks are said, not refused."""
+    family = place.instance_type.partition(".")[0]
+    offered = offerings.types(ec2, dict.fromkeys([*lock.hardware.families, family]))
+    if place.instance_type not in offered:
+        fitting = [name for family in lock.hardware.families if (name := f"{family}.{SIZE}") in offered]
+        raise BadInput(f"{place.region} has no {place.instance_type}; it has {', '.join(fitting) or 'none that fits'}",
+                       hint="choose by --instance-type, or another region by --region (`golden regions` shows them)")
+    there = {name.partition(".")[0] for name in offered}
+    if lacking := [name for name in lock.hardware.families if name not in there]:
+        progress.say(f"{place.region} has no {', '.join(lacking)}: a publish there will be refused")
+
+
 # --- bake -----------------------------------------------------------------------------------------------------------
 
 def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: Place, progress: Progress) -> Ami:
@@ -74,6 +87,7 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
         ec2 = place.account.ec2(place.region)
         made = images.find(ec2, spec.name)
         if made is None:
+            _demand_offered(ec2, lock, place, progress)
             with progress.step("instance"):
                 _packer(root, plan, variables, spec, place, progress)
         else:
@@ -148,6 +162,7 @@ def verify(
     key = _key(work)
     with translated(place.region), contextlib.ExitStack() as stack:
         ec2, began = place.account.ec2(place.region), time.monotonic()
+        _demand_offered(ec2, lock, place, progress)
         launch = _launch(ec2, bake, key.with_suffix(".pub"), place)
         with progress.step("launch"):
             instance = stack.enter_context(instances.running(ec2, launch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,32 @@ def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: 
     amis = [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]]
     assert amis == [record.ami.id] != [left]
     assert "ec2:RunInstances" not in [name for name, _ in aws.calls()]
+
+
+@pytest.mark.parametrize("kind", ["m7i.huge", "x9.xlarge"])
+def test_a_type_that_the_region_lacks_is_refused_before_anything_is_made(
+    aws: Emulator, tmp_path: Path, kind: str,
+) -> None:
+    said = rf"us-east-1 has no {re.escape(kind)}; it has .*m7i\.xlarge"
+    folder = built_on_ec2.build(tmp_path, 1, REGION)
+    record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, kind)
+    records.write_text(tmp_path / "out/vars.json", records.canonical({"provenance_record": {"git_commit": "0" * 40}}))
+    plan, progress = {"work": str(tmp_path), "build_id": "0" * 12}, Progress("bake", record.image, tmp_path / "none")
+    with pytest.raises(BadInput, match=said):
+        on_ec2.bake(tmp_path, sample_lock.sample(), plan, record.lock_sha256, place, progress)
+    with pytest.raises(BadInput, match=said):
+        on_ec2.verify(builds.ROOT, sample_lock.sample(), record, folder, tmp_path, tmp_path / "log", place, progress)
+    assert not {"ec2:RunInstances", "ec2:ImportKeyPair", "ec2:CreateSecurityGroup"} & {name for name, _ in aws.calls()}
+
+
+def test_declared_families_that_the_region_lacks_are_said(
+    aws: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    lock = sample_lock.sample()
+    families = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["m7i", "x9"]})})
+    place, progress = Place(Account(), REGION, "m7i.xlarge"), Progress("bake", lock.image, tmp_path / "none")
+    on_ec2._demand_offered(place.account.ec2(REGION), families, place, progress)
+    assert "us-east-1 has no x9: a publish there will be refused" in capsys.readouterr().err
 
 
 def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:
