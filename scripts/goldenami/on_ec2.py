@@ -12,6 +12,7 @@ import re
 import secrets
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,9 +24,9 @@ from goldenami.aws import images, instances, offerings, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import Launch
 from goldenami.aws.session import Account, Client, translated
-from goldenami.build_records import Accel, Ami, BakeRecord, Boot, Check, Outcome
+from goldenami.build_records import COVERAGE_FILE, Accel, Ami, BakeRecord, Boot, Check, CoverageRecord, Outcome
 from goldenami.errors import BadInput, StageFailed
-from goldenami.local import image_tests, packer, ssh
+from goldenami.local import coverage, image_tests, packer, ssh
 from goldenami.lockfile import Lock
 from goldenami.progress import Progress
 
@@ -83,6 +84,8 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
         name=f"{lock.image}-{plan['build_id']}", description=lock.description[:255],
         architecture=images.ARCHITECTURES[lock.base.architecture], volume_size_gib=lock.disk_size_gib,
         tags=tags.of_build(lock.image, lock_sha256, plan["build_id"], variables["provenance_record"]["git_commit"]))
+    with progress.step("coverage"):
+        _cover(lock, plan, Path(plan["work"]))
     with translated(place.region):
         ec2 = place.account.ec2(place.region)
         made = images.find(ec2, spec.name)
@@ -95,6 +98,31 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
             progress.say(f"{made.ami} in {place.region} is this build already")
         with progress.step("AMI"):
             return _registered(place, spec, made)
+
+
+def _cover(lock: Lock, plan: dict[str, Any], work: Path) -> None:
+    """Hold the lock's wheels to the declared machines, as they will be installed: before anything is launched."""
+    with tempfile.TemporaryDirectory(dir=work) as tree:
+        for framework in lock.frameworks:
+            python = ".".join(lock.packages["python3"].version.split(".")[:2])
+            environment = Path(tree) / "opt/ml" / framework.environment
+            for file in [framework.wheel, *framework.requires]:
+                _install(Path(plan["repo"]) / "wheels" / file.filename, environment, python)
+        coverage.hold(Path(tree), plan["coverage"], work / "out", Path(plan["log"]))
+
+
+def _install(wheel: Path, environment: Path, python: str) -> None:
+    """Put a wheel's files where pip puts them (binary distribution format, "Installing a wheel")."""
+    packages = f"lib/python{python}/site-packages"
+    schemes = {"purelib": packages, "platlib": packages, "scripts": "bin", "data": ""}
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            first, _, rest = entry.filename.partition("/")
+            scheme, _, name = rest.partition("/") if first.endswith(".data") else ("purelib", "", entry.filename)
+            if scheme in schemes and name and not entry.is_dir():
+                target = environment / schemes[scheme] / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(entry))
 
 
 def _packer(
@@ -175,6 +203,9 @@ def verify(
         with progress.step("checks"):
             looked = ssh.run(config, _LOOK).splitlines()
             checks = image_tests.run(root, lock.roles, folder / "vars.json", config, work=work, log=log)
+            covered = records.read(folder / COVERAGE_FILE, CoverageRecord)
+            checks += image_tests.code(covered, lambda command: ssh.run(config, command, timeout_s=SSH_LIMIT_S),
+                                       complete=False)
     checks += _checks(lock, looked)
     return {"accel": Accel.EC2.value, "checks": [check.model_dump(mode="json") for check in checks],
             "boots": [Boot(firmware=looked[0], seconds_to_ssh=seconds).model_dump(mode="json")]}
