@@ -106,6 +106,7 @@ def resolve(request: Request, around: Surroundings) -> Resolved:
             job = order_for(name, recipe, request, around, others, pins)
             outcome = _built(job, around)
             own, made = outcome.wheel, _made(job, outcome.compiler, outcome.tests)
+            decision = decided[name] = decision.of(job.key)
             toolchain.update((deb.name, deb) for deb in job.debs)
         assert own is not None
         found[name] = Framework(

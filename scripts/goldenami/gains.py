@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from goldenami import isa, records
+from goldenami.errors import BadInput
 from goldenami.local import cpu
 from goldenami.lockfile import Origin
 from goldenami.recipes import Recipe
@@ -67,12 +68,20 @@ class Measurements(Record):
 
 @dataclass(frozen=True)
 class Decision:
-    """Wheel or source, and why; `gain` and `measured_on` where it was measured on this micro-architecture."""
+    """Wheel or source, and why; `gain`, `measured_on` and `key` (of the measured build) where it was measured on this
+    micro-architecture."""
 
     origin: Origin
     why: str
     gain: float | None = None
     measured_on: str | None = None
+    key: str | None = None
+
+    def of(self, key: str) -> Decision:
+        """The same for the build `key`; where another build was measured, the reason says so."""
+        if self.key in (None, key):
+            return self
+        return replace(self, why=f"{self.why}; that was another build of this version: measure again")
 
 
 def load(root: Path) -> list[Measurement]:
@@ -92,7 +101,8 @@ def decide(name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], fo
     origin, why = _judged(recipe, cpus, sm, first)
     said = f"{first.gain:.2f}x over {first.against}, measured on {first.cpu}" if first else \
         f"not measured on {', '.join(cpu for cpu in cpus if cpu not in measured)}"
-    return Decision(origin, why.replace("{said}", said), first.gain if first else None, first.cpu if first else None)
+    why = why.replace("{said}", said)
+    return Decision(origin, why, first.gain, first.cpu, first.key) if first else Decision(origin, why)
 
 
 def _judged(recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], first: Measurement | None) -> tuple[Origin, str]:
@@ -124,6 +134,16 @@ def micro_architecture(cpuinfo: str) -> str:
     has = cpu.shown(line.partition(":")[2].split(), every) | isa.NO_GAIN
     fitting = [name for name in isa.X86 if isa.features(name) <= has]
     return max(fitting, key=lambda name: len(isa.features(name)))
+
+
+def demand_own_cpu(cpus: Sequence[str], here: str) -> None:
+    """BadInput where a figure would be of another build than it says: one for `cpus` that ran on the CPU `here`.
+
+    A figure is recorded under the CPU that it was measured on, and an image for that CPU alone decides by it.
+    """
+    if list(cpus) != [here]:
+        raise BadInput(f"not recorded: the image is for {', '.join(cpus)}, and this machine is {here}",
+                       hint="measure an image whose families have this machine's CPU only, or leave --record out")
 
 
 def compare(generic: Sequence[dict[str, float]], image: Sequence[dict[str, float]]) -> list[Workload]:

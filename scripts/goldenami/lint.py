@@ -10,6 +10,7 @@ from goldenami import clock, policy
 from goldenami.errors import BadInput, GoldenError, NoFit
 from goldenami.hardware import Family, Maker, by_modules
 from goldenami.lockfile import Lock
+from goldenami.pypi import PyFile
 from goldenami.records import Record
 
 
@@ -35,6 +36,13 @@ _HELPERS = ("nvidia-persistenced", "nvidia-modprobe")
 _TOOLKIT = "nvidia-container-toolkit"
 _TOOLKIT_PARTS = (_TOOLKIT, "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1")
 _ENGINES = frozenset({"containerd", "containerd.io", "cri-o", "docker-ce", "docker.io", "podman"})
+_CUDA_PROJECT = re.compile(r"(?:^|-)cu(?:da)?(\d{2})(?:x|-|$)")
+"""In names on the package index: nvidia-nccl-cu12, cupy-cuda12x, jax-cuda12-plugin."""
+_CUDA_BUILD = re.compile(r"\+cu(\d{2})(\d)$")
+"""In versions: torch 2.7.0+cu128 is for CUDA 12.8."""
+_CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
+_FOR_CPUS = frozenset({"numpy", "hnswlib"})
+"""Frameworks that have no code for GPUs anywhere."""
 Families = dict[str, Family]
 
 
@@ -94,6 +102,35 @@ def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
         yield from _refusal(policy.check_architectures, lock.cuda.version, lock.hardware.sm)
 
 
+def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
+    """The driver is new enough for the CUDA of each framework's wheels."""
+    for framework in lock.frameworks if lock.driver else []:
+        for file in [framework.wheel, *framework.requires]:
+            if cuda := _cuda_of(file):
+                assert lock.driver is not None
+                yield from (f"{framework.name}: {file.project} {file.version}: {message}"
+                            for message in _refusal(policy.check_cuda, cuda, lock.driver.version))
+
+
+def _cuda_of(file: PyFile) -> str | None:
+    """The CUDA that a wheel needs, as far as name and version say: "12.8", or "12.0" for any of a major."""
+    if _CUDA_RUNTIME.fullmatch(file.project):
+        return ".".join(file.version.split(".")[:2])
+    if match := _CUDA_BUILD.search(file.version):
+        return f"{match[1]}.{match[2]}"
+    match = _CUDA_PROJECT.search(file.project)
+    return f"{match[1]}.0" if match else None
+
+
+def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
+    """Where GPUs are declared, a framework has code for them: compiled here for them, or of CUDA's wheels."""
+    for one in lock.frameworks if lock.hardware.sm else []:
+        has_code = bool(one.made and one.made.target.sm) or any(map(_cuda_of, [one.wheel, *one.requires]))
+        if one.name not in _FOR_CPUS and not has_code:
+            yield (f"{one.name} leaves the GPUs idle: {one.wheel.project} {one.wheel.version} has no code for "
+                   f"sm_{', sm_'.join(lock.hardware.sm)}")
+
+
 def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
     """The kernel modules' flavour runs every declared GPU."""
     if lock.driver:
@@ -149,9 +186,9 @@ def fabric_manager(lock: Lock, families: Families) -> Iterator[str]:
 Rule = Callable[[Lock, Families], Iterator[str]]
 ERRORS: tuple[Rule, ...] = (
     one_driver, same_branch, one_version, cuda_runs_on_driver, cuda_reaches_hardware, flavour_runs_hardware, one_kernel,
-    container_toolkit,
+    container_toolkit, wheels_run_on_driver,
 )
-WARNINGS: tuple[Rule, ...] = (used_accelerators, fabric_manager, containers_see_gpus)
+WARNINGS: tuple[Rule, ...] = (used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus)
 DATED: tuple[Callable[[Lock, str], Iterator[str]], ...] = (supported_branch,)
 """Warnings that depend on the day."""
 

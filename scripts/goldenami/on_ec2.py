@@ -12,6 +12,7 @@ import re
 import secrets
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.aws import images, instances, tags
+from goldenami.aws import images, instances, offerings, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import Launch
 from goldenami.aws.session import Account, Client, translated
-from goldenami.build_records import Accel, Ami, BakeRecord, Boot, Check, Outcome
-from goldenami.errors import StageFailed
-from goldenami.local import image_tests, packer, ssh
+from goldenami.build_records import COVERAGE_FILE, Accel, Ami, BakeRecord, Boot, Check, CoverageRecord, Outcome
+from goldenami.errors import BadInput, StageFailed
+from goldenami.local import coverage, image_tests, packer, ssh
 from goldenami.lockfile import Lock
 from goldenami.progress import Progress
 
@@ -58,6 +59,19 @@ def instance_type(lock: Lock) -> str:
     return f"{GPU_STAND_IN if lock.hardware.sm else lock.hardware.families[0]}.{SIZE}"
 
 
+def _demand_offered(ec2: Client, lock: Lock, place: Place, progress: Progress) -> None:
+    """BadInput where the region has no such instance type; declared families that it lacks are said, not refused."""
+    family = place.instance_type.partition(".")[0]
+    offered = offerings.types(ec2, dict.fromkeys([*lock.hardware.families, family]))
+    if place.instance_type not in offered:
+        fitting = [name for family in lock.hardware.families if (name := f"{family}.{SIZE}") in offered]
+        raise BadInput(f"{place.region} has no {place.instance_type}; it has {', '.join(fitting) or 'none that fits'}",
+                       hint="choose by --instance-type, or another region by --region (`golden regions` shows them)")
+    there = {name.partition(".")[0] for name in offered}
+    if lacking := [name for name in lock.hardware.families if name not in there]:
+        progress.say(f"{place.region} has no {', '.join(lacking)}: a publish there will be refused")
+
+
 # --- bake -----------------------------------------------------------------------------------------------------------
 
 def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: Place, progress: Progress) -> Ami:
@@ -70,10 +84,13 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
         name=f"{lock.image}-{plan['build_id']}", description=lock.description[:255],
         architecture=images.ARCHITECTURES[lock.base.architecture], volume_size_gib=lock.disk_size_gib,
         tags=tags.of_build(lock.image, lock_sha256, plan["build_id"], variables["golden_git_commit"]))
+    with progress.step("coverage"):
+        _cover(lock, plan, Path(plan["work"]))
     with translated(place.region):
         ec2 = place.account.ec2(place.region)
         made = images.find(ec2, spec.name)
         if made is None:
+            _demand_offered(ec2, lock, place, progress)
             with progress.step("instance"):
                 _packer(root, plan, variables, spec, place, progress)
         else:
@@ -81,6 +98,31 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
             progress.say(f"{made.ami} in {place.region} is this build already")
         with progress.step("AMI"):
             return _registered(place, spec, made)
+
+
+def _cover(lock: Lock, plan: dict[str, Any], work: Path) -> None:
+    """Hold the lock's wheels to the declared machines, as they will be installed: before anything is launched."""
+    with tempfile.TemporaryDirectory(dir=work) as tree:
+        for framework in lock.frameworks:
+            python = ".".join(lock.packages["python3"].version.split(".")[:2])
+            environment = Path(tree) / "opt/ml" / framework.environment
+            for file in [framework.wheel, *framework.requires]:
+                _install(Path(plan["repo"]) / "wheels" / file.filename, environment, python)
+        coverage.hold(Path(tree), plan["coverage"], work / "out", Path(plan["log"]))
+
+
+def _install(wheel: Path, environment: Path, python: str) -> None:
+    """Put a wheel's files where pip puts them (binary distribution format, "Installing a wheel")."""
+    packages = f"lib/python{python}/site-packages"
+    schemes = {"purelib": packages, "platlib": packages, "scripts": "bin", "data": ""}
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            first, _, rest = entry.filename.partition("/")
+            scheme, _, name = rest.partition("/") if first.endswith(".data") else ("purelib", "", entry.filename)
+            if scheme in schemes and name and not entry.is_dir():
+                target = environment / schemes[scheme] / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(entry))
 
 
 def _packer(
@@ -148,6 +190,7 @@ def verify(
     key = _key(work)
     with translated(place.region), contextlib.ExitStack() as stack:
         ec2, began = place.account.ec2(place.region), time.monotonic()
+        _demand_offered(ec2, lock, place, progress)
         launch = _launch(ec2, bake, key.with_suffix(".pub"), place)
         with progress.step("launch"):
             instance = stack.enter_context(instances.running(ec2, launch))
@@ -160,6 +203,9 @@ def verify(
         with progress.step("checks"):
             looked = ssh.run(config, _LOOK).splitlines()
             checks = image_tests.run(root, lock.roles, folder / "vars.json", config, work=work, log=log)
+            covered = records.read(folder / COVERAGE_FILE, CoverageRecord)
+            checks += image_tests.code(covered, lambda command: ssh.run(config, command, timeout_s=SSH_LIMIT_S),
+                                       complete=False)
     checks += _checks(lock, looked)
     return {"accel": Accel.EC2.value, "checks": [check.model_dump(mode="json") for check in checks],
             "boots": [Boot(firmware=looked[0], seconds_to_ssh=seconds).model_dump(mode="json")]}

@@ -37,6 +37,10 @@ PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build"
 CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
 REMOTE, DISTCC, JOBS = "GOLDEN_CCACHE_REMOTE", "GOLDEN_DISTCC_HOSTS", "GOLDEN_JOBS"
 """Optional: ccache's remote storage (its own syntax), distcc's list of hosts, an upper bound of compilers."""
+DISTCC_LIMIT = 4
+"""Jobs of a host that states no limit (distcc's manual, "Host Specifications")."""
+_HOST = re.compile(r"(?:\w*@)?(?:\[[^]]+\]|[^/:,@]+)(?::\d+)?(?:/(\d+))?(?:[:,].*)?")
+"""HOST[:PORT][/LIMIT][,OPTIONS] or [USER]@HOST[/LIMIT][:COMMAND][,OPTIONS] (the same)."""
 PIP = "pip==26.3"
 """The build environment's own: the release's may be too old for repeated settings of a build backend (pip 23.1)."""
 
@@ -281,14 +285,24 @@ def _uses_network() -> bool:
 
 
 def jobs_for(memory_mib: int) -> int:
-    """How many compilers run at once: as many as there are CPUs and memory for, at most GOLDEN_JOBS."""
+    """How many compilers run at once: as many as there are CPUs and memory for here, and those of distcc's hosts
+    besides; at most GOLDEN_JOBS."""
     text = os.environ.get(JOBS, "")
     if text and not (text.isdecimal() and int(text)):
         raise BadInput(f"{JOBS} is `{text}`", hint="give a number of compilers, such as 2")
     found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
     fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
-    cpus = len(os.sched_getaffinity(0))
-    return max(1, min(fitting, cpus, int(text) if text else cpus))
+    most = max(1, min(fitting, len(os.sched_getaffinity(0)))) + _elsewhere(os.environ.get(DISTCC, ""))
+    return min(most, int(text) if text else most)
+
+
+def _elsewhere(hosts: str) -> int:
+    """Compilers that distcc's hosts run at once, by its host list; its options and this machine are none."""
+    found = [_HOST.fullmatch(word) for word in hosts.split() if not word.startswith(("-", "+", "localhost"))]
+    limits = [match[1] or str(DISTCC_LIMIT) for match in found if match]
+    if len(limits) < len(found):
+        raise BadInput(f"{DISTCC} is `{hosts}`", hint="write it as distcc's manual says, such as `10.0.0.2/8 10.0.0.3`")
+    return sum(map(int, limits))
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:

@@ -12,6 +12,9 @@ from pathlib import Path
 from goldenami.errors import Busy
 from goldenami.local import sandbox
 
+_REGIONS = "ec2-regions"
+"""In an image's folder: a region of EC2 a line."""
+
 
 def build_folder(root: Path, image: str, build_id: str) -> Path:
     """Where the records and the disk of one build are."""
@@ -57,6 +60,21 @@ def sweep(folder: Path) -> None:
         pid = left.name.rpartition("-")[2]
         if not Path(f"/proc/{pid}").exists() or pid == str(os.getpid()):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def note_region(root: Path, image: str, region: str) -> None:
+    """Remember that a run of `image` makes things in an EC2 region, before it does: a killed one leaves no record."""
+    path = root / "build" / image / _REGIONS
+    known = path.read_text(encoding="utf-8").split() if path.exists() else []
+    if region not in known:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([*known, region, ""]), encoding="utf-8")
+
+
+def noted_regions(root: Path) -> list[str]:
+    """Every region that a run here has used, by name."""
+    return sorted({region for path in (root / "build").glob(f"*/{_REGIONS}")
+                   for region in path.read_text(encoding="utf-8").split()})
 
 
 def keep(out: Path, folder: Path) -> None:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import builds
 import built_on_ec2
 import pytest
 import sample_lock
-from goldenami import bake, on_ec2, records
+import tools
+from goldenami import bake, materials, on_ec2, records, shell
 from goldenami.aws.session import Account
-from goldenami.build_records import BAKE_FILE, BakeRecord, Builder, Outcome
+from goldenami.build_records import BAKE_FILE, BakeRecord, Builder, CoverageRecord, Outcome
 from goldenami.errors import BadInput, StageFailed
+from goldenami.lockfile import Framework, Lock, Origin
 from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
+from goldenami.pypi import PyFile
+from goldenami.recipes import Allowed
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
     from conftest import Emulator
 
 REGION = "us-east-1"
+
+
+def planned(work: Path, lock: Lock, build_id: str) -> dict[str, Any]:
+    """What `materials.plan` says of a bake, as far as it is needed without Packer."""
+    records.write_text(work / "out/vars.json", records.canonical({"golden_git_commit": "0" * 40}))
+    return {"work": str(work), "build_id": build_id, "repo": str(work / "repo"), "log": str(work / "log"),
+            "coverage": materials.coverage(lock)}
 
 
 def test_an_instance_that_nobody_can_log_in_to_is_removed(
@@ -51,14 +64,74 @@ def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: 
     left = ec2.register_image(
         Name=f"{record.image}-{record.build_id}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
         BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": record.ami.snapshot}}])["ImageId"]
-    records.write_text(tmp_path / "out/vars.json", records.canonical({"golden_git_commit": "0" * 40}))
-    plan = {"work": str(tmp_path), "build_id": record.build_id}
-    made = on_ec2.bake(tmp_path, builds.lock(record.image, 1), plan, record.lock_sha256,
+    lock = builds.lock(record.image, 1)
+    made = on_ec2.bake(tmp_path, lock, planned(tmp_path, lock, record.build_id), record.lock_sha256,
                        Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, tmp_path / "none"))
     assert (made.id, made.snapshot) == (record.ami.id, record.ami.snapshot)
     amis = [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]]
     assert amis == [record.ami.id] != [left]
     assert "ec2:RunInstances" not in [name for name, _ in aws.calls()]
+
+
+@pytest.mark.parametrize("kind", ["m7i.huge", "x9.xlarge"])
+def test_a_type_that_the_region_lacks_is_refused_before_anything_is_made(
+    aws: Emulator, tmp_path: Path, kind: str,
+) -> None:
+    said = rf"us-east-1 has no {re.escape(kind)}; it has .*m7i\.xlarge"
+    folder = built_on_ec2.build(tmp_path, 1, REGION)
+    record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, kind)
+    lock, progress = sample_lock.sample(), Progress("bake", record.image, tmp_path / "none")
+    with pytest.raises(BadInput, match=said):
+        on_ec2.bake(tmp_path, lock, planned(tmp_path, lock, "0" * 12), record.lock_sha256, place, progress)
+    with pytest.raises(BadInput, match=said):
+        on_ec2.verify(builds.ROOT, lock, record, folder, tmp_path, tmp_path / "log", place, progress)
+    assert not {"ec2:RunInstances", "ec2:ImportKeyPair", "ec2:CreateSecurityGroup"} & {name for name, _ in aws.calls()}
+
+
+def test_declared_families_that_the_region_lacks_are_said(
+    aws: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    lock = sample_lock.sample()
+    families = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["m7i", "x9"]})})
+    place, progress = Place(Account(), REGION, "m7i.xlarge"), Progress("bake", lock.image, tmp_path / "none")
+    on_ec2._demand_offered(place.account.ec2(REGION), families, place, progress)
+    assert "us-east-1 has no x9: a publish there will be refused" in capsys.readouterr().err
+
+
+def with_wheel(lock: Lock, repo: Path, files: dict[str, bytes]) -> Lock:
+    """The lock with a framework whose wheel, which lies in `repo`, holds `files`."""
+    (repo / "wheels").mkdir(parents=True)
+    with zipfile.ZipFile(repo / "wheels/demo-1.0.whl", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    wheel = PyFile(project="demo", version="1.0", filename="demo-1.0.whl", sha256="0" * 64, size=1)
+    allowed = Allowed(files="asks/*.so", extensions=["avx*"], reason="it asks the CPU")
+    return lock.model_copy(update={
+        "packages": lock.packages | {"python3": lock.packages["bash"].model_copy(update={"version": "3.11.2-1"})},
+        "frameworks": [Framework(name="demo", version="1.0", environment="ml", origin=Origin.WHEEL, why="", gain=None,
+                                 measured_on=None, wheel=wheel, requires=[], made=None, allow=[allowed])]})
+
+
+def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made(
+    aws: Emulator, tmp_path: Path,
+) -> None:
+    """And the record goes with the build, by the paths that the files have on the instance."""
+    source, library = tmp_path / "code.c", tmp_path / "code.so"
+    source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n', encoding="utf-8")
+    shell.output([tools.find("gcc"), "-shared", "-fPIC", "-o", str(library), str(source)])
+    code, site = library.read_bytes(), "opt/ml/ml/lib/python3.11/site-packages"
+    lock = with_wheel(sample_lock.sample(), tmp_path / "repo", {
+        "demo/core.so": code, "asks/core.so": code, "demo-1.0.data/platlib/demo/other.so": code,
+        "demo-1.0.data/data/lib/data.so": code, "demo-1.0.data/headers/demo.h": b"", "demo/__init__.py": b""})
+    plan, progress = planned(tmp_path, lock, "0" * 12), Progress("bake", lock.image, tmp_path / "none")
+    with pytest.raises(StageFailed, match=r"3 functions or files .*: \S+: half: 1 instruction needs avx512fp16"):
+        on_ec2.bake(tmp_path, lock, plan, "0" * 64, Place(Account(), REGION, "m7i.xlarge"), progress)
+    assert aws.calls() == []
+    record = records.read(tmp_path / "out/coverage.json", CoverageRecord)
+    assert sorted(file.path for file in record.files) == [
+        "opt/ml/ml/lib/data.so", f"{site}/asks/core.so", f"{site}/demo/core.so", f"{site}/demo/other.so"]
+    assert record.allowed == {"it asks the CPU": 1}
+    assert "coverage: " in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:

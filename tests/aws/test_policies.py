@@ -10,7 +10,8 @@ import ast
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,10 @@ import pytest
 from builds import IMAGE, Checkout, World
 from estate import Estate
 from goldenami import lockfile, materials, records
-from goldenami.aws import tags
+from goldenami.aws import base_images, notify, tags
+from goldenami.aws.objects import Objects
+from goldenami.aws.session import Account
+from goldenami.emulator import iam
 from tools import POLICIES, ROOT, complaints, granted
 
 if TYPE_CHECKING:
@@ -44,13 +48,19 @@ class Stage:
         assert ran.code == code, ran.text
         return ran.text
 
-    def under_policy(self, command: str, *args: str, code: int = 0) -> str:
-        """Run `golden COMMAND` with the rights of its policy, and note which it used."""
+    @contextmanager
+    def rights(self, command: str) -> Iterator[None]:
+        """Have only what the policy of `command` grants, and note what of it was used."""
         before = len(self.aws.asked())
         self.aws.set(allowed={"*": granted(command)})
-        ran = self.checkout.golden(command, *args)
+        yield
         self.aws.set(allowed={})
         self.asked |= {action for actions in self.aws.asked()[before:] for action in actions}
+
+    def under_policy(self, command: str, *args: str, code: int = 0) -> str:
+        """Run `golden COMMAND` with the rights of its policy, and note which it used."""
+        with self.rights(command):
+            ran = self.checkout.golden(command, *args)
         assert ran.code == code, ran.text
         return ran.text
 
@@ -193,9 +203,32 @@ def sweep(stage: Stage) -> None:
     stage.under_policy("sweep", "--region", "us-east-1")
 
 
+def watch(stage: Stage) -> None:
+    """What it asks AWS beside its sources: the newest base image, and to tell a topic."""
+    estate = Estate(stage.aws)
+    name = World("us-east-1").ec2.describe_images(ImageIds=[estate.ami(1)])["Images"][0]["Name"]
+    topic = boto3.client("sns", "us-east-1").create_topic(Name="golden")["TopicArn"]
+    with stage.rights("watch"):
+        assert base_images.newest(Account().ec2("us-east-1"), "self", name).name == name
+        notify.publish(Account().client("sns", "us-east-1"), topic, "subject", "text")
+
+
+def store(stage: Stage) -> None:
+    """The remote store behind every command: an object that is missing, sent, there already, and read."""
+    boto3.client("s3", "us-east-1").create_bucket(Bucket="golden-store")
+    source = stage.checkout.root / "package"
+    source.write_bytes(b"package")
+    remote, digest = Objects.at(Account().s3("us-east-1"), "s3://golden-store/packages"), records.sha256_file(source)
+    with stage.rights("store"):
+        assert remote.get(digest, 0) is None
+        assert [remote.put(digest, source), remote.put(digest, source)] == [True, False]
+        assert b"".join(remote.get(digest, 0) or ()) == b"package"
+
+
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
-    "verify-snapshot": verify_snapshot, "status": status, "regions": regions, "sweep": sweep}
+    "verify-snapshot": verify_snapshot, "status": status, "regions": regions, "sweep": sweep,
+    "watch": watch, "store": store}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))
@@ -226,13 +259,14 @@ def _called(path: Path) -> set[str]:
 
 
 def test_no_call_of_the_code_is_beyond_all_policies() -> None:
-    services = ("autoscaling", "dynamodb", "ebs", "ec2", "kms", "ssm")
+    services = ("autoscaling", "dynamodb", "ebs", "ec2", "kms", "pricing", "s3", "sns", "ssm")
     models = {service: boto3.client(service, "us-east-1").meta.method_to_api_mapping for service in services}
     allowed = {action for path in POLICIES.glob("*.json") for action in granted(path.stem)}
     missing = []
     for path in sorted(POLICIES.parent.glob("*.py")):
         for method in sorted(_called(path)):
-            actions = {f"{service}:{model[method]}" for service, model in models.items() if method in model}
+            actions = {action for service, model in models.items() if method in model
+                       for action in iam.actions(f"{service}:{model[method]}", b"")}
             if actions and not actions & allowed:
                 missing.append(f"{path.name} calls {method}: {', '.join(sorted(actions))}")
     assert missing == []
@@ -271,13 +305,15 @@ def _source_of_ec2(folder: Path) -> None:
     (folder / "golden.pkr.hcl").write_text(stops.removesuffix("}\n") + _PACKER, encoding="utf-8")
 
 
-def test_the_policy_of_the_ec2_builder_has_what_packer_needs(stage: Stage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["", KEY_ALIAS])
+def test_the_policy_of_the_ec2_builder_has_what_packer_needs(stage: Stage, tmp_path: Path, key: str) -> None:
+    _key()
     stage.aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
     publisher.offer(stage.aws.url)
     _source_of_ec2(tmp_path)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     group = boto3.client("ec2").create_security_group(GroupName="ours", Description="ssh")["GroupId"]
-    own = {"key": "", "private_key": "", "groups": [group], "tags": {}, "kms_key": ""}
+    own = {"key": "", "private_key": "", "groups": [group], "tags": {}, "kms_key": key}
     variables = materials.role_variables(ROOT, lock, digest)
     records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
     before = len(stage.aws.asked())
@@ -289,3 +325,4 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(stage: Stage, tmp_p
     asked = {action for actions in stage.aws.asked()[before:] for action in actions}
     # What else it grants is verify's and golden's own: test_bake_ec2.py runs all of it.
     assert asked - PACKERS <= set(granted("bake-ec2"))
+    assert asked & set(iam.KEY_ACTIONS) == (set(iam.KEY_ACTIONS) if key else set())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import builds
 import publisher
 import pytest
 from builds import IMAGE, Checkout
@@ -19,6 +21,7 @@ from estate import Estate, iso
 from goldenami import clock, lockfile, materials, on_ec2, records, sweep
 from goldenami.aws import leftovers, tags
 from goldenami.aws.leftovers import Kind
+from goldenami.commands import image
 from goldenami.errors import GoldenError
 from tools import BIN, ROOT, find
 
@@ -62,6 +65,23 @@ class Build:
 
     def all(self) -> set[str]:
         return {self.group, self.key, self.instance, self.image, self.volume, self.snapshot}
+
+
+def test_a_region_that_only_a_bake_was_told_of_is_swept_too(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The bake fails in a region that no definition names; its own choice there is what `sweep` looks at next."""
+    elsewhere = "eu-north-1"
+    asked = checkout.golden("sweep", "--dry-run")
+    assert asked.code == 0, asked.text
+    assert elsewhere not in asked.text
+    monkeypatch.setattr(image, "ROOT", checkout.root)
+    args = argparse.Namespace(image=IMAGE, region=elsewhere, instance_type=None)
+    image._place(args, builds.lock(IMAGE, 1))
+    image._place(args, builds.lock(IMAGE, 1))
+    asked = checkout.golden("sweep", "--dry-run")
+    assert asked.text.count(elsewhere) == 1
+    assert elsewhere not in checkout.golden("sweep", "--dry-run", "--region", "us-east-1").text
 
 
 def test_what_has_expired_goes_and_nothing_else(estate: Estate, checkout: Checkout) -> None:

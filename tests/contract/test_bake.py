@@ -14,8 +14,9 @@ from pathlib import Path
 import checkout
 import debrepo
 import pytest
+import tools
 from conftest import need_reproducible_disks
-from goldenami import records, shell
+from goldenami import definition, lockfile, records, shell
 from goldenami.build_records import BakeRecord
 from goldenami.local.disk import NOT_REPRODUCIBLE
 
@@ -143,17 +144,21 @@ def test_the_same_image_twice_at_once_is_refused(root: Path) -> None:
     assert f"{IMAGE} is being built by process {first.pid}" in output
 
 
-def bake_with_task(root: Path, task: str) -> tuple[int, str]:
-    """Bake with one task more in the first role's preflight; the role and its lock are put back."""
-    tasks = root / "roles/os_updates/tasks/preflight.yml"
-    before = tasks.read_text(encoding="utf-8")
+def bake_with_task(root: Path, task: str, role: str = "os_updates") -> tuple[int, str]:
+    """Bake with one task more in a role's preflight; the role and its lock are put back.
+
+    The lock takes the changed role as its input: `lock` would, too, and read the mirror again.
+    """
+    tasks, lock = root / f"roles/{role}/tasks/preflight.yml", lockfile.path_of(root, IMAGE)
+    before = {path: path.read_text(encoding="utf-8") for path in (tasks, lock, lock.with_name(f"{lock.name}.sha256"))}
     try:
-        tasks.write_text(f"{before}\n{task}", encoding="utf-8")
-        assert finish(checkout.golden(root, "lock", IMAGE))[0] == 0
+        tasks.write_text(f"{before[tasks]}\n{task}", encoding="utf-8")
+        inputs = lockfile.digests(root, definition.load(root, definition.path_of(root, IMAGE)))
+        lockfile.write(lock, lockfile.read(lock)[0].model_copy(update={"inputs": inputs}))
         return finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force"))
     finally:
-        tasks.write_text(before, encoding="utf-8")
-        finish(checkout.golden(root, "lock", IMAGE))
+        for path, text in before.items():
+            path.write_text(text, encoding="utf-8")
 
 
 def test_a_task_that_fails_is_named(root: Path) -> None:
@@ -163,6 +168,24 @@ def test_a_task_that_fails_is_named(root: Path) -> None:
     assert status == 5, output
     assert "task [os_updates : Break] failed: the disk is made of cheese" in output
     assert "log:" in output
+    assert_previous_build(root)
+
+
+def test_code_for_a_newer_cpu_ends_the_bake_before_a_disk_is_written(root: Path, tmp_path: Path) -> None:
+    """AVX-512 FP16: Sapphire Rapids (c7i) has it, Zen 4 (c7a) has not, and the image is for both."""
+    previous_build(root)
+    source, library = tmp_path / "newer.c", tmp_path / "newer.so"
+    source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n', encoding="utf-8")
+    shell.output([tools.find("gcc"), "-shared", "-fPIC", "-o", str(library), str(source)])
+    status, output = bake_with_task(
+        root, f"- name: Bring code\n  ansible.builtin.copy:\n    src: {library}\n    dest: /opt/ml/newer.so\n"
+        "    mode: '0755'\n", role="limits")
+    assert status == 5, output
+    assert "error: 1 functions or files cannot run on every declared machine: opt/ml/newer.so: half: " \
+        "1 instruction needs avx512fp16" in output
+    assert re.search(r"\d:\d\d  coverage", output)
+    assert not re.search(r"\d:\d\d  disk", output)
+    assert not list(root.glob("build/*/.work-*"))
     assert_previous_build(root)
 
 

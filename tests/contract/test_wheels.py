@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
+import os
 import secrets
-import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 from checkout import ROOT
-from goldenami import lockfile, materials, mirror, recipes, store, wheels
+from demo_wheel import build, have, order, sdist
+from goldenami import isa, lockfile, recipes, store, wheels
 from goldenami.errors import BadInput, StageFailed
 from goldenami.local import coverage
-from goldenami.lockfile import Lock, Target
+from goldenami.lockfile import Lock
 from goldenami.progress import Progress
-from goldenami.pypi import Index, PyFile
-from goldenami.recipes import Build, Patch, Recipe
+from goldenami.pypi import PyFile
+from goldenami.recipes import Patch
 from goldenami.wheels import Order
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"
-SETUP = """
-from setuptools import Extension, setup
-setup(name="demo", version="1.0", ext_modules=[Extension("demo", ["demo.cpp"], extra_compile_args=["-g", *EXTRA])])
-"""
-CODE = """
-#include <Python.h>
-static PyObject *answer(PyObject *, PyObject *) { return PyLong_FromLong(ANSWER); }
-static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
-static PyModuleDef module = {PyModuleDef_HEAD_INIT, "demo", nullptr, -1, methods};
-PyMODINIT_FUNC PyInit_demo() { return PyModule_Create(&module); }
-"""
 KILLER = '["-wrapper", "/bin/sh,-c,test $MAX_JOBS = 1 && exec \\"$0\\" \\"$@\\" || kill -9 $$"]'
 """For the compiler's driver: its compiler is killed as the kernel does when memory is short, but not if it is alone."""
 ALWAYS = '["-wrapper", "/bin/sh,-c,kill -9 $$"]'
@@ -46,39 +34,6 @@ def lock() -> Lock:
 @pytest.fixture
 def kept() -> store.Store:
     return store.Store(store.default_root())
-
-
-def sdist(kept: store.Store, folder: Path, *, answer: str = "42", extra: str = "[]") -> PyFile:
-    path = folder / "demo-1.0.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        files = {"setup.py": SETUP.replace("EXTRA", extra), "demo.cpp": CODE.replace("ANSWER", answer)}
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"demo-1.0/{name}")
-            entry.size, entry.mtime = len(text.encode()), wheels.EPOCH
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    return PyFile(project="demo", version="1.0", filename=path.name, sha256=kept.add(path), size=path.stat().st_size)
-
-
-def order(lock: Lock, kept: store.Store, folder: Path, source: PyFile, **changes: object) -> Order:
-    """hnswlib's order with a small source in its place; its smoke test wants the answer."""
-    framework = next(one for one in lock.frameworks if one.name == "hnswlib")
-    assert framework.made is not None
-    programs = folder / recipes.FOLDER / "demo"
-    programs.mkdir(parents=True, exist_ok=True)
-    (programs / "smoke.py").write_text("import demo\nassert demo.answer() == 42\nprint(demo.answer())\n")
-    build = Build(requires=[], environment={"CFLAGS": "{options}"}, memory_mib=100)
-    recipe = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3",
-                    build=build.model_copy(update=changes))
-    debs = [package.deb(name) for name, package in lock.toolchain.items()]
-    kept.fetch(materials.wanted(debs, mirror.locate(sorted({deb.archive for deb in debs}))))
-    Index.configured().fetch(framework.made.requires, kept)
-    return dataclasses.replace(Order.of(lock, framework, recipe), name="demo", source=source, runs_with=[],
-                               target=Target(cpu="x86-64-v3", options=["-march=x86-64-v3"]))
-
-
-def build(wanted: Order, kept: store.Store, folder: Path) -> wheels.Outcome:
-    wheels.path_of(kept, wanted.key).unlink(missing_ok=True)
-    return wheels.build(folder, wanted, kept, Progress.of("test", IMAGE, folder), log=folder / "log")
 
 
 def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
@@ -111,14 +66,36 @@ def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept:
     assert figures == ([{"answer": 1}] * 2, [{"answer": 2}] * 2)
 
 
+def unpack(kept: store.Store, wheel: PyFile, folder: Path) -> None:
+    """Put the wheel's files below opt/ml of `folder`."""
+    with zipfile.ZipFile(kept.path(wheel.sha256)) as archive:
+        archive.extractall(folder / "opt/ml")
+
+
+def test_a_package_compiled_for_the_machine_at_hand_is_stopped(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+    """hnswlib as a plain `pip install` compiles it: with -march=native, for a CPU that has AVX at least."""
+    framework = next(one for one in lock.frameworks if one.name == "hnswlib")
+    recipe = recipes.load(ROOT, "hnswlib")
+    plain = recipe.model_copy(update={"build": recipe.build.model_copy(update={"environment": {}})})
+    wanted = Order.of(lock, framework, plain)
+    have(lock, kept, [wanted.source, *wanted.requires, *wanted.runs_with])
+    unpack(kept, build(wanted, kept, tmp_path, ROOT).wheel, tmp_path)
+    record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(sorted(isa.features("x86-64-v2"))))
+    assert "avx" in {found.extension for found in record.findings}
+    with pytest.raises(StageFailed, match=r"opt/ml/hnswlib\S*\.so: .*: \d+ instructions? needs? \w+ \(0x"):
+        coverage.demand(record)
+
+
 def test_a_framework_with_cuda_has_code_for_every_declared_gpu_and_no_other(kept: store.Store, tmp_path: Path) -> None:
     """The wheel of the lock, as nvcc made it: the gate passes it, and stops it where a GPU was left out."""
     lock = lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-gpu-frameworks"))[0]
     framework = next(one for one in lock.frameworks if one.made and one.made.target.sm)
     if not kept.has(framework.wheel.sha256, framework.wheel.size):
-        pytest.skip("its compilation takes ten minutes: `golden wheels debian-12-ml-gpu-frameworks`")
-    with zipfile.ZipFile(kept.path(framework.wheel.sha256)) as archive:
-        archive.extractall(tmp_path / "opt/ml")
+        if not os.environ.get("CI"):
+            pytest.skip("its compilation takes ten minutes: `golden wheels debian-12-ml-gpu-frameworks`")
+        have(lock, kept, wheels.from_index(lock, kept))
+        wheels.rebuild(ROOT, lock, kept, Progress.of("test", lock.image, tmp_path), tmp_path / "log")
+    unpack(kept, framework.wheel, tmp_path)
     declared, older = lock.hardware.sm, "70"
     record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(lock.hardware.features, declared))
     assert record.findings == []

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from goldenami import gains, isa, recipes
+from goldenami import gains, isa, lockfile, recipes
+from goldenami.errors import BadInput
 from goldenami.gains import Measurement, Workload
 from goldenami.local.cpu import LINUX
 from goldenami.lockfile import Origin
@@ -73,6 +77,45 @@ def test_a_new_figure_replaces_the_old_one_of_its_cpu() -> None:
     old = [measured(1.0), measured(2.0, cpu="znver3")]
     found = json.loads(gains.merged(old, [measured(3.0, version="2.0")]))["measurements"]
     assert [(one["cpu"], one["version"]) for one in found] == [("znver3", "1.0"), ("znver4", "2.0")]
+
+
+def test_a_gain_in_a_committed_lock_is_of_the_build_that_the_lock_names() -> None:
+    measured = {(one.framework, one.version, one.cpu): one.key for one in gains.load(ROOT)}
+    compared = 0
+    for path in sorted((ROOT / "packer/locks").glob("*.lock.json")):
+        for one in lockfile.read(path)[0].frameworks:
+            if one.made and one.measured_on:
+                assert measured[one.name, one.version, one.measured_on] == one.made.key, f"{path.name}: {one.name}"
+                compared += 1
+    assert compared
+
+
+def test_a_gain_of_another_build_of_the_same_version_says_so() -> None:
+    decision = gains.decide("demo", WHEEL, ["znver4"], [], [measured(1.5)])
+    assert decision.of("0") == decision
+    assert decision.of("1").why == (
+        "1.50x over the wheel, measured on znver4; that was another build of this version: measure again")
+    unmeasured = gains.decide("demo", NONE, ["znver4"], [], [])
+    assert unmeasured.of("1") == unmeasured
+
+
+@pytest.mark.parametrize("cpus", [["znver3"], ["znver3", "znver4"]])
+def test_a_figure_for_other_cpus_than_this_machine_s_is_not_recorded(cpus: list[str]) -> None:
+    with pytest.raises(BadInput, match=r"not recorded: the image is for .*, and this machine is znver4"):
+        gains.demand_own_cpu(cpus, "znver4")
+    gains.demand_own_cpu(["znver4"], "znver4")
+
+
+def test_the_benchmark_refuses_to_record_before_it_measures(tmp_path: Path) -> None:
+    """The image's families have two CPUs, so no machine's figure is its own."""
+    before = (ROOT / gains.FILE).read_bytes()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}", "GOLDEN_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, ROOT / "tests/bench/bench_frameworks.py", "debian-12-ml-cpu", "--record"],
+                          env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "not recorded: the image is for sapphirerapids, znver4, and this machine is" in done.stderr
+    assert (ROOT / gains.FILE).read_bytes() == before
+    assert not list(tmp_path.iterdir()), "it resolved something"
 
 
 def test_what_is_committed_is_of_recipes_that_exist() -> None:

@@ -87,7 +87,29 @@ def toolkit(version: str, library: str) -> Callable[[Data], None]:
     return change
 
 
+def framework(name: str, *files: str, sm: str = "") -> Callable[[Data], None]:
+    """A framework of wheels "project version", its own first; compiled here where `sm` is given."""
+    def change(data: Data) -> None:
+        wheels = [{"project": file.split()[0], "version": file.split()[1], "filename": f"{file}.whl", "size": 1,
+                   "sha256": "0" * 64} for file in files]
+        made = {"key": "0", "target": {"cpu": "znver3", "options": [], "sm": sm.split()}, "compiler": "gcc",
+                "source": wheels[0], "build": [], "requires": [], "tests": [], "result": ""} if sm else None
+        data["frameworks"] = [{
+            "name": name, "version": "1.0", "environment": name, "origin": "source" if sm else "wheel", "why": "",
+            "gain": None, "measured_on": None, "wheel": wheels[0], "requires": wheels[1:], "made": made, "allow": []}]
+    return change
+
+
 @pytest.mark.parametrize(("change", "expected"), [
+    (framework("pytorch", "torch 2.15.0", "nvidia-nccl-cu13 2.28"), "wheels_run_on_driver: pytorch: nvidia-nccl-cu13 "
+     "2.28: CUDA 13.0 does not run on driver 535."),
+    (framework("pytorch", "torch 2.9.0+cu130"), "wheels_run_on_driver: pytorch: torch 2.9.0+cu130: CUDA 13.0 does not"),
+    (framework("demo", "demo 1.0", "nvidia-cuda-runtime 13.2.51"), "wheels_run_on_driver: demo: nvidia-cuda-runtime "
+     "13.2.51: CUDA 13.2 does not run on driver 535."),
+    (framework("demo", "cupy-cuda13x 13.0"), "wheels_run_on_driver: demo: cupy-cuda13x 13.0: CUDA 13.0 does not"),
+    (framework("xgboost", "xgboost-cpu 3.2.0", "numpy 2.4.6"), "frameworks_use_gpus: xgboost leaves the GPUs idle: "
+     "xgboost-cpu 3.2.0 has no code for sm_75, sm_86, sm_89"),
+    (framework("pytorch", "torch 2.7.0+cpu"), "frameworks_use_gpus: pytorch leaves the GPUs idle: torch 2.7.0+cpu"),
     (other_version("libcuda1", "535.261.03-1"), "one_driver: libcuda1 is 535.261.03-1, the driver is 535."),
     (other_version("firmware-nvidia-gsp", "535.1-1"), "one_driver: firmware-nvidia-gsp is 535.1-1"),
     (other_version("nvidia-persistenced", "470.1-1"), "same_branch: nvidia-persistenced is 470.1-1"),
@@ -133,6 +155,10 @@ def test_what_fits_is_no_finding() -> None:
     assert findings(lambda _: None) == []
     assert findings(cuda_by_minor_version) == []
     assert findings(with_fabric_manager) == []
+    for fits in (framework("pytorch", "torch 2.7.0+cu128"), framework("xgboost", "xgboost 3.2.0", "nvidia-nccl-cu12 2"),
+                 framework("demo", "demo 1.0", "nvidia-cuda-runtime-cu12 12.9.79"), framework("numpy", "numpy 2.4.6"),
+                 framework("lightgbm", "lightgbm 4.7.0", sm="75 86 89")):
+        assert findings(fits) == []
     assert [line for line in findings(families("c7i", driver=False)) if line.startswith("used_accelerators")] == []
 
 

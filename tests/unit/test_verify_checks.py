@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from goldenami import isa, records, shell
 from goldenami.build_records import Check, CodeFile, CoverageRecord, Outcome
-from goldenami.local import cpu, verify_inside
+from goldenami.local import cpu, image_tests, verify_inside
 
 
 class Here:
@@ -60,6 +60,24 @@ def test_other_code_on_the_machine_is_found(plan: dict[str, Any], tmp_path: Path
     found = checks(plan, tmp_path)
     assert [(check.id, check.outcome) for check in found] == [("boot/code", Outcome.INCORRECT)]
     assert found[0].detail == f"it read others: {str(path)[1:]}"
+
+
+def test_a_library_that_the_gate_did_not_read_is_found_where_it_read_wheels_only(
+    plan: dict[str, Any], tmp_path: Path,
+) -> None:
+    """A role may have brought it. The same bytes elsewhere were read, and what is no library is not asked for."""
+    record, here = records.read(Path(plan["coverage"]), CoverageRecord), Here(tmp_path)
+    for name, text in (("copy.so.1", "one.so"), ("text.txt", "new")):
+        (tmp_path / "opt/ml" / name).write_text(text, encoding="utf-8")
+    (check,) = image_tests.code(record, here.ssh, complete=False)
+    assert (check.id, check.outcome) == ("boot/code", Outcome.CORRECT)
+    (tmp_path / "opt/ml/alien.so.2.1").write_text("new", encoding="utf-8")
+    assert image_tests.code(record, here.ssh)[0].outcome is Outcome.CORRECT
+    (check,) = image_tests.code(record, here.ssh, complete=False)
+    assert (check.outcome, check.detail) == (
+        Outcome.INCORRECT, f"it did not read {str(tmp_path)[1:]}/opt/ml/alien.so.2.1")
+    nothing = record.model_copy(update={"files": [], "folders": ["nosuch"]})
+    assert image_tests.code(nothing, here.ssh, complete=False)[0].outcome is Outcome.CORRECT
 
 
 def test_an_image_without_such_code_is_not_asked(plan: dict[str, Any], tmp_path: Path) -> None:

@@ -101,6 +101,26 @@ def test_compilers_are_bounded_by_memory_and_by_the_user(
     assert wheels.jobs_for(memory_mib) == jobs
 
 
+@pytest.mark.parametrize(("hosts", "limit", "jobs"), [
+    ("10.0.0.2", "", 5), ("10.0.0.2/8 localhost/2", "", 9), ("--randomize +zeroconf 10.0.0.2:3632/16,lzo", "", 17),
+    ("me@builder/3:/opt/bin/distccd @other", "", 8), ("[fd00::2]:3632/2", "", 3), ("10.0.0.2/8", "6", 6),
+])
+def test_distccs_hosts_compile_beside_this_machine(
+    hosts: str, limit: str, jobs: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here memory is enough for one compiler only."""
+    monkeypatch.setenv(wheels.DISTCC, hosts)
+    monkeypatch.setenv(wheels.JOBS, limit)
+    assert wheels.jobs_for(10**9) == jobs
+
+
+@pytest.mark.parametrize("hosts", ["10.0.0.2/many", "10.0.0.2/8/2", "a@b@c"])
+def test_a_host_list_that_is_none(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wheels.DISTCC, hosts)
+    with pytest.raises(BadInput, match=f"GOLDEN_DISTCC_HOSTS is `{hosts}`"):
+        wheels.jobs_for(1)
+
+
 def test_a_number_of_compilers_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(wheels.JOBS, "many")
     with pytest.raises(BadInput, match="GOLDEN_JOBS is `many`"):

@@ -103,6 +103,7 @@ def _place(args: argparse.Namespace, found: lockfile.Lock, region: str | None = 
     asked = channels.published(_load(args.image))
     where = region or args.region or asked.regions[0]
     session.check_regions([where])
+    workplace.note_region(ROOT, args.image, where)
     kind = args.instance_type or asked.launch_template.instance_type or on_ec2.instance_type(found)
     return Place(session.Account(), where, kind, asked.kms_key or "")
 

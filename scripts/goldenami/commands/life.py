@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from goldenami import channels, definition, records, retire, status, store, sweep
+from goldenami import channels, definition, records, retire, status, store, sweep, workplace
 from goldenami import regions as family_regions
 from goldenami.aws import regions
 from goldenami.aws.session import Account, check_regions, translated
@@ -80,10 +80,14 @@ def cmd_status(args: argparse.Namespace) -> int:
 
 
 def cmd_sweep(args: argparse.Namespace) -> int:
-    """Remove what killed runs left in the account: whatever carries a date of expiry that has passed."""
-    account = Account()
+    """Remove what killed runs left in the account: whatever carries a date of expiry that has passed.
+
+    It asks the regions of all definitions, and those where a bake or a verify of this checkout ran (`--region`).
+    """
+    account, used = Account(), [] if args.region else workplace.noted_regions(ROOT)
+    check_regions(used)
     with translated():
-        prepared = sweep.prepare(account, list(_by_region(None, args.region)))
+        prepared = sweep.prepare(account, list(dict.fromkeys([*_by_region(None, args.region), *used])))
         print(records.canonical(prepared.plan.model_dump(mode="json")) if args.json else
               "\n".join(sweep.show(prepared.plan)), end="" if args.json else "\n", flush=True)
         if args.dry_run:

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.build_records import COVERAGE_FILE, Allowance
 from goldenami.errors import GoldenError, StageFailed
 from goldenami.local import container, coverage, disk, events, layers, packer, rootfs, sealed, sizes
 from goldenami.local.container import Container
-from goldenami.local.coverage import Target
 
 
 def main() -> int:
@@ -81,7 +79,7 @@ def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:
         sealed.check(root, Path(plan["root"]) / "roles/seal/files/seal.py")
         upgradable = _compare_packages(plan, root)
     with events.step("coverage"):
-        _cover(plan, root)
+        coverage.hold(root, plan["coverage"], work / "out", log)
     with events.step("disk"):
         facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log,
                                 ranks=layers.ranks(stack.trees))
@@ -91,17 +89,6 @@ def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:
         "upgradable": upgradable, "sizes": sizes.by_package(root, facts.manifest), "layers": stack.reused,
         "manifest_sha256": records.sha256_file(facts.manifest),
     }))
-
-
-def _cover(plan: dict[str, Any], root: Path) -> None:
-    """Hold the code that no distribution compiled to the declared machines; the record goes with the build."""
-    wanted = plan["coverage"]
-    allowances = [Allowance.model_validate(entry) for entry in wanted["allow"]]
-    record = coverage.scan(root, wanted["folders"], Target(wanted["features"], wanted["sm"]), allowances)
-    records.write(Path(plan["work"]) / "out" / COVERAGE_FILE, record)
-    with Path(plan["log"]).open("a", encoding="utf-8") as log:
-        log.writelines(f"coverage: {coverage.describe(found)}\n" for found in record.findings)
-    coverage.demand(record)
 
 
 def _layout(plan: dict[str, Any]) -> disk.DiskLayout:

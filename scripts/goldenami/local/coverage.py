@@ -20,13 +20,14 @@ whole lacks an architecture has the symbol "file" and must not be allowed by the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from goldenami import records
-from goldenami.build_records import Allowance, CodeFile, CoverageRecord, Finding
+from goldenami.build_records import COVERAGE_FILE, Allowance, CodeFile, CoverageRecord, Finding
 from goldenami.errors import StageFailed
 from goldenami.local import fatbin, instructions
 from goldenami.local.elf import MAGIC, X86_64, Elf, NotElf
@@ -76,6 +77,16 @@ def scan(root: Path, folders: Sequence[str], target: Target, allowances: Sequenc
         _file(state, path)
     return CoverageRecord(folders=list(folders), features=list(target.features), sm=list(target.sm),
                           files=state.files, findings=state.findings, allowed=state.allowed)
+
+
+def hold(root: Path, wanted: Mapping[str, Any], out: Path, log: Path) -> None:
+    """Hold the code of the tree `root` to what a plan says (`materials.coverage`); its record goes into `out`."""
+    allowances = [Allowance.model_validate(entry) for entry in wanted["allow"]]
+    record = scan(root, wanted["folders"], Target(wanted["features"], wanted["sm"]), allowances)
+    records.write(out / COVERAGE_FILE, record)
+    with log.open("a", encoding="utf-8") as sink:
+        sink.writelines(f"coverage: {describe(found)}\n" for found in record.findings)
+    demand(record)
 
 
 def demand(record: CoverageRecord) -> None:

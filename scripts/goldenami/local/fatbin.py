@@ -2,7 +2,7 @@
 
 nvcc puts one "fat binary" for each source file into a section. Its header is magic, version, header's size, size;
 then comes an entry for each architecture: kind, header's size, payload's size, compute capability, flags. NVIDIA does
-not document it; the offsets were read off what nvcc 11.8 and 13.0 write, and tests hold them to nvcc and cuobjdump.
+not document it; the offsets were read off what nvcc 11.8 and 13.0 write, and tests hold them to such files.
 """
 
 from __future__ import annotations

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from goldenami import shell
-from goldenami.build_records import Check
+from goldenami.build_records import Check, CoverageRecord, Outcome
 from goldenami.errors import StageFailed
 from goldenami.local import sandbox, ssh
+
+_LIBRARY = re.compile(r"\.so(\.\d+)*$")
 
 
 def run(
@@ -35,3 +39,21 @@ def run(
         if not found.exists():
             raise StageFailed("the image's tests could not run", tail=error.tail, hint="see the log") from None
     return [Check.model_validate(check) for check in json.loads(found.read_text(encoding="utf-8"))]
+
+
+def code(record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = True) -> list[Check]:
+    """Whether the machine has what the coverage gate read; `ask` runs a command there. An image without such code gets
+    no check. Where the gate read no tree, only wheels (not `complete`), any other library is wrong."""
+    if complete and not record.files:
+        return []
+    folders = " ".join(shlex.quote(f"/{folder}") for folder in record.folders)
+    sums = ask(f'for folder in {folders}; do [ ! -d "$folder" ] || '
+               'sudo find "$folder" -xdev -type f -exec sha256sum {} + || exit 1; done')
+    now = {line[66:]: line[:64] for line in sums.splitlines()}
+    read = {file.sha256 for file in record.files}
+    wrong = [file.path for file in record.files if now.get(f"/{file.path}") != file.sha256]
+    beside = [] if complete else [name for name in now if _LIBRARY.search(name) and now[name] not in read]
+    said = [*([f"it read others: {', '.join(wrong[:4])}"] if wrong else []),
+            *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else [])]
+    return [Check(id="boot/code", role="boot", title="The frameworks' code is what the coverage gate read",
+                  outcome=Outcome.INCORRECT if said else Outcome.CORRECT, detail="; ".join(said), seconds=0.0)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -125,13 +124,7 @@ def code_checks(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulate
         found.append(_check("boot/oldest_cpu", "The whole image ran on what all declared CPUs have, and no more",
                             not beyond, f"the machine also had {', '.join(beyond)}"))
     record = records.read(Path(plan["coverage"]), CoverageRecord)
-    if record.files:
-        folders = " ".join(shlex.quote(f"/{folder}") for folder in record.folders)
-        sums = machine.ssh(f"sudo find {folders} -xdev -type f -exec sha256sum {{}} +", timeout_s=BOOT_LIMIT_S)
-        now = {line[66:]: line[:64] for line in sums.splitlines()}
-        changed = [file.path for file in record.files if now.get(f"/{file.path}") != file.sha256]
-        found.append(_check("boot/code", "The frameworks' code is what the coverage gate read", not changed,
-                            f"it read others: {', '.join(changed[:4])}"))
+    found += image_tests.code(record, lambda command: machine.ssh(command, timeout_s=BOOT_LIMIT_S))
     return found
 
 

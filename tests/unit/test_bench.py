@@ -1,0 +1,43 @@
+"""What the benchmarks say beside their figures: each aim with its verdict, and what was left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bench import bench_frameworks
+from goldenami.pypi import PyFile
+from goldenami.wheels import Outcome
+
+WHEEL = PyFile(project="demo", version="1.0", filename="demo-1.0.whl", sha256="0" * 64, size=1)
+
+
+def outcome(seconds: float, hits: int) -> Outcome:
+    return Outcome(key="0", wheel=WHEEL, compiler="gcc", tests="", seconds=seconds, jobs=2,
+                   cache={"hits": hits, "misses": 4 - hits})
+
+
+@pytest.mark.parametrize(("warm", "said"), [
+    (5.0, "100.0 s cold, 5.0 s warm: 5.0% (aim 5%: met), 4 of 4 known"),
+    (5.1, "100.0 s cold, 5.1 s warm: 5.1% (aim 5%: missed), 4 of 4 known"),
+])
+def test_what_ccache_saves_is_held_to_its_aim(warm: float, said: str) -> None:
+    assert bench_frameworks.said_of(outcome(100, 0), outcome(warm, 4)) == said
+
+
+def test_a_framework_that_is_left_out_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_frameworks.runnable(["pytorch", "hnswlib", "tensorflow"]) == ["hnswlib"]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["pytorch", "tensorflow"]
+    assert all("recipe not run here: it needs hours" in line for line in said)
+
+
+def test_installing_the_frameworks_is_held_to_its_aim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(bench_frameworks.__file__).parent)
+    from bench import bench_bake
+
+    found = {"phase base": 10.0, "phase frameworks": 40.0, "role frameworks": 31.0, "phase disk": 9.0,
+             "SSH (bios, tcg)": 50.0}
+    assert bench_bake.against_aims(found)["frameworks"] == (31.0, 30)
+    del found["role frameworks"]
+    assert "frameworks" not in bench_bake.against_aims(found)

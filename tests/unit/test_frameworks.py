@@ -1,0 +1,188 @@
+"""Frameworks from recipe to locked files: real pip and apt, a package index and an archive on loopback.
+
+What compiles is tests/contract/test_wheels.py's. Here a wheel that has to be compiled lies in the cache already.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import checkout
+import pyindex
+import pytest
+import yaml
+from debrepo import Package
+from goldenami import frameworks, gains, recipes, records, wheels
+from goldenami.errors import NoFit, StageFailed
+from goldenami.frameworks import Request, Surroundings
+from goldenami.gains import Measurement, Workload
+from goldenami.lockfile import Origin, Target
+from goldenami.progress import Progress
+from goldenami.pypi import VARIABLE, Index, PyFile
+from goldenami.store import Store
+from goldenami.wheels import Order, Outcome
+from pyindex import PyIndex
+
+if TYPE_CHECKING:
+    from conftest import Resolver
+
+RECIPES = {
+    "plain": {"version": "1.0", "distribution": "plain", "module": "plain", "wheel": {"distribution": "plain"},
+              "requires": ["helper"], "build": {"requires": [], "memory_mib": 100}},
+    "loose": {"version": "1.0", "distribution": "loose", "module": "loose", "wheel": {"distribution": "loose"},
+              "build": {"requires": [], "memory_mib": 100}},
+    "solo": {"version": "2.0", "distribution": "solo", "module": "solo", "generic": "x86-64-v3",
+             "requires": ["plain", "lib"],
+             "build": {"requires": ["setuptools==80.9.0"], "environment": {"CXXFLAGS": "{options}"},
+                       "memory_mib": 100}},
+}
+ALLOWED = {"lib": [{"files": "lib/*.so", "extensions": ["avx*"], "reason": "it asks the CPU"}]}
+TOOLS = [*wheels.PACKAGES, "apt", "base-files"]
+REQUEST = Request(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"], suite="bookworm",
+                  gcc=(12, 2), target=Target(cpu="znver4", options=["-march=znver3"]))
+
+
+@pytest.fixture
+def served() -> Iterator[PyIndex]:
+    with pyindex.serve() as index:
+        index.wheel("pip", "26.3")
+        index.wheel("setuptools", "80.9.0")
+        index.wheel("plain", "1.0", ("lib<2",), tag="cp311-cp311-manylinux_2_28_x86_64")
+        for version in ("1.0", "1.1", "2.0"):
+            index.wheel("lib", version)
+        index.wheel("helper", "1.0")
+        index.wheel("loose", "1.0", ("lib",))
+        for name, version in (("plain", "1.0"), ("solo", "2.0")):
+            index.sdist(name, version, {"setup.py": ""})
+        yield index
+
+
+@pytest.fixture
+def around(served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Surroundings:
+    """A copy of the checkout whose only recipes are these, an archive of tiny tools, an empty store."""
+    root = checkout.copy(tmp_path / "checkout")
+    for name in recipes.known(root):
+        (root / recipes.FOLDER / name / "recipe.yml").unlink()
+    recipes.known.cache_clear()
+    for name, recipe in RECIPES.items():
+        (root / recipes.FOLDER / name).mkdir()
+        (root / recipes.FOLDER / name / "recipe.yml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (root / recipes.DISPATCHING).write_text(yaml.safe_dump(ALLOWED), encoding="utf-8")
+    (root / gains.FILE).unlink()
+    monkeypatch.setenv(VARIABLE, served.url)
+    essential = {"Essential": "yes", "Priority": "required"}
+    apt = resolver.root([Package("python3", "3.11.2-1", depends="libc6"), Package("libc6", "2.36-9"),
+                         *(Package(name, fields=essential if name == "base-files" else {},
+                                   depends="python3" if name == "python3-dev" else "") for name in TOOLS)])
+    return Surroundings(root=root, apt=apt, store=Store(tmp_path / "cache"), index=Index.configured(), log=tmp_path,
+                        progress=Progress.of("lock", "demo", tmp_path), fetch_debs=lambda _: None)
+
+
+def have_built(around: Surroundings, order: Order, content: str) -> PyFile:
+    """Leave `content` as the outcome of `order`, as a build does."""
+    made = around.log / f"{order.name}-{order.recipe.version}-cp311-cp311-linux_x86_64.whl"
+    made.write_text(content, encoding="utf-8")
+    wheel = PyFile(project=order.name, version=order.recipe.version, filename=made.name,
+                   sha256=around.store.add(made), size=len(content))
+    path = wheels.path_of(around.store, order.key)
+    path.parent.mkdir(exist_ok=True)
+    records.write(path, Outcome(key=order.key, wheel=wheel, compiler="gcc 12", tests="", seconds=1, jobs=1, cache={}))
+    return wheel
+
+
+def names(files: list[PyFile]) -> list[str]:
+    return [f"{file.project} {file.version}" for file in files]
+
+
+def test_a_wheel_and_a_build_share_one_choice_of_versions(around: Surroundings) -> None:
+    """`plain` takes lib 1.1 at most, so `loose`, which would take 2.0, gets that too; `solo` comes after `plain`."""
+    order = frameworks.alone("solo", REQUEST, around)[0]
+    assert names(order.requires) == ["pip 26.3", "setuptools 80.9.0"]
+    assert order.flags == {"CXXFLAGS": "-march=znver3"}
+    assert (order.source.filename, order.target) == ("solo-2.0.tar.gz", REQUEST.target)
+    assert {"python3-dev", "python3", "base-files"} < {deb.name for deb in order.debs}
+    assert around.store.check(order.source.sha256), "what a build needs is fetched"
+    wheel = have_built(around, order, "built")
+    found = frameworks.resolve(REQUEST, around)
+    loose, plain, solo = found.frameworks
+    assert names(loose.requires) == ["lib 1.1"]
+    assert (plain.name, plain.origin, plain.made, plain.environment) == ("plain", Origin.WHEEL, None, "plain")
+    assert plain.wheel.filename == "plain-1.0-cp311-cp311-manylinux_2_28_x86_64.whl"
+    assert names(plain.requires) == ["helper 1.0", "lib 1.1"]
+    assert (solo.name, solo.origin, solo.wheel, solo.environment) == ("solo", Origin.SOURCE, wheel, "solo")
+    assert names(solo.requires) == ["lib 1.1", "plain 1.0"]
+    assert solo.made is not None
+    assert (solo.made.key, solo.made.compiler, solo.made.source) == (order.key, "gcc 12", order.source)
+    assert [one.reason for one in solo.allow] == ["it asks the CPU"]
+    assert {deb.name for deb in found.toolchain} == set(solo.made.build)
+    assert [(one.component, one.taken) for one in found.choices] == [
+        ("loose", "1.0, the index's wheel"), ("plain", "1.0, the index's wheel"), ("solo", "2.0, compiled for znver4")]
+    assert plain.why == "the rule's default; not measured on znver4"
+    assert solo.why == "the index has no wheel; not measured on znver4"
+
+
+def test_a_shared_environment_has_the_wheels_of_all(around: Surroundings) -> None:
+    request = dataclasses.replace(REQUEST, shared_environment="all")
+    wheel = have_built(around, frameworks.alone("solo", request, around)[0], "built")
+    found = {one.name: one for one in frameworks.resolve(request, around).frameworks}
+    assert {one.environment for one in found.values()} == {"all"}
+    both = {one.name: {*names(one.requires), *names([one.wheel])} for one in found.values()}
+    assert both["solo"] == {"helper 1.0", "lib 1.1", "loose 1.0", "plain 1.0", "solo 2.0"}
+    assert both["plain"] == both["solo"] - {"solo 2.0"}, "the index knows nothing of what is built here"
+    assert found["solo"].wheel == wheel
+
+
+def measured(key: str) -> Measurement:
+    return Measurement(framework="plain", version="1.0", cpu="znver4", against="the wheel", machine="m", rounds=3,
+                       key=key, workloads=[Workload(name="w", ratio=1.5, low=1.5, high=1.5)])
+
+
+def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Surroundings) -> None:
+    """The build takes the place of the index's wheel in the environment of `solo`."""
+    file = around.root / gains.FILE
+    file.write_text(gains.merged([], [measured("0")]), encoding="utf-8")
+    order = frameworks.alone("plain", REQUEST, around)[0]
+    built = have_built(around, order, "plain built")
+    have_built(around, frameworks.alone("solo", REQUEST, around)[0], "solo built")
+    _, plain, solo = frameworks.resolve(REQUEST, around).frameworks
+    assert (plain.wheel, plain.gain, plain.measured_on) == (built, 1.5, "znver4")
+    assert plain.why == ("1.50x over the wheel, measured on znver4; "
+                         "that was another build of this version: measure again")
+    assert built in solo.requires
+    file.write_text(gains.merged([], [measured(order.key)]), encoding="utf-8")
+    assert frameworks.resolve(REQUEST, around).frameworks[1].why == "1.50x over the wheel, measured on znver4"
+
+
+def test_both_sides_of_a_comparison(around: Surroundings) -> None:
+    """Against a build for the recipe's generic CPU where there is no wheel, else against the wheel."""
+    order, theirs, pins = frameworks.alone("solo", REQUEST, around)
+    assert (order.target.cpu, theirs, names(order.runs_with)) == (
+        "znver4", None, ["lib 1.1", "plain 1.0"])
+    assert sorted(pins) == ["lib==1.1", "plain==1.0"]
+    generic = Target(cpu="x86-64-v3", options=["-march=x86-64-v3"])
+    plain = frameworks.order_for("solo", order.recipe, dataclasses.replace(REQUEST, target=generic), around,
+                                 order.runs_with, pins)
+    ours, other = have_built(around, order, "ours"), have_built(around, plain, "theirs")
+    found = frameworks.sides("solo", REQUEST, around)
+    assert (found.order, found.against) == (order, "x86-64-v3")
+    assert (found.image[0], found.generic[0]) == (ours, other)
+    assert found.image[1:] == found.generic[1:] == list(order.runs_with)
+    assert all(around.store.check(file.sha256) for file in found.generic)
+    have_built(around, plain, "ours")
+    with pytest.raises(StageFailed, match="the builds for different CPUs are the same bytes"):
+        frameworks.sides("solo", REQUEST, around)
+
+    order, wheel, _ = frameworks.alone("plain", REQUEST, around)
+    have_built(around, order, "plain built")
+    found = frameworks.sides("plain", REQUEST, around)
+    assert (found.against, found.generic[0]) == ("the wheel", wheel)
+
+
+def test_frameworks_that_fit_no_common_versions_are_refused(around: Surroundings, served: PyIndex) -> None:
+    served.wheel("helper", "1.1", ("lib>=2",))
+    served.files["helper"] = {name: data for name, data in served.files["helper"].items() if "1.1" in name}
+    with pytest.raises(NoFit, match=r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: Resolution"):
+        frameworks.resolve(REQUEST, around)
