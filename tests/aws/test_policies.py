@@ -111,7 +111,7 @@ def _two_builds(stage: Stage, *, soak: int = 0) -> None:
     stage.build(1)
     stage.golden("publish", IMAGE)
     if soak:
-        stage.golden("promote", IMAGE, "--now")
+        stage.under_policy("promote", IMAGE, "--now")  # there is no template yet
     _group()
     stage.checkout.define(alone)
     stage.build(2)
@@ -119,16 +119,27 @@ def _two_builds(stage: Stage, *, soak: int = 0) -> None:
 
 
 def promote(stage: Stage) -> None:
-    """The second build, to which the group goes."""
+    """A first build, and a second one."""
     _two_builds(stage, soak=1)
     stage.under_policy("promote", IMAGE, "--now")
 
 
 def rollback(stage: Stage) -> None:
-    """To the first build, while the group is on its way to the second."""
+    """To the first build, while the group is on its way to the second; to one that the template never launched, and
+    to the first without any template.
+    """
     stage.aws.set(refresh_s=3600)
     _two_builds(stage)
     stage.under_policy("rollback", IMAGE)
+    stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key"))
+    third = stage.build(3)
+    stage.golden("publish", IMAGE)
+    stage.under_policy("rollback", IMAGE, "--to", third)
+    world = World("us-east-1")
+    world.ec2.delete_launch_template(LaunchTemplateName=f"golden-{IMAGE}")
+    stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key").replace("m7i.large", "m7i.xlarge"))
+    stage.under_policy("rollback", IMAGE)
+    assert world.template() is not None
 
 
 def retire(stage: Stage) -> None:
