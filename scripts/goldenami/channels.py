@@ -6,6 +6,7 @@ that was killed between them is seen, and the next one brings the pointers to wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ from goldenami.aws.images import Image
 from goldenami.aws.lease import Lease
 from goldenami.aws.ledger import Channel, Gpu, Mark
 from goldenami.aws.pointers import Version
+from goldenami.aws.regions import each
 from goldenami.aws.session import Account
 from goldenami.definition import Definition, Publish, VolumeType
 from goldenami.errors import BadInput
+from goldenami.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,47 @@ def point_template(
     """Let the template's default launch the mark's AMI; returns its version. The last pointer of all."""
     return pointers.move_template(account.ec2(region), pointers.template_name(image), target.build_id,
                                   template_data(wanted, target.ami), {tags.IMAGE: image}, as_it_was=as_it_was)
+
+
+def stands(standing: Standing, build_id: str, ami: str, wanted: Definition) -> Version | None:
+    """The template's default where it already is what `point_template` would make of the build; else None."""
+    now = standing.template
+    good = now is not None and now.description == pointers.description(build_id) and \
+        pointers.fits(now.data, template_data(wanted, ami))
+    return now if good else None
+
+
+def outstanding(account: Account, wanted: Definition, defaults: Mapping[str, Version | None]) -> dict[str, list[str]]:
+    """The groups of each region that have not been asked to take the template's default yet.
+
+    `defaults` are the regions' default versions, None where a new one is to be made, which no group has seen.
+    BadInput for a group of the definition that no region has.
+    """
+    asked = published(wanted).instance_refresh
+    if asked is None:
+        return {region: [] for region in defaults}
+
+    def look_at(region: str) -> tuple[list[str], list[str]]:
+        client, now = account.autoscaling(region), defaults[region]
+        there = refresh.groups(client, asked.groups)
+        return there, [group for group in there if now is None or not refresh.has_seen(client, group, now)]
+
+    found = each(defaults, look_at).all("nothing is changed", "then run again")
+    nowhere = set(asked.groups) - {group for there, _ in found.values() for group in there}
+    if nowhere:
+        raise BadInput(f"no region has the Auto Scaling group {min(nowhere)}",
+                       hint="correct `publish: instance_refresh: groups:`")
+    return {region: due for region, (_, due) in found.items()}
+
+
+def refresh_groups(
+    account: Account, wanted: Definition, region: str, groups: Iterable[str], version: Version, progress: Progress,
+) -> None:
+    """Begin the refreshes of a region's groups, and say what came of each."""
+    client = account.autoscaling(region)
+    for group in groups:
+        status = refresh.start(client, group, version, preferences(wanted))
+        progress.say(f"{region}: refresh of {group}: {status}")
 
 
 def preferences(wanted: Definition) -> refresh.Preferences:

@@ -19,6 +19,7 @@ def show(verb: str, plan: MovePlan) -> list[str]:
         lines.append(f"  {move.region:<15} latest {move.before or 'nothing'} -> {move.ami}; "
                      f"default of {pointers.template_name(plan.image)}: version {move.template_before or 'none'} -> "
                      f"one with {move.ami}" + ("; candidate too" if move.candidate else ""))
+        lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
     if plan.withdraw:
         lines.append(f"  withdrawn, so that no publish brings it back unasked: {', '.join(plan.withdraw)}")
     return lines

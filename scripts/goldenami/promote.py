@@ -11,6 +11,7 @@ from goldenami.aws import lease, tags
 from goldenami.aws.images import State
 from goldenami.aws.lease import Seen
 from goldenami.aws.ledger import Channel, Gpu, Mark
+from goldenami.aws.pointers import Version
 from goldenami.aws.regions import each
 from goldenami.aws.session import Account, check_regions
 from goldenami.channels import Standing
@@ -67,8 +68,11 @@ def prepare(
                           hint="promote it then; --now does not wait")
     found = each(marks, lambda region: channels.look(account, region, wanted.image, build)).all(
         NOTHING, "then run again")
-    return MovePlan(image=wanted.image, build_id=build, account=account.number(next(iter(marks))),
-                    regions=tuple(_move(standing, marks[region], gpu, wanted) for region, standing in found.items()))
+    moving = {region: _move(standing, marks[region], gpu, wanted) for region, standing in found.items()}
+    due = channels.outstanding(account, wanted, {
+        region: channels.stands(standing, build, marks[region].ami, wanted) for region, standing in found.items()})
+    return MovePlan(image=wanted.image, build_id=build, account=account.number(next(iter(marks))), regions=tuple(
+        move.model_copy(update={"refresh": tuple(due[region])}) for region, move in moving.items()))
 
 
 def _gpu(published: list[Gpu], attested: Gpu, *, accept: bool) -> Gpu:
@@ -88,11 +92,17 @@ def _move(standing: Standing, mark: Mark, gpu: Gpu, wanted: Definition) -> Regio
 
 
 def execute(account: Account, wanted: Definition, plan: MovePlan, folder: Path, progress: Progress) -> MoveRecord:
-    """Move `latest` in every region, all under one set of leases; writes promote.json to `folder`."""
+    """Move `latest` in every region, all under one set of leases, then the groups; writes promote.json to `folder`."""
     moving = {move.region: move for move in plan.regions}
+
+    def forward(region: str) -> Version:
+        version = moves.apply(account, wanted, plan, moving[region], leases[region])
+        channels.refresh_groups(account, wanted, region, moving[region].refresh, version, progress)
+        return version
+
     with lease.held(account, plan.image, list(moving)) as leases, progress.step("latest"):
-        versions = each(moving, lambda region: moves.apply(account, wanted, plan, moving[region], leases[region])).all(
-            "`latest` has not moved everywhere", f"`golden promote {plan.image}` continues")
+        versions = each(moving, forward).all("`latest` has not moved everywhere",
+                                             f"`golden promote {plan.image}` continues")
     record = MoveRecord(plan=plan, at=clock.stamp(), by=tags.owner(), failed={},
                         template_versions={region: version.number for region, version in versions.items()})
     records.write(folder / PROMOTE_FILE, record)

@@ -13,12 +13,11 @@ from datetime import timedelta
 from typing import TypeVar
 
 from goldenami import channels, clock, proven, publish_plan, records
-from goldenami.aws import ebs, images, lease, pointers, refresh, tags
+from goldenami.aws import ebs, images, lease, pointers, tags
 from goldenami.aws.blocks import BlockMap, scan
 from goldenami.aws.images import Image
 from goldenami.aws.lease import Lease
 from goldenami.aws.ledger import Channel
-from goldenami.aws.pointers import Version
 from goldenami.aws.regions import each
 from goldenami.aws.session import Account
 from goldenami.definition import Definition
@@ -228,19 +227,13 @@ class _Work:
         held.record(held.ledger.moved(Channel.LATEST, target))
         channels.point(self.account, name, self.plan.image, Channel.LATEST, target, before[0])
         version = channels.point_template(self.account, name, self.plan.image, target, self.wanted)
+        channels.refresh_groups(self.account, self.wanted, name, region.refresh, version, self.progress)
         former, template = held.ledger.previous(), region.template
         return Published(
             ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel), template=version.template,
             template_version=version.number, previous_ami=former.ami if former else None,
             previous_template_version=template.before if template and template.before_ami != image.ami else None,
-            refreshed=self._refresh(region, version))
-
-    def _refresh(self, region: RegionPlan, version: Version) -> tuple[str, ...]:
-        client = self.account.autoscaling(region.region)
-        for group in region.refresh:
-            status = refresh.start(client, group, version, channels.preferences(self.wanted))
-            self.progress.say(f"{region.region}: refresh of {group}: {status}")
-        return region.refresh
+            refreshed=region.refresh)
 
     @staticmethod
     def _move(region: RegionPlan, channel: Channel) -> tuple[str | None] | None:

@@ -146,7 +146,8 @@ class AttestRecord(Record):
 class RegionMove(Record):
     """`latest` of one region that moves to the AMI of a build that exists there, and what it was before.
 
-    `candidate` says that the candidate moves along: a rollback takes the withdrawn build out of it too.
+    `candidate` says that the candidate moves along: a rollback takes the withdrawn build out of it too. `refresh` are
+    groups that a promotion asks to follow; a rollback asks all that the definition names.
     """
 
     region: str
@@ -158,6 +159,7 @@ class RegionMove(Record):
     template_before: int | None = None
     candidate_before: str | None = None
     candidate: bool = False
+    refresh: tuple[str, ...] = ()
 
 
 class MovePlan(Record):

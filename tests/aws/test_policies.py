@@ -119,9 +119,10 @@ def _two_builds(stage: Stage, *, soak: int = 0) -> None:
 
 
 def promote(stage: Stage) -> None:
-    """A first build, and a second one."""
+    """A first build, and a second one, to which the group goes; then there is nothing left to do."""
     _two_builds(stage, soak=1)
-    stage.under_policy("promote", IMAGE, "--now")
+    assert f"refresh of {GROUP}: started" in stage.under_policy("promote", IMAGE, "--now")
+    assert f"refresh of {GROUP}" not in stage.under_policy("promote", IMAGE, "--now")
 
 
 def rollback(stage: Stage) -> None:
