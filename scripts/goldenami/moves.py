@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from goldenami import channels
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from goldenami import channels, clock
 from goldenami.aws import pointers
 from goldenami.aws.lease import Lease
-from goldenami.aws.ledger import Channel
+from goldenami.aws.ledger import Channel, Gpu
 from goldenami.aws.pointers import Version
 from goldenami.aws.session import Account
 from goldenami.definition import Definition
+from goldenami.errors import NotVerified
 from goldenami.publish_records import MovePlan, RegionMove
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person allows on the command line."""
+
+    accept_untested_gpu: bool = False
+    now: bool = False
 
 
 def show(verb: str, plan: MovePlan) -> list[str]:
@@ -23,6 +36,31 @@ def show(verb: str, plan: MovePlan) -> list[str]:
     if plan.withdraw:
         lines.append(f"  withdrawn, so that no publish brings it back unasked: {', '.join(plan.withdraw)}")
     return lines
+
+
+def gpu(published: Iterable[Gpu], attested: Gpu, *, accept: bool) -> Gpu:
+    """What is known of a build on a GPU, by the regions' ledgers (`published`) and by this machine (`attested`)."""
+    noted = set(published)
+    for known in (Gpu.NONE, Gpu.TESTED, Gpu.ACCEPTED):
+        if known is attested or noted == {known}:
+            return known
+    return Gpu.ACCEPTED if accept else Gpu.UNTESTED
+
+
+def check_gpu(image: str, build: str, known: Gpu) -> None:
+    """NotVerified for a build of a GPU image that no GPU has seen, unless a person accepted that."""
+    if known is Gpu.UNTESTED:
+        raise NotVerified(f"build {build} is not tested on a GPU",
+                          hint=f"`golden attest {image} --gpu-test FILE` records a test; "
+                               "--accept-untested-gpu goes on without, and that is recorded")
+
+
+def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
+    """NotVerified for a candidate that has not stood long enough. `since` is when it became one, in each region."""
+    ready = max(map(datetime.fromisoformat, since)) + timedelta(hours=hours)
+    if clock.now() < ready:
+        raise NotVerified(f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
+                          hint="move `latest` to it then; --now does not wait")
 
 
 def apply(

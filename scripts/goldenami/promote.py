@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from goldenami import channels, clock, moves, records
@@ -16,19 +14,11 @@ from goldenami.aws.regions import each
 from goldenami.aws.session import Account, check_regions
 from goldenami.channels import Standing
 from goldenami.definition import Definition
-from goldenami.errors import BadInput, NotVerified
+from goldenami.errors import BadInput
 from goldenami.progress import Progress
 from goldenami.publish_records import PROMOTE_FILE, MovePlan, MoveRecord, RegionMove
 
 NOTHING = "nothing is changed"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person allows on the command line."""
-
-    accept_untested_gpu: bool = False
-    now: bool = False
 
 
 def candidate(account: Account, wanted: Definition) -> dict[str, Mark]:
@@ -52,20 +42,14 @@ def candidate(account: Account, wanted: Definition) -> dict[str, Mark]:
 
 
 def prepare(
-    account: Account, wanted: Definition, marks: dict[str, Mark], attested: Gpu, options: Options,
+    account: Account, wanted: Definition, marks: dict[str, Mark], attested: Gpu, options: moves.Options,
 ) -> MovePlan:
     """What would move, or NotVerified for a candidate too young or untested. `attested` is what is known here."""
     build = next(iter(marks.values())).build_id
-    gpu = _gpu([mark.gpu for mark in marks.values()], attested, accept=options.accept_untested_gpu)
-    if gpu is Gpu.UNTESTED:
-        raise NotVerified(f"the candidate {build} is not tested on a GPU",
-                          hint=f"`golden attest {wanted.image} --gpu-test FILE` records a test; "
-                               "--accept-untested-gpu goes on without, and that is recorded")
-    soak = timedelta(hours=channels.published(wanted).soak_hours)
-    ready = max(datetime.fromisoformat(mark.since) for mark in marks.values()) + soak
-    if clock.now() < ready and not options.now:
-        raise NotVerified(f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
-                          hint="promote it then; --now does not wait")
+    gpu = moves.gpu([mark.gpu for mark in marks.values()], attested, accept=options.accept_untested_gpu)
+    moves.check_gpu(wanted.image, build, gpu)
+    if not options.now:
+        moves.check_soaked(build, [mark.since for mark in marks.values()], channels.published(wanted).soak_hours)
     found = each(marks, lambda region: channels.look(account, region, wanted.image, build)).all(
         NOTHING, "then run again")
     moving = {region: _move(standing, marks[region], gpu, wanted) for region, standing in found.items()}
@@ -73,13 +57,6 @@ def prepare(
         region: channels.stands(standing, build, marks[region].ami, wanted) for region, standing in found.items()})
     return MovePlan(image=wanted.image, build_id=build, account=account.number(next(iter(marks))), regions=tuple(
         move.model_copy(update={"refresh": tuple(due[region])}) for region, move in moving.items()))
-
-
-def _gpu(published: list[Gpu], attested: Gpu, *, accept: bool) -> Gpu:
-    for known in (Gpu.NONE, Gpu.TESTED, Gpu.ACCEPTED):
-        if known is attested or all(gpu is known for gpu in published):
-            return known
-    return Gpu.ACCEPTED if accept else Gpu.UNTESTED
 
 
 def _move(standing: Standing, mark: Mark, gpu: Gpu, wanted: Definition) -> RegionMove:

@@ -135,7 +135,7 @@ def rollback(stage: Stage) -> None:
     stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key"))
     third = stage.build(3)
     stage.golden("publish", IMAGE)
-    stage.under_policy("rollback", IMAGE, "--to", third)
+    stage.under_policy("rollback", IMAGE, "--to", third, "--now")
     world = World("us-east-1")
     world.ec2.delete_launch_template(LaunchTemplateName=f"golden-{IMAGE}")
     stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key").replace("m7i.large", "m7i.xlarge"))

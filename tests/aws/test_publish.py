@@ -184,7 +184,7 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
         assert world.parameter("candidate") == world.amis()[f"{builds.GPU_IMAGE}-{build.name}"]["ImageId"]
         assert (world.parameter("latest"), world.template()) == (None, None)
     ran = checkout.golden("promote", builds.GPU_IMAGE)
-    assert (ran.code, f"the candidate {build.name} is not tested on a GPU" in ran.text) == (6, True)
+    assert (ran.code, f"build {build.name} is not tested on a GPU" in ran.text) == (6, True)
     assert "nothing to do" in publish(checkout, image=builds.GPU_IMAGE)
     write_junit(tmp_path / "gpu.xml", build.name)
     assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml")).code == 0
