@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from goldenami import channels, clock
-from goldenami.aws import pointers
+from goldenami.aws import images, pointers
 from goldenami.aws.lease import Lease
 from goldenami.aws.ledger import Channel, Gpu
 from goldenami.aws.pointers import Version
 from goldenami.aws.session import Account
 from goldenami.definition import Definition
-from goldenami.errors import NotVerified
+from goldenami.errors import Busy, NotVerified
 from goldenami.publish_records import MovePlan, RegionMove
 
 
@@ -61,6 +61,22 @@ def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
     if clock.now() < ready:
         raise NotVerified(f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
                           hint="move `latest` to it then; --now does not wait")
+
+
+def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, held: Lease) -> None:
+    """Busy where a region, looked at under its lease, is no longer what the plan was made of, or has lost the AMI."""
+    names = {channel: pointers.channel_name(plan.image, channel) for channel in Channel}
+    values = pointers.read(account.ssm(move.region), names.values())
+    image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
+    changed = [] if held.ledger.digest == move.ledger else [f"the ledger of {plan.image}"]
+    changed += [name for name, before in ((names[Channel.LATEST], move.before),
+                                          (names[Channel.CANDIDATE], move.candidate_before))
+                if values.get(name) != before]
+    if image is None or image.state != images.State.AVAILABLE:
+        changed.append(f"{move.ami} (now {image.state if image else 'gone'})")
+    if changed:
+        raise Busy(f"another run changed {', '.join(changed)} in {move.region} after the plan was made",
+                   hint="run again: the plan is made anew")
 
 
 def apply(

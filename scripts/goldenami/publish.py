@@ -21,7 +21,7 @@ from goldenami.aws.ledger import Channel
 from goldenami.aws.regions import each
 from goldenami.aws.session import Account
 from goldenami.definition import Definition
-from goldenami.errors import StageFailed
+from goldenami.errors import Busy, StageFailed
 from goldenami.meter import Meter
 from goldenami.progress import Progress
 from goldenami.proven import Proven
@@ -108,6 +108,7 @@ def execute(
     with lease.held(account, plan.image, [region.region for region in plan.regions]) as leases:
         for name, held in leases.items():
             publish_plan.check_forward(name, held.ledger, plan)
+        work.phase(lambda region: publish_plan.check_unmoved(account, work.regions[region], plan), "nothing is changed")
         with progress.step("AMIs"):
             made = work.phase(work.image, "no pointer has moved")
         with progress.step("candidate"):
@@ -146,8 +147,13 @@ class _Work:
     def image(self, name: str) -> Image:
         """The region's AMI: made if it is not there, set up, waited for, read back."""
         ec2, region = self.account.ec2(name), self.regions[name]
-        if region.ami and not region.settings and not region.record_build:
-            return images.get(ec2, [region.ami])[region.ami]
+        if region.ami:
+            there = images.get(ec2, [region.ami]).get(region.ami)
+            if there is None or there.state == images.State.DISABLED:
+                raise Busy(f"{region.ami} in {name} is {there.state if there else 'gone'} since the plan was made",
+                           hint="run again: the plan is made anew")
+            if not region.settings and not region.record_build:
+                return there
         ami = region.ami or self._made(region)
         image = images.wait_available(ec2, ami)
         images.apply(ec2, image, self.plan.settings)

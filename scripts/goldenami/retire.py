@@ -15,6 +15,8 @@ from typing import Literal
 
 from goldenami import clock, records, retention
 from goldenami.aws import inventory, lease, regions, removal
+from goldenami.aws.lease import Lease
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Account, translate
 from goldenami.errors import BadInput, GoldenError
 from goldenami.progress import Progress
@@ -31,12 +33,15 @@ _SHARES_MATTER = frozenset({Step.DEPRECATE, Step.DISABLE})
 
 
 class RetireRecord(Record):
-    """What a run did of its plan, by region. `failed` has a line for each action that was refused."""
+    """What a run did of its plan, by region. `failed` has a line for each action that was refused, `kept` one for each
+    that was left out, since the ledger named its build by the time the lease was held.
+    """
 
     schema_version: Literal[1] = 1
     plan: Plan
     done: dict[str, list[Action]]
     failed: dict[str, list[str]]
+    kept: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -72,17 +77,26 @@ def _plan(account: Account, region: str, image: str, policy: Policy, now: dateti
 def execute(account: Account, prepared: Prepared, folder: Path, progress: Progress) -> RetireRecord:
     """Do what the plan says, all regions at once, and write retire.json; then raise if anything was refused.
 
-    The leases of the image are held, so that no publish, promotion or rollback moves a pointer meanwhile.
+    The leases of the image are held, so that no publish, promotion or rollback moves a pointer meanwhile; what one
+    moved before, after the plan was made, is left alone.
     """
     plan = prepared.plan
     busy = [region.region for region in plan.regions if region.actions]
     done: dict[str, list[Action]] = {name: [] for name in busy}
     failed: dict[str, list[GoldenError]] = {name: [] for name in busy}
+    kept: dict[str, list[str]] = {}
+
+    def work(name: str, held: Lease) -> None:
+        due, kept[name] = _still_due(next(each for each in plan.regions if each.region == name), held.ledger,
+                                     plan.policy)
+        for line in kept[name]:
+            progress.say(f"{name}: {line}")
+        _region(account, name, due, done[name], failed[name], progress)
+
     with ExitStack() as stack:
-        if busy:
-            stack.enter_context(lease.held(account, plan.image, busy))
-        regions.each(busy, lambda name: _region(account, plan, name, done[name], failed[name], progress))
-    record = RetireRecord(plan=plan, done=done, failed={
+        leases = stack.enter_context(lease.held(account, plan.image, busy)) if busy else {}
+        regions.each(busy, lambda name: work(name, leases[name]))
+    record = RetireRecord(plan=plan, done=done, kept={name: lines for name, lines in kept.items() if lines}, failed={
         name: [error.message for error in errors] for name, errors in failed.items() if errors})
     records.write(folder / RETIRE_FILE, record)
     check(prepared, {name: errors for name, errors in failed.items() if errors})
@@ -102,13 +116,23 @@ def check(prepared: Prepared, failed: Mapping[str, list[GoldenError]]) -> None:
                               more)
 
 
+def _still_due(planned: RegionPlan, ledger: Ledger, policy: Policy) -> tuple[list[Action], list[str]]:
+    """The actions without those on what the ledger names by now, and a line for each of these. A recall stays."""
+    marks = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
+             "candidate": ledger.candidate, "latest": ledger.latest}
+    named = {mark.build_id: name for name, mark in marks.items() if mark}
+    due = [action for action in planned.actions if action.step is Step.RECALL or action.build_id not in named]
+    return due, [f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
+                 for action in planned.actions if action not in due]
+
+
 def _region(
-    account: Account, plan: Plan, region: str, done: list[Action], failed: list[GoldenError], progress: Progress,
+    account: Account, region: str, due: list[Action], done: list[Action], failed: list[GoldenError],
+    progress: Progress,
 ) -> None:
     """The actions of one region in order; one that fails ends those of its build, and no others."""
-    planned = next(each for each in plan.regions if each.region == region)
     stopped: set[str] = set()
-    for action in planned.actions:
+    for action in due:
         if action.build_id in stopped:
             continue
         try:

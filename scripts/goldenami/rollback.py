@@ -161,7 +161,7 @@ def _move(region: str, was: Was, target: str, image: Image, gpu: Gpu) -> RegionM
     known, latest = was.ledger.known(target), was.ledger.latest
     return RegionMove(
         region=region, ami=image.ami, baked_at=known.baked_at if known else image.raw["CreationDate"],
-        gpu=gpu, before_build=latest.build_id if latest else None,
+        gpu=gpu, ledger=was.ledger.digest, before_build=latest.build_id if latest else None,
         before=was.pointers.get(Channel.LATEST), candidate_before=was.pointers.get(Channel.CANDIDATE),
         template_before=was.template.number if was.template else None)
 
@@ -180,6 +180,7 @@ def execute(
 
     def back(region: str) -> Version:
         with lease.held(account, plan.image, [region]) as leases:
+            moves.check_unmoved(account, plan, moving[region], leases[region])
             version = moves.apply(account, wanted, plan, moving[region], leases[region], as_it_was=True)
         progress.say(f"{region}: latest is {moving[region].ami}, the template's default version {version.number}")
         if channels.published(wanted).instance_refresh:

@@ -76,9 +76,9 @@ def cmd_attest(args: argparse.Namespace) -> int:
 def cmd_promote(args: argparse.Namespace) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
     wanted, progress, account = _load(args.image), _progress("promote", args.image), Account()
-    marks = promote.candidate(account, wanted)
-    build = next(iter(marks.values())).build_id
-    plan = promote.prepare(account, wanted, marks, _attested(args.image, build), _options(args))
+    found = promote.candidate(account, wanted)
+    build = next(iter(found.values())).mark.build_id
+    plan = promote.prepare(account, wanted, found, _attested(args.image, build), _options(args))
     print("\n".join(moves.show("promote", plan)), flush=True)
     if not args.dry_run:
         promote.execute(account, wanted, plan, ROOT / "build" / args.image / build, progress)
