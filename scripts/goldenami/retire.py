@@ -11,13 +11,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from goldenami import clock, records, retention
 from goldenami.aws import inventory, lease, regions, removal
 from goldenami.aws.lease import Lease
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Account, translate
+from goldenami.aws.topology import AmiState
+from goldenami.build_records import Utc
 from goldenami.errors import BadInput, GoldenError
 from goldenami.progress import Progress
 from goldenami.records import Record
@@ -157,21 +161,6 @@ def _do(account: Account, region: str, action: Action) -> None:
         removal.delete_record(ec2, account.ssm(region), action.target)
 
 
-def restore(account: Account, region: str, image: str, target: str) -> str:
-    """Un-retire an image (`target`: AMI or build id): enabled, shared and dated as before. Returns its AMI id."""
-    ami_id = find(account, region, image, target)
-    removal.restore(account.ec2(region), ami_id, clock.now())
-    return ami_id
-
-
-def find(account: Account, region: str, image: str, target: str) -> str:
-    """The AMI of ours in the region that is `target`, an AMI or build id, or BadInput."""
-    for ami in inventory.amis(account.ec2(region)):
-        if ami.image == image and target in (ami.id, ami.build_id):
-            return ami.id
-    raise BadInput(f"no AMI of {image} in {region} is {target}", hint=f"`golden status {image}` lists them")
-
-
 def show(plan: Plan) -> Iterator[str]:
     """The plan for a person: what happens, what stays and why, what needs a look."""
     policy = plan.policy
@@ -189,3 +178,61 @@ def show(plan: Plan) -> Iterator[str]:
             yield f"  {region.region:<15} nothing of this image"
     for name, cause in plan.unreachable.items():
         yield f"  {name:<15} unreachable: {cause}"
+
+
+# --- and back -------------------------------------------------------------------------------------------------------
+
+class Retired(Record):
+    """An AMI that is taken back: how far it had gone."""
+
+    ami: str
+    build_id: str
+    state: Annotated[AmiState, Field(strict=False)]
+    announced: Utc | None
+
+
+class RestorePlan(Record):
+    """What `retire --restore` takes back, by region. A region that has no such AMI is left out."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    target: str
+    regions: dict[str, Retired]
+
+
+def prepare_restore(account: Account, image: str, names: list[str], target: str) -> RestorePlan:
+    """Find the AMI of ours that is `target`, an AMI or build id, in the regions; BadInput where none has it."""
+    found = regions.each(names, lambda region: _find(account, region, image, target)).all(
+        "nothing is changed", "then run again")
+    there = {region: retired for region, retired in found.items() if retired}
+    if not there:
+        raise BadInput(f"no AMI of {image} in {', '.join(names)} is {target}",
+                       hint=f"`golden status {image}` lists them")
+    return RestorePlan(image=image, target=target, regions=there)
+
+
+def _find(account: Account, region: str, image: str, target: str) -> Retired | None:
+    for ami in inventory.amis(account.ec2(region)):
+        if ami.image == image and target in (ami.id, ami.build_id):
+            return Retired(ami=ami.id, build_id=ami.build_id, state=ami.state,
+                           announced=removal.stamp(ami.announced) if ami.announced else None)
+    return None
+
+
+def restore(account: Account, plan: RestorePlan, progress: Progress) -> None:
+    """Un-retire an image in every region under its leases: enabled, shared and dated as before."""
+    def back(region: str) -> None:
+        ami = plan.regions[region].ami
+        removal.restore(account.ec2(region), ami, clock.now())
+        progress.say(f"{region}: {ami} is as it was")
+
+    with lease.held(account, plan.image, list(plan.regions)):
+        regions.each(plan.regions, back).all("not everything was restored", "then run again: it continues")
+
+
+def show_restore(plan: RestorePlan) -> Iterator[str]:
+    """The plan for a person."""
+    yield f"restore {plan.target} of {plan.image}"
+    for region, retired in plan.regions.items():
+        yield (f"  {region:<15} restore {retired.ami} ({retired.build_id}): {retired.state.value}, "
+               + (f"announced {retired.announced[:10]}" if retired.announced else "not announced"))
