@@ -22,6 +22,10 @@ from goldenami.definition import Definition, Publish, VolumeType
 from goldenami.errors import BadInput
 from goldenami.progress import Progress
 
+NO_PRICE_LIMIT = 999999
+"""Percent over the cheapest type: turns price protection off (InstanceRequirements). Its default of 20 for on-demand
+would leave the smallest sizes of the cheapest family, and no GPU beside a CPU family."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -65,7 +69,9 @@ def template_data(wanted: Definition, ami: str) -> dict[str, Any]:
         ebs |= {"VolumeInitializationRate": template.initialization_rate}
     types: dict[str, Any] = {"InstanceType": template.instance_type} if template.instance_type else {
         "InstanceRequirements": {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1},
-                                 "AllowedInstanceTypes": [f"{family}.*" for family in wanted.hardware]}}
+                                 "AllowedInstanceTypes": [f"{family}.*" for family in wanted.hardware],
+                                 "OnDemandMaxPricePercentageOverLowestPrice": NO_PRICE_LIMIT,
+                                 "SpotMaxPricePercentageOverLowestPrice": NO_PRICE_LIMIT}}
     return {
         "ImageId": ami, "BlockDeviceMappings": [{"DeviceName": images.ROOT_DEVICE, "Ebs": ebs}],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2}, **types,
