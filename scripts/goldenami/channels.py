@@ -14,7 +14,7 @@ from goldenami import clock
 from goldenami.aws import images, pointers, refresh, tags
 from goldenami.aws.images import Image
 from goldenami.aws.lease import Lease
-from goldenami.aws.ledger import Channel, Gpu, Mark
+from goldenami.aws.ledger import Channel, Gpu, Ledger, Mark
 from goldenami.aws.pointers import Version
 from goldenami.aws.regions import each
 from goldenami.aws.session import Account
@@ -105,6 +105,31 @@ def point_template(
     """Let the template's default launch the mark's AMI; returns its version. The last pointer of all."""
     return pointers.move_template(account.ec2(region), pointers.template_name(image), target.build_id,
                                   template_data(wanted, target.ami), {tags.IMAGE: image}, as_it_was=as_it_was)
+
+
+@dataclass(frozen=True)
+class Former:
+    """What a region was before a move: its ledger, the AMI of each channel that moves, the template's default.
+
+    None is a channel or a template that did not exist. `template` is left out where the template does not move.
+    """
+
+    ledger: Ledger
+    amis: Mapping[Channel, str | None]
+    template: tuple[int | None] | None = None
+
+
+def put_back(account: Account, region: str, image: str, held: Lease, former: Former) -> None:
+    """Bring a region back to what it was. The ledger is last: as long as it names the new build, the pointers that
+    differ from it show a run that did not end.
+    """
+    held.renew()  # or another has the lease by now
+    if former.template is not None:
+        pointers.move_template_back(account.ec2(region), pointers.template_name(image), former.template[0])
+    for channel, ami in former.amis.items():
+        pointers.move_back(account.ssm(region), pointers.channel_name(image, channel), ami,
+                           f"taken back, fence {held.fence}")
+    held.record(former.ledger)
 
 
 def stands(standing: Standing, build_id: str, ami: str, wanted: Definition) -> Version | None:

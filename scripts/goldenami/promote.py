@@ -11,7 +11,7 @@ from goldenami.aws.images import State
 from goldenami.aws.lease import Seen
 from goldenami.aws.ledger import Channel, Gpu, Ledger, Mark
 from goldenami.aws.pointers import Version
-from goldenami.aws.regions import each
+from goldenami.aws.regions import all_or_none, each
 from goldenami.aws.session import Account, check_regions
 from goldenami.channels import Standing
 from goldenami.definition import Definition
@@ -92,19 +92,29 @@ def _move(standing: Standing, found: Candidate, gpu: Gpu, wanted: Definition) ->
 
 
 def execute(account: Account, wanted: Definition, plan: MovePlan, folder: Path, progress: Progress) -> MoveRecord:
-    """Move `latest` in every region, all under one set of leases, then the groups; writes promote.json to `folder`."""
+    """Move `latest` in every region or in none, under one set of leases, then the groups; writes promote.json to
+    `folder`.
+    """
     moving = {move.region: move for move in plan.regions}
 
+    continues = f"`golden promote {plan.image}` continues"
+
     def forward(region: str) -> Version:
-        version = moves.apply(account, wanted, plan, moving[region], leases[region])
-        channels.refresh_groups(account, wanted, region, moving[region].refresh, version, progress)
-        return version
+        return moves.apply(account, wanted, plan, moving[region], leases[region])
+
+    def back(region: str) -> None:
+        channels.put_back(account, region, plan.image, leases[region], channels.Former(
+            former[region], {Channel.LATEST: moving[region].before}, (moving[region].template_before,)))
+
+    def follow(region: str) -> None:
+        channels.refresh_groups(account, wanted, region, moving[region].refresh, versions[region], progress)
 
     with lease.held(account, plan.image, list(moving)) as leases, progress.step("latest"):
         each(moving, lambda region: moves.check_unmoved(account, plan, moving[region], leases[region])).all(
             NOTHING, f"`golden promote {plan.image}`")
-        versions = each(moving, forward).all("`latest` has not moved everywhere",
-                                             f"`golden promote {plan.image}` continues")
+        former = {region: held.ledger for region, held in leases.items()}
+        versions = all_or_none(moving, forward, back, continues)
+        each(moving, follow).all("`latest` has moved, but not every group follows", continues)
     record = MoveRecord(plan=plan, at=clock.stamp(), by=tags.owner(), failed={},
                         template_versions={region: version.number for region, version in versions.items()})
     records.write(folder / PROMOTE_FILE, record)

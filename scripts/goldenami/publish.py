@@ -1,8 +1,9 @@
 """The `publish` stage: a proven disk becomes an AMI in every region, and then, last, what others launch by.
 
 Three phases, each in all regions before the next begins: AMIs (available, read back), the build's record and
-`candidate`, then `latest` and the launch template's default. Every step looks first and does what is missing, so a run
-that failed or was killed is continued by the same command.
+`candidate`, then `latest` and the launch template's default; where one of the last two fails in a region, it is taken
+back in all. Every step looks first and does what is missing, so a run that failed or was killed is continued by the
+same command.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from goldenami.aws import ebs, images, lease, pointers, tags
 from goldenami.aws.blocks import BlockMap, scan
 from goldenami.aws.images import Image
 from goldenami.aws.lease import Lease
-from goldenami.aws.ledger import Channel
-from goldenami.aws.regions import each
+from goldenami.aws.ledger import Channel, Ledger
+from goldenami.aws.pointers import Version
+from goldenami.aws.regions import all_or_none, each
 from goldenami.aws.session import Account
 from goldenami.definition import Definition
 from goldenami.errors import Busy, StageFailed
@@ -112,13 +114,12 @@ def execute(
         with progress.step("AMIs"):
             made = work.phase(work.image, "no pointer has moved")
         with progress.step("candidate"):
-            work.phase(lambda region: work.candidate(region, leases[region], made[region]),
-                       "`latest` has not moved", {region: image.ami for region, image in made.items()})
+            work.move(work.candidate, leases, made, Channel.CANDIDATE)
         published = _candidates(made)
         if not plan.held_back:
             with progress.step("latest"):
-                published = work.phase(lambda region: work.latest(region, leases[region], made[region]),
-                                       "`latest` has not moved everywhere")
+                published = work.move(work.latest, leases, made, Channel.LATEST)
+            work.phase(work.follow, "`latest` has moved, but not every group follows")
     record = PublishRecord(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
         disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
@@ -136,11 +137,29 @@ class _Work:
         self.account, self.wanted, self.build, self.plan, self.progress = account, wanted, build, plan, progress
         self.meter = Meter(progress.say)
         self.regions = {region.region: region for region in plan.regions}
-        self.continues = f"`golden publish {plan.image} --build {plan.build_id}` continues"
+        self.versions: dict[str, Version] = {}
+        again = " --again" if plan.readmit else ""
+        self.continues = f"`golden publish {plan.image} --build {plan.build_id}{again}` continues"
 
-    def phase(self, step: Callable[[str], T], what: str, state: Mapping[str, str] | None = None) -> dict[str, T]:
+    def phase(self, step: Callable[[str], T], what: str) -> dict[str, T]:
         """`step` in all regions, or one error that says what is where."""
-        return each(self.regions, step).all(what, self.continues, state=state)
+        return each(self.regions, step).all(what, self.continues)
+
+    def move(
+        self, step: Callable[[str, Lease, Image], T], leases: Mapping[str, Lease], made: Mapping[str, Image],
+        channel: Channel,
+    ) -> dict[str, T]:
+        """Move a channel by `step` in all regions or in none."""
+        former = {name: self._former(region, leases[name].ledger, channel) for name, region in self.regions.items()}
+        return all_or_none(
+            self.regions, lambda name: step(name, leases[name], made[name]),
+            lambda name: channels.put_back(self.account, name, self.plan.image, leases[name], former[name]),
+            self.continues)
+
+    def _former(self, region: RegionPlan, ledger: Ledger, channel: Channel) -> channels.Former:
+        template = region.template if channel is Channel.LATEST else None
+        return channels.Former(ledger=ledger, template=(template.before,) if template else None,
+                               amis={move.channel: move.before for move in region.moves if move.channel is channel})
 
     # --- the AMI ----------------------------------------------------------------------------------------------------
 
@@ -226,20 +245,25 @@ class _Work:
             channels.point(self.account, name, self.plan.image, Channel.CANDIDATE, target, before[0])
 
     def latest(self, name: str, held: Lease, image: Image) -> Published:
-        """`latest`, the template's default, then the groups."""
+        """`latest`, then the template's default."""
         region = self.regions[name]
         before = self._move(region, Channel.LATEST) or (image.ami,)
         target = channels.mark(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, held)
         held.record(held.ledger.moved(Channel.LATEST, target))
         channels.point(self.account, name, self.plan.image, Channel.LATEST, target, before[0])
         version = channels.point_template(self.account, name, self.plan.image, target, self.wanted)
-        channels.refresh_groups(self.account, self.wanted, name, region.refresh, version, self.progress)
+        self.versions[name] = version
         former, template = held.ledger.previous(), region.template
         return Published(
             ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel), template=version.template,
             template_version=version.number, previous_ami=former.ami if former else None,
             previous_template_version=template.before if template and template.before_ami != image.ami else None,
             refreshed=region.refresh)
+
+    def follow(self, name: str) -> None:
+        """The groups that are to take the new version: only when it is the default everywhere."""
+        channels.refresh_groups(self.account, self.wanted, name, self.regions[name].refresh, self.versions[name],
+                                self.progress)
 
     @staticmethod
     def _move(region: RegionPlan, channel: Channel) -> tuple[str | None] | None:

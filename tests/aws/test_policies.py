@@ -88,27 +88,48 @@ def _group() -> None:
         LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"})
 
 
-def publish(stage: Stage) -> None:
-    """A first build, a second one that a group takes, a third one while it does, and one that is an AMI elsewhere."""
-    _key()
-    stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
+def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
+    """A first move of two regions, of which one fails, so that what is new in the other is removed."""
+    stage.checkout.define(f"publish: {{regions: [us-east-1, us-west-2], soak_hours: {soak}, "
+                          "launch_template: {instance_type: m7i.large}}\n")
     stage.build(1)
+    boto3.client("ec2", "us-west-2").create_launch_template(
+        LaunchTemplateName=f"golden-{IMAGE}", LaunchTemplateData={"InstanceType": "m7i.xlarge"})
+    if soak:
+        stage.golden("publish", IMAGE)
+    stage.aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})
+    assert "no pointer has moved" in stage.under_policy(command, IMAGE, *args, code=8)
+    stage.aws.set(denied={})
+    assert (World("us-east-1").parameter("latest"), World("us-east-1").template()) == (None, None)
+
+
+def publish(stage: Stage) -> None:
+    """One that is taken back, a second build, a third one that a group takes, a fourth one while it does, and one that
+    is an AMI elsewhere.
+    """
+    _key()
+    _taken_back(stage, "publish", soak=0)
+    stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
+    stage.build(2)
     stage.under_policy("publish", IMAGE)
     _group()
     stage.checkout.define(_rich())
     stage.aws.set(refresh_s=3600)
-    for number in (2, 3):  # the third finds the group on its way to the second
+    for number in (3, 4):  # the fourth finds the group on its way to the third
         stage.build(number)
         stage.under_policy("publish", IMAGE)
-    built_on_ec2.build(stage.checkout.root, 4, "us-west-2")
+    built_on_ec2.build(stage.checkout.root, 5, "us-west-2")
     stage.under_policy("publish", IMAGE)
 
 
 def _two_builds(stage: Stage, *, soak: int = 0) -> None:
     """Two builds published in one region, with a group that takes what becomes `latest`."""
     alone = _rich(soak=soak).replace("kms_key", "# kms_key")
+    if soak:
+        _taken_back(stage, "promote", "--now", soak=soak)
+    else:
+        stage.build(1)
     stage.checkout.define(alone.replace("instance_refresh", "# instance_refresh"))
-    stage.build(1)
     stage.golden("publish", IMAGE)
     if soak:
         stage.under_policy("promote", IMAGE, "--now")  # there is no template yet
