@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import builds
 import pytest
-from builds import IMAGE, Checkout, World
+from builds import IMAGE, REGIONS, Checkout, World
 from goldenami import records
 from goldenami.publish_records import PROMOTE_FILE, MoveRecord
 
@@ -37,6 +37,45 @@ def promote(checkout: Checkout, *args: str, code: int = 0) -> str:
     ran = checkout.golden("promote", IMAGE, *args)
     assert ran.code == code, ran.text
     return ran.text
+
+
+# --- candidates that are none ---------------------------------------------------------------------------------------
+
+def test_a_candidate_whose_ami_is_gone(checkout: Checkout, soaking: list[Path]) -> None:
+    world = World("us-west-2")
+    ami = world.parameter("candidate")
+    world.ec2.deregister_image(ImageId=ami)
+    text = promote(checkout, "--now", code=2)
+    assert f"the candidate's AMI {ami} is gone or not available in us-west-2" in text
+    assert f"`golden publish {IMAGE} --build {soaking[1].name}` makes it again" in text
+    unmoved(soaking)
+
+
+def test_candidates_that_differ(checkout: Checkout, soaking: list[Path]) -> None:
+    checkout.define(SOAK.replace(", us-west-2", ""))
+    third = builds.build(checkout.root, 3).name
+    publish(checkout)
+    checkout.define(SOAK)
+    assert f"the candidates of {IMAGE} differ: us-east-1 has {third}, us-west-2 has {soaking[1].name}" in promote(
+        checkout, "--now", code=2)
+    unmoved(soaking)
+
+
+def test_a_candidate_that_was_withdrawn(checkout: Checkout, soaking: list[Path]) -> None:
+    world, build = World("us-west-2"), soaking[1].name
+    world.dynamodb.update_item(
+        TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
+        ExpressionAttributeValues={":ledger": {"S": world.ledger().withdraw(build).model_dump_json()}})
+    assert f"the candidate {build} was rolled back in us-west-2" in promote(checkout, "--now", code=2)
+    unmoved(soaking)
+
+
+def unmoved(soaking: list[Path]) -> None:
+    """`latest` is still the first build everywhere."""
+    for region in REGIONS:
+        mark = World(region).ledger().latest
+        assert mark is not None
+        assert (mark.build_id, mark.ami) == (soaking[0].name, World(region).parameter("latest"))
 
 
 # --- groups that follow ---------------------------------------------------------------------------------------------
