@@ -6,6 +6,7 @@ that was killed between them is seen, and the next one brings the pointers to wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,17 @@ from goldenami import clock
 from goldenami.aws import images, pointers, refresh, tags
 from goldenami.aws.images import Image
 from goldenami.aws.lease import Lease
-from goldenami.aws.ledger import Channel, Gpu, Mark
+from goldenami.aws.ledger import Channel, Gpu, Ledger, Mark
 from goldenami.aws.pointers import Version
+from goldenami.aws.regions import each
 from goldenami.aws.session import Account
 from goldenami.definition import Definition, Publish, VolumeType
 from goldenami.errors import BadInput
+from goldenami.progress import Progress
+
+NO_PRICE_LIMIT = 999999
+"""Percent over the cheapest type: turns price protection off (InstanceRequirements). Its default of 20 for on-demand
+would leave the smallest sizes of the cheapest family, and no GPU beside a CPU family."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,9 @@ def template_data(wanted: Definition, ami: str) -> dict[str, Any]:
         ebs |= {"VolumeInitializationRate": template.initialization_rate}
     types: dict[str, Any] = {"InstanceType": template.instance_type} if template.instance_type else {
         "InstanceRequirements": {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1},
-                                 "AllowedInstanceTypes": [f"{family}.*" for family in wanted.hardware]}}
+                                 "AllowedInstanceTypes": [f"{family}.*" for family in wanted.hardware],
+                                 "OnDemandMaxPricePercentageOverLowestPrice": NO_PRICE_LIMIT,
+                                 "SpotMaxPricePercentageOverLowestPrice": NO_PRICE_LIMIT}}
     return {
         "ImageId": ami, "BlockDeviceMappings": [{"DeviceName": images.ROOT_DEVICE, "Ebs": ebs}],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2}, **types,
@@ -96,6 +105,72 @@ def point_template(
     """Let the template's default launch the mark's AMI; returns its version. The last pointer of all."""
     return pointers.move_template(account.ec2(region), pointers.template_name(image), target.build_id,
                                   template_data(wanted, target.ami), {tags.IMAGE: image}, as_it_was=as_it_was)
+
+
+@dataclass(frozen=True)
+class Former:
+    """What a region was before a move: its ledger, the AMI of each channel that moves, the template's default.
+
+    None is a channel or a template that did not exist. `template` is left out where the template does not move.
+    """
+
+    ledger: Ledger
+    amis: Mapping[Channel, str | None]
+    template: tuple[int | None] | None = None
+
+
+def put_back(account: Account, region: str, image: str, held: Lease, former: Former) -> None:
+    """Bring a region back to what it was. The ledger is last: as long as it names the new build, the pointers that
+    differ from it show a run that did not end.
+    """
+    held.renew()  # or another has the lease by now
+    if former.template is not None:
+        pointers.move_template_back(account.ec2(region), pointers.template_name(image), former.template[0])
+    for channel, ami in former.amis.items():
+        pointers.move_back(account.ssm(region), pointers.channel_name(image, channel), ami,
+                           f"taken back, fence {held.fence}")
+    held.record(former.ledger)
+
+
+def stands(standing: Standing, build_id: str, ami: str, wanted: Definition) -> Version | None:
+    """The template's default where it already is what `point_template` would make of the build; else None."""
+    now = standing.template
+    good = now is not None and now.description == pointers.description(build_id) and \
+        pointers.fits(now.data, template_data(wanted, ami))
+    return now if good else None
+
+
+def outstanding(account: Account, wanted: Definition, defaults: Mapping[str, Version | None]) -> dict[str, list[str]]:
+    """The groups of each region that have not been asked to take the template's default yet.
+
+    `defaults` are the regions' default versions, None where a new one is to be made, which no group has seen.
+    BadInput for a group of the definition that no region has.
+    """
+    asked = published(wanted).instance_refresh
+    if asked is None:
+        return {region: [] for region in defaults}
+
+    def look_at(region: str) -> tuple[list[str], list[str]]:
+        client, now = account.autoscaling(region), defaults[region]
+        there = refresh.groups(client, asked.groups)
+        return there, [group for group in there if now is None or not refresh.has_seen(client, group, now)]
+
+    found = each(defaults, look_at).all("nothing is changed", "then run again")
+    nowhere = set(asked.groups) - {group for there, _ in found.values() for group in there}
+    if nowhere:
+        raise BadInput(f"no region has the Auto Scaling group {min(nowhere)}",
+                       hint="correct `publish: instance_refresh: groups:`")
+    return {region: due for region, (_, due) in found.items()}
+
+
+def refresh_groups(
+    account: Account, wanted: Definition, region: str, groups: Iterable[str], version: Version, progress: Progress,
+) -> None:
+    """Begin the refreshes of a region's groups, and say what came of each."""
+    client = account.autoscaling(region)
+    for group in groups:
+        status = refresh.start(client, group, version, preferences(wanted))
+        progress.say(f"{region}: refresh of {group}: {status}")
 
 
 def preferences(wanted: Definition) -> refresh.Preferences:

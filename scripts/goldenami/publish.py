@@ -1,8 +1,9 @@
 """The `publish` stage: a proven disk becomes an AMI in every region, and then, last, what others launch by.
 
 Three phases, each in all regions before the next begins: AMIs (available, read back), the build's record and
-`candidate`, then `latest` and the launch template's default. Every step looks first and does what is missing, so a run
-that failed or was killed is continued by the same command.
+`candidate`, then `latest` and the launch template's default; where one of the last two fails in a region, it is taken
+back in all. Every step looks first and does what is missing, so a run that failed or was killed is continued by the
+same command.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from datetime import timedelta
 from typing import TypeVar
 
 from goldenami import channels, clock, proven, publish_plan, records
-from goldenami.aws import ebs, images, lease, pointers, refresh, tags
+from goldenami.aws import ebs, images, lease, pointers, tags
 from goldenami.aws.blocks import BlockMap, scan
 from goldenami.aws.images import Image
 from goldenami.aws.lease import Lease
-from goldenami.aws.ledger import Channel
+from goldenami.aws.ledger import Channel, Ledger
 from goldenami.aws.pointers import Version
-from goldenami.aws.regions import each
+from goldenami.aws.regions import all_or_none, each
 from goldenami.aws.session import Account
 from goldenami.definition import Definition
-from goldenami.errors import StageFailed
+from goldenami.errors import Busy, StageFailed
 from goldenami.meter import Meter
 from goldenami.progress import Progress
 from goldenami.proven import Proven
@@ -109,16 +110,16 @@ def execute(
     with lease.held(account, plan.image, [region.region for region in plan.regions]) as leases:
         for name, held in leases.items():
             publish_plan.check_forward(name, held.ledger, plan)
+        work.phase(lambda region: publish_plan.check_unmoved(account, work.regions[region], plan), "nothing is changed")
         with progress.step("AMIs"):
             made = work.phase(work.image, "no pointer has moved")
         with progress.step("candidate"):
-            work.phase(lambda region: work.candidate(region, leases[region], made[region]),
-                       "`latest` has not moved", {region: image.ami for region, image in made.items()})
+            work.move(work.candidate, leases, made, Channel.CANDIDATE)
         published = _candidates(made)
         if not plan.held_back:
             with progress.step("latest"):
-                published = work.phase(lambda region: work.latest(region, leases[region], made[region]),
-                                       "`latest` has not moved everywhere")
+                published = work.move(work.latest, leases, made, Channel.LATEST)
+            work.phase(work.follow, "`latest` has moved, but not every group follows")
     record = PublishRecord(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
         disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
@@ -136,19 +137,42 @@ class _Work:
         self.account, self.wanted, self.build, self.plan, self.progress = account, wanted, build, plan, progress
         self.meter = Meter(progress.say)
         self.regions = {region.region: region for region in plan.regions}
-        self.continues = f"`golden publish {plan.image} --build {plan.build_id}` continues"
+        self.versions: dict[str, Version] = {}
+        again = " --again" if plan.readmit else ""
+        self.continues = f"`golden publish {plan.image} --build {plan.build_id}{again}` continues"
 
-    def phase(self, step: Callable[[str], T], what: str, state: Mapping[str, str] | None = None) -> dict[str, T]:
+    def phase(self, step: Callable[[str], T], what: str) -> dict[str, T]:
         """`step` in all regions, or one error that says what is where."""
-        return each(self.regions, step).all(what, self.continues, state=state)
+        return each(self.regions, step).all(what, self.continues)
+
+    def move(
+        self, step: Callable[[str, Lease, Image], T], leases: Mapping[str, Lease], made: Mapping[str, Image],
+        channel: Channel,
+    ) -> dict[str, T]:
+        """Move a channel by `step` in all regions or in none."""
+        former = {name: self._former(region, leases[name].ledger, channel) for name, region in self.regions.items()}
+        return all_or_none(
+            self.regions, lambda name: step(name, leases[name], made[name]),
+            lambda name: channels.put_back(self.account, name, self.plan.image, leases[name], former[name]),
+            self.continues)
+
+    def _former(self, region: RegionPlan, ledger: Ledger, channel: Channel) -> channels.Former:
+        template = region.template if channel is Channel.LATEST else None
+        return channels.Former(ledger=ledger, template=(template.before,) if template else None,
+                               amis={move.channel: move.before for move in region.moves if move.channel is channel})
 
     # --- the AMI ----------------------------------------------------------------------------------------------------
 
     def image(self, name: str) -> Image:
         """The region's AMI: made if it is not there, set up, waited for, read back."""
         ec2, region = self.account.ec2(name), self.regions[name]
-        if region.ami and not region.settings and not region.record_build:
-            return images.get(ec2, [region.ami])[region.ami]
+        if region.ami:
+            there = images.get(ec2, [region.ami]).get(region.ami)
+            if there is None or there.state == images.State.DISABLED:
+                raise Busy(f"{region.ami} in {name} is {there.state if there else 'gone'} since the plan was made",
+                           hint="run again: the plan is made anew")
+            if not region.settings and not region.record_build:
+                return there
         ami = region.ami or self._made(region)
         image = images.wait_available(ec2, ami)
         images.apply(ec2, image, self.plan.settings)
@@ -221,26 +245,25 @@ class _Work:
             channels.point(self.account, name, self.plan.image, Channel.CANDIDATE, target, before[0])
 
     def latest(self, name: str, held: Lease, image: Image) -> Published:
-        """`latest`, the template's default, then the groups."""
+        """`latest`, then the template's default."""
         region = self.regions[name]
         before = self._move(region, Channel.LATEST) or (image.ami,)
         target = channels.mark(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, held)
         held.record(held.ledger.moved(Channel.LATEST, target))
         channels.point(self.account, name, self.plan.image, Channel.LATEST, target, before[0])
         version = channels.point_template(self.account, name, self.plan.image, target, self.wanted)
+        self.versions[name] = version
         former, template = held.ledger.previous(), region.template
         return Published(
             ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel), template=version.template,
             template_version=version.number, previous_ami=former.ami if former else None,
             previous_template_version=template.before if template and template.before_ami != image.ami else None,
-            refreshed=self._refresh(region, version))
+            refreshed=region.refresh)
 
-    def _refresh(self, region: RegionPlan, version: Version) -> tuple[str, ...]:
-        client = self.account.autoscaling(region.region)
-        for group in region.refresh:
-            status = refresh.start(client, group, version, channels.preferences(self.wanted))
-            self.progress.say(f"{region.region}: refresh of {group}: {status}")
-        return region.refresh
+    def follow(self, name: str) -> None:
+        """The groups that are to take the new version: only when it is the default everywhere."""
+        channels.refresh_groups(self.account, self.wanted, name, self.regions[name].refresh, self.versions[name],
+                                self.progress)
 
     @staticmethod
     def _move(region: RegionPlan, channel: Channel) -> tuple[str | None] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from goldenami import channels, clock, units
-from goldenami.aws import images, lease, offerings, pointers, refresh
+from goldenami.aws import images, lease, offerings, pointers
 from goldenami.aws.images import ImageSpec, Settings
 from goldenami.aws.lease import Seen
 from goldenami.aws.ledger import Channel, Gpu, Ledger
@@ -16,7 +16,7 @@ from goldenami.aws.session import Account, check_regions
 from goldenami.build_records import Ami
 from goldenami.channels import Standing
 from goldenami.definition import Definition, Publish
-from goldenami.errors import BadInput
+from goldenami.errors import BadInput, Busy
 from goldenami.proven import Proven
 from goldenami.publish_records import Copy, Move, PublishPlan, RegionPlan, TemplateMove, Upload
 
@@ -87,12 +87,10 @@ def _region(standing: Standing, plan: PublishPlan, wanted: Definition, baked: Am
 
 
 def _with_pointers(region: RegionPlan, standing: Standing, plan: PublishPlan, wanted: Definition) -> RegionPlan:
-    moving = [Channel.CANDIDATE] if plan.held_back else list(Channel)
-    moves = tuple(Move(channel=channel, before=standing.pointers.get(channel)) for channel in moving
+    moves = tuple(Move(channel=channel, before=standing.pointers.get(channel)) for channel in _moving(plan)
                   if region.ami is None or standing.pointers.get(channel) != region.ami)
     template, now = None, standing.template
-    stands = now is not None and region.ami is not None and now.description == pointers.description(plan.build_id) \
-        and pointers.fits(now.data, channels.template_data(wanted, region.ami))
+    stands = region.ami is not None and channels.stands(standing, plan.build_id, region.ami, wanted) is not None
     if not plan.held_back and not stands:
         template = TemplateMove(name=pointers.template_name(plan.image), before=now.number if now else None,
                                 before_ami=now.ami if now else None)
@@ -102,26 +100,13 @@ def _with_pointers(region: RegionPlan, standing: Standing, plan: PublishPlan, wa
 def _with_refreshes(
     account: Account, plan: PublishPlan, wanted: Definition, standings: dict[str, Standing],
 ) -> PublishPlan:
-    """Groups that have not been asked to take the template's default yet; BadInput for a group that no region has."""
-    asked = channels.published(wanted).instance_refresh
-    if asked is None or plan.held_back:
+    """Groups that have not been asked to take the template's default yet."""
+    if plan.held_back:
         return plan
-    names = asked.groups
-
-    def outstanding(region: RegionPlan) -> tuple[list[str], RegionPlan]:
-        client, now = account.autoscaling(region.region), standings[region.region].template
-        there = refresh.groups(client, names)
-        due = [group for group in there if region.template or now is None
-               or not refresh.has_seen(client, group, now)]
-        return there, region.model_copy(update={"refresh": tuple(due)})
-
-    by_name = {region.region: region for region in plan.regions}
-    found = each(by_name, lambda name: outstanding(by_name[name])).all("nothing is changed", "then run again")
-    nowhere = set(names) - {group for there, _ in found.values() for group in there}
-    if nowhere:
-        raise BadInput(f"no region has the Auto Scaling group {min(nowhere)}",
-                       hint="correct `publish: instance_refresh: groups:`")
-    return plan.model_copy(update={"regions": tuple(region for _, region in found.values())})
+    due = channels.outstanding(account, wanted, {
+        region.region: None if region.template else standings[region.region].template for region in plan.regions})
+    return plan.model_copy(update={"regions": tuple(
+        region.model_copy(update={"refresh": tuple(due[region.region])}) for region in plan.regions)})
 
 
 def _refuse(account: Account, plan: PublishPlan, wanted: Definition, options: Options) -> None:
@@ -142,14 +127,29 @@ def _refuse(account: Account, plan: PublishPlan, wanted: Definition, options: Op
             check_forward(region, seen.ledger, plan)
 
 
+def check_unmoved(account: Account, region: RegionPlan, plan: PublishPlan) -> None:
+    """Busy where a channel that the plan moves, or found as it should be, names another AMI by now."""
+    planned = {move.channel: move.before for move in region.moves}
+    names = {channel: pointers.channel_name(plan.image, channel) for channel in _moving(plan)}
+    values = pointers.read(account.ssm(region.region), names.values())
+    for channel, name in names.items():
+        before, now = planned.get(channel, region.ami), values.get(name)
+        if now != before:
+            raise Busy(f"another run moved {name} in {region.region} from {before or 'nothing'} to {now or 'nothing'} "
+                       "after the plan was made", hint="run again: the plan is made anew")
+
+
+def _moving(plan: PublishPlan) -> list[Channel]:
+    return [Channel.CANDIDATE] if plan.held_back else list(Channel)
+
+
 def check_forward(region: str, ledger: Ledger, plan: PublishPlan) -> None:
     """BadInput where a channel would go back, or a withdrawn build come back, by accident."""
     again = f"`golden rollback {plan.image} --to {plan.build_id}`"
     if plan.build_id in ledger.withdrawn and not plan.readmit:
         raise BadInput(f"build {plan.build_id} was rolled back in {region}",
                        hint="bake a new build; if this one is good after all, --again publishes it")
-    moving = [Channel.CANDIDATE] if plan.held_back else list(Channel)
-    for channel in moving:
+    for channel in _moving(plan):
         now = ledger.of(channel)
         if now and now.build_id != plan.build_id and now.baked > datetime.fromisoformat(plan.baked_at):
             raise BadInput(f"{channel} in {region} names build {now.build_id}, which is newer than {plan.build_id} "

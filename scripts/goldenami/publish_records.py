@@ -146,18 +146,22 @@ class AttestRecord(Record):
 class RegionMove(Record):
     """`latest` of one region that moves to the AMI of a build that exists there, and what it was before.
 
-    `candidate` says that the candidate moves along: a rollback takes the withdrawn build out of it too.
+    `ledger` is the digest of the region's ledger as the plan saw it; `candidate_before` the AMI of the candidate.
+    `candidate` says that the candidate moves along: a rollback takes the withdrawn build out of it too. `refresh` are
+    groups that a promotion asks to follow; a rollback asks all that the definition names.
     """
 
     region: str
     ami: str
     baked_at: Utc
     gpu: Annotated[Gpu, Field(strict=False)]
+    ledger: Sha256
     before_build: BuildId | None = None
     before: str | None = None
     template_before: int | None = None
     candidate_before: str | None = None
     candidate: bool = False
+    refresh: tuple[str, ...] = ()
 
 
 class MovePlan(Record):

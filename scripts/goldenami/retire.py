@@ -11,11 +11,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from goldenami import clock, records, retention
 from goldenami.aws import inventory, lease, regions, removal
+from goldenami.aws.lease import Lease
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Account, translate
+from goldenami.aws.topology import AmiState
+from goldenami.build_records import Utc
 from goldenami.errors import BadInput, GoldenError
 from goldenami.progress import Progress
 from goldenami.records import Record
@@ -31,12 +37,15 @@ _SHARES_MATTER = frozenset({Step.DEPRECATE, Step.DISABLE})
 
 
 class RetireRecord(Record):
-    """What a run did of its plan, by region. `failed` has a line for each action that was refused."""
+    """What a run did of its plan, by region. `failed` has a line for each action that was refused, `kept` one for each
+    that was left out, since the ledger named its build by the time the lease was held.
+    """
 
     schema_version: Literal[1] = 1
     plan: Plan
     done: dict[str, list[Action]]
     failed: dict[str, list[str]]
+    kept: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -72,17 +81,26 @@ def _plan(account: Account, region: str, image: str, policy: Policy, now: dateti
 def execute(account: Account, prepared: Prepared, folder: Path, progress: Progress) -> RetireRecord:
     """Do what the plan says, all regions at once, and write retire.json; then raise if anything was refused.
 
-    The leases of the image are held, so that no publish, promotion or rollback moves a pointer meanwhile.
+    The leases of the image are held, so that no publish, promotion or rollback moves a pointer meanwhile; what one
+    moved before, after the plan was made, is left alone.
     """
     plan = prepared.plan
     busy = [region.region for region in plan.regions if region.actions]
     done: dict[str, list[Action]] = {name: [] for name in busy}
     failed: dict[str, list[GoldenError]] = {name: [] for name in busy}
+    kept: dict[str, list[str]] = {}
+
+    def work(name: str, held: Lease) -> None:
+        due, kept[name] = _still_due(next(each for each in plan.regions if each.region == name), held.ledger,
+                                     plan.policy)
+        for line in kept[name]:
+            progress.say(f"{name}: {line}")
+        _region(account, name, due, done[name], failed[name], progress)
+
     with ExitStack() as stack:
-        if busy:
-            stack.enter_context(lease.held(account, plan.image, busy))
-        regions.each(busy, lambda name: _region(account, plan, name, done[name], failed[name], progress))
-    record = RetireRecord(plan=plan, done=done, failed={
+        leases = stack.enter_context(lease.held(account, plan.image, busy)) if busy else {}
+        regions.each(busy, lambda name: work(name, leases[name]))
+    record = RetireRecord(plan=plan, done=done, kept={name: lines for name, lines in kept.items() if lines}, failed={
         name: [error.message for error in errors] for name, errors in failed.items() if errors})
     records.write(folder / RETIRE_FILE, record)
     check(prepared, {name: errors for name, errors in failed.items() if errors})
@@ -102,13 +120,23 @@ def check(prepared: Prepared, failed: Mapping[str, list[GoldenError]]) -> None:
                               more)
 
 
+def _still_due(planned: RegionPlan, ledger: Ledger, policy: Policy) -> tuple[list[Action], list[str]]:
+    """The actions without those on what the ledger names by now, and a line for each of these. A recall stays."""
+    marks = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
+             "candidate": ledger.candidate, "latest": ledger.latest}
+    named = {mark.build_id: name for name, mark in marks.items() if mark}
+    due = [action for action in planned.actions if action.step is Step.RECALL or action.build_id not in named]
+    return due, [f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
+                 for action in planned.actions if action not in due]
+
+
 def _region(
-    account: Account, plan: Plan, region: str, done: list[Action], failed: list[GoldenError], progress: Progress,
+    account: Account, region: str, due: list[Action], done: list[Action], failed: list[GoldenError],
+    progress: Progress,
 ) -> None:
     """The actions of one region in order; one that fails ends those of its build, and no others."""
-    planned = next(each for each in plan.regions if each.region == region)
     stopped: set[str] = set()
-    for action in planned.actions:
+    for action in due:
         if action.build_id in stopped:
             continue
         try:
@@ -133,21 +161,6 @@ def _do(account: Account, region: str, action: Action) -> None:
         removal.delete_record(ec2, account.ssm(region), action.target)
 
 
-def restore(account: Account, region: str, image: str, target: str) -> str:
-    """Un-retire an image (`target`: AMI or build id): enabled, shared and dated as before. Returns its AMI id."""
-    ami_id = find(account, region, image, target)
-    removal.restore(account.ec2(region), ami_id, clock.now())
-    return ami_id
-
-
-def find(account: Account, region: str, image: str, target: str) -> str:
-    """The AMI of ours in the region that is `target`, an AMI or build id, or BadInput."""
-    for ami in inventory.amis(account.ec2(region)):
-        if ami.image == image and target in (ami.id, ami.build_id):
-            return ami.id
-    raise BadInput(f"no AMI of {image} in {region} is {target}", hint=f"`golden status {image}` lists them")
-
-
 def show(plan: Plan) -> Iterator[str]:
     """The plan for a person: what happens, what stays and why, what needs a look."""
     policy = plan.policy
@@ -165,3 +178,61 @@ def show(plan: Plan) -> Iterator[str]:
             yield f"  {region.region:<15} nothing of this image"
     for name, cause in plan.unreachable.items():
         yield f"  {name:<15} unreachable: {cause}"
+
+
+# --- and back -------------------------------------------------------------------------------------------------------
+
+class Retired(Record):
+    """An AMI that is taken back: how far it had gone."""
+
+    ami: str
+    build_id: str
+    state: Annotated[AmiState, Field(strict=False)]
+    announced: Utc | None
+
+
+class RestorePlan(Record):
+    """What `retire --restore` takes back, by region. A region that has no such AMI is left out."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    target: str
+    regions: dict[str, Retired]
+
+
+def prepare_restore(account: Account, image: str, names: list[str], target: str) -> RestorePlan:
+    """Find the AMI of ours that is `target`, an AMI or build id, in the regions; BadInput where none has it."""
+    found = regions.each(names, lambda region: _find(account, region, image, target)).all(
+        "nothing is changed", "then run again")
+    there = {region: retired for region, retired in found.items() if retired}
+    if not there:
+        raise BadInput(f"no AMI of {image} in {', '.join(names)} is {target}",
+                       hint=f"`golden status {image}` lists them")
+    return RestorePlan(image=image, target=target, regions=there)
+
+
+def _find(account: Account, region: str, image: str, target: str) -> Retired | None:
+    for ami in inventory.amis(account.ec2(region)):
+        if ami.image == image and target in (ami.id, ami.build_id):
+            return Retired(ami=ami.id, build_id=ami.build_id, state=ami.state,
+                           announced=removal.stamp(ami.announced) if ami.announced else None)
+    return None
+
+
+def restore(account: Account, plan: RestorePlan, progress: Progress) -> None:
+    """Un-retire an image in every region under its leases: enabled, shared and dated as before."""
+    def back(region: str) -> None:
+        ami = plan.regions[region].ami
+        removal.restore(account.ec2(region), ami, clock.now())
+        progress.say(f"{region}: {ami} is as it was")
+
+    with lease.held(account, plan.image, list(plan.regions)):
+        regions.each(plan.regions, back).all("not everything was restored", "then run again: it continues")
+
+
+def show_restore(plan: RestorePlan) -> Iterator[str]:
+    """The plan for a person."""
+    yield f"restore {plan.target} of {plan.image}"
+    for region, retired in plan.regions.items():
+        yield (f"  {region:<15} restore {retired.ami} ({retired.build_id}): {retired.state.value}, "
+               + (f"announced {retired.announced[:10]}" if retired.announced else "not announced"))

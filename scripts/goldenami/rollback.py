@@ -6,6 +6,7 @@ answer does not keep the others; the same command, perhaps with `--region`, take
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from goldenami.aws.pointers import Version
 from goldenami.aws.regions import each, failure
 from goldenami.aws.session import Account, check_regions
 from goldenami.definition import Definition
-from goldenami.errors import BadInput, GoldenError
+from goldenami.errors import BadInput, GoldenError, NotVerified
 from goldenami.progress import Progress
 from goldenami.publish_records import MovePlan, MoveRecord, RegionMove
 
@@ -52,10 +53,22 @@ class Prepared:
     failed: dict[str, GoldenError]
 
 
-def prepare(account: Account, wanted: Definition, *, to: str | None, regions: list[str]) -> Prepared:
+@dataclass(frozen=True)
+class Gate:
+    """What a build that `latest` never named is judged by: what this machine knows of it on a GPU, what the declared
+    hardware says where no ledger knows the build, and what a person allows.
+    """
+
+    attested: Callable[[str], Gpu]
+    declared: Gpu
+    options: moves.Options
+
+
+def prepare(account: Account, wanted: Definition, *, to: str | None, regions: list[str], gate: Gate) -> Prepared:
     """What would go back: to the build `to`, else to the one before the present one. No `regions`: all of them.
 
     BadInput where a region that answers cannot launch that build; a region that does not answer is only noted.
+    NotVerified for a build that `latest` never named, where `promote` would refuse it.
     """
     names = regions or channels.published(wanted).regions
     check_regions(names)
@@ -66,7 +79,8 @@ def prepare(account: Account, wanted: Definition, *, to: str | None, regions: li
     target = to or _target(wanted.image, found.done)
     build = each(found.done, lambda region: images.find(account.ec2(region), f"{wanted.image}-{target}"))
     launchable = _launchable(wanted.image, target, build.all(NOTHING, "then run again"))
-    moves_of = {region: _move(region, was, target, launchable[region]) for region, was in found.done.items()}
+    gpu = _proof(wanted, target, [was.ledger for was in found.done.values()], gate)
+    moves_of = {region: _move(region, was, target, launchable[region], gpu) for region, was in found.done.items()}
     baked = max(datetime.fromisoformat(move.baked_at) for move in moves_of.values())
     withdraw = {was.ledger.latest.build_id for was in found.done.values()
                 if was.ledger.latest and was.ledger.latest.baked > baked}
@@ -124,11 +138,30 @@ def _launchable(image: str, target: str, found: dict[str, Image | None]) -> dict
     return good
 
 
-def _move(region: str, was: Was, target: str, image: Image) -> RegionMove:
+def _proof(wanted: Definition, target: str, ledgers: list[Ledger], gate: Gate) -> Gpu:
+    """What is known of the build on a GPU. One that `latest` never named has to pass all that a promotion asks for."""
+    former = [mark for ledger in ledgers for mark in (ledger.latest, *ledger.history)
+              if mark and mark.build_id == target]
+    if former:
+        return former[0].gpu
+    known = [ledger.candidate for ledger in ledgers if ledger.candidate and ledger.candidate.build_id == target]
+    noted = [mark.gpu for mark in known] or [gate.declared]
+    gpu = moves.gpu(noted, gate.attested(target), accept=gate.options.accept_untested_gpu)
+    moves.check_gpu(wanted.image, target, gpu)
+    hours = channels.published(wanted).soak_hours
+    if hours and not gate.options.now:
+        if not known:
+            raise NotVerified(f"build {target} was neither `latest` nor is it the candidate: whether it stood "
+                              f"{hours} h is not known", hint="--now goes on without")
+        moves.check_soaked(target, [mark.since for mark in known], hours)
+    return gpu
+
+
+def _move(region: str, was: Was, target: str, image: Image, gpu: Gpu) -> RegionMove:
     known, latest = was.ledger.known(target), was.ledger.latest
     return RegionMove(
         region=region, ami=image.ami, baked_at=known.baked_at if known else image.raw["CreationDate"],
-        gpu=known.gpu if known else Gpu.UNTESTED, before_build=latest.build_id if latest else None,
+        gpu=gpu, ledger=was.ledger.digest, before_build=latest.build_id if latest else None,
         before=was.pointers.get(Channel.LATEST), candidate_before=was.pointers.get(Channel.CANDIDATE),
         template_before=was.template.number if was.template else None)
 
@@ -147,6 +180,7 @@ def execute(
 
     def back(region: str) -> Version:
         with lease.held(account, plan.image, [region]) as leases:
+            moves.check_unmoved(account, plan, moving[region], leases[region])
             version = moves.apply(account, wanted, plan, moving[region], leases[region], as_it_was=True)
         progress.say(f"{region}: latest is {moving[region].ami}, the template's default version {version.number}")
         if channels.published(wanted).instance_refresh:

@@ -98,30 +98,51 @@ def _group() -> None:
         LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"})
 
 
-def publish(stage: Stage) -> None:
-    """A first build, a second one that a group takes, a third one while it does, and one that is an AMI elsewhere."""
-    _key()
-    stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
+def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
+    """A first move of two regions, of which one fails, so that what is new in the other is removed."""
+    stage.checkout.define(f"publish: {{regions: [us-east-1, us-west-2], soak_hours: {soak}, "
+                          "launch_template: {instance_type: m7i.large}}\n")
     stage.build(1)
+    boto3.client("ec2", "us-west-2").create_launch_template(
+        LaunchTemplateName=f"golden-{IMAGE}", LaunchTemplateData={"InstanceType": "m7i.xlarge"})
+    if soak:
+        stage.golden("publish", IMAGE)
+    stage.aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})
+    assert "no pointer has moved" in stage.under_policy(command, IMAGE, *args, code=8)
+    stage.aws.set(denied={})
+    assert (World("us-east-1").parameter("latest"), World("us-east-1").template()) == (None, None)
+
+
+def publish(stage: Stage) -> None:
+    """One that is taken back, a second build, a third one that a group takes, a fourth one while it does, and one that
+    is an AMI elsewhere.
+    """
+    _key()
+    _taken_back(stage, "publish", soak=0)
+    stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
+    stage.build(2)
     stage.under_policy("publish", IMAGE)
     _group()
     stage.checkout.define(_rich())
     stage.aws.set(refresh_s=3600)
-    for number in (2, 3):  # the third finds the group on its way to the second
+    for number in (3, 4):  # the fourth finds the group on its way to the third
         stage.build(number)
         stage.under_policy("publish", IMAGE)
-    built_on_ec2.build(stage.checkout.root, 4, "us-west-2")
+    built_on_ec2.build(stage.checkout.root, 5, "us-west-2")
     stage.under_policy("publish", IMAGE)
 
 
 def _two_builds(stage: Stage, *, soak: int = 0) -> None:
     """Two builds published in one region, with a group that takes what becomes `latest`."""
     alone = _rich(soak=soak).replace("kms_key", "# kms_key")
+    if soak:
+        _taken_back(stage, "promote", "--now", soak=soak)
+    else:
+        stage.build(1)
     stage.checkout.define(alone.replace("instance_refresh", "# instance_refresh"))
-    stage.build(1)
     stage.golden("publish", IMAGE)
     if soak:
-        stage.golden("promote", IMAGE, "--now")
+        stage.under_policy("promote", IMAGE, "--now")  # there is no template yet
     _group()
     stage.checkout.define(alone)
     stage.build(2)
@@ -129,16 +150,28 @@ def _two_builds(stage: Stage, *, soak: int = 0) -> None:
 
 
 def promote(stage: Stage) -> None:
-    """The second build, to which the group goes."""
+    """A first build, and a second one, to which the group goes; then there is nothing left to do."""
     _two_builds(stage, soak=1)
-    stage.under_policy("promote", IMAGE, "--now")
+    assert f"refresh of {GROUP}: started" in stage.under_policy("promote", IMAGE, "--now")
+    assert f"refresh of {GROUP}" not in stage.under_policy("promote", IMAGE, "--now")
 
 
 def rollback(stage: Stage) -> None:
-    """To the first build, while the group is on its way to the second."""
+    """To the first build, while the group is on its way to the second; to one that the template never launched, and
+    to the first without any template.
+    """
     stage.aws.set(refresh_s=3600)
     _two_builds(stage)
     stage.under_policy("rollback", IMAGE)
+    stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key"))
+    third = stage.build(3)
+    stage.golden("publish", IMAGE)
+    stage.under_policy("rollback", IMAGE, "--to", third, "--now")
+    world = World("us-east-1")
+    world.ec2.delete_launch_template(LaunchTemplateName=f"golden-{IMAGE}")
+    stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key").replace("m7i.large", "m7i.xlarge"))
+    stage.under_policy("rollback", IMAGE)
+    assert world.template() is not None
 
 
 def retire(stage: Stage) -> None:

@@ -73,7 +73,9 @@ def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: 
     assert data["BlockDeviceMappings"] == [{"DeviceName": "/dev/xvda", "Ebs": {
         "VolumeType": "gp3", "Iops": 6000, "Throughput": 500, "VolumeInitializationRate": 200, "VolumeSize": 20,
         "DeleteOnTermination": True}}]
-    assert data["InstanceRequirements"]["AllowedInstanceTypes"] == ["c7i.*", "m7i.*", "c7a.*", "m7a.*"]
+    assert data["InstanceRequirements"] == {
+        "VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1}, "AllowedInstanceTypes": ["c7i.*", "m7i.*", "c7a.*", "m7a.*"],
+        "OnDemandMaxPricePercentageOverLowestPrice": 999999, "SpotMaxPricePercentageOverLowestPrice": 999999}
     checkout.define("publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n")
     assert "move the default" in publish(checkout)
     version = World("us-east-1").template()
@@ -184,7 +186,7 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
         assert world.parameter("candidate") == world.amis()[f"{builds.GPU_IMAGE}-{build.name}"]["ImageId"]
         assert (world.parameter("latest"), world.template()) == (None, None)
     ran = checkout.golden("promote", builds.GPU_IMAGE)
-    assert (ran.code, f"the candidate {build.name} is not tested on a GPU" in ran.text) == (6, True)
+    assert (ran.code, f"build {build.name} is not tested on a GPU" in ran.text) == (6, True)
     assert "nothing to do" in publish(checkout, image=builds.GPU_IMAGE)
     write_junit(tmp_path / "gpu.xml", build.name)
     assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml")).code == 0

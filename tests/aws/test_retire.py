@@ -208,7 +208,9 @@ def test_a_disabled_image_can_be_had_back_with_its_shares(
     assert estate.amis()[old].state == "disabled"
     assert estate.shares(old) == []
     for _ in range(2):  # the second time changes nothing
-        assert retire.restore(estate.account, estate.region, IMAGE, build_id(1)) == old
+        prepared = retire.prepare_restore(estate.account, IMAGE, [estate.region], build_id(1))
+        assert prepared.regions[estate.region].ami == old
+        retire.restore(estate.account, prepared, Progress("retire", IMAGE, tmp_path / "timings"))
         assert (estate.amis()[old].state, estate.shares(old)) == ("available", partners)
         assert estate.amis()[old].deprecated is None
         assert set(estate.marks(old)) == {"goldenami:image", "goldenami:build-id"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,50 @@ def test_the_same_command_again_finishes_what_one_region_lacks(
     rollback(checkout)
     for region in REGIONS:
         World(region).check(published, published[0])
+
+
+# --- builds that `latest` never named -------------------------------------------------------------------------------
+
+def gpu_candidate(checkout: Checkout) -> str:
+    """A GPU image whose second build is a candidate that no GPU has seen; returns its id."""
+    for number, allowed in ((1, ["--accept-untested-gpu"]), (2, [])):
+        made = builds.build(checkout.root, number, image=builds.GPU_IMAGE, sm=("86",)).name
+        ran = checkout.golden("publish", builds.GPU_IMAGE, *allowed)
+        assert ran.code == 0, ran.text
+    return made
+
+
+def test_the_gate_for_gpus_has_no_way_round(checkout: Checkout) -> None:
+    candidate = gpu_candidate(checkout)
+    to = ("rollback", builds.GPU_IMAGE, "--to", candidate)
+    ran = checkout.golden(*to)
+    assert (ran.code, f"build {candidate} is not tested on a GPU" in ran.text) == (6, True), ran.text
+    shutil.rmtree(checkout.root / "build" / builds.GPU_IMAGE / candidate)
+    assert checkout.golden(*to).code == 6, "also where this machine knows nothing of the build"
+    assert World("us-west-2", builds.GPU_IMAGE).parameter("latest") != World(
+        "us-west-2", builds.GPU_IMAGE).parameter("candidate")
+    ran = checkout.golden(*to, "--accept-untested-gpu")
+    assert ran.code == 0, ran.text
+    for region in REGIONS:
+        mark = World(region, builds.GPU_IMAGE).ledger().latest
+        assert mark is not None
+        assert (mark.build_id, mark.gpu) == (candidate, "not tested on a GPU, accepted")
+    assert checkout.golden("rollback", builds.GPU_IMAGE).code == 0
+    assert checkout.golden(*to).code == 0, "it was `latest` already"
+
+
+def test_a_soak_has_no_way_round(checkout: Checkout, published: list[str]) -> None:
+    checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 24}\n")
+    made = [builds.build(checkout.root, number).name for number in (3, 4)]
+    for build in made:
+        assert checkout.golden("publish", IMAGE, "--build", build).code == 0
+    assert f"the candidate {made[1]} has to stand until" in rollback(checkout, "--to", made[1], code=6)
+    assert f"build {made[0]} was neither `latest` nor is it the candidate" in rollback(
+        checkout, "--to", made[0], code=6)
+    assert {latest(region) for region in REGIONS} == {published[1]}
+    rollback(checkout, "--to", published[0])
+    rollback(checkout, "--to", made[0], "--now")
+    assert {latest(region) for region in REGIONS} == {made[0]}
 
 
 # --- groups that follow ---------------------------------------------------------------------------------------------

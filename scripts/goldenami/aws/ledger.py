@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
+from goldenami import records
 from goldenami.build_records import BuildId, Utc
 from goldenami.records import Record
 
@@ -58,6 +59,11 @@ class Ledger(Record):
     latest: Mark | None = None
     history: tuple[Mark, ...] = ()
     withdrawn: tuple[BuildId, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what it says, by which a plan knows whether it was made of this ledger."""
+        return records.sha256_text(self.model_dump_json())
 
     def of(self, channel: Channel) -> Mark | None:
         """What a channel names."""

@@ -65,6 +65,15 @@ def move(ssm: Client, name: str, ami: str, description: str) -> int:
         time.sleep(POLL_S)
 
 
+def move_back(ssm: Client, name: str, ami: str | None, description: str) -> None:
+    """Let a channel name what it named before; with no `ami` there was none, and it is deleted."""
+    now = _get(ssm, name)
+    if now is not None and ami is None:
+        ssm.delete_parameter(Name=name)
+    elif ami is not None and (now is None or now["Value"] != ami):
+        move(ssm, name, ami, description)
+
+
 def _get(ssm: Client, name: str) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = ssm.get_parameter(Name=name)["Parameter"]
@@ -157,13 +166,25 @@ def move_template(
     return version
 
 
+def move_template_back(ec2: Client, name: str, number: int | None) -> None:
+    """Make the version that was the default so again; with no `number` there was no template, and it is deleted."""
+    now = default_version(ec2, name)
+    if now is not None and number is None:
+        ec2.delete_launch_template(LaunchTemplateName=name)
+    elif now is not None and now.number != number:
+        ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion=str(number))
+
+
 def _create(ec2: Client, name: str, build_id: str, data: Data, tag: tags.Tags) -> Version:
-    """The template with its first version, which is its default."""
+    """The template with its first version, which is its default.
+
+    A ClientToken of our own, made of what is asked for, would find a template that was deleted since.
+    """
     wanted = description(build_id)
     try:
         made = ec2.create_launch_template(
-            LaunchTemplateName=name, ClientToken=_token(name, wanted, data), VersionDescription=wanted,
-            LaunchTemplateData=data, TagSpecifications=tags.specifications(tag, "launch-template"))["LaunchTemplate"]
+            LaunchTemplateName=name, VersionDescription=wanted, LaunchTemplateData=data,
+            TagSpecifications=tags.specifications(tag, "launch-template"))["LaunchTemplate"]
     except aws.ClientError as error:
         if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException" or default_version(ec2, name) is None:
             raise

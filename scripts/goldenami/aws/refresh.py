@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from botocore import exceptions as aws
@@ -39,9 +39,48 @@ def has_seen(autoscaling: Client, group: str, version: Version) -> str:
     found = autoscaling.describe_instance_refreshes(AutoScalingGroupName=group, MaxRecords=1)["InstanceRefreshes"]
     if not found:
         return ""
-    template = found[0].get("DesiredConfiguration", {}).get("LaunchTemplate", {})
-    same = template.get("LaunchTemplateId") == version.template and template.get("Version") == str(version.number)
-    return str(found[0]["Status"]) if same else ""
+    return str(found[0]["Status"]) if _spec(version) in map(_by_id, _named(found[0].get("DesiredConfiguration", {}))) \
+        else ""
+
+
+def _spec(version: Version) -> dict[str, str]:
+    return {"LaunchTemplateId": version.template, "Version": str(version.number)}
+
+
+def _by_id(spec: Mapping[str, str]) -> dict[str, str]:
+    """A template as a request names it: AWS answers with id and name, and takes only one of them."""
+    return {key: value for key, value in spec.items() if key != "LaunchTemplateName"}
+
+
+def _named(configuration: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every launch template that a group or a desired configuration names."""
+    mixed = configuration.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
+    named = [configuration.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
+             *(override.get("LaunchTemplateSpecification") for override in mixed.get("Overrides", []))]
+    return [spec for spec in named if spec]
+
+
+def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
+    """The configuration of a group with the new version, and nothing else of it changed.
+
+    A launch template alone would replace a mixed instances policy: its overrides and its share of Spot would be gone
+    (StartInstanceRefresh, `DesiredConfiguration`). In a policy the version goes where our template is named; where it
+    is nowhere, it becomes the policy's template.
+    """
+    policy = group.get("MixedInstancesPolicy")
+    if not policy:
+        return {"LaunchTemplate": _spec(version)}
+    is_ours = [spec.get("LaunchTemplateId") == version.template for spec in _named(group)]
+
+    def renewed(spec: dict[str, str], *, otherwise: bool) -> dict[str, str]:
+        return _spec(version) if otherwise or spec.get("LaunchTemplateId") == version.template else _by_id(spec)
+
+    template = policy["LaunchTemplate"]
+    overrides = [{**override, **({"LaunchTemplateSpecification": renewed(spec, otherwise=False)} if (
+        spec := override.get("LaunchTemplateSpecification")) else {})} for override in template.get("Overrides", [])]
+    main = renewed(template["LaunchTemplateSpecification"], otherwise=not any(is_ours))
+    return {"MixedInstancesPolicy": {
+        **policy, "LaunchTemplate": {**template, "LaunchTemplateSpecification": main, "Overrides": overrides}}}
 
 
 def start(autoscaling: Client, group: str, version: Version, wanted: Preferences) -> str:
@@ -59,10 +98,12 @@ def start(autoscaling: Client, group: str, version: Version, wanted: Preferences
                         "CheckpointDelay": wanted.checkpoint_delay_seconds}
     if wanted.alarms:
         preferences["AlarmSpecification"] = {"Alarms": list(wanted.alarms)}
-    desired = {"LaunchTemplate": {"LaunchTemplateId": version.template, "Version": str(version.number)}}
+    found = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+    if not found:
+        return "the group is gone"
     try:
         autoscaling.start_instance_refresh(AutoScalingGroupName=group, Strategy="Rolling", Preferences=preferences,
-                                           DesiredConfiguration=desired)
+                                           DesiredConfiguration=_desired(found[0], version))
     except aws.ClientError as error:
         if code(error) not in ("InstanceRefreshInProgress", "InstanceRefreshInProgressFault"):
             raise

@@ -42,6 +42,25 @@ def each(regions: Iterable[str], work: Callable[[str], T]) -> Outcomes[T]:
     return Outcomes(done, failed)
 
 
+def all_or_none(
+    regions: Iterable[str], forward: Callable[[str], T], back: Callable[[str], None], hint: str,
+) -> dict[str, T]:
+    """`forward` in every region; where it fails in one, `back` in all, so that none has moved, and one error.
+
+    `back` has to bear a region in which `forward` did nothing or half. Where it fails too, the error says so.
+    """
+    names = list(regions)
+    moved = each(names, forward)
+    if not moved.failed:
+        return moved.done
+    undone = each(names, back)
+    state = {**dict.fromkeys(names, "is as it was"),
+             **{f"{region}, back": error.message for region, error in undone.failed.items()}}
+    what = "no pointer has moved" if not undone.failed else \
+        f"pointers may have moved in {', '.join(undone.failed)} and nowhere else"
+    raise failure(moved.failed, what, hint, {name: text for name, text in state.items() if name not in undone.failed})
+
+
 def failure(failed: Mapping[str, GoldenError], what: str, hint: str, state: Mapping[str, str]) -> GoldenError:
     """One error for many: the exit code that all share (else 5), a line for each region, the first one's remedy."""
     kinds = {error.exit_code: type(error) for error in failed.values()}

@@ -46,6 +46,16 @@ def _progress(stage: str, image: str) -> Progress:
     return Progress.of(stage, image, store.default_root())
 
 
+def _options(args: argparse.Namespace) -> moves.Options:
+    return moves.Options(accept_untested_gpu=args.accept_untested_gpu, now=args.now)
+
+
+def _attested(image: str, build: str) -> Gpu:
+    """What this machine's records say of a build on a GPU."""
+    here = (ROOT / "build" / image / build / BAKE_FILE).exists()
+    return proven.load(ROOT, image, build).gpu if here else Gpu.UNTESTED
+
+
 @_in_account
 def cmd_publish(args: argparse.Namespace) -> int:
     """Make the newest proven build an AMI in every region of the definition, then move the pointers to it."""
@@ -79,15 +89,12 @@ def cmd_attest(args: argparse.Namespace) -> int:
 def cmd_promote(args: argparse.Namespace) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
     wanted, progress, account = _load(args.image), _progress("promote", args.image), Account()
-    marks = promote.candidate(account, wanted)
-    build = next(iter(marks.values())).build_id
-    folder = ROOT / "build" / args.image / build
-    here = proven.load(ROOT, args.image, build).gpu if (folder / BAKE_FILE).exists() else Gpu.UNTESTED
-    options = promote.Options(accept_untested_gpu=args.accept_untested_gpu, now=args.now)
-    plan = promote.prepare(account, wanted, marks, here, options)
+    found = promote.candidate(account, wanted)
+    build = next(iter(found.values())).mark.build_id
+    plan = promote.prepare(account, wanted, found, _attested(args.image, build), _options(args))
     print("\n".join(moves.show("promote", plan)), flush=True)
     if not args.dry_run:
-        promote.execute(account, wanted, plan, folder, progress)
+        promote.execute(account, wanted, plan, ROOT / "build" / args.image / build, progress)
         progress.say(f"`latest` is build {build}")
     return 0
 
@@ -96,7 +103,9 @@ def cmd_promote(args: argparse.Namespace) -> int:
 def cmd_rollback(args: argparse.Namespace) -> int:
     """Take `latest` and the launch template's default back to the build before (or --to), in all regions at once."""
     wanted, progress, account = _load(args.image), _progress("rollback", args.image), Account()
-    prepared = rollback.prepare(account, wanted, to=args.to, regions=args.region)
+    declared = Gpu.UNTESTED if hardware.architectures(ROOT, wanted.hardware) else Gpu.NONE
+    gate = rollback.Gate(lambda build: _attested(args.image, build), declared, _options(args))
+    prepared = rollback.prepare(account, wanted, to=args.to, regions=args.region, gate=gate)
     print("\n".join(moves.show("roll back", prepared.plan)), flush=True)
     if not args.dry_run:
         rollback.execute(account, wanted, prepared, ROOT / "build" / args.image / "logs", progress)
@@ -113,7 +122,7 @@ def register(add: Add) -> None:
         command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     for command in (publishes, attests):
         command.add_argument("--build", metavar="ID", help="this build instead of the newest")
-    for command in (publishes, promotes):
+    for command in (publishes, promotes, rollbacks):
         command.add_argument("--accept-untested-gpu", action="store_true",
                              help="`latest` may take a build that was not tested on a GPU; recorded")
     publishes.add_argument("--allow-missing-families", action="store_true",
@@ -121,6 +130,7 @@ def register(add: Add) -> None:
     publishes.add_argument("--again", action="store_true", help="publish a build that was rolled back")
     publishes.add_argument("--wait", action="store_true", help="wait for another run on the same image")
     attests.add_argument("--gpu-test", metavar="FILE", required=True, help="JUnit XML of the tests on a GPU instance")
-    promotes.add_argument("--now", action="store_true", help="do not wait for the soak to end")
+    for command in (promotes, rollbacks):
+        command.add_argument("--now", action="store_true", help="do not wait for a candidate's soak to end")
     rollbacks.add_argument("--to", metavar="ID", help="the build to go back to")
     rollbacks.add_argument("--region", action="append", default=[], help="only this region (may be given again)")

@@ -36,9 +36,7 @@ def cmd_retire(args: argparse.Namespace) -> int:
     check_regions(names)
     with translated():
         if args.restore:
-            for region in names:
-                progress.say(f"{region}: {retire.restore(account, region, args.image, args.restore)} is as it was")
-            return 0
+            return _restore(args, account, names, progress)
         with progress.step("look at the regions"):
             prepared = retire.prepare(account, args.image, names, _policy(args, wanted))
         if args.json:
@@ -50,6 +48,15 @@ def cmd_retire(args: argparse.Namespace) -> int:
             return 0
         retire.execute(account, prepared, _folder(args.image), progress)
     progress.remember()
+    return 0
+
+
+def _restore(args: argparse.Namespace, account: Account, names: list[str], progress: Progress) -> int:
+    plan = retire.prepare_restore(account, args.image, names, args.restore)
+    print(records.canonical(plan.model_dump(mode="json")) if args.json else "\n".join(retire.show_restore(plan)),
+          end="" if args.json else "\n", flush=True)
+    if not args.dry_run:
+        retire.restore(account, plan, progress)
     return 0
 
 

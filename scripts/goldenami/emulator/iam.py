@@ -38,7 +38,7 @@ EXTRA: tuple[tuple[str, bytes, tuple[str, ...], str], ...] = (
      SSM_GUIDE + "security-iam-id-based-policy-examples.html"),
     (r"ec2:RunInstances", rb"(?:^|&)IamInstanceProfile\.(?:Arn|Name)=[^&]", ("iam:PassRole",),
      EC2_GUIDE + "permission-to-pass-iam-roles.html"),
-    (r"autoscaling:StartInstanceRefresh", rb"DesiredConfiguration\.LaunchTemplate", ("ec2:RunInstances",),
+    (r"autoscaling:StartInstanceRefresh", rb"DesiredConfiguration\.(?:LaunchTemplate|MixedInst)", ("ec2:RunInstances",),
      "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html"),
 )
 """(pattern of the call, pattern of its body, actions that it needs beside its own, the page that says so)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import time
 import uuid
@@ -48,16 +49,18 @@ class Refresh:
         """Change the status, and the group with it."""
         self.moved_at = time.monotonic()
         if status == "Successful":
-            status = self._replace((self.desired or {}).get("LaunchTemplate"))
+            status = self._replace(self.desired)
         elif status == "RollbackSuccessful":
             self._replace(self.before)
         self.status = status
         self.ended = None if status in RUNNING else WORLD.now()
 
-    def _replace(self, template: dict[str, Any] | None) -> str:
-        group = self.group
-        if template:
-            group._set_launch_configuration("", template, None)
+    def _replace(self, configuration: dict[str, Any] | None) -> str:
+        """Take a configuration as it is, a launch template in the place of a mixed instances policy, too."""
+        group, wanted = self.group, copy.deepcopy(configuration or {})
+        if wanted:
+            group.mixed_instances_policy = wanted.get("MixedInstancesPolicy")
+            group._set_launch_configuration("", wanted.get("LaunchTemplate") or {}, group.mixed_instances_policy)
         image = parameters.resolve(group.account_id, group.region, group.image_id)
         skip = bool(self.preferences.get("SkipMatching"))
         old = [each for each in group.instance_states if not (skip and each.instance.image_id == image)]
@@ -108,8 +111,19 @@ def launched_with(group: Any) -> dict[str, Any] | None:
 
 
 def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
+    if group.mixed_instances_policy:
+        return {"MixedInstancesPolicy": copy.deepcopy(group.mixed_instances_policy)}
     template = group.ec2_launch_template
-    return {"LaunchTemplateId": template.id, "Version": group.launch_template_version} if template else None
+    return {"LaunchTemplate": {"LaunchTemplateId": template.id, "Version": group.launch_template_version}} \
+        if template else None
+
+
+def _named(desired: dict[str, Any]) -> list[dict[str, Any]]:
+    """The launch templates of a desired configuration."""
+    mixed = (desired.get("MixedInstancesPolicy") or {}).get("LaunchTemplate", {})
+    named = [desired.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
+             *(each.get("LaunchTemplateSpecification") for each in mixed.get("Overrides") or [])]
+    return [each for each in named if each]
 
 
 def _running(group: FakeAutoScalingGroup) -> Refresh | None:
@@ -138,7 +152,7 @@ def why_irreversible(refresh: Refresh) -> str | None:
     if not refresh.desired:
         return "no desired configuration is specified"
     versions = {group.launch_template_version if group.ec2_launch_template else None,
-                (refresh.desired.get("LaunchTemplate") or {}).get("Version")}
+                *(each.get("Version") for each in _named(refresh.desired))}
     if versions & {"$Latest", "$Default"}:
         return "the launch template's version is $Latest or $Default"
     if group.ec2_launch_template is not None and group.image_id.startswith(parameters.PREFIX):
@@ -177,8 +191,8 @@ class Refreshes(AutoScalingResponse):
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
         refresh = Refresh(group, desired, self._get_param("Preferences") or {}, _before(group))
-        if desired and desired.get("LaunchTemplate"):
-            _template_version(group, desired["LaunchTemplate"])
+        for each in _named(desired or {}):
+            _template_version(group, each)
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
         if why is not None:
             raise Refusal("ValidationError", f"AutoRollback is not possible: {why}")

@@ -1,0 +1,110 @@
+"""A call that one region refuses while pointers move: no region has moved, and the same command continues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import builds
+import pytest
+from builds import IMAGE, REGIONS, Checkout, World
+
+if TYPE_CHECKING:
+    from conftest import Faults
+
+ERROR = {"code": "InvalidParameterValue", "status": 400}
+
+
+def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden(*args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+def build(checkout: Checkout, number: int) -> str:
+    return builds.build(checkout.root, number).name
+
+
+def candidates() -> list[str]:
+    """The build that `candidate` names in each region, by SSM and by the ledger alike."""
+    found = []
+    for region in REGIONS:
+        mark = World(region).ledger().candidate
+        assert mark is not None
+        assert mark.ami == World(region).parameter("candidate")
+        found.append(mark.build_id)
+    return found
+
+
+@pytest.mark.parametrize(("service", "operation", "stands"), [
+    ("ssm", "PutParameter", 0), ("ec2", "ModifyLaunchTemplate", 1)], ids=["candidate", "latest"])
+def test_a_region_that_refuses_keeps_all_where_they_were(
+    checkout: Checkout, faults: Faults, service: str, operation: str, stands: int,
+) -> None:
+    made = [build(checkout, 1)]
+    golden(checkout, "publish", IMAGE)
+    made.append(build(checkout, 2))
+    faults.add(service, operation, region="us-west-2", error=ERROR)
+    text = golden(checkout, "publish", IMAGE, code=5)
+    faults.clear()
+    assert f"no pointer has moved: AWS refused {operation} in us-west-2" in text
+    assert "us-east-1       is as it was" in text
+    assert f"`golden publish {IMAGE} --build {made[1]}` continues" in text
+    for region in REGIONS:
+        world = World(region)
+        latest = world.ledger().latest
+        template = world.template()
+        assert latest is not None and template is not None
+        assert latest.build_id == made[0]
+        assert (world.parameter("latest"), template["LaunchTemplateData"]["ImageId"]) == (latest.ami, latest.ami)
+    assert candidates() == [made[stands]] * 2
+    golden(checkout, "publish", IMAGE, "--build", made[1])
+    for region in REGIONS:
+        World(region).check(made, made[1])
+    assert candidates() == [made[1]] * 2
+
+
+def test_of_a_first_publish_nothing_stays(checkout: Checkout, faults: Faults) -> None:
+    first = build(checkout, 1)
+    faults.add("ec2", "CreateLaunchTemplate", region="us-west-2", error=ERROR)
+    assert "no pointer has moved" in golden(checkout, "publish", IMAGE, code=5)
+    for region in REGIONS:
+        world = World(region)
+        assert (world.parameter("latest"), world.template(), world.ledger().latest) == (None, None, None)
+    faults.clear()
+    golden(checkout, "publish", IMAGE, "--build", first)
+    for region in REGIONS:
+        World(region).check([first], first)
+
+
+def test_a_region_that_cannot_be_taken_back_is_named(checkout: Checkout, faults: Faults) -> None:
+    first = build(checkout, 1)
+    faults.add("ec2", "CreateLaunchTemplate", region="us-west-2", error=ERROR)
+    faults.add("ssm", "DeleteParameter", region="us-east-1", error=ERROR)
+    text = golden(checkout, "publish", IMAGE, code=5)
+    assert "pointers may have moved in us-east-1 and nowhere else: AWS refused CreateLaunchTemplate" in text
+    assert "us-east-1, back AWS refused DeleteParameter in us-east-1" in text
+    assert World("us-west-2").parameter("latest") is None
+    faults.clear()
+    golden(checkout, "publish", IMAGE, "--build", first)
+    for region in REGIONS:
+        World(region).check([first], first)
+
+
+def test_a_promotion_moves_all_or_none(checkout: Checkout, faults: Faults) -> None:
+    checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
+    made = []
+    for number in (1, 2):
+        made.append(build(checkout, number))
+        golden(checkout, "publish", IMAGE)
+        if number == 1:
+            golden(checkout, "promote", IMAGE, "--now")
+    faults.add("ec2", "ModifyLaunchTemplate", region="us-west-2", error=ERROR)
+    text = golden(checkout, "promote", IMAGE, "--now", code=5)
+    faults.clear()
+    assert "no pointer has moved: AWS refused ModifyLaunchTemplate in us-west-2" in text
+    assert f"`golden promote {IMAGE}` continues" in text
+    for region in REGIONS:
+        World(region).check(made, made[0])
+    golden(checkout, "promote", IMAGE, "--now")
+    for region in REGIONS:
+        World(region).check(made, made[1])

@@ -1,0 +1,162 @@
+"""What another run does between a plan and its lease: the plan is not carried out over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import builds
+import pytest
+from builds import IMAGE, Checkout, World
+from goldenami import definition, moves, promote, proven, publish, publish_plan, records, retire, rollback
+from goldenami.aws.ledger import Gpu
+from goldenami.aws.session import Account
+from goldenami.definition import Definition
+from goldenami.errors import Busy
+from goldenami.progress import Progress
+from goldenami.publish_records import PublishPlan
+from goldenami.retention import Policy, Step
+from goldenami.retire import RETIRE_FILE, RetireRecord
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+NOW = moves.Options(now=True)
+ONE = "publish: {regions: [us-east-1], keep_last: 1"
+GRACELESS = Policy(keep_last=1, max_age_days=1, disable_after_days=0, deregister_after_days=0)
+
+
+class Here:
+    """A checkout whose runs are interrupted by others, in one region."""
+
+    def __init__(self, checkout: Checkout, *, soak: int = 0) -> None:
+        self.checkout, self.account = checkout, Account()
+        self.checkout.define(f"{ONE}, soak_hours: {soak}}}\n")
+        self.progress = Progress("publish", IMAGE, checkout.root / "timings")
+        self.world = World("us-east-1")
+
+    @property
+    def wanted(self) -> Definition:
+        return definition.load(self.checkout.root, definition.path_of(self.checkout.root, IMAGE))
+
+    def golden(self, *args: str) -> None:
+        """What another one does."""
+        ran = self.checkout.golden(*args)
+        assert ran.code == 0, ran.text
+
+    def published(self, number: int) -> str:
+        build = builds.build(self.checkout.root, number).name
+        self.golden("publish", IMAGE)
+        return build
+
+    def latest(self) -> str:
+        mark = self.world.ledger().latest
+        assert mark is not None
+        assert self.world.parameter("latest") == mark.ami
+        return mark.build_id
+
+    def ami(self, build: str) -> str:
+        return str(self.world.amis()[f"{IMAGE}-{build}"]["ImageId"])
+
+    def to_publish(self, number: int) -> tuple[proven.Proven, PublishPlan]:
+        builds.build(self.checkout.root, number)
+        return self.planned()
+
+    def planned(self) -> tuple[proven.Proven, PublishPlan]:
+        """The plan of publishing the newest build."""
+        build = proven.load(self.checkout.root, IMAGE)
+        return build, publish.prepare(self.account, self.wanted, build, publish_plan.Options(), self.progress)
+
+    def back_to(self, build: str) -> rollback.Prepared:
+        gate = rollback.Gate(lambda _: Gpu.NONE, Gpu.NONE, NOW)
+        return rollback.prepare(self.account, self.wanted, to=build, regions=[], gate=gate)
+
+
+def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> None:
+    here = Here(checkout, soak=1)
+    first = here.published(1)
+    here.golden("promote", IMAGE, "--now")
+    second = here.published(2)
+    plan = promote.prepare(here.account, here.wanted, promote.candidate(here.account, here.wanted), Gpu.NONE, NOW)
+    assert plan.build_id == second
+    here.published(3)
+    with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}, /golden-ami/{IMAGE}/candidate"):
+        promote.execute(here.account, here.wanted, plan, checkout.root, here.progress)
+    assert here.latest() == first
+
+
+def test_a_candidate_older_than_latest_is_not_promoted(checkout: Checkout) -> None:
+    here = Here(checkout, soak=1)
+    first = here.published(1)
+    second = here.published(2)
+    here.golden("promote", IMAGE, "--now")
+    item = here.world.ledger()
+    assert item.latest is not None
+    older = item.latest.model_copy(update={"build_id": first, "ami": here.ami(first),
+                                           "baked_at": "2026-01-01T01:00:00Z"})
+    here.world.dynamodb.update_item(
+        TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
+        ExpressionAttributeValues={":ledger": {"S": item.model_copy(update={"candidate": older}).model_dump_json()}})
+    ran = checkout.golden("promote", IMAGE, "--now")
+    assert (ran.code, f"names build {second}, which is newer than the candidate {first}" in ran.text) == (2, True)
+    assert here.latest() == second
+
+
+def test_a_rollback_does_not_undo_what_was_published_meanwhile(checkout: Checkout) -> None:
+    here = Here(checkout)
+    first, _ = here.published(1), here.published(2)
+    prepared = here.back_to(first)
+    third = here.published(3)
+    with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}"):
+        rollback.execute(here.account, here.wanted, prepared, checkout.root, here.progress)
+    assert here.latest() == third
+
+
+def test_a_rollback_does_not_go_to_what_was_disabled_meanwhile(checkout: Checkout) -> None:
+    here = Here(checkout)
+    first, second = here.published(1), here.published(2)
+    prepared = here.back_to(first)
+    here.world.ec2.disable_image(ImageId=here.ami(first))
+    with pytest.raises(Busy, match=r"another run changed ami-\w+ \(now disabled\) in us-east-1"):
+        rollback.execute(here.account, here.wanted, prepared, checkout.root, here.progress)
+    assert here.latest() == second
+
+
+def test_a_publish_does_not_go_over_a_rollback(checkout: Checkout) -> None:
+    here = Here(checkout)
+    first, _ = here.published(1), here.published(2)
+    build, plan = here.to_publish(3)
+    here.golden("rollback", IMAGE)
+    with pytest.raises(Busy, match=f"another run moved /golden-ami/{IMAGE}/candidate in us-east-1 from ami"):
+        publish.execute(here.account, here.wanted, build, plan, here.progress)
+    assert here.latest() == first
+    assert len(here.world.amis()) == 2
+
+
+def test_an_ami_that_vanished_after_the_plan_is_named(checkout: Checkout) -> None:
+    here = Here(checkout)
+    ami = here.ami(here.published(1))
+    build, plan = here.planned()
+    here.world.ec2.deregister_image(ImageId=ami)
+    with pytest.raises(Busy, match=f"{ami} in us-east-1 is gone since the plan was made"):
+        publish.execute(here.account, here.wanted, build, plan, here.progress)
+
+
+def test_what_latest_names_by_now_is_not_retired(checkout: Checkout, aws: Emulator) -> None:
+    aws.set(backdate_days=400)
+    here = Here(checkout)
+    first, _ = here.published(1), here.published(2)
+
+    def plan() -> retire.Prepared:
+        return retire.prepare(here.account, IMAGE, ["us-east-1"], GRACELESS)
+
+    retire.execute(here.account, plan(), checkout.root, here.progress)
+    prepared = plan()
+    assert [action.step for action in prepared.plan.regions[0].actions] == [Step.DISABLE]
+    here.golden("rollback", IMAGE, "--to", first)
+    record = retire.execute(here.account, prepared, checkout.root, here.progress)
+    assert here.world.amis()[f"{IMAGE}-{first}"]["State"] == "available"
+    assert here.latest() == first
+    assert record.done == {"us-east-1": []}
+    assert record == records.read(Path(checkout.root / RETIRE_FILE), RetireRecord)
+    assert record.kept == {"us-east-1": [f"keep {here.ami(first)} ({first}): it is latest since the plan was made"]}

@@ -1,0 +1,107 @@
+"""From candidate to `latest`: what moves, who follows, what refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+import builds
+import pytest
+from builds import IMAGE, REGIONS, Checkout, World
+from goldenami import records
+from goldenami.publish_records import PROMOTE_FILE, MoveRecord
+
+SOAK = "publish: {regions: [us-east-1, us-west-2], soak_hours: 1, launch_template: {instance_type: c7i.large}}\n"
+GROUP = SOAK.replace("soak_hours", "instance_refresh: {groups: [web], checkpoint_percent: 20}, soak_hours")
+
+
+@pytest.fixture
+def soaking(checkout: Checkout) -> list[Path]:
+    """Folders of two builds: the first is `latest`, the second its candidate."""
+    checkout.define(SOAK)
+    made = [builds.build(checkout.root, 1)]
+    publish(checkout)
+    promote(checkout, "--now")
+    made.append(builds.build(checkout.root, 2))
+    publish(checkout)
+    return made
+
+
+def publish(checkout: Checkout, *args: str) -> None:
+    ran = checkout.golden("publish", IMAGE, *args)
+    assert ran.code == 0, ran.text
+
+
+def promote(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("promote", IMAGE, *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+# --- candidates that are none ---------------------------------------------------------------------------------------
+
+def test_a_candidate_whose_ami_is_gone(checkout: Checkout, soaking: list[Path]) -> None:
+    world = World("us-west-2")
+    ami = world.parameter("candidate")
+    world.ec2.deregister_image(ImageId=ami)
+    text = promote(checkout, "--now", code=2)
+    assert f"the candidate's AMI {ami} is gone or not available in us-west-2" in text
+    assert f"`golden publish {IMAGE} --build {soaking[1].name}` makes it again" in text
+    unmoved(soaking)
+
+
+def test_candidates_that_differ(checkout: Checkout, soaking: list[Path]) -> None:
+    checkout.define(SOAK.replace(", us-west-2", ""))
+    third = builds.build(checkout.root, 3).name
+    publish(checkout)
+    checkout.define(SOAK)
+    assert f"the candidates of {IMAGE} differ: us-east-1 has {third}, us-west-2 has {soaking[1].name}" in promote(
+        checkout, "--now", code=2)
+    unmoved(soaking)
+
+
+def test_a_candidate_that_was_withdrawn(checkout: Checkout, soaking: list[Path]) -> None:
+    world, build = World("us-west-2"), soaking[1].name
+    world.dynamodb.update_item(
+        TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
+        ExpressionAttributeValues={":ledger": {"S": world.ledger().withdraw(build).model_dump_json()}})
+    assert f"the candidate {build} was rolled back in us-west-2" in promote(checkout, "--now", code=2)
+    unmoved(soaking)
+
+
+def unmoved(soaking: list[Path]) -> None:
+    """`latest` is still the first build everywhere."""
+    for region in REGIONS:
+        mark = World(region).ledger().latest
+        assert mark is not None
+        assert (mark.build_id, mark.ami) == (soaking[0].name, World(region).parameter("latest"))
+
+
+# --- groups that follow ---------------------------------------------------------------------------------------------
+
+def refreshes() -> list[dict[str, Any]]:
+    """The group's refreshes, newest first."""
+    client = boto3.client("autoscaling", region_name="us-east-1")
+    return list(client.describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"])
+
+
+def test_groups_follow_a_promotion_once(checkout: Checkout, soaking: list[Path]) -> None:
+    checkout.define(GROUP)
+    assert "no region has the Auto Scaling group web" in promote(checkout, "--now", code=2)
+    boto3.client("autoscaling", region_name="us-east-1").create_auto_scaling_group(
+        AutoScalingGroupName="web", MinSize=1, MaxSize=1, AvailabilityZones=["us-east-1a"],
+        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"})
+    assert "us-east-1       refresh the group web" in promote(checkout, "--now", "--dry-run")
+    assert refreshes() == []
+    text = promote(checkout, "--now")
+    assert ("us-east-1: refresh of web: started" in text, "us-west-2: refresh" in text) == (True, False), text
+    (refresh,) = refreshes()
+    version = World("us-east-1").template()
+    assert version is not None
+    assert refresh["DesiredConfiguration"]["LaunchTemplate"] == {
+        "LaunchTemplateId": version["LaunchTemplateId"], "Version": "2"}
+    record = records.read(soaking[1] / PROMOTE_FILE, MoveRecord)
+    assert {move.region: move.refresh for move in record.plan.regions} == {"us-east-1": ("web",), "us-west-2": ()}
+    assert "refresh" not in promote(checkout, "--now")
+    assert len(refreshes()) == 1

@@ -1,0 +1,78 @@
+"""Groups of several instance types: a refresh changes the version that they launch, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import boto3
+import builds
+from builds import IMAGE, Checkout, World
+from goldenami.aws import refresh
+from goldenami.aws.pointers import Version
+
+ALONE = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
+GROUP = ALONE.replace("launch_template", "instance_refresh: {groups: [web]}, launch_template")
+
+
+def client() -> Any:
+    return boto3.client("autoscaling", region_name="us-east-1")
+
+
+def policy(ours: dict[str, str], other: dict[str, str]) -> dict[str, Any]:
+    """Two types, one of them from a template of its own, mostly on Spot."""
+    return {"LaunchTemplate": {"LaunchTemplateSpecification": ours, "Overrides": [
+                {"InstanceType": "c7i.large"},
+                {"InstanceType": "c7a.large", "WeightedCapacity": "2", "LaunchTemplateSpecification": other}]},
+            "InstancesDistribution": {"OnDemandBaseCapacity": 1, "OnDemandPercentageAboveBaseCapacity": 20,
+                                      "SpotAllocationStrategy": "price-capacity-optimized"}}
+
+
+def shown() -> dict[str, Any]:
+    """The group's policy, its templates by id and version, once no refresh is in progress."""
+    ends = time.monotonic() + 60
+    while (status := client().describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"][0][
+            "Status"]) != "Successful":
+        assert time.monotonic() < ends, status
+        time.sleep(0.2)
+    (group,) = client().describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"]
+    found: dict[str, Any] = group["MixedInstancesPolicy"]
+    template = found["LaunchTemplate"]
+    for spec in (template["LaunchTemplateSpecification"], template["Overrides"][1]["LaunchTemplateSpecification"]):
+        spec.pop("LaunchTemplateName", None)
+    return found
+
+
+def test_a_group_of_several_types_keeps_its_policy(checkout: Checkout) -> None:
+    checkout.define(ALONE)
+    builds.build(checkout.root, 1)
+    assert checkout.golden("publish", IMAGE).code == 0
+    world = World("us-east-1")
+    template = world.template()
+    assert template is not None
+    ami = template["LaunchTemplateData"]["ImageId"]
+    other = world.ec2.create_launch_template(LaunchTemplateName="other", LaunchTemplateData={
+        "ImageId": ami, "InstanceType": "c7a.large"})["LaunchTemplate"]["LaunchTemplateId"]
+    theirs = {"LaunchTemplateId": other, "Version": "1"}
+    ours = {"LaunchTemplateId": template["LaunchTemplateId"], "Version": "1"}
+    client().create_auto_scaling_group(
+        AutoScalingGroupName="web", MinSize=1, MaxSize=2, AvailabilityZones=["us-east-1a"],
+        MixedInstancesPolicy=policy(ours, theirs))
+    checkout.define(GROUP)
+    builds.build(checkout.root, 2)
+    ran = checkout.golden("publish", IMAGE)
+    assert (ran.code, "us-east-1: refresh of web: started" in ran.text) == (0, True), ran.text
+    assert shown() == policy(ours | {"Version": "2"}, theirs)
+    assert "nothing to do" in checkout.golden("publish", IMAGE).text
+    ran = checkout.golden("rollback", IMAGE)
+    assert (ran.code, "us-east-1: refresh of web: started" in ran.text) == (0, True), ran.text
+    assert shown() == policy(ours, theirs)
+
+
+def test_our_template_among_the_overrides_is_the_one_that_moves(checkout: Checkout) -> None:
+    group = {"MixedInstancesPolicy": policy(
+        {"LaunchTemplateId": "lt-theirs", "LaunchTemplateName": "theirs", "Version": "7"},
+        {"LaunchTemplateId": "lt-ours", "LaunchTemplateName": "golden", "Version": "$Latest"})}
+    desired = refresh._desired(group, Version("lt-ours", 3, "", {}))
+    assert desired == {"MixedInstancesPolicy": policy(
+        {"LaunchTemplateId": "lt-theirs", "Version": "7"}, {"LaunchTemplateId": "lt-ours", "Version": "3"})}

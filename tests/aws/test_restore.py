@@ -1,0 +1,60 @@
+"""`golden retire --restore`: what was retired comes back, planned and under the lease as everything else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import builds
+import pytest
+from builds import IMAGE, REGIONS, Checkout, World
+from goldenami.aws import lease
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+GRACELESS = ("--keep-last", "1", "--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0")
+
+
+@pytest.fixture
+def disabled(checkout: Checkout, aws: Emulator) -> str:
+    """The id of a build that is disabled in both regions."""
+    aws.set(backdate_days=400)
+    made = []
+    for number in (1, 2):
+        made.append(builds.build(checkout.root, number).name)
+        assert checkout.golden("publish", IMAGE).code == 0
+    for _ in range(2):
+        assert checkout.golden("retire", IMAGE, *GRACELESS).code == 0
+    assert states(made[0]) == ["disabled", "disabled"]
+    return made[0]
+
+
+def states(build: str) -> list[str]:
+    return [World(region).amis()[f"{IMAGE}-{build}"]["State"] for region in REGIONS]
+
+
+def restore(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("retire", IMAGE, "--restore", *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+def test_a_restore_is_planned_and_waits_for_its_lease(checkout: Checkout, disabled: str, aws: Emulator) -> None:
+    before = len(aws.calls())
+    text = restore(checkout, disabled, "--dry-run")
+    ami = World("us-west-2").amis()[f"{IMAGE}-{disabled}"]["ImageId"]
+    assert f"us-west-2       restore {ami} ({disabled}): disabled, announced 20" in text
+    assert json.loads(restore(checkout, disabled, "--dry-run", "--json"))["regions"]["us-west-2"]["ami"] == ami
+    assert {call.partition(":")[2][:3] for call, _ in aws.calls()[before:]} == {"Des"}
+    assert states(disabled) == ["disabled", "disabled"]
+    other = lease.take(World("us-west-2").dynamodb, IMAGE)
+    assert f"is at work on {IMAGE}" in restore(checkout, disabled, code=7)
+    assert states(disabled) == ["disabled", "disabled"]
+    other.release()
+    text = restore(checkout, ami)
+    assert (f"us-west-2: {ami} is as it was" in text, "us-east-1" in text) == (True, False)
+    assert states(disabled) == ["disabled", "available"]
+    restore(checkout, disabled)
+    assert states(disabled) == ["available", "available"]
+    assert f"no AMI of {IMAGE} in us-east-1, us-west-2 is ami-0" in restore(checkout, "ami-0", code=2)
