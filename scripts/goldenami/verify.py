@@ -37,7 +37,7 @@ GROWTH_BYTES = 1 << 30
 
 
 def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place | None = None) -> VerifyRecord:
-    """Boot the build in `folder`, check it, write verify.json and junit.xml, point `latest` at it if it passes.
+    """Boot the build in `folder`, check it, write verify.json and junit.xml, and move `latest` (see `point_latest`).
 
     A disk is booted here; an AMI is launched at `place`, which then has to be given.
     """
@@ -70,8 +70,7 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place |
         disk_sha256=bake.disk_sha256, ami=bake.ami_id,
     )
     records.write(folder / VERIFY_FILE, record)
-    if passed:
-        point_latest(folder)
+    point_latest(folder)
     progress.remember()
     return record
 
@@ -83,11 +82,21 @@ def is_verified(folder: Path) -> bool:
 
 
 def point_latest(folder: Path) -> None:
-    """Make build/<image>/latest name this verified build, by an atomic rename."""
+    """Make build/<image>/latest name this build if its record passes, by an atomic rename.
+
+    If it does not, and `latest` names it or nothing, the newest other verified build is named, or nothing.
+    """
+    latest, passed = folder.parent / "latest", is_verified(folder)
+    if not passed and latest.is_symlink() and latest.readlink() != Path(folder.name):
+        return
+    target = folder if passed else previous(folder)
+    if target is None:
+        latest.unlink(missing_ok=True)
+        return
     aside = folder.parent / f".latest-{os.getpid()}"
     aside.unlink(missing_ok=True)
-    aside.symlink_to(folder.name)
-    aside.rename(folder.parent / "latest")
+    aside.symlink_to(target.name)
+    aside.rename(latest)
 
 
 def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
@@ -124,7 +133,7 @@ def failure(record: VerifyRecord, folder: Path) -> NotVerified:
              for check in wrong[:12]]
     return NotVerified(f"{record.image} {record.build_id} is not verified: {len(wrong)} of {len(record.checks)} checks",
                        tail="\n".join(lines), log=folder / VERIFY_FILE,
-                       hint=f"see {folder / 'report.html'}; `latest` still names the previous verified build")
+                       hint=f"see {folder / 'report.html'}; `latest` does not name this build")
 
 
 def previous(folder: Path) -> Path | None:
