@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import need
 from goldenami import records
 from goldenami.local import layers
 from goldenami.local.layers import RECORD, LayerRecord, Stack
@@ -117,6 +121,35 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack:
         assert not list(tmp_path.glob("*.part"))
         assert not stack.take(KEYS[0])
+
+
+def test_a_maker_that_is_killed_while_another_waits_leaves_nothing_in_its_way(tmp_path: Path) -> None:
+    """Both are process 1 of a namespace, as in two bakes."""
+    need("unshare")
+    argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", MAKER, str(tmp_path), KEYS[0]]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "scripts")}
+    with contextlib.ExitStack() as stack:
+        makers = []
+        for _ in range(2):
+            makers.append(stack.enter_context(subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)))
+            stack.callback(makers[-1].kill)
+            if len(makers) == 1:
+                assert _line(makers[0]) == b"making\n"
+        _until_it_waits(tmp_path / f"{KEYS[0]}.lock")
+        makers[0].kill()
+        assert _line(makers[1]) == b"making\n"
+
+
+def _line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def _until_it_waits(path: Path) -> None:
+    """Return when the kernel has a process waiting for the lock on the file `path` (`->` in /proc/locks)."""
+    number = path.stat().st_ino
+    while not re.search(rf"^\d+: -> FLOCK .*:{number} ", Path("/proc/locks").read_text(encoding="utf-8"), re.M):
+        time.sleep(0.02)
 
 
 def test_a_second_maker_waits_for_the_first(tmp_path: Path) -> None:

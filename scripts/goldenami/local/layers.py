@@ -75,8 +75,9 @@ class Stack:
         A second process that makes the same layer waits here, and its work replaces an equal one.
         """
         self._hold(key, fcntl.LOCK_EX)
-        aside = self.folder / f"{key}.{os.getpid()}.part"
+        aside = self.folder / f"{key}.part"
         layer = self.folder / key
+        shutil.rmtree(aside, ignore_errors=True)  # of a maker that was killed while this one waited for it
         aside.mkdir()
         try:
             yield aside
