@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import tempfile
@@ -38,7 +37,6 @@ GPU_STAND_IN = "m7i"
 SIZE = "xlarge"
 GROWTH_GIB = 1
 """The volume is launched this much larger than the AMI, so that growing the root can be seen."""
-SSH_LIMIT_S = float(os.environ.get("GOLDEN_BOOT_LIMIT_S", "600"))
 _LOOK = ("test -d /sys/firmware/efi && echo uefi || echo bios; cloud-id; "
          "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n'")
 
@@ -145,7 +143,7 @@ def verify(
     root: Path, lock: Lock, bake: BakeRecord, folder: Path, work: Path, log: Path, place: Place, progress: Progress,
 ) -> dict[str, Any]:
     """Launch the AMI once and check the instance; returns what the local builder's `verify_inside` would."""
-    key = _key(work)
+    key, limit_s = _key(work), ssh.boot_limit_s()
     with translated(place.region), contextlib.ExitStack() as stack:
         ec2, began = place.account.ec2(place.region), time.monotonic()
         launch = _launch(ec2, bake, key.with_suffix(".pub"), place)
@@ -155,7 +153,7 @@ def verify(
         config = ssh.write_config(work, host=instance.address, port=instances.SSH, user=user(root, lock), key=key)
         stack.callback(ssh.hang_up, config)
         with progress.step("boot"):
-            _wait_for_ssh(config, instance)
+            _wait_for_ssh(config, instance, limit_s)
         seconds = round(time.monotonic() - began, 1)
         with progress.step("checks"):
             looked = ssh.run(config, _LOOK).splitlines()
@@ -182,9 +180,9 @@ def user(root: Path, lock: Lock) -> str:
     return str(known[lock.base.release]["user"])
 
 
-def _wait_for_ssh(config: Path, instance: instances.Instance) -> None:
-    """Return once the launch's key is let in, or StageFailed saying how far it came."""
-    ends, cause = time.monotonic() + SSH_LIMIT_S, "SSH did not answer"
+def _wait_for_ssh(config: Path, instance: instances.Instance, limit_s: float) -> None:
+    """Return once the launch's key is let in, or StageFailed saying how far it came in `limit_s`."""
+    ends, cause = time.monotonic() + limit_s, "SSH did not answer"
     while time.monotonic() < ends:
         if ssh.answers(instance.address, instances.SSH):
             refusal = ssh.login(config, ends)
@@ -192,7 +190,7 @@ def _wait_for_ssh(config: Path, instance: instances.Instance) -> None:
                 return
             cause = f"sshd answers and lets nobody in: {refusal}"
         time.sleep(1)
-    raise StageFailed(f"{instance.id}: {cause} within {SSH_LIMIT_S:.0f} s",
+    raise StageFailed(f"{instance.id}: {cause} within {limit_s:.0f} s",
                       hint="look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same")
 
 

@@ -25,7 +25,7 @@ from goldenami.build_records import (
     VerifyRecord,
 )
 from goldenami.errors import BadInput, NotVerified
-from goldenami.local import container, sandbox
+from goldenami.local import container, sandbox, ssh
 from goldenami.lockfile import Lock
 from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
@@ -106,7 +106,7 @@ def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
         "log": str(log), "vars": str(folder / "vars.json"), "user": USERS[lock.base.distribution],
         "roles": lock.roles, "growth_bytes": GROWTH_BYTES,
         "features": lock.hardware.features, "known_features": sorted(isa.KNOWN_X86),
-        "coverage": str(folder / COVERAGE_FILE),
+        "coverage": str(folder / COVERAGE_FILE), "boot_limit_s": ssh.boot_limit_s(),
     }
     records.write_text(work / "plan.json", records.canonical(plan))
 

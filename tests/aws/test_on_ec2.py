@@ -27,7 +27,7 @@ REGION = "us-east-1"
 def test_an_instance_that_nobody_can_log_in_to_is_removed(
     aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(on_ec2, "SSH_LIMIT_S", 0.5)
+    monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "0.5")
     aws.set(pending_s=0, instance_address="127.0.0.2")
     folder = built_on_ec2.build(tmp_path, 1, REGION)
     record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, "m7i.xlarge")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import sys
 import time
@@ -23,8 +22,6 @@ from goldenami.local import cpu, events, image_tests, vm
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
 """Each boot is another instance, as two launches of one AMI are."""
-BOOT_LIMIT_S = float(os.environ.get("GOLDEN_BOOT_LIMIT_S", "600"))
-"""Seconds to SSH before the boot is given up (25-60 under emulation on two idle cores)."""
 _IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
 
 
@@ -91,7 +88,7 @@ def _config(
     return vm.VmConfig(
         disk=disk, scratch=Path(plan["work"]) / firmware.value, private_key=key, user=plan["user"], firmware=firmware,
         accelerator=accelerator, size_bytes=disk.stat().st_size + plan["growth_bytes"],
-        instance_id=INSTANCES[firmware], ssh_limit_s=BOOT_LIMIT_S, cpu=emulated.argument if emulated else "max",
+        instance_id=INSTANCES[firmware], ssh_limit_s=plan["boot_limit_s"], cpu=emulated.argument if emulated else "max",
     )
 
 
@@ -127,7 +124,7 @@ def code_checks(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulate
     record = records.read(Path(plan["coverage"]), CoverageRecord)
     if record.files:
         folders = " ".join(shlex.quote(f"/{folder}") for folder in record.folders)
-        sums = machine.ssh(f"sudo find {folders} -xdev -type f -exec sha256sum {{}} +", timeout_s=BOOT_LIMIT_S)
+        sums = machine.ssh(f"sudo find {folders} -xdev -type f -exec sha256sum {{}} +", timeout_s=plan["boot_limit_s"])
         now = {line[66:]: line[:64] for line in sums.splitlines()}
         changed = [file.path for file in record.files if now.get(f"/{file.path}") != file.sha256]
         found.append(_check("boot/code", "The frameworks' code is what the coverage gate read", not changed,
