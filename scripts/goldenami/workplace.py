@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from goldenami.errors import Busy
+from goldenami import records
+from goldenami.build_records import BAKE_FILE, BakeRecord
+from goldenami.errors import BadInput, Busy
 from goldenami.local import sandbox
 
 
@@ -60,12 +62,35 @@ def sweep(folder: Path) -> None:
 
 
 def keep(out: Path, folder: Path) -> None:
-    """Put the finished build in its place; an older build of the same id gives way only now."""
+    """Put the finished build in its place; an older build of the same id gives way only now.
+
+    Where its disk was the same, byte for byte, all that later stages wrote about it holds, and stays.
+    """
     old = folder.with_name(f".work-old-{os.getpid()}")
     latest = folder.parent / "latest"
     if folder.exists():
-        if latest.is_symlink() and latest.readlink() == Path(folder.name):
+        if _same_disk(out, folder):
+            _copy_what_lacks(folder, out)
+        elif latest.is_symlink() and latest.readlink() == Path(folder.name):
             latest.unlink()  # it names verified builds only, and the new one is not verified yet
         folder.rename(old)
     out.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    """Whether two builds have one and the same disk; one whose record cannot be read, or an AMI, has no other's."""
+    try:
+        first, second = (records.read(folder / BAKE_FILE, BakeRecord).disk_sha256 for folder in (one, other))
+    except BadInput:
+        return False
+    return first is not None and first == second
+
+
+def _copy_what_lacks(source: Path, target: Path) -> None:
+    """Copy what is in `source` and not in `target`; a kill in between leaves `source` whole."""
+    for path in source.iterdir():
+        if path.is_dir() and not (target / path.name).exists():
+            shutil.copytree(path, target / path.name)
+        elif not (target / path.name).exists():
+            shutil.copy2(path, target)
