@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from goldenami import inside, isa, lockfile, on_ec2, records, shell
+from goldenami import inside, isa, lockfile, on_ec2, records, shell, workplace
 from goldenami.build_records import (
     BAKE_FILE,
     COVERAGE_FILE,
@@ -166,16 +166,25 @@ def shell_session(root: Path, image: str) -> int:
 def clean(image: Path, *, everything: bool) -> list[str]:
     """Remove builds and leftovers in build/<image>; the newest verified build stays unless `everything`.
 
-    The caller holds the image's lock: a build in progress is in this folder too.
+    The caller holds the image's lock: a build in progress is in this folder too. What a session of `shell` uses stays.
     """
     latest = image / "latest"
     keep = {"logs", latest.resolve().name if latest.exists() else ""} if not everything else set()
     freed: list[str] = []
     for folder in sorted(path for path in image.iterdir() if path.is_dir() and not path.is_symlink()):
-        if folder.name not in keep:
-            size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(folder)
-            freed.append(f"removed {image.name}/{folder.name} ({size / 1e6:.0f} MB)")
+        if folder.name not in keep and not workplace.in_use(folder):
+            freed.append(_free(folder, f"{image.name}/{folder.name}"))
     if everything:
         latest.unlink(missing_ok=True)
     return freed or [f"nothing to free of {image.name}"]
+
+
+def clean_demo(demo: Path) -> str:
+    """Remove what `make demo` left; the caller holds its lock."""
+    return _free(demo, demo.name)
+
+
+def _free(folder: Path, name: str) -> str:
+    size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(folder)
+    return f"removed {name} ({size / 1e6:.0f} MB)"

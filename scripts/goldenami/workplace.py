@@ -56,9 +56,14 @@ def sweep(folder: Path) -> None:
     """Remove what a killed bake left: its cgroups and its work folders (named by process id)."""
     sandbox.reap()
     for left in folder.glob(".work-*"):
-        pid = left.name.rpartition("-")[2]
-        if not Path(f"/proc/{pid}").exists() or pid == str(os.getpid()):
+        if not in_use(left):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether it is the work folder of another process that lives: `golden shell` holds no lock on its image."""
+    pid = folder.name.rpartition("-")[2]
+    return folder.name.startswith(".work-") and pid != str(os.getpid()) and Path(f"/proc/{pid}").exists()
 
 
 def keep(out: Path, folder: Path) -> None:
