@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.aws import images, instances, tags
+from goldenami.aws import base_images, images, instances, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import Launch
 from goldenami.aws.session import Account, Client, translated
@@ -72,6 +72,7 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
         ec2 = place.account.ec2(place.region)
         made = images.find(ec2, spec.name)
         if made is None:
+            spec = spec.model_copy(update={"volume_size_gib": _volume_gib(ec2, root, lock, progress)})
             with progress.step("instance"):
                 _packer(root, plan, variables, spec, place, progress)
         else:
@@ -79,6 +80,15 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
             progress.say(f"{made.ami} in {place.region} is this build already")
         with progress.step("AMI"):
             return _registered(place, spec, made)
+
+
+def _volume_gib(ec2: Client, root: Path, lock: Lock, progress: Progress) -> int:
+    """The lock's size, or that of the publisher's image where it is larger: EC2 gives a snapshot no smaller volume."""
+    publisher = _publisher(root, lock)
+    base = base_images.newest(ec2, publisher["owner"], publisher["name"])
+    if base.root_gib > lock.disk_size_gib:
+        progress.say(f"volume: {base.root_gib} GiB, as {base.name} has, not {lock.disk_size_gib}")
+    return max(base.root_gib, lock.disk_size_gib)
 
 
 def _packer(
@@ -99,7 +109,7 @@ def _packer(
     with tempfile.TemporaryDirectory(prefix="golden-") as short, \
             instances.access(ec2, _name("bake", plan["build_id"]), key.with_suffix(".pub"), marks) as reached:
         own = {"key": reached.key, "private_key": str(key), "groups": [reached.group], "tags": marks,
-               "kms_key": place.kms_key}
+               "kms_key": place.kms_key, "volume_gib": spec.volume_size_gib}
         records.write_text(work / "ec2.json", records.canonical({**variables, "golden_ec2": own}))
         # ssh's socket lies in `short`: its path has 108 bytes at most.
         env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short,
@@ -129,12 +139,12 @@ def _registered(place: Place, spec: ImageSpec, made: Image | None) -> Ami:
             raise StageFailed(f"Packer left no AMI {spec.name}-builder in {place.region}", hint="run again")
         base = left.tags.get(tags.BASE_AMI, "unknown")
         marks = {**spec.tags, tags.BASE_AMI: base, **tags.temporary(UNPUBLISHED_LIFE)}
-        marked = spec.model_copy(update={"tags": marks})
+        marked = spec.model_copy(update={"tags": marks, "volume_size_gib": left.root["VolumeSize"]})
         made = images.wait_available(ec2, images.register(ec2, marked, left.snapshot))
     if left is not None:
         images.deregister(ec2, left)
     return Ami(id=made.ami, region=place.region, snapshot=made.snapshot, base=made.tags.get(tags.BASE_AMI, "unknown"),
-               volume_gib=spec.volume_size_gib)
+               volume_gib=made.root["VolumeSize"])
 
 
 # --- verify ---------------------------------------------------------------------------------------------------------
@@ -176,8 +186,13 @@ def _launch(ec2: Client, bake: BakeRecord, public_key: Path, place: Place) -> La
 
 def user(root: Path, lock: Lock) -> str:
     """The default user of the publisher's image, which the build keeps."""
-    known = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
-    return str(known[lock.base.release]["user"])
+    return _publisher(root, lock)["user"]
+
+
+def _publisher(root: Path, lock: Lock) -> dict[str, str]:
+    """Whose image a bake begins from: `owner` and `name`, its `user` and `device`."""
+    known: dict[str, dict[str, str]] = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
+    return known[lock.base.release]
 
 
 def _wait_for_ssh(config: Path, instance: instances.Instance, limit_s: float) -> None:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import boto3
 import builds
 import built_on_ec2
+import publisher
 import pytest
 import sample_lock
 from goldenami import bake, on_ec2, records
+from goldenami.aws import tags
+from goldenami.aws.images import ImageSpec
 from goldenami.aws.session import Account
 from goldenami.build_records import BAKE_FILE, BakeRecord, Builder, Outcome
 from goldenami.errors import BadInput, StageFailed
@@ -59,6 +62,31 @@ def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: 
     amis = [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]]
     assert amis == [record.ami.id] != [left]
     assert "ec2:RunInstances" not in [name for name, _ in aws.calls()]
+
+
+def test_the_volume_holds_the_publishers_image(aws: Emulator, tmp_path: Path) -> None:
+    aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
+    publisher.offer(aws.url)
+    ec2, progress = Account().ec2(REGION), Progress("bake", "x", tmp_path / "none")
+    locks = [sample_lock.sample(disk_size_gib=gib) for gib in (4, 8, 20)]
+    assert [on_ec2._volume_gib(ec2, builds.ROOT, lock, progress) for lock in locks] == [8, 8, 20]
+
+
+def test_the_ami_is_as_large_as_the_volume_that_packer_left(aws: Emulator, tmp_path: Path) -> None:
+    """The lock asks for 4 GiB; a snapshot of 8 makes no AMI of 4."""
+    aws.set(pending_s=0)
+    lock = sample_lock.sample()
+    ec2, ebs = boto3.client("ec2", REGION), boto3.client("ebs", REGION)
+    snapshot = ebs.start_snapshot(VolumeSize=8)["SnapshotId"]
+    ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    ec2.register_image(Name="x-0-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
+                       BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+    spec = ImageSpec(name="x-0", description="x", architecture="x86_64", volume_size_gib=lock.disk_size_gib,
+                     tags=tags.of_build("x", "0" * 64, "0" * 12, "0" * 40))
+    made = on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None)
+    assert (made.snapshot, made.volume_gib) == (snapshot, 8)
+    assert [image["Name"] for image in ec2.describe_images(Owners=["self"])["Images"]] == ["x-0"]
 
 
 def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:
