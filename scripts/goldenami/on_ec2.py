@@ -23,7 +23,7 @@ from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import Launch
 from goldenami.aws.session import Account, Client, translated
 from goldenami.build_records import Accel, Ami, BakeRecord, Boot, Check, Outcome
-from goldenami.errors import StageFailed
+from goldenami.errors import BadInput, StageFailed
 from goldenami.local import image_tests, packer, ssh
 from goldenami.lockfile import Lock
 from goldenami.progress import Progress
@@ -58,10 +58,14 @@ def instance_type(lock: Lock) -> str:
 
 # --- bake -----------------------------------------------------------------------------------------------------------
 
-def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: Place, progress: Progress) -> Ami:
+def bake(
+    root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: Place, progress: Progress,
+    force: bool = False,
+) -> Ami:
     """Run the roles on an instance in the account; returns the AMI, registered as `publish` would register a disk's.
 
-    `plan` is `materials.plan`'s. An AMI that a bake registered before it was killed is taken as it is.
+    `plan` is `materials.plan`'s. An AMI that a bake registered before it was killed is taken as it is. With `force`
+    it gives way when the new one is made; BadInput where it is published.
     """
     variables = json.loads((Path(plan["work"]) / "out/vars.json").read_text(encoding="utf-8"))
     spec = ImageSpec(
@@ -71,15 +75,25 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
     with translated(place.region):
         ec2 = place.account.ec2(place.region)
         made = images.find(ec2, spec.name)
+        if made is not None:
+            images.check_ours(made, spec)
+            made = None if force and _unpublished(made, place) else made
         if made is None:
             spec = spec.model_copy(update={"volume_size_gib": _volume_gib(ec2, root, lock, progress)})
             with progress.step("instance"):
                 _packer(root, plan, variables, spec, place, progress)
         else:
-            images.check_ours(made, spec)
             progress.say(f"{made.ami} in {place.region} is this build already")
         with progress.step("AMI"):
-            return _registered(place, spec, made)
+            return _registered(place, spec, made, force=force)
+
+
+def _unpublished(made: Image, place: Place) -> Image:
+    """The AMI of a build that is to be made anew, or BadInput where others may launch it already."""
+    if tags.EXPIRES not in made.tags:
+        raise BadInput(f"{made.ami} in {place.region} is published: it is not made anew under its name",
+                       hint="leave FORCE=1 out, or change what the lock is made from: that is another build")
+    return made
 
 
 def _volume_gib(ec2: Client, root: Path, lock: Lock, progress: Progress) -> int:
@@ -130,8 +144,11 @@ def _name(what: str, build_id: str) -> str:
     return f"golden-{what}-{build_id}-{secrets.token_hex(4)}"
 
 
-def _registered(place: Place, spec: ImageSpec, made: Image | None) -> Ami:
-    """The build's AMI, made of the snapshot of the one that Packer left, which is deregistered."""
+def _registered(place: Place, spec: ImageSpec, made: Image | None, *, force: bool = False) -> Ami:
+    """The build's AMI, made of the snapshot of the one that Packer left, which is deregistered.
+
+    With `force` one of that name is removed with its snapshot first.
+    """
     ec2 = place.account.ec2(place.region)
     left = images.find(ec2, f"{spec.name}-builder")
     if made is None:
@@ -139,6 +156,8 @@ def _registered(place: Place, spec: ImageSpec, made: Image | None) -> Ami:
             raise StageFailed(f"Packer left no AMI {spec.name}-builder in {place.region}", hint="run again")
         base = left.tags.get(tags.BASE_AMI, "unknown")
         marks = {**spec.tags, tags.BASE_AMI: base, **tags.temporary(UNPUBLISHED_LIFE)}
+        if force and (old := images.find(ec2, spec.name)):
+            images.remove(ec2, _unpublished(old, place))
         marked = spec.model_copy(update={"tags": marks, "volume_size_gib": left.root["VolumeSize"]})
         made = images.wait_available(ec2, images.register(ec2, marked, left.snapshot))
     if left is not None:

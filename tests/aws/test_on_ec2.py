@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import builds
@@ -12,11 +12,11 @@ import publisher
 import pytest
 import sample_lock
 from goldenami import bake, on_ec2, records
-from goldenami.aws import tags
+from goldenami.aws import images, tags
 from goldenami.aws.images import ImageSpec
 from goldenami.aws.session import Account
-from goldenami.build_records import BAKE_FILE, BakeRecord, Builder, Outcome
-from goldenami.errors import BadInput, StageFailed
+from goldenami.build_records import BAKE_FILE, Ami, BakeRecord, Builder, Outcome
+from goldenami.errors import BadInput, StageFailed, Unreachable
 from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
 from pydantic import ValidationError
@@ -76,17 +76,64 @@ def test_the_ami_is_as_large_as_the_volume_that_packer_left(aws: Emulator, tmp_p
     """The lock asks for 4 GiB; a snapshot of 8 makes no AMI of 4."""
     aws.set(pending_s=0)
     lock = sample_lock.sample()
-    ec2, ebs = boto3.client("ec2", REGION), boto3.client("ebs", REGION)
-    snapshot = ebs.start_snapshot(VolumeSize=8)["SnapshotId"]
-    ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
-    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
-    ec2.register_image(Name="x-0-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
-                       BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+    ec2 = boto3.client("ec2", REGION)
+    snapshot = _builders(ec2, "x-0")
     spec = ImageSpec(name="x-0", description="x", architecture="x86_64", volume_size_gib=lock.disk_size_gib,
                      tags=tags.of_build("x", "0" * 64, "0" * 12, "0" * 40))
     made = on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None)
     assert (made.snapshot, made.volume_gib) == (snapshot, 8)
     assert [image["Name"] for image in ec2.describe_images(Owners=["self"])["Images"]] == ["x-0"]
+
+
+def _builders(ec2: Any, name: str) -> str:
+    """An AMI as Packer leaves it; returns its snapshot."""
+    snapshot = str(boto3.client("ebs", REGION).start_snapshot(VolumeSize=8)["SnapshotId"])
+    boto3.client("ebs", REGION).complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    ec2.register_image(Name=f"{name}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
+                       BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+    return snapshot
+
+
+def _bake(root: Path, record: BakeRecord, *, force: bool) -> Ami:
+    """Bake the first build again, in an account that has no publisher's image."""
+    commit = {"golden_git_commit": "0" * 40, "provenance_record": {"git_commit": "0" * 40}}
+    records.write_text(root / "out/vars.json", records.canonical(commit))
+    plan = {"work": str(root), "build_id": record.build_id}
+    return on_ec2.bake(builds.ROOT, builds.lock(record.image, 1), plan, record.lock_sha256,
+                       Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, root / "none"), force)
+
+
+def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emulator, tmp_path: Path) -> None:
+    aws.set(pending_s=0)
+    record = records.read(built_on_ec2.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
+    assert record.ami is not None
+    with pytest.raises(Unreachable, match="has no AMI named debian-12-amd64"):  # which is what a bake begins from
+        _bake(tmp_path, record, force=True)
+    ec2 = boto3.client("ec2", REGION)
+    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [record.ami.id]
+    spec = ImageSpec.of(record, "Debian 12 for tests", "amd64")
+    snapshot = _builders(ec2, spec.name)
+    made = on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
+    assert (made.snapshot, made.id != record.ami.id) == (snapshot, True)
+    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [made.id]
+    assert [one["SnapshotId"] for one in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == [snapshot]
+
+
+def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> None:
+    aws.set(pending_s=0)
+    record = records.read(built_on_ec2.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
+    ec2, spec = boto3.client("ec2", REGION), ImageSpec.of(record, "Debian 12 for tests", "amd64")
+    image = images.find(ec2, spec.name)
+    assert image is not None
+    images.keep(ec2, image)  # as a publish does
+    said = f"{image.ami} in {REGION} is published"
+    with pytest.raises(BadInput, match=said):
+        _bake(tmp_path, record, force=True)
+    _builders(ec2, spec.name)
+    with pytest.raises(BadInput, match=said):  # published while its bake ran
+        on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
+    assert images.find(ec2, spec.name) is not None
 
 
 def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:
