@@ -83,5 +83,5 @@ test-fast: ## linters, unit and contract tests only (6 minutes)
 bench-%: setup ## measure: bench-bake (seconds a phase), bench-release (driver to disk), bench-delta (changed blocks), bench-mkosi (against it), bench-frameworks (gains of builds), bench-upload (MB/s, PUTs, kills), bench-publish (calls); figures also as JSON in build/bench/
 	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE)
 
-clean: ## free what builds hold (the newest verified build of each image stays; ALL=1: everything)
-	@$(GOLDEN) clean $(if $(ALL),--all)
+clean: ## free what builds and the demo hold (the newest verified build of each image stays; ALL=1: everything)
+	@$(GOLDEN) clean $(WAITS) $(if $(ALL),--all)

@@ -43,7 +43,7 @@ source "amazon-ebs" "ec2" {
   launch_block_device_mappings {
     device_name           = local.base_image.device
     volume_type           = "gp3"
-    volume_size           = local.lock.disk_size_gib
+    volume_size           = local.ec2.volume_gib
     iops                  = 3000
     throughput            = 250
     encrypted             = local.ec2.kms_key != "" ? true : null

@@ -10,10 +10,13 @@ ACCOUNTS = {KEY: "136693071363"}
 
 
 def offer(url: str, region: str = "us-east-1") -> str:
-    """Have a public AMI of Debian 12 in the emulator at `url`; returns its id. Nothing is in its snapshot."""
+    """Have a public AMI of Debian 12 in the emulator at `url`, of 8 GiB as theirs is, with nothing in its snapshot.
+
+    Returns its id.
+    """
     ec2, ebs = (boto3.client(service, region_name=region, endpoint_url=url, aws_access_key_id=KEY,
                              aws_secret_access_key="none") for service in ("ec2", "ebs"))
-    snapshot = ebs.start_snapshot(VolumeSize=2)["SnapshotId"]
+    snapshot = ebs.start_snapshot(VolumeSize=8)["SnapshotId"]
     ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
     made = ec2.register_image(
         Name="debian-12-amd64-20261101-1", Architecture="x86_64", VirtualizationType="hvm", EnaSupport=True,

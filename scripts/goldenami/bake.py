@@ -35,7 +35,8 @@ def run(
         progress.say(f"nothing to do: {folder} holds this build")
         return folder
     with workplace.scratch(root, lock.image, build_id) as work:
-        build(root, lock, lock_sha256, store, progress, work=work, layers=store.root.parent / "layers", place=place)
+        build(root, lock, lock_sha256, store, progress, work=work, layers=store.root.parent / "layers", place=place,
+              force=force)
         workplace.keep(work / "out", folder)
     progress.remember()
     return folder
@@ -57,9 +58,12 @@ def _stands(folder: Path, place: Place | None) -> bool:
 
 def build(
     root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, *, work: Path, layers: Path,
-    place: Place | None = None,
+    place: Place | None = None, force: bool = False,
 ) -> BakeRecord:
-    """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in work/out."""
+    """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in work/out.
+
+    With `force` an AMI of this build that stands in EC2 is made anew.
+    """
     build_id = lock_sha256[:lockfile.ID_LENGTH]
     folder = workplace.build_folder(root, lock.image, build_id)
     log = folder.parent / "logs" / f"bake-{build_id}.log"
@@ -74,7 +78,7 @@ def build(
     if place is None:
         made = _of_disk(lock, inside.run("goldenami.local.bake_inside", work, log, progress))
     else:
-        made = {"builder": Builder.EC2, "ami": on_ec2.bake(root, lock, plan, lock_sha256, place, progress),
+        made = {"builder": Builder.EC2, "ami": on_ec2.bake(root, lock, plan, lock_sha256, place, progress, force),
                 "components": [], "upgradable": [], "layers": []}
     record = _record(lock, lock_sha256, started, work, made, progress)
     records.write(work / "out" / BAKE_FILE, record)

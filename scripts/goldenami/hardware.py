@@ -101,6 +101,7 @@ class Family(Record):
 
 
 R = TypeVar("R", bound=Record)
+SECTIONS = ("sources", "cpus", "gpus", "families")
 
 
 @cache
@@ -108,8 +109,12 @@ def load(root: Path) -> dict[str, Family]:
     """All known families by name, or BadInput with file, line and the nearest valid word."""
     source = yamlfile.load(root / "packer/hardware.yml")
     for name in source.data:
-        if name not in (sections := ("sources", "cpus", "gpus", "families")):
-            raise source.error((name,), f"unknown section; {nearest(str(name), sections)}")
+        if name not in SECTIONS:
+            raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")
+    for name in SECTIONS:
+        if not isinstance(section := source.data.get(name), dict):
+            raise source.error((name,), "is required and missing" if name not in source.data else
+                               f"expected a mapping, got {section!r}")
     cpus = {name: _row(source, ("cpus", name), Cpu, {"name": name}) for name in source.data["cpus"]}
     for name in cpus:
         known = [*isa.X86, *isa.ARM]

@@ -2,8 +2,8 @@
 
 `correct` and `incorrect` are what an assertion says. A file, unit or package that is not there is `missing`. A
 check that could not look (the connection broke, a fixture failed, the test skipped itself) is `unreachable`,
-never `correct`. Only a skip whose reason begins with `not asked: ` is no check at all: there the image's definition
-does not ask for what the test looks at.
+never `correct`; so is a file whose tests could not be collected. Only a skip whose reason begins with `not asked: ` is
+no check at all: there the image's definition does not ask for what the test looks at.
 
 Use: `pytest -p goldenami.image_checks`, with GOLDEN_CHECKS naming the JSON file to write.
 """
@@ -57,8 +57,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def _reason(report: pytest.TestReport) -> str:
-    """Why a test was skipped, in its own words."""
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """A file that cannot be collected is a check that could not look: its tests are unknown."""
+    report = yield
+    if report.failed or (report.skipped and not _reason(report).startswith(NOT_ASKED)):
+        role, name = collector.path.parent.name, collector.path.stem.removeprefix("test_")
+        said = [line.removeprefix("E ").strip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
+        _checks[collector.nodeid] = Check(
+            id=f"{role}/collected[{name}]", role=role, title=f"The tests of {name} were collected", seconds=0.0,
+            outcome=Outcome.UNREACHABLE, detail=(said[-1] if said else _reason(report))[:DETAIL_LIMIT])
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why a test or a file was skipped, in its own words."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")
 

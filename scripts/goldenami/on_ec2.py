@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.aws import images, instances, offerings, tags
+from goldenami.aws import base_images, images, instances, offerings, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import Launch
 from goldenami.aws.session import Account, Client, translated
@@ -39,7 +38,6 @@ GPU_STAND_IN = "m7i"
 SIZE = "xlarge"
 GROWTH_GIB = 1
 """The volume is launched this much larger than the AMI, so that growing the root can be seen."""
-SSH_LIMIT_S = float(os.environ.get("GOLDEN_BOOT_LIMIT_S", "600"))
 _LOOK = ("test -d /sys/firmware/efi && echo uefi || echo bios; cloud-id; "
          "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n'")
 
@@ -74,10 +72,14 @@ def _demand_offered(ec2: Client, lock: Lock, place: Place, progress: Progress) -
 
 # --- bake -----------------------------------------------------------------------------------------------------------
 
-def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: Place, progress: Progress) -> Ami:
+def bake(
+    root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: Place, progress: Progress,
+    force: bool = False,
+) -> Ami:
     """Run the roles on an instance in the account; returns the AMI, registered as `publish` would register a disk's.
 
-    `plan` is `materials.plan`'s. An AMI that a bake registered before it was killed is taken as it is.
+    `plan` is `materials.plan`'s. An AMI that a bake registered before it was killed is taken as it is. With `force`
+    it gives way when the new one is made; BadInput where it is published.
     """
     variables = json.loads((Path(plan["work"]) / "out/vars.json").read_text(encoding="utf-8"))
     spec = ImageSpec(
@@ -89,15 +91,35 @@ def bake(root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: 
     with translated(place.region):
         ec2 = place.account.ec2(place.region)
         made = images.find(ec2, spec.name)
+        if made is not None:
+            images.check_ours(made, spec)
+            made = None if force and _unpublished(made, place) else made
         if made is None:
             _demand_offered(ec2, lock, place, progress)
+            spec = spec.model_copy(update={"volume_size_gib": _volume_gib(ec2, root, lock, progress)})
             with progress.step("instance"):
                 _packer(root, plan, variables, spec, place, progress)
         else:
-            images.check_ours(made, spec)
             progress.say(f"{made.ami} in {place.region} is this build already")
         with progress.step("AMI"):
-            return _registered(place, spec, made)
+            return _registered(place, spec, made, force=force)
+
+
+def _unpublished(made: Image, place: Place) -> Image:
+    """The AMI of a build that is to be made anew, or BadInput where others may launch it already."""
+    if tags.EXPIRES not in made.tags:
+        raise BadInput(f"{made.ami} in {place.region} is published: it is not made anew under its name",
+                       hint="leave FORCE=1 out, or change what the lock is made from: that is another build")
+    return made
+
+
+def _volume_gib(ec2: Client, root: Path, lock: Lock, progress: Progress) -> int:
+    """The lock's size, or that of the publisher's image where it is larger: EC2 gives a snapshot no smaller volume."""
+    publisher = _publisher(root, lock)
+    base = base_images.newest(ec2, publisher["owner"], publisher["name"])
+    if base.root_gib > lock.disk_size_gib:
+        progress.say(f"volume: {base.root_gib} GiB, as {base.name} has, not {lock.disk_size_gib}")
+    return max(base.root_gib, lock.disk_size_gib)
 
 
 def _cover(lock: Lock, plan: dict[str, Any], work: Path) -> None:
@@ -143,7 +165,7 @@ def _packer(
     with tempfile.TemporaryDirectory(prefix="golden-") as short, \
             instances.access(ec2, _name("bake", plan["build_id"]), key.with_suffix(".pub"), marks) as reached:
         own = {"key": reached.key, "private_key": str(key), "groups": [reached.group], "tags": marks,
-               "kms_key": place.kms_key}
+               "kms_key": place.kms_key, "volume_gib": spec.volume_size_gib}
         records.write_text(work / "ec2.json", records.canonical({**variables, "golden_ec2": own}))
         # ssh's socket lies in `short`: its path has 108 bytes at most.
         env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short,
@@ -164,8 +186,11 @@ def _name(what: str, build_id: str) -> str:
     return f"golden-{what}-{build_id}-{secrets.token_hex(4)}"
 
 
-def _registered(place: Place, spec: ImageSpec, made: Image | None) -> Ami:
-    """The build's AMI, made of the snapshot of the one that Packer left, which is deregistered."""
+def _registered(place: Place, spec: ImageSpec, made: Image | None, *, force: bool = False) -> Ami:
+    """The build's AMI, made of the snapshot of the one that Packer left, which is deregistered.
+
+    With `force` one of that name is removed with its snapshot first.
+    """
     ec2 = place.account.ec2(place.region)
     left = images.find(ec2, f"{spec.name}-builder")
     if made is None:
@@ -173,12 +198,14 @@ def _registered(place: Place, spec: ImageSpec, made: Image | None) -> Ami:
             raise StageFailed(f"Packer left no AMI {spec.name}-builder in {place.region}", hint="run again")
         base = left.tags.get(tags.BASE_AMI, "unknown")
         marks = {**spec.tags, tags.BASE_AMI: base, **tags.temporary(UNPUBLISHED_LIFE)}
-        marked = spec.model_copy(update={"tags": marks})
+        if force and (old := images.find(ec2, spec.name)):
+            images.remove(ec2, _unpublished(old, place))
+        marked = spec.model_copy(update={"tags": marks, "volume_size_gib": left.root["VolumeSize"]})
         made = images.wait_available(ec2, images.register(ec2, marked, left.snapshot))
     if left is not None:
         images.deregister(ec2, left)
     return Ami(id=made.ami, region=place.region, snapshot=made.snapshot, base=made.tags.get(tags.BASE_AMI, "unknown"),
-               volume_gib=spec.volume_size_gib)
+               volume_gib=made.root["VolumeSize"])
 
 
 # --- verify ---------------------------------------------------------------------------------------------------------
@@ -187,7 +214,7 @@ def verify(
     root: Path, lock: Lock, bake: BakeRecord, folder: Path, work: Path, log: Path, place: Place, progress: Progress,
 ) -> dict[str, Any]:
     """Launch the AMI once and check the instance; returns what the local builder's `verify_inside` would."""
-    key = _key(work)
+    key, limit_s = _key(work), ssh.boot_limit_s()
     with translated(place.region), contextlib.ExitStack() as stack:
         ec2, began = place.account.ec2(place.region), time.monotonic()
         _demand_offered(ec2, lock, place, progress)
@@ -198,13 +225,13 @@ def verify(
         config = ssh.write_config(work, host=instance.address, port=instances.SSH, user=user(root, lock), key=key)
         stack.callback(ssh.hang_up, config)
         with progress.step("boot"):
-            _wait_for_ssh(config, instance)
+            _wait_for_ssh(config, instance, limit_s)
         seconds = round(time.monotonic() - began, 1)
         with progress.step("checks"):
             looked = ssh.run(config, _LOOK).splitlines()
             checks = image_tests.run(root, lock.roles, folder / "vars.json", config, work=work, log=log)
             covered = records.read(folder / COVERAGE_FILE, CoverageRecord)
-            checks += image_tests.code(covered, lambda command: ssh.run(config, command, timeout_s=SSH_LIMIT_S),
+            checks += image_tests.code(covered, lambda command: ssh.run(config, command, timeout_s=limit_s),
                                        complete=False)
     checks += _checks(lock, looked)
     return {"accel": Accel.EC2.value, "checks": [check.model_dump(mode="json") for check in checks],
@@ -224,13 +251,18 @@ def _launch(ec2: Client, bake: BakeRecord, public_key: Path, place: Place) -> La
 
 def user(root: Path, lock: Lock) -> str:
     """The default user of the publisher's image, which the build keeps."""
-    known = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
-    return str(known[lock.base.release]["user"])
+    return _publisher(root, lock)["user"]
 
 
-def _wait_for_ssh(config: Path, instance: instances.Instance) -> None:
-    """Return once the launch's key is let in, or StageFailed saying how far it came."""
-    ends, cause = time.monotonic() + SSH_LIMIT_S, "SSH did not answer"
+def _publisher(root: Path, lock: Lock) -> dict[str, str]:
+    """Whose image a bake begins from: `owner` and `name`, its `user` and `device`."""
+    known: dict[str, dict[str, str]] = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
+    return known[lock.base.release]
+
+
+def _wait_for_ssh(config: Path, instance: instances.Instance, limit_s: float) -> None:
+    """Return once the launch's key is let in, or StageFailed saying how far it came in `limit_s`."""
+    ends, cause = time.monotonic() + limit_s, "SSH did not answer"
     while time.monotonic() < ends:
         if ssh.answers(instance.address, instances.SSH):
             refusal = ssh.login(config, ends)
@@ -238,7 +270,7 @@ def _wait_for_ssh(config: Path, instance: instances.Instance) -> None:
                 return
             cause = f"sshd answers and lets nobody in: {refusal}"
         time.sleep(1)
-    raise StageFailed(f"{instance.id}: {cause} within {SSH_LIMIT_S:.0f} s",
+    raise StageFailed(f"{instance.id}: {cause} within {limit_s:.0f} s",
                       hint="look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same")
 
 

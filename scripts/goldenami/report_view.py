@@ -228,15 +228,12 @@ def _day(date: str) -> str:
         return date
 
 
-def _frameworks(frameworks: Any) -> Fact:
-    if isinstance(frameworks, Mapping):
-        named = [f"{name} {_version(value)}".rstrip() for name, value in sorted(frameworks.items())]
-        return Fact("Frameworks", ", ".join(named) or "none")
-    return Fact("Frameworks", _text(frameworks) or "none")
-
-
-def _version(value: Any) -> str:
-    return _text(value.get("version")) if isinstance(value, Mapping) else _text(value)
+def _frameworks(frameworks: Sequence[Lock] | None) -> Fact:
+    if not frameworks:
+        return Fact("Frameworks", "none")
+    compiled = _text([one["name"] for one in frameworks if one["origin"] == "source"])
+    return Fact("Frameworks", _text([f"{one['name']} {one['version']}" for one in frameworks]),
+                f"compiled for these CPUs and GPUs: {compiled}" if compiled else "")
 
 
 def _boot_figure(verify: VerifyRecord | None, previous: VerifyRecord | None) -> Figure:

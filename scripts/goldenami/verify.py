@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from goldenami import inside, isa, lockfile, on_ec2, records, shell
+from goldenami import inside, isa, lockfile, on_ec2, records, shell, workplace
 from goldenami.build_records import (
     BAKE_FILE,
     COVERAGE_FILE,
@@ -25,7 +25,7 @@ from goldenami.build_records import (
     VerifyRecord,
 )
 from goldenami.errors import BadInput, NotVerified
-from goldenami.local import container, sandbox
+from goldenami.local import container, sandbox, ssh
 from goldenami.lockfile import Lock
 from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
@@ -37,7 +37,7 @@ GROWTH_BYTES = 1 << 30
 
 
 def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place | None = None) -> VerifyRecord:
-    """Boot the build in `folder`, check it, write verify.json and junit.xml, point `latest` at it if it passes.
+    """Boot the build in `folder`, check it, write verify.json and junit.xml, and move `latest` (see `point_latest`).
 
     A disk is booted here; an AMI is launched at `place`, which then has to be given.
     """
@@ -70,8 +70,7 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place |
         disk_sha256=bake.disk_sha256, ami=bake.ami_id,
     )
     records.write(folder / VERIFY_FILE, record)
-    if passed:
-        point_latest(folder)
+    point_latest(folder)
     progress.remember()
     return record
 
@@ -83,11 +82,21 @@ def is_verified(folder: Path) -> bool:
 
 
 def point_latest(folder: Path) -> None:
-    """Make build/<image>/latest name this verified build, by an atomic rename."""
+    """Make build/<image>/latest name this build if its record passes, by an atomic rename.
+
+    If it does not, and `latest` names it or nothing, the newest other verified build is named, or nothing.
+    """
+    latest, passed = folder.parent / "latest", is_verified(folder)
+    if not passed and latest.is_symlink() and latest.readlink() != Path(folder.name):
+        return
+    target = folder if passed else previous(folder)
+    if target is None:
+        latest.unlink(missing_ok=True)
+        return
     aside = folder.parent / f".latest-{os.getpid()}"
     aside.unlink(missing_ok=True)
-    aside.symlink_to(folder.name)
-    aside.rename(folder.parent / "latest")
+    aside.symlink_to(target.name)
+    aside.rename(latest)
 
 
 def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
@@ -97,7 +106,7 @@ def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
         "log": str(log), "vars": str(folder / "vars.json"), "user": USERS[lock.base.distribution],
         "roles": lock.roles, "growth_bytes": GROWTH_BYTES,
         "features": lock.hardware.features, "known_features": sorted(isa.KNOWN_X86),
-        "coverage": str(folder / COVERAGE_FILE),
+        "coverage": str(folder / COVERAGE_FILE), "boot_limit_s": ssh.boot_limit_s(),
     }
     records.write_text(work / "plan.json", records.canonical(plan))
 
@@ -124,7 +133,7 @@ def failure(record: VerifyRecord, folder: Path) -> NotVerified:
              for check in wrong[:12]]
     return NotVerified(f"{record.image} {record.build_id} is not verified: {len(wrong)} of {len(record.checks)} checks",
                        tail="\n".join(lines), log=folder / VERIFY_FILE,
-                       hint=f"see {folder / 'report.html'}; `latest` still names the previous verified build")
+                       hint=f"see {folder / 'report.html'}; `latest` does not name this build")
 
 
 def previous(folder: Path) -> Path | None:
@@ -157,16 +166,25 @@ def shell_session(root: Path, image: str) -> int:
 def clean(image: Path, *, everything: bool) -> list[str]:
     """Remove builds and leftovers in build/<image>; the newest verified build stays unless `everything`.
 
-    The caller holds the image's lock: a build in progress is in this folder too.
+    The caller holds the image's lock: a build in progress is in this folder too. What a session of `shell` uses stays.
     """
     latest = image / "latest"
     keep = {"logs", latest.resolve().name if latest.exists() else ""} if not everything else set()
     freed: list[str] = []
     for folder in sorted(path for path in image.iterdir() if path.is_dir() and not path.is_symlink()):
-        if folder.name not in keep:
-            size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(folder)
-            freed.append(f"removed {image.name}/{folder.name} ({size / 1e6:.0f} MB)")
+        if folder.name not in keep and not workplace.in_use(folder):
+            freed.append(_free(folder, f"{image.name}/{folder.name}"))
     if everything:
         latest.unlink(missing_ok=True)
     return freed or [f"nothing to free of {image.name}"]
+
+
+def clean_demo(demo: Path) -> str:
+    """Remove what `make demo` left; the caller holds its lock."""
+    return _free(demo, demo.name)
+
+
+def _free(folder: Path, name: str) -> str:
+    size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(folder)
+    return f"removed {name} ({size / 1e6:.0f} MB)"

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from goldenami.errors import Busy
+from goldenami import records
+from goldenami.build_records import BAKE_FILE, BakeRecord
+from goldenami.errors import BadInput, Busy
 from goldenami.local import sandbox
 
 _REGIONS = "ec2-regions"
@@ -57,8 +59,7 @@ def sweep(folder: Path) -> None:
     """Remove what a killed bake left: its cgroups and its work folders (named by process id)."""
     sandbox.reap()
     for left in folder.glob(".work-*"):
-        pid = left.name.rpartition("-")[2]
-        if not Path(f"/proc/{pid}").exists() or pid == str(os.getpid()):
+        if not in_use(left):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -77,13 +78,42 @@ def noted_regions(root: Path) -> list[str]:
                    for region in path.read_text(encoding="utf-8").split()})
 
 
+def in_use(folder: Path) -> bool:
+    """Whether it is the work folder of another process that lives: `golden shell` holds no lock on its image."""
+    pid = folder.name.rpartition("-")[2]
+    return folder.name.startswith(".work-") and pid != str(os.getpid()) and Path(f"/proc/{pid}").exists()
+
+
 def keep(out: Path, folder: Path) -> None:
-    """Put the finished build in its place; an older build of the same id gives way only now."""
+    """Put the finished build in its place; an older build of the same id gives way only now.
+
+    Where its disk was the same, byte for byte, all that later stages wrote about it holds, and stays.
+    """
     old = folder.with_name(f".work-old-{os.getpid()}")
     latest = folder.parent / "latest"
     if folder.exists():
-        if latest.is_symlink() and latest.readlink() == Path(folder.name):
+        if _same_disk(out, folder):
+            _copy_what_lacks(folder, out)
+        elif latest.is_symlink() and latest.readlink() == Path(folder.name):
             latest.unlink()  # it names verified builds only, and the new one is not verified yet
         folder.rename(old)
     out.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    """Whether two builds have one and the same disk; one whose record cannot be read, or an AMI, has no other's."""
+    try:
+        first, second = (records.read(folder / BAKE_FILE, BakeRecord).disk_sha256 for folder in (one, other))
+    except BadInput:
+        return False
+    return first is not None and first == second
+
+
+def _copy_what_lacks(source: Path, target: Path) -> None:
+    """Copy what is in `source` and not in `target`; a kill in between leaves `source` whole."""
+    for path in source.iterdir():
+        if path.is_dir() and not (target / path.name).exists():
+            shutil.copytree(path, target / path.name)
+        elif not (target / path.name).exists():
+            shutil.copy2(path, target)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import builds
 import built_on_ec2
+import publisher
 import pytest
 import sample_lock
 import tools
 from goldenami import bake, materials, on_ec2, records, shell
+from goldenami.aws import images, tags
+from goldenami.aws.images import ImageSpec
 from goldenami.aws.session import Account
-from goldenami.build_records import BAKE_FILE, BakeRecord, Builder, CoverageRecord, Outcome
-from goldenami.errors import BadInput, StageFailed
+from goldenami.build_records import BAKE_FILE, Ami, BakeRecord, Builder, CoverageRecord, Outcome
+from goldenami.errors import BadInput, StageFailed, Unreachable
 from goldenami.lockfile import Framework, Lock, Origin
 from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
@@ -40,7 +43,7 @@ def planned(work: Path, lock: Lock, build_id: str) -> dict[str, Any]:
 def test_an_instance_that_nobody_can_log_in_to_is_removed(
     aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(on_ec2, "SSH_LIMIT_S", 0.5)
+    monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "0.5")
     aws.set(pending_s=0, instance_address="127.0.0.2")
     folder = built_on_ec2.build(tmp_path, 1, REGION)
     record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, "m7i.xlarge")
@@ -132,6 +135,76 @@ def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made
         "opt/ml/ml/lib/data.so", f"{site}/asks/core.so", f"{site}/demo/core.so", f"{site}/demo/other.so"]
     assert record.allowed == {"it asks the CPU": 1}
     assert "coverage: " in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def test_the_volume_holds_the_publishers_image(aws: Emulator, tmp_path: Path) -> None:
+    aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
+    publisher.offer(aws.url)
+    ec2, progress = Account().ec2(REGION), Progress("bake", "x", tmp_path / "none")
+    locks = [sample_lock.sample(disk_size_gib=gib) for gib in (4, 8, 20)]
+    assert [on_ec2._volume_gib(ec2, builds.ROOT, lock, progress) for lock in locks] == [8, 8, 20]
+
+
+def test_the_ami_is_as_large_as_the_volume_that_packer_left(aws: Emulator, tmp_path: Path) -> None:
+    """The lock asks for 4 GiB; a snapshot of 8 makes no AMI of 4."""
+    aws.set(pending_s=0)
+    lock = sample_lock.sample()
+    ec2 = boto3.client("ec2", REGION)
+    snapshot = _builders(ec2, "x-0")
+    spec = ImageSpec(name="x-0", description="x", architecture="x86_64", volume_size_gib=lock.disk_size_gib,
+                     tags=tags.of_build("x", "0" * 64, "0" * 12, "0" * 40))
+    made = on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None)
+    assert (made.snapshot, made.volume_gib) == (snapshot, 8)
+    assert [image["Name"] for image in ec2.describe_images(Owners=["self"])["Images"]] == ["x-0"]
+
+
+def _builders(ec2: Any, name: str) -> str:
+    """An AMI as Packer leaves it; returns its snapshot."""
+    snapshot = str(boto3.client("ebs", REGION).start_snapshot(VolumeSize=8)["SnapshotId"])
+    boto3.client("ebs", REGION).complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    ec2.register_image(Name=f"{name}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
+                       BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+    return snapshot
+
+
+def _bake(root: Path, record: BakeRecord, *, force: bool) -> Ami:
+    """Bake the first build again, in an account that has no publisher's image."""
+    lock = builds.lock(record.image, 1)
+    return on_ec2.bake(builds.ROOT, lock, planned(root, lock, record.build_id), record.lock_sha256,
+                       Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, root / "none"), force)
+
+
+def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emulator, tmp_path: Path) -> None:
+    aws.set(pending_s=0)
+    record = records.read(built_on_ec2.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
+    assert record.ami is not None
+    with pytest.raises(Unreachable, match="has no AMI named debian-12-amd64"):  # which is what a bake begins from
+        _bake(tmp_path, record, force=True)
+    ec2 = boto3.client("ec2", REGION)
+    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [record.ami.id]
+    spec = ImageSpec.of(record, "Debian 12 for tests", "amd64")
+    snapshot = _builders(ec2, spec.name)
+    made = on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
+    assert (made.snapshot, made.id != record.ami.id) == (snapshot, True)
+    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [made.id]
+    assert [one["SnapshotId"] for one in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == [snapshot]
+
+
+def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> None:
+    aws.set(pending_s=0)
+    record = records.read(built_on_ec2.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
+    ec2, spec = boto3.client("ec2", REGION), ImageSpec.of(record, "Debian 12 for tests", "amd64")
+    image = images.find(ec2, spec.name)
+    assert image is not None
+    images.keep(ec2, image)  # as a publish does
+    said = f"{image.ami} in {REGION} is published"
+    with pytest.raises(BadInput, match=said):
+        _bake(tmp_path, record, force=True)
+    _builders(ec2, spec.name)
+    with pytest.raises(BadInput, match=said):  # published while its bake ran
+        on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
+    assert images.find(ec2, spec.name) is not None
 
 
 def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:

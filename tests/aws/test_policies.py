@@ -346,7 +346,7 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(stage: Stage, tmp_p
     _source_of_ec2(tmp_path)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     group = boto3.client("ec2").create_security_group(GroupName="ours", Description="ssh")["GroupId"]
-    own = {"key": "", "private_key": "", "groups": [group], "tags": {}, "kms_key": key}
+    own = {"key": "", "private_key": "", "groups": [group], "tags": {}, "kms_key": key, "volume_gib": 8}
     variables = materials.role_variables(ROOT, lock, digest)
     records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
     before = len(stage.aws.asked())

@@ -78,6 +78,14 @@ def test_requirements_are_for_groups(account: Account) -> None:
     assert (launched["ImageId"], launched["InstanceType"].partition(".")[0]) == (image, "m7i")
 
 
+@probe("volume_holds_snapshot")
+def test_a_launch_has_no_volume_smaller_than_the_images_snapshot(account: Account) -> None:
+    image = account.image(snapshot=account.snapshot(8))
+    small, same = ([{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": size}}] for size in (4, 8))
+    refused("InvalidBlockDeviceMapping", _run, account=account, ImageId=image, BlockDeviceMappings=small)
+    _run(account, ImageId=image, BlockDeviceMappings=same)
+
+
 @probe("devices_of")
 def test_an_instance_has_the_devices_of_the_image(account: Account) -> None:
     image = account.image(snapshot=account.snapshot(3))

@@ -14,10 +14,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import need, need_reproducible_disks
 from goldenami import shell
 from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local import disk, grub, sandbox, tree
+from tools import ROOT
 
 MIB = 1 << 20
 EPOCH = 1_700_000_000
@@ -137,14 +139,24 @@ def test_menu_follows_the_links(root: Path, target: Path) -> None:
     (root / "boot/vmlinuz-6.2").write_text("another", encoding="utf-8")
     facts = write(root, target)
     menu = debugfs(facts.disk, "cat /boot/grub/grub.cfg")
-    assert f"linux /vmlinuz root=UUID={facts.root_uuid} {grub.COMMAND_LINE}\n" in menu
+    assert f"linux /vmlinuz root=UUID={facts.root_uuid} ro no_timer_check {grub.COMMAND_LINE}\n" in menu
     assert "initrd /initrd.img\n" in menu
 
 
 def test_menu_has_what_a_role_asked_for(root: Path) -> None:
     (root / "etc/default").mkdir()
     (root / grub.EXTRA_COMMAND_LINE).write_text("# why\nclocksource=tsc\ntsc=reliable\n", encoding="utf-8")
-    assert grub.command_line(root, "X").endswith("nvme_core.io_timeout=4294967295 clocksource=tsc tsc=reliable")
+    assert grub.command_line(root, "X") == "root=UUID=X ro no_timer_check clocksource=tsc tsc=reliable"
+
+
+def test_menu_has_no_word_twice_and_none_that_a_definition_took_out(root: Path) -> None:
+    """Of the role's default one word is left out, as a definition may."""
+    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "roles").glob("*/defaults/main.yml")]
+    (words,) = (values[name] for values in found if values for name in values if name.endswith("kernel_cmdline"))
+    words.remove("net.ifnames=0")
+    (root / "etc/default").mkdir()
+    (root / grub.EXTRA_COMMAND_LINE).write_text(f"{' '.join(words)}\n", encoding="utf-8")
+    assert grub.command_line(root, "X").split() == ["root=UUID=X", "ro", "no_timer_check", *words]
 
 
 def test_command_line_that_grub_would_change(root: Path) -> None:

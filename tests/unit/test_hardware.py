@@ -6,12 +6,14 @@ import copy
 import gzip
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from goldenami import hardware, hardware_check
 from goldenami.errors import BadInput
 from goldenami.hardware import OpenModules
@@ -85,6 +87,20 @@ def test_open_modules_say_three_things() -> None:
     families = hardware.load(ROOT)
     assert {families[name].open_modules for name in ("p3", "g5", "g7e", "c7i", "g4ad")} == {*OpenModules, None}
     assert hardware.by_modules(families, ["p3", "g5", "p6-b200", "c7i"]) == (["p6-b200"], ["p3"])
+
+
+@pytest.mark.parametrize("section", ["sources", "cpus", "gpus", "families"])
+def test_a_section_that_is_missing_or_no_mapping(tmp_path: Path, section: str) -> None:
+    path = tmp_path / "packer/hardware.yml"
+    path.parent.mkdir()
+    whole = yaml.safe_load((ROOT / "packer/hardware.yml").read_text(encoding="utf-8"))
+    for rows, said in (({}, "is required and missing"), ({section: None}, "expected a mapping, got None"),
+                       ({section: ["g5"]}, "expected a mapping, got ['g5']")):
+        others = {name: entry for name, entry in whole.items() if name != section}
+        path.write_text(yaml.safe_dump(others | rows), encoding="utf-8")
+        hardware.load.cache_clear()
+        with pytest.raises(BadInput, match=re.escape(f": {section}: {said}")):
+            hardware.load(tmp_path)
 
 
 @pytest.mark.parametrize(("old", "new", "complaint"), [

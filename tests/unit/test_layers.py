@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import need
 from goldenami import records
 from goldenami.local import layers
 from goldenami.local.layers import RECORD, LayerRecord, Stack
@@ -19,6 +24,7 @@ KEYS = ("a" * 64, "b" * 64, "c" * 64)
 
 def make(folder: Path, key: str, *, name: str = "demo", text: str = "content") -> Path:
     with Stack(folder) as stack, stack.make(key, name) as aside:
+        assert aside is not None
         (aside / "root/etc").mkdir(parents=True)
         (aside / "root/etc/file").write_text(text, encoding="utf-8")
         (aside / "root/etc/link").symlink_to("file")
@@ -42,6 +48,7 @@ def test_the_last_one_is_on_top(tmp_path: Path) -> None:
 
 def test_one_that_failed_has_no_key(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), Stack(tmp_path) as stack, stack.make(KEYS[0], "demo") as aside:
+        assert aside is not None
         (aside / "root").mkdir()
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == [f"{KEYS[0]}.lock"]
@@ -117,6 +124,85 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack:
         assert not list(tmp_path.glob("*.part"))
         assert not stack.take(KEYS[0])
+
+
+def test_a_maker_that_is_killed_while_another_waits_leaves_nothing_in_its_way(tmp_path: Path) -> None:
+    """Both are process 1 of a namespace, as in two bakes."""
+    need("unshare")
+    argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", MAKER, str(tmp_path), KEYS[0]]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "scripts")}
+    with contextlib.ExitStack() as stack:
+        makers = []
+        for _ in range(2):
+            makers.append(stack.enter_context(subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)))
+            stack.callback(makers[-1].kill)
+            if len(makers) == 1:
+                assert _line(makers[0]) == b"making\n"
+        _until_it_waits(tmp_path / f"{KEYS[0]}.lock")
+        makers[0].kill()
+        assert _line(makers[1]) == b"making\n"
+
+
+def _line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def _until_it_waits(path: Path) -> None:
+    """Return when the kernel has a process waiting for the lock on the file `path` (`->` in /proc/locks)."""
+    number = path.stat().st_ino
+    while not re.search(rf"^\d+: -> FLOCK .*:{number} ", Path("/proc/locks").read_text(encoding="utf-8"), re.M):
+        time.sleep(0.02)
+
+
+USER = """
+import sys, time
+from pathlib import Path
+from goldenami.local.layers import Stack
+with Stack(Path(sys.argv[1])) as stack:
+    with stack.make(sys.argv[2], "demo") as aside:
+        (aside / "root").mkdir()
+        print("making", flush=True)
+        sys.stdin.readline()
+    print("made", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_maker_takes_what_another_has_made_and_does_not_wait_for_its_whole_bake(tmp_path: Path) -> None:
+    """Both found that it is not there, as two bakes of one lock do; the other uses it until this test ends."""
+    said: list[str] = []
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "scripts")}
+    with subprocess.Popen([sys.executable, "-c", USER, str(tmp_path), KEYS[0]], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, env=env) as other, ThreadPoolExecutor(1) as pool:
+        assert other.stdin is not None
+        assert _line(other) == b"making\n"
+        waits = pool.submit(_make, tmp_path, said)
+        _until_it_waits(tmp_path / f"{KEYS[0]}.lock")
+        other.stdin.write(b"go on\n")
+        other.stdin.flush()
+        assert _line(other) == b"made\n"
+        try:
+            assert waits.result(timeout=30) == (None, [tmp_path / KEYS[0] / "root"], ["demo"])
+        finally:
+            other.kill()
+    assert said == ["waits for a layer that another bake makes"]
+
+
+def _make(folder: Path, said: list[str]) -> tuple[Path | None, list[Path], list[str]]:
+    with Stack(folder, say=said.append) as stack, stack.make(KEYS[0], "demo") as aside:
+        return aside, stack.lowers, stack.reused
+
+
+def test_what_is_not_there_is_not_held(tmp_path: Path) -> None:
+    """Two that looked for it in vain would wait for each other."""
+    with Stack(tmp_path) as first, Stack(tmp_path) as second:
+        assert not first.take(KEYS[0])
+        assert not second.take(KEYS[0])
+        with first.make(KEYS[0], "demo") as aside:
+            assert aside is not None
+            (aside / "root").mkdir()
+        assert second.take(KEYS[0])
 
 
 def test_a_second_maker_waits_for_the_first(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from goldenami import lockfile, materials, records, shell
+from goldenami.errors import HostNotReady
+from goldenami.local import packer
 from tools import ROOT, complaints, find
 
 LOCKS = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))
@@ -48,6 +50,35 @@ def test_formatted() -> None:
 @pytest.mark.parametrize("image", LOCKS)
 def test_valid_for(image: str, source: str, tmp_path: Path, ssh_key: Path) -> None:
     assert _validate(ROOT / "packer", _variables(image, tmp_path, ssh_key), source) == ""
+
+
+NOTICE = """\
+Your version of Packer is out of date! The latest version
+is 1.11.2. You can update by downloading from www.packer.io/downloads.html"""
+
+
+def _program(folder: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """A packer that says so, and keeps what it was told of Checkpoint."""
+    path = folder / "packer"
+    path.write_text(f"#!/bin/sh\nprintf %s \"$CHECKPOINT_DISABLE\" >{folder}/checkpoint\ncat <<'EOF'\n{said}\nEOF\n",
+                    encoding="utf-8")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize("said", ["Packer v1.6.6", f"Packer v1.6.6\n\n{NOTICE}", f"{NOTICE}\n\nPacker v1.6.6"])
+def test_the_version_is_found_beside_a_notice_and_the_vendor_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
+) -> None:
+    _program(tmp_path, monkeypatch, said)
+    assert packer.version() == "1.6.6"
+    assert (tmp_path / "checkpoint").read_text(encoding="utf-8") == "1"
+
+
+def test_a_program_of_another_kind_is_no_packer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _program(tmp_path, monkeypatch, "packer: no dictionary loaded")  # cracklib's, on other distributions
+    with pytest.raises(HostNotReady, match="does not name one: 'packer: no dictionary loaded'"):
+        packer.version()
 
 
 # --- what is wrong is refused ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import report_data as data
-from goldenami import report
+from goldenami import lockfile, report, report_view
 from goldenami.build_records import (
     LOCK_FILE,
     Check,
@@ -19,6 +20,7 @@ from goldenami.build_records import (
     Verdict,
 )
 from goldenami.errors import BadInput
+from tools import ROOT
 
 FOREIGN = {"script", "link", "img", "iframe", "object", "base", "form"}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -185,6 +187,20 @@ def test_previous_without_its_lock(tmp_path: Path) -> None:
     assert "keeps no copy of its lock, so its packages are unknown" in Page(report.render(folder, old, now)).text()
 
 
+def facts(image: str) -> dict[str, report_view.Fact]:
+    """What the page says is inside an image, by its committed lock."""
+    lock = json.loads(lockfile.path_of(ROOT, image).read_text(encoding="utf-8"))
+    return {fact.term: fact for fact in report_view.facts(lock)}
+
+
+def test_frameworks_are_named_with_their_versions() -> None:
+    found = facts("debian-12-ml-frameworks")["Frameworks"]
+    assert re.fullmatch(r"numpy 2[.\d]+, hnswlib [.\d]+, lightgbm [.\d]+, llama-cpp-python [.\d]+, xgboost [.\d]+",
+                        found.value)
+    assert found.note.startswith("compiled for these CPUs and GPUs: numpy, ")
+    assert (facts("debian-12-ml-gpu")["Frameworks"].value, facts("debian-12-ml-gpu")["Frameworks"].note) == ("none", "")
+
+
 def test_the_same_build_is_no_predecessor(pair: tuple[Path, Path, dict[str, Any]]) -> None:
     folder, _, lock = pair
     assert report.render(folder, folder, lock) == report.render(folder, None, lock)
@@ -195,7 +211,7 @@ def hostile_build(root: Path) -> tuple[Path, dict[str, Any]]:
     bad = f"{data.HOSTILE} {data.LONG}"
     choice = {"component": bad, "taken": bad, "why": bad, "passed_over": [{"what": bad, "reason": bad}]}
     lock = data.lock(
-        image=bad, description=bad, choices=[choice], frameworks={bad: {"version": bad}},
+        image=bad, description=bad, choices=[choice], frameworks=[{"name": bad, "version": bad, "origin": "source"}],
         packages={bad: data.package(bad, origin=bad)} | data.lock()["packages"],
     )
     bake = data.bake_record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -126,4 +127,19 @@ def test_one_that_changes_its_size_meanwhile(tmp_path: Path) -> None:
         with pytest.raises(StageFailed, match=re.escape(f"/file changed its size from {SLOT_BYTES}")):
             slots._copy(tmp_path, entry, [(0, 0, SLOT)], sink, 0)
     finally:
+        os.close(sink)
+
+
+def test_a_write_that_takes_only_a_part_is_not_taken_for_whole(tmp_path: Path) -> None:
+    """A limit on the size of files ends a write as a full file system does: first less is taken, then it is refused."""
+    (tmp_path / "file").write_bytes(os.urandom(SLOT_BYTES))
+    (entry,) = (entry for entry in tree.scan(tmp_path) if entry.kind == "file")
+    sink = os.open(tmp_path / "disk", os.O_WRONLY | os.O_CREAT)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SLOT_BYTES - BLOCK, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            slots._copy(tmp_path, entry, [(0, 0, SLOT)], sink, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
         os.close(sink)

@@ -38,7 +38,7 @@ def plan(tmp_path: Path) -> dict[str, Any]:
                             allowed={})
     records.write(tmp_path / "coverage.json", record)
     return {"coverage": str(tmp_path / "coverage.json"), "features": sorted(isa.KNOWN_X86),
-            "known_features": sorted(isa.KNOWN_X86)}
+            "known_features": sorted(isa.KNOWN_X86), "boot_limit_s": 60.0}
 
 
 def checks(plan: dict[str, Any], tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:

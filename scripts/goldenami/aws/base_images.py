@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from goldenami.aws.images import Image
 from goldenami.aws.session import Client, translated
 from goldenami.errors import Unreachable
 
 
 @dataclass(frozen=True)
 class BaseImage:
-    """An AMI by its id and name, and when it was created (ISO 8601)."""
+    """An AMI by its id and name, when it was created (ISO 8601), and its root volume's size in GiB."""
 
     image_id: str
     name: str
     created: str
+    root_gib: int = 0
 
 
 def newest(ec2: Client, owner: str, pattern: str) -> BaseImage:
@@ -25,6 +27,7 @@ def newest(ec2: Client, owner: str, pattern: str) -> BaseImage:
         found = [image for page in pages for image in page["Images"]]
     if not found:
         raise Unreachable(f"account {owner} has no AMI named {pattern}",
-                          hint="check `watch.base_image` of the definition: owner, name and region")
+                          hint="check owner, name and region: `watch.base_image` of the definition, or "
+                               "packer/base_images.json for a bake on EC2")
     last = max(found, key=lambda image: str(image["CreationDate"]))
-    return BaseImage(last["ImageId"], last["Name"], last["CreationDate"])
+    return BaseImage(last["ImageId"], last["Name"], last["CreationDate"], int(Image(last).root.get("VolumeSize", 0)))

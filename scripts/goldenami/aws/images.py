@@ -157,6 +157,12 @@ def deregister(ec2: Client, image: Image) -> None:
     ec2.deregister_image(ImageId=image.ami)
 
 
+def remove(ec2: Client, image: Image) -> None:
+    """Deregister an AMI and delete its snapshot."""
+    deregister(ec2, image)
+    ec2.delete_snapshot(SnapshotId=image.snapshot)
+
+
 def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key: str | None) -> str:
     """Have EC2 copy an AMI of another region with its snapshot; returns the copy's id. `key` (an ARN) encrypts it."""
     encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}

@@ -217,11 +217,14 @@ def cmd_check(args: argparse.Namespace) -> int:
 
 
 def cmd_clean(args: argparse.Namespace) -> int:
-    """Free what builds hold; the newest verified build of each image stays unless --all."""
+    """Free what builds and the demo hold; the newest verified build of each image stays unless --all."""
     for image in sorted(path.name for path in (ROOT / "build").glob("*/") if (path / "logs").is_dir()):
-        with workplace.image_lock(ROOT, image):
+        with workplace.image_lock(ROOT, image, wait=args.wait):
             for line in verify.clean(ROOT / "build" / image, everything=args.all):
                 print(line)
+    if (demo := ROOT / "build/demo").is_dir():
+        with workplace.image_lock(ROOT, demo.name, wait=args.wait):
+            print(verify.clean_demo(demo))
     return 0
 
 
@@ -230,7 +233,8 @@ def register(add: Add) -> None:
     locks, fetches, bakes = (add(name, run, "1") for name, run in (
         ("lock", cmd_lock), ("fetch", cmd_fetch), ("bake", cmd_bake)))
     verifies, reproduces = add("verify", cmd_verify, "1"), add("reproduce", cmd_reproduce, "1")
-    for command in (locks, fetches, bakes, verifies, reproduces):
+    cleans = add("clean", cmd_clean)
+    for command in (locks, fetches, bakes, verifies, reproduces, cleans):
         command.add_argument("--wait", action="store_true", help="wait for another run on the same image")
     for command in (fetches, bakes):
         command.add_argument("--relock", action="store_true", help="make a new lock where upstream deleted a file")
@@ -245,7 +249,7 @@ def register(add: Add) -> None:
     add("report", cmd_report, "1")
     add("shell", cmd_shell, "1")
     add("check", cmd_check, "?").add_argument("--strict", action="store_true", help="warnings count as errors")
-    add("clean", cmd_clean).add_argument("--all", action="store_true", help="also the newest verified builds")
+    cleans.add_argument("--all", action="store_true", help="also the newest verified builds")
     box = add("container", cmd_container)
     box.add_argument("action", choices=["up", "down"])
     box.add_argument("name")

@@ -12,7 +12,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 
-from goldenami.emulator import answers, images, parameters
+from goldenami.emulator import answers, images, parameters, register
 from goldenami.emulator.answers import Refusal
 from goldenami.emulator.images import Image
 from goldenami.emulator.rules import EC2_API, EC2_GUIDE, rule
@@ -55,6 +55,14 @@ def devices_of(image: Image, *given: Sequence[Mapping[str, Any]] | None) -> list
     return list(merged.values())
 
 
+def _volumes_hold(image: Image, devices: Sequence[Mapping[str, Any]]) -> None:
+    """As at RegisterImage: no volume is smaller than the AMI's snapshot that it is made from."""
+    for ebs in (each.get("Ebs") or {} for each in devices):
+        shot = image.ec2_backend.snapshots.get(ebs.get("SnapshotId"))
+        if shot is not None and ebs.get("VolumeSize"):
+            register.volume_holds_snapshot(int(ebs["VolumeSize"]), shot)
+
+
 @rule(EC2_GUIDE + "configuring-IMDS-new-instances-ami-configuration.html")
 def metadata_of(image: Image, *given: Mapping[str, Any] | None) -> dict[str, Any]:
     """An AMI with ImdsSupport v2.0 makes tokens required and the hop limit 2, unless the launch says otherwise."""
@@ -88,6 +96,7 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
                       else kwargs.get("instance_type"))
     kwargs["block_device_mappings"] = devices_of(
         image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings"))
+    _volumes_hold(image, kwargs["block_device_mappings"])
     kwargs["metadata_options"] = metadata_of(image, data.get("MetadataOptions"), kwargs.get("metadata_options"))
     image.launched = WORLD.now()
     reservation = _moto_run_instances(self, image.id, count, *args, **kwargs)

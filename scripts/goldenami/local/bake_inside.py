@@ -32,7 +32,7 @@ def main() -> int:
 def _bake(plan: dict[str, Any]) -> None:
     """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to start from."""
     while True:
-        with layers.Stack(Path(plan["layers"])) as stack:
+        with layers.Stack(Path(plan["layers"]), say=lambda text: events.emit("say", text=text)) as stack:
             _build_layers(plan, stack)
             with _last_step(plan, stack) as root:
                 damaged = stack.damaged()
@@ -55,6 +55,8 @@ def _build_layers(plan: dict[str, Any], stack: layers.Stack) -> None:
         events.emit("say", text=f"starts from layer {stack.reused[-1]}")
     for step in steps[done:]:
         with stack.make(step["key"], step["name"]) as folder:
+            if folder is None:
+                continue
             with container.overlay(stack.lowers, folder) as root:
                 _run_step(plan, step, root)
             (folder / "upper").rename(folder / "root")

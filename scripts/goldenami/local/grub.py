@@ -30,14 +30,14 @@ _MODULES = (
     "part_gpt", "ext2", "search", "search_fs_uuid", "normal", "linux", "configfile", "serial", "terminal",
     "echo", "test", "minicmd", "reboot", "halt", "ls", "cat",
 )
-COMMAND_LINE = (
-    "ro console=tty0 console=ttyS0,115200n8 net.ifnames=0 no_timer_check nvme_core.io_timeout=4294967295"
-)
-"""EC2's serial console is ttyS0; the NVMe timeout is what AWS documents for EBS volumes ("I/O operation
-timeout"), the highest value that kernels since 4.15 take. no_timer_check is what a kernel sets itself under KVM, so on
-EC2; under emulation on a busy host its check of the timer ended in a panic ("IO-APIC + timer doesn't work")."""
+ALWAYS = "ro no_timer_check"
+"""no_timer_check is what a kernel sets itself under KVM, so on EC2; under emulation on a busy host its check of the
+timer ended in a panic ("IO-APIC + timer doesn't work")."""
+COMMAND_LINE = "console=tty0 console=ttyS0,115200n8 net.ifnames=0 nvme_core.io_timeout=4294967295"
+"""Of a tree whose roles say nothing. EC2's serial console is ttyS0; the NVMe timeout is what AWS documents for EBS
+volumes ("I/O operation timeout"), the highest value that kernels since 4.15 take."""
 EXTRA_COMMAND_LINE = Path("etc/default/golden-cmdline")
-"""A role's addition to the kernel command line, as a path in the tree; lines that start with `#` are comments."""
+"""A role's kernel command line, as a path in the tree; lines that start with `#` are comments."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def _exists(tree: Path, path: str) -> bool:
 
 
 def command_line(tree: Path, root_uuid: str) -> str:
-    """The kernel command line: root, the constants, then what a role left in `EXTRA_COMMAND_LINE`."""
-    extra = ""
+    """The kernel command line: root, `ALWAYS`, then what a role left in `EXTRA_COMMAND_LINE`, else `COMMAND_LINE`."""
+    extra = COMMAND_LINE
     source = tree / EXTRA_COMMAND_LINE
     if source.is_file():
         lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
@@ -87,7 +87,7 @@ def command_line(tree: Path, root_uuid: str) -> str:
             f"/{EXTRA_COMMAND_LINE} has {odd[0]!r}, which GRUB's script would not pass on as it is",
             hint="use plain words: key=value, separated by spaces",
         )
-    return " ".join(filter(None, [f"root=UUID={root_uuid}", COMMAND_LINE, extra]))
+    return " ".join(filter(None, [f"root=UUID={root_uuid}", ALWAYS, extra]))
 
 
 def menu(tree: Path, root_uuid: str) -> str:

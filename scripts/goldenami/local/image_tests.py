@@ -15,6 +15,8 @@ from goldenami.errors import StageFailed
 from goldenami.local import sandbox, ssh
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
+_TESTS_FAILED = 1
+"""pytest's status when all tests ran and some failed; a higher one says that not all did (pytest.ExitCode)."""
 
 
 def run(
@@ -23,12 +25,14 @@ def run(
 ) -> list[Check]:
     """Run the tests of `roles` of the checkout `root`; returns the checks and leaves junit.xml in `work`.
 
-    `variables` is the build's vars.json; `cpu_lacks` are features of the baseline that this machine has not.
+    `variables` is the build's vars.json; `cpu_lacks` are features of the baseline that this machine has not. A role
+    that has tests and no check is `unreachable`; StageFailed where pytest broke off.
     """
-    folders = [str(folder) for role in roles if (folder := root / "tests/image" / role).is_dir()]
+    tested = [role for role in roles if (root / "tests/image" / role).is_dir()]
     argv = [
         sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "goldenami.image_checks",
-        f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}", f"--junitxml={work / 'junit.xml'}", *folders,
+        "--continue-on-collection-errors", f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}",
+        f"--junitxml={work / 'junit.xml'}", *(str(root / "tests/image" / role) for role in tested),
     ]
     found = work / "checks.json"
     env = {**sandbox.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
@@ -36,9 +40,11 @@ def run(
     try:
         shell.stream(argv, log=log, env=env, cwd=root)
     except shell.CommandFailed as error:
-        if not found.exists():
+        if error.status != _TESTS_FAILED:
             raise StageFailed("the image's tests could not run", tail=error.tail, hint="see the log") from None
-    return [Check.model_validate(check) for check in json.loads(found.read_text(encoding="utf-8"))]
+    checks = [Check.model_validate(check) for check in json.loads(found.read_text(encoding="utf-8"))]
+    seen = {check.role for check in checks}
+    return checks + [_silent(role) for role in tested if role not in seen]
 
 
 def code(record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = True) -> list[Check]:
@@ -57,3 +63,8 @@ def code(record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = 
             *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else [])]
     return [Check(id="boot/code", role="boot", title="The frameworks' code is what the coverage gate read",
                   outcome=Outcome.INCORRECT if said else Outcome.CORRECT, detail="; ".join(said), seconds=0.0)]
+
+
+def _silent(role: str) -> Check:
+    return Check(id=f"{role}/ran", role=role, title="A test of the role ran", outcome=Outcome.UNREACHABLE,
+                 detail=f"no test in tests/image/{role} ran", seconds=0.0)

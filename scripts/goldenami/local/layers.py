@@ -13,7 +13,8 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
@@ -22,6 +23,7 @@ from goldenami import records
 from goldenami.records import Record
 
 RECORD = "layer.json"
+POLL_S = 0.2
 
 
 class LayerRecord(Record):
@@ -33,9 +35,13 @@ class LayerRecord(Record):
 
 
 class Stack:
-    """The layers of one bake, the base tree first; while it is open nobody evicts them."""
+    """The layers of one bake, the base tree first; while it is open nobody evicts them.
 
-    def __init__(self, folder: Path) -> None:
+    `say` is told when another bake makes a layer that this one needs, so that it waits.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        self._say = say
         self.folder, self.trees, self.reused = folder, list[Path](), list[str]()
         self._held: list[TextIO] = []
         self._checks: dict[Path, Future[bool]] = {}
@@ -57,10 +63,16 @@ class Stack:
         return self.trees[::-1]
 
     def take(self, key: str) -> bool:
-        """Put the layer `key` on top if it is there; its content is checked meanwhile (see `damaged`)."""
-        self._hold(key, fcntl.LOCK_SH)
+        """Put the layer `key` on top if it is there; its content is checked meanwhile (see `damaged`).
+
+        One that another bake is making is waited for.
+        """
+        if not self._hold(key, fcntl.LOCK_SH | fcntl.LOCK_NB):
+            self._say("waits for a layer that another bake makes")
+            self._hold(key, fcntl.LOCK_SH)
         layer = self.folder / key
         if not (layer / RECORD).exists():
+            self._release(key)
             return False
         os.utime(layer)  # when it was used last
         self._checks[layer] = self._pool.submit(_is_whole, layer)
@@ -69,14 +81,19 @@ class Stack:
         return True
 
     @contextlib.contextmanager
-    def make(self, key: str, name: str) -> Iterator[Path]:
+    def make(self, key: str, name: str) -> Iterator[Path | None]:
         """Yield a folder in which to make `root`, the tree of the layer `key`; then it is kept and on top.
 
-        A second process that makes the same layer waits here, and its work replaces an equal one.
+        None is yielded where another bake, for which this one waited, has made it: then it is taken.
         """
-        self._hold(key, fcntl.LOCK_EX)
-        aside = self.folder / f"{key}.{os.getpid()}.part"
+        while not self._hold(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if self.take(key):
+                yield None
+                return
+            time.sleep(POLL_S)  # its maker failed, or somebody still uses what was removed as damaged
+        aside = self.folder / f"{key}.part"
         layer = self.folder / key
+        shutil.rmtree(aside, ignore_errors=True)  # of a maker that was killed while this one waited for it
         aside.mkdir()
         try:
             yield aside
@@ -89,14 +106,22 @@ class Stack:
         self.trees.append(layer / "root")
         self._hold(key, fcntl.LOCK_SH)
 
-    def _hold(self, key: str, how: int) -> None:
-        path = self.folder / f"{key}.lock"
-        for held in [handle for handle in self._held if handle.name == str(path)]:
-            held.close()  # two handles of one process would wait for each other
-            self._held.remove(held)
-        handle = path.open("w", encoding="utf-8")
+    def _hold(self, key: str, how: int) -> bool:
+        """Hold the layer's lock in this way and no other; with LOCK_NB False where another is in the way."""
+        self._release(key)  # two handles of one process would wait for each other
+        handle = (self.folder / f"{key}.lock").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(handle, how)
+        except BlockingIOError:
+            handle.close()
+            return False
         self._held.append(handle)
-        fcntl.flock(handle, how)
+        return True
+
+    def _release(self, key: str) -> None:
+        for held in [handle for handle in self._held if handle.name == str(self.folder / f"{key}.lock")]:
+            held.close()
+            self._held.remove(held)
 
     def damaged(self) -> list[str]:
         """Remove the layers whose content is not what it was; returns their names."""

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from goldenami import shell
-from goldenami.errors import StageFailed
+from goldenami.errors import HostNotReady, StageFailed
 from goldenami.local import sandbox
 
+_QUIET = {"CHECKPOINT_DISABLE": "1"}
+"""Packer asks its vendor for news else, and says on standard output that it is out of date."""
 _FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
 _TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
 _UNREACHABLE = re.compile(
@@ -65,15 +67,19 @@ def role_seconds(work: Path) -> dict[str, float]:
 
 
 def version() -> str:
-    """Packer's version."""
-    return shell.output(["packer", "version"]).split("v")[-1].strip()
+    """Packer's version; its vendor is not asked whether there is a newer one."""
+    said = shell.output(["packer", "version"], env=_QUIET)
+    found = re.search(r"^Packer v([\d.]+)", said, re.M)
+    if found is None:
+        raise HostNotReady(f"`packer version` does not name one: {said.strip()[:80]!r}", hint="run `make setup`")
+    return found[1]
 
 
 def _environment(work: Path, step: str) -> dict[str, str]:
     """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them."""
     plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
     return {
-        "CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
+        **_QUIET, "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
         "PACKER_PLUGIN_PATH": plugins, "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{sandbox.RUN}/{step}", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
         "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",

@@ -80,6 +80,8 @@ def base(stack: Stack, plan: dict[str, Any], log: Path) -> None:
         tree = Tree(suite=plan["suite"], repo=Path(plan["repo"]), include=plan["include"],
                     architecture=plan["architecture"])
         with stack.make(key, "base") as folder:
+            if folder is None:
+                return
             (folder / "nothing").mkdir()
             with container.overlay([folder / "nothing"], folder) as merged:
                 bootstrap(tree, merged / "root", log=log, epoch=BASE_EPOCH)

@@ -23,7 +23,7 @@ def main() -> int:
         print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
         config = vm.VmConfig(
             disk=disk, scratch=work / "vm", private_key=key, user=plan["user"], firmware=vm.Firmware.UEFI,
-            accelerator=Accel.KVM if works else Accel.TCG,
+            accelerator=Accel.KVM if works else Accel.TCG, ssh_limit_s=plan["boot_limit_s"],
         )
         with vm.running(config) as machine:
             print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)

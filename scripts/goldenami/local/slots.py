@@ -97,10 +97,18 @@ def _copy(tree: Path, entry: Entry, extents: Sequence[Extent], disk: int, offset
             while left and (chunk := source.read(min(left, CHUNK_BYTES))):
                 digest.update(chunk)
                 if chunk != zeros[:len(chunk)]:
-                    os.pwrite(disk, chunk, at)
+                    _write(disk, chunk, at)
                 at, left = at + len(chunk), left - len(chunk)
         size = source.tell()
         if size != entry.size or source.read(1):
             raise StageFailed(f"{entry.path[1:]} changed its size from {entry.size} bytes while it was read",
                               hint="stop the container before its tree becomes a disk")
     return digest.hexdigest()
+
+
+def _write(disk: int, chunk: bytes, at: int) -> None:
+    """Write all of `chunk`: pwrite may take less, and a full file system is an error only when asked for the rest."""
+    left = memoryview(chunk)
+    while left:
+        done = os.pwrite(disk, left, at)
+        left, at = left[done:], at + done

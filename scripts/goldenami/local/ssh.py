@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 from goldenami import shell
-from goldenami.errors import StageFailed
+from goldenami.errors import BadInput, StageFailed
 
 HOST = "golden"
 """The machine's name in its ssh_config, for `ssh -F FILE golden` and testinfra."""
+
+LIMIT = "GOLDEN_BOOT_LIMIT_S"
+
+
+def boot_limit_s() -> float:
+    """Seconds that a boot may take to SSH: GOLDEN_BOOT_LIMIT_S, or 600 (25-60 under emulation on two idle cores)."""
+    text = os.environ.get(LIMIT) or "600"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadInput(f"{LIMIT} is `{text}`", hint="give seconds, such as 600")
+    return seconds
 
 
 def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) -> Path:

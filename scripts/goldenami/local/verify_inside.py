@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from goldenami.local import cpu, events, image_tests, vm
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
 """Each boot is another instance, as two launches of one AMI are."""
-BOOT_LIMIT_S = float(os.environ.get("GOLDEN_BOOT_LIMIT_S", "600"))
-"""Seconds to SSH before the boot is given up (25-60 under emulation on two idle cores)."""
 _IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
 
 
@@ -90,7 +87,7 @@ def _config(
     return vm.VmConfig(
         disk=disk, scratch=Path(plan["work"]) / firmware.value, private_key=key, user=plan["user"], firmware=firmware,
         accelerator=accelerator, size_bytes=disk.stat().st_size + plan["growth_bytes"],
-        instance_id=INSTANCES[firmware], ssh_limit_s=BOOT_LIMIT_S, cpu=emulated.argument if emulated else "max",
+        instance_id=INSTANCES[firmware], ssh_limit_s=plan["boot_limit_s"], cpu=emulated.argument if emulated else "max",
     )
 
 
@@ -124,7 +121,7 @@ def code_checks(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulate
         found.append(_check("boot/oldest_cpu", "The whole image ran on what all declared CPUs have, and no more",
                             not beyond, f"the machine also had {', '.join(beyond)}"))
     record = records.read(Path(plan["coverage"]), CoverageRecord)
-    found += image_tests.code(record, lambda command: machine.ssh(command, timeout_s=BOOT_LIMIT_S))
+    found += image_tests.code(record, lambda command: machine.ssh(command, timeout_s=plan["boot_limit_s"]))
     return found
 
 

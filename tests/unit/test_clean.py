@@ -1,0 +1,86 @@
+"""`golden clean`: what it frees, and what it leaves alone since somebody is at it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import builds
+import pytest
+from goldenami import cli, verify
+from goldenami.commands import image
+
+HOLD = """
+import fcntl, sys, time
+with open(sys.argv[1], "a") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image with two builds, of which `latest` names the second."""
+    monkeypatch.setattr(image, "ROOT", tmp_path)
+    first, second = (builds.build(tmp_path, number) for number in (1, 2))
+    verify.point_latest(second)
+    (first.parent / "logs").mkdir()
+    return first.parent
+
+
+@contextlib.contextmanager
+def held(lock: Path, seconds: float) -> Iterator[int]:
+    """Another process holds `lock` for a while; yields its id."""
+    argv = [sys.executable, "-c", HOLD, str(lock), str(seconds)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()}
+
+
+def test_the_newest_verified_build_stays(folder: Path) -> None:
+    assert cli.main(["clean"]) == 0
+    assert left(folder) == {"logs", (folder / "latest").readlink().name, "latest"}
+    assert cli.main(["clean", "--all"]) == 0
+    assert left(folder) == set()
+
+
+def test_the_work_folder_of_a_session_stays_while_it_lives(folder: Path) -> None:
+    with held(folder / "any", 60) as pid:
+        for name in (f".work-shell-{pid}", ".work-shell-4194305"):  # beyond the highest that a kernel gives
+            (folder / name).mkdir()
+        assert cli.main(["clean", "--all"]) == 0
+        assert left(folder) == {f".work-shell-{pid}"}
+    (folder / "logs").mkdir()
+    assert cli.main(["clean"]) == 0
+    assert left(folder) == {"logs"}
+
+
+def test_the_demo_is_freed_unless_it_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo = folder.parent / "demo"
+    (demo / "build").mkdir(parents=True)
+    with (demo / ".lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert cli.main(["clean"]) == 7
+        assert demo.is_dir()
+    capsys.readouterr()
+    assert cli.main(["clean"]) == 0
+    assert not demo.exists() and "removed demo (0 MB)" in capsys.readouterr().out
+
+
+def test_it_waits_when_it_is_told_to(folder: Path) -> None:
+    with held(folder / ".lock", 1):
+        assert cli.main(["clean"]) == 7
+        assert cli.main(["clean", "--wait"]) == 0

@@ -1,0 +1,57 @@
+"""Running tests/image: verify gets every role's checks, or is told that nobody looked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from goldenami.build_records import Check
+from goldenami.errors import StageFailed
+from goldenami.local import image_tests
+
+RIGHT, WRONG = "def test_right():\n    pass\n", "def test_wrong():\n    assert False\n"
+BREAKS_OFF = "def pytest_runtest_logreport(report):\n    raise RuntimeError('the disk is full')\n"
+
+
+def run(root: Path, files: dict[str, str]) -> list[Check]:
+    """The checks of a checkout whose tests/image holds `files`; its image has the roles limits, seal and untested."""
+    for name, text in files.items():
+        path = root / "tests/image" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (root / "ssh_config").touch()
+    return image_tests.run(root, ["limits", "seal", "untested"], root / "vars.json", root / "ssh_config", work=root,
+                           log=root / "log")
+
+
+def outcomes(checks: list[Check]) -> dict[str, str]:
+    return {check.id: check.outcome.value for check in checks}
+
+
+def test_a_role_without_tests_is_not_missed(tmp_path: Path) -> None:
+    found = run(tmp_path, {"limits/test_limits.py": RIGHT, "seal/test_seal.py": WRONG})
+    assert outcomes(found) == {"limits/right": "correct", "seal/wrong": "incorrect"}
+
+
+@pytest.mark.parametrize(("text", "detail"), [
+    ("import nothing_like_it\n", "No module named 'nothing_like_it'"), ("def (\n", "SyntaxError: invalid syntax"),
+    ("import pytest\npytest.skip('no GPU', allow_module_level=True)\n", "no GPU"),
+])
+def test_a_file_that_cannot_be_collected_is_unreachable_and_the_rest_runs(
+    tmp_path: Path, text: str, detail: str,
+) -> None:
+    found = run(tmp_path, {"limits/test_limits.py": text, "seal/test_seal.py": RIGHT})
+    assert outcomes(found) == {"limits/collected[limits]": "unreachable", "seal/right": "correct"}
+    assert detail in found[0].detail
+
+
+def test_a_run_that_broke_off_is_no_result(tmp_path: Path) -> None:
+    """pytest wrote a list of checks nevertheless, of what it had come to."""
+    with pytest.raises(StageFailed, match="the image's tests could not run"):
+        run(tmp_path, {"conftest.py": BREAKS_OFF, "limits/test_limits.py": RIGHT, "seal/test_seal.py": RIGHT})
+    assert (tmp_path / "checks.json").exists()
+
+
+def test_a_role_whose_tests_nobody_ran_is_unreachable(tmp_path: Path) -> None:
+    found = run(tmp_path, {"limits/test_limits.py": RIGHT, "seal/test_seal.py": "# every test has moved away\n"})
+    assert outcomes(found) == {"limits/right": "correct", "seal/ran": "unreachable"}

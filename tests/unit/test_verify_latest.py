@@ -1,0 +1,58 @@
+"""`latest`: it names a verified build, the newest that is one, or nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import builds
+import pytest
+from goldenami import verify
+from goldenami.build_records import VERIFY_FILE, Verdict
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """Three verified builds, the last verified last; `latest` names it."""
+    made = [builds.build(tmp_path, number) for number in (1, 2, 3)]
+    for age, folder in enumerate(made):
+        os.utime(folder / VERIFY_FILE, (1000 + age, 1000 + age))
+    verify.point_latest(made[-1])
+    return made
+
+
+def fail(folder: Path) -> None:
+    """Verify it again, without success."""
+    builds.write_verify(folder, verdict=Verdict.NOT_VERIFIED, checks=builds.wrong(builds.CHECKS[0]))
+    verify.point_latest(folder)
+
+
+def latest(folder: Path) -> str | None:
+    link = folder.parent / "latest"
+    return link.readlink().name if link.is_symlink() else None
+
+
+def test_a_build_that_fails_when_it_is_verified_again_is_not_the_latest_any_more(folders: list[Path]) -> None:
+    assert latest(folders[0]) == folders[2].name
+    fail(folders[2])
+    assert latest(folders[0]) == folders[1].name
+
+
+def test_without_another_verified_build_nothing_is_the_latest(folders: list[Path]) -> None:
+    for folder in folders[::-1]:
+        fail(folder)
+    assert latest(folders[0]) is None
+    fail(folders[0])
+    assert latest(folders[0]) is None
+
+
+def test_another_build_that_fails_moves_nothing(folders: list[Path]) -> None:
+    fail(folders[1])
+    assert latest(folders[0]) == folders[2].name
+
+
+def test_one_that_was_baked_again_and_fails_gives_way_to_the_one_before(folders: list[Path]) -> None:
+    """`keep` takes the link away, since the new disk is not verified yet."""
+    (folders[0].parent / "latest").unlink()
+    fail(folders[2])
+    assert latest(folders[0]) == folders[1].name

@@ -1,0 +1,63 @@
+"""The folder of a build: one that is baked again takes its place, and keeps what is still true of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import builds
+import pytest
+from goldenami import verify, workplace
+from goldenami.build_records import BAKE_FILE, VERIFY_FILE
+
+LATER = {"attest.json": "GPU", "publish.json": "AMIs", "disk.blocks": "digests", "upload/x/upload.json": "state"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A verified and published build, which `latest` names."""
+    made = builds.build(tmp_path, 1)
+    verify.point_latest(made)
+    for name, text in LATER.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text(text, encoding="utf-8")
+    return made
+
+
+def baked_again(folder: Path, seed: int = 1) -> Path:
+    """What a bake of the same lock has left in its work folder; another `seed` makes another disk."""
+    root = folder.parents[2] / "again"
+    made = builds.build(root, seed)
+    (made / VERIFY_FILE).unlink()
+    (made / "manifest.json").write_text("of the second", encoding="utf-8")
+    out = folder.parent / ".work-1/out"
+    shutil.copytree(made, out)
+    return out
+
+
+def later(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text(encoding="utf-8") for name in LATER if (folder / name).exists()}
+
+
+def test_what_is_known_of_the_same_disk_stays(folder: Path) -> None:
+    (folder / "manifest.json").write_text("of the first", encoding="utf-8")
+    workplace.keep(baked_again(folder), folder)
+    assert (later(folder), verify.is_verified(folder)) == (LATER, True)
+    assert (folder / "manifest.json").read_text(encoding="utf-8") == "of the second"
+    assert (folder.parent / "latest").resolve() == folder
+    assert sorted(path.name for path in folder.parent.iterdir()) == sorted([folder.name, "latest", ".work-1"])
+
+
+def test_nothing_is_known_of_another_disk(folder: Path) -> None:
+    workplace.keep(baked_again(folder, seed=2), folder)
+    assert (later(folder), verify.is_verified(folder)) == ({}, False)
+    assert not (folder.parent / "latest").is_symlink()
+
+
+@pytest.mark.parametrize("record", ["{}", None])
+def test_a_build_without_a_record_that_can_be_read_gives_way_whole(folder: Path, record: str | None) -> None:
+    (folder / BAKE_FILE).unlink()
+    if record:
+        (folder / BAKE_FILE).write_text(record, encoding="utf-8")
+    workplace.keep(baked_again(folder), folder)
+    assert later(folder) == {}
