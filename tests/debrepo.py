@@ -245,16 +245,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
             self.send_error(503)
         elif fault is Fault.CIRCLE:
-            self.send_response(302)
-            self.send_header("Location", self.path)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._circle()
         elif fault is Fault.LOST or data is None:
             self.send_error(404)
         else:
             self._send(data, fault)
 
+    def _circle(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", self.path)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def do_HEAD(self) -> None:
+        if self.mirror.fault(self.path) is Fault.CIRCLE:
+            return self._circle()
         if (data := self.mirror.content(self.path)) is None:
             return self.send_error(404)
         self.send_response(200)

@@ -22,7 +22,7 @@ from goldenami.sources.branches import Branches
 from goldenami.sources.driver import Prover
 from goldenami.sources.packages import Component
 from goldenami.watch_policy import Judgement, Policy, Rule, Verdict, judge, overdue
-from goldenami.watch_records import Row, Source, WatchRecord
+from goldenami.watch_records import Moving, Row, Source, WatchRecord
 
 BY_HAND = "a person moves it: "
 """How the reason of a row begins whose version stands in a file that a person writes."""
@@ -59,8 +59,17 @@ class Seen:
     @property
     def moves(self) -> bool:
         """Whether a new lock would take something: a framework's version and NVIDIA's CUDA release a person writes."""
-        return any(row.verdict is Verdict.UPDATE and row.component in set(Component)
-                   and not row.reason.startswith(BY_HAND) for row in self.rows)
+        return any(_moves(row) for row in self.rows)
+
+    def stopped(self, verdict: Verdict, reason: str) -> Seen:
+        """The same after no new lock was made: what it would have moved has this verdict and reason."""
+        why = {"verdict": verdict, "reason": reason}
+        return replace(self, rows=tuple(row.model_copy(update=why) if _moves(row) else row for row in self.rows))
+
+
+def _moves(row: Row) -> bool:
+    return (row.verdict is Verdict.UPDATE and row.component in set(Component)
+            and not row.reason.startswith(BY_HAND))
 
 
 def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchRecord, list[Seen]]:
@@ -164,11 +173,16 @@ class _Watcher:
         return _by_hand(verdict, "cuda_release of the definition") if written else verdict
 
     def _packages(self, rule: Rule) -> Row:
-        names = self._names(Component.PACKAGES)
-        moving, held, verdict = packages.judge_packages(
-            rule, self.image.lock, names, self.archives.apt, self.eyes.today, self._age(rule))
-        row = self._row(Component.PACKAGES, rule, f"{len(names)} packages", lambda _: verdict)
-        return row.model_copy(update={"moving": moving or held})
+        names, named = self._names(Component.PACKAGES), list[Moving]()
+
+        def look(rule: Rule) -> Judgement:
+            moving, held, verdict = packages.judge_packages(
+                rule, self.image.lock, names, self.archives.apt, self.eyes.today, self._age(rule))
+            named.extend(moving or held)
+            return verdict
+
+        row = self._row(Component.PACKAGES, rule, f"{len(names)} packages", look)
+        return row.model_copy(update={"moving": named})
 
     def _names(self, component: Component) -> list[str]:
         return [name for name, package in self.image.lock.packages.items()
@@ -202,12 +216,19 @@ class _Watcher:
     def sources(self) -> list[Source]:
         """What is wrong with sources as seen from this lock, and sources of this image alone."""
         lock = self.image.lock
-        found = [*self.extra, *archives.backwards(lock, self.archives), *archives.disagreements(lock, self.archives),
-                 *packages.emptied(lock, self.archives),
-                 *packages.backwards(lock, self.archives.apt, self.archives.down)]
+        found = [*self.extra, *self.distrusted()]
         if lock.driver is not None:
             found += branches.complaints(self.branches, lock.driver.version, lock.driver.source)
         return found
+
+    def distrusted(self) -> list[Source]:
+        """Archives that contradict the lock; one that can't even be asked is among them."""
+        lock, seen = self.image.lock, self.archives
+        try:
+            return [*archives.backwards(lock, seen), *archives.disagreements(lock, seen),
+                    *packages.emptied(lock, seen), *packages.backwards(lock, seen.apt, seen.down)]
+        except GoldenError as error:
+            return [Source(name=f"archives of {lock.image}", error=error.message)]
 
     def warnings(self) -> list[str]:
         """Holds past their review, and a driver branch near its end."""

@@ -37,7 +37,10 @@ class BranchType(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a newer version, or the lack of one, means for an image. Only `UPDATE` makes a new lock."""
+    """What a newer version, or the lack of one, means for an image. Only `UPDATE` makes a new lock.
+
+    `BLOCKED` is what does not fit together, `FAILED` what should have become a lock and did not.
+    """
 
     CURRENT = "current"
     UPDATE = "update"
@@ -45,6 +48,7 @@ class Verdict(StrEnum):
     YOUNG = "too young"
     REFUSED = "refused"
     BLOCKED = "blocked"
+    FAILED = "failed"
     UNREACHABLE = "unreachable"
 
 

@@ -1,0 +1,88 @@
+"""`golden watch --update` where something goes wrong with one image or one source: all else is done and told."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import debrepo
+import pytest
+from debrepo import Fault
+from goldenami import lockfile, store, workplace
+from watching import IMAGE, LESS, SED, World
+
+OTHER = "debian-12-ml-other"
+
+
+def another_image(world: World) -> Path:
+    """A second image of the same archives, whose lock is of the same day; returns its lock's path."""
+    path = world.root / f"packer/images/{OTHER}.yml"
+    text = (world.root / f"packer/images/{IMAGE}.yml").read_text(encoding="utf-8")
+    path.write_text(text.replace(f"image: {IMAGE}", f"image: {OTHER}"), encoding="utf-8")
+    where = lockfile.path_of(world.root, OTHER)
+    lockfile.write(where, world.lock().model_copy(update={"image": OTHER}))
+    return where
+
+
+def test_a_source_that_is_down_while_a_lock_is_wanted_is_recorded_and_told(
+    world: World, webhook: Callable[[], list[str]],
+) -> None:
+    world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    world.mirror.faults = {"/debian/dists/bookworm-updates/*": Fault.BROKEN}
+    shutil.rmtree(store.default_root() / "apt", ignore_errors=True)
+    before = lockfile.path_of(world.root, IMAGE).read_bytes()
+    code, said = world.watch("--update")
+    assert code == 4, said
+    assert world.verdicts() == {"kernel": "unreachable", "packages": "failed"}
+    assert "apt could not read the indexes" in world.record.rows[-1].reason
+    assert "no new lock of debian-12-ml-cpu; could not look at debian" in said
+    assert "# newer for debian-12-ml-cpu; no new lock of debian-12-ml-cpu; could not look at debian" in world.summary
+    assert webhook()[0].startswith("*newer for debian-12-ml-cpu; no new lock of debian-12-ml-cpu")
+    assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+
+
+def test_an_image_that_cannot_be_locked_keeps_no_other_from_its_lock(
+    world: World, webhook: Callable[[], list[str]],
+) -> None:
+    other = another_image(world)
+    world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    with workplace.image_lock(world.root, IMAGE):
+        code, said = world.watch("--update", name="")
+    assert code == 7, said
+    assert [(row.image, row.verdict.value) for row in world.record.rows if row.component == "packages"] == [
+        (IMAGE, "failed"), (OTHER, "update")]
+    assert [change.image for change in world.record.changes] == [OTHER]
+    assert lockfile.read(other)[0].packages["less"].version == LESS.version
+    assert f"new lock of {OTHER}; no new lock of {IMAGE}" in webhook()[0]
+
+
+def test_a_lock_that_cannot_be_read_keeps_no_other_image_from_being_looked_at(world: World) -> None:
+    other = another_image(world)
+    other.write_text(other.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    code, said = world.watch(name="")
+    assert code == 2, said
+    assert "was edited by hand" in said
+    assert {row.image for row in world.record.rows} == {IMAGE}
+    assert f"could not look at {OTHER}" in world.summary
+
+
+def test_packages_that_cannot_be_judged_are_a_row(world: World) -> None:
+    """The server has the indexes, and redirects in a circle where a minimum age asks for a file's date."""
+    world.define("watch: {packages: {policy: security, minimum_age_days: 7}}")
+    world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    world.mirror.faults = {"/security/pool/*": Fault.CIRCLE}
+    code, said = world.watch()
+    assert code == 4, said
+    assert world.verdicts() == {"kernel": "current", "packages": "unreachable"}
+    assert f"{IMAGE} packages: " in said
+
+
+def test_a_topic_that_is_none_keeps_the_webhook_from_nothing(
+    world: World, webhook: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    monkeypatch.setenv("GOLDEN_SNS_TOPIC", "golden")
+    code, said = world.watch()
+    assert (code, "GOLDEN_SNS_TOPIC is no ARN" in said) == (2, True), said
+    assert webhook()[0].startswith("*newer for debian-12-ml-cpu*")
