@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -146,7 +147,7 @@ def _resolve(resolution: Resolution) -> Lock:
     kernel = fitted.kernel if fitted else kernels[0]
     if fitted is None:
         resolution.choices.append(Choice(component="kernel", taken=kernel.release, passed_over=[],
-                                         why="the policy keeps it" if resolution.keep.kernel else "the newest"))
+                                         why=_why(resolution, kernel)))
     _derive(resolution, kernel, fitted)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve([*SEED, *BASE_PACKAGES])]
@@ -159,6 +160,14 @@ def _resolve(resolution: Resolution) -> Lock:
     with progress.step("steps"):
         steps = _steps(resolution, fitted, base, debs)
     return _assemble(resolution, kernel, fitted, cuda, base, debs, steps)
+
+
+def _why(resolution: Resolution, kernel: Kernel) -> str:
+    """Why an image without a driver has `kernel`: the same words whether a policy led there or not."""
+    with contextlib.suppress(NoFit):
+        if fit.kernels(resolution.apt, resolution.definition.kernel)[0] == kernel:
+            return "the newest"
+    return "the policy keeps it"
 
 
 def _epoch(resolution: Resolution, debs: list[Deb]) -> int:

@@ -19,7 +19,7 @@ from goldenami.lockfile import Lock
 from goldenami.sources import archives, base_image, branches, driver, packages, pypi
 from goldenami.sources.archives import Age, Archives
 from goldenami.sources.branches import Branches
-from goldenami.sources.driver import Prover
+from goldenami.sources.driver import Proof, Prover
 from goldenami.sources.packages import Component
 from goldenami.watch_policy import Judgement, Policy, Rule, Verdict, judge, overdue
 from goldenami.watch_records import Moving, Row, Source, WatchRecord
@@ -72,11 +72,38 @@ def _moves(row: Row) -> bool:
             and not row.reason.startswith(BY_HAND))
 
 
+def proved(seen: Seen, prover: Prover, *, compiles: bool) -> Seen:
+    """Its rows after the pair of kernel and driver was tried (without `compiles`: as far as earlier tries say).
+
+    A driver is tried on the locked kernel, a kernel with the driver that the new lock would have.
+    """
+    lock, rows = seen.image.lock, {row.component: row for row in seen.rows}
+    if lock.driver is None:
+        return seen
+    definition, apt, version = seen.image.definition, seen.archives.apt, lock.driver.version
+    row = rows[Component.DRIVER]
+    if row.verdict is Verdict.UPDATE:
+        proof = prover.proof(definition, driver.kernel_of(lock, definition, apt), apt, row.available, compiles=compiles)
+        rows[Component.DRIVER] = _with(row, proof)
+        version = version if proof.refusal else row.available
+    row = rows[Component.KERNEL]
+    if row.verdict is Verdict.UPDATE:
+        kernel = packages.kernel(definition, apt, row.available)
+        proof = prover.proof(definition, kernel, apt, version, compiles=compiles)
+        if proof.tried:  # else the archives have dropped the locked driver: `lock` takes it from the store
+            rows[Component.KERNEL] = _with(row, proof)
+    return replace(seen, rows=tuple(rows[row.component] for row in seen.rows))
+
+
+def _with(row: Row, proof: Proof) -> Row:
+    return row.model_copy(update={"verdict": Verdict.BLOCKED, "reason": proof.refusal}) if proof.refusal else row
+
+
 def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchRecord, list[Seen]]:
     """Ask every source once, whatever the number of images that use it."""
     asked: dict[tuple[Base, bool], Archives] = {}
     known = branches.look() if any(_needs_branches(image) for image in images) else Branches()
-    sources, warnings, all_seen = list[Source](known.seen), list[str](), list[Seen]()
+    sources, warnings, all_seen, rows = list[Source](known.seen), list[str](), list[Seen](), list[Row]()
     for image in images:
         nvidia = image.definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
         key = (image.definition.base, nvidia)
@@ -86,9 +113,9 @@ def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchReco
         watcher = _Watcher(eyes, image, asked[key], known)
         seen = watcher.run()
         all_seen.append(seen)
+        rows += watcher.known(seen).rows
         sources += watcher.sources()
         warnings += watcher.warnings()
-    rows = [row for seen in all_seen for row in seen.rows]
     return WatchRecord(looked_at=looked_at, sources=_once(sources), rows=rows, warnings=warnings), all_seen
 
 
@@ -127,6 +154,14 @@ class _Watcher:
         rows += self._base_image()
         return Seen(self.image, tuple(rows), self.archives)
 
+    def known(self, seen: Seen) -> Seen:
+        """The same after what earlier tries on this machine say of driver and kernel."""
+        try:
+            return proved(seen, self.eyes.prover, compiles=False)
+        except GoldenError as error:
+            self.extra += (Source(name=f"{self.image.lock.image} driver", error=error.message),)
+            return seen.stopped(Verdict.UNREACHABLE, error.message)
+
     def _row(self, component: str, rule: Rule, locked: str, look: Callable[[Rule], Judgement]) -> Row:
         try:
             verdict = look(rule)
@@ -157,12 +192,8 @@ class _Watcher:
             self.extra += (Source(name=f"driver branch {locked.branch}",
                                   error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
                                         f"archives have branches {there}"),)
-        verdict = judge(rule, locked.version, locked.branch, offers, self.eyes.today,
-                        types=dict(self.branches.types or {}))
-        if verdict.verdict is Verdict.UPDATE:
-            reason = self.eyes.prover.refusal(definition, self.image.lock, apt, verdict.available, compiles=False)
-            return replace(verdict, verdict=Verdict.BLOCKED, reason=reason) if reason else verdict
-        return verdict
+        return judge(rule, locked.version, locked.branch, offers, self.eyes.today,
+                     types=dict(self.branches.types or {}))
 
     def _cuda(self, rule: Rule) -> Judgement:
         assert self.image.lock.cuda is not None
@@ -254,7 +285,7 @@ def frameworks(lock: Lock) -> dict[str, str]:
 def keep(seen: Seen) -> Keep:
     """What a new lock leaves where it is: every component, and every package, that no row moves.
 
-    A driver that moves goes to the version that was judged, not to what is newest by then.
+    A kernel or driver that moves goes to the version that was judged, not to what is newest by then.
     """
     lock = seen.image.lock
     rows = {row.component: row for row in seen.rows}
@@ -266,7 +297,8 @@ def keep(seen: Seen) -> Keep:
     build = lock.driver.modules.build if lock.driver and lock.driver.modules else {}
     needed = {name: package for name, package in build.items() if packages.component(package) in stays}
     return Keep(
-        kernel=lock.kernel if Component.KERNEL in stays else None,
+        kernel=lock.kernel if Component.KERNEL in stays else packages.kernel(
+            seen.image.definition, seen.archives.apt, rows[Component.KERNEL].available),
         driver=_driver(rows.get(Component.DRIVER)),
         packages={name: package.version for name, package in pinned.items()}, stock={**needed, **pinned},
     )

@@ -42,11 +42,14 @@ DEBIAN = [*debrepo.base_packages(), *BUILD, kernel_modules("535.216.03-1"), user
 SECURITY = [kernel_modules("535.309.01-0+deb12u1"), userland("535.309.01-0+deb12u1")]
 
 
-def gpu_lock(version: str, flavour: str = "proprietary") -> Lock:
+OLD, NEW = (lockfile.Kernel(release=f"{abi}-cloud-amd64", package=f"linux-image-{abi}-cloud-amd64", version=version)
+            for abi, version in zip(debrepo.KERNELS, ("6.1.130-1", "6.1.140-1"), strict=True))
+
+
+def gpu_lock(version: str, flavour: str = "proprietary", kernel: lockfile.Kernel = NEW) -> Lock:
     """A lock as of when that driver was the newest; its packages do not matter here."""
     return sample(
-        image=IMAGE, kernel=lockfile.Kernel(release="6.1.0-50-cloud-amd64",
-                                            package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
+        image=IMAGE, kernel=kernel,
         base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
         hardware=sample().hardware.model_copy(update={"families": ["g4dn", "p5"], "sm": ["75", "90"]}), packages={},
         driver=Driver(version=version, branch=version.partition(".")[0], flavour=flavour, source="debian",
@@ -69,12 +72,12 @@ class World:
         said = self.capsys.readouterr()
         return code, said.out + said.err
 
-    def row(self) -> Row:
+    def row(self, component: str = "driver") -> Row:
         text = (self.root / "build/watch/watch.json").read_text(encoding="utf-8")
-        return next(row for row in WatchRecord.model_validate_json(text).rows if row.component == "driver")
+        return next(row for row in WatchRecord.model_validate_json(text).rows if row.component == component)
 
-    def lock(self, version: str, flavour: str = "proprietary") -> None:
-        lockfile.write(lockfile.path_of(self.root, IMAGE), gpu_lock(version, flavour))
+    def lock(self, version: str, flavour: str = "proprietary", kernel: lockfile.Kernel = NEW) -> None:
+        lockfile.write(lockfile.path_of(self.root, IMAGE), gpu_lock(version, flavour, kernel))
 
     def define(self, section: str, old: str = "", new: str = "") -> None:
         path = definition.path_of(self.root, IMAGE)
@@ -89,12 +92,12 @@ class World:
         self.patch.setenv(branches.VARIABLE, str(path))
 
     def refuse(self, version: str, reason: str) -> None:
-        """Remember that `version` was compiled on the locked kernel and failed, as a try on this machine does."""
+        """Remember that `version` was compiled on the newest kernel and failed, as a try on this machine does."""
         wanted = definition.load(self.root, definition.path_of(self.root, IMAGE))
         seen = archives.look(wanted.base, self.cache, nvidia=False)
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
         candidate = next(one for one in fit.candidates(seen.apt, known) if one.version == version)
-        recipe = fit.recipe_of(seen.apt, gpu_lock("1.1").kernel, candidate, suite="bookworm", signature=None)
+        recipe = fit.recipe_of(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
         assert modules.known(recipe, store) is None
         records.write(store.root.parent / "modules" / f"{recipe.key}.json", Outcome(
@@ -174,7 +177,7 @@ def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(world: W
     error = "nv-pci.c:237: error: too few arguments to function 'pci_resize_resource'"
     world.refuse("535.309.01", error)
     before = lockfile.path_of(world.root, IMAGE).read_bytes()
-    blocked = ("535.309.01", "blocked", f"does not compile on 6.1.0-50-cloud-amd64: {error}")
+    blocked = ("535.309.01", "blocked", f"driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: {error}")
     for args in ((), ("--update",)):
         code, said = world.watch(*args)
         assert code == 0, said
@@ -182,6 +185,23 @@ def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(world: W
         assert "blocked: driver 535.309.01 of debian-12-ml-gpu" in said
     assert error.replace("_", r"\_") in (world.root / "build/watch/summary.md").read_text(encoding="utf-8")
     assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+
+
+@pytest.mark.parametrize(("locked", "other"), [("535.309.01", "current"), ("535.261.03", "update")])
+def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(world: World, locked: str, other: str) -> None:
+    """The driver is the one that the new lock would have: the locked one, or the one that moves as well."""
+    world.lock(locked, kernel=OLD)
+    world.refuse("535.309.01", "nv-pci.c:237: error: x")
+    code, said = world.watch()
+    assert code == (0 if other == "current" else 10), said
+    assert world.row().verdict.value == other
+    assert told(world.row("kernel")) == ("6.1.140-1", "blocked", "driver 535.309.01 does not compile on "
+                                         "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
+    if other == "current":
+        before = lockfile.path_of(world.root, IMAGE).read_bytes()
+        assert world.watch("--update")[0] == 0
+        assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+        assert world.row("kernel").verdict.value == "blocked"
 
 
 def test_a_locked_branch_that_vanished(world: World) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import debrepo
 import pytest
-from debrepo import Fault
-from goldenami import lockfile, store, workplace
-from watching import IMAGE, LESS, SED, World
+from debrepo import Fault, Package
+from goldenami import definition, lockfile, store, watch, workplace
+from goldenami.aws.base_images import BaseImage
+from goldenami.commands import watch as command
+from goldenami.sources.driver import Prover
+from goldenami.watch_policy import Verdict
+from watching import IMAGE, KERNEL, LESS, SED, World
 
 OTHER = "debian-12-ml-other"
 
@@ -86,3 +93,34 @@ def test_a_topic_that_is_none_keeps_the_webhook_from_nothing(
     code, said = world.watch()
     assert (code, "GOLDEN_SNS_TOPIC is no ARN" in said) == (2, True), said
     assert webhook()[0].startswith("*newer for debian-12-ml-cpu*")
+
+
+def test_a_kernel_moves_to_the_one_that_was_judged(world: World) -> None:
+    """Not to the newest, which the policy's age forbids; the lock says why."""
+    world.define("watch: {kernel: {policy: branch, minimum_age_days: 7}}")
+    young = [*debrepo.kernel_packages("6.1.0-52", "6.1.160-1"),
+             Package("linux-image-cloud-amd64", "6.1.160-1", depends="linux-image-6.1.0-52-cloud-amd64 (= 6.1.160-1)")]
+    made = world.archive("security", [SED, *KERNEL, *young]).publish(date=debrepo.DATE + 1)
+    for path in made.folder.rglob("linux-*_6.1.150-1_*"):
+        os.utime(path, (debrepo.DATE, debrepo.DATE))
+    code, said = world.watch("--update")
+    assert code == 0, said
+    assert world.lock().kernel.version == "6.1.150-1"
+    assert world.lock().choices[0].why == "the policy keeps it"
+
+
+def test_a_lock_that_comes_out_the_same_is_no_change(world: World) -> None:
+    def nobody(*_: str) -> BaseImage:
+        raise AssertionError
+
+    kept = store.Store(store.default_root())
+    prover = Prover(world.root, kept, world.folder / "log", print)
+    image = watch.Image(definition.load(world.root, definition.path_of(world.root, IMAGE)),
+                        *lockfile.read(lockfile.path_of(world.root, IMAGE)))
+    eyes = watch.Eyes(world.root, store.default_root(), date(2026, 11, 25), nobody, prover)
+    record, [seen] = watch.look(eyes, [image], "2026-11-25T00:00:00Z")
+    moving = tuple(row.model_copy(update={"verdict": Verdict.UPDATE}) for row in seen.rows)
+    done, failures = command._update(record, [replace(seen, rows=moving)], prover, kept, wait=False)
+    assert (done.changes, failures) == ([], [])
+    assert {(row.verdict, row.reason.partition(":")[0]) for row in done.rows} == {
+        (Verdict.BLOCKED, "resolved again, the lock is the same")}

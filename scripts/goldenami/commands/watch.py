@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -100,7 +99,7 @@ def _update(
     rows, changes, failures = list[Row](), list[Change](), list[GoldenError]()
     for one in seen:
         try:
-            one = _proved(one, prover)  # noqa: PLW2901 - the rows go on from what was proved
+            one = watch.proved(one, prover, compiles=True)  # noqa: PLW2901 - the rows go on from what was proved
             if one.moves:
                 with workplace.image_lock(ROOT, one.image.lock.image, wait=wait):
                     changes.append(_relock(one, kept))
@@ -111,20 +110,6 @@ def _update(
             failures.append(error)
         rows += one.rows
     return record.model_copy(update={"rows": rows, "changes": changes}), failures
-
-
-def _proved(seen: Seen, prover: Prover) -> Seen:
-    """Its driver row after the driver was compiled on the locked kernel."""
-    rows = list[Row]()
-    for row in seen.rows:
-        if row.component == Component.DRIVER and row.verdict is Verdict.UPDATE:
-            reason = prover.refusal(seen.image.definition, seen.image.lock, seen.archives.apt, row.available,
-                                    compiles=True)
-            why = {"verdict": Verdict.BLOCKED, "reason": reason}
-            rows.append(row.model_copy(update=why) if reason else row)
-        else:
-            rows.append(row)
-    return replace(seen, rows=tuple(rows))
 
 
 def _relock(seen: Seen, kept: store.Store) -> Change:
@@ -143,6 +128,8 @@ def _relock(seen: Seen, kept: store.Store) -> Change:
         raise
     progress.remember()
     progress.say(f"build {digest[:lockfile.ID_LENGTH]}: {where.relative_to(ROOT)}")
+    if digest == old.sha256:
+        raise NoFit("resolved again, the lock is the same: nothing that the image may have has moved")
     return release_notes.compare(old.lock, old.sha256, found, digest, kept)
 
 

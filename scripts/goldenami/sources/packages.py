@@ -12,7 +12,7 @@ from goldenami import fit, policy
 from goldenami.apt import AptRoot, Found
 from goldenami.definition import Definition
 from goldenami.errors import NoFit
-from goldenami.lockfile import Lock, Package
+from goldenami.lockfile import Kernel, Lock, Package
 from goldenami.sources.archives import Age, Archives
 from goldenami.watch_policy import Judgement, Offer, Rule, Verdict, judge
 from goldenami.watch_records import Moving, Source
@@ -55,6 +55,11 @@ def kernel_offers(definition: Definition, apt: AptRoot, age: Age | None = None) 
         offers.append(Offer(kernel.version, series(kernel.release), f"{one.archive} {one.suite}", one.security,
                             age(kernel.package, kernel.version) if age else None))
     return offers
+
+
+def kernel(definition: Definition, apt: AptRoot, version: str) -> Kernel:
+    """The kernel of that version, as `kernel_offers` offers it."""
+    return next(kernel for kernel in fit.kernels(apt, definition.kernel) if kernel.version == version)
 
 
 def series(release: str) -> str:
