@@ -46,6 +46,7 @@ from goldenami.lockfile import (
 from goldenami.progress import Progress
 from goldenami.pypi import Index
 from goldenami.records import sha256_text
+from goldenami.sources import archives
 from goldenami.store import Store
 
 BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus", "ca-certificates")
@@ -91,9 +92,11 @@ def run(
     root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *, keep: Keep | None = None,
 ) -> tuple[Lock, str]:
     """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move."""
-    with opened(root, definition, store, progress, log, keep) as resolution:
-        lock = _resolve(resolution)
     path = lockfile.path_of(root, definition.image)
+    with opened(root, definition, store, progress, log, keep) as resolution:
+        with contextlib.suppress(BadInput):  # there is no lock yet, or none that can be read
+            archives.demand_progress(lockfile.read(path)[0], [Suite(**entry) for entry in _upstream(resolution.apt)])
+        lock = _resolve(resolution)
     lock = _settled(path, lock)
     return lock, lockfile.write(path, lock)
 

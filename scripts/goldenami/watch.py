@@ -13,7 +13,7 @@ from pathlib import Path
 
 from goldenami import policy
 from goldenami.definition import Base, Definition
-from goldenami.errors import GoldenError
+from goldenami.errors import GoldenError, Unreachable
 from goldenami.fit import Keep
 from goldenami.lockfile import Lock
 from goldenami.sources import archives, base_image, branches, driver, packages, pypi
@@ -50,11 +50,20 @@ class Eyes:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen for one image; `archives` are there for a proof by compiling."""
+    """What was seen for one image; `archives` are there for a proof by compiling.
+
+    `distrusted` are the archives that contradict the lock: older than it, emptied, or with other files.
+    """
 
     image: Image
     rows: tuple[Row, ...]
     archives: Archives
+    distrusted: tuple[Source, ...] = ()
+
+    def demand_trust(self) -> None:
+        """Unreachable where an archive contradicts the lock: a new one would be made from less, or from other files."""
+        for source in self.distrusted:
+            raise Unreachable(f"{source.name}: {source.error}", hint="a stale mirror: use another, or wait")
 
     @property
     def moves(self) -> bool:
@@ -114,7 +123,7 @@ def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchReco
         seen = watcher.run()
         all_seen.append(seen)
         rows += watcher.known(seen).rows
-        sources += watcher.sources()
+        sources += watcher.sources(seen)
         warnings += watcher.warnings()
     return WatchRecord(looked_at=looked_at, sources=_once(sources), rows=rows, warnings=warnings), all_seen
 
@@ -152,7 +161,7 @@ class _Watcher:
         rows.append(self._packages(watch.packages))
         rows += [self._framework(name, rule) for name, rule in sorted(watch.frameworks.items())]
         rows += self._base_image()
-        return Seen(self.image, tuple(rows), self.archives)
+        return Seen(self.image, tuple(rows), self.archives, tuple(self._distrusted()))
 
     def known(self, seen: Seen) -> Seen:
         """The same after what earlier tries on this machine say of driver and kernel."""
@@ -244,19 +253,19 @@ class _Watcher:
         return [Row(image=self.image.lock.image, component="base image", locked=locked, available=verdict.available,
                     policy=Policy.NEWEST, verdict=verdict.verdict, reason=verdict.reason, source=source.name)]
 
-    def sources(self) -> list[Source]:
+    def sources(self, seen: Seen) -> list[Source]:
         """What is wrong with sources as seen from this lock, and sources of this image alone."""
         lock = self.image.lock
-        found = [*self.extra, *self.distrusted()]
+        found = [*self.extra, *seen.distrusted]
         if lock.driver is not None:
             found += branches.complaints(self.branches, lock.driver.version, lock.driver.source)
         return found
 
-    def distrusted(self) -> list[Source]:
+    def _distrusted(self) -> list[Source]:
         """Archives that contradict the lock; one that can't even be asked is among them."""
         lock, seen = self.image.lock, self.archives
         try:
-            return [*archives.backwards(lock, seen), *archives.disagreements(lock, seen),
+            return [*archives.backwards(lock, seen.suites), *archives.disagreements(lock, seen),
                     *packages.emptied(lock, seen), *packages.backwards(lock, seen.apt, seen.down)]
         except GoldenError as error:
             return [Source(name=f"archives of {lock.image}", error=error.message)]

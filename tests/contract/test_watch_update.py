@@ -124,3 +124,18 @@ def test_a_lock_that_comes_out_the_same_is_no_change(world: World) -> None:
     assert (done.changes, failures) == ([], [])
     assert {(row.verdict, row.reason.partition(":")[0]) for row in done.rows} == {
         (Verdict.BLOCKED, "resolved again, the lock is the same")}
+
+
+@pytest.mark.parametrize(("sed", "day", "said"), [
+    (SED, -86400, "suite bookworm-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"),
+    (replace(SED, version="12.4+deb12u5.1"), 1, "debian-security: goes backwards: sed 12.4+deb12u6 -> 12.4+deb12u5.1"),
+])
+def test_what_goes_backwards_makes_no_new_lock(world: World, sed: Package, day: int, said: str) -> None:
+    """Although it has something newer, too."""
+    world.archive("security", [sed, LESS]).publish(date=debrepo.DATE + day)
+    before = lockfile.path_of(world.root, IMAGE).read_bytes()
+    code, printed = world.watch("--update")
+    assert code == 4, printed
+    row = next(row for row in world.record.rows if row.component == "packages")
+    assert (row.verdict.value, row.reason.startswith(said)) == ("failed", True), row
+    assert lockfile.path_of(world.root, IMAGE).read_bytes() == before

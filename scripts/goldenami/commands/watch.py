@@ -101,6 +101,7 @@ def _update(
         try:
             one = watch.proved(one, prover, compiles=True)  # noqa: PLW2901 - the rows go on from what was proved
             if one.moves:
+                one.demand_trust()
                 with workplace.image_lock(ROOT, one.image.lock.image, wait=wait):
                     changes.append(_relock(one, kept))
         except NoFit as error:
