@@ -204,6 +204,13 @@ def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(world: World, 
         assert world.row("kernel").verdict.value == "blocked"
 
 
+def test_a_branch_whose_end_is_not_known_is_a_warning(world: World) -> None:
+    world.lock("555.42.02")
+    assert "warning: debian-12-ml-gpu: the end of driver branch 555 is not known" in world.watch()[1]
+    world.lock("550.163.01")
+    assert "warning: debian-12-ml-gpu: driver branch 550 has ended, NVIDIA says" in world.watch()[1]
+
+
 def test_a_locked_branch_that_vanished(world: World) -> None:
     world.lock("470.256.02")
     code, said = world.watch()

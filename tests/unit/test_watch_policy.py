@@ -4,13 +4,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from goldenami import definition, policy
+from goldenami import definition, lockfile, policy
 from goldenami.errors import BadInput, ExitCode
 from goldenami.sources import pypi
 from goldenami.watch_policy import BranchType, Offer, Policy, Rule, Verdict, judge, overdue
 from hypothesis import given
 from hypothesis import strategies as st
 
+ROOT = Path(__file__).resolve().parents[2]
 TODAY = date(2026, 11, 25)
 TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE, "580": BranchType.LTS}
 
@@ -113,12 +114,27 @@ def test_a_hold_past_its_review() -> None:
 
 
 @pytest.mark.parametrize(("end", "said"), [
-    (date(2027, 2, 23), "driver branch 580 ends on 2027-02-23, in 90 days"), (date(2027, 2, 24), ""), (None, ""),
+    (date(2027, 2, 23), "driver branch 580 ends on 2027-02-23, in 90 days"), (date(2027, 2, 24), ""),
     (date(2026, 11, 24), "driver branch 580 ended on 2026-11-24: no more fixes come"),
     (TODAY, "driver branch 580 ends on 2026-11-25, in 0 days"),
 ])
 def test_the_end_of_a_branch_is_announced_90_days_ahead(end: date | None, said: str) -> None:
     assert policy.near_end("580", end, TODAY) == said
+
+
+def test_a_branch_whose_end_is_not_known_is_not_passed_over_in_silence() -> None:
+    assert policy.near_end("999", policy.branch_end("999"), TODAY) == \
+        "the end of driver branch 999 is not known: look it up, and add it to BRANCH_END of policy.py"
+    assert policy.near_end("550", None, TODAY) == \
+        "driver branch 550 has ended, NVIDIA says: no more fixes of its own come"
+    assert policy.near_end("550", date(2027, 12, 31), TODAY) == ""  # a list that states one knows better
+    assert policy.near_end("570", policy.branch_end("570"), TODAY).startswith("driver branch 570 ended on 2026-02-28")
+
+
+def test_the_end_of_every_locked_branch_is_known() -> None:
+    locks = [lockfile.read(path)[0] for path in sorted((ROOT / "packer/locks").glob("*.lock.json"))]
+    branches = {lock.driver.branch for lock in locks if lock.driver}
+    assert branches <= policy.BRANCH_END.keys() | policy.ENDED_BRANCHES
 
 
 @pytest.mark.parametrize(("branch", "sms", "said"), [
