@@ -45,7 +45,8 @@ def test_a_security_update_is_something_and_becomes_a_lock(world: World) -> None
     assert "Refuse a file name that is a command" in summary
     assert "* Advisories named in changelogs: CVE-2026-12345, DSA-5999-1\n" in summary
     assert "CVE-2020-11111" not in summary  # of the entry that was locked before
-    assert [(moved.source, moved.before, moved.after) for moved in change.moved] == [("less", "1.0-1", LESS.version)]
+    assert [(moved.source, moved.before, moved.after) for moved in change.moved] == [
+        ("less", "1.0-1", LESS.version), ("linux-signed-amd64", "6.1.140-1", "6.1.150-1")]
     assert change.build_after == lockfile.read(lockfile.path_of(world.root, IMAGE))[1][:12]
     assert world.watch()[0] == 0
 
