@@ -207,7 +207,7 @@ class _Watcher:
     def _cuda(self, rule: Rule) -> Judgement:
         assert self.image.lock.cuda is not None
         version = self.image.lock.cuda.version
-        offers = packages.cuda_offers(self.image.lock, self.archives.apt)
+        offers = packages.cuda_offers(self.image.lock, self.archives.apt, self._age(rule))
         verdict = judge(rule, version, version.partition(".")[0], offers, self.eyes.today)
         written = self.image.definition.variables("cuda").get("cuda_release")
         return _by_hand(verdict, "cuda_release of the definition") if written else verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,21 +188,37 @@ def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(world: W
     assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
 
 
-@pytest.mark.parametrize(("locked", "other"), [("535.309.01", "current"), ("535.261.03", "update")])
+@pytest.mark.parametrize(("locked", "other"), [("535.309.01", "held"), ("535.261.03", "update")])
 def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(world: World, locked: str, other: str) -> None:
     """The driver is the one that the new lock would have: the locked one, or the one that moves as well."""
     world.lock(locked, kernel=OLD)
     world.refuse("535.309.01", "nv-pci.c:237: error: x")
     code, said = world.watch()
-    assert code == (0 if other == "current" else 10), said
+    assert code == (0 if other == "held" else 10), said
     assert world.row().verdict.value == other
     assert told(world.row("kernel")) == ("6.1.140-1", "blocked", "driver 535.309.01 does not compile on "
                                          "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
-    if other == "current":
+    if other == "held":
         before = lockfile.path_of(world.root, IMAGE).read_bytes()
         assert world.watch("--update")[0] == 0
         assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
         assert world.row("kernel").verdict.value == "blocked"
+
+
+def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(world: World, served: debrepo.Mirror) -> None:
+    lock, path = gpu_lock("535.309.01"), lockfile.path_of(world.root, IMAGE)
+    assert lock.cuda is not None
+    runtime = lockfile.Package(version="11.7.0-1", architecture="amd64", sha256="0" * 64, size=1, installed_size=1,
+                               origin="debian", path="x", source="nvidia-cuda-toolkit")
+    lockfile.write(path, lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "11.7"}),
+                                                 "packages": {"libcudart11.0": runtime}}))
+    world.define("watch: {cuda: {policy: branch, minimum_age_days: 7}}")
+    world.watch()
+    assert told(world.row("cuda")) == ("11.8", "too young", "0 days old, has to be 7")
+    for file in served.folder.rglob("libcudart11.0_*"):
+        os.utime(file, (debrepo.DATE, debrepo.DATE))
+    world.watch()
+    assert told(world.row("cuda")) == ("11.8", "update", "")
 
 
 def test_a_branch_whose_end_is_not_known_is_a_warning(world: World) -> None:

@@ -185,6 +185,12 @@ def test_a_section_may_say_everything(root: Path) -> None:
     ("watch: {driver: {policy: hold, review: soon}}", "watch.driver.review: input should be a valid date"),
     ("watch: {driver: {policy: lts, minimum_age_days: -1}}",
      "watch.driver.minimum_age_days: input should be greater than or equal to 0"),
+    ("watch: {kernel: {policy: lts}}",
+     "watch.kernel: `lts` would never take anything; one of hold, security, branch, newest"),
+    ("watch: {cuda: {policy: production}}", "watch.cuda: `production` would never take anything"),
+    ("watch: {packages: {policy: lts}}", "watch.packages: `lts` would never take anything"),
+    ("watch: {frameworks: {torch: {policy: security}}}",
+     "watch.frameworks: `security` would never take anything; one of hold, branch, newest"),
     ("watch: {frameworks: {torch: {polcy: lts}}}",
      "watch.frameworks.torch.polcy: unknown key; did you mean `policy`?"),
     ("watch: {base_image: {owner: debian, name: x, region: y}}", "watch.base_image.owner: string should match pattern"),
@@ -222,6 +228,12 @@ def test_the_branch_alone_is_changed(root: Path) -> None:
     path.write_text(text.replace('    nvidia_driver_branch: "535"\n', ""), encoding="utf-8")
     with pytest.raises(BadInput, match="states no nvidia_driver_branch that could be moved"):
         definition.with_branch(path, path.read_text(encoding="utf-8"), "580")
+
+
+@pytest.mark.parametrize("component", ["driver", "cuda"])
+def test_nvidias_repository_has_no_security_updates(root: Path, component: str) -> None:
+    with pytest.raises(BadInput, match=f"watch.{component}.policy: NVIDIA's repository marks no security updates"):
+        written(root, f"watch: {{{component}: {{policy: security}}}}\n", "ubuntu-24.04-ml-gpu")
 
 
 def test_a_watch_section_does_not_make_a_lock_stale(root: Path) -> None:

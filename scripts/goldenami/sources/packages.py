@@ -67,15 +67,16 @@ def series(release: str) -> str:
     return ".".join(release.split(".")[:2])
 
 
-def cuda_offers(lock: Lock, apt: AptRoot) -> list[Offer]:
+def cuda_offers(lock: Lock, apt: AptRoot, age: Age | None = None) -> list[Offer]:
     """CUDA releases in the archives; one that the locked driver or a declared GPU can't take says so."""
     names = [name for name in apt.names(RUNTIME.pattern) if name in lock.packages or "-" in name]
-    newest = dict[str, Found]()
-    for all_ in apt.found(names).values():
+    newest = dict[str, tuple[str, Found]]()
+    for name, all_ in apt.found(names).items():
         for one in all_:
-            newest.setdefault(".".join(policy.upstream(one.version).split(".")[:2]), one)
+            newest.setdefault(".".join(policy.upstream(one.version).split(".")[:2]), (name, one))
     return [Offer(version, version.partition(".")[0], f"{one.archive} {one.suite}", one.security,
-                  refusal=_cuda_refusal(version, lock)) for version, one in newest.items()]
+                  age(name, one.version) if age else None, _cuda_refusal(version, lock))
+            for version, (name, one) in newest.items()]
 
 
 def _cuda_refusal(version: str, lock: Lock) -> str:
