@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from goldenami import policy
@@ -21,7 +22,7 @@ from goldenami.sources.archives import Age, Archives
 from goldenami.sources.branches import Branches
 from goldenami.sources.driver import Proof, Prover
 from goldenami.sources.packages import Component
-from goldenami.watch_policy import Judgement, Policy, Rule, Verdict, judge, overdue
+from goldenami.watch_policy import Judgement, Offer, Policy, Rule, Verdict, judge, overdue
 from goldenami.watch_records import Moving, Row, Source, WatchRecord
 
 BY_HAND = "a person moves it: "
@@ -110,7 +111,7 @@ def _with(row: Row, proof: Proof) -> Row:
 
 def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchRecord, list[Seen]]:
     """Ask every source once, whatever the number of images that use it."""
-    asked: dict[tuple[Base, bool], Archives] = {}
+    asked, index = dict[tuple[Base, bool], Archives](), cache(pypi.look)
     known = branches.look() if any(_needs_branches(image) for image in images) else Branches()
     sources, warnings, all_seen, rows = list[Source](known.seen), list[str](), list[Seen](), list[Row]()
     for image in images:
@@ -119,7 +120,7 @@ def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchReco
         if key not in asked:
             asked[key] = archives.look(*key[:1], eyes.cache, nvidia=nvidia)
             sources += asked[key].seen
-        watcher = _Watcher(eyes, image, asked[key], known)
+        watcher = _Watcher(eyes, image, asked[key], known, index)
         seen = watcher.run()
         all_seen.append(seen)
         rows += watcher.known(seen).rows
@@ -140,6 +141,10 @@ def _needs_branches(image: Image) -> bool:
             or image.lock.driver.source == "nvidia" or branches.VARIABLE in os.environ)
 
 
+Index = Callable[[str], tuple[Source, list[Offer]]]
+"""What a Python index has of a project."""
+
+
 @dataclass
 class _Watcher:
     """Looks at the components of one image."""
@@ -148,6 +153,7 @@ class _Watcher:
     image: Image
     archives: Archives
     branches: Branches
+    index: Index
     extra: tuple[Source, ...] = ()
 
     def run(self) -> Seen:
@@ -159,7 +165,8 @@ class _Watcher:
         if lock.cuda is not None:
             rows.append(self._row(Component.CUDA, watch.cuda, lock.cuda.version, self._cuda))
         rows.append(self._packages(watch.packages))
-        rows += [self._framework(name, rule) for name, rule in sorted(watch.frameworks.items())]
+        names = {*watch.frameworks, *(one.name for one in lock.frameworks)}
+        rows += [self._framework(name, watch.framework(name)) for name in sorted(names)]
         rows += self._base_image()
         return Seen(self.image, tuple(rows), self.archives, tuple(self._distrusted()))
 
@@ -229,8 +236,9 @@ class _Watcher:
                 if packages.component(package) is component and package.origin != "built"]
 
     def _framework(self, name: str, rule: Rule) -> Row:
-        locked = frameworks(self.image.lock).get(name, "")
-        source, offers = pypi.look(name)
+        one = next((one for one in self.image.lock.frameworks if one.name == name), None)
+        locked = one.version if one else ""
+        source, offers = self.index(one.wheel.project if one else name)
         self.extra += (source,)
         row = Row(image=self.image.lock.image, component=name, locked=locked or "not in the lock", available="?",
                   policy=rule.policy, verdict=Verdict.UNREACHABLE, reason=source.error)
@@ -284,11 +292,6 @@ class _Watcher:
 
 def _by_hand(verdict: Judgement, what: str) -> Judgement:
     return replace(verdict, reason=BY_HAND + what) if verdict.verdict is Verdict.UPDATE else verdict
-
-
-def frameworks(lock: Lock) -> dict[str, str]:
-    """Versions of the frameworks that the lock has, by name."""
-    return {str(one.name): str(one.version) for one in lock.frameworks}
 
 
 def keep(seen: Seen) -> Keep:

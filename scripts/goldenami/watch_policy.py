@@ -103,6 +103,10 @@ class Watch(Record):
     frameworks: dict[str, Rule] = Field(default_factory=dict)
     base_image: BaseImageRule | None = None
 
+    def framework(self, name: str) -> Rule:
+        """The rule of one framework; what the section does not name stays in its series, as all else does."""
+        return self.frameworks.get(name, Rule(policy=Policy.BRANCH))
+
     @field_validator("kernel", "cuda", "packages", "frameworks")
     @classmethod
     def _policies_act(cls, value: Rule | dict[str, Rule], info: ValidationInfo) -> Rule | dict[str, Rule]:

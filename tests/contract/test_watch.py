@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import debrepo
+import pyindex
 import pytest
 from debrepo import Fault, Package
 from goldenami import lockfile, workplace
+from goldenami.pypi import PyFile
 from watching import IMAGE, KERNEL, LESS, SED, World
 
 
@@ -218,6 +220,35 @@ def test_a_lock_that_cannot_be_made_is_blocked_and_the_old_one_stays(world: Worl
     assert "apt finds no solution: " in said
     assert "blocked: packages 1 newer, 1 by security of debian-12-ml-cpu" in said
     assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+
+
+def with_framework(world: World, name: str, project: str, version: str) -> None:
+    """A framework in the lock, as a wheel of the index."""
+    wheel = PyFile(project=project, version=version, filename="x.whl", sha256="0" * 64, size=1)
+    framework = lockfile.Framework(name=name, version=version, environment=name, origin=lockfile.Origin.WHEEL, why="",
+                                   gain=None, measured_on=None, wheel=wheel, requires=[], made=None, allow=[])
+    lockfile.write(lockfile.path_of(world.root, IMAGE), world.lock().model_copy(update={"frameworks": [framework]}))
+
+
+def test_frameworks_of_a_lock_are_watched_by_default(world: World) -> None:
+    """In their series, under the project's name on the index; a person moves them, in the recipe."""
+    with_framework(world, "llama_cpp", "llama-cpp-python", "0.3.1")
+    with pyindex.serve() as index:
+        world.patch.setenv("GOLDEN_MIRROR_PYPI", index.url)
+        index.wheel("llama-cpp-python", "0.4.0")
+        assert world.watch()[0] == 0
+        row = world.record.rows[-1]
+        assert (row.component, row.available, row.verdict.value, row.policy) == ("llama_cpp", "0.4.0", "held", "branch")
+        index.wheel("llama-cpp-python", "0.3.2")
+        assert world.watch()[0] == 10
+        row = world.record.rows[-1]
+        assert (row.available, row.verdict.value) == ("0.3.2", "update")
+        assert row.reason == "a person moves it: the version in the recipe of llama_cpp"
+        world.define("watch: {frameworks: {llama_cpp: {policy: newest}}}")
+        world.watch()
+        assert world.record.rows[-1].available == "0.4.0"
+    code, said = world.watch()
+    assert (code, "Python index: llama-cpp-python: " in said) == (4, True), said
 
 
 def test_images_without_a_lock_are_named(world: World) -> None:
