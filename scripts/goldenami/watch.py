@@ -93,20 +93,24 @@ def proved(seen: Seen, prover: Prover, *, compiles: bool) -> Seen:
     definition, apt, version = seen.image.definition, seen.archives.apt, lock.driver.version
     row = rows[Component.DRIVER]
     if row.verdict is Verdict.UPDATE:
-        proof = prover.proof(definition, driver.kernel_of(lock, definition, apt), apt, row.available, compiles=compiles)
-        rows[Component.DRIVER] = _with(row, proof)
+        kernel = driver.kernel_of(lock, definition, apt)
+        proof = prover.proof(definition, kernel, apt, row.available, compiles=compiles)
+        rows[Component.DRIVER] = _with(row, proof, f"driver {row.available} on {kernel.release}")
         version = version if proof.refusal else row.available
     row = rows[Component.KERNEL]
     if row.verdict is Verdict.UPDATE:
         kernel = packages.kernel(definition, apt, row.available)
         proof = prover.proof(definition, kernel, apt, version, compiles=compiles)
-        if proof.tried:  # else the archives have dropped the locked driver: `lock` takes it from the store
-            rows[Component.KERNEL] = _with(row, proof)
+        # Where the archives have dropped the locked driver, `lock` tries the one in the store.
+        rows[Component.KERNEL] = _with(row, proof if proof.tried else Proof(), f"driver {version} on {kernel.release}")
     return replace(seen, rows=tuple(rows[row.component] for row in seen.rows))
 
 
-def _with(row: Row, proof: Proof) -> Row:
-    return row.model_copy(update={"verdict": Verdict.BLOCKED, "reason": proof.refusal}) if proof.refusal else row
+def _with(row: Row, proof: Proof, pair: str) -> Row:
+    if proof.refusal:
+        return row.model_copy(update={"verdict": Verdict.BLOCKED, "reason": proof.refusal})
+    untried = "" if proof.tried else f"not yet compiled: {pair}"
+    return row.model_copy(update={"reason": "; ".join(filter(None, (row.reason, untried)))})
 
 
 def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchRecord, list[Seen]]:

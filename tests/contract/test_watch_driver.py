@@ -59,6 +59,11 @@ def gpu_lock(version: str, flavour: str = "proprietary", kernel: lockfile.Kernel
     )
 
 
+def untried(version: str) -> str:
+    """What is said of an update on a machine that never compiled it."""
+    return f"not yet compiled: driver {version} on {NEW.release}"
+
+
 @dataclass
 class World:
     """A checkout with a GPU image, served archives, and `golden watch` on it."""
@@ -93,7 +98,10 @@ class World:
         self.patch.setenv(branches.VARIABLE, str(path))
 
     def refuse(self, version: str, reason: str) -> None:
-        """Remember that `version` was compiled on the newest kernel and failed, as a try on this machine does."""
+        """Remember that `version` was compiled on the newest kernel and failed, as a try on this machine does.
+
+        Without a reason it did not fail.
+        """
         wanted = definition.load(self.root, definition.path_of(self.root, IMAGE))
         seen = archives.look(wanted.base, self.cache, nvidia=False)
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
@@ -101,8 +109,10 @@ class World:
         recipe = fit.recipe_of(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
         assert modules.known(recipe, store) is None
+        made = None if reason else store.add(definition.path_of(self.root, IMAGE))
+        size = 0 if made is None else store.path(made).stat().st_size
         records.write(store.root.parent / "modules" / f"{recipe.key}.json", Outcome(
-            key=recipe.key, deb_sha256=None, deb_size=0, installed_size=0, compiler="gcc 12", first_error=reason,
+            key=recipe.key, deb_sha256=made, deb_size=size, installed_size=0, compiler="gcc 12", first_error=reason,
             seconds=1.0))
 
 
@@ -137,15 +147,25 @@ def told(row: Row) -> tuple[str, str, str]:
 def test_the_branch_moves_by_a_security_update(world: World) -> None:
     code, said = world.watch()
     assert code == 10, said
-    assert told(world.row()) == ("535.309.01", "update", "")
+    assert told(world.row()) == ("535.309.01", "update", untried("535.309.01"))
     assert world.row().source == "debian-security bookworm-security"
     assert "driver branch 535 ended on 2026-06-30" in said
 
 
+def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(world: World) -> None:
+    world.lock("535.261.03", kernel=OLD)
+    assert world.watch()[0] == 10
+    assert told(world.row()) == ("535.309.01", "update", untried("535.309.01").replace(NEW.release, OLD.release))
+    assert told(world.row("kernel")) == ("6.1.140-1", "update", untried("535.309.01"))
+    world.refuse("535.309.01", "")
+    assert world.watch()[0] == 10
+    assert told(world.row("kernel")) == ("6.1.140-1", "update", "")
+
+
 @pytest.mark.parametrize(("policy", "expected"), [
-    ("security", ("535.309.01", "update", "")), ("newest", ("595.10", "update", "")),
+    ("security", ("535.309.01", "update", untried("535.309.01"))), ("newest", ("595.10", "update", untried("595.10"))),
     ("lts", ("595.10", "held", "branch 595 is no lts branch but new feature branch")),
-    ("production", ("550.163.01", "update", "")),
+    ("production", ("550.163.01", "update", untried("550.163.01"))),
 ])
 def test_policies_across_branches(world: World, policy: str, expected: tuple[str, str, str]) -> None:
     world.lock("535.309.01" if policy == "lts" else "535.261.03")
@@ -171,7 +191,8 @@ def test_a_branch_that_does_not_run_the_gpu_is_passed_over(world: World) -> None
     world.watch()
     available, verdict, reason = told(world.row())
     assert (available, verdict) == ("550.163.01", "update")
-    assert reason == "595.10: branch 595 does not run sm_70: 580 was the last branch that does"
+    assert reason == (f"595.10: branch 595 does not run sm_70: 580 was the last branch that does; "
+                      f"{untried('550.163.01')}")
 
 
 def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(world: World) -> None:
