@@ -258,11 +258,12 @@ class _Watcher:
         rule = self.image.definition.watch.base_image
         if rule is None:
             return []
-        source, found = base_image.look(rule, self.eyes.newest_image)
+        source, found, begun = base_image.look(rule, self.eyes.newest_image, self.eyes.root, self.image.lock)
         self.extra += (source,)
-        locked, verdict = base_image.judge(rule, self.image.lock, found, self.eyes.today) if found else \
-            ("", Judgement("?", Verdict.UNREACHABLE, source.error))
-        return [Row(image=self.image.lock.image, component="base image", locked=locked, available=verdict.available,
+        verdict = base_image.judge(rule, begun, found, self.eyes.today) if found and begun else \
+            Judgement("?", Verdict.UNREACHABLE, source.error)
+        return [Row(image=self.image.lock.image, component="base image", locked=str(begun or "?"),
+                    available=verdict.available,
                     policy=Policy.NEWEST, verdict=verdict.verdict, reason=verdict.reason, source=source.name)]
 
     def sources(self, seen: Seen) -> list[Source]:
