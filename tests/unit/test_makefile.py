@@ -24,3 +24,10 @@ def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks
     """It would be baked and published without that anybody has seen it."""
     assert run("bake", "IMAGE=x", **env) == "scripts/golden bake x" + (" --relock" if relocks else "")
     assert run("bake", "IMAGE=x", *(f"{name}={value}" for name, value in env.items())) == run("bake", "IMAGE=x", **env)
+
+
+def test_a_commit_to_compare_with_comes_from_the_environment_too() -> None:
+    """As pipelines give it."""
+    assert run("images", "PUBLISHED=1", CHANGED="HEAD") == "scripts/golden images --changed HEAD --published"
+    assert run("bake", "IMAGE=x", CI="true", CHANGED="HEAD") == "scripts/golden bake x --changed HEAD"
+    assert run("images", CHANGED="") == "scripts/golden images"

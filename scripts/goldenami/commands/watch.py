@@ -18,7 +18,6 @@ from goldenami import (
     proposal,
     records,
     release_notes,
-    shell,
     store,
     watch,
     watch_summary,
@@ -204,15 +203,16 @@ def _blind(record: WatchRecord) -> list[GoldenError]:
 
 
 def cmd_images(args: argparse.Namespace) -> int:
-    """Print the images that have a lock as JSON; --changed REF: only those whose lock differs from that commit's.
+    """Print the images that have a lock as JSON; --changed REF: only those whose lock differs from that commit's;
+    --published: only those whose definition says where they are published.
 
     Where GITHUB_OUTPUT names a file, `images=` goes there too, for the matrix of a later job.
     """
     locked = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))
     if args.changed:
-        text = shell.output(["git", "diff", "--name-only", args.changed, "--", "packer/locks"], cwd=ROOT)
-        text += shell.output(["git", "ls-files", "--others", "--exclude-standard", "--", "packer/locks"], cwd=ROOT)
-        locked = [name for name in locked if f"packer/locks/{name}.lock.json" in text.splitlines()]
+        locked = [name for name in locked if name in proposal.changed(ROOT, args.changed)]
+    if args.published:
+        locked = [name for name in locked if definition.load(ROOT, definition.path_of(ROOT, name)).publish]
     names = json.dumps(locked)
     print(names)
     if output := os.environ.get("GITHUB_OUTPUT"):
@@ -239,7 +239,9 @@ def cmd_propose(args: argparse.Namespace) -> int:
 
 def register(add: Add) -> None:
     """Add the commands of this module to the command line."""
-    add("images", cmd_images).add_argument("--changed", metavar="REF", help="only images whose lock differs from REF's")
+    images = add("images", cmd_images)
+    images.add_argument("--changed", metavar="REF", help="only images whose lock differs from REF's")
+    images.add_argument("--published", action="store_true", help="only images that are published somewhere")
     add("propose", cmd_propose).add_argument("--dry-run", action="store_true", help="show what would be pushed")
     command = add("watch", cmd_watch, "?")
     command.add_argument("--update", action="store_true", help="make new locks of what matters")
