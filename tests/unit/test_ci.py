@@ -71,6 +71,24 @@ def test_what_a_watch_locked_is_proposed_whatever_else_went_wrong() -> None:
     assert pipeline["bake"]["rules"][0]["variables"] == {"CHANGED": "HEAD"}
 
 
+def test_jobs_that_lock_or_bake_have_the_store_of_earlier_runs() -> None:
+    """A locked file that its archive has dropped since is in no mirror."""
+    for name, job, action in (("watch", "watch", "cache"), ("bake", "bake", "cache"),
+                              ("publish", "publish", "cache/restore")):
+        found = loaded(ROOT / f".github/workflows/{name}.yml")["jobs"][job]
+        assert found["env"]["GOLDEN_CACHE"] == "${{ github.workspace }}/build/cache", name
+        assert found["env"]["GOLDEN_STORE_S3"] == "${{ vars.GOLDEN_STORE_S3 }}", name
+        uses = [step.get("uses", "").partition("@")[0] for step in found["steps"]]
+        work = [index for index, step in enumerate(found["steps"])
+                if step.get("run", "").startswith(("sudo -E make bake", "sudo -E make watch"))]
+        assert uses.index(f"actions/{action}") < work[0], name
+        assert "build/cache/store/" in found["steps"][uses.index(f"actions/{action}")]["with"]["path"].split()
+    pipeline = loaded(GITLAB)
+    assert pipeline["variables"]["GOLDEN_CACHE"] == "$CI_PROJECT_DIR/build/cache"
+    assert "build/cache/store/" in pipeline[".store"]["cache"]["paths"]
+    assert all(".store" in pipeline[name]["extends"] for name in ("watch", "bake", "publish"))
+
+
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
     asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
               if "id-token" in job["permissions"]]
