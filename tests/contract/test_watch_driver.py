@@ -10,7 +10,7 @@ from pathlib import Path
 
 import debrepo
 import pytest
-from debrepo import Archive, Package
+from debrepo import Archive, Fault, Package
 from goldenami import cli, definition, fit, lockfile, modules, notice, records
 from goldenami.commands import watch as command
 from goldenami.lockfile import BaseLock, Cuda, Driver, Lock
@@ -289,6 +289,28 @@ def test_a_framework_whose_index_is_down(world: World) -> None:
     code, said = world.watch()
     assert (code, "Python index: numpy: http://127.0.0.1:9/simple/numpy/: " in said) == (4, True), said
     assert world.row().verdict.value == "update"  # the archives have reported
+
+
+@pytest.mark.parametrize("source", ["NVIDIA releases.json", "Python index: numpy"])
+@pytest.mark.parametrize(("fault", "said"), [
+    (Fault.FLOOD, "is larger than 32 MiB"), (Fault.CIRCLE, "too many redirects"),
+])
+def test_a_source_that_floods_or_leads_in_a_circle_is_left(
+    world: World, served: debrepo.Mirror, source: str, fault: Fault, said: str,
+) -> None:
+    """It is an error that names it, and the others have reported; of two gigabytes few are taken."""
+    world.patch.setattr(served, "faults", {"/outside/*": fault})
+    world.patch.setattr(served, "flooded_mib", 0)
+    if source.startswith("NVIDIA"):
+        world.patch.setenv(branches.VARIABLE, f"{served.uri}/outside/releases.json")
+    else:
+        world.patch.setenv("GOLDEN_MIRROR_PYPI", f"{served.uri}/outside")
+        world.define("watch: {frameworks: {numpy: {policy: newest}}}")
+    code, printed = world.watch()
+    assert (code, f"could not look: {source}: {served.uri}/outside/" in printed, said in printed) == (4, True, True), \
+        printed
+    assert world.row().verdict.value == "update"
+    assert served.flooded_mib < 64
 
 
 def test_a_version_that_a_person_writes_makes_no_lock(world: World) -> None:
