@@ -12,6 +12,8 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
+from debian.debian_support import Version
+
 from goldenami import policy
 from goldenami.definition import Base, Definition
 from goldenami.errors import GoldenError, Unreachable
@@ -97,13 +99,30 @@ def proved(seen: Seen, prover: Prover, *, compiles: bool) -> Seen:
         proof = prover.proof(definition, kernel, apt, row.available, compiles=compiles)
         rows[Component.DRIVER] = _with(row, proof, f"driver {row.available} on {kernel.release}")
         version = version if proof.refusal else row.available
-    row = rows[Component.KERNEL]
-    if row.verdict is Verdict.UPDATE:
+    if rows[Component.KERNEL].verdict is Verdict.UPDATE:
+        rows[Component.KERNEL] = _kernel_for(version, seen, rows[Component.KERNEL], prover, compiles)
+    return replace(seen, rows=tuple(rows[row.component] for row in seen.rows))
+
+
+def _kernel_for(version: str, seen: Seen, row: Row, prover: Prover, compiles: bool) -> Row:
+    """`row` at the newest kernel that its policy takes and driver `version` fits; `blocked` where none is newer."""
+    definition, apt, locked = seen.image.definition, seen.archives.apt, seen.image.lock.kernel
+    rule = definition.watch.kernel.model_copy(update={"minimum_age_days": 0})  # an older one is old enough
+    offers, newest = packages.kernel_offers(definition, apt), None
+    while True:
         kernel = packages.kernel(definition, apt, row.available)
         proof = prover.proof(definition, kernel, apt, version, compiles=compiles)
         # Where the archives have dropped the locked driver, `lock` tries the one in the store.
-        rows[Component.KERNEL] = _with(row, proof if proof.tried else Proof(), f"driver {version} on {kernel.release}")
-    return replace(seen, rows=tuple(rows[row.component] for row in seen.rows))
+        tried = _with(row, proof if proof.tried else Proof(), f"driver {version} on {kernel.release}")
+        newest = newest or tried
+        if tried.verdict is Verdict.UPDATE:
+            return tried
+        offers = [offer for offer in offers if Version(offer.version) < Version(row.available)]
+        found = judge(rule, locked.version, packages.series(locked.release), offers, date.max)
+        if found.verdict is not Verdict.UPDATE:
+            return newest
+        row = row.model_copy(update={"available": found.available, "source": found.source,
+                                     "reason": f"{newest.available}: {newest.reason}"})
 
 
 def _with(row: Row, proof: Proof, pair: str) -> Row:

@@ -242,6 +242,16 @@ def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(world: World,
     assert told(world.row("cuda")) == ("11.8", "update", "")
 
 
+def test_the_newest_kernel_that_the_driver_fits_is_taken(world: World) -> None:
+    """A newer one, on which it does not compile, is named."""
+    world.lock("535.309.01", kernel=lockfile.Kernel(release="6.1.0-48-cloud-amd64", package="x", version="6.1.120-1"))
+    world.refuse("535.309.01", "nv-pci.c:237: error: x")
+    assert world.watch()[0] == 10
+    assert told(world.row("kernel")) == ("6.1.130-1", "update", (
+        "6.1.140-1: driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x; "
+        f"not yet compiled: driver 535.309.01 on {OLD.release}"))
+
+
 def test_a_branch_whose_end_is_not_known_is_a_warning(world: World) -> None:
     world.lock("555.42.02")
     assert "warning: debian-12-ml-gpu: the end of driver branch 555 is not known" in world.watch()[1]
