@@ -4,6 +4,8 @@ ROLE ?=
 GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)
 PLANS = $(if $(DRY_RUN),--dry-run)
+# A new lock is for a person to see before it is baked and published: CI makes none on the side.
+RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check lock fetch bake verify reproduce report shell wheels watch images propose molecule emulator demo test test-fast clean publish rollback retire status
@@ -25,7 +27,7 @@ fetch: setup ## have every file of the lock here, so that a bake needs no networ
 	@$(GOLDEN) fetch $(IMAGE)
 
 bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report (BUILDER=ec2: on an instance)
-	@$(GOLDEN) bake $(IMAGE) --relock $(WAITS) $(if $(FORCE),--force) $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGION),--region $(REGION))
+	@$(GOLDEN) bake $(IMAGE) $(RELOCKS) $(WAITS) $(if $(CHANGED),--changed $(CHANGED)) $(if $(FORCE),--force) $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGION),--region $(REGION))
 
 verify: setup ## boot the baked disk of IMAGE again and check it
 	@$(GOLDEN) verify $(IMAGE) $(WAITS)
@@ -57,8 +59,8 @@ status: setup ## builds behind latest, candidate and template, who runs which, w
 watch: setup ## ask all sources what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=name: only that)
 	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict)
 
-images: setup ## names of the images that have a lock, as JSON (CHANGED=commit: whose lock differs from there)
-	@$(GOLDEN) images $(if $(CHANGED),--changed $(CHANGED))
+images: setup ## names of the images that have a lock, as JSON (CHANGED=commit: whose lock differs from there; PUBLISHED=1)
+	@$(GOLDEN) images $(if $(CHANGED),--changed $(CHANGED)) $(if $(PUBLISHED),--published)
 
 propose: setup ## push new locks as the branch golden/watch, by which GitLab opens a merge request
 	@$(GOLDEN) propose $(PLANS)

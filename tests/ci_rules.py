@@ -86,8 +86,8 @@ def stored_keys(text: str) -> list[str]:
     return [f"a stored key: `{line.strip()}`" for line in text.splitlines() if STORED_KEY.search(line)]
 
 
-def matrix(pipeline: Mapping[str, Any], images: Iterable[str]) -> list[str]:
-    """GitLab's matrix, which has to be written out, has the images that have a lock."""
-    stated = pipeline[".images"]["parallel"]["matrix"][0]["IMAGE"]
+def matrix(pipeline: Mapping[str, Any], name: str, images: Iterable[str]) -> list[str]:
+    """GitLab's matrix `name`, which has to be written out, has exactly `images`."""
+    stated = pipeline[name]["parallel"]["matrix"][0]["IMAGE"]
     known = sorted(images)
-    return [] if stated == known else [f".gitlab-ci.yml has the images {stated}, packer/locks {known}"]
+    return [] if stated == known else [f"{name} of .gitlab-ci.yml has the images {stated}, packer/ {known}"]

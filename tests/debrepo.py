@@ -171,6 +171,7 @@ class Fault(Enum):
     CORRUPTED = auto()
     STALLED = auto()
     CIRCLE = auto()
+    FLOOD = auto()
     WRONG_RANGE = auto()
 
 
@@ -187,6 +188,7 @@ class Mirror:
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.ranges = True
+        self.flooded_mib = 0
         self._released = threading.Event()
         self._server = http.server.ThreadingHTTPServer(
             ("127.0.0.1", 0), type("Handler", (_Handler,), {"mirror": self}))
@@ -245,16 +247,32 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
             self.send_error(503)
         elif fault is Fault.CIRCLE:
-            self.send_response(302)
-            self.send_header("Location", self.path)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._circle()
+        elif fault is Fault.FLOOD:
+            self._flood()
         elif fault is Fault.LOST or data is None:
             self.send_error(404)
         else:
             self._send(data, fault)
 
+    def _flood(self) -> None:
+        """Two gigabytes, of a length that is not announced."""
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(2048):
+                self.wfile.write(bytes(1 << 20))
+                self.mirror.flooded_mib += 1
+
+    def _circle(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", self.path)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def do_HEAD(self) -> None:
+        if self.mirror.fault(self.path) is Fault.CIRCLE:
+            return self._circle()
         if (data := self.mirror.content(self.path)) is None:
             return self.send_error(404)
         self.send_response(200)

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from goldenami import hardware, isa, policy, recipes, yamlfile
 from goldenami.errors import BadInput
 from goldenami.records import Record
-from goldenami.watch_policy import Watch
+from goldenami.watch_policy import Policy, Watch
 from goldenami.yamlfile import YamlFile, nearest
 
 STEPS = (
@@ -212,6 +212,7 @@ def load(root: Path, path: Path) -> Definition:
     _check_hardware(root, source, definition)
     _check_roles(root, source, definition)
     _check_frameworks(root, source, definition)
+    _check_watch(source, definition)
     if definition.publish:
         _check_publish(source, definition, definition.publish)
     return definition
@@ -291,6 +292,15 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Non
         if (architecture := known[name].cpu.architecture) != definition.base.architecture:
             raise source.error(key, f"`{name}` is {architecture}, the image {definition.base.architecture}",
                                hint="no program runs on both: split the image, a definition for each architecture")
+
+
+def _check_watch(source: YamlFile, definition: Definition) -> None:
+    if definition.variables("nvidia_driver").get("nvidia_driver_source") != "nvidia":
+        return
+    for name, rule in (("driver", definition.watch.driver), ("cuda", definition.watch.cuda)):
+        if rule.policy is Policy.SECURITY:
+            raise source.error(("watch", name, "policy"),
+                               "NVIDIA's repository marks no security updates: `security` would never take anything")
 
 
 def _check_publish(source: YamlFile, definition: Definition, wanted: Publish) -> None:

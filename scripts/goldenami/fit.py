@@ -54,8 +54,8 @@ class Fitted:
 class Keep:
     """What a new lock leaves where the old one has it, because a policy of the definition says so.
 
-    `driver` is the only version that may be taken. `packages` stay at their version; `stock` are files of the old
-    lock, which the archive may have dropped.
+    `kernel` and `driver` are the only ones that may be taken. `packages` stay at their version; `stock` are files of
+    the old lock, which the archive may have dropped.
     """
 
     kernel: Kernel | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ from goldenami.lockfile import (
 from goldenami.progress import Progress
 from goldenami.pypi import Index
 from goldenami.records import sha256_text
+from goldenami.sources import archives
 from goldenami.store import Store
 
 BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus", "ca-certificates")
@@ -90,10 +92,12 @@ def run(
 
     NoFit where the parts do not fit each other; the old lock stays.
     """
+    path = lockfile.path_of(root, definition.image)
     with opened(root, definition, store, progress, log, keep) as resolution:
+        with contextlib.suppress(BadInput):  # there is no lock yet, or none that can be read
+            archives.demand_progress(lockfile.read(path)[0], [Suite(**entry) for entry in _upstream(resolution.apt)])
         lock = _resolve(resolution)
     lint.demand(lock, hardware.load(root), NoFit)
-    path = lockfile.path_of(root, definition.image)
     lock = _settled(path, lock)
     return lock, lockfile.write(path, lock)
 
@@ -147,7 +151,7 @@ def _resolve(resolution: Resolution) -> Lock:
     kernel = fitted.kernel if fitted else kernels[0]
     if fitted is None:
         resolution.choices.append(Choice(component="kernel", taken=kernel.release, passed_over=[],
-                                         why="the policy keeps it" if resolution.keep.kernel else "the newest"))
+                                         why=_why(resolution, kernel)))
     _derive(resolution, kernel, fitted)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve([*SEED, *BASE_PACKAGES])]
@@ -160,6 +164,14 @@ def _resolve(resolution: Resolution) -> Lock:
     with progress.step("steps"):
         steps = _steps(resolution, fitted, base, debs)
     return _assemble(resolution, kernel, fitted, cuda, base, debs, steps)
+
+
+def _why(resolution: Resolution, kernel: Kernel) -> str:
+    """Why an image without a driver has `kernel`: the same words whether a policy led there or not."""
+    with contextlib.suppress(NoFit):
+        if fit.kernels(resolution.apt, resolution.definition.kernel)[0] == kernel:
+            return "the newest"
+    return "the policy keeps it"
 
 
 def _epoch(resolution: Resolution, debs: list[Deb]) -> int:

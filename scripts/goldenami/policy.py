@@ -103,9 +103,13 @@ def _first_branch(sm: str) -> str | None:
     return next(branch for branch, native in CUDA_OF_BRANCH.items() if version_tuple(native) >= version_tuple(cuda))
 
 
-BRANCH_END = {"535": "2026-06-30", "580": "2028-06-30", "595": "2027-03-31"}
-"""Last day of support of driver branches (NVIDIA, data center driver `releases.json` and its lifecycle page; read
-2026-11; a month there is its last day here)."""
+BRANCH_END = {"535": "2026-06-30", "570": "2026-02-28", "580": "2028-06-30", "595": "2027-03-31"}
+"""Last day of support of driver branches (NVIDIA, data center driver `releases.json`, its lifecycle page and "Supported
+Drivers and CUDA Toolkit Versions"; read 2026-11; a month there is its last day here)."""
+
+ENDED_BRANCHES = frozenset({"510", "515", "525", "550", "560", "565", "575"})
+"""Branches that NVIDIA calls "end of life" without a date ("Supported Drivers and CUDA Toolkit Versions", the note
+below table 2; read 2026-11)."""
 
 
 def past_end(branch: str, day: str) -> str | None:
@@ -119,8 +123,12 @@ END_NOTICE = timedelta(days=90)
 
 
 def near_end(branch: str, end: date | None, today: date) -> str:
-    """The announcement that `branch` ends within `END_NOTICE` or has ended, or an empty string."""
-    if end is None or end - today > END_NOTICE:
+    """The announcement that `branch` ends within `END_NOTICE`, has ended, or has an unknown end; or nothing."""
+    if end is None and branch in ENDED_BRANCHES:
+        return f"driver branch {branch} has ended, NVIDIA says: no more fixes of its own come"
+    if end is None:
+        return f"the end of driver branch {branch} is not known: look it up, and add it to BRANCH_END of policy.py"
+    if end - today > END_NOTICE:
         return ""
     if end < today:
         return f"driver branch {branch} ended on {end}: no more fixes come"

@@ -27,6 +27,13 @@ class Proposal(Record):
     message: str
 
 
+def changed(root: Path, ref: str) -> set[str]:
+    """Names of the images whose lock differs from that of the commit `ref`, or is not in it."""
+    text = shell.output(["git", "diff", "--name-only", ref, "--", "packer/locks"], cwd=root)
+    text += shell.output(["git", "ls-files", "--others", "--exclude-standard", "--", "packer/locks"], cwd=root)
+    return {Path(line).name.removesuffix(".lock.json") for line in text.splitlines() if line.endswith(".lock.json")}
+
+
 def plan(root: Path, *, target: str, title: str, summary: str) -> Proposal | None:
     """The proposal of the changed files below packer/; None where nothing changed."""
     text = shell.output(["git", "status", "--porcelain", "--untracked-files=all", "--", "packer"], cwd=root)

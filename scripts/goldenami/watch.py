@@ -9,20 +9,23 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
+
+from debian.debian_support import Version
 
 from goldenami import policy
 from goldenami.definition import Base, Definition
-from goldenami.errors import GoldenError
+from goldenami.errors import GoldenError, Unreachable
 from goldenami.fit import Keep
 from goldenami.lockfile import Lock
 from goldenami.sources import archives, base_image, branches, driver, packages, pypi
 from goldenami.sources.archives import Age, Archives
 from goldenami.sources.branches import Branches
-from goldenami.sources.driver import Prover
+from goldenami.sources.driver import Proof, Prover
 from goldenami.sources.packages import Component
-from goldenami.watch_policy import Judgement, Policy, Rule, Verdict, judge, overdue
-from goldenami.watch_records import Row, Source, WatchRecord
+from goldenami.watch_policy import Judgement, Offer, Policy, Rule, Verdict, judge, overdue
+from goldenami.watch_records import Moving, Row, Source, WatchRecord
 
 BY_HAND = "a person moves it: "
 """How the reason of a row begins whose version stands in a file that a person writes."""
@@ -50,36 +53,102 @@ class Eyes:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen for one image; `archives` are there for a proof by compiling."""
+    """What was seen for one image; `archives` are there for a proof by compiling.
+
+    `distrusted` are the archives that contradict the lock: older than it, emptied, or with other files.
+    """
 
     image: Image
     rows: tuple[Row, ...]
     archives: Archives
+    distrusted: tuple[Source, ...] = ()
+
+    def demand_trust(self) -> None:
+        """Unreachable where an archive contradicts the lock: a new one would be made from less, or from other files."""
+        for source in self.distrusted:
+            raise Unreachable(f"{source.name}: {source.error}", hint="a stale mirror: use another, or wait")
 
     @property
     def moves(self) -> bool:
         """Whether a new lock would take something: a framework's version and NVIDIA's CUDA release a person writes."""
-        return any(row.verdict is Verdict.UPDATE and row.component in set(Component)
-                   and not row.reason.startswith(BY_HAND) for row in self.rows)
+        return any(_moves(row) for row in self.rows)
+
+    def stopped(self, verdict: Verdict, reason: str) -> Seen:
+        """The same after no new lock was made: what it would have moved has this verdict and reason."""
+        why = {"verdict": verdict, "reason": reason}
+        return replace(self, rows=tuple(row.model_copy(update=why) if _moves(row) else row for row in self.rows))
+
+
+def _moves(row: Row) -> bool:
+    return (row.verdict is Verdict.UPDATE and row.component in set(Component)
+            and not row.reason.startswith(BY_HAND))
+
+
+def proved(seen: Seen, prover: Prover, *, compiles: bool) -> Seen:
+    """Its rows after the pair of kernel and driver was tried (without `compiles`: as far as earlier tries say).
+
+    A driver is tried on the locked kernel, a kernel with the driver that the new lock would have.
+    """
+    lock, rows = seen.image.lock, {row.component: row for row in seen.rows}
+    if lock.driver is None:
+        return seen
+    definition, apt, version = seen.image.definition, seen.archives.apt, lock.driver.version
+    row = rows[Component.DRIVER]
+    if row.verdict is Verdict.UPDATE:
+        kernel = driver.kernel_of(lock, definition, apt)
+        proof = prover.proof(definition, kernel, apt, row.available, compiles=compiles)
+        rows[Component.DRIVER] = _with(row, proof, f"driver {row.available} on {kernel.release}")
+        version = version if proof.refusal else row.available
+    if rows[Component.KERNEL].verdict is Verdict.UPDATE:
+        rows[Component.KERNEL] = _kernel_for(version, seen, rows[Component.KERNEL], prover, compiles)
+    return replace(seen, rows=tuple(rows[row.component] for row in seen.rows))
+
+
+def _kernel_for(version: str, seen: Seen, row: Row, prover: Prover, compiles: bool) -> Row:
+    """`row` at the newest kernel that its policy takes and driver `version` fits; `blocked` where none is newer."""
+    definition, apt, locked = seen.image.definition, seen.archives.apt, seen.image.lock.kernel
+    rule = definition.watch.kernel.model_copy(update={"minimum_age_days": 0})  # an older one is old enough
+    offers, newest = packages.kernel_offers(definition, apt), None
+    while True:
+        kernel = packages.kernel(definition, apt, row.available)
+        proof = prover.proof(definition, kernel, apt, version, compiles=compiles)
+        # Where the archives have dropped the locked driver, `lock` tries the one in the store.
+        tried = _with(row, proof if proof.tried else Proof(), f"driver {version} on {kernel.release}")
+        newest = newest or tried
+        if tried.verdict is Verdict.UPDATE:
+            return tried
+        offers = [offer for offer in offers if Version(offer.version) < Version(row.available)]
+        found = judge(rule, locked.version, packages.series(locked.release), offers, date.max)
+        if found.verdict is not Verdict.UPDATE:
+            return newest
+        row = row.model_copy(update={"available": found.available, "source": found.source,
+                                     "reason": f"{newest.available}: {newest.reason}"})
+
+
+def _with(row: Row, proof: Proof, pair: str) -> Row:
+    if proof.refusal:
+        return row.model_copy(update={"verdict": Verdict.BLOCKED, "reason": proof.refusal})
+    untried = "" if proof.tried else f"not yet compiled: {pair}"
+    return row.model_copy(update={"reason": "; ".join(filter(None, (row.reason, untried)))})
 
 
 def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchRecord, list[Seen]]:
     """Ask every source once, whatever the number of images that use it."""
-    asked: dict[tuple[Base, bool], Archives] = {}
+    asked, index = dict[tuple[Base, bool], Archives](), cache(pypi.look)
     known = branches.look() if any(_needs_branches(image) for image in images) else Branches()
-    sources, warnings, all_seen = list[Source](known.seen), list[str](), list[Seen]()
+    sources, warnings, all_seen, rows = list[Source](known.seen), list[str](), list[Seen](), list[Row]()
     for image in images:
         nvidia = image.definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
         key = (image.definition.base, nvidia)
         if key not in asked:
             asked[key] = archives.look(*key[:1], eyes.cache, nvidia=nvidia)
             sources += asked[key].seen
-        watcher = _Watcher(eyes, image, asked[key], known)
+        watcher = _Watcher(eyes, image, asked[key], known, index)
         seen = watcher.run()
         all_seen.append(seen)
-        sources += watcher.sources()
+        rows += watcher.known(seen).rows
+        sources += watcher.sources(seen)
         warnings += watcher.warnings()
-    rows = [row for seen in all_seen for row in seen.rows]
     return WatchRecord(looked_at=looked_at, sources=_once(sources), rows=rows, warnings=warnings), all_seen
 
 
@@ -95,6 +164,10 @@ def _needs_branches(image: Image) -> bool:
             or image.lock.driver.source == "nvidia" or branches.VARIABLE in os.environ)
 
 
+Index = Callable[[str], tuple[Source, list[Offer]]]
+"""What a Python index has of a project."""
+
+
 @dataclass
 class _Watcher:
     """Looks at the components of one image."""
@@ -103,6 +176,7 @@ class _Watcher:
     image: Image
     archives: Archives
     branches: Branches
+    index: Index
     extra: tuple[Source, ...] = ()
 
     def run(self) -> Seen:
@@ -114,9 +188,18 @@ class _Watcher:
         if lock.cuda is not None:
             rows.append(self._row(Component.CUDA, watch.cuda, lock.cuda.version, self._cuda))
         rows.append(self._packages(watch.packages))
-        rows += [self._framework(name, rule) for name, rule in sorted(watch.frameworks.items())]
+        names = {*watch.frameworks, *(one.name for one in lock.frameworks)}
+        rows += [self._framework(name, watch.framework(name)) for name in sorted(names)]
         rows += self._base_image()
-        return Seen(self.image, tuple(rows), self.archives)
+        return Seen(self.image, tuple(rows), self.archives, tuple(self._distrusted()))
+
+    def known(self, seen: Seen) -> Seen:
+        """The same after what earlier tries on this machine say of driver and kernel."""
+        try:
+            return proved(seen, self.eyes.prover, compiles=False)
+        except GoldenError as error:
+            self.extra += (Source(name=f"{self.image.lock.image} driver", error=error.message),)
+            return seen.stopped(Verdict.UNREACHABLE, error.message)
 
     def _row(self, component: str, rule: Rule, locked: str, look: Callable[[Rule], Judgement]) -> Row:
         try:
@@ -148,35 +231,37 @@ class _Watcher:
             self.extra += (Source(name=f"driver branch {locked.branch}",
                                   error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
                                         f"archives have branches {there}"),)
-        verdict = judge(rule, locked.version, locked.branch, offers, self.eyes.today,
-                        types=dict(self.branches.types or {}))
-        if verdict.verdict is Verdict.UPDATE:
-            reason = self.eyes.prover.refusal(definition, self.image.lock, apt, verdict.available, compiles=False)
-            return replace(verdict, verdict=Verdict.BLOCKED, reason=reason) if reason else verdict
-        return verdict
+        return judge(rule, locked.version, locked.branch, offers, self.eyes.today,
+                     types=dict(self.branches.types or {}))
 
     def _cuda(self, rule: Rule) -> Judgement:
         assert self.image.lock.cuda is not None
         version = self.image.lock.cuda.version
-        offers = packages.cuda_offers(self.image.lock, self.archives.apt)
+        offers = packages.cuda_offers(self.image.lock, self.archives.apt, self._age(rule))
         verdict = judge(rule, version, version.partition(".")[0], offers, self.eyes.today)
         written = self.image.definition.variables("cuda").get("cuda_release")
         return _by_hand(verdict, "cuda_release of the definition") if written else verdict
 
     def _packages(self, rule: Rule) -> Row:
-        names = self._names(Component.PACKAGES)
-        moving, held, verdict = packages.judge_packages(
-            rule, self.image.lock, names, self.archives.apt, self.eyes.today, self._age(rule))
-        row = self._row(Component.PACKAGES, rule, f"{len(names)} packages", lambda _: verdict)
-        return row.model_copy(update={"moving": moving or held})
+        names, named = self._names(Component.PACKAGES), list[Moving]()
+
+        def look(rule: Rule) -> Judgement:
+            moving, held, verdict = packages.judge_packages(
+                rule, self.image.lock, names, self.archives.apt, self.eyes.today, self._age(rule))
+            named.extend(moving or held)
+            return verdict
+
+        row = self._row(Component.PACKAGES, rule, f"{len(names)} packages", look)
+        return row.model_copy(update={"moving": named})
 
     def _names(self, component: Component) -> list[str]:
         return [name for name, package in self.image.lock.packages.items()
                 if packages.component(package) is component and package.origin != "built"]
 
     def _framework(self, name: str, rule: Rule) -> Row:
-        locked = frameworks(self.image.lock).get(name, "")
-        source, offers = pypi.look(name)
+        one = next((one for one in self.image.lock.frameworks if one.name == name), None)
+        locked = one.version if one else ""
+        source, offers = self.index(one.wheel.project if one else name)
         self.extra += (source,)
         row = Row(image=self.image.lock.image, component=name, locked=locked or "not in the lock", available="?",
                   policy=rule.policy, verdict=Verdict.UNREACHABLE, reason=source.error)
@@ -192,22 +277,30 @@ class _Watcher:
         rule = self.image.definition.watch.base_image
         if rule is None:
             return []
-        source, found = base_image.look(rule, self.eyes.newest_image)
+        source, found, begun = base_image.look(rule, self.eyes.newest_image, self.eyes.root, self.image.lock)
         self.extra += (source,)
-        locked, verdict = base_image.judge(rule, self.image.lock, found, self.eyes.today) if found else \
-            ("", Judgement("?", Verdict.UNREACHABLE, source.error))
-        return [Row(image=self.image.lock.image, component="base image", locked=locked, available=verdict.available,
+        verdict = base_image.judge(rule, begun, found, self.eyes.today) if found and begun else \
+            Judgement("?", Verdict.UNREACHABLE, source.error)
+        return [Row(image=self.image.lock.image, component="base image", locked=str(begun or "?"),
+                    available=verdict.available,
                     policy=Policy.NEWEST, verdict=verdict.verdict, reason=verdict.reason, source=source.name)]
 
-    def sources(self) -> list[Source]:
+    def sources(self, seen: Seen) -> list[Source]:
         """What is wrong with sources as seen from this lock, and sources of this image alone."""
         lock = self.image.lock
-        found = [*self.extra, *archives.backwards(lock, self.archives), *archives.disagreements(lock, self.archives),
-                 *packages.emptied(lock, self.archives),
-                 *packages.backwards(lock, self.archives.apt, self.archives.down)]
+        found = [*self.extra, *seen.distrusted]
         if lock.driver is not None:
             found += branches.complaints(self.branches, lock.driver.version, lock.driver.source)
         return found
+
+    def _distrusted(self) -> list[Source]:
+        """Archives that contradict the lock; one that can't even be asked is among them."""
+        lock, seen = self.image.lock, self.archives
+        try:
+            return [*archives.backwards(lock, seen.suites), *archives.disagreements(lock, seen),
+                    *packages.emptied(lock, seen), *packages.backwards(lock, seen.apt, seen.down)]
+        except GoldenError as error:
+            return [Source(name=f"archives of {lock.image}", error=error.message)]
 
     def warnings(self) -> list[str]:
         """Holds past their review, and a driver branch near its end."""
@@ -225,15 +318,10 @@ def _by_hand(verdict: Judgement, what: str) -> Judgement:
     return replace(verdict, reason=BY_HAND + what) if verdict.verdict is Verdict.UPDATE else verdict
 
 
-def frameworks(lock: Lock) -> dict[str, str]:
-    """Versions of the frameworks that the lock has, by name."""
-    return {str(one.name): str(one.version) for one in lock.frameworks}
-
-
 def keep(seen: Seen) -> Keep:
     """What a new lock leaves where it is: every component, and every package, that no row moves.
 
-    A driver that moves goes to the version that was judged, not to what is newest by then.
+    A kernel or driver that moves goes to the version that was judged, not to what is newest by then.
     """
     lock = seen.image.lock
     rows = {row.component: row for row in seen.rows}
@@ -245,7 +333,8 @@ def keep(seen: Seen) -> Keep:
     build = lock.driver.modules.build if lock.driver and lock.driver.modules else {}
     needed = {name: package for name, package in build.items() if packages.component(package) in stays}
     return Keep(
-        kernel=lock.kernel if Component.KERNEL in stays else None,
+        kernel=lock.kernel if Component.KERNEL in stays else packages.kernel(
+            seen.image.definition, seen.archives.apt, rows[Component.KERNEL].available),
         driver=_driver(rows.get(Component.DRIVER)),
         packages={name: package.version for name, package in pinned.items()}, stock={**needed, **pinned},
     )

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from debian.debian_support import Version
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from goldenami.records import Record
 
@@ -37,7 +37,10 @@ class BranchType(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a newer version, or the lack of one, means for an image. Only `UPDATE` makes a new lock."""
+    """What a newer version, or the lack of one, means for an image. Only `UPDATE` makes a new lock.
+
+    `BLOCKED` is what does not fit together, `FAILED` what should have become a lock and did not.
+    """
 
     CURRENT = "current"
     UPDATE = "update"
@@ -45,6 +48,7 @@ class Verdict(StrEnum):
     YOUNG = "too young"
     REFUSED = "refused"
     BLOCKED = "blocked"
+    FAILED = "failed"
     UNREACHABLE = "unreachable"
 
 
@@ -75,6 +79,20 @@ class BaseImageRule(Record):
     minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
 
 
+ACTING = {
+    "kernel": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST), "cuda": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST),
+    "packages": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST), "frameworks": (Policy.BRANCH, Policy.NEWEST),
+}
+"""Policies beside `hold` that can ever take a version: NVIDIA names kinds of branches for drivers alone, and a package
+index names no security updates."""
+
+
+def _acting(component: str, rule: Rule) -> None:
+    allowed = (Policy.HOLD, *ACTING[component])
+    if rule.policy not in allowed:
+        raise ValueError(f"`{rule.policy.value}` would never take anything; one of {', '.join(allowed)}")
+
+
 class Watch(Record):
     """A definition's `watch` section. Without one, these defaults hold."""
 
@@ -84,6 +102,17 @@ class Watch(Record):
     packages: Rule = Rule(policy=Policy.SECURITY)
     frameworks: dict[str, Rule] = Field(default_factory=dict)
     base_image: BaseImageRule | None = None
+
+    def framework(self, name: str) -> Rule:
+        """The rule of one framework; what the section does not name stays in its series, as all else does."""
+        return self.frameworks.get(name, Rule(policy=Policy.BRANCH))
+
+    @field_validator("kernel", "cuda", "packages", "frameworks")
+    @classmethod
+    def _policies_act(cls, value: Rule | dict[str, Rule], info: ValidationInfo) -> Rule | dict[str, Rule]:
+        for rule in value.values() if isinstance(value, dict) else [value]:
+            _acting(str(info.field_name), rule)
+        return value
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,10 @@ def headline(record: WatchRecord) -> str:
     if record.changes:
         parts.append("new lock of " + ", ".join(change.image for change in record.changes))
     else:
-        waiting = sorted({row.image for row in record.rows if row.verdict is Verdict.UPDATE})
+        waiting = sorted({row.image for row in record.rows if row.verdict in (Verdict.UPDATE, Verdict.FAILED)})
         parts.append(f"newer for {', '.join(waiting)}" if waiting else "nothing newer that matters")
+    failed = sorted({row.image for row in record.rows if row.verdict is Verdict.FAILED})
+    parts += [f"no new lock of {', '.join(failed)}"] if failed else []
     blocked = [f"{row.component} {row.available} of {row.image}" for row in record.rows
                if row.verdict is Verdict.BLOCKED]
     parts += [f"blocked: {', '.join(blocked)}"] if blocked else []

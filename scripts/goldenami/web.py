@@ -96,7 +96,10 @@ def _headers(more: Mapping[str, str] | None) -> dict[str, str]:
 
 def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int) -> bytes:
     too_large = Unreachable(f"{where} is larger than {limit >> 20} MiB", hint="is this the right address?")
-    if int(reply.headers.get("Content-Length") or 0) > limit:
+    stated = reply.headers.get("Content-Length") or "0"
+    if not stated.isdecimal():
+        raise Unreachable(f"{where} states a length that is none: {stated[:40]!r}", hint="check the address")
+    if int(stated) > limit:
         raise too_large
     data, began = bytearray(), time.monotonic()
     for chunk in reply.stream(CHUNK, decode_content=False):

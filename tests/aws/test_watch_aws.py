@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import debrepo
 import pytest
+from goldenami import cli, definition, lockfile, records
 from goldenami.aws import base_images, notify
+from goldenami.build_records import BAKE_FILE, Ami, BakeRecord, Builder, Host
+from goldenami.commands import watch as command
 from goldenami.errors import GoldenError, Unreachable
+from goldenami.watch_records import WatchRecord
+from sample_lock import IMAGE, sample
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -39,6 +46,41 @@ def test_the_newest_base_image_of_a_pattern(ec2: Any) -> None:
     newest = max(ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])
                  ["Images"], key=lambda image: image["CreationDate"])
     assert found.created == newest["CreationDate"]
+
+
+def _baked(root: Path, number: int, base: str) -> None:
+    """The record of a build on EC2 that began from `base`, in the `number`th hour of the year."""
+    folder = root / "build" / IMAGE / f"{number:012x}"
+    folder.mkdir(parents=True)
+    records.write(folder / BAKE_FILE, BakeRecord(
+        builder=Builder.EC2, image=IMAGE, build_id=folder.name, lock_sha256=f"{number:012x}{'0' * 52}",
+        git_commit="0" * 40, started_at=f"2026-01-01T{number:02}:00:00Z", host=Host(cpus=2, python="3", packer="1"),
+        phases=[], roles=[], components=[], packages_count=0, upgradable=[], layers=[],
+        ami=Ami(id="ami-1", region=REGION, snapshot="snap-1", base=base, volume_gib=1)))
+
+
+def test_watch_compares_base_images_with_what_the_newest_build_began_from(
+    ec2: Any, debian: debrepo.Mirror, root: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However old its packages are, and whatever older builds began from."""
+    monkeypatch.setattr(command, "ROOT", root)
+    path = definition.path_of(root, IMAGE)
+    path.write_text(f"{path.read_text(encoding='utf-8')}watch:\n  base_image: "
+                    f"{{owner: self, name: 'debian-12-amd64-*', region: {REGION}}}\n", encoding="utf-8")
+    lockfile.write(lockfile.path_of(root, IMAGE), sample(packages={}))
+
+    def row() -> tuple[int, str, str]:
+        code = cli.main(["watch", IMAGE])
+        found = records.read(root / "build/watch/watch.json", WatchRecord).rows[-1]
+        return code, found.verdict.value, found.locked
+
+    first = _register(ec2, "debian-12-amd64-1")
+    assert row() == (10, "update", "lock of 1970-01-01")
+    _baked(root, 1, first)
+    _baked(root, 0, "ami-before")
+    assert row() == (0, "current", f"{first} of 2026-01-01")
+    _register(ec2, "debian-12-amd64-2")
+    assert row() == (10, "update", f"{first} of 2026-01-01")
 
 
 def test_no_base_image(ec2: Any) -> None:

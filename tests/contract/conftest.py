@@ -1,13 +1,23 @@
-"""Fixtures of the tests that upload: a server of the EBS direct calls and a disk."""
+"""Fixtures: a server of the EBS direct calls and a disk, and a world for `golden watch`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import debrepo
 import pytest
+import watching
 from ebs_sink import Sink
+from goldenami import apt, cli
+from goldenami.commands import image
+from goldenami.commands import watch as command
 from uploads import Bench
+from watching import World
 
 
 @pytest.fixture
@@ -29,3 +39,64 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(send, "LONGEST_PAUSE_S", 0.01)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+
+
+@pytest.fixture(scope="session")
+def watched(
+    distribution: Path, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory, lockable: Callable[[Path], Path],
+) -> Iterator[Path]:
+    """The CPU image's lock and its store, made once from the synthetic archives."""
+    folder, served = tmp_path_factory.mktemp("once"), debrepo.Mirror(distribution)
+    root = lockable(folder / "checkout")
+    with pytest.MonkeyPatch.context() as patch:
+        watching.environment(patch, key, folder / "cache", served.uri)
+        patch.setattr(image, "ROOT", root)
+        assert cli.main(["lock", watching.IMAGE]) == 0
+    served.close()
+    yield folder
+
+
+@pytest.fixture
+def world(
+    watched: Path, distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[World]:
+    shutil.copytree(watched / "checkout", tmp_path / "checkout")
+    shutil.copytree(watched / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("apt"))
+    served = tmp_path / "served"
+    served.mkdir()
+    for name in ("debian", "security"):
+        (served / name).symlink_to(distribution / name)
+    mirror = debrepo.Mirror(served)
+    watching.environment(monkeypatch, key, tmp_path / "cache", mirror.uri)
+    monkeypatch.setattr(command, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
+    monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
+    yield World(tmp_path / "checkout", mirror, key, capsys, monkeypatch, tmp_path)
+    mirror.close()
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """A Slack-compatible receiver on loopback; gives the texts that came."""
+    texts: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            accepted = self.path == "/services/secret" and self.headers["Content-Type"] == "application/json"
+            texts.extend([body["text"]] if accepted else [])
+            self.send_response(200 if accepted else 403)
+            self.end_headers()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    monkeypatch.setenv("GOLDEN_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/services/secret")
+    yield lambda: texts
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -106,6 +106,24 @@ def test_an_archive_that_is_only_signed_again_changes_no_build(
     assert new == old
 
 
+def test_a_lock_is_never_made_from_less_than_the_last_one(
+    locked: Path, distribution: Path, key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An older mirror, validly signed, on a machine that has not seen the newer one."""
+    before = lock_path(locked).read_bytes()
+    shutil.copytree(distribution, tmp_path / "earlier")
+    debrepo.sign_again(tmp_path / "earlier/security", key, debrepo.DATE - 86400)
+    mirror = debrepo.Mirror(tmp_path / "earlier")
+    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{mirror.uri}/security")
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "new-cache"))
+    done = golden(locked, "lock", IMAGE)
+    mirror.close()
+    assert done.returncode == 4, done.stderr
+    assert "suite bookworm-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, the lock of " in \
+        done.stderr
+    assert lock_path(locked).read_bytes() == before
+
+
 def test_explain_says_what_was_chosen(locked: Path) -> None:
     assert golden(locked, "lock", IMAGE, "--explain").stdout == "kernel: 6.1.0-50-cloud-amd64 (the newest)\n"
 

@@ -2,128 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import os
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 
 import debrepo
+import pyindex
 import pytest
-from debrepo import Archive, Fault, Package
-from goldenami import apt, cli, lockfile, workplace
-from goldenami.commands import image
-from goldenami.commands import watch as command
-from goldenami.watch_records import WatchRecord
-
-IMAGE = "debian-12-ml-cpu"
-SECURE = {"Essential": "yes", "Priority": "required"}
-SED = Package("sed", "12.4+deb12u6", depends="libc6", fields=SECURE)
-FIXED = """less (1.0-1+deb12u1) bookworm-security; urgency=high
-
-  * Refuse a file name that is a command (CVE-2026-12345, DSA-5999-1).
-
- -- Nobody <nobody@localhost>  Tue, 24 Nov 2026 10:00:00 +0000
-
-less (1.0-1) bookworm; urgency=low
-
-  * The locked version, with CVE-2020-11111 in it.
-
- -- Nobody <nobody@localhost>  Tue, 24 Nov 2020 10:00:00 +0000
-"""
-LESS = Package("less", "1.0-1+deb12u1", depends="libc6", changelog=FIXED)
-KERNEL = [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"),
-          Package("linux-image-cloud-amd64", "6.1.150-1", depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")]
-
-
-@pytest.fixture(scope="module")
-def once(
-    distribution: Path, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory, lockable: Callable[[Path], Path],
-) -> Iterator[Path]:
-    """The CPU image's lock and its store, made once from the synthetic archives."""
-    folder, served = tmp_path_factory.mktemp("once"), debrepo.Mirror(distribution)
-    root = lockable(folder / "checkout")
-    with pytest.MonkeyPatch.context() as patch:
-        _environment(patch, key, folder / "cache", served.uri)
-        patch.setattr(image, "ROOT", root)
-        assert cli.main(["lock", IMAGE]) == 0
-    served.close()
-    yield folder
-
-
-def _environment(patch: pytest.MonkeyPatch, key: debrepo.Key, cache: Path, uri: str) -> None:
-    patch.setenv("GOLDEN_CACHE", str(cache))
-    patch.setenv("GOLDEN_MIRROR_DEBIAN", f"{uri}/debian")
-    patch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{uri}/security")
-    patch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
-
-
-@dataclass
-class World:
-    """A checkout with a lock, its mirror, and `golden watch` on it."""
-
-    root: Path
-    mirror: debrepo.Mirror
-    key: debrepo.Key
-    capsys: pytest.CaptureFixture[str]
-    patch: pytest.MonkeyPatch
-    folder: Path
-
-    def watch(self, *args: str, name: str = IMAGE) -> tuple[int, str]:
-        """Its exit code, and what it printed."""
-        code = cli.main(["watch", *([name] if name else []), *args])
-        said = self.capsys.readouterr()
-        return code, said.out + said.err
-
-    @property
-    def record(self) -> WatchRecord:
-        return WatchRecord.model_validate_json((self.root / "build/watch/watch.json").read_text(encoding="utf-8"))
-
-    @property
-    def summary(self) -> str:
-        return (self.root / "build/watch/summary.md").read_text(encoding="utf-8")
-
-    def verdicts(self) -> dict[str, str]:
-        return {row.component: row.verdict.value for row in self.record.rows}
-
-    def lock(self) -> lockfile.Lock:
-        return lockfile.read(lockfile.path_of(self.root, IMAGE))[0]
-
-    def define(self, section: str) -> None:
-        path = self.root / f"packer/images/{IMAGE}.yml"
-        path.write_text(f"{path.read_text(encoding='utf-8')}{section}\n", encoding="utf-8")
-
-    def archive(self, name: str, packages: list[Package], *, key: debrepo.Key | None = None) -> Archive:
-        """A new `debian` or `security` archive in the place of the old one; publish it."""
-        label, suites = ("Debian", ("bookworm", "bookworm-updates")) if name == "debian" else (
-            "Debian-Security", ("bookworm-security",))
-        made = Archive(self.folder / f"new-{name}", key or self.key, label=label, suites=suites).add(packages)
-        (self.mirror.folder / name).unlink()
-        (self.mirror.folder / name).symlink_to(made.folder)
-        return made
-
-
-@pytest.fixture
-def world(
-    once: Path, distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[World]:
-    shutil.copytree(once / "checkout", tmp_path / "checkout")
-    shutil.copytree(once / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("apt"))
-    served = tmp_path / "served"
-    served.mkdir()
-    for name in ("debian", "security"):
-        (served / name).symlink_to(distribution / name)
-    mirror = debrepo.Mirror(served)
-    _environment(monkeypatch, key, tmp_path / "cache", mirror.uri)
-    monkeypatch.setattr(command, "ROOT", tmp_path / "checkout")
-    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
-    monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
-    yield World(tmp_path / "checkout", mirror, key, capsys, monkeypatch, tmp_path)
-    mirror.close()
+from debrepo import Fault, Package
+from goldenami import lockfile, workplace
+from goldenami.pypi import PyFile
+from watching import IMAGE, KERNEL, LESS, SED, World
 
 
 def test_nothing_is_newer(world: World) -> None:
@@ -158,7 +47,8 @@ def test_a_security_update_is_something_and_becomes_a_lock(world: World) -> None
     assert "Refuse a file name that is a command" in summary
     assert "* Advisories named in changelogs: CVE-2026-12345, DSA-5999-1\n" in summary
     assert "CVE-2020-11111" not in summary  # of the entry that was locked before
-    assert [(moved.source, moved.before, moved.after) for moved in change.moved] == [("less", "1.0-1", LESS.version)]
+    assert [(moved.source, moved.before, moved.after) for moved in change.moved] == [
+        ("less", "1.0-1", LESS.version), ("linux-signed-amd64", "6.1.140-1", "6.1.150-1")]
     assert change.build_after == lockfile.read(lockfile.path_of(world.root, IMAGE))[1][:12]
     assert world.watch()[0] == 0
 
@@ -332,6 +222,35 @@ def test_a_lock_that_cannot_be_made_is_blocked_and_the_old_one_stays(world: Worl
     assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
 
 
+def with_framework(world: World, name: str, project: str, version: str) -> None:
+    """A framework in the lock, as a wheel of the index."""
+    wheel = PyFile(project=project, version=version, filename="x.whl", sha256="0" * 64, size=1)
+    framework = lockfile.Framework(name=name, version=version, environment=name, origin=lockfile.Origin.WHEEL, why="",
+                                   gain=None, measured_on=None, wheel=wheel, requires=[], made=None, allow=[])
+    lockfile.write(lockfile.path_of(world.root, IMAGE), world.lock().model_copy(update={"frameworks": [framework]}))
+
+
+def test_frameworks_of_a_lock_are_watched_by_default(world: World) -> None:
+    """In their series, under the project's name on the index; a person moves them, in the recipe."""
+    with_framework(world, "llama_cpp", "llama-cpp-python", "0.3.1")
+    with pyindex.serve() as index:
+        world.patch.setenv("GOLDEN_MIRROR_PYPI", index.url)
+        index.wheel("llama-cpp-python", "0.4.0")
+        assert world.watch()[0] == 0
+        row = world.record.rows[-1]
+        assert (row.component, row.available, row.verdict.value, row.policy) == ("llama_cpp", "0.4.0", "held", "branch")
+        index.wheel("llama-cpp-python", "0.3.2")
+        assert world.watch()[0] == 10
+        row = world.record.rows[-1]
+        assert (row.available, row.verdict.value) == ("0.3.2", "update")
+        assert row.reason == "a person moves it: the version in the recipe of llama_cpp"
+        world.define("watch: {frameworks: {llama_cpp: {policy: newest}}}")
+        world.watch()
+        assert world.record.rows[-1].available == "0.4.0"
+    code, said = world.watch()
+    assert (code, "Python index: llama-cpp-python: " in said) == (4, True), said
+
+
 def test_images_without_a_lock_are_named(world: World) -> None:
     code, said = world.watch(name="")
     assert code == 0, said
@@ -347,32 +266,6 @@ def test_another_run_holds_the_image(world: World) -> None:
     with workplace.image_lock(world.root, IMAGE):
         assert world.watch()[0] == 10  # looking needs no lock on the image
         assert world.watch("--update")[0] == 7
-
-
-@pytest.fixture
-def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """A Slack-compatible receiver on loopback; gives the texts that came."""
-    texts: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            accepted = self.path == "/services/secret" and self.headers["Content-Type"] == "application/json"
-            texts.extend([body["text"]] if accepted else [])
-            self.send_response(200 if accepted else 403)
-            self.end_headers()
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    monkeypatch.setenv("GOLDEN_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/services/secret")
-    yield lambda: texts
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_a_webhook_is_told_what_there_is_to_tell(world: World, webhook: Callable[[], list[str]]) -> None:

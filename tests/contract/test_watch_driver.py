@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import debrepo
 import pytest
-from debrepo import Archive, Package
+from debrepo import Archive, Fault, Package
 from goldenami import cli, definition, fit, lockfile, modules, notice, records
 from goldenami.commands import watch as command
 from goldenami.lockfile import BaseLock, Cuda, Driver, Lock
@@ -42,17 +43,25 @@ DEBIAN = [*debrepo.base_packages(), *BUILD, kernel_modules("535.216.03-1"), user
 SECURITY = [kernel_modules("535.309.01-0+deb12u1"), userland("535.309.01-0+deb12u1")]
 
 
-def gpu_lock(version: str, flavour: str = "proprietary") -> Lock:
+OLD, NEW = (lockfile.Kernel(release=f"{abi}-cloud-amd64", package=f"linux-image-{abi}-cloud-amd64", version=version)
+            for abi, version in zip(debrepo.KERNELS, ("6.1.130-1", "6.1.140-1"), strict=True))
+
+
+def gpu_lock(version: str, flavour: str = "proprietary", kernel: lockfile.Kernel = NEW) -> Lock:
     """A lock as of when that driver was the newest; its packages do not matter here."""
     return sample(
-        image=IMAGE, kernel=lockfile.Kernel(release="6.1.0-50-cloud-amd64",
-                                            package="linux-image-6.1.0-50-cloud-amd64", version="6.1.140-1"),
+        image=IMAGE, kernel=kernel,
         base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
         hardware=sample().hardware.model_copy(update={"families": ["g4dn", "p5"], "sm": ["75", "90"]}), packages={},
         driver=Driver(version=version, branch=version.partition(".")[0], flavour=flavour, source="debian",
                       cuda="12.2", modules=None),
         cuda=Cuda(version="11.8", variant="runtime", why=""),
     )
+
+
+def untried(version: str) -> str:
+    """What is said of an update on a machine that never compiled it."""
+    return f"not yet compiled: driver {version} on {NEW.release}"
 
 
 @dataclass
@@ -69,12 +78,12 @@ class World:
         said = self.capsys.readouterr()
         return code, said.out + said.err
 
-    def row(self) -> Row:
+    def row(self, component: str = "driver") -> Row:
         text = (self.root / "build/watch/watch.json").read_text(encoding="utf-8")
-        return next(row for row in WatchRecord.model_validate_json(text).rows if row.component == "driver")
+        return next(row for row in WatchRecord.model_validate_json(text).rows if row.component == component)
 
-    def lock(self, version: str, flavour: str = "proprietary") -> None:
-        lockfile.write(lockfile.path_of(self.root, IMAGE), gpu_lock(version, flavour))
+    def lock(self, version: str, flavour: str = "proprietary", kernel: lockfile.Kernel = NEW) -> None:
+        lockfile.write(lockfile.path_of(self.root, IMAGE), gpu_lock(version, flavour, kernel))
 
     def define(self, section: str, old: str = "", new: str = "") -> None:
         path = definition.path_of(self.root, IMAGE)
@@ -89,16 +98,21 @@ class World:
         self.patch.setenv(branches.VARIABLE, str(path))
 
     def refuse(self, version: str, reason: str) -> None:
-        """Remember that `version` was compiled on the locked kernel and failed, as a try on this machine does."""
+        """Remember that `version` was compiled on the newest kernel and failed, as a try on this machine does.
+
+        Without a reason it did not fail.
+        """
         wanted = definition.load(self.root, definition.path_of(self.root, IMAGE))
         seen = archives.look(wanted.base, self.cache, nvidia=False)
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
         candidate = next(one for one in fit.candidates(seen.apt, known) if one.version == version)
-        recipe = fit.recipe_of(seen.apt, gpu_lock("1.1").kernel, candidate, suite="bookworm", signature=None)
+        recipe = fit.recipe_of(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
         assert modules.known(recipe, store) is None
+        made = None if reason else store.add(definition.path_of(self.root, IMAGE))
+        size = 0 if made is None else store.path(made).stat().st_size
         records.write(store.root.parent / "modules" / f"{recipe.key}.json", Outcome(
-            key=recipe.key, deb_sha256=None, deb_size=0, installed_size=0, compiler="gcc 12", first_error=reason,
+            key=recipe.key, deb_sha256=made, deb_size=size, installed_size=0, compiler="gcc 12", first_error=reason,
             seconds=1.0))
 
 
@@ -133,15 +147,25 @@ def told(row: Row) -> tuple[str, str, str]:
 def test_the_branch_moves_by_a_security_update(world: World) -> None:
     code, said = world.watch()
     assert code == 10, said
-    assert told(world.row()) == ("535.309.01", "update", "")
+    assert told(world.row()) == ("535.309.01", "update", untried("535.309.01"))
     assert world.row().source == "debian-security bookworm-security"
     assert "driver branch 535 ended on 2026-06-30" in said
 
 
+def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(world: World) -> None:
+    world.lock("535.261.03", kernel=OLD)
+    assert world.watch()[0] == 10
+    assert told(world.row()) == ("535.309.01", "update", untried("535.309.01").replace(NEW.release, OLD.release))
+    assert told(world.row("kernel")) == ("6.1.140-1", "update", untried("535.309.01"))
+    world.refuse("535.309.01", "")
+    assert world.watch()[0] == 10
+    assert told(world.row("kernel")) == ("6.1.140-1", "update", "")
+
+
 @pytest.mark.parametrize(("policy", "expected"), [
-    ("security", ("535.309.01", "update", "")), ("newest", ("595.10", "update", "")),
+    ("security", ("535.309.01", "update", untried("535.309.01"))), ("newest", ("595.10", "update", untried("595.10"))),
     ("lts", ("595.10", "held", "branch 595 is no lts branch but new feature branch")),
-    ("production", ("550.163.01", "update", "")),
+    ("production", ("550.163.01", "update", untried("550.163.01"))),
 ])
 def test_policies_across_branches(world: World, policy: str, expected: tuple[str, str, str]) -> None:
     world.lock("535.309.01" if policy == "lts" else "535.261.03")
@@ -167,14 +191,15 @@ def test_a_branch_that_does_not_run_the_gpu_is_passed_over(world: World) -> None
     world.watch()
     available, verdict, reason = told(world.row())
     assert (available, verdict) == ("550.163.01", "update")
-    assert reason == "595.10: branch 595 does not run sm_70: 580 was the last branch that does"
+    assert reason == (f"595.10: branch 595 does not run sm_70: 580 was the last branch that does; "
+                      f"{untried('550.163.01')}")
 
 
 def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(world: World) -> None:
     error = "nv-pci.c:237: error: too few arguments to function 'pci_resize_resource'"
     world.refuse("535.309.01", error)
     before = lockfile.path_of(world.root, IMAGE).read_bytes()
-    blocked = ("535.309.01", "blocked", f"does not compile on 6.1.0-50-cloud-amd64: {error}")
+    blocked = ("535.309.01", "blocked", f"driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: {error}")
     for args in ((), ("--update",)):
         code, said = world.watch(*args)
         assert code == 0, said
@@ -182,6 +207,56 @@ def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(world: W
         assert "blocked: driver 535.309.01 of debian-12-ml-gpu" in said
     assert error.replace("_", r"\_") in (world.root / "build/watch/summary.md").read_text(encoding="utf-8")
     assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+
+
+@pytest.mark.parametrize(("locked", "other"), [("535.309.01", "held"), ("535.261.03", "update")])
+def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(world: World, locked: str, other: str) -> None:
+    """The driver is the one that the new lock would have: the locked one, or the one that moves as well."""
+    world.lock(locked, kernel=OLD)
+    world.refuse("535.309.01", "nv-pci.c:237: error: x")
+    code, said = world.watch()
+    assert code == (0 if other == "held" else 10), said
+    assert world.row().verdict.value == other
+    assert told(world.row("kernel")) == ("6.1.140-1", "blocked", "driver 535.309.01 does not compile on "
+                                         "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
+    if other == "held":
+        before = lockfile.path_of(world.root, IMAGE).read_bytes()
+        assert world.watch("--update")[0] == 0
+        assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+        assert world.row("kernel").verdict.value == "blocked"
+
+
+def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(world: World, served: debrepo.Mirror) -> None:
+    lock, path = gpu_lock("535.309.01"), lockfile.path_of(world.root, IMAGE)
+    assert lock.cuda is not None
+    runtime = lockfile.Package(version="11.7.0-1", architecture="amd64", sha256="0" * 64, size=1, installed_size=1,
+                               origin="debian", path="x", source="nvidia-cuda-toolkit")
+    lockfile.write(path, lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "11.7"}),
+                                                 "packages": {"libcudart11.0": runtime}}))
+    world.define("watch: {cuda: {policy: branch, minimum_age_days: 7}}")
+    world.watch()
+    assert told(world.row("cuda")) == ("11.8", "too young", "0 days old, has to be 7")
+    for file in served.folder.rglob("libcudart11.0_*"):
+        os.utime(file, (debrepo.DATE, debrepo.DATE))
+    world.watch()
+    assert told(world.row("cuda")) == ("11.8", "update", "")
+
+
+def test_the_newest_kernel_that_the_driver_fits_is_taken(world: World) -> None:
+    """A newer one, on which it does not compile, is named."""
+    world.lock("535.309.01", kernel=lockfile.Kernel(release="6.1.0-48-cloud-amd64", package="x", version="6.1.120-1"))
+    world.refuse("535.309.01", "nv-pci.c:237: error: x")
+    assert world.watch()[0] == 10
+    assert told(world.row("kernel")) == ("6.1.130-1", "update", (
+        "6.1.140-1: driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x; "
+        f"not yet compiled: driver 535.309.01 on {OLD.release}"))
+
+
+def test_a_branch_whose_end_is_not_known_is_a_warning(world: World) -> None:
+    world.lock("555.42.02")
+    assert "warning: debian-12-ml-gpu: the end of driver branch 555 is not known" in world.watch()[1]
+    world.lock("550.163.01")
+    assert "warning: debian-12-ml-gpu: driver branch 550 has ended, NVIDIA says" in world.watch()[1]
 
 
 def test_a_locked_branch_that_vanished(world: World) -> None:
@@ -224,6 +299,28 @@ def test_a_framework_whose_index_is_down(world: World) -> None:
     code, said = world.watch()
     assert (code, "Python index: numpy: http://127.0.0.1:9/simple/numpy/: " in said) == (4, True), said
     assert world.row().verdict.value == "update"  # the archives have reported
+
+
+@pytest.mark.parametrize("source", ["NVIDIA releases.json", "Python index: numpy"])
+@pytest.mark.parametrize(("fault", "said"), [
+    (Fault.FLOOD, "is larger than 32 MiB"), (Fault.CIRCLE, "too many redirects"),
+])
+def test_a_source_that_floods_or_leads_in_a_circle_is_left(
+    world: World, served: debrepo.Mirror, source: str, fault: Fault, said: str,
+) -> None:
+    """It is an error that names it, and the others have reported; of two gigabytes few are taken."""
+    world.patch.setattr(served, "faults", {"/outside/*": fault})
+    world.patch.setattr(served, "flooded_mib", 0)
+    if source.startswith("NVIDIA"):
+        world.patch.setenv(branches.VARIABLE, f"{served.uri}/outside/releases.json")
+    else:
+        world.patch.setenv("GOLDEN_MIRROR_PYPI", f"{served.uri}/outside")
+        world.define("watch: {frameworks: {numpy: {policy: newest}}}")
+    code, printed = world.watch()
+    assert (code, f"could not look: {source}: {served.uri}/outside/" in printed, said in printed) == (4, True, True), \
+        printed
+    assert world.row().verdict.value == "update"
+    assert served.flooded_mib < 64
 
 
 def test_a_version_that_a_person_writes_makes_no_lock(world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import ci_rules
 import pytest
 import yaml
+from goldenami import definition
 from tools import ROOT, complaints
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -43,7 +44,49 @@ def test_the_gitlab_pipeline_keeps_the_rules() -> None:
     pipeline, text = loaded(GITLAB), GITLAB.read_text(encoding="utf-8")
     assert ci_rules.gitlab(pipeline, text, KNOWN) == []
     images = [path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json")]
-    assert ci_rules.matrix(pipeline, images) == []
+    assert ci_rules.matrix(pipeline, ".images", images) == []
+    published = [name for name in images if definition.load(ROOT, definition.path_of(ROOT, name)).publish]
+    assert ci_rules.matrix(pipeline, ".published", published) == []
+    assert ".published" in pipeline["publish"]["extends"]
+
+
+def test_a_push_of_several_commits_publishes_all_its_locks() -> None:
+    job = loaded(ROOT / ".github/workflows/publish.yml")["jobs"]["images"]
+    assert job["steps"][0]["with"]["fetch-depth"] == 0
+    assert job["steps"][1]["env"] == {"CHANGED": "${{ github.event.before }}"}
+    assert job["steps"][1]["run"] == "sudo -E make images PUBLISHED=1"
+
+
+def test_what_a_watch_locked_is_proposed_whatever_else_went_wrong() -> None:
+    """A source that is down fails the job `watch`, an image that does not bake fails the job `bake`."""
+    jobs = loaded(ROOT / ".github/workflows/watch.yml")["jobs"]
+    assert jobs["bake"]["if"] == jobs["pull-request"]["if"]
+    assert jobs["bake"]["if"].startswith("${{ !cancelled() && needs.watch.outputs.images != ''")
+    assert [step["if"] for step in jobs["watch"]["steps"] if step.get("id") == "changed"] == ["${{ !cancelled() }}"]
+    assert jobs["pull-request"]["steps"][-1]["with"]["draft"] == "${{ needs.bake.result != 'success' }}"
+    assert all("!cancelled()" in job["if"] for job in loaded(ROOT / ".github/workflows/bake.yml")["jobs"].values())
+    pipeline = loaded(GITLAB)
+    for name in ("bake", "merge-request"):
+        assert pipeline[name]["rules"][0]["when"] == "always", name
+    assert pipeline["bake"]["rules"][0]["variables"] == {"CHANGED": "HEAD"}
+
+
+def test_jobs_that_lock_or_bake_have_the_store_of_earlier_runs() -> None:
+    """A locked file that its archive has dropped since is in no mirror."""
+    for name, job, action in (("watch", "watch", "cache"), ("bake", "bake", "cache"),
+                              ("publish", "publish", "cache/restore")):
+        found = loaded(ROOT / f".github/workflows/{name}.yml")["jobs"][job]
+        assert found["env"]["GOLDEN_CACHE"] == "${{ github.workspace }}/build/cache", name
+        assert found["env"]["GOLDEN_STORE_S3"] == "${{ vars.GOLDEN_STORE_S3 }}", name
+        uses = [step.get("uses", "").partition("@")[0] for step in found["steps"]]
+        work = [index for index, step in enumerate(found["steps"])
+                if step.get("run", "").startswith(("sudo -E make bake", "sudo -E make watch"))]
+        assert uses.index(f"actions/{action}") < work[0], name
+        assert "build/cache/store/" in found["steps"][uses.index(f"actions/{action}")]["with"]["path"].split()
+    pipeline = loaded(GITLAB)
+    assert pipeline["variables"]["GOLDEN_CACHE"] == "$CI_PROJECT_DIR/build/cache"
+    assert "build/cache/store/" in pipeline[".store"]["cache"]["paths"]
+    assert all(".store" in pipeline[name]["extends"] for name in ("watch", "bake", "publish"))
 
 
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
@@ -112,9 +155,9 @@ def test_a_pipeline_that_breaks_a_rule(old: str, new: str, said: str | None) -> 
 
 def test_a_matrix_that_lacks_an_image() -> None:
     pipeline = yaml.safe_load(PIPELINE)
-    assert ci_rules.matrix(pipeline, ["b", "a"]) == []
-    assert ci_rules.matrix(pipeline, ["a", "b", "c"]) == [".gitlab-ci.yml has the images ['a', 'b'], packer/locks "
-                                                          "['a', 'b', 'c']"]
+    assert ci_rules.matrix(pipeline, ".images", ["b", "a"]) == []
+    assert ci_rules.matrix(pipeline, ".images", ["a", "b", "c"]) == [
+        ".images of .gitlab-ci.yml has the images ['a', 'b'], packer/ ['a', 'b', 'c']"]
 
 
 def test_the_schemas_complain(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli, proposal, records
+from goldenami.commands import image
 from goldenami.commands import watch as command
 from goldenami.errors import StageFailed
 from goldenami.watch_records import WatchRecord
@@ -90,3 +91,28 @@ def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tm
     assert cli.main(["images", "--changed", "HEAD"]) == 0
     assert capsys.readouterr().out == '["a", "new"]\n["new"]\n'
     assert (tmp_path / "output").read_text(encoding="utf-8") == 'images=["a", "new"]\nimages=["new"]\n'
+
+
+def test_images_that_are_published_nowhere_are_left_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "ROOT", root)
+    (root / "packer/locks").mkdir()
+    for name in ("debian-12-ml-cpu", "debian-13-ml-gpu"):
+        (root / f"packer/locks/{name}.lock.json").write_text("{}", encoding="utf-8")
+    assert cli.main(["images"]) == 0
+    assert cli.main(["images", "--published"]) == 0
+    assert capsys.readouterr().out == '["debian-12-ml-cpu", "debian-13-ml-gpu"]\n["debian-12-ml-cpu"]\n'
+
+
+def test_an_image_whose_lock_is_the_committed_one_is_not_baked(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(image, "ROOT", root)
+    git(root, "init", "--quiet")
+    git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-qm", "x")
+    assert cli.main(["bake", "debian-12-ml-cpu", "--changed", "HEAD"]) == 0
+    assert capsys.readouterr().out == "the lock of debian-12-ml-cpu is that of HEAD: nothing to bake\n"
+    (root / "packer/locks").mkdir()
+    (root / "packer/locks/debian-12-ml-cpu.lock.json").write_text("{}", encoding="utf-8")
+    assert cli.main(["bake", "debian-12-ml-cpu", "--changed", "HEAD"]) == 2  # it goes on, to a lock that is none

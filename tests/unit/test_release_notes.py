@@ -113,6 +113,46 @@ def test_entries_are_between_two_versions_in_debians_order() -> None:
     assert release_notes.between(Changelog(LOG), "1:2.0-1", "1:2.0-1") == []
 
 
+SIGNED = """linux-signed-amd64 (6.1.192+2) bookworm-security; urgency=high
+
+  * Sign kernel from linux 6.1.192-2
+  * ext4: fix NULL folio dereference (CVE-2026-4444)
+
+ -- Nobody <nobody@localhost>  Tue, 24 Nov 2026 10:00:00 +0000
+
+linux (6.1.192-1) bookworm-security; urgency=high
+
+  * io-wq: order the exit bit (CVE-2026-5555)
+
+ -- Nobody <nobody@localhost>  Mon, 23 Nov 2026 10:00:00 +0000
+
+linux (6.1.140-1) bookworm; urgency=low
+
+  * Locked (CVE-2020-3333).
+
+ -- Nobody <nobody@localhost>  Tue, 24 Nov 2020 10:00:00 +0000
+"""
+
+
+def kernel(abi: str, version: str, sha256: str = "0" * 64) -> dict[str, Package]:
+    name = f"linux-image-{abi}-cloud-amd64"
+    return {name: Package(version=version, architecture="amd64", sha256=sha256, size=10, installed_size=1024,
+                          origin="debian", path=name, source="linux-signed-amd64")}
+
+
+def test_a_kernel_of_another_name_is_the_next_version_of_its_source(tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    after = kernel("6.1.0-56", "6.1.192-2", store.add(package_file(tmp_path, "linux-image-6.1.0-56", SIGNED)))
+    change = release_notes.compare(sample(packages=kernel("6.1.0-50", "6.1.140-1")), "a" * 64,
+                                   sample(packages=after), "b" * 64, store)
+    [moved] = change.moved
+    assert (moved.source, moved.before, moved.after) == ("linux-signed-amd64", "6.1.140-1", "6.1.192-2")
+    assert moved.packages == ["linux-image-6.1.0-56-cloud-amd64"]
+    assert [entry.version for entry in moved.entries] == ["6.1.192+2", "6.1.192-1"]
+    assert moved.advisories == ["CVE-2026-4444", "CVE-2026-5555"]
+    assert (change.added, change.removed) == ([], [])
+
+
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 def row(component: str, verdict: Verdict, reason: str = "") -> Row:

@@ -4,13 +4,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from goldenami import definition, policy
+from goldenami import definition, lockfile, policy
 from goldenami.errors import BadInput, ExitCode
 from goldenami.sources import pypi
 from goldenami.watch_policy import BranchType, Offer, Policy, Rule, Verdict, judge, overdue
 from hypothesis import given
 from hypothesis import strategies as st
 
+ROOT = Path(__file__).resolve().parents[2]
 TODAY = date(2026, 11, 25)
 TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE, "580": BranchType.LTS}
 
@@ -113,12 +114,27 @@ def test_a_hold_past_its_review() -> None:
 
 
 @pytest.mark.parametrize(("end", "said"), [
-    (date(2027, 2, 23), "driver branch 580 ends on 2027-02-23, in 90 days"), (date(2027, 2, 24), ""), (None, ""),
+    (date(2027, 2, 23), "driver branch 580 ends on 2027-02-23, in 90 days"), (date(2027, 2, 24), ""),
     (date(2026, 11, 24), "driver branch 580 ended on 2026-11-24: no more fixes come"),
     (TODAY, "driver branch 580 ends on 2026-11-25, in 0 days"),
 ])
 def test_the_end_of_a_branch_is_announced_90_days_ahead(end: date | None, said: str) -> None:
     assert policy.near_end("580", end, TODAY) == said
+
+
+def test_a_branch_whose_end_is_not_known_is_not_passed_over_in_silence() -> None:
+    assert policy.near_end("999", policy.branch_end("999"), TODAY) == \
+        "the end of driver branch 999 is not known: look it up, and add it to BRANCH_END of policy.py"
+    assert policy.near_end("550", None, TODAY) == \
+        "driver branch 550 has ended, NVIDIA says: no more fixes of its own come"
+    assert policy.near_end("550", date(2027, 12, 31), TODAY) == ""  # a list that states one knows better
+    assert policy.near_end("570", policy.branch_end("570"), TODAY).startswith("driver branch 570 ended on 2026-02-28")
+
+
+def test_the_end_of_every_locked_branch_is_known() -> None:
+    locks = [lockfile.read(path)[0] for path in sorted((ROOT / "packer/locks").glob("*.lock.json"))]
+    branches = {lock.driver.branch for lock in locks if lock.driver}
+    assert branches <= policy.BRANCH_END.keys() | policy.ENDED_BRANCHES
 
 
 @pytest.mark.parametrize(("branch", "sms", "said"), [
@@ -169,6 +185,12 @@ def test_a_section_may_say_everything(root: Path) -> None:
     ("watch: {driver: {policy: hold, review: soon}}", "watch.driver.review: input should be a valid date"),
     ("watch: {driver: {policy: lts, minimum_age_days: -1}}",
      "watch.driver.minimum_age_days: input should be greater than or equal to 0"),
+    ("watch: {kernel: {policy: lts}}",
+     "watch.kernel: `lts` would never take anything; one of hold, security, branch, newest"),
+    ("watch: {cuda: {policy: production}}", "watch.cuda: `production` would never take anything"),
+    ("watch: {packages: {policy: lts}}", "watch.packages: `lts` would never take anything"),
+    ("watch: {frameworks: {torch: {policy: security}}}",
+     "watch.frameworks: `security` would never take anything; one of hold, branch, newest"),
     ("watch: {frameworks: {torch: {polcy: lts}}}",
      "watch.frameworks.torch.polcy: unknown key; did you mean `policy`?"),
     ("watch: {base_image: {owner: debian, name: x, region: y}}", "watch.base_image.owner: string should match pattern"),
@@ -206,6 +228,12 @@ def test_the_branch_alone_is_changed(root: Path) -> None:
     path.write_text(text.replace('    nvidia_driver_branch: "535"\n', ""), encoding="utf-8")
     with pytest.raises(BadInput, match="states no nvidia_driver_branch that could be moved"):
         definition.with_branch(path, path.read_text(encoding="utf-8"), "580")
+
+
+@pytest.mark.parametrize("component", ["driver", "cuda"])
+def test_nvidias_repository_has_no_security_updates(root: Path, component: str) -> None:
+    with pytest.raises(BadInput, match=f"watch.{component}.policy: NVIDIA's repository marks no security updates"):
+        written(root, f"watch: {{{component}: {{policy: security}}}}\n", "ubuntu-24.04-ml-gpu")
 
 
 def test_a_watch_section_does_not_make_a_lock_stale(root: Path) -> None:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 from goldenami import policy
 from goldenami.aws.base_images import BaseImage
 from goldenami.errors import Unreachable
-from goldenami.lockfile import Package
+from goldenami.lockfile import Package, Suite
 from goldenami.sources import base_image, branches, packages, pypi
+from goldenami.sources.base_image import Begun
 from goldenami.sources.packages import Component
 from goldenami.watch_policy import BaseImageRule, BranchType, Verdict
 from goldenami.web import Document
@@ -129,11 +130,23 @@ RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-
     ("2026-11-20T01:02:03.000Z", Verdict.UPDATE, "made on 2026-11-20"),
     ("2026-11-24T01:02:03.000Z", Verdict.YOUNG, "made on 2026-11-24, has to be 3 days old"),
 ])
-def test_a_base_image_against_the_day_of_a_lock(created: str, verdict: Verdict, reason: str) -> None:
-    lock = sample(source_date_epoch=1_794_700_800)  # 2026-11-15
-    locked, found = base_image.judge(RULE, lock, BaseImage("ami-1", "debian-12-amd64-1", created), TODAY)
-    assert (locked, found.verdict, found.reason) == ("2026-11-15", verdict, reason)
+def test_a_base_image_against_what_the_newest_build_began_from(created: str, verdict: Verdict, reason: str) -> None:
+    begun = Begun("ami-0", datetime(2026, 11, 15, tzinfo=UTC))
+    found = base_image.judge(RULE, begun, BaseImage("ami-1", "debian-12-amd64-1", created), TODAY)
+    assert (str(begun), found.verdict, found.reason) == ("ami-0 of 2026-11-15", verdict, reason)
     assert found.available == "debian-12-amd64-1 (ami-1)"
+    same = base_image.judge(RULE, Begun("ami-1", begun.when), BaseImage("ami-1", "x", created), TODAY)
+    assert same.verdict is Verdict.CURRENT
+
+
+def test_without_a_build_the_day_of_the_locks_indexes_counts(tmp_path: Path) -> None:
+    """An image of before the lock is not newer, though its newest package may be older still."""
+    suites = [Suite(suite="bookworm", date="Sun, 15 Nov 2026 10:00:00 UTC", sha256="0" * 64)]
+    lock = sample(source_date_epoch=1_794_000_000)
+    assert base_image.begun_from(tmp_path, lock, "us-east-1").when.date() == date(2026, 11, 6)
+    begun = base_image.begun_from(tmp_path, lock.model_copy(update={"base": lock.base.model_copy(
+        update={"suites": suites})}), "us-east-1")
+    assert str(begun) == "lock of 2026-11-15"
 
 
 def test_the_component_of_a_source_package() -> None:

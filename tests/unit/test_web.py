@@ -104,6 +104,11 @@ def test_two_gigabytes_are_not_read(server: Server) -> None:
     assert refused(f"{server.url}/list") == f"{server.url}/list is larger than 32 MiB"
 
 
+def test_a_length_that_is_none(server: Server) -> None:
+    server.answer = sending(b"{}", Content_Length="many")
+    assert refused(f"{server.url}/list") == f"{server.url}/list states a length that is none: 'many'"
+
+
 def test_a_redirect_loop_ends(server: Server) -> None:
     def circle(handler: http.server.BaseHTTPRequestHandler) -> None:
         sending(b"", 302, Location=handler.path)(handler)

@@ -15,6 +15,7 @@ from goldenami import (
     lockfile,
     materials,
     on_ec2,
+    proposal,
     records,
     report,
     reproduce,
@@ -83,8 +84,11 @@ def cmd_fetch(args: argparse.Namespace) -> int:
 
 
 def cmd_bake(args: argparse.Namespace) -> int:
-    """Bake, verify, report: a lock becomes a proven disk."""
+    """Bake, verify, report: a lock becomes a proven disk; --changed REF: only where it differs from that commit's."""
     _load(args.image)  # a definition that is wrong is refused before anything is written
+    if args.changed and args.image not in proposal.changed(ROOT, args.changed):
+        print(f"the lock of {args.image} is that of {args.changed}: nothing to bake")
+        return 0
     with workplace.image_lock(ROOT, args.image, wait=args.wait):
         found, digest = _fetched(args)
         place = _place(args, found) if args.builder is Builder.EC2 else None
@@ -239,6 +243,7 @@ def register(add: Add) -> None:
     for command in (fetches, bakes):
         command.add_argument("--relock", action="store_true", help="make a new lock where upstream deleted a file")
     locks.add_argument("--explain", action="store_true", help="show the choices of the existing lock")
+    bakes.add_argument("--changed", metavar="REF", help="bake only if the lock differs from REF's")
     bakes.add_argument("--force", action="store_true", help="bake again although this build exists")
     bakes.add_argument("--no-verify", action="store_true", help="stop after the disk is written")
     bakes.add_argument("--builder", type=Builder, choices=list(Builder), default=Builder.LOCAL,

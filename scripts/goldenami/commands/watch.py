@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from goldenami import (
@@ -18,7 +18,6 @@ from goldenami import (
     proposal,
     records,
     release_notes,
-    shell,
     store,
     watch,
     watch_summary,
@@ -35,7 +34,7 @@ from goldenami.sources.driver import Prover
 from goldenami.sources.packages import Component
 from goldenami.watch import Eyes, Image, Seen
 from goldenami.watch_policy import Verdict
-from goldenami.watch_records import RECORD_FILE, SUMMARY_FILE, Change, Row, WatchRecord
+from goldenami.watch_records import RECORD_FILE, SUMMARY_FILE, Change, Row, Source, WatchRecord
 
 
 def cmd_watch(args: argparse.Namespace) -> int:
@@ -43,7 +42,7 @@ def cmd_watch(args: argparse.Namespace) -> int:
     cache = store.default_root()
     progress = Progress.of("watch", args.image or "all", cache)
     kept = open_store()
-    images, missing = _images(args.image)
+    images, missing, unread = _images(args.image)
     account = Account()
 
     def newest(region: str, owner: str, pattern: str) -> BaseImage:
@@ -53,58 +52,68 @@ def cmd_watch(args: argparse.Namespace) -> int:
     prover = Prover(ROOT, kept, folder / "watch.log", progress.say)
     with progress.step("sources", f"{len(images)} images"):
         record, seen = watch.look(Eyes(ROOT, cache, clock.now().date(), newest, prover), images, clock.stamp())
-    record = record.model_copy(update={"warnings": [*record.warnings, *missing]})
+    record = record.model_copy(update={"warnings": [*record.warnings, *missing],
+                                       "sources": [*record.sources, *_unread(unread)]})
+    failures = list(unread.values())
     if args.update:
-        record = _update(record, seen, prover, kept, wait=args.wait)
+        record, failed = _update(record, seen, prover, kept, wait=args.wait)
+        failures += failed
     records.write(folder / RECORD_FILE, record)
     records.write_text(folder / SUMMARY_FILE, _summary(record))
     _show(record)
     progress.say(f"summary: {folder / SUMMARY_FILE}")
-    _notify(record, account)
-    return _end(record, strict=args.strict, update=args.update)
+    failures += [*_blind(record), *_notify(record, account)]
+    return _end(record, failures, strict=args.strict, update=args.update)
 
 
-def _images(name: str | None) -> tuple[list[Image], list[str]]:
-    """The images with their locks, and a warning for each that has none (an error for the one that was named)."""
-    paths = [definition.path_of(ROOT, name)] if name else sorted((ROOT / "packer/images").glob("*.yml"))
-    images, missing = list[Image](), list[str]()
-    for path in paths:
-        wanted, where = definition.load(ROOT, path), lockfile.path_of(ROOT, path.stem)
-        if name or where.exists():
-            images.append(Image(wanted, *lockfile.read(where)))
-        else:
-            missing.append(f"{wanted.image}: no lock, so nothing to compare with: make lock IMAGE={wanted.image}")
-    return images, missing
+def _images(name: str | None) -> tuple[list[Image], list[str], dict[str, GoldenError]]:
+    """The images with their locks, a warning for each that has none, and by name the error of each that is unreadable.
+
+    Of the one that was named both are raised.
+    """
+    if name:
+        wanted = definition.load(ROOT, definition.path_of(ROOT, name))
+        return [Image(wanted, *lockfile.read(lockfile.path_of(ROOT, name)))], [], {}
+    images, missing, unread = list[Image](), list[str](), dict[str, GoldenError]()
+    for path in sorted((ROOT / "packer/images").glob("*.yml")):
+        try:
+            wanted, where = definition.load(ROOT, path), lockfile.path_of(ROOT, path.stem)
+            if where.exists():
+                images.append(Image(wanted, *lockfile.read(where)))
+            else:
+                missing.append(f"{wanted.image}: no lock, so nothing to compare with: make lock IMAGE={wanted.image}")
+        except GoldenError as error:
+            unread[path.stem] = error
+    return images, missing, unread
 
 
-def _update(record: WatchRecord, seen: Sequence[Seen], prover: Prover, kept: store.Store, *, wait: bool) -> WatchRecord:
-    """Make the locks that the rows ask for; a candidate that turns out not to fit is `blocked` in its row."""
-    rows, changes = list[Row](), list[Change]()
+def _unread(errors: Mapping[str, GoldenError]) -> list[Source]:
+    return [Source(name=image, error=error.message) for image, error in errors.items()]
+
+
+def _update(
+    record: WatchRecord, seen: Sequence[Seen], prover: Prover, kept: store.Store, *, wait: bool,
+) -> tuple[WatchRecord, list[GoldenError]]:
+    """Make the locks that the rows ask for; what went wrong with one image is in its rows, and stops no other."""
+    rows, changes, failures = list[Row](), list[Change](), list[GoldenError]()
     for one in seen:
-        proved = _proved(one, prover)
-        if proved.moves:
-            with workplace.image_lock(ROOT, proved.image.lock.image, wait=wait):
-                proved, change = _relock(proved, kept)
-            changes += [change] if change else []
-        rows += proved.rows
-    return record.model_copy(update={"rows": rows, "changes": changes})
+        try:
+            one = watch.proved(one, prover, compiles=True)  # noqa: PLW2901 - the rows go on from what was proved
+            if one.moves:
+                one.demand_trust()
+                with workplace.image_lock(ROOT, one.image.lock.image, wait=wait):
+                    changes.append(_relock(one, kept))
+        except NoFit as error:
+            one = one.stopped(Verdict.BLOCKED, error.message)  # noqa: PLW2901 - as above
+        except GoldenError as error:
+            one = one.stopped(Verdict.FAILED, error.message)  # noqa: PLW2901 - as above
+            failures.append(error)
+        rows += one.rows
+    return record.model_copy(update={"rows": rows, "changes": changes}), failures
 
 
-def _proved(seen: Seen, prover: Prover) -> Seen:
-    """Its driver row after the driver was compiled on the locked kernel."""
-    rows = list[Row]()
-    for row in seen.rows:
-        if row.component == Component.DRIVER and row.verdict is Verdict.UPDATE:
-            reason = prover.refusal(seen.image.definition, seen.image.lock, seen.archives.apt, row.available,
-                                    compiles=True)
-            rows.append(_blocked(row, reason) if reason else row)
-        else:
-            rows.append(row)
-    return replace(seen, rows=tuple(rows))
-
-
-def _relock(seen: Seen, kept: store.Store) -> tuple[Seen, Change | None]:
-    """A new lock of one image. Where there is no fit, the old lock stays and the rows say why."""
+def _relock(seen: Seen, kept: store.Store) -> Change:
+    """A new lock of one image. Where that fails, the old lock and the definition stay as they are."""
     image, old = seen.image.definition, seen.image
     path, where = definition.path_of(ROOT, image.image), lockfile.path_of(ROOT, image.image)
     text = path.read_text(encoding="utf-8")
@@ -114,14 +123,14 @@ def _relock(seen: Seen, kept: store.Store) -> tuple[Seen, Change | None]:
     try:
         wanted = _follow_branch(seen, path, text)
         found, digest = lock.run(ROOT, wanted, kept, progress, log, keep=watch.keep(seen))
-    except BaseException as error:
+    except BaseException:
         records.write_text(path, text)  # the branch in the definition is that of the lock
-        if isinstance(error, NoFit):
-            return replace(seen, rows=tuple(_blocked(row, error.message) for row in seen.rows)), None
         raise
     progress.remember()
     progress.say(f"build {digest[:lockfile.ID_LENGTH]}: {where.relative_to(ROOT)}")
-    return seen, release_notes.compare(old.lock, old.sha256, found, digest, kept)
+    if digest == old.sha256:
+        raise NoFit("resolved again, the lock is the same: nothing that the image may have has moved")
+    return release_notes.compare(old.lock, old.sha256, found, digest, kept)
 
 
 def _follow_branch(seen: Seen, path: Path, text: str) -> definition.Definition:
@@ -133,12 +142,6 @@ def _follow_branch(seen: Seen, path: Path, text: str) -> definition.Definition:
     if seen.image.definition.variables("nvidia_driver").get("nvidia_driver_branch") not in (branch, definition.NEWEST):
         records.write_text(path, definition.with_branch(path, text, branch))
     return definition.load(ROOT, path)
-
-
-def _blocked(row: Row, reason: str) -> Row:
-    if row.verdict is not Verdict.UPDATE:
-        return row
-    return row.model_copy(update={"verdict": Verdict.BLOCKED, "reason": reason})
 
 
 def _summary(record: WatchRecord) -> str:
@@ -154,26 +157,35 @@ def _show(record: WatchRecord) -> None:
     print(watch_summary.headline(record))
 
 
-def _notify(record: WatchRecord, account: Account) -> None:
-    """Tell the topic and the webhook that the environment names, unless there is nothing to tell."""
+def _notify(record: WatchRecord, account: Account) -> list[GoldenError]:
+    """Tell the topic and the webhook that the environment names, unless there is nothing to tell; who was not told."""
     quiet = not record.errors and not record.warnings and not record.changes and all(
         row.verdict in (Verdict.CURRENT, Verdict.HELD) for row in record.rows)
     if quiet:
-        return
-    headline, body = watch_summary.headline(record), _summary(record)
-    if topic := os.environ.get(notice.TOPIC):
-        region = notice.region(topic)
-        if not region:
-            raise BadInput(f"{notice.TOPIC} is no ARN of an SNS topic", hint="arn:aws:sns:REGION:ACCOUNT:NAME")
-        notify.publish(account.client("sns", region), topic, f"golden images: {headline}", body)
-    if url := os.environ.get(notice.WEBHOOK):
-        notice.to_webhook(url, headline, body)
+        return []
+    headline, body, untold = watch_summary.headline(record), _summary(record), list[GoldenError]()
+    for variable, tell in ((notice.TOPIC, partial(_to_topic, account)), (notice.WEBHOOK, notice.to_webhook)):
+        try:
+            if target := os.environ.get(variable):
+                tell(target, headline, body)
+        except GoldenError as error:
+            untold.append(error)
+    return untold
 
 
-def _end(record: WatchRecord, *, strict: bool, update: bool) -> int:
-    """The exit code; what could not be looked at outranks what was found."""
-    if record.errors:
-        raise _error(record.errors)
+def _to_topic(account: Account, topic: str, headline: str, body: str) -> None:
+    region = notice.region(topic)
+    if not region:
+        raise BadInput(f"{notice.TOPIC} is no ARN of an SNS topic", hint="arn:aws:sns:REGION:ACCOUNT:NAME")
+    notify.publish(account.client("sns", region), topic, f"golden images: {headline}", body)
+
+
+def _end(record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, update: bool) -> int:
+    """The exit code; what went wrong outranks what was found."""
+    if failures:
+        for other in failures[1:]:
+            print(f"also: {other.message}")
+        raise failures[0]
     if strict and record.warnings:
         raise BadInput(f"{len(record.warnings)} warnings, the first: {record.warnings[0]}",
                        hint="review the hold, or move to another branch; without --strict they are only printed")
@@ -181,22 +193,26 @@ def _end(record: WatchRecord, *, strict: bool, update: bool) -> int:
     return int(ExitCode.NEWER) if waits and not update else int(ExitCode.OK)
 
 
-def _error(errors: Sequence[str]) -> GoldenError:
+def _blind(record: WatchRecord) -> list[GoldenError]:
+    """The error of all that could not be looked at, if anything."""
+    errors = record.errors
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Unreachable(f"could not look at every source: {errors[0]}{more}",
-                       hint="the table shows what the others have; check that source, then run again")
+    return [Unreachable(f"could not look at every source: {errors[0]}{more}",
+                        hint="the table shows what the others have; check that source, then run again")] \
+        if errors else []
 
 
 def cmd_images(args: argparse.Namespace) -> int:
-    """Print the images that have a lock as JSON; --changed REF: only those whose lock differs from that commit's.
+    """Print the images that have a lock as JSON; --changed REF: only those whose lock differs from that commit's;
+    --published: only those whose definition says where they are published.
 
     Where GITHUB_OUTPUT names a file, `images=` goes there too, for the matrix of a later job.
     """
     locked = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))
     if args.changed:
-        text = shell.output(["git", "diff", "--name-only", args.changed, "--", "packer/locks"], cwd=ROOT)
-        text += shell.output(["git", "ls-files", "--others", "--exclude-standard", "--", "packer/locks"], cwd=ROOT)
-        locked = [name for name in locked if f"packer/locks/{name}.lock.json" in text.splitlines()]
+        locked = [name for name in locked if name in proposal.changed(ROOT, args.changed)]
+    if args.published:
+        locked = [name for name in locked if definition.load(ROOT, definition.path_of(ROOT, name)).publish]
     names = json.dumps(locked)
     print(names)
     if output := os.environ.get("GITHUB_OUTPUT"):
@@ -223,7 +239,9 @@ def cmd_propose(args: argparse.Namespace) -> int:
 
 def register(add: Add) -> None:
     """Add the commands of this module to the command line."""
-    add("images", cmd_images).add_argument("--changed", metavar="REF", help="only images whose lock differs from REF's")
+    images = add("images", cmd_images)
+    images.add_argument("--changed", metavar="REF", help="only images whose lock differs from REF's")
+    images.add_argument("--published", action="store_true", help="only images that are published somewhere")
     add("propose", cmd_propose).add_argument("--dry-run", action="store_true", help="show what would be pushed")
     command = add("watch", cmd_watch, "?")
     command.add_argument("--update", action="store_true", help="make new locks of what matters")

@@ -16,7 +16,7 @@ from pathlib import Path
 from goldenami import mirror, web
 from goldenami.apt import AptRoot
 from goldenami.definition import Base
-from goldenami.errors import GoldenError
+from goldenami.errors import GoldenError, Unreachable
 from goldenami.lockfile import Lock, Suite
 from goldenami.mirror import Source
 from goldenami.records import sha256_text
@@ -99,17 +99,23 @@ def ager(apt: AptRoot) -> Age:
     return age
 
 
-def backwards(lock: Lock, archives: Archives) -> list[Seen]:
-    """Suites whose signed Release file is older than the one that the lock was made from."""
+def backwards(lock: Lock, suites: Sequence[Suite]) -> list[Seen]:
+    """Those of `suites` whose signed Release file is older than the one that the lock was made from."""
     found = []
-    for name in sorted({suite.suite for suite in archives.suites} & {suite.suite for suite in lock.base.suites}):
-        now = max((suite.date for suite in archives.suites if suite.suite == name), key=_moment)
+    for name in sorted({suite.suite for suite in suites} & {suite.suite for suite in lock.base.suites}):
+        now = max((suite.date for suite in suites if suite.suite == name), key=_moment)
         then = max((suite.date for suite in lock.base.suites if suite.suite == name), key=_moment)
         if _moment(now) < _moment(then):
             found.append(Seen(name=f"suite {name}", changed=_iso(now),
                               error=f"goes backwards: its Release file is of {_iso(now)}, the lock of {lock.image} was "
                                     f"made from one of {_iso(then)}"))
     return found
+
+
+def demand_progress(lock: Lock, suites: Sequence[Suite]) -> None:
+    """Unreachable where one of `suites` goes backwards: nothing is locked from less than the lock was made from."""
+    for found in backwards(lock, suites):
+        raise Unreachable(f"{found.name} {found.error}", hint="a stale mirror: use another, or wait; the lock stays")
 
 
 def _moment(text: str) -> float:

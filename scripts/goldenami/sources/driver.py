@@ -67,38 +67,42 @@ def _offers(
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What is known of a driver on a kernel: `refusal` is why they do not fit, `tried` whether a compiler said so."""
+
+    refusal: str = ""
+    tried: bool = False
+
+
+@dataclass(frozen=True)
 class Prover:
-    """Compiles candidates on the kernel of a lock. Results, failures included, are kept, so asking again is quick."""
+    """Compiles pairs of driver and kernel. Results, failures included, are kept, so asking again is quick."""
 
     root: Path
     store: Store
     log: Path
     say: Callable[[str], None]
 
-    def refusal(self, definition: Definition, lock: Lock, apt: AptRoot, version: str, *, compiles: bool) -> str:
-        """Why driver `version` does not compile on the kernel of `lock` in any flavour, or an empty string.
+    def proof(self, definition: Definition, kernel: Kernel, apt: AptRoot, version: str, *, compiles: bool) -> Proof:
+        """Whether driver `version` compiles on `kernel` in a flavour of the image.
 
         Without `compiles` only what is known from an earlier try counts.
         """
-        known = requests(self.root, definition, [version.partition(".")[0]])
-        reasons = []
-        for candidate in fit.candidates(apt, known):
-            if candidate.version == version:
-                reason = self._reason(definition, lock, apt, candidate, compiles)
-                if not reason:
-                    return ""
-                reasons.append(reason)
-        return "; ".join(dict.fromkeys(reasons)) or f"no archive has the modules of {version}"
+        proofs = [self._proof(definition, kernel, apt, candidate, compiles)
+                  for candidate in _candidates(self.root, definition, apt, version)]
+        if not proofs:
+            return Proof(f"no archive has the modules of {version}")
+        taken = next((proof for proof in proofs if not proof.refusal), None)
+        return taken or Proof("; ".join(dict.fromkeys(proof.refusal for proof in proofs)), tried=True)
 
-    def _reason(self, definition: Definition, lock: Lock, apt: AptRoot, driver: Candidate, compiles: bool) -> str:
+    def _proof(self, definition: Definition, kernel: Kernel, apt: AptRoot, driver: Candidate, compiles: bool) -> Proof:
         signer = signature.configured()
         with apt.locked():
             try:
-                kernel = _kernel(lock, definition, apt)
                 recipe = fit.recipe_of(apt, kernel, driver, suite=definition.base.release,
                                        signature=signer.signature if signer else None)
             except NoFit as error:
-                return error.message
+                return Proof(error.message, tried=True)
             finally:
                 apt.pin({})
         outcome = modules.known(recipe, self.store)
@@ -107,11 +111,20 @@ class Prover:
             self.store.fetch(materials.wanted([recipe.source, *recipe.build], apt.uris))
             outcome = modules.compile_modules(recipe, self.store, log=self.log)
         if outcome is None or outcome.deb_sha256:
-            return ""
-        return f"does not compile on {kernel.release}: {outcome.first_error}"
+            return Proof(tried=outcome is not None)
+        return Proof(f"driver {driver.version} does not compile on {kernel.release}: {outcome.first_error}", tried=True)
 
 
-def _kernel(lock: Lock, definition: Definition, apt: AptRoot) -> Kernel:
+def _candidates(root: Path, definition: Definition, apt: AptRoot, version: str) -> list[Candidate]:
+    """The flavours in which the archives have `version`."""
+    try:
+        found = fit.candidates(apt, requests(root, definition, [version.partition(".")[0]]))
+    except NoFit:
+        return []
+    return [candidate for candidate in found if candidate.version == version]
+
+
+def kernel_of(lock: Lock, definition: Definition, apt: AptRoot) -> Kernel:
     """The locked kernel while the archive has its headers, else the newest."""
     if apt.found([f"linux-headers-{lock.kernel.release}"]):
         return lock.kernel

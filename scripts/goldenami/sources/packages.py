@@ -12,7 +12,7 @@ from goldenami import fit, policy
 from goldenami.apt import AptRoot, Found
 from goldenami.definition import Definition
 from goldenami.errors import NoFit
-from goldenami.lockfile import Lock, Package
+from goldenami.lockfile import Kernel, Lock, Package
 from goldenami.sources.archives import Age, Archives
 from goldenami.watch_policy import Judgement, Offer, Rule, Verdict, judge
 from goldenami.watch_records import Moving, Source
@@ -57,20 +57,26 @@ def kernel_offers(definition: Definition, apt: AptRoot, age: Age | None = None) 
     return offers
 
 
+def kernel(definition: Definition, apt: AptRoot, version: str) -> Kernel:
+    """The kernel of that version, as `kernel_offers` offers it."""
+    return next(kernel for kernel in fit.kernels(apt, definition.kernel) if kernel.version == version)
+
+
 def series(release: str) -> str:
     """The series of a kernel: "6.1.0-56-cloud-amd64" -> "6.1"."""
     return ".".join(release.split(".")[:2])
 
 
-def cuda_offers(lock: Lock, apt: AptRoot) -> list[Offer]:
+def cuda_offers(lock: Lock, apt: AptRoot, age: Age | None = None) -> list[Offer]:
     """CUDA releases in the archives; one that the locked driver or a declared GPU can't take says so."""
     names = [name for name in apt.names(RUNTIME.pattern) if name in lock.packages or "-" in name]
-    newest = dict[str, Found]()
-    for all_ in apt.found(names).values():
+    newest = dict[str, tuple[str, Found]]()
+    for name, all_ in apt.found(names).items():
         for one in all_:
-            newest.setdefault(".".join(policy.upstream(one.version).split(".")[:2]), one)
+            newest.setdefault(".".join(policy.upstream(one.version).split(".")[:2]), (name, one))
     return [Offer(version, version.partition(".")[0], f"{one.archive} {one.suite}", one.security,
-                  refusal=_cuda_refusal(version, lock)) for version, one in newest.items()]
+                  age(name, one.version) if age else None, _cuda_refusal(version, lock))
+            for version, (name, one) in newest.items()]
 
 
 def _cuda_refusal(version: str, lock: Lock) -> str:

@@ -68,5 +68,5 @@ def _version(file: Any) -> str | None:
 def _day(file: dict[str, Any]) -> date | None:
     try:
         return datetime.fromisoformat(str(file["upload-time"])).astimezone(UTC).date()
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None

@@ -1,0 +1,33 @@
+"""What Make targets run, by `make -n`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from tools import ROOT
+
+
+def run(*args: str, **env: str) -> str:
+    """The last command that Make would run; the environment's own CI does not count."""
+    known = {name: value for name, value in os.environ.items() if name not in ("CI", "RELOCK", "IMAGE", "MAKEFLAGS")}
+    done = subprocess.run(["make", "--dry-run", "--no-print-directory", *args], cwd=ROOT, env={**known, **env},
+                          check=True, capture_output=True, text=True)
+    return " ".join(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(("env", "relocks"), [
+    ({}, True), ({"CI": "true"}, False), ({"CI": "true", "RELOCK": "1"}, True), ({"RELOCK": "1"}, True),
+])
+def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks: bool) -> None:
+    """It would be baked and published without that anybody has seen it."""
+    assert run("bake", "IMAGE=x", **env) == "scripts/golden bake x" + (" --relock" if relocks else "")
+    assert run("bake", "IMAGE=x", *(f"{name}={value}" for name, value in env.items())) == run("bake", "IMAGE=x", **env)
+
+
+def test_a_commit_to_compare_with_comes_from_the_environment_too() -> None:
+    """As pipelines give it."""
+    assert run("images", "PUBLISHED=1", CHANGED="HEAD") == "scripts/golden images --changed HEAD --published"
+    assert run("bake", "IMAGE=x", CI="true", CHANGED="HEAD") == "scripts/golden bake x --changed HEAD"
+    assert run("images", CHANGED="") == "scripts/golden images"
