@@ -17,8 +17,9 @@ from random import Random
 from goldenami.aws.topology import (
     Ami,
     AmiState,
-    Group,
     Instance,
+    Launcher,
+    LauncherKind,
     Snapshot,
     SnapshotState,
     TemplateUse,
@@ -115,11 +116,12 @@ def _templates(dice: Dice) -> Iterator[TemplateVersion]:
                                   latest=number == numbers[-1], image=image)
 
 
-def _group(dice: Dice, name: str) -> Group:
+def _launcher(dice: Dice, kind: LauncherKind) -> Launcher:
     uses = [TemplateUse(dice.choice(["lt-1", "lt-2", f"golden-{IMAGE}", "theirs"]),
                         dice.choice(["$Latest", "$Default", "1", "2", "3", ""])) for _ in range(dice.randrange(3))]
-    return Group(name=name, templates=tuple(uses), configuration="lc-a" if dice.chance(0.2) else "",
-                 image_refs=(dice.reference(),) if dice.chance(0.2) else ())
+    configuration = "lc-a" if kind is LauncherKind.GROUP and dice.chance(0.2) else ""
+    return Launcher(kind=kind, name=f"{kind.value}-a", templates=tuple(uses), configuration=configuration,
+                    image_refs=(dice.reference(),) if dice.chance(0.2) else ())
 
 
 def account(seed: int) -> Topology:
@@ -132,7 +134,7 @@ def account(seed: int) -> Topology:
     return Topology(
         region="eu-west-1", amis=amis, snapshots=snapshots, parameters=_parameters(dice, amis),
         templates=tuple(_templates(dice)), configurations={"lc-a": dice.ami()} if dice.chance(0.2) else {},
-        groups=tuple(_group(dice, name) for name in ("asg-a", "asg-b") if dice.chance(0.2)),
+        launchers=tuple(_launcher(dice, kind) for kind in LauncherKind if dice.chance(0.2)),
         instances=(Instance("i-1", dice.ami(), "stopped"),) if dice.chance(0.2) else (),
         volumes=(Volume("vol-1", dice.snapshot()),) if dice.chance(0.2) else (),
         pointers={"latest": dice.ami()} if dice.chance(0.2) else {})
@@ -167,12 +169,12 @@ def alive(account: Topology) -> set[str]:
     for name, value in account.configurations.items():
         graph.edge("in use", value)
         graph.edge(f"configuration {name}", value)
-    for group in account.groups:
-        for use in group.templates:
+    for launcher in account.launchers:
+        for use in launcher.templates:
             graph.edge("in use", f"use {use.template} {use.version}")
-        for reference in group.image_refs:
+        for reference in launcher.image_refs:
             graph.image("in use", reference)
-        graph.edge("in use", f"configuration {group.configuration}")
+        graph.edge("in use", f"configuration {launcher.configuration}")
     for held in (*account.pointers.values(), *(instance.image_id for instance in account.instances),
                  *(volume.snapshot_id for volume in account.volumes),
                  *(snapshot.parent for snapshot in account.snapshots if snapshot.state == "pending")):

@@ -112,6 +112,14 @@ def wrong(check: str) -> list[Check]:
                   outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT) for name in CHECKS]
 
 
+def write_junit(path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", inner: str = "") -> None:
+    """The JUnit file of a test of that build on a GPU; `inner` is what its one test case holds."""
+    facts = {"goldenami:build-id": build_id, "goldenami:gpu": gpu}
+    rows = "".join(f'<property name="{name}" value="{value}"/>' for name, value in facts.items() if value)
+    path.write_text(f'<testsuites><testsuite name="pytest"><properties>{rows}</properties><testcase name="one">{inner}'
+                    "</testcase></testsuite></testsuites>", encoding="utf-8")
+
+
 def copy_definitions(root: Path) -> Path:
     """Put into `root` what `golden` reads of a checkout when it publishes; returns `root`."""
     for name in ("packer", "roles"):

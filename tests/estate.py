@@ -96,6 +96,26 @@ class Estate:
         self.groups.create_auto_scaling_group(
             AutoScalingGroupName=name, MinSize=0, MaxSize=1, AvailabilityZones=[f"{self.region}a"], **given)
 
+    def fleet(self, template: str, version: str, **override: str) -> str:
+        """An EC2 Fleet without instances."""
+        named = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": version}}
+        return str(self.ec2.create_fleet(
+            LaunchTemplateConfigs=[{**named, **({"Overrides": [override]} if override else {})}],
+            TargetCapacitySpecification={"TotalTargetCapacity": 0, "DefaultTargetCapacityType": "spot"})["FleetId"])
+
+    def spot_fleet(self, **config: Any) -> str:
+        """A Spot fleet request without instances."""
+        return str(self.ec2.request_spot_fleet(SpotFleetRequestConfig={
+            "IamFleetRole": "arn:aws:iam::123456789012:role/fleet", "TargetCapacity": 0, **config})[
+                "SpotFleetRequestId"])
+
+    def spot_request(self, ami: str, **given: Any) -> str:
+        """A Spot instance request without an instance: it waits for a day."""
+        return str(self.ec2.request_spot_instances(
+            LaunchSpecification={"ImageId": ami, "InstanceType": "c7i.large"},
+            ValidFrom=datetime.now(UTC) + timedelta(days=1), **given)[
+                "SpotInstanceRequests"][0]["SpotInstanceRequestId"])
+
     def share(self, ami: str, *accounts: str) -> None:
         self.ec2.modify_image_attribute(ImageId=ami, LaunchPermission={"Add": [{"UserId": each} for each in accounts]})
 

@@ -13,7 +13,7 @@ from goldenami import clock, units
 from goldenami.aws import inventory, pointers, prices, regions
 from goldenami.aws.ledger import Channel
 from goldenami.aws.session import Account, translated
-from goldenami.aws.topology import Ami, Group, Instance, Snapshot, TemplateVersion
+from goldenami.aws.topology import Ami, Instance, Launcher, Snapshot, TemplateVersion
 from goldenami.build_records import Utc
 from goldenami.errors import GoldenError
 from goldenami.records import Record
@@ -94,7 +94,7 @@ def _region(account: Account, region: str, images: list[str]) -> list[ImageStatu
 
 def _image(
     image: str, region: str, amis: list[Ami], snapshots: list[Snapshot], instances: list[Instance],
-    groups: list[Group], templates: list[TemplateVersion], values: Mapping[str, str],
+    groups: list[Launcher], templates: list[TemplateVersion], values: Mapping[str, str],
 ) -> ImageStatus:
     known = {ami.id: ami for ami in amis}
     default = next((each for each in templates if each.template == pointers.template_name(image)), None)

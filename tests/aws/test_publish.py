@@ -188,7 +188,7 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
     ran = checkout.golden("promote", builds.GPU_IMAGE)
     assert (ran.code, f"build {build.name} is not tested on a GPU" in ran.text) == (6, True)
     assert "nothing to do" in publish(checkout, image=builds.GPU_IMAGE)
-    write_junit(tmp_path / "gpu.xml", build.name)
+    builds.write_junit(tmp_path / "gpu.xml", build.name)
     assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml")).code == 0
     ran = checkout.golden("promote", builds.GPU_IMAGE)
     assert ran.code == 0, ran.text
@@ -209,13 +209,6 @@ def test_an_untested_gpu_may_be_accepted_and_that_is_recorded(checkout: Checkout
     assert mark.gpu == checkout.record(build).gpu == "not tested on a GPU, accepted"
 
 
-def write_junit(path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", inner: str = "") -> None:
-    facts = {"goldenami:build-id": build_id, "goldenami:gpu": gpu}
-    rows = "".join(f'<property name="{name}" value="{value}"/>' for name, value in facts.items() if value)
-    path.write_text(f'<testsuites><testsuite name="pytest"><properties>{rows}</properties><testcase name="one">{inner}'
-                    "</testcase></testsuite></testsuites>", encoding="utf-8")
-
-
 @pytest.mark.parametrize(("changes", "message"), [
     ({"build_id": "0" * 12}, "it is of build 000000000000, not"), ({"build_id": ""}, "it is of build (unnamed), not"),
     ({"gpu": ""}, "it names no GPU"), ({"inner": "<failure/>"}, "1 of 1 tests failed, one first"),
@@ -225,7 +218,7 @@ def test_a_file_that_attests_nothing(
     checkout: Checkout, tmp_path: Path, changes: dict[str, Any], message: str,
 ) -> None:
     build = gpu_build(checkout)
-    write_junit(tmp_path / "gpu.xml", **({"build_id": build.name} | changes))
+    builds.write_junit(tmp_path / "gpu.xml", **({"build_id": build.name} | changes))
     ran = checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"))
     assert (ran.code, message in ran.text) == (6, True), ran.text
     assert not (build / "attest.json").exists()
@@ -233,7 +226,7 @@ def test_a_file_that_attests_nothing(
 
 def test_an_attestation_is_of_one_disk(checkout: Checkout, tmp_path: Path) -> None:
     build = gpu_build(checkout)
-    write_junit(tmp_path / "gpu.xml", build.name)
+    builds.write_junit(tmp_path / "gpu.xml", build.name)
     assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml")).code == 0
     (tmp_path / "cut.xml").write_text("<testsuites>", encoding="utf-8")
     assert "is not JUnit XML" in checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test",

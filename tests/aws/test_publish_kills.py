@@ -1,4 +1,4 @@
-"""kill -9 before and after every call to AWS of publish and rollback; then the same command again."""
+"""kill -9 before and after every call to AWS of publish, promote and rollback; then the same command again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import builds
 import pytest
-from builds import IMAGE, REGIONS, Checkout, World
+from builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, World
 from killing import Killer, Point, When
 
 if TYPE_CHECKING:
     from conftest import Emulator
 
+SOAK_DAYS = 2
+"""For how long a candidate stands before it is promoted."""
 SAMPLE = 2
 """Points that the fast tests try of each list, each time others; the slow ones try all."""
 
@@ -29,10 +31,11 @@ def killer(emulator: Emulator) -> Iterator[Killer]:
 class Life:
     """Builds of one image that are published one after the other, each time through a kill."""
 
+    image = IMAGE
+
     def __init__(self, emulator: Emulator, checkout: Checkout, killer: Killer) -> None:
         self.emulator, self.root, self.killer = emulator, checkout.root, killer
         self.builds: list[str] = []
-        self.latest = ""
         self.anew()
 
     def anew(self) -> None:
@@ -40,30 +43,30 @@ class Life:
         self.emulator.reset()
         self.emulator.set(pending_s=0.01)
         self.builds.clear()
-        for folder in (self.root / "build" / IMAGE).glob("[0-9a-f]*"):
+        self.latest = ""
+        for folder in (self.root / "build" / self.image).glob("[0-9a-f]*"):
             folder.rename(self.root / f"old-{random.getrandbits(64):x}")
 
-    def golden(self, *args: str, point: Point | None = None) -> None:
-        """Run it, killed at `point`, then again until it says that all is well."""
+    def golden(self, *args: str, point: Point | None = None, days: float = 0) -> None:
+        """Run it, killed at `point`, then again until it says that all is well; its clock is `days` ahead."""
         if point is not None:
-            code, text = self.killer.run(self.root, *args, point=point)
+            code, text = self.killer.run(self.root, *args, point=point, days=days)
             # how often a state is asked for depends on the time, so that the last look may not come
             assert code == (-9 if self.killer.struck else 0), f"{point}: {code}\n{text}"
             for region in REGIONS:
-                self.check_launchable(region)
+                self.check_launchable(World(region, self.image))
             if args[0] == "rollback" and all(World(region).is_done(self.latest) for region in REGIONS):
                 return  # it was done: the same command again would go back by one more
-        code, text = self.killer.run(self.root, *args)
+        code, text = self.killer.run(self.root, *args, days=days)
         assert code == 0, f"{point}:\n{text}"
 
     @staticmethod
-    def check_launchable(region: str) -> None:
+    def check_launchable(world: World) -> None:
         """Whatever happened, the pointers that exist name AMIs that can be launched."""
-        world = World(region)
         states = {raw["ImageId"]: raw["State"] for raw in world.amis().values()}
         template = world.template()
         for ami in (world.parameter("latest"), template and template["LaunchTemplateData"]["ImageId"]):
-            assert ami is None or states.get(ami) == "available", f"{region}: {ami} of {states}"
+            assert ami is None or states.get(ami) == "available", f"{world.region}: {ami} of {states}"
 
     def publish(self, point: Point | None = None) -> None:
         """A new build."""
@@ -76,14 +79,45 @@ class Life:
         """One AMI a region and build, no orphan of any kind, `latest` where it should be."""
         for region in REGIONS:
             try:
-                World(region).check(self.builds, self.latest)
+                World(region, self.image).check(self.builds, self.latest)
             except AssertionError as error:
                 raise AssertionError(f"{point}: {region}: {error}") from error
+
+
+class Candidates(Life):
+    """Builds that are promoted one after the other, after their soak and a test on a GPU, each time through a kill."""
+
+    image = GPU_IMAGE
+
+    def stand(self) -> None:
+        """A new build is the candidate, and a GPU has seen it."""
+        self.builds.append(builds.build(self.root, len(self.builds) + 1, image=self.image, sm=("86",)).name)
+        self.golden("publish", self.image)
+        builds.write_junit(self.root / "gpu.xml", self.builds[-1])
+        self.golden("attest", self.image, "--gpu-test", str(self.root / "gpu.xml"))
+
+    def promote(self, point: Point | None = None) -> None:
+        """What `latest` was is what a rollback would take it back to; the candidate stays what it is."""
+        self.golden("promote", self.image, point=point, days=SOAK_DAYS)
+        before, self.latest = self.latest, self.builds[-1]
+        self.check(point)
+        for region in REGIONS:
+            world = World(region, self.image)
+            previous = world.ledger().previous()
+            assert (previous.build_id if previous else "") == before, f"{point}: {region}"
+            assert world.parameter("candidate") == world.parameter("latest"), f"{point}: {region}"
 
 
 @pytest.fixture
 def life(aws: Emulator, killer: Killer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
     return Life(aws, Checkout(tmp_path / "checkout", monkeypatch), killer)
+
+
+@pytest.fixture
+def candidates(aws: Emulator, killer: Killer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Candidates:
+    checkout = Checkout(tmp_path / "checkout", monkeypatch)
+    checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}], soak_hours: {SOAK_DAYS * 24 - 1}}}\n", GPU_IMAGE)
+    return Candidates(aws, checkout, killer)
 
 
 def chosen(points: list[Point], request: pytest.FixtureRequest) -> list[Point]:
@@ -128,3 +162,32 @@ def test_a_rollback_that_was_killed_is_continued(life: Life, _every: bool, reque
         life.latest = first
         life.golden("rollback", IMAGE, point=point)
         life.check(point)
+
+
+@pytest.mark.parametrize("_every", EXTENT)
+def test_a_promotion_that_was_killed_is_continued(
+    candidates: Candidates, _every: bool, request: pytest.FixtureRequest,
+) -> None:
+    for _ in range(2):
+        candidates.stand()
+        candidates.promote()
+    for number, point in enumerate(chosen(candidates.killer.points(), request)):
+        if number % 6 == 5:
+            candidates.anew()
+            candidates.stand()
+            candidates.promote()
+        candidates.stand()
+        candidates.promote(point)
+
+
+@pytest.mark.parametrize("_every", EXTENT)
+def test_a_first_promotion_that_was_killed_is_continued(
+    candidates: Candidates, _every: bool, request: pytest.FixtureRequest,
+) -> None:
+    candidates.stand()
+    candidates.promote()
+    first = [point for point in candidates.killer.points() if point.action == "ec2:CreateLaunchTemplate"]
+    for point in chosen(first, request):
+        candidates.anew()
+        candidates.stand()
+        candidates.promote(point)

@@ -1,9 +1,7 @@
-"""Retirement in an account of real API objects: what stays and why, what goes and in which order."""
+"""Retirement in an account of real API objects: what goes and in which order, what is touched and what can go wrong."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,133 +13,17 @@ from goldenami.aws.lease import take
 from goldenami.aws.ledger import Gpu, Ledger, Mark
 from goldenami.errors import Busy, GoldenError, HostNotReady
 from goldenami.progress import Progress
-from goldenami.retention import Policy, RegionPlan, Step
+from goldenami.retention import Step
 from goldenami.retire import RetireRecord
+from retiring import LATER, POLICY, plan, reasons, run, steps
 
 if TYPE_CHECKING:
     from conftest import Emulator
-
-POLICY = Policy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7)
-LATER = 100
 
 
 @pytest.fixture(autouse=True)
 def later(calendar: Calendar) -> None:
     calendar.days = LATER
-
-
-def plan(estate: Estate, policy: Policy = POLICY) -> RegionPlan:
-    return retire.prepare(estate.account, IMAGE, [estate.region], policy).plan.regions[0]
-
-
-def run(estate: Estate, folder: Path, policy: Policy = POLICY) -> RetireRecord:
-    prepared = retire.prepare(estate.account, IMAGE, [estate.region], policy)
-    return retire.execute(estate.account, prepared, folder, Progress("retire", IMAGE, folder / "timings"))
-
-
-def reasons(planned: RegionPlan) -> dict[str, list[str]]:
-    return {survivor.target: survivor.reasons for survivor in planned.survivors}
-
-
-def steps(planned: RegionPlan) -> list[tuple[Step, str]]:
-    return [(action.step, action.target) for action in planned.actions]
-
-
-# --- who refers ---
-
-def by_parameter(estate: Estate, ami: str) -> None:
-    estate.point("/team/base", ami)
-
-
-def by_parameter_of_json(estate: Estate, ami: str) -> None:
-    estate.point("flat-name", json.dumps({"image": ami}))
-
-
-def by_latest(estate: Estate, ami: str) -> None:
-    estate.point(f"/golden-ami/{IMAGE}/latest", ami)
-
-
-def by_old_version_of_a_template(estate: Estate, ami: str) -> None:
-    estate.template("theirs", [ami, "ami-00000000000000000"])
-
-
-def by_pinned_parameter(estate: Estate, ami: str) -> None:
-    estate.point("/team/pinned", ami)
-    estate.point("/team/pinned", "ami-00000000000000000")
-    estate.template("theirs", ["resolve:ssm:/team/pinned:1"])
-
-
-def by_own_template(estate: Estate, ami: str) -> None:
-    estate.template(f"golden-{IMAGE}", [ami], tagged=True)
-
-
-def by_group_of_own_template(estate: Estate, ami: str) -> None:
-    other = estate.ami(90)
-    made = estate.template(f"golden-{IMAGE}", [other, ami, other], tagged=True)
-    estate.group("workers", LaunchTemplate={"LaunchTemplateId": made, "Version": "2"})
-
-
-def by_mixed_overrides(estate: Estate, ami: str) -> None:
-    other = estate.ami(90)
-    made = estate.template(f"golden-{IMAGE}", [other, ami, other], tagged=True)
-    estate.group("mixed", MixedInstancesPolicy={"LaunchTemplate": {
-        "LaunchTemplateSpecification": {"LaunchTemplateId": made, "Version": "$Default"},
-        "Overrides": [{"InstanceType": "c7i.large",
-                       "LaunchTemplateSpecification": {"LaunchTemplateName": f"golden-{IMAGE}", "Version": "2"}}]}})
-
-
-def by_launch_configuration(estate: Estate, ami: str) -> None:
-    estate.groups.create_launch_configuration(LaunchConfigurationName="old", ImageId=ami, InstanceType="c7i.large")
-
-
-def by_instance(estate: Estate, ami: str) -> None:
-    estate.launch(ami)
-
-
-def by_stopped_instance(estate: Estate, ami: str) -> None:
-    estate.ec2.stop_instances(InstanceIds=[estate.launch(ami)])
-
-
-def by_volume(estate: Estate, ami: str) -> None:
-    estate.ec2.create_volume(SnapshotId=estate.backing(ami), AvailabilityZone=f"{estate.region}a")
-
-
-def by_upload(estate: Estate, ami: str) -> None:
-    estate.snapshot(91, complete=False, expires=iso(LATER + 1), parent_snapshot=estate.backing(ami))
-
-
-def by_protection(estate: Estate, ami: str) -> None:
-    estate.ec2.enable_image_deregistration_protection(ImageId=ami)
-
-
-def by_share(estate: Estate, ami: str) -> None:
-    estate.share(ami, PARTNER)
-
-
-USES: dict[Callable[[Estate, str], None], str] = {
-    by_parameter: "used by SSM parameter /team/base", by_parameter_of_json: "used by SSM parameter flat-name",
-    by_latest: f"used by SSM parameter /golden-ami/{IMAGE}/latest",
-    by_old_version_of_a_template: "used by launch template theirs version 1",
-    by_pinned_parameter: "used by launch template theirs version 1",
-    by_own_template: f"used by launch template golden-{IMAGE} version 1",
-    by_group_of_own_template: "used by Auto Scaling group workers",
-    by_mixed_overrides: "used by Auto Scaling group mixed",
-    by_launch_configuration: "used by launch configuration old", by_instance: "(running)",
-    by_stopped_instance: "(stopped)", by_volume: "used by volume vol-", by_upload: "used by unfinished upload snap-",
-    by_protection: "deregistration protection is on", by_share: f"shared with {PARTNER}",
-}
-
-
-@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-def test_what_is_used_stays(estate: Estate, use: Callable[[Estate, str], None]) -> None:
-    """The same AMI is due without the use, and stays with it, which names the user."""
-    used = estate.ami(1)
-    estate.ami(2)
-    assert (Step.DEPRECATE, used) in steps(plan(estate))
-    use(estate, used)
-    planned = plan(estate)
-    assert used not in {target for _, target in steps(planned)}
-    assert any(USES[use] in reason for reason in reasons(planned)[used]), reasons(planned)[used]
 
 
 # --- the steps ---
@@ -370,7 +252,8 @@ def test_one_forbidden_call_makes_the_region_unreachable_not_empty(estate: Estat
     estate.ami(1)
     estate.ami(2)
     for action in ("ec2:DescribeInstances", "ssm:GetParameters", "autoscaling:DescribeAutoScalingGroups",
-                   "ec2:DescribeLaunchTemplateVersions", "dynamodb:GetItem", "ec2:DescribeVolumes"):
+                   "ec2:DescribeLaunchTemplateVersions", "dynamodb:GetItem", "ec2:DescribeVolumes",
+                   "ec2:DescribeFleets", "ec2:DescribeSpotFleetRequests", "ec2:DescribeSpotInstanceRequests"):
         aws.set(denied={"*": [action]})
         prepared = retire.prepare(estate.account, IMAGE, [estate.region], POLICY)
         if prepared.plan.regions:  # nothing there to ask for

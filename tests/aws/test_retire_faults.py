@@ -10,17 +10,15 @@ from estate import IMAGE, Calendar, Estate
 from goldenami import retire
 from goldenami.aws.session import Account
 from goldenami.progress import Progress
-from goldenami.retention import Policy
+from retiring import LATER, POLICY
 
 if TYPE_CHECKING:
     from conftest import Faults
 
-POLICY = Policy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7)
-
 
 @pytest.fixture(autouse=True)
 def later(calendar: Calendar) -> None:
-    calendar.days = 100
+    calendar.days = LATER
 
 
 @pytest.mark.parametrize("rule", [

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from accounts import BUILDS, IMAGE, NOW, Account, accounts, alive, must_stay, policies, proven
 from goldenami import retention
-from goldenami.aws.topology import Ami, Topology, record_name
+from goldenami.aws.topology import Ami, LauncherKind, Topology, record_name
 from goldenami.retention import Policy, RegionPlan, Step
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -79,6 +79,11 @@ def _without(**hidden: object) -> Planner:
     return lambda found, image, policy, now: retention.plan(replace(found, **hidden), image, policy, now)
 
 
+def _no(kind: LauncherKind) -> Planner:
+    return lambda found, image, policy, now: retention.plan(replace(found, launchers=tuple(
+        launcher for launcher in found.launchers if launcher.kind is not kind)), image, policy, now)
+
+
 def _amis(change: Callable[[Ami], Ami]) -> Planner:
     return lambda found, image, policy, now: retention.plan(
         replace(found, amis=tuple(map(change, found.amis))), image, policy, now)
@@ -101,7 +106,8 @@ def _steps(*kept: Step) -> Planner:
 
 
 BLIND: dict[str, Planner] = {
-    "templates": _without(templates=()), "groups": _without(groups=()), "configurations": _without(configurations={}),
+    "templates": _without(templates=()), "configurations": _without(configurations={}),
+    **{kind.value: _no(kind) for kind in LauncherKind},
     "ledger": _without(pointers={}), "instances": _without(instances=()), "volumes": _without(volumes=()),
     "parameters": _records_only,
     "protection": _amis(lambda ami: replace(ami, protected=False)),

@@ -18,8 +18,9 @@ from goldenami.aws.session import Account, Client, code, translated
 from goldenami.aws.topology import (
     Ami,
     AmiState,
-    Group,
     Instance,
+    Launcher,
+    LauncherKind,
     Snapshot,
     SnapshotState,
     TemplateUse,
@@ -37,6 +38,13 @@ ROLLBACK = "the build to roll back to"
 TAGGED = [{"Name": "tag-key", "Values": [tags.IMAGE]}]
 NOT_TERMINATED = [{"Name": "instance-state-name",
                    "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]}]
+FLEET_ENDED = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
+SPOT_FLEET_ENDED = frozenset({"cancelled", "cancelled_running", "cancelled_terminating"})
+SPOT_REQUEST_ENDED = frozenset({"cancelled", "closed", "failed"})
+"""States in which nothing is launched any more ("EC2 Fleet request states", "Spot Fleet request states", "State changes
+for a Spot request"); a state that is not here counts as use. A `disabled` Spot request only waits for its stopped
+instance to be started.
+"""
 
 
 def read(account: Account, region: str, image: str) -> Topology:
@@ -48,17 +56,17 @@ def read(account: Account, region: str, image: str) -> Topology:
         found_amis, found_snapshots = tuple(amis(ec2)), tuple(snapshots(ec2))
         ours = {snapshot.id for snapshot in found_snapshots}
         ours |= {snapshot_id for ami in found_amis if ami.image for snapshot_id in ami.snapshots}
-        found_templates, found_groups = tuple(templates(ec2)), tuple(groups(autoscaling))
+        found_templates, found_launchers = tuple(templates(ec2)), (*groups(autoscaling), *fleets(ec2))
         configurations = {each["LaunchConfigurationName"]: each["ImageId"] for each in
                           pages(autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100)}
         named = {references.parameter_of(ref) for ref in
                  [version.image_ref for version in found_templates]
-                 + [ref for group in found_groups for ref in group.image_refs]}
+                 + [ref for launcher in found_launchers for ref in launcher.image_refs]}
         return Topology(
             region=region, amis=found_amis, snapshots=found_snapshots,
-            parameters=parameters(account.ssm(region), named - {""}), templates=found_templates, groups=found_groups,
-            configurations=configurations, instances=tuple(instances(ec2)), volumes=tuple(volumes(ec2, ours)),
-            pointers=pointers(account.dynamodb(region), image))
+            parameters=parameters(account.ssm(region), named - {""}), templates=found_templates,
+            launchers=found_launchers, configurations=configurations, instances=tuple(instances(ec2)),
+            volumes=tuple(volumes(ec2, ours)), pointers=pointers(account.dynamodb(region), image))
 
 
 def with_shares(ec2: Client, found: Topology, wanted: Iterable[str]) -> Topology:
@@ -138,17 +146,42 @@ def template_version(described: Mapping[str, Any], latest: int, image: str) -> T
         default=described["DefaultVersion"], latest=described["VersionNumber"] == latest, image=image)
 
 
-def groups(autoscaling: Client) -> Iterator[Group]:
+def groups(autoscaling: Client) -> Iterator[Launcher]:
     """Auto Scaling groups with every template that they may launch from."""
     for each in pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100):
         mixed = each.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
-        overrides = mixed.get("Overrides", [])
-        named = [each.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
-                 *(override.get("LaunchTemplateSpecification") for override in overrides)]
-        yield Group(
-            name=each["AutoScalingGroupName"], templates=tuple(_use(use) for use in named if use),
-            configuration=each.get("LaunchConfigurationName") or "",
-            image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")))
+        yield _launcher(LauncherKind.GROUP, each["AutoScalingGroupName"],
+                        {"LaunchTemplateSpecification": each.get("LaunchTemplate")}, mixed,
+                        configuration=each.get("LaunchConfigurationName") or "")
+
+
+def fleets(ec2: Client) -> Iterator[Launcher]:
+    """EC2 Fleets, Spot fleet requests and Spot instance requests that may launch again.
+
+    A fleet of type `instant` is not listed, and has launched all that it ever will: its instances count.
+    """
+    for each in pages(ec2, "describe_fleets", "Fleets", 1000):
+        if each["FleetState"] not in FLEET_ENDED:
+            yield _launcher(LauncherKind.FLEET, each["FleetId"], *each.get("LaunchTemplateConfigs", []))
+    for each in pages(ec2, "describe_spot_fleet_requests", "SpotFleetRequestConfigs", 1000):
+        if each["SpotFleetRequestState"] not in SPOT_FLEET_ENDED:
+            config = each["SpotFleetRequestConfig"]
+            yield _launcher(LauncherKind.SPOT_FLEET, each["SpotFleetRequestId"],
+                            *config.get("LaunchTemplateConfigs", []),
+                            {"Overrides": config.get("LaunchSpecifications", [])})
+    for each in pages(ec2, "describe_spot_instance_requests", "SpotInstanceRequests", 1000):
+        if each["State"] not in SPOT_REQUEST_ENDED:
+            yield _launcher(LauncherKind.SPOT_REQUEST, each["SpotInstanceRequestId"],
+                            {"Overrides": [each.get("LaunchSpecification", {})]})
+
+
+def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any], configuration: str = "") -> Launcher:
+    """A launcher from templates with their overrides, as groups and fleets describe them."""
+    overrides = [override for config in configs for override in config.get("Overrides", [])]
+    named = [each.get("LaunchTemplateSpecification") for each in (*configs, *overrides)]
+    return Launcher(
+        kind=kind, name=name, configuration=configuration, templates=tuple(_use(use) for use in named if use),
+        image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")))
 
 
 def _use(specification: Mapping[str, str]) -> TemplateUse:

@@ -1,6 +1,6 @@
 """Who still refers to an AMI of a region. Pure: over a topology, without a call.
 
-A version of the pipeline's own launch template that is not the default, not the latest and that no group selects is
+A version of the pipeline's own launch template that is not the default, not the latest and that no launcher selects is
 no reference: there is one for each build ever published, and retirement deletes it together with its AMI.
 """
 
@@ -11,20 +11,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from goldenami.aws.topology import AMI_ID, SnapshotState, TemplateVersion, Topology, is_record, record_name
+from goldenami.aws.topology import (
+    AMI_ID,
+    LauncherKind,
+    SnapshotState,
+    TemplateVersion,
+    Topology,
+    is_record,
+    record_name,
+)
 
 RESOLVE = "resolve:ssm:"
 """How a launch template names an SSM parameter in the place of an AMI."""
 
 
 class Kind(StrEnum):
-    """What refers to an AMI."""
+    """What refers to an AMI, beside launchers."""
 
     POINTER = "ledger:"
     PARAMETER = "SSM parameter"
     TEMPLATE = "launch template"
     CONFIGURATION = "launch configuration"
-    GROUP = "Auto Scaling group"
     INSTANCE = "instance"
     VOLUME = "volume"
     UPLOAD = "unfinished upload"
@@ -35,7 +42,7 @@ class Kind(StrEnum):
 class Reference:
     """One use of an AMI or a snapshot: `holder` is the thing that uses it."""
 
-    kind: Kind
+    kind: Kind | LauncherKind
     holder: str
 
     def __str__(self) -> str:
@@ -59,7 +66,7 @@ def resolve(image_ref: str, parameters: Mapping[str, str]) -> str:
 
 def idle(topology: Topology) -> tuple[TemplateVersion, ...]:
     """Versions of the pipeline's own templates that nothing selects."""
-    uses = [use for group in topology.groups for use in group.templates]
+    uses = [use for launcher in topology.launchers for use in launcher.templates]
     return tuple(version for version in topology.templates
                  if version.ours and not version.default and not version.latest
                  and not any(use.selects(version) for use in uses))
@@ -68,7 +75,7 @@ def idle(topology: Topology) -> tuple[TemplateVersion, ...]:
 def of_amis(topology: Topology) -> References:
     """Every use of every AMI in the region, sorted."""
     found: dict[str, set[Reference]] = defaultdict(set)
-    for source in (_pointers, _templates, _groups, _running, _through_snapshots):
+    for source in (_pointers, _templates, _launchers, _running, _through_snapshots):
         for ami_id, reference in source(topology):
             found[ami_id].add(reference)
     return {ami_id: tuple(sorted(uses)) for ami_id, uses in found.items() if ami_id}
@@ -98,14 +105,14 @@ def _templates(topology: Topology) -> Iterator[tuple[str, Reference]]:
         yield ami_id, Reference(Kind.CONFIGURATION, name)
 
 
-def _groups(topology: Topology) -> Iterator[tuple[str, Reference]]:
-    for group in topology.groups:
-        reference = Reference(Kind.GROUP, group.name)
-        yield topology.configurations.get(group.configuration, ""), reference
-        for image_ref in group.image_refs:
+def _launchers(topology: Topology) -> Iterator[tuple[str, Reference]]:
+    for launcher in topology.launchers:
+        reference = Reference(launcher.kind, launcher.name)
+        yield topology.configurations.get(launcher.configuration, ""), reference
+        for image_ref in launcher.image_refs:
             yield resolve(image_ref, topology.parameters), reference
         for version in topology.templates:
-            if any(use.selects(version) for use in group.templates):
+            if any(use.selects(version) for use in launcher.templates):
                 yield resolve(version.image_ref, topology.parameters), reference
 
 

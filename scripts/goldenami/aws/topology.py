@@ -110,10 +110,22 @@ class TemplateUse:
             self.version, self.version == str(candidate.number))
 
 
-@dataclass(frozen=True)
-class Group:
-    """An Auto Scaling group: the templates it launches from (overrides included), or a launch configuration."""
+class LauncherKind(StrEnum):
+    """What launches instances by itself, later and again."""
 
+    GROUP = "Auto Scaling group"
+    FLEET = "EC2 Fleet"
+    SPOT_FLEET = "Spot fleet request"
+    SPOT_REQUEST = "Spot instance request"
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """The templates that it launches from (overrides included), a launch configuration, or images as templates name
+    them. `name` is its name or id.
+    """
+
+    kind: LauncherKind
     name: str
     templates: tuple[TemplateUse, ...] = ()
     configuration: str = ""
@@ -151,7 +163,7 @@ class Topology:
     snapshots: tuple[Snapshot, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     templates: tuple[TemplateVersion, ...] = ()
-    groups: tuple[Group, ...] = ()
+    launchers: tuple[Launcher, ...] = ()
     configurations: Mapping[str, str] = field(default_factory=dict)
     instances: tuple[Instance, ...] = ()
     volumes: tuple[Volume, ...] = ()

@@ -41,7 +41,7 @@ def page(items: Sequence[T], limit: int | None, token: str | None, *, least: int
             start = int(base64.b64decode(token, validate=True).removeprefix(b"page:"))
         except (ValueError, binascii.Error):
             raise bad_token(f"The token '{token}' is invalid") from None
-    end = start + min(limit or most, most)
+    end = start + min(limit or most, most, WORLD.settings.page_most)
     more = base64.b64encode(f"page:{end}".encode()).decode() if end < len(items) else None
     return items[start:end], more
 

@@ -8,12 +8,14 @@ import moto.ebs.urls
 import moto.ec2.models
 import moto.ec2.models.elastic_block_store
 import moto.ec2.models.launch_templates
+import moto.ec2.models.spot_requests
 import moto.ec2.urls
 import moto.ssm.urls
 from moto.ec2.responses import EC2Response
 
 from goldenami.emulator import launches, shots
 from goldenami.emulator.direct import Direct
+from goldenami.emulator.fleets import Fleets, SpotRequest
 from goldenami.emulator.lifecycle import Lifecycle, Snapshots
 from goldenami.emulator.parameters import Parameters
 from goldenami.emulator.refresh import Member, Refreshes
@@ -22,7 +24,7 @@ from goldenami.emulator.shots import Shot
 from goldenami.emulator.templates import Template, Templates
 
 
-class StrictEC2(Register, Lifecycle, Snapshots, Templates, launches.Launches, EC2Response):
+class StrictEC2(Register, Lifecycle, Snapshots, Templates, Fleets, launches.Launches, EC2Response):
     """EC2: what is strict, then moto."""
 
 
@@ -30,6 +32,7 @@ def install() -> None:
     """Replace moto's handlers and models; an application that is made afterwards has them."""
     vars(moto.ec2.models.elastic_block_store)["Snapshot"] = Shot
     vars(moto.ec2.models.launch_templates)["LaunchTemplate"] = Template
+    vars(moto.ec2.models.spot_requests)["SpotInstanceRequest"] = SpotRequest
     vars(moto.autoscaling.models)["InstanceState"] = Member
     moto.ec2.models.EC2Backend.get_snapshot = shots.get_snapshot  # type: ignore[method-assign]
     moto.ec2.models.EC2Backend.run_instances = launches.run_instances  # type: ignore[method-assign, assignment]

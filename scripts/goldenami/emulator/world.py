@@ -27,6 +27,8 @@ class Settings(Record):
 
     pending_s: float = 0.2
     """Seconds that a snapshot, an AMI or a parameter of type aws:ec2:image stays unfinished."""
+    page_most: int = 10_000
+    """Items of a page at most, whatever the call allows: few things make many pages."""
     refresh_s: float = 0.2
     """Seconds that an instance refresh stays in each of its states."""
     backdate_days: float = 0.0

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from probing import Account, probe, refused
+
+TYPE = "c7i.large"
+ROLE = "arn:aws:iam::123456789012:role/fleet"
+
+
+def _template(account: Account, *images: str) -> str:
+    """A launch template with a version for each image."""
+    first, *more = ({"ImageId": image, "InstanceType": TYPE} for image in images)
+    made: str = account.ec2.create_launch_template(
+        LaunchTemplateName="golden-x", LaunchTemplateData=first)["LaunchTemplate"]["LaunchTemplateId"]
+    for data in more:
+        account.ec2.create_launch_template_version(LaunchTemplateId=made, LaunchTemplateData=data)
+    return made
+
+
+def _fleet(account: Account, template: str, **more: Any) -> str:
+    named = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "1"}}
+    made: str = account.ec2.create_fleet(
+        LaunchTemplateConfigs=[named], **more,
+        TargetCapacitySpecification={"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "on-demand"})["FleetId"]
+    return made
+
+
+def _spot_fleet(account: Account, capacity: int = 0, **config: Any) -> str:
+    made: str = account.ec2.request_spot_fleet(SpotFleetRequestConfig={
+        "IamFleetRole": ROLE, "TargetCapacity": capacity, "AllocationStrategy": "lowestPrice", **config})[
+            "SpotFleetRequestId"]
+    return made
+
+
+def _described(account: Account, fleet: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = account.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet])[
+        "SpotFleetRequestConfigs"]
+    return found[0]
+
+
+def _request(account: Account, image: str, **more: Any) -> dict[str, Any]:
+    asked = {"ImageId": image, "InstanceType": TYPE}
+    made: dict[str, Any] = account.ec2.request_spot_instances(LaunchSpecification=asked, **more)[
+        "SpotInstanceRequests"][0]
+    return made
+
+
+def _state(account: Account, request: dict[str, Any]) -> str:
+    found = account.ec2.describe_spot_instance_requests(
+        SpotInstanceRequestIds=[request["SpotInstanceRequestId"]])["SpotInstanceRequests"]
+    state: str = found[0]["State"]
+    return state
+
+
+@probe("describe_fleets")
+def test_fleets_come_in_pages_and_an_instant_one_by_its_id(account: Account) -> None:
+    template = _template(account, account.image())
+    instant = _fleet(account, template, Type="instant")
+    others = [_fleet(account, template) for _ in range(3)]
+    pages = account.ec2.get_paginator("describe_fleets").paginate(PaginationConfig={"PageSize": 2})
+    assert [[each["FleetId"] for each in page["Fleets"]] for page in pages] == [others[:2], others[2:]]
+    assert [each["Type"] for each in account.ec2.describe_fleets(FleetIds=[instant])["Fleets"]] == ["instant"]
+
+
+@probe("describe_spot_fleet_requests")
+def test_spot_fleets_come_in_pages_and_stay_after_their_end(account: Account) -> None:
+    asked = {"LaunchSpecifications": [{"ImageId": account.image(), "InstanceType": TYPE}]}
+    made = [_spot_fleet(account, 1, **asked) for _ in range(3)]
+    for fleet, terminate, state in ((made[0], False, "cancelled_running"), (made[1], True, "cancelled_terminating")):
+        (done,) = account.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet], TerminateInstances=terminate)[
+            "SuccessfulFleetRequests"]
+        assert (done["PreviousSpotFleetRequestState"], done["CurrentSpotFleetRequestState"]) == ("active", state)
+        assert _described(account, fleet)["SpotFleetRequestState"] == state
+    pages = account.ec2.get_paginator("describe_spot_fleet_requests").paginate(PaginationConfig={"PageSize": 2})
+    assert [len(each["SpotFleetRequestConfigs"]) for each in pages] == [2, 1]
+    states = {each["State"]["Name"] for one in account.ec2.describe_instances()["Reservations"]
+              for each in one["Instances"]}
+    assert states == {"running", "terminated"}
+    requests = account.ec2.describe_spot_instance_requests()["SpotInstanceRequests"]
+    assert sorted(each["State"] for each in requests) == ["active", "cancelled", "cancelled"]
+
+
+@probe("launched_by")
+def test_a_spot_fleet_launches_from_the_version_it_names_and_says_so(account: Account) -> None:
+    first, second = account.image("one"), account.image("two")
+    template = _template(account, first, second)
+    configs = [{"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "1"},
+                "Overrides": [{"InstanceType": "c7i.xlarge"}, {"InstanceType": "c7i.2xlarge"}]}]
+    fleet = _spot_fleet(account, 2, AllocationStrategy="diversified", LaunchTemplateConfigs=configs)
+    found = _described(account, fleet)["SpotFleetRequestConfig"]
+    assert found["LaunchTemplateConfigs"] == configs
+    assert "LaunchSpecifications" not in found
+    launched = {(each["ImageId"], each["InstanceType"]) for one in account.ec2.describe_instances()["Reservations"]
+                for each in one["Instances"]}
+    assert launched == {(first, "c7i.xlarge"), (first, "c7i.2xlarge")}
+    refused("InvalidSpotFleetRequestConfig", _spot_fleet, account=account, LaunchTemplateConfigs=configs,
+            LaunchSpecifications=[{"ImageId": first, "InstanceType": TYPE}])
+
+
+@probe("describe_spot_instance_requests")
+def test_spot_requests_come_in_pages_and_stay_after_their_end(account: Account) -> None:
+    image = account.image()
+    made = [_request(account, image)["SpotInstanceRequestId"] for _ in range(7)]
+    account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=made[:1])
+    pages = account.ec2.get_paginator("describe_spot_instance_requests").paginate(PaginationConfig={"PageSize": 5})
+    assert [len(each["SpotInstanceRequests"]) for each in pages] == [5, 2]
+    found = account.ec2.describe_spot_instance_requests(Filters=[{"Name": "state", "Values": ["cancelled"]}])
+    assert [each["SpotInstanceRequestId"] for each in found["SpotInstanceRequests"]] == made[:1]
+    refused("InvalidParameterValue", account.ec2.describe_spot_instance_requests, MaxResults=4)
+
+
+@probe("state_of")
+def test_a_spot_request_is_what_its_time_and_its_instance_are(account: Account) -> None:
+    image = account.image()
+    early = _request(account, image, ValidFrom=datetime.now(UTC) + timedelta(days=1))
+    assert (_state(account, early), early.get("InstanceId")) == ("open", None)
+    kept, ended = _request(account, image, Type="persistent"), _request(account, image)
+    assert (_state(account, kept), _state(account, ended)) == ("active", "active")
+    account.ec2.stop_instances(InstanceIds=[kept["InstanceId"]])
+    account.ec2.terminate_instances(InstanceIds=[ended["InstanceId"]])
+    assert (_state(account, kept), _state(account, ended)) == ("disabled", "closed")
