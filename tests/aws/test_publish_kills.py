@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,7 @@ def test_an_interrupt_does_not_wait_for_the_regions(life: Life) -> None:
     point = Point("ebs:PutSnapshotBlock", REGIONS[1], 2, When.BEFORE)
     code, text = life.killer.run(life.root, "publish", IMAGE, point=point, by=signal.SIGINT)
     assert (code, life.killer.struck) == (130, True), text
+    assert re.search(r"interrupted after \d+ s; the same command continues", text), text
     assert World(REGIONS[1]).amis() == {}, "it waited for the upload"
     life.golden("publish", IMAGE)
     life.check(None)
