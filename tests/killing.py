@@ -54,7 +54,7 @@ class Killer:
         self._upstream, self._http = upstream, urllib3.PoolManager(maxsize=32, retries=False)
         self._lock, self._seen = threading.Lock(), Counter[tuple[str, str]]()
         self._point: Point | None = None
-        self._pid = 0
+        self._pid, self._signal = 0, signal.SIGKILL
         self.struck = False
         killer = self
 
@@ -90,12 +90,14 @@ class Killer:
         self._forks.wait()
         self._forks.stdout.close()
 
-    def run(self, root: Path, *args: str, point: Point | None = None, days: float = 0) -> tuple[int, str]:
-        """Run `golden` in the checkout `root`, killed at `point`, its clock `days` ahead; returns exit code (-9:
-        killed) and output.
+    def run(self, root: Path, *args: str, point: Point | None = None, days: float = 0,
+            by: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
+        """Run `golden` in the checkout `root`, its clock `days` ahead; returns exit code (-9: killed) and output.
+
+        At `point` it gets the signal `by`, and that call is never answered.
         """
         with self._lock:
-            self._point, self._pid, self.struck = point, 0, False
+            self._point, self._pid, self._signal, self.struck = point, 0, by, False
             self._seen.clear()
         env = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "GOLDEN_"))}
         log = root / "out.log"
@@ -161,7 +163,7 @@ class Killer:
 
     def _kill(self) -> None:
         with self._lock:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, self._signal)
 
     @staticmethod
     def _reply(request: BaseHTTPRequestHandler, answer: Any) -> None:
@@ -198,12 +200,7 @@ def _serve() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            status = 1
-            try:
-                status = _child(json.loads(line))
-                sys.stdout.flush()
-            finally:
-                os._exit(status)
+            sys.exit(_child(json.loads(line)))  # as a process of its own ends: atexit, threads that are left
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 import threading
 import zipfile
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -23,6 +25,9 @@ class PyIndex:
     url: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     wrong: set[str] = field(default_factory=set)
+    page: bytes | None = None
+    """What every listing is instead."""
+    asked: list[str] = field(default_factory=list)
 
     def wheel(self, name: str, version: str, requires: tuple[str, ...] = (), tag: str = "py3-none-any") -> str:
         """Offer a wheel that holds one module; returns its file name."""
@@ -52,6 +57,8 @@ class PyIndex:
 
     def listing(self, project: str) -> bytes | None:
         """The project's page, or None."""
+        if self.page is not None:
+            return self.page
         if project not in self.files:
             return None
         entries = [{
@@ -64,7 +71,8 @@ class PyIndex:
 def _handler(index: PyIndex) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            kind, project, *rest = self.path.strip("/").split("/")
+            index.asked.append(self.path)
+            kind, project, *rest = urlsplit(self.path).path.strip("/").split("/")
             content = index.listing(project) if kind == "simple" else index.files.get(project, {}).get(rest[0])
             self.send_response(200 if content is not None else 404)
             self.send_header("Content-Type", JSON if kind == "simple" else "application/octet-stream")
@@ -79,11 +87,13 @@ def _handler(index: PyIndex) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def serve() -> Iterator[PyIndex]:
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[PyIndex]:
     """An empty index, served until the end."""
     index = PyIndex()
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(index)) as server:
-        index.url = f"http://127.0.0.1:{server.server_address[1]}/simple"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        index.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}/simple"
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield index

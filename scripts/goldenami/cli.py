@@ -17,6 +17,8 @@ from goldenami.errors import ExitCode, GoldenError, HostNotReady
 
 COMMANDS = (image, frameworks, hardware, stores, account, snapshot, life, watch)
 """Modules of commands, in the order of the help."""
+CONTINUED = frozenset({"publish", "promote", "rollback", "retire", "sweep"})
+"""Commands that leave in the account what they have done; the same command does the rest."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: Callable[[argparse.Namespace], int], image: str = "") -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=(run.__doc__ or "").split("\n")[0], description=run.__doc__)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, stage=name)
         if image:
             command.add_argument("image", nargs="?" if image == "?" else None, help="name of packer/images/NAME.yml")
         return command
@@ -53,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         show(error)
         return int(error.exit_code)
     except KeyboardInterrupt:
-        print(f"golden: interrupted after {time.monotonic() - began:.0f} s; nothing is left behind", file=sys.stderr)
+        left = "the same command continues" if args.stage in CONTINUED else "nothing is left behind"
+        print(f"golden: interrupted after {time.monotonic() - began:.0f} s; {left}", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ class Meter:
                     TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
                     TransferSpeedColumn(), TimeRemainingColumn(), console=self.console, transient=True)
                 self._bars.start()
+                atexit.register(self._bars.stop)  # an interrupt does not wait for the threads that transfer
             bars = self._bars
             task = bars.add_task(name, total=total)
         try:
@@ -59,6 +61,7 @@ class Meter:
                 self._running -= 1
                 if not self._running:
                     bars.stop()
+                    atexit.unregister(bars.stop)
                     self._bars = None
 
 

@@ -8,13 +8,11 @@ Results, failures included, are kept in the cache under a key of everything that
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami import records, repo, shell
+from goldenami import records, repo, shell, workplace
 from goldenami.apt import Deb
 from goldenami.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local import sandbox, signature
@@ -97,7 +95,9 @@ def compile_modules(recipe: Recipe, store: Store, *, log: Path) -> Outcome:
     found = known(recipe, store)
     if found is not None:
         return found
-    outcome = _compile(recipe, store, log)
+    _check_key(recipe)
+    with workplace.scratch_in(workplace.in_cache(store), f"modules-{recipe.key[:12]}") as work:
+        outcome = _compile(recipe, store, work, log)
     records.write(_cached(recipe, store), outcome)
     return outcome
 
@@ -127,10 +127,7 @@ def _check_key(recipe: Recipe) -> None:
             hint="set it and its certificate, fetch the signed modules from a remote store, or make a new lock")
 
 
-def _compile(recipe: Recipe, store: Store, log: Path) -> Outcome:
-    _check_key(recipe)
-    work = store.root.parent / "work" / f"modules-{recipe.key[:12]}-{os.getpid()}"
-    work.mkdir(parents=True)
+def _compile(recipe: Recipe, store: Store, work: Path, log: Path) -> Outcome:
     try:
         folder = repo.write(store, recipe.build, work / "repo", suite=recipe.suite, epoch=EPOCH)
         plan = {
@@ -156,5 +153,3 @@ def _compile(recipe: Recipe, store: Store, log: Path) -> Outcome:
         raise StageFailed(f"the scratch tree for {recipe.package} could not be made: {error.message}",
                           hint="see the log; a broken package or a full disk looks like this", log=log,
                           tail=error.tail) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

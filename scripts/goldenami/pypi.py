@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-import urllib3
 from packaging.utils import canonicalize_name
 
-from goldenami import shell
+from goldenami import mirror, shell, web
 from goldenami.download import Wanted
 from goldenami.errors import NoFit, Unreachable, Vanished
 from goldenami.records import Record
@@ -105,7 +104,8 @@ class Index:
         others = dict.fromkeys((name for name in os.environ if name.startswith("PIP_")), "")
         found = {**others, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": self.url, "PIP_NO_INPUT": "1",
                  "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_DEFAULT_TIMEOUT": "60"}
-        return found | ({"PIP_CERT": self.certificates} if self.certificates else {})
+        more = {"PIP_CERT": self.certificates, "PIP_PROXY": mirror.proxy(self.url)}
+        return found | {name: value for name, value in more.items() if value}
 
     def _refused(self, requirements: Sequence[str], error: shell.CommandFailed) -> NoFit | Unreachable:
         lines = [line.removeprefix("ERROR: ") for line in error.output.splitlines() if line.startswith("ERROR: ")]
@@ -124,7 +124,7 @@ class Index:
             raise Unreachable(f"the package index lists no {filename} with the SHA-256 that pip saw",
                               hint="it changed in between: run again")
         return PyFile(project=project, version=item["metadata"]["version"], filename=filename, sha256=digest,
-                      size=entry["size"])
+                      size=_size(entry))
 
     def sdist(self, project: str, version: str) -> PyFile:
         """The source archive of one version; Vanished where the index has none."""
@@ -132,7 +132,7 @@ class Index:
         for entry in self._files(canonicalize_name(project)):
             if stem.fullmatch(entry["filename"]):
                 return PyFile(project=canonicalize_name(project), version=version, filename=entry["filename"],
-                              sha256=entry["hashes"]["sha256"], size=entry["size"])
+                              sha256=entry["hashes"].get("sha256", ""), size=_size(entry))
         raise Vanished(f"the package index has no sdist of {project} {version}", hint="change the recipe's version")
 
     def wanted(self, files: Iterable[PyFile]) -> list[Wanted]:
@@ -154,23 +154,42 @@ class Index:
         """Have the files in the store; those that are there, or were built here, are not asked for."""
         store.fetch(self.wanted(file for file in files if not store.has(file.sha256, file.size)))
 
+    def page(self, project: str) -> tuple[str, web.Document]:
+        """The address of a project's page, and what is there: by apt's proxy, with this index's certificates."""
+        address = f"{self.url}/{project}/"
+        return address, web.read(address, headers={"Accept": JSON}, certificates=self.certificates)
+
     @cache  # noqa: B019 - an index is a value, and its listings do not change while a lock is made
     def _files(self, project: str) -> list[dict[str, Any]]:
-        address = f"{self.url}/{project}/"
         try:
-            with urllib3.PoolManager(ca_certs=self.certificates) as http:
-                reply = http.request("GET", address, headers={"Accept": JSON}, timeout=60)
-        except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(f"{address}: {getattr(error, 'reason', None) or error}",
-                              hint=f"check pip's index-url on this machine, or set {VARIABLE}") from None
-        if reply.status == 404:
-            raise Vanished(f"the package index has no project {project}", hint="change the recipe")
-        if reply.status != 200:
-            raise Unreachable(f"{address} answered {reply.status}", hint="check the package index, then run again")
-        files: list[dict[str, Any]] = reply.json()["files"]
+            address, document = self.page(project)
+        except web.NotThere:
+            raise Vanished(f"the package index has no project {project}", hint="change the recipe") from None
+        files = entries(document, address)
         for entry in files:
             entry["url"] = urljoin(address, entry["url"])
         return files
+
+
+def entries(document: web.Document, where: str) -> list[dict[str, Any]]:
+    """The files of a project's page, each with `filename`, `url` and `hashes`; Unreachable where it is no such page."""
+    data = document.json(where)
+    files = data.get("files") if isinstance(data, dict) else None
+    if not isinstance(files, list) or not all(map(_is_entry, files)):
+        raise Unreachable(f"{where} is no project page in JSON", hint="does the index speak PEP 691?")
+    return files
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and [type(entry.get(key)) for key in ("filename", "url", "hashes")] == [
+        str, str, dict]
+
+
+def _size(entry: dict[str, Any]) -> int:
+    if not isinstance(size := entry.get("size"), int):
+        raise Unreachable(f"the package index states no size of {entry['filename']}",
+                          hint="it has to speak version 1.1 of the simple API, PEP 700")
+    return size
 
 
 def _default() -> str:

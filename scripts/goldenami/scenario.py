@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from goldenami.store import Store
 
 UP_LIMIT_S = 300.0
 """Seconds for the base tree (once, about 30) and the boot (1-6)."""
+END_S = 10.0
+"""Seconds in which a supervisor has ended its container; after that it is killed."""
 
 
 def _folder(store: Store, name: str) -> Path:
@@ -45,16 +48,25 @@ def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str
     supervisor = shell.start_session(
         sandbox.python_argv("goldenami.local.box", str(folder / "plan.json")), log=log, env=sandbox.python_env(),
     )
-    deadline = time.monotonic() + UP_LIMIT_S
-    while not (folder / "ready.json").exists():
-        if supervisor.poll() is not None or time.monotonic() > deadline:
-            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
-            with contextlib.suppress(ProcessLookupError):
-                supervisor.terminate()
-            raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
-        time.sleep(0.1)
-    ready = json.loads((folder / "ready.json").read_text(encoding="utf-8"))
+    ready = wait_ready(name, folder, supervisor)
     return records.canonical({**ready, "name": name, "vars": str(folder / "out/vars.json"), "image": plan["image"]})
+
+
+def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> dict[str, str]:
+    """What the supervisor says of container `name` when it is up; if it does not come up, or nobody waits for it any
+    more, the supervisor is ended."""
+    log, deadline = folder / "log", time.monotonic() + UP_LIMIT_S
+    try:
+        while not (folder / "ready.json").exists():
+            if supervisor.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+                raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
+            time.sleep(0.1)
+    except BaseException:  # an interrupt does not reach it: it is in a session of its own
+        shell.stop(supervisor, grace_s=END_S)
+        raise
+    found: dict[str, str] = json.loads((folder / "ready.json").read_text(encoding="utf-8"))
+    return found
 
 
 def down(name: str, store: Store) -> None:

@@ -48,18 +48,15 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place |
     log.parent.mkdir(exist_ok=True)
     log.write_text("", encoding="utf-8")
     began = time.monotonic()
-    work = folder.parent / f".work-verify-{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        if place is None:
-            _plan(root, folder, lock, work, log)
-            found = inside.run("goldenami.local.verify_inside", work, log, progress)
-        else:
-            found = on_ec2.verify(root, lock, bake, folder, work, log, place, progress)
-    finally:
-        _keep(work, folder)
-        shutil.rmtree(work, ignore_errors=True)
+    with workplace.scratch_in(folder.parent, "verify") as work:
+        try:
+            if place is None:
+                _plan(root, folder, lock, work, log)
+                found = inside.run("goldenami.local.verify_inside", work, log, progress)
+            else:
+                found = on_ec2.verify(root, lock, bake, folder, work, log, place, progress)
+        finally:
+            _keep(work, folder)
     checks = [Check.model_validate(check) for check in found["checks"]]
     passed = bool(checks) and all(check.outcome is Outcome.CORRECT for check in checks)
     record = VerifyRecord(
@@ -152,15 +149,10 @@ def shell_session(root: Path, image: str) -> int:
     if records.read(folder / BAKE_FILE, BakeRecord).disk is None:
         raise BadInput(f"{folder} was baked on EC2: there is no disk to boot", hint="launch its AMI")
     lock, _ = lockfile.read_copy(folder / "lock.json")
-    work = folder.parent / f".work-shell-{os.getpid()}"
-    work.mkdir()
-    try:
+    with workplace.scratch_in(folder.parent, "shell") as work, sandbox.own_cgroup() as cgroup:
         _plan(root, folder, lock, work, work / "log")
-        with sandbox.own_cgroup() as cgroup:
-            argv = sandbox.python_argv("goldenami.local.shell_inside", str(work / "plan.json"))
-            return shell.interactive(sandbox.unshare_argv(sandbox.join_argv(cgroup, argv)), env=sandbox.python_env())
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        argv = sandbox.python_argv("goldenami.local.shell_inside", str(work / "plan.json"))
+        return shell.interactive(sandbox.unshare_argv(sandbox.join_argv(cgroup, argv)), env=sandbox.python_env())
 
 
 def clean(image: Path, *, everything: bool) -> list[str]:

@@ -28,6 +28,10 @@ DEADLINE_S = 60
 CHUNK = 1 << 16
 
 
+class NotThere(Unreachable):
+    """The server answers, and has no such document (404)."""
+
+
 @dataclass(frozen=True)
 class Document:
     """What an address held, and the day of its last change where the server says so."""
@@ -43,15 +47,21 @@ class Document:
             raise Unreachable(f"{where} is not JSON: {error}", hint="is it truncated, or an error page?") from None
 
 
-def read(where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = None) -> Document:
-    """The document at a URL, or in a file if `where` is a path; Unreachable for whatever goes wrong."""
+def read(
+    where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = None, certificates: str | None = None,
+) -> Document:
+    """The document at a URL, or in a file if `where` is a path; Unreachable for whatever goes wrong.
+
+    `certificates` is a file of those to trust, if not the usual ones.
+    """
     if urlsplit(where).scheme not in ("http", "https"):
         return _file(Path(where.removeprefix("file://")), limit)
-    with _pool(where) as http:
+    with _pool(where, certificates=certificates) as http:
         try:
             with http.request("GET", where, preload_content=False, headers=_headers(headers)) as reply:
                 if reply.status != 200:
-                    raise Unreachable(f"{where} answered {reply.status}", hint="check the address, then run again")
+                    raise (NotThere if reply.status == 404 else Unreachable)(
+                        f"{where} answered {reply.status}", hint="check the address, then run again")
                 return Document(_bounded(reply, where, limit), _day(reply.headers.get("Last-Modified")))
         except urllib3.exceptions.HTTPError as error:
             raise _unreachable(where, error) from None
@@ -80,11 +90,11 @@ def post(url: str, body: Any, *, name: str) -> None:
         raise Unreachable(f"{name} answered {reply.status}", hint="is the address in the environment still valid?")
 
 
-def _pool(url: str, redirects: int = REDIRECTS) -> urllib3.PoolManager:
+def _pool(url: str, redirects: int = REDIRECTS, certificates: str | None = None) -> urllib3.PoolManager:
     """Connections to `url`, by the proxy that apt would take."""
     retries = Retry(total=None, connect=1, read=1, redirect=redirects, status=2, other=0, backoff_factor=0.5,
                     status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
-    options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT}
+    options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT, "ca_certs": certificates}
     proxy = mirror.proxy(url)
     return download.through_proxy(proxy, **options) if proxy else urllib3.PoolManager(**options)
 

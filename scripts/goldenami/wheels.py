@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldenami import inside, recipes, records, repo
+from goldenami import inside, recipes, records, repo, workplace
 from goldenami.apt import Deb
 from goldenami.errors import BadInput, StageFailed
 from goldenami.lockfile import Framework, Lock, Target
@@ -167,7 +165,7 @@ def build(root: Path, order: Order, store: Store, progress: Progress, *, log: Pa
     """The outcome of `order`: from the cache if it is there and whole, else by compiling in a sandbox."""
     if found := kept(store, order):
         return found
-    with scratch(store, f"wheel-{order.key[:12]}") as work:
+    with workplace.scratch_in(workplace.in_cache(store), f"wheel-{order.key[:12]}") as work:
         result = inside.run("goldenami.local.wheel_inside", plan(root, order, store, work, log), log, progress,
                             network=_uses_network())
         made = Path(result["wheel"])
@@ -177,21 +175,6 @@ def build(root: Path, order: Order, store: Store, progress: Progress, *, log: Pa
                       seconds=result["seconds"], jobs=result["jobs"], cache=result["cache"])
     records.write(path_of(store, order.key), outcome)
     return outcome
-
-
-@contextmanager
-def scratch(store: Store, name: str) -> Iterator[Path]:
-    """A work folder that goes with the build, and on the next one's start if this process is killed."""
-    folder = store.root.parent / "work" / f"{name}-{os.getpid()}"
-    folder.parent.mkdir(exist_ok=True)
-    for left in folder.parent.glob(f"{name}-*"):
-        if not Path(f"/proc/{left.name.rpartition('-')[2]}").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
@@ -241,7 +224,7 @@ def compare(
     The sides' wheels lie apart: two builds of one source have the same file name.
     """
     ours, theirs = _placed(image, "wheels/image"), _placed(generic, "wheels/generic")
-    with scratch(store, f"bench-{order.key[:12]}") as work:
+    with workplace.scratch_in(workplace.in_cache(store), f"bench-{order.key[:12]}") as work:
         records.write_text(work / "plan.json", records.canonical({
             **tree_plan(root, order, store, work, {**ours, **theirs}, log), "name": order.name, "rounds": rounds,
             "image": list(ours), "generic": list(theirs),

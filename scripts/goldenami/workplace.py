@@ -13,6 +13,7 @@ from goldenami import records
 from goldenami.build_records import BAKE_FILE, BakeRecord
 from goldenami.errors import BadInput, Busy
 from goldenami.local import sandbox
+from goldenami.store import Store
 
 _REGIONS = "ec2-regions"
 """In an image's folder: a region of EC2 a line."""
@@ -44,8 +45,15 @@ def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
 
 @contextmanager
 def scratch(root: Path, image: str, purpose: str) -> Iterator[Path]:
-    """An empty work folder that is gone afterwards; a killed one's is swept by the next run, by its process id."""
-    folder = root / "build" / image
+    """An empty work folder beside the builds of `image` that is gone afterwards, as `scratch_in` says."""
+    with scratch_in(root / "build" / image, purpose) as work:
+        yield work
+
+
+@contextmanager
+def scratch_in(folder: Path, purpose: str) -> Iterator[Path]:
+    """An empty work folder in `folder` that is gone afterwards; a killed one's is swept by the next run, by its
+    process id, whatever its purpose was."""
     sweep(folder)
     work = folder / f".work-{purpose}-{os.getpid()}"
     work.mkdir(parents=True)
@@ -53,6 +61,11 @@ def scratch(root: Path, image: str, purpose: str) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def in_cache(store: Store) -> Path:
+    """Where compilations have their work folders: beside the store."""
+    return store.root.parent / "work"
 
 
 def sweep(folder: Path) -> None:

@@ -14,6 +14,7 @@ from goldenami import clock
 from goldenami import publish as publish_stage
 from goldenami.aws import lease, pointers
 from goldenami.aws.ledger import Channel, Gpu, Mark
+from goldenami.aws.session import Account
 from goldenami.errors import Busy, StageFailed
 
 if TYPE_CHECKING:
@@ -246,6 +247,23 @@ def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPa
         sleeper.record(sleeper.ledger.moved(Channel.LATEST, mark.model_copy(update={"build_id": "2" * 12})))
     found = lease.look(dynamodb(), IMAGE)
     assert (found.ledger.latest, found.fence) == (mark, winner.fence)
+
+
+def test_a_region_that_hangs_costs_no_other_its_lease(
+    aws: Emulator, faults: Faults, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Renewals that us-east-1 answers after two seconds do not keep us-west-2 waiting, nor does the last one."""
+    monkeypatch.setattr(lease, "RENEW_S", 0.01)
+    renewed = ("dynamodb:UpdateItem", REGIONS[1])
+    with lease.held(Account(), IMAGE, list(REGIONS)):
+        faults.add("dynamodb", "UpdateItem", region=REGIONS[0], latency=2000)
+        before = aws.calls().count(renewed)
+        while aws.calls().count(renewed) < before + 20:
+            time.sleep(0.05)
+        hung = len(faults.fired())
+    assert hung < 10, "as many renewals where it hangs as where it does not: they take turns"
+    for region in REGIONS:
+        assert lease.look(dynamodb(region), IMAGE).holder is None, "not let go"
 
 
 def test_a_holder_that_died_here_does_not_block(aws: Emulator) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,3 +193,17 @@ def test_a_first_promotion_that_was_killed_is_continued(
         candidates.anew()
         candidates.stand()
         candidates.promote(point)
+
+
+def test_an_interrupt_does_not_wait_for_the_regions(life: Life) -> None:
+    """A block that EBS never confirms: its region's upload could not end before the interrupted process."""
+    build = builds.build(life.root, 1)
+    life.builds.append(build.name)
+    life.latest = build.name
+    point = Point("ebs:PutSnapshotBlock", REGIONS[1], 2, When.BEFORE)
+    code, text = life.killer.run(life.root, "publish", IMAGE, point=point, by=signal.SIGINT)
+    assert (code, life.killer.struck) == (130, True), text
+    assert re.search(r"interrupted after \d+ s; the same command continues", text), text
+    assert World(REGIONS[1]).amis() == {}, "it waited for the upload"
+    life.golden("publish", IMAGE)
+    life.check(None)

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami import definition, frameworks, gains, lock, lockfile, recipes, store, wheels
+from goldenami import definition, frameworks, gains, lock, lockfile, recipes, store, wheels, workplace
 from goldenami.errors import BadInput, GoldenError
 from goldenami.frameworks import Request, Surroundings
 from goldenami.gains import Measurement
@@ -101,7 +101,7 @@ def compile_twice(image: str, names: list[str]) -> dict[str, dict[str, float]]:
         orders = {name: frameworks.alone(name, request, around)[0] for name in chosen}
     found = {}
     for name, order in orders.items():
-        with wheels.scratch(around.store, f"ccache-{name}") as folder:
+        with workplace.scratch_in(workplace.in_cache(around.store), f"ccache-{name}") as folder:
             (folder / "wheels").mkdir()
             for shared in ("store", "repos", "layers", "control"):
                 (folder / shared).symlink_to((around.store.root.parent / shared).resolve())

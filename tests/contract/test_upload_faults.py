@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import os
 import random
-import ssl
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import ebs_sink
 import pytest
+import tls
 from ebs_sink import BLOCK, Refused, Sink
 from goldenami.aws import ebs, lane, send
 from goldenami.errors import HostNotReady, StageFailed, Unreachable
@@ -167,7 +166,7 @@ def test_blocks_go_by_the_lane_and_fall_back_to_the_client(bench: Bench) -> None
 def test_over_tls_only_a_known_certificate_gets_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool,
 ) -> None:
-    bundle, context = certificate(tmp_path)
+    bundle, context = tls.certificate(tmp_path)
     if trusted:
         monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
     sink = Sink(tls=context)
@@ -189,14 +188,3 @@ def test_a_proxy_is_left_to_the_client(bench: Bench, monkeypatch: pytest.MonkeyP
     assert lane.Lane.of(bench.ebs) is not None
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert lane.Lane.of(bench.ebs) is None
-
-
-def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate of 127.0.0.1, made here, and a server's context with it."""
-    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-            "-subj", "/CN=sink", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"),
-            "-out", str(folder / "certificate.pem")]
-    subprocess.run(argv, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-    return folder / "certificate.pem", context

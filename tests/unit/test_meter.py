@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from goldenami import meter
@@ -9,6 +12,19 @@ from goldenami.meter import Meter
 from rich.console import Console
 
 MIB = 1 << 20
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ABANDONED = """
+import sys, threading
+from goldenami.meter import Meter
+from rich.console import Console
+begun = threading.Event()
+def transfer():
+    with Meter(print, Console(file=sys.stdout, force_terminal=True)).transfer("upload", 9):
+        begun.set()
+        threading.Event().wait()
+threading.Thread(target=transfer, daemon=True).start()
+begun.wait()
+"""
 
 
 def test_a_log_gets_few_lines_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,3 +78,10 @@ def test_a_transfer_that_fails_is_not_reported_as_done() -> None:
     with shown.transfer("again", MIB):
         pass
     assert [line.partition(":")[0] for line in said] == ["again"]
+
+
+def test_a_process_that_ends_amid_a_transfer_gives_the_cursor_back() -> None:
+    ran = subprocess.run([sys.executable, "-c", ABANDONED], stdout=subprocess.PIPE, text=True, check=True,
+                         env={"PYTHONPATH": str(SCRIPTS), "TERM": "xterm"})
+    assert "\x1b[?25l" in ran.stdout, "no bar was shown"
+    assert ran.stdout.rindex("\x1b[?25h") > ran.stdout.rindex("\x1b[?25l")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyindex
 import pytest
+import tls
 from goldenami.errors import GoldenError, NoFit, Unreachable, Vanished
 from goldenami.pypi import VARIABLE, Index, Interpreter
+from goldenami.sources import pypi as watched
 from goldenami.store import Store
 from pyindex import PyIndex
 
@@ -108,3 +111,50 @@ def test_an_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "http://127.0.0.1:1/simple")
     with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:1/simple/app/"):
         Index.configured().sdist("app", "1.0")
+
+
+@pytest.mark.parametrize(("page", "said"), [
+    (b"<!DOCTYPE html><title>Links for app</title>", "/app/ is not JSON"),
+    (b"[]", "/app/ is no project page in JSON"), (b'{"files": [1]}', "/app/ is no project page in JSON"),
+    (b'{"files": [{"filename": "app-1.0.tar.gz"}]}', "/app/ is no project page in JSON"),
+    (json.dumps({"files": [{"filename": "app-1.0.tar.gz", "url": "x", "hashes": {"sha256": "0" * 64}}]}).encode(),
+     "states no size of app-1.0.tar.gz"),
+])
+def test_an_index_that_answers_nonsense_is_unreachable(
+    served: PyIndex, index: Index, page: bytes, said: str,
+) -> None:
+    served.page = page
+    with pytest.raises(Unreachable, match=said):
+        index.sdist("app", "1.0")
+
+
+def test_what_apt_has_a_proxy_for_goes_through_it(
+    served: PyIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The index stands in for the proxy: an address that nobody answers is reached, by pip too."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "apt.conf").write_text(f'Acquire::http::Proxy "{served.url.removesuffix("/simple")}/";\n',
+                                       encoding="utf-8")
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:9/simple")
+    served.sdist("app", "1.0", {"setup.py": ""})
+    served.wheel("app", "1.0")
+    index = Index.configured()
+    assert index.sdist("app", "1.0").filename == "app-1.0.tar.gz"
+    assert [file.filename for file in index.resolve(["app"], [], PYTHON)] == ["app-1.0-py3-none-any.whl"]
+    assert all(path.startswith("http://127.0.0.1:9/") for path in served.asked), served.asked
+
+
+def test_an_index_is_trusted_by_the_certificates_that_pip_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle, context = tls.certificate(tmp_path)
+    with pyindex.serve(context) as served:
+        served.sdist("app", "1.0", {"setup.py": ""})
+        monkeypatch.setenv(VARIABLE, served.url)
+        assert "certificate" in watched.look("app")[0].error.lower()
+        monkeypatch.setenv("PIP_CERT", str(bundle))
+        assert Index.configured().sdist("app", "1.0").version == "1.0"
+        source, offers = watched.look("app")
+        assert (source.error, [offer.version for offer in offers]) == ("", ["1.0"])

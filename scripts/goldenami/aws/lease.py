@@ -90,21 +90,22 @@ class Lease:
             self._write("SET ledger = :ledger", {":ledger": {"S": ledger.model_dump_json()}})
             self.ledger = ledger
 
-    def renew(self) -> None:
-        """Hold on for another LIFE_S."""
-        self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}})
+    def renew(self, dynamodb: Client | None = None) -> None:
+        """Hold on for another LIFE_S; by another client than that which took it, if one is given."""
+        self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}}, dynamodb)
 
     def expires(self) -> int:
         """When a lease taken or renewed now ends, in AWS's seconds since the epoch."""
         return int(time.monotonic() + self._offset + LIFE_S)
 
-    def release(self) -> None:
-        """Let go; the number stays, for the next to exceed."""
-        self._write("REMOVE holder, expires", {})
+    def release(self, dynamodb: Client | None = None) -> None:
+        """Let go; the number stays, for the next to exceed. `dynamodb` is as in `renew`."""
+        self._write("REMOVE holder, expires", {}, dynamodb)
 
-    def _write(self, expression: str, values: dict[str, Any]) -> None:
+    def _write(self, expression: str, values: dict[str, Any], dynamodb: Client | None = None) -> None:
         mine = {":holder": {"S": self.holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
-        if not _update(self._dynamodb, self.image, expression, "holder = :holder AND fence = :fence", mine | values):
+        client, condition = dynamodb or self._dynamodb, "holder = :holder AND fence = :fence"
+        if not _update(client, self.image, expression, condition, mine | values):
             raise Busy(f"another process took over the lease on {self.image}",
                        hint="this one was silent for too long; run again when the other has finished")
 
@@ -179,32 +180,34 @@ def _make_table(dynamodb: Client) -> None:
 
 @contextmanager
 def held(account: Account, image: str, regions: list[str]) -> Iterator[dict[str, Lease]]:
-    """Hold the leases of all regions, renewing them. All take them in one order, so that of two one gets them all."""
+    """Hold the leases of all regions, renewing them. All take them in one order, so that of two one gets them all.
+
+    Each has a thread of its own and a client of little patience: a region that is down costs only its own lease.
+    """
     leases: dict[str, Lease] = {}
-    done = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(leases, done), daemon=True)
+    done, hasty = threading.Event(), account.hasty()
+    keepers: list[threading.Thread] = []
     try:
         for region in sorted(regions):
             with translated(region):
                 leases[region] = take(account.dynamodb(region), image)
-        keeper.start()
+            keepers.append(threading.Thread(
+                target=_keep, args=(leases[region], hasty.dynamodb(region), done), daemon=True))
+            keepers[-1].start()
         yield leases
     finally:
         done.set()
-        for lease in leases.values():
-            _let_go(lease)
+        for keeper in keepers:
+            keeper.join()
 
 
-def _keep(leases: dict[str, Lease], done: threading.Event) -> None:
+def _keep(lease: Lease, dynamodb: Client, done: threading.Event) -> None:
+    """Renew until `done`, then let go."""
     while not done.wait(RENEW_S):
-        for lease in leases.values():
-            with _forgiven():  # a lease that is lost stops the next write of the ledger
-                lease.renew()
-
-
-def _let_go(lease: Lease) -> None:
+        with _forgiven():  # a lease that is lost stops the next write of the ledger
+            lease.renew(dynamodb)
     with _forgiven():  # what is not released now ends by itself
-        lease.release()
+        lease.release(dynamodb)
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from goldenami.aws.parallel import Crew
 from goldenami.aws.session import translate
 from goldenami.errors import GoldenError, StageFailed
 
@@ -28,18 +28,24 @@ class Outcomes(Generic[T]):
 
 
 def each(regions: Iterable[str], work: Callable[[str], T]) -> Outcomes[T]:
-    """`work` in every region, in parallel; an error in one does not stop the others. A defect is raised."""
+    """`work` in every region, in parallel; an error in one does not stop the others. A defect is raised.
+
+    An interrupt does not wait for them either: what is under way then ends with the process.
+    """
     names = list(regions)
     done: dict[str, T] = {}
-    failed: dict[str, GoldenError] = {}
-    with ThreadPoolExecutor(max_workers=max(len(names), 1)) as pool:
-        jobs = {region: pool.submit(work, region) for region in names}
-        for region, job in jobs.items():
-            try:
-                done[region] = job.result()
-            except Exception as error:  # translate raises what is none of AWS's errors or ours
-                failed[region] = translate(error, region)
-    return Outcomes(done, failed)
+    errors: dict[str, Exception] = {}
+
+    def one(region: str) -> None:
+        try:
+            done[region] = work(region)
+        except Exception as error:  # raised below, when all have ended
+            errors[region] = error
+
+    Crew(len(names)).run(names, one)
+    # translate raises what is none of AWS's errors or ours
+    failed = {region: translate(errors[region], region) for region in names if region in errors}
+    return Outcomes({region: done[region] for region in names if region in done}, failed)
 
 
 def all_or_none(

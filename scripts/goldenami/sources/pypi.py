@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from goldenami import web
 from goldenami.errors import GoldenError, Unreachable
-from goldenami.pypi import JSON, Index
+from goldenami.pypi import Index
 from goldenami.watch_policy import Offer
 from goldenami.watch_records import Source
 
@@ -22,8 +22,8 @@ def look(name: str) -> tuple[Source, list[Offer]]:
     """Every version of a framework that is not withdrawn, with the day on which its first file came."""
     title = f"Python index: {name}"
     try:
-        where = f"{Index.configured().url}/{canonicalize_name(name)}/"
-        offers = parse(web.read(where, headers={"Accept": JSON}), where, title)
+        where, page = Index.configured().page(canonicalize_name(name))
+        offers = parse(page, where, title)
     except GoldenError as error:
         return Source(name=title, error=error.message), []
     days = [offer.released for offer in offers if offer.released]

@@ -1,0 +1,50 @@
+"""The supervisor of a scenario's container, while `golden container up` waits for it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from goldenami import scenario, shell
+from goldenami.errors import StageFailed
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+WAITING = """
+import sys
+from pathlib import Path
+from goldenami import scenario, shell
+folder = Path(sys.argv[1])
+supervisor = shell.start_session(["sleep", "600"], log=folder / "log")
+print(supervisor.pid, flush=True)
+scenario.wait_ready("x", folder, supervisor)
+"""
+
+
+def test_an_interrupt_ends_the_supervisor(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": str(SCRIPTS), "PATH": "/bin"})
+    assert process.stdout is not None
+    supervisor = Path("/proc", process.stdout.readline().strip())
+    assert supervisor.exists()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert "KeyboardInterrupt" in said
+    assert not supervisor.exists()
+
+
+def test_one_that_ends_by_itself_is_an_error_with_its_last_lines(tmp_path: Path) -> None:
+    supervisor = shell.start_session(["sh", "-c", "echo no namespaces; exit 1"], log=tmp_path / "log")
+    with pytest.raises(StageFailed, match="container x did not come up") as caught:
+        scenario.wait_ready("x", tmp_path, supervisor)
+    assert caught.value.tail == "no namespaces"
+
+
+def test_what_it_says_is_returned(tmp_path: Path) -> None:
+    supervisor = shell.start_session(["sleep", "600"], log=tmp_path / "log")
+    (tmp_path / "ready.json").write_text('{"address": "10.0.0.2"}', encoding="utf-8")
+    assert scenario.wait_ready("x", tmp_path, supervisor) == {"address": "10.0.0.2"}
+    assert supervisor.poll() is None
+    shell.stop(supervisor, grace_s=5)

@@ -1,0 +1,85 @@
+"""Work folders: gone after use, and after a kill with the next run, whatever that one does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from goldenami import recipes, wheels, workplace
+from goldenami.apt import Deb
+from goldenami.errors import BadInput, GoldenError
+from goldenami.lockfile import Target
+from goldenami.modules import Recipe, compile_modules
+from goldenami.progress import Progress
+from goldenami.pypi import PyFile
+from goldenami.store import Store
+from goldenami.wheels import Order
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+DEB = Deb(name="gcc", version="1", architecture="amd64", sha256="a" * 64, size=1, installed_size=1, archive="debian",
+          path="p", source="gcc")
+RECIPE = recipes.Recipe(version="1", distribution="w", module="w", generic="x86-64-v3",
+                        build=recipes.Build(requires=["setuptools"], environment={}, memory_mib=500))
+ENDLESS = """
+import sys
+from pathlib import Path
+from goldenami import workplace
+with workplace.scratch_in(Path(sys.argv[1]), "other") as folder:
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def working(folder: Path) -> subprocess.Popen[str]:
+    """A process that has a work folder in `folder`."""
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(folder)], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(SCRIPTS)})
+    assert process.stdout is not None
+    assert Path(process.stdout.readline().strip()).is_dir()
+    return process
+
+
+def killed(folder: Path) -> None:
+    """What a process that was killed left there."""
+    process = working(folder)
+    process.kill()
+    process.communicate()
+    assert list(folder.iterdir())
+
+
+def test_a_work_folder_is_gone_afterwards_also_where_the_work_failed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="failed"), workplace.scratch_in(tmp_path / "work", "a") as folder:
+        (folder / "file").touch()
+        raise ValueError("failed")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_another_process_keeps_its_folder_while_it_lives(tmp_path: Path) -> None:
+    process = working(tmp_path)
+    with workplace.scratch_in(tmp_path, "b") as folder:
+        assert len(list(tmp_path.iterdir())) == 2
+    assert not folder.exists()
+    process.kill()
+    process.communicate()
+    with workplace.scratch_in(tmp_path, "b") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> None:
+    """Both fail at once, because the store has no file of theirs."""
+    store, log = Store(tmp_path / "cache"), tmp_path / "log"
+    killed(workplace.in_cache(store))
+    recipe = Recipe(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[], depends=[],
+                    suite="bookworm", source=DEB, build=[DEB])
+    with pytest.raises((OSError, GoldenError)):
+        compile_modules(recipe, store, log=log)
+    assert list(workplace.in_cache(store).iterdir()) == []
+    killed(workplace.in_cache(store))
+    order = Order(name="w", recipe=RECIPE, target=Target(cpu="znver4", options=[]), suite="bookworm", debs=[DEB],
+                  source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64, size=3),
+                  requires=[], runs_with=[], tests=[])
+    with pytest.raises(BadInput, match="in the store is not what the lock names"):
+        wheels.build(tmp_path, order, store, Progress.of("wheels", "i", tmp_path), log=log)
+    assert list(workplace.in_cache(store).iterdir()) == []
