@@ -151,7 +151,7 @@ def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
     """Else each driver release would unpack CUDA anew."""
     lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-gpu"))
     below = list(itertools.takewhile(lambda step: "nvidia_driver" not in step.roles, lock.steps))
-    assert [step.roles for step in below] == [["os_updates"], ["cuda"]]
+    assert [step.roles for step in below] == [["os_updates"], ["cuda"], ["kernel"]]
     assert [name for step in below for name in step.packages if "nvidia-graphics" in lock.packages[name].source] == []
     assert sorted(below[-1].stand_ins) == ["libcuda1", "libnvidia-ml1"]
 
