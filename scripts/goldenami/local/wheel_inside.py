@@ -30,6 +30,17 @@ _KILLED = re.compile(r"Killed signal terminated program|internal compiler error:
 """What GCC, its driver and nvcc say of a compiler that the kernel killed or denied memory."""
 
 
+_NVCC = Path("usr/bin/nvcc")
+"""Debian's is a script that calls the program of its toolkit."""
+_SAME_NVCC = """#!/bin/sh
+TMPDIR=$(mktemp --directory) && export TMPDIR || exit
+trap 'rm -rf "$TMPDIR"' EXIT
+unshare --pid --fork --kill-child /usr/lib/nvidia-cuda-toolkit/bin/nvcc "$@"
+"""
+"""nvcc 11.8 names modules by its process id, and has no --frandom-seed: so it is the first process of a namespace, each
+time, and its temporary files, of the same names then, are in a folder of their own."""
+
+
 def main() -> int:
     """Run the plan; an expected failure becomes an event and an exit status."""
     plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
@@ -56,6 +67,8 @@ def tree(plan: dict[str, Any]) -> Iterator[Path]:
                                *plan.get("binds", [])):
             (root / target).mkdir(parents=True, exist_ok=True)
             _mount(kept, "--bind", str(source), root / target)
+        if (root / _NVCC).exists():
+            (root / _NVCC).write_text(_SAME_NVCC, encoding="utf-8")
         _mount(kept, "-tproc", "proc", root / "proc")
         kept.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(root))], check=False)
         yield root
