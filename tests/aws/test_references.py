@@ -70,9 +70,10 @@ def by_override_of_a_fleet(estate: Estate, ami: str) -> None:
     estate.fleet(estate.template("theirs", ["ami-00000000000000000"]), "$Default", ImageId=ami)
 
 
-def by_parameter_in_an_override_of_a_fleet(estate: Estate, ami: str) -> None:
-    estate.point("/team/base", ami)
-    estate.fleet(estate.template("theirs", ["ami-00000000000000000"]), "1", ImageId="resolve:ssm:/team/base")
+def by_pinned_parameter_in_an_override_of_a_fleet(estate: Estate, ami: str) -> None:
+    estate.point("/team/pinned", ami)
+    estate.point("/team/pinned", "ami-00000000000000000")
+    estate.fleet(estate.template("theirs", ["ami-00000000000000000"]), "1", ImageId="resolve:ssm:/team/pinned:1")
 
 
 def by_spot_fleet(estate: Estate, ami: str) -> None:
@@ -133,7 +134,7 @@ USES: dict[Callable[[Estate, str], None], str] = {
     by_group_of_own_template: "used by Auto Scaling group workers",
     by_mixed_overrides: "used by Auto Scaling group mixed",
     by_fleet: "used by EC2 Fleet fleet-", by_override_of_a_fleet: "used by EC2 Fleet fleet-",
-    by_parameter_in_an_override_of_a_fleet: "used by EC2 Fleet fleet-",
+    by_pinned_parameter_in_an_override_of_a_fleet: "used by EC2 Fleet fleet-",
     by_spot_fleet: "used by Spot fleet request sfr-", by_template_of_a_spot_fleet: "used by Spot fleet request sfr-",
     by_spot_request: "used by Spot instance request sir-",
     by_stopped_spot_instance: "used by Spot instance request sir-",

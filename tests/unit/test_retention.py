@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 from accounts import BUILDS, IMAGE, NOW, Account, accounts, alive, must_stay, policies, proven
 from goldenami import retention
-from goldenami.aws.topology import Ami, LauncherKind, Topology, record_name
+from goldenami.aws import references
+from goldenami.aws.topology import Ami, Launcher, LauncherKind, TemplateUse, TemplateVersion, Topology, record_name
 from goldenami.retention import Policy, RegionPlan, Step
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -138,3 +139,15 @@ def test_the_oracle_notices(defect: str) -> None:
 
     with pytest.raises(AssertionError):
         judge()
+
+
+@pytest.mark.parametrize("kind", LauncherKind)
+@pytest.mark.parametrize("name", ["lt-1", f"golden-{IMAGE}"])
+def test_a_version_of_our_template_is_idle_until_something_launches_from_it(name: str, kind: LauncherKind) -> None:
+    default, old, latest = (
+        TemplateVersion("lt-1", f"golden-{IMAGE}", number, f"ami-{number:017x}", default=number == 1,
+                        latest=number == 3, image=IMAGE) for number in (1, 2, 3))
+    found = Topology("eu-west-1", templates=(default, old, latest))
+    assert references.idle(found) == (old,)
+    launcher = Launcher(kind, "one", templates=(TemplateUse(name, "2"),))
+    assert references.idle(replace(found, launchers=(launcher,))) == ()
