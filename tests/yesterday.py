@@ -17,7 +17,7 @@ from pathlib import Path
 
 import debrepo
 from debian.deb822 import Release
-from goldenami import mirror, policy
+from goldenami import lockfile, mirror, policy
 from goldenami.sources.archives import Archives
 
 DAY_S = 86400
@@ -86,6 +86,11 @@ def environment(archives: Archives, folder: Path, drop: Callable[[str], bool]) -
     finally:
         served.close()
         key.close()
+
+
+def forget_today(root: Path, image: str) -> None:
+    """Remove the lock of a copied checkout: `golden lock` takes no archive that is older than the last lock."""
+    lockfile.path_of(root, image).unlink()
 
 
 def _suite(inrelease: Path, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]) -> None:

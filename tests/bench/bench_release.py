@@ -77,6 +77,7 @@ def measure(bench: Bench, folder: Path) -> dict[str, float]:
     """Seconds of each part. Yesterday's preparation is among them, but in neither sum."""
     seen = archives.look(bench.definition.base, folder / "indexes", nvidia=False)
     newest, sources = two_versions(bench, seen)
+    yesterday.forget_today(bench.root, bench.image)
     with yesterday.environment(seen, folder, yesterday.of_driver(newest, sources)) as bench.env:
         found = {"yesterday's lock": bench.run("lock", bench.image), "yesterday's bake": bench.run("bake", bench.image)}
         assert bench.driver() != newest

@@ -51,6 +51,7 @@ def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
     if len({candidate.version for candidate in found}) < 2:
         pytest.skip(f"the archive has one driver of this branch only, {newest.version}")
     drop = yesterday.of_driver(newest.version, newest.request.pinned_sources)
+    yesterday.forget_today(copy.root, copy.image)
     with yesterday.environment(seen, tmp_path, drop) as env:
         copy.golden("lock", copy.image, code=0, **env)
     before = copy.driver()
