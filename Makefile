@@ -24,7 +24,7 @@ lock: setup ## resolve IMAGE to exact files, its driver compiled on its kernel (
 	@$(GOLDEN) lock $(IMAGE) $(WAITS) $(if $(EXPLAIN),--explain)
 
 fetch: setup ## have every file of the lock here, so that a bake needs no network
-	@$(GOLDEN) fetch $(IMAGE)
+	@$(GOLDEN) fetch $(IMAGE) $(WAITS)
 
 bake: setup ## bake IMAGE from its lock, boot the disk, check it, write the report (BUILDER=ec2: on an instance)
 	@$(GOLDEN) bake $(IMAGE) $(RELOCKS) $(WAITS) $(if $(CHANGED),--changed $(CHANGED)) $(if $(FORCE),--force) $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGION),--region $(REGION))
@@ -44,7 +44,7 @@ wheels: setup ## build the lock's framework wheels that this machine lacks; why 
 shell: setup ## boot the newest verified disk of IMAGE and log in (changes are thrown away)
 	@$(GOLDEN) shell $(IMAGE)
 
-publish: setup ## take the newest verified build of IMAGE to EC2 (BUILD=id, DRY_RUN=1: only the plan)
+publish: setup ## take the newest build of IMAGE to EC2, if it is verified (BUILD=id, DRY_RUN=1: only the plan)
 	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(PLANS)
 
 rollback: setup ## take `latest` and the launch template of IMAGE back (TO=build, REGION=name, DRY_RUN=1)
@@ -57,7 +57,7 @@ status: setup ## builds behind latest, candidate and template, who runs which, w
 	@$(GOLDEN) status $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(REGION),--region $(REGION))
 
 watch: setup ## ask all sources what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=name: only that)
-	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict)
+	@$(GOLDEN) watch $(if $(filter-out file,$(origin IMAGE)),$(IMAGE)) $(if $(UPDATE),--update) $(if $(STRICT),--strict) $(WAITS)
 
 images: setup ## names of the images that have a lock, as JSON (CHANGED=commit: whose lock differs from there; PUBLISHED=1)
 	@$(GOLDEN) images $(if $(CHANGED),--changed $(CHANGED)) $(if $(PUBLISHED),--published)

@@ -96,9 +96,10 @@ def test_a_remote_store_that_is_not_configured(locked: Path) -> None:
     done = golden(locked, "store", "push")
     assert done.returncode == 2
     assert "no remote store is configured" in done.stderr
-    wrong = golden(locked, "store", "verify", GOLDEN_STORE_S3="/srv/store")
-    assert wrong.returncode == 2
-    assert "`/srv/store` is no location of S3" in wrong.stderr
+    for command in (("store", "verify"), ("fetch", IMAGE), ("wheels", IMAGE)):
+        wrong = golden(locked, *command, GOLDEN_STORE_S3="/srv/store")
+        assert wrong.returncode == 2, command
+        assert "`/srv/store` is no location of S3" in wrong.stderr
 
 
 def test_downloads_go_through_apts_proxy(

@@ -6,6 +6,7 @@ import argparse
 
 from goldenami import definition, lockfile, materials, store, wheels, workplace
 from goldenami.commands import ROOT, Add
+from goldenami.commands.stores import open_store
 from goldenami.lockfile import Framework
 from goldenami.progress import Progress
 
@@ -15,7 +16,7 @@ def cmd_wheels(args: argparse.Namespace) -> int:
     wanted = definition.load(ROOT, definition.path_of(ROOT, args.image))
     found, _ = lockfile.read(lockfile.path_of(ROOT, args.image))
     lockfile.check_fresh(ROOT, found, wanted)
-    kept, progress = store.Store(store.default_root()), Progress.of("wheels", args.image, store.default_root())
+    kept, progress = open_store(), Progress.of("wheels", args.image, store.default_root())
     log = ROOT / "build" / args.image / "logs/wheels.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with workplace.image_lock(ROOT, args.image, wait=args.wait):
