@@ -6,7 +6,6 @@ Without chromium the tests are skipped on a laptop and an error in CI.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import zlib
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import report_data as data
+import tools
 from goldenami import report, shell
 from goldenami.build_records import Check, Component, Outcome, Timing, Verdict
 
@@ -62,20 +62,11 @@ BROKEN = {
 }
 
 
-def browser(tool: str = "chromium") -> str:
-    """The browser's path; where it is missing, a skip on a laptop and a failure in CI."""
-    path = shutil.which(tool)
-    if path is None and os.environ.get("CI") == "true":
-        pytest.fail(f"{tool} is not installed, and CI needs it (Debian package {tool})")
-    if path is None:
-        pytest.skip(f"{tool} is not installed (Debian package {tool})")
-    return path
-
-
 def run(scratch: Path, page: Path, width: int, *wanted: str, scheme: str = LIGHT) -> str:
     """What chromium prints for `page` in a window of `width` CSS pixels, with a new profile each time."""
     profile = scratch / "profile"
-    argv = (browser(), *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{HEIGHT}", scheme, *wanted)
+    argv = (tools.find("chromium"), *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{HEIGHT}", scheme,
+            *wanted)
     try:
         return shell.output([*argv, page.as_uri()], env={"HOME": str(scratch)}, timeout_s=120)
     finally:
@@ -209,12 +200,3 @@ def test_a_blank_page_is_noticed(tmp_path: Path) -> None:
     page.write_text("<title>blank</title>", encoding="utf-8")
     run(tmp_path, page, 375, f"--screenshot={shot}")
     assert rows(shot.read_bytes())[2] <= 2
-
-
-def test_a_missing_browser_is_a_skip_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="no-such-browser is not installed"):
-        browser("no-such-browser")
-    monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="and CI needs it"):
-        browser("no-such-browser")

@@ -91,6 +91,7 @@ BAD_TREES = [
      "README.md has no bench-a"),
     (rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
     (rules.module_map, {f"{PACKAGE}/odd.py": ""}, "ARCHITECTURE.md does not say what odd is for"),
+    (rules.module_map, {f"{PACKAGE}/aws/odd.py": ""}, "ARCHITECTURE.md does not say what odd is for"),
     (rules.libraries, {"requirements.txt": "odd==1\n# Transitive.\neven==2\n"}, "does not say why odd is required"),
     (rules.prose_width, {"a.md": "word " * 30}, "a.md:1: 150 characters"),
     (rules.local_hooks, {".pre-commit-config.yaml": "repos:\n  - repo: https://example.org/x"}, "hooks from https"),
@@ -115,7 +116,7 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
         f"{PACKAGE}/aws/client.py": '"""AWS."""\nimport boto3',
         f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.local import events\nos.execvp("a", [])',
         "Makefile": ".PHONY: a\nX ?= 1\na: ## does it\n\t@true\n", "scripts/run": "$GOLDEN_MIRROR_X $GOLDEN_CACHE",
-        "ARCHITECTURE.md": "`errors`, `bake`, even", "requirements.txt": "even==1\n# Transitive.\nodd==2\n",
+        "ARCHITECTURE.md": "`errors`, `bake`, `client`, `join`, even", "requirements.txt": "even==1\n# Transitive.\nodd==2\n",
         "README.md": "`GOLDEN_MIRROR_<ARCHIVE>` `GOLDEN_CACHE` [code](scripts/run) [web](https://example.org/x)",
     }
     for name, text in good.items():
