@@ -238,6 +238,7 @@ def sweep(stage: Stage) -> None:
 
 def watch(stage: Stage) -> None:
     """What it asks AWS beside its sources: the newest base image, and to tell a topic."""
+    stage.aws.set(pending_s=0)
     estate = Estate(stage.aws)
     name = World("us-east-1").ec2.describe_images(ImageIds=[estate.ami(1)])["Images"][0]["Name"]
     topic = boto3.client("sns", "us-east-1").create_topic(Name="golden")["TopicArn"]

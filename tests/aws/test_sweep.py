@@ -158,6 +158,7 @@ from goldenami.progress import Progress
 
 root, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
 lock, digest = lockfile.read(Path(plan["lock"]))
+lock = lock.model_copy(update={"frameworks": []})
 on_ec2.bake(root, lock, plan, digest, on_ec2.Place(Account(), "us-east-1", "m7i.xlarge"),
             Progress("bake-ec2", lock.image, root / "none"))
 """
@@ -168,12 +169,12 @@ def test_what_a_killed_bake_leaves_is_found(
 ) -> None:
     """Golden and its Packer are killed when the instance runs, at whose address nobody answers."""
     find("packer")
-    aws.set(accounts=publisher.ACCOUNTS)
+    aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
     publisher.offer(aws.url)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     records.write_text(tmp_path / "out/vars.json", records.canonical(materials.role_variables(ROOT, lock, digest)))
     plan = {"work": str(tmp_path), "build_id": digest[:12], "lock": str(lockfile.path_of(ROOT, IMAGE)),
-            "repo": str(tmp_path), "log": str(tmp_path / "log")}
+            "repo": str(tmp_path), "log": str(tmp_path / "log"), "coverage": materials.coverage(lock)}
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "scripts")}
     process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), json.dumps(plan)], env=env, text=True,
                                stderr=subprocess.PIPE, start_new_session=True)

@@ -116,7 +116,8 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
         f"{PACKAGE}/aws/client.py": '"""AWS."""\nimport boto3',
         f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.local import events\nos.execvp("a", [])',
         "Makefile": ".PHONY: a\nX ?= 1\na: ## does it\n\t@true\n", "scripts/run": "$GOLDEN_MIRROR_X $GOLDEN_CACHE",
-        "ARCHITECTURE.md": "`errors`, `bake`, `client`, `join`, even", "requirements.txt": "even==1\n# Transitive.\nodd==2\n",
+        "ARCHITECTURE.md": "`errors`, `bake`, `client`, `join`, even",
+        "requirements.txt": "even==1\n# Transitive.\nodd==2\n",
         "README.md": "`GOLDEN_MIRROR_<ARCHIVE>` `GOLDEN_CACHE` [code](scripts/run) [web](https://example.org/x)",
     }
     for name, text in good.items():
