@@ -129,7 +129,7 @@ def test_kill_9_while_the_base_tree_is_made(root: Path, tmp_path: Path) -> None:
 
 def test_the_next_run_sweeps_what_a_kill_left(root: Path) -> None:
     process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
-    until(process, "provenance+seal")
+    until(process, "limits+network_tuning+provenance+seal")
     kill(process)
     assert list(root.glob("build/*/.work-*"))
     second = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
