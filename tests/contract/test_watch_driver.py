@@ -226,13 +226,19 @@ def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(world: World, 
         assert world.row("kernel").verdict.value == "blocked"
 
 
-def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(world: World, served: debrepo.Mirror) -> None:
+def lock_cuda_11_7(world: World) -> Path:
+    """Write the lock of an image with CUDA 11.7, one release behind the archive; returns its path."""
     lock, path = gpu_lock("535.309.01"), lockfile.path_of(world.root, IMAGE)
     assert lock.cuda is not None
     runtime = lockfile.Package(version="11.7.0-1", architecture="amd64", sha256="0" * 64, size=1, installed_size=1,
                                origin="debian", path="x", source="nvidia-cuda-toolkit")
     lockfile.write(path, lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "11.7"}),
                                                  "packages": {"libcudart11.0": runtime}}))
+    return path
+
+
+def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(world: World, served: debrepo.Mirror) -> None:
+    lock_cuda_11_7(world)
     world.define("watch: {cuda: {policy: branch, minimum_age_days: 7}}")
     world.watch()
     assert told(world.row("cuda")) == ("11.8", "too young", "0 days old, has to be 7")
@@ -326,12 +332,7 @@ def test_a_source_that_floods_or_leads_in_a_circle_is_left(
 def test_a_version_that_a_person_writes_makes_no_lock(world: World) -> None:
     """The CUDA release of NVIDIA's repository is in the definition: it is told, and left to its reader."""
     world.lock("535.309.01")
-    lock, path = gpu_lock("535.309.01"), lockfile.path_of(world.root, IMAGE)
-    assert lock.cuda is not None
-    runtime = lockfile.Package(version="11.7.0-1", architecture="amd64", sha256="0" * 64, size=1, installed_size=1,
-                       origin="debian", path="x", source="nvidia-cuda-toolkit")
-    lockfile.write(path, lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "11.7"}),
-                                                 "packages": {"libcudart11.0": runtime}}))
+    path = lock_cuda_11_7(world)
     before = path.read_bytes()
     world.define("", "cuda_variant: toolkit", "cuda_variant: toolkit\n    cuda_release: \"11.7\"")
     assert world.watch()[0] == 10
