@@ -113,7 +113,8 @@ def _templates(dice: Dice) -> Iterator[TemplateVersion]:
         default = dice.choice(numbers) if numbers else 0
         for number in numbers:
             yield TemplateVersion(template_id, name, number, dice.reference(), default=number == default,
-                                  latest=number == numbers[-1], image=image)
+                                  latest=number == numbers[-1], image=image,
+                                  snapshots=(dice.snapshot(),) if dice.chance(0.1) else ())
 
 
 def _launcher(dice: Dice, kind: LauncherKind) -> Launcher:
@@ -200,6 +201,8 @@ def _draw_templates(graph: _Graph, account: Topology) -> None:
     for version in account.templates:
         node = f"template {version.template_id} {version.number}"
         graph.image(node, version.image_ref)
+        for data in version.snapshots:
+            graph.edge(node, data)
         for alias, wanted in (("$Latest", version.latest), ("$Default", version.default), ("", version.default),
                               (str(version.number), True)):
             if wanted:

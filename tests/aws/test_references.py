@@ -113,6 +113,12 @@ def by_volume(estate: Estate, ami: str) -> None:
     estate.ec2.create_volume(SnapshotId=estate.backing(ami), AvailabilityZone=f"{estate.region}a")
 
 
+def by_template_of_a_volume(estate: Estate, ami: str) -> None:
+    estate.ec2.create_launch_template(LaunchTemplateName="theirs", LaunchTemplateData={
+        "ImageId": "ami-00000000000000000",
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": estate.backing(ami)}}]})
+
+
 def by_upload(estate: Estate, ami: str) -> None:
     estate.snapshot(91, complete=False, expires=iso(LATER + 1), parent_snapshot=estate.backing(ami))
 
@@ -139,7 +145,9 @@ USES: dict[Callable[[Estate, str], None], str] = {
     by_spot_request: "used by Spot instance request sir-",
     by_stopped_spot_instance: "used by Spot instance request sir-",
     by_launch_configuration: "used by launch configuration old", by_instance: "(running)",
-    by_stopped_instance: "(stopped)", by_volume: "used by volume vol-", by_upload: "used by unfinished upload snap-",
+    by_stopped_instance: "(stopped)", by_volume: "used by volume vol-",
+    by_template_of_a_volume: "used by launch template theirs version 1",
+    by_upload: "used by unfinished upload snap-",
     by_protection: "deregistration protection is on", by_share: f"shared with {PARTNER}",
 }
 

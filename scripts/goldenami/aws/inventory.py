@@ -140,10 +140,13 @@ def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
 
 def template_version(described: Mapping[str, Any], latest: int, image: str) -> TemplateVersion:
     """One version as EC2 describes it; `latest` is its template's newest, `image` the template's tag."""
+    data = described["LaunchTemplateData"]
+    devices = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in data.get("BlockDeviceMappings", []))
     return TemplateVersion(
         template_id=described["LaunchTemplateId"], template=described["LaunchTemplateName"],
-        number=described["VersionNumber"], image_ref=described["LaunchTemplateData"].get("ImageId", ""),
-        default=described["DefaultVersion"], latest=described["VersionNumber"] == latest, image=image)
+        number=described["VersionNumber"], image_ref=data.get("ImageId", ""),
+        default=described["DefaultVersion"], latest=described["VersionNumber"] == latest, image=image,
+        snapshots=tuple(filter(None, devices)))
 
 
 def groups(autoscaling: Client) -> Iterator[Launcher]:

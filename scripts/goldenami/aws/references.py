@@ -96,13 +96,19 @@ def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
 
 
 def _templates(topology: Topology) -> Iterator[tuple[str, Reference]]:
-    unselected = set(idle(topology))
-    for version in topology.templates:
-        if version not in unselected:
-            reference = Reference(Kind.TEMPLATE, f"{version.template} version {version.number}")
-            yield resolve(version.image_ref, topology.parameters), reference
+    for version in _selected(topology):
+        yield resolve(version.image_ref, topology.parameters), _of_version(version)
     for name, ami_id in topology.configurations.items():
         yield ami_id, Reference(Kind.CONFIGURATION, name)
+
+
+def _selected(topology: Topology) -> Iterator[TemplateVersion]:
+    unselected = set(idle(topology))
+    return (version for version in topology.templates if version not in unselected)
+
+
+def _of_version(version: TemplateVersion) -> Reference:
+    return Reference(Kind.TEMPLATE, f"{version.template} version {version.number}")
 
 
 def _launchers(topology: Topology) -> Iterator[tuple[str, Reference]]:
@@ -131,7 +137,8 @@ def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
 
 
 def of_snapshots(topology: Topology) -> References:
-    """What needs each snapshot: AMIs, volumes made from it, and uploads of changed blocks that rest on it.
+    """What needs each snapshot: AMIs, volumes made from it, launch templates that will make one, and uploads of
+    changed blocks that rest on it.
 
     A finished snapshot needs its parent no more: EBS keeps the blocks that it shares ("Delete an Amazon EBS
     snapshot": only data that no other snapshot needs is removed). An unfinished one does.
@@ -142,6 +149,9 @@ def of_snapshots(topology: Topology) -> References:
             found[snapshot_id].add(Reference(Kind.AMI, ami.id))
     for volume in topology.volumes:
         found[volume.snapshot_id].add(Reference(Kind.VOLUME, volume.id))
+    for version in _selected(topology):
+        for snapshot_id in version.snapshots:
+            found[snapshot_id].add(_of_version(version))
     for snapshot in topology.snapshots:
         if snapshot.parent and snapshot.state is SnapshotState.PENDING:
             found[snapshot.parent].add(Reference(Kind.UPLOAD, snapshot.id))

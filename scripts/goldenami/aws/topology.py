@@ -79,7 +79,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class TemplateVersion:
-    """One version of a launch template. `image_ref` is what it names: an AMI, `resolve:ssm:...`, or nothing."""
+    """One version of a launch template. `image_ref` is what it names: an AMI, `resolve:ssm:...`, or nothing.
+
+    `snapshots` are those that it makes further volumes from (block device mappings).
+    """
 
     template_id: str
     template: str
@@ -88,6 +91,7 @@ class TemplateVersion:
     default: bool = False
     latest: bool = False
     image: str = ""
+    snapshots: tuple[str, ...] = ()
 
     @property
     def ours(self) -> bool:
