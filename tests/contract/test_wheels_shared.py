@@ -1,0 +1,93 @@
+"""Builders that share a cache, and a machine that compiles along: ccache's and distcc's own programs, on loopback."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+from demo_wheel import build, order, sdist
+from goldenami import lockfile, store, wheels
+from goldenami.lockfile import Lock
+from goldenami.pypi import PyFile
+from tools import find
+
+pytestmark = pytest.mark.slow
+IMAGE = "debian-12-ml-cpu"
+START_LIMIT_S = 30
+
+
+@pytest.fixture(scope="module")
+def lock() -> Lock:
+    return lockfile.read(lockfile.path_of(ROOT, IMAGE))[0]
+
+
+@pytest.fixture
+def kept() -> store.Store:
+    return store.Store(store.default_root())
+
+
+def machine(kept: store.Store, folder: Path) -> store.Store:
+    """Another builder: it has the same packages, and a ccache of its own."""
+    folder.mkdir()
+    (folder / "store").symlink_to(kept.root)
+    return store.Store(folder)
+
+
+def never_seen(kept: store.Store, folder: Path) -> PyFile:
+    """A source that no cache knows."""
+    return sdist(kept, folder, answer=f"42 + 0 * {secrets.randbits(31)}")
+
+
+def test_a_builder_compiles_nothing_that_another_has_put_into_the_shared_cache(
+    lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, shared = never_seen(kept, tmp_path), tmp_path / "shared"
+    shared.mkdir()
+    first, second, alone = (machine(kept, tmp_path / name) for name in ("first", "second", "alone"))
+    wanted = order(lock, kept, tmp_path, source)
+    monkeypatch.setenv(wheels.REMOTE, f"file:{shared}")
+    assert build(wanted, first, tmp_path).cache == {"hits": 0, "misses": 1}
+    assert build(wanted, second, tmp_path).cache == {"hits": 1, "misses": 0}
+    monkeypatch.delenv(wheels.REMOTE)
+    assert build(wanted, alone, tmp_path).cache == {"hits": 0, "misses": 1}
+
+
+@pytest.fixture
+def compile_farm(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """distccd on loopback with this machine's own compiler: its host list, and its log."""
+    log = tmp_path / "distccd.log"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv = [find("distccd"), "--no-detach", "--daemon", "--listen", "127.0.0.1", "--port", str(port),
+            "--allow", "127.0.0.1", "--jobs", "2", "--log-stderr"]
+    with log.open("w") as output, subprocess.Popen(argv, stderr=output) as server:
+        try:
+            until = time.monotonic() + START_LIMIT_S
+            while not _listens(port) and server.poll() is None and time.monotonic() < until:
+                time.sleep(0.1)
+            yield f"127.0.0.1:{port}/2", log
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_another_machine_compiles_along(
+    lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile_farm: tuple[str, Path],
+) -> None:
+    hosts, log = compile_farm
+    monkeypatch.setenv(wheels.DISTCC, hosts)
+    wanted = order(lock, kept, tmp_path, never_seen(kept, tmp_path))
+    assert build(wanted, kept, tmp_path).cache == {"hits": 0, "misses": 1}
+    assert "demo.cpp" in next(line for line in log.read_text(encoding="utf-8").splitlines() if "COMPILE_OK" in line)
