@@ -194,6 +194,20 @@ def test_a_task_that_fails_is_named(root: Path) -> None:
     assert_previous_build(root)
 
 
+def test_a_step_starts_over_where_a_process_of_ansible_was_killed(root: Path, tmp_path: Path) -> None:
+    """The lookup runs in the process that runs the task, which it kills: once, and then each time."""
+    task = "- name: Die\n  ansible.builtin.command:\n    cmd: \"{{{{ lookup('pipe', '{}') or 'true' }}}}\"\n"
+    once = tmp_path / "once"
+    status, output = bake_with_task(root, task.format(f"test -e {once} || {{ touch {once}; kill -9 $PPID; }}"))
+    assert status == 0, output
+    assert "the process that ran task [Die] died: step os_updates starts over" in output
+
+    status, output = bake_with_task(root, task.format("kill -9 $PPID"))
+    assert status == 5, output
+    assert "error: ansible: the process that ran task [Die] died" in output
+    assert settle(root) == []
+
+
 def test_code_for_a_newer_cpu_ends_the_bake_before_a_disk_is_written(root: Path, tmp_path: Path) -> None:
     """AVX-512 FP16: Sapphire Rapids (c7i) has it, Zen 4 (c7a) has not, and the image is for both."""
     previous_build(root)

@@ -57,8 +57,8 @@ def _build_layers(plan: dict[str, Any], stack: layers.Stack) -> None:
         with stack.make(step["key"], step["name"]) as folder:
             if folder is None:
                 continue
-            with container.overlay(stack.lowers, folder) as root:
-                _run_step(plan, step, root)
+            with _tree_after(plan, step, stack, folder):
+                pass
             (folder / "upper").rename(folder / "root")
             container.forget_overlay(folder)
 
@@ -69,10 +69,35 @@ def _last_step(plan: dict[str, Any], stack: layers.Stack) -> Iterator[Path]:
     scratch = Path(plan["work"]) / "layer"
     shutil.rmtree(scratch, ignore_errors=True)  # of a first try on a damaged layer
     scratch.mkdir()
-    with container.overlay(stack.lowers, scratch) as root:
-        _run_step(plan, plan["steps"][-1], root)
+    with _tree_after(plan, plan["steps"][-1], stack, scratch) as root:
         stack.trees.append(scratch / "upper")
         yield root
+
+
+@contextlib.contextmanager
+def _tree_after(plan: dict[str, Any], step: dict[str, Any], stack: layers.Stack, scratch: Path) -> Iterator[Path]:
+    """The tree that `step` makes of the layers below it, on an overlay in `scratch`.
+
+    Where a process of Ansible died the step starts over, once, from the layers: half a step is never gone on with.
+    """
+    with container.overlay(stack.lowers, scratch) as root:
+        died = _died(plan, step, root)
+        if died is None:
+            yield root
+            return
+    events.emit("say", text=f"{died.message}: step {step['name']} starts over")
+    container.forget_overlay(scratch)
+    with container.overlay(stack.lowers, scratch) as root:
+        _run_step(plan, step, root)
+        yield root
+
+
+def _died(plan: dict[str, Any], step: dict[str, Any], root: Path) -> packer.AnsibleDied | None:
+    try:
+        _run_step(plan, step, root)
+    except packer.AnsibleDied as error:
+        return error
+    return None
 
 
 def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:

@@ -25,7 +25,15 @@ _URL = re.compile(r"(?:https?|ftp|git|ssh)://[^\s\"'\\]+")
 _HOST = re.compile(
     r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? \W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)")
 """What they name where no URL is told."""
+_DIED = re.compile(r"worker was found in a dead state")
+"""What Ansible says where the process that ran a task is gone (ansible/plugins/strategy): no task has failed."""
+_BEGUN = re.compile(r"golden-task \S+ s: (?P<task>.+)$")
+"""What the callback plugin says as a task starts. Ansible prints `TASK [...]` with its first result."""
 _ROLE_LINE = re.compile(r"^.*golden-role (?P<role>\S+)")
+
+
+class AnsibleDied(StageFailed):
+    """A process of Ansible itself ended before its task did: by a signal, or for want of memory."""
 
 
 def build(
@@ -35,6 +43,7 @@ def build(
     """`packer build` of `source` in the checkout `root`; a failure names the role's task and its message.
 
     `step` names this run's files in `work`: one bake may run Packer several times.
+    Raises AnsibleDied where no task failed, and the same roles may well pass on a tree that they have not touched.
     """
     tail: list[str] = []
 
@@ -48,6 +57,10 @@ def build(
     try:
         shell.stream([*argv, "packer"], log=log, cwd=root, env={**_environment(work, step), **env}, on_line=watch)
     except shell.CommandFailed:
+        if any(map(_DIED.search, tail)):
+            raise AnsibleDied(f"ansible: the process that ran task [{_last_task(tail)}] died",
+                              hint="run it again; the kernel's log tells of a want of memory (dmesg | tail)",
+                              tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
         raise StageFailed(*_cause(tail), hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
                           tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
 
@@ -97,6 +110,10 @@ def _strategy() -> dict[str, str]:
         return {}
     return {"ANSIBLE_STRATEGY": "mitogen_linear",
             "ANSIBLE_STRATEGY_PLUGINS": str(Path(found.origin).parent / "plugins/strategy")}
+
+
+def _last_task(lines: list[str]) -> str:
+    return next((match["task"] for match in map(_BEGUN.search, reversed(lines)) if match), "")
 
 
 def _cause(lines: list[str]) -> tuple[str]:
