@@ -24,7 +24,6 @@ from goldenami.aws.regions import all_or_none, each
 from goldenami.aws.session import Account
 from goldenami.definition import Definition
 from goldenami.errors import Busy, StageFailed
-from goldenami.meter import Meter
 from goldenami.progress import Progress
 from goldenami.proven import Proven
 from goldenami.publish_plan import Options
@@ -135,7 +134,6 @@ class _Work:
         self, account: Account, wanted: Definition, build: Proven, plan: PublishPlan, progress: Progress,
     ) -> None:
         self.account, self.wanted, self.build, self.plan, self.progress = account, wanted, build, plan, progress
-        self.meter = Meter(progress.say)
         self.regions = {region.region: region for region in plan.regions}
         self.versions: dict[str, Version] = {}
         again = " --again" if plan.readmit else ""
@@ -192,7 +190,7 @@ class _Work:
         path = self.build.folder.parent / (region.upload.parent or "") / BLOCKS_FILE
         parent = ebs.Parent(region.upload.parent_snapshot, BlockMap.open(path)) if region.upload.parent_snapshot \
             else None
-        with self.meter.transfer(region.region, region.upload.bytes) as on_bytes:
+        with self.progress.transfer(region.region, region.upload.bytes) as on_bytes:
             snapshot = ebs.upload(
                 self.account.ebs(region.region), self.account.ec2(region.region), self.build.disk, _blocks(self.build),
                 journal=self.build.folder / "upload" / region.region, parent=parent,

@@ -141,7 +141,7 @@ def look(eyes: Eyes, images: Sequence[Image], looked_at: str) -> tuple[WatchReco
         nvidia = image.definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
         key = (image.definition.base, nvidia)
         if key not in asked:
-            asked[key] = archives.look(*key[:1], eyes.cache, nvidia=nvidia)
+            asked[key] = archives.look(image.definition.base, eyes.cache, nvidia=nvidia)
             sources += asked[key].seen
         watcher = _Watcher(eyes, image, asked[key], known, index)
         seen = watcher.run()

@@ -90,11 +90,6 @@ class Snapshot:
     blocks_sent: int
     seconds: float
 
-    @property
-    def bytes_sent(self) -> int:
-        """Bytes of the blocks that went out in this run."""
-        return self.blocks_sent * BLOCK
-
 
 def plan(blocks: BlockMap, parent: Parent | None = None) -> UploadPlan:
     """What `upload` would send."""

@@ -111,7 +111,7 @@ def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:
         facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log,
                                 ranks=layers.ranks(stack.trees))
     records.write_text(work / "result.json", records.canonical({
-        "disk": {"apparent": facts.size_bytes, "allocated": facts.disk.stat().st_blocks * 512, "sha256": facts.sha256,
+        "disk": {"apparent": facts.size_bytes, "allocated": facts.data_bytes, "sha256": facts.sha256,
                  "note": facts.note},
         "upgradable": upgradable, "sizes": sizes.by_package(root, facts.manifest), "layers": stack.reused,
         "manifest_sha256": records.sha256_file(facts.manifest),
