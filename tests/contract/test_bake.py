@@ -39,12 +39,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(copy, ignore_errors=True)
 
 
+def build_of_lock(root: Path) -> Path:
+    """Where the lock's build is, or would be."""
+    return root / "build" / IMAGE / lockfile.read(lockfile.path_of(root, IMAGE))[1][:lockfile.ID_LENGTH]
+
+
 @pytest.fixture(scope="module")
 def baked(root: Path) -> Path:
     """The folder of a whole build that nobody has verified yet."""
     status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify"))
     assert status == 0, output
-    return root / "build" / IMAGE / lockfile.read(lockfile.path_of(root, IMAGE))[1][:lockfile.ID_LENGTH]
+    return build_of_lock(root)
 
 
 @pytest.fixture
@@ -267,9 +272,8 @@ def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path)
     bakes = [checkout.golden(folder, "bake", IMAGE, "--no-verify", "--force") for folder in (root, other)]
     ends = [finish(process) for process in bakes]
     assert [status for status, _ in ends] == [0, 0], ends
-    disks = [records.sha256_file(next(folder.glob(f"build/{IMAGE}/*/bake.json")).with_name("manifest.json"))
-             for folder in (root, other)]
-    assert disks[0] == disks[1]
+    manifests = [records.sha256_file(build_of_lock(folder) / "manifest.json") for folder in (root, other)]
+    assert manifests[0] == manifests[1]
     assert settle(other) == []
 
 
