@@ -12,12 +12,26 @@ from pathlib import Path
 import debrepo
 import pytest
 import watching
+from checkout import ROOT
 from ebs_sink import Sink
-from goldenami import apt, cli
+from goldenami import apt, cli, lockfile, store
 from goldenami.commands import image
 from goldenami.commands import watch as command
+from goldenami.lockfile import Lock
 from uploads import Bench
 from watching import World
+
+
+@pytest.fixture
+def kept() -> store.Store:
+    """This machine's own store, which is full of what the slow tests need."""
+    return store.Store(store.default_root())
+
+
+@pytest.fixture(scope="module")
+def lock() -> Lock:
+    """The lock of the smallest image, as it stands in the checkout."""
+    return lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-cpu"))[0]
 
 
 @pytest.fixture

@@ -73,11 +73,6 @@ def recipe(kept: store.Store, folder: Path, call: str) -> Recipe:
                                provides=[])
 
 
-@pytest.fixture
-def kept() -> store.Store:
-    return store.Store(store.default_root())
-
-
 def test_a_module_that_fits_becomes_a_package_of_that_kernel(kept: store.Store, tmp_path: Path) -> None:
     wanted = recipe(kept, tmp_path, FITS)
     outcome = compile_modules(wanted, kept, log=tmp_path / "log")

@@ -25,16 +25,6 @@ KILLER = '["-wrapper", "/bin/sh,-c,test $MAX_JOBS = 1 && exec \\"$0\\" \\"$@\\" 
 ALWAYS = '["-wrapper", "/bin/sh,-c,kill -9 $$"]'
 
 
-@pytest.fixture(scope="module")
-def lock() -> Lock:
-    return lockfile.read(lockfile.path_of(ROOT, IMAGE))[0]
-
-
-@pytest.fixture
-def kept() -> store.Store:
-    return store.Store(store.default_root())
-
-
 def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
     lock: Lock, kept: store.Store, tmp_path: Path,
 ) -> None:

@@ -11,26 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkout import ROOT
 from demo_wheel import build, order, sdist
-from goldenami import lockfile, store, wheels
+from goldenami import store, wheels
 from goldenami.lockfile import Lock
 from goldenami.pypi import PyFile
 from tools import find
 
 pytestmark = pytest.mark.slow
-IMAGE = "debian-12-ml-cpu"
 START_LIMIT_S = 30
-
-
-@pytest.fixture(scope="module")
-def lock() -> Lock:
-    return lockfile.read(lockfile.path_of(ROOT, IMAGE))[0]
-
-
-@pytest.fixture
-def kept() -> store.Store:
-    return store.Store(store.default_root())
 
 
 def machine(kept: store.Store, folder: Path) -> store.Store:
