@@ -8,8 +8,7 @@ from typing import Any
 
 from goldenami import shell
 from goldenami.errors import StageFailed
-from goldenami.local import sandbox
-from goldenami.local.events import EVENT
+from goldenami.local import events, sandbox
 from goldenami.progress import Progress
 
 
@@ -19,23 +18,22 @@ def run(module: str, work: Path, log: Path, progress: Progress, *, network: bool
     The module reports by events (local/events.py). An expected failure arrives as one and is raised here with
     its message; anything else that ends the module is raised with its last lines.
     """
-    failures: list[dict[str, str]] = []
+    failures: list[dict[str, Any]] = []
 
     def on_line(line: str) -> None:
-        if line.startswith(EVENT):
-            event = json.loads(line.removeprefix(EVENT))
-            if event["kind"] == "error":
-                failures.append(event)
-            else:
-                progress.relay(event)
+        if (event := events.read(line)) is None:
+            return
+        if event["kind"] == "error":
+            failures.append(event)
+        else:
+            progress.relay(event)
 
     try:
         sandbox.run(sandbox.python_argv(module, str(work / "plan.json")), log=log, on_line=on_line,
                     network=network)
     except shell.CommandFailed as error:
         if failures:
-            first = failures[0]
-            raise StageFailed(first["message"], hint=first["hint"], tail=first["tail"], log=log) from None
+            raise events.failure(failures[0], log) from None
         raise StageFailed(f"{progress.stage} of {progress.image} broke off: {error.message}", log=log,
                           tail=error.tail, hint="see the log") from None
     found: dict[str, Any] = json.loads((work / "result.json").read_text(encoding="utf-8"))

@@ -53,16 +53,27 @@ def baked(root: Path) -> Path:
 
 
 @pytest.fixture
-def damaged(baked: Path) -> Iterator[Path]:
-    """The same folder, with zeros in a copy of its disk where the root file system begins."""
+def copied(baked: Path) -> Iterator[Path]:
+    """The same folder, with a copy of its disk."""
     disk, whole = baked / "disk.raw", baked / "whole.raw"
     disk.rename(whole)
     subprocess.run(["cp", "--sparse=always", whole, disk], check=True)
-    with disk.open("r+b") as image:
-        image.seek(130 << 20)  # behind the partition table and the loaders: inside the root file system
-        image.write(b"\0" * (8 << 20))
     yield baked
     whole.replace(disk)
+
+
+def overwrite(disk: Path, at: int, content: bytes) -> None:
+    """Write over a part of the disk."""
+    with disk.open("r+b") as image:
+        image.seek(at)
+        image.write(content)
+
+
+@pytest.fixture
+def damaged(copied: Path) -> Path:
+    """The folder with zeros behind the partition table and the loaders: where the root file system begins."""
+    overwrite(copied / "disk.raw", 130 << 20, b"\0" * (8 << 20))
+    return copied
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -320,9 +331,11 @@ def test_a_host_whose_mke2fs_reads_no_tar_says_that_the_disk_is_not_reproducible
 
 
 @pytest.mark.usefixtures("baked")
-def test_kill_9_while_the_disk_boots(root: Path) -> None:
+@pytest.mark.parametrize("step", ["boot bios", "checks"])
+def test_kill_9_while_the_disk_boots(root: Path, step: str) -> None:
+    """The second boot runs beside the checks."""
     process = checkout.golden(root, "verify", IMAGE)
-    until(process, "boot bios")
+    until(process, step)
     time.sleep(5)
     kill(process)
     assert settle(root) == []
@@ -334,3 +347,14 @@ def test_a_boot_that_never_reaches_ssh_shows_the_console(root: Path, damaged: Pa
     assert "serial console" in output
     assert re.search(r"^  \| .*", output, re.M), "no line of the console"
     assert not (damaged / "verify.json").exists()
+
+
+def test_a_disk_that_boots_under_bios_only(root: Path, copied: Path) -> None:
+    """Its loader for UEFI is erased, as FAT does it: by a mark in its entry's first byte."""
+    with (copied / "disk.raw").open("rb") as image:
+        entry = image.read(130 << 20).index(b"BOOTX64 EFI")
+    overwrite(copied / "disk.raw", entry, b"\xe5")
+    status, output = finish(checkout.golden(root, "verify", IMAGE))
+    assert (status, "uefi: the boot ended in: Shell>" in output) == (5, True), output
+    assert not (copied / "verify.json").exists()
+    assert settle(root) == []

@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from goldenami.errors import GoldenError
+from goldenami.errors import GoldenError, StageFailed
 
 EVENT = "@golden "
 
@@ -32,3 +34,13 @@ def fail(error: GoldenError) -> int:
     """Report an expected failure; returns the exit status."""
     emit("error", message=error.message, hint=error.hint, tail=error.tail)
     return int(error.exit_code)
+
+
+def read(line: str) -> dict[str, Any] | None:
+    """The event of a line of output, or None."""
+    return json.loads(line.removeprefix(EVENT)) if line.startswith(EVENT) else None
+
+
+def failure(event: dict[str, Any], log: Path) -> StageFailed:
+    """What `fail` reported, to be raised by the process that reads it."""
+    return StageFailed(event["message"], hint=event["hint"], tail=event["tail"], log=log)

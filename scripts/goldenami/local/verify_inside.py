@@ -1,7 +1,7 @@
 """`python -m goldenami.local.verify_inside PLAN`: boot the sealed disk twice and look, inside own namespaces.
 
-The first boot is under BIOS and runs every test of tests/image; the second is under UEFI, from the same
-untouched disk, and shows that identity is made anew. Each boot's writes go to an overlay that is thrown away.
+The first boot is under BIOS and runs every test of tests/image; meanwhile the second, under UEFI and from the same
+untouched disk, shows that identity is made anew. Each boot's writes go to an overlay that is thrown away.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from goldenami import records, shell
 from goldenami.build_records import Accel, Boot, Check, CoverageRecord, Outcome
 from goldenami.errors import GoldenError
-from goldenami.local import cpu, events, image_tests, vm
+from goldenami.local import cpu, events, image_tests, second_boot, vm
+from goldenami.local.second_boot import Booted
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
 """Each boot is another instance, as two launches of one AMI are."""
-_IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
 
 
 def main() -> int:
@@ -44,25 +44,25 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
     accelerator = Accel.KVM if works else Accel.TCG
     events.emit("say", text=f"accelerator: {accelerator.value}")
     emulated = _emulated(plan, accelerator)
-    boots: list[Boot] = []
-    identities: list[list[str]] = []
-    checks: list[Check] = []
-    for firmware in vm.Firmware:
-        config = _config(plan, firmware, accelerator, key, emulated)
-        with contextlib.ExitStack() as stack:
-            stack.callback(_keep, work, firmware)
-            with events.step(f"boot {firmware.value}"):
-                machine = stack.enter_context(vm.running(config))
-            boots.append(Boot(firmware=firmware.value, seconds_to_ssh=round(machine.seconds_to_ssh, 1)))
-            identities.append(machine.ssh(_IDENTITY).split())
-            if firmware is vm.Firmware.BIOS:
-                with events.step("checks"):
-                    checks += [*_run_tests(plan, machine, emulated), *code_checks(plan, machine, emulated)]
-            with events.step(f"power off {firmware.value}"):
-                clean = vm.power_off(machine)
-            checks.append(_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", clean,
-                                 f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s"))
-    checks += _boot_checks(plan, work, identities)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_keep, work)
+        with events.step("boot bios"):
+            machine = stack.enter_context(vm.running(_config(plan, vm.Firmware.BIOS, accelerator, key, emulated)))
+        second = stack.enter_context(second_boot.beside(_config(plan, vm.Firmware.UEFI, accelerator, key, emulated)))
+        events.emit("say", text="boot uefi, beside the checks")
+        with events.step("checks"):
+            identity = second_boot.identity(machine)
+            checks = [*_run_tests(plan, machine, emulated), *code_checks(plan, machine, emulated)]
+        with events.step("power off bios"):
+            clean = vm.power_off(machine)
+        with events.step("wait for uefi"):
+            booted = {vm.Firmware.BIOS: Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity,
+                                               powered_off=clean), vm.Firmware.UEFI: second.outcome()}
+    checks += [_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", boot.powered_off,
+                      f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s") for firmware, boot in booted.items()]
+    checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
+    boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
+             for firmware, boot in booted.items()]
     return {"accel": accelerator.value, "boots": [boot.model_dump(mode="json") for boot in boots],
             "checks": [check.model_dump(mode="json") for check in checks]}
 
@@ -91,14 +91,15 @@ def _config(
     )
 
 
-def _keep(work: Path, firmware: vm.Firmware) -> None:
-    """Put a boot's evidence where `verify` collects it."""
-    scratch = work / firmware.value
-    if (scratch / "serial.log").exists():
-        (scratch / "serial.log").rename(work / f"serial-{firmware.value}.log")
-    if (scratch / "imds.log").exists():
-        with (work / "imds.log").open("a", encoding="utf-8") as sink:
-            sink.write((scratch / "imds.log").read_text(encoding="utf-8"))
+def _keep(work: Path) -> None:
+    """Put the boots' evidence where `verify` collects it."""
+    for firmware in vm.Firmware:
+        scratch = work / firmware.value
+        if (scratch / "serial.log").exists():
+            (scratch / "serial.log").rename(work / f"serial-{firmware.value}.log")
+        if (scratch / "imds.log").exists():
+            with (work / "imds.log").open("a", encoding="utf-8") as sink:
+                sink.write((scratch / "imds.log").read_text(encoding="utf-8"))
 
 
 def _run_tests(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:

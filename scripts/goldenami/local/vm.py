@@ -25,6 +25,7 @@ from goldenami import shell
 from goldenami.build_records import Accel
 from goldenami.errors import HostNotReady, StageFailed
 from goldenami.local import imds, qcow2, qmp, ssh
+from goldenami.records import Record
 
 SSH_PORT = 2222
 """On the namespace's loopback, which is nobody else's."""
@@ -52,8 +53,7 @@ class Firmware(StrEnum):
     UEFI = "uefi"
 
 
-@dataclass(frozen=True)
-class VmConfig:
+class VmConfig(Record):
     """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are seconds.
 
     `cpu` is QEMU's -cpu under emulation (cpu.py makes it); KVM has the host's.
