@@ -29,7 +29,7 @@ _DIED = re.compile(r"worker was found in a dead state")
 """What Ansible says where the process that ran a task is gone (ansible/plugins/strategy): no task has failed."""
 _BEGUN = re.compile(r"golden-task \S+ s: (?P<task>.+)$")
 """What the callback plugin says as a task starts. Ansible prints `TASK [...]` with its first result."""
-_ROLE_LINE = re.compile(r"^.*golden-role (?P<role>\S+)")
+_ROLE_LINE = re.compile(r"^.*golden-role (?!playbook )(?P<role>\S+)")
 
 
 class AnsibleDied(StageFailed):
@@ -66,7 +66,7 @@ def build(
 
 
 def role_of(line: str) -> str | None:
-    """The role that a line of the output announces."""
+    """The role that a line of the output announces; the playbook's own tasks are of none."""
     match = _ROLE_LINE.match(line)
     return match["role"] if match else None
 
