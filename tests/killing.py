@@ -103,8 +103,8 @@ class Killer:
         log = root / "out.log"
         log.write_text("", encoding="utf-8")
         assert self._forks.stdin and self._forks.stdout
-        order = {"root": str(root), "argv": args, "env": {**env, "AWS_ENDPOINT_URL": self.url}, "log": str(log),
-                 "days": days}
+        order = {"root": str(root), "argv": args, "log": str(log), "days": days,
+                 "env": {**env, "AWS_ENDPOINT_URL": self.url, "GOLDEN_CACHE": str(root / "cache")}}
         self._forks.stdin.write(json.dumps(order) + "\n")
         self._forks.stdin.flush()
         with self._lock:

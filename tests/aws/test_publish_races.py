@@ -1,0 +1,71 @@
+"""Two processes publish one image at the same moment, from two checkouts, as two pipelines do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import builds
+import pytest
+from builds import IMAGE, REGIONS, World
+from killing import Killer
+
+if TYPE_CHECKING:
+    from conftest import Emulator
+
+DONE, BAD_INPUT, BUSY = 0, 2, 7
+OLDER, NEWER = 1, 2
+
+
+@pytest.fixture(scope="module")
+def publishers(emulator: Emulator) -> Iterator[list[Killer]]:
+    """Each forks processes of its own and kills none of them."""
+    made = [Killer(emulator.url), Killer(emulator.url)]
+    yield made
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def roots(aws: Emulator, tmp_path: Path) -> list[Path]:
+    """Two checkouts; the account is empty and its AMIs are available soon."""
+    aws.set(pending_s=0.01)
+    return [builds.copy_definitions(tmp_path / name) for name in ("one", "other")]
+
+
+def at_once(publishers: list[Killer], roots: list[Path]) -> list[tuple[int, str]]:
+    """Exit code and output of each."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda one, root: one.run(root, "publish", IMAGE), publishers, roots))
+
+
+@pytest.mark.parametrize("_round", range(2))
+def test_one_build_by_both(publishers: list[Killer], roots: list[Path], _round: int) -> None:
+    """There is one AMI of it a region; who came too late says so, and has nothing left to do."""
+    (name,) = {builds.build(root, 1).name for root in roots}
+    ran = at_once(publishers, roots)
+    codes = [code for code, _ in ran]
+    assert DONE in codes, ran
+    assert set(codes) <= {DONE, BUSY}, ran
+    for publisher, root in zip(publishers, roots, strict=True):
+        code, text = publisher.run(root, "publish", IMAGE)
+        assert code == DONE, text
+    for region in REGIONS:
+        World(region).check([name], name)
+
+
+@pytest.mark.parametrize("_round", range(2))
+def test_two_builds(publishers: list[Killer], roots: list[Path], _round: int) -> None:
+    """However it goes, the newer one is `latest` in the end, and a whole AMI of the older one is there or nothing."""
+    names = [builds.build(root, number).name for root, number in zip(roots, (OLDER, NEWER), strict=True)]
+    (older, said), (newer, text) = at_once(publishers, roots)
+    assert DONE in (older, newer), said + text
+    assert older in (DONE, BUSY, BAD_INPUT), said
+    assert newer in (DONE, BUSY), text
+    assert older != BAD_INPUT or "which is newer than" in said, said
+    code, text = publishers[1].run(roots[1], "publish", IMAGE)
+    assert code == DONE, text
+    for region in REGIONS:
+        World(region).check(names if older == DONE else names[1:], names[1])
