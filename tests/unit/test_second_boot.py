@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from checkout import processes
 from conftest import need
 from goldenami.build_records import Accel
 from goldenami.errors import StageFailed
@@ -42,25 +43,13 @@ def test_a_boot_that_breaks_off(tmp_path: Path) -> None:
 def test_nobody_waits_for_it(tmp_path: Path) -> None:
     """Its block ends while it boots a disk with nothing on it: its machine is gone too."""
     need("qemu-system-x86_64", "setpriv", "unshare", "ip")
+    machine = str(tmp_path / "vm/root.qcow2")
     with second_boot.beside(config(tmp_path)):
         deadline = time.monotonic() + 60
-        while not machines(tmp_path) and time.monotonic() < deadline:
+        while not processes(machine) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert machines(tmp_path)
+        assert processes(machine)
     deadline = time.monotonic() + 10
-    while machines(tmp_path) and time.monotonic() < deadline:
+    while processes(machine) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not machines(tmp_path)
-
-
-def machines(folder: Path) -> list[str]:
-    """The command lines of machines whose disk is in `folder`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if f"{folder}/vm/root.qcow2" in line:
-            found.append(line)
-    return found
+    assert not processes(machine)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkout import processes
 from conftest import need
 from goldenami import shell
 from goldenami.build_records import Accel
@@ -200,19 +201,6 @@ with vm.running(vm.VmConfig(
 """
 
 
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of the guest and its metadata service that name `folder`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(folder / "vm") in line:
-            found.append(line)
-    return found
-
-
 def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
     need("qemu-system-x86_64", "setpriv", "unshare", "ip")
     boot_sector(tmp_path / "disk.raw", "hello\r\n")
@@ -223,11 +211,11 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
         env=sandbox.python_env(),
     )
     deadline = time.monotonic() + 60
-    while len(processes_of(tmp_path)) < 2 and time.monotonic() < deadline:
+    while len(processes(str(tmp_path / "vm"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(processes_of(tmp_path)) == 2, (tmp_path / "boot.log").read_text(encoding="utf-8")
+    assert len(processes(str(tmp_path / "vm"))) == 2, (tmp_path / "boot.log").read_text(encoding="utf-8")
     process.kill()
     process.wait()
-    while processes_of(tmp_path) and time.monotonic() < deadline + 10:
+    while processes(str(tmp_path / "vm")) and time.monotonic() < deadline + 10:
         time.sleep(0.05)
-    assert processes_of(tmp_path) == []
+    assert processes(str(tmp_path / "vm")) == []
