@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ def test_an_interrupt_ends_the_supervisor(tmp_path: Path) -> None:
     assert process.stdout is not None
     supervisor = Path("/proc", process.stdout.readline().strip())
     assert supervisor.exists()
+    stat = Path(f"/proc/{process.pid}/stat")
+    while stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "S":  # until it sleeps, it does not wait
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert "KeyboardInterrupt" in said

@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def rule(page: str) -> Callable[[F], F]:
     """Register the decorated function as the rule that `page` demands."""
     def register(function: F) -> F:
-        name, demand = function.__name__, (function.__doc__ or "").split("\n\n")[0].replace("\n    ", " ").strip()
+        name, demand = function.__name__, " ".join((function.__doc__ or "").split("\n\n")[0].split())
         assert demand and name not in RULES, name
         RULES[name] = Rule(name, demand, page)
         return function
