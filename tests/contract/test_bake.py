@@ -163,7 +163,7 @@ def test_the_next_run_sweeps_what_a_kill_left(root: Path) -> None:
 def test_a_signal_ends_the_bake_cleanly(root: Path, number: signal.Signals) -> None:
     previous_build(root)
     process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
-    until(process, "role playbook")
+    until(process, "role limits")
     os.killpg(process.pid, number)
     status, output = finish(process)
     assert status == 130, output
