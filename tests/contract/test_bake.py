@@ -94,6 +94,7 @@ def until(process: subprocess.Popen[str], step: str) -> str:
         seen += line
         if re.search(rf"\d:\d\d  {re.escape(step)}", line):
             return seen
+    process.communicate()  # else its open pipe fails a later test, too
     raise AssertionError(f"the bake ended before `{step}`:\n{seen}")
 
 
