@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from booting import config
 from checkout import processes
 from conftest import need
 from goldenami import shell
@@ -21,14 +22,6 @@ from goldenami.errors import HostNotReady, StageFailed
 from goldenami.local import qcow2, qmp, sandbox, vm
 
 MIB = 1 << 20
-
-
-def config(folder: Path, **changes: object) -> vm.VmConfig:
-    given: dict[str, object] = {
-        "disk": folder / "disk.raw", "scratch": folder / "vm", "private_key": folder / "key", "user": "debian",
-        "firmware": vm.Firmware.BIOS, "accelerator": Accel.TCG,
-    }
-    return vm.VmConfig(**{**given, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture
