@@ -14,7 +14,7 @@ from goldenami import clock
 from goldenami import publish as publish_stage
 from goldenami.aws import lease, pointers
 from goldenami.aws.ledger import Channel, Gpu, Mark
-from goldenami.aws.session import Account
+from goldenami.aws.session import HASTY_ATTEMPTS, Account
 from goldenami.errors import Busy, StageFailed
 
 if TYPE_CHECKING:
@@ -264,6 +264,17 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
     assert hung < 10, "as many renewals where it hangs as where it does not: they take turns"
     for region in REGIONS:
         assert lease.look(dynamodb(region), IMAGE).holder is None, "not let go"
+
+
+def test_a_region_that_throttles_the_release_is_asked_again(
+    aws: Emulator, faults: Faults, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More refusals in a row than the hasty client outlasts: the next publisher need not wait for the lease's end."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.05)
+    with lease.held(Account(), IMAGE, [REGIONS[0]]):
+        faults.add("dynamodb", "UpdateItem", times=HASTY_ATTEMPTS + 1, error={"code": "ThrottlingException"})
+    assert len(faults.fired()) == HASTY_ATTEMPTS + 1
+    assert lease.look(dynamodb(), IMAGE).holder is None, "not let go"
 
 
 def test_a_holder_that_died_here_does_not_block(aws: Emulator) -> None:

@@ -207,7 +207,15 @@ def _keep(lease: Lease, dynamodb: Client, done: threading.Event) -> None:
         with _forgiven():  # a lease that is lost stops the next write of the ledger
             lease.renew(dynamodb)
     with _forgiven():  # what is not released now ends by itself
+        _let_go(lease, dynamodb)
+
+
+def _let_go(lease: Lease, dynamodb: Client) -> None:
+    """Release; a region that answers, if only to refuse for now, is worth the patience of the lease's own client."""
+    try:
         lease.release(dynamodb)
+    except (aws.ClientError, aws.ConnectionClosedError):
+        lease.release()
 
 
 @contextmanager
