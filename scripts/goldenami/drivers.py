@@ -14,6 +14,8 @@ from goldenami.errors import BadInput
 VERSION = "VERSION"
 """Stands for the driver's version in the role's facts until a candidate is tried."""
 
+GSP = "nvidia_driver_gsp_enabled"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -62,6 +64,14 @@ def _branches(
         raise BadInput(f"nvidia_driver_branch: {NEWEST}: the branches of this source are not listed",
                        hint="name a branch, or take nvidia_driver_source: debian")
     return found[flavour]
+
+
+def without_gsp(root: Path, definition: Definition, flavour: str) -> list[str]:
+    """The families for whose sake the GSP firmware is left out; none where the definition says what it wants, or with
+    the open modules, which always use it."""
+    if flavour != "proprietary" or GSP in definition.variables("nvidia_driver"):
+        return []
+    return hardware.without_gsp(root, definition.hardware)
 
 
 def _facts(root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from goldenami import gains, isa, recipes, wheels
+from goldenami import cuda_wheels, gains, isa, recipes, wheels
 from goldenami.apt import AptRoot, Deb
-from goldenami.errors import NoFit, StageFailed
+from goldenami.cuda_wheels import Fitted
+from goldenami.errors import BadInput, NoFit, StageFailed
 from goldenami.gains import Decision
 from goldenami.lockfile import Choice, Framework, Made, Origin, PassedOver, Target
 from goldenami.progress import Progress
-from goldenami.pypi import Index, Interpreter, PyFile
+from goldenami.pypi import Archive, Index, Interpreter, PyFile
 from goldenami.recipes import Recipe, SourceKind
 from goldenami.store import Store
 from goldenami.wheels import Order
@@ -29,7 +30,8 @@ _GLIBC = re.compile(r"2\.(\d+)")
 
 @dataclass(frozen=True)
 class Request:
-    """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target` what they share."""
+    """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target` what they share;
+    `driver` is NVIDIA's locked version, "" without one."""
 
     names: Sequence[str]
     shared_environment: str
@@ -37,6 +39,7 @@ class Request:
     target: Target
     suite: str
     gcc: isa.Version
+    driver: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,13 @@ def interpreter(debs: Sequence[Deb]) -> Interpreter:
 
 def resolve(request: Request, around: Surroundings) -> Resolved:
     """Decide, resolve and build what `request` names."""
-    wanted = {name: recipes.load(around.root, name) for name in request.names}
+    fitted = {name: fitting(name, request, around) for name in request.names}
+    wanted = {name: one.recipe for name, one in fitted.items()}
     measured, allowances = gains.load(around.root), recipes.dispatching(around.root)
     decided = {name: gains.decide(name, recipe, request.cpus, request.target.sm if recipe.build.cuda else [], measured)
                for name, recipe in wanted.items()}
     python = interpreter(around.apt.solve(["?essential", "apt", *wheels.PACKAGES]))
-    asked = {name: _requirements(recipe, decided[name].origin, request.target.sm) for name, recipe in wanted.items()}
+    asked = {name: _requirements(one, decided[name].origin, request.target.sm) for name, one in fitted.items()}
     closures, pins = _closures(asked, around.index, python, shared=bool(request.shared_environment))
     found, toolchain = dict[str, Framework](), dict[str, Deb]()
     order = _in_order(wanted, closures)
@@ -115,7 +119,12 @@ def resolve(request: Request, around: Surroundings) -> Resolved:
             made=made, allow=[allowed for file in [own, *others] for allowed in allowances.get(file.project, [])])
     frameworks = [found[name] for name in order]
     return Resolved(frameworks, list(toolchain.values()), [
-        _choice(one, wanted[one.name], decided[one.name], request.target.cpu) for one in frameworks])
+        _choice(one, fitted[one.name], decided[one.name], request.target.cpu) for one in frameworks])
+
+
+def fitting(name: str, request: Request, around: Surroundings) -> Fitted:
+    """The recipe `name` with the wheel that fits the image's driver and GPUs."""
+    return cuda_wheels.fit(recipes.load(around.root, name), request.driver, request.target.sm)
 
 
 def sides(name: str, request: Request, around: Surroundings) -> Sides:
@@ -143,9 +152,10 @@ def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:
 def alone(name: str, request: Request, around: Surroundings) -> tuple[Order, PyFile | None, list[str]]:
     """The build of the recipe `name` in an environment of its own, the index's wheel if it has one, and the versions
     chosen, as constraints."""
-    recipe = recipes.load(around.root, name)
+    fitted = fitting(name, request, around)
+    recipe = fitted.recipe
     python = interpreter(around.apt.solve(["?essential", "apt", *wheels.PACKAGES]))
-    asked = _requirements(recipe, Origin.SOURCE, request.target.sm)
+    asked = _requirements(fitted, Origin.SOURCE, request.target.sm)
     closures, pins = _closures({name: asked}, around.index, python, shared=False)
     theirs, others = _parts(recipe, closures[name], {})
     return order_for(name, recipe, request, around, others, pins), theirs, pins
@@ -172,11 +182,11 @@ def _in_order(wanted: Mapping[str, Recipe], closures: Mapping[str, list[PyFile]]
     return sorted(wanted, key=lambda name: (needs(name), name))
 
 
-def _requirements(recipe: Recipe, origin: Origin, sm: Sequence[str]) -> list[str]:
+def _requirements(fitted: Fitted, origin: Origin, sm: Sequence[str]) -> list[str]:
     """What pip is asked for: the index's wheel, or what a build of one's own for `sm` needs to run."""
-    own, build = [f"{recipe.wheel.distribution}=={recipe.version}"] if recipe.wheel else [], recipe.build
+    build = fitted.recipe.build
     built = [*build.runs_with, *build.added(sm).runs_with] if origin is Origin.SOURCE else []
-    return [*own, *recipe.requires, *built]
+    return [*fitted.requirements, *fitted.recipe.requires, *built]
 
 
 def _parts(
@@ -201,9 +211,7 @@ def order_for(
     debs = around.apt.solve(["?essential", "apt", *wheels.PACKAGES, *recipe.build.packages,
                             *(wheels.CUDA_PACKAGES if cuda else [])])
     python = interpreter(debs)
-    if recipe.source.kind is SourceKind.ARCHIVE:
-        raise NoFit(f"the source of {name} {recipe.version} is no sdist of the index", hint="its recipe was never run")
-    source = around.index.sdist(recipe.distribution, recipe.version)
+    source = _source(name, recipe, around.index)
     wanted = [wheels.PIP, *recipe.build.requires, *recipe.build.added(request.target.sm).requires]
     requires = around.index.resolve(wanted, pins, python)
     # What only the tests need is in no image: the image's choice of versions does not bind it.
@@ -219,6 +227,23 @@ def order_for(
     return order
 
 
+def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
+    """The archive or sdist that the recipe names, by the SHA-256 that it names."""
+    source = recipe.source
+    if source.kind is SourceKind.ARCHIVE:
+        if not (source.url and source.size and source.sha256):
+            raise NoFit(f"recipe {name}: its source archive has no SHA-256 and size",
+                        hint="fetch it, look at it, and write both into the recipe")
+        return Archive(project=recipe.distribution, version=recipe.version, url=source.url, size=source.size,
+                       filename=source.url.rpartition("/")[2], sha256=source.sha256)
+    found = index.sdist(recipe.distribution, recipe.version)
+    if source.sha256 not in (None, found.sha256):
+        raise BadInput(f"recipe {name}: {found.filename} on the package index has SHA-256 {found.sha256[:12] or 'none'}"
+                       f", the recipe names {source.sha256[:12]}",
+                       hint="find out why before the recipe takes it; a new version needs its own SHA-256")
+    return found
+
+
 def _built(order: Order, around: Surroundings) -> wheels.Outcome:
     if found := wheels.kept(around.store, order):
         return found
@@ -232,11 +257,13 @@ def _made(order: Order, compiler: str, result: str) -> Made:
                 result=result)
 
 
-def _choice(framework: Framework, recipe: Recipe, decision: Decision, cpu: str) -> Choice:
+def _choice(framework: Framework, fitted: Fitted, decision: Decision, cpu: str) -> Choice:
     wheel, build = "the index's wheel", f"compiled for {cpu}"
-    how, other = (build, wheel if recipe.wheel else "") if framework.made else (wheel, build)
-    return Choice(component=framework.name, taken=f"{framework.version}, {how}", why=decision.why,
-                  passed_over=[PassedOver(what=f"{framework.version}, {other}", reason=decision.why)] if other else [])
+    how, other = (build, wheel if fitted.recipe.wheel else "") if framework.made else (wheel, build)
+    over = [*fitted.passed_over, *([(f"{framework.version}, {other}", decision.why)] if other else [])]
+    return Choice(component=framework.name, taken=f"{framework.version}, {how}",
+                  why="; ".join(part for part in (decision.why, fitted.why) if part),
+                  passed_over=[PassedOver(what=what, reason=reason) for what, reason in over])
 
 
 def variables(frameworks: Sequence[Framework], modules: Mapping[str, str]) -> list[dict[str, Any]]:

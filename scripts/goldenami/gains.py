@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from goldenami import isa, records
+from goldenami import cuda_wheels, isa, records
 from goldenami.errors import BadInput
 from goldenami.local import cpu
 from goldenami.lockfile import Origin
-from goldenami.recipes import Recipe
+from goldenami.recipes import CudaWheel, Recipe
 from goldenami.records import Record
 
 FILE = "roles/frameworks/files/measurements.json"
@@ -108,13 +108,15 @@ def decide(name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], fo
 def _judged(recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], first: Measurement | None) -> tuple[Origin, str]:
     """The rule, its cases in the order in which they count."""
     wheel, only = recipe.wheel, recipe.only
-    lacking = sorted(set(sm) - set(wheel.sm)) if wheel and wheel.sm is not None else []
+    lacking = cuda_wheels.lacking(wheel, sm)
+    loses = isinstance(wheel, CudaWheel) and recipe.build.cuda is None
     others = sorted(set(cpus) - set(only)) if only is not None else []
     gains, worst = (first.gain, first.worst) if first else (0.0, None)
     cases: list[tuple[bool, Origin, str]] = [
         (recipe.build.not_run is not None, Origin.WHEEL, f"recipe not run here: {recipe.build.not_run}"),
         (wheel is None, Origin.SOURCE, "the index has no wheel; {said}"),
         (bool(lacking), Origin.SOURCE, f"the wheel has no code for sm_{', sm_'.join(lacking)}; {{said}}"),
+        (loses, Origin.WHEEL, "a build would have no code for the GPUs"),
         (bool(others), Origin.WHEEL, f"a build is for {', '.join(only or [])} only, not for {', '.join(others)}"),
         (first is None, Origin.WHEEL, "the rule's default; {said}"),
         (worst is not None and worst.ratio < LOSS, Origin.WHEEL,

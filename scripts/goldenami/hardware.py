@@ -165,6 +165,12 @@ def architectures(root: Path, names: list[str]) -> list[str]:
     return sorted({sm for name in names if (sm := known[name].sm)}, key=int)
 
 
+def without_gsp(root: Path, names: list[str]) -> list[str]:
+    """The families for which EC2 advises proprietary modules without the GSP firmware."""
+    known = load(root)
+    return [name for name in names if known[name].gsp_off]
+
+
 def by_modules(known: Mapping[str, Family], names: list[str]) -> tuple[list[str], list[str]]:
     """The families whose GPU only the open kernel modules run, and those whose GPU they do not."""
     required = [name for name in names if known[name].open_modules is OpenModules.REQUIRED]

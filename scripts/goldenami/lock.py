@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -249,6 +249,14 @@ def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> No
             "nvidia_driver_kernel_release": kernel.release, "nvidia_driver_modules_package": fitted.recipe.package,
             "nvidia_driver_modules_signer": signed.signer if (signed := fitted.recipe.signature) else "",
         }
+        _leave_out_gsp(resolution, fitted.flavour)
+
+
+def _leave_out_gsp(resolution: Resolution, flavour: str) -> None:
+    if families := drivers.without_gsp(resolution.root, resolution.definition, flavour):
+        resolution.derived["nvidia_driver"][drivers.GSP] = False
+        resolution.choices.append(Choice(component="GSP firmware", taken="off", passed_over=[],
+                                         why=f"EC2's advice for {', '.join(families)} with proprietary modules"))
 
 
 def _solve(resolution: Resolution) -> list[Deb]:
@@ -279,6 +287,7 @@ def wanted_frameworks(resolution: Resolution) -> tuple[frameworks.Request, frame
         names=definition.frameworks, shared_environment=resolution.setting("frameworks", "shared_environment"),
         cpus=shared.cpus, target=Target(cpu=cpu, options=shared.options, sm=shared.sm), suite=definition.base.release,
         gcc=resolution.platform.gcc,
+        driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
     )
     return request, frameworks.Surroundings(
         root=resolution.root, apt=resolution.apt, store=resolution.store, index=Index.configured(),
@@ -385,11 +394,3 @@ def _driver(resolution: Resolution, fitted: Fitted) -> Driver:
             build={deb.name: Package.of(deb) for deb in [recipe.source, *recipe.build]},
         ),
     )
-
-
-def explain(lock: Lock, say: Callable[[str], None]) -> None:
-    """For each choice: what was taken, why, and what was passed over for which reason."""
-    for choice in lock.choices:
-        say(f"{choice.component}: {choice.taken} ({choice.why})")
-        for entry in choice.passed_over:
-            say(f"  passed over {entry.what}: {entry.reason}")

@@ -7,6 +7,7 @@ hand is noticed. The lock also holds digests of what it was made from, so that a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from goldenami.apt import Deb
 from goldenami.definition import PLATFORMS, Definition, without_publish
 from goldenami.errors import BadInput
 from goldenami.local.signature import Signature
-from goldenami.pypi import PyFile
+from goldenami.pypi import Archive, PyFile
 from goldenami.recipes import Allowed
 from goldenami.records import Record
 
@@ -153,7 +154,7 @@ class Made(Record):
     key: str
     target: Target
     compiler: str
-    source: PyFile
+    source: PyFile | Archive
     build: list[str]
     requires: list[PyFile]
     tests: list[PyFile]
@@ -332,3 +333,11 @@ def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
             f"the lock of {lock.image} is stale: changed since it was made: {', '.join(changed)}",
             hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff packer/locks`",
         )
+
+
+def explain(lock: Lock, say: Callable[[str], None]) -> None:
+    """For each choice: what was taken, why, and what was passed over for which reason."""
+    for choice in lock.choices:
+        say(f"{choice.component}: {choice.taken} ({choice.why})")
+        for entry in choice.passed_over:
+            say(f"  passed over {entry.what}: {entry.reason}")

@@ -45,6 +45,12 @@ class PyFile(Record):
     size: int
 
 
+class Archive(PyFile):
+    """A source that is not on the index but at an address of its own."""
+
+    url: str
+
+
 @dataclass(frozen=True)
 class Interpreter:
     """The Python that packages are for: (3, 11), and the minor version of its glibc 2."""
@@ -139,6 +145,9 @@ class Index:
         """Where the files are today; Vanished names one that the index no longer has with this SHA-256."""
         found = []
         for file in files:
+            if isinstance(file, Archive):
+                found.append(Wanted(file.sha256, file.size, file.url, file.filename))
+                continue
             entry = next((one for one in self._files(file.project) if one["filename"] == file.filename), None)
             if entry is None:
                 raise Vanished(f"{file.filename} is no longer on the package index",

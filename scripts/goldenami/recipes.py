@@ -34,18 +34,38 @@ class SourceKind(StrEnum):
 
 
 class Source(Record):
-    """The source of one version. An archive has an address; without a SHA-256 it has never been fetched."""
+    """The source of one version. An archive has an address and a size in bytes; one without a SHA-256 was never fetched
+    by whoever wrote the recipe."""
 
     kind: Annotated[SourceKind, Field(strict=False)] = SourceKind.SDIST
     url: str | None = None
+    size: Annotated[int, Field(gt=0)] | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
+PTX = "+ptx"
+"""Marks an architecture whose PTX is in a wheel besides: the driver compiles that for newer GPUs."""
+
+
 class Wheel(Record):
-    """The wheel on the package index. `sm`: CUDA architectures that it holds code for, where they were looked up."""
+    """A wheel on the package index. `sm`: CUDA architectures that it holds code for ("86", "90+ptx"), where they were
+    looked up (coverage.py reads them)."""
 
     distribution: str
-    sm: list[str] | None = None
+    sm: list[Annotated[str, Field(pattern=r"^\d+(\+ptx)?$")]] | None = None
+
+
+class CudaWheel(Wheel):
+    """A wheel with code for GPUs: the CUDA that it was compiled with, and the extra by which that CUDA comes along."""
+
+    version: str
+    cuda: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    extra: str | None = None
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for; `===` takes no build of the same version for CPUs ("2.15.0+cpu")."""
+        return f"{self.distribution}{f'[{self.extra}]' if self.extra else ''}==={self.version}"
 
 
 class Patch(Record):
@@ -110,13 +130,17 @@ class Allowed(Record):
 
 
 class Recipe(Record):
-    """One framework. `only` names the CPUs for which compiling it is considered; absent: all."""
+    """One framework. `only` names the CPUs for which compiling it is considered; absent: all.
+
+    `wheel` is what an image without GPUs gets; `cuda_wheels`, newest first, are for images with GPUs.
+    """
 
     version: str
     distribution: str
     module: str
     source: Source = Source()
     wheel: Wheel | None = None
+    cuda_wheels: list[CudaWheel] = Field(default_factory=list)
     requires: list[str] = Field(default_factory=list)
     build: Build
     suite: Suite | None = None

@@ -6,6 +6,7 @@ What compiles is tests/contract/test_wheels.py's. Here a wheel that has to be co
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +17,12 @@ import pytest
 import yaml
 from debrepo import Package
 from goldenami import frameworks, gains, recipes, records, wheels
-from goldenami.errors import NoFit, StageFailed
+from goldenami.errors import BadInput, NoFit, StageFailed
 from goldenami.frameworks import Request, Surroundings
 from goldenami.gains import Measurement, Workload
-from goldenami.lockfile import Origin, Target
+from goldenami.lockfile import Made, Origin, Target
 from goldenami.progress import Progress
-from goldenami.pypi import VARIABLE, Index, PyFile
+from goldenami.pypi import VARIABLE, Archive, Index, PyFile
 from goldenami.store import Store
 from goldenami.wheels import Order, Outcome
 from pyindex import PyIndex
@@ -179,6 +180,36 @@ def test_both_sides_of_a_comparison(around: Surroundings) -> None:
     have_built(around, order, "plain built")
     found = frameworks.sides("plain", REQUEST, around)
     assert (found.against, found.generic[0]) == ("the wheel", wheel)
+
+
+def with_source(around: Surroundings, name: str, **source: object) -> Order:
+    """The order for a recipe with this source."""
+    recipe = recipes.load(around.root, name).model_copy(update={"source": recipes.Source.model_validate(source)})
+    return frameworks.order_for(name, recipe, REQUEST, around, [], [])
+
+
+def test_a_source_that_is_not_what_the_recipe_names(around: Surroundings, served: PyIndex) -> None:
+    there = hashlib.sha256(served.files["solo"]["solo-2.0.tar.gz"]).hexdigest()
+    assert with_source(around, "solo", sha256=there).source.sha256 == there
+    with pytest.raises(BadInput, match=rf"recipe solo: solo-2.0.tar.gz on the package index has SHA-256 {there[:12]}, "
+                                       "the recipe names 000000000000"):
+        with_source(around, "solo", sha256="0" * 64)
+
+
+def test_a_source_from_an_address_of_its_own(around: Surroundings, served: PyIndex) -> None:
+    """By SHA-256 and size: fetched, and in the lock with its address, so that another machine finds it."""
+    data = served.files["solo"]["solo-2.0.tar.gz"]
+    page = next(one for one in around.index._files("solo") if one["filename"] == "solo-2.0.tar.gz")
+    source = {"kind": "archive", "url": page["url"], "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    found = with_source(around, "solo", **source).source
+    assert isinstance(found, Archive)
+    assert (found.url, found.filename) == (page["url"], "solo-2.0.tar.gz")
+    assert around.store.check(found.sha256)
+    order = with_source(around, "solo", **source)
+    made = frameworks._made(order, "gcc", "")
+    assert Made.model_validate_json(made.model_dump_json()).source == found
+    with pytest.raises(NoFit, match="recipe solo: its source archive has no SHA-256 and size"):
+        with_source(around, "solo", kind="archive", url=page["url"])
 
 
 def test_frameworks_that_fit_no_common_versions_are_refused(around: Surroundings, served: PyIndex) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from goldenami import recipes
 from goldenami.errors import BadInput
+from goldenami.recipes import SourceKind
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """
@@ -76,6 +81,34 @@ def test_recipes_that_never_ran_say_so_and_name_their_archive() -> None:
         assert recipe.build.not_run
         assert recipe.source.url
         assert recipe.wheel
+
+
+@pytest.mark.parametrize("name", recipes.known(ROOT))
+def test_a_source_of_the_index_is_named_by_its_sha256(name: str) -> None:
+    source = recipes.load(ROOT, name).source
+    assert (source.kind is SourceKind.SDIST) == (source.sha256 is not None) == (source.url is None)
+
+
+def test_tensorflow_s_backend_hands_pip_the_wheel_that_bazel_made(tmp_path: Path) -> None:
+    """As pip calls it; a script stands in for Bazel, which lies in the archive."""
+    folder, out = tmp_path / "source", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    for name, text in recipes.load(ROOT, "tensorflow").build.files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    made = "bazel-bin/tensorflow/tools/pip_package/wheel_house"
+    bazel = f"echo $@ >> .log; mkdir -p {made}; echo made > {made}/demo-1-py3-none-any.whl"
+    for name, text in {"configure": "echo configured > .log", "bazel": bazel}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (folder / name).chmod(0o755)
+    assert tomllib.loads((folder / "pyproject.toml").read_text())["build-system"]["build-backend"] == "golden_backend"
+    code = f"import golden_backend; print(golden_backend.build_wheel({str(out)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True,
+                          env={**os.environ, "BAZEL_OPTIONS": "--jobs=2 --config=opt", "PYTHONPATH": "."})
+    assert done.stdout == "demo-1-py3-none-any.whl\n"
+    assert (out / "demo-1-py3-none-any.whl").read_text() == "made\n"
+    assert (folder / ".log").read_text() == (
+        "configured\nbuild --jobs=2 --config=opt //tensorflow/tools/pip_package:wheel\n")
 
 
 def test_what_the_coverage_gate_allows_has_reasons(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from goldenami import frameworks, gains, wheels
 from goldenami.apt import Deb
+from goldenami.cuda_wheels import Fitted
 from goldenami.errors import BadInput, StageFailed
 from goldenami.lockfile import Framework, Made, Origin, Package, Target
 from goldenami.pypi import PyFile
@@ -67,7 +68,7 @@ def test_flags_that_reach_no_compiler_are_found() -> None:
 
 def test_what_only_a_build_with_cuda_needs() -> None:
     """Of a build without GPUs, and of the index's wheel, it is no part."""
-    wheel = RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"), "requires": ["numpy"]})
+    wheel = Fitted(RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"), "requires": ["numpy"]}))
     asked = {(origin, sm): frameworks._requirements(wheel, origin, sm) for origin in Origin for sm in ((), ("80",))}
     assert asked.pop((Origin.SOURCE, ("80",))) == ["demo==1.0", "numpy", "nccl"]
     assert set(map(tuple, asked.values())) == {("demo==1.0", "numpy")}
@@ -82,7 +83,7 @@ def test_what_a_framework_might_have_been_is_passed_over_with_the_reason(
 ) -> None:
     recipe = RECIPE.model_copy(update={"wheel": Wheel(distribution="demo")} if wheel else {})
     decision = gains.Decision(Origin.SOURCE if made else Origin.WHEEL, "1.32x over the wheel, measured on znver4")
-    choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made), recipe, decision, "znver4")
+    choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made), Fitted(recipe), decision, "znver4")
     assert (choice.component, choice.taken, choice.why) == ("demo", taken, decision.why)
     assert [(one.what, one.reason) for one in choice.passed_over] == [(what, decision.why) for what in passed_over]
 

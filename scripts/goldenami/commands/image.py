@@ -58,7 +58,7 @@ def cmd_lock(args: argparse.Namespace) -> int:
     """Resolve the definition to exact files and prove that the driver compiles."""
     wanted = _load(args.image)
     if args.explain:
-        lock.explain(lockfile.read(lockfile.path_of(ROOT, args.image))[0], print)
+        lockfile.explain(lockfile.read(lockfile.path_of(ROOT, args.image))[0], print)
         return 0
     with workplace.image_lock(ROOT, args.image, wait=args.wait):
         _relock(wanted)
