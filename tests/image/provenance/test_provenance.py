@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -48,8 +49,9 @@ def test_record_names_the_running_kernel(facts: Any, record: dict[str, Any], nee
 
 def test_driver_and_cuda_are_those_installed(facts: Any, record: dict[str, Any]) -> None:
     installed = dict(line.split(" ", 1) for line in facts["packages"].lines)
-    for fact, names in (("driver", ("libcuda1", "libnvidia-compute")), ("cuda", ("nvidia-cuda-toolkit", "libcudart"))):
-        found = {name: version for name, version in installed.items() if name.startswith(names)}
+    for fact, names in (("driver", r"libcuda1|libnvidia-tesla-\d+-cuda1|libnvidia-compute.*"),
+                        ("cuda", r"nvidia-cuda-toolkit|libcudart.*")):
+        found = {name: version for name, version in installed.items() if re.fullmatch(names, name)}
         wanted = record[fact]
         wrong = {name: version for name, version in found.items() if not wanted or not version.startswith(wanted)}
         assert not wrong, f"the record says {fact} {wanted}, the image has {wrong}"
