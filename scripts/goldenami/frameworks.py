@@ -44,7 +44,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What resolving and building needs of its surroundings."""
+    """What resolving and building needs of its surroundings; `before` is what the image's former lock says of
+    frameworks."""
 
     root: Path
     apt: AptRoot
@@ -53,6 +54,7 @@ class Surroundings:
     progress: Progress
     log: Path
     fetch_debs: Callable[[list[Deb]], None]
+    before: Sequence[Framework] = ()
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,7 @@ def resolve(request: Request, around: Surroundings) -> Resolved:
         made = None
         if decision.origin is Origin.SOURCE:
             job = order_for(name, recipe, request, around, others, pins)
-            outcome = _built(job, around)
-            own, made = outcome.wheel, _made(job, outcome.compiler, outcome.tests)
+            own, made = _made(job, around)
             decision = decided[name] = decision.of(job.key)
             toolchain.update((deb.name, deb) for deb in job.debs)
         assert own is not None
@@ -158,7 +159,9 @@ def alone(name: str, request: Request, around: Surroundings) -> tuple[Order, PyF
     asked = _requirements(fitted, Origin.SOURCE, request.target.sm)
     closures, pins = _closures({name: asked}, around.index, python, shared=False)
     theirs, others = _parts(recipe, closures[name], {})
-    return order_for(name, recipe, request, around, others, pins), theirs, pins
+    order = order_for(name, recipe, request, around, others, pins)
+    _supply(order, around)
+    return order, theirs, pins
 
 
 def _closures(
@@ -206,7 +209,7 @@ def _parts(
 def order_for(
     name: str, recipe: Recipe, request: Request, around: Surroundings, runs_with: Sequence[PyFile], pins: Sequence[str],
 ) -> Order:
-    """The exact order of a build: everything that shapes the wheel, fetched into the store."""
+    """The exact order of a build: everything that shapes the wheel."""
     cuda = bool(request.target.sm and recipe.build.cuda)
     debs = around.apt.solve(["?essential", "apt", *wheels.PACKAGES, *recipe.build.packages,
                             *(wheels.CUDA_PACKAGES if cuda else [])])
@@ -219,12 +222,8 @@ def order_for(
                                 [], python) if recipe.suite else []
     known = {file.project for file in runs_with} | {source.project}
     target = request.target if cuda else request.target.model_copy(update={"sm": []})
-    order = Order(name=name, recipe=recipe, target=target, suite=request.suite, source=source, debs=debs,
-                  requires=requires, runs_with=runs_with, tests=[file for file in tests if file.project not in known])
-    if wheels.kept(around.store, order) is None:
-        around.fetch_debs(debs)
-        around.index.fetch([source, *order.requires, *order.runs_with, *order.tests], around.store)
-    return order
+    return Order(name=name, recipe=recipe, target=target, suite=request.suite, source=source, debs=debs,
+                 requires=requires, runs_with=runs_with, tests=[file for file in tests if file.project not in known])
 
 
 def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
@@ -244,14 +243,32 @@ def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
     return found
 
 
+def _supply(order: Order, around: Surroundings) -> None:
+    """Have everything in the store that a build needs, unless it was built on this machine already."""
+    if wheels.kept(around.store, order) is None:
+        around.fetch_debs(list(order.debs))
+        around.index.fetch([order.source, *order.requires, *order.runs_with, *order.tests], around.store)
+
+
 def _built(order: Order, around: Surroundings) -> wheels.Outcome:
     if found := wheels.kept(around.store, order):
         return found
+    _supply(order, around)
     with around.progress.step(f"build {order.name}", f"{order.recipe.version} for {order.target.cpu}"):
         return wheels.build(around.root, order, around.store, around.progress, log=around.log)
 
 
-def _made(order: Order, compiler: str, result: str) -> Made:
+def _made(order: Order, around: Surroundings) -> tuple[PyFile, Made]:
+    """The wheel, and how it was made. One that the former lock has with the same key is not compiled again: the same
+    inputs give the same bytes, and a bake that lacks it holds its own build to them."""
+    for one in around.before:
+        if one.made and one.made.key == order.key:
+            return one.wheel, _record(order, one.made.compiler, one.made.result)
+    outcome = _built(order, around)
+    return outcome.wheel, _record(order, outcome.compiler, outcome.tests)
+
+
+def _record(order: Order, compiler: str, result: str) -> Made:
     return Made(key=order.key, target=order.target, compiler=compiler, source=order.source,
                 build=sorted(deb.name for deb in order.debs), requires=list(order.requires), tests=list(order.tests),
                 result=result)

@@ -131,6 +131,16 @@ def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
                    f"sm_{', sm_'.join(lock.hardware.sm)}")
 
 
+def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
+    """Wheels with CUDA, and the libraries that they bring, are of no use without GPUs."""
+    for one in lock.frameworks if not lock.hardware.sm else []:
+        idle = [file for file in [one.wheel, *one.requires] if _cuda_of(file) or file.project.startswith("nvidia-")]
+        if idle:
+            size = sum(file.size for file in idle) / 1e9
+            yield (f"{one.name} brings {len(idle)} wheels of CUDA ({size:.1f} GB), and no GPU is declared: an index "
+                   "with its builds for CPUs (such as torch 2.15.0+cpu) has none")
+
+
 def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
     """The kernel modules' flavour runs every declared GPU."""
     if lock.driver:
@@ -188,7 +198,8 @@ ERRORS: tuple[Rule, ...] = (
     one_driver, same_branch, one_version, cuda_runs_on_driver, cuda_reaches_hardware, flavour_runs_hardware, one_kernel,
     container_toolkit, wheels_run_on_driver,
 )
-WARNINGS: tuple[Rule, ...] = (used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus)
+WARNINGS: tuple[Rule, ...] = (used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus,
+                              cuda_without_gpus)
 DATED: tuple[Callable[[Lock, str], Iterator[str]], ...] = (supported_branch,)
 """Warnings that depend on the day."""
 

@@ -27,7 +27,7 @@ from goldenami import (
 )
 from goldenami.apt import AptRoot, Deb
 from goldenami.definition import PLATFORMS, Definition, Platform
-from goldenami.errors import BadInput, NoFit
+from goldenami.errors import NoFit
 from goldenami.fit import Fitted, Keep
 from goldenami.local import signature
 from goldenami.lockfile import (
@@ -94,19 +94,17 @@ def run(
     """
     path = lockfile.path_of(root, definition.image)
     with opened(root, definition, store, progress, log, keep) as resolution:
-        with contextlib.suppress(BadInput):  # there is no lock yet, or none that can be read
-            archives.demand_progress(lockfile.read(path)[0], [Suite(**entry) for entry in _upstream(resolution.apt)])
+        if former := lockfile.former(root, definition.image):
+            archives.demand_progress(former, [Suite(**entry) for entry in _upstream(resolution.apt)])
         lock = _resolve(resolution)
     lint.demand(lock, hardware.load(root), NoFit)
-    lock = _settled(path, lock)
+    lock = _settled(lockfile.former(root, definition.image), lock)
     return lock, lockfile.write(path, lock)
 
 
-def _settled(path: Path, lock: Lock) -> Lock:
+def _settled(old: Lock | None, lock: Lock) -> Lock:
     """`lock`, or the one that is there already if they differ only in how the archives were signed last."""
-    try:
-        old, _ = lockfile.read(path)
-    except BadInput:
+    if old is None:
         return lock
     base = old.base.model_copy(update={"suites": lock.base.suites})
     return old if old.model_copy(update={"base": base}) == lock else lock
@@ -292,6 +290,7 @@ def wanted_frameworks(resolution: Resolution) -> tuple[frameworks.Request, frame
     return request, frameworks.Surroundings(
         root=resolution.root, apt=resolution.apt, store=resolution.store, index=Index.configured(),
         progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
+        before=former.frameworks if (former := lockfile.former(resolution.root, definition.image)) else (),
     )
 
 

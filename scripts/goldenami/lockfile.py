@@ -6,6 +6,7 @@ hand is noticed. The lock also holds digests of what it was made from, so that a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from enum import StrEnum
@@ -277,6 +278,13 @@ def read(path: Path) -> tuple[Lock, str]:
         raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or half-committed",
                        hint=f"locks are generated: {remake}, or restore both files from git")
     return records.read(path, Lock), digest
+
+
+def former(root: Path, image: str) -> Lock | None:
+    """The lock that a new one replaces; None where there is none yet, or none that can be read."""
+    with contextlib.suppress(BadInput):
+        return read(path_of(root, image))[0]
+    return None
 
 
 def read_copy(path: Path) -> tuple[Lock, str]:

@@ -157,6 +157,22 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Sur
     assert frameworks.resolve(REQUEST, around).frameworks[1].why == "1.50x over the wheel, measured on znver4"
 
 
+def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around: Surroundings) -> None:
+    """Its wheel and its words stay, on a machine that never compiled it; another key is compiled."""
+    order = frameworks.alone("solo", REQUEST, around)[0]
+    wheel = have_built(around, order, "built")
+    former = frameworks.resolve(REQUEST, around).frameworks
+    wheels.path_of(around.store, order.key).unlink()
+    around = dataclasses.replace(around, before=former)
+    assert frameworks.resolve(REQUEST, around).frameworks == former
+    assert not wheels.path_of(around.store, order.key).exists()
+    solo = next(one for one in former if one.name == "solo")
+    assert solo.wheel == wheel
+    other = dataclasses.replace(REQUEST, target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
+    built = have_built(around, frameworks.alone("solo", other, around)[0], "built for another")
+    assert next(one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo") == built
+
+
 def test_both_sides_of_a_comparison(around: Surroundings) -> None:
     """Against a build for the recipe's generic CPU where there is no wheel, else against the wheel."""
     order, theirs, pins = frameworks.alone("solo", REQUEST, around)
@@ -204,9 +220,10 @@ def test_a_source_from_an_address_of_its_own(around: Surroundings, served: PyInd
     found = with_source(around, "solo", **source).source
     assert isinstance(found, Archive)
     assert (found.url, found.filename) == (page["url"], "solo-2.0.tar.gz")
-    assert around.store.check(found.sha256)
     order = with_source(around, "solo", **source)
-    made = frameworks._made(order, "gcc", "")
+    frameworks._supply(order, around)
+    assert around.store.check(found.sha256)
+    made = frameworks._record(order, "gcc", "")
     assert Made.model_validate_json(made.model_dump_json()).source == found
     with pytest.raises(NoFit, match="recipe solo: its source archive has no SHA-256 and size"):
         with_source(around, "solo", kind="archive", url=page["url"])

@@ -100,6 +100,15 @@ def framework(name: str, *files: str, sm: str = "") -> Callable[[Data], None]:
     return change
 
 
+def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
+    """The same in an image that declares none."""
+    def both(data: Data) -> None:
+        change(data)
+        data["driver"] = data["cuda"] = None
+        data["hardware"].update(sm=[], families=["c7i"])
+    return both
+
+
 @pytest.mark.parametrize(("change", "expected"), [
     (framework("pytorch", "torch 2.15.0", "nvidia-nccl-cu13 2.28"), "wheels_run_on_driver: pytorch: nvidia-nccl-cu13 "
      "2.28: CUDA 13.0 does not run on driver 535."),
@@ -110,6 +119,8 @@ def framework(name: str, *files: str, sm: str = "") -> Callable[[Data], None]:
     (framework("xgboost", "xgboost-cpu 3.2.0", "numpy 2.4.6"), "frameworks_use_gpus: xgboost leaves the GPUs idle: "
      "xgboost-cpu 3.2.0 has no code for sm_75, sm_86, sm_89"),
     (framework("pytorch", "torch 2.7.0+cpu"), "frameworks_use_gpus: pytorch leaves the GPUs idle: torch 2.7.0+cpu"),
+    (without_gpus(framework("pytorch", "torch 2.15.0", "numpy 2.4.6", "nvidia-nccl-cu13 2.28", "nvidia-cufile 1.14")),
+     "cuda_without_gpus: pytorch brings 2 wheels of CUDA (0.0 GB), and no GPU is declared"),
     (other_version("libcuda1", "535.261.03-1"), "one_driver: libcuda1 is 535.261.03-1, the driver is 535."),
     (other_version("firmware-nvidia-gsp", "535.1-1"), "one_driver: firmware-nvidia-gsp is 535.1-1"),
     (other_version("nvidia-persistenced", "470.1-1"), "same_branch: nvidia-persistenced is 470.1-1"),
