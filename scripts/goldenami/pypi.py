@@ -118,8 +118,11 @@ class Index:
         if re.search(r"Connection|Timeout|Temporary failure|Max retries", error.output):
             return Unreachable(f"pip could not reach the package index: {(lines or [error.message])[-1]}",
                                hint=f"check pip's index-url on this machine, or set {VARIABLE}", tail=error.tail)
+        hint = "another version in the recipe, or a release with a newer Python"
+        if "ResolutionImpossible" in error.output and len(requirements) > 1:
+            hint = "they share one choice of versions: give those that conflict images of their own, or other versions"
         return NoFit(f"pip finds no wheels for {', '.join(requirements)}: {(lines or [error.message])[-1]}",
-                     hint="another version in the recipe, or a release with a newer Python", tail=error.tail)
+                     hint=hint, tail=error.tail)
 
     def _file(self, item: dict[str, Any]) -> PyFile:
         info = item["download_info"]

@@ -232,5 +232,7 @@ def test_a_source_from_an_address_of_its_own(around: Surroundings, served: PyInd
 def test_frameworks_that_fit_no_common_versions_are_refused(around: Surroundings, served: PyIndex) -> None:
     served.wheel("helper", "1.1", ("lib>=2",))
     served.files["helper"] = {name: data for name, data in served.files["helper"].items() if "1.1" in name}
-    with pytest.raises(NoFit, match=r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: Resolution"):
+    why = r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: Resolution"
+    with pytest.raises(NoFit, match=why) as caught:
         frameworks.resolve(REQUEST, around)
+    assert caught.value.hint.startswith("they share one choice of versions: give those that conflict images of their")
