@@ -24,7 +24,7 @@ from goldenami.build_records import (
     Verdict,
     VerifyRecord,
 )
-from goldenami.errors import BadInput, NotVerified
+from goldenami.errors import BadInput, NotVerified, StageFailed
 from goldenami.local import container, sandbox, ssh
 from goldenami.lockfile import Lock
 from goldenami.on_ec2 import Place
@@ -39,7 +39,8 @@ GROWTH_BYTES = 1 << 30
 def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place | None = None) -> VerifyRecord:
     """Boot the build in `folder`, check it, write verify.json and junit.xml, and move `latest` (see `point_latest`).
 
-    A disk is booted here; an AMI is launched at `place`, which then has to be given.
+    A disk is booted here; an AMI is launched at `place`, which then has to be given. A boot that breaks off takes the
+    record of an earlier one with it; what says nothing of the build (an interrupt, a host not ready) leaves all of it.
     """
     bake = records.read(folder / BAKE_FILE, BakeRecord)
     if place is None:
@@ -55,8 +56,11 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place |
                 found = inside.run("goldenami.local.verify_inside", work, log, progress)
             else:
                 found = on_ec2.verify(root, lock, bake, folder, work, log, place, progress)
-        finally:
+        except StageFailed:
             _keep(work, folder)
+            point_latest(folder)
+            raise
+        _keep(work, folder)
     checks = [Check.model_validate(check) for check in found["checks"]]
     passed = bool(checks) and all(check.outcome is Outcome.CORRECT for check in checks)
     record = VerifyRecord(
@@ -109,7 +113,11 @@ def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
 
 
 def _keep(work: Path, folder: Path) -> None:
-    """Keep the evidence (serial consoles, JUnit, metadata requests) with the build, also of a failed verify."""
+    """Keep the evidence (serial consoles, JUnit, metadata requests) with the build, also of a failed verify.
+
+    An earlier verdict goes first: it was not reached by this evidence.
+    """
+    (folder / VERIFY_FILE).unlink(missing_ok=True)
     for name in ("junit.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():
             shutil.copyfile(work / name, folder / name)

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import builds
 import pytest
-from goldenami import verify
+from conftest import need
+from goldenami import lockfile, verify
 from goldenami.build_records import VERIFY_FILE, Verdict
+from goldenami.errors import BadInput, StageFailed
+from goldenami.local import ssh
+from goldenami.progress import Progress
 
 
 @pytest.fixture
@@ -55,4 +59,25 @@ def test_one_that_was_baked_again_and_fails_gives_way_to_the_one_before(folders:
     """`keep` takes the link away, since the new disk is not verified yet."""
     (folders[0].parent / "latest").unlink()
     fail(folders[2])
+    assert latest(folders[0]) == folders[1].name
+
+
+def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk is noise: no loader, no kernel. What it said replaces the evidence, and so the record goes."""
+    need("qemu-system-x86_64", "unshare", "setpriv", "systemd-nspawn")
+    lock, _ = lockfile.read_copy(folders[2] / "lock.json")
+
+    def again(limit: str) -> None:
+        monkeypatch.setenv(ssh.LIMIT, limit)
+        verify.run(tmp_path, folders[2], lock, Progress.of("verify", builds.IMAGE, tmp_path))
+
+    with pytest.raises(BadInput):
+        again("1 s")
+    assert (verify.is_verified(folders[2]), latest(folders[0])) == (True, folders[2].name)
+    with pytest.raises(StageFailed, match="SSH did not answer within 1 s"):
+        again("1")
+    assert (folders[2] / "serial-bios.log").exists()
+    assert not (folders[2] / VERIFY_FILE).exists()
     assert latest(folders[0]) == folders[1].name
