@@ -86,7 +86,7 @@ def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = 
     sha256 = write_disk(folder / "disk.raw", number)
     bake = BakeRecord(
         image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40, phases=[], roles=[], components=[],
-        started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", upgradable=[], layers=[],
+        started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", layers=[],
         host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0, manifest_sha256="0" * 64,
         disk=Disk(path="disk.raw", bytes_apparent=DISK_MIB * MIB, bytes_allocated=BLOCKS * MIB // 2, sha256=sha256))
     records.write(folder / BAKE_FILE, bake)

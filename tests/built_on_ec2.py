@@ -25,7 +25,7 @@ def build(root: Path, number: int, region: str, image: str = IMAGE) -> Path:
     records.write(folder / LOCK_FILE, made)
     bake = BakeRecord(
         builder=Builder.EC2, image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40, phases=[],
-        roles=[], components=[], started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", upgradable=[],
+        roles=[], components=[], started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}",
         layers=[], host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0,
         ami=Ami(id="ami-", region=region, snapshot="snap-", base="ami-0", volume_gib=1))
     bake = bake.model_copy(update={"ami": _register(bake, region)})

@@ -166,7 +166,7 @@ def bake_record(of: dict[str, Any], *, scale: float = 1.0, **changes: Any) -> Ba
         "disk": Disk(
             path=f"build/{of['image']}/{digest[:12]}/disk.raw", bytes_apparent=10 << 30,
             bytes_allocated=int(5.58 * (1 << 30) * scale), sha256="c" * 64),
-        "packages_count": len(of["packages"]), "upgradable": [], "layers": ["base"], "manifest_sha256": "d" * 64,
+        "packages_count": len(of["packages"]), "layers": ["base"], "manifest_sha256": "d" * 64,
     }
     return BakeRecord.model_validate(parts | changes)
 

@@ -79,7 +79,7 @@ def build(
         made = _of_disk(lock, inside.run("goldenami.local.bake_inside", work, log, progress))
     else:
         made = {"builder": Builder.EC2, "ami": on_ec2.bake(root, lock, plan, lock_sha256, place, progress, force),
-                "components": [], "upgradable": [], "layers": []}
+                "components": [], "layers": []}
     record = _record(lock, lock_sha256, started, work, made, progress)
     records.write(work / "out" / BAKE_FILE, record)
     if record.disk and record.disk.note:
@@ -101,8 +101,8 @@ def _of_disk(lock: Lock, result: dict[str, Any]) -> dict[str, Any]:
     disk = result["disk"]
     return {"disk": Disk(path="disk.raw", bytes_apparent=disk["apparent"], bytes_allocated=disk["allocated"],
                          sha256=disk["sha256"], note=disk["note"]),
-            "components": components(lock, result["sizes"]), "upgradable": result["upgradable"],
-            "layers": result["layers"], "manifest_sha256": result["manifest_sha256"]}
+            "components": components(lock, result["sizes"]), "layers": result["layers"],
+            "manifest_sha256": result["manifest_sha256"]}
 
 
 def _record(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -125,7 +125,7 @@ class BakeRecord(Record):
     """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
 
     A build has a disk here, or an AMI in EC2, as its builder makes them; of an AMI nothing is known by file: no
-    `components`, no `layers`, no `manifest_sha256`, and `upgradable` was looked at before the seal only.
+    `components`, no `layers` and no `manifest_sha256`.
     """
 
     schema_version: Literal[1] = 1
@@ -142,7 +142,6 @@ class BakeRecord(Record):
     disk: Disk | None = None
     ami: Ami | None = None
     packages_count: Annotated[int, Field(ge=0)]
-    upgradable: list[str]
     layers: list[str]
     manifest_sha256: Sha256 | None = None
 
@@ -155,6 +154,13 @@ class BakeRecord(Record):
     def ami_id(self) -> str | None:
         """The AMI's id; None of a build that is a disk."""
         return self.ami.id if self.ami else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, found: Any) -> Any:
+        """Older records have a list `upgradable`, always empty: a bake with such a package fails."""
+        return {key: value for key, value in found.items() if (key, value) != ("upgradable", [])} \
+            if isinstance(found, dict) else found
 
     @model_validator(mode="after")
     def _made_by_its_builder(self) -> Self:

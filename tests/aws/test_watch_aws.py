@@ -55,7 +55,7 @@ def _baked(root: Path, number: int, base: str) -> None:
     records.write(folder / BAKE_FILE, BakeRecord(
         builder=Builder.EC2, image=IMAGE, build_id=folder.name, lock_sha256=f"{number:012x}{'0' * 52}",
         git_commit="0" * 40, started_at=f"2026-01-01T{number:02}:00:00Z", host=Host(cpus=2, python="3", packer="1"),
-        phases=[], roles=[], components=[], packages_count=0, upgradable=[], layers=[],
+        phases=[], roles=[], components=[], packages_count=0, layers=[],
         ami=Ami(id="ami-1", region=REGION, snapshot="snap-1", base=base, volume_gib=1)))
 
 

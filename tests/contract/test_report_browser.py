@@ -144,7 +144,7 @@ def hostile(root: Path) -> str:
     lock = data.lock(description=bad, choices=[choice], packages=packages)
     steps = [Timing(name=name, seconds=value) for name, value in ((endless, 9_000), ("i" * 400, 0), (bad, 70))]
     bake = data.bake_record(
-        lock, git_commit=endless, layers=[endless], upgradable=[bad, endless], phases=steps, roles=steps,
+        lock, git_commit=endless, layers=[endless], phases=steps, roles=steps,
         components=[Component(name=name, bytes=value) for name, value in ((endless, 1023 << 20), (bad, 0))],
     )
     checks = [

@@ -20,10 +20,17 @@ def test_records_survive_the_disk(tmp_path: Path) -> None:
     assert records.read(tmp_path / VERIFY_FILE, VerifyRecord) == verify
 
 
+def test_a_record_of_before_is_read(tmp_path: Path) -> None:
+    bake = data.bake_record(data.lock())
+    records.write_text(tmp_path / BAKE_FILE, records.canonical({**bake.model_dump(mode="json"), "upgradable": []}))
+    assert records.read(tmp_path / BAKE_FILE, BakeRecord) == bake
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"build_id": "0" * 12}, "does not begin lock_sha256"), ({"started_at": "2026-11-24T22:10:04"}, "not in UTC"),
     ({"started_at": "2026-11-24T22:10:04+01:00"}, "not in UTC"), ({"started_at": "yesterday"}, "not an ISO 8601 time"),
     ({"lock_sha256": "beef"}, "lock_sha256"), ({"schema_version": 2}, "schema_version"), ({"surprise": 1}, "surprise"),
+    ({"upgradable": ["openssl"]}, "upgradable"),
     ({"phases": [{"name": "base", "seconds": -1}]}, "greater than or equal to 0"),
     ({"phases": [{"name": "base", "seconds": float("nan")}]}, "finite"),
 ])

@@ -174,12 +174,6 @@ def test_what_made_the_disk_is_told_with_its_versions(tmp_path: Path) -> None:
     assert "<dt>Made by</dt><dd>e2fsprogs 1.47.2-3, mtools 4.0.33-1</dd>" in report.render(folder, None, data.lock())
 
 
-def test_upgradable_packages_are_named(tmp_path: Path) -> None:
-    lock = data.lock()
-    folder = data.write_build(tmp_path, data.bake_record(lock, upgradable=["openssl", "libc6"]), None)
-    assert "Upgradable at seal: 2. openssl, libc6" in Page(report.render(folder, None, lock)).text()
-
-
 def test_previous_without_its_lock(tmp_path: Path) -> None:
     now, then = data.lock(), data.previous_lock()
     folder = data.write_build(tmp_path / "now", data.bake_record(now), None)
@@ -215,7 +209,7 @@ def hostile_build(root: Path) -> tuple[Path, dict[str, Any]]:
         packages={bad: data.package(bad, origin=bad)} | data.lock()["packages"],
     )
     bake = data.bake_record(
-        lock, git_commit=bad, layers=[bad], upgradable=[bad], components=[Component(name=bad, bytes=5)],
+        lock, git_commit=bad, layers=[bad], components=[Component(name=bad, bytes=5)],
         phases=[Timing(name=bad, seconds=3)], roles=[Timing(name=bad, seconds=2)],
     )
     checks = [Check(id=bad, role=bad, title=bad, outcome=outcome, detail=bad, seconds=1) for outcome in Outcome]

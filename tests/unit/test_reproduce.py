@@ -48,7 +48,7 @@ class Bakes:
             self.spoil(facts.disk)
         return BakeRecord(
             image="test", build_id="0" * 12, lock_sha256="0" * 64, git_commit="0" * 40, phases=[], roles=[],
-            started_at="2026-01-01T00:00:00Z", components=[], upgradable=[], layers=[], packages_count=0,
+            started_at="2026-01-01T00:00:00Z", components=[], layers=[], packages_count=0,
             host=Host(cpus=2, python="3.11", packer="1.6.6", tools={"mke2fs-package": "1.47"}),
             manifest_sha256="0" * 64,
             disk=Disk(path="disk.raw", bytes_apparent=256 * MIB, bytes_allocated=1,

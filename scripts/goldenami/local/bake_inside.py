@@ -104,7 +104,7 @@ def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:
     work, log = Path(plan["work"]), Path(plan["log"])
     with events.step("seal check"):
         sealed.check(root, Path(plan["root"]) / "roles/seal/files/seal.py")
-        upgradable = _compare_packages(plan, root)
+        _compare_packages(plan, root)
     with events.step("coverage"):
         coverage.hold(root, plan["coverage"], work / "out", log)
     with events.step("disk"):
@@ -113,7 +113,7 @@ def _finish(plan: dict[str, Any], stack: layers.Stack, root: Path) -> None:
     records.write_text(work / "result.json", records.canonical({
         "disk": {"apparent": facts.size_bytes, "allocated": facts.data_bytes, "sha256": facts.sha256,
                  "note": facts.note},
-        "upgradable": upgradable, "sizes": sizes.by_package(root, facts.manifest), "layers": stack.reused,
+        "sizes": sizes.by_package(root, facts.manifest), "layers": stack.reused,
         "manifest_sha256": records.sha256_file(facts.manifest),
     }))
 
@@ -155,8 +155,8 @@ def _say_role(role: str | None) -> None:
         events.emit("say", text=f"role {role}")
 
 
-def _compare_packages(plan: dict[str, Any], root: Path) -> list[str]:
-    """Packages of the sealed tree that are not exactly the lock's; what is upgradable against the lock."""
+def _compare_packages(plan: dict[str, Any], root: Path) -> None:
+    """StageFailed where the packages of the sealed tree are not exactly the lock's."""
     text = shell.output(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
                          "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n"])
     found = {name: version for status, name, version in (line.split("\t") for line in text.splitlines())
@@ -166,7 +166,6 @@ def _compare_packages(plan: dict[str, Any], root: Path) -> list[str]:
     if alien or broken:
         raise StageFailed(f"the tree holds packages that the lock does not name: {', '.join((broken + alien)[:8])}",
                           hint="a role installed or upgraded something outside the locked repository")
-    return alien
 
 
 if __name__ == "__main__":
