@@ -112,7 +112,7 @@ def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int) -> bytes:
     if int(stated) > limit:
         raise too_large
     data, began = bytearray(), time.monotonic()
-    for chunk in reply.stream(CHUNK, decode_content=False):
+    while chunk := reply.read1(CHUNK, decode_content=False):  # what has arrived; `stream` waits for all of CHUNK
         data += chunk
         if len(data) > limit:
             raise too_large

@@ -153,6 +153,40 @@ def test_one_byte_a_second_is_too_slow(server: Server, monkeypatch: pytest.Monke
     assert "100 bytes in 0 s" in refused(f"{server.url}/list")
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_deadline_is_looked_at_whenever_something_comes(
+    server: Server, monkeypatch: pytest.MonkeyPatch, chunked: bool,
+) -> None:
+    held = threading.Event()
+    monkeypatch.setattr(web, "TIMEOUT", 1)
+    monkeypatch.setattr(web, "DEADLINE_S", 0)
+
+    def drip(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", "100")))
+        handler.end_headers()
+        handler.wfile.write(b"1\r\nx\r\n" if chunked else b"x")
+        held.wait(20)
+
+    server.answer = drip
+    assert "sent 1 bytes in 0 s" in refused(f"{server.url}/list")
+    held.set()
+
+
+def test_a_chunked_document(server: Server) -> None:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"2\r\nhe\r\n2\r\nre\r\n0\r\n\r\n")
+        handler.close_connection = True
+
+    server.answer = answer
+    assert web.read(f"{server.url}/list").data == b"here"
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"<html>", b"[" * 100_000])
 def test_what_is_not_json(data: bytes) -> None:
     with pytest.raises(Unreachable, match="http://x is not JSON"):
