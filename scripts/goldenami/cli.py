@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
 import sys
@@ -13,7 +12,7 @@ from types import FrameType
 
 from goldenami import store
 from goldenami.commands import account, frameworks, hardware, image, life, snapshot, stores, watch
-from goldenami.errors import ExitCode, GoldenError, HostNotReady
+from goldenami.errors import ExitCode, GoldenError, space
 
 COMMANDS = (image, frameworks, hardware, stores, account, snapshot, life, watch)
 """Modules of commands, in the order of the help."""
@@ -49,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     began = time.monotonic()
     try:
-        code: int = args.run(args)
+        with space(store.default_root()):
+            code: int = args.run(args)
         return code
     except GoldenError as error:
         show(error)
@@ -61,12 +61,6 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        show(HostNotReady(f"no space left on the disk of {error.filename or store.default_root()}",
-                          hint="free space (`make clean`), or set GOLDEN_CACHE to a larger disk"))
-        return int(ExitCode.HOST)
 
 
 def show(error: GoldenError) -> None:

@@ -6,6 +6,9 @@ code. Only `cli.py` catches them. The codes are documented in README.md ("Exit c
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 
@@ -86,3 +89,20 @@ class HostNotReady(GoldenError):
     """This machine lacks a tool, a permission or the space that the work needs."""
 
     exit_code = ExitCode.HOST
+
+
+KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)
+"""One class for each exit code."""
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def space(where: Path) -> Iterator[None]:
+    """HostNotReady where a disk is full meanwhile: that of the file that was written, by default of `where`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise HostNotReady(f"no space left on the disk of {error.filename or where}",
+                           hint="free space (`make clean`), or set GOLDEN_CACHE to a larger disk") from error

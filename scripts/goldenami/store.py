@@ -20,7 +20,7 @@ import urllib3
 
 from goldenami import download
 from goldenami.download import Http, Part, Stopped, Wanted
-from goldenami.errors import Busy, StageFailed, Unreachable, Vanished
+from goldenami.errors import Busy, HostNotReady, Unreachable, Vanished
 from goldenami.records import sha256_file
 
 PARALLEL = 8
@@ -180,8 +180,8 @@ class Store:
             cause = getattr(error, "reason", None) or error
             raise Unreachable(f"{item.url}: {cause}", hint="check the mirror and the network, then run again") from None
         except OSError as error:
-            raise StageFailed(f"the store cannot take {item.name}: {error.strerror}",
-                              hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk") from error
+            raise HostNotReady(f"the store cannot take {item.name}: {error.strerror}",
+                               hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk") from error
 
     def _from_remote(self, item: Wanted, part: Part, on_chunk: Callable[[int], None]) -> bool:
         """Whether the remote store had the item, whole; what it has damaged is fetched from the mirror instead."""

@@ -11,7 +11,7 @@ import pytest
 from booting import config
 from checkout import processes
 from conftest import need
-from goldenami.errors import StageFailed
+from goldenami.errors import HostNotReady, StageFailed
 from goldenami.local import second_boot
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def test_an_expected_failure_is_raised_with_the_firmware_s_name(folder: Path) -> None:
     need("setpriv", "unshare", "ip")
     with second_boot.beside(config(folder, memory_mib=4096)) as second, \
-            pytest.raises(StageFailed, match=r"^bios: SeaBIOS cannot boot from NVMe with 4096 MiB") as caught:
+            pytest.raises(HostNotReady, match=r"^bios: SeaBIOS cannot boot from NVMe with 4096 MiB") as caught:
         second.outcome()
     assert "at most 2560 MiB" in caught.value.hint
 

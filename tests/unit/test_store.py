@@ -14,7 +14,7 @@ import urllib3
 from debrepo import Fault
 from filling import FILL, SCRIPTS, assert_whole, filler, objects, wanted
 from goldenami import download, store
-from goldenami.errors import ExitCode, StageFailed, Unreachable, Vanished
+from goldenami.errors import ExitCode, HostNotReady, Unreachable, Vanished
 from goldenami.store import Store
 
 
@@ -110,7 +110,7 @@ def test_a_full_disk_is_not_the_mirrors_fault(tmp_path: Path, served: debrepo.Mi
                           check=False, env={**os.environ, "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"},
                           input="".join(f"{item.sha256} {item.size} {item.url}\n" for item in items))
     assert done.returncode == 1
-    assert done.stderr.startswith("StageFailed: the store cannot take ")
+    assert done.stderr.startswith("HostNotReady: the store cannot take ")
     assert "File too large" in done.stderr
     assert "set GOLDEN_CACHE to a larger disk" in done.stderr
     assert objects(tmp_path / "cache") == []
@@ -155,5 +155,5 @@ def test_an_unwritable_store_is_told(tmp_path: Path, served: debrepo.Mirror) -> 
     item = wanted(served, "00")[0]
     (kept.root / item.sha256[:2]).mkdir()
     (kept.root / item.sha256[:2] / item.sha256).mkdir()  # a folder where the object should go
-    with pytest.raises(StageFailed, match="the store cannot take 00"):
+    with pytest.raises(HostNotReady, match="the store cannot take 00"):
         kept.fetch([item])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.errors import GoldenError, StageFailed
+from goldenami.errors import GoldenError, StageFailed, space
 from goldenami.local import container, coverage, disk, events, layers, packer, rootfs, sealed, sizes
 from goldenami.local.container import Container
 
@@ -23,7 +23,8 @@ def main() -> int:
     """Run the plan; an expected failure becomes an event and an exit status."""
     plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        _bake(plan)
+        with space(Path(plan["work"])):
+            _bake(plan)
     except GoldenError as error:
         return events.fail(error)
     return 0

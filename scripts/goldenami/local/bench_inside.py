@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.errors import GoldenError, StageFailed
+from goldenami.errors import GoldenError, StageFailed, space
 from goldenami.local import events, wheel_inside
 
 SIDES = ("image", "generic")
@@ -22,7 +22,7 @@ def main() -> int:
     """Run the plan; an expected failure becomes an event and an exit status."""
     plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        with wheel_inside.tree(plan) as root:
+        with space(Path(plan["work"])), wheel_inside.tree(plan) as root:
             for side in SIDES:
                 wheel_inside.environment(root, side, plan[side], Path(plan["log"]))
             result = _measure(plan, root)

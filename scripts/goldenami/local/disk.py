@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami import shell
-from goldenami.errors import BadInput, HostNotReady
+from goldenami.errors import NO_SPACE, BadInput, HostNotReady
 from goldenami.local import checksum, grub, slots
 from goldenami.local import tree as trees
 
@@ -204,12 +204,12 @@ def _space(folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except shell.CommandFailed as failure:
-        full = any(os.strerror(code) in failure.output for code in (errno.ENOSPC, errno.EDQUOT))
+        full = any(os.strerror(code) in failure.output for code in NO_SPACE)
         if not full:
             raise
         raise refusal from failure
     except OSError as failure:
-        if failure.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if failure.errno not in NO_SPACE:
             raise
         raise refusal from failure
 

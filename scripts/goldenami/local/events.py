@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import GoldenError, StageFailed
+from goldenami.errors import KINDS, GoldenError, StageFailed
 
 EVENT = "@golden "
 
@@ -32,7 +32,7 @@ def step(name: str) -> Iterator[None]:
 
 def fail(error: GoldenError) -> int:
     """Report an expected failure; returns the exit status."""
-    emit("error", message=error.message, hint=error.hint, tail=error.tail)
+    emit("error", message=error.message, hint=error.hint, tail=error.tail, code=int(error.exit_code))
     return int(error.exit_code)
 
 
@@ -41,6 +41,7 @@ def read(line: str) -> dict[str, Any] | None:
     return json.loads(line.removeprefix(EVENT)) if line.startswith(EVENT) else None
 
 
-def failure(event: dict[str, Any], log: Path) -> StageFailed:
-    """What `fail` reported, to be raised by the process that reads it."""
-    return StageFailed(event["message"], hint=event["hint"], tail=event["tail"], log=log)
+def failure(event: dict[str, Any], log: Path) -> GoldenError:
+    """What `fail` reported, with its exit code, to be raised by the process that reads it."""
+    kind = next((kind for kind in KINDS if kind.exit_code == event["code"]), StageFailed)
+    return kind(event["message"], hint=event["hint"], tail=event["tail"], log=log)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami import records, shell
-from goldenami.errors import GoldenError, StageFailed
+from goldenami.errors import ExitCode, GoldenError, space
 from goldenami.local import events, sandbox, vm
 from goldenami.records import Record
 
@@ -42,7 +42,7 @@ class Second:
     log: Path
 
     def outcome(self) -> Booted:
-        """Wait for its end. StageFailed with what it ran into."""
+        """Wait for its end, or raise what it ran into."""
         if status := self.process.wait():
             raise _failure(self.log, self.config.firmware.value, status)
         return records.read(self.config.scratch / "booted.json", Booted)
@@ -61,12 +61,12 @@ def beside(config: vm.VmConfig) -> Iterator[Second]:
         shell.stop(process, grace_s=0)  # unshare ignores TERM; its KILL takes the whole pid namespace along
 
 
-def _failure(log: Path, firmware: str, status: int) -> StageFailed:
+def _failure(log: Path, firmware: str, status: int) -> GoldenError:
     """What ended the process that wrote `log`, its message beginning with the firmware."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     found = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
     event = found[0] if found else {"message": f"the boot broke off with status {status}", "hint": "see the log",
-                                    "tail": "\n".join(lines[-shell.TAIL_LINES:])}
+                                    "tail": "\n".join(lines[-shell.TAIL_LINES:]), "code": ExitCode.STAGE_FAILED}
     return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
 
 
@@ -74,7 +74,7 @@ def main() -> int:
     """Boot, look, power off."""
     config = records.read(Path(sys.argv[1]), vm.VmConfig)
     try:
-        with vm.running(config) as machine:
+        with space(config.scratch), vm.running(config) as machine:
             found = Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity(machine),
                            powered_off=vm.power_off(machine))
     except GoldenError as error:

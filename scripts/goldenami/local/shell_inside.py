@@ -8,7 +8,7 @@ from pathlib import Path
 
 from goldenami import shell
 from goldenami.build_records import Accel
-from goldenami.errors import GoldenError
+from goldenami.errors import GoldenError, space
 from goldenami.local import vm
 
 
@@ -25,7 +25,7 @@ def main() -> int:
             disk=disk, scratch=work / "vm", private_key=key, user=plan["user"], firmware=vm.Firmware.UEFI,
             accelerator=Accel.KVM if works else Accel.TCG, ssh_limit_s=plan["boot_limit_s"],
         )
-        with vm.running(config) as machine:
+        with space(work), vm.running(config) as machine:
             print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)
             return shell.interactive(["ssh", "-t", "-F", str(machine.ssh_config), "golden"])
     except GoldenError as error:

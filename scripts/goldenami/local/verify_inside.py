@@ -16,7 +16,7 @@ from typing import Any
 
 from goldenami import records, shell
 from goldenami.build_records import Accel, Boot, Check, CoverageRecord, Outcome
-from goldenami.errors import GoldenError
+from goldenami.errors import GoldenError, space
 from goldenami.local import cpu, events, image_tests, second_boot, vm
 from goldenami.local.second_boot import Booted
 
@@ -28,7 +28,8 @@ def main() -> int:
     """Run the plan; an expected failure becomes an event and an exit status."""
     plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        result = _verify(plan)
+        with space(Path(plan["work"])):
+            result = _verify(plan)
     except GoldenError as error:
         return events.fail(error)
     records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
