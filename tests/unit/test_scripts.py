@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,6 +45,39 @@ def test_every_installation_waits_for_dpkgs_lock_and_asks_nothing() -> None:
              if "quietly apt-get install" in line]
     assert lines
     assert all("DPkg::Lock::Timeout" in line and "DEBIAN_FRONTEND=noninteractive" in line for line in lines)
+
+
+SEEN = {
+    "dpkg-query": 'case " $ABSENT " in *" ${*: -1} "*) exit 1;; esac\nprintf installed\n',
+    "apt-get": 'echo "$*" >>"$LOG"\n', "id": 'echo "$UID_SEEN"\n', "packer": "echo Packer v1.6.6\n",
+    "apt-cache": '[ "$2" != libarchive13 ] || echo "  Candidate: 3.6"\n',
+}
+"""What scripts/setup sees of a machine that has all but the packages in ABSENT, and knows one of them to apt."""
+
+
+@pytest.mark.parametrize(("absent", "uid", "code", "asked"), [
+    ("libarchive13t64", 1000, 0, []), ("libarchive13", 1000, 0, []), ("libarchive13t64", 0, 0, []),
+    ("libarchive13t64 libarchive13", 1000, 8, []), ("git", 1000, 8, []),
+    ("libarchive13t64 libarchive13", 0, 0, ["update", "libarchive13"]),
+])
+def test_setup_takes_a_package_under_the_name_that_the_release_has(
+    tmp_path: Path, absent: str, uid: int, code: int, asked: list[str],
+) -> None:
+    for folder in ("scripts", "bin", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/setup", tmp_path / "scripts/setup")
+    for name in ("requirements.txt", ".venv/.requirements"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    for path, text in {".venv/bin/python": "", **{f"bin/{name}": text for name, text in SEEN.items()}}.items():
+        (tmp_path / path).write_text(f"#!/bin/bash\n{text}", encoding="utf-8")
+        (tmp_path / path).chmod(0o755)
+    ran = subprocess.run([tmp_path / "scripts/setup"], capture_output=True, text=True, env={
+        **os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ABSENT": absent, "UID_SEEN": str(uid),
+        "LOG": str(tmp_path / "apt")})
+    assert ran.returncode == code, ran.stderr
+    calls = (tmp_path / "apt").read_text(encoding="utf-8").splitlines() if (tmp_path / "apt").exists() else []
+    assert [call.split()[0 if call.startswith("update") else -1] for call in calls] == asked
+    assert ("packages are missing" in ran.stderr) == (code == 8)
 
 
 def waiting() -> list[str]:
