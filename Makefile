@@ -4,7 +4,8 @@ ROLE ?=
 GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)
 PLANS = $(if $(DRY_RUN),--dry-run)
-# A new lock is for a person to see before it is baked and published: CI makes none on the side.
+# A new lock is for a person to see before it is baked and published: in CI `make bake` makes none on the side. Tests do
+# (scripts/test): they publish nothing, and committed locks outlive the files of their mirrors.
 RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 
 .DEFAULT_GOAL := help
