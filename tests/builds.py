@@ -76,9 +76,12 @@ def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
                               packages=plain.packages | {plain.kernel.package: kernel})
 
 
-def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = ()) -> Path:
-    """The `number`th build of `image` below `root`, verified; a higher number was baked later. Returns its folder."""
-    made = lock(image, number, sm)
+def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = (), **changes: Any) -> Path:
+    """The `number`th build of `image` below `root`, verified; a higher number was baked later. Returns its folder.
+
+    `changes` replace keys of its lock.
+    """
+    made = lock(image, number, sm).model_copy(update=changes)
     digest = hashlib.sha256(records.canonical(made.model_dump(mode="json")).encode()).hexdigest()
     folder = root / "build" / image / digest[:lockfile.ID_LENGTH]
     folder.mkdir(parents=True)

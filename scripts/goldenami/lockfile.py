@@ -254,9 +254,14 @@ def path_of(root: Path, image: str) -> Path:
     return root / "packer/locks" / f"{image}.lock.json"
 
 
+def text_of(lock: Lock) -> str:
+    """The lock as its file has it."""
+    return records.canonical(lock.model_dump(mode="json"))
+
+
 def write(path: Path, lock: Lock) -> str:
     """Write the lock and its checksum; returns the lock's SHA-256."""
-    text = records.canonical(lock.model_dump(mode="json"))
+    text = text_of(lock)
     digest = records.sha256_text(text)
     records.write_text(path, text)
     records.write_text(_checksum_path(path), f"{digest}  {path.name}\n")

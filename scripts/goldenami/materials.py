@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,17 +128,22 @@ def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
 def plan(
     root: Path, lock: Lock, lock_sha256: str, packages: Path, work: Path, log: Path, layers: Path,
 ) -> dict[str, Any]:
-    """Write plan.json and the role variables into `work`: all that the process in the namespaces gets."""
-    build_id = lock_sha256[:lockfile.ID_LENGTH]
-    path = lockfile.path_of(root, lock.image)
+    """Write plan.json, the lock and the role variables into `work`: all that the process in the namespaces gets.
+
+    The lock is the one that was read: the checkout's own may be another by now.
+    """
+    build_id, text = lock_sha256[:lockfile.ID_LENGTH], lockfile.text_of(lock)
+    if records.sha256_text(text) != lock_sha256:
+        raise BadInput(f"the lock of {lock.image} has another form than this version writes",
+                       hint=f"locks are generated: run `make lock IMAGE={lock.image}`")
     (work / "out").mkdir(exist_ok=True)
-    shutil.copyfile(path, work / "out" / LOCK_FILE)
+    records.write_text(work / "out" / LOCK_FILE, text)
     records.write_text(work / "out/vars.json", records.canonical(role_variables(root, lock, lock_sha256)))
     found = {
         "image": lock.image, "build_id": build_id, "suite": lock.base.release, "epoch": lock.source_date_epoch,
         "architecture": lock.base.architecture, "include": lock.base_packages, "repo": str(packages),
         "layers": str(layers), "layers_limit_bytes": layers_limit_bytes(), "work": str(work), "log": str(log),
-        "root": str(root), "lock": str(path),
+        "root": str(root), "lock": str(work / "out" / LOCK_FILE),
         "base_key": base_key(lock), "steps": _steps(lock, work), "disk_size_gib": lock.disk_size_gib,
         "packages": {name: package.version for name, package in lock.packages.items()},
         "coverage": coverage(lock),
@@ -208,7 +212,7 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
     return {
         **lock.variables, "golden_image": lock.image, "golden_build_id": build_id, "golden_lock_sha256": lock_sha256,
         "golden_roles": lock.roles, "golden_steps": lock.roles,
-        "golden_git_commit": git_commit(root, lockfile.path_of(root, lock.image)),
+        "golden_git_commit": git_commit(root, lockfile.path_of(root, lock.image), lock_sha256),
         "provenance_record": {
             "image": lock.image, "build_id": build_id, "lock_sha256": lock_sha256,
             "source_date_epoch": lock.source_date_epoch, "kernel": lock.kernel.release,
@@ -218,8 +222,10 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
     }
 
 
-def git_commit(root: Path, path: Path) -> str:
+def git_commit(root: Path, path: Path, sha256: str) -> str:
     """The commit that the lock came with, or `uncommitted`: for records and tags, never in an image."""
+    if not path.is_file() or records.sha256_file(path) != sha256:
+        return "uncommitted"
     try:
         clean = not shell.output(["git", "status", "--porcelain", "--", str(path)], cwd=root).strip()
         found = shell.output(["git", "log", "-1", "--format=%H", "--", str(path)], cwd=root).strip()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from goldenami import clock, records
+from goldenami import clock, lockfile, records
 from goldenami.aws import tags
 from goldenami.aws.ledger import Gpu
 from goldenami.build_records import (
@@ -85,7 +85,11 @@ def load(root: Path, image: str, build_id: str | None = None) -> Proven:
     if problem:
         raise NotVerified(f"{image} {name} is not proven: {problem}", log=folder / VERIFY_FILE,
                           hint=_again(image, name))
-    return Proven(folder, bake, verify, records.read(folder / LOCK_FILE, Lock))
+    lock, digest = lockfile.read_copy(folder / LOCK_FILE)
+    if digest != bake.lock_sha256:
+        raise NotVerified(f"{folder / LOCK_FILE} is not the lock that was baked",
+                          hint=f"`make bake IMAGE={image} FORCE=1` makes the build again")
+    return Proven(folder, bake, verify, lock)
 
 
 def _again(image: str, name: str) -> str:

@@ -288,6 +288,8 @@ REFUSALS: list[tuple[str, Callable[[Path], object], str]] = [
      "does not prove that it boots where the metadata service"),
     ("without UEFI", lambda build: builds.write_verify(
         build, boots=[builds.Boot(firmware="bios", seconds_to_ssh=1.0)]), "it was not booted under uefi"),
+    ("with another lock", lambda build: records.write(build / builds.LOCK_FILE, builds.lock(IMAGE, 7)),
+     "lock.json is not the lock that was baked"),
     ("of a changed disk", lambda build: builds.write_disk(build / "disk.raw", 7),
      "is not the disk that was verified"),
 ]
@@ -302,9 +304,9 @@ def test_a_proof_that_is_none(
     assert all(nothing_there(region) for region in REGIONS)
 
 
-def test_a_build_whose_parts_do_not_fit(checkout: Checkout, build: Path) -> None:
+def test_a_build_whose_parts_do_not_fit(checkout: Checkout) -> None:
     lock = builds.lock(IMAGE, 1)
-    records.write(build / builds.LOCK_FILE, lock.model_copy(update={"packages": {}}))
+    builds.build(checkout.root, 1, packages={})
     said = publish(checkout, code=2)
     assert f"{lock.kernel.package} {lock.kernel.version} is not among the packages [one_kernel]" in said
     assert nothing_there("us-east-1")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import machinery, materials
+from goldenami import lockfile, machinery, materials, records, shell
 from goldenami.errors import BadInput
 from goldenami.lockfile import Lock, Package, Step
 from sample_lock import sample
@@ -96,3 +96,37 @@ def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("GOLDEN_LAYERS_GB", given)
     with pytest.raises(BadInput, match="GOLDEN_LAYERS_GB is"):
         materials.layers_limit_bytes()
+
+
+def planned(root: Path, found: Lock, digest: str) -> dict[str, Any]:
+    """The plan of a bake in `root`."""
+    (root / "work").mkdir(exist_ok=True)
+    return materials.plan(root, found, digest, root / "repo", root / "work", root / "log", root / "layers")
+
+
+def git(root: Path, *args: str) -> str:
+    return shell.output(["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *args], cwd=root).strip()
+
+
+def test_a_bake_keeps_the_lock_that_was_read(tmp_path: Path) -> None:
+    """Between the reading and the plan are downloads and compilations: somebody may have pulled another lock."""
+    path = lockfile.path_of(tmp_path, lock().image)
+    digest = lockfile.write(path, lock())
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "packer")
+    git(tmp_path, "commit", "--quiet", "--message", "one")
+    planned(tmp_path, lock(), digest)
+    variables = tmp_path / "work/out/vars.json"
+    assert json.loads(variables.read_text(encoding="utf-8"))["golden_git_commit"] == git(tmp_path, "rev-parse", "HEAD")
+
+    lockfile.write(path, lock(source_date_epoch=2))
+    git(tmp_path, "commit", "--quiet", "--all", "--message", "another")
+    kept = Path(planned(tmp_path, lock(), digest)["lock"])
+    assert (kept.name, records.sha256_file(kept)) == ("lock.json", digest)
+    assert json.loads(variables.read_text(encoding="utf-8"))["golden_git_commit"] == "uncommitted"
+
+
+def test_a_lock_of_another_form_is_refused(tmp_path: Path) -> None:
+    """What is written would not be what its digest says."""
+    with pytest.raises(BadInput, match="has another form than this version writes"):
+        planned(tmp_path, lock(), "0" * 64)
