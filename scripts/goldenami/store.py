@@ -7,12 +7,13 @@ renamed), so any number of processes may fill one store at once and a kill leave
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -89,9 +90,12 @@ class Store:
     def check(self, sha256: str) -> bool:
         """Whether the object's bytes are what its name says; a corrupted one is removed."""
         path = self.path(sha256)
-        if path.exists() and sha256_file(path) == sha256:
-            return True
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError), path.open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() == sha256:
+                return True
+            # Only what was read: another process may have put the whole object there meanwhile.
+            if path.stat().st_ino == os.fstat(content.fileno()).st_ino:
+                path.unlink()
         return False
 
     def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import debrepo
 import pytest
@@ -137,6 +138,25 @@ def test_a_damaged_object_is_noticed(tmp_path: Path, served: debrepo.Mirror) -> 
     kept.path(items[1].sha256).write_bytes(b"x" * items[1].size)
     assert kept.fetch(items) == sum(item.size for item in items)  # also where the size does not give it away
     assert_whole(tmp_path / "cache", items)
+
+
+def test_what_took_the_place_of_a_damaged_object_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process completes the object between the look at the damaged one and its removal."""
+    kept, digest, read = Store(tmp_path / "cache"), hashlib.sha256(b"content").hexdigest(), hashlib.file_digest
+    place = kept.path(digest)
+    place.parent.mkdir()
+    place.write_bytes(b"damaged")
+
+    def meanwhile(*args: Any) -> Any:
+        found = read(*args)
+        (tmp_path / "whole").write_bytes(b"content")
+        (tmp_path / "whole").replace(place)
+        return found
+
+    monkeypatch.setattr(hashlib, "file_digest", meanwhile)
+    assert not kept.check(digest)
+    monkeypatch.undo()
+    assert kept.check(digest)
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
