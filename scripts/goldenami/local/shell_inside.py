@@ -13,12 +13,12 @@ from goldenami.local import vm
 
 
 def main() -> int:
-    """Boot, log in, power off when the session ends; returns the session's exit status."""
+    """Boot, log in, power off when the session ends; returns 0, or the exit code of what kept it from beginning."""
     plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     work, disk = Path(plan["work"]), Path(plan["disk"])
     key = work / "launch_key"
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f", str(key)])
     try:
+        shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f", str(key)])
         works = vm.kvm_works(disk, work / "probe")
         print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
         config = vm.VmConfig(
@@ -27,10 +27,16 @@ def main() -> int:
         )
         with space(work), vm.running(config) as machine:
             print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)
-            return shell.interactive(["ssh", "-t", "-F", str(machine.ssh_config), "golden"])
+            return session(machine.ssh_config)
     except GoldenError as error:
         print(f"{error.tail}\ngolden: error: {error.message}\ngolden: to do: {error.hint}", file=sys.stderr)
         return int(error.exit_code)
+
+
+def session(config: Path) -> int:
+    """A session on the caller's terminal; 0, since ssh's own status is that of the last command in it."""
+    shell.interactive(["ssh", "-t", "-F", str(config), "golden"])
+    return 0
 
 
 if __name__ == "__main__":
