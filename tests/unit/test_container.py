@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from goldenami.errors import StageFailed
 from goldenami.local import shell_inside
+from goldenami.local.container import Container
 
 
 def ssh(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,3 +25,11 @@ def test_the_status_of_a_session_is_not_that_of_its_last_command(
     ssh(tmp_path, 'echo "$@"; exit 1', monkeypatch)
     assert shell_inside.session(tmp_path / "config") == 0
     assert capfd.readouterr().out == f"-t -F {tmp_path}/config golden\n"
+
+
+def test_a_command_that_hangs_in_a_container_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssh(tmp_path, "exec sleep 20", monkeypatch)
+    with subprocess.Popen(["true"]) as process:
+        box = Container(name="x", root=tmp_path, ssh_key=tmp_path / "key", process=process, console=tmp_path / "log")
+        with pytest.raises(StageFailed, match="`apt-get update` took longer than 1 s"):
+            box.ssh("apt-get", "update", timeout_s=0.6)

@@ -27,6 +27,8 @@ LINK = "inner0"
 """The container's end of the link: systemd-networkd has a configuration of its own for one named host0."""
 BOOT_LIMIT_S = 60.0
 """Seconds until sshd answers (seen: 1-6 s); past this the container's console is shown."""
+COMMAND_LIMIT_S = 3600.0
+"""Seconds for a command in the container: as long as ansible.cfg gives a task."""
 REPO_MOUNT = "/run/golden/repo"
 
 
@@ -41,9 +43,13 @@ class Container:
     console: Path
     address: str = ADDRESS
 
-    def ssh(self, *command: str) -> str:
+    def ssh(self, *command: str, timeout_s: float = COMMAND_LIMIT_S) -> str:
         """Run a command as root in the container and return its output."""
-        return shell.output([*ssh_argv(self.ssh_key), f"root@{self.address}", *command])
+        try:
+            return shell.output([*ssh_argv(self.ssh_key), f"root@{self.address}", *command], timeout_s=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise StageFailed(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s", log=self.console,
+                              hint="see the container's console") from None
 
 
 def ssh_argv(key: Path) -> list[str]:
