@@ -29,9 +29,11 @@ from goldenami.local import container, sandbox, ssh
 from goldenami.lockfile import Lock
 from goldenami.on_ec2 import Place
 from goldenami.progress import Progress
+from goldenami.publish_records import PUBLISH_FILE
 
 USERS = {"debian": "debian", "ubuntu": "ubuntu"}
 """cloud-init's default user of each distribution's own package."""
+DISK = "disk.raw"
 GROWTH_BYTES = 1 << 30
 """The volume is launched this much larger than the image, so that growing the root can be seen."""
 
@@ -45,6 +47,7 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place |
     bake = records.read(folder / BAKE_FILE, BakeRecord)
     if place is None:
         container.check_host()
+        _demand_disk(folder)
     log = folder.parent / "logs" / f"verify-{folder.name}.log"
     log.parent.mkdir(exist_ok=True)
     log.write_text("", encoding="utf-8")
@@ -90,7 +93,7 @@ def point_latest(folder: Path) -> None:
     latest, passed = folder.parent / "latest", is_verified(folder)
     if not passed and latest.is_symlink() and latest.readlink() != Path(folder.name):
         return
-    target = folder if passed else previous(folder)
+    target = folder if passed else previous(folder, whole=True)
     if target is None:
         latest.unlink(missing_ok=True)
         return
@@ -100,10 +103,21 @@ def point_latest(folder: Path) -> None:
     aside.rename(latest)
 
 
+def _lost_its_disk(folder: Path) -> bool:
+    """Whether this is a build that had a disk, and has none any more."""
+    return records.read(folder / BAKE_FILE, BakeRecord).disk is not None and not (folder / DISK).exists()
+
+
+def _demand_disk(folder: Path) -> None:
+    """BadInput where `clean` has removed the disk of this build."""
+    if not (folder / DISK).exists():
+        raise BadInput(f"{folder / DISK} does not exist", hint="bake it again: the same lock gives the same disk")
+
+
 def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
     record = records.read(folder / BAKE_FILE, BakeRecord)
     plan = {
-        "root": str(root), "disk": str(folder / "disk.raw"), "disk_sha256": record.disk_sha256, "work": str(work),
+        "root": str(root), "disk": str(folder / DISK), "disk_sha256": record.disk_sha256, "work": str(work),
         "log": str(log), "vars": str(folder / "vars.json"), "user": USERS[lock.base.distribution],
         "roles": lock.roles, "growth_bytes": GROWTH_BYTES,
         "features": lock.hardware.features, "known_features": sorted(isa.KNOWN_X86),
@@ -141,10 +155,12 @@ def failure(record: VerifyRecord, folder: Path) -> NotVerified:
                        hint=f"see {folder / 'report.html'}; `latest` does not name this build")
 
 
-def previous(folder: Path) -> Path | None:
-    """The newest other verified build of the image, by the time of its record."""
+def previous(folder: Path, *, whole: bool = False) -> Path | None:
+    """The newest other verified build of the image, by the time of its record; with `whole` one that `clean` has left
+    its disk, if it is one."""
     others = [path.parent for path in folder.parent.glob(f"*/{VERIFY_FILE}")
-              if path.parent.name not in (folder.name, "latest") and (path.parent / BAKE_FILE).exists()]
+              if path.parent.name not in (folder.name, "latest") and (path.parent / BAKE_FILE).exists()
+              and not (whole and _lost_its_disk(path.parent))]
     return max(filter(is_verified, others), key=lambda other: (other / VERIFY_FILE).stat().st_mtime, default=None)
 
 
@@ -156,6 +172,7 @@ def shell_session(root: Path, image: str) -> int:
     folder = latest.resolve()
     if records.read(folder / BAKE_FILE, BakeRecord).disk is None:
         raise BadInput(f"{folder} was baked on EC2: there is no disk to boot", hint="launch its AMI")
+    _demand_disk(folder)
     lock, _ = lockfile.read_copy(folder / "lock.json")
     with workplace.scratch_in(folder.parent, "shell") as work, sandbox.own_cgroup() as cgroup:
         _plan(root, folder, lock, work, work / "log")
@@ -166,14 +183,19 @@ def shell_session(root: Path, image: str) -> int:
 def clean(image: Path, *, everything: bool) -> list[str]:
     """Remove builds and leftovers in build/<image>; the newest verified build stays unless `everything`.
 
-    The caller holds the image's lock: a build in progress is in this folder too. What a session of `shell` uses stays.
+    Of what is published only the disk goes: by its records the next upload is a difference, and can be read back. The
+    caller holds the image's lock: a build in progress is in this folder too. What a session of `shell` uses stays.
     """
     latest = image / "latest"
     keep = {"logs", latest.resolve().name if latest.exists() else ""} if not everything else set()
     freed: list[str] = []
     for folder in sorted(path for path in image.iterdir() if path.is_dir() and not path.is_symlink()):
-        if folder.name not in keep and not workplace.in_use(folder):
+        if folder.name in keep or workplace.in_use(folder):
+            continue
+        if not (folder / PUBLISH_FILE).exists():
             freed.append(_free(folder, f"{image.name}/{folder.name}"))
+        elif (folder / DISK).exists():
+            freed.append(_free(folder / DISK, f"{image.name}/{folder.name}/{DISK}"))
     if everything:
         latest.unlink(missing_ok=True)
     return freed or [f"nothing to free of {image.name}"]
@@ -184,7 +206,11 @@ def clean_demo(demo: Path) -> str:
     return _free(demo, demo.name)
 
 
-def _free(folder: Path, name: str) -> str:
-    size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-    shutil.rmtree(folder)
+def _free(what: Path, name: str) -> str:
+    """Remove a folder or a file; returns what to say of it."""
+    size = sum(path.stat().st_blocks * 512 for path in (what, *what.rglob("*")) if path.is_file())
+    if what.is_dir():
+        shutil.rmtree(what)
+    else:
+        what.unlink()
     return f"removed {name} ({size / 1e6:.0f} MB)"

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import builds
 import pytest
-from goldenami import cli, verify
+from goldenami import cli, lockfile, verify
 from goldenami.commands import image
+from goldenami.errors import BadInput
+from goldenami.progress import Progress
 
 HOLD = """
 import fcntl, sys, time
@@ -55,6 +57,36 @@ def test_the_newest_verified_build_stays(folder: Path) -> None:
     assert left(folder) == {"logs", (folder / "latest").readlink().name, "latest"}
     assert cli.main(["clean", "--all"]) == 0
     assert left(folder) == set()
+
+
+@pytest.mark.parametrize("args", [[], ["--all"]])
+def test_what_is_published_keeps_its_records(
+    folder: Path, args: list[str], capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is in the account is known by them: `disk.blocks` is the next upload's parent."""
+    latest = (folder / "latest").resolve()
+    first = next(path for path in folder.iterdir() if (path / "bake.json").exists() and path.resolve() != latest)
+    for name in ("publish.json", "disk.blocks", "attest.json"):
+        (first / name).write_text("{}", encoding="utf-8")
+    (first / "upload").mkdir()
+    before = {path.name for path in first.iterdir()}
+    assert cli.main(["clean", *args]) == 0
+    assert f"removed {folder.name}/{first.name}/disk.raw (2 MB)" in capsys.readouterr().out
+    assert before - {path.name for path in first.iterdir()} == {"disk.raw"}
+    assert latest.exists() == (not args)
+
+
+def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(folder: Path, tmp_path: Path) -> None:
+    latest = (folder / "latest").resolve()
+    first = next(path for path in folder.iterdir() if (path / "bake.json").exists() and path.resolve() != latest)
+    (first / "disk.raw").unlink()
+    (latest / "verify.json").unlink()
+    verify.point_latest(latest)
+    assert not (folder / "latest").is_symlink()
+    lock, _ = lockfile.read_copy(first / "lock.json")
+    with pytest.raises(BadInput, match=r"disk.raw does not exist"):
+        verify.run(tmp_path, first, lock, Progress.of("verify", builds.IMAGE, tmp_path))
+    assert verify.is_verified(first)
 
 
 def test_the_work_folder_of_a_session_stays_while_it_lives(folder: Path) -> None:
