@@ -28,6 +28,16 @@ def test_a_tier_that_does_not_exist_is_refused() -> None:
     assert "there is no tier `al`" in ran.stderr
 
 
+def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
+    """`make clean` is the one target that makes no environment."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/golden", tmp_path / "scripts/golden")
+    ran = subprocess.run([tmp_path / "scripts/golden", "clean"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (8, "")
+    assert ran.stderr == ("golden: error: this checkout has no Python environment (.venv)\n"
+                          "golden: to do: run `make setup`\n")
+
+
 def test_an_interrupt_ends_all_scenarios(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".venv/bin").mkdir(parents=True)
