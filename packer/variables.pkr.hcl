@@ -36,7 +36,7 @@ variable "region" {
 
 variable "instance_type" {
   type        = string
-  default     = "m6i.xlarge"
+  default     = "m7i.xlarge"
   description = "Type of the EC2 builder; no GPU is needed to build."
 }
 

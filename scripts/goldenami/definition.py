@@ -30,7 +30,7 @@ STEPS = (
 Each but the last is kept as a layer. Tuning is in the last: its roles take less time than a container's start.
 """
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
-"""The order of ansible/bake.yml, `seal` last."""
+"""The order in which roles run, `seal` last: ansible/bake.yml has it from the lock, in `golden_steps`."""
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 NEWEST, ANY = "newest", "any"
 """Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
