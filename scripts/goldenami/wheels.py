@@ -188,6 +188,7 @@ def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
     shared, binds = _shared_cache(store, work)
     records.write_text(work / "plan.json", records.canonical({
         **tree_plan(root, order, store, work, files, log), "name": order.name, "target": order.target.cpu,
+        "sm": order.target.sm if order.recipe.build.cuda else [],
         "source": str(store.path(order.source.sha256)), "files": order.recipe.build.files,
         "patches": [patch.model_dump(mode="json") for patch in order.recipe.build.patches],
         "requires": list(_placed(order.requires)), "runs_with": list(_placed(order.runs_with)), "jobs": jobs,

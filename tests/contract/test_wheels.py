@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from goldenami.local import coverage
 from goldenami.lockfile import Lock
 from goldenami.progress import Progress
 from goldenami.pypi import PyFile
-from goldenami.recipes import Patch
+from goldenami.recipes import Cuda, Patch
 from goldenami.wheels import Order
 
 pytestmark = pytest.mark.slow
@@ -90,6 +91,13 @@ def test_a_framework_with_cuda_has_code_for_every_declared_gpu_and_no_other(kept
     assert {found.extension for found in record.findings} == {f"sm_{older}"}
     with pytest.raises(StageFailed, match=r"lib_lightgbm\.so: file: sm_70: has compute_75"):
         coverage.demand(record)
+
+
+def test_a_wheel_whose_cuda_flags_do_nothing_is_none(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+    wanted = order(lock, kept, tmp_path, sdist(kept, tmp_path), cuda=Cuda())
+    wanted = dataclasses.replace(wanted, target=wanted.target.model_copy(update={"sm": ["75", "80"]}))
+    with pytest.raises(StageFailed, match=r"recipe demo for x86-64-v3: the wheel has no code for sm_75, sm_80 \(h"):
+        build(wanted, kept, tmp_path)
 
 
 def test_a_compile_error_names_recipe_target_line_and_log(lock: Lock, kept: store.Store, tmp_path: Path) -> None:

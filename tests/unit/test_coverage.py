@@ -202,3 +202,25 @@ def test_a_source_file_that_was_compiled_for_fewer_gpus_is_found(tmp_path: Path)
 def test_a_program_without_device_code_needs_no_gpu(tmp_path: Path) -> None:
     compiled(tmp_path, "plain.so")
     assert scan(tmp_path, "x86-64-v3", sm=("90",)).findings == []
+
+
+@pytest.mark.parametrize(("binaries", "said"), [
+    ([], "no code for sm_80, sm_90 (has no device code)"),
+    ([fat_binary((SASS, 90, 0))], "no code for sm_80 (has sm_90)"),
+    ([fat_binary((SASS, 80, 0), (SASS, 90, 0))], None),
+    ([fat_binary((SASS, 80, 0)), fat_binary((SASS, 90, 0))], None),
+])
+def test_a_wheel_that_was_compiled_with_cuda_has_code_for_each_gpu(
+    tmp_path: Path, binaries: list[bytes], said: str | None,
+) -> None:
+    """Where CUDA's flags no longer reach the build nothing else fails: the CPU's code alone works here."""
+    with_device_code(tmp_path, *binaries)
+    compiled(tmp_path, "plain.so")
+    coverage.demand_device_code(tmp_path, [], "recipe demo for znver4")
+    if said is None:
+        coverage.demand_device_code(tmp_path, ["80", "90"], "recipe demo for znver4")
+        return
+    with pytest.raises(StageFailed) as caught:
+        coverage.demand_device_code(tmp_path, ["80", "90"], "recipe demo for znver4")
+    assert caught.value.message == f"recipe demo for znver4: the wheel has {said}"
+    assert "CUDA flags do not reach the build" in caught.value.hint

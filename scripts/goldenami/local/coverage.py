@@ -10,7 +10,8 @@ sealed root. Nothing in it is run.
   function, extension, the number of such instructions and the first of them. What `pip install` compiled with
   -march=native on a newer machine is found so.
 * GPU: each fat binary (one a source file that nvcc compiled) must hold, for each of `sm`, SASS of that architecture or
-  a lower minor number of the same major, or PTX of it or a lower one. A file without device code is no finding.
+  a lower minor number of the same major, or PTX of it or a lower one. A file without device code is no finding: that
+  a wheel compiled with CUDA has any is asked once, when it is made (`demand_device_code`).
 
 Code that a library reaches only after it asked the CPU is allowed by data, an `Allowance` with the reason; so are
 source files that are compiled for one GPU alone (symbols "device code *", extensions "sm_*"), but a file that as a
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -97,6 +99,17 @@ def demand(record: CoverageRecord) -> None:
                           tail="\n".join(describe(found) for found in record.findings[:SHOWN]),
                           hint="compile for the lock's `hardware.options` and `hardware.sm`; where the code asks the "
                                "CPU before it uses them, allow it with the reason in the framework's recipe")
+
+
+def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
+    """StageFailed where all programs below `folder` together have no code for one of `sm`; `whose` names the build."""
+    images = list[fatbin.Image]()
+    for path in _programs(folder, ["."] if sm else []):
+        with suppress(NotElf), Elf(path) as elf:  # `scan` says of the tree what could not be looked at
+            images += [image for module in fatbin.modules(elf) for image in module]
+    if lacking := fatbin.missing(images, sm):
+        raise StageFailed(f"{whose}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
+                          hint="the recipe's CUDA flags do not reach the build: does it read these variables still?")
 
 
 def describe(found: Finding) -> str:
@@ -176,4 +189,4 @@ def _gpu(state: _Scan, name: str, elf: Elf) -> tuple[list[str], list[str]]:
 
 def _has(images: Sequence[fatbin.Image]) -> str:
     names = sorted({f"{'compute' if image.ptx else 'sm'}_{image.name}" for image in images})
-    return f"has {', '.join(names)}"
+    return f"has {', '.join(names) or 'no device code'}"

@@ -20,7 +20,7 @@ from typing import Any
 
 from goldenami import records, shell
 from goldenami.errors import GoldenError, StageFailed
-from goldenami.local import container, elf, events, layers, rootfs
+from goldenami.local import container, coverage, elf, events, layers, rootfs
 from goldenami.local.compile_inside import first_error
 
 BUILD = "/build"
@@ -87,6 +87,7 @@ def _make(plan: dict[str, Any], root: Path) -> dict[str, Any]:
         jobs = _compile(plan, root, source, log)
     seconds = round(time.monotonic() - began, 1)
     wheel = _pack(plan, root, log)
+    coverage.demand_device_code(root / "build/unpacked", plan["sm"], f"recipe {plan['name']} for {plan['target']}")
     _smoke(plan, root, wheel, log)
     tests = _suite(plan, root, log) if plan["tests"] else ""
     return {"wheel": str(_out(plan, wheel)), "jobs": jobs, "seconds": seconds, "tests": tests,
