@@ -117,6 +117,24 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     assert scan(tmp_path / "opt", "x86-64-v2").files == []
 
 
+@pytest.mark.parametrize(("changes", "said"), [
+    ([("<Q", 40, 0), ("<H", 60, 0)], "no section has the code that is loaded at 0x"),
+    ([("<H", 60, 0)], "has more sections than its header counts"),
+    ([("<H", 56, 0)], None),
+])
+def test_code_that_no_section_names_cannot_be_looked_at(
+    tmp_path: Path, changes: list[tuple[str, int, int]], said: str | None,
+) -> None:
+    """Of e_shoff, e_shnum and e_phnum: a program needs no section to run (`sstrip` and packers take them off)."""
+    path = compiled(tmp_path, "bare.so")
+    content = bytearray(path.read_bytes())
+    for form, at, value in changes:
+        struct.pack_into(form, content, at, value)
+    path.write_bytes(content)
+    assert [found.extension for found in scan(tmp_path, "x86-64-v3").findings] == ["unreadable"] * (said is not None)
+    assert said is None or said in scan(tmp_path, "x86-64-v3").findings[0].example
+
+
 @pytest.mark.parametrize("content", [b"", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 100])
 def test_damage_is_not_a_traceback(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged"
@@ -197,6 +215,11 @@ def test_a_source_file_that_was_compiled_for_fewer_gpus_is_found(tmp_path: Path)
     assert {found.example for found in record.findings} == {"has sm_80, sm_90", "has sm_90"}
     parts = Allowance(files="*", symbols="device code *", extensions=["sm_*"], reason="kernels of Hopper only")
     assert said(scan(tmp_path, "x86-64-v3", parts, sm=("80", "90", "120"))) == {"file sm_120"}
+
+
+def test_a_fat_binary_of_no_length_is_passed_over(tmp_path: Path) -> None:
+    with_device_code(tmp_path, struct.pack("<IHHQ", 0xBA55ED50, 1, 0, 0), fat_binary((SASS, 80, 0)))
+    assert said(scan(tmp_path, "x86-64-v3", sm=("80", "90"))) == {"file sm_90"}
 
 
 def test_a_program_without_device_code_needs_no_gpu(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ MAGIC = b"\x7fELF\x02\x01"
 X86_64, AARCH64 = 62, 183
 """e_machine (ELF specification, registered values)."""
 _EXECUTABLE, _PROGBITS, _NOBITS = 0x4, 1, 8
+_PT_LOAD, _PF_X = 1, 1
 _FUNCTION_TYPES = (2, 10)
 """STT_FUNC and STT_GNU_IFUNC."""
 _DAMAGE = (struct.error, IndexError, ValueError, OverflowError)
@@ -84,6 +85,20 @@ class Elf:
             raise ValueError("a section ends behind the file's end")
         text = rows[names][4] if rows else 0
         self.sections = [Section(self._string(text + row[0]), *row[1:]) for row in rows]
+        if table and not rows:
+            raise ValueError("has more sections than its header counts")
+        self._demand_sections()
+
+    def _demand_sections(self) -> None:
+        """ValueError where code is loaded that no section names: it would run, and nobody would have looked at it."""
+        table, = struct.unpack_from("<Q", self.data, 32)
+        size, count = struct.unpack_from("<2H", self.data, 54)
+        for index in range(count):
+            kind, flags, _, start, _, stored, memory, _ = struct.unpack_from("<IIQQQQQQ", self.data,
+                                                                             table + index * size)
+            if (kind, flags & _PF_X) == (_PT_LOAD, _PF_X) and stored and not any(
+                    section.executable and start <= section.address < start + memory for section in self.sections):
+                raise ValueError(f"no section has the code that is loaded at {start:#x}")
 
     def _string(self, at: int) -> str:
         return self.data[at:self.data.find(b"\0", at)].decode(errors="replace")

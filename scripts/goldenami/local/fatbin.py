@@ -55,7 +55,7 @@ def modules(elf: Elf) -> Iterator[list[Image]]:
                 images = list(_images(data[at + header:at + header + size]))
                 if images:
                     yield images
-                at += header + size
+                at += max(header + size, _ALIGNMENT)
 
 
 def _images(data: bytes) -> Iterator[Image]:
