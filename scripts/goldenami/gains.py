@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,14 @@ WORTH = 1.10
 """A build for the hardware is taken where it is at least this many times as fast as the wheel, over all workloads."""
 LOSS = 0.95
 """Where a single workload is slower than this, it is not taken: nobody trades one program's speed for another's."""
+
+_MODELS: Mapping[str, tuple[int, Container[int]]] = {
+    "znver1": (0x17, range(0x30)), "znver2": (0x17, range(0x30, 0x100)),
+    "icelake-client": (6, (0x7D, 0x7E)), "icelake-server": (6, (0x6A, 0x6C)),
+    "sapphirerapids": (6, (0x8F,)), "emeraldrapids": (6, (0xCF,)),
+}
+"""CPU family and models of those that no feature which counts tells apart (Linux, arch/x86/kernel/cpu/amd.c and
+arch/x86/include/asm/intel-family.h)."""
 
 
 class Workload(Record):
@@ -129,13 +137,17 @@ def _judged(recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], first: Measu
 def micro_architecture(cpuinfo: str) -> str:
     """The CPU of /proc/cpuinfo by GCC's name: of all that it can run the one with the most features.
 
-    What hypervisors hide (`isa.NO_GAIN`) does not count. Only AMD's have SSE4a: no maker's is taken for the other's.
+    What hypervisors hide (`isa.NO_GAIN`) does not count: of CPUs that differ by nothing else, family and model tell.
+    Only AMD's have SSE4a: no maker's is taken for the other's.
     """
-    line = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
     every = {feature for name in isa.X86 for feature in isa.features(name)}
-    has = cpu.shown(line.partition(":")[2].split(), every) | isa.NO_GAIN
-    fitting = [name for name in isa.X86 if isa.features(name) <= has]
-    return max(fitting, key=lambda name: len(isa.features(name)))
+    has = cpu.shown(facts.get("flags", "").split(), every) | isa.NO_GAIN
+    fitting = {name: len(isa.features(name) - isa.NO_GAIN) for name in isa.X86 if isa.features(name) <= has}
+    alike = [name for name, count in fitting.items() if count == max(fitting.values())]
+    family, model = (int(facts.get(name, "0")) for name in ("cpu family", "model"))
+    named = [name for name in alike if name in _MODELS and family == _MODELS[name][0] and model in _MODELS[name][1]]
+    return named[0] if named else max(alike, key=lambda name: len(isa.features(name)))
 
 
 def demand_own_cpu(cpus: Sequence[str], here: str) -> None:

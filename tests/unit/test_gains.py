@@ -65,12 +65,35 @@ def test_runs_by_turns_give_the_median_of_their_ratios() -> None:
     assert gains.compare(generic, image) == [Workload(name="a", ratio=2.0, low=2.0, high=2.1)]
 
 
-@pytest.mark.parametrize("name", [name for name in isa.X86 if not name.startswith("x86-64") and "client" not in name])
-def test_a_cpu_is_known_by_its_flags(name: str) -> None:
-    """Also where a hypervisor hides what no compiler emits. Emerald Rapids has the features of Sapphire Rapids."""
-    flags = " ".join(LINUX.get(feature, feature) for feature in isa.features(name) - isa.NO_GAIN)
-    found = gains.micro_architecture(f"processor : 0\nflags\t\t: fpu {flags} hypervisor\n")
-    assert isa.features(found) - isa.NO_GAIN == isa.features(name) - isa.NO_GAIN
+MODELS = {
+    "haswell": (6, 63), "broadwell": (6, 79), "skylake": (6, 94), "skylake-avx512": (6, 85), "cascadelake": (6, 85),
+    "cooperlake": (6, 85), "icelake-client": (6, 126), "icelake-server": (6, 106), "sapphirerapids": (6, 143),
+    "emeraldrapids": (6, 207), "graniterapids": (6, 173),
+    "znver1": (23, 1), "znver2": (23, 49), "znver3": (25, 1), "znver4": (25, 17), "znver5": (26, 2),
+}
+"""CPU family and model of a machine of each kind, as /proc/cpuinfo has them: c5a's is 23 and 49."""
+
+
+def cpuinfo(name: str, *, hides: frozenset[str], numbers: bool = True) -> str:
+    """What Linux says of a CPU, less the features that a hypervisor `hides`."""
+    flags = " ".join(LINUX.get(feature, feature) for feature in isa.features(name) - hides)
+    family, model = MODELS[name] if numbers else (0, 0)
+    return (f"processor\t: 0\nvendor_id\t: any\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: any\n"
+            f"flags\t\t: fpu {flags} hypervisor\nbugs\t\t:\n")
+
+
+@pytest.mark.parametrize("hides", [frozenset(), isa.NO_GAIN], ids=["shown", "hidden"])
+@pytest.mark.parametrize("name", [name for name in isa.X86 if not name.startswith("x86-64")])
+def test_a_cpu_is_known_by_its_flags_and_model(name: str, hides: frozenset[str]) -> None:
+    """Also where a hypervisor hides what no compiler emits."""
+    assert gains.micro_architecture(cpuinfo(name, hides=hides)) == name
+
+
+def test_a_cpu_of_an_unknown_model_is_known_by_its_flags() -> None:
+    """By name, but for those that no feature tells apart which counts."""
+    for name in MODELS:
+        found = gains.micro_architecture(cpuinfo(name, hides=frozenset(), numbers=False))
+        assert isa.features(found) - isa.NO_GAIN == isa.features(name) - isa.NO_GAIN
 
 
 def test_a_new_figure_replaces_the_old_one_of_its_cpu() -> None:
