@@ -9,7 +9,7 @@ from goldenami import hardware, hardware_check
 from goldenami.aws import instance_types
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import ROOT, Add
-from goldenami.errors import BadInput
+from goldenami.errors import BadInput, Unreachable
 from goldenami.hardware import Family
 from goldenami.yamlfile import nearest
 
@@ -24,7 +24,7 @@ def cmd_hardware(args: argparse.Namespace) -> int:
             raise BadInput(f"unknown family `{name}`: {nearest(name, known)}", hint="see packer/hardware.yml")
     families = {name: known[name] for name in args.family or known}
     if args.check:
-        _check(families, args.region or _environment())
+        _check(families, args.region or _environment(), args.family)
     else:
         print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
         print("\n".join(_row(name, family) for name, family in families.items()))
@@ -45,8 +45,9 @@ def _environment() -> list[str]:
     return [region]
 
 
-def _check(families: dict[str, Family], regions: list[str]) -> None:
-    """Print what the regions together say; BadInput where hardware.yml says otherwise."""
+def _check(families: dict[str, Family], regions: list[str], named: list[str]) -> None:
+    """Print what the regions together say; BadInput where hardware.yml says otherwise, Unreachable where a family that
+    was `named`, or every one, is offered in none of them."""
     check_regions(regions)
     account = Account()
     types = {}
@@ -62,6 +63,9 @@ def _check(families: dict[str, Family], regions: list[str]) -> None:
         raise BadInput(f"packer/hardware.yml differs from EC2 in {len(found.differences)} facts",
                        tail="\n".join(str(difference) for difference in found.differences),
                        hint="correct the rows, then `make lock` for the images of these families")
+    if lacking := [name for name in found.unreachable if name in named or not found.compared]:
+        raise Unreachable(f"not compared, EC2 offers none in {', '.join(regions)}: {', '.join(lacking)}",
+                          hint="ask another region with --region")
 
 
 def register(add: Add) -> None:
