@@ -140,7 +140,7 @@ def sides(name: str, request: Request, around: Surroundings) -> Sides:
         theirs = _built(order_for(name, recipe, plain, around, others, pins), around).wheel
         demand_difference(name, ours, theirs)
     around.index.fetch([theirs, *others], around.store)
-    return Sides(job, [ours, *others], [theirs, *others], recipe.generic or "the wheel")
+    return Sides(job, [ours, *others], [theirs, *others], recipe.against)
 
 
 def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:

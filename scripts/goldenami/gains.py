@@ -101,9 +101,11 @@ def load(root: Path) -> list[Measurement]:
 def decide(name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], found: Sequence[Measurement]) -> Decision:
     """Whether the image for `cpus` and the CUDA architectures `sm` gets the index's wheel or a build of its own.
 
-    Of several CPUs the one that gains least speaks for all; one that was not measured leaves the rule's default.
+    Of several CPUs the one that gains least speaks for all; one that was not measured leaves the rule's default. A
+    figure of another version, or over something else than the recipe names now, is none.
     """
-    measured = {one.cpu: one for one in found if (one.framework, one.version) == (name, recipe.version)}
+    wanted = (name, recipe.version, recipe.against)
+    measured = {one.cpu: one for one in found if (one.framework, one.version, one.against) == wanted}
     every = [measured[cpu] for cpu in cpus if cpu in measured]
     first = min(every, key=lambda one: one.gain) if len(every) == len(cpus) else None
     origin, why = _judged(recipe, cpus, sm, first)

@@ -147,6 +147,11 @@ class Recipe(Record):
     only: list[str] | None = None
     generic: str | None = None
 
+    @property
+    def against(self) -> str:
+        """What a build for the hardware is compared with: the CPU of a generic one, or the wheel."""
+        return self.generic or "the wheel"
+
 
 @cache
 def dispatching(root: Path) -> dict[str, list[Allowed]]:

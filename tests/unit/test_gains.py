@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +27,8 @@ ZEN4 = WHEEL.model_copy(update={"only": ["znver4"]})
 NOT_RUN = WHEEL.model_copy(update={"build": Build(requires=[], memory_mib=100, not_run="too long")})
 
 
-def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0") -> Measurement:
-    return Measurement(framework="demo", version=version, cpu=cpu, against="the wheel", machine="m", rounds=3, key="0",
+def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0", over: str = "the wheel") -> Measurement:
+    return Measurement(framework="demo", version=version, cpu=cpu, against=over, machine="m", rounds=3, key="0",
                        workloads=[Workload(name=f"w{number}", ratio=ratio, low=ratio, high=ratio)
                                   for number, ratio in enumerate(ratios)])
 
@@ -44,8 +46,11 @@ def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0") -> Measu
     (WHEEL, ["icelake-server", "znver4"], [], [measured(5), measured(1.05, cpu="icelake-server")], Origin.WHEEL,
      "1.05x over the wheel, measured on icelake-server, less than 1.10x"),
     (NONE, ["znver3"], [], [], Origin.SOURCE, "the index has no wheel; not measured on znver3"),
-    (NONE, ["znver4"], [], [measured(1.0)], Origin.SOURCE,
-     "the index has no wheel; 1.00x over the wheel, measured on znver4"),
+    (NONE, ["znver4"], [], [measured(1.0, over="x86-64-v3")], Origin.SOURCE,
+     "the index has no wheel; 1.00x over x86-64-v3, measured on znver4"),
+    (NONE, ["znver4"], [], [measured(1.0, over="x86-64")], Origin.SOURCE,
+     "the index has no wheel; not measured on znver4"),
+    (WHEEL, ["znver4"], [], [measured(5, over="x86-64")], Origin.WHEEL, "the rule's default; not measured on znver4"),
     (GPU, ["znver4"], ["70", "80"], [], Origin.SOURCE, "the wheel has no code for sm_70; not measured on znver4"),
     (GPU, ["znver4"], ["80"], [], Origin.WHEEL, "the rule's default; not measured on znver4"),
     (ZEN4, ["sapphirerapids"], [], [], Origin.WHEEL, "a build is for znver4 only, not for sapphirerapids"),
@@ -141,7 +146,54 @@ def test_the_benchmark_refuses_to_record_before_it_measures(tmp_path: Path) -> N
     assert not list(tmp_path.iterdir()), "it resolved something"
 
 
-def test_what_is_committed_is_of_recipes_that_exist() -> None:
+def test_what_is_committed_is_of_what_the_recipes_name() -> None:
     for one in gains.load(ROOT):
-        assert one.framework in recipes.known(ROOT)
+        recipe = recipes.load(ROOT, one.framework)
+        assert (one.version, one.against) == (recipe.version, recipe.against), f"measure {one.framework} again"
         assert one.workloads
+
+
+def test_what_is_committed_keeps_the_aims() -> None:
+    """Where source is chosen: twice as fast over all workloads, and none of them slower than 0.95x."""
+    found = gains.load(ROOT)
+    ratios = [workload.ratio for one in found if decided(one) is Origin.SOURCE for workload in one.workloads]
+    assert statistics.geometric_mean(ratios) >= 2
+    assert min(ratios) >= 0.95
+
+
+def decided(one: Measurement) -> Origin:
+    """What an image for the measured CPU alone gets."""
+    recipe = recipes.load(ROOT, one.framework)
+    return gains.decide(one.framework, recipe, [one.cpu], [], gains.load(ROOT)).origin
+
+
+OVER = {"the wheel": "the wheel", "a build for any x86-64": "x86-64", "a build for AVX2": "x86-64-v3"}
+ROW = re.compile(r"\| (?P<name>[\w.]+) \| (?P<over>[^|]+) \| (?P<gain>\d\.\d\d)x \| (?P<parts>[^|(]+)(?:\(.*\) )?"
+                 r"\| (?P<so>compiled|wheel) \|")
+PART = re.compile(r"(?P<words>[\w:, ]+?) (?P<low>\d\.\d+)(?:-(?P<high>\d\.\d+))?x")
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    """Each row of its table: the gain, the figures of workloads (a name's words are theirs), and what comes of it."""
+    rows = {row["name"].lower().replace(".", "-"): row for row in ROW.finditer((ROOT / "README.md").read_text("utf-8"))}
+    found = {one.framework.removesuffix("-python"): one for one in gains.load(ROOT)}
+    assert rows.keys() == found.keys()
+    for name, one in found.items():
+        row = rows[name]
+        assert (OVER[row["over"]], row["gain"]) == (one.against, f"{one.gain:.2f}"), name
+        assert row["so"] == ("compiled" if decided(one) is Origin.SOURCE else "wheel"), name
+        assert said_of_workloads(row["parts"]) == said_of_workloads(row["parts"], one), name
+
+
+def said_of_workloads(text: str, one: Measurement | None = None) -> list[str]:
+    """`sort 5.6-5.9, ...` as the text has it, or with the figures of `one` in the same number of digits."""
+    said, left = [], {workload.name: workload.ratio for workload in one.workloads} if one else {}
+    for part in PART.finditer(text):
+        words, low, high = part["words"].strip(" ,;"), part["low"], part["high"] or part["low"]
+        if one:
+            named = {word.rstrip("s") for word in re.findall(r"\w+", words)}
+            ratios = [left.pop(name) for name in list(left) if named & set(name.split())]
+            low, high = (f"{value:.{len(low) - 2}f}" for value in (min(ratios), max(ratios)))
+        said.append(f"{words} {low}-{high}")
+    assert not left, f"not in the table: {left}"
+    return said
