@@ -356,6 +356,9 @@ def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
         raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
 
 
+SHARED = "frameworks_shared_environment"
+
+
 def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> None:
     """Every framework has a recipe that can be read; the role and the list come together."""
     known = recipes.known(root)
@@ -367,6 +370,10 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> N
         recipes.load(root, name)
     if bool(definition.frameworks) != ("frameworks" in definition.roles):
         raise source.error(("frameworks",), "the list `frameworks` and the role `frameworks` need each other")
+    shared = definition.variables("frameworks").get(SHARED) or "all"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", shared) or shared == "bin":  # as the role itself asks for, hours later
+        raise source.error(("roles", "frameworks", SHARED), f"`{shared}` is no name for a folder of /opt/ml; use small "
+                                                            "letters, digits, `-` and `.`, and not `bin`")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

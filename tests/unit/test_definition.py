@@ -152,11 +152,21 @@ def test_the_text_that_shapes_the_image(text: str) -> None:
     ("  frameworks:\n", "", ":9: frameworks: the list `frameworks` and the role `frameworks` need each other"),
     ("frameworks: [numpy, hnswlib, llama-cpp-python, lightgbm, xgboost]\n", "",
      ":1: frameworks: the list `frameworks` and the role `frameworks` need"),
+    *(("  frameworks:\n", f"  frameworks:\n    frameworks_shared_environment: {name}\n",
+       f":13: roles.frameworks.frameworks_shared_environment: `{name}` is no name for a folder of /opt/ml; use small")
+      for name in ("My Env", "../x", "-x", "bin")),
 ])
 def test_frameworks_that_are_wrong(root: Path, old: str, new: str, complaint: str) -> None:
     image = "debian-12-ml-frameworks"
     edit(root, old, new, image)
     assert refused(root, image).startswith(f"{image}.yml{complaint}")
+
+
+@pytest.mark.parametrize("name", ["all", "ml-2.1", '""'])
+def test_frameworks_may_share_an_environment(root: Path, name: str) -> None:
+    image = "debian-12-ml-frameworks"
+    edit(root, "  frameworks:\n", f"  frameworks:\n    frameworks_shared_environment: {name}\n", image)
+    assert definition.load(root, definition.path_of(root, image)).frameworks
 
 
 def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:
