@@ -96,9 +96,12 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
 
 
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
-    """Repositories with a file that `named` has not: they keep its bytes even when the store has let it go."""
-    return [folder for folder in sorted((store.root.parent / "repos").glob("*"))
-            if not repo.contents(folder).issubset(named)]
+    """Repositories with a file that `named` has not, which keep its bytes even when the store has let it go; and those
+    that a killed process left half-made, since nobody knows what is in them."""
+    repos = store.root.parent / "repos"
+    half = repo.abandoned(repos)
+    return [folder for folder in sorted(repos.glob("*"))
+            if folder in half or not repo.contents(folder).issubset(named)]
 
 
 def views(lock: Lock) -> dict[str, set[str]]:

@@ -27,6 +27,8 @@ def write(
     which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
     only those packages whose SHA-256 it has. `others` are files that apt does not look at: path -> SHA-256.
     """
+    for left in abandoned(folder.parent, folder.name):
+        shutil.rmtree(left)
     wanted = sorted(debs, key=lambda deb: deb.name)
     views, others = views or {}, others or {}
     index = records.sha256_text("\n".join([*(deb.sha256 for deb in wanted), *(
@@ -56,6 +58,12 @@ def write(
     except OSError:
         shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
     return folder
+
+
+def abandoned(folder: Path, name: str = "*") -> list[Path]:
+    """What killed processes left of repositories `name` in `folder`: half of one, under their process ids."""
+    return [path for path in sorted(folder.glob(f"{name}.*")) if (pid := path.suffix[1:]).isdecimal()
+            and path.is_dir() and not Path(f"/proc/{pid}").exists()]
 
 
 def built_at(store: Store, deb: Deb) -> int:

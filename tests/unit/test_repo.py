@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
+import pickle
 import re
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from debrepo import Package
-from goldenami import repo, shell
+from goldenami import materials, repo, shell
 from goldenami.apt import AptRoot, Deb
 from goldenami.download import Wanted
 from goldenami.store import Store
@@ -75,6 +79,32 @@ def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(stored: tup
     with pytest.raises(shell.CommandFailed, match="dpkg-deb"):
         repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
     assert not (tmp_path / "repo").exists()
+
+
+KILLED = """
+import os, pickle, signal, sys
+from pathlib import Path
+from goldenami import repo
+from goldenami.store import Store
+repo._index = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+repo.write(Store(Path(sys.argv[1])), pickle.load(sys.stdin.buffer), Path(sys.argv[2]), suite="stable", epoch=0)
+"""
+
+
+def test_what_a_killed_process_left_is_removed(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
+    """By the next one that makes this repository, or by `store gc`: its links keep bytes that the store has let go."""
+    store, debs = stored
+    repos = tmp_path / "cache/repos"
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "cache", repos / "abc"], input=pickle.dumps(debs),
+                          check=False)
+    assert done.returncode == -signal.SIGKILL
+    left, = repos.iterdir()
+    assert len(list(left.glob("*.deb"))) == len(debs)
+    (repos / f"other.{os.getpid()}").mkdir()
+    assert materials.repositories(store, {deb.sha256 for deb in debs}) == [left]
+    folder = repo.write(store, debs, repos / "abc", suite="stable", epoch=0)
+    assert sorted(repos.iterdir()) == [folder, repos / f"other.{os.getpid()}"]
+    assert materials.repositories(store, {deb.sha256 for deb in debs}) == []
 
 
 def test_mmdebstrap_would_find_the_essential_packages(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
