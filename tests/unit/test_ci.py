@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import ci_rules
 import pytest
 import yaml
-from goldenami import definition
+from goldenami import definition, machinery
 from tools import ROOT, complaints
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 GITLAB = ROOT / ".gitlab-ci.yml"
 KNOWN = ci_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
+
+
+KEPT = [f"build/cache/{name}/" for name in ("store", "modules", "wheels", "ccache")]
+"""What a runner has of earlier runs: locked files, and what was compiled from them."""
 
 
 def loaded(path: Path) -> dict[str, Any]:
@@ -82,11 +87,32 @@ def test_jobs_that_lock_or_bake_have_the_store_of_earlier_runs() -> None:
         work = [index for index, step in enumerate(found["steps"])
                 if step.get("run", "").startswith(("sudo -E make bake", "sudo -E make watch"))]
         assert uses.index(f"actions/{action}") < work[0], name
-        assert "build/cache/store/" in found["steps"][uses.index(f"actions/{action}")]["with"]["path"].split()
+        assert found["steps"][uses.index(f"actions/{action}")]["with"]["path"].split() == KEPT, name
     pipeline = loaded(GITLAB)
     assert pipeline["variables"]["GOLDEN_CACHE"] == "$CI_PROJECT_DIR/build/cache"
-    assert "build/cache/store/" in pipeline[".store"]["cache"]["paths"]
-    assert all(".store" in pipeline[name]["extends"] for name in ("watch", "bake", "publish"))
+    watched, image = {"key": "store-watch", "paths": KEPT}, {"key": "store-$IMAGE", "paths": KEPT}
+    assert pipeline["watch"]["cache"] == watched
+    assert pipeline[".store"]["cache"] == [{**watched, "policy": "pull"}, image]
+    assert all(".store" in pipeline[name]["extends"] for name in ("bake", "publish"))
+
+
+def test_what_a_watch_fetched_is_kept_also_where_the_locks_did_not_change() -> None:
+    """GitHub's cache is never overwritten: a key of an earlier run would save nothing."""
+    steps = loaded(ROOT / ".github/workflows/watch.yml")["jobs"]["watch"]["steps"]
+    cache = next(step["with"] for step in steps if step.get("uses", "").startswith("actions/cache@"))
+    assert cache["key"] == "store-watch-${{ github.run_id }}"
+    assert cache["restore-keys"].split() == ["store-watch-", "store-"]
+
+
+@pytest.mark.parametrize("path", [
+    *machinery.FILES, "scripts/goldenami/local/bake_inside.py", "scripts/setup", "requirements.txt",
+    "packer/images/debian-12-ml-cpu.yml", "roles/seal/tasks/main.yml", "tests/image/seal/test_seal.py",
+])
+def test_a_change_of_what_makes_an_image_bakes_images(path: str) -> None:
+    asked = loaded(ROOT / ".github/workflows/bake.yml")[True]["pull_request"]["paths"]  # `on` is YAML 1.1's true
+    rules = next(rule["changes"] for rule in loaded(GITLAB)["bake"]["rules"] if "changes" in rule)
+    for patterns in (asked, rules):
+        assert any(fnmatchcase(path, pattern.replace("**/*", "**")) for pattern in patterns), patterns
 
 
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
