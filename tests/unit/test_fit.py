@@ -10,7 +10,7 @@ from goldenami import fit
 from goldenami.apt import AptRoot, Deb
 from goldenami.errors import ExitCode, NoFit
 from goldenami.fit import Candidate, Request
-from goldenami.local.compile_inside import LEAST_FREE_BYTES, first_error, lacks
+from goldenami.local.compile_inside import LEAST_FREE_BYTES, denied_memory, first_error, lacks
 from goldenami.lockfile import Kernel, PassedOver
 from goldenami.modules import Outcome, Recipe
 
@@ -280,16 +280,34 @@ def test_the_first_error_of_a_build(output: str, expected: str) -> None:
     assert first_error(output) == expected
 
 
-@pytest.mark.parametrize("line", [
+NO_SPACE = (
     "/b/nv.c:9:1: fatal error: error writing to /tmp/ccA.s: No space left on device",
     "/usr/bin/ld: final link failed: No space left on device", "tee: make.log: Disk quota exceeded",
+    "OSError: [Errno 28] No space left on device: '/tmp/x'",
+)
+NO_MEMORY = (
     "cc1: error: cannot fork: Cannot allocate memory", "gcc: fatal error: Killed signal terminated program cc1",
+    "g++: internal compiler error: Killed (program cc1plus)",
     "cc1: out of memory allocating 65536 bytes after a total of 1351680 bytes", "virtual memory exhausted: none left",
     "make[3]: *** [scripts/Makefile.build:243: /b/nv-pci.o] Killed", "make[2]: *** [Makefile:2: x] Error 137",
-    "/bin/sh: line 1:  4711 Killed                  gcc -c nv.c",
-])
+    "/bin/sh: line 1:  4711 Killed                  gcc -c nv.c", "sh: line 1: 123 Killed g++ -c a.cpp", "Killed",
+    "nvcc error   : 'cicc' died due to signal 9 (Kill signal)", "ptxas fatal   : Memory allocation failure",
+    "nvcc error   : 'ptxas' died due to signal 9 (Kill signal)",
+    "collect2: fatal error: ld terminated with signal 9 [Killed]", "/usr/bin/ld: final link failed: memory exhausted",
+    "clang++: error: unable to execute command: Killed", "LLVM ERROR: out of memory", "ninja: job 3: Killed",
+    "FAILED: [code=137] a.o", "error: command '/usr/bin/g++' failed with exit code -9", "MemoryError",
+    "subprocess.CalledProcessError: Command '['cmake']' died with <Signals.SIGKILL: 9>.",
+    "process didn't exit successfully: `rustc` (signal: 9, SIGKILL: kill)",
+    "OSError: [Errno 12] Cannot allocate memory: 'g++'", "chroot was killed by signal 9",
+    "chroot exited with status 137",
+)
+
+
+@pytest.mark.parametrize("line", NO_SPACE + NO_MEMORY)
 def test_a_build_that_the_machine_ended_says_nothing_of_the_source(line: str) -> None:
-    assert lacks(f"  CC nv.o\n  {line}\nmake: *** [Makefile:9: all] Error 2\n", LEAST_FREE_BYTES) == line
+    log = f"  CC nv.o\n  {line}\nmake: *** [Makefile:9: all] Error 2\n"
+    assert lacks(log, LEAST_FREE_BYTES) == line
+    assert denied_memory(log) == (line if line in NO_MEMORY else "")
 
 
 def test_a_full_disk_is_seen_although_no_message_had_room() -> None:
@@ -299,5 +317,6 @@ def test_a_full_disk_is_seen_although_no_message_had_room() -> None:
 def test_an_error_of_the_source_is_none_of_the_machine() -> None:
     source = ("/b/nv.c:9:1: error: too few arguments to function 'f'\n"
               "    9 |   nv_printf(\"out of memory\\n\"); /* Killed: No space left on device */\n"
+              "   10 |   log(\"cicc died due to signal 9\"); throw std::bad_alloc();\n"
               "make[3]: *** [scripts/Makefile.build:243: /b/nv.o] Error 1\n")
     assert lacks(source, LEAST_FREE_BYTES) == ""

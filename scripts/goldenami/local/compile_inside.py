@@ -27,18 +27,39 @@ _OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld)\S*: (?:fatal )?error: .*|.*: undef
                     r"CMake Error at .*|[\w.]*[a-z]Error: .*)")
 
 
-_LACKS = re.compile(r".*: (?:No space left on device|Disk quota exceeded|Cannot allocate memory)$|"
-                    r".*: fatal error: Killed signal terminated program .*|.*out of memory allocating \d+ bytes.*|"
-                    r".*virtual memory exhausted.*|make\S*: \*\*\* .* (?:Killed|Error 137)$|\S*sh: .*\bKilled\b.*")
-"""What strerror(3), GCC (gcc.cc, libiberty's xmalloc.c), make and the shell say where the machine ends a build."""
+_NO_MEMORY = re.compile("|".join((
+    r".*: (?:fatal error: Killed signal terminated program|internal compiler error: Killed) .*",  # GCC's driver
+    r".*out of memory allocating \d+ bytes.*", r".*virtual memory exhausted.*", r"\S*ld\S*: .*memory exhausted",
+    r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) signal 9\b.*",  # nvcc, collect2
+    r"\S+ exited with status 137", r".* failed with exit code (?:-9|137)",  # setuptools
+    r"ptxas fatal *: Memory allocation failure.*", r"\S*clang\S*: error: unable to execute command: Killed.*",
+    r"LLVM ERROR: out of memory.*", r".*\(signal: 9, SIGKILL.*", r".*\bdied with <Signals\.SIGKILL: 9>.*",
+    r"terminate called after throwing an instance of 'std::bad_alloc'", r"MemoryError(?:: .*)?",
+    r".*: Cannot allocate memory(?: \(os error 12\))?", r".*\[Errno 12\] .*",
+    r"\S*make\S*: \*\*\* .* (?:Killed|Error 137)", r"ninja: .*\bKilled\b.*", r"FAILED: \[code=137\] .*",
+    r"Killed", r"\S+: (?:line )?\d+: +\d+ Killed\b.*",  # dash, bash
+)))
+"""A line by which a program says that the kernel killed it, or another, or denied it memory; also that of a command
+that ended so by shell.py's words."""
+_NO_SPACE = re.compile(r".*: (?:No space left on device|Disk quota exceeded)|.*\[Errno (?:28|122)\] .*")
+"""strerror(3), and Python's form of it."""
 LEAST_FREE_BYTES = 16 << 20
 """Below this the disk was full: then a compiler's own message had no room in the log either."""
 
 
 def lacks(log: str, free_bytes: int) -> str:
     """What the machine ran out of in a build that failed: the line that says so; "" where the source is to blame."""
-    found = next((line.strip() for line in log.splitlines() if _LACKS.fullmatch(line.strip())), "")
-    return found or (f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
+    return denied_memory(log) or _line(_NO_SPACE, log) or (
+        f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
+
+
+def denied_memory(log: str) -> str:
+    """The line of a build that failed by which a program was killed or got no memory; "" where there is none."""
+    return _line(_NO_MEMORY, log)
+
+
+def _line(pattern: re.Pattern[str], log: str) -> str:
+    return next((line.strip() for line in log.splitlines() if pattern.fullmatch(line.strip())), "")
 
 
 def first_error(log: str) -> str:
@@ -100,7 +121,7 @@ def _build(root: Path, plan: dict[str, Any], log: Path) -> tuple[str, str]:
         text = make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
         with log.open("a", encoding="utf-8") as sink:
             sink.write(text)
-        return first_error(text), lacks(f"{text}\n{failure.output}", shutil.disk_usage(root).free)
+        return first_error(text), lacks(f"{text}\n{failure.output}\n{failure.message}", shutil.disk_usage(root).free)
     return "", ""
 
 

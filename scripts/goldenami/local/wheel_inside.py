@@ -21,13 +21,10 @@ from typing import Any
 from goldenami import records, shell
 from goldenami.errors import GoldenError, StageFailed
 from goldenami.local import container, coverage, elf, events, layers, rootfs
-from goldenami.local.compile_inside import first_error
+from goldenami.local.compile_inside import denied_memory, first_error
 
 BUILD = "/build"
 """The only folder that a build writes to, in the tree."""
-_KILLED = re.compile(r"Killed signal terminated program|internal compiler error: Killed|out of memory allocating|"
-                     r"virtual memory exhausted|cannot allocate memory|signal: 9, SIGKILL", re.IGNORECASE)
-"""What GCC, its driver and nvcc say of a compiler that the kernel killed or denied memory."""
 
 
 _NVCC = Path("usr/bin/nvcc")
@@ -135,7 +132,7 @@ def _compile(plan: dict[str, Any], root: Path, source: str, log: Path) -> int:
         if failure is None:
             return int(jobs)
         where = f"recipe {plan['name']} for {plan['target']}"
-        if not _KILLED.search(failure):
+        if not denied_memory(failure):
             raise StageFailed(f"{where} does not compile: {first_error(failure)}", log=log,
                               hint="see the log; the recipe's flags, or its version, do not fit this release")
         if not left or jobs == 1:
@@ -147,7 +144,7 @@ def _compile(plan: dict[str, Any], root: Path, source: str, log: Path) -> int:
 
 
 def _attempt(plan: dict[str, Any], root: Path, source: str, jobs: int, log: Path) -> str | None:
-    """One run of the build; None, or all that it said when it failed."""
+    """One run of the build; None, or all that it said when it failed, and how it ended."""
     env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan["environment"].items()}
     settings = [f"--config-settings={name}={value.replace('{jobs}', str(jobs))}"
                 for name, values in plan["settings"].items() for value in values]
@@ -155,10 +152,10 @@ def _attempt(plan: dict[str, Any], root: Path, source: str, jobs: int, log: Path
     try:
         inside(root, [f"{BUILD}/venv/bin/python", "-m", "pip", "wheel", "--verbose", "--no-index", "--no-deps",
                       "--no-build-isolation", f"--wheel-dir={BUILD}/out", *settings, source], log, env)
-    except shell.CommandFailed:
+    except shell.CommandFailed as error:
         with log.open("rb") as text:
             text.seek(before)
-            return text.read().decode("utf-8", "replace")
+            return f"{text.read().decode('utf-8', 'replace')}\n{error.message}"
     return None
 
 
