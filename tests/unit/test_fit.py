@@ -243,6 +243,10 @@ def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolve
     assert fit.newer_cuda(root, "13.0", "580.65.06", []) == []
 
 
+CALLED = ("subprocess.CalledProcessError: Command '['ninja']' returned non-zero exit status 1.\n"
+          "error: subprocess-exited-with-error\n")
+
+
 @pytest.mark.parametrize(("output", "expected"), [
     ("make -C /usr/src/linux M=/var/lib/dkms/x\n"
      "In file included from /b/nv.h:20,\n                 from /b/nv-pci.c:1:\n"
@@ -273,6 +277,17 @@ def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolve
      "  error: subprocess-exited-with-error\n", "build.errors.CMakeNotFoundError: Could not find CMake >=3.28"),
     ("CMake Error at CMakeLists.txt:243 (find_package):\n  Could NOT find NCCL\n",
      "CMake Error at CMakeLists.txt:243 (find_package):"),
+    *((f"  {said}\n{CALLED}", said) for said in (
+        "g++: error: unrecognized command-line option '-mfoo'", "CMake Error: CMake was unable to find Ninja",
+        "nvcc fatal   : Unsupported gpu architecture 'compute_130'", "ptxas fatal   : Unresolved extern function 'f'",
+        "ptxas /tmp/a.ptx, line 12; error   : Not a name of any known instruction: 'frob'",
+        "/usr/bin/ld: cannot find -lfoo", "x.pyx:12:3: undeclared name not builtin: frob",
+        "/usr/bin/ld: a.o: relocation R_X86_64_32 against `.rodata' can not be used; recompile with -fPIC",
+    )),
+    (f"/b/foo.cu(3): warning #20-D: unused\n/b/foo.cu(123): error: text\n{CALLED}", "foo.cu:123: error: text"),
+    (f"/b/foo.cu(1): catastrophic error: cannot open source file \"x.h\"\n{CALLED}",
+     "foo.cu:1: error: cannot open source file \"x.h\""),
+    (f"warning: x.pyx:9:3: unused\n/usr/bin/ld: warning: no .note\n{CALLED}", CALLED.splitlines()[0]),
     ("Building module(s)...done.\n", "the build failed without an error line"),
     ("", "the build failed without an error line"),
 ])

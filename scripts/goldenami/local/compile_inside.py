@@ -19,14 +19,17 @@ from typing import Any
 from goldenami import shell
 from goldenami.local import rootfs, signature
 
-_ERROR = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: (?P<text>.*)$")
+_ERROR = re.compile(r"^(?P<file>[^\s:(]+)(?::(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: |"
+                    r"\((?P<nvcc>\d+)\): (?:catastrophic )?error(?: #\S+)?: )(?P<text>.*)$")
 _UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-q", "--rm")}
 """DKMS compresses modules where the kernel's configuration says so."""
-_OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|ERROR: .*|"
-                    r".*: not found$|make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|"
-                    r"CMake Error at .*|[\w.]*[a-z]Error: .*)")
-
-
+_OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|"
+                    r"\S*\bld\S*: (?:cannot find |unrecognized |.*: relocation |.*: multiple definition ).*|"
+                    r"^\s*(?:nvcc|ptxas|nvlink|fatbinary) .*\b(?:fatal|error) *: .*|"
+                    r"^\s*[^\s:]+\.p(?:yx|xd|xi):\d+:\d+: .*|ERROR: .*|.*: not found$|"
+                    r"make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|CMake Error(?: at .*|: .*))")
+_PYTHON = re.compile(r"([\w.]*[a-z]Error: .*)")
+"""The last resort: where a build's own program fails, its traceback only says that it did."""
 _NO_MEMORY = re.compile("|".join((
     r".*: (?:fatal error: Killed signal terminated program|internal compiler error: Killed) .*",  # GCC's driver
     r".*out of memory allocating \d+ bytes.*", r".*virtual memory exhausted.*", r"\S*ld\S*: .*memory exhausted",
@@ -63,13 +66,14 @@ def _line(pattern: re.Pattern[str], log: str) -> str:
 
 
 def first_error(log: str) -> str:
-    """The compiler's first error line, paths shortened to the file's name; else the first complaint of make."""
+    """The compiler's first error line, paths shortened to the file's name; else the first complaint of another tool."""
     for line in log.splitlines():
         if match := _ERROR.match(line.strip()):
-            return f"{Path(match['file']).name}:{match['line']}: error: {match['text']}"
-    for line in log.splitlines():
-        if match := _OTHER.search(line):
-            return match[1].strip()
+            return f"{Path(match['file']).name}:{match['line'] or match['nvcc']}: error: {match['text']}"
+    for pattern in (_OTHER, _PYTHON):
+        for line in log.splitlines():
+            if match := pattern.search(line):
+                return match[1].strip()
     return "the build failed without an error line"
 
 
