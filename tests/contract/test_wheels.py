@@ -11,7 +11,7 @@ import pytest
 from checkout import ROOT
 from demo_wheel import build, have, order, sdist
 from goldenami import isa, lockfile, recipes, store, wheels
-from goldenami.errors import BadInput, StageFailed
+from goldenami.errors import BadInput, ExitCode, HostNotReady, StageFailed
 from goldenami.local import coverage
 from goldenami.lockfile import Lock
 from goldenami.progress import Progress
@@ -24,6 +24,9 @@ IMAGE = "debian-12-ml-cpu"
 KILLER = '["-wrapper", "/bin/sh,-c,test $MAX_JOBS = 1 && exec \\"$0\\" \\"$@\\" || kill -9 $$"]'
 """For the compiler's driver: its compiler is killed as the kernel does when memory is short, but not if it is alone."""
 ALWAYS = '["-wrapper", "/bin/sh,-c,kill -9 $$"]'
+KILLED = '(__import__("os").kill(__import__("os").getppid(), 9) or [])'
+FULL = '(open("/dev/full", "w", buffering=1).write("x\\n") and [])'
+"""For the package's setup.py: pip, its parent, is killed; and a file that cannot be written."""
 
 
 def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
@@ -115,8 +118,21 @@ def test_a_compiler_killed_for_memory_is_tried_again_with_half(
     unseen_by_ccache = f"42 + 0 * {secrets.randbits(31)}"
     killed = order(lock, kept, tmp_path, sdist(kept, tmp_path, answer=unseen_by_ccache, extra=KILLER))
     assert build(killed, kept, tmp_path).jobs == 1
-    with pytest.raises(StageFailed, match="a compiler was killed for memory, also with 1 at a time"):
+    with pytest.raises(HostNotReady, match="a compiler was killed for memory, also with 1 at a time"):
         build(order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=ALWAYS)), kept, tmp_path)
+
+
+def test_a_build_that_is_killed_itself_and_a_full_disk_are_no_fault_of_the_recipe(
+    lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wheels, "jobs_for", lambda _: 1)
+    killed, full = (order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=extra)) for extra in (KILLED, FULL))
+    with pytest.raises(HostNotReady, match="a compiler was killed for memory, also with 1 at a time"):
+        build(killed, kept, tmp_path)
+    with pytest.raises(HostNotReady, match=r"recipe demo for \S+: compiling broke off: .*No space left") as caught:
+        build(full, kept, tmp_path)
+    assert (caught.value.exit_code, caught.value.log) == (ExitCode.HOST, tmp_path / "log")
+    assert not wheels.path_of(kept, full.key).exists()
 
 
 def test_a_wheel_that_does_not_work_is_none(lock: Lock, kept: store.Store, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.errors import GoldenError, StageFailed
+from goldenami.errors import GoldenError, HostNotReady, StageFailed
 from goldenami.local import container, coverage, elf, events, layers, rootfs
-from goldenami.local.compile_inside import denied_memory, first_error
+from goldenami.local.compile_inside import denied_memory, first_error, lacks
 
 BUILD = "/build"
 """The only folder that a build writes to, in the tree."""
@@ -39,11 +39,13 @@ time, and its temporary files, of the same names then, are in a folder of their 
 
 
 def main() -> int:
-    """Run the plan; an expected failure becomes an event and an exit status."""
+    """Run the plan; an expected failure becomes an event and an exit status, but what the machine lacks a result."""
     plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
         with tree(plan) as root:
             result = _make(plan, root)
+    except HostNotReady as error:
+        result = {"lacks": error.message, "hint": error.hint}
     except GoldenError as error:
         return events.fail(error)
     records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
@@ -133,11 +135,14 @@ def _compile(plan: dict[str, Any], root: Path, source: str, log: Path) -> int:
             return int(jobs)
         where = f"recipe {plan['name']} for {plan['target']}"
         if not denied_memory(failure):
+            if lacking := lacks(failure, shutil.disk_usage(root).free):
+                raise HostNotReady(f"{where}: compiling broke off: {lacking}",
+                                   hint="free space and run again: nothing is concluded about the recipe")
             raise StageFailed(f"{where} does not compile: {first_error(failure)}", log=log,
                               hint="see the log; the recipe's flags, or its version, do not fit this release")
         if not left or jobs == 1:
-            raise StageFailed(f"{where}: a compiler was killed for memory, also with {jobs} at a time", log=log,
-                              hint="use a machine with more memory, or set GOLDEN_JOBS=1")
+            raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a time",
+                               hint="use a machine with more memory, or set GOLDEN_JOBS=1")
         jobs //= 2
         events.emit("say", text=f"{where}: a compiler was killed for memory: again with {jobs} at a time")
     raise AssertionError("unreachable")
