@@ -190,7 +190,7 @@ def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
     files = _placed([*order.requires, *order.runs_with, *order.tests])
     suite = order.recipe.suite
     jobs = jobs_for(order.recipe.build.memory_mib)
-    shared, binds = _shared_cache(store, work)
+    shared, binds = _shared_cache(store, order)
     records.write_text(work / "plan.json", records.canonical({
         **tree_plan(root, order, store, work, files, log), "name": order.name, "target": order.target.cpu,
         "sm": order.target.sm if order.recipe.build.cuda else [],
@@ -201,7 +201,7 @@ def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
         "tests": {"wheels": list(_placed(order.tests)), "arguments": suite.arguments} if suite else None,
         "environment": {**_COMMON, **shared, **{
             name: value.replace("{site}", f"/build/venv/lib/python{_python(order.debs)}/site-packages")
-            for name, value in order.flags.items()}}, "binds": binds,
+            for name, value in order.flags.items()}}, "binds": binds, "network": _uses_network(),
     }))
     return work
 
@@ -248,10 +248,11 @@ _COMMON = {
 """Common to all builds. The compiler's content, not its date, tells ccache which one it is: so a shared cache fits."""
 
 
-def _shared_cache(store: Store, work: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """What the environment says about other machines: ccache's remote storage, distcc's hosts; and folders to mount.
 
-    The local cache is a folder beside the store. A remote storage that is a folder needs no network either.
+    The local cache is a folder beside the store. A remote storage that is a folder needs no network either. distcc
+    compiles here what a host does not take, or one that is down: no more at once than fit, however many jobs there are.
     """
     folder = store.root.parent / "ccache"
     folder.mkdir(exist_ok=True)
@@ -263,7 +264,8 @@ def _shared_cache(store: Store, work: Path) -> tuple[dict[str, str], list[tuple[
     if remote:
         found["CCACHE_REMOTE_STORAGE"] = remote
     if hosts := os.environ.get(DISTCC):
-        found |= {"CCACHE_PREFIX": "distcc", "DISTCC_HOSTS": hosts}
+        local = _local_jobs(order.recipe.build.memory_mib)
+        found |= {"CCACHE_PREFIX": "distcc", "DISTCC_HOSTS": f"--localslots={local} {hosts}"}
     return found, binds
 
 
@@ -276,13 +278,24 @@ def _uses_network() -> bool:
 def jobs_for(memory_mib: int) -> int:
     """How many compilers run at once: as many as there are CPUs and memory for here, and those of distcc's hosts
     besides; at most GOLDEN_JOBS."""
+    most = _local_jobs(memory_mib) + _elsewhere(os.environ.get(DISTCC, ""))
+    return min(most, _limit() or most)
+
+
+def _local_jobs(memory_mib: int) -> int:
+    """Those of them that this machine has the CPUs and the memory for."""
+    found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
+    most = max(1, min(fitting, len(os.sched_getaffinity(0))))
+    return min(most, _limit() or most)
+
+
+def _limit() -> int:
+    """GOLDEN_JOBS; 0 where it is not set."""
     text = os.environ.get(JOBS, "")
     if text and not (text.isdecimal() and int(text)):
         raise BadInput(f"{JOBS} is `{text}`", hint="give a number of compilers, such as 2")
-    found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
-    fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
-    most = max(1, min(fitting, len(os.sched_getaffinity(0)))) + _elsewhere(os.environ.get(DISTCC, ""))
-    return min(most, int(text) if text else most)
+    return int(text or "0")
 
 
 def _elsewhere(hosts: str) -> int:

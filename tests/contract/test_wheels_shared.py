@@ -49,29 +49,30 @@ def test_a_builder_compiles_nothing_that_another_has_put_into_the_shared_cache(
 
 @pytest.fixture
 def compile_farm(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """distccd on loopback with this machine's own compiler: its host list, and its log."""
-    log = tmp_path / "distccd.log"
+    """distccd with this machine's own compiler: its host list, by this machine's name, and its log."""
+    log, name = tmp_path / "distccd.log", socket.gethostname()
+    address = socket.gethostbyname(name)
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         port = probe.getsockname()[1]
-    argv = [find("distccd"), "--no-detach", "--daemon", "--listen", "127.0.0.1", "--port", str(port),
-            "--allow", "127.0.0.1", "--jobs", "2", "--log-stderr"]
+    argv = [find("distccd"), "--no-detach", "--daemon", "--listen", address, "--port", str(port),
+            "--allow", address, "--jobs", "2", "--log-stderr"]
     with log.open("w") as output, subprocess.Popen(argv, stderr=output) as server:
         try:
             until = time.monotonic() + START_LIMIT_S
-            while not _listens(port) and server.poll() is None and time.monotonic() < until:
+            while not _listens(address, port) and server.poll() is None and time.monotonic() < until:
                 time.sleep(0.1)
-            yield f"127.0.0.1:{port}/2", log
+            yield f"{name}:{port}/2", log
         finally:
             server.send_signal(signal.SIGTERM)
 
 
-def _listens(port: int) -> bool:
+def _listens(address: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
-def test_another_machine_compiles_along(
+def test_another_machine_that_is_known_by_its_name_compiles_along(
     lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile_farm: tuple[str, Path],
 ) -> None:
     hosts, log = compile_farm

@@ -115,6 +115,16 @@ def test_distccs_hosts_compile_beside_this_machine(
     assert wheels.jobs_for(10**9) == jobs
 
 
+@pytest.mark.parametrize(("limit", "memory_mib", "slots"), [("1", 1, 1), ("", 10**9, 1), ("8", 10**9, 1)])
+def test_what_distcc_compiles_here_in_place_of_its_hosts_is_no_more_than_fits(
+    limit: str, memory_mib: int, slots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(wheels.DISTCC, "10.0.0.2/8 --randomize")
+    monkeypatch.setenv(wheels.JOBS, limit)
+    environment, _ = wheels._shared_cache(Store(tmp_path), rebuilt(memory_mib=memory_mib))
+    assert environment["DISTCC_HOSTS"] == f"--localslots={slots} 10.0.0.2/8 --randomize"
+
+
 @pytest.mark.parametrize("hosts", ["10.0.0.2/many", "10.0.0.2/8/2", "a@b@c"])
 def test_a_host_list_that_is_none(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(wheels.DISTCC, hosts)

@@ -25,8 +25,8 @@ from goldenami.local.compile_inside import denied_memory, first_error, lacks
 
 BUILD = "/build"
 """The only folder that a build writes to, in the tree."""
-
-
+_NAMES = (Path("/etc/resolv.conf"), Path("/etc/hosts"))
+"""What glibc's resolver reads (resolv.conf(5), hosts(5))."""
 _NVCC = Path("usr/bin/nvcc")
 """Debian's is a script that calls the program of its toolkit."""
 _SAME_NVCC = """#!/bin/sh
@@ -66,11 +66,20 @@ def tree(plan: dict[str, Any]) -> Iterator[Path]:
                                *plan.get("binds", [])):
             (root / target).mkdir(parents=True, exist_ok=True)
             _mount(kept, "--bind", str(source), root / target)
+        if plan.get("network"):
+            resolving(root)
         if (root / _NVCC).exists():
             (root / _NVCC).write_text(_SAME_NVCC, encoding="utf-8")
         _mount(kept, "-tproc", "proc", root / "proc")
         kept.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(root))], check=False)
         yield root
+
+
+def resolving(root: Path) -> None:
+    """Let programs in the tree find machines by the names that this one knows; a copy, so that they change nothing."""
+    for path in _NAMES:
+        if path.exists():
+            shutil.copyfile(path, root / path.relative_to("/"))
 
 
 def _mount(kept: contextlib.ExitStack, how: str, source: str, target: Path) -> None:
