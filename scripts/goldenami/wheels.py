@@ -259,8 +259,11 @@ def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tupl
     found, binds = dict[str, str](), [(str(folder), "build/ccache")]
     remote = os.environ.get(REMOTE, "")
     if remote.startswith("file:"):
-        binds.append((remote.removeprefix("file:").partition("|")[0], "build/ccache-remote"))
-        remote = "file:/build/ccache-remote"
+        shared, bar, attributes = remote.removeprefix("file:").partition("|")
+        if not Path(shared).is_dir():
+            raise BadInput(f"{REMOTE} names the folder {shared}, which is not there", hint="make or mount it")
+        binds.append((shared, "build/ccache-remote"))
+        remote = f"file:/build/ccache-remote{bar}{attributes}"
     if remote:
         found["CCACHE_REMOTE_STORAGE"] = remote
     if hosts := os.environ.get(DISTCC):

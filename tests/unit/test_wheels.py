@@ -125,6 +125,17 @@ def test_what_distcc_compiles_here_in_place_of_its_hosts_is_no_more_than_fits(
     assert environment["DISTCC_HOSTS"] == f"--localslots={slots} 10.0.0.2/8 --randomize"
 
 
+def test_a_shared_cache_in_a_folder_keeps_its_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for remote, seen in ((f"file:{tmp_path}|read-only|umask=002", "file:/build/ccache-remote|read-only|umask=002"),
+                         (f"file:{tmp_path}", "file:/build/ccache-remote")):
+        monkeypatch.setenv(wheels.REMOTE, remote)
+        environment, binds = wheels._shared_cache(Store(tmp_path), ORDER)
+        assert (environment["CCACHE_REMOTE_STORAGE"], binds[1]) == (seen, (str(tmp_path), "build/ccache-remote"))
+    monkeypatch.setenv(wheels.REMOTE, f"file:{tmp_path}/none|read-only")
+    with pytest.raises(BadInput, match=r"GOLDEN_CCACHE_REMOTE names the folder .*/none, which is not there"):
+        wheels._shared_cache(Store(tmp_path), ORDER)
+
+
 @pytest.mark.parametrize("hosts", ["10.0.0.2/many", "10.0.0.2/8/2", "a@b@c"])
 def test_a_host_list_that_is_none(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(wheels.DISTCC, hosts)
