@@ -6,9 +6,11 @@ everything that shapes them, so that the second image that wants the same wheel 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,24 @@ def build(root: Path, order: Order, store: Store, progress: Progress, *, log: Pa
     """
     if found := kept(store, order):
         return found
+    with _held(path_of(store, order.key).with_suffix(".lock"), progress):
+        return kept(store, order) or _made(root, order, store, progress, log)
+
+
+@contextlib.contextmanager
+def _held(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold this lock: two processes that want one wheel compile it once. It goes with the process that holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.say("waits for a wheel that another process compiles")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _made(root: Path, order: Order, store: Store, progress: Progress, log: Path) -> Outcome:
     with workplace.scratch_in(workplace.in_cache(store), f"wheel-{order.key[:12]}") as work:
         result = inside.run("goldenami.local.wheel_inside", plan(root, order, store, work, log), log, progress,
                             network=_uses_network())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import frameworks, gains, wheels
+from goldenami import frameworks, gains, records, wheels
 from goldenami.apt import Deb
 from goldenami.cuda_wheels import Fitted
 from goldenami.errors import BadInput, StageFailed
 from goldenami.lockfile import Framework, Made, Origin, Package, Target
+from goldenami.progress import Progress
 from goldenami.pypi import PyFile
 from goldenami.recipes import Build, Cuda, Patch, Recipe, Suite, Wheel
 from goldenami.store import Store
@@ -185,6 +189,34 @@ def test_a_framework_comes_after_those_that_it_needs() -> None:
     recipes = {name: RECIPE.model_copy(update={"distribution": name}) for name in ("a", "b", "c")}
     closures = {"a": [pyfile("b"), pyfile("c"), pyfile("x")], "b": [pyfile("c")], "c": [pyfile("c"), pyfile("y")]}
     assert frameworks._in_order(recipes, closures) == ["c", "b", "a"]
+
+
+class Waiting(Progress):
+    """Notes that it waits."""
+
+    seen = threading.Event()
+
+    def say(self, text: str) -> None:
+        assert text == "waits for a wheel that another process compiles"
+        self.seen.set()
+
+
+def test_a_wheel_that_another_process_compiles_is_waited_for(tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    (tmp_path / "built.whl").write_text("abc", encoding="utf-8")
+    path = wheels.path_of(store, ORDER.key)
+    path.parent.mkdir(parents=True)
+    progress = Waiting("test", "demo", tmp_path / "timings")
+    with ThreadPoolExecutor(1) as pool:
+        with path.with_suffix(".lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            waiting = pool.submit(wheels.build, tmp_path, ORDER, store, progress, log=tmp_path / "log")
+            while not progress.seen.wait(0.05) and not waiting.done():
+                pass
+            wheel = pyfile("demo").model_copy(update={"sha256": store.add(tmp_path / "built.whl")})
+            made = wheels.Outcome(key=ORDER.key, wheel=wheel, compiler="gcc", tests="", seconds=1, jobs=1, cache={})
+            records.write(path, made)
+        assert waiting.result() == made
 
 
 def test_a_suite_is_part_of_the_key() -> None:
