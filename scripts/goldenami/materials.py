@@ -198,7 +198,8 @@ def _steps(lock: Lock, work: Path) -> list[dict[str, Any]]:
 
 
 def _step_key(lock: Lock, step: Step, parent: str) -> str:
-    """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only `provenance` reads them."""
+    """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only `provenance` reads them, and
+    other roles whether there is a seal, which every image has."""
     own = tuple(f"{role}_" for role in step.roles)
     return records.sha256_text(records.canonical({
         "parent": parent, "format": FORMAT, "machinery": machinery.digest(), "playbook": lock.inputs.get("ansible"),

@@ -17,7 +17,7 @@ from typing import Any
 
 from goldenami import inside, recipes, records, repo, workplace
 from goldenami.apt import Deb
-from goldenami.errors import BadInput, HostNotReady, StageFailed
+from goldenami.errors import BadInput, StageFailed
 from goldenami.lockfile import Framework, Lock, Target
 from goldenami.progress import Progress
 from goldenami.pypi import PyFile
@@ -191,8 +191,6 @@ def _made(root: Path, order: Order, store: Store, progress: Progress, log: Path)
     with workplace.scratch_in(workplace.in_cache(store), f"wheel-{order.key[:12]}") as work:
         result = inside.run("goldenami.local.wheel_inside", plan(root, order, store, work, log), log, progress,
                             network=_uses_network())
-        if "lacks" in result:
-            raise HostNotReady(result["lacks"], hint=result["hint"], log=log)
         made = Path(result["wheel"])
         wheel = PyFile(project=order.source.project, version=order.recipe.version, filename=made.name,
                        sha256=store.add(made), size=made.stat().st_size)

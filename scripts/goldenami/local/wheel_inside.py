@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
-from goldenami.errors import GoldenError, HostNotReady, StageFailed
+from goldenami.errors import GoldenError, HostNotReady, StageFailed, space
 from goldenami.local import container, coverage, elf, events, layers, rootfs
 from goldenami.local.compile_inside import denied_memory, first_error, lacks
 
@@ -39,13 +39,11 @@ time, and its temporary files, of the same names then, are in a folder of their 
 
 
 def main() -> int:
-    """Run the plan; an expected failure becomes an event and an exit status, but what the machine lacks a result."""
+    """Run the plan; an expected failure becomes an event and an exit status."""
     plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        with tree(plan) as root:
+        with space(Path(plan["work"])), tree(plan) as root:
             result = _make(plan, root)
-    except HostNotReady as error:
-        result = {"lacks": error.message, "hint": error.hint}
     except GoldenError as error:
         return events.fail(error)
     records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
