@@ -27,8 +27,9 @@ def write(
     which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
     only those packages whose SHA-256 it has. `others` are files that apt does not look at: path -> SHA-256.
     """
-    for left in abandoned(folder.parent, folder.name):
-        shutil.rmtree(left)
+    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    for left in [aside, *abandoned(folder.parent, folder.name)]:
+        shutil.rmtree(left, ignore_errors=True)
     wanted = sorted(debs, key=lambda deb: deb.name)
     views, others = views or {}, others or {}
     index = records.sha256_text("\n".join([*(deb.sha256 for deb in wanted), *(
@@ -38,8 +39,6 @@ def write(
     if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, others, folder):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     with ThreadPoolExecutor() as pool:
         stanzas = list(pool.map(lambda deb: _stanza(store, deb), wanted))
