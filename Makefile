@@ -83,8 +83,8 @@ test-fast: ## linters, unit and contract tests only (6 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
-bench-%: setup ## measure: bench-bake (seconds a phase), bench-release (driver to disk), bench-delta (changed blocks), bench-mkosi (against it), bench-frameworks (gains of builds), bench-upload (MB/s, PUTs, kills), bench-publish (calls); figures also as JSON in build/bench/
-	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE)
+bench-%: setup ## measure: bench-bake (seconds a phase), bench-release (driver to disk), bench-delta (changed blocks), bench-mkosi (against it), bench-frameworks (gains of builds; RECORD=1 keeps them, CCACHE=1 times ccache), bench-upload (MB/s, PUTs, kills), bench-publish (calls); figures also as JSON in build/bench/
+	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE) $(if $(RECORD),--record) $(if $(CCACHE),--ccache)
 
 clean: ## free what builds and the demo hold (the newest verified build of each image stays; ALL=1: everything)
 	@$(GOLDEN) clean $(WAITS) $(if $(ALL),--all)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldenami import inside, recipes, records, repo, workplace
+from goldenami import inside, isa, recipes, records, repo, workplace
 from goldenami.apt import Deb
 from goldenami.errors import BadInput, StageFailed
 from goldenami.lockfile import Framework, Lock, Target
@@ -252,9 +252,15 @@ def compare(
         records.write_text(work / "plan.json", records.canonical({
             **tree_plan(root, order, store, work, {**ours, **theirs}, log), "name": order.name, "rounds": rounds,
             "image": list(ours), "generic": list(theirs),
+            "needs": {"image": _features(order.target.cpu), "generic": _features(order.recipe.generic)},
         }))
         result = inside.run("goldenami.local.bench_inside", work, log, progress)
     return result["image"], result["generic"]
+
+
+def _features(cpu: str | None) -> list[str]:
+    """What code that a compiler makes for `cpu` may need; nothing of a wheel of the index, which is for any."""
+    return sorted(isa.features(cpu) - isa.NO_GAIN) if cpu else []
 
 
 _COMMON = {

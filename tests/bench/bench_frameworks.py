@@ -1,12 +1,13 @@
-"""The image's builds of frameworks against the generic ones, in turns. `make bench-frameworks IMAGE=...`.
+"""The image's builds of frameworks against the generic ones, in turns.
 
-    bench_frameworks.py IMAGE [--rounds N] [--record] [--ccache] [FRAMEWORK...]
+    make bench-frameworks IMAGE=... [RECORD=1] [CCACHE=1]
+    PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_frameworks.py IMAGE [--rounds N] [FRAMEWORK...]
 
-Prints a table and writes build/bench/frameworks-<image>.json. With --record the figures become part of
+Prints a table and writes build/bench/frameworks-<image>.json. With RECORD=1 (--record) the figures become part of
 roles/frameworks/files/measurements.json, by which a lock decides between wheel and source; review and commit them. They
 are refused where the image is not for this machine's CPU alone: the figure would be of another build than it says.
 Ratios above 1: the image's build is faster. A busy machine widens the quartiles, not so much the medians.
-With --ccache it compiles each framework twice instead, with an empty cache and with what that left.
+With CCACHE=1 (--ccache) it compiles each framework twice instead, with an empty cache and with what that left.
 """
 
 from __future__ import annotations
@@ -102,14 +103,22 @@ def compile_twice(image: str, names: list[str]) -> dict[str, dict[str, float]]:
     found = {}
     for name, order in orders.items():
         with workplace.scratch_in(workplace.in_cache(around.store), f"ccache-{name}") as folder:
-            (folder / "wheels").mkdir()
-            for shared in ("store", "repos", "layers", "control"):
-                (folder / shared).symlink_to((around.store.root.parent / shared).resolve())
-            cold, warm = (_compiled(order, store.Store(folder), around.progress) for _ in range(2))
+            cold, warm = (_compiled(order, own_cache(folder, around.store), around.progress) for _ in range(2))
         found[name] = {"cold": cold.seconds, "warm": warm.seconds, "jobs": cold.jobs, "hits": warm.cache["hits"],
                        "misses": warm.cache["misses"]}
         print(f"{name}: {said_of(cold, warm)}")
     return found
+
+
+def own_cache(folder: Path, kept: store.Store) -> store.Store:
+    """A cache in `folder` without wheels and compilations, but with the packages and trees beside `kept`."""
+    (folder / "wheels").mkdir(exist_ok=True)
+    for shared in ("store", "repos", "layers", "control"):
+        real = (kept.root.parent / shared).resolve()
+        real.mkdir(exist_ok=True)  # behind a link that leads nowhere no folder can be made
+        if not (folder / shared).exists():
+            (folder / shared).symlink_to(real)
+    return store.Store(folder)
 
 
 def said_of(cold: wheels.Outcome, warm: wheels.Outcome) -> str:

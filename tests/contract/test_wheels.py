@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"
 KILLER = '["-wrapper", "/bin/sh,-c,test $MAX_JOBS = 1 && exec \\"$0\\" \\"$@\\" || kill -9 $$"]'
 """For the compiler's driver: its compiler is killed as the kernel does when memory is short, but not if it is alone."""
+SIGILL = "import os; os.kill(os.getpid(), 4)"
 ALWAYS = '["-wrapper", "/bin/sh,-c,kill -9 $$"]'
 KILLED = '(__import__("os").kill(__import__("os").getppid(), 9) or [])'
 FULL = '(open("/dev/full", "w", buffering=1).write("x\\n") and [])'
@@ -57,6 +58,13 @@ def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept:
     figures = wheels.compare(tmp_path, orders[0], [ours], [theirs], kept, Progress.of("test", IMAGE, tmp_path),
                              rounds=2, log=tmp_path / "log")
     assert figures == ([{"answer": 1}] * 2, [{"answer": 2}] * 2)
+    recipe = orders[0].recipe.model_copy(update={"generic": "graniterapids"})
+    for text, said in (("", r"the benchmark of demo prints no figures with the generic build"),
+                       (SIGILL, r"was killed by signal 4 with the generic build(: .* lacks .*amx-fp16.*)?$")):
+        (programs / "bench.py").write_text(text)
+        with pytest.raises(StageFailed, match=said):
+            wheels.compare(tmp_path, dataclasses.replace(orders[0], recipe=recipe), [ours], [theirs], kept,
+                           Progress.of("test", IMAGE, tmp_path), rounds=1, log=tmp_path / "log")
 
 
 def unpack(kept: store.Store, wheel: PyFile, folder: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from bench import bench_frameworks
+from goldenami import repo, store
+from goldenami.local import bench_inside, layers
 from goldenami.pypi import PyFile
 from goldenami.wheels import Outcome
 
@@ -25,6 +27,16 @@ def test_what_ccache_saves_is_held_to_its_aim(warm: float, said: str) -> None:
     assert bench_frameworks.said_of(outcome(100, 0), outcome(warm, 4)) == said
 
 
+def test_ccache_can_be_measured_on_a_machine_that_has_compiled_nothing(tmp_path: Path) -> None:
+    kept = store.Store(tmp_path / "real")
+    (tmp_path / "own").mkdir()
+    found = [bench_frameworks.own_cache(tmp_path / "own", kept) for _ in range(2)]
+    assert {one.root.resolve() for one in found} == {kept.root}
+    with layers.Stack(tmp_path / "own/layers"):
+        assert (tmp_path / "real/layers").is_dir()
+    assert repo.write(found[0], [], tmp_path / "own/repos/a", suite="bookworm", epoch=0).is_dir()
+
+
 def test_a_framework_that_is_left_out_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench_frameworks.runnable(["pytorch", "hnswlib", "tensorflow"]) == ["hnswlib"]
     said = capsys.readouterr().out.splitlines()
@@ -41,3 +53,10 @@ def test_installing_the_frameworks_is_held_to_its_aim(monkeypatch: pytest.Monkey
     assert bench_bake.against_aims(found)["frameworks"] == (31.0, 30)
     del found["role frameworks"]
     assert "frameworks" not in bench_bake.against_aims(found)
+
+
+def test_what_a_machine_lacks_for_a_build_is_named() -> None:
+    """A benchmark that dies of SIGILL says no more than that."""
+    flags = "processor\t: 0\nflags\t\t: fpu pni ssse3 cx16 popcnt lahf_lm sse4_1 sse4_2\n"
+    assert bench_inside.lacking(["avx512bf16", "lzcnt", "sahf", "sse3", "sse4.2"], flags) == ["avx512bf16", "lzcnt"]
+    assert bench_inside.lacking(["sahf"], flags) == bench_inside.lacking([], flags) == []

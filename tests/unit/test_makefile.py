@@ -31,3 +31,10 @@ def test_a_commit_to_compare_with_comes_from_the_environment_too() -> None:
     assert run("images", "PUBLISHED=1", CHANGED="HEAD") == "scripts/golden images --changed HEAD --published"
     assert run("bake", "IMAGE=x", CI="true", CHANGED="HEAD") == "scripts/golden bake x --changed HEAD"
     assert run("images", CHANGED="") == "scripts/golden images"
+
+
+def test_a_measurement_is_kept_or_of_ccache_where_that_is_asked() -> None:
+    program = "PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_frameworks.py x"
+    assert run("bench-frameworks", "IMAGE=x") == program
+    assert run("bench-frameworks", "IMAGE=x", "RECORD=1") == f"{program} --record"
+    assert run("bench-frameworks", "IMAGE=x", "CCACHE=1") == f"{program} --ccache"

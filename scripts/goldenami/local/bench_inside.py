@@ -6,13 +6,16 @@ In turns, so that what else the machine does meets both alike; each run is a pro
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from goldenami import records, shell
 from goldenami.errors import GoldenError, StageFailed, space
 from goldenami.local import events, wheel_inside
+from goldenami.local.cpu import shown
 
 SIDES = ("image", "generic")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -46,11 +49,29 @@ def _run(plan: dict[str, Any], root: Path, side: str) -> dict[str, float]:
             "PYTHONPATH=/build/programs", *(f"{name}={value}" for name, value in ONE_THREAD.items()),
             f"/build/{side}/bin/python", "-B", f"/build/programs/{plan['name']}/bench.py"]
     try:
-        figures: dict[str, float] = json.loads(shell.output(argv).splitlines()[-1])
+        return figures(shell.output(argv), plan["name"], side)
     except shell.CommandFailed as error:
-        raise StageFailed(f"the benchmark of {plan['name']} {error.message.partition(' ')[2]} with the {side} build",
-                          tail=error.tail, hint="see roles/frameworks/files") from None
-    return figures
+        needs = plan["needs"][side] if error.status == -signal.SIGILL else []
+        lacks = lacking(needs, Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        why = f": this machine's CPU lacks {', '.join(lacks)}" if lacks else ""
+        raise StageFailed(f"the benchmark of {plan['name']} {error.message.partition(' ')[2]} with the {side} build"
+                          f"{why}", tail=error.tail, hint="see roles/frameworks/files") from None
+
+
+def figures(text: str, name: str, side: str) -> dict[str, float]:
+    """The JSON object in the last line of a benchmark's output."""
+    try:
+        found: dict[str, float] = json.loads((text.splitlines() or [""])[-1])
+    except ValueError:
+        raise StageFailed(f"the benchmark of {name} prints no figures with the {side} build", tail=text,
+                          hint="the last line of its bench.py has to be a JSON object of rates") from None
+    return found
+
+
+def lacking(needs: Collection[str], cpuinfo: str) -> list[str]:
+    """Those of the features (GCC's names) that the machine of /proc/cpuinfo lacks."""
+    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
+    return sorted(set(needs) - shown(flags, needs))
 
 
 if __name__ == "__main__":
