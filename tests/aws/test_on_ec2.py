@@ -15,7 +15,7 @@ import pytest
 import sample_lock
 import tools
 from goldenami import bake, materials, on_ec2, records, shell
-from goldenami.aws import images, tags
+from goldenami.aws import images, instances, tags
 from goldenami.aws.images import ImageSpec
 from goldenami.aws.session import Account
 from goldenami.build_records import BAKE_FILE, Ami, BakeRecord, Builder, CoverageRecord, Outcome
@@ -55,6 +55,30 @@ def test_an_instance_that_nobody_can_log_in_to_is_removed(
     assert (instance["State"]["Name"], instance["ImageId"]) == ("terminated", record.ami_id)
     assert ec2.describe_key_pairs()["KeyPairs"] == [] and ec2.describe_volumes()["Volumes"] == []
     assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+
+
+@pytest.mark.parametrize(("asked", "network"), [("", "0.0.0.0/0"), ("203.0.113.7", "203.0.113.7/32")])
+def test_ssh_comes_from_where_the_environment_says(
+    aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, network: str,
+) -> None:
+    monkeypatch.setenv(instances.SSH_FROM, asked)
+    ec2 = boto3.client("ec2", REGION)
+    with instances.access(ec2, "x", on_ec2._key(tmp_path).with_suffix(".pub"), {"x": "y"}) as reached:
+        (group,) = ec2.describe_security_groups(GroupIds=[reached.group])["SecurityGroups"]
+    assert [(rule["FromPort"], rule["ToPort"], [each["CidrIp"] for each in rule["IpRanges"]])
+            for rule in group["IpPermissions"]] == [(22, 22, [network])]
+
+
+@pytest.mark.parametrize("text", ["here", "203.0.113.7/24", "::1/128"])
+def test_a_network_that_is_none_is_refused_before_anything_is_made(
+    aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str,
+) -> None:
+    monkeypatch.setenv(instances.SSH_FROM, text)
+    ec2 = boto3.client("ec2", REGION)
+    with pytest.raises(BadInput, match=f"{instances.SSH_FROM}: "), \
+            instances.access(ec2, "x", tmp_path / "none.pub", {}):
+        pass
+    assert ec2.describe_key_pairs()["KeyPairs"] == []
 
 
 def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ All of it carries an owner and a date of expiry: what a kill leaves is `golden s
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,9 @@ from goldenami.aws import tags
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client, code
 from goldenami.aws.tags import Tags
-from goldenami.errors import StageFailed
+from goldenami.errors import BadInput, StageFailed
 
-SSH = 22
+SSH, SSH_FROM = 22, "GOLDEN_SSH_FROM"
 WAIT = {"Delay": 3, "MaxAttempts": 200}
 """Ten minutes: an instance runs within one, and terminates within two or three."""
 
@@ -51,9 +53,22 @@ class Instance:
     address: str
 
 
+def ssh_from() -> str:
+    """The IPv4 network that SSH may come from: GOLDEN_SSH_FROM, or any.
+
+    By which address this machine is seen in EC2, behind its routers or in a VPC of its own, nothing here can tell.
+    """
+    text = os.environ.get(SSH_FROM) or "0.0.0.0/0"
+    try:
+        return str(ipaddress.IPv4Network(text))
+    except ValueError as error:
+        raise BadInput(f"{SSH_FROM}: {error}", hint="give an IPv4 network, such as 203.0.113.7/32") from None
+
+
 @contextlib.contextmanager
 def access(ec2: Client, name: str, public_key: Path, marks: Tags) -> Iterator[Access]:
     """A key and a group that lets SSH in, both called `name`, for as long as the context lasts."""
+    network = ssh_from()
     with contextlib.ExitStack() as stack:
         ec2.import_key_pair(KeyName=name, PublicKeyMaterial=public_key.read_bytes(),
                             TagSpecifications=tags.specifications(marks, "key-pair"))
@@ -64,7 +79,7 @@ def access(ec2: Client, name: str, public_key: Path, marks: Tags) -> Iterator[Ac
         stack.callback(_gone, ec2.delete_security_group, GroupId=group)
         ec2.authorize_security_group_ingress(
             GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
-                                           "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+                                           "IpRanges": [{"CidrIp": network}]}])
         yield Access(name, group)
 
 
