@@ -15,6 +15,7 @@ from goldenami import inside, isa, lockfile, on_ec2, records, shell, workplace
 from goldenami.build_records import (
     BAKE_FILE,
     COVERAGE_FILE,
+    REPORT_FILE,
     VERIFY_FILE,
     Accel,
     BakeRecord,
@@ -129,9 +130,10 @@ def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
 def _keep(work: Path, folder: Path) -> None:
     """Keep the evidence (serial consoles, JUnit, metadata requests) with the build, also of a failed verify.
 
-    An earlier verdict goes first: it was not reached by this evidence.
+    An earlier verdict goes first, with the page that shows it: it was not reached by this evidence.
     """
-    (folder / VERIFY_FILE).unlink(missing_ok=True)
+    for name in (VERIFY_FILE, REPORT_FILE):
+        (folder / name).unlink(missing_ok=True)
     for name in ("junit.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():
             shutil.copyfile(work / name, folder / name)

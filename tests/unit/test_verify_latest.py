@@ -9,7 +9,7 @@ import builds
 import pytest
 from conftest import need
 from goldenami import lockfile, verify
-from goldenami.build_records import VERIFY_FILE, Verdict
+from goldenami.build_records import REPORT_FILE, VERIFY_FILE, Verdict
 from goldenami.errors import BadInput, StageFailed
 from goldenami.local import ssh
 from goldenami.progress import Progress
@@ -68,6 +68,7 @@ def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
     """The disk is noise: no loader, no kernel. What it said replaces the evidence, and so the record goes."""
     need("qemu-system-x86_64", "unshare", "setpriv", "systemd-nspawn")
     lock, _ = lockfile.read_copy(folders[2] / "lock.json")
+    (folders[2] / REPORT_FILE).write_text("verified", encoding="utf-8")
 
     def again(limit: str) -> None:
         monkeypatch.setenv(ssh.LIMIT, limit)
@@ -75,9 +76,10 @@ def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
 
     with pytest.raises(BadInput):
         again("1 s")
+    assert (folders[2] / REPORT_FILE).exists()
     assert (verify.is_verified(folders[2]), latest(folders[0])) == (True, folders[2].name)
     with pytest.raises(StageFailed, match="SSH did not answer within 1 s"):
         again("1")
     assert (folders[2] / "serial-bios.log").exists()
-    assert not (folders[2] / VERIFY_FILE).exists()
+    assert not (folders[2] / VERIFY_FILE).exists() and not (folders[2] / REPORT_FILE).exists()
     assert latest(folders[0]) == folders[1].name
