@@ -15,8 +15,8 @@ from goldenami.errors import BadInput, ExitCode, HostNotReady, StageFailed
 from goldenami.local import coverage
 from goldenami.lockfile import Lock
 from goldenami.progress import Progress
-from goldenami.pypi import PyFile
-from goldenami.recipes import Cuda, Patch
+from goldenami.pypi import Index, PyFile
+from goldenami.recipes import Cuda, Patch, Suite
 from goldenami.wheels import Order
 
 pytestmark = pytest.mark.slow
@@ -146,6 +146,46 @@ def test_a_build_that_is_killed_itself_and_a_full_disk_are_no_fault_of_the_recip
 def test_a_wheel_that_does_not_work_is_none(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="recipe demo for x86-64-v3: the wheel does not work: AssertionError"):
         build(order(lock, kept, tmp_path, sdist(kept, tmp_path, answer="41")), kept, tmp_path)
+
+
+def with_suite(wanted: Order, kept: store.Store, selected: str) -> Order:
+    """`wanted` with tests of its own, by the pytest that NumPy's lock names: one fails, one passes."""
+    numpy = next(one for one in lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-frameworks"))[0].frameworks
+                 if one.name == "numpy")
+    assert numpy.made is not None
+    tests = [file for file in numpy.made.tests if file.project in ("pytest", "pluggy", "iniconfig", "packaging")]
+    Index.configured().fetch(tests, kept)
+    suite = Suite(requires=[], arguments=["-q", "-p", "no:cacheprovider", "-k", selected, "/build/src/demo-1.0"])
+    return dataclasses.replace(wanted, tests=tests, recipe=wanted.recipe.model_copy(update={"suite": suite}))
+
+
+SUITE = {"test_demo.py": "import demo\n\ndef test_at_1():\n    assert demo.answer() == 42\n\n"
+                         "def test_at_2():\n    assert demo.answer() == 41\n"}
+
+
+def test_a_wheel_counts_only_if_the_frameworks_own_tests_pass_on_it(
+    lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is selected names the number of compilers: with the half, the one that passes."""
+    monkeypatch.setattr(wheels, "jobs_for", lambda _: 2)
+    plain, killed = (sdist(kept, tmp_path, answer=f"42 + 0 * {secrets.randbits(31)}", extra=extra)
+                     for extra in ("[]", KILLER))
+    failing, passing = (with_suite(order(lock, kept, tmp_path, source, files=SUITE), kept, "at_{jobs}")
+                        for source in (plain, killed))
+    with pytest.raises(StageFailed, match=r"recipe demo: its own tests fail on the wheel for \S+: FAILED \S+at_2"):
+        build(failing, kept, tmp_path)
+    assert wheels.kept(kept, failing) is None
+    assert build(passing, kept, tmp_path).tests == "1 passed, 1 deselected"
+
+
+def test_a_wheel_for_another_cpu_than_this_machines_is_not_tried_here(
+    lock: Lock, kept: store.Store, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    wanted = order(lock, kept, tmp_path, sdist(kept, tmp_path))
+    smoke = tmp_path / recipes.FOLDER / "demo/smoke.py"
+    smoke.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n", encoding="utf-8")
+    assert build(wanted, kept, tmp_path).wheel.project == "demo"
+    assert "recipe demo for x86-64-v3: not tried, this machine's CPU lacks" in capsys.readouterr().err
 
 
 def test_a_patch_that_does_not_fit_is_refused(lock: Lock, kept: store.Store, tmp_path: Path) -> None:

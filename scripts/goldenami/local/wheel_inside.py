@@ -95,7 +95,7 @@ def _make(plan: dict[str, Any], root: Path) -> dict[str, Any]:
     wheel = _pack(plan, root, log)
     coverage.demand_device_code(root / "build/unpacked", plan["sm"], f"recipe {plan['name']} for {plan['target']}")
     _smoke(plan, root, wheel, log)
-    tests = _suite(plan, root, log) if plan["tests"] else ""
+    tests = _suite(plan, root, jobs, log) if plan["tests"] else ""
     return {"wheel": str(_out(plan, wheel)), "jobs": jobs, "seconds": seconds, "tests": tests,
             "compiler": compiler(root), "cache": _cache_counts(root)}
 
@@ -212,14 +212,14 @@ def _out(plan: dict[str, Any], wheel: Path) -> Path:
     return target
 
 
-def _suite(plan: dict[str, Any], root: Path, log: Path) -> str:
-    """The framework's own tests on the wheel; returns pytest's closing line."""
+def _suite(plan: dict[str, Any], root: Path, jobs: int, log: Path) -> str:
+    """The framework's own tests on the wheel, as many at once as compilers were; returns pytest's closing line."""
     last: list[str] = []
     suite = plan["tests"]
     with events.step(f"tests of {plan['name']}"):
         environment(root, "tests", [f"out/{next((root / 'build/out').glob('*.whl')).name}", *plan["runs_with"],
                                     *suite["wheels"]], log)
-        words = [word.replace("{jobs}", str(plan["jobs"])) for word in suite["arguments"]]
+        words = [word.replace("{jobs}", str(jobs)) for word in suite["arguments"]]
         before = log.stat().st_size
         try:
             inside(root, [f"{BUILD}/tests/bin/python", "-m", "pytest", *words], log,
