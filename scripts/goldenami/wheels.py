@@ -35,6 +35,8 @@ PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build"
             "distcc")
 """What every build has beside the essential packages."""
 CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
+_COMPILERS = re.compile(r"binutils|gcc-\d+|llvm-toolchain-\d+|nvidia-cuda-toolkit")
+"""Their source packages. ccache itself looks at the driver only: not at as, ptxas and cicc, and nvcc's is a script."""
 REMOTE, DISTCC, JOBS = "GOLDEN_CCACHE_REMOTE", "GOLDEN_DISTCC_HOSTS", "GOLDEN_JOBS"
 """Optional: ccache's remote storage (its own syntax), distcc's list of hosts, an upper bound of compilers."""
 DISTCC_LIMIT = 4
@@ -99,6 +101,12 @@ class Order:
     def toolchain_key(self) -> str:
         """SHA-256 over the scratch tree."""
         return records.sha256_text(records.canonical({"toolchain": sorted(deb.sha256 for deb in self.debs)}))
+
+    @property
+    def compilers_key(self) -> str:
+        """SHA-256 over what makes an object of a source's text."""
+        return records.sha256_text(records.canonical(sorted(
+            deb.sha256 for deb in self.debs if _COMPILERS.fullmatch(deb.source))))
 
     @property
     def key(self) -> str:
@@ -269,7 +277,8 @@ _COMMON = {
     "CCACHE_DIR": "/build/ccache", "CCACHE_COMPILERCHECK": "content", "CCACHE_STATSLOG": "/build/ccache-log",
     "CCACHE_MAXSIZE": "5G",
 }
-"""Common to all builds. The compiler's content, not its date, tells ccache which one it is: so a shared cache fits."""
+"""Common to all builds. The compiler's content, not its date, tells ccache which one it is: so a shared cache fits.
+CCACHE_NAMESPACE tells it the rest."""
 
 
 def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -280,7 +289,7 @@ def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tupl
     """
     folder = store.root.parent / "ccache"
     folder.mkdir(exist_ok=True)
-    found, binds = dict[str, str](), [(str(folder), "build/ccache")]
+    found, binds = {"CCACHE_NAMESPACE": order.compilers_key}, [(str(folder), "build/ccache")]
     remote = os.environ.get(REMOTE, "")
     if remote.startswith("file:"):
         shared, bar, attributes = remote.removeprefix("file:").partition("|")

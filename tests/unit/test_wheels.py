@@ -119,6 +119,21 @@ def test_distccs_hosts_compile_beside_this_machine(
     assert wheels.jobs_for(10**9) == jobs
 
 
+def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
+    """An update of what makes no object leaves what it has; and it is none of the flags, which are in a wheel's key."""
+
+    def namespace(**digits: str) -> str:
+        sources = ("binutils", "gcc_12", "nvidia_cuda_toolkit", "python3_defaults")
+        debs = [dataclasses.replace(deb("x", digits.get(one, "a")), source=one.replace("_", "-")) for one in sources]
+        order = dataclasses.replace(ORDER, debs=debs)
+        return wheels._shared_cache(Store(tmp_path), order)[0]["CCACHE_NAMESPACE"]
+
+    found = {namespace(), namespace(binutils="b"), namespace(gcc_12="c"), namespace(nvidia_cuda_toolkit="d")}
+    assert len(found) == 4
+    assert namespace(python3_defaults="b") == namespace()
+    assert "CCACHE_NAMESPACE" not in ORDER.flags
+
+
 @pytest.mark.parametrize(("limit", "memory_mib", "slots"), [("1", 1, 1), ("", 10**9, 1), ("8", 10**9, 1)])
 def test_what_distcc_compiles_here_in_place_of_its_hosts_is_no_more_than_fits(
     limit: str, memory_mib: int, slots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
