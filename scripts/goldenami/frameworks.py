@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def resolve(request: Request, around: Surroundings) -> Resolved:
         found[name] = Framework(
             name=name, version=recipe.version, environment=request.shared_environment or name, origin=decision.origin,
             why=decision.why, gain=decision.gain, measured_on=decision.measured_on, wheel=own, requires=others,
-            made=made, allow=[allowed for file in [own, *others] for allowed in allowances.get(file.project, [])])
+            made=made, allow=[allowed for file in [own, *others] for pattern, several in allowances.items()
+                              if fnmatchcase(file.project, pattern) for allowed in several])
     frameworks = [found[name] for name in order]
     return Resolved(frameworks, list(toolchain.values()), [
         _choice(one, fitted[one.name], decided[one.name], request.target.cpu) for one in frameworks])

@@ -158,7 +158,7 @@ def plan(
 def coverage(lock: Lock) -> dict[str, Any]:
     """What the coverage gate (local/coverage.py) looks at, and what it holds it to."""
     allowed = {
-        (allowance.files, *allowance.extensions): {
+        (allowance.files, allowance.symbols, *allowance.extensions): {
             **allowance.model_dump(), "files": f"opt/ml/*/lib/python3*/site-packages/{allowance.files}"}
         for framework in lock.frameworks for allowance in framework.allow
     }

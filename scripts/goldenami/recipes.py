@@ -119,12 +119,15 @@ class Suite(Record):
 
 
 class Allowed(Record):
-    """Code beyond the baseline that asks the CPU before it is reached: the coverage gate lets it be, with the reason.
+    """Code beyond the baseline that asks the CPU or the GPU before it is reached: the coverage gate lets it be, by the
+    reason.
 
-    `files` is a pattern below the environment's site-packages; `extensions` are patterns of instruction sets.
+    `files` is a pattern below the environment's site-packages; `extensions` are patterns of instruction sets, or of
+    CUDA architectures (`sm_*`); `symbols` of functions, or `device code *` for the parts of a file, never the whole.
     """
 
     files: str
+    symbols: str = "*"
     extensions: list[str]
     reason: str
 
@@ -155,7 +158,10 @@ class Recipe(Record):
 
 @cache
 def dispatching(root: Path) -> dict[str, list[Allowed]]:
-    """Projects of the package index whose code chooses by CPU at run time, with what the coverage gate allows them."""
+    """Projects of the package index whose code chooses at run time, with what the coverage gate allows them.
+
+    A project may be a pattern: `nvidia-*`.
+    """
     source = yamlfile.load(root / DISPATCHING)
     found = dict[str, list[Allowed]]()
     for project, entries in source.data.items():

@@ -17,7 +17,7 @@ GITLAB = ROOT / ".gitlab-ci.yml"
 KNOWN = ci_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
 
 
-KEPT = [f"build/cache/{name}/" for name in ("store", "modules", "wheels", "ccache")]
+KEPT = [f"build/cache/{name}/" for name in ("store", "modules", "wheels")]
 """What a runner has of earlier runs: locked files, and what was compiled from them."""
 
 

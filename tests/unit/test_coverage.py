@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tools
 from goldenami import isa, shell
-from goldenami.build_records import Allowance, CoverageRecord
+from goldenami.build_records import Allowance, CoverageRecord, Finding
 from goldenami.errors import StageFailed
 from goldenami.local import coverage, instructions
 from goldenami.local.coverage import Target
@@ -99,6 +99,15 @@ def test_dispatched_code_is_allowed_by_name_and_reason_only(tmp_path: Path) -> N
     assert record.allowed["not needed"] == 0
     for change in ({"symbols": "distance"}, {"extensions": ["avx2"]}, {"files": "opt/ml/other.so"}):
         assert said(scan(tmp_path, "x86-64-v2", fitting.model_copy(update=change))) == dispatched
+
+
+def test_every_instruction_set_is_no_gpu_and_no_file_that_cannot_be_read(tmp_path: Path) -> None:
+    every = Allowance(files="*", extensions=["*"], reason="it asks the CPU")
+    assert coverage.fits(every, Finding(file="a.so", symbol="f", extension="avx512f", count=1, example=""))
+    for extension in ("sm_75", "unreadable"):
+        found = Finding(file="a.so", symbol="file", extension=extension, count=1, example="")
+        assert not coverage.fits(every, found)
+        assert coverage.fits(every.model_copy(update={"extensions": [extension]}), found)
 
 
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:

@@ -121,9 +121,12 @@ def describe(found: Finding) -> str:
 
 
 def fits(allowance: Allowance, found: Finding) -> bool:
-    """Whether the allowance is for this finding."""
+    """Whether the allowance is for this finding. `*` is every instruction set: what a GPU lacks has to be named, and so
+    has what could not be looked at."""
+    named = found.extension == UNREADABLE or found.extension.startswith("sm_")
+    patterns = [pattern for pattern in allowance.extensions if pattern != "*" or not named]
     return fnmatchcase(found.file, allowance.files) and fnmatchcase(found.symbol, allowance.symbols) \
-        and any(fnmatchcase(found.extension, pattern) for pattern in allowance.extensions)
+        and any(fnmatchcase(found.extension, pattern) for pattern in patterns)
 
 
 def _programs(root: Path, folders: Sequence[str]) -> Iterator[Path]:
