@@ -262,8 +262,9 @@ def _built(order: Order, around: Surroundings) -> wheels.Outcome:
 
 def _made(order: Order, around: Surroundings) -> tuple[PyFile, Made]:
     """The wheel, and how it was made. One that the former lock has with the same key is not compiled again: the same
-    inputs give the same bytes, and a bake that lacks it holds its own build to them."""
-    for one in around.before:
+    inputs give the same bytes, and a bake that lacks it holds its own build to them. What this machine has built counts
+    for more: where a bake found that those bytes do not come out, the next lock names its own."""
+    for one in around.before if wheels.kept(around.store, order) is None else []:
         if one.made and one.made.key == order.key:
             return one.wheel, _record(order, one.made.compiler, one.made.result)
     outcome = _built(order, around)

@@ -168,6 +168,8 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around
     assert not wheels.path_of(around.store, order.key).exists()
     solo = next(one for one in former if one.name == "solo")
     assert solo.wheel == wheel
+    own = have_built(around, order, "what this machine builds of the same key")
+    assert next(one.wheel for one in frameworks.resolve(REQUEST, around).frameworks if one.name == "solo") == own
     other = dataclasses.replace(REQUEST, target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
     built = have_built(around, frameworks.alone("solo", other, around)[0], "built for another")
     assert next(one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo") == built
