@@ -78,7 +78,7 @@ def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
         again("1 s")
     assert (folders[2] / REPORT_FILE).exists()
     assert (verify.is_verified(folders[2]), latest(folders[0])) == (True, folders[2].name)
-    with pytest.raises(StageFailed, match="SSH did not answer within 1 s"):
+    with pytest.raises(StageFailed, match=r"SSH did not answer within 1 s|the boot ended in: No bootable device"):
         again("1")
     assert (folders[2] / "serial-bios.log").exists()
     assert not (folders[2] / VERIFY_FILE).exists() and not (folders[2] / REPORT_FILE).exists()
