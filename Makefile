@@ -70,7 +70,7 @@ molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
 	@scripts/molecule $(ROLE)
 
 emulator: setup ## EC2 on this machine: moto under AWS's rules, on loopback; prints what to export
-	@PYTHONPATH=scripts .venv/bin/python -m goldenami.emulator
+	@PYTHONPATH=scripts .venv/bin/python -m ec2_emulator
 
 demo: setup ## the life of an image on this machine: bake, publish, roll back, retire (BUILDS=3: something goes)
 	@scripts/demo

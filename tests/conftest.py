@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import debrepo
 import pytest
+from support.debian import debrepo
 
 if TYPE_CHECKING:
-    from goldenami.apt import AptRoot
+    from goldenami.packages.apt import AptRoot
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-12-ml-cpu"
@@ -66,14 +66,15 @@ def key() -> Iterator[debrepo.Key]:
 @pytest.fixture(scope="session")
 def names() -> list[str]:
     """Everything that the CPU image's roles name on Debian 12."""
-    from goldenami import lock, rolefacts
-    from goldenami.definition import PLATFORMS
+    from goldenami.lock import resolve
+    from goldenami.model import role_packages
+    from goldenami.model.definition import PLATFORMS
 
     given = {"kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
              "kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
-    return [*lock.BASE_PACKAGES, *(
+    return [*resolve.BASE_PACKAGES, *(
         name for role in ("os_updates", "kernel", "limits", "network_tuning", "provenance", "seal")
-        for name in rolefacts.packages(ROOT, role, PLATFORMS["bookworm"], given))]
+        for name in role_packages.packages(ROOT, role, PLATFORMS["bookworm"], given))]
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +116,7 @@ def debian(mirror: debrepo.Mirror, key: debrepo.Key, offline: None, monkeypatch:
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[debrepo.Mirror]:
     """Thirty files of a few KB, and one of 3 MB."""
-    monkeypatch.setattr("goldenami.download.BACKOFF", 0.02)
+    monkeypatch.setattr("goldenami.packages.download.BACKOFF", 0.02)
     folder = tmp_path / "files"
     folder.mkdir()
     for number in range(30):
@@ -171,8 +172,8 @@ class Resolver:
 
     def root(self, packages: list[debrepo.Package], *, update: bool = True) -> AptRoot:
         """A configured root over a new archive that holds `packages`."""
-        from goldenami.apt import AptRoot
-        from goldenami.mirror import Source
+        from goldenami.packages.apt import AptRoot
+        from goldenami.packages.mirrors import Source
 
         place = self.folder / f"archive{len(self.mirrors)}"
         debrepo.Archive(place, self.key, label="Debian", suites=("stable",)).add(packages).publish()

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from goldenami import store
 from goldenami.commands import account, frameworks, hardware, image, life, snapshot, stores, watch
-from goldenami.errors import ExitCode, GoldenError, space
+from goldenami.core.errors import ExitCode, GoldenError, space
+from goldenami.packages import store
 
 COMMANDS = (image, frameworks, hardware, stores, account, snapshot, life, watch)
 """Modules of commands, in the order of the help."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import probing
 import pytest
 import urllib3
-from builds import Checkout
-from estate import Calendar, Estate
-from goldenami import clock
+from goldenami.core import clock
+from support.aws.estate import Calendar, Estate
+from support.builds import probing
+from support.builds.builds import Checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"AWS_ACCESS_KEY_ID": probing.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": probing.REGION,
@@ -70,7 +70,7 @@ class Emulator:
         return [call["actions"] for call in self._ask("GET", "calls")]
 
     def set(self, **settings: Any) -> None:
-        """Change settings, for instance `denied={"*": ["ec2:RegisterImage"]}` (`goldenami.emulator.world.Settings`)."""
+        """Change settings, for instance `denied={"*": ["ec2:RegisterImage"]}` (`ec2_emulator.world.Settings`)."""
         self._ask("PATCH", "settings", **settings)
 
     def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
@@ -80,7 +80,7 @@ class Emulator:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    process = Process([sys.executable, "-m", "goldenami.emulator", "--port", "0"],
+    process = Process([sys.executable, "-m", "ec2_emulator", "--port", "0"],
                       {"PYTHONPATH": str(ROOT / "scripts")})
     yield Emulator(process.line().partition("=")[2])
     process.stop()

@@ -15,17 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import checkout
-import played_ec2
 import pytest
-from builds import define
-from goldenami import lockfile, materials, records, shell, store
-from goldenami.build_records import Accel, BakeRecord, Builder, Outcome, Verdict, VerifyRecord
-from goldenami.emulator import iam
-from goldenami.local import sandbox
-from goldenami.progress import Progress
-from goldenami.publish_records import PublishRecord
-from tools import granted
+from ec2_emulator import iam
+from goldenami.bake import bake_inputs
+from goldenami.core import records, shell
+from goldenami.core.progress import Progress
+from goldenami.local.sandbox import namespaces
+from goldenami.model import lockfile
+from goldenami.model.build_records import Accel, BakeRecord, Builder, Outcome, Verdict, VerifyRecord
+from goldenami.packages import store
+from goldenami.publish.publish_records import PublishRecord
+from support.builds import checkout
+from support.builds.builds import define
+from support.builds.tools import granted
+from support.ec2 import played_ec2
 
 IMAGE = "debian-12-ml-cpu"
 LIMIT_S = 900
@@ -98,16 +101,17 @@ def played(root: Path, work: Path) -> Iterator[Cloud]:
     lock, digest = lockfile.read(lockfile.path_of(root, IMAGE))
     here, work = store.Store(store.default_root()), work
     (work / "plan").mkdir(parents=True)
-    materials.fetch(lock, here, Progress.of("test", IMAGE, work))
-    plan = materials.plan(root, lock, digest, materials.repository(lock, here), work / "plan", work / "plan.log",
+    bake_inputs.fetch(lock, here, Progress.of("test", IMAGE, work))
+    plan = bake_inputs.plan(root, lock, digest, bake_inputs.repository(lock, here), work / "plan", work / "plan.log",
                           here.root.parent / "layers")
     settings = {"root": str(root), "work": str(work), "plan": plan,
                 "allowed": [*granted("bake-ec2"), *granted("publish")]}
     records.write_text(work / "settings.json", json.dumps(settings))
-    with sandbox.own_cgroup() as cgroup:
+    with namespaces.own_cgroup() as cgroup:
         env = {"PYTHONPATH": f"{checkout.ROOT / 'scripts'}:{checkout.ROOT / 'tests'}"}
         player = [sys.executable, str(checkout.ROOT / "tests/played_ec2.py"), str(work / "settings.json")]
-        process = shell.start(sandbox.unshare_argv(sandbox.join_argv(cgroup, player)), log=work / "player.log", env=env)
+        process = shell.start(namespaces.unshare_argv(namespaces.join_argv(cgroup, player)), log=work / "player.log",
+                              env=env)
         try:
             _until((work / "ready").exists, lambda: process.poll() is not None, work)
             yield Cloud(root, process.pid)

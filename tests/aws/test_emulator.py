@@ -10,9 +10,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from goldenami import shell
-from goldenami.emulator import strict
-from goldenami.emulator.rules import RULES
+from ec2_emulator import strict
+from ec2_emulator.rules import RULES
+from goldenami.core import shell
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ def _refused(call: Callable[[], Any]) -> tuple[str, int, str]:
 
 
 def test_prints_what_to_export_and_ends_on_a_signal() -> None:
-    process = subprocess.Popen([sys.executable, "-m", "goldenami.emulator", "--port", "0"], text=True,
+    process = subprocess.Popen([sys.executable, "-m", "ec2_emulator", "--port", "0"], text=True,
                                stdout=subprocess.PIPE, env=shell.environment({"PYTHONPATH": str(ROOT / "scripts")}))
     assert process.stdout is not None
     lines = [process.stdout.readline(), process.stdout.readline()]
@@ -39,7 +39,7 @@ def test_prints_what_to_export_and_ends_on_a_signal() -> None:
 
 
 def test_prints_its_rules() -> None:
-    text = shell.output([sys.executable, "-m", "goldenami.emulator", "--rules"],
+    text = shell.output([sys.executable, "-m", "ec2_emulator", "--rules"],
                         env={"PYTHONPATH": str(ROOT / "scripts")})
     assert "name_is_free: Two AMIs of an account in a region cannot" in text
     assert len(text.splitlines()) == 2 * len(RULES) >= 80

@@ -5,23 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import builds
 import pytest
-from builds import IMAGE, Checkout, World
-from goldenami import definition, moves, promote, proven, publish, publish_plan, records, retire, rollback
-from goldenami.aws.ledger import Gpu
+from goldenami.aws.channels.ledger import Gpu
 from goldenami.aws.session import Account
-from goldenami.definition import Definition
-from goldenami.errors import Busy
-from goldenami.progress import Progress
-from goldenami.publish_records import PublishPlan
-from goldenami.retention import Policy, Step
-from goldenami.retire import RETIRE_FILE, RetireRecord
+from goldenami.core import records
+from goldenami.core.errors import Busy
+from goldenami.core.progress import Progress
+from goldenami.lifecycle import retire
+from goldenami.lifecycle.retention import Policy, Step
+from goldenami.lifecycle.retire import RETIRE_FILE, RetireRecord
+from goldenami.model import definition
+from goldenami.model.definition import Definition
+from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
+from goldenami.publish.publish_records import PublishPlan
+from support.builds import builds
+from support.builds.builds import IMAGE, Checkout, World
 
 if TYPE_CHECKING:
     from conftest import Emulator
 
-NOW = moves.Options(now=True)
+NOW = channel_moves.Options(now=True)
 ONE = "publish: {regions: [us-east-1], keep_last: 1"
 GRACELESS = Policy(keep_last=1, max_age_days=1, disable_after_days=0, deregister_after_days=0)
 
@@ -58,13 +61,13 @@ class Here:
     def ami(self, build: str) -> str:
         return str(self.world.amis()[f"{IMAGE}-{build}"]["ImageId"])
 
-    def to_publish(self, number: int) -> tuple[proven.Proven, PublishPlan]:
+    def to_publish(self, number: int) -> tuple[release_gate.Proven, PublishPlan]:
         builds.build(self.checkout.root, number)
         return self.planned()
 
-    def planned(self) -> tuple[proven.Proven, PublishPlan]:
+    def planned(self) -> tuple[release_gate.Proven, PublishPlan]:
         """The plan of publishing the newest build."""
-        build = proven.load(self.checkout.root, IMAGE)
+        build = release_gate.load(self.checkout.root, IMAGE)
         return build, publish.prepare(self.account, self.wanted, build, publish_plan.Options(), self.progress)
 
     def back_to(self, build: str) -> rollback.Prepared:

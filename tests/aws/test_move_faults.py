@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import builds
 import pytest
-from builds import IMAGE, REGIONS, Checkout, World
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, World
 
 if TYPE_CHECKING:
     from conftest import Faults

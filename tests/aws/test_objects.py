@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import debrepo
 import pytest
-from goldenami import shell
-from goldenami.aws.objects import Objects
+from goldenami.aws.remote_store import Objects
 from goldenami.aws.session import Account
-from goldenami.download import Wanted
-from goldenami.errors import BadInput, ExitCode, GoldenError, HostNotReady
-from goldenami.records import sha256_file
-from goldenami.store import Store
+from goldenami.core import shell
+from goldenami.core.errors import BadInput, ExitCode, GoldenError, HostNotReady
+from goldenami.core.records import sha256_file
+from goldenami.packages.download import Wanted
+from goldenami.packages.store import Store
+from support.debian import debrepo
 
 REGION = "us-east-1"
 CONTENT = bytes(range(256)) * 4096

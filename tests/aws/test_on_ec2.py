@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import builds
-import built_on_ec2
-import publisher
 import pytest
-import sample_lock
-import tools
-from goldenami import bake, materials, on_ec2, records, shell
 from goldenami.aws import images, instances, tags
 from goldenami.aws.images import ImageSpec
 from goldenami.aws.session import Account
-from goldenami.build_records import BAKE_FILE, Ami, BakeRecord, Builder, CoverageRecord, Outcome
-from goldenami.errors import BadInput, StageFailed, Unreachable
-from goldenami.lockfile import Framework, Lock, Origin
-from goldenami.on_ec2 import Place
-from goldenami.progress import Progress
-from goldenami.pypi import PyFile
-from goldenami.recipes import Allowed
+from goldenami.bake import bake, bake_inputs
+from goldenami.builders import ec2_builder
+from goldenami.builders.ec2_builder import Place
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, StageFailed, Unreachable
+from goldenami.core.progress import Progress
+from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, Builder, CoverageRecord, Outcome
+from goldenami.model.lockfile import Framework, Lock, Origin
+from goldenami.model.recipes import Allowed
+from goldenami.packages.pypi import PyFile
 from pydantic import ValidationError
+from support.aws import publisher
+from support.builds import builds, sample_lock, tools
+from support.ec2 import built_on_ec2
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -37,7 +37,7 @@ def planned(work: Path, lock: Lock, build_id: str) -> dict[str, Any]:
     """What `materials.plan` says of a bake, as far as it is needed without Packer."""
     records.write_text(work / "out/vars.json", records.canonical({"golden_git_commit": "0" * 40}))
     return {"work": str(work), "build_id": build_id, "repo": str(work / "repo"), "log": str(work / "log"),
-            "coverage": materials.coverage(lock)}
+            "coverage": bake_inputs.coverage(lock)}
 
 
 def test_an_instance_that_nobody_can_log_in_to_is_removed(
@@ -49,7 +49,8 @@ def test_an_instance_that_nobody_can_log_in_to_is_removed(
     record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, "m7i.xlarge")
     progress = Progress("verify", record.image, tmp_path / "none")
     with pytest.raises(StageFailed, match=r"i-\w+: (SSH did not answer|sshd answers and lets nobody in)"):
-        on_ec2.verify(builds.ROOT, sample_lock.sample(), record, folder, tmp_path, tmp_path / "log", place, progress)
+        ec2_builder.verify(builds.ROOT, sample_lock.sample(), record, folder, tmp_path, tmp_path / "log", place,
+                           progress)
     ec2 = boto3.client("ec2", REGION)
     (instance,) = [raw for each in ec2.describe_instances()["Reservations"] for raw in each["Instances"]]
     assert (instance["State"]["Name"], instance["ImageId"]) == ("terminated", record.ami_id)
@@ -63,7 +64,7 @@ def test_ssh_comes_from_where_the_environment_says(
 ) -> None:
     monkeypatch.setenv(instances.SSH_FROM, asked)
     ec2 = boto3.client("ec2", REGION)
-    with instances.access(ec2, "x", on_ec2._key(tmp_path).with_suffix(".pub"), {"x": "y"}) as reached:
+    with instances.access(ec2, "x", ec2_builder._key(tmp_path).with_suffix(".pub"), {"x": "y"}) as reached:
         (group,) = ec2.describe_security_groups(GroupIds=[reached.group])["SecurityGroups"]
     assert [(rule["FromPort"], rule["ToPort"], [each["CidrIp"] for each in rule["IpRanges"]])
             for rule in group["IpPermissions"]] == [(22, 22, [network])]
@@ -92,7 +93,7 @@ def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: 
         Name=f"{record.image}-{record.build_id}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
         BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": record.ami.snapshot}}])["ImageId"]
     lock = builds.lock(record.image, 1)
-    made = on_ec2.bake(tmp_path, lock, planned(tmp_path, lock, record.build_id), record.lock_sha256,
+    made = ec2_builder.bake(tmp_path, lock, planned(tmp_path, lock, record.build_id), record.lock_sha256,
                        Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, tmp_path / "none"))
     assert (made.id, made.snapshot) == (record.ami.id, record.ami.snapshot)
     amis = [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]]
@@ -109,9 +110,9 @@ def test_a_type_that_the_region_lacks_is_refused_before_anything_is_made(
     record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, kind)
     lock, progress = sample_lock.sample(), Progress("bake", record.image, tmp_path / "none")
     with pytest.raises(BadInput, match=said):
-        on_ec2.bake(tmp_path, lock, planned(tmp_path, lock, "0" * 12), record.lock_sha256, place, progress)
+        ec2_builder.bake(tmp_path, lock, planned(tmp_path, lock, "0" * 12), record.lock_sha256, place, progress)
     with pytest.raises(BadInput, match=said):
-        on_ec2.verify(builds.ROOT, lock, record, folder, tmp_path, tmp_path / "log", place, progress)
+        ec2_builder.verify(builds.ROOT, lock, record, folder, tmp_path, tmp_path / "log", place, progress)
     assert not {"ec2:RunInstances", "ec2:ImportKeyPair", "ec2:CreateSecurityGroup"} & {name for name, _ in aws.calls()}
 
 
@@ -121,7 +122,7 @@ def test_declared_families_that_the_region_lacks_are_said(
     lock = sample_lock.sample()
     families = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["m7i", "x9"]})})
     place, progress = Place(Account(), REGION, "m7i.xlarge"), Progress("bake", lock.image, tmp_path / "none")
-    on_ec2._demand_offered(place.account.ec2(REGION), families, place, progress)
+    ec2_builder._demand_offered(place.account.ec2(REGION), families, place, progress)
     assert "us-east-1 has no x9: a publish there will be refused" in capsys.readouterr().err
 
 
@@ -152,7 +153,7 @@ def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made
         "demo-1.0.data/data/lib/data.so": code, "demo-1.0.data/headers/demo.h": b"", "demo/__init__.py": b""})
     plan, progress = planned(tmp_path, lock, "0" * 12), Progress("bake", lock.image, tmp_path / "none")
     with pytest.raises(StageFailed, match=r"3 functions or files .*: \S+: half: 1 instruction needs avx512fp16"):
-        on_ec2.bake(tmp_path, lock, plan, "0" * 64, Place(Account(), REGION, "m7i.xlarge"), progress)
+        ec2_builder.bake(tmp_path, lock, plan, "0" * 64, Place(Account(), REGION, "m7i.xlarge"), progress)
     assert aws.calls() == []
     record = records.read(tmp_path / "out/coverage.json", CoverageRecord)
     assert sorted(file.path for file in record.files) == [
@@ -166,7 +167,7 @@ def test_the_volume_holds_the_publishers_image(aws: Emulator, tmp_path: Path) ->
     publisher.offer(aws.url)
     ec2, progress = Account().ec2(REGION), Progress("bake", "x", tmp_path / "none")
     locks = [sample_lock.sample(disk_size_gib=gib) for gib in (4, 8, 20)]
-    assert [on_ec2._volume_gib(ec2, builds.ROOT, lock, progress) for lock in locks] == [8, 8, 20]
+    assert [ec2_builder._volume_gib(ec2, builds.ROOT, lock, progress) for lock in locks] == [8, 8, 20]
 
 
 def test_the_ami_is_as_large_as_the_volume_that_packer_left(aws: Emulator, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_the_ami_is_as_large_as_the_volume_that_packer_left(aws: Emulator, tmp_p
     snapshot = _builders(ec2, "x-0")
     spec = ImageSpec(name="x-0", description="x", architecture="x86_64", volume_size_gib=lock.disk_size_gib,
                      tags=tags.of_build("x", "0" * 64, "0" * 12, "0" * 40))
-    made = on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None)
+    made = ec2_builder._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None)
     assert (made.snapshot, made.volume_gib) == (snapshot, 8)
     assert [image["Name"] for image in ec2.describe_images(Owners=["self"])["Images"]] == ["x-0"]
 
@@ -195,7 +196,7 @@ def _builders(ec2: Any, name: str) -> str:
 def _bake(root: Path, record: BakeRecord, *, force: bool) -> Ami:
     """Bake the first build again, in an account that has no publisher's image."""
     lock = builds.lock(record.image, 1)
-    return on_ec2.bake(builds.ROOT, lock, planned(root, lock, record.build_id), record.lock_sha256,
+    return ec2_builder.bake(builds.ROOT, lock, planned(root, lock, record.build_id), record.lock_sha256,
                        Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, root / "none"), force)
 
 
@@ -209,7 +210,7 @@ def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emu
     assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [record.ami.id]
     spec = ImageSpec.of(record, "Debian 12 for tests", "amd64")
     snapshot = _builders(ec2, spec.name)
-    made = on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
+    made = ec2_builder._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
     assert (made.snapshot, made.id != record.ami.id) == (snapshot, True)
     assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [made.id]
     assert [one["SnapshotId"] for one in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == [snapshot]
@@ -227,26 +228,26 @@ def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> No
         _bake(tmp_path, record, force=True)
     _builders(ec2, spec.name)
     with pytest.raises(BadInput, match=said):  # published while its bake ran
-        on_ec2._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
+        ec2_builder._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
     assert images.find(ec2, spec.name) is not None
 
 
 def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:
     lock = sample_lock.sample()
-    right = on_ec2._packages(lock, ["ii \tbash\t1:5.2-2", "ii \tgrub-cloud-amd64\t1", "rc \told\t1"])
+    right = ec2_builder._packages(lock, ["ii \tbash\t1:5.2-2", "ii \tgrub-cloud-amd64\t1", "rc \told\t1"])
     assert (right.outcome, right.detail) == (
         Outcome.CORRECT, "1 packages are the publisher's, beside the lock: grub-cloud-amd64")
-    other = on_ec2._packages(lock, ["ii \tbash\t2"])
+    other = ec2_builder._packages(lock, ["ii \tbash\t2"])
     assert (other.outcome, other.detail) == (Outcome.INCORRECT, "bash is 2, not 1:5.2-2")
-    assert on_ec2._packages(lock, ["ii \tother\t1"]).outcome is Outcome.CORRECT, "a role may remove what is locked"
-    assert on_ec2._packages(lock, []).detail == "dpkg names no package"
+    assert ec2_builder._packages(lock, ["ii \tother\t1"]).outcome is Outcome.CORRECT, "a role may remove what is locked"
+    assert ec2_builder._packages(lock, []).detail == "dpkg names no package"
 
 
 def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
     lock = sample_lock.sample()
-    assert on_ec2.instance_type(lock) == "m7i.xlarge"
+    assert ec2_builder.instance_type(lock) == "m7i.xlarge"
     gpu = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["p5"], "sm": ["90"]})})
-    assert on_ec2.instance_type(gpu) == "m7i.xlarge"
+    assert ec2_builder.instance_type(gpu) == "m7i.xlarge"
 
 
 def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(aws: Emulator, tmp_path: Path) -> None:

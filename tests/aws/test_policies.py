@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import builds
-import built_on_ec2
-import publisher
 import pytest
-from builds import IMAGE, Checkout, World
-from estate import Estate
-from goldenami import lockfile, materials, records
+from ec2_emulator import iam
 from goldenami.aws import base_images, notify, tags
-from goldenami.aws.objects import Objects
+from goldenami.aws.remote_store import Objects
 from goldenami.aws.session import Account
-from goldenami.emulator import iam
-from tools import POLICIES, ROOT, complaints, granted
+from goldenami.bake import bake_inputs
+from goldenami.core import records
+from goldenami.model import lockfile
+from support.aws import publisher
+from support.aws.estate import Estate
+from support.builds import builds
+from support.builds.builds import IMAGE, Checkout, World
+from support.builds.tools import POLICIES, ROOT, complaints, granted
+from support.ec2 import built_on_ec2
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -348,7 +350,7 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(stage: Stage, tmp_p
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     group = boto3.client("ec2").create_security_group(GroupName="ours", Description="ssh")["GroupId"]
     own = {"key": "", "private_key": "", "groups": [group], "tags": {}, "kms_key": key, "volume_gib": 8}
-    variables = materials.role_variables(ROOT, lock, digest)
+    variables = bake_inputs.role_variables(ROOT, lock, digest)
     records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
     before = len(stage.aws.asked())
     stage.aws.set(allowed={"AKIAEMULATOR00000000": [*granted("bake-ec2"), *PACKERS]})

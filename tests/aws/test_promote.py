@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import builds
 import pytest
-from builds import IMAGE, REGIONS, Checkout, World
-from goldenami import records
-from goldenami.publish_records import PROMOTE_FILE, MoveRecord
+from goldenami.core import records
+from goldenami.publish.publish_records import PROMOTE_FILE, MoveRecord
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, World
 
 SOAK = "publish: {regions: [us-east-1, us-west-2], soak_hours: 1, launch_template: {instance_type: c7i.large}}\n"
 GROUP = SOAK.replace("soak_hours", "instance_refresh: {groups: [web], checkpoint_percent: 20}, soak_hours")

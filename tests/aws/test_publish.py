@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import builds
 import pytest
-from builds import IMAGE, REGIONS, Checkout, World
-from goldenami import records
-from goldenami.build_records import Verdict
-from goldenami.publish_records import PLAN_FILE, PublishPlan
+from goldenami.core import records
+from goldenami.model.build_records import Verdict
+from goldenami.publish.publish_records import PLAN_FILE, PublishPlan
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, World
 
 if TYPE_CHECKING:
     from conftest import Emulator

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
-import builds
-import built_on_ec2
 import pytest
-from builds import CHECKS, IMAGE, REGIONS, Boot, Checkout, World, wrong
-from goldenami import records
 from goldenami.aws import tags
-from goldenami.build_records import BAKE_FILE, BakeRecord
+from goldenami.core import records
+from goldenami.model.build_records import BAKE_FILE, BakeRecord
+from support.builds import builds
+from support.builds.builds import CHECKS, IMAGE, REGIONS, Boot, Checkout, World, wrong
+from support.ec2 import built_on_ec2
 
 if TYPE_CHECKING:
     from conftest import Emulator

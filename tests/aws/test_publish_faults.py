@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import builds
 import pytest
-from builds import IMAGE, REGIONS, Checkout, World
-from goldenami import clock
-from goldenami import publish as publish_stage
-from goldenami.aws import lease, pointers
-from goldenami.aws.ledger import Channel, Gpu, Mark
+from goldenami.aws.channels import lease, pointers
+from goldenami.aws.channels.ledger import Channel, Gpu, Mark
 from goldenami.aws.session import HASTY_ATTEMPTS, Account
-from goldenami.errors import Busy, StageFailed
+from goldenami.core import clock
+from goldenami.core.errors import Busy, StageFailed
+from goldenami.publish import publish as publish_stage
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, World
 
 if TYPE_CHECKING:
     from conftest import Emulator, Faults

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import builds
 import pytest
-from builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, World
-from killing import Killer, Point, When
+from support.builds import builds
+from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, World
+from support.builds.killing import Killer, Point, When
 
 if TYPE_CHECKING:
     from conftest import Emulator

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import builds
 import pytest
-from builds import IMAGE, REGIONS, World
-from killing import Killer
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, World
+from support.builds.killing import Killer
 
 if TYPE_CHECKING:
     from conftest import Emulator

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from estate import IMAGE, PARTNER, Calendar, Estate, iso
-from goldenami.retention import Step
-from retiring import LATER, plan, reasons, steps
+from goldenami.lifecycle.retention import Step
+from support.aws.estate import IMAGE, PARTNER, Calendar, Estate, iso
+from support.aws.retiring import LATER, plan, reasons, steps
 
 if TYPE_CHECKING:
     from conftest import Emulator

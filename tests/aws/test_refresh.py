@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import boto3
-import builds
-from builds import IMAGE, Checkout, World
-from goldenami.aws import refresh
-from goldenami.aws.pointers import Version
+from goldenami.aws.channels import refresh
+from goldenami.aws.channels.pointers import Version
+from support.builds import builds
+from support.builds.builds import IMAGE, Checkout, World
 
 ALONE = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
 GROUP = ALONE.replace("launch_template", "instance_refresh: {groups: [web]}, launch_template")

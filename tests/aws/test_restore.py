@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import builds
 import pytest
-from builds import IMAGE, REGIONS, Checkout, World
-from goldenami.aws import lease
+from goldenami.aws.channels import lease
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, World
 
 if TYPE_CHECKING:
     from conftest import Emulator

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from estate import IMAGE, PARTNER, Calendar, Estate, build_id, iso
-from goldenami import records, retire
-from goldenami.aws import removal
-from goldenami.aws.lease import take
-from goldenami.aws.ledger import Gpu, Ledger, Mark
-from goldenami.errors import Busy, GoldenError, HostNotReady
-from goldenami.progress import Progress
-from goldenami.retention import Step
-from goldenami.retire import RetireRecord
-from retiring import LATER, POLICY, plan, reasons, run, steps
+from goldenami.aws.channels.lease import take
+from goldenami.aws.channels.ledger import Gpu, Ledger, Mark
+from goldenami.aws.inventory import removal
+from goldenami.core import records
+from goldenami.core.errors import Busy, GoldenError, HostNotReady
+from goldenami.core.progress import Progress
+from goldenami.lifecycle import retire
+from goldenami.lifecycle.retention import Step
+from goldenami.lifecycle.retire import RetireRecord
+from support.aws.estate import IMAGE, PARTNER, Calendar, Estate, build_id, iso
+from support.aws.retiring import LATER, POLICY, plan, reasons, run, steps
 
 if TYPE_CHECKING:
     from conftest import Emulator

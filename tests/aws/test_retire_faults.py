@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from estate import IMAGE, Calendar, Estate
-from goldenami import retire
 from goldenami.aws.session import Account
-from goldenami.progress import Progress
-from retiring import LATER, POLICY
+from goldenami.core.progress import Progress
+from goldenami.lifecycle import retire
+from support.aws.estate import IMAGE, Calendar, Estate
+from support.aws.retiring import LATER, POLICY
 
 if TYPE_CHECKING:
     from conftest import Faults

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from builds import Checkout
-from estate import IMAGE, PARTNER, REAL_NOW, Calendar, Estate, iso
-from goldenami import clock
-from goldenami.aws import removal
-from killing import Killer, Point
+from goldenami.aws.inventory import removal
+from goldenami.core import clock
+from support.aws.estate import IMAGE, PARTNER, REAL_NOW, Calendar, Estate, iso
+from support.builds.builds import Checkout
+from support.builds.killing import Killer, Point
 
 if TYPE_CHECKING:
     from conftest import Emulator

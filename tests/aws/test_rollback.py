@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import builds
 import pytest
-from builds import IMAGE, REGIONS, Checkout, World
-from goldenami import records
-from goldenami.publish_records import MoveRecord
+from goldenami.core import records
+from goldenami.publish.publish_records import MoveRecord
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, World
 
 if TYPE_CHECKING:
     from conftest import Emulator, Faults

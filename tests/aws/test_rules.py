@@ -3,8 +3,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from goldenami.emulator import strict
-from goldenami.emulator.rules import RULES
+from ec2_emulator import strict
+from ec2_emulator.rules import RULES
 
 HERE = Path(__file__).parent
 

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from probing import Account, block, probe, refused
+from support.builds.probing import Account, block, probe, refused
 
 
 def _asked(snapshot: str, data: bytes, **more: Any) -> dict[str, Any]:

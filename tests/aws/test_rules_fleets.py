@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from probing import Account, probe, refused
+from support.builds.probing import Account, probe, refused
 
 TYPE = "c7i.large"
 ROLE = "arn:aws:iam::123456789012:role/fleet"

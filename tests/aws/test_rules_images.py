@@ -4,7 +4,18 @@ import datetime
 from typing import Any
 
 import pytest
-from probing import ACCOUNT, KEY, OTHER_REGION, REGION, STRANGER, STRANGERS_KEY, Account, block, probe, refused
+from support.builds.probing import (
+    ACCOUNT,
+    KEY,
+    OTHER_REGION,
+    REGION,
+    STRANGER,
+    STRANGERS_KEY,
+    Account,
+    block,
+    probe,
+    refused,
+)
 
 ROOT_DEVICE = "/dev/xvda"
 

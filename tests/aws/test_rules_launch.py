@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from probing import OTHER_REGION, STRANGER, STRANGERS_KEY, Account, probe, refused
+from support.builds.probing import OTHER_REGION, STRANGER, STRANGERS_KEY, Account, probe, refused
 
 TYPE = "g5.xlarge"
 

@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
-from builds import Checkout
-from estate import IMAGE, Estate, build_id
-from goldenami import records
-from goldenami import regions as family_regions
 from goldenami.aws import prices, tags
+from goldenami.aws.inventory.topology import Snapshot
 from goldenami.aws.session import Account
-from goldenami.aws.topology import Snapshot
-from goldenami.status import StatusRecord
+from goldenami.core import records
+from goldenami.lifecycle import regions as family_regions
+from goldenami.lifecycle.status import StatusRecord
+from support.aws.estate import IMAGE, Estate, build_id
+from support.builds.builds import Checkout
 
 if TYPE_CHECKING:
     from conftest import Emulator

@@ -13,17 +13,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import builds
-import publisher
 import pytest
-from builds import IMAGE, Checkout
-from estate import Estate, iso
-from goldenami import clock, lockfile, materials, on_ec2, records, sweep
-from goldenami.aws import leftovers, tags
-from goldenami.aws.leftovers import Kind
+from goldenami.aws import tags
+from goldenami.aws.inventory import leftovers
+from goldenami.aws.inventory.leftovers import Kind
+from goldenami.bake import bake_inputs
+from goldenami.builders import ec2_builder
 from goldenami.commands import image
-from goldenami.errors import GoldenError
-from tools import BIN, ROOT, find
+from goldenami.core import clock, records
+from goldenami.core.errors import GoldenError
+from goldenami.lifecycle import sweep
+from goldenami.model import lockfile
+from support.aws import publisher
+from support.aws.estate import Estate, iso
+from support.builds import builds
+from support.builds.builds import IMAGE, Checkout
+from support.builds.tools import BIN, ROOT, find
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -172,9 +177,9 @@ def test_what_a_killed_bake_leaves_is_found(
     aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
     publisher.offer(aws.url)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
-    records.write_text(tmp_path / "out/vars.json", records.canonical(materials.role_variables(ROOT, lock, digest)))
+    records.write_text(tmp_path / "out/vars.json", records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
     plan = {"work": str(tmp_path), "build_id": digest[:12], "lock": str(lockfile.path_of(ROOT, IMAGE)),
-            "repo": str(tmp_path), "log": str(tmp_path / "log"), "coverage": materials.coverage(lock)}
+            "repo": str(tmp_path), "log": str(tmp_path / "log"), "coverage": bake_inputs.coverage(lock)}
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "scripts")}
     process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), json.dumps(plan)], env=env, text=True,
                                stderr=subprocess.PIPE, start_new_session=True)
@@ -192,7 +197,7 @@ def test_what_a_killed_bake_leaves_is_found(
     for kind in ("instance", "volume", "key-pair", "security-group"):
         assert re.search(rf"keep {kind} \S+ of {owner}: a run may use it until", early.text), early.text
     now = clock.now
-    monkeypatch.setattr(clock, "now", lambda: now() + on_ec2.LIFE + timedelta(minutes=1))
+    monkeypatch.setattr(clock, "now", lambda: now() + ec2_builder.LIFE + timedelta(minutes=1))
     late = checkout.golden("sweep", "--region", estate.region)
     assert late.code == 0, late.text
     assert leftovers.find(estate.ec2) == [] and estate.ec2.describe_key_pairs()["KeyPairs"] == []

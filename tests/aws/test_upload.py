@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import builds
 import pytest
-from builds import IMAGE, REGIONS, Checkout, World
-from goldenami.aws import blocks, ebs, readback, send
 from goldenami.aws.session import Account
-from goldenami.aws.sparse import BLOCK
-from goldenami.build_records import Outcome
+from goldenami.aws.snapshots import blocks, ebs, readback, send
+from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.commands import snapshot
+from goldenami.model.build_records import Outcome
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, World
 
 if TYPE_CHECKING:
     from conftest import Emulator, Faults

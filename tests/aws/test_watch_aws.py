@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import debrepo
 import pytest
-from goldenami import cli, definition, lockfile, records
+from goldenami import cli
 from goldenami.aws import base_images, notify
-from goldenami.build_records import BAKE_FILE, Ami, BakeRecord, Builder, Host
 from goldenami.commands import watch as command
-from goldenami.errors import GoldenError, Unreachable
-from goldenami.watch_records import WatchRecord
-from sample_lock import IMAGE, sample
+from goldenami.core import records
+from goldenami.core.errors import GoldenError, Unreachable
+from goldenami.model import definition, lockfile
+from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, Builder, Host
+from goldenami.watch.watch_records import WatchRecord
+from support.builds.sample_lock import IMAGE, sample
+from support.debian import debrepo
 
 if TYPE_CHECKING:
     from conftest import Emulator

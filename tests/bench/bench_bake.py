@@ -15,11 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import checkout
 import driver_release
-from goldenami import lockfile, store
-from goldenami.build_records import BakeRecord, VerifyRecord
-from goldenami.records import canonical, read, write_text
+from goldenami.core.records import canonical, read, write_text
+from goldenami.model import lockfile
+from goldenami.model.build_records import BakeRecord, VerifyRecord
+from goldenami.packages import store
+from support.builds import checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 AIMS_S = {"base + container": 60, "roles but CUDA": 90, "disk": 60, "SSH": 60, "frameworks": 30}

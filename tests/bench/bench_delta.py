@@ -14,10 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import checkout
 import driver_release
-from goldenami import lockfile, store
-from goldenami.records import canonical, write_text
+from goldenami.core.records import canonical, write_text
+from goldenami.model import lockfile
+from goldenami.packages import store
+from support.builds import checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK_BYTES = 512 * 1024

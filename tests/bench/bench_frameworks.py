@@ -24,13 +24,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami import definition, frameworks, gains, lock, lockfile, recipes, store, wheels, workplace
-from goldenami.errors import BadInput, GoldenError
-from goldenami.frameworks import Request, Surroundings
-from goldenami.gains import Measurement
-from goldenami.progress import Progress
-from goldenami.records import canonical, write_text
-from goldenami.wheels import Order
+from goldenami.compilation import wheel_builds
+from goldenami.compilation.wheel_builds import Order
+from goldenami.core.errors import BadInput, GoldenError
+from goldenami.core.progress import Progress
+from goldenami.core.records import canonical, write_text
+from goldenami.local import workspace
+from goldenami.lock import build_decision, frameworks, resolve
+from goldenami.lock.build_decision import Measurement
+from goldenami.lock.frameworks import Request, Surroundings
+from goldenami.model import definition, lockfile, recipes
+from goldenami.packages import store
 
 ROOT = Path(__file__).resolve().parents[2]
 CPUINFO = Path("/proc/cpuinfo")
@@ -69,13 +73,13 @@ def resolving(image: str, names: list[str]) -> Iterator[tuple[Request, Surroundi
     if not chosen:
         raise BadInput(f"{image} has no frameworks to compile",
                        hint="make bench-frameworks IMAGE=debian-12-ml-frameworks")
-    with lock.opened(ROOT, wanted, kept, progress, LOG) as resolution:
-        yield *lock.wanted_frameworks(resolution), chosen
+    with resolve.opened(ROOT, wanted, kept, progress, LOG) as resolution:
+        yield *resolve.wanted_frameworks(resolution), chosen
 
 
 def this_cpu() -> str:
     """This machine's micro-architecture."""
-    return gains.micro_architecture(CPUINFO.read_text(encoding="utf-8"))
+    return build_decision.micro_architecture(CPUINFO.read_text(encoding="utf-8"))
 
 
 def measure(image: str, names: list[str], rounds: int) -> list[Measurement]:
@@ -84,12 +88,13 @@ def measure(image: str, names: list[str], rounds: int) -> list[Measurement]:
         compared = {name: frameworks.sides(name, request, around) for name in chosen}
     found = []
     for name, sides in compared.items():
-        ours, theirs = wheels.compare(ROOT, sides.order, sides.image, sides.generic, around.store, around.progress,
+        ours, theirs = wheel_builds.compare(ROOT, sides.order, sides.image, sides.generic, around.store,
+                                            around.progress,
                                       rounds=rounds, log=LOG)
         found.append(Measurement(
             framework=name, version=sides.order.recipe.version, against=sides.against, machine=machine(), rounds=rounds,
             cpu=this_cpu(), key=sides.order.key,
-            workloads=gains.compare(theirs, ours)))
+            workloads=build_decision.compare(theirs, ours)))
     return found
 
 
@@ -102,7 +107,7 @@ def compile_twice(image: str, names: list[str]) -> dict[str, dict[str, float]]:
         orders = {name: frameworks.alone(name, request, around)[0] for name in chosen}
     found = {}
     for name, order in orders.items():
-        with workplace.scratch_in(workplace.in_cache(around.store), f"ccache-{name}") as folder:
+        with workspace.scratch_in(workspace.in_cache(around.store), f"ccache-{name}") as folder:
             cold, warm = (_compiled(order, own_cache(folder, around.store), around.progress) for _ in range(2))
         found[name] = {"cold": cold.seconds, "warm": warm.seconds, "jobs": cold.jobs, "hits": warm.cache["hits"],
                        "misses": warm.cache["misses"]}
@@ -121,23 +126,24 @@ def own_cache(folder: Path, kept: store.Store) -> store.Store:
     return store.Store(folder)
 
 
-def said_of(cold: wheels.Outcome, warm: wheels.Outcome) -> str:
+def said_of(cold: wheel_builds.Outcome, warm: wheel_builds.Outcome) -> str:
     """A compilation with an empty ccache and with a full one, against the aim."""
     share = warm.seconds / cold.seconds
     return (f"{cold.seconds:.1f} s cold, {warm.seconds:.1f} s warm: {share:.1%} (aim {WARM_SHARE:.0%}: "
             f"{'met' if share <= WARM_SHARE else 'missed'}), {warm.cache['hits']} of {sum(warm.cache.values())} known")
 
 
-def _compiled(order: Order, kept: store.Store, progress: Progress) -> wheels.Outcome:
-    wheels.path_of(kept, order.key).unlink(missing_ok=True)
-    return wheels.build(ROOT, order, kept, progress, log=LOG)
+def _compiled(order: Order, kept: store.Store, progress: Progress) -> wheel_builds.Outcome:
+    wheel_builds.path_of(kept, order.key).unlink(missing_ok=True)
+    return wheel_builds.build(ROOT, order, kept, progress, log=LOG)
 
 
 def show(found: list[Measurement]) -> dict[str, float]:
     """Print the table; returns the geometric means that the README states as aims."""
     taken = []
     for one in found:
-        origin = gains.decide(one.framework, recipes.load(ROOT, one.framework), [one.cpu], [], found).origin.value
+        origin = build_decision.decide(one.framework, recipes.load(ROOT, one.framework), [one.cpu], [],
+                                       found).origin.value
         print(f"{one.framework} {one.version} over {one.against}: {one.gain:.2f}x, so {origin}")
         for workload in one.workloads:
             print(f"  {workload.name:24} {workload.ratio:6.2f}x  (quartiles {workload.low:.2f} to {workload.high:.2f})")
@@ -178,10 +184,10 @@ def _ccache(args: argparse.Namespace) -> dict[str, Any]:
 def _ratios(args: argparse.Namespace) -> dict[str, Any]:
     if args.record:  # before anything is compiled
         wanted = definition.load(ROOT, definition.path_of(ROOT, args.image))
-        gains.demand_own_cpu(lockfile.derive_hardware(ROOT, wanted).cpus, this_cpu())
+        build_decision.demand_own_cpu(lockfile.derive_hardware(ROOT, wanted).cpus, this_cpu())
     found = measure(args.image, args.framework, args.rounds)
     if args.record:
-        write_text(ROOT / gains.FILE, gains.merged(gains.load(ROOT), found))
+        write_text(ROOT / build_decision.FILE, build_decision.merged(build_decision.load(ROOT), found))
     return {"aims": show(found), "measurements": [one.model_dump(mode="json") for one in found]}
 
 

@@ -25,9 +25,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import checkout
-from goldenami import lockfile, materials, store
-from goldenami.records import canonical, write_text
+from goldenami.bake import bake_inputs
+from goldenami.core.records import canonical, write_text
+from goldenami.model import lockfile
+from goldenami.packages import store
+from support.builds import checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).parent / "mkosi"
@@ -154,7 +156,7 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {"mkosi": [], "bake": []}
     with tempfile.TemporaryDirectory(dir=kept.root.parent) as temporary:
         folder = Path(temporary)
-        mirror(materials.repository(lock, kept), lock.base.release, folder / "mirror")
+        mirror(bake_inputs.repository(lock, kept), lock.base.release, folder / "mirror")
         with served(folder / "mirror") as uri:
             cache = folder / "package-cache"
             cache.mkdir()

@@ -15,10 +15,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import builds
-from builds import IMAGE
-from goldenami.records import canonical, write_text
-from killing import Killer
+from goldenami.core.records import canonical, write_text
+from support.builds import builds
+from support.builds.builds import IMAGE
+from support.builds.killing import Killer
 
 ROOT = Path(__file__).resolve().parents[2]
 REGIONS = ("us-east-1", "us-west-2", "us-east-2", "eu-west-1", "eu-central-1", "ap-northeast-1", "ap-southeast-2",
@@ -57,7 +57,7 @@ def life(killer: Killer, folder: Path, regions: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure in two regions and in eight."""
-    emulator = subprocess.Popen([sys.executable, "-m", "goldenami.emulator", "--port", "0"], stdout=subprocess.PIPE,
+    emulator = subprocess.Popen([sys.executable, "-m", "ec2_emulator", "--port", "0"], stdout=subprocess.PIPE,
                                 text=True)
     assert emulator.stdout is not None
     os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_EC2_METADATA_DISABLED": "true",

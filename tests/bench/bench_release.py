@@ -18,12 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import checkout
-import yesterday
-from goldenami import definition, drivers, fit, lockfile, store
-from goldenami.errors import NoFit
-from goldenami.records import canonical, write_text
-from goldenami.sources import archives
+from goldenami.compilation import driver_fit
+from goldenami.core.errors import NoFit
+from goldenami.core.records import canonical, write_text
+from goldenami.model import definition, driver_requests, lockfile
+from goldenami.packages import store
+from goldenami.watch.sources import archive_indexes
+from support.builds import checkout
+from support.debian import yesterday
 
 ROOT = Path(__file__).resolve().parents[2]
 AIM_SHARE, AIM_S = 0.25, 360
@@ -63,10 +65,10 @@ class Bench:
         return found.version
 
 
-def two_versions(bench: Bench, seen: archives.Archives) -> tuple[str, list[str]]:
+def two_versions(bench: Bench, seen: archive_indexes.Archives) -> tuple[str, list[str]]:
     """The newest driver, and the source packages it comes from; NoFit where the archive has only one."""
     given = bench.definition.variables("nvidia_driver")
-    found = fit.candidates(seen.apt, drivers.requests(bench.root, bench.definition, given))
+    found = driver_fit.candidates(seen.apt, driver_requests.requests(bench.root, bench.definition, given))
     if len({candidate.version for candidate in found}) < 2:
         raise NoFit(f"the archive has one driver of this branch only, {found[0].version}",
                     hint="there is nothing to measure until the next release")
@@ -75,7 +77,7 @@ def two_versions(bench: Bench, seen: archives.Archives) -> tuple[str, list[str]]
 
 def measure(bench: Bench, folder: Path) -> dict[str, float]:
     """Seconds of each part. Yesterday's preparation is among them, but in neither sum."""
-    seen = archives.look(bench.definition.base, folder / "indexes", nvidia=False)
+    seen = archive_indexes.look(bench.definition.base, folder / "indexes", nvidia=False)
     newest, sources = two_versions(bench, seen)
     yesterday.forget_today(bench.root, bench.image)
     with yesterday.environment(seen, folder, yesterday.of_driver(newest, sources)) as bench.env:

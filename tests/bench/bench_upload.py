@@ -29,11 +29,12 @@ from pathlib import Path
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
-import ebs_sink
-from goldenami.aws import blocks, ebs, lane, session
-from goldenami.aws.blocks import BlockMap
-from goldenami.aws.sparse import BLOCK
-from goldenami.records import canonical, write_text
+from goldenami.aws import session
+from goldenami.aws.snapshots import blocks, ebs, raw_put
+from goldenami.aws.snapshots.blocks import BlockMap
+from goldenami.aws.snapshots.sparse import BLOCK
+from goldenami.core.records import canonical, write_text
+from support.aws import ebs_sink
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
@@ -148,7 +149,7 @@ def throughput(disk: Path, folder: Path) -> dict[str, object]:
             hashing, bare = (plain(made.url, disk, listed, 8, checksum=wanted) for wanted in (True, False))
             many = plain(made.url, disk, listed, ebs.IN_FLIGHT, checksum=True)
             sending, _done = upload(made, disk, listed, folder)
-            with patch.object(lane.Lane, "of", lambda _ebs: None):
+            with patch.object(raw_put.Lane, "of", lambda _ebs: None):
                 slow, _done = upload(made, disk, listed, folder)
             for name, seconds in (
                 ("list the blocks (SHA-256 of all data)", scanned),

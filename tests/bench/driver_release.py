@@ -12,8 +12,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from goldenami.lockfile import Lock, Package
-from goldenami.store import Store
+from goldenami.model.lockfile import Lock, Package
+from goldenami.packages.store import Store
 
 SUFFIX = "+next"
 GROWTH = (0.005, 0.04)

@@ -9,17 +9,18 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import debrepo
 import pytest
-import watching
-from checkout import ROOT
-from ebs_sink import Sink
-from goldenami import apt, cli, lockfile, store
+from goldenami import cli
 from goldenami.commands import image
 from goldenami.commands import watch as command
-from goldenami.lockfile import Lock
-from uploads import Bench
-from watching import World
+from goldenami.model import lockfile
+from goldenami.model.lockfile import Lock
+from goldenami.packages import apt, store
+from support.aws.ebs_sink import Sink
+from support.aws.uploads import Bench
+from support.builds.checkout import ROOT
+from support.debian import debrepo, watching
+from support.debian.watching import World
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def bench(sink: Sink, tmp_path: Path) -> Bench:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds: what is tested is that a block is tried again, not the wait."""
-    from goldenami.aws import send
+    from goldenami.aws.snapshots import send
 
     monkeypatch.setattr(send, "LONGEST_PAUSE_S", 0.01)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)

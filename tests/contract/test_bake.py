@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import checkout
-import debrepo
 import pytest
-import tools
 from conftest import need_reproducible_disks
-from goldenami import definition, lockfile, records, shell
-from goldenami.build_records import BakeRecord
-from goldenami.local.disk import NOT_REPRODUCIBLE
+from goldenami.core import records, shell
+from goldenami.local.disk.disk import NOT_REPRODUCIBLE
+from goldenami.model import definition, lockfile
+from goldenami.model.build_records import BakeRecord
+from support.builds import checkout, tools
+from support.debian import debrepo
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from goldenami import shell
+from goldenami.core import shell
 
 ROOT = Path(__file__).resolve().parents[2]
 

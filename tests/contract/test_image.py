@@ -10,9 +10,10 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from checkout import ROOT, leftovers
-from goldenami import lockfile, records
-from goldenami.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
+from goldenami.core import records
+from goldenami.model import lockfile
+from goldenami.model.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
+from support.builds.checkout import ROOT, leftovers
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-gpu"

@@ -9,12 +9,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import checkout
 import pytest
 from conftest import need_reproducible_disks
-from goldenami import records
-from goldenami.build_records import BakeRecord
-from goldenami.local.layers import RECORD, LayerRecord
+from goldenami.core import records
+from goldenami.local.tree.layers import RECORD, LayerRecord
+from goldenami.model.build_records import BakeRecord
+from support.builds import checkout
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import debrepo
 import pytest
-from debrepo import Archive, Fault, Package
-from goldenami import apt, cli
+from goldenami import cli
 from goldenami.commands import image
+from goldenami.packages import apt
+from support.debian import debrepo
+from support.debian.debrepo import Archive, Fault, Package
 
 pytestmark = pytest.mark.usefixtures("debian")
 IMAGE = "debian-12-ml-cpu"

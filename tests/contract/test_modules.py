@@ -7,17 +7,19 @@ import struct
 import subprocess
 from pathlib import Path
 
-import module_keys
 import pytest
-from checkout import ROOT
 from cryptography.hazmat.primitives.asymmetric import rsa
-from goldenami import lockfile, materials, store
-from goldenami.apt import Deb
-from goldenami.errors import BadInput, HostNotReady
-from goldenami.local import signature
-from goldenami.modules import Outcome, Recipe, compile_modules
-from goldenami.progress import Progress
-from goldenami.records import sha256_file
+from goldenami.bake import bake_inputs
+from goldenami.compilation.kernel_modules import Outcome, Recipe, compile_modules
+from goldenami.core.errors import BadInput, HostNotReady
+from goldenami.core.progress import Progress
+from goldenami.core.records import sha256_file
+from goldenami.local import module_signing
+from goldenami.model import lockfile
+from goldenami.packages import store
+from goldenami.packages.apt import Deb
+from support.builds.checkout import ROOT
+from support.debian import module_keys
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-gpu"
@@ -64,7 +66,7 @@ def recipe(kept: store.Store, folder: Path, call: str) -> Recipe:
     """The lock's own scratch tree and kernel, with a small source in the driver's place."""
     package = dkms_package(folder, call)
     lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
-    materials.fetch(lock, kept, Progress.of("test", IMAGE, folder), tools=True)
+    bake_inputs.fetch(lock, kept, Progress.of("test", IMAGE, folder), tools=True)
     source = Deb(
         name="golden-test-dkms", version="1.0-1", architecture="amd64", sha256=kept.add(package),
         size=package.stat().st_size, installed_size=1024, archive="built", path=package.name, source="golden-test",
@@ -94,10 +96,10 @@ def test_modules_are_signed_with_the_users_key(
     """As the kernel's own sign-file signs, and with the same bytes in two builds; modinfo shows by whom."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     paths = module_keys.write(tmp_path, key, module_keys.certificate(key))
-    monkeypatch.setenv(signature.KEY, str(paths[0]))
-    monkeypatch.setenv(signature.CERTIFICATE, str(paths[1]))
+    monkeypatch.setenv(module_signing.KEY, str(paths[0]))
+    monkeypatch.setenv(module_signing.CERTIFICATE, str(paths[1]))
     plain = recipe(kept, tmp_path, FITS)
-    wanted = dataclasses.replace(plain, signature=signature.load(*paths).signature)
+    wanted = dataclasses.replace(plain, signature=module_signing.load(*paths).signature)
     assert wanted.key != plain.key
     first = compile_modules(wanted, kept, log=tmp_path / "log")
     (kept.root.parent / "modules" / f"{wanted.key}.json").unlink()
@@ -112,8 +114,8 @@ def test_modules_are_signed_with_the_users_key(
     program = next((tmp_path / "kbuild").rglob("sign-file"))
     subprocess.run([str(program), "sha256", *map(str, paths), str(unsigned)], check=True)
     assert parts(signed.read_bytes()) == parts(unsigned.read_bytes())
-    monkeypatch.delenv(signature.KEY)
-    monkeypatch.delenv(signature.CERTIFICATE)
+    monkeypatch.delenv(module_signing.KEY)
+    monkeypatch.delenv(module_signing.CERTIFICATE)
     (kept.root.parent / "modules" / f"{wanted.key}.json").unlink()
     with pytest.raises(BadInput, match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"):
         compile_modules(wanted, kept, log=tmp_path / "log")
@@ -125,7 +127,7 @@ def parts(signed: bytes) -> tuple[bytes, bytes, bytes]:
 
     PKCS#7 may write the parameters of an algorithm that has none as NULL, as sign-file does, or leave them out.
     """
-    trailer = signed[-12 - len(signature.MAGIC):]
+    trailer = signed[-12 - len(module_signing.MAGIC):]
     (length,) = struct.unpack(">I", trailer[8:12])
     end = len(signed) - len(trailer)
     return signed[:end - length], signed[end - 256:end], trailer[:8] + trailer[12:]

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import random
 
-import ebs_sink
 import pytest
-from ebs_sink import BLOCK, Refused, Snap
-from goldenami.aws import ebs, readback, send
-from goldenami.aws.blocks import BlockMap
-from goldenami.build_records import Outcome
-from uploads import Bench, noise
+from goldenami.aws.snapshots import ebs, readback, send
+from goldenami.aws.snapshots.blocks import BlockMap
+from goldenami.model.build_records import Outcome
+from support.aws import ebs_sink
+from support.aws.ebs_sink import BLOCK, Refused, Snap
+from support.aws.uploads import Bench, noise
 
 
 def stored(bench: Bench) -> tuple[BlockMap, Snap]:

@@ -6,11 +6,12 @@ import json
 import re
 from pathlib import Path
 
-import checkout
 import pytest
-import yesterday
-from goldenami import definition, drivers, fit, lockfile
-from goldenami.sources import archives
+from goldenami.compilation import driver_fit
+from goldenami.model import definition, driver_requests, lockfile
+from goldenami.watch.sources import archive_indexes
+from support.builds import checkout
+from support.debian import yesterday
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 LIMIT_S = 3600
@@ -44,9 +45,9 @@ class Checkout:
 
 def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
     copy = Checkout(tmp_path, "debian-12-ml-gpu")
-    seen = archives.look(copy.definition.base, tmp_path / "indexes", nvidia=False)
+    seen = archive_indexes.look(copy.definition.base, tmp_path / "indexes", nvidia=False)
     given = copy.definition.variables("nvidia_driver")
-    found = fit.candidates(seen.apt, drivers.requests(copy.root, copy.definition, given))
+    found = driver_fit.candidates(seen.apt, driver_requests.requests(copy.root, copy.definition, given))
     newest = found[0]
     if len({candidate.version for candidate in found}) < 2:
         pytest.skip(f"the archive has one driver of this branch only, {newest.version}")

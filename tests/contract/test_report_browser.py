@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report_data as data
-import tools
-from goldenami import report, shell
-from goldenami.build_records import Check, Component, Outcome, Timing, Verdict
+from goldenami.core import shell
+from goldenami.model.build_records import Check, Component, Outcome, Timing, Verdict
+from goldenami.report import report
+from support.builds import report_data as data
+from support.builds import tools
 
 WIDTHS = (1280, 768, 375)
 HEIGHT = 900

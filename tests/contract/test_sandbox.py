@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import processes
-from goldenami import shell
-from goldenami.local import sandbox
+from goldenami.core import shell
+from goldenami.local.sandbox import namespaces
+from support.builds.checkout import processes
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 PARENT = """
@@ -51,7 +51,8 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 def cgroups(pid: int) -> set[str]:
     """Names of the cgroups of the run of `pid`: others may bake on this machine meanwhile."""
-    return {path.name for root in sandbox._cgroup_roots() for path in root.glob(f"{sandbox.CGROUP_PREFIX}{pid}-*")}
+    return {path.name for root in namespaces._cgroup_roots() for path
+            in root.glob(f"{namespaces.CGROUP_PREFIX}{pid}-*")}
 
 
 @contextmanager
@@ -65,13 +66,13 @@ def parent(tmp_path: Path, argv: list[str]) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
-        sandbox.reap()
+        namespaces.reap()
 
 
 def inside(tmp_path: Path, code: str) -> Any:
     """Run Python `code` in a sandbox; returns what it printed as JSON."""
     lines: list[str] = []
-    sandbox.run([sys.executable, "-c", code], log=tmp_path / "log", on_line=lines.append)
+    namespaces.run([sys.executable, "-c", code], log=tmp_path / "log", on_line=lines.append)
     return json.loads(lines[-1])
 
 
@@ -125,13 +126,13 @@ print(json.dumps({"pids": sorted(int(p.name) for p in Path("/proc").glob("[0-9]*
 
 def test_mounts_stay_inside(tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
-    sandbox.run(["mount", "-t", "tmpfs", "golden-test", str(tmp_path / "mnt")], log=tmp_path / "log")
+    namespaces.run(["mount", "-t", "tmpfs", "golden-test", str(tmp_path / "mnt")], log=tmp_path / "log")
     assert "golden-test" not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
 
 
 def test_a_failure_is_raised_with_its_last_lines(tmp_path: Path) -> None:
     with pytest.raises(shell.CommandFailed) as caught:
-        sandbox.run(["sh", "-c", "echo reason; exit 7"], log=tmp_path / "log")
+        namespaces.run(["sh", "-c", "echo reason; exit 7"], log=tmp_path / "log")
     assert (caught.value.status, caught.value.tail) == (7, "reason")
     assert not cgroups(os.getpid())
 
@@ -152,7 +153,7 @@ def test_kill_9_of_the_parent_ends_everything(tmp_path: Path) -> None:
         assert mark not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
         assert "golden-t0" not in shell.output(["ip", "-o", "link"])
         assert cgroups(process.pid)  # all that a kernel does not drop
-        sandbox.reap()
+        namespaces.reap()
         assert not cgroups(process.pid)
 
 
@@ -163,7 +164,7 @@ def test_the_next_run_reaps_what_a_kill_left(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         assert cgroups(process.pid)
-        sandbox.run(["true"], log=tmp_path / "second")
+        namespaces.run(["true"], log=tmp_path / "second")
         assert not cgroups(process.pid)
 
 
@@ -172,21 +173,21 @@ def test_the_cgroups_of_the_living_are_not_reaped(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         mine = cgroups(process.pid)
-        assert not mine & set(sandbox.reap())
+        assert not mine & set(namespaces.reap())
         assert cgroups(process.pid) == mine != set()
         assert process.poll() is None
 
 
 def test_a_reaper_kills_what_still_lives_in_a_dead_runs_cgroup(tmp_path: Path) -> None:
     """The name's process id is alive but began at another time: the id was used again."""
-    name = f"{sandbox.CGROUP_PREFIX}{os.getpid()}-1"
-    folders = [root / name for root in sandbox._cgroup_roots()]
+    name = f"{namespaces.CGROUP_PREFIX}{os.getpid()}-1"
+    folders = [root / name for root in namespaces._cgroup_roots()]
     for folder in folders:
         (folder / "child").mkdir(parents=True)
     sleeper = subprocess.Popen(["sleep", "600"])
     try:
         (folders[0] / "child/cgroup.procs").write_text(str(sleeper.pid), encoding="utf-8")
-        assert name in sandbox.reap()
+        assert name in namespaces.reap()
         assert sleeper.wait(timeout=10) == -signal.SIGKILL
         assert not [folder for folder in folders if folder.exists()]
     finally:

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import debrepo
 import pytest
-from goldenami import repo
-from goldenami.apt import Deb
-from goldenami.records import sha256_file
-from goldenami.store import Store
+from goldenami.core.records import sha256_file
+from goldenami.packages import local_repository
+from goldenami.packages.apt import Deb
+from goldenami.packages.store import Store
+from support.debian import debrepo
 
 pytestmark = pytest.mark.usefixtures("debian")
 IMAGE = "debian-12-ml-cpu"
@@ -77,7 +77,7 @@ def test_garbage_is_listed_and_deleted_only_when_asked(locked: Path, tmp_path: P
     old = kept.path(kept.add(tmp_path / "old.deb"))
     package = Deb("old", "1", "amd64", old.name, 3, 0, "debian", "x", "old")
     (tmp_path / "cache/control" / old.name).write_text("Package: old\nVersion: 1\n", encoding="utf-8")
-    folder = repo.write(kept, [package], tmp_path / "cache/repos/abc", suite="x", epoch=0)
+    folder = local_repository.write(kept, [package], tmp_path / "cache/repos/abc", suite="x", epoch=0)
     listed = golden(locked, "store", "gc")
     assert listed.stdout.splitlines()[0].split() == ["3", old.name]
     assert old.exists() and folder.exists()

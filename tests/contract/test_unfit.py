@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import debrepo
 import pytest
-from debrepo import Archive, Package
-from goldenami import lockfile
-from goldenami.lockfile import Lock
+from goldenami.model import lockfile
+from goldenami.model.lockfile import Lock
+from support.debian import debrepo
+from support.debian.debrepo import Archive, Package
 
 pytestmark = pytest.mark.usefixtures("debian")
 IMAGE = "debian-12-ml-cpu"

@@ -7,14 +7,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import ebs_sink
 import pytest
-from ebs_sink import BLOCK, PER_GIB, Sink
-from goldenami.aws import ebs, parallel
-from goldenami.errors import BadInput
+from goldenami.aws import worker_pool
+from goldenami.aws.snapshots import ebs
+from goldenami.core.errors import BadInput
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from uploads import TAGS, Bench, abandon, noise
+from support.aws import ebs_sink
+from support.aws.ebs_sink import BLOCK, PER_GIB, Sink
+from support.aws.uploads import TAGS, Bench, abandon, noise
 
 # --- content ----------------------------------------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ def test_a_disk_of_a_tebibyte_needs_little_memory(bench: Bench) -> None:
 
 
 def test_a_failing_worker_ends_the_others(tmp_path: Path) -> None:
-    crew, seen = parallel.Crew(4), []
+    crew, seen = worker_pool.Crew(4), []
 
     def work(item: int) -> None:
         seen.append(item)

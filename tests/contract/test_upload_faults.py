@@ -6,13 +6,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import ebs_sink
 import pytest
-import tls
-from ebs_sink import BLOCK, Refused, Sink
-from goldenami.aws import ebs, lane, send
-from goldenami.errors import HostNotReady, StageFailed, Unreachable
-from uploads import Bench
+from goldenami.aws.snapshots import ebs, raw_put, send
+from goldenami.core.errors import HostNotReady, StageFailed, Unreachable
+from support.aws import ebs_sink
+from support.aws.ebs_sink import BLOCK, Refused, Sink
+from support.aws.uploads import Bench
+from support.debian import tls
 
 # --- faults -----------------------------------------------------------------------------------------------------------
 
@@ -176,8 +176,8 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
         done = bench.upload(listed)
         assert sink.differences(done.id, bench.disk) == [] and sink.agents == {"": 10}
     else:
-        made = lane.Lane.of(bench.ebs)
-        assert made is not None and made.put("snap-0", 0, "", bytes(BLOCK)) is lane.Answer.OTHER
+        made = raw_put.Lane.of(bench.ebs)
+        assert made is not None and made.put("snap-0", 0, "", bytes(BLOCK)) is raw_put.Answer.OTHER
         assert not sink.calls
     sink.close()
 
@@ -185,6 +185,6 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
 def test_a_proxy_is_left_to_the_client(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert lane.Lane.of(bench.ebs) is not None
+    assert raw_put.Lane.of(bench.ebs) is not None
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert lane.Lane.of(bench.ebs) is None
+    assert raw_put.Lane.of(bench.ebs) is None

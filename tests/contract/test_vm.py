@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 from conftest import need
-from goldenami import isa, mirror, shell
-from goldenami.build_records import Accel
-from goldenami.local import disk, sandbox, vm
+from goldenami.core import shell
+from goldenami.local.disk import disk
+from goldenami.local.sandbox import namespaces
+from goldenami.local.vm import vm
+from goldenami.model import instruction_sets
+from goldenami.model.build_records import Accel
+from goldenami.packages import mirrors
 
 pytestmark = pytest.mark.slow
 SIZE = 2 << 30
@@ -62,7 +66,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell.stream([
         "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}",
         "--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=force-unsafe-io", "bookworm", str(root),
-        f"deb {mirror.locate(['debian'])['debian']} bookworm main",
+        f"deb {mirrors.locate(['debian'])['debian']} bookworm main",
     ], log=folder / "mmdebstrap.log")
     (root / "etc/default/locale").write_text("LANG=C.UTF-8\n", encoding="utf-8")
     for path in root.rglob("*"):
@@ -114,9 +118,9 @@ def test_both_firmwares_at_once(tree: Path, written: disk.DiskFacts, key: Path) 
     scratch = {firmware: tree.parent / firmware.value for firmware in vm.Firmware}
     boots = [
         shell.start(
-            sandbox.unshare_argv([
+            namespaces.unshare_argv([
                 sys.executable, "-c", BOOT, str(written.disk), str(folder), str(key), firmware.value, str(GROWN),
-            ]), log=tree.parent / f"{firmware.value}.log", env=sandbox.python_env(),
+            ]), log=tree.parent / f"{firmware.value}.log", env=namespaces.python_env(),
         )
         for firmware, folder in scratch.items()
     ]
@@ -130,7 +134,7 @@ def test_both_firmwares_at_once(tree: Path, written: disk.DiskFacts, key: Path) 
         assert (facts["source"], facts["vendor"], facts["esp"]) == ("aws", "Amazon EC2", "vfat")
         assert facts["root"][0].startswith("/dev/nvme0n1p3")
         assert "errors=remount-ro" in facts["root"][2]
-        assert facts["cpu"] == sorted(isa.features("x86-64-v3"))  # and none that QEMU has beyond them
+        assert facts["cpu"] == sorted(instruction_sets.features("x86-64-v3"))  # and none that QEMU has beyond them
         assert facts["clean"]
         requests = [json.loads(line) for line in (folder / "imds.log").read_text(encoding="utf-8").splitlines()]
         assert {(row["method"], row["token"]) for row in requests if row["status"] == 200} == {

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-import debrepo
-import pyindex
 import pytest
-from debrepo import Fault, Package
-from goldenami import lockfile, workplace
-from goldenami.pypi import PyFile
-from watching import IMAGE, KERNEL, LESS, SED, World
+from goldenami.local import workspace
+from goldenami.model import lockfile
+from goldenami.packages.pypi import PyFile
+from support.debian import debrepo, pyindex
+from support.debian.debrepo import Fault, Package
+from support.debian.watching import IMAGE, KERNEL, LESS, SED, World
 
 
 def test_nothing_is_newer(world: World) -> None:
@@ -263,7 +263,7 @@ def test_images_without_a_lock_are_named(world: World) -> None:
 
 def test_another_run_holds_the_image(world: World) -> None:
     world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    with workplace.image_lock(world.root, IMAGE):
+    with workspace.image_lock(world.root, IMAGE):
         assert world.watch()[0] == 10  # looking needs no lock on the image
         assert world.watch("--update")[0] == 7
 

@@ -8,18 +8,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import debrepo
 import pytest
-from debrepo import Archive, Fault, Package
-from goldenami import cli, definition, fit, lockfile, modules, notice, records
+from goldenami import cli
 from goldenami.commands import watch as command
-from goldenami.lockfile import BaseLock, Cuda, Driver, Lock
-from goldenami.modules import Outcome
-from goldenami.sources import archives, branches, driver
-from goldenami.store import Store
-from goldenami.watch_policy import BranchType
-from goldenami.watch_records import Row, WatchRecord
-from sample_lock import sample
+from goldenami.compilation import driver_fit, kernel_modules
+from goldenami.compilation.kernel_modules import Outcome
+from goldenami.core import records
+from goldenami.model import definition, lockfile
+from goldenami.model.lockfile import BaseLock, Cuda, Driver, Lock
+from goldenami.model.update_policy import BranchType
+from goldenami.packages.store import Store
+from goldenami.watch import notice
+from goldenami.watch.sources import archive_indexes, branches, driver
+from goldenami.watch.watch_records import Row, WatchRecord
+from support.builds.sample_lock import sample
+from support.debian import debrepo
+from support.debian.debrepo import Archive, Fault, Package
 
 IMAGE = "debian-12-ml-gpu"
 SOURCE = {"Source": "nvidia-graphics-drivers"}
@@ -27,7 +31,7 @@ OPEN = {"Source": "nvidia-open-gpu-kernel-modules"}
 BUILD = [Package(name) for name in ("dkms", "make", "gcc", "kmod")]
 
 
-def kernel_modules(version: str, *, flavour: str = "", suite: str = "") -> Package:
+def modules_package(version: str, *, flavour: str = "", suite: str = "") -> Package:
     return Package(f"nvidia-{flavour}kernel-dkms", version, fields=OPEN if flavour else SOURCE, component="non-free",
                    suite=suite)
 
@@ -36,11 +40,11 @@ def userland(version: str) -> Package:
     return Package("libcuda1", version, fields=SOURCE, component="non-free")
 
 
-DEBIAN = [*debrepo.base_packages(), *BUILD, kernel_modules("535.216.03-1"), userland("535.216.03-1"),
-          kernel_modules("535.261.03-1"), userland("535.261.03-1"), kernel_modules("550.163.01-1"),
-          kernel_modules("535.261.03-1", flavour="open-"), userland("550.163.01-1"),
-          kernel_modules("595.10-1"), Package("libcudart11.0", "11.8.0-1", fields={"Source": "nvidia-cuda-toolkit"})]
-SECURITY = [kernel_modules("535.309.01-0+deb12u1"), userland("535.309.01-0+deb12u1")]
+DEBIAN = [*debrepo.base_packages(), *BUILD, modules_package("535.216.03-1"), userland("535.216.03-1"),
+          modules_package("535.261.03-1"), userland("535.261.03-1"), modules_package("550.163.01-1"),
+          modules_package("535.261.03-1", flavour="open-"), userland("550.163.01-1"),
+          modules_package("595.10-1"), Package("libcudart11.0", "11.8.0-1", fields={"Source": "nvidia-cuda-toolkit"})]
+SECURITY = [modules_package("535.309.01-0+deb12u1"), userland("535.309.01-0+deb12u1")]
 
 
 OLD, NEW = (lockfile.Kernel(release=f"{abi}-cloud-amd64", package=f"linux-image-{abi}-cloud-amd64", version=version)
@@ -103,12 +107,12 @@ class World:
         Without a reason it did not fail.
         """
         wanted = definition.load(self.root, definition.path_of(self.root, IMAGE))
-        seen = archives.look(wanted.base, self.cache, nvidia=False)
+        seen = archive_indexes.look(wanted.base, self.cache, nvidia=False)
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
-        candidate = next(one for one in fit.candidates(seen.apt, known) if one.version == version)
-        recipe = fit.recipe_of(seen.apt, NEW, candidate, suite="bookworm", signature=None)
+        candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version == version)
+        recipe = driver_fit.recipe_of(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
-        assert modules.known(recipe, store) is None
+        assert kernel_modules.known(recipe, store) is None
         made = None if reason else store.add(definition.path_of(self.root, IMAGE))
         size = 0 if made is None else store.path(made).stat().st_size
         records.write(store.root.parent / "modules" / f"{recipe.key}.json", Outcome(
@@ -344,7 +348,7 @@ def test_a_version_that_a_person_writes_makes_no_lock(world: World) -> None:
 def test_a_pin_does_not_hide_a_release(world: World, served: debrepo.Mirror) -> None:
     """Preferences that hold the locked driver, as an image has them, change nothing in what the indexes show."""
     wanted = definition.load(world.root, definition.path_of(world.root, IMAGE))
-    seen = archives.look(wanted.base, world.cache, nvidia=False)
+    seen = archive_indexes.look(wanted.base, world.cache, nvidia=False)
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
     offers = driver.offers(world.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
     assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {offer.version for offer in offers}

@@ -9,15 +9,18 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-import debrepo
 import pytest
-from debrepo import Fault, Package
-from goldenami import definition, lockfile, store, watch, workplace
 from goldenami.aws.base_images import BaseImage
 from goldenami.commands import watch as command
-from goldenami.sources.driver import Prover
-from goldenami.watch_policy import Verdict
-from watching import IMAGE, KERNEL, LESS, SED, World
+from goldenami.local import workspace
+from goldenami.model import definition, lockfile
+from goldenami.model.update_policy import Verdict
+from goldenami.packages import store
+from goldenami.watch import watch
+from goldenami.watch.sources.driver import Prover
+from support.debian import debrepo
+from support.debian.debrepo import Fault, Package
+from support.debian.watching import IMAGE, KERNEL, LESS, SED, World
 
 OTHER = "debian-12-ml-other"
 
@@ -54,7 +57,7 @@ def test_an_image_that_cannot_be_locked_keeps_no_other_from_its_lock(
 ) -> None:
     other = another_image(world)
     world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    with workplace.image_lock(world.root, IMAGE):
+    with workspace.image_lock(world.root, IMAGE):
         code, said = world.watch("--update", name="")
     assert code == 7, said
     assert [(row.image, row.verdict.value) for row in world.record.rows if row.component == "packages"] == [

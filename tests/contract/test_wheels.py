@@ -8,16 +8,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from checkout import ROOT
-from demo_wheel import build, have, order, sdist
-from goldenami import isa, lockfile, recipes, store, wheels
-from goldenami.errors import BadInput, ExitCode, HostNotReady, StageFailed
-from goldenami.local import coverage
-from goldenami.lockfile import Lock
-from goldenami.progress import Progress
-from goldenami.pypi import Index, PyFile
-from goldenami.recipes import Cuda, Patch, Suite
-from goldenami.wheels import Order
+from goldenami.compilation import wheel_builds
+from goldenami.compilation.wheel_builds import Order
+from goldenami.core.errors import BadInput, ExitCode, HostNotReady, StageFailed
+from goldenami.core.progress import Progress
+from goldenami.local.code_coverage import coverage
+from goldenami.model import instruction_sets, lockfile, recipes
+from goldenami.model.lockfile import Lock
+from goldenami.model.recipes import Cuda, Patch, Suite
+from goldenami.packages import store
+from goldenami.packages.pypi import Index, PyFile
+from support.builds.checkout import ROOT
+from support.debian.demo_wheel import build, have, order, sdist
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"
@@ -43,7 +45,8 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
         library = next(name for name in archive.namelist() if name.endswith(".so"))
         assert b".debug_info" not in archive.read(library)
         assert b"/build/" not in archive.read(library)
-    assert wheels.build(tmp_path, wanted, kept, Progress.of("test", IMAGE, tmp_path), log=tmp_path / "none") == second
+    assert wheel_builds.build(tmp_path, wanted, kept, Progress.of("test", IMAGE, tmp_path),
+                              log=tmp_path / "none") == second
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
 
@@ -55,7 +58,7 @@ def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept:
     (programs / "bench.py").write_text('import demo, json\nprint(json.dumps({"answer": demo.answer()}))\n')
     ours, theirs = (build(one, kept, tmp_path).wheel for one in orders)
     assert ours.filename == theirs.filename
-    figures = wheels.compare(tmp_path, orders[0], [ours], [theirs], kept, Progress.of("test", IMAGE, tmp_path),
+    figures = wheel_builds.compare(tmp_path, orders[0], [ours], [theirs], kept, Progress.of("test", IMAGE, tmp_path),
                              rounds=2, log=tmp_path / "log")
     assert figures == ([{"answer": 1}] * 2, [{"answer": 2}] * 2)
     recipe = orders[0].recipe.model_copy(update={"generic": "graniterapids"})
@@ -63,7 +66,7 @@ def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept:
                        (SIGILL, r"was killed by signal 4 with the generic build(: .* lacks .*amx-fp16.*)?$")):
         (programs / "bench.py").write_text(text)
         with pytest.raises(StageFailed, match=said):
-            wheels.compare(tmp_path, dataclasses.replace(orders[0], recipe=recipe), [ours], [theirs], kept,
+            wheel_builds.compare(tmp_path, dataclasses.replace(orders[0], recipe=recipe), [ours], [theirs], kept,
                            Progress.of("test", IMAGE, tmp_path), rounds=1, log=tmp_path / "log")
 
 
@@ -81,7 +84,7 @@ def test_a_package_compiled_for_the_machine_at_hand_is_stopped(lock: Lock, kept:
     wanted = Order.of(lock, framework, plain)
     have(lock, kept, [wanted.source, *wanted.requires, *wanted.runs_with])
     unpack(kept, build(wanted, kept, tmp_path, ROOT).wheel, tmp_path)
-    record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(sorted(isa.features("x86-64-v2"))))
+    record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(sorted(instruction_sets.features("x86-64-v2"))))
     assert "avx" in {found.extension for found in record.findings}
     with pytest.raises(StageFailed, match=r"opt/ml/hnswlib\S*\.so: .*: \d+ instructions? needs? \w+ \(0x"):
         coverage.demand(record)
@@ -122,7 +125,7 @@ def test_a_compile_error_names_recipe_target_line_and_log(lock: Lock, kept: stor
 def test_a_compiler_killed_for_memory_is_tried_again_with_half(
     lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wheels, "jobs_for", lambda _: 2)
+    monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 2)
     unseen_by_ccache = f"42 + 0 * {secrets.randbits(31)}"
     killed = order(lock, kept, tmp_path, sdist(kept, tmp_path, answer=unseen_by_ccache, extra=KILLER))
     assert build(killed, kept, tmp_path).jobs == 1
@@ -133,14 +136,14 @@ def test_a_compiler_killed_for_memory_is_tried_again_with_half(
 def test_a_build_that_is_killed_itself_and_a_full_disk_are_no_fault_of_the_recipe(
     lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wheels, "jobs_for", lambda _: 1)
+    monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 1)
     killed, full = (order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=extra)) for extra in (KILLED, FULL))
     with pytest.raises(HostNotReady, match="a compiler was killed for memory, also with 1 at a time"):
         build(killed, kept, tmp_path)
     with pytest.raises(HostNotReady, match=r"recipe demo for \S+: compiling broke off: .*No space left") as caught:
         build(full, kept, tmp_path)
     assert (caught.value.exit_code, caught.value.log) == (ExitCode.HOST, tmp_path / "log")
-    assert not wheels.path_of(kept, full.key).exists()
+    assert not wheel_builds.path_of(kept, full.key).exists()
 
 
 def test_a_wheel_that_does_not_work_is_none(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
@@ -167,14 +170,14 @@ def test_a_wheel_counts_only_if_the_frameworks_own_tests_pass_on_it(
     lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is selected names the number of compilers: with the half, the one that passes."""
-    monkeypatch.setattr(wheels, "jobs_for", lambda _: 2)
+    monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 2)
     plain, killed = (sdist(kept, tmp_path, answer=f"42 + 0 * {secrets.randbits(31)}", extra=extra)
                      for extra in ("[]", KILLER))
     failing, passing = (with_suite(order(lock, kept, tmp_path, source, files=SUITE), kept, "at_{jobs}")
                         for source in (plain, killed))
     with pytest.raises(StageFailed, match=r"recipe demo: its own tests fail on the wheel for \S+: FAILED \S+at_2"):
         build(failing, kept, tmp_path)
-    assert wheels.kept(kept, failing) is None
+    assert wheel_builds.kept(kept, failing) is None
     assert build(passing, kept, tmp_path).tests == "1 passed, 1 deselected"
 
 

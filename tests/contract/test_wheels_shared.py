@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from demo_wheel import build, order, sdist
-from goldenami import store, wheels
-from goldenami.lockfile import Lock
-from goldenami.pypi import PyFile
-from tools import find
+from goldenami.compilation import wheel_builds
+from goldenami.model.lockfile import Lock
+from goldenami.packages import store
+from goldenami.packages.pypi import PyFile
+from support.builds.tools import find
+from support.debian.demo_wheel import build, order, sdist
 
 pytestmark = pytest.mark.slow
 START_LIMIT_S = 30
@@ -40,10 +41,10 @@ def test_a_builder_compiles_nothing_that_another_has_put_into_the_shared_cache(
     shared.mkdir()
     first, second, alone = (machine(kept, tmp_path / name) for name in ("first", "second", "alone"))
     wanted = order(lock, kept, tmp_path, source)
-    monkeypatch.setenv(wheels.REMOTE, f"file:{shared}")
+    monkeypatch.setenv(wheel_builds.REMOTE, f"file:{shared}")
     assert build(wanted, first, tmp_path).cache == {"hits": 0, "misses": 1}
     assert build(wanted, second, tmp_path).cache == {"hits": 1, "misses": 0}
-    monkeypatch.delenv(wheels.REMOTE)
+    monkeypatch.delenv(wheel_builds.REMOTE)
     assert build(wanted, alone, tmp_path).cache == {"hits": 0, "misses": 1}
 
 
@@ -76,7 +77,7 @@ def test_another_machine_that_is_known_by_its_name_compiles_along(
     lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile_farm: tuple[str, Path],
 ) -> None:
     hosts, log = compile_farm
-    monkeypatch.setenv(wheels.DISTCC, hosts)
+    monkeypatch.setenv(wheel_builds.DISTCC, hosts)
     wanted = order(lock, kept, tmp_path, never_seen(kept, tmp_path))
     assert build(wanted, kept, tmp_path).cache == {"hits": 0, "misses": 1}
     assert "demo.cpp" in next(line for line in log.read_text(encoding="utf-8").splitlines() if "COMPILE_OK" in line)

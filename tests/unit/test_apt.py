@@ -6,15 +6,15 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import debrepo
 import pytest
 from debian.debian_support import Version
-from debrepo import Fault, Package
-from goldenami import apt
-from goldenami.errors import ExitCode, NoFit, Unreachable
-from goldenami.records import sha256_file
+from goldenami.core.errors import ExitCode, NoFit, Unreachable
+from goldenami.core.records import sha256_file
+from goldenami.packages import apt
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.debian import debrepo
+from support.debian.debrepo import Fault, Package
 
 if TYPE_CHECKING:
     from conftest import Resolver

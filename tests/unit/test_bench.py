@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from bench import bench_frameworks
-from goldenami import repo, store
-from goldenami.local import bench_inside, layers
-from goldenami.pypi import PyFile
-from goldenami.wheels import Outcome
+from goldenami.compilation.wheel_builds import Outcome
+from goldenami.local.programs import benchmark
+from goldenami.local.tree import layers
+from goldenami.packages import local_repository, store
+from goldenami.packages.pypi import PyFile
 
 WHEEL = PyFile(project="demo", version="1.0", filename="demo-1.0.whl", sha256="0" * 64, size=1)
 
@@ -34,7 +35,7 @@ def test_ccache_can_be_measured_on_a_machine_that_has_compiled_nothing(tmp_path:
     assert {one.root.resolve() for one in found} == {kept.root}
     with layers.Stack(tmp_path / "own/layers"):
         assert (tmp_path / "real/layers").is_dir()
-    assert repo.write(found[0], [], tmp_path / "own/repos/a", suite="bookworm", epoch=0).is_dir()
+    assert local_repository.write(found[0], [], tmp_path / "own/repos/a", suite="bookworm", epoch=0).is_dir()
 
 
 def test_a_framework_that_is_left_out_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,5 +59,5 @@ def test_installing_the_frameworks_is_held_to_its_aim(monkeypatch: pytest.Monkey
 def test_what_a_machine_lacks_for_a_build_is_named() -> None:
     """A benchmark that dies of SIGILL says no more than that."""
     flags = "processor\t: 0\nflags\t\t: fpu pni ssse3 cx16 popcnt lahf_lm sse4_1 sse4_2\n"
-    assert bench_inside.lacking(["avx512bf16", "lzcnt", "sahf", "sse3", "sse4.2"], flags) == ["avx512bf16", "lzcnt"]
-    assert bench_inside.lacking(["sahf"], flags) == bench_inside.lacking([], flags) == []
+    assert benchmark.lacking(["avx512bf16", "lzcnt", "sahf", "sse3", "sse4.2"], flags) == ["avx512bf16", "lzcnt"]
+    assert benchmark.lacking(["sahf"], flags) == benchmark.lacking([], flags) == []

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from goldenami.aws import sparse
-from goldenami.aws.blocks import PIECE, SLOT, ZEROS_SHA256, BlockMap, differing, scan
-from goldenami.aws.sparse import BLOCK, GIB
-from goldenami.errors import BadInput
+from goldenami.aws.snapshots import sparse
+from goldenami.aws.snapshots.blocks import PIECE, SLOT, ZEROS_SHA256, BlockMap, differing, scan
+from goldenami.aws.snapshots.sparse import BLOCK, GIB
+from goldenami.core.errors import BadInput
 
 
 def write(path: Path, parts: dict[int, bytes], size: int) -> Path:
@@ -79,7 +79,7 @@ def test_a_disk_that_cannot_be_read_leaves_no_list(tmp_path: Path, monkeypatch: 
     def fail(*_arguments: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("goldenami.aws.blocks.read_block", fail)
+    monkeypatch.setattr("goldenami.aws.snapshots.blocks.read_block", fail)
     with pytest.raises(OSError, match="Input/output"):
         scan(disk, tmp_path / "blocks")
     assert [path.name for path in tmp_path.iterdir()] == ["disk"]

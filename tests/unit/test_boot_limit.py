@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import builds
 import pytest
 from conftest import need
-from goldenami import verify
-from goldenami.errors import BadInput
+from goldenami.core.errors import BadInput
 from goldenami.local import ssh
+from goldenami.verify import verify
+from support.builds import builds
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("", 600.0), ("90", 90.0), ("0.5", 0.5)])

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report_data as data
-from goldenami import records
-from goldenami.build_records import BAKE_FILE, VERIFY_FILE, BakeRecord, Verdict, VerifyRecord
+from goldenami.core import records
+from goldenami.model.build_records import BAKE_FILE, VERIFY_FILE, BakeRecord, Verdict, VerifyRecord
 from pydantic import ValidationError
+from support.builds import report_data as data
 
 
 def test_records_survive_the_disk(tmp_path: Path) -> None:

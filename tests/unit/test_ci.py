@@ -6,11 +6,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import ci_rules
 import pytest
 import yaml
-from goldenami import definition, machinery
-from tools import ROOT, complaints
+from goldenami.bake import toolchain_digest
+from goldenami.model import definition
+from support.builds.tools import ROOT, complaints
+from support.rules import ci_rules
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 GITLAB = ROOT / ".gitlab-ci.yml"
@@ -105,7 +106,7 @@ def test_what_a_watch_fetched_is_kept_also_where_the_locks_did_not_change() -> N
 
 
 @pytest.mark.parametrize("path", [
-    *machinery.FILES, "scripts/goldenami/local/bake_inside.py", "scripts/setup", "requirements.txt",
+    *toolchain_digest.FILES, "scripts/goldenami/local/programs/bake.py", "scripts/setup", "requirements.txt",
     "packer/images/debian-12-ml-cpu.yml", "roles/seal/tasks/main.yml", "tests/image/seal/test_seal.py",
 ])
 def test_a_change_of_what_makes_an_image_bakes_images(path: str) -> None:

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import builds
 import pytest
-from goldenami import cli, lockfile, verify
+from goldenami import cli
 from goldenami.commands import image
-from goldenami.errors import BadInput
-from goldenami.progress import Progress
+from goldenami.core.errors import BadInput
+from goldenami.core.progress import Progress
+from goldenami.model import lockfile
+from goldenami.verify import verify
+from support.builds import builds
 
 HOLD = """
 import fcntl, sys, time

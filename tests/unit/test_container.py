@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from goldenami.errors import StageFailed
-from goldenami.local import shell_inside
+from goldenami.core.errors import StageFailed
 from goldenami.local.container import Container
+from goldenami.local.programs import shell
 
 
 def ssh(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_the_status_of_a_session_is_not_that_of_its_last_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:
     ssh(tmp_path, 'echo "$@"; exit 1', monkeypatch)
-    assert shell_inside.session(tmp_path / "config") == 0
+    assert shell.session(tmp_path / "config") == 0
     assert capfd.readouterr().out == f"-t -F {tmp_path}/config golden\n"
 
 

@@ -7,13 +7,14 @@ import struct
 from pathlib import Path
 
 import pytest
-import tools
-from goldenami import isa, shell
-from goldenami.build_records import Allowance, CoverageRecord, Finding
-from goldenami.errors import StageFailed
-from goldenami.local import coverage, instructions
-from goldenami.local.coverage import Target
-from goldenami.local.elf import Elf, NotElf
+from goldenami.core import shell
+from goldenami.core.errors import StageFailed
+from goldenami.local.code_coverage import coverage, instructions
+from goldenami.local.code_coverage.coverage import Target
+from goldenami.local.code_coverage.elf import Elf, NotElf
+from goldenami.model import instruction_sets
+from goldenami.model.build_records import Allowance, CoverageRecord, Finding
+from support.builds import tools
 
 # What hnswlib's distance is: a plain loop that the compiler turns into the widest instructions it may use.
 DISTANCE = """
@@ -39,7 +40,7 @@ def compiled(folder: Path, name: str, *options: str, source: str = DISTANCE) -> 
 
 
 def scan(folder: Path, cpu: str, *allowances: Allowance, sm: tuple[str, ...] = ()) -> CoverageRecord:
-    return coverage.scan(folder, ["opt/ml"], Target(sorted(isa.features(cpu)), sm), allowances)
+    return coverage.scan(folder, ["opt/ml"], Target(sorted(instruction_sets.features(cpu)), sm), allowances)
 
 
 def said(record: CoverageRecord) -> set[str]:
@@ -155,7 +156,7 @@ def test_damage_is_not_a_traceback(tmp_path: Path, content: bytes) -> None:
 def test_every_extension_of_the_decoder_has_gccs_name() -> None:
     """A feature of a -march that the decoder calls otherwise would be a finding on its own baseline."""
     known = {instructions.option(name) for name in vars(instructions.CpuidFeature)}
-    assert {name for row in isa.X86.values() for name in row.adds} - known == {"sahf"}
+    assert {name for row in instruction_sets.X86.values() for name in row.adds} - known == {"sahf"}
 
 
 # --- device code ----------------------------------------------------------------------------------------------------

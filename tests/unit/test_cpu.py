@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import tools
-from goldenami import isa, shell
-from goldenami.local import cpu
+from goldenami.core import shell
+from goldenami.local.vm import cpu
+from goldenami.model import instruction_sets
+from support.builds import tools
 
 # A loop that the compiler turns into the widest instructions it may use, and an answer that depends on all of it.
 PROGRAM = """
@@ -42,7 +43,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def run(program: Path, features: frozenset[str]) -> int:
     """How the program ends on a CPU with just these features: its exit status, or minus the signal that killed it."""
-    argument = cpu.emulated(features, isa.KNOWN_X86).argument
+    argument = cpu.emulated(features, instruction_sets.KNOWN_X86).argument
     argv = ["prlimit", "--core=0", tools.find("qemu-x86_64"), "-cpu", argument, str(program)]
     return subprocess.run(argv, check=False, capture_output=True, cwd=program.parent).returncode
 
@@ -54,33 +55,33 @@ def run(program: Path, features: frozenset[str]) -> int:
 def test_code_for_a_baseline_runs_on_the_oldest_of_its_machines(
     programs: dict[str, Path], march: str, cpus: list[str],
 ) -> None:
-    assert run(programs[march], frozenset(isa.baseline(cpus, (12, 2)).features)) == 0
+    assert run(programs[march], frozenset(instruction_sets.baseline(cpus, (12, 2)).features)) == 0
 
 
 @pytest.mark.parametrize(("march", "older"), [("haswell", "x86-64-v2"), ("skylake-avx512", "broadwell")])
 def test_it_dies_on_a_machine_that_is_one_older(programs: dict[str, Path], march: str, older: str) -> None:
-    assert run(programs[march], isa.features(older)) == SIGILL
+    assert run(programs[march], instruction_sets.features(older)) == SIGILL
 
 
 def test_it_dies_without_the_one_feature(programs: dict[str, Path]) -> None:
-    assert run(programs["haswell"], isa.features("haswell") - {"fma"}) == SIGILL
+    assert run(programs["haswell"], instruction_sets.features("haswell") - {"fma"}) == SIGILL
 
 
 def test_what_the_emulator_lacks_is_named() -> None:
-    assert cpu.emulated(isa.features("x86-64-v2"), isa.KNOWN_X86).missing == ()
-    missing = set(cpu.emulated(isa.features("znver4"), isa.KNOWN_X86).missing)
+    assert cpu.emulated(instruction_sets.features("x86-64-v2"), instruction_sets.KNOWN_X86).missing == ()
+    missing = set(cpu.emulated(instruction_sets.features("znver4"), instruction_sets.KNOWN_X86).missing)
     assert {"avx512f", "avx512vnni"} <= missing
-    assert not missing & isa.features("x86-64-v3")
+    assert not missing & instruction_sets.features("x86-64-v3")
 
 
 def test_features_by_linuxs_names() -> None:
     flags = ["fpu", "pni", "sse4_1", "lahf_lm", "bmi1", "abm", "sha_ni", "avx512_vnni", "amx_tile"]
-    assert cpu.shown(flags, isa.KNOWN_X86) == {
+    assert cpu.shown(flags, instruction_sets.KNOWN_X86) == {
         "sse3", "sse4.1", "sahf", "bmi", "lzcnt", "sha", "avx512vnni", "amx-tile"}
 
 
 def test_qemu_knows_every_property() -> None:
     """A feature under another name would be left on, and counted as missing from a baseline that has it."""
     known = set(shell.output([tools.find("qemu-system-x86_64"), "-cpu", "help"]).split())
-    names = {cpu.PROPERTIES.get(name, name) for name in isa.KNOWN_X86}
+    names = {cpu.PROPERTIES.get(name, name) for name in instruction_sets.KNOWN_X86}
     assert sorted(names - known - {"mwaitx"}) == []  # which no QEMU emulates

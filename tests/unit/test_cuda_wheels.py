@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from goldenami import cuda_wheels, gains, recipes
-from goldenami.lockfile import Origin
-from goldenami.recipes import CudaWheel, Wheel
+from goldenami.lock import build_decision, cuda_wheels
+from goldenami.model import recipes
+from goldenami.model.lockfile import Origin
+from goldenami.model.recipes import CudaWheel, Wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +62,7 @@ def test_code_runs_on_later_minor_numbers_and_ptx_on_all_that_is_newer(
 
 def test_a_wheel_for_gpus_is_not_traded_for_a_build_without_them() -> None:
     recipe = cuda_wheels.fit(recipes.load(ROOT, "xgboost"), "535.309.01", ["75"]).recipe
-    decision = gains.decide("xgboost", recipe, ["znver4"], [], [])
+    decision = build_decision.decide("xgboost", recipe, ["znver4"], [], [])
     assert (decision.origin, decision.why) == (Origin.WHEEL, "a build would have no code for the GPUs")
 
 

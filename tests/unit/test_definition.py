@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from goldenami import definition
-from goldenami.errors import BadInput, ExitCode
+from goldenami.core.errors import BadInput, ExitCode
+from goldenami.model import definition
 
 IMAGE = "debian-12-ml-cpu"
 

@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import need, need_reproducible_disks
-from goldenami import shell
-from goldenami.errors import BadInput, HostNotReady, StageFailed
-from goldenami.local import disk, grub, sandbox, tree
-from tools import ROOT
+from goldenami.core import shell
+from goldenami.core.errors import BadInput, HostNotReady, StageFailed
+from goldenami.local.disk import disk, grub
+from goldenami.local.sandbox import namespaces
+from goldenami.local.tree import tree
+from support.builds.tools import ROOT
 
 MIB = 1 << 20
 EPOCH = 1_700_000_000
@@ -299,7 +301,7 @@ def test_full_disk_is_named(root: Path, target: Path, size: str, slack: int) -> 
     (root / "big").write_bytes(os.urandom(12 * MIB))
     said = shell.output(
         ["unshare", "--mount", sys.executable, "-c", FULL_DISK, str(root), str(target.parent), size, str(slack)],
-        env=sandbox.python_env(),
+        env=namespaces.python_env(),
     )
     assert f"no space in {target.parent}: " in said
     assert "bytes needed, " in said

@@ -8,14 +8,14 @@ import subprocess
 import time
 from pathlib import Path
 
-import debrepo
 import pytest
-from debrepo import Fault
-from filling import assert_whole, filler, kept_part, kill_halfway, objects, wanted
-from goldenami import download
-from goldenami.download import Wanted
-from goldenami.errors import Unreachable
-from goldenami.store import Store
+from goldenami.core.errors import Unreachable
+from goldenami.packages import download
+from goldenami.packages.download import Wanted
+from goldenami.packages.store import Store
+from support.builds.filling import assert_whole, filler, kept_part, kill_halfway, objects, wanted
+from support.debian import debrepo
+from support.debian.debrepo import Fault
 
 
 def test_a_kill_leaves_nothing_visible_and_the_next_run_continues(tmp_path: Path, served: debrepo.Mirror) -> None:

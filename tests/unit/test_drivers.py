@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from goldenami import definition, drivers, hardware, rolefacts
-from goldenami.definition import PLATFORMS
+from goldenami.model import definition, driver_requests, hardware, role_packages
+from goldenami.model.definition import PLATFORMS
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = definition.load(ROOT, definition.path_of(ROOT, "debian-12-ml-gpu"))
@@ -17,14 +17,14 @@ ROLE = "nvidia_driver"
 
 @pytest.mark.parametrize(("families", "flavour", "said", "wanted"), [
     (["g4dn", "g5", "g6"], "proprietary", {}, ["g4dn", "g5"]), (["g6", "g6e"], "proprietary", {}, []),
-    (["g4dn", "g5"], "open", {}, []), (["g5"], "proprietary", {drivers.GSP: True}, []),
+    (["g4dn", "g5"], "open", {}, []), (["g5"], "proprietary", {driver_requests.GSP: True}, []),
 ])
 def test_the_firmware_is_left_out_where_ec2_advises_it(
     families: list[str], flavour: str, said: dict[str, bool], wanted: list[str],
 ) -> None:
     roles = {**IMAGE.roles, ROLE: {**IMAGE.variables(ROLE), **said}}
     image = IMAGE.model_copy(update={"hardware": families, "roles": roles})
-    assert drivers.without_gsp(ROOT, image, flavour) == wanted
+    assert driver_requests.without_gsp(ROOT, image, flavour) == wanted
 
 
 def test_committed_images_follow_that_advice() -> None:
@@ -38,6 +38,6 @@ def test_the_record_s_check_knows_the_driver_of_every_platform(release: str, bra
     """Provenance looks for the user space's package: one that its pattern misses would count as not installed."""
     given = {f"{ROLE}_branch": branch, f"{ROLE}_source": source, f"{ROLE}_version": f"{branch}.1",
              f"{ROLE}_kernel_release": "6", f"{ROLE}_modules_package": ""}
-    facts = rolefacts.facts(ROOT, ROLE, PLATFORMS[release], given)
+    facts = role_packages.facts(ROOT, ROLE, PLATFORMS[release], given)
     known = yaml.safe_load((ROOT / "roles/provenance/vars/main.yml").read_text(encoding="utf-8"))
     assert re.match(known["__provenance_driver_packages"], facts["__nvidia_driver_userland_package"])

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from debrepo import Package, kernel_packages
-from goldenami import fit
-from goldenami.apt import AptRoot, Deb
-from goldenami.errors import ExitCode, NoFit
-from goldenami.fit import Candidate, Request
-from goldenami.local.compile_inside import LEAST_FREE_BYTES, denied_memory, first_error, lacks
-from goldenami.lockfile import Kernel, PassedOver
-from goldenami.modules import Outcome, Recipe
+from goldenami.compilation import driver_fit
+from goldenami.compilation.driver_fit import Candidate, Request
+from goldenami.compilation.kernel_modules import Outcome, Recipe
+from goldenami.core.errors import ExitCode, NoFit
+from goldenami.local.programs.compile_modules import LEAST_FREE_BYTES, denied_memory, first_error, lacks
+from goldenami.model.lockfile import Kernel, PassedOver
+from goldenami.packages.apt import AptRoot, Deb
+from support.debian.debrepo import Package, kernel_packages
 
 if TYPE_CHECKING:
     from conftest import Resolver
@@ -55,7 +55,7 @@ def test_kernels_of_the_series_newest_first_each_with_headers(resolver: Resolver
         Package("linux-headers-cloud-amd64", depends="linux-headers-6.1.0-57-cloud-amd64"),
         meta("6.1.0-50", "6.1.140-1"), meta("6.1.0-56", "6.1.176-1"),
     ])
-    found = fit.kernels(root, "cloud")
+    found = driver_fit.kernels(root, "cloud")
     assert [kernel.release for kernel in found] == ["6.1.0-56-cloud-amd64", "6.1.0-50-cloud-amd64",
                                                     "6.1.0-9-cloud-amd64"]
     assert found[0] == Kernel(release="6.1.0-56-cloud-amd64", package="linux-image-6.1.0-56-cloud-amd64",
@@ -68,16 +68,16 @@ def test_kernels_of_backports_come_before_those_of_the_release_which_stay_candid
         *kernel_packages("6.1.0-50", "6.1.140-1"), meta("6.1.0-50", "6.1.140-1"),
         *kernel_packages("6.11.5", "6.11.5-1"),
     ])
-    found = fit.kernels(root, "cloud")
+    found = driver_fit.kernels(root, "cloud")
     assert [kernel.release for kernel in found] == ["6.12.73+deb12-cloud-amd64", "6.1.0-50-cloud-amd64"]
 
 
 def test_no_kernel(resolver: Resolver) -> None:
     with pytest.raises(NoFit, match="no kernel package linux-image-aws"):
-        fit.kernels(resolver.root([Package("x")]), "aws")
+        driver_fit.kernels(resolver.root([Package("x")]), "aws")
     half = resolver.root([*kernel_packages("6.1.0-50", "6.1.140-1", headers=False), meta("6.1.0-50", "6.1.140-1")])
     with pytest.raises(NoFit, match=r"no kernel of the series 6\.1 with its headers") as caught:
-        fit.kernels(half, "cloud")
+        driver_fit.kernels(half, "cloud")
     assert caught.value.exit_code is ExitCode.NO_FIT
 
 
@@ -91,24 +91,24 @@ def drivers(resolver: Resolver) -> AptRoot:
 
 
 def test_candidates_are_of_the_branch_in_debians_order(drivers: AptRoot) -> None:
-    found = fit.candidates(drivers, [REQUEST])
+    found = driver_fit.candidates(drivers, [REQUEST])
     assert [candidate.version for candidate in found] == ["535.9.1", "535.261.03", "535.216.03", "535.54.03"]
     assert found[1].pins == {"src:nvidia-graphics-drivers:any": "535.261.03-*"}
 
 
 def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
-        fit.candidates(drivers, [Request("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [], [])])
+        driver_fit.candidates(drivers, [Request("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [], [])])
     assert caught.value.message == (
         "no driver of branch 999: nvidia-kernel-dkms exists as 535.9.1, 550.1, 535.261.03, 535.216.03, 535.54.03")
     with pytest.raises(NoFit, match="nvidia-gone exists as no version at all"):
-        fit.candidates(drivers, [Request("535", "open", "nvidia-gone", "nvidia-smi", [], [])])
+        driver_fit.candidates(drivers, [Request("535", "open", "nvidia-gone", "nvidia-smi", [], [])])
 
 
 def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
-    assert fit.userland_ahead(drivers, REQUEST, "535.261.03") == [PassedOver(
+    assert driver_fit.userland_ahead(drivers, REQUEST, "535.261.03") == [PassedOver(
         what="535.309.01", reason="nvidia-smi has it, but nvidia-kernel-dkms does not: half a driver")]
-    assert fit.userland_ahead(drivers, REQUEST, "535.309.01") == []
+    assert driver_fit.userland_ahead(drivers, REQUEST, "535.309.01") == []
 
 
 TESLA = Request(branch="535", flavour="proprietary", dkms_package="nvidia-tesla-535-kernel-dkms",
@@ -129,13 +129,13 @@ def families(resolver: Resolver) -> AptRoot:
 
 
 def test_the_newest_branch_that_compiles(families: AptRoot) -> None:
-    found = fit.candidates(families, [TESLA, PLAIN])
+    found = driver_fit.candidates(families, [TESLA, PLAIN])
     assert [(candidate.version, candidate.request.branch) for candidate in found] == [
         ("550.163.01", "550"), ("535.274.02", "535")]
     assert found[1].pins == {"src:nvidia-graphics-drivers-tesla-535:any": "535.274.02-*"}
-    newest = fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda *_: True))
+    newest = driver_fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda *_: True))
     assert (newest.driver, newest.choices[1].passed_over) == ("550.163.01", [])
-    older = fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda _, driver: driver < "550"))
+    older = driver_fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda _, driver: driver < "550"))
     assert (older.kernel, older.driver, older.pins) == (KERNELS[0], "535.274.02", found[1].pins)
     assert older.choices[1].passed_over == [failed("550.163.01")]
 
@@ -144,22 +144,22 @@ def test_open_modules_come_before_proprietary_ones_of_the_same_driver(resolver: 
     root = resolver.root([Package("nvidia-kernel-dkms", "550.163.01-2"),
                           Package("nvidia-open-kernel-dkms", "550.163.01-2"), Package("libcuda1", "550.163.01-2")])
     opened = dataclasses.replace(PLAIN, flavour="open", dkms_package="nvidia-open-kernel-dkms")
-    found = fit.candidates(root, [opened, TESLA, PLAIN])
+    found = driver_fit.candidates(root, [opened, TESLA, PLAIN])
     assert [candidate.request.flavour for candidate in found] == ["open", "proprietary"]
-    fitted = fit.fit(root, [opened, PLAIN], KERNELS, compile_pair=compiling(lambda *_: True))
+    fitted = driver_fit.fit(root, [opened, PLAIN], KERNELS, compile_pair=compiling(lambda *_: True))
     assert (fitted.flavour, fitted.choices[1].taken) == ("open", "550.163.01")
 
 
 def test_a_branch_that_the_archive_lost_does_not_stop_the_others(families: AptRoot) -> None:
     gone = Request("560", "proprietary", "nvidia-tesla-560-kernel-dkms", "x", [], [])
-    assert [candidate.version for candidate in fit.candidates(families, [gone, TESLA])] == ["535.274.02"]
+    assert [candidate.version for candidate in driver_fit.candidates(families, [gone, TESLA])] == ["535.274.02"]
     with pytest.raises(NoFit, match="no driver of branch 560: nvidia-tesla-560-kernel-dkms exists as no version"):
-        fit.candidates(families, [gone])
+        driver_fit.candidates(families, [gone])
 
 
 def test_no_branch_compiles(families: AptRoot) -> None:
     with pytest.raises(NoFit, match="no proprietary driver of branch 535 or 550 compiles on a kernel") as caught:
-        fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda *_: False))
+        driver_fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda *_: False))
     assert [line.split(":")[0].strip() for line in caught.value.tail.splitlines()] == [
         failed(driver, abi).what for abi in (56, 50) for driver in ("550.163.01", "535.274.02")]
 
@@ -169,7 +169,7 @@ KERNELS = [Kernel(release=f"6.1.0-{abi}", package=f"linux-image-6.1.0-{abi}", ve
 
 
 def test_the_newest_pair_is_taken(drivers: AptRoot) -> None:
-    fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda *_: True))
+    fitted = driver_fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda *_: True))
     assert (fitted.kernel, fitted.driver) == (KERNELS[0], "535.9.1")
     kernel, driver = fitted.choices
     assert (kernel.taken, kernel.why, kernel.passed_over) == ("6.1.0-56", "the newest; the driver compiles on it", [])
@@ -177,7 +177,8 @@ def test_the_newest_pair_is_taken(drivers: AptRoot) -> None:
 
 
 def test_an_older_driver_before_an_older_kernel(drivers: AptRoot) -> None:
-    fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda kernel, driver: driver == "535.54.03"))
+    fitted = driver_fit.fit(drivers, [REQUEST], KERNELS,
+                            compile_pair=compiling(lambda kernel, driver: driver == "535.54.03"))
     assert (fitted.kernel.release, fitted.driver) == ("6.1.0-56", "535.54.03")
     kernel, driver = fitted.choices
     assert (kernel.why, kernel.passed_over) == ("the newest; the driver compiles on it", [])
@@ -186,7 +187,7 @@ def test_an_older_driver_before_an_older_kernel(drivers: AptRoot) -> None:
 
 
 def test_an_older_kernel_where_the_newest_takes_no_driver(drivers: AptRoot) -> None:
-    fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda kernel, _: kernel == "6.1.0-50"))
+    fitted = driver_fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda kernel, _: kernel == "6.1.0-50"))
     assert (fitted.kernel.release, fitted.driver) == ("6.1.0-50", "535.9.1")
     kernel, driver = fitted.choices
     assert kernel.why == "the newest on which the driver compiles"
@@ -196,12 +197,12 @@ def test_an_older_kernel_where_the_newest_takes_no_driver(drivers: AptRoot) -> N
 
 def test_nothing_compiles(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
-        fit.fit(drivers, [REQUEST], KERNELS + KERNELS, compile_pair=compiling(lambda *_: False))
+        driver_fit.fit(drivers, [REQUEST], KERNELS + KERNELS, compile_pair=compiling(lambda *_: False))
     assert caught.value.message == ("no proprietary driver of branch 535 compiles on the newest kernels of this "
                                     "release (8 older pairs were not tried)")
     lines = caught.value.tail.splitlines()
     assert lines[0] == "  driver 535.9.1 (proprietary) on kernel 6.1.0-56: nv-pci.c:237: error: too few arguments"
-    assert len(lines) == fit.MAX_COMPILATIONS + 1
+    assert len(lines) == driver_fit.MAX_COMPILATIONS + 1
     assert lines[-1] == "  and 8 older pairs that were not tried"
 
 
@@ -209,11 +210,11 @@ def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(dri
     newer = [Kernel(release=f"6.12.{number}", package=f"linux-image-6.12.{number}", version=f"6.12.{number}-1")
              for number in (9, 8, 7)]
     older_only = compiling(lambda kernel, _: kernel.startswith("6.1."))
-    fitted = fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=older_only)
+    fitted = driver_fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=older_only)
     assert (fitted.kernel, fitted.driver) == (KERNELS[0], "535.9.1")
-    assert len(fitted.choices[0].passed_over) == fit.MAX_COMPILATIONS < len(newer) * 4
+    assert len(fitted.choices[0].passed_over) == driver_fit.MAX_COMPILATIONS < len(newer) * 4
     with pytest.raises(NoFit, match=r"on the newest kernels of this release \(4 older pairs were not tried\)$"):
-        fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=compiling(lambda *_: False))
+        driver_fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=compiling(lambda *_: False))
 
 
 def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None:
@@ -224,7 +225,7 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
             raise NoFit("apt finds no solution: dkms : Depends: gcc")
         return good(kernel, driver)
 
-    fitted = fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compile_pair)
+    fitted = driver_fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compile_pair)
     assert fitted.driver == "535.261.03"
     assert fitted.choices[1].passed_over[0].reason == "apt finds no solution: dkms : Depends: gcc"
 
@@ -234,13 +235,14 @@ def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolve
         *(Package(f"cuda-cudart-{name}", f"{name.replace('-', '.')}.90-1") for name in ("12-6", "12-8", "13-0")),
         Package("libcudart11.0", "11.8.89~11.8.0-5"), Package("cuda-cudart-dev-13-1", "13.1.1-1"),
     ])
-    assert fit.newer_cuda(root, "12.6", "550.163.01", ["70", "90"]) == [
+    assert driver_fit.newer_cuda(root, "12.6", "550.163.01", ["70", "90"]) == [
         PassedOver(what="CUDA 13.0",
                    reason="CUDA 13.0 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"),
         PassedOver(what="CUDA 12.8", reason="the definition asks for CUDA 12.6"),
     ]
-    assert fit.newer_cuda(root, "12.6", "", ["70"])[0].reason == "CUDA 13.0 compiles for sm_75 to sm_121, not for sm_70"
-    assert fit.newer_cuda(root, "13.0", "580.65.06", []) == []
+    assert driver_fit.newer_cuda(root, "12.6", "",
+                                 ["70"])[0].reason == "CUDA 13.0 compiles for sm_75 to sm_121, not for sm_70"
+    assert driver_fit.newer_cuda(root, "13.0", "580.65.06", []) == []
 
 
 CALLED = ("subprocess.CalledProcessError: Command '['ninja']' returned non-zero exit status 1.\n"

@@ -11,21 +11,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import checkout
-import pyindex
 import pytest
 import yaml
-from debrepo import Package
-from goldenami import frameworks, gains, recipes, records, wheels
-from goldenami.errors import BadInput, NoFit, StageFailed
-from goldenami.frameworks import Request, Surroundings
-from goldenami.gains import Measurement, Workload
-from goldenami.lockfile import Made, Origin, Target
-from goldenami.progress import Progress
-from goldenami.pypi import VARIABLE, Archive, Index, PyFile
-from goldenami.store import Store
-from goldenami.wheels import Order, Outcome
-from pyindex import PyIndex
+from goldenami.compilation import wheel_builds
+from goldenami.compilation.wheel_builds import Order, Outcome
+from goldenami.core import records
+from goldenami.core.errors import BadInput, NoFit, StageFailed
+from goldenami.core.progress import Progress
+from goldenami.lock import build_decision, frameworks
+from goldenami.lock.build_decision import Measurement, Workload
+from goldenami.lock.frameworks import Request, Surroundings
+from goldenami.model import recipes
+from goldenami.model.lockfile import Made, Origin, Target
+from goldenami.packages.pypi import VARIABLE, Archive, Index, PyFile
+from goldenami.packages.store import Store
+from support.builds import checkout
+from support.debian import pyindex
+from support.debian.debrepo import Package
+from support.debian.pyindex import PyIndex
 
 if TYPE_CHECKING:
     from conftest import Resolver
@@ -41,7 +44,7 @@ RECIPES = {
                        "memory_mib": 100}},
 }
 ALLOWED = {"li*": [{"files": "lib/*.so", "extensions": ["avx*"], "reason": "it asks the CPU"}]}
-TOOLS = [*wheels.PACKAGES, "apt", "base-files"]
+TOOLS = [*wheel_builds.PACKAGES, "apt", "base-files"]
 REQUEST = Request(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"], suite="bookworm",
                   gcc=(12, 2), target=Target(cpu="znver4", options=["-march=znver3"]))
 
@@ -72,7 +75,7 @@ def around(served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pyt
         (root / recipes.FOLDER / name).mkdir()
         (root / recipes.FOLDER / name / "recipe.yml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     (root / recipes.DISPATCHING).write_text(yaml.safe_dump(ALLOWED), encoding="utf-8")
-    (root / gains.FILE).unlink()
+    (root / build_decision.FILE).unlink()
     monkeypatch.setenv(VARIABLE, served.url)
     essential = {"Essential": "yes", "Priority": "required"}
     apt = resolver.root([Package("python3", "3.11.2-1", depends="libc6"), Package("libc6", "2.36-9"),
@@ -88,7 +91,7 @@ def have_built(around: Surroundings, order: Order, content: str) -> PyFile:
     made.write_text(content, encoding="utf-8")
     wheel = PyFile(project=order.name, version=order.recipe.version, filename=made.name,
                    sha256=around.store.add(made), size=len(content))
-    path = wheels.path_of(around.store, order.key)
+    path = wheel_builds.path_of(around.store, order.key)
     path.parent.mkdir(exist_ok=True)
     records.write(path, Outcome(key=order.key, wheel=wheel, compiler="gcc 12", tests="", seconds=1, jobs=1, cache={}))
     return wheel
@@ -143,8 +146,8 @@ def measured(key: str) -> Measurement:
 
 def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Surroundings) -> None:
     """The build takes the place of the index's wheel in the environment of `solo`."""
-    file = around.root / gains.FILE
-    file.write_text(gains.merged([], [measured("0")]), encoding="utf-8")
+    file = around.root / build_decision.FILE
+    file.write_text(build_decision.merged([], [measured("0")]), encoding="utf-8")
     order = frameworks.alone("plain", REQUEST, around)[0]
     built = have_built(around, order, "plain built")
     have_built(around, frameworks.alone("solo", REQUEST, around)[0], "solo built")
@@ -153,7 +156,7 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Sur
     assert plain.why == ("1.50x over the wheel, measured on znver4; "
                          "that was another build of this version: measure again")
     assert built in solo.requires
-    file.write_text(gains.merged([], [measured(order.key)]), encoding="utf-8")
+    file.write_text(build_decision.merged([], [measured(order.key)]), encoding="utf-8")
     assert frameworks.resolve(REQUEST, around).frameworks[1].why == "1.50x over the wheel, measured on znver4"
 
 
@@ -162,10 +165,10 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around
     order = frameworks.alone("solo", REQUEST, around)[0]
     wheel = have_built(around, order, "built")
     former = frameworks.resolve(REQUEST, around).frameworks
-    wheels.path_of(around.store, order.key).unlink()
+    wheel_builds.path_of(around.store, order.key).unlink()
     around = dataclasses.replace(around, before=former)
     assert frameworks.resolve(REQUEST, around).frameworks == former
-    assert not wheels.path_of(around.store, order.key).exists()
+    assert not wheel_builds.path_of(around.store, order.key).exists()
     solo = next(one for one in former if one.name == "solo")
     assert solo.wheel == wheel
     own = have_built(around, order, "what this machine builds of the same key")

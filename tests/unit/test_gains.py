@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldenami import gains, isa, lockfile, recipes
-from goldenami.errors import BadInput
-from goldenami.gains import Measurement, Workload
-from goldenami.local.cpu import LINUX
-from goldenami.lockfile import Origin
-from goldenami.recipes import Build, Recipe, Wheel
+from goldenami.core.errors import BadInput
+from goldenami.local.vm.cpu import LINUX
+from goldenami.lock import build_decision
+from goldenami.lock.build_decision import Measurement, Workload
+from goldenami.model import instruction_sets, lockfile, recipes
+from goldenami.model.lockfile import Origin
+from goldenami.model.recipes import Build, Recipe, Wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEEL = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(distribution="demo"),
@@ -59,7 +60,7 @@ def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0", over: st
 ])
 def test_the_rule(recipe: Recipe, cpus: list[str], sm: list[str], found: list[Measurement], origin: Origin,
                   why: str) -> None:
-    decision = gains.decide("demo", recipe, cpus, sm, found)
+    decision = build_decision.decide("demo", recipe, cpus, sm, found)
     assert (decision.origin, decision.why) == (origin, why)
 
 
@@ -67,7 +68,7 @@ def test_runs_by_turns_give_the_median_of_their_ratios() -> None:
     """One run that something disturbed does not move it, and neighbours are compared with each other."""
     generic = [{"a": 10.0}, {"a": 5.0}, {"a": 10.0}, {"a": 1.0}, {"a": 10.0}]
     image = [{"a": 20.0}, {"a": 10.0}, {"a": 21.0}, {"a": 30.0}, {"a": 19.0}]
-    assert gains.compare(generic, image) == [Workload(name="a", ratio=2.0, low=2.0, high=2.1)]
+    assert build_decision.compare(generic, image) == [Workload(name="a", ratio=2.0, low=2.0, high=2.1)]
 
 
 MODELS = {
@@ -81,34 +82,35 @@ MODELS = {
 
 def cpuinfo(name: str, *, hides: frozenset[str], numbers: bool = True) -> str:
     """What Linux says of a CPU, less the features that a hypervisor `hides`."""
-    flags = " ".join(LINUX.get(feature, feature) for feature in isa.features(name) - hides)
+    flags = " ".join(LINUX.get(feature, feature) for feature in instruction_sets.features(name) - hides)
     family, model = MODELS[name] if numbers else (0, 0)
     return (f"processor\t: 0\nvendor_id\t: any\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: any\n"
             f"flags\t\t: fpu {flags} hypervisor\nbugs\t\t:\n")
 
 
-@pytest.mark.parametrize("hides", [frozenset(), isa.NO_GAIN], ids=["shown", "hidden"])
-@pytest.mark.parametrize("name", [name for name in isa.X86 if not name.startswith("x86-64")])
+@pytest.mark.parametrize("hides", [frozenset(), instruction_sets.NO_GAIN], ids=["shown", "hidden"])
+@pytest.mark.parametrize("name", [name for name in instruction_sets.X86 if not name.startswith("x86-64")])
 def test_a_cpu_is_known_by_its_flags_and_model(name: str, hides: frozenset[str]) -> None:
     """Also where a hypervisor hides what no compiler emits."""
-    assert gains.micro_architecture(cpuinfo(name, hides=hides)) == name
+    assert build_decision.micro_architecture(cpuinfo(name, hides=hides)) == name
 
 
 def test_a_cpu_of_an_unknown_model_is_known_by_its_flags() -> None:
     """By name, but for those that no feature tells apart which counts."""
     for name in MODELS:
-        found = gains.micro_architecture(cpuinfo(name, hides=frozenset(), numbers=False))
-        assert isa.features(found) - isa.NO_GAIN == isa.features(name) - isa.NO_GAIN
+        found = build_decision.micro_architecture(cpuinfo(name, hides=frozenset(), numbers=False))
+        found_gain, named_gain = (instruction_sets.features(cpu) - instruction_sets.NO_GAIN for cpu in (found, name))
+        assert found_gain == named_gain
 
 
 def test_a_new_figure_replaces_the_old_one_of_its_cpu() -> None:
     old = [measured(1.0), measured(2.0, cpu="znver3")]
-    found = json.loads(gains.merged(old, [measured(3.0, version="2.0")]))["measurements"]
+    found = json.loads(build_decision.merged(old, [measured(3.0, version="2.0")]))["measurements"]
     assert [(one["cpu"], one["version"]) for one in found] == [("znver3", "1.0"), ("znver4", "2.0")]
 
 
 def test_a_gain_in_a_committed_lock_is_of_the_build_that_the_lock_names() -> None:
-    measured = {(one.framework, one.version, one.cpu): one.key for one in gains.load(ROOT)}
+    measured = {(one.framework, one.version, one.cpu): one.key for one in build_decision.load(ROOT)}
     compared = 0
     for path in sorted((ROOT / "packer/locks").glob("*.lock.json")):
         for one in lockfile.read(path)[0].frameworks:
@@ -119,35 +121,35 @@ def test_a_gain_in_a_committed_lock_is_of_the_build_that_the_lock_names() -> Non
 
 
 def test_a_gain_of_another_build_of_the_same_version_says_so() -> None:
-    decision = gains.decide("demo", WHEEL, ["znver4"], [], [measured(1.5)])
+    decision = build_decision.decide("demo", WHEEL, ["znver4"], [], [measured(1.5)])
     assert decision.of("0") == decision
     assert decision.of("1").why == (
         "1.50x over the wheel, measured on znver4; that was another build of this version: measure again")
-    unmeasured = gains.decide("demo", NONE, ["znver4"], [], [])
+    unmeasured = build_decision.decide("demo", NONE, ["znver4"], [], [])
     assert unmeasured.of("1") == unmeasured
 
 
 @pytest.mark.parametrize("cpus", [["znver3"], ["znver3", "znver4"]])
 def test_a_figure_for_other_cpus_than_this_machine_s_is_not_recorded(cpus: list[str]) -> None:
     with pytest.raises(BadInput, match=r"not recorded: the image is for .*, and this machine is znver4"):
-        gains.demand_own_cpu(cpus, "znver4")
-    gains.demand_own_cpu(["znver4"], "znver4")
+        build_decision.demand_own_cpu(cpus, "znver4")
+    build_decision.demand_own_cpu(["znver4"], "znver4")
 
 
 def test_the_benchmark_refuses_to_record_before_it_measures(tmp_path: Path) -> None:
     """The image's families have two CPUs, so no machine's figure is its own."""
-    before = (ROOT / gains.FILE).read_bytes()
+    before = (ROOT / build_decision.FILE).read_bytes()
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}", "GOLDEN_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, ROOT / "tests/bench/bench_frameworks.py", "debian-12-ml-cpu", "--record"],
                           env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "not recorded: the image is for sapphirerapids, znver4, and this machine is" in done.stderr
-    assert (ROOT / gains.FILE).read_bytes() == before
+    assert (ROOT / build_decision.FILE).read_bytes() == before
     assert not list(tmp_path.iterdir()), "it resolved something"
 
 
 def test_what_is_committed_is_of_what_the_recipes_name() -> None:
-    for one in gains.load(ROOT):
+    for one in build_decision.load(ROOT):
         recipe = recipes.load(ROOT, one.framework)
         assert (one.version, one.against) == (recipe.version, recipe.against), f"measure {one.framework} again"
         assert one.workloads
@@ -155,7 +157,7 @@ def test_what_is_committed_is_of_what_the_recipes_name() -> None:
 
 def test_what_is_committed_keeps_the_aims() -> None:
     """Where source is chosen: twice as fast over all workloads, and none of them slower than 0.95x."""
-    found = gains.load(ROOT)
+    found = build_decision.load(ROOT)
     ratios = [workload.ratio for one in found if decided(one) is Origin.SOURCE for workload in one.workloads]
     assert statistics.geometric_mean(ratios) >= 2
     assert min(ratios) >= 0.95
@@ -164,7 +166,7 @@ def test_what_is_committed_keeps_the_aims() -> None:
 def decided(one: Measurement) -> Origin:
     """What an image for the measured CPU alone gets."""
     recipe = recipes.load(ROOT, one.framework)
-    return gains.decide(one.framework, recipe, [one.cpu], [], gains.load(ROOT)).origin
+    return build_decision.decide(one.framework, recipe, [one.cpu], [], build_decision.load(ROOT)).origin
 
 
 OVER = {"the wheel": "the wheel", "a build for any x86-64": "x86-64", "a build for AVX2": "x86-64-v3"}
@@ -176,7 +178,7 @@ PART = re.compile(r"(?P<words>[\w:, ]+?) (?P<low>\d\.\d+)(?:-(?P<high>\d\.\d+))?
 def test_the_readme_says_what_was_measured() -> None:
     """Each row of its table: the gain, the figures of workloads (a name's words are theirs), and what comes of it."""
     rows = {row["name"].lower().replace(".", "-"): row for row in ROW.finditer((ROOT / "README.md").read_text("utf-8"))}
-    found = {one.framework.removesuffix("-python"): one for one in gains.load(ROOT)}
+    found = {one.framework.removesuffix("-python"): one for one in build_decision.load(ROOT)}
     assert rows.keys() == found.keys()
     for name, one in found.items():
         row = rows[name]

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from goldenami import hardware, hardware_check
-from goldenami.errors import BadInput
-from goldenami.hardware import OpenModules
+from goldenami.core.errors import BadInput
+from goldenami.lifecycle import hardware_check
+from goldenami.model import hardware
+from goldenami.model.hardware import OpenModules
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_IN_MOTO = {

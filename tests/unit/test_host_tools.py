@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import need
-from goldenami import shell
+from goldenami.core import shell
 from goldenami.local import host_tools
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from goldenami.build_records import Check
-from goldenami.errors import StageFailed
+from goldenami.core.errors import StageFailed
 from goldenami.local import image_tests
+from goldenami.model.build_records import Check
 
 RIGHT, WRONG = "def test_right():\n    pass\n", "def test_wrong():\n    assert False\n"
 BREAKS_OFF = "def pytest_runtest_logreport(report):\n    raise RuntimeError('the disk is full')\n"

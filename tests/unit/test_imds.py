@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from goldenami.local import imds
+from goldenami.local.vm import imds
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFAKE golden-test"
 TTL = {imds.TTL_HEADER: "60"}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-import tools
-from goldenami import isa, shell
-from goldenami.errors import NoFit
+from goldenami.core import shell
+from goldenami.core.errors import NoFit
+from goldenami.model import instruction_sets
+from support.builds import tools
 
 MACROS = {"sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_sahf": "sahf", "gcc_have_sync_compare_and_swap_16": "cx16"}
 """Macros that are not named like their option."""
@@ -15,7 +16,7 @@ UNSEEN = {"mwaitx", "waitpkg"}
 """Features for which some of the supported compilers predefine no macro."""
 
 
-def gcc_version() -> isa.Version:
+def gcc_version() -> instruction_sets.Version:
     found = re.match(r"(\d+)\.(\d+)", shell.output([tools.find("gcc"), "-dumpfullversion"]))
     assert found is not None
     return int(found[1]), int(found[2])
@@ -25,19 +26,19 @@ def predefined(march: str) -> set[str]:
     """Features whose macros GCC predefines for `march`."""
     text = shell.output([tools.find("gcc"), f"-march={march}", "-dM", "-E", "-xc", "/dev/null"])
     names = {name.strip("_").lower() for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)}
-    known = {name for row in isa.X86.values() for name in row.adds} - UNSEEN
+    known = {name for row in instruction_sets.X86.values() for name in row.adds} - UNSEEN
     return {MACROS.get(name, name.replace("_", "-")) for name in names} & known
 
 
-@pytest.mark.parametrize("march", isa.X86)
+@pytest.mark.parametrize("march", instruction_sets.X86)
 def test_gcc_agrees_with_the_table(march: str) -> None:
-    newer = gcc_version() >= isa.X86[march].since
+    newer = gcc_version() >= instruction_sets.X86[march].since
     try:
         found = predefined(march)
     except shell.CommandFailed as error:
         assert not newer and "bad value" in error.output  # an older GCC may know it by a backport
     else:
-        assert found == isa.features(march) - UNSEEN
+        assert found == instruction_sets.features(march) - UNSEEN
 
 
 @pytest.mark.parametrize(("cpus", "gcc", "options"), [
@@ -54,29 +55,29 @@ def test_gcc_agrees_with_the_table(march: str) -> None:
     (["neoverse-n1", "neoverse-v2"], (12, 2), "-mcpu=neoverse-n1"),
     (["neoverse-v2"], (12, 2), "-mcpu=neoverse-v1"),
 ])
-def test_the_best_that_all_share(cpus: list[str], gcc: isa.Version, options: str) -> None:
-    found = isa.baseline(cpus, gcc)
+def test_the_best_that_all_share(cpus: list[str], gcc: instruction_sets.Version, options: str) -> None:
+    found = instruction_sets.baseline(cpus, gcc)
     assert " ".join(found.options) == options
-    assert set(found.features) == set.intersection(*(set(isa.features(cpu)) for cpu in cpus))
+    assert set(found.features) == set.intersection(*(set(instruction_sets.features(cpu)) for cpu in cpus))
 
 
 @pytest.mark.parametrize("cpus", [
     ["znver4"], ["sapphirerapids", "znver4"], ["cascadelake", "znver2"], ["graniterapids"]])
 def test_gcc_takes_the_options_and_stays_within_the_features(cpus: list[str]) -> None:
-    found = isa.baseline(cpus, gcc_version())
+    found = instruction_sets.baseline(cpus, gcc_version())
     text = shell.output([tools.find("gcc"), *found.options, "-dM", "-E", "-xc", "/dev/null"])
     asked = {name.strip("_").lower() for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)}
-    known = {name for row in isa.X86.values() for name in row.adds}
+    known = {name for row in instruction_sets.X86.values() for name in row.adds}
     assert {MACROS.get(name, name.replace("_", "-")) for name in asked} & known <= set(found.features)
 
 
 def test_no_program_runs_on_arm_and_x86() -> None:
     with pytest.raises(NoFit, match="no program runs on both amd64 and arm64") as caught:
-        isa.baseline(["neoverse-n1", "znver3"], (12, 2))
+        instruction_sets.baseline(["neoverse-n1", "znver3"], (12, 2))
     assert caught.value.hint == "split the image: one for each"
 
 
 def test_every_parent_is_a_row_and_older() -> None:
-    for table in isa.MARCHES.values():
+    for table in instruction_sets.MARCHES.values():
         for row in table.values():
             assert row.parent is None or table[row.parent].since <= row.since

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from conftest import need
-from goldenami import records
-from goldenami.local import layers
-from goldenami.local.layers import RECORD, LayerRecord, Stack
+from goldenami.core import records
+from goldenami.local.tree import layers
+from goldenami.local.tree.layers import RECORD, LayerRecord, Stack
 
 KEYS = ("a" * 64, "b" * 64, "c" * 64)
 

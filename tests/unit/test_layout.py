@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-import layout_rules as rules
 import pytest
-from goldenami import cli, shell
-from goldenami.errors import ExitCode
+from goldenami import cli
+from goldenami.core import shell
+from goldenami.core.errors import ExitCode
+from support.rules import layout_rules as rules
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,15 +63,19 @@ PACKAGE = "scripts/goldenami"
 BAD_TREES = [
     (rules.top_level, {"docs/notes.md": ""}, "docs does not belong at the top level"),
     (rules.top_level, {"docs/notes.md": ""}, "LICENSE is missing at the top level"),
-    (rules.imports, {f"{PACKAGE}/bake.py": "from goldenami import lock"}, "bake imports lock, which is not below it"),
-    (rules.imports, {f"{PACKAGE}/errors.py": "from goldenami.shell import output"}, "errors imports shell"),
-    (rules.imports, {f"{PACKAGE}/lockfile.py": "def f():\n    import goldenami.cli"}, "lockfile imports cli"),
-    (rules.imports, {f"{PACKAGE}/local/disk.py": "from goldenami import store"}, "local.disk imports store: local/"),
-    (rules.imports, {f"{PACKAGE}/odd.py": ""}, "odd has no layer"),
+    (rules.imports, {f"{PACKAGE}/bake/bake.py": "from goldenami.lock import resolve"},
+     "bake/bake.py imports lock, which is not below bake"),
+    (rules.imports, {f"{PACKAGE}/core/errors.py": "from goldenami import model"}, "core/errors.py imports model"),
+    (rules.imports, {f"{PACKAGE}/model/lockfile.py": "def f():\n    import goldenami.cli"}, "lockfile.py imports cli"),
+    (rules.imports, {f"{PACKAGE}/local/disk/disk.py": "from goldenami.aws import tags"}, "disk/disk.py imports aws"),
+    (rules.imports, {f"{PACKAGE}/odd/a.py": ""}, "odd is no room"),
+    (rules.emulator, {f"{PACKAGE}/aws/tags.py": "from ec2_emulator import rules"}, "aws/tags.py imports the emulator"),
     (rules.processes, {f"{PACKAGE}/a.py": "import subprocess\nsubprocess.run(['ls'])"}, "a.py:2 calls subprocess.run"),
     (rules.processes, {f"{PACKAGE}/a.py": "from subprocess import run"}, "a.py:1 imports run from subprocess"),
     (rules.processes, {f"{PACKAGE}/a.py": "import os\nos.system('ls')"}, "a.py:2 calls os.system"),
     (rules.processes, {f"{PACKAGE}/a.py": "import os\nos.execvp('ls', [])"}, "a.py:2 calls os.execvp"),
+    (rules.processes, {f"{PACKAGE}/local/programs/shell.py": "import os\nos.system('ls')"},
+     "programs/shell.py:2 calls os.system"),
     (rules.boto3, {f"{PACKAGE}/publish.py": "import boto3"}, "publish.py imports boto3"),
     (rules.boto3, {f"{PACKAGE}/publish.py": "from botocore.config import Config"}, "imports botocore.config"),
     (rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"}, "a.py:3 reads the clock, as"),
@@ -90,8 +95,8 @@ BAD_TREES = [
     (rules.benches, {"tests/bench/bench_a.py": "", "README.md": "`bench-ab`", "Makefile": "bench-a"},
      "README.md has no bench-a"),
     (rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
-    (rules.module_map, {f"{PACKAGE}/odd.py": ""}, "ARCHITECTURE.md does not say what odd is for"),
-    (rules.module_map, {f"{PACKAGE}/aws/odd.py": ""}, "ARCHITECTURE.md does not say what odd is for"),
+    (rules.module_map, {f"{PACKAGE}/odd/a.py": ""}, "ARCHITECTURE.md does not say what odd/ is for"),
+    (rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""}, "ARCHITECTURE.md does not say what aws/odd/ is for"),
     (rules.libraries, {"requirements.txt": "odd==1\n# Transitive.\neven==2\n"}, "does not say why odd is required"),
     (rules.prose_width, {"a.md": "word " * 30}, "a.md:1: 150 characters"),
     (rules.local_hooks, {".pre-commit-config.yaml": "repos:\n  - repo: https://example.org/x"}, "hooks from https"),
@@ -111,12 +116,14 @@ def test_every_rule_has_a_bad_tree() -> None:
 
 def test_rules_accept_what_is_right(tmp_path: Path) -> None:
     good = {
-        f"{PACKAGE}/errors.py": '"""Errors."""',
-        f"{PACKAGE}/bake.py": '"""Bake."""\nimport subprocess\nfrom goldenami import lockfile\nx: subprocess.Popen',
+        f"{PACKAGE}/core/errors.py": '"""Errors."""',
+        f"{PACKAGE}/bake/bake.py": '"""Bake."""\nimport subprocess\nfrom goldenami.model import lockfile\n'
+                                   "x: subprocess.Popen",
+        "scripts/ec2_emulator/server.py": '"""EC2."""\nfrom goldenami.core import clock\nimport botocore',
         f"{PACKAGE}/aws/client.py": '"""AWS."""\nimport boto3',
-        f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.local import events\nos.execvp("a", [])',
+        f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.core import errors\nos.execvp("a", [])',
         "Makefile": ".PHONY: a\nX ?= 1\na: ## does it\n\t@true\n", "scripts/run": "$GOLDEN_MIRROR_X $GOLDEN_CACHE",
-        "ARCHITECTURE.md": "`errors`, `bake`, `client`, `join`, even",
+        "ARCHITECTURE.md": "`core/`, `bake/`, `aws/`, `local/`, even",
         "requirements.txt": "even==1\n# Transitive.\nodd==2\n",
         "README.md": "`GOLDEN_MIRROR_<ARCHIVE>` `GOLDEN_CACHE` [code](scripts/run) [web](https://example.org/x)",
     }

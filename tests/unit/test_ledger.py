@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goldenami.aws.ledger import HISTORY, Channel, Gpu, Ledger, Mark
+from goldenami.aws.channels.ledger import HISTORY, Channel, Gpu, Ledger, Mark
 from hypothesis import given
 from hypothesis import strategies as st
 

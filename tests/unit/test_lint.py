@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import hardware, lint
-from goldenami.lockfile import Lock
+from goldenami.lock import lint
+from goldenami.model import hardware
+from goldenami.model.lockfile import Lock
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "packer/locks/debian-12-ml-gpu.lock.json"

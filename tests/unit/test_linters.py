@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import layout_rules
 import pytest
-import tools
-from tools import ROOT, complaints
+from support.builds import tools
+from support.builds.tools import ROOT, complaints
+from support.rules import layout_rules
 
 YAMLLINT = ("--strict", "--format", "parsable", "--config-file", str(ROOT / ".yamllint"))
 ANSIBLE_LINT = ("-q", "--nocolor", "--format=pep8", "--config-file", str(ROOT / ".ansible-lint"))

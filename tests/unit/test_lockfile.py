@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from goldenami import definition, hardware, lockfile
-from goldenami.errors import BadInput, ExitCode
-from goldenami.lockfile import Lock, Package
-from sample_lock import IMAGE, sample
+from goldenami.core.errors import BadInput, ExitCode
+from goldenami.model import definition, hardware, lockfile
+from goldenami.model.lockfile import Lock, Package
+from support.builds.sample_lock import IMAGE, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 

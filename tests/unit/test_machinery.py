@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from goldenami import machinery
+from goldenami.bake import toolchain_digest
 
 AFTERWARDS = {"coverage", "disk", "events", "sealed", "sizes"}
 """What bake_inside uses for the sealed tree, of which no layer is kept, and to report."""
@@ -17,40 +17,40 @@ AFTERWARDS = {"coverage", "disk", "events", "sealed", "sizes"}
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     for name in ("ansible", "packer", "scripts/goldenami/local"):
-        shutil.copytree(machinery.ROOT / name, tmp_path / name)
-    shutil.copy(machinery.ROOT / "ansible.cfg", tmp_path)
+        shutil.copytree(toolchain_digest.ROOT / name, tmp_path / name)
+    shutil.copy(toolchain_digest.ROOT / "ansible.cfg", tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("name", [
     "ansible.cfg", "ansible/plugins/callback/golden_progress.py", "packer/golden.pkr.hcl",
-    "scripts/goldenami/local/container.py", "scripts/goldenami/local/bake_inside.py",
+    "scripts/goldenami/local/container.py", "scripts/goldenami/local/programs/bake.py",
 ])
 def test_a_changed_line_makes_another_digest(checkout: Path, name: str) -> None:
-    before = machinery.digest(checkout)
-    assert before == machinery.digest()
+    before = toolchain_digest.digest(checkout)
+    assert before == toolchain_digest.digest()
     with (checkout / name).open("a", encoding="utf-8") as file:
         file.write("# another\n")
-    assert machinery.digest(checkout) != before
+    assert toolchain_digest.digest(checkout) != before
 
 
 def test_what_comes_after_the_layers_does_not_count(checkout: Path) -> None:
-    before = machinery.digest(checkout)
-    for name in ("scripts/goldenami/local/disk.py", "scripts/goldenami/local/vm.py", "ansible/verify.yml"):
+    before = toolchain_digest.digest(checkout)
+    for name in ("scripts/goldenami/local/disk/disk.py", "scripts/goldenami/local/vm/vm.py", "ansible/verify.yml"):
         with (checkout / name).open("a", encoding="utf-8") as file:
             file.write("# another\n")
-    assert machinery.digest(checkout) == before
+    assert toolchain_digest.digest(checkout) == before
 
 
-@pytest.mark.parametrize("library", machinery.LIBRARIES)
+@pytest.mark.parametrize("library", toolchain_digest.LIBRARIES)
 def test_another_version_makes_another_digest(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, installed = machinery.digest(), metadata.version
+    before, installed = toolchain_digest.digest(), metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "0" if name == library else installed(name))
-    assert machinery.digest() != before
+    assert toolchain_digest.digest() != before
 
 
 def test_a_module_that_a_bake_uses_is_one_of_them_or_comes_after_the_layers() -> None:
-    text = (machinery.ROOT / "scripts/goldenami/local/bake_inside.py").read_text(encoding="utf-8")
+    text = (toolchain_digest.ROOT / "scripts/goldenami/local/programs/bake.py").read_text(encoding="utf-8")
     used = {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)
             and node.module == "goldenami.local" for alias in node.names}
-    assert used - AFTERWARDS <= set(machinery.MODULES)
+    assert used - AFTERWARDS <= set(toolchain_digest.MODULES)

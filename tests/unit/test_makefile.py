@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from tools import ROOT
+from support.builds.tools import ROOT
 
 
 def run(*args: str, **env: str) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import lockfile, machinery, materials, records, shell
-from goldenami.errors import BadInput
-from goldenami.lockfile import Lock, Package, Step
-from sample_lock import sample
+from goldenami.bake import bake_inputs, toolchain_digest
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput
+from goldenami.model import lockfile
+from goldenami.model.lockfile import Lock, Package, Step
+from support.builds.sample_lock import sample
 
 
 def package(sha256: str) -> Package:
@@ -39,7 +41,7 @@ def keys(found: Lock, work: Path) -> list[str]:
     (work / "out").mkdir(parents=True, exist_ok=True)
     everything = {**found.variables, "golden_build_id": "0"}
     (work / "out/vars.json").write_text(json.dumps(everything), encoding="utf-8")
-    return [materials.base_key(found), *(step["key"] for step in materials._steps(found, work))]
+    return [bake_inputs.base_key(found), *(step["key"] for step in bake_inputs._steps(found, work))]
 
 
 def packages(**changes: str) -> dict[str, Any]:
@@ -74,19 +76,19 @@ def test_a_step_sees_its_own_variables_and_no_other_roles(tmp_path: Path) -> Non
 
 
 def test_a_step_sees_no_package_of_a_later_one() -> None:
-    seen = {view: {digest[0] for digest in digests} for view, digests in materials.views(lock()).items()}
+    seen = {view: {digest[0] for digest in digests} for view, digests in bake_inputs.views(lock()).items()}
     assert seen == {"step-0": {"0"}, "step-1": {"0", "1", "s"}, "step-2": {"0", "1", "2"}, "step-3": {"0", "1", "2"},
                     "step-4": {"0", "1", "2"}}
 
 
 def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
     keys(lock(), tmp_path)
-    assert [step["replaces"] for step in materials._steps(lock(), tmp_path)] == [[], [], ["module"], [], []]
+    assert [step["replaces"] for step in bake_inputs._steps(lock(), tmp_path)] == [[], [], ["module"], [], []]
 
 
 def test_what_runs_the_roles_reaches_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(lock(), tmp_path)
-    monkeypatch.setattr(machinery, "LIBRARIES", ("ansible-core",))
+    monkeypatch.setattr(toolchain_digest, "LIBRARIES", ("ansible-core",))
     after = keys(lock(), tmp_path)
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, *[False] * 5]
 
@@ -95,13 +97,13 @@ def test_what_runs_the_roles_reaches_every_step(tmp_path: Path, monkeypatch: pyt
 def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOLDEN_LAYERS_GB", given)
     with pytest.raises(BadInput, match="GOLDEN_LAYERS_GB is"):
-        materials.layers_limit_bytes()
+        bake_inputs.layers_limit_bytes()
 
 
 def planned(root: Path, found: Lock, digest: str) -> dict[str, Any]:
     """The plan of a bake in `root`."""
     (root / "work").mkdir(exist_ok=True)
-    return materials.plan(root, found, digest, root / "repo", root / "work", root / "log", root / "layers")
+    return bake_inputs.plan(root, found, digest, root / "repo", root / "work", root / "log", root / "layers")
 
 
 def git(root: Path, *args: str) -> str:

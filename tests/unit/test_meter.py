@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from goldenami import meter
-from goldenami.meter import Meter
+from goldenami.core import meter
+from goldenami.core.meter import Meter
 from rich.console import Console
 
 MIB = 1 << 20

@@ -3,24 +3,24 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import debrepo
 import pytest
-from goldenami import mirror
-from goldenami.errors import ExitCode, HostNotReady, Unreachable
+from goldenami.core.errors import ExitCode, HostNotReady, Unreachable
+from goldenami.packages import mirrors
+from support.debian import debrepo
 
 
 def test_what_an_image_is_resolved_from() -> None:
-    debian = mirror.sources("debian", "bookworm", backports=False, nvidia=False)
+    debian = mirrors.sources("debian", "bookworm", backports=False, nvidia=False)
     assert [(source.archive, source.suites) for source in debian] == [
         ("debian", ("bookworm", "bookworm-updates")), ("debian-security", ("bookworm-security",))]
-    assert "bookworm-backports" in mirror.sources("debian", "bookworm", backports=True, nvidia=False)[0].suites
-    ubuntu = mirror.sources("ubuntu", "noble", backports=False, nvidia=True)
+    assert "bookworm-backports" in mirrors.sources("debian", "bookworm", backports=True, nvidia=False)[0].suites
+    ubuntu = mirrors.sources("ubuntu", "noble", backports=False, nvidia=True)
     assert [(source.archive, source.flat) for source in ubuntu] == [("ubuntu", False), ("nvidia", True)]
 
 
 def test_the_environment_says_where(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", "http://mirror.example/security//")
-    assert mirror.locate(["debian-security"]) == {"debian-security": "http://mirror.example/security"}
+    assert mirrors.locate(["debian-security"]) == {"debian-security": "http://mirror.example/security"}
 
 
 @pytest.mark.usefixtures("offline")
@@ -29,7 +29,7 @@ def test_the_environment_says_where(offline: None, monkeypatch: pytest.MonkeyPat
 ])
 def test_an_archive_that_no_mirror_is_known_of(archives: list[str], variable: str) -> None:
     with pytest.raises(Unreachable) as caught:
-        mirror.locate(archives)
+        mirrors.locate(archives)
     assert caught.value.exit_code is ExitCode.UNREACHABLE
     assert f"no mirror of the archive `{archives[0]}` is known" in caught.value.message
     assert f"set {variable} " in caught.value.hint
@@ -38,10 +38,10 @@ def test_an_archive_that_no_mirror_is_known_of(archives: list[str], variable: st
 def test_the_machines_own_apt_says_where(
     mirror_of_apt: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert mirror.locate(["debian", "debian-security"]) == {
+    assert mirrors.locate(["debian", "debian-security"]) == {
         "debian": f"{mirror_of_apt}/debian", "debian-security": f"{mirror_of_apt}/security"}
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", "http://other.example")
-    assert mirror.locate(["debian"]) == {"debian": "http://other.example"}
+    assert mirrors.locate(["debian"]) == {"debian": "http://other.example"}
 
 
 @pytest.fixture
@@ -70,15 +70,15 @@ def mirror_of_apt(
 
 
 def test_keyrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "KEYRINGS", tmp_path)
+    monkeypatch.setattr(mirrors, "KEYRINGS", tmp_path)
     with pytest.raises(HostNotReady, match="the keyring some-keyring is not installed") as caught:
-        mirror.keyring("some-keyring")
+        mirrors.keyring("some-keyring")
     assert "GOLDEN_KEYRING_SOME_KEYRING" in caught.value.hint
     (tmp_path / "some-keyring.gpg").touch()
-    assert mirror.keyring("some-keyring") == tmp_path / "some-keyring.gpg"
+    assert mirrors.keyring("some-keyring") == tmp_path / "some-keyring.gpg"
     monkeypatch.setenv("GOLDEN_KEYRING_SOME_KEYRING", str(tmp_path / "gone"))
     with pytest.raises(HostNotReady, match="gone"):
-        mirror.keyring("some-keyring")
+        mirrors.keyring("some-keyring")
 
 
 @pytest.mark.parametrize(("settings", "url", "expected"), [
@@ -111,4 +111,4 @@ def test_the_proxy_is_the_one_that_apt_would_take(
     config = tmp_path / "proxy.conf"
     config.write_text("".join(['Dir "/nonexistent";\n', *lines]), encoding="utf-8")
     monkeypatch.setenv("APT_CONFIG", str(config))
-    assert mirror.proxy(url) == expected
+    assert mirrors.proxy(url) == expected

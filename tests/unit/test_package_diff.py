@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import report_data as data
-from goldenami import package_diff
-from goldenami.package_diff import Direction
+from goldenami.packages import package_diff
+from goldenami.packages.package_diff import Direction
+from support.builds import report_data as data
 
 
 def test_difference_follows_debian_order() -> None:

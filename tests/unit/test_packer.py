@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from goldenami import lockfile, materials, records, shell
-from goldenami.errors import HostNotReady
+from goldenami.bake import bake_inputs
+from goldenami.core import records, shell
+from goldenami.core.errors import HostNotReady
 from goldenami.local import packer
-from tools import ROOT, complaints, find
+from goldenami.model import lockfile
+from support.builds.tools import ROOT, complaints, find
 
 LOCKS = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))
 SOURCES = ("null.local", "amazon-ebs.ec2")
@@ -28,7 +30,7 @@ def _variables(image: str, folder: Path, key: Path) -> list[str]:
     """Packer's arguments for a lock, as `bake` gives them."""
     path = lockfile.path_of(ROOT, image)
     lock, digest = lockfile.read(path)
-    records.write_text(folder / "vars.json", records.canonical(materials.role_variables(ROOT, lock, digest)))
+    records.write_text(folder / "vars.json", records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
     return ["-var", f"lock={path}", "-var", f"vars={folder / 'vars.json'}", "-var", f"ssh_key={key}",
             "-var", "ssh_host=127.0.0.1", "-var", f"repo={folder}"]
 

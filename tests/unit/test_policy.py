@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from goldenami import policy
-from goldenami.errors import NoFit
+from goldenami.core.errors import NoFit
+from goldenami.model import compatibility
 
 
 @pytest.mark.parametrize(("cuda", "driver", "why"), [
@@ -15,7 +15,7 @@ from goldenami.errors import NoFit
     ("13.0", "1000.1", "minor-version compatibility: CUDA 13.x needs driver 580.65.06 or newer"),
 ])
 def test_cuda_that_runs(cuda: str, driver: str, why: str) -> None:
-    assert policy.check_cuda(cuda, driver) == why
+    assert compatibility.check_cuda(cuda, driver) == why
 
 
 @pytest.mark.parametrize(("cuda", "driver", "needs"), [
@@ -25,22 +25,23 @@ def test_cuda_that_runs(cuda: str, driver: str, why: str) -> None:
 ])
 def test_cuda_that_does_not_run(cuda: str, driver: str, needs: str) -> None:
     with pytest.raises(NoFit) as caught:
-        policy.check_cuda(cuda, driver)
+        compatibility.check_cuda(cuda, driver)
     assert caught.value.message.startswith(f"CUDA {cuda} does not run on driver {driver}: ")
     assert needs in caught.value.message
 
 
 def test_the_tables_agree_with_each_other() -> None:
     """The minimum driver of a CUDA major is of the first branch that has that major."""
-    for major, minimum in policy.MINIMUM_DRIVER.items():
-        first = min((branch for branch, cuda in policy.CUDA_OF_BRANCH.items() if cuda.split(".")[0] == major), key=int)
+    for major, minimum in compatibility.MINIMUM_DRIVER.items():
+        first = min((branch for branch, cuda in compatibility.CUDA_OF_BRANCH.items() if cuda.split(".")[0] == major),
+                    key=int)
         assert int(minimum.split(".")[0]) <= int(first)
-    branches = sorted(policy.CUDA_OF_BRANCH, key=int)
-    versions = [policy.version_tuple(policy.CUDA_OF_BRANCH[branch]) for branch in branches]
+    branches = sorted(compatibility.CUDA_OF_BRANCH, key=int)
+    versions = [compatibility.version_tuple(compatibility.CUDA_OF_BRANCH[branch]) for branch in branches]
     assert versions == sorted(versions)
-    raised = list(policy.NEWEST_ARCHITECTURE)
-    assert raised == sorted(raised, key=policy.version_tuple)
-    assert list(policy.NEWEST_ARCHITECTURE.values()) == sorted(policy.NEWEST_ARCHITECTURE.values())
+    raised = list(compatibility.NEWEST_ARCHITECTURE)
+    assert raised == sorted(raised, key=compatibility.version_tuple)
+    assert list(compatibility.NEWEST_ARCHITECTURE.values()) == sorted(compatibility.NEWEST_ARCHITECTURE.values())
 
 
 @pytest.mark.parametrize(("cuda", "good", "bad"), [
@@ -49,25 +50,25 @@ def test_the_tables_agree_with_each_other() -> None:
     ("12.9", ["103", "121"], []), ("13.0", ["75", "121"], ["70"]),
 ])
 def test_architectures_by_release(cuda: str, good: list[str], bad: list[str]) -> None:
-    policy.check_architectures(cuda, good)
+    compatibility.check_architectures(cuda, good)
     for sm in bad:
         with pytest.raises(NoFit, match=rf"CUDA {cuda} compiles for .*, not for sm_{sm}$"):
-            policy.check_architectures(cuda, [*good, sm])
+            compatibility.check_architectures(cuda, [*good, sm])
 
 
 @pytest.mark.parametrize("cuda", ["9.2", "14.0"])
 def test_architectures_of_an_unknown_cuda(cuda: str) -> None:
     with pytest.raises(NoFit, match=f"CUDA {cuda} compiles for is not known"):
-        policy.check_architectures(cuda, ["75"])
+        compatibility.check_architectures(cuda, ["75"])
 
 
 def test_flavour_against_generation() -> None:
-    policy.check_flavour("open", ["p6"], [])
-    policy.check_flavour("proprietary", [], ["p3"])
+    compatibility.check_flavour("open", ["p6"], [])
+    compatibility.check_flavour("proprietary", [], ["p3"])
     with pytest.raises(NoFit, match="open kernel modules need Turing or newer, which p3 has not"):
-        policy.check_flavour("open", [], ["p3"])
+        compatibility.check_flavour("open", [], ["p3"])
     with pytest.raises(NoFit, match="only the open kernel modules run the GPU of p6"):
-        policy.check_flavour("proprietary", ["p6"], [])
+        compatibility.check_flavour("proprietary", ["p6"], [])
 
 
 @pytest.mark.parametrize(("version", "upstream"), [
@@ -75,8 +76,10 @@ def test_flavour_against_generation() -> None:
     ("535.216.03-1~bpo12+1", "535.216.03"), ("580.95.05", "580.95.05"), ("2:580.95.05~rc1", "580.95.05"),
 ])
 def test_upstream_versions(version: str, upstream: str) -> None:
-    assert policy.upstream(version) == upstream
+    assert compatibility.upstream(version) == upstream
 
 
 def test_versions_compare_as_numbers() -> None:
-    assert policy.version_tuple("535.54.03") < policy.version_tuple("535.216.03") < policy.version_tuple("550.9")
+    order = ["535.54.03", "535.216.03", "550.9"]
+    shuffled = [order[2], order[0], order[1]]
+    assert sorted(shuffled, key=compatibility.version_tuple) == order

@@ -4,11 +4,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from goldenami import cli, proposal, records
+from goldenami import cli
 from goldenami.commands import image
 from goldenami.commands import watch as command
-from goldenami.errors import StageFailed
-from goldenami.watch_records import WatchRecord
+from goldenami.core import records
+from goldenami.core.errors import StageFailed
+from goldenami.watch import proposal
+from goldenami.watch.watch_records import WatchRecord
 
 
 def git(folder: Path, *args: str) -> str:

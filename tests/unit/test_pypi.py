@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyindex
 import pytest
-import tls
-from goldenami.errors import GoldenError, NoFit, Unreachable, Vanished
-from goldenami.pypi import VARIABLE, Index, Interpreter
-from goldenami.sources import pypi as watched
-from goldenami.store import Store
-from pyindex import PyIndex
+from goldenami.core.errors import GoldenError, NoFit, Unreachable, Vanished
+from goldenami.packages.pypi import VARIABLE, Index, Interpreter
+from goldenami.packages.store import Store
+from goldenami.watch.sources import pypi as watched
+from support.debian import pyindex, tls
+from support.debian.pyindex import PyIndex
 
 PYTHON = Interpreter((3, 11), 36)
 

@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from goldenami import recipes
-from goldenami.errors import BadInput
-from goldenami.recipes import SourceKind
+from goldenami.core.errors import BadInput
+from goldenami.model import recipes
+from goldenami.model.recipes import SourceKind
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """

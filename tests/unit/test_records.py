@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import records
-from goldenami.errors import BadInput
+from goldenami.core import records
+from goldenami.core.errors import BadInput
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from debian.changelog import Changelog
-from goldenami import release_notes
-from goldenami.lockfile import Driver, Kernel, Lock, Package
-from goldenami.store import Store
-from goldenami.watch_policy import Verdict
-from goldenami.watch_records import Change, Entry, Moved, Row, Source, WatchRecord
-from goldenami.watch_summary import BODY_LIMIT, LOG_LINES, cell, headline, markdown, table
-from sample_lock import sample
+from goldenami.model.lockfile import Driver, Kernel, Lock, Package
+from goldenami.model.update_policy import Verdict
+from goldenami.packages.store import Store
+from goldenami.watch import release_notes
+from goldenami.watch.watch_records import Change, Entry, Moved, Row, Source, WatchRecord
+from goldenami.watch.watch_summary import BODY_LIMIT, LOG_LINES, cell, headline, markdown, table
+from support.builds.sample_lock import sample
 
 LOG = """tool (1:2.0-1) bookworm-security; urgency=high
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from debrepo import Package
-from goldenami import materials, repo, shell
-from goldenami.apt import AptRoot, Deb
-from goldenami.download import Wanted
-from goldenami.store import Store
+from goldenami.bake import bake_inputs
+from goldenami.core import shell
+from goldenami.packages import local_repository
+from goldenami.packages.apt import AptRoot, Deb
+from goldenami.packages.download import Wanted
+from goldenami.packages.store import Store
+from support.debian.debrepo import Package
 
 if TYPE_CHECKING:
     from conftest import Resolver
@@ -34,7 +36,7 @@ def stored(resolver: Resolver, tmp_path: Path) -> tuple[Store, list[Deb]]:
 
 def test_apt_takes_exactly_what_is_in_it(stored: tuple[Store, list[Deb]], tmp_path: Path, offline: None) -> None:
     store, debs = stored
-    folder = repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    folder = local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
     root = AptRoot(folder=tmp_path / "offline-root", sources=(), uris={}, local_repo=folder)
     root.configure()
     root.update()
@@ -48,8 +50,8 @@ def test_apt_takes_exactly_what_is_in_it(stored: tuple[Store, list[Deb]], tmp_pa
 
 def test_it_is_hard_links_and_always_the_same_bytes(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
     store, debs = stored
-    one = repo.write(store, debs, tmp_path / "one", suite="stable", epoch=5)
-    two = repo.write(store, reversed(debs), tmp_path / "two", suite="stable", epoch=5)
+    one = local_repository.write(store, debs, tmp_path / "one", suite="stable", epoch=5)
+    two = local_repository.write(store, reversed(debs), tmp_path / "two", suite="stable", epoch=5)
     for name in ("Packages", "Release", "complete"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     assert "Date: Thu, 01 Jan 1970 00:00:05 GMT\n" in (one / "Release").read_text(encoding="utf-8")
@@ -60,14 +62,14 @@ def test_it_is_hard_links_and_always_the_same_bytes(stored: tuple[Store, list[De
 
 def test_a_complete_one_is_kept_and_a_half_one_replaced(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
     store, debs = stored
-    folder = repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    folder = local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
     before = folder.stat().st_ino
-    assert repo.write(store, debs, folder, suite="stable", epoch=0).stat().st_ino == before
+    assert local_repository.write(store, debs, folder, suite="stable", epoch=0).stat().st_ino == before
     (folder / "complete").unlink()
     (folder / "junk").touch()
-    repo.write(store, debs, folder, suite="stable", epoch=0)
+    local_repository.write(store, debs, folder, suite="stable", epoch=0)
     assert not (folder / "junk").exists()
-    repo.write(store, debs[:1], folder, suite="stable", epoch=0)
+    local_repository.write(store, debs[:1], folder, suite="stable", epoch=0)
     assert [path.suffix for path in folder.glob("*.deb")] == [".deb"]
     assert [path.name for path in tmp_path.glob("repo*")] == ["repo"]
 
@@ -77,7 +79,7 @@ def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(stored: tup
     store, debs = stored
     store.path(debs[0].sha256).write_bytes(b"not a deb")
     with pytest.raises(shell.CommandFailed, match="dpkg-deb"):
-        repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+        local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
     assert not (tmp_path / "repo").exists()
 
 
@@ -101,15 +103,15 @@ def test_what_a_killed_process_left_is_removed(stored: tuple[Store, list[Deb]], 
     left, = repos.iterdir()
     assert len(list(left.glob("*.deb"))) == len(debs)
     (repos / f"other.{os.getpid()}").mkdir()
-    assert materials.repositories(store, {deb.sha256 for deb in debs}) == [left]
-    folder = repo.write(store, debs, repos / "abc", suite="stable", epoch=0)
+    assert bake_inputs.repositories(store, {deb.sha256 for deb in debs}) == [left]
+    folder = local_repository.write(store, debs, repos / "abc", suite="stable", epoch=0)
     assert sorted(repos.iterdir()) == [folder, repos / f"other.{os.getpid()}"]
-    assert materials.repositories(store, {deb.sha256 for deb in debs}) == []
+    assert bake_inputs.repositories(store, {deb.sha256 for deb in debs}) == []
 
 
 def test_mmdebstrap_would_find_the_essential_packages(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
     store, debs = stored
-    folder = repo.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    folder = local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
     text = (folder / "Packages").read_text(encoding="utf-8")
     assert text.count("\n\nPackage: ") == len(debs) - 1
     assert "Essential: yes\n" in text

@@ -9,18 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report_data as data
-from goldenami import lockfile, report, report_view
-from goldenami.build_records import (
-    LOCK_FILE,
-    Check,
-    Component,
-    Outcome,
-    Timing,
-    Verdict,
-)
-from goldenami.errors import BadInput
-from tools import ROOT
+from goldenami.core.errors import BadInput
+from goldenami.model import lockfile
+from goldenami.model.build_records import LOCK_FILE, Check, Component, Outcome, Timing, Verdict
+from goldenami.report import report, view
+from support.builds import report_data as data
+from support.builds.tools import ROOT
 
 FOREIGN = {"script", "link", "img", "iframe", "object", "base", "form"}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -181,10 +175,10 @@ def test_previous_without_its_lock(tmp_path: Path) -> None:
     assert "keeps no copy of its lock, so its packages are unknown" in Page(report.render(folder, old, now)).text()
 
 
-def facts(image: str) -> dict[str, report_view.Fact]:
+def facts(image: str) -> dict[str, view.Fact]:
     """What the page says is inside an image, by its committed lock."""
     lock = json.loads(lockfile.path_of(ROOT, image).read_text(encoding="utf-8"))
-    return {fact.term: fact for fact in report_view.facts(lock)}
+    return {fact.term: fact for fact in view.facts(lock)}
 
 
 def test_frameworks_are_named_with_their_versions() -> None:

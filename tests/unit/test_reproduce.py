@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from conftest import need, need_reproducible_disks
-from goldenami import records, reproduce, shell
-from goldenami.build_records import BakeRecord, Disk, Host
-from goldenami.errors import StageFailed
-from goldenami.local import disk, elsewhere
+from goldenami.bake import reproduce
+from goldenami.core import records, shell
+from goldenami.core.errors import StageFailed
+from goldenami.local import other_machine
+from goldenami.local.disk import disk
+from goldenami.model.build_records import BakeRecord, Disk, Host
 
 MIB = 1 << 20
 FILES = {"etc/motd": "hello\n", "etc/same": "same\n", "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd"}
@@ -69,7 +71,7 @@ def test_the_second_bake_is_elsewhere_on_another_day_and_gives_the_same_bytes(tm
     bakes = Bakes(tmp_path)
     said = bakes.run()
     (host, day, work), (other_host, other_day, other_work) = bakes.seen
-    assert (host, other_host) == (before, elsewhere.HOSTNAME)
+    assert (host, other_host) == (before, other_machine.HOSTNAME)
     assert (int(other_day[:4]) - int(day[:4]), work == other_work) in ((1, False), (2, False))
     assert said.startswith("reproduced: both disks have SHA-256 ")
     assert said.endswith("the second was baked as on the machine `elsewhere`, 400 days later")
@@ -77,7 +79,7 @@ def test_the_second_bake_is_elsewhere_on_another_day_and_gives_the_same_bytes(tm
 
 
 def test_without_faketime_it_says_that_the_clock_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "_LIBRARIES", "nowhere/*")
+    monkeypatch.setattr(other_machine, "_LIBRARIES", "nowhere/*")
     assert Bakes(tmp_path).run().endswith("with this machine's clock (faketime is not installed)")
 
 

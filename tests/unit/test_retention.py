@@ -6,12 +6,20 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from accounts import BUILDS, IMAGE, NOW, Account, accounts, alive, must_stay, policies, proven
-from goldenami import retention
-from goldenami.aws import references
-from goldenami.aws.topology import Ami, Launcher, LauncherKind, TemplateUse, TemplateVersion, Topology, record_name
-from goldenami.retention import Policy, RegionPlan, Step
+from goldenami.aws.inventory import references
+from goldenami.aws.inventory.topology import (
+    Ami,
+    Launcher,
+    LauncherKind,
+    TemplateUse,
+    TemplateVersion,
+    Topology,
+    record_name,
+)
+from goldenami.lifecycle import retention
+from goldenami.lifecycle.retention import Policy, RegionPlan, Step
 from hypothesis import HealthCheck, Phase, given, settings
+from support.aws.accounts import BUILDS, IMAGE, NOW, Account, accounts, alive, must_stay, policies, proven
 
 Planner = Callable[[Topology, str, Policy, datetime], RegionPlan]
 DESTRUCTIVE = {Step.DEPRECATE, Step.DISABLE, Step.DEREGISTER, Step.NOTE_DISABLED}

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import rolefacts
-from goldenami.definition import ANY, PLATFORMS, ROLE_ORDER, Platform, role_spec
-from goldenami.errors import BadInput
+from goldenami.core.errors import BadInput
+from goldenami.model import role_packages
+from goldenami.model.definition import ANY, PLATFORMS, ROLE_ORDER, Platform, role_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -42,7 +42,7 @@ def combinations(role: str) -> list[dict[str, Any]]:
 def test_every_setting_of_a_role_gives_package_names(role: str, platform: Platform) -> None:
     given = {"cuda_release": "12.8"} if role == "cuda" else {}
     for chosen in combinations(role):
-        names = rolefacts.packages(ROOT, role, platform, {**DERIVED.get(role, {}), **given, **chosen})
+        names = role_packages.packages(ROOT, role, platform, {**DERIVED.get(role, {}), **given, **chosen})
         assert [name for name in names if not NAME.fullmatch(name)] == []
         assert len(names) == len(set(names))
 
@@ -60,11 +60,11 @@ def role(root: Path, text: str, platform: str = "Debian_12.yml") -> Path:
 
 def test_a_list_or_an_expression(tmp_path: Path) -> None:
     plain = role(tmp_path / "a", "__limits_packages: [a, 'lib-{{ limits_nofile }}']\n")
-    assert rolefacts.packages(plain, "limits", PLATFORMS["bookworm"], {}) == ["a", "lib-5"]
-    assert rolefacts.packages(plain, "limits", PLATFORMS["bookworm"], {"limits_nofile": 7}) == ["a", "lib-7"]
+    assert role_packages.packages(plain, "limits", PLATFORMS["bookworm"], {}) == ["a", "lib-5"]
+    assert role_packages.packages(plain, "limits", PLATFORMS["bookworm"], {"limits_nofile": 7}) == ["a", "lib-7"]
     root = role(tmp_path / "b", "__limits_packages: \"{{ ['a'] + limits_extra + __limits_more }}\"\n"
                                 "__limits_more: \"{{ ['c'] if limits_nofile > 4 else [] }}\"\n")
-    assert rolefacts.packages(root, "limits", PLATFORMS["bookworm"], {"limits_extra": ["x"]}) == ["a", "x", "c"]
+    assert role_packages.packages(root, "limits", PLATFORMS["bookworm"], {"limits_extra": ["x"]}) == ["a", "x", "c"]
 
 
 @pytest.mark.parametrize(("text", "complaint"), [
@@ -76,7 +76,7 @@ def test_a_list_or_an_expression(tmp_path: Path) -> None:
 ])
 def test_an_expression_that_fails_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(BadInput) as caught:
-        rolefacts.packages(role(tmp_path, text), "limits", PLATFORMS["bookworm"], {})
+        role_packages.packages(role(tmp_path, text), "limits", PLATFORMS["bookworm"], {})
     assert caught.value.message.startswith(f"{tmp_path}/roles/limits/vars/Debian_12.yml: __limits_")
     assert complaint in caught.value.message
 
@@ -84,15 +84,15 @@ def test_an_expression_that_fails_is_named(tmp_path: Path, text: str, complaint:
 def test_a_platform_that_a_role_does_not_know(tmp_path: Path) -> None:
     root = role(tmp_path, "{}\n")
     with pytest.raises(BadInput, match="role limits does not know Ubuntu 24") as caught:
-        rolefacts.packages(root, "limits", PLATFORMS["noble"], {})
+        role_packages.packages(root, "limits", PLATFORMS["noble"], {})
     assert "write roles/limits/vars/Ubuntu_24.yml" in caught.value.hint
 
 
 def test_a_role_that_is_the_same_everywhere(tmp_path: Path) -> None:
     root = role(tmp_path, "x: 1\n", "main.yml")
-    assert rolefacts.facts(root, "limits", PLATFORMS["noble"], {}) == {}
-    assert rolefacts.packages(root, "limits", PLATFORMS["noble"], {}) == []
+    assert role_packages.facts(root, "limits", PLATFORMS["noble"], {}) == {}
+    assert role_packages.packages(root, "limits", PLATFORMS["noble"], {}) == []
 
 
 def test_what_is_given_overrides_the_defaults() -> None:
-    assert rolefacts.variables(ROOT, "limits", {"limits_nofile": 9})["limits_nofile"] == 9
+    assert role_packages.variables(ROOT, "limits", {"limits_nofile": 9})["limits_nofile"] == 9

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import role_rules as rules
-from goldenami.definition import ROLE_ORDER
+from goldenami.model.definition import ROLE_ORDER
+from support.rules import role_rules as rules
 
 ROOT = Path(__file__).resolve().parents[2]
 Rule = Callable[[Path, str], list[str]]

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from goldenami import scenario, shell
-from goldenami.errors import StageFailed
+from goldenami.bake import molecule
+from goldenami.core import shell
+from goldenami.core.errors import StageFailed
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WAITING = """
@@ -42,13 +43,13 @@ def test_an_interrupt_ends_the_supervisor(tmp_path: Path) -> None:
 def test_one_that_ends_by_itself_is_an_error_with_its_last_lines(tmp_path: Path) -> None:
     supervisor = shell.start_session(["sh", "-c", "echo no namespaces; exit 1"], log=tmp_path / "log")
     with pytest.raises(StageFailed, match="container x did not come up") as caught:
-        scenario.wait_ready("x", tmp_path, supervisor)
+        molecule.wait_ready("x", tmp_path, supervisor)
     assert caught.value.tail == "no namespaces"
 
 
 def test_what_it_says_is_returned(tmp_path: Path) -> None:
     supervisor = shell.start_session(["sleep", "600"], log=tmp_path / "log")
     (tmp_path / "ready.json").write_text('{"address": "10.0.0.2"}', encoding="utf-8")
-    assert scenario.wait_ready("x", tmp_path, supervisor) == {"address": "10.0.0.2"}
+    assert molecule.wait_ready("x", tmp_path, supervisor) == {"address": "10.0.0.2"}
     assert supervisor.poll() is None
     shell.stop(supervisor, grace_s=5)

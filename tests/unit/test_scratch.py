@@ -7,15 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldenami import recipes, wheels, workplace
-from goldenami.apt import Deb
-from goldenami.errors import BadInput, GoldenError
-from goldenami.lockfile import Target
-from goldenami.modules import Recipe, compile_modules
-from goldenami.progress import Progress
-from goldenami.pypi import PyFile
-from goldenami.store import Store
-from goldenami.wheels import Order
+from goldenami.compilation import wheel_builds
+from goldenami.compilation.kernel_modules import Recipe, compile_modules
+from goldenami.compilation.wheel_builds import Order
+from goldenami.core.errors import BadInput, GoldenError
+from goldenami.core.progress import Progress
+from goldenami.local import workspace
+from goldenami.model import recipes
+from goldenami.model.lockfile import Target
+from goldenami.packages.apt import Deb
+from goldenami.packages.pypi import PyFile
+from goldenami.packages.store import Store
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 DEB = Deb(name="gcc", version="1", architecture="amd64", sha256="a" * 64, size=1, installed_size=1, archive="debian",
@@ -50,7 +52,7 @@ def killed(folder: Path) -> None:
 
 
 def test_a_work_folder_is_gone_afterwards_also_where_the_work_failed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="failed"), workplace.scratch_in(tmp_path / "work", "a") as folder:
+    with pytest.raises(ValueError, match="failed"), workspace.scratch_in(tmp_path / "work", "a") as folder:
         (folder / "file").touch()
         raise ValueError("failed")
     assert list((tmp_path / "work").iterdir()) == []
@@ -58,28 +60,28 @@ def test_a_work_folder_is_gone_afterwards_also_where_the_work_failed(tmp_path: P
 
 def test_another_process_keeps_its_folder_while_it_lives(tmp_path: Path) -> None:
     process = working(tmp_path)
-    with workplace.scratch_in(tmp_path, "b") as folder:
+    with workspace.scratch_in(tmp_path, "b") as folder:
         assert len(list(tmp_path.iterdir())) == 2
     assert not folder.exists()
     process.kill()
     process.communicate()
-    with workplace.scratch_in(tmp_path, "b") as folder:
+    with workspace.scratch_in(tmp_path, "b") as folder:
         assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> None:
     """Both fail at once, because the store has no file of theirs."""
     store, log = Store(tmp_path / "cache"), tmp_path / "log"
-    killed(workplace.in_cache(store))
+    killed(workspace.in_cache(store))
     recipe = Recipe(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[], depends=[],
                     suite="bookworm", source=DEB, build=[DEB])
     with pytest.raises((OSError, GoldenError)):
         compile_modules(recipe, store, log=log)
-    assert list(workplace.in_cache(store).iterdir()) == []
-    killed(workplace.in_cache(store))
+    assert list(workspace.in_cache(store).iterdir()) == []
+    killed(workspace.in_cache(store))
     order = Order(name="w", recipe=RECIPE, target=Target(cpu="znver4", options=[]), suite="bookworm", debs=[DEB],
                   source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64, size=3),
                   requires=[], runs_with=[], tests=[])
     with pytest.raises(BadInput, match="in the store is not what the lock names"):
-        wheels.build(tmp_path, order, store, Progress.of("wheels", "i", tmp_path), log=log)
-    assert list(workplace.in_cache(store).iterdir()) == []
+        wheel_builds.build(tmp_path, order, store, Progress.of("wheels", "i", tmp_path), log=log)
+    assert list(workspace.in_cache(store).iterdir()) == []

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import tools
 from goldenami import cli
-from tools import ROOT
+from support.builds import tools
+from support.builds.tools import ROOT
 
 MOLECULE = """#!/bin/sh
 # Ctrl-C reaches the whole group; molecule cleans up and exits with 1.

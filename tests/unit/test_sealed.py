@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from goldenami.errors import StageFailed
-from goldenami.local import sealed
+from goldenami.core.errors import StageFailed
+from goldenami.local.tree import sealed
 
 PROGRAM = Path(__file__).resolve().parents[2] / "roles/seal/files/seal.py"
 

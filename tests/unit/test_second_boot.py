@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from booting import config
-from checkout import processes
 from conftest import need
-from goldenami.errors import HostNotReady, StageFailed
-from goldenami.local import second_boot
+from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.local.vm import second_boot
+from support.builds.booting import config
+from support.builds.checkout import processes
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore import exceptions as aws
 from goldenami.aws.session import check_regions, translate
-from goldenami.errors import BadInput, Busy, ExitCode
+from goldenami.core.errors import BadInput, Busy, ExitCode
 
 
 def answered(code: str, message: str = "no", *, status: int = 400, action: str = "RegisterImage") -> aws.ClientError:

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from goldenami import shell
-from goldenami.errors import ExitCode, HostNotReady
+from goldenami.core import shell
+from goldenami.core.errors import ExitCode, HostNotReady
 
 PYTHON = sys.executable
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from goldenami.errors import BadInput
-from goldenami.local import signature
-from module_keys import certificate, write
+from goldenami.core.errors import BadInput
+from goldenami.local import module_signing
+from support.debian.module_keys import certificate, write
 
 MODULE = b"\x7fELF" + bytes(range(256)) * 40
 
@@ -23,14 +23,14 @@ def key() -> rsa.RSAPrivateKey:
 
 def test_a_signed_module_is_the_module_and_what_the_kernel_expects(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
     """As include/linux/module_signature.h has it: PKCS#7 in DER, a structure of 12 bytes, a magic string."""
-    signer = signature.load(*write(tmp_path, key, certificate(key)))
+    signer = module_signing.load(*write(tmp_path, key, certificate(key)))
     signed = signer.sign(MODULE)
     assert signed.startswith(MODULE)
     assert signed.endswith(b"~Module signature appended~\n")
-    trailer = signed[-len(signature.MAGIC) - 12:-len(signature.MAGIC)]
+    trailer = signed[-len(module_signing.MAGIC) - 12:-len(module_signing.MAGIC)]
     algo, digest, kind, signer_length, key_length, size = struct.unpack(">BBBBB3xI", trailer)
     assert (algo, digest, kind, signer_length, key_length) == (0, 0, 2, 0, 0)
-    der = signed[len(MODULE):-len(signature.MAGIC) - 12]
+    der = signed[len(MODULE):-len(module_signing.MAGIC) - 12]
     assert len(der) == size
     (tmp_path / "module").write_bytes(MODULE)
     (tmp_path / "signature").write_bytes(der)
@@ -44,9 +44,9 @@ def test_a_signed_module_is_the_module_and_what_the_kernel_expects(key: rsa.RSAP
 
 def test_the_same_key_gives_the_same_bytes(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
     paths = write(tmp_path, key, certificate(key))
-    first, second = (signature.load(*paths) for _ in range(2))
+    first, second = (module_signing.load(*paths) for _ in range(2))
     assert first.sign(MODULE) == second.sign(MODULE)
-    assert signature.load(paths[0], tmp_path / "cert.pem").signature == first.signature
+    assert module_signing.load(paths[0], tmp_path / "cert.pem").signature == first.signature
     assert first.signature.signer == "Test signer"
 
 
@@ -67,21 +67,21 @@ def test_keys_that_cannot_sign_are_refused(key: rsa.RSAPrivateKey, tmp_path: Pat
         (write(tmp_path / "nameless", key, certificate(key, NameOID.ORGANIZATION_NAME)), "has no common name"),
     ):
         with pytest.raises(BadInput, match=complaint) as caught:
-            signature.load(*paths)
+            module_signing.load(*paths)
         assert "GOLDEN_MODULE_KEY" in caught.value.hint
 
 
 def test_what_the_environment_names(key: rsa.RSAPrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (signature.KEY, signature.CERTIFICATE):
+    for name in (module_signing.KEY, module_signing.CERTIFICATE):
         monkeypatch.delenv(name, raising=False)
-    assert signature.configured() is None
+    assert module_signing.configured() is None
     paths = write(tmp_path, key, certificate(key))
-    monkeypatch.setenv(signature.KEY, str(paths[0]))
+    monkeypatch.setenv(module_signing.KEY, str(paths[0]))
     with pytest.raises(BadInput, match="only one of"):
-        signature.configured()
-    monkeypatch.setenv(signature.CERTIFICATE, str(paths[1]))
-    found = signature.configured()
+        module_signing.configured()
+    monkeypatch.setenv(module_signing.CERTIFICATE, str(paths[1]))
+    found = module_signing.configured()
     assert found is not None and found.signature.signer == "Test signer"
-    monkeypatch.setattr(signature, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(module_signing, "CHECKOUT", tmp_path)
     with pytest.raises(BadInput, match=r"key\.pem is inside the checkout"):
-        signature.configured()
+        module_signing.configured()

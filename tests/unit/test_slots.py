@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import need, need_reproducible_disks
-from goldenami import records, shell
-from goldenami.errors import BadInput, StageFailed
-from goldenami.local import disk, slots, tree
-from goldenami.local.ext4 import BLOCK, SLOT, SLOT_BYTES
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, StageFailed
+from goldenami.local.disk import disk, slots
+from goldenami.local.disk.ext4 import BLOCK, SLOT, SLOT_BYTES
+from goldenami.local.tree import tree
 
 MIB = 1 << 20
 LAYOUT = disk.DiskLayout(image="test", size_bytes=512 * MIB, source_date_epoch=1_700_000_000)

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from conftest import need
 from debian.debian_support import Version
-from goldenami import shell, standin
-from goldenami.errors import StageFailed
-from goldenami.lockfile import Package
-from goldenami.store import Store
+from goldenami.compilation import dummy_packages
+from goldenami.core import shell
+from goldenami.core.errors import StageFailed
+from goldenami.model.lockfile import Package
+from goldenami.packages.store import Store
 
 
 @pytest.fixture
@@ -18,8 +19,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_it_is_always_the_same_bytes(store: Store, tmp_path: Path) -> None:
-    first = standin.make(store, "libcuda1", "535", "amd64")
-    assert standin.make(Store(tmp_path / "other"), "libcuda1", "535", "amd64") == first
+    first = dummy_packages.make(store, "libcuda1", "535", "amd64")
+    assert dummy_packages.make(Store(tmp_path / "other"), "libcuda1", "535", "amd64") == first
     fields = shell.output(["dpkg-deb", "--field", str(store.path(first.sha256))])
     assert "Package: libcuda1\nVersion: 535+golden\n" in fields
     assert shell.output(["dpkg-deb", "--contents", str(store.path(first.sha256))]).count("\n") == 1  # the root alone
@@ -27,20 +28,20 @@ def test_it_is_always_the_same_bytes(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("release", ["535.54.03-1", "535.309.01-1~deb12u1", "535.309.01-0ubuntu1"])
 def test_it_is_below_every_release_of_its_branch_and_satisfies_who_asks_for_the_branch(release: str) -> None:
-    assert Version("535") <= Version(standin.version("535")) < Version(release)
+    assert Version("535") <= Version(dummy_packages.version("535")) < Version(release)
 
 
 def test_a_store_that_lacks_it_or_has_it_damaged_gets_it_again(store: Store) -> None:
-    wanted = Package.of(standin.make(store, "libcuda1", "535", "amd64"))
+    wanted = Package.of(dummy_packages.make(store, "libcuda1", "535", "amd64"))
     store.path(wanted.sha256).write_bytes(bytes(wanted.size))
-    assert standin.have(store, "libcuda1", wanted) == wanted.deb("libcuda1")
+    assert dummy_packages.have(store, "libcuda1", wanted) == wanted.deb("libcuda1")
     assert store.check(wanted.sha256)
     store.path(wanted.sha256).unlink()
-    assert standin.have(store, "libcuda1", wanted) == wanted.deb("libcuda1")
+    assert dummy_packages.have(store, "libcuda1", wanted) == wanted.deb("libcuda1")
     assert store.has(wanted.sha256, wanted.size)
 
 
 def test_one_that_comes_out_otherwise_is_refused(store: Store) -> None:
-    wanted = Package.of(standin.make(store, "libcuda1", "535", "amd64"))
+    wanted = Package.of(dummy_packages.make(store, "libcuda1", "535", "amd64"))
     with pytest.raises(StageFailed, match=r"the stand-in of libcuda1 came out as \w{12}, the lock names 0{12}"):
-        standin.have(store, "libcuda1", wanted.model_copy(update={"sha256": "0" * 64}))
+        dummy_packages.have(store, "libcuda1", wanted.model_copy(update={"sha256": "0" * 64}))

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import debrepo
 import pytest
 import urllib3
-from debrepo import Fault
-from filling import FILL, SCRIPTS, assert_whole, filler, objects, wanted
-from goldenami import download, store
-from goldenami.errors import ExitCode, HostNotReady, Unreachable, Vanished
-from goldenami.store import Store
+from goldenami.core.errors import ExitCode, HostNotReady, Unreachable, Vanished
+from goldenami.packages import download, store
+from goldenami.packages.store import Store
+from support.builds.filling import FILL, SCRIPTS, assert_whole, filler, objects, wanted
+from support.debian import debrepo
+from support.debian.debrepo import Fault
 
 
 def test_a_file_is_fetched_once(tmp_path: Path, served: debrepo.Mirror) -> None:

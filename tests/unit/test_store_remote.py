@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import debrepo
 import pytest
-from filling import assert_whole, kill_halfway, wanted
-from goldenami.errors import Busy
-from goldenami.store import Store
+from goldenami.core.errors import Busy
+from goldenami.packages.store import Store
+from support.builds.filling import assert_whole, kill_halfway, wanted
+from support.debian import debrepo
 
 
 class SharedFolder:

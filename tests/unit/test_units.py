@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from goldenami import units
+from goldenami.core import units
 
 
 @pytest.mark.parametrize(("count", "text"), [

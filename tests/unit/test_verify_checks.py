@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import isa, records, shell
-from goldenami.build_records import Check, CodeFile, CoverageRecord, Outcome
-from goldenami.local import cpu, image_tests, verify_inside
+from goldenami.core import records, shell
+from goldenami.local import image_tests
+from goldenami.local.programs import verify
+from goldenami.local.vm import cpu
+from goldenami.model import instruction_sets
+from goldenami.model.build_records import Check, CodeFile, CoverageRecord, Outcome
 
 
 class Here:
@@ -37,13 +40,13 @@ def plan(tmp_path: Path) -> dict[str, Any]:
     record = CoverageRecord(folders=[str(tmp_path / "opt/ml")[1:]], features=[], sm=[], files=files, findings=[],
                             allowed={})
     records.write(tmp_path / "coverage.json", record)
-    return {"coverage": str(tmp_path / "coverage.json"), "features": sorted(isa.KNOWN_X86),
-            "known_features": sorted(isa.KNOWN_X86), "boot_limit_s": 60.0}
+    return {"coverage": str(tmp_path / "coverage.json"), "features": sorted(instruction_sets.KNOWN_X86),
+            "known_features": sorted(instruction_sets.KNOWN_X86), "boot_limit_s": 60.0}
 
 
 def checks(plan: dict[str, Any], tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
     machine: Any = Here(tmp_path)
-    return verify_inside.code_checks(plan, machine, emulated)
+    return verify.code_checks(plan, machine, emulated)
 
 
 def test_the_code_is_what_the_gate_read(plan: dict[str, Any], tmp_path: Path) -> None:
@@ -91,6 +94,6 @@ def test_a_cpu_with_more_than_the_declared_ones_have_is_found(plan: dict[str, An
     assert checks(plan, tmp_path, emulated)[0].outcome is Outcome.CORRECT
     (tmp_path / "bin/sudo").unlink()
     (tmp_path / "bin").rmdir()
-    found = checks({**plan, "features": sorted(isa.KNOWN_X86 - {"sse3", "sse4.2"})}, tmp_path, emulated)[0]
+    found = checks({**plan, "features": sorted(instruction_sets.KNOWN_X86 - {"sse3", "sse4.2"})}, tmp_path, emulated)[0]
     assert (found.id, found.outcome) == ("boot/oldest_cpu", Outcome.INCORRECT)
     assert found.detail == "the machine also had sse3, sse4.2"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import builds
 import pytest
 from conftest import need
-from goldenami import lockfile, verify
-from goldenami.build_records import REPORT_FILE, VERIFY_FILE, Verdict
-from goldenami.errors import BadInput, StageFailed
+from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.progress import Progress
 from goldenami.local import ssh
-from goldenami.progress import Progress
+from goldenami.model import lockfile
+from goldenami.model.build_records import REPORT_FILE, VERIFY_FILE, Verdict
+from goldenami.verify import verify
+from support.builds import builds
 
 
 @pytest.fixture

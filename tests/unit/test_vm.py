@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from booting import config
-from checkout import processes
 from conftest import need
-from goldenami import shell
-from goldenami.build_records import Accel
-from goldenami.errors import HostNotReady, StageFailed
-from goldenami.local import qcow2, qmp, sandbox, vm
+from goldenami.core import shell
+from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.local.sandbox import namespaces
+from goldenami.local.vm import qcow2, qmp, vm
+from goldenami.model.build_records import Accel
+from support.builds.booting import config
+from support.builds.checkout import processes
 
 MIB = 1 << 20
 
@@ -201,7 +202,7 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
     # A network namespace only: no pid namespace helps here, as it would in a real boot.
     process = shell.start(
         ["unshare", "--net", sys.executable, "-c", BOOT, str(tmp_path)], log=tmp_path / "boot.log",
-        env=sandbox.python_env(),
+        env=namespaces.python_env(),
     )
     deadline = time.monotonic() + 60
     while len(processes(str(tmp_path / "vm"))) < 2 and time.monotonic() < deadline:

@@ -4,10 +4,10 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from goldenami import definition, lockfile, policy
-from goldenami.errors import BadInput, ExitCode
-from goldenami.sources import pypi
-from goldenami.watch_policy import BranchType, Offer, Policy, Rule, Verdict, judge, overdue
+from goldenami.core.errors import BadInput, ExitCode
+from goldenami.model import compatibility, definition, lockfile
+from goldenami.model.update_policy import BranchType, Offer, Policy, Rule, Verdict, judge, overdue
+from goldenami.watch.sources import pypi
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,8 +102,8 @@ def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None
 @given(versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6), name=st.sampled_from(Policy))
 def test_a_lock_never_moves_back(versions: list[str], name: Policy) -> None:
     found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY, types=TYPES)
-    assert policy.version_tuple(found.available) >= (535, 1)
-    assert found.verdict is not Verdict.UPDATE or policy.version_tuple(found.available) > (535, 1)
+    assert compatibility.version_tuple(found.available) >= (535, 1)
+    assert found.verdict is not Verdict.UPDATE or compatibility.version_tuple(found.available) > (535, 1)
 
 
 def test_a_hold_past_its_review() -> None:
@@ -119,22 +119,23 @@ def test_a_hold_past_its_review() -> None:
     (TODAY, "driver branch 580 ends on 2026-11-25, in 0 days"),
 ])
 def test_the_end_of_a_branch_is_announced_90_days_ahead(end: date | None, said: str) -> None:
-    assert policy.near_end("580", end, TODAY) == said
+    assert compatibility.near_end("580", end, TODAY) == said
 
 
 def test_a_branch_whose_end_is_not_known_is_not_passed_over_in_silence() -> None:
-    assert policy.near_end("999", policy.branch_end("999"), TODAY) == \
+    assert compatibility.near_end("999", compatibility.branch_end("999"), TODAY) == \
         "the end of driver branch 999 is not known: look it up, and add it to BRANCH_END of policy.py"
-    assert policy.near_end("550", None, TODAY) == \
+    assert compatibility.near_end("550", None, TODAY) == \
         "driver branch 550 has ended, NVIDIA says: no more fixes of its own come"
-    assert policy.near_end("550", date(2027, 12, 31), TODAY) == ""  # a list that states one knows better
-    assert policy.near_end("570", policy.branch_end("570"), TODAY).startswith("driver branch 570 ended on 2026-02-28")
+    assert compatibility.near_end("550", date(2027, 12, 31), TODAY) == ""  # a list that states one knows better
+    assert compatibility.near_end("570", compatibility.branch_end("570"),
+                                  TODAY).startswith("driver branch 570 ended on 2026-02-28")
 
 
 def test_the_end_of_every_locked_branch_is_known() -> None:
     locks = [lockfile.read(path)[0] for path in sorted((ROOT / "packer/locks").glob("*.lock.json"))]
     branches = {lock.driver.branch for lock in locks if lock.driver}
-    assert branches <= policy.BRANCH_END.keys() | policy.ENDED_BRANCHES
+    assert branches <= compatibility.BRANCH_END.keys() | compatibility.ENDED_BRANCHES
 
 
 @pytest.mark.parametrize(("branch", "sms", "said"), [
@@ -143,8 +144,8 @@ def test_the_end_of_every_locked_branch_is_known() -> None:
     ("570", ["120"], ""), ("470", ["90"], "sm_90: 520 is the first branch that does"),
 ])
 def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> None:
-    assert policy.branch_refusal(branch, sms).endswith(said)
-    assert bool(policy.branch_refusal(branch, sms)) == bool(said)
+    assert compatibility.branch_refusal(branch, sms).endswith(said)
+    assert bool(compatibility.branch_refusal(branch, sms)) == bool(said)
 
 
 # --- the section of a definition --------------------------------------------------------------------------------------

@@ -5,16 +5,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from goldenami import policy
 from goldenami.aws.base_images import BaseImage
-from goldenami.errors import Unreachable
-from goldenami.lockfile import Package, Suite
-from goldenami.sources import base_image, branches, packages, pypi
-from goldenami.sources.base_image import Begun
-from goldenami.sources.packages import Component
-from goldenami.watch_policy import BaseImageRule, BranchType, Verdict
-from goldenami.web import Document
-from sample_lock import sample
+from goldenami.core.errors import Unreachable
+from goldenami.model import compatibility
+from goldenami.model.lockfile import Package, Suite
+from goldenami.model.update_policy import BaseImageRule, BranchType, Verdict
+from goldenami.packages.http_documents import Document
+from goldenami.watch.sources import base_image, branches, packages, pypi
+from goldenami.watch.sources.base_image import Begun
+from goldenami.watch.sources.packages import Component
+from support.builds.sample_lock import sample
 
 TODAY = date(2026, 11, 25)
 
@@ -88,7 +88,7 @@ def test_two_sources_that_disagree_on_an_end() -> None:
     found = branches.parse(listing(b580=branch("lts branch", "580.1@2025-01-01", end_of_life="2027-01-31")), "list")
     assert found.seen[1].error == "says that branch 580 ends on 2027-01-31, the table of policy.py 2028-06-30"
     assert found.end("580") == date(2027, 1, 31)
-    assert policy.near_end("580", found.end("580"), TODAY) == "driver branch 580 ends on 2027-01-31, in 67 days"
+    assert compatibility.near_end("580", found.end("580"), TODAY) == "driver branch 580 ends on 2027-01-31, in 67 days"
 
 
 def page(*files: dict[str, object]) -> Document:

@@ -8,8 +8,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from goldenami import web
-from goldenami.errors import ExitCode, Unreachable
+from goldenami.core.errors import ExitCode, Unreachable
+from goldenami.packages import http_documents
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
@@ -68,7 +68,7 @@ def sending(data: bytes, status: int = 200, **headers: str) -> Answer:
 
 def refused(url: str, **more: int) -> str:
     with pytest.raises(Unreachable) as caught:
-        web.read(url, **more)
+        http_documents.read(url, **more)
     assert caught.value.exit_code is ExitCode.UNREACHABLE
     assert url in caught.value.message
     return caught.value.message
@@ -76,11 +76,11 @@ def refused(url: str, **more: int) -> str:
 
 def test_a_document_and_its_day(server: Server) -> None:
     server.answer = sending(b"{}", Last_Modified="Sun, 15 Jun 2025 15:06:40 GMT")
-    found = web.read(f"{server.url}/x")
+    found = http_documents.read(f"{server.url}/x")
     assert (found.data, found.changed, found.json("x")) == (b"{}", date(2025, 6, 15), {})
-    assert web.changed(f"{server.url}/x") == date(2025, 6, 15)
+    assert http_documents.changed(f"{server.url}/x") == date(2025, 6, 15)
     server.answer = sending(b"{}", Last_Modified="yesterday")
-    assert web.read(f"{server.url}/x").changed is None
+    assert http_documents.read(f"{server.url}/x").changed is None
 
 
 def test_two_gigabytes_are_not_read(server: Server) -> None:
@@ -115,7 +115,7 @@ def test_a_redirect_loop_ends(server: Server) -> None:
 
     server.answer = circle
     assert "too many redirects" in refused(f"{server.url}/list")
-    assert len(server.paths) == web.REDIRECTS + 1
+    assert len(server.paths) == http_documents.REDIRECTS + 1
 
 
 def test_a_short_redirect_is_followed(server: Server) -> None:
@@ -125,7 +125,7 @@ def test_a_short_redirect_is_followed(server: Server) -> None:
         return sending(b"here")(handler)
 
     server.answer = once
-    assert web.read(f"{server.url}/old").data == b"here"
+    assert http_documents.read(f"{server.url}/old").data == b"here"
 
 
 @pytest.mark.parametrize(("answer", "said"), [
@@ -133,14 +133,14 @@ def test_a_short_redirect_is_followed(server: Server) -> None:
     (sending(b"half", Content_Length="100"), "4 bytes read, 96 more expected"),
 ])
 def test_an_answer_that_is_none(server: Server, monkeypatch: pytest.MonkeyPatch, answer: Answer, said: str) -> None:
-    monkeypatch.setattr(web, "TIMEOUT", 1)
+    monkeypatch.setattr(http_documents, "TIMEOUT", 1)
     server.answer = answer
     assert said in refused(f"{server.url}/list")
 
 
 def test_a_server_that_hangs_or_is_not_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
-    monkeypatch.setattr(web, "TIMEOUT", 0.2)
+    monkeypatch.setattr(http_documents, "TIMEOUT", 0.2)
     server.answer = lambda handler: held.wait(20) and None
     assert "timed out" in refused(f"{server.url}/list")
     held.set()
@@ -148,7 +148,7 @@ def test_a_server_that_hangs_or_is_not_there(server: Server, monkeypatch: pytest
 
 
 def test_one_byte_a_second_is_too_slow(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "DEADLINE_S", 0)
+    monkeypatch.setattr(http_documents, "DEADLINE_S", 0)
     server.answer = sending(b"x" * 100)
     assert "100 bytes in 0 s" in refused(f"{server.url}/list")
 
@@ -158,8 +158,8 @@ def test_the_deadline_is_looked_at_whenever_something_comes(
     server: Server, monkeypatch: pytest.MonkeyPatch, chunked: bool,
 ) -> None:
     held = threading.Event()
-    monkeypatch.setattr(web, "TIMEOUT", 1)
-    monkeypatch.setattr(web, "DEADLINE_S", 0)
+    monkeypatch.setattr(http_documents, "TIMEOUT", 1)
+    monkeypatch.setattr(http_documents, "DEADLINE_S", 0)
 
     def drip(handler: http.server.BaseHTTPRequestHandler) -> None:
         handler.protocol_version = "HTTP/1.1"
@@ -184,34 +184,34 @@ def test_a_chunked_document(server: Server) -> None:
         handler.close_connection = True
 
     server.answer = answer
-    assert web.read(f"{server.url}/list").data == b"here"
+    assert http_documents.read(f"{server.url}/list").data == b"here"
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"<html>", b"[" * 100_000])
 def test_what_is_not_json(data: bytes) -> None:
     with pytest.raises(Unreachable, match="http://x is not JSON"):
-        web.Document(data, None).json("http://x")
+        http_documents.Document(data, None).json("http://x")
 
 
 def test_a_file(tmp_path: Path) -> None:
     path = tmp_path / "releases.json"
     path.write_text(json.dumps({"535": {}}), encoding="utf-8")
-    assert web.read(str(path)).json("x") == {"535": {}}
-    assert web.read(f"file://{path}").changed is not None
+    assert http_documents.read(str(path)).json("x") == {"535": {}}
+    assert http_documents.read(f"file://{path}").changed is not None
     with pytest.raises(Unreachable, match="is larger than 0 MiB"):
-        web.read(str(path), limit=4)
+        http_documents.read(str(path), limit=4)
     with pytest.raises(Unreachable, match="nowhere: No such file"):
-        web.read("nowhere")
+        http_documents.read("nowhere")
 
 
 def test_a_post_and_its_refusal_without_the_address(server: Server) -> None:
     server.answer = sending(b"ok")
-    web.post(f"{server.url}/secret", {"text": "x"}, name="the webhook")
+    http_documents.post(f"{server.url}/secret", {"text": "x"}, name="the webhook")
     assert json.loads(server.bodies[0]) == {"text": "x"}
     server.answer = sending(b"", 403)
     for url, said in ((f"{server.url}/secret", "the webhook answered 403"),
                       ("http://127.0.0.1:9/secret", "the webhook could not be reached (")):
         with pytest.raises(Unreachable) as caught:
-            web.post(url, {}, name="the webhook")
+            http_documents.post(url, {}, name="the webhook")
         assert caught.value.message.startswith(said)
         assert "secret" not in caught.value.message + caught.value.hint

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from goldenami.local import wheel_inside
+from goldenami.local.programs import build_wheel
 
 NVCC = "/usr/lib/nvidia-cuda-toolkit/bin/nvcc"
 
@@ -13,8 +13,8 @@ def test_nvcc_has_the_same_process_id_each_time_and_a_folder_of_its_own(tmp_path
     program, script = tmp_path / "real", tmp_path / "nvcc"
     program.write_text('#!/bin/sh\ntouch "$TMPDIR/tmpxft_$$" && echo "$$ $TMPDIR $*"\nexit 3\n', encoding="utf-8")
     program.chmod(0o755)
-    assert NVCC in wheel_inside._SAME_NVCC
-    script.write_text(wheel_inside._SAME_NVCC.replace(NVCC, str(program)), encoding="utf-8")
+    assert NVCC in build_wheel._SAME_NVCC
+    script.write_text(build_wheel._SAME_NVCC.replace(NVCC, str(program)), encoding="utf-8")
     runs = [subprocess.run(["sh", script, "-c", "a b.cu"], capture_output=True, text=True, check=False)
             for _ in range(2)]
     (pid, folder, said), (again, other, _) = (run.stdout.strip().split(" ", 2) for run in runs)
@@ -26,7 +26,7 @@ def test_nvcc_has_the_same_process_id_each_time_and_a_folder_of_its_own(tmp_path
 def test_a_tree_with_a_network_knows_this_machines_names(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/hosts").write_text("nobody\n", encoding="utf-8")
-    wheel_inside.resolving(tmp_path)
+    build_wheel.resolving(tmp_path)
     for name in ("hosts", "resolv.conf"):
         assert (tmp_path / "etc" / name).exists() == Path("/etc", name).exists()
     assert (tmp_path / "etc/hosts").read_bytes() == Path("/etc/hosts").read_bytes()

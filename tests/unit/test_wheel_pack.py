@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from goldenami.local import wheel_pack
+from goldenami.local.programs import wheel_pack
 
 
 def wheel(path: Path, scratch: str) -> Path:

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import frameworks, gains, records, wheels
-from goldenami.apt import Deb
-from goldenami.cuda_wheels import Fitted
-from goldenami.errors import BadInput, StageFailed
-from goldenami.lockfile import Framework, Made, Origin, Package, Target
-from goldenami.progress import Progress
-from goldenami.pypi import PyFile
-from goldenami.recipes import Build, Cuda, Patch, Recipe, Suite, Wheel
-from goldenami.store import Store
-from goldenami.wheels import Order
-from sample_lock import sample
+from goldenami.compilation import wheel_builds
+from goldenami.compilation.wheel_builds import Order
+from goldenami.core import records
+from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.progress import Progress
+from goldenami.lock import build_decision, frameworks
+from goldenami.lock.cuda_wheels import Fitted
+from goldenami.model.lockfile import Framework, Made, Origin, Package, Target
+from goldenami.model.recipes import Build, Cuda, Patch, Recipe, Suite, Wheel
+from goldenami.packages.apt import Deb
+from goldenami.packages.pypi import PyFile
+from goldenami.packages.store import Store
+from support.builds.sample_lock import sample
 
 
 def pyfile(project: str, digit: str = "0", version: str = "1.0") -> PyFile:
@@ -86,7 +88,8 @@ def test_what_a_framework_might_have_been_is_passed_over_with_the_reason(
     made: bool, wheel: bool, taken: str, passed_over: list[str],
 ) -> None:
     recipe = RECIPE.model_copy(update={"wheel": Wheel(distribution="demo")} if wheel else {})
-    decision = gains.Decision(Origin.SOURCE if made else Origin.WHEEL, "1.32x over the wheel, measured on znver4")
+    decision = build_decision.Decision(Origin.SOURCE if made else Origin.WHEEL,
+                                       "1.32x over the wheel, measured on znver4")
     choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made), Fitted(recipe), decision, "znver4")
     assert (choice.component, choice.taken, choice.why) == ("demo", taken, decision.why)
     assert [(one.what, one.reason) for one in choice.passed_over] == [(what, decision.why) for what in passed_over]
@@ -102,8 +105,8 @@ def test_flags_of_a_target() -> None:
 def test_compilers_are_bounded_by_memory_and_by_the_user(
     memory_mib: int, limit: str, jobs: int, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(wheels.JOBS, limit)
-    assert wheels.jobs_for(memory_mib) == jobs
+    monkeypatch.setenv(wheel_builds.JOBS, limit)
+    assert wheel_builds.jobs_for(memory_mib) == jobs
 
 
 @pytest.mark.parametrize(("hosts", "limit", "jobs"), [
@@ -114,9 +117,9 @@ def test_distccs_hosts_compile_beside_this_machine(
     hosts: str, limit: str, jobs: int, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Here memory is enough for one compiler only."""
-    monkeypatch.setenv(wheels.DISTCC, hosts)
-    monkeypatch.setenv(wheels.JOBS, limit)
-    assert wheels.jobs_for(10**9) == jobs
+    monkeypatch.setenv(wheel_builds.DISTCC, hosts)
+    monkeypatch.setenv(wheel_builds.JOBS, limit)
+    assert wheel_builds.jobs_for(10**9) == jobs
 
 
 def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
         sources = ("binutils", "gcc_12", "nvidia_cuda_toolkit", "python3_defaults")
         debs = [dataclasses.replace(deb("x", digits.get(one, "a")), source=one.replace("_", "-")) for one in sources]
         order = dataclasses.replace(ORDER, debs=debs)
-        return wheels._shared_cache(Store(tmp_path), order)[0]["CCACHE_NAMESPACE"]
+        return wheel_builds._shared_cache(Store(tmp_path), order)[0]["CCACHE_NAMESPACE"]
 
     found = {namespace(), namespace(binutils="b"), namespace(gcc_12="c"), namespace(nvidia_cuda_toolkit="d")}
     assert len(found) == 4
@@ -138,34 +141,34 @@ def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
 def test_what_distcc_compiles_here_in_place_of_its_hosts_is_no_more_than_fits(
     limit: str, memory_mib: int, slots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(wheels.DISTCC, "10.0.0.2/8 --randomize")
-    monkeypatch.setenv(wheels.JOBS, limit)
-    environment, _ = wheels._shared_cache(Store(tmp_path), rebuilt(memory_mib=memory_mib))
+    monkeypatch.setenv(wheel_builds.DISTCC, "10.0.0.2/8 --randomize")
+    monkeypatch.setenv(wheel_builds.JOBS, limit)
+    environment, _ = wheel_builds._shared_cache(Store(tmp_path), rebuilt(memory_mib=memory_mib))
     assert environment["DISTCC_HOSTS"] == f"--localslots={slots} 10.0.0.2/8 --randomize"
 
 
 def test_a_shared_cache_in_a_folder_keeps_its_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for remote, seen in ((f"file:{tmp_path}|read-only|umask=002", "file:/build/ccache-remote|read-only|umask=002"),
                          (f"file:{tmp_path}", "file:/build/ccache-remote")):
-        monkeypatch.setenv(wheels.REMOTE, remote)
-        environment, binds = wheels._shared_cache(Store(tmp_path), ORDER)
+        monkeypatch.setenv(wheel_builds.REMOTE, remote)
+        environment, binds = wheel_builds._shared_cache(Store(tmp_path), ORDER)
         assert (environment["CCACHE_REMOTE_STORAGE"], binds[1]) == (seen, (str(tmp_path), "build/ccache-remote"))
-    monkeypatch.setenv(wheels.REMOTE, f"file:{tmp_path}/none|read-only")
+    monkeypatch.setenv(wheel_builds.REMOTE, f"file:{tmp_path}/none|read-only")
     with pytest.raises(BadInput, match=r"GOLDEN_CCACHE_REMOTE names the folder .*/none, which is not there"):
-        wheels._shared_cache(Store(tmp_path), ORDER)
+        wheel_builds._shared_cache(Store(tmp_path), ORDER)
 
 
 @pytest.mark.parametrize("hosts", ["10.0.0.2/many", "10.0.0.2/8/2", "a@b@c"])
 def test_a_host_list_that_is_none(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(wheels.DISTCC, hosts)
+    monkeypatch.setenv(wheel_builds.DISTCC, hosts)
     with pytest.raises(BadInput, match=f"GOLDEN_DISTCC_HOSTS is `{hosts}`"):
-        wheels.jobs_for(1)
+        wheel_builds.jobs_for(1)
 
 
 def test_a_number_of_compilers_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(wheels.JOBS, "many")
+    monkeypatch.setenv(wheel_builds.JOBS, "many")
     with pytest.raises(BadInput, match="GOLDEN_JOBS is `many`"):
-        wheels.jobs_for(1)
+        wheel_builds.jobs_for(1)
 
 
 def framework(name: str, wheel: PyFile, requires: list[PyFile], *, made: bool = False) -> Framework:
@@ -183,12 +186,12 @@ def test_what_the_index_has_to_give(tmp_path: Path) -> None:
     lock = sample(frameworks=[framework("demo", built, [pyfile("numpy", "3")], made=True),
                               framework("user", pyfile("user", "4"), [built, pyfile("numpy", "3")])],
                   toolchain={"gcc": Package.of(deb("gcc"))})
-    assert {file.project for file in wheels.from_index(lock, store)} == {"numpy", "user"}
-    assert set(wheels.offered(lock)) == {"wheels/demo-1.0.whl", "wheels/numpy-1.0.whl", "wheels/user-1.0.whl"}
+    assert {file.project for file in wheel_builds.from_index(lock, store)} == {"numpy", "user"}
+    assert set(wheel_builds.offered(lock)) == {"wheels/demo-1.0.whl", "wheels/numpy-1.0.whl", "wheels/user-1.0.whl"}
     assert {built.sha256, "1" * 64, "2" * 64, "a" * 64} <= set(lock.objects())
     store.path(built.sha256).write_text("damaged", encoding="utf-8")
-    assert [one.name for one in wheels.lacking(lock, store)] == ["demo"]
-    assert {file.sha256[0] for file in wheels.from_index(lock, store)} == {"1", "2", "3", "4"}
+    assert [one.name for one in wheel_builds.lacking(lock, store)] == ["demo"]
+    assert {file.sha256[0] for file in wheel_builds.from_index(lock, store)} == {"1", "2", "3", "4"}
 
 
 def test_a_framework_that_was_compiled_here_serves_the_others() -> None:
@@ -219,17 +222,18 @@ class Waiting(Progress):
 def test_a_wheel_that_another_process_compiles_is_waited_for(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache")
     (tmp_path / "built.whl").write_text("abc", encoding="utf-8")
-    path = wheels.path_of(store, ORDER.key)
+    path = wheel_builds.path_of(store, ORDER.key)
     path.parent.mkdir(parents=True)
     progress = Waiting("test", "demo", tmp_path / "timings")
     with ThreadPoolExecutor(1) as pool:
         with path.with_suffix(".lock").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            waiting = pool.submit(wheels.build, tmp_path, ORDER, store, progress, log=tmp_path / "log")
+            waiting = pool.submit(wheel_builds.build, tmp_path, ORDER, store, progress, log=tmp_path / "log")
             while not progress.seen.wait(0.05) and not waiting.done():
                 pass
             wheel = pyfile("demo").model_copy(update={"sha256": store.add(tmp_path / "built.whl")})
-            made = wheels.Outcome(key=ORDER.key, wheel=wheel, compiler="gcc", tests="", seconds=1, jobs=1, cache={})
+            made = wheel_builds.Outcome(key=ORDER.key, wheel=wheel, compiler="gcc", tests="", seconds=1, jobs=1,
+                                        cache={})
             records.write(path, made)
         assert waiting.result() == made
 

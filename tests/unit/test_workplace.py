@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import builds
 import pytest
-from goldenami import verify, workplace
-from goldenami.build_records import BAKE_FILE, VERIFY_FILE
+from goldenami.local import workspace
+from goldenami.model.build_records import BAKE_FILE, VERIFY_FILE
+from goldenami.verify import verify
+from support.builds import builds
 
 LATER = {"attest.json": "GPU", "publish.json": "AMIs", "disk.blocks": "digests", "upload/x/upload.json": "state"}
 
@@ -41,7 +42,7 @@ def later(folder: Path) -> dict[str, str]:
 
 def test_what_is_known_of_the_same_disk_stays(folder: Path) -> None:
     (folder / "manifest.json").write_text("of the first", encoding="utf-8")
-    workplace.keep(baked_again(folder), folder)
+    workspace.keep(baked_again(folder), folder)
     assert (later(folder), verify.is_verified(folder)) == (LATER, True)
     assert (folder / "manifest.json").read_text(encoding="utf-8") == "of the second"
     assert (folder.parent / "latest").resolve() == folder
@@ -49,7 +50,7 @@ def test_what_is_known_of_the_same_disk_stays(folder: Path) -> None:
 
 
 def test_nothing_is_known_of_another_disk(folder: Path) -> None:
-    workplace.keep(baked_again(folder, seed=2), folder)
+    workspace.keep(baked_again(folder, seed=2), folder)
     assert (later(folder), verify.is_verified(folder)) == ({}, False)
     assert not (folder.parent / "latest").is_symlink()
 
@@ -59,5 +60,5 @@ def test_a_build_without_a_record_that_can_be_read_gives_way_whole(folder: Path,
     (folder / BAKE_FILE).unlink()
     if record:
         (folder / BAKE_FILE).write_text(record, encoding="utf-8")
-    workplace.keep(baked_again(folder), folder)
+    workspace.keep(baked_again(folder), folder)
     assert later(folder) == {}

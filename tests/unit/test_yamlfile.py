@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import yamlfile
-from goldenami.errors import BadInput
+from goldenami.core import yaml_lines
+from goldenami.core.errors import BadInput
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +33,7 @@ def test_every_key_knows_its_line(tmp_path: Path, tree: dict[str, Any], gaps: An
     write(tree, 0, gaps, text, lines, ())
     path = tmp_path / "x.yml"
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
-    found = yamlfile.load(path)
+    found = yaml_lines.load(path)
     assert found.data == tree
     assert found.lines == lines
     for key, line in lines.items():
@@ -44,7 +44,7 @@ def test_every_key_knows_its_line(tmp_path: Path, tree: dict[str, Any], gaps: An
 def test_items_of_lists_have_lines(tmp_path: Path) -> None:
     path = tmp_path / "x.yml"
     path.write_text("a:\n  - 1\n  - b: 2\n    c: 3\n", encoding="utf-8")
-    lines = yamlfile.load(path).lines
+    lines = yaml_lines.load(path).lines
     assert (lines["a", 0], lines["a", 1], lines["a", 1, "c"]) == (2, 3, 4)
 
 
@@ -64,16 +64,16 @@ def test_what_is_no_usable_yaml(tmp_path: Path, content: bytes, complaint: str) 
     path = tmp_path / "x.yml"
     path.write_bytes(content)
     with pytest.raises(BadInput) as caught:
-        yamlfile.load(path)
+        yaml_lines.load(path)
     assert caught.value.message.startswith(f"{path}:{complaint}")
     assert "\n" not in caught.value.message
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"gone\.yml: no such file"):
-        yamlfile.load(tmp_path / "gone.yml")
+        yaml_lines.load(tmp_path / "gone.yml")
 
 
 def test_the_nearest_word_or_all_of_them() -> None:
-    assert yamlfile.nearest("relese", ["release", "kernel"]) == "did you mean `release`?"
-    assert yamlfile.nearest("xyzzy", ["release", "kernel"]) == "known: kernel, release"
+    assert yaml_lines.nearest("relese", ["release", "kernel"]) == "did you mean `release`?"
+    assert yaml_lines.nearest("xyzzy", ["release", "kernel"]) == "known: kernel, release"

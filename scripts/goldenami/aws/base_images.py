@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client, translated
-from goldenami.errors import Unreachable
+from goldenami.core.errors import Unreachable
 
 
 @dataclass(frozen=True)

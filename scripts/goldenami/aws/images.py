@@ -14,9 +14,9 @@ from pydantic import Field
 
 from goldenami.aws import tags
 from goldenami.aws.session import Client, code
-from goldenami.build_records import BakeRecord, Utc
-from goldenami.errors import BadInput, StageFailed
-from goldenami.records import Record
+from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.records import Record
+from goldenami.model.build_records import BakeRecord, Utc
 
 GIB = 1 << 30
 ARCHITECTURES = {"amd64": "x86_64"}

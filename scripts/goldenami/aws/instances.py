@@ -18,7 +18,7 @@ from goldenami.aws import tags
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client, code
 from goldenami.aws.tags import Tags
-from goldenami.errors import BadInput, StageFailed
+from goldenami.core.errors import BadInput, StageFailed
 
 SSH, SSH_FROM = 22, "GOLDEN_SSH_FROM"
 WAIT = {"Delay": 3, "MaxAttempts": 200}

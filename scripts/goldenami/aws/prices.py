@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from goldenami.aws.inventory.topology import Snapshot
 from goldenami.aws.session import Client
-from goldenami.aws.topology import Snapshot
 
 SNAPSHOT_PRICES_OF = "2024-12"
 SNAPSHOT_PRICES_SOURCE = "https://aws.amazon.com/ebs/pricing/ (Amazon EBS Snapshots, standard tier)"

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from goldenami.aws.parallel import Crew
 from goldenami.aws.session import translate
-from goldenami.errors import GoldenError, StageFailed
+from goldenami.aws.worker_pool import Crew
+from goldenami.core.errors import GoldenError, StageFailed
 
 T = TypeVar("T")
 

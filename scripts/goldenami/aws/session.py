@@ -20,8 +20,8 @@ import botocore.session
 from botocore import exceptions as aws
 from botocore.config import Config
 
-from goldenami import clock
-from goldenami.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
+from goldenami.core import clock
+from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
 
 Client = Any
 """A boto3 client. boto3 builds its methods at run time from the service's model, so there is no type to name."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from goldenami import clock
+from goldenami.core import clock
 
 IMAGE = "goldenami:image"
 BUILD_ID = "goldenami:build-id"

@@ -7,24 +7,16 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from goldenami import (
-    definition,
-    hardware,
-    lint,
-    moves,
-    promote,
-    proven,
-    publish,
-    publish_plan,
-    rollback,
-    store,
-    workplace,
-)
-from goldenami.aws.ledger import Gpu
+from goldenami.aws.channels.ledger import Gpu
 from goldenami.aws.session import Account, translated
-from goldenami.build_records import BAKE_FILE
 from goldenami.commands import ROOT, Add
-from goldenami.progress import Progress
+from goldenami.core.progress import Progress
+from goldenami.local import workspace
+from goldenami.lock import lint
+from goldenami.model import definition, hardware
+from goldenami.model.build_records import BAKE_FILE
+from goldenami.packages import store
+from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -46,14 +38,14 @@ def _progress(stage: str, image: str) -> Progress:
     return Progress.of(stage, image, store.default_root())
 
 
-def _options(args: argparse.Namespace) -> moves.Options:
-    return moves.Options(accept_untested_gpu=args.accept_untested_gpu, now=args.now)
+def _options(args: argparse.Namespace) -> channel_moves.Options:
+    return channel_moves.Options(accept_untested_gpu=args.accept_untested_gpu, now=args.now)
 
 
 def _attested(image: str, build: str) -> Gpu:
     """What this machine's records say of a build on a GPU."""
     here = (ROOT / "build" / image / build / BAKE_FILE).exists()
-    return proven.load(ROOT, image, build).gpu if here else Gpu.UNTESTED
+    return release_gate.load(ROOT, image, build).gpu if here else Gpu.UNTESTED
 
 
 @_in_account
@@ -62,8 +54,8 @@ def cmd_publish(args: argparse.Namespace) -> int:
     wanted, progress, account = _load(args.image), _progress("publish", args.image), Account()
     options = publish_plan.Options(accept_untested_gpu=args.accept_untested_gpu, again=args.again,
                                    allow_missing_families=args.allow_missing_families)
-    with workplace.image_lock(ROOT, args.image, wait=args.wait):
-        build = proven.load(ROOT, args.image, args.build)
+    with workspace.image_lock(ROOT, args.image, wait=args.wait):
+        build = release_gate.load(ROOT, args.image, args.build)
         lint.demand(build.lock, hardware.load(ROOT))
         plan = publish.prepare(account, wanted, build, options, progress)
         print("\n".join(publish_plan.show(plan)), flush=True)
@@ -79,8 +71,8 @@ def cmd_publish(args: argparse.Namespace) -> int:
 def cmd_attest(args: argparse.Namespace) -> int:
     """Record the JUnit file of a test on a GPU instance as proof for a build, so that `latest` may take it."""
     _load(args.image)
-    build = proven.load(ROOT, args.image, args.build)
-    record = proven.attest(build, Path(args.gpu_test))
+    build = release_gate.load(ROOT, args.image, args.build)
+    record = release_gate.attest(build, Path(args.gpu_test))
     print(f"{record.image} {record.build_id}: {record.tests} tests passed on {record.gpu}")
     return 0
 
@@ -92,7 +84,7 @@ def cmd_promote(args: argparse.Namespace) -> int:
     found = promote.candidate(account, wanted)
     build = next(iter(found.values())).mark.build_id
     plan = promote.prepare(account, wanted, found, _attested(args.image, build), _options(args))
-    print("\n".join(moves.show("promote", plan)), flush=True)
+    print("\n".join(channel_moves.show("promote", plan)), flush=True)
     if not args.dry_run:
         promote.execute(account, wanted, plan, ROOT / "build" / args.image / build, progress)
         progress.say(f"`latest` is build {build}")
@@ -106,7 +98,7 @@ def cmd_rollback(args: argparse.Namespace) -> int:
     declared = Gpu.UNTESTED if hardware.architectures(ROOT, wanted.hardware) else Gpu.NONE
     gate = rollback.Gate(lambda build: _attested(args.image, build), declared, _options(args))
     prepared = rollback.prepare(account, wanted, to=args.to, regions=args.region, gate=gate)
-    print("\n".join(moves.show("roll back", prepared.plan)), flush=True)
+    print("\n".join(channel_moves.show("roll back", prepared.plan)), flush=True)
     if not args.dry_run:
         rollback.execute(account, wanted, prepared, ROOT / "build" / args.image / "logs", progress)
         progress.say(f"`latest` is build {prepared.plan.build_id}")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from goldenami import definition, lockfile, materials, store, wheels, workplace
+from goldenami.bake import bake_inputs
 from goldenami.commands import ROOT, Add
 from goldenami.commands.stores import open_store
-from goldenami.lockfile import Framework
-from goldenami.progress import Progress
+from goldenami.compilation import wheel_builds
+from goldenami.core.progress import Progress
+from goldenami.local import workspace
+from goldenami.model import definition, lockfile
+from goldenami.model.lockfile import Framework
+from goldenami.packages import store
 
 
 def cmd_wheels(args: argparse.Namespace) -> int:
@@ -19,10 +23,10 @@ def cmd_wheels(args: argparse.Namespace) -> int:
     kept, progress = open_store(), Progress.of("wheels", args.image, store.default_root())
     log = ROOT / "build" / args.image / "logs/wheels.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with workplace.image_lock(ROOT, args.image, wait=args.wait):
+    with workspace.image_lock(ROOT, args.image, wait=args.wait):
         log.write_text("", encoding="utf-8")
-        materials.fetch(found, kept, progress)
-        wheels.rebuild(ROOT, found, kept, progress, log)
+        bake_inputs.fetch(found, kept, progress)
+        wheel_builds.rebuild(ROOT, found, kept, progress, log)
     progress.remember()
     for framework in found.frameworks:
         print(describe(framework))

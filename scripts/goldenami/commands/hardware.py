@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 
-from goldenami import hardware, hardware_check
 from goldenami.aws import instance_types
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import ROOT, Add
-from goldenami.errors import BadInput, Unreachable
-from goldenami.hardware import Family
-from goldenami.yamlfile import nearest
+from goldenami.core.errors import BadInput, Unreachable
+from goldenami.core.yaml_lines import nearest
+from goldenami.lifecycle import hardware_check
+from goldenami.model import hardware
+from goldenami.model.hardware import Family
 
 _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
 

@@ -5,32 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from goldenami import (
-    bake,
-    channels,
-    definition,
-    hardware,
-    lint,
-    lock,
-    lockfile,
-    materials,
-    on_ec2,
-    proposal,
-    records,
-    report,
-    reproduce,
-    scenario,
-    store,
-    verify,
-    workplace,
-)
 from goldenami.aws import session
-from goldenami.build_records import BAKE_FILE, BakeRecord, Builder
+from goldenami.aws.channels import channels
+from goldenami.bake import bake, bake_inputs, molecule, reproduce
+from goldenami.builders import ec2_builder
+from goldenami.builders.ec2_builder import Place
 from goldenami.commands import ROOT, Add
 from goldenami.commands.stores import open_store
-from goldenami.errors import BadInput, ExitCode, Vanished
-from goldenami.on_ec2 import Place
-from goldenami.progress import Progress
+from goldenami.core import records
+from goldenami.core.errors import BadInput, ExitCode, Vanished
+from goldenami.core.progress import Progress
+from goldenami.local import workspace
+from goldenami.lock import lint, resolve
+from goldenami.model import definition, hardware, lockfile
+from goldenami.model.build_records import BAKE_FILE, BakeRecord, Builder
+from goldenami.packages import store
+from goldenami.report import report
+from goldenami.verify import verify
+from goldenami.watch import proposal
 
 
 def _log(image: str, stage: str) -> Path:
@@ -60,14 +52,14 @@ def cmd_lock(args: argparse.Namespace) -> int:
     if args.explain:
         lockfile.explain(lockfile.read(lockfile.path_of(ROOT, args.image))[0], print)
         return 0
-    with workplace.image_lock(ROOT, args.image, wait=args.wait):
+    with workspace.image_lock(ROOT, args.image, wait=args.wait):
         _relock(wanted)
     return 0
 
 
 def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
     progress = Progress.of("lock", wanted.image, store.default_root())
-    found, digest = lock.run(ROOT, wanted, open_store(), progress, _log(wanted.image, "lock"))
+    found, digest = resolve.run(ROOT, wanted, open_store(), progress, _log(wanted.image, "lock"))
     progress.remember()
     for finding in lint.check(found, hardware.load(ROOT)):
         progress.say(f"{finding.severity.value}: {finding.message}")
@@ -78,7 +70,7 @@ def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
 def cmd_fetch(args: argparse.Namespace) -> int:
     """Have every file of the lock in the store, so that a bake needs no network."""
     _load(args.image)  # a definition that is wrong is refused before anything is written
-    with workplace.image_lock(ROOT, args.image, wait=args.wait):
+    with workspace.image_lock(ROOT, args.image, wait=args.wait):
         _fetched(args)
     return 0
 
@@ -89,7 +81,7 @@ def cmd_bake(args: argparse.Namespace) -> int:
     if args.changed and args.image not in proposal.changed(ROOT, args.changed):
         print(f"the lock of {args.image} is that of {args.changed}: nothing to bake")
         return 0
-    with workplace.image_lock(ROOT, args.image, wait=args.wait):
+    with workspace.image_lock(ROOT, args.image, wait=args.wait):
         found, digest = _fetched(args)
         place = _place(args, found) if args.builder is Builder.EC2 else None
         progress = Progress.of(_stage("bake", place), args.image, store.default_root())
@@ -107,8 +99,8 @@ def _place(args: argparse.Namespace, found: lockfile.Lock, region: str | None = 
     asked = channels.published(_load(args.image))
     where = region or args.region or asked.regions[0]
     session.check_regions([where])
-    workplace.note_region(ROOT, args.image, where)
-    kind = args.instance_type or asked.launch_template.instance_type or on_ec2.instance_type(found)
+    workspace.note_region(ROOT, args.image, where)
+    kind = args.instance_type or asked.launch_template.instance_type or ec2_builder.instance_type(found)
     return Place(session.Account(), where, kind, asked.kms_key or "")
 
 
@@ -126,7 +118,7 @@ def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
     found, digest = _locked(args.image)
     progress = Progress.of("bake", args.image, store.default_root())
     try:
-        materials.fetch(found, open_store(), progress)
+        bake_inputs.fetch(found, open_store(), progress)
     except Vanished as error:
         if not args.relock:
             raise
@@ -151,7 +143,7 @@ def _verify(image: str, folder: Path, found: lockfile.Lock, place: Place | None)
 def _baked(image: str) -> tuple[lockfile.Lock, Path]:
     """The lock of `image` and the folder of its build, or BadInput where it is not baked."""
     found, digest = lockfile.read(lockfile.path_of(ROOT, image))
-    folder = workplace.build_folder(ROOT, image, digest[:lockfile.ID_LENGTH])
+    folder = workspace.build_folder(ROOT, image, digest[:lockfile.ID_LENGTH])
     if not (folder / "bake.json").exists():
         raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={image}`")
     return found, folder
@@ -160,7 +152,7 @@ def _baked(image: str) -> tuple[lockfile.Lock, Path]:
 def cmd_verify(args: argparse.Namespace) -> int:
     """Boot the newest disk of the image's lock as if on EC2 and check it; an AMI is launched."""
     found, folder = _baked(args.image)
-    with workplace.image_lock(ROOT, args.image, wait=args.wait):
+    with workspace.image_lock(ROOT, args.image, wait=args.wait):
         made = records.read(folder / BAKE_FILE, BakeRecord).ami
         return _verify(args.image, folder, found, _place(args, found, made.region) if made else None)
 
@@ -173,8 +165,8 @@ def cmd_reproduce(args: argparse.Namespace) -> int:
     def bake_once(work: Path, layers: Path) -> BakeRecord:
         return bake.build(ROOT, found, digest, open_store(), progress, work=work, layers=layers)
 
-    with workplace.image_lock(ROOT, args.image, wait=args.wait), \
-            workplace.scratch(ROOT, args.image, "reproduce") as folder:
+    with workspace.image_lock(ROOT, args.image, wait=args.wait), \
+            workspace.scratch(ROOT, args.image, "reproduce") as folder:
         print(reproduce.run(bake_once, folder))
     return 0
 
@@ -195,9 +187,9 @@ def cmd_container(args: argparse.Namespace) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
     if args.action == "up":
         found, digest = _locked(args.image)
-        print(scenario.up(ROOT, args.name, found, digest, open_store()))
+        print(molecule.up(ROOT, args.name, found, digest, open_store()))
     else:
-        scenario.down(args.name, open_store())
+        molecule.down(args.name, open_store())
     return 0
 
 
@@ -223,11 +215,11 @@ def cmd_check(args: argparse.Namespace) -> int:
 def cmd_clean(args: argparse.Namespace) -> int:
     """Free what builds and the demo hold; the newest verified build of each image stays unless --all."""
     for image in sorted(path.name for path in (ROOT / "build").glob("*/") if (path / "logs").is_dir()):
-        with workplace.image_lock(ROOT, image, wait=args.wait):
+        with workspace.image_lock(ROOT, image, wait=args.wait):
             for line in verify.clean(ROOT / "build" / image, everything=args.all):
                 print(line)
     if (demo := ROOT / "build/demo").is_dir():
-        with workplace.image_lock(ROOT, demo.name, wait=args.wait):
+        with workspace.image_lock(ROOT, demo.name, wait=args.wait):
             print(verify.clean_demo(demo))
     return 0
 

@@ -7,14 +7,19 @@ import os
 import sys
 from pathlib import Path
 
-from goldenami import channels, definition, records, retire, status, store, sweep, workplace
-from goldenami import regions as family_regions
 from goldenami.aws import regions
+from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import ROOT, Add
-from goldenami.errors import GoldenError
-from goldenami.progress import Progress
-from goldenami.retention import Policy
+from goldenami.core import records
+from goldenami.core.errors import GoldenError
+from goldenami.core.progress import Progress
+from goldenami.lifecycle import regions as family_regions
+from goldenami.lifecycle import retire, status, sweep
+from goldenami.lifecycle.retention import Policy
+from goldenami.local import workspace
+from goldenami.model import definition
+from goldenami.packages import store
 
 
 def _folder(image: str) -> Path:
@@ -91,7 +96,7 @@ def cmd_sweep(args: argparse.Namespace) -> int:
 
     It asks the regions of all definitions, and those where a bake or a verify of this checkout ran (`--region`).
     """
-    account, used = Account(), [] if args.region else workplace.noted_regions(ROOT)
+    account, used = Account(), [] if args.region else workspace.noted_regions(ROOT)
     check_regions(used)
     with translated():
         prepared = sweep.prepare(account, list(dict.fromkeys([*_by_region(None, args.region), *used])))

@@ -7,17 +7,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami import records, store
-from goldenami.aws import readback
-from goldenami.aws.blocks import BlockMap, scan
 from goldenami.aws.session import Account, check_regions
-from goldenami.aws.sparse import BLOCK
-from goldenami.build_records import BAKE_FILE, BakeRecord, Outcome
+from goldenami.aws.snapshots import readback
+from goldenami.aws.snapshots.blocks import BlockMap, scan
+from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.commands import ROOT, Add
-from goldenami.errors import BadInput, ExitCode, NotVerified, Unreachable
-from goldenami.progress import Progress
-from goldenami.publish import BLOCKS_FILE
-from goldenami.publish_records import PUBLISH_FILE, PublishRecord
+from goldenami.core import records
+from goldenami.core.errors import BadInput, ExitCode, NotVerified, Unreachable
+from goldenami.core.progress import Progress
+from goldenami.model.build_records import BAKE_FILE, PUBLISH_FILE, BakeRecord, Outcome
+from goldenami.packages import store
+from goldenami.publish.publish import BLOCKS_FILE
+from goldenami.publish.publish_records import PublishRecord
 
 
 @dataclass(frozen=True)

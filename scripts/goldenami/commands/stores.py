@@ -8,19 +8,21 @@ import os
 import re
 import shutil
 
-from goldenami import lockfile, materials, mirror
-from goldenami.aws.objects import Objects
+from goldenami.aws.remote_store import Objects
 from goldenami.aws.session import Account
+from goldenami.bake import bake_inputs
 from goldenami.commands import ROOT, Add
-from goldenami.errors import BadInput, ExitCode
-from goldenami.store import Store, default_root
+from goldenami.core.errors import BadInput, ExitCode
+from goldenami.model import lockfile
+from goldenami.packages import mirrors
+from goldenami.packages.store import Store, default_root
 
 _SHA256 = re.compile(r'"sha256": "([0-9a-f]{64})"')
 
 
 def open_store() -> Store:
     """The store of this user, behind apt's proxies, with the remote one that GOLDEN_STORE_S3 names."""
-    return Store(default_root(), remote=_remote(), proxy=mirror.proxy)
+    return Store(default_root(), remote=_remote(), proxy=mirrors.proxy)
 
 
 def _remote() -> Objects | None:
@@ -56,7 +58,7 @@ def _gc(kept: Store, args: argparse.Namespace) -> int:
 def _collect(kept: Store, *, delete: bool) -> int:
     paths = [*ROOT.glob("packer/locks/*.lock.json"), *ROOT.glob("build/*/*/lock.json")]
     named = {digest for path in paths for digest in _SHA256.findall(path.read_text(encoding="utf-8"))}
-    garbage, old = kept.garbage(named), materials.repositories(kept, named)
+    garbage, old = kept.garbage(named), bake_inputs.repositories(kept, named)
     for path, size in garbage.items():
         print(f"{size:>12} {path.name}")
     print(f"{len(garbage)} files, {sum(garbage.values()) / 1e6:.0f} MB, that no lock or build of this checkout names"

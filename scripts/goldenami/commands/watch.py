@@ -9,32 +9,24 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from goldenami import (
-    clock,
-    definition,
-    lock,
-    lockfile,
-    notice,
-    proposal,
-    records,
-    release_notes,
-    store,
-    watch,
-    watch_summary,
-    workplace,
-)
 from goldenami.aws import base_images, notify
 from goldenami.aws.base_images import BaseImage
 from goldenami.aws.session import Account
 from goldenami.commands import ROOT, Add
 from goldenami.commands.stores import open_store
-from goldenami.errors import BadInput, ExitCode, GoldenError, NoFit, Unreachable
-from goldenami.progress import Progress
-from goldenami.sources.driver import Prover
-from goldenami.sources.packages import Component
-from goldenami.watch import Eyes, Image, Seen
-from goldenami.watch_policy import Verdict
-from goldenami.watch_records import RECORD_FILE, SUMMARY_FILE, Change, Row, Source, WatchRecord
+from goldenami.core import clock, records
+from goldenami.core.errors import BadInput, ExitCode, GoldenError, NoFit, Unreachable
+from goldenami.core.progress import Progress
+from goldenami.local import workspace
+from goldenami.lock import resolve
+from goldenami.model import definition, lockfile
+from goldenami.model.update_policy import Verdict
+from goldenami.packages import store
+from goldenami.watch import notice, proposal, release_notes, watch, watch_summary
+from goldenami.watch.sources.driver import Prover
+from goldenami.watch.sources.packages import Component
+from goldenami.watch.watch import Eyes, Image, Seen
+from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, Change, Row, Source, WatchRecord
 
 
 def cmd_watch(args: argparse.Namespace) -> int:
@@ -101,7 +93,7 @@ def _update(
             one = watch.proved(one, prover, compiles=True)  # noqa: PLW2901 - the rows go on from what was proved
             if one.moves:
                 one.demand_trust()
-                with workplace.image_lock(ROOT, one.image.lock.image, wait=wait):
+                with workspace.image_lock(ROOT, one.image.lock.image, wait=wait):
                     changes.append(_relock(one, kept))
         except NoFit as error:
             one = one.stopped(Verdict.BLOCKED, error.message)  # noqa: PLW2901 - as above
@@ -122,7 +114,7 @@ def _relock(seen: Seen, kept: store.Store) -> Change:
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         wanted = _follow_branch(seen, path, text)
-        found, digest = lock.run(ROOT, wanted, kept, progress, log, keep=watch.keep(seen))
+        found, digest = resolve.run(ROOT, wanted, kept, progress, log, keep=watch.keep(seen))
     except BaseException:
         records.write_text(path, text)  # the branch in the definition is that of the lock
         raise

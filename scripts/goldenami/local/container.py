@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami import shell
-from goldenami.errors import HostNotReady, StageFailed
+from goldenami.core import shell
+from goldenami.core.errors import HostNotReady, StageFailed
 
 ADDRESS = "10.213.0.2"
 GATEWAY = "10.213.0.1"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import KINDS, GoldenError, StageFailed
+from goldenami.core.errors import KINDS, GoldenError, StageFailed
 
 EVENT = "@golden "
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goldenami import shell
+from goldenami.core import shell
 
 PACKAGES = (
     "apt", "dosfstools", "dpkg", "e2fsprogs", "fdisk", "grub-common", "grub-efi-amd64-bin", "grub-pc-bin",

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from goldenami import shell
-from goldenami.build_records import Check, CoverageRecord, Outcome
-from goldenami.errors import StageFailed
-from goldenami.local import sandbox, ssh
+from goldenami.core import shell
+from goldenami.core.errors import StageFailed
+from goldenami.local import ssh
+from goldenami.local.sandbox import namespaces
+from goldenami.model.build_records import Check, CoverageRecord, Outcome
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 _TESTS_FAILED = 1
@@ -30,12 +31,13 @@ def run(
     """
     tested = [role for role in roles if (root / "tests/image" / role).is_dir()]
     argv = [
-        sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "goldenami.image_checks",
+        sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
+        "-p", "goldenami.verify.pytest_plugin",
         "--continue-on-collection-errors", f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}",
         f"--junitxml={work / 'junit.xml'}", *(str(root / "tests/image" / role) for role in tested),
     ]
     found = work / "checks.json"
-    env = {**sandbox.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
+    env = {**namespaces.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
            "GOLDEN_CPU_LACKS": ",".join(cpu_lacks)}
     try:
         shell.stream(argv, log=log, env=env, cwd=root)

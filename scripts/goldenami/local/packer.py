@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from goldenami import shell
-from goldenami.errors import HostNotReady, StageFailed
-from goldenami.local import sandbox
+from goldenami.core import shell
+from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.local.sandbox import namespaces
 
 _QUIET = {"CHECKPOINT_DISABLE": "1"}
 """Packer asks its vendor for news else, and says on standard output that it is out of date."""
@@ -94,7 +94,7 @@ def _environment(work: Path, step: str) -> dict[str, str]:
     return {
         **_QUIET, "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
         "PACKER_PLUGIN_PATH": plugins, "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{sandbox.RUN}/{step}", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
         "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
         **_strategy(),
     }

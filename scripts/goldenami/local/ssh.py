@@ -10,8 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from goldenami import shell
-from goldenami.errors import BadInput, StageFailed
+from goldenami.core import shell
+from goldenami.core.errors import BadInput, StageFailed
 
 HOST = "golden"
 """The machine's name in its ssh_config, for `ssh -F FILE golden` and testinfra."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami import isa
-from goldenami.local import coverage
-from goldenami.local.coverage import Target
+from goldenami.local.code_coverage import coverage
+from goldenami.local.code_coverage.coverage import Target
+from goldenami.model import instruction_sets
 
 # driver_types.h, cudaError_t: a library that fits but finds no GPU, or no driver at all.
 SUCCESS, INSUFFICIENT_DRIVER, NO_DEVICE = 0, 35, 100
@@ -87,7 +87,7 @@ def test_compiled_program_passes_the_coverage_gate(
     program.parent.mkdir(parents=True)
     program.write_bytes(zlib.decompress(base64.b64decode(toolkit["compiled"]["program"])))
     declared, older = lock["cuda_architectures"], "37"
-    record = coverage.scan(tmp_path, ["opt/ml"], Target(sorted(isa.KNOWN_X86), [*declared, older]))
+    record = coverage.scan(tmp_path, ["opt/ml"], Target(sorted(instruction_sets.KNOWN_X86), [*declared, older]))
     assert record.files[0].sass == toolkit["compiled"]["images"]
     assert {(found.symbol, found.extension) for found in record.findings} == {(coverage.WHOLE, f"sm_{older}")}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.isa import NO_GAIN
-from goldenami.local import cpu
+from goldenami.local.vm import cpu
+from goldenami.model.instruction_sets import NO_GAIN
 
 PROGRAMS = Path(__file__).resolve().parents[3] / "roles/frameworks/files"
 SIGILL = 132

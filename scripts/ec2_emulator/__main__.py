@@ -1,0 +1,41 @@
+"""`python -m ec2_emulator [--port N]`: runs until interrupted and prints what to export; --rules prints those."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+
+from ec2_emulator import server
+from ec2_emulator.rules import RULES
+from ec2_emulator.world import WORLD, Settings
+
+
+def _stop(signum: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(signum).name)
+
+
+def main() -> int:
+    """Serve on loopback."""
+    options = argparse.ArgumentParser(prog="ec2_emulator", description="EC2 and its neighbours on loopback.")
+    options.add_argument("--port", type=int, default=5000, help="0: the kernel chooses (default: %(default)s)")
+    options.add_argument("--backdate-days", type=float, default=0.0, metavar="N",
+                         help="AMIs and snapshots seem N days older than they are, so that `retire` finds something")
+    options.add_argument("--rules", action="store_true", help="print the rules that moto lacks, with their pages")
+    given = options.parse_args()
+    if given.rules:
+        print("\n".join(f"{each.name}: {each.demand}\n    {each.page}" for each in RULES.values()))
+        return 0
+    WORLD.settings = Settings(backdate_days=given.backdate_days)
+    signal.signal(signal.SIGTERM, _stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        served = server.make(given.port)
+        print(f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
+              "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator AWS_REGION=us-east-1", flush=True)
+        served.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

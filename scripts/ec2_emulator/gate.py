@@ -1,0 +1,137 @@
+"""What AWS does before a service sees a call: who calls, with what right, by whose clock; and how it refuses."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+from typing import Any
+
+import botocore.session
+from moto.core.exceptions import ServiceException
+from moto.core.model import OperationModel, ServiceModel
+from moto.core.request import Request, determine_request_protocol
+from moto.core.responses import BaseResponse
+from moto.core.serialize import get_serializer_class
+from moto.core.utils import get_service_model
+
+from ec2_emulator import iam
+from ec2_emulator.answers import Refusal
+from ec2_emulator.world import MY_ACCOUNT, Call, World
+
+Environ = dict[str, Any]
+
+SKEW = datetime.timedelta(minutes=15)
+"""The largest difference of clocks: RequestExpired in
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html says 15 minutes either way."""
+
+_SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
+
+
+@functools.cache
+def regions() -> frozenset[str]:
+    """Every region that EC2 has, by botocore's table."""
+    session = botocore.session.get_session()
+    return frozenset(region for partition in session.get_available_partitions()
+                     for region in session.get_available_regions("ec2", partition))
+
+
+def identify(environ: Environ, body: bytes) -> Call | None:
+    """The call that a request is; None where it is not signed."""
+    scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
+    if scope is None:
+        return None
+    key, region, service = scope.groups()
+    call = Call(service, _action(environ, body, service), region, key)
+    return replace(call, actions=iam.actions(call.name, body))
+
+
+def _action(environ: Environ, body: bytes, service: str) -> str:
+    if target := environ.get("HTTP_X_AMZ_TARGET"):
+        return str(target).rpartition(".")[2]
+    form = body if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded") else b""
+    if found := re.search(rb"(?:^|&)Action=(\w+)", form + b"&" + environ.get("QUERY_STRING", "").encode()):
+        return found[1].decode()
+    asked = BaseResponse(service_name=service)
+    return asked._get_action_from_method_and_request_uri(Request(environ.copy())) or "Unknown"
+
+
+def check(world: World, call: Call, environ: Environ) -> None:
+    """Raise what AWS would answer before the service looks at the call."""
+    settings = world.settings
+    if call.region not in regions() or call.region in settings.disabled_regions or call.key in settings.unknown_keys:
+        raise _invalid_credentials(call.service)
+    if environ.get("HTTP_X_AMZ_SECURITY_TOKEN") in settings.expired_tokens:
+        raise _expired(call.service)
+    sent = environ.get("HTTP_X_AMZ_DATE", "")
+    if sent and abs(world.now() - datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z")) > SKEW:
+        raise _skewed(call.service, sent, world.now())
+    denied = (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))
+    allowed = settings.allowed.get(call.key, settings.allowed.get("*", ("*",)))
+    for action in call.actions:
+        if _matches(action, denied) or not _matches(action, allowed):
+            raise _denied(call, action, settings.accounts.get(call.key, MY_ACCOUNT))
+
+
+def _matches(action: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(action, pattern) for pattern in patterns)
+
+
+def _invalid_credentials(service: str) -> Refusal:
+    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html (AuthFailure) and
+    https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html (UnrecognizedClient).
+    """
+    if service == "ec2":
+        return Refusal("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+    code = {"autoscaling": "InvalidClientTokenId", "sts": "InvalidClientTokenId", "s3": "InvalidAccessKeyId"}
+    return Refusal(code.get(service, "UnrecognizedClientException"),
+                   "The security token included in the request is invalid.", 403 if service in code else 400)
+
+
+def _expired(service: str) -> Refusal:
+    """EC2 says RequestExpired for expired temporary credentials, the others ExpiredToken."""
+    if service == "ec2":
+        return Refusal("RequestExpired", "Request has expired.")
+    query = service in ("autoscaling", "sts", "s3")
+    return Refusal("ExpiredToken" if query else "ExpiredTokenException",
+                   "The security token included in the request is expired", 403 if query else 400)
+
+
+def _skewed(service: str, sent: str, now: datetime.datetime) -> Refusal:
+    if service == "ec2":
+        return Refusal("RequestExpired", "Request has expired.")
+    limit, here = (moment.strftime("%Y%m%dT%H%M%SZ") for moment in (now - SKEW, now))
+    message = f"Signature expired: {sent} is now earlier than {limit} ({here} - 15 min.)"
+    code = {"autoscaling": "SignatureDoesNotMatch", "sts": "SignatureDoesNotMatch", "s3": "RequestTimeTooSkewed"}
+    return Refusal(code.get(service, "InvalidSignatureException"), message, 403 if service in code else 400)
+
+
+def _denied(call: Call, action: str, account: str) -> Refusal:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
+    who = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {action}"
+    why = f"because no identity-based policy allows the {action} action"
+    if call.service == "ec2":
+        return Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {who} {why}", 403)
+    code = "AccessDenied" if call.service in ("autoscaling", "sts", "s3") else "AccessDeniedException"
+    return Refusal(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
+
+
+def unimplemented(call: Call) -> Refusal:
+    """What the emulator lacks: 501, which no SDK retries, and a message that says whose lack it is."""
+    return Refusal("UnsupportedOperation", f"the emulator does not implement {call.name}", 501)
+
+
+def render(error: ServiceException, service: str, content_type: str) -> tuple[str, Mapping[str, str], bytes]:
+    """(status line, headers, body) of an error, in the protocol that the service speaks."""
+    model: ServiceModel = get_service_model(service)
+    protocol = determine_request_protocol(model, content_type)
+    serializer = get_serializer_class(service, protocol)(operation_model=OperationModel({}, model))
+    answer = serializer.serialize(error)
+    status = HTTPStatus(getattr(error, "status", None) or answer["status_code"])
+    body = answer["body"]
+    return (f"{status.value} {status.phrase}", {key: str(value) for key, value in answer["headers"].items()},
+            body.encode() if isinstance(body, str) else bytes(body))

@@ -1,0 +1,173 @@
+"""AMIs that keep what they were registered with, their states, and who may see them."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moto.ec2.exceptions import InvalidAMIIdError, UnvailableAMIIdError
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.amis import Ami
+from moto.ec2.utils import random_ami_id
+
+from ec2_emulator import answers
+from ec2_emulator.answers import Refusal
+from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+from ec2_emulator.world import WORLD
+
+KEPT = ("Architecture", "BootMode", "TpmSupport", "UefiData", "ImdsSupport", "SriovNetSupport", "EnaSupport",
+        "KernelId", "RamdiskId", "RootDeviceName", "VirtualizationType")
+"""Parameters of RegisterImage that DescribeImages shows under the same name."""
+
+COOLDOWN = datetime.timedelta(hours=24)
+"""How long protection outlives its end, where that was asked for (API_EnableImageDeregistrationProtection)."""
+
+
+class Image(Ami):
+    """An AMI. `Ami.__init__`, which would make a volume of 15 GiB, is not called on purpose."""
+
+    def __init__(self, backend: Any, name: str, description: str, fields: Mapping[str, Any],
+                 devices: Sequence[Mapping[str, Any]]) -> None:
+        self.ec2_backend, self.id, self.name, self.description = backend, random_ami_id(), name, description
+        self.owner_id, self.owner_alias, self.image_type, self.hypervisor = backend.account_id, None, "machine", "xen"
+        self.fields = {key: value for key, value in fields.items() if key in KEPT and value is not None}
+        self.devices = [dict(device) for device in devices]
+        self.architecture, self.virtualization_type = self.fields["Architecture"], self.fields["VirtualizationType"]
+        self.root_device_name, self.root_device_type = self.fields.get("RootDeviceName", "/dev/sda1"), "ebs"
+        self.boot_mode = self.fields.get("BootMode", "")
+        self.platform, self.kernel_id, self.instance_id, self.sriov = None, None, None, "simple"
+        self.product_codes, self.launch_permissions = set(), []
+        self.image_location = f"{self.owner_id}/{name}"
+        self.creation_date = WORLD.made()
+        self.made_at, self.disabled = time.monotonic(), False
+        self.source: tuple[str, str] | None = None
+        self.deprecation: datetime.datetime | None = None
+        self.protection = "disabled"
+        self.protected_until: datetime.datetime | None = None
+        self.launched: datetime.datetime | None = None
+        backend.amis[self.id] = self
+
+    @property
+    def state(self) -> str:  # type: ignore[override]
+        """`pending` for a little while, then `available`; `disabled` when somebody said so."""
+        if self.disabled:
+            return "disabled"
+        return "available" if WORLD.is_over(self.made_at, lambda at: at.pending_s) else "pending"
+
+    def snapshots(self) -> list[str]:
+        """Ids of the snapshots behind the AMI."""
+        return [device["Ebs"]["SnapshotId"] for device in self.devices if device.get("Ebs", {}).get("SnapshotId")]
+
+    def tags(self) -> dict[str, str]:
+        """User's tags."""
+        return {tag["key"]: tag["value"] for tag in self.get_tags()}
+
+    def shown(self) -> dict[str, Any]:
+        """The AMI as DescribeImages shows it."""
+        source, region = self.source or (None, None)
+        return {
+            **self.fields, "ImageId": self.id, "Name": self.name, "Description": self.description, "State": self.state,
+            "OwnerId": self.owner_id, "Public": self.is_public, "ImageType": "machine", "Hypervisor": "xen",
+            "ImageLocation": self.image_location, "CreationDate": self.creation_date, "RootDeviceType": "ebs",
+            "RootDeviceName": self.root_device_name, "BlockDeviceMappings": self.devices,
+            "Tags": [{"Key": key, "Value": value} for key, value in self.tags().items()],
+            "PlatformDetails": "Linux/UNIX", "UsageOperation": "RunInstances",
+            "SourceInstanceId": self.instance_id, "SourceImageId": source,
+            "SourceImageRegion": region, "DeprecationTime": _iso(self.deprecation) if self.deprecation else None,
+            "DeregistrationProtection": self.protection_now(), "LastLaunchedTime": last_launched(self),
+        }
+
+    def protection_now(self) -> str:
+        """Deregistration protection, which a cooldown may prolong."""
+        if self.protected_until is not None and WORLD.now() < self.protected_until:
+            return f"disabled-until-{_iso(self.protected_until)}"
+        return self.protection
+
+
+@rule(EC2_API + "API_Image.html")
+def last_launched(image: Image) -> str | None:
+    """LastLaunchedTime tells of a launch 24 hours later."""
+    if image.launched is None:
+        return None
+    age = (WORLD.now() - image.launched).total_seconds()
+    return _iso(image.launched) if age >= WORLD.settings.launch_report_s else None
+
+
+def _iso(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+@rule(EC2_API + "errors-overview.html")
+def find(backend: Any, image_id: str) -> Image:
+    """An AMI that was deregistered is InvalidAMIID.Unavailable, one that never was InvalidAMIID.NotFound."""
+    if image_id in backend.deleted_amis:
+        raise UnvailableAMIIdError(image_id)
+    found = backend.amis.get(image_id)
+    if found is None:
+        raise InvalidAMIIdError([image_id])
+    return found  # type: ignore[no-any-return]
+
+
+def visible(account: str, region: str) -> list[Image]:
+    """AMIs of that region which `account` owns, or may launch."""
+    found = [image for owner in list(ec2_backends) for image in ec2_backends[owner][region].amis.values()]
+    return [image for image in found if isinstance(image, Image) and (
+        image.owner_id == account or image.is_public or {"UserId": account} in image.launch_permissions)]
+
+
+@rule(EC2_GUIDE + "disable-an-ami.html")
+def disabled_is_hidden(image: Image, asked: bool) -> bool:
+    """A disabled AMI does not appear in DescribeImages unless IncludeDisabled is given."""
+    return image.disabled and not asked
+
+
+@rule(EC2_GUIDE + "ami-deprecate.html")
+def deprecated_is_hidden(image: Image, account: str, asked: bool) -> bool:
+    """A deprecated AMI appears to its owner, and to others only with IncludeDeprecated."""
+    return (image.deprecation is not None and image.deprecation <= WORLD.now() and image.owner_id != account
+            and not asked)
+
+
+_PLAIN = {"architecture": "Architecture", "boot-mode": "BootMode",
+          "deprecation-time": "DeprecationTime", "description": "Description", "hypervisor": "Hypervisor",
+          "image-id": "ImageId", "image-type": "ImageType", "imds-support": "ImdsSupport", "kernel-id": "KernelId",
+          "manifest-location": "ImageLocation", "name": "Name", "owner-id": "OwnerId", "ramdisk-id": "RamdiskId",
+          "root-device-name": "RootDeviceName", "root-device-type": "RootDeviceType",
+          "source-image-id": "SourceImageId", "source-image-region": "SourceImageRegion",
+          "source-instance-id": "SourceInstanceId", "sriov-net-support": "SriovNetSupport", "state": "State",
+          "tpm-support": "TpmSupport", "virtualization-type": "VirtualizationType"}
+_DEVICE = {"delete-on-termination": "DeleteOnTermination", "snapshot-id": "SnapshotId", "volume-size": "VolumeSize",
+           "volume-type": "VolumeType", "encrypted": "Encrypted"}
+_EMPTY = ("owner-alias", "platform", "product-code", "product-code.type", "state-reason-code", "state-reason-message")
+
+
+@rule(EC2_API + "API_DescribeImages.html")
+def image_filter(image: Image, name: str) -> list[str]:
+    """DescribeImages filters by every documented name, and refuses another."""
+    shown = image.shown()
+    if name in _PLAIN:
+        return [str(shown[_PLAIN[name]])] if shown.get(_PLAIN[name]) is not None else []
+    if name == "creation-date":
+        return [_iso(image.creation_date)]
+    if name in ("ena-support", "is-public"):
+        return [str(bool(shown.get({"ena-support": "EnaSupport", "is-public": "Public"}[name]))).lower()]
+    kind, _, rest = name.partition("block-device-mapping.")
+    if not kind and rest == "device-name":
+        return [device["DeviceName"] for device in image.devices]
+    if not kind and rest in _DEVICE:
+        values = [device.get("Ebs", {}).get(_DEVICE[rest]) for device in image.devices]
+        return [str(value).lower() if isinstance(value, bool) else str(value) for value in values if value is not None]
+    tags = answers.tag_value(image.tags(), name)
+    if tags is None and name not in _EMPTY:
+        raise answers.wrong(f"The filter '{name}' is invalid")
+    return tags or []
+
+
+def kept(image: Image) -> Refusal | None:
+    """Why the AMI cannot be deregistered now, if so."""
+    if image.protection_now() != "disabled":
+        return Refusal("OperationNotPermitted", f"deregistration protection of {image.id} is "
+                                                         f"{image.protection_now()}")
+    return None

@@ -1,0 +1,305 @@
+"""What happens to an AMI after it was made: describe, share, deprecate, disable, protect, deregister."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from moto.core.responses import ActionResult, EmptyResult
+from moto.ec2.exceptions import InvalidAMIIdError, UnvailableAMIIdError
+from moto.ec2.models import ec2_backends
+from moto.ec2.responses._base_response import EC2BaseResponse
+
+from ec2_emulator import answers, images
+from ec2_emulator.answers import Refusal
+from ec2_emulator.images import Image
+from ec2_emulator.rules import EBS_GUIDE, EC2_API, EC2_GUIDE, rule
+from ec2_emulator.shots import Shot
+from ec2_emulator.world import WORLD
+
+YEAR = datetime.timedelta(days=365)
+DEPRECATION_YEARS, DEPRECATION_YEARS_PUBLIC = 10, 2
+"""Upper limits of a deprecation date, from now and for public AMIs from their creation (API_EnableImageDeprecation)."""
+
+
+@rule(EC2_API + "API_EnableImageDeprecation.html")
+def deprecation_date(image: Image, given: datetime.datetime) -> datetime.datetime:
+    """A deprecation date is rounded to the minute, not in the past, and at most ten years ahead (public AMIs: two)."""
+    now, moment = WORLD.now(), given.replace(tzinfo=datetime.UTC)
+    moment = (moment + datetime.timedelta(seconds=30)).replace(second=0, microsecond=0)
+    limit = now + DEPRECATION_YEARS * YEAR
+    if image.is_public:
+        limit = image.creation_date.replace(tzinfo=datetime.UTC) + DEPRECATION_YEARS_PUBLIC * YEAR
+    if moment < now.replace(second=0) or moment > limit:
+        raise answers.wrong(f"the deprecation date {moment:%Y-%m-%dT%H:%M} is in the past or after {limit:%Y-%m-%d}")
+    return moment
+
+
+@rule(EC2_GUIDE + "disable-an-ami.html")
+def disabled_is_not_shared(image: Image) -> None:
+    """A disabled AMI loses its launch permissions and cannot be shared."""
+    if image.disabled:
+        raise UnvailableAMIIdError(image.id)
+
+
+@rule(EC2_GUIDE + "sharingamis-explicit.html")
+def default_key_is_not_shared(image: Image, adding: bool) -> None:
+    """An AMI whose snapshots are encrypted under the account's default key cannot be shared."""
+    backend = image.ec2_backend
+    for name in image.snapshots() if adding else []:
+        shot = backend.snapshots.get(name)
+        if shot is not None and shot.encrypted and shot.kms_key_id in (None, backend.default_kms_key_id):
+            raise Refusal("OperationNotPermitted", f"{name} is encrypted with the default key")
+
+
+@rule(EC2_API + "API_ModifyImageAttribute.html")
+def imds_support_stays(image: Image, value: str) -> None:
+    """ImdsSupport can be set to v2.0, and that cannot be undone."""
+    if value != "v2.0":
+        raise answers.wrong(f"imdsSupport is v2.0 or nothing, not '{value}'")
+    image.fields["ImdsSupport"] = value
+
+
+@rule(EC2_API + "API_ModifyImageAttribute.html")
+def one_attribute_at_a_time(params: Any) -> str:
+    """ModifyImageAttribute changes exactly one of description, imdsSupport and launchPermission."""
+    direct = {"Description": "description", "ImdsSupport": "imdsSupport", "LaunchPermission": "launchPermission"}
+    asked = {direct[key] for key in direct if params.get(key) is not None}
+    asked |= {params["Attribute"]} if params.get("Attribute") else set()
+    if len(asked) != 1 or not asked <= set(direct.values()):
+        raise Refusal("InvalidParameterCombination", "exactly one of description, imdsSupport and "
+                               f"launchPermission can be modified, not {', '.join(sorted(asked)) or 'none'}")
+    return asked.pop()
+
+
+@rule(EC2_GUIDE + "ami-deregistration-protection.html")
+def protected_is_not_deregistered(image: Image) -> None:
+    """A protected AMI cannot be deregistered, nor within 24 hours after a protection with cooldown has ended."""
+    refusal = images.kept(image)
+    if refusal is not None:
+        raise refusal
+
+
+def users(backend: Any, snapshot_id: str) -> list[str]:
+    """Ids of the AMIs that a snapshot is mapped in, disabled ones included."""
+    return [image.id for image in backend.amis.values() if isinstance(image, Image)
+            and snapshot_id in image.snapshots()]
+
+
+@rule(EC2_API + "API_DeregisterImage.html")
+def delete_associated(backend: Any, snapshots: list[str]) -> list[dict[str, str]]:
+    """DeleteAssociatedSnapshots deletes those that no other AMI uses, and says what became of each."""
+    results = []
+    for name in snapshots:
+        code = "skipped" if users(backend, name) else "success"
+        if code == "success":
+            backend.snapshots.pop(name, None)
+        results.append({"SnapshotId": name, "ReturnCode": code})
+    return results
+
+
+@rule(EBS_GUIDE + "ebs-deleting-snapshot.html")
+def snapshot_of_an_ami_stays(backend: Any, snapshot_id: str) -> None:
+    """A snapshot that a registered AMI uses, also a disabled one, cannot be deleted."""
+    used_by = users(backend, snapshot_id)
+    if used_by:
+        raise Refusal("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently in use by "
+                               f"{', '.join(used_by)}")
+
+
+@rule(EC2_API + "API_DescribeImages.html")
+def every_image_is_known(account: str, region: str, ids: list[str], found: list[Image]) -> None:
+    """A request for AMIs by id fails as a whole when one of them does not exist."""
+    known = {image.id for image in found}
+    gone = [each for each in ids if each not in known]
+    if gone and gone[0] in ec2_backends[account][region].deleted_amis:
+        raise UnvailableAMIIdError(gone[0])
+    if gone:
+        raise InvalidAMIIdError(gone)
+
+
+class Lifecycle(EC2BaseResponse):
+    """The handlers."""
+
+    def _image(self) -> Image:
+        self.error_on_dryrun()
+        return images.find(self.ec2_backend, self._get_param("ImageId"))
+
+    def describe_images(self) -> ActionResult:
+        """AMIs that the caller may see, by owner, user, id and filter."""
+        self.error_on_dryrun()
+        account, ids = self.current_account, self._get_param("ImageIds", [])
+        found = images.visible(account, self.region)
+        every_image_is_known(account, self.region, ids, found)
+        owners = [account if owner == "self" else owner for owner in self._get_param("Owners", [])]
+        people = [account if each == "self" else each for each in self._get_param("ExecutableUsers", [])]
+        found = [image for image in found if (not ids or image.id in ids) and (not owners or image.owner_id in owners)
+                 and (not people or ("all" in people and image.is_public)
+                      or any({"UserId": each} in image.launch_permissions for each in people))
+                 and not images.disabled_is_hidden(image, bool(self._get_param("IncludeDisabled")))
+                 and not images.deprecated_is_hidden(image, account, bool(self._get_param("IncludeDeprecated")))]
+        found = answers.select(found, answers.filters_of(self._get_param("Filters")), images.image_filter)
+        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"))
+        return ActionResult({"Images": [image.shown() for image in some], "NextToken": more})
+
+    def describe_image_attribute(self) -> ActionResult:
+        """One attribute."""
+        image, name = self._image(), self._get_param("Attribute")
+        if name == "blockDeviceMapping":
+            raise Refusal("AuthFailure", "Unauthorized attempt to access restricted resource")
+        if name == "launchPermission":
+            return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
+        shown = image.shown()
+        member = name[:1].upper() + name[1:]
+        return ActionResult({"ImageId": image.id, member: {"Value": shown.get(member)}})
+
+    def modify_image_attribute(self) -> ActionResult:
+        """Description, ImdsSupport or LaunchPermission."""
+        image, attribute = self._image(), one_attribute_at_a_time(self.params)
+        if attribute == "description":
+            image.description = self._get_param("Description.Value") or self._get_param("Value") or ""
+        elif attribute == "imdsSupport":
+            imds_support_stays(image, self._get_param("ImdsSupport.Value") or self._get_param("Value") or "")
+        else:
+            self._share(image)
+        return EmptyResult()
+
+    def _share(self, image: Image) -> None:
+        disabled_is_not_shared(image)
+        add, remove = (list(self._get_param(f"LaunchPermission.{kind}", [])) for kind in ("Add", "Remove"))
+        flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
+        flat += [{"Group": each} for each in self._get_param("UserGroups", [])]
+        flat += [{"OrganizationArn": each} for each in self._get_param("OrganizationArns", [])]
+        flat += [{"OrganizationalUnitArn": each} for each in self._get_param("OrganizationalUnitArns", [])]
+        (remove if self._get_param("OperationType") == "remove" else add).extend(flat)
+        default_key_is_not_shared(image, bool(add))
+        self.ec2_backend.modify_image_attribute(image.id, add, remove)
+
+    def reset_image_attribute(self) -> Any:
+        """Take every launch permission back."""
+        self._image().launch_permissions.clear()
+        return EmptyResult()
+
+    def disable_image(self) -> ActionResult:
+        """Nobody may launch it, and it is shared with nobody."""
+        image = self._image()
+        image.disabled = True
+        image.launch_permissions.clear()
+        return ActionResult({"Return": True})
+
+    def enable_image(self) -> ActionResult:
+        """Available again; who lost access does not regain it."""
+        self._image().disabled = False
+        return ActionResult({"Return": True})
+
+    def enable_image_deprecation(self) -> ActionResult:
+        """Deprecate at a date."""
+        image = self._image()
+        image.deprecation = deprecation_date(image, self._get_param("DeprecateAt"))
+        return ActionResult({"Return": True})
+
+    def disable_image_deprecation(self) -> ActionResult:
+        """Never mind."""
+        self._image().deprecation = None
+        return ActionResult({"Return": True})
+
+    def enable_image_deregistration_protection(self) -> ActionResult:
+        """Protect, also for 24 hours after the end where that is asked for."""
+        image = self._image()
+        cooldown = bool(self._get_param("WithCooldown"))
+        image.protection = "enabled-with-cooldown" if cooldown else "enabled-without-cooldown"
+        image.protected_until = None
+        return ActionResult({"Return": image.protection})
+
+    def disable_image_deregistration_protection(self) -> ActionResult:
+        """End the protection, or begin its cooldown."""
+        image = self._image()
+        if image.protection == "enabled-with-cooldown":
+            image.protected_until = WORLD.now() + images.COOLDOWN
+        image.protection = "disabled"
+        return ActionResult({"Return": image.protection_now()})
+
+    def deregister_image(self) -> ActionResult:
+        """Remove the AMI, and where asked its snapshots."""
+        image = self._image()
+        protected_is_not_deregistered(image)
+        snapshots = image.snapshots()
+        self.ec2_backend.deregister_image(image.id)
+        results = delete_associated(self.ec2_backend, snapshots) if self._get_param("DeleteAssociatedSnapshots") else []
+        return ActionResult({"Return": True, "DeleteSnapshotResults": results})
+
+
+_PLAIN = {"description": "Description", "owner-id": "OwnerId", "progress": "Progress", "snapshot-id": "SnapshotId",
+          "status": "State", "storage-tier": "StorageTier", "volume-id": "VolumeId", "volume-size": "VolumeSize"}
+
+
+def _snapshot(shot: Shot) -> dict[str, Any]:
+    return {"SnapshotId": shot.id, "State": shot.status, "Progress": shot.progress, "OwnerId": shot.owner_id,
+            "VolumeId": shot.volume_id, "VolumeSize": shot.volume_size, "Description": shot.description,
+            "StartTime": shot.start_time, "Encrypted": shot.encrypted, "KmsKeyId": shot.kms_key_id,
+            "StorageTier": shot.storage_tier, "FullSnapshotSizeInBytes": shot.full_snapshot_size_in_bytes,
+            "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in shot.get_tags()]}
+
+
+def _snapshot_filter(shot: Shot, name: str) -> list[str]:
+    shown = _snapshot(shot)
+    if name in _PLAIN:
+        return [str(shown[_PLAIN[name]])]
+    if name == "encrypted":
+        return [str(shot.encrypted).lower()]
+    if name == "start-time":
+        return [shot.start_time.strftime("%Y-%m-%dT%H:%M:%S.000Z")]
+    tags = answers.tag_value({tag["Key"]: tag["Value"] for tag in shown["Tags"]}, name)
+    if tags is None:
+        raise answers.wrong(f"The filter '{name}' is invalid")
+    return tags
+
+
+class Snapshots(EC2BaseResponse):
+    """The handlers of EC2's side of snapshots."""
+
+    @rule(EC2_API + "API_DescribeSnapshots.html")
+    def describe_snapshots(self) -> ActionResult:
+        """Snapshots are listed by owner and filter in pages, and MaxResults excludes ids."""
+        ids, limit, me = self._get_param("SnapshotIds", []), self._get_param("MaxResults"), self.current_account
+        if ids and limit is not None:
+            raise Refusal("InvalidParameterCombination", "maxResults and snapshotIds exclude each other")
+        kept = self.ec2_backend.snapshots
+        for name in ids:
+            if name not in kept:
+                raise Refusal("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
+        owners = [me if owner == "self" else owner for owner in self._get_param("OwnerIds", [])]
+        found = [shot for shot in kept.values() if (not ids or shot.id in ids)
+                 and (not owners or shot.owner_id in owners)]
+        found = answers.select(found, answers.filters_of(self._get_param("Filters")), _snapshot_filter)
+        some, more = answers.page(found, limit, self._get_param("NextToken"), least=5)
+        return ActionResult({"Snapshots": [_snapshot(shot) for shot in some], "NextToken": more})
+
+    @rule(EC2_API + "API_ModifySnapshotAttribute.html")
+    def modify_snapshot_attribute(self) -> ActionResult:
+        """CreateVolumePermission adds or removes accounts; a snapshot under the default key is not shared."""
+        self.error_on_dryrun()
+        backend, name = self.ec2_backend, self._get_param("SnapshotId")
+        shot = backend.get_snapshot(name)
+        add, remove = (list(self._get_param(f"CreateVolumePermission.{kind}", []))
+                       for kind in ("Add", "Remove"))
+        flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
+        flat += [{"Group": each} for each in self._get_param("GroupNames", [])]
+        (remove if self._get_param("OperationType") == "remove" else add).extend(flat)
+        if add and shot.encrypted and shot.kms_key_id in (None, backend.default_kms_key_id):
+            raise Refusal("OperationNotPermitted", f"{name} is encrypted with the default key")
+        for change, given in ((backend.add_create_volume_permission, add),
+                              (backend.remove_create_volume_permission, remove)):
+            change(name, user_ids=[each["UserId"] for each in given if "UserId" in each],
+                   groups=[each["Group"] for each in given if "Group" in each])
+        return EmptyResult()
+
+    def delete_snapshot(self) -> ActionResult:
+        """Delete what no AMI uses; those that inherit from it keep their content."""
+        self.error_on_dryrun()
+        name = self._get_param("SnapshotId")
+        if name not in self.ec2_backend.snapshots:
+            raise Refusal("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
+        snapshot_of_an_ami_stays(self.ec2_backend, name)
+        del self.ec2_backend.snapshots[name]
+        return EmptyResult()

@@ -1,0 +1,90 @@
+"""SSM parameters: those of data type aws:ec2:image appear only after AWS has looked for their AMI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moto.core.common_types import TYPE_RESPONSE
+from moto.core.responses import ActionResult
+from moto.ssm.models import ssm_backends
+from moto.ssm.responses import SimpleSystemManagerResponse
+
+from ec2_emulator import images
+from ec2_emulator.answers import Refusal
+from ec2_emulator.rules import EC2_GUIDE, SSM_GUIDE, rule
+from ec2_emulator.world import WORLD
+
+PREFIX = "resolve:ssm:"
+
+
+@dataclass(frozen=True)
+class Late:
+    """A version that PutParameter answered for and that does not exist yet."""
+
+    account: str
+    region: str
+    since: float
+    parameter: Any
+
+
+@rule(SSM_GUIDE + "parameter-store-ec2-aliases.html")
+def settle(late: Sequence[Late]) -> list[Late]:
+    """PutParameter of an aws:ec2:image answers at once; the version appears later, and only if the AMI is available."""
+    waiting: list[Late] = []
+    for each in late:
+        if not WORLD.is_over(each.since, lambda at: at.pending_s):
+            waiting.append(each)
+            continue
+        found = [image for image in images.visible(each.account, each.region) if image.id == each.parameter.value]
+        if found and found[0].state == "available":
+            ssm_backends[each.account][each.region]._parameters[each.parameter.name].append(each.parameter)
+    return waiting
+
+
+def settled() -> None:
+    """Let appear what is due."""
+    with WORLD.lock:
+        WORLD.late[:] = settle(WORLD.late)
+
+
+@rule(EC2_GUIDE + "using-systems-manager-parameter-to-find-AMI.html")
+def resolve(account: str, region: str, image: str) -> str:
+    """`resolve:ssm:NAME`, with a version or label or without, is the AMI that the parameter holds."""
+    if not image.startswith(PREFIX):
+        return image
+    settled()
+    found = ssm_backends[account][region].get_parameter(image.removeprefix(PREFIX))
+    if found is None or not found.value.startswith("ami-"):
+        raise Refusal("InvalidParameterValue", f"the parameter of '{image}' does not exist or holds no AMI")
+    return str(found.value)
+
+
+class Parameters(SimpleSystemManagerResponse):
+    """The handlers."""
+
+    def call_action(self) -> TYPE_RESPONSE:
+        """Let appear what is due, then answer."""
+        settled()
+        return super().call_action()
+
+    def put_parameter(self) -> ActionResult:
+        """As moto does; but a version of type aws:ec2:image is taken back, to appear later."""
+        name = self._get_param("Name")
+        mine = (self.current_account, self.region, name)
+        ahead = [each for each in WORLD.late if (each.account, each.region, each.parameter.name) == mine]
+        if ahead and not self._get_param("Overwrite"):
+            raise Refusal("ParameterAlreadyExists", "The parameter already exists. To overwrite this value, set the "
+                          "overwrite option in the request to true.")
+        answer = super().put_parameter()
+        if self._get_param("DataType") != "aws:ec2:image":
+            return answer
+        versions = self.ssm_backend._parameters[name]
+        late = versions.pop()
+        late.version += len(ahead)
+        if not versions:
+            del self.ssm_backend._parameters[name]
+        WORLD.late.append(Late(self.current_account, self.region, time.monotonic(), late))
+        return ActionResult({"Version": late.version, "Tier": late.tier})

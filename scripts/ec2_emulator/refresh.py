@@ -1,0 +1,231 @@
+"""Instance refreshes of Auto Scaling groups: they replace, fail, roll back, and refuse to."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from moto.autoscaling.models import FakeAutoScalingGroup, InstanceState
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.core.common_types import TYPE_RESPONSE
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult
+
+from ec2_emulator import answers, parameters
+from ec2_emulator.answers import Refusal
+from ec2_emulator.rules import ASG_API, ASG_GUIDE, rule
+from ec2_emulator.world import WORLD
+
+RUNNING = ("Pending", "InProgress", "Cancelling", "RollbackInProgress")
+_NEXT = {"Pending": "InProgress", "InProgress": "Successful", "Cancelling": "Cancelled",
+         "RollbackInProgress": "RollbackSuccessful"}
+
+
+@dataclass
+class Refresh:
+    """One refresh of a group, and what the group was like before."""
+
+    group: FakeAutoScalingGroup
+    desired: dict[str, Any] | None
+    preferences: dict[str, Any]
+    before: dict[str, Any] | None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    status: str = "Pending"
+    reason: str | None = None
+    started: datetime.datetime = field(default_factory=WORLD.now)
+    ended: datetime.datetime | None = None
+    moved_at: float = field(default_factory=time.monotonic)
+
+    def advance(self) -> None:
+        """Become what is due by now."""
+        while self.status in RUNNING and WORLD.is_over(self.moved_at, lambda at: at.refresh_s):
+            self.move(_NEXT[self.status])
+
+    def move(self, status: str) -> None:
+        """Change the status, and the group with it."""
+        self.moved_at = time.monotonic()
+        if status == "Successful":
+            status = self._replace(self.desired)
+        elif status == "RollbackSuccessful":
+            self._replace(self.before)
+        self.status = status
+        self.ended = None if status in RUNNING else WORLD.now()
+
+    def _replace(self, configuration: dict[str, Any] | None) -> str:
+        """Take a configuration as it is, a launch template in the place of a mixed instances policy, too."""
+        group, wanted = self.group, copy.deepcopy(configuration or {})
+        if wanted:
+            group.mixed_instances_policy = wanted.get("MixedInstancesPolicy")
+            group._set_launch_configuration("", wanted.get("LaunchTemplate") or {}, group.mixed_instances_policy)
+        image = parameters.resolve(group.account_id, group.region, group.image_id)
+        skip = bool(self.preferences.get("SkipMatching"))
+        old = [each for each in group.instance_states if not (skip and each.instance.image_id == image)]
+        try:
+            if old:
+                group.replace_autoscaling_group_instances(len(old), group.get_propagated_tags())
+        except ServiceException as error:
+            self.reason = str(error)
+            if self.preferences.get("AutoRollback") and self.status == "InProgress":
+                return "RollbackInProgress"
+            return "Failed"
+        if old:
+            group.ec2_backend.terminate_instances([each.instance.id for each in old])
+        group.instance_states = [each for each in group.instance_states if each not in old]
+        return "Successful"
+
+    def shown(self) -> dict[str, Any]:
+        """The refresh as DescribeInstanceRefreshes shows it."""
+        done = self.status in ("Successful", "RollbackSuccessful")
+        return {"InstanceRefreshId": self.id, "AutoScalingGroupName": self.group.name, "Status": self.status,
+                "StatusReason": self.reason, "StartTime": self.started, "EndTime": self.ended,
+                "PercentageComplete": 100 if done else 0, "Preferences": self.preferences, "Strategy": "Rolling",
+                "InstancesToUpdate": 0 if done else len(self.group.instance_states),
+                "DesiredConfiguration": self.desired}
+
+
+class Member(InstanceState):
+    """An instance of a group, which remembers the version of the template that it was launched with."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._launched_with = launched_with(self.auto_scaling_group)
+
+    @property
+    def launch_template(self) -> dict[str, Any] | None:
+        """What DescribeAutoScalingGroups shows."""
+        return self._launched_with
+
+
+@rule(ASG_API + "API_Instance.html")
+def launched_with(group: Any) -> dict[str, Any] | None:
+    """An instance of a group shows the template and version that it was launched with."""
+    if group is None or group.ec2_launch_template is None:
+        return None
+    template = group.ec2_launch_template
+    return {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
+            "Version": str(template.get_version(group.launch_template_version).number)}
+
+
+def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
+    if group.mixed_instances_policy:
+        return {"MixedInstancesPolicy": copy.deepcopy(group.mixed_instances_policy)}
+    template = group.ec2_launch_template
+    return {"LaunchTemplate": {"LaunchTemplateId": template.id, "Version": group.launch_template_version}} \
+        if template else None
+
+
+def _named(desired: dict[str, Any]) -> list[dict[str, Any]]:
+    """The launch templates of a desired configuration."""
+    mixed = (desired.get("MixedInstancesPolicy") or {}).get("LaunchTemplate", {})
+    named = [desired.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
+             *(each.get("LaunchTemplateSpecification") for each in mixed.get("Overrides") or [])]
+    return [each for each in named if each]
+
+
+def _running(group: FakeAutoScalingGroup) -> Refresh | None:
+    return next((each for each in _refreshes(group) if each.status in RUNNING), None)
+
+
+def _refreshes(group: FakeAutoScalingGroup) -> list[Refresh]:
+    found: list[Refresh] = vars(group).setdefault("refreshes", [])
+    for each in found:
+        each.advance()
+    return found
+
+
+@rule(ASG_API + "API_StartInstanceRefresh.html#API_StartInstanceRefresh_Errors")
+def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
+    """A group has one refresh in progress at most."""
+    running = _running(group)
+    if running is not None:
+        raise Refusal("InstanceRefreshInProgress", f"the instance refresh {running.id} is in progress")
+
+
+@rule(ASG_GUIDE + "instance-refresh-rollback.html")
+def why_irreversible(refresh: Refresh) -> str | None:
+    """There is no rollback without a desired configuration, from $Latest or $Default, or with an SSM parameter."""
+    group = refresh.group
+    if not refresh.desired:
+        return "no desired configuration is specified"
+    versions = {group.launch_template_version if group.ec2_launch_template else None,
+                *(each.get("Version") for each in _named(refresh.desired))}
+    if versions & {"$Latest", "$Default"}:
+        return "the launch template's version is $Latest or $Default"
+    if group.ec2_launch_template is not None and group.image_id.startswith(parameters.PREFIX):
+        return "the launch template holds an SSM parameter instead of an AMI id"
+    return None
+
+
+@rule(ASG_API + "API_RollbackInstanceRefresh.html#API_RollbackInstanceRefresh_Errors")
+def in_progress(group: FakeAutoScalingGroup) -> Refresh:
+    """What is not in progress can be neither cancelled nor rolled back."""
+    running = _running(group)
+    if running is None:
+        raise Refusal("ActiveInstanceRefreshNotFound", f"no instance refresh of {group.name} is in progress")
+    return running
+
+
+class Refreshes(AutoScalingResponse):
+    """The handlers."""
+
+    def call_action(self) -> TYPE_RESPONSE:
+        """Let every refresh of the account go on, then answer."""
+        for group in list(self.autoscaling_backend.autoscaling_groups.values()):
+            _refreshes(group)
+        return super().call_action()  # type: ignore[no-any-return]
+
+    def _group(self) -> FakeAutoScalingGroup:
+        found = self.autoscaling_backend.autoscaling_groups.get(self._get_param("AutoScalingGroupName"))
+        if found is None:
+            raise Refusal("ValidationError", "AutoScalingGroup name not found - AutoScalingGroup "
+                          f"'{self._get_param('AutoScalingGroupName')}' not found")
+        return found
+
+    def start_instance_refresh(self) -> ActionResult:
+        """Begin to replace the instances."""
+        group = self._group()
+        one_refresh_at_a_time(group)
+        desired = self._get_param("DesiredConfiguration")
+        refresh = Refresh(group, desired, self._get_param("Preferences") or {}, _before(group))
+        for each in _named(desired or {}):
+            _template_version(group, each)
+        why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
+        if why is not None:
+            raise Refusal("ValidationError", f"AutoRollback is not possible: {why}")
+        _refreshes(group).append(refresh)
+        return ActionResult({"InstanceRefreshId": refresh.id})
+
+    @rule(ASG_API + "API_DescribeInstanceRefreshes.html")
+    def describe_instance_refreshes(self) -> ActionResult:
+        """Refreshes are listed newest first, in pages of 50 or up to 100."""
+        ids = self._get_param("InstanceRefreshIds", [])
+        found = [each for each in reversed(_refreshes(self._group())) if not ids or each.id in ids]
+        some, more = answers.page(found, self._get_param("MaxRecords") or 50, self._get_param("NextToken"), most=100)
+        return ActionResult({"InstanceRefreshes": [each.shown() for each in some], "NextToken": more})
+
+    def cancel_instance_refresh(self) -> ActionResult:
+        """Stop; what was replaced stays replaced."""
+        refresh = in_progress(self._group())
+        refresh.move("Cancelling")
+        return ActionResult({"InstanceRefreshId": refresh.id})
+
+    def rollback_instance_refresh(self) -> ActionResult:
+        """Stop and bring back what was replaced."""
+        refresh = in_progress(self._group())
+        why = why_irreversible(refresh)
+        if why is not None:
+            raise Refusal("IrreversibleInstanceRefresh", why)
+        refresh.move("RollbackInProgress")
+        return ActionResult({"InstanceRefreshId": refresh.id})
+
+
+def _template_version(group: FakeAutoScalingGroup, given: dict[str, Any]) -> None:
+    backend = group.ec2_backend
+    try:
+        backend._get_template_from_args(given)
+    except ServiceException as error:
+        raise Refusal("ValidationError", f"You must use a valid fully-formed launch template. {error}") from None

@@ -1,0 +1,123 @@
+"""The server: a front that logs, checks and refuses as AWS does, then moto, whose handlers `strict` has replaced."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # else 1,300 alien snapshots are "self"'s
+os.environ.pop("MOTO_ENABLE_AMI_VALIDATION", None)  # it knows the caller's own AMIs only: `launchable` knows all
+
+from moto.core.exceptions import ServiceException
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from ec2_emulator import direct, gate, strict
+from ec2_emulator.answers import Refusal
+from ec2_emulator.world import WORLD, Settings
+
+CONTROL = "/_emulator/"
+"""The control API: GET calls, POST reset, POST damage, PATCH settings."""
+
+_PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
+"""Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe for threads."""
+
+
+class Dispatcher(DomainDispatcherApplication):
+    """moto's choice of a service by its host, asked once a host: moto lists its own folder each time."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._known: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """The service's name, or None where moto has to look elsewhere; NotImplementedError for what it lacks."""
+        if host not in self._known:
+            if host and "." in host and not any(each.match(f"http://{host}") for _, each in self.backend_url_patterns):
+                raise NotImplementedError(host)
+            self._known[host] = super().get_backend_for_host(host)
+        return self._known[host]
+
+
+class Front:
+    """The WSGI application."""
+
+    def __init__(self) -> None:
+        warnings.filterwarnings("ignore", module="moto.core.serialize")  # codes that a model lacks are AWS's habit
+        strict.install()
+        self._moto = Dispatcher()
+
+    def __call__(self, environ: gate.Environ, start: Any) -> Iterable[bytes]:
+        """Answer one request."""
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        if environ["PATH_INFO"].startswith(CONTROL):
+            return _control(environ, body, start)
+        call = gate.identify(environ, body)
+        if call is None:
+            return list(self._moto(environ, start))  # an unsigned request: S3's pre-signed ones
+        WORLD.calls.append(call)
+        try:
+            gate.check(WORLD, call, environ)
+            if call.key in WORLD.settings.accounts:
+                environ["HTTP_X_MOTO_ACCOUNT_ID"] = WORLD.settings.accounts[call.key]
+            return self._answer(call, environ, start)
+        except ServiceException as error:
+            call.status = getattr(error, "status", None) or 400
+            status, headers, text = gate.render(error, call.service, environ.get("CONTENT_TYPE", ""))
+            start(status, list(headers.items()))
+            return [text]
+
+    def _answer(self, call: Any, environ: gate.Environ, start: Any) -> Iterable[bytes]:
+        try:
+            if call.name in _PARALLEL:
+                return list(self._moto(environ, start))
+            with WORLD.lock:
+                return list(self._moto(environ, start))
+        except NotImplementedError:
+            raise gate.unimplemented(call) from None
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            raise Refusal("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
+
+
+def _control(environ: gate.Environ, body: bytes, start: Any) -> Iterable[bytes]:
+    what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO'].removeprefix(CONTROL)}"
+    answer: object = None
+    with WORLD.lock:
+        if what == "GET calls":
+            answer = [asdict(call) for call in WORLD.calls]
+        elif what == "POST reset":
+            moto_api_backend.reset()
+            WORLD.reset()
+        elif what == "POST damage":
+            answer = direct.damage(**json.loads(body))
+        elif what == "PATCH settings":
+            merged = {**WORLD.settings.model_dump(mode="json"), **json.loads(body)}
+            WORLD.set(Settings.model_validate_json(json.dumps(merged)))
+            answer = merged
+        else:
+            start("404 Not Found", [("Content-Type", "text/plain")])
+            return [f"no such control: {what}\n".encode()]
+    start("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(answer).encode()]
+
+
+class _Handler(MotoRequestHandler):
+    """moto's handler without a line for each request."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing: the log of calls is the control API's."""
+
+
+def make(port: int) -> BaseWSGIServer:
+    """A server that listens on loopback (port 0: the kernel chooses); `serve_forever` runs it."""
+    return make_server("127.0.0.1", port, Front(), threaded=True, request_handler=_Handler)

@@ -1,0 +1,130 @@
+"""Snapshots with content: blocks of 512 KiB by index, a parent for the rest, and the states of a real one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from moto.ec2.exceptions import InvalidSnapshotIdError
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.elastic_block_store import Snapshot
+from moto.ec2.utils import random_snapshot_id
+
+from ec2_emulator.arena import BLOCK
+from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
+from ec2_emulator.world import WORLD
+
+BLOCKS_PER_GIB = 2**30 // BLOCK
+
+
+@dataclass(frozen=True)
+class NoVolume:
+    """In the place of the volume of a snapshot that was not made from one: AWS shows this id."""
+
+    size: int
+    id: str = "vol-ffffffff"
+    snapshot_id: str | None = None
+
+
+class Shot(Snapshot):
+    """A snapshot. moto makes one from a volume; StartSnapshot makes one that waits for blocks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        source = getattr(self.volume, "snapshot_id", None)
+        self.parent = find(self.ec2_backend, source) if source else None
+        self.start_time = WORLD.made()
+        self.written: dict[int, bytes] = {}
+        self.sealed_at: float | None = time.monotonic()
+        self.touched_at = time.monotonic()
+        self.timeout_s = 60 * 60.0
+
+    @property
+    def status(self) -> str:
+        """`pending` until sealed and a little longer; `error` where nobody wrote for the time agreed on."""
+        if self.sealed_at is None:
+            return pending_until_complete(self)
+        return "completed" if WORLD.is_over(self.sealed_at, lambda at: at.pending_s) else "pending"
+
+    @status.setter
+    def status(self, _value: str) -> None:
+        """moto sets `completed` at once."""
+
+    @property
+    def progress(self) -> str:
+        """As DescribeSnapshots shows it."""
+        return "100%" if self.status == "completed" else "0%"
+
+    def content(self) -> dict[int, bytes]:
+        """Digest by index of every block that is not known to be zero."""
+        inherited = self.parent.content() if self.parent is not None else {}
+        return dict(sorted({**inherited, **self.written}.items()))
+
+    def digest(self, index: int) -> bytes | None:
+        """Digest of one block."""
+        found = self.written.get(index)
+        return found if found is not None or self.parent is None else self.parent.digest(index)
+
+    def lineage(self) -> set[str]:
+        """This snapshot and those that it came from."""
+        return {self.id} | (self.parent.lineage() if self.parent is not None else set())
+
+    def blocks(self) -> int:
+        """How many blocks a volume of this size has."""
+        return int(self.volume_size) * BLOCKS_PER_GIB
+
+    @property
+    def full_snapshot_size_in_bytes(self) -> int:
+        """What the snapshot's blocks occupy, inherited ones included."""
+        return len(self.content()) * BLOCK
+
+
+def find(backend: Any, snapshot_id: str) -> Shot | None:
+    """A snapshot of the backend's region, also of another account: an AMI that is shared brings its own."""
+    for owner in [backend.account_id, *ec2_backends]:
+        if snapshot_id in ec2_backends[owner][backend.region_name].snapshots:
+            found = ec2_backends[owner][backend.region_name].snapshots[snapshot_id]
+            return found if isinstance(found, Shot) else None
+    return None
+
+
+def get_snapshot(self: Any, snapshot_id: str) -> Shot:
+    """In the place of `EC2Backend.get_snapshot`."""
+    found = find(self, snapshot_id)
+    if found is None:
+        raise InvalidSnapshotIdError
+    return found
+
+
+def make(backend: Any, size_gib: int, description: str, *, parent: Shot | None = None,
+         kms_key: str | None = None) -> Shot:
+    """A snapshot in `backend` of no volume that anybody may see."""
+    shot = Shot(backend, random_snapshot_id(), NoVolume(size_gib), description,
+                encrypted=kms_key is not None, kms_key_id=kms_key)
+    shot.parent = parent
+    backend.snapshots[shot.id] = shot
+    return shot
+
+
+@rule(EBS_API + "API_StartSnapshot.html")
+def pending_until_complete(shot: Shot) -> str:
+    """A snapshot that was started is pending until it is completed, and is cancelled when nobody writes for Timeout."""
+    return "error" if time.monotonic() - shot.touched_at > shot.timeout_s else "pending"
+
+
+@rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-Checksum")
+def linear_checksum(written: dict[int, bytes]) -> str:
+    """The checksum of a snapshot is that of its blocks' checksums, in ascending order of their index.
+
+    The digests themselves are concatenated, not their Base64 (so do AWS's own tools, for instance coldsnap).
+    """
+    return base64.b64encode(hashlib.sha256(b"".join(written[index] for index in sorted(written))).digest()).decode()
+
+
+@rule(EBS_GUIDE + "ebsapi-faq.html")
+def readable_when_complete(shot: Shot) -> bool:
+    """The blocks of a snapshot can be read only while its status is completed."""
+    return shot.status == "completed"

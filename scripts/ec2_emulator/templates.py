@@ -1,0 +1,202 @@
+"""Launch templates: versions that can be deleted, inherited from, filtered and resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import InvalidLaunchTemplateVersionNotFound
+from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersion
+from moto.ec2.responses._base_response import EC2BaseResponse
+from moto.ec2.utils import parse_user_data
+
+from ec2_emulator import answers, parameters
+from ec2_emulator.answers import Refusal
+from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+
+MOST = 200
+"""Versions a page, and versions a deletion."""
+
+
+class Template(LaunchTemplate):
+    """A template whose versions keep their numbers when others go."""
+
+    def create_version(self, data: dict[str, Any], description: str) -> LaunchTemplateVersion:
+        """The next version."""
+        version = LaunchTemplateVersion(self, next_number(self), data, description)
+        self.versions.append(version)
+        self.highest = version.number
+        return version
+
+    def get_version(self, num: Any) -> LaunchTemplateVersion:
+        """By number, `$Latest` or `$Default`."""
+        wanted = {"$Latest": self.versions[-1].number, "$Default": self.default_version_number}.get(str(num), num)
+        found = next((version for version in self.versions if str(version.number) == str(wanted)), None)
+        if found is None:
+            raise InvalidLaunchTemplateVersionNotFound(template_id=self.id, version=num)
+        return found
+
+    def default_version(self) -> LaunchTemplateVersion:
+        """The default one."""
+        return self.get_version(self.default_version_number)
+
+
+@rule(EC2_GUIDE + "manage-launch-template-versions.html")
+def next_number(template: Template) -> int:
+    """Versions are numbered in the order of their creation, and a number is never used again."""
+    return int(getattr(template, "highest", 0)) + 1
+
+
+@rule(EC2_API + "API_CreateLaunchTemplateVersion.html")
+def inherited(source: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A version with SourceVersion has that one's parameters but for the snapshots, overwritten by its own."""
+    devices = [{**each, "Ebs": {key: value for key, value in each.get("Ebs", {}).items() if key != "SnapshotId"}}
+               for each in source.get("BlockDeviceMappings", [])]
+    return {**source, **({"BlockDeviceMappings": devices} if devices else {}),
+            **{key: value for key, value in given.items() if value is not None}}
+
+
+@rule(EC2_API + "API_RequestLaunchTemplateData.html")
+def type_or_requirements(data: Mapping[str, Any]) -> None:
+    """A template has an InstanceType or InstanceRequirements, and these name VCpuCount and MemoryMiB."""
+    wanted = data.get("InstanceRequirements")
+    if wanted and data.get("InstanceType"):
+        raise Refusal("InvalidParameterCombination", "InstanceType and InstanceRequirements exclude each other")
+    if wanted and not {"VCpuCount", "MemoryMiB"} <= wanted.keys():
+        raise Refusal("MissingParameter", "InstanceRequirements need VCpuCount and MemoryMiB")
+
+
+@rule(EC2_API + "API_DeleteLaunchTemplateVersions.html")
+def why_it_stays(template: Template, number: str) -> tuple[str, str] | None:
+    """Versions can be deleted, up to 200 at once, but not the default one; each is answered for."""
+    if all(str(version.number) != number for version in template.versions):
+        return "launchTemplateVersionDoesNotExist", f"version {number} does not exist"
+    if str(template.default_version_number) == number:
+        return "unexpectedError", f"version {number} is the default version"
+    return None
+
+
+@rule(EC2_API + "API_DescribeLaunchTemplateVersions.html")
+def version_filter(version: LaunchTemplateVersion, name: str) -> list[str]:
+    """Versions are filtered by image-id and others of their parameters, and an unknown filter is refused."""
+    data = version.data
+    metadata = {"http-tokens": "HttpTokens", "http-endpoint": "HttpEndpoint"}
+    if name in metadata:
+        return [value] if (value := data.get("MetadataOptions", {}).get(metadata[name])) else []
+    if name == "is-default-version":
+        return [str(version.template.is_default(version)).lower()]
+    plain = {"image-id": "ImageId", "instance-type": "InstanceType", "kernel-id": "KernelId",
+             "ram-disk-id": "RamDiskId"}
+    if name not in plain:
+        raise answers.wrong(f"The filter '{name}' is invalid")
+    return [data[plain[name]]] if data.get(plain[name]) else []
+
+
+class Templates(EC2BaseResponse):
+    """The handlers."""
+
+    def _template(self) -> Template:
+        name, tid = self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId")
+        if bool(name) == bool(tid):
+            raise Refusal("InvalidParameterCombination", "either LaunchTemplateId or LaunchTemplateName is required")
+        found = self.ec2_backend.get_launch_template(tid) if tid else \
+            self.ec2_backend.get_launch_template_by_name(name)
+        return found  # type: ignore[no-any-return]
+
+    def _data(self) -> dict[str, Any]:
+        data = dict(self._get_param("LaunchTemplateData", {}))
+        type_or_requirements(data)
+        if data.get("UserData") is not None:
+            data["UserData"] = parse_user_data(data["UserData"])
+        return data
+
+    def _once(self, what: str, make: Any) -> Any:
+        request = {key: value for key, value in self.params.items() if key not in ("ClientToken", "DryRun")}
+        return answers.once(
+            (what, self.current_account, self.region), self._get_param("ClientToken"), request, make,
+            Refusal("IdempotentParameterMismatch", "the client token belongs to another request"))
+
+    def _shown(self, template: LaunchTemplate) -> dict[str, Any]:
+        return {"CreateTime": template.create_time, "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
+                "DefaultVersionNumber": template.default_version_number, "LaunchTemplateId": template.id,
+                "LatestVersionNumber": template.latest_version_number, "LaunchTemplateName": template.name,
+                "Tags": template.get_tags()}
+
+    def _version(self, version: LaunchTemplateVersion) -> dict[str, Any]:
+        template, data = version.template, dict(version.data)
+        if self._get_param("ResolveAlias") and data.get("ImageId"):
+            data["ImageId"] = parameters.resolve(self.current_account, self.region, data["ImageId"])
+        return {"CreateTime": version.create_time, "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
+                "DefaultVersion": template.is_default(version), "LaunchTemplateData": data,
+                "LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
+                "VersionDescription": version.description, "VersionNumber": version.number}
+
+    def create_launch_template(self) -> ActionResult:
+        """The template with its first version."""
+        self.error_on_dryrun()
+        tags = {"launch-template": answers.tags_for(
+            "launch-template", self._get_param("TagSpecifications", []), ["launch-template"])}
+        template = self._once("template", lambda: self.ec2_backend.create_launch_template(
+            self._get_param("LaunchTemplateName"), self._get_param("VersionDescription"), self._data(), tags))
+        return ActionResult({"LaunchTemplate": self._shown(template)})
+
+    @rule(EC2_API + "Run_Instance_Idempotency.html")
+    def create_launch_template_version(self) -> ActionResult:
+        """The same ClientToken gives the same version again, and IdempotentParameterMismatch for another request."""
+        self.error_on_dryrun()
+        return ActionResult({"LaunchTemplateVersion": self._version(self._once("version", self._next))})
+
+    def _next(self) -> LaunchTemplateVersion:
+        template, data, source = self._template(), self._data(), self._get_param("SourceVersion")
+        if source is not None:
+            data = inherited(template.get_version(source).data, data)
+            type_or_requirements(data)
+        return template.create_version(data, self._get_param("VersionDescription"))
+
+    def delete_launch_template_versions(self) -> ActionResult:
+        """Delete versions, and say of each whether it went."""
+        self.error_on_dryrun()
+        template, gone, kept = self._template(), [], []
+        names = {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name}
+        versions = self._get_param("Versions", [])
+        if len(versions) > MOST:
+            raise answers.wrong(f"{len(versions)} versions, at most {MOST}")
+        for number in versions:
+            why = why_it_stays(template, number)
+            if why is not None:
+                error = {"Code": why[0], "Message": why[1]}
+                kept.append({**names, "VersionNumber": int(number), "ResponseError": error})
+                continue
+            template.versions = [version for version in template.versions if str(version.number) != number]
+            gone.append({**names, "VersionNumber": int(number)})
+        return ActionResult({"SuccessfullyDeletedLaunchTemplateVersions": gone,
+                             "UnsuccessfullyDeletedLaunchTemplateVersions": kept})
+
+    def describe_launch_template_versions(self) -> ActionResult:
+        """Versions of one template, or the latest and default ones of all."""
+        self.error_on_dryrun()
+        wanted = self._get_param("Versions", [])
+        if self._get_param("LaunchTemplateName") or self._get_param("LaunchTemplateId"):
+            template = self._template()
+            low, high = (int(self._get_param(name) or 0) for name in ("MinVersion", "MaxVersion"))
+            found = [template.get_version(each) for each in wanted] or [
+                version for version in template.versions if low <= version.number <= (high or version.number)]
+        elif not wanted or not set(wanted) <= {"$Latest", "$Default"}:
+            raise answers.wrong("without a template, Versions are $Latest, $Default or both")
+        else:
+            found = [template.get_version(each) for template in self.ec2_backend.launch_templates.values()
+                     for each in wanted]
+        found = answers.select(found, answers.filters_of(self._get_param("Filters")), version_filter)
+        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"), most=MOST)
+        return ActionResult({"LaunchTemplateVersions": [self._version(each) for each in some], "NextToken": more})
+
+    @rule(EC2_API + "API_DescribeLaunchTemplates.html")
+    def describe_launch_templates(self) -> ActionResult:
+        """Templates are listed in pages, all of them."""
+        self.error_on_dryrun()
+        found = self.ec2_backend.describe_launch_templates(
+            template_names=self._get_param("LaunchTemplateNames", []),
+            template_ids=self._get_param("LaunchTemplateIds", []), filters=self._filters_from_querystring())
+        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"), most=MOST)
+        return ActionResult({"LaunchTemplates": [self._shown(each) for each in some], "NextToken": more})

@@ -1,0 +1,118 @@
+"""What the emulator holds beside moto's own state: settings, the log of calls, remembered client tokens, blocks.
+
+One process is one world. Handlers are made by moto for each request, without arguments, so they find it here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from goldenami.core import clock
+from goldenami.core.records import Record
+from pydantic import Field
+
+from ec2_emulator.arena import Arena
+
+MY_ACCOUNT = "123456789012"
+"""moto's account for every access key that `Settings.accounts` does not name."""
+
+
+class Settings(Record):
+    """What a test may set, by PATCH of the control API; `reset` brings the defaults back."""
+
+    pending_s: float = 0.2
+    """Seconds that a snapshot, an AMI or a parameter of type aws:ec2:image stays unfinished."""
+    page_most: int = 10_000
+    """Items of a page at most, whatever the call allows: few things make many pages."""
+    refresh_s: float = 0.2
+    """Seconds that an instance refresh stays in each of its states."""
+    backdate_days: float = 0.0
+    """Days by which AMIs and snapshots that are made from now on seem older than they are."""
+    clock_ahead_s: float = 0.0
+    """Seconds that the emulator's clock is ahead of this machine's: a client with a wrong clock."""
+    denied: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """IAM denials: access key (or `*`) to patterns of actions, such as `ec2:RegisterImage` or `ebs:*`."""
+    allowed: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """IAM policies: access key (or `*`) to the only actions that it may do; a key that is not here may do all."""
+    expired_tokens: tuple[str, ...] = ()
+    """Session tokens of temporary credentials that have expired."""
+    unknown_keys: tuple[str, ...] = ()
+    """Access keys that do not exist (any longer)."""
+    disabled_regions: tuple[str, ...] = ()
+    """Regions that the account has not enabled."""
+    accounts: dict[str, str] = Field(default_factory=dict)
+    """Access keys of other accounts, to act as those that an image is shared with."""
+    instance_address: str = ""
+    """The public address that instances say they have, for a test that plays one; empty: one that nobody answers."""
+    launch_report_s: float = 24 * 3600.0
+    """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
+    block_life_s: float = 3600.0
+    """Seconds for which a token of a block is good."""
+
+
+@dataclass
+class Call:
+    """One API call as it arrived: `service` is the signing name, which is also IAM's prefix.
+
+    `status` is that of a refusal, and 0 where there was none.
+    """
+
+    service: str
+    action: str
+    region: str
+    key: str
+    actions: tuple[str, ...] = ()
+    status: int = 0
+
+    @property
+    def name(self) -> str:
+        """`ec2:RegisterImage`; what IAM asks for is `actions`, and mostly the same."""
+        return f"{self.service}:{self.action}"
+
+
+@dataclass
+class World:
+    """The state of one emulator."""
+
+    settings: Settings = field(default_factory=Settings)
+    history: list[tuple[float, Settings]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    tokens: dict[tuple[str, ...], tuple[str, Any]] = field(default_factory=dict)
+    late: list[Any] = field(default_factory=list)
+    arena: Arena = field(default_factory=Arena)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def set(self, settings: Settings) -> None:
+        """Change the settings; what was over under the old ones stays so."""
+        self.history.append((time.monotonic(), self.settings))
+        self.settings = settings
+
+    def is_over(self, since: float, wait: Callable[[Settings], float]) -> bool:
+        """Whether a wait that began at `since` (monotonic seconds) is over, under the settings of now or of before."""
+        periods = [*self.history, (time.monotonic(), self.settings)]
+        return any(since + wait(settings) <= until for until, settings in periods if until >= since)
+
+    def made(self) -> datetime.datetime:
+        """The date of what is made now, without a time zone, as moto keeps dates."""
+        return self.now().replace(tzinfo=None) - datetime.timedelta(days=self.settings.backdate_days)
+
+    def now(self) -> datetime.datetime:
+        """The emulator's clock, in UTC without fractions."""
+        return clock.now() + datetime.timedelta(seconds=self.settings.clock_ahead_s)
+
+    def reset(self) -> None:
+        """Forget everything; moto's own state is reset beside it by the caller."""
+        self.settings = Settings()
+        self.history.clear()
+        self.calls.clear()
+        self.tokens.clear()
+        self.late.clear()
+        self.arena.clear()
+
+
+WORLD = World()

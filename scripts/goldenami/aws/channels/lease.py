@@ -1,0 +1,226 @@
+"""Who may move an image's pointers in a region: a lease in DynamoDB, and beside it the ledger of those pointers.
+
+SSM has no compare-and-swap, so two publishers could take turns in overwriting `latest`. The lease is an item that
+only conditional writes change; each taking raises its fencing number, and the ledger is written under the condition
+that the number is still ours. A region's lease is in that region: one that is down stops only itself.
+
+Times of the lease are AWS's, from the Date header of its answers, because the clocks of two publishers may differ.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from botocore import exceptions as aws
+
+from goldenami.aws import tags
+from goldenami.aws.channels.ledger import Ledger
+from goldenami.aws.session import Account, Client, code, translated
+from goldenami.core import clock
+from goldenami.core.errors import Busy, GoldenError, StageFailed
+from goldenami.core.records import Record
+
+TABLE = "golden-ami"
+LIFE_S, RENEW_S = 300.0, 60.0
+"""A holder that died on another machine blocks others for five minutes; one that lives may miss four renewals."""
+TABLE_LIMIT_S, POLL_S = 120.0, 0.5
+"""A table is active within seconds."""
+
+
+class Holder(Record):
+    """Who holds a lease: for people (`owner`), and to see whether the process still lives on its machine."""
+
+    owner: str
+    machine: str
+    pid: int
+    started: str
+    nonce: str
+
+    @classmethod
+    def me(cls) -> Holder:
+        """This process. A boot and a process namespace are a machine: elsewhere the pid means nothing."""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return cls(owner=tags.owner(), machine=f"{boot} {Path('/proc/self/ns/pid').readlink()}", pid=os.getpid(),
+                   started=_started(os.getpid()), nonce=secrets.token_hex(8))
+
+    def is_dead(self) -> bool:
+        """Whether it ran on this machine and runs no more."""
+        return self.machine == Holder.me().machine and _started(self.pid) != self.started
+
+
+def _started(pid: int) -> str:
+    """The start time of a process in clock ticks since boot (proc(5), field 22), so that a used-again pid differs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `now` is AWS's time."""
+
+    ledger: Ledger
+    fence: int
+    holder: Holder | None
+    expires: int
+    now: float
+
+
+class Lease:
+    """A held lease. `fence` is greater than that of every lease on this image in this region before."""
+
+    def __init__(self, dynamodb: Client, image: str, holder: Holder, seen: Seen) -> None:
+        self.image, self.ledger, self.fence = image, seen.ledger, seen.fence + 1
+        self.holder, self._dynamodb = holder, dynamodb
+        self._offset = seen.now - time.monotonic()
+
+    def record(self, ledger: Ledger) -> None:
+        """Replace the ledger, or Busy where another has taken the lease meanwhile. An unchanged one is not sent."""
+        if ledger != self.ledger:
+            self._write("SET ledger = :ledger", {":ledger": {"S": ledger.model_dump_json()}})
+            self.ledger = ledger
+
+    def renew(self, dynamodb: Client | None = None) -> None:
+        """Hold on for another LIFE_S; by another client than that which took it, if one is given."""
+        self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}}, dynamodb)
+
+    def expires(self) -> int:
+        """When a lease taken or renewed now ends, in AWS's seconds since the epoch."""
+        return int(time.monotonic() + self._offset + LIFE_S)
+
+    def release(self, dynamodb: Client | None = None) -> None:
+        """Let go; the number stays, for the next to exceed. `dynamodb` is as in `renew`."""
+        self._write("REMOVE holder, expires", {}, dynamodb)
+
+    def _write(self, expression: str, values: dict[str, Any], dynamodb: Client | None = None) -> None:
+        mine = {":holder": {"S": self.holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
+        client, condition = dynamodb or self._dynamodb, "holder = :holder AND fence = :fence"
+        if not _update(client, self.image, expression, condition, mine | values):
+            raise Busy(f"another process took over the lease on {self.image}",
+                       hint="this one was silent for too long; run again when the other has finished")
+
+
+def _update(dynamodb: Client, image: str, expression: str, condition: str, values: dict[str, Any]) -> bool:
+    """Whether the conditional write was made."""
+    try:
+        dynamodb.update_item(TableName=TABLE, Key={"image": {"S": image}}, UpdateExpression=expression,
+                             ConditionExpression=condition, ExpressionAttributeValues=values)
+    except aws.ClientError as error:
+        if code(error) != "ConditionalCheckFailedException":
+            raise
+        return False
+    return True
+
+
+def look(dynamodb: Client, image: str) -> Seen:
+    """The item of `image`; an empty one where there is none yet, or no table."""
+    try:
+        answer = dynamodb.get_item(TableName=TABLE, Key={"image": {"S": image}}, ConsistentRead=True)
+    except aws.ClientError as error:
+        if code(error) != "ResourceNotFoundException":
+            raise
+        return Seen(Ledger(), -1, None, 0, clock.now().timestamp())
+    item = {name: next(iter(value.values())) for name, value in answer.get("Item", {}).items()}
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return Seen(
+        ledger=Ledger.model_validate_json(item.get("ledger", "{}")), fence=int(item.get("fence", 0)),
+        holder=Holder.model_validate_json(item["holder"]) if "holder" in item else None,
+        expires=int(item.get("expires", 0)),
+        now=parsedate_to_datetime(date).timestamp() if date else clock.now().timestamp(),
+    )
+
+
+def take(dynamodb: Client, image: str) -> Lease:
+    """Take the lease, or Busy naming its holder. One that has expired, or whose holder died here, is taken over."""
+    seen = look(dynamodb, image)
+    if seen.fence < 0:
+        _make_table(dynamodb)
+        seen = look(dynamodb, image)
+    if seen.holder and seen.expires > seen.now and not seen.holder.is_dead():
+        raise Busy(f"{seen.holder.owner} is at work on {image}",
+                   hint=f"wait for it; if it died, its lease ends in {seen.expires - seen.now:.0f} s by itself")
+    lease = Lease(dynamodb, image, Holder.me(), seen)
+    mine = lease.holder.model_dump_json()
+    values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": mine}, ":expires": {"N": str(lease.expires())},
+              ":seen": {"N": str(seen.fence)}}
+    unchanged = "fence = :seen" if seen.fence else "(attribute_not_exists(fence) OR fence = :seen)"
+    taken = _update(dynamodb, image, "SET holder = :holder, expires = :expires, fence = :fence", unchanged, values)
+    if not taken and (now := look(dynamodb, image)).holder != lease.holder:  # ours: the answer was lost, not the write
+        other = now.holder.owner if now.holder else "another process"
+        raise Busy(f"{other} took the lease on {image} a moment ago", hint="run again when it has finished")
+    return lease
+
+
+def _make_table(dynamodb: Client) -> None:
+    """The table of leases, once in a region; two that make it at once are welcome."""
+    try:
+        dynamodb.create_table(
+            TableName=TABLE, BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "image", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "image", "AttributeType": "S"}])
+    except aws.ClientError as error:
+        if code(error) != "ResourceInUseException":
+            raise
+    ends = time.monotonic() + TABLE_LIMIT_S
+    while dynamodb.describe_table(TableName=TABLE)["Table"]["TableStatus"] != "ACTIVE":
+        if time.monotonic() > ends:
+            raise StageFailed(f"the DynamoDB table {TABLE} is not active after {TABLE_LIMIT_S:.0f} s",
+                              hint="run again; if it stays so, look at it in the console")
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def held(account: Account, image: str, regions: list[str]) -> Iterator[dict[str, Lease]]:
+    """Hold the leases of all regions, renewing them. All take them in one order, so that of two one gets them all.
+
+    Each has a thread of its own and a client of little patience: a region that is down costs only its own lease.
+    """
+    leases: dict[str, Lease] = {}
+    done, hasty = threading.Event(), account.hasty()
+    keepers: list[threading.Thread] = []
+    try:
+        for region in sorted(regions):
+            with translated(region):
+                leases[region] = take(account.dynamodb(region), image)
+            keepers.append(threading.Thread(
+                target=_keep, args=(leases[region], hasty.dynamodb(region), done), daemon=True))
+            keepers[-1].start()
+        yield leases
+    finally:
+        done.set()
+        for keeper in keepers:
+            keeper.join()
+
+
+def _keep(lease: Lease, dynamodb: Client, done: threading.Event) -> None:
+    """Renew until `done`, then let go."""
+    while not done.wait(RENEW_S):
+        with _forgiven():  # a lease that is lost stops the next write of the ledger
+            lease.renew(dynamodb)
+    with _forgiven():  # what is not released now ends by itself
+        _let_go(lease, dynamodb)
+
+
+def _let_go(lease: Lease, dynamodb: Client) -> None:
+    """Release; a region that answers, if only to refuse for now, is worth the patience of the lease's own client."""
+    try:
+        lease.release(dynamodb)
+    except (aws.ClientError, aws.ConnectionClosedError):
+        lease.release()
+
+
+@contextmanager
+def _forgiven() -> Iterator[None]:
+    try:
+        yield
+    except (aws.ClientError, aws.BotoCoreError, GoldenError):
+        return

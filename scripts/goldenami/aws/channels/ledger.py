@@ -1,0 +1,103 @@
+"""Which build each channel of an image names, and named before: the record that the pointers of a region follow."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field
+
+from goldenami.core import records
+from goldenami.core.records import Record
+from goldenami.model.build_records import BuildId, Utc
+
+HISTORY = 20
+"""Former builds of `latest` that are remembered: more than anybody rolls back."""
+
+
+class Channel(StrEnum):
+    """The pointers that move; `/golden-ami/<image>/<channel>`."""
+
+    CANDIDATE = "candidate"
+    LATEST = "latest"
+
+
+class Gpu(StrEnum):
+    """What is known of a build on a GPU."""
+
+    NONE = "the image has no GPU"
+    TESTED = "tested on a GPU"
+    UNTESTED = "not tested on a GPU"
+    ACCEPTED = "not tested on a GPU, accepted"
+
+
+class Mark(Record):
+    """What a channel names, since when and by whom; `fence` is the number of the lease that moved it."""
+
+    build_id: BuildId
+    ami: str
+    baked_at: Utc
+    since: Utc
+    by: str
+    fence: int
+    gpu: Annotated[Gpu, Field(strict=False)]
+
+    @property
+    def baked(self) -> datetime:
+        """`baked_at` as a moment."""
+        return datetime.fromisoformat(self.baked_at)
+
+
+class Ledger(Record):
+    """The channels of one image in one region. `history` holds former builds of `latest`, newest last.
+
+    `withdrawn` are builds that a rollback took back: no publish or promotion brings them in again unasked.
+    """
+
+    candidate: Mark | None = None
+    latest: Mark | None = None
+    history: tuple[Mark, ...] = ()
+    withdrawn: tuple[BuildId, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what it says, by which a plan knows whether it was made of this ledger."""
+        return records.sha256_text(self.model_dump_json())
+
+    def of(self, channel: Channel) -> Mark | None:
+        """What a channel names."""
+        return self.candidate if channel is Channel.CANDIDATE else self.latest
+
+    def moved(self, channel: Channel, mark: Mark) -> Self:
+        """`channel` names `mark`; what `latest` named before goes to the history. A mark that stands stays as it is."""
+        before = self.of(channel)
+        if before and (before.build_id, before.ami) == (mark.build_id, mark.ami):
+            return self
+        history = self.history
+        if channel is Channel.LATEST:
+            former = [old for old in [*history, *([before] if before else [])] if old.build_id != mark.build_id]
+            history = tuple(former[-HISTORY:])
+        return self.model_copy(update={channel.value: mark, "history": history})
+
+    def previous(self) -> Mark | None:
+        """What `latest` named before, withdrawn builds left out."""
+        return next((mark for mark in reversed(self.history) if mark.build_id not in self.withdrawn), None)
+
+    @property
+    def went_back(self) -> bool:
+        """Whether the last move of `latest` was a rollback."""
+        return bool(self.history) and self.history[-1].build_id in self.withdrawn
+
+    def known(self, build_id: str) -> Mark | None:
+        """What was noted of a build that a channel names or named."""
+        marks = (self.latest, self.candidate, *reversed(self.history))
+        return next((mark for mark in marks if mark and mark.build_id == build_id), None)
+
+    def withdraw(self, build_id: str) -> Self:
+        """Take a build out of every channel's future."""
+        return self.model_copy(update={"withdrawn": tuple(sorted({*self.withdrawn, build_id}))})
+
+    def readmit(self, build_id: str) -> Self:
+        """Allow a withdrawn build again."""
+        return self.model_copy(update={"withdrawn": tuple(old for old in self.withdrawn if old != build_id)})

@@ -1,0 +1,158 @@
+"""Who still refers to an AMI of a region. Pure: over a topology, without a call.
+
+A version of the pipeline's own launch template that is not the default, not the latest and that no launcher selects is
+no reference: there is one for each build ever published, and retirement deletes it together with its AMI.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from goldenami.aws.inventory.topology import (
+    AMI_ID,
+    LauncherKind,
+    SnapshotState,
+    TemplateVersion,
+    Topology,
+    is_record,
+    record_name,
+)
+
+RESOLVE = "resolve:ssm:"
+"""How a launch template names an SSM parameter in the place of an AMI."""
+
+
+class Kind(StrEnum):
+    """What refers to an AMI, beside launchers."""
+
+    POINTER = "ledger:"
+    PARAMETER = "SSM parameter"
+    TEMPLATE = "launch template"
+    CONFIGURATION = "launch configuration"
+    INSTANCE = "instance"
+    VOLUME = "volume"
+    UPLOAD = "unfinished upload"
+    AMI = "AMI"
+
+
+@dataclass(frozen=True, order=True)
+class Reference:
+    """One use of an AMI or a snapshot: `holder` is the thing that uses it."""
+
+    kind: Kind | LauncherKind
+    holder: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} {self.holder}"
+
+
+References = Mapping[str, tuple[Reference, ...]]
+"""What uses each AMI, by its id; an AMI that nothing uses is not in it."""
+
+
+def parameter_of(image_ref: str) -> str:
+    """The SSM parameter that an image reference resolves by (`resolve:ssm:/a/b:3` -> `/a/b:3`), or an empty string."""
+    return image_ref.removeprefix(RESOLVE) if image_ref.startswith(RESOLVE) else ""
+
+
+def resolve(image_ref: str, parameters: Mapping[str, str]) -> str:
+    """The AMI that an image reference stands for; empty where its parameter does not exist."""
+    name = parameter_of(image_ref)
+    return parameters.get(name, "") if name else image_ref
+
+
+def idle(topology: Topology) -> tuple[TemplateVersion, ...]:
+    """Versions of the pipeline's own templates that nothing selects."""
+    uses = [use for launcher in topology.launchers for use in launcher.templates]
+    return tuple(version for version in topology.templates
+                 if version.ours and not version.default and not version.latest
+                 and not any(use.selects(version) for use in uses))
+
+
+def of_amis(topology: Topology) -> References:
+    """Every use of every AMI in the region, sorted."""
+    found: dict[str, set[Reference]] = defaultdict(set)
+    for source in (_pointers, _templates, _launchers, _running, _through_snapshots):
+        for ami_id, reference in source(topology):
+            found[ami_id].add(reference)
+    return {ami_id: tuple(sorted(uses)) for ami_id, uses in found.items() if ami_id}
+
+
+def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
+    """The ledger, and any mention in any parameter but records: every published AMI has its own, and one that
+    outlived its AMI is what retirement is about to remove.
+    """
+    for pointer, ami_id in topology.pointers.items():
+        yield ami_id, Reference(Kind.POINTER, pointer)
+    own = {(record_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image and ami.build_id}
+    present = {ami.id for ami in topology.amis}
+    for name, value in topology.parameters.items():
+        for ami_id in AMI_ID.findall(value):
+            if (name, ami_id) not in own and not (is_record(name) and value not in present):
+                yield ami_id, Reference(Kind.PARAMETER, name)
+
+
+def _templates(topology: Topology) -> Iterator[tuple[str, Reference]]:
+    for version in _selected(topology):
+        yield resolve(version.image_ref, topology.parameters), _of_version(version)
+    for name, ami_id in topology.configurations.items():
+        yield ami_id, Reference(Kind.CONFIGURATION, name)
+
+
+def _selected(topology: Topology) -> Iterator[TemplateVersion]:
+    unselected = set(idle(topology))
+    return (version for version in topology.templates if version not in unselected)
+
+
+def _of_version(version: TemplateVersion) -> Reference:
+    return Reference(Kind.TEMPLATE, f"{version.template} version {version.number}")
+
+
+def _launchers(topology: Topology) -> Iterator[tuple[str, Reference]]:
+    for launcher in topology.launchers:
+        reference = Reference(launcher.kind, launcher.name)
+        yield topology.configurations.get(launcher.configuration, ""), reference
+        for image_ref in launcher.image_refs:
+            yield resolve(image_ref, topology.parameters), reference
+        for version in topology.templates:
+            if any(use.selects(version) for use in launcher.templates):
+                yield resolve(version.image_ref, topology.parameters), reference
+
+
+def _running(topology: Topology) -> Iterator[tuple[str, Reference]]:
+    for instance in topology.instances:
+        yield instance.image_id, Reference(Kind.INSTANCE, f"{instance.id} ({instance.state})")
+
+
+def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
+    uses = of_snapshots(topology)
+    for ami in topology.amis:
+        for snapshot_id in ami.snapshots:
+            for reference in uses.get(snapshot_id, ()):
+                if reference.kind is not Kind.AMI:
+                    yield ami.id, reference
+
+
+def of_snapshots(topology: Topology) -> References:
+    """What needs each snapshot: AMIs, volumes made from it, launch templates that will make one, and uploads of
+    changed blocks that rest on it.
+
+    A finished snapshot needs its parent no more: EBS keeps the blocks that it shares ("Delete an Amazon EBS
+    snapshot": only data that no other snapshot needs is removed). An unfinished one does.
+    """
+    found: dict[str, set[Reference]] = defaultdict(set)
+    for ami in topology.amis:
+        for snapshot_id in ami.snapshots:
+            found[snapshot_id].add(Reference(Kind.AMI, ami.id))
+    for volume in topology.volumes:
+        found[volume.snapshot_id].add(Reference(Kind.VOLUME, volume.id))
+    for version in _selected(topology):
+        for snapshot_id in version.snapshots:
+            found[snapshot_id].add(_of_version(version))
+    for snapshot in topology.snapshots:
+        if snapshot.parent and snapshot.state is SnapshotState.PENDING:
+            found[snapshot.parent].add(Reference(Kind.UPLOAD, snapshot.id))
+    return {snapshot_id: tuple(sorted(uses)) for snapshot_id, uses in found.items() if snapshot_id}

@@ -1,0 +1,174 @@
+"""The steps by which an image leaves an account, one function each.
+
+Each may be done again after a kill in its middle, and takes what is gone already as done. Each looks at the thing
+once more before it acts, because a person may have changed it since the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from botocore import exceptions as aws
+
+from goldenami.aws import tags
+from goldenami.aws.inventory import inventory
+from goldenami.aws.inventory.topology import AMI_ID
+from goldenami.aws.session import Client, code
+from goldenami.core.errors import StageFailed
+
+NEVER = "never"
+TAG_LENGTH = 256
+"""Characters of a tag's value ("Tag your Amazon EC2 resources")."""
+AHEAD = timedelta(minutes=2)
+"""EnableImageDeprecation refuses a moment that has passed and rounds to the minute."""
+_GONE = frozenset({
+    "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound", "ParameterNotFound",
+    "InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException",
+})
+_VERSION_GONE = frozenset({"launchTemplateVersionDoesNotExist", "launchTemplateIdDoesNotExist"})
+
+
+@contextmanager
+def _gone_is_done() -> Iterator[None]:
+    try:
+        yield
+    except aws.ClientError as error:
+        if code(error) not in _GONE:
+            raise
+
+
+def describe(ec2: Client, ami_id: str) -> dict[str, Any] | None:
+    """The image as it is now, or None where it does not exist."""
+    with _gone_is_done():
+        found = ec2.describe_images(ImageIds=[ami_id], IncludeDisabled=True, IncludeDeprecated=True)["Images"]
+        return dict(found[0]) if found and found[0]["State"] != "deregistered" else None
+    return None
+
+
+def deprecate(ec2: Client, ami_id: str, now: datetime) -> None:
+    """Announce that the image will go: deprecated from now on, if it was not; its date so far is kept in a tag."""
+    if (image := describe(ec2, ami_id)) is None:
+        return
+    before = image.get("DeprecationTime", NEVER)
+    marks = tags.from_list(image.get("Tags"))
+    # The tags first: of two runs the second would take the first one's date for the publisher's.
+    ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({
+        tags.RETIRING: stamp(now), tags.DEPRECATED_BEFORE: marks.get(tags.DEPRECATED_BEFORE, before)}))
+    if before == NEVER or datetime.fromisoformat(before) > now:
+        ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=now + AHEAD)
+
+
+def recall(ec2: Client, ami_id: str, now: datetime) -> None:
+    """Take the announcement back: the deprecation date that the image had before, and no tags."""
+    if (image := describe(ec2, ami_id)) is None:
+        return
+    marks = tags.from_list(image.get("Tags"))
+    before = marks.get(tags.DEPRECATED_BEFORE, "")
+    if before == NEVER:
+        ec2.disable_image_deprecation(ImageId=ami_id)
+    elif before and datetime.fromisoformat(before) > now:
+        ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=datetime.fromisoformat(before))
+    ours = [name for name in marks if name in (tags.RETIRING, tags.DISABLED, tags.DEPRECATED_BEFORE)
+            or name.startswith(tags.PERMISSIONS)]
+    ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in ours])
+
+
+def disable(ec2: Client, ami_id: str, now: datetime) -> None:
+    """Keep the launch permissions in tags, then disable the image, which takes them from it."""
+    image = describe(ec2, ami_id)
+    if image is None or image["State"] == "disabled":
+        return
+    saved = pack(inventory.permissions(ec2, ami_id))
+    stale = [name for name in tags.from_list(image.get("Tags"))
+             if name.startswith(tags.PERMISSIONS) and name not in saved]
+    if stale:
+        ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in stale])
+    ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: stamp(now), **saved}))
+    ec2.disable_image(ImageId=ami_id)
+
+
+def note_disabled(ec2: Client, ami_id: str, now: datetime) -> None:
+    """Begin the wait of an image that somebody else disabled."""
+    with _gone_is_done():
+        ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: stamp(now)}))
+
+
+def restore(ec2: Client, ami_id: str, now: datetime) -> None:
+    """Undo every step but the last: enabled, with its launch permissions and its deprecation date."""
+    if (image := describe(ec2, ami_id)) is None:
+        raise StageFailed(f"{ami_id} is deregistered", hint="publish its build again, or look into the Recycle Bin")
+    if image["State"] == "disabled":
+        ec2.enable_image(ImageId=ami_id)
+    if saved := unpack(tags.from_list(image.get("Tags"))):
+        ec2.modify_image_attribute(ImageId=ami_id, LaunchPermission={"Add": saved})
+    recall(ec2, ami_id, now)
+
+
+def deregister(ec2: Client, ami_id: str, now: datetime) -> None:
+    """Deregister a disabled image."""
+    if (image := describe(ec2, ami_id)) is None:
+        return
+    if image["State"] != "disabled":
+        raise StageFailed(f"{ami_id} was {image['State']} again when it was to be deregistered",
+                          hint="run `golden retire --dry-run` to see why it stays")
+    with _gone_is_done():
+        ec2.deregister_image(ImageId=ami_id)
+
+
+def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
+    """Delete a snapshot; EC2 refuses one that an image is made of."""
+    with _gone_is_done():
+        ec2.delete_snapshot(SnapshotId=snapshot_id)
+
+
+def delete_version(ec2: Client, target: str) -> None:
+    """Delete one version of a launch template (`lt-...:7`); EC2 refuses the default one."""
+    template_id, _, number = target.partition(":")
+    with _gone_is_done():
+        answer = ec2.delete_launch_template_versions(LaunchTemplateId=template_id, Versions=[number])
+        for each in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", []):
+            error = each.get("ResponseError", {})
+            if error.get("Code") not in _VERSION_GONE:
+                raise StageFailed(f"launch template version {target} was not deleted: {error.get('Message')}",
+                                  hint="run again")
+
+
+def delete_record(ec2: Client, ssm: Client, name: str) -> None:
+    """Delete the record of a build, unless its AMI exists after all: a list of images may lag behind."""
+    with _gone_is_done():
+        value = ssm.get_parameter(Name=name)["Parameter"]["Value"]
+        if AMI_ID.fullmatch(value) and describe(ec2, value) is not None:
+            raise StageFailed(f"{value} exists after all, so its record {name} stays", hint="run again")
+        ssm.delete_parameter(Name=name)
+
+
+def stamp(moment: datetime) -> str:
+    """A moment in UTC as tags state it: `2026-01-31T12:00:00Z`."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- launch permissions as tags -------------------------------------------------------------------------------------
+
+def pack(permissions: list[dict[str, str]]) -> dict[str, str]:
+    """Launch permissions as tags: `UserId=111122223333 Group=all`, as many tags as they need."""
+    values: list[str] = []
+    for word in sorted(f"{key}={value}" for permission in permissions for key, value in permission.items()):
+        if values and len(values[-1]) + 1 + len(word) <= TAG_LENGTH:
+            values[-1] += f" {word}"
+        else:
+            values.append(word)
+    return {f"{tags.PERMISSIONS}{number}": value for number, value in enumerate(values, 1)}
+
+
+def unpack(marks: Mapping[str, str]) -> list[dict[str, str]]:
+    """The launch permissions that `pack` made `marks` of."""
+    words = [word for name, value in sorted(marks.items()) if name.startswith(tags.PERMISSIONS)
+             for word in value.split()]
+    return [{key: value} for key, _, value in (word.partition("=") for word in words)]
+
+
+Change = Callable[[Client, str, datetime], None]
+"""A step on an image."""

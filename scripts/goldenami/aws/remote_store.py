@@ -1,0 +1,79 @@
+"""Objects by SHA-256 in an S3 bucket: the remote store that several machines share."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from goldenami.aws.session import Client, code, translated
+from goldenami.core.errors import BadInput
+
+CHUNK = 1 << 16
+"""Bytes read at once."""
+_MISSING = frozenset({"NoSuchKey", "404"})
+"""GetObject names it, HeadObject, which has no body, only has the status (S3 API reference)."""
+_LOCATION = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>.*?))?/*")
+
+
+class Objects:
+    """A folder of a bucket. S3 checks what is sent, and the store what comes back.
+
+    An object is sent in one request, so it has at most 5 GiB (PutObject's limit), and one SHA-256 of its whole.
+    """
+
+    def __init__(self, s3: Client, bucket: str, prefix: str) -> None:
+        self._s3, self._bucket, self._prefix = s3, bucket, prefix
+
+    @classmethod
+    def at(cls, s3: Client, location: str) -> Objects:
+        """The folder `s3://bucket/prefix`; BadInput where it is not of this form."""
+        match = _LOCATION.fullmatch(location)
+        if match is None:
+            raise BadInput(f"`{location}` is no location of S3", hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")
+        return cls(s3, match["bucket"], match["prefix"] or "")
+
+    def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
+        """The bytes of an object from byte `start` on, or None where it is not there."""
+        asked = {"Range": f"bytes={start}-"} if start else {}
+        with translated():
+            try:
+                return self._chunks(self._s3.get_object(**self._where(sha256), **asked)["Body"])
+            except ClientError as error:
+                if code(error) in _MISSING:
+                    return None
+                if code(error) == "InvalidRange":  # everything has arrived, or more than there is
+                    return iter(())
+                raise
+
+    def _chunks(self, body: Client) -> Iterator[bytes]:
+        with translated():
+            yield from body.iter_chunks(CHUNK)
+
+    def put(self, sha256: str, source: Path) -> bool:
+        """Have the object whole; whether it had to be sent."""
+        digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+        with translated():
+            if self._digest(sha256) == digest:
+                return False
+            with source.open("rb") as body:
+                self._s3.put_object(**self._where(sha256), Body=body, ChecksumAlgorithm="SHA256",
+                                    ChecksumSHA256=digest)
+        return True
+
+    def _digest(self, sha256: str) -> str | None:
+        """What S3 says the object's content is, in base64; None where it is not there."""
+        try:
+            found = self._s3.head_object(**self._where(sha256), ChecksumMode="ENABLED")
+        except ClientError as error:
+            if code(error) in _MISSING:
+                return None
+            raise
+        return str(found.get("ChecksumSHA256", ""))
+
+    def _where(self, sha256: str) -> dict[str, str]:
+        prefix = f"{self._prefix}/" if self._prefix else ""
+        return {"Bucket": self._bucket, "Key": f"{prefix}{sha256[:2]}/{sha256}"}

@@ -1,0 +1,1 @@
+"""A disk's blocks, and the EBS direct APIs by which they become a snapshot."""

@@ -1,0 +1,157 @@
+"""A snapshot read back and compared with the disk that it should hold, block by block.
+
+Every block that the snapshot lists is fetched and hashed here: EBS's own checksum would only say that EBS is at one
+with itself. A block that is not listed is zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError, IncompleteReadError
+
+from goldenami.aws import session
+from goldenami.aws.snapshots.blocks import EMPTY, PIECE, SLOT, ZEROS_SHA256, BlockMap
+from goldenami.aws.snapshots.send import LOST, Patience, passes, pause_s
+from goldenami.aws.snapshots.sparse import BLOCK
+from goldenami.aws.worker_pool import Crew
+from goldenami.core.errors import GoldenError
+from goldenami.model.build_records import Outcome
+
+IN_FLIGHT = 64
+"""Blocks under way at once; a snapshot gives 1,000 a second (EBS quotas, GetSnapshotBlock)."""
+READS = 3
+"""Times that a block is read before it counts as different: what a network damages is no fault of the snapshot."""
+SHOWN = 8
+"""Indexes that a message names of each kind of difference."""
+_NO_SNAPSHOT = frozenset({"ResourceNotFoundException", "InvalidSnapshot.NotFound"})
+
+
+@dataclass
+class _Difference:
+    """Blocks of one kind: how many, and the first of them."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, index: int) -> None:
+        """Note a block."""
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(index)
+
+    def text(self, one: str, many: str) -> str:
+        """`3 blocks differ (7, 8, 9)`, or nothing."""
+        if not self.count:
+            return ""
+        more = ", ..." if self.count > len(self.first) else ""
+        what = f"block {one}" if self.count == 1 else f"blocks {many}"
+        return f"{self.count} {what} ({', '.join(map(str, sorted(self.first)))}{more})"
+
+
+@dataclass(frozen=True)
+class Readback:
+    """What a snapshot holds against a disk. `detail` says what differs or why nobody could look."""
+
+    snapshot_id: str
+    outcome: Outcome
+    blocks_read: int
+    seconds: float
+    detail: str = ""
+
+
+def verify(
+    ebs: Any, snapshot_id: str, blocks: BlockMap, *, in_flight: int = IN_FLIGHT,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> Readback:
+    """Read the whole snapshot and compare it with `blocks`.
+
+    `correct`: every byte is the disk's. `incorrect`: a block differs, is missing or is there without need. `missing`:
+    there is no such snapshot. `unreachable`: it could not be read to its end, whatever the reason.
+    """
+    began, reading = time.monotonic(), _Reading(ebs, snapshot_id, blocks, in_flight, on_bytes)
+    try:
+        with session.translated(ebs.meta.region_name):
+            outcome, detail = reading.compare()
+    except GoldenError as error:
+        outcome, detail = Outcome.UNREACHABLE, f"{error.message}; {error.hint}"
+    return Readback(snapshot_id, outcome, reading.count, time.monotonic() - began, detail)
+
+
+class _Reading:
+    """One comparison."""
+
+    def __init__(
+        self, ebs: Any, snapshot_id: str, blocks: BlockMap, in_flight: int, on_bytes: Callable[[int], None],
+    ) -> None:
+        self.ebs, self.id, self.blocks, self.on_bytes = ebs, snapshot_id, blocks, on_bytes
+        self.crew, self.count, self.gib = Crew(in_flight), 0, blocks.gib
+        self.wrong, self.extra, self.absent = _Difference(), _Difference(), _Difference()
+        self._lock, self._patience = threading.Lock(), Patience(f"given a block of {snapshot_id}")
+
+    def compare(self) -> tuple[Outcome, str]:
+        """The outcome and its detail."""
+        seen = bytearray(self.blocks.gib * PIECE)
+        with self.blocks.path.open("rb") as slots:
+            try:
+                self.crew.run(self._listed(seen), lambda item: self._check(item, slots.fileno()))
+            except ClientError as error:
+                if session.code(error) in _NO_SNAPSHOT:
+                    return Outcome.MISSING, f"{self.id} does not exist in {self.ebs.meta.region_name}"
+                raise
+        for index, _sha256 in self.blocks:
+            if not seen[index]:
+                self.absent.add(index)
+        found = [self.wrong.text("differs", "differ"), self.absent.text("is missing", "are missing"),
+                 self.extra.text("should be zeros", "should be zeros")]
+        if self.gib != self.blocks.gib:
+            found.append(f"the volume has {self.gib} GiB, the disk needs {self.blocks.gib}")
+        detail = "; ".join(text for text in found if text)
+        return (Outcome.INCORRECT if detail else Outcome.CORRECT), detail
+
+    def _listed(self, seen: bytearray) -> Iterator[tuple[int, str]]:
+        """Index and token of each block that the snapshot lists, page by page; they are noted in `seen`."""
+        page: dict[str, Any] = {}
+        while True:
+            reply = self.ebs.list_snapshot_blocks(SnapshotId=self.id, **page)
+            self.gib = reply["VolumeSize"]
+            for block in reply["Blocks"]:
+                if block["BlockIndex"] < len(seen):
+                    seen[block["BlockIndex"]] = 1
+                yield block["BlockIndex"], block["BlockToken"]
+            if not reply.get("NextToken"):
+                return
+            page = {"NextToken": reply["NextToken"]}
+
+    def _check(self, item: tuple[int, str], slots: int) -> None:
+        index, token = item
+        slot = os.pread(slots, SLOT, index * SLOT)  # nothing behind the volume's end
+        wanted = ZEROS_SHA256 if slot in (EMPTY, b"") else slot
+        good = any(self._digest(index, token) == wanted for _ in range(READS))
+        with self._lock:
+            self.count += 1
+            if not good:
+                (self.extra if wanted == ZEROS_SHA256 else self.wrong).add(index)
+        self.on_bytes(BLOCK)
+
+    def _digest(self, index: int, token: str) -> bytes:
+        """SHA-256 of the block as it arrives. Raises Unreachable when EBS gives none for PATIENCE_S."""
+        tries = 0
+        while True:
+            try:
+                reply = self.ebs.get_snapshot_block(SnapshotId=self.id, BlockIndex=index, BlockToken=token)
+                digest = hashlib.sha256(reply["BlockData"].read()).digest()
+                self._patience.success()
+                return digest
+            except (ClientError, IncompleteReadError, *LOST) as error:
+                if isinstance(error, ClientError) and not passes(error):
+                    raise
+                self._patience.failure(error)
+            self.crew.pause(pause_s(tries))
+            tries += 1

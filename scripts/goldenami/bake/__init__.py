@@ -1,0 +1,1 @@
+"""The `bake` stage: a lock becomes a sealed disk or an AMI."""

@@ -1,0 +1,240 @@
+"""What a bake starts from: the lock's files in the store, as one repository, and a plan of plain data.
+
+Used by every stage that runs the lock's packages: `bake`, and `scenario` for Molecule's containers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from goldenami.bake import toolchain_digest
+from goldenami.compilation import dummy_packages, kernel_modules, wheel_builds
+from goldenami.compilation.kernel_modules import Recipe
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, HostNotReady, StageFailed
+from goldenami.core.progress import Progress
+from goldenami.model import lockfile
+from goldenami.model.build_records import LOCK_FILE, ROLES_JOINED_BY
+from goldenami.model.lockfile import Lock, Step
+from goldenami.packages import local_repository, mirrors
+from goldenami.packages.apt import store_requests
+from goldenami.packages.download import Wanted
+from goldenami.packages.pypi import Index
+from goldenami.packages.store import Store
+
+FORMAT = 1
+"""Raise when the code of a bake changes what a layer holds for the same inputs."""
+
+CODE_FOLDERS = ("opt/ml",)
+"""Where code is that no distribution compiled for every x86-64: what the coverage gate looks at."""
+
+
+def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
+    """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
+    debs = [deb for deb in lock.debs() if deb.archive != "built"]
+    if needs_compile(lock, store):
+        store.pull(Wanted(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
+    if needs_compile(lock, store) or (tools and lock.driver is not None):
+        recipe = Recipe.of(lock)
+        debs += [recipe.source, *recipe.build]
+    store.pull(Wanted(one.wheel.sha256, one.wheel.size, "", one.wheel.filename) for one
+               in wheel_builds.lacking(lock, store))
+    if wheel_builds.lacking(lock, store):
+        debs += [package.deb(name) for name, package in lock.toolchain.items()]
+    files = wheel_builds.from_index(lock, store)
+    named = [*((deb.sha256, deb.size) for deb in debs), *((file.sha256, file.size) for file in files)]
+    missing = store.missing((Wanted(sha256, size, "", "") for sha256, size in named))
+    if not missing:
+        return
+    todo = {item.sha256 for item in missing}
+    with progress.step("fetch", f"{sum(item.size for item in missing) / 1e6:.0f} MB in {len(todo)} packages"):
+        uris = mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}))
+        store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris))
+        if any(file.sha256 in todo for file in files):
+            Index.configured().fetch(files, store)
+
+
+def needs_compile(lock: Lock, store: Store) -> bool:
+    """Whether the lock's kernel modules are not in the store and have to be compiled again."""
+    if lock.driver is None or lock.driver.modules is None:
+        return False
+    made = lock.packages.get(lock.driver.modules.package)
+    return made is not None and not store.has(made.sha256, made.size)
+
+
+def compile_if_missing(
+    root: Path, lock: Lock, store: Store, progress: Progress, log: Path, *, tools: bool = False,
+) -> None:
+    """Fetch what the lock names; compile its modules and its wheels again where this machine has not got them."""
+    fetch(lock, store, progress, tools=tools)
+    if needs_compile(lock, store):
+        _recompile(lock, store, progress, log)
+    wheel_builds.rebuild(root, lock, store, progress, log)
+
+
+def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
+    """The lock's files as one local apt repository, wheels in a folder of it, shared by all bakes of the same files.
+
+    With `tools` it also has what compiled the lock's modules, for a scenario that compiles them itself.
+    """
+    debs = {deb.sha256: deb for deb in lock.debs()}
+    for step in lock.steps:
+        debs.update((package.sha256, dummy_packages.have(store, name, package)) for name, package
+                    in step.stand_ins.items())
+    if tools and lock.driver is not None:
+        recipe = Recipe.of(lock)
+        debs.update((deb.sha256, deb) for deb in (recipe.source, *recipe.build))
+    others = wheel_builds.offered(lock)
+    shape = records.canonical({"files": sorted([*debs, *others.values()]),
+                               "steps": [step.model_dump() for step in lock.steps]})
+    return local_repository.write(store, list(debs.values()),
+                                  store.root.parent / "repos" / records.sha256_text(shape)[:16],
+                      suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock), others=others)
+
+
+def repositories(store: Store, named: Collection[str]) -> list[Path]:
+    """Repositories with a file that `named` has not, which keep its bytes even when the store has let it go; and those
+    that a killed process left half-made, since nobody knows what is in them."""
+    repos = store.root.parent / "repos"
+    half = local_repository.abandoned(repos)
+    return [folder for folder in sorted(repos.glob("*"))
+            if folder in half or not local_repository.contents(folder).issubset(named)]
+
+
+def views(lock: Lock) -> dict[str, set[str]]:
+    """For each step the SHA-256 of what apt sees in it: its own packages, those of the steps before, stand-ins."""
+    found, known = dict[str, set[str]](), {lock.packages[name].sha256 for name in lock.base_packages}
+    for number, step in enumerate(lock.steps):
+        known = known | {lock.packages[name].sha256 for name in step.packages}
+        found[f"step-{number}"] = known | {package.sha256 for package in step.stand_ins.values()}
+    return found
+
+
+def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
+    recipe = Recipe.of(lock)
+    with progress.step("modules", f"driver {recipe.driver_version} on kernel {recipe.kernel_release}"):
+        outcome = kernel_modules.compile_modules(recipe, store, log=log)
+    wanted = lock.packages[recipe.package]
+    if outcome.deb_sha256 is None:
+        raise StageFailed(f"the driver does not compile here: {outcome.first_error}", log=log,
+                          hint="it did when the lock was made: run `make lock` and compare")
+    if outcome.deb_sha256 != wanted.sha256:
+        raise StageFailed(
+            f"{recipe.package} compiled to {outcome.deb_sha256[:12]}, the lock names {wanted.sha256[:12]}", log=log,
+            hint="the build is not reproducible on this machine: run `make lock`",
+        )
+
+
+def plan(
+    root: Path, lock: Lock, lock_sha256: str, packages: Path, work: Path, log: Path, layers: Path,
+) -> dict[str, Any]:
+    """Write plan.json, the lock and the role variables into `work`: all that the process in the namespaces gets.
+
+    The lock is the one that was read: the checkout's own may be another by now.
+    """
+    build_id, text = lock_sha256[:lockfile.ID_LENGTH], lockfile.text_of(lock)
+    if records.sha256_text(text) != lock_sha256:
+        raise BadInput(f"the lock of {lock.image} has another form than this version writes",
+                       hint=f"locks are generated: run `make lock IMAGE={lock.image}`")
+    (work / "out").mkdir(exist_ok=True)
+    records.write_text(work / "out" / LOCK_FILE, text)
+    records.write_text(work / "out/vars.json", records.canonical(role_variables(root, lock, lock_sha256)))
+    found = {
+        "image": lock.image, "build_id": build_id, "suite": lock.base.release, "epoch": lock.source_date_epoch,
+        "architecture": lock.base.architecture, "include": lock.base_packages, "repo": str(packages),
+        "layers": str(layers), "layers_limit_bytes": layers_limit_bytes(), "work": str(work), "log": str(log),
+        "root": str(root), "lock": str(work / "out" / LOCK_FILE),
+        "base_key": base_key(lock), "steps": _steps(lock, work), "disk_size_gib": lock.disk_size_gib,
+        "packages": {name: package.version for name, package in lock.packages.items()},
+        "coverage": coverage(lock),
+    }
+    records.write_text(work / "plan.json", records.canonical(found))
+    return found
+
+
+def coverage(lock: Lock) -> dict[str, Any]:
+    """What the coverage gate (local/coverage.py) looks at, and what it holds it to."""
+    allowed = {
+        (allowance.files, allowance.symbols, *allowance.extensions): {
+            **allowance.model_dump(), "files": f"opt/ml/*/lib/python3*/site-packages/{allowance.files}"}
+        for framework in lock.frameworks for allowance in framework.allow
+    }
+    return {"folders": list(CODE_FOLDERS), "features": lock.hardware.features, "sm": lock.hardware.sm,
+            "allow": list(allowed.values())}
+
+
+def layers_limit_bytes() -> int:
+    """What all layers may occupy: GOLDEN_LAYERS_GB, or 24 (a GPU image's are 4 GB)."""
+    text = os.environ.get("GOLDEN_LAYERS_GB", "24")
+    if not text.isdecimal():
+        raise BadInput(f"GOLDEN_LAYERS_GB is `{text}`", hint="give whole gigabytes, such as 24")
+    return int(text) * 10**9
+
+
+def base_key(lock: Lock) -> str:
+    """SHA-256 over the base tree's files: it does not change when a driver or a framework does."""
+    files = {name: lock.packages[name].sha256 for name in lock.base_packages}
+    return records.sha256_text(records.canonical({"files": files, "suite": lock.base.release, "format": FORMAT}))
+
+
+def _steps(lock: Lock, work: Path) -> list[dict[str, Any]]:
+    """Each step of the bake with the key of its layer; its variables go to a file in `work`."""
+    everything = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
+    parent, standing, found = base_key(lock), set[str](), list[dict[str, Any]]()
+    for number, step in enumerate(lock.steps):
+        known = {name: value for name, value in everything.items() if name.startswith(
+            (*(f"{role}_" for role in step.roles), "golden_"))}
+        path = work / f"step-{number}.json"
+        records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
+        parent = _step_key(lock, step, parent)
+        found.append({"name": ROLES_JOINED_BY.join(step.roles), "key": parent, "view": f"step-{number}",
+                      "vars": str(path), "installs": bool(step.packages),
+                      "replaces": sorted(standing - step.stand_ins.keys())})
+        standing = set(step.stand_ins)
+    return found
+
+
+def _step_key(lock: Lock, step: Step, parent: str) -> str:
+    """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only `provenance` reads them, and
+    other roles whether there is a seal, which every image has."""
+    own = tuple(f"{role}_" for role in step.roles)
+    return records.sha256_text(records.canonical({
+        "parent": parent, "format": FORMAT, "machinery": toolchain_digest.digest(),
+        "playbook": lock.inputs.get("ansible"),
+        "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
+        "variables": {name: value for name, value in lock.variables.items() if name.startswith(own)},
+        "packages": {name: lock.packages[name].sha256 for name in step.packages},
+        "stand_ins": {name: package.sha256 for name, package in step.stand_ins.items()},
+    }))
+
+
+def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
+    """What reaches Ansible (and the image's tests): every role variable, and the facts of the build."""
+    build_id = lock_sha256[:lockfile.ID_LENGTH]
+    return {
+        **lock.variables, "golden_image": lock.image, "golden_build_id": build_id, "golden_lock_sha256": lock_sha256,
+        "golden_roles": lock.roles, "golden_steps": lock.roles,
+        "golden_git_commit": git_commit(root, lockfile.path_of(root, lock.image), lock_sha256),
+        "provenance_record": {
+            "image": lock.image, "build_id": build_id, "lock_sha256": lock_sha256,
+            "source_date_epoch": lock.source_date_epoch, "kernel": lock.kernel.release,
+            "driver": lock.driver.version if lock.driver else None, "cuda": lock.cuda.version if lock.cuda else None,
+            "frameworks": {one.wheel.project: one.version for one in lock.frameworks},
+        },
+    }
+
+
+def git_commit(root: Path, path: Path, sha256: str) -> str:
+    """The commit that the lock came with, or `uncommitted`: for records and tags, never in an image."""
+    if not path.is_file() or records.sha256_file(path) != sha256:
+        return "uncommitted"
+    try:
+        clean = not shell.output(["git", "status", "--porcelain", "--", str(path)], cwd=root).strip()
+        found = shell.output(["git", "log", "-1", "--format=%H", "--", str(path)], cwd=root).strip()
+    except (shell.CommandFailed, HostNotReady, OSError):
+        return "uncommitted"
+    return found if clean and found else "uncommitted"

@@ -1,0 +1,86 @@
+"""Throw-away containers for Molecule: the same tree, network and package source as in a bake.
+
+`up` starts a supervisor that outlives this process and holds the namespaces; `down` ends it. A supervisor
+that was killed takes its container along, and its folder is removed by the next `up` or `down`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from goldenami.bake import bake_inputs
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.progress import Progress
+from goldenami.local import container
+from goldenami.local.sandbox import namespaces
+from goldenami.model.lockfile import Lock
+from goldenami.packages.store import Store
+
+UP_LIMIT_S = 300.0
+"""Seconds for the base tree (once, about 30) and the boot (1-6)."""
+END_S = 10.0
+"""Seconds in which a supervisor has ended its container; after that it is killed."""
+
+
+def _folder(store: Store, name: str) -> Path:
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise BadInput(f"`{name}` is no name for a container", hint="use letters, digits, - and _")
+    return store.root.parent / "boxes" / name
+
+
+def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str:
+    """Start container `name` on the lock's base tree; returns JSON: name, address, ssh_key, proxy_command, vars."""
+    container.check_host()
+    down(name, store)
+    folder = _folder(store, name)
+    folder.mkdir(parents=True)
+    log = folder / "log"
+    progress = Progress.of("molecule", lock.image, store.root.parent)
+    bake_inputs.compile_if_missing(root, lock, store, progress, log, tools=True)
+    offered = bake_inputs.repository(lock, store, tools=True)
+    plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.root.parent / "layers")
+    supervisor = shell.start_session(
+        namespaces.python_argv("goldenami.local.programs.supervise_container",
+                               str(folder / "plan.json")), log=log, env=namespaces.python_env(),
+    )
+    ready = wait_ready(name, folder, supervisor)
+    return records.canonical({**ready, "name": name, "vars": str(folder / "out/vars.json"), "image": plan["image"]})
+
+
+def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> dict[str, str]:
+    """What the supervisor says of container `name` when it is up; if it does not come up, or nobody waits for it any
+    more, the supervisor is ended."""
+    log, deadline = folder / "log", time.monotonic() + UP_LIMIT_S
+    try:
+        while not (folder / "ready.json").exists():
+            if supervisor.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+                raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
+            time.sleep(0.1)
+    except BaseException:  # an interrupt does not reach it: it is in a session of its own
+        shell.stop(supervisor, grace_s=END_S)
+        raise
+    found: dict[str, str] = json.loads((folder / "ready.json").read_text(encoding="utf-8"))
+    return found
+
+
+def down(name: str, store: Store) -> None:
+    """End container `name` and remove what it held; one that does not exist is no error."""
+    folder = _folder(store, name)
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / "pid").read_text(encoding="utf-8"))
+        if "goldenami.local.programs.supervise_container" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8"):
+            os.kill(pid, signal.SIGTERM)
+            for _ in range(100):
+                os.kill(pid, 0)
+                time.sleep(0.1)
+    namespaces.reap()
+    shutil.rmtree(folder, ignore_errors=True)

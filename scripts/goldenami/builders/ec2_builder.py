@@ -1,0 +1,302 @@
+"""A build on EC2: Packer's instance, the AMI that it leaves, and the fresh instance on which that AMI is verified.
+
+`bake` and `verify` use it where the local builder would use a container, a disk and QEMU; their records are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from goldenami.aws import base_images, images, instances, offerings, tags
+from goldenami.aws.images import Image, ImageSpec
+from goldenami.aws.instances import Launch
+from goldenami.aws.session import Account, Client, translated
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.progress import Progress
+from goldenami.local import image_tests, packer, ssh
+from goldenami.local.code_coverage import coverage
+from goldenami.model.build_records import COVERAGE_FILE, Accel, Ami, BakeRecord, Boot, Check, CoverageRecord, Outcome
+from goldenami.model.lockfile import Lock
+
+LIFE = timedelta(hours=6)
+"""After which `golden sweep` may remove what a bake or a verify made in the account; both take well under one hour."""
+UNPUBLISHED_LIFE = timedelta(days=14)
+"""After which `golden sweep` may remove an AMI that was never published, since nothing else ever would."""
+GPU_STAND_IN = "m7i"
+"""Images for GPUs are baked and verified on a family without: no GPU is needed, and a GPU test is `attest`'s matter."""
+SIZE = "xlarge"
+GROWTH_GIB = 1
+"""The volume is launched this much larger than the AMI, so that growing the root can be seen."""
+_LOOK = ("test -d /sys/firmware/efi && echo uefi || echo bios; cloud-id; "
+         "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n'")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a build runs. `kms_key` is an alias, or empty for the account's default."""
+
+    account: Account
+    region: str
+    instance_type: str
+    kms_key: str = ""
+
+
+def instance_type(lock: Lock) -> str:
+    """A type that runs the image's code: of its first declared family, or of one without a GPU."""
+    return f"{GPU_STAND_IN if lock.hardware.sm else lock.hardware.families[0]}.{SIZE}"
+
+
+def _demand_offered(ec2: Client, lock: Lock, place: Place, progress: Progress) -> None:
+    """BadInput where the region has no such instance type; declared families that it lacks are said, not refused."""
+    family = place.instance_type.partition(".")[0]
+    offered = offerings.types(ec2, dict.fromkeys([*lock.hardware.families, family]))
+    if place.instance_type not in offered:
+        fitting = [name for family in lock.hardware.families if (name := f"{family}.{SIZE}") in offered]
+        raise BadInput(f"{place.region} has no {place.instance_type}; it has {', '.join(fitting) or 'none that fits'}",
+                       hint="choose by --instance-type, or another region by --region (`golden regions` shows them)")
+    there = {name.partition(".")[0] for name in offered}
+    if lacking := [name for name in lock.hardware.families if name not in there]:
+        progress.say(f"{place.region} has no {', '.join(lacking)}: a publish there will be refused")
+
+
+# --- bake -----------------------------------------------------------------------------------------------------------
+
+def bake(
+    root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: Place, progress: Progress,
+    force: bool = False,
+) -> Ami:
+    """Run the roles on an instance in the account; returns the AMI, registered as `publish` would register a disk's.
+
+    `plan` is `materials.plan`'s. An AMI that a bake registered before it was killed is taken as it is. With `force`
+    it gives way when the new one is made; BadInput where it is published.
+    """
+    variables = json.loads((Path(plan["work"]) / "out/vars.json").read_text(encoding="utf-8"))
+    spec = ImageSpec(
+        name=f"{lock.image}-{plan['build_id']}", description=lock.description[:255],
+        architecture=images.ARCHITECTURES[lock.base.architecture], volume_size_gib=lock.disk_size_gib,
+        tags=tags.of_build(lock.image, lock_sha256, plan["build_id"], variables["golden_git_commit"]))
+    with progress.step("coverage"):
+        _cover(lock, plan, Path(plan["work"]))
+    with translated(place.region):
+        ec2 = place.account.ec2(place.region)
+        made = images.find(ec2, spec.name)
+        if made is not None:
+            images.check_ours(made, spec)
+            made = None if force and _unpublished(made, place) else made
+        if made is None:
+            _demand_offered(ec2, lock, place, progress)
+            spec = spec.model_copy(update={"volume_size_gib": _volume_gib(ec2, root, lock, progress)})
+            with progress.step("instance"):
+                _packer(root, plan, variables, spec, place, progress)
+        else:
+            progress.say(f"{made.ami} in {place.region} is this build already")
+        with progress.step("AMI"):
+            return _registered(place, spec, made, force=force)
+
+
+def _unpublished(made: Image, place: Place) -> Image:
+    """The AMI of a build that is to be made anew, or BadInput where others may launch it already."""
+    if tags.EXPIRES not in made.tags:
+        raise BadInput(f"{made.ami} in {place.region} is published: it is not made anew under its name",
+                       hint="leave FORCE=1 out, or change what the lock is made from: that is another build")
+    return made
+
+
+def _volume_gib(ec2: Client, root: Path, lock: Lock, progress: Progress) -> int:
+    """The lock's size, or that of the publisher's image where it is larger: EC2 gives a snapshot no smaller volume."""
+    publisher = _publisher(root, lock)
+    base = base_images.newest(ec2, publisher["owner"], publisher["name"])
+    if base.root_gib > lock.disk_size_gib:
+        progress.say(f"volume: {base.root_gib} GiB, as {base.name} has, not {lock.disk_size_gib}")
+    return max(base.root_gib, lock.disk_size_gib)
+
+
+def _cover(lock: Lock, plan: dict[str, Any], work: Path) -> None:
+    """Hold the lock's wheels to the declared machines, as they will be installed: before anything is launched."""
+    with tempfile.TemporaryDirectory(dir=work) as tree:
+        for framework in lock.frameworks:
+            python = ".".join(lock.packages["python3"].version.split(".")[:2])
+            environment = Path(tree) / "opt/ml" / framework.environment
+            for file in [framework.wheel, *framework.requires]:
+                _install(Path(plan["repo"]) / "wheels" / file.filename, environment, python)
+        coverage.hold(Path(tree), plan["coverage"], work / "out", Path(plan["log"]))
+
+
+def _install(wheel: Path, environment: Path, python: str) -> None:
+    """Put a wheel's files where pip puts them (binary distribution format, "Installing a wheel")."""
+    packages = f"lib/python{python}/site-packages"
+    schemes = {"purelib": packages, "platlib": packages, "scripts": "bin", "data": ""}
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            first, _, rest = entry.filename.partition("/")
+            scheme, _, name = rest.partition("/") if first.endswith(".data") else ("purelib", "", entry.filename)
+            if scheme in schemes and name and not entry.is_dir():
+                target = environment / schemes[scheme] / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(entry))
+
+
+def _packer(
+    root: Path, plan: dict[str, Any], variables: dict[str, Any], spec: ImageSpec, place: Place, progress: Progress,
+) -> None:
+    """Let Packer's amazon-ebs source make its AMI."""
+    work, ec2 = Path(plan["work"]), place.account.ec2(place.region)
+    key, marks = _key(work), {**spec.tags, **tags.temporary(LIFE)}
+    options = {"lock": plan["lock"], "vars": work / "ec2.json", "repo": plan["repo"], "region": place.region,
+               "instance_type": place.instance_type, "ec2_endpoint": ec2.meta.endpoint_url}
+
+    def on_line(line: str) -> None:
+        if role := packer.role_of(line):
+            progress.say(f"role {role}")
+        elif found := re.search(r"Instance ID: (i-\w+)", line):
+            progress.say(f"instance {found[1]} ({place.instance_type}) in {place.region}")
+
+    with tempfile.TemporaryDirectory(prefix="golden-") as short, \
+            instances.access(ec2, _name("bake", plan["build_id"]), key.with_suffix(".pub"), marks) as reached:
+        own = {"key": reached.key, "private_key": str(key), "groups": [reached.group], "tags": marks,
+               "kms_key": place.kms_key, "volume_gib": spec.volume_size_gib}
+        records.write_text(work / "ec2.json", records.canonical({**variables, "golden_ec2": own}))
+        # ssh's socket lies in `short`: its path has 108 bytes at most.
+        env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short,
+               "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible"}  # noqa: S108 - the instance's memory, gone with it
+        packer.build("amazon-ebs.ec2", options, work=work, step="ec2", root=root, log=Path(plan["log"]), env=env,
+                     on_line=on_line)
+
+
+def _key(work: Path) -> Path:
+    """A new private key, its public one beside it."""
+    key = work / "launch_key"
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden", "-f", str(key)])
+    return key
+
+
+def _name(what: str, build_id: str) -> str:
+    """Of a key pair and a security group: unlike any other run's."""
+    return f"golden-{what}-{build_id}-{secrets.token_hex(4)}"
+
+
+def _registered(place: Place, spec: ImageSpec, made: Image | None, *, force: bool = False) -> Ami:
+    """The build's AMI, made of the snapshot of the one that Packer left, which is deregistered.
+
+    With `force` one of that name is removed with its snapshot first.
+    """
+    ec2 = place.account.ec2(place.region)
+    left = images.find(ec2, f"{spec.name}-builder")
+    if made is None:
+        if left is None:
+            raise StageFailed(f"Packer left no AMI {spec.name}-builder in {place.region}", hint="run again")
+        base = left.tags.get(tags.BASE_AMI, "unknown")
+        marks = {**spec.tags, tags.BASE_AMI: base, **tags.temporary(UNPUBLISHED_LIFE)}
+        if force and (old := images.find(ec2, spec.name)):
+            images.remove(ec2, _unpublished(old, place))
+        marked = spec.model_copy(update={"tags": marks, "volume_size_gib": left.root["VolumeSize"]})
+        made = images.wait_available(ec2, images.register(ec2, marked, left.snapshot))
+    if left is not None:
+        images.deregister(ec2, left)
+    return Ami(id=made.ami, region=place.region, snapshot=made.snapshot, base=made.tags.get(tags.BASE_AMI, "unknown"),
+               volume_gib=made.root["VolumeSize"])
+
+
+# --- verify ---------------------------------------------------------------------------------------------------------
+
+def verify(
+    root: Path, lock: Lock, bake: BakeRecord, folder: Path, work: Path, log: Path, place: Place, progress: Progress,
+) -> dict[str, Any]:
+    """Launch the AMI once and check the instance; returns what the local builder's `verify_inside` would."""
+    key, limit_s = _key(work), ssh.boot_limit_s()
+    with translated(place.region), contextlib.ExitStack() as stack:
+        ec2, began = place.account.ec2(place.region), time.monotonic()
+        _demand_offered(ec2, lock, place, progress)
+        launch = _launch(ec2, bake, key.with_suffix(".pub"), place)
+        with progress.step("launch"):
+            instance = stack.enter_context(instances.running(ec2, launch))
+        progress.say(f"instance {instance.id} ({place.instance_type}) at {instance.address}")
+        config = ssh.write_config(work, host=instance.address, port=instances.SSH, user=user(root, lock), key=key)
+        stack.callback(ssh.hang_up, config)
+        with progress.step("boot"):
+            _wait_for_ssh(config, instance, limit_s)
+        seconds = round(time.monotonic() - began, 1)
+        with progress.step("checks"):
+            looked = ssh.run(config, _LOOK).splitlines()
+            checks = image_tests.run(root, lock.roles, folder / "vars.json", config, work=work, log=log)
+            covered = records.read(folder / COVERAGE_FILE, CoverageRecord)
+            checks += image_tests.code(covered, lambda command: ssh.run(config, command, timeout_s=limit_s),
+                                       complete=False)
+    checks += _checks(lock, looked)
+    return {"accel": Accel.EC2.value, "checks": [check.model_dump(mode="json") for check in checks],
+            "boots": [Boot(firmware=looked[0], seconds_to_ssh=seconds).model_dump(mode="json")]}
+
+
+def _launch(ec2: Client, bake: BakeRecord, public_key: Path, place: Place) -> Launch:
+    assert bake.ami is not None
+    image = images.get(ec2, [bake.ami.id]).get(bake.ami.id)
+    if image is None:
+        raise StageFailed(f"{bake.ami.id} is gone from {place.region}", hint="FORCE=1 bakes it again")
+    marks = tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit)
+    return Launch(name=_name("verify", bake.build_id), image=image,
+                  instance_type=place.instance_type, public_key=public_key,
+                  volume_gib=bake.ami.volume_gib + GROWTH_GIB, tags={**marks, **tags.temporary(LIFE)})
+
+
+def user(root: Path, lock: Lock) -> str:
+    """The default user of the publisher's image, which the build keeps."""
+    return _publisher(root, lock)["user"]
+
+
+def _publisher(root: Path, lock: Lock) -> dict[str, str]:
+    """Whose image a bake begins from: `owner` and `name`, its `user` and `device`."""
+    known: dict[str, dict[str, str]] = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
+    return known[lock.base.release]
+
+
+def _wait_for_ssh(config: Path, instance: instances.Instance, limit_s: float) -> None:
+    """Return once the launch's key is let in, or StageFailed saying how far it came in `limit_s`."""
+    ends, cause = time.monotonic() + limit_s, "SSH did not answer"
+    while time.monotonic() < ends:
+        if ssh.answers(instance.address, instances.SSH):
+            refusal = ssh.login(config, ends)
+            if refusal is None:
+                return
+            cause = f"sshd answers and lets nobody in: {refusal}"
+        time.sleep(1)
+    raise StageFailed(f"{instance.id}: {cause} within {limit_s:.0f} s",
+                      hint="look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same")
+
+
+def _checks(lock: Lock, looked: list[str]) -> list[Check]:
+    """What only a launch can show, and what the AMI has beside or instead of the lock's packages."""
+    cloud = looked[1].strip() if len(looked) > 1 else ""
+    return [_check("ec2_datasource", "cloud-init chose its Ec2 source", cloud == "aws", f"cloud-id said {cloud}"),
+            _check("imdsv2", "The launch's key came from a metadata service that takes session tokens only",
+                   cloud == "aws", "cloud-init did not ask the metadata service"),
+            _packages(lock, looked[2:])]
+
+
+def _packages(lock: Lock, lines: Iterable[str]) -> Check:
+    """What is there of the lock's packages (a role removes some) is in its version; the rest is the publisher's."""
+    rows = [line.split("\t") for line in lines if line.startswith(("ii", "hi"))]
+    found = {name: version for _, name, version in rows}
+    wrong = [f"{name} is {found[name]}, not {package.version}"
+             for name, package in sorted(lock.packages.items()) if found.get(name, package.version) != package.version]
+    wrong += [] if found else ["dpkg names no package"]
+    others = sorted(found.keys() - lock.packages.keys())
+    said = f"{len(others)} packages are the publisher's, beside the lock: {', '.join(others[:12])}" if others else ""
+    check = _check("packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8]))
+    return check if wrong else check.model_copy(update={"detail": said})
+
+
+def _check(name: str, title: str, passed: bool, detail: str) -> Check:
+    return Check(id=f"boot/{name}", role="boot", title=title, outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
+                 detail="" if passed else detail, seconds=0.0)

@@ -1,0 +1,51 @@
+"""Empty packages that stand in for a later step's, so that an earlier step's dependencies hold without them.
+
+Debian's CUDA depends on the driver's libraries. Were they in CUDA's layer, every driver release would unpack CUDA anew.
+So CUDA's step installs a stand-in of the same name and a lower version, and the driver's step upgrades it: nothing of
+a stand-in remains in the image, and CUDA's layer names no driver but its branch.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from goldenami.core import shell
+from goldenami.core.errors import StageFailed
+from goldenami.model.lockfile import Package
+from goldenami.packages.apt import Deb
+from goldenami.packages.store import Store
+
+EPOCH = 315532800
+"""1980-01-01: what stands in is the same whenever it was made."""
+
+
+def version(branch: str) -> str:
+    """Below every release of the driver's `branch`, and not below what Debian's CUDA asks for (`libcuda1 (>= 550)`)."""
+    return f"{branch}+golden"
+
+
+def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
+    """Build the stand-in of `name` into the store; equal arguments give equal bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree, built = Path(folder) / "tree", Path(folder) / "built.deb"
+        (tree / "DEBIAN").mkdir(parents=True, mode=0o755)
+        (tree / "DEBIAN/control").write_text(
+            f"Package: {name}\nVersion: {version(branch)}\nArchitecture: {architecture}\nSection: misc\n"
+            f"Priority: optional\nMaintainer: goldenami <root@localhost>\n"
+            f"Description: stands in for {name} until a later step of the bake installs it\n", encoding="utf-8")
+        shell.output(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(built)],
+                     env={"SOURCE_DATE_EPOCH": str(EPOCH)})
+        size = built.stat().st_size
+        return Deb(name=name, version=version(branch), architecture=architecture, sha256=store.add(built), size=size,
+                   installed_size=0, archive="built", path=f"{name}.deb", source=name)
+
+
+def have(store: Store, name: str, wanted: Package) -> Deb:
+    """The stand-in that a lock names, built again where the store lacks it."""
+    if not store.has(wanted.sha256, wanted.size):
+        made = make(store, name, wanted.version.partition("+")[0], wanted.architecture)
+        if made.sha256 != wanted.sha256:
+            raise StageFailed(f"the stand-in of {name} came out as {made.sha256[:12]}, the lock names "
+                              f"{wanted.sha256[:12]}", hint="another dpkg-deb packs it otherwise: run `make lock`")
+    return wanted.deb(name)

@@ -1,0 +1,157 @@
+"""Kernel modules compiled for a kernel before the image exists: the proof that a driver fits it.
+
+The scratch tree holds the image's own compiler and the kernel's headers, nothing of the network and nothing
+of the running kernel. What comes out is a Debian package, so that the image's package database owns the modules.
+Results, failures included, are kept in the cache under a key of everything that shapes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, HostNotReady, StageFailed
+from goldenami.core.records import Record
+from goldenami.local import module_signing, workspace
+from goldenami.local.sandbox import namespaces
+from goldenami.model.lockfile import Lock, Signature
+from goldenami.packages import local_repository
+from goldenami.packages.apt import Deb
+from goldenami.packages.store import Store
+
+RECIPE = 5
+"""Raise when compile_inside.py changes what comes out for the same inputs."""
+
+
+EPOCH = 315532800
+"""1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index did."""
+
+
+def package_name(kernel_release: str) -> str:
+    """Name of the package that holds the modules compiled for `kernel_release`."""
+    return f"golden-nvidia-modules-{kernel_release}"
+
+
+class Outcome(Record):
+    """What a compilation gave: the package's SHA-256 and size in bytes, or the compiler's first error line."""
+
+    key: str
+    deb_sha256: str | None
+    deb_size: int
+    installed_size: int
+    compiler: str
+    first_error: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to compile: `source` is the DKMS package, `build` the closure of the scratch tree without it.
+
+    `signature` says with whose key the modules are signed, or None.
+    """
+
+    kernel_release: str
+    driver_version: str
+    package: str
+    provides: Sequence[str]
+    depends: Sequence[str]
+    suite: str
+    source: Deb
+    build: Sequence[Deb]
+    signature: Signature | None = None
+
+    @classmethod
+    def of(cls, lock: Lock) -> Recipe:
+        """The recipe by which a lock's modules can be compiled again on a machine that lacks them."""
+        assert lock.driver is not None and lock.driver.modules is not None
+        made = lock.driver.modules
+        build = {name: package.deb(name) for name, package in made.build.items()}
+        source = build.pop(made.source_package)
+        return cls(kernel_release=lock.kernel.release, driver_version=lock.driver.version, package=made.package,
+                   provides=made.provides, depends=made.depends, suite=lock.base.release, source=source,
+                   build=list(build.values()), signature=made.signature)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over everything that shapes the modules."""
+        shape = {
+            "recipe": RECIPE, "kernel": self.kernel_release, "driver": self.driver_version, "package": self.package,
+            "provides": list(self.provides), "depends": list(self.depends), "source": self.source.sha256,
+            "build": sorted(deb.sha256 for deb in self.build), "epoch": EPOCH,
+            "signature": self.signature and self.signature.certificate_sha256,
+        }
+        return records.sha256_text(records.canonical(shape))
+
+
+def compile_modules(recipe: Recipe, store: Store, *, log: Path) -> Outcome:
+    """The outcome of `recipe`: from the cache if it is there and whole, else by compiling in a sandbox.
+
+    BadInput where the modules are signed and the environment has another key than the recipe's, or none; HostNotReady,
+    and nothing is kept, where the machine had not the space or the memory.
+    """
+    found = known(recipe, store)
+    if found is not None:
+        return found
+    _check_key(recipe)
+    with workspace.scratch_in(workspace.in_cache(store), f"modules-{recipe.key[:12]}") as work:
+        outcome = _compile(recipe, store, work, log)
+    records.write(_cached(recipe, store), outcome)
+    return outcome
+
+
+def known(recipe: Recipe, store: Store) -> Outcome | None:
+    """The outcome of `recipe` if this machine tried it before and still has what came out."""
+    cached = _cached(recipe, store)
+    if not cached.exists():
+        return None
+    outcome = records.read(cached, Outcome)
+    whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
+    return outcome if whole else None
+
+
+def _cached(recipe: Recipe, store: Store) -> Path:
+    return store.root.parent / "modules" / f"{recipe.key}.json"
+
+
+def _check_key(recipe: Recipe) -> None:
+    if recipe.signature is None:
+        return
+    signer = module_signing.configured()
+    if signer is None or signer.signature != recipe.signature:
+        wanted = f"{recipe.signature.signer} (certificate {recipe.signature.certificate_sha256[:12]})"
+        raise BadInput(
+            f"the modules are signed by {wanted}, and {module_signing.KEY} is {'another key' if signer else 'not set'}",
+            hint="set it and its certificate, fetch the signed modules from a remote store, or make a new lock")
+
+
+def _compile(recipe: Recipe, store: Store, work: Path, log: Path) -> Outcome:
+    try:
+        folder = local_repository.write(store, recipe.build, work / "repo", suite=recipe.suite, epoch=EPOCH)
+        plan = {
+            "kernel_release": recipe.kernel_release, "driver_version": recipe.driver_version,
+            "package": recipe.package, "provides": list(recipe.provides), "depends": list(recipe.depends),
+            "suite": recipe.suite, "include": sorted(deb.name for deb in recipe.build), "repo": str(folder),
+            "source_deb": str(store.path(recipe.source.sha256)), "epoch": EPOCH, "work": str(work),
+            "log": str(log), "signed": recipe.signature is not None,
+        }
+        records.write_text(work / "plan.json", records.canonical(plan))
+        namespaces.run(namespaces.python_argv("goldenami.local.programs.compile_modules", str(work / "plan.json")),
+                       log=log)
+        result = json.loads((work / "result.json").read_text(encoding="utf-8"))
+        if result["lacks"]:
+            raise HostNotReady(f"compiling {recipe.package} broke off: {result['lacks']}", log=log,
+                               hint="free space or memory and run again: nothing is concluded about the driver")
+        deb = Path(result["deb"]) if result["deb"] else None
+        return Outcome(
+            key=recipe.key, deb_sha256=store.add(deb) if deb else None, deb_size=deb.stat().st_size if deb else 0,
+            installed_size=result["installed_size"], compiler=result["compiler"],
+            first_error=result["first_error"], seconds=result["seconds"],
+        )
+    except shell.CommandFailed as error:
+        raise StageFailed(f"the scratch tree for {recipe.package} could not be made: {error.message}",
+                          hint="see the log; a broken package or a full disk looks like this", log=log,
+                          tail=error.tail) from error

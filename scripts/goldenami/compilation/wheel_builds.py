@@ -1,0 +1,364 @@
+"""Wheels compiled from source for given hardware, with the image's own Python, glibc and compiler.
+
+The scratch tree has no network; sources and tools come from the store. Results are kept in the cache under a key of
+everything that shapes them, so that the second image that wants the same wheel compiles nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import records
+from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.progress import Progress
+from goldenami.core.records import Record
+from goldenami.local import workspace
+from goldenami.local.sandbox import program
+from goldenami.model import instruction_sets, recipes
+from goldenami.model.lockfile import Framework, Lock, Target
+from goldenami.model.recipes import FOLDER, Recipe
+from goldenami.packages import local_repository
+from goldenami.packages.apt import Deb
+from goldenami.packages.pypi import PyFile
+from goldenami.packages.store import Store
+
+FORMAT = 1
+"""Raise when wheel_inside.py or wheel_pack.py change what comes out for the same inputs."""
+EPOCH = 315532800
+"""1980-01-01, the earliest date that ZIP knows: a wheel does not change because an index did."""
+MEMORY_SHARE = 0.8
+"""Part of the free memory that compilers may take together."""
+PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build", "pkgconf", "patchelf", "ccache",
+            "distcc")
+"""What every build has beside the essential packages."""
+CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
+_COMPILERS = re.compile(r"binutils|gcc-\d+|llvm-toolchain-\d+|nvidia-cuda-toolkit")
+"""Their source packages. ccache itself looks at the driver only: not at as, ptxas and cicc, and nvcc's is a script."""
+REMOTE, DISTCC, JOBS = "GOLDEN_CCACHE_REMOTE", "GOLDEN_DISTCC_HOSTS", "GOLDEN_JOBS"
+"""Optional: ccache's remote storage (its own syntax), distcc's list of hosts, an upper bound of compilers."""
+DISTCC_LIMIT = 4
+"""Jobs of a host that states no limit (distcc's manual, "Host Specifications")."""
+_HOST = re.compile(r"(?:\w*@)?(?:\[[^]]+\]|[^/:,@]+)(?::\d+)?(?:/(\d+))?(?:[:,].*)?")
+"""HOST[:PORT][/LIMIT][,OPTIONS] or [USER]@HOST[/LIMIT][:COMMAND][,OPTIONS] (the same)."""
+PIP = "pip==26.3"
+"""The build environment's own: the release's may be too old for repeated settings of a build backend (pip 23.1)."""
+
+
+class Outcome(Record):
+    """What a build gave: the wheel, the compiler's name, the closing line of the framework's own tests.
+
+    `seconds` are those of the compilation with `jobs` compilers; `cache` counts ccache's hits and misses.
+    """
+
+    key: str
+    wheel: PyFile
+    compiler: str
+    tests: str
+    seconds: float
+    jobs: int
+    cache: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to build: `requires` is the build environment, `runs_with` what the wheel needs to run, `tests` for its
+    own tests besides; `debs` the closure of the scratch tree."""
+
+    name: str
+    recipe: Recipe
+    target: Target
+    suite: str
+    source: PyFile
+    debs: Sequence[Deb]
+    requires: Sequence[PyFile]
+    runs_with: Sequence[PyFile]
+    tests: Sequence[PyFile]
+
+    @classmethod
+    def of(cls, lock: Lock, framework: Framework, recipe: Recipe) -> Order:
+        """The order by which a lock's wheel can be built again on a machine that lacks it."""
+        made = framework.made
+        assert made is not None
+        return cls(name=framework.name, recipe=recipe, target=made.target, suite=lock.base.release, source=made.source,
+                   debs=[lock.toolchain[name].deb(name) for name in made.build], requires=made.requires,
+                   runs_with=framework.requires, tests=made.tests)
+
+    @property
+    def flags(self) -> dict[str, str]:
+        """The environment of the build; what stands for the number of compilers is left in."""
+        build = self.recipe.build
+        found = build.environment | build.added(self.target.sm).environment
+        words = {
+            "{options}": " ".join(self.target.options), "{sm}": ";".join(self.target.sm),
+            "{sm_dotted}": ";".join(f"{sm[:-1]}.{sm[-1]}" for sm in self.target.sm),
+        }
+        return {name: _filled(value, words) for name, value in found.items()}
+
+    @property
+    def toolchain_key(self) -> str:
+        """SHA-256 over the scratch tree."""
+        return records.sha256_text(records.canonical({"toolchain": sorted(deb.sha256 for deb in self.debs)}))
+
+    @property
+    def compilers_key(self) -> str:
+        """SHA-256 over what makes an object of a source's text."""
+        return records.sha256_text(records.canonical(sorted(
+            deb.sha256 for deb in self.debs if _COMPILERS.fullmatch(deb.source))))
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over everything that shapes the wheel."""
+        build = self.recipe.build
+        return records.sha256_text(records.canonical({
+            "format": FORMAT, "source": self.source.sha256, "target": self.target.model_dump(mode="json"),
+            "flags": self.flags, "settings": build.settings, "files": build.files, "suite": self.suite,
+            "patches": [patch.model_dump(mode="json") for patch in build.patches], "library_path": build.library_path,
+            "toolchain": self.toolchain_key, "requires": sorted(file.sha256 for file in self.requires),
+            "tests": sorted(file.sha256 for file in self.tests), "epoch": EPOCH,
+            **({"arguments": self.recipe.suite.arguments} if self.recipe.suite else {}),
+        }))
+
+
+def lacking(lock: Lock, store: Store) -> list[Framework]:
+    """The frameworks whose wheel was compiled and is not in the store, or is damaged there."""
+    return [one for one in lock.frameworks if one.made and not store.has(one.wheel.sha256, one.wheel.size)]
+
+
+def from_index(lock: Lock, store: Store) -> list[PyFile]:
+    """What the package index has to give: what environments hold, and what compiles the wheels that are lacking."""
+    here = {one.wheel.sha256 for one in lock.frameworks if one.made}
+    found = [file for one in lock.frameworks for file in [one.wheel, *one.requires] if file.sha256 not in here]
+    for one in lacking(lock, store):
+        assert one.made is not None
+        found += [one.made.source, *one.made.requires, *one.made.tests]
+    return list({file.sha256: file for file in found}.values())
+
+
+def offered(lock: Lock) -> dict[str, str]:
+    """The wheels that a bake installs: path in its repository -> SHA-256."""
+    return {f"wheels/{file.filename}": file.sha256 for one in lock.frameworks for file in [one.wheel, *one.requires]}
+
+
+def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
+    """Compile the lock's wheels that this machine lacks; they have to be the lock's to the byte."""
+    for one in lacking(lock, store):
+        order = Order.of(lock, one, recipes.load(root, one.name))
+        path_of(store, order.key).unlink(missing_ok=True)
+        with progress.step(f"build {one.name}", f"{one.version} for {order.target.cpu}"):
+            outcome = build(root, order, store, progress, log=log)
+        if outcome.wheel.sha256 != one.wheel.sha256:
+            raise StageFailed(
+                f"{outcome.wheel.filename} compiled to {outcome.wheel.sha256[:12]}, the lock names "
+                f"{one.wheel.sha256[:12]}", log=log,
+                hint=f"the build is not reproducible on this machine: run `make lock IMAGE={lock.image}`",
+            )
+
+
+def path_of(store: Store, key: str) -> Path:
+    """Where the outcome of a build is kept."""
+    return store.root.parent / "wheels" / f"{key}.json"
+
+
+def kept(store: Store, order: Order) -> Outcome | None:
+    """The outcome of `order`, if it was built on this machine and is whole."""
+    path = path_of(store, order.key)
+    if not path.exists():
+        return None
+    outcome = records.read(path, Outcome)
+    return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
+
+
+def build(root: Path, order: Order, store: Store, progress: Progress, *, log: Path) -> Outcome:
+    """The outcome of `order`: from the cache if it is there and whole, else by compiling in a sandbox.
+
+    HostNotReady, and nothing is kept, where the machine had not the space or the memory.
+    """
+    if found := kept(store, order):
+        return found
+    with _held(path_of(store, order.key).with_suffix(".lock"), progress):
+        return kept(store, order) or _made(root, order, store, progress, log)
+
+
+@contextlib.contextmanager
+def _held(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold this lock: two processes that want one wheel compile it once. It goes with the process that holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.say("waits for a wheel that another process compiles")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _made(root: Path, order: Order, store: Store, progress: Progress, log: Path) -> Outcome:
+    with workspace.scratch_in(workspace.in_cache(store), f"wheel-{order.key[:12]}") as work:
+        result = program.run("goldenami.local.programs.build_wheel", plan(root, order, store, work, log), log, progress,
+                            network=_uses_network())
+        made = Path(result["wheel"])
+        wheel = PyFile(project=order.source.project, version=order.recipe.version, filename=made.name,
+                       sha256=store.add(made), size=made.stat().st_size)
+    outcome = Outcome(key=order.key, wheel=wheel, compiler=result["compiler"], tests=result["tests"],
+                      seconds=result["seconds"], jobs=result["jobs"], cache=result["cache"])
+    records.write(path_of(store, order.key), outcome)
+    return outcome
+
+
+def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
+    """Write plan.json and link the wheels into `work`: all that the process in the namespaces gets; returns `work`."""
+    if not store.check(order.source.sha256):
+        raise BadInput(f"{order.source.filename} in the store is not what the lock names "
+                       f"({order.source.sha256[:12]}): removed", hint="run again: it is fetched anew")
+    files = _placed([*order.requires, *order.runs_with, *order.tests])
+    suite = order.recipe.suite
+    jobs = jobs_for(order.recipe.build.memory_mib)
+    shared, binds = _shared_cache(store, order)
+    records.write_text(work / "plan.json", records.canonical({
+        **tree_plan(root, order, store, work, files, log), "name": order.name, "target": order.target.cpu,
+        "sm": order.target.sm if order.recipe.build.cuda else [],
+        "source": str(store.path(order.source.sha256)), "files": order.recipe.build.files,
+        "patches": [patch.model_dump(mode="json") for patch in order.recipe.build.patches],
+        "requires": list(_placed(order.requires)), "runs_with": list(_placed(order.runs_with)), "jobs": jobs,
+        "library_path": order.recipe.build.library_path, "settings": order.recipe.build.settings,
+        "tests": {"wheels": list(_placed(order.tests)), "arguments": suite.arguments} if suite else None,
+        "environment": {**_COMMON, **shared, **{
+            name: value.replace("{site}", f"/build/venv/lib/python{_python(order.debs)}/site-packages")
+            for name, value in order.flags.items()}}, "binds": binds, "network": _uses_network(),
+    }))
+    return work
+
+
+def tree_plan(
+    root: Path, order: Order, store: Store, work: Path, files: Mapping[str, PyFile], log: Path,
+) -> dict[str, Any]:
+    """The part of a plan that describes the scratch tree and the wheels in it, by their path below `work`."""
+    (work / "wheels").mkdir()
+    for path, file in files.items():
+        (work / path).parent.mkdir(exist_ok=True)
+        local_repository.link(store.path(file.sha256), work / path)
+    key = order.toolchain_key
+    debs = local_repository.write(store, order.debs, store.root.parent / "repos" / key[:16], suite=order.suite,
+                                  epoch=EPOCH)
+    return {"work": str(work), "log": str(log), "base_key": key, "suite": order.suite, "repo": str(debs),
+            "include": sorted(deb.name for deb in order.debs), "architecture": "amd64",
+            "layers": str(store.root.parent / "layers"), "programs": str(root / FOLDER)}
+
+
+def compare(
+    root: Path, order: Order, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store, progress: Progress, *,
+    rounds: int, log: Path,
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures, ours first.
+
+    The sides' wheels lie apart: two builds of one source have the same file name.
+    """
+    ours, theirs = _placed(image, "wheels/image"), _placed(generic, "wheels/generic")
+    with workspace.scratch_in(workspace.in_cache(store), f"bench-{order.key[:12]}") as work:
+        records.write_text(work / "plan.json", records.canonical({
+            **tree_plan(root, order, store, work, {**ours, **theirs}, log), "name": order.name, "rounds": rounds,
+            "image": list(ours), "generic": list(theirs),
+            "needs": {"image": _features(order.target.cpu), "generic": _features(order.recipe.generic)},
+        }))
+        result = program.run("goldenami.local.programs.benchmark", work, log, progress)
+    return result["image"], result["generic"]
+
+
+def _features(cpu: str | None) -> list[str]:
+    """What code that a compiler makes for `cpu` may need; nothing of a wheel of the index, which is for any."""
+    return sorted(instruction_sets.features(cpu) - instruction_sets.NO_GAIN) if cpu else []
+
+
+_COMMON = {
+    "SOURCE_DATE_EPOCH": str(EPOCH), "MAKEFLAGS": "-j{jobs}", "CMAKE_BUILD_PARALLEL_LEVEL": "{jobs}",
+    "MAX_JOBS": "{jobs}", "CMAKE_GENERATOR": "Ninja", "PYTHONHASHSEED": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "CCACHE_DIR": "/build/ccache", "CCACHE_COMPILERCHECK": "content", "CCACHE_STATSLOG": "/build/ccache-log",
+    "CCACHE_MAXSIZE": "5G",
+}
+"""Common to all builds. The compiler's content, not its date, tells ccache which one it is: so a shared cache fits.
+CCACHE_NAMESPACE tells it the rest."""
+
+
+def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """What the environment says about other machines: ccache's remote storage, distcc's hosts; and folders to mount.
+
+    The local cache is a folder beside the store. A remote storage that is a folder needs no network either. distcc
+    compiles here what a host does not take, or one that is down: no more at once than fit, however many jobs there are.
+    """
+    folder = store.root.parent / "ccache"
+    folder.mkdir(exist_ok=True)
+    found, binds = {"CCACHE_NAMESPACE": order.compilers_key}, [(str(folder), "build/ccache")]
+    remote = os.environ.get(REMOTE, "")
+    if remote.startswith("file:"):
+        shared, bar, attributes = remote.removeprefix("file:").partition("|")
+        if not Path(shared).is_dir():
+            raise BadInput(f"{REMOTE} names the folder {shared}, which is not there", hint="make or mount it")
+        binds.append((shared, "build/ccache-remote"))
+        remote = f"file:/build/ccache-remote{bar}{attributes}"
+    if remote:
+        found["CCACHE_REMOTE_STORAGE"] = remote
+    if hosts := os.environ.get(DISTCC):
+        local = _local_jobs(order.recipe.build.memory_mib)
+        found |= {"CCACHE_PREFIX": "distcc", "DISTCC_HOSTS": f"--localslots={local} {hosts}"}
+    return found, binds
+
+
+def _uses_network() -> bool:
+    """Only a compiler or cache on another machine needs it; pip has everything in a folder either way."""
+    remote = os.environ.get(REMOTE, "")
+    return bool(os.environ.get(DISTCC)) or bool(remote and not remote.startswith("file:"))
+
+
+def jobs_for(memory_mib: int) -> int:
+    """How many compilers run at once: as many as there are CPUs and memory for here, and those of distcc's hosts
+    besides; at most GOLDEN_JOBS."""
+    most = _local_jobs(memory_mib) + _elsewhere(os.environ.get(DISTCC, ""))
+    return min(most, _limit() or most)
+
+
+def _local_jobs(memory_mib: int) -> int:
+    """Those of them that this machine has the CPUs and the memory for."""
+    found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
+    most = max(1, min(fitting, len(os.sched_getaffinity(0))))
+    return min(most, _limit() or most)
+
+
+def _limit() -> int:
+    """GOLDEN_JOBS; 0 where it is not set."""
+    text = os.environ.get(JOBS, "")
+    if text and not (text.isdecimal() and int(text)):
+        raise BadInput(f"{JOBS} is `{text}`", hint="give a number of compilers, such as 2")
+    return int(text or "0")
+
+
+def _elsewhere(hosts: str) -> int:
+    """Compilers that distcc's hosts run at once, by its host list; its options and this machine are none."""
+    found = [_HOST.fullmatch(word) for word in hosts.split() if not word.startswith(("-", "+", "localhost"))]
+    limits = [match[1] or str(DISTCC_LIMIT) for match in found if match]
+    if len(limits) < len(found):
+        raise BadInput(f"{DISTCC} is `{hosts}`", hint="write it as distcc's manual says, such as `10.0.0.2/8 10.0.0.3`")
+    return sum(map(int, limits))
+
+
+def _filled(text: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
+
+
+def _placed(files: Sequence[PyFile], folder: str = "wheels") -> dict[str, PyFile]:
+    """Each file by its path in a work folder."""
+    return {f"{folder}/{file.filename}": file for file in files}
+
+
+def _python(debs: Sequence[Deb]) -> str:
+    """The release's Python, "3.11": the version that its package `python3` depends on."""
+    return ".".join(next(deb.version for deb in debs if deb.name == "python3").split(".")[:2])

@@ -1,0 +1,1 @@
+"""The ground: errors, processes, records, time, units. It knows nothing of images."""

@@ -1,0 +1,115 @@
+"""Typed JSON records: the only way stages meet.
+
+A record is a frozen pydantic model, written as canonical JSON (sorted keys, two spaces, one trailing
+newline) by an atomic rename, so that a reader never sees half a record and equal data is equal bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from goldenami.core.errors import BadInput
+
+
+class Record(BaseModel):
+    """Base of every record and of every part of one: immutable, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def canonical(data: Any) -> str:
+    """`data` as canonical JSON text."""
+    return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sha256_text(text: str) -> str:
+    """Hex SHA-256 of `text` in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content, read in 1 MiB pieces."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+_ZEROS = bytes(1 << 20)
+
+
+def sha256_sparse(path: Path, final: Callable[[int], int] | None = None) -> str:
+    """`sha256_file` of a disk image: holes are hashed as the zeros that they are, but not read.
+
+    Of one that is still being written, `final` is asked with the bytes hashed so far; it waits until more is final and
+    returns up to which byte.
+    """
+    digest, at = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as source:
+        size = os.fstat(source.fileno()).st_size
+        while at < size:
+            limit = final(at) if final else size
+            while at < limit:
+                data = min(_seek(source, at, os.SEEK_DATA, size), limit)
+                for start in range(at, data, len(_ZEROS)):
+                    digest.update(_ZEROS[:min(len(_ZEROS), data - start)])
+                at = min(_seek(source, data, os.SEEK_HOLE, size), limit)
+                source.seek(data)
+                for start in range(data, at, len(_ZEROS)):
+                    digest.update(source.read(min(len(_ZEROS), at - start)))
+    return digest.hexdigest()
+
+
+def _seek(source: FileIO, at: int, what: int, size: int) -> int:
+    """Where data or a hole begins at or behind `at`; `size` where none does."""
+    try:
+        return os.lseek(source.fileno(), at, what)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` atomically and durably (write aside, fsync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("w", encoding="utf-8") as sink:
+            sink.write(text)
+            sink.flush()
+            os.fsync(sink.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write(path: Path, record: Record) -> None:
+    """Write `record` as canonical JSON."""
+    write_text(path, canonical(record.model_dump(mode="json")))
+
+
+def read(path: Path, kind: type[R]) -> R:
+    """Read a record of `kind`, or BadInput naming the file, the key and what is wrong with it."""
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist", hint="run the stage that writes it first") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not UTF-8 text", hint="run the stage that writes it again") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise BadInput(
+            f"{path}: {key}: {first['msg']}", hint="records are generated: run the stage that writes it again"
+        ) from None

@@ -1,0 +1,137 @@
+"""The only place that starts processes.
+
+Commands are argv lists. Output goes to a log file, line by line, while the command runs; a failure
+raises `CommandFailed` with the last lines. No shell is involved anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from goldenami.core.errors import HostNotReady, StageFailed
+
+TAIL_LINES = 15
+"""Lines of output shown with a failure: what fits on a terminal beside the message."""
+
+
+class CommandFailed(StageFailed):
+    """A command that exited non-zero, with its name, status and last lines."""
+
+    def __init__(self, argv: Sequence[str], status: int, *, output: str, log: Path | None = None) -> None:
+        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+        super().__init__(
+            f"{Path(argv[0]).name} {how}", log=log, tail="\n".join(output.splitlines()[-TAIL_LINES:])
+        )
+        self.argv = list(argv)
+        self.status = status
+        self.output = output
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment, made predictable: C.UTF-8, no prompts, and `extra` on top."""
+    return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **(extra or {})}
+
+
+def require(tool: str, package: str) -> str:
+    """The path of `tool`, or HostNotReady naming the Debian `package` that has it."""
+    path = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        raise HostNotReady(f"{tool} is not installed", hint=f"run `make setup` (Debian package {package})")
+    return path
+
+
+def output(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, check: bool = True,
+    timeout_s: float | None = None, stdin: str | None = None,
+) -> str:
+    """Run `argv` and return its standard output; standard error belongs to the failure's text."""
+    try:
+        done = subprocess.run(
+            list(argv), env=environment(env), cwd=cwd, text=True, errors="replace", capture_output=True,
+            timeout=timeout_s, check=False,
+            **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
+        )
+    except FileNotFoundError as error:
+        if error.filename != argv[0]:
+            raise  # the working folder
+        raise HostNotReady(f"{argv[0]} is not installed", hint="run `make setup`") from None
+    if check and done.returncode != 0:
+        raise CommandFailed(argv, done.returncode, output=done.stdout + done.stderr)
+    return done.stdout
+
+
+def stream(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None, grace_s: float = 5.0,
+) -> None:
+    """Run `argv` with both outputs appended to `log`, handing each line to `on_line` as it comes.
+
+    On an exception in this process the command is ended (TERM, then KILL) before it propagates.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tail: list[str] = []
+    with log.open("a", encoding="utf-8") as sink, subprocess.Popen(
+        list(argv), env=environment(env), cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1,
+    ) as process:
+        sink.write(f"$ {' '.join(argv)}\n")
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                sink.write(line)
+                sink.flush()
+                tail = [*tail[-200:], line]
+                if on_line is not None:
+                    on_line(line.rstrip("\n"))
+            status = process.wait()
+        except BaseException:
+            stop(process, grace_s=grace_s)
+            raise
+    if status != 0:
+        raise CommandFailed(argv, status, output="".join(tail), log=log)
+
+
+def start(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` in the background with both outputs appended to `log`; the caller ends it by `stop`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            list(argv), env=environment(env), stdin=stdin, stdout=sink, stderr=subprocess.STDOUT,
+            pass_fds=tuple(pass_fds),
+        )
+
+
+def start_session(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Like `start`, in a session of its own: it outlives this process and its terminal."""
+    with log.open("ab") as sink:
+        return subprocess.Popen(list(argv), env=environment(env), stdin=subprocess.DEVNULL, stdout=sink,
+                                stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def interactive(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+    """Run `argv` on this terminal and return its exit status."""
+    return subprocess.run(list(argv), env=environment(env), check=False).returncode
+
+
+def stop(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_s: float = 5.0) -> None:
+    """End a process that `start` began: TERM, then KILL after `grace_s` seconds (0: KILL at once)."""
+    if process.poll() is not None:
+        return
+    if grace_s == 0:
+        process.kill()
+        process.wait()
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

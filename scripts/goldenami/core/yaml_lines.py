@@ -1,0 +1,83 @@
+"""YAML read with the line of every key, so that an error can say where it is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from goldenami.core.errors import BadInput
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """A parsed document: its plain data and the 1-based line of each key path."""
+
+    path: Path
+    data: dict[str, Any]
+    lines: dict[Key, int]
+
+    def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
+        """BadInput in the form `file:line: key: problem`."""
+        at = key
+        while at and at not in self.lines:
+            at = at[:-1]
+        name = ".".join(str(part) for part in key)
+        return BadInput(f"{self.path}:{self.lines.get(at, 1)}: {name + ': ' if name else ''}{problem}", hint=hint)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` for the known word nearest to `word`, or the known ones if none is near."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(words)}"
+
+
+def load(path: Path) -> YamlFile:
+    """Read a YAML mapping, or BadInput for a missing, empty, truncated, duplicate or non-mapping document."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file", hint="see packer/images/ for what exists") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}:1: not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise BadInput(f"{path}:{line}: not valid YAML: {problem}", hint="is the file truncated?") from None
+    except (RecursionError, ValueError) as error:  # an alias inside itself; a date such as 2026-13-45
+        raise BadInput(f"{path}:1: not usable YAML: {error}") from None
+    if node is None:
+        raise BadInput(f"{path}:1: the file is empty", hint="copy one of packer/images/ and adapt it")
+    if not isinstance(node, yaml.MappingNode):
+        raise BadInput(f"{path}:1: expected a mapping of keys to values")
+    lines: dict[Key, int] = {}
+    try:
+        _walk(path, node, (), lines)
+    except RecursionError:
+        raise BadInput(f"{path}:1: an alias stands inside its own anchor") from None
+    return YamlFile(path=path, data=data, lines=lines)
+
+
+def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            key = (*at, str(name.value))
+            line = name.start_mark.line + 1
+            if key in lines:
+                raise BadInput(f"{path}:{line}: {name.value}: given twice (first on line {lines[key]})")
+            lines[key] = line
+            _walk(path, value, key, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*at, index)] = value.start_mark.line + 1
+            _walk(path, value, (*at, index), lines)

@@ -1,0 +1,241 @@
+"""The `retire` stage: what nobody uses any more leaves the account, a step a run.
+
+What goes and what stays is decided by `retention`, over a reading of each region. A run that was killed is continued by
+the same command: it reads the account again, which holds all there is to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from goldenami.aws import regions
+from goldenami.aws.channels import lease
+from goldenami.aws.channels.lease import Lease
+from goldenami.aws.channels.ledger import Ledger
+from goldenami.aws.inventory import inventory, removal
+from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.session import Account, translate
+from goldenami.core import clock, records
+from goldenami.core.errors import BadInput, GoldenError
+from goldenami.core.progress import Progress
+from goldenami.core.records import Record
+from goldenami.lifecycle import retention
+from goldenami.lifecycle.retention import Action, Plan, Policy, RegionPlan, Step
+from goldenami.model.build_records import Utc
+
+RETIRE_FILE = "retire.json"
+
+_CHANGES: Mapping[Step, removal.Change] = {
+    Step.RECALL: removal.recall, Step.DEPRECATE: removal.deprecate, Step.DISABLE: removal.disable,
+    Step.NOTE_DISABLED: removal.note_disabled, Step.DEREGISTER: removal.deregister,
+}
+_SHARES_MATTER = frozenset({Step.DEPRECATE, Step.DISABLE})
+
+
+class RetireRecord(Record):
+    """What a run did of its plan, by region. `failed` has a line for each action that was refused, `kept` one for each
+    that was left out, since the ledger named its build by the time the lease was held.
+    """
+
+    schema_version: Literal[1] = 1
+    plan: Plan
+    done: dict[str, list[Action]]
+    failed: dict[str, list[str]]
+    kept: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan, and why the regions that it does not cover could not be read."""
+
+    plan: Plan
+    unreachable: dict[str, GoldenError]
+
+
+def prepare(account: Account, image: str, names: list[str], policy: Policy) -> Prepared:
+    """Read every region and decide. A region that cannot be read is named in the plan, and nothing of it is touched."""
+    now = clock.now()
+    found = regions.each(names, lambda region: _plan(account, region, image, policy, now))
+    return Prepared(unreachable=found.failed, plan=Plan(
+        image=image, planned_at=removal.stamp(now), policy=policy,
+        regions=[found.done[name] for name in names if name in found.done],
+        unreachable={name: error.message for name, error in found.failed.items()}))
+
+
+def _plan(account: Account, region: str, image: str, policy: Policy, now: datetime) -> RegionPlan:
+    seen = inventory.read(account, region, image)
+    if policy.keep_last == 1:  # who keeps one build has given up rolling back
+        kept = {name: ami for name, ami in seen.pointers.items() if name != inventory.ROLLBACK}
+        seen = replace(seen, pointers=kept)
+    first = retention.plan(seen, image, policy, now)
+    due = [action.target for action in first.actions if action.step in _SHARES_MATTER]
+    if not due:
+        return first
+    return retention.plan(inventory.with_shares(account.ec2(region), seen, due), image, policy, now)
+
+
+def execute(account: Account, prepared: Prepared, folder: Path, progress: Progress) -> RetireRecord:
+    """Do what the plan says, all regions at once, and write retire.json; then raise if anything was refused.
+
+    The leases of the image are held, so that no publish, promotion or rollback moves a pointer meanwhile; what one
+    moved before, after the plan was made, is left alone.
+    """
+    plan = prepared.plan
+    busy = [region.region for region in plan.regions if region.actions]
+    done: dict[str, list[Action]] = {name: [] for name in busy}
+    failed: dict[str, list[GoldenError]] = {name: [] for name in busy}
+    kept: dict[str, list[str]] = {}
+
+    def work(name: str, held: Lease) -> None:
+        due, kept[name] = _still_due(next(each for each in plan.regions if each.region == name), held.ledger,
+                                     plan.policy)
+        for line in kept[name]:
+            progress.say(f"{name}: {line}")
+        _region(account, name, due, done[name], failed[name], progress)
+
+    with ExitStack() as stack:
+        leases = stack.enter_context(lease.held(account, plan.image, busy)) if busy else {}
+        regions.each(busy, lambda name: work(name, leases[name]))
+    record = RetireRecord(plan=plan, done=done, kept={name: lines for name, lines in kept.items() if lines}, failed={
+        name: [error.message for error in errors] for name, errors in failed.items() if errors})
+    records.write(folder / RETIRE_FILE, record)
+    check(prepared, {name: errors for name, errors in failed.items() if errors})
+    return record
+
+
+def check(prepared: Prepared, failed: Mapping[str, list[GoldenError]]) -> None:
+    """One error for regions that could not be read and actions that were refused, where there are any.
+
+    What could not be read is not the same as nothing: it must not end as a success.
+    """
+    first = {**prepared.unreachable, **{name: errors[0] for name, errors in failed.items()}}
+    if first:
+        more = {f"{name}+{number}": error.message for name, errors in failed.items()
+                for number, error in enumerate(errors[1:], 1)}
+        raise regions.failure(first, "not everything was retired", f"`golden retire {prepared.plan.image}` continues",
+                              more)
+
+
+def _still_due(planned: RegionPlan, ledger: Ledger, policy: Policy) -> tuple[list[Action], list[str]]:
+    """The actions without those on what the ledger names by now, and a line for each of these. A recall stays."""
+    marks = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
+             "candidate": ledger.candidate, "latest": ledger.latest}
+    named = {mark.build_id: name for name, mark in marks.items() if mark}
+    due = [action for action in planned.actions if action.step is Step.RECALL or action.build_id not in named]
+    return due, [f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
+                 for action in planned.actions if action not in due]
+
+
+def _region(
+    account: Account, region: str, due: list[Action], done: list[Action], failed: list[GoldenError],
+    progress: Progress,
+) -> None:
+    """The actions of one region in order; one that fails ends those of its build, and no others."""
+    stopped: set[str] = set()
+    for action in due:
+        if action.build_id in stopped:
+            continue
+        try:
+            _do(account, region, action)
+        except Exception as error:  # translate raises what is none of AWS's errors or ours
+            failed.append(translate(error, region))
+            stopped.add(action.build_id)
+        else:
+            done.append(action)
+            progress.say(f"{region}: {action.step.value} {action.target}")
+
+
+def _do(account: Account, region: str, action: Action) -> None:
+    ec2 = account.ec2(region)
+    if action.step in _CHANGES:
+        _CHANGES[action.step](ec2, action.target, clock.now())
+    elif action.step is Step.DELETE_VERSION:
+        removal.delete_version(ec2, action.target)
+    elif action.step is Step.DELETE_SNAPSHOT:
+        removal.delete_snapshot(ec2, action.target)
+    else:
+        removal.delete_record(ec2, account.ssm(region), action.target)
+
+
+def show(plan: Plan) -> Iterator[str]:
+    """The plan for a person: what happens, what stays and why, what needs a look."""
+    policy = plan.policy
+    yield (f"retire {plan.image}: what is beyond the newest {policy.keep_last} and older than {policy.max_age_days} "
+           f"days; disable {policy.disable_after_days} days after that is announced, deregister "
+           f"{policy.deregister_after_days} days later")
+    for region in plan.regions:
+        for action in region.actions:
+            yield f"  {region.region:<15} {action.step.value} {action.target} ({action.build_id}): {action.why}"
+        for survivor in region.survivors:
+            yield f"  {region.region:<15} keep {survivor.target} ({survivor.build_id}): {'; '.join(survivor.reasons)}"
+        for problem in region.problems:
+            yield f"  {region.region:<15} look: {problem}"
+        if not (region.actions or region.survivors):
+            yield f"  {region.region:<15} nothing of this image"
+    for name, cause in plan.unreachable.items():
+        yield f"  {name:<15} unreachable: {cause}"
+
+
+# --- and back -------------------------------------------------------------------------------------------------------
+
+class Retired(Record):
+    """An AMI that is taken back: how far it had gone."""
+
+    ami: str
+    build_id: str
+    state: Annotated[AmiState, Field(strict=False)]
+    announced: Utc | None
+
+
+class RestorePlan(Record):
+    """What `retire --restore` takes back, by region. A region that has no such AMI is left out."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    target: str
+    regions: dict[str, Retired]
+
+
+def prepare_restore(account: Account, image: str, names: list[str], target: str) -> RestorePlan:
+    """Find the AMI of ours that is `target`, an AMI or build id, in the regions; BadInput where none has it."""
+    found = regions.each(names, lambda region: _find(account, region, image, target)).all(
+        "nothing is changed", "then run again")
+    there = {region: retired for region, retired in found.items() if retired}
+    if not there:
+        raise BadInput(f"no AMI of {image} in {', '.join(names)} is {target}",
+                       hint=f"`golden status {image}` lists them")
+    return RestorePlan(image=image, target=target, regions=there)
+
+
+def _find(account: Account, region: str, image: str, target: str) -> Retired | None:
+    for ami in inventory.amis(account.ec2(region)):
+        if ami.image == image and target in (ami.id, ami.build_id):
+            return Retired(ami=ami.id, build_id=ami.build_id, state=ami.state,
+                           announced=removal.stamp(ami.announced) if ami.announced else None)
+    return None
+
+
+def restore(account: Account, plan: RestorePlan, progress: Progress) -> None:
+    """Un-retire an image in every region under its leases: enabled, shared and dated as before."""
+    def back(region: str) -> None:
+        ami = plan.regions[region].ami
+        removal.restore(account.ec2(region), ami, clock.now())
+        progress.say(f"{region}: {ami} is as it was")
+
+    with lease.held(account, plan.image, list(plan.regions)):
+        regions.each(plan.regions, back).all("not everything was restored", "then run again: it continues")
+
+
+def show_restore(plan: RestorePlan) -> Iterator[str]:
+    """The plan for a person."""
+    yield f"restore {plan.target} of {plan.image}"
+    for region, retired in plan.regions.items():
+        yield (f"  {region:<15} restore {retired.ami} ({retired.build_id}): {retired.state.value}, "
+               + (f"announced {retired.announced[:10]}" if retired.announced else "not announced"))

@@ -1,0 +1,175 @@
+"""The `status` command's work: what each region has of each image, who runs it, and what it costs a month.
+
+Seven calls a region for hundreds of AMIs, however many images there are; two more for each further page of a thousand.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
+
+from goldenami.aws import prices, regions
+from goldenami.aws.channels import pointers
+from goldenami.aws.channels.ledger import Channel
+from goldenami.aws.inventory import inventory
+from goldenami.aws.inventory.topology import Ami, Instance, Launcher, Snapshot, TemplateVersion
+from goldenami.aws.session import Account, translated
+from goldenami.core import clock, units
+from goldenami.core.errors import GoldenError
+from goldenami.core.records import Record
+from goldenami.model.build_records import Utc
+
+
+class AmiStatus(Record):
+    """One AMI. `groups` are Auto Scaling groups with the number of their instances; `bytes` are billed a month.
+
+    `bytes_exact` is false where the bytes are an upper bound; `usd_month` is None where the price is not known.
+    """
+
+    build_id: str
+    ami: str
+    created: Utc
+    state: str
+    deprecated: bool
+    instances: int
+    groups: dict[str, int]
+    bytes: int
+    bytes_exact: bool
+    usd_month: float | None
+
+
+class Pointer(Record):
+    """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist (`exists`)."""
+
+    ami: str
+    build_id: str
+    exists: bool
+
+
+class ImageStatus(Record):
+    """One image in one region. `template` is the default version of its launch template, `template_groups` are the
+    Auto Scaling groups that launch from it, with the version that they name.
+    """
+
+    image: str
+    latest: Pointer | None
+    candidate: Pointer | None
+    template: Pointer | None
+    template_version: int | None
+    template_groups: dict[str, str]
+    amis: list[AmiStatus]
+
+
+class StatusRecord(Record):
+    """All images in all regions. A region that could not be read is in `unreachable` with the cause, and only there."""
+
+    schema_version: Literal[1] = 1
+    asked_at: Utc
+    prices_of: str
+    prices_source: str
+    regions: dict[str, list[ImageStatus]]
+    unreachable: dict[str, str]
+
+
+def look(account: Account, images: Mapping[str, list[str]]) -> tuple[StatusRecord, dict[str, GoldenError]]:
+    """Ask every region for the images that belong there (`images`: by region)."""
+    found = regions.each(images, lambda region: _region(account, region, images[region]))
+    return StatusRecord(
+        asked_at=clock.stamp(), prices_of=prices.SNAPSHOT_PRICES_OF, prices_source=prices.SNAPSHOT_PRICES_SOURCE,
+        regions={name: found.done[name] for name in images if name in found.done},
+        unreachable={name: error.message for name, error in found.failed.items()}), found.failed
+
+
+def _region(account: Account, region: str, images: list[str]) -> list[ImageStatus]:
+    ec2 = account.ec2(region)
+    with translated(region):
+        amis = list(inventory.amis(ec2, tagged=True))
+        snapshots = list(inventory.snapshots(ec2))
+        instances = list(inventory.instances(ec2))
+        groups = list(inventory.groups(account.autoscaling(region)))
+        templates = list(inventory.default_versions(ec2))
+        values = inventory.values(account.ssm(region), [
+            pointers.channel_name(image, channel) for image in images for channel in Channel])
+    return [_image(image, region, amis, snapshots, instances, groups, templates, values) for image in images]
+
+
+def _image(
+    image: str, region: str, amis: list[Ami], snapshots: list[Snapshot], instances: list[Instance],
+    groups: list[Launcher], templates: list[TemplateVersion], values: Mapping[str, str],
+) -> ImageStatus:
+    known = {ami.id: ami for ami in amis}
+    default = next((each for each in templates if each.template == pointers.template_name(image)), None)
+    names = {pointers.template_name(image), default.template_id if default else ""}
+
+    def pointer(ami: str | None) -> Pointer | None:
+        return None if ami is None else Pointer(ami=ami, exists=ami in known,
+                                                build_id=known[ami].build_id if ami in known else "")
+
+    return ImageStatus(
+        image=image, latest=pointer(values.get(pointers.channel_name(image, Channel.LATEST))),
+        candidate=pointer(values.get(pointers.channel_name(image, Channel.CANDIDATE))),
+        template=pointer(default.image_ref) if default else None,
+        template_version=default.number if default else None,
+        template_groups={group.name: use.version or "$Default" for group in groups for use in group.templates
+                         if use.template in names},
+        amis=[_ami(ami, region, snapshots, instances) for ami in
+              sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image == image])
+
+
+def _ami(ami: Ami, region: str, snapshots: Iterable[Snapshot], instances: Iterable[Instance]) -> AmiStatus:
+    known = {snapshot.id: snapshot for snapshot in snapshots}
+    sizes = [prices.stored(known[name], set(known)) for name in ami.snapshots if name in known]
+    running = [instance for instance in instances if instance.image_id == ami.id]
+    count = sum(size for size, _ in sizes)
+    return AmiStatus(
+        build_id=ami.build_id, ami=ami.id, created=f"{ami.created:%Y-%m-%dT%H:%M:%SZ}", state=ami.state.value,
+        deprecated=ami.deprecated is not None and ami.deprecated <= clock.now(), instances=len(running),
+        groups=dict(sorted(Counter(instance.group for instance in running if instance.group).items())),
+        bytes=count, bytes_exact=all(exact for _, exact in sizes), usd_month=prices.monthly(count, region))
+
+
+# --- for a person ---------------------------------------------------------------------------------------------------
+
+def show(record: StatusRecord) -> Iterator[str]:
+    """The record as a table for each image and region."""
+    for region, images in record.regions.items():
+        for image in images:
+            yield f"{image.image} in {region}"
+            yield from _pointers(image)
+            yield from (_line(ami) for ami in image.amis)
+            yield _sum(image.amis)
+    for region, cause in record.unreachable.items():
+        yield f"{region} is unreachable: {cause}"
+    yield f"prices of {record.prices_of}: {record.prices_source}"
+
+
+def _pointers(image: ImageStatus) -> Iterator[str]:
+    for name, found in (("latest", image.latest), ("candidate", image.candidate),
+                        (f"template v{image.template_version or '-'}", image.template)):
+        if found is None:
+            yield f"  {name:<12} nothing"
+        else:
+            what = found.build_id or ("no build of ours" if found.exists else "THIS AMI DOES NOT EXIST")
+            yield f"  {name:<12} {what} ({found.ami})"
+    for group, version in image.template_groups.items():
+        yield f"  group {group} launches version {version}"
+
+
+def _line(ami: AmiStatus) -> str:
+    state = "deprecated" if ami.deprecated and ami.state == "available" else ami.state
+    users = ", ".join(f"{count} in {group}" for group, count in ami.groups.items())
+    return (f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} running"
+            f"{f' ({users})' if users else ''}  {'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
+            f"{_dollars(ami.usd_month, exact=ami.bytes_exact)}")
+
+
+def _sum(amis: list[AmiStatus]) -> str:
+    known = [ami.usd_month for ami in amis if ami.usd_month is not None]
+    total = sum(known) if len(known) == len(amis) else None
+    return (f"    {len(amis)} AMIs, {sum(ami.instances for ami in amis)} instances, "
+            f"{units.size(sum(ami.bytes for ami in amis))}, {_dollars(total, exact=all(a.bytes_exact for a in amis))}")
+
+
+def _dollars(amount: float | None, *, exact: bool) -> str:
+    return "price not known" if amount is None else f"{'' if exact else '<= '}${amount:.2f} a month"

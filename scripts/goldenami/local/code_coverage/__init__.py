@@ -1,0 +1,1 @@
+"""Whether the machine code in a tree runs on every declared CPU and GPU."""

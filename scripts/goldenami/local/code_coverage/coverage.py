@@ -1,0 +1,195 @@
+"""The coverage gate: whether the code in a tree runs on every machine that an image is declared for.
+
+    record = coverage.scan(tree, ["opt/ml"], Target(features=lock.hardware.features, sm=lock.hardware.sm), allowances)
+    coverage.demand(record)          # StageFailed with the findings, if there are any
+
+`scan` reads every ELF file below the folders, wherever the tree is: a wheel unpacked into a folder, an environment, a
+sealed root. Nothing in it is run.
+
+* CPU: each instruction is decoded and classified. One whose extension is not in `features` is a finding with file,
+  function, extension, the number of such instructions and the first of them. What `pip install` compiled with
+  -march=native on a newer machine is found so.
+* GPU: each fat binary (one a source file that nvcc compiled) must hold, for each of `sm`, SASS of that architecture or
+  a lower minor number of the same major, or PTX of it or a lower one. A file without device code is no finding: that
+  a wheel compiled with CUDA has any is asked once, when it is made (`demand_device_code`).
+
+Code that a library reaches only after it asked the CPU is allowed by data, an `Allowance` with the reason; so are
+source files that are compiled for one GPU alone (symbols "device code *", extensions "sm_*"), but a file that as a
+whole lacks an architecture has the symbol "file" and must not be allowed by the pattern of its parts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import records
+from goldenami.core.errors import StageFailed
+from goldenami.local.code_coverage import fatbin, instructions
+from goldenami.local.code_coverage.elf import MAGIC, X86_64, Elf, NotElf
+from goldenami.local.code_coverage.instructions import Classifier
+from goldenami.model.build_records import COVERAGE_FILE, Allowance, CodeFile, CoverageRecord, Finding
+
+WHOLE = "file"
+"""Symbol of a finding about a file as a whole."""
+UNREADABLE = "unreadable"
+"""Extension of a finding about a file that could not be looked at."""
+SHOWN = 8
+"""Findings in the error; the record has all."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every declared machine has: `features` of the CPU (isa.py's names), GPUs' `sm` ("86")."""
+
+    features: Sequence[str]
+    sm: Sequence[str] = ()
+
+
+@dataclass
+class _Scan:
+    """The state of one scan."""
+
+    root: Path
+    target: Target
+    allowances: Sequence[Allowance]
+    classifier: Classifier = field(default_factory=Classifier)
+    files: list[CodeFile] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    allowed: dict[str, int] = field(default_factory=dict)
+
+    def judge(self, found: Finding) -> None:
+        """Record a finding, or count it for the first allowance that fits."""
+        for allowance in self.allowances:
+            if fits(allowance, found):
+                self.allowed[allowance.reason] += found.count
+                return
+        self.findings.append(found)
+
+
+def scan(root: Path, folders: Sequence[str], target: Target, allowances: Sequence[Allowance] = ()) -> CoverageRecord:
+    """Look at all code below `folders` of the tree `root`; a folder that is not there holds none."""
+    state = _Scan(root, target, allowances, allowed={allowance.reason: 0 for allowance in allowances})
+    for path in _programs(root, folders):
+        _file(state, path)
+    return CoverageRecord(folders=list(folders), features=list(target.features), sm=list(target.sm),
+                          files=state.files, findings=state.findings, allowed=state.allowed)
+
+
+def hold(root: Path, wanted: Mapping[str, Any], out: Path, log: Path) -> None:
+    """Hold the code of the tree `root` to what a plan says (`materials.coverage`); its record goes into `out`."""
+    allowances = [Allowance.model_validate(entry) for entry in wanted["allow"]]
+    record = scan(root, wanted["folders"], Target(wanted["features"], wanted["sm"]), allowances)
+    records.write(out / COVERAGE_FILE, record)
+    with log.open("a", encoding="utf-8") as sink:
+        sink.writelines(f"coverage: {describe(found)}\n" for found in record.findings)
+    demand(record)
+
+
+def demand(record: CoverageRecord) -> None:
+    """StageFailed where the record has findings."""
+    if record.findings:
+        raise StageFailed(f"{len(record.findings)} functions or files cannot run on every declared machine: "
+                          f"{describe(record.findings[0])}",
+                          tail="\n".join(describe(found) for found in record.findings[:SHOWN]),
+                          hint="compile for the lock's `hardware.options` and `hardware.sm`; where the code asks the "
+                               "CPU before it uses them, allow it with the reason in the framework's recipe")
+
+
+def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
+    """StageFailed where all programs below `folder` together have no code for one of `sm`; `whose` names the build."""
+    images = list[fatbin.Image]()
+    for path in _programs(folder, ["."] if sm else []):
+        with suppress(NotElf), Elf(path) as elf:  # `scan` says of the tree what could not be looked at
+            images += [image for module in fatbin.modules(elf) for image in module]
+    if lacking := fatbin.missing(images, sm):
+        raise StageFailed(f"{whose}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
+                          hint="the recipe's CUDA flags do not reach the build: does it read these variables still?")
+
+
+def describe(found: Finding) -> str:
+    """`opt/ml/x.so: dot: 12 instructions need avx512f (0x1139: vmovups zmm0,[rdi])`."""
+    if found.extension == UNREADABLE or found.extension.startswith("sm_"):
+        return f"{found.file}: {found.symbol}: {found.extension}: {found.example}"
+    plural = "s need" if found.count > 1 else " needs"
+    return f"{found.file}: {found.symbol}: {found.count} instruction{plural} {found.extension} ({found.example})"
+
+
+def fits(allowance: Allowance, found: Finding) -> bool:
+    """Whether the allowance is for this finding. `*` is every instruction set: what a GPU lacks has to be named, and so
+    has what could not be looked at."""
+    named = found.extension == UNREADABLE or found.extension.startswith("sm_")
+    patterns = [pattern for pattern in allowance.extensions if pattern != "*" or not named]
+    return fnmatchcase(found.file, allowance.files) and fnmatchcase(found.symbol, allowance.symbols) \
+        and any(fnmatchcase(found.extension, pattern) for pattern in patterns)
+
+
+def _programs(root: Path, folders: Sequence[str]) -> Iterator[Path]:
+    """Each ELF file once, in the order of paths; links lead to files that are seen by themselves or lie elsewhere."""
+    seen: set[tuple[int, int]] = set()
+    for folder in folders:
+        for place, names, files in os.walk(root / folder):
+            names.sort()
+            for path in (Path(place) / name for name in sorted(files)):
+                status = path.lstat()
+                if path.is_symlink() or not path.is_file() or (status.st_dev, status.st_ino) in seen:
+                    continue
+                with path.open("rb") as file:
+                    if file.read(4) == MAGIC[:4]:
+                        seen.add((status.st_dev, status.st_ino))
+                        yield path
+
+
+def _file(state: _Scan, path: Path) -> None:
+    name = str(path.relative_to(state.root))
+    try:
+        with Elf(path) as elf:
+            if elf.machine != X86_64:
+                raise NotElf(f"code for another machine (ELF machine {elf.machine})")
+            count, extensions = _cpu(state, name, elf)
+            sass, ptx = _gpu(state, name, elf)
+    except NotElf as error:
+        state.judge(Finding(file=name, symbol=WHOLE, extension=UNREADABLE, count=1, example=str(error)))
+        return
+    state.files.append(CodeFile(path=name, sha256=records.sha256_file(path), instructions=count,
+                                extensions=extensions, sass=sass, ptx=ptx))
+
+
+def _cpu(state: _Scan, name: str, elf: Elf) -> tuple[int, dict[str, int]]:
+    """Number of instructions, and of those that need each extension; judges what is beyond the baseline."""
+    total, extensions = 0, dict[str, int]()
+    features = frozenset(state.target.features)
+    for address, symbol, code in elf.code():
+        count, uses = state.classifier.uses(code, address)
+        total += count
+        for extension, use in uses.items():
+            extensions[extension] = extensions.get(extension, 0) + use.count
+        for extension in instructions.beyond(uses, features):
+            use = uses[extension]
+            state.judge(Finding(file=name, symbol=symbol, extension=extension, count=use.count, example=use.example))
+    return total, dict(sorted(extensions.items()))
+
+
+def _gpu(state: _Scan, name: str, elf: Elf) -> tuple[list[str], list[str]]:
+    """Architectures of the file's SASS and PTX; judges the file as a whole, then each fat binary."""
+    modules = list(fatbin.modules(elf))
+    images = [image for module in modules for image in module]
+    whole = fatbin.missing(images, state.target.sm) if images else []
+    for sm in whole:
+        state.judge(Finding(file=name, symbol=WHOLE, extension=f"sm_{sm}", count=1, example=_has(images)))
+    for number, module in enumerate(modules, 1):
+        for sm in fatbin.missing(module, [sm for sm in state.target.sm if sm not in whole]):
+            state.judge(Finding(file=name, symbol=f"device code {number} of {len(modules)}", extension=f"sm_{sm}",
+                                count=1, example=_has(module)))
+    sass, ptx = ({image.name for image in images if image.ptx is kind} for kind in (False, True))
+    return sorted(sass), sorted(ptx)
+
+
+def _has(images: Sequence[fatbin.Image]) -> str:
+    names = sorted({f"{'compute' if image.ptx else 'sm'}_{image.name}" for image in images})
+    return f"has {', '.join(names) or 'no device code'}"

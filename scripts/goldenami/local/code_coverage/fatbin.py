@@ -1,0 +1,77 @@
+"""Device code in a program: for which GPUs nvcc compiled it. Reads what `cuobjdump --list-elf --list-ptx` lists.
+
+nvcc puts one "fat binary" for each source file into a section. Its header is magic, version, header's size, size;
+then comes an entry for each architecture: kind, header's size, payload's size, compute capability, flags. NVIDIA does
+not document it; the offsets were read off what nvcc 11.8 and 13.0 write, and tests hold them to such files.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from goldenami.local.code_coverage.elf import Elf
+
+SECTIONS = (".nv_fatbin", "__nv_relfatbin")
+_MAGIC = 0xBA55ED50
+_PTX, _SASS = 1, 2
+_EXACT, _FAMILY, _COMPRESSED = 1 << 20, 1 << 21, 1 << 13 | 1 << 15
+"""Bits of an entry's flags: sm_90a, sm_100f (nvcc manual, "GPU Feature List"), and a payload in LZ4 or zstd."""
+_ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class Image:
+    """Code for one architecture. `suffix` is "a" where no other GPU runs it, "f" for the same major number's."""
+
+    capability: int
+    suffix: str
+    ptx: bool
+
+    @property
+    def name(self) -> str:
+        """`90a`, as in sm_90a and compute_90a."""
+        return f"{self.capability}{self.suffix}"
+
+    def runs_on(self, capability: int) -> bool:
+        """CUDA's rule (CUDA C++ programming guide, "binary compatibility", "PTX compatibility")."""
+        same_major = capability // 10 == self.capability // 10
+        if self.suffix == "a":
+            return capability == self.capability
+        return self.capability <= capability and (same_major or (self.ptx and not self.suffix))
+
+
+def modules(elf: Elf) -> Iterator[list[Image]]:
+    """The images of each fat binary that holds any code: what the device linker leaves empty does not count."""
+    for name in SECTIONS:
+        for section in elf.named(name):
+            data, at = elf.content(section), 0
+            while at + 16 <= len(data):
+                magic, _, header, size = struct.unpack_from("<IHHQ", data, at)
+                if magic != _MAGIC:
+                    at += _ALIGNMENT
+                    continue
+                images = list(_images(data[at + header:at + header + size]))
+                if images:
+                    yield images
+                at += max(header + size, _ALIGNMENT)
+
+
+def _images(data: bytes) -> Iterator[Image]:
+    at = 0
+    while at + 64 <= len(data):
+        kind, _, header, size = struct.unpack_from("<HHIQ", data, at)
+        capability, = struct.unpack_from("<I", data, at + 28)
+        flags, = struct.unpack_from("<Q", data, at + 40)
+        payload = data[at + header:at + header + size]
+        suffix = "a" if flags & _EXACT else "f" if flags & _FAMILY else ""
+        holds_code = flags & _COMPRESSED or (b".text." in payload if kind == _SASS else b".entry" in payload)
+        if kind in (_PTX, _SASS) and holds_code:
+            yield Image(capability=capability, suffix=suffix, ptx=kind == _PTX)
+        at += max(header + size, _ALIGNMENT)
+
+
+def missing(images: Sequence[Image], sm: Sequence[str]) -> list[str]:
+    """Those of `sm` ("86") that none of the images runs on."""
+    return [name for name in sm if not any(image.runs_on(int(name)) for image in images)]

@@ -1,0 +1,1 @@
+"""A bootable disk from a root tree, without loop devices or mounts; the same bytes each time."""

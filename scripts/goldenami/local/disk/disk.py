@@ -1,0 +1,358 @@
+"""A root tree becomes a bootable disk image, without a loop device, a mount or a random byte.
+
+GPT with three partitions: BIOS boot (GRUB's core image), EFI system, and the ext4 root last, so that it can
+grow. The file is sparse, and the same tree and layout give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami.core import shell
+from goldenami.core.errors import NO_SPACE, BadInput, HostNotReady
+from goldenami.local.disk import checksum, grub, slots
+from goldenami.local.tree import tree as trees
+
+MIB = 1 << 20
+BIOS_BOOT = (1 * MIB, 1 * MIB)
+"""Offset and size in bytes: GRUB's core image has about 100 KiB."""
+ESP = (2 * MIB, 126 * MIB)
+"""Offset and size in bytes: room for a distribution's own loaders, and the root starts at a round 128 MiB."""
+ROOT_OFFSET = ESP[0] + ESP[1]
+TAIL_BYTES = 1 * MIB
+"""Kept free behind the root for the second partition table (33 sectors), in whole MiB."""
+BLOCK = 4096
+OVERHEAD_BYTES = 8 * MIB
+"""What a disk occupies beside its files: both core images, FAT and GPT tables, group descriptors."""
+SLACK = 1.05
+"""Root needs this many times its files' bytes: directories, inode tables, journal (measured: 1.03 for Debian)."""
+MANIFEST = "manifest.json"
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
+_TYPES = {
+    "bios": "21686148-6449-6E6F-744E-656564454649",
+    "esp": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+    "root": "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+}
+"""Partition types: UEFI specification 2.10, table 5.7; GRUB manual, "BIOS installation"; UAPI "Discoverable
+Partitions" (root, x86-64)."""
+
+_MKE2FS_CONFIG = """\
+[defaults]
+base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+default_mntopts = acl,user_xattr
+enable_periodic_fsck = 0
+blocksize = 4096
+inode_size = 256
+inode_ratio = 16384
+[fs_types]
+ext4 = {
+  features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+}
+small = {
+}
+floppy = {
+}
+"""
+"""The host's /etc/mke2fs.conf differs between distributions; these features are known to GRUB 2.06 and to the
+kernels and e2fsck of every supported image."""
+
+NOT_REPRODUCIBLE = "mke2fs of this host cannot read a tar, so the disk's bytes depend on the host's file system too"
+
+
+@dataclass(frozen=True)
+class DiskLayout:
+    """What a disk is made from beside the tree. `size_bytes` is the virtual size, in whole MiB."""
+
+    image: str
+    size_bytes: int
+    source_date_epoch: int
+
+    def __post_init__(self) -> None:
+        if self.size_bytes % MIB or self.size_bytes <= ROOT_OFFSET + TAIL_BYTES:
+            raise BadInput(
+                f"{self.size_bytes} bytes is no size for a disk", hint=f"whole MiB, more than {ROOT_OFFSET // MIB}"
+            )
+
+    @property
+    def root_bytes(self) -> int:
+        """Size of the root partition."""
+        return self.size_bytes - ROOT_OFFSET - TAIL_BYTES
+
+    def uuid(self, part: str) -> str:
+        """A UUID that is the image's own and stays the same from build to build."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.image}/{part}"))
+
+    @property
+    def esp_id(self) -> str:
+        """The FAT volume id, eight hex digits."""
+        return self.uuid("esp")[:8].upper()
+
+
+@dataclass(frozen=True)
+class DiskFacts:
+    """What was written. `data_bytes` is what the sparse file occupies; `note` says why it is not reproducible."""
+
+    disk: Path
+    manifest: Path
+    sha256: str
+    size_bytes: int
+    data_bytes: int
+    root_uuid: str
+    esp_id: str
+    reproducible: bool
+    note: str
+
+
+def write_disk(
+    tree: Path, disk: Path, *, layout: DiskLayout, log: Path, ranks: Mapping[str, int] | None = None,
+) -> DiskFacts:
+    """Write `disk` and its `manifest.json` from the root `tree`; both appear whole or not at all.
+
+    `ranks` orders files on the disk: by path as in `tree.scan`, what changes most has the highest. The tree gets
+    /boot/grub/grub.cfg and /etc/fstab. Output of the tools is appended to `log`.
+    Raises HostNotReady without a tool or without space (with needed and available bytes), BadInput when the
+    tree does not fit `layout`, StageFailed for a tree that cannot be kept or booted.
+    """
+    _check_tools()
+    _write_boot_files(tree, layout)
+    entries = trees.scan(tree)
+    needed = _check_fit(entries, layout) + OVERHEAD_BYTES
+    disk.parent.mkdir(parents=True, exist_ok=True)
+    work = disk.with_name(f".{disk.name}.work")
+    shutil.rmtree(work, ignore_errors=True)  # what a killed run left
+    manifest = disk.with_name(MANIFEST)
+    try:
+        with _space(disk.parent, needed):
+            work.mkdir()
+            reproducible, sha256 = _Writer(tree, entries, ranks or {}, layout, work, log).write()
+            (work / MANIFEST).replace(manifest)
+            (work / "disk").replace(disk)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return DiskFacts(
+        disk=disk, manifest=manifest, sha256=sha256, size_bytes=layout.size_bytes,
+        data_bytes=disk.stat().st_blocks * 512, root_uuid=layout.uuid("root"), esp_id=layout.esp_id,
+        reproducible=reproducible, note="" if reproducible else NOT_REPRODUCIBLE,
+    )
+
+
+def _check_tools() -> None:
+    for tool, package in (
+        ("sfdisk", "fdisk"), ("mke2fs", "e2fsprogs"), ("mkfs.vfat", "dosfstools"), ("mcopy", "mtools"),
+        ("mmd", "mtools"), ("grub-mkimage", "grub-common"),
+    ):
+        shell.require(tool, package)
+    for kind in ("i386-pc", "x86_64-efi"):
+        grub.modules_folder(kind)
+
+
+def _write_boot_files(tree: Path, layout: DiskLayout) -> None:
+    """Put the menu, the mount table and the ESP's mount point into the tree; writing them again changes nothing."""
+    root_uuid, esp = layout.uuid("root"), layout.esp_id
+    (tree / "boot/efi").mkdir(parents=True, exist_ok=True)
+    (tree / "boot/grub").mkdir(parents=True, exist_ok=True)
+    _replace(tree / "boot/grub/grub.cfg", grub.menu(tree, root_uuid))
+    fstab = tree / "etc/fstab"
+    others = [
+        line for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
+        if not line.startswith("#") and line.split()[1:2] not in ([], ["/"], ["/boot/efi"])
+    ]
+    # nofail: nothing at run time needs the ESP, and a failed mount would end in a shell that no instance has.
+    _replace(fstab, "\n".join([
+        f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1",
+        f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail 0 0",
+        *others, "",
+    ]))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a new file in `path`'s place: the old one may be a link that leads out of the tree."""
+    path.unlink(missing_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+
+
+def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> int:
+    """Bytes that the root will occupy on the host, or BadInput when its partition is too small for `entries`."""
+    needed = int(sum(entry.allocated for entry in entries) * SLACK)
+    if needed > layout.root_bytes:
+        raise BadInput(
+            f"the tree needs {needed} bytes, the root partition has {layout.root_bytes}",
+            hint=f"raise disk_size_gib of {layout.image} to at least {(needed + ROOT_OFFSET) // (1 << 30) + 1}",
+        )
+    return needed
+
+
+@contextlib.contextmanager
+def _space(folder: Path, needed: int) -> Iterator[None]:
+    """Refuse to begin without `needed` free bytes, and name space as the cause when a tool runs out of it."""
+    before = _available(folder)
+    refusal = HostNotReady(
+        f"no space in {folder}: {needed} bytes needed, {before} bytes available", hint="free space, or use another disk"
+    )
+    if before < needed:
+        raise refusal
+    try:
+        yield
+    except shell.CommandFailed as failure:
+        full = any(os.strerror(code) in failure.output for code in NO_SPACE)
+        if not full:
+            raise
+        raise refusal from failure
+    except OSError as failure:
+        if failure.errno not in NO_SPACE:
+            raise
+        raise refusal from failure
+
+
+def _available(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """The steps of one disk; `work` is a folder beside the target that the caller removes."""
+
+    tree: Path
+    entries: Sequence[trees.Entry]
+    ranks: Mapping[str, int]
+    layout: DiskLayout
+    work: Path
+    log: Path
+
+    @property
+    def disk(self) -> Path:
+        return self.work / "disk"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """No clock, time zone or configuration of the host reaches the tools."""
+        return {
+            "SOURCE_DATE_EPOCH": str(self.layout.source_date_epoch), "TZ": "UTC", "MTOOLSRC": os.devnull,
+            "MKE2FS_CONFIG": str(self.work / "mke2fs.conf"),
+        }
+
+    def write(self) -> tuple[bool, str]:
+        """Write disk and manifest into `work`; returns whether the disk is reproducible, and its SHA-256."""
+        with self.disk.open("wb") as image:
+            image.truncate(self.layout.size_bytes)
+        (self.work / "mke2fs.conf").write_text(_MKE2FS_CONFIG, encoding="utf-8")
+        self._partitions()
+        self._bios()
+        self._esp()
+        digests: dict[str, str] | None = None
+        with checksum.following(self.disk) as follower:
+            if reads_tar := self._reads_tar():
+                ordered = slots.order(self.entries, self.ranks)
+                digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes)
+                digests |= slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=follower.advance,
+                                      blocks=self.layout.root_bytes // BLOCK, env=self.env)
+            else:
+                self._root_from_directory()
+            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests)
+            return reads_tar, follower.result(self.layout.size_bytes)
+
+    def _run(self, tool: str, package: str, *args: str) -> None:
+        shell.stream([shell.require(tool, package), *args], log=self.log, env=self.env)
+
+    def _partitions(self) -> None:
+        sizes = {"bios": BIOS_BOOT, "esp": ESP, "root": (ROOT_OFFSET, self.layout.root_bytes)}
+        lines = ["label: gpt", f"label-id: {self.layout.uuid('disk')}", "unit: sectors", "sector-size: 512"]
+        for part, (start, size) in sizes.items():
+            ids = f"type={_TYPES[part]}, uuid={self.layout.uuid(f'{part}-partition')}, name={part}"
+            lines.append(f"start={start // grub.SECTOR}, size={size // grub.SECTOR}, {ids}")
+        shell.output(
+            [shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel", str(self.disk)],
+            stdin="\n".join(lines) + "\n", env=self.env,
+        )
+
+    def _bios(self) -> None:
+        core = self.work / "core.img"
+        grub.core_image(
+            "i386-pc", core, modules=("biosdisk",), root_uuid=self.layout.uuid("root"), log=self.log, env=self.env
+        )
+        lba = BIOS_BOOT[0] // grub.SECTOR
+        boot = (grub.modules_folder("i386-pc") / "boot.img").read_bytes()
+        with self.disk.open("r+b") as image:
+            existing = image.read(grub.SECTOR)
+            image.seek(0)
+            image.write(grub.first_sector(boot, existing, lba))
+            image.seek(BIOS_BOOT[0])
+            image.write(grub.located_core(core.read_bytes(), lba, BIOS_BOOT[1]))
+
+    def _esp(self) -> None:
+        loader = self.work / "bootx64.efi"
+        grub.core_image(
+            "x86_64-efi", loader, modules=("fat",), root_uuid=self.layout.uuid("root"), log=self.log, env=self.env
+        )
+        self._run(
+            "mkfs.vfat", "dosfstools", "--invariant", "--offset", str(ESP[0] // grub.SECTOR), "-F", "16",
+            "-i", self.layout.esp_id, "-n", "ESP", str(self.disk), str(ESP[1] // 1024),
+        )
+        image = f"{self.disk}@@{ESP[0]}"
+        self._run("mmd", "mtools", "-i", image, "::/EFI", "::/EFI/BOOT")
+        self._run("mcopy", "mtools", "-i", image, str(loader), "::/EFI/BOOT/BOOTX64.EFI")
+
+    def _mke2fs(self, source: str, disk: Path, offset: int, size: int, extended: str) -> list[str]:
+        return [
+            shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "1", "-L", "root",
+            "-U", self.layout.uuid("root"), "-d", source,
+            "-E", f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,root_owner=0:0,{extended}",
+            str(disk), str(size // BLOCK),
+        ]
+
+    def _reads_tar(self) -> bool:
+        """Whether mke2fs takes a tar: the archive of one directory, into a small file system."""
+        probe = self.work / "probe"
+        with probe.open("wb") as image:
+            image.truncate(8 * MIB)
+        try:
+            self._feed(self.entries[:1], probe, 0, 8 * MIB)
+        except shell.CommandFailed as failure:
+            if os.strerror(errno.ENOSPC) in failure.output:
+                raise
+            return False
+        return True
+
+    def _feed(self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int) -> dict[str, str]:
+        """Stream `entries` into mke2fs; returns their digests. CommandFailed carries what mke2fs said."""
+        argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1")
+        said = self.work / "mke2fs.log"
+        said.unlink(missing_ok=True)
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, trees.CHUNK_BYTES)  # mke2fs reads 4 KiB at a time: fewer wake-ups
+        try:
+            process = shell.start(argv, log=said, env=self.env, stdin=read_end)
+        finally:
+            os.close(read_end)
+        digests: dict[str, str] = {}
+        try:
+            # A reader that has died is not the failure: its own words and status are, below.
+            with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "wb", buffering=trees.CHUNK_BYTES) as sink:
+                digests = trees.stream_tar(self.tree, entries, sink, epoch=self.layout.source_date_epoch)
+            status = process.wait()
+        except BaseException:
+            shell.stop(process)
+            raise
+        output = said.read_text(encoding="utf-8", errors="replace")
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"$ {' '.join(argv)}\n{output}")
+        if status != 0:
+            raise shell.CommandFailed(argv, status, output=output, log=self.log)
+        return digests
+
+    def _root_from_directory(self) -> None:
+        # No assume_storage_prezeroed here: an e2fsprogs too old for a tar may not know it either.
+        extended = "lazy_itable_init=1,lazy_journal_init=1"
+        argv = self._mke2fs(str(self.tree), self.disk, ROOT_OFFSET, self.layout.root_bytes, extended)
+        shell.stream(argv, log=self.log, env=self.env)

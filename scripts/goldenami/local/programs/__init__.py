@@ -1,0 +1,1 @@
+"""What runs inside the namespaces, each `python -m goldenami.local.programs.NAME PLAN`."""

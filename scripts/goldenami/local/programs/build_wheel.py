@@ -1,0 +1,254 @@
+"""`python -m goldenami.local.programs.build_wheel PLAN`: compile a wheel in a scratch tree, pack it, try it.
+
+Runs inside the namespaces of `sandbox`. The tree is a layer of exactly the image's Python, glibc and compiler; all
+paths in it are fixed, so that ccache recognises what it has seen and the same source gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import records, shell
+from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, space
+from goldenami.local import container, events
+from goldenami.local.code_coverage import coverage, elf
+from goldenami.local.programs.compile_modules import denied_memory, first_error, lacks
+from goldenami.local.tree import layers, rootfs
+
+BUILD = "/build"
+"""The only folder that a build writes to, in the tree."""
+_NAMES = (Path("/etc/resolv.conf"), Path("/etc/hosts"))
+"""What glibc's resolver reads (resolv.conf(5), hosts(5))."""
+_NVCC = Path("usr/bin/nvcc")
+"""Debian's is a script that calls the program of its toolkit."""
+_SAME_NVCC = """#!/bin/sh
+TMPDIR=$(mktemp --directory) && export TMPDIR || exit
+trap 'rm -rf "$TMPDIR"' EXIT
+unshare --pid --fork --kill-child /usr/lib/nvidia-cuda-toolkit/bin/nvcc "$@"
+"""
+"""nvcc 11.8 names modules by its process id, and has no --frandom-seed: so it is the first process of a namespace, each
+time, and its temporary files, of the same names then, are in a folder of their own."""
+
+
+def main() -> int:
+    """Run the plan; an expected failure becomes an event and an exit status."""
+    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        with space(Path(plan["work"])), tree(plan) as root:
+            result = _make(plan, root)
+    except GoldenError as error:
+        return events.fail(error)
+    records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
+    return 0
+
+
+@contextlib.contextmanager
+def tree(plan: dict[str, Any]) -> Iterator[Path]:
+    """The scratch tree: the toolchain's layer below a folder that goes with the build; yields its root."""
+    work, log = Path(plan["work"]), Path(plan["log"])
+    with layers.Stack(Path(plan["layers"])) as stack, contextlib.ExitStack() as kept:
+        with events.step("toolchain"):
+            rootfs.base(stack, plan, log)
+        if stack.damaged():
+            raise StageFailed("the toolchain's tree was damaged: removed", hint="run again: it is made anew")
+        root = kept.enter_context(container.overlay(stack.lowers, work / "layer"))
+        for source, target in ((work / "wheels", "build/wheels"), (Path(plan["programs"]), "build/programs"),
+                               *plan.get("binds", [])):
+            (root / target).mkdir(parents=True, exist_ok=True)
+            _mount(kept, "--bind", str(source), root / target)
+        if plan.get("network"):
+            resolving(root)
+        if (root / _NVCC).exists():
+            (root / _NVCC).write_text(_SAME_NVCC, encoding="utf-8")
+        _mount(kept, "-tproc", "proc", root / "proc")
+        kept.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(root))], check=False)
+        yield root
+
+
+def resolving(root: Path) -> None:
+    """Let programs in the tree find machines by the names that this one knows; a copy, so that they change nothing."""
+    for path in _NAMES:
+        if path.exists():
+            shutil.copyfile(path, root / path.relative_to("/"))
+
+
+def _mount(kept: contextlib.ExitStack, how: str, source: str, target: Path) -> None:
+    shell.output(["mount", how, source, str(target)])
+    kept.callback(shell.output, ["umount", "--lazy", str(target)], check=False)
+
+
+def _make(plan: dict[str, Any], root: Path) -> dict[str, Any]:
+    log = Path(plan["log"])
+    environment(root, "venv", plan["requires"], log)
+    source, began = unpack(plan, root), time.monotonic()
+    with events.step(f"compile {plan['name']} for {plan['target']}"):
+        jobs = _compile(plan, root, source, log)
+    seconds = round(time.monotonic() - began, 1)
+    wheel = _pack(plan, root, log)
+    coverage.demand_device_code(root / "build/unpacked", plan["sm"], f"recipe {plan['name']} for {plan['target']}")
+    _smoke(plan, root, wheel, log)
+    tests = _suite(plan, root, jobs, log) if plan["tests"] else ""
+    return {"wheel": str(_out(plan, wheel)), "jobs": jobs, "seconds": seconds, "tests": tests,
+            "compiler": compiler(root), "cache": _cache_counts(root)}
+
+
+def inside(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+    """Run `argv` in the tree with a small environment of its own; its output goes to `log`."""
+    words = ["chroot", str(root), "env", "-i", "HOME=/build", "LC_ALL=C.UTF-8", "LANG=C.UTF-8", "TMPDIR=/tmp",
+             "PATH=/usr/lib/ccache:/build/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+             *(f"{name}={value}" for name, value in sorted((env or {}).items())), "nice", *argv]
+    shell.stream(words, log=log)
+
+
+def environment(root: Path, name: str, wheels: list[str], log: Path) -> None:
+    """Make the virtual environment /build/<name> of exactly `wheels` (paths below /build)."""
+    inside(root, ["python3", "-m", "venv", f"{BUILD}/{name}"], log)
+    inside(root, [f"{BUILD}/{name}/bin/python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
+                  "--force-reinstall", *(f"{BUILD}/{wheel}" for wheel in wheels)], log)
+
+
+def unpack(plan: dict[str, Any], root: Path) -> str:
+    """Extract the source and change it as the recipe says; returns its folder in the tree."""
+    (root / "build/src").mkdir()
+    shell.output(["tar", "--extract", "--gzip", "--no-same-owner", "--file", plan["source"], "--directory",
+                  str(root / "build/src")])
+    folder = next((root / "build/src").iterdir())
+    for name, text in plan["files"].items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for patch in plan["patches"]:
+        path = folder / patch["file"]
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if (found := text.count(patch["find"])) != patch["count"]:
+            raise StageFailed(f"recipe {plan['name']}: `{patch['find']}` stands {found} times in {patch['file']}, "
+                              f"not {patch['count']}", hint="the source of this version is another: adapt the patch")
+        path.write_text(text.replace(patch["find"], patch["replace"]), encoding="utf-8")
+    return f"{BUILD}/src/{folder.name}"
+
+
+def _compile(plan: dict[str, Any], root: Path, source: str, log: Path) -> int:
+    """`pip wheel` with as many compilers as fit; once with half of them if one was killed for memory."""
+    jobs = plan["jobs"]
+    for left in (1, 0):
+        failure = _attempt(plan, root, source, jobs, log)
+        if failure is None:
+            return int(jobs)
+        where = f"recipe {plan['name']} for {plan['target']}"
+        if not denied_memory(failure):
+            if lacking := lacks(failure, shutil.disk_usage(root).free):
+                raise HostNotReady(f"{where}: compiling broke off: {lacking}",
+                                   hint="free space and run again: nothing is concluded about the recipe")
+            raise StageFailed(f"{where} does not compile: {first_error(failure)}", log=log,
+                              hint="see the log; the recipe's flags, or its version, do not fit this release")
+        if not left or jobs == 1:
+            raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a time",
+                               hint="use a machine with more memory, or set GOLDEN_JOBS=1")
+        jobs //= 2
+        events.emit("say", text=f"{where}: a compiler was killed for memory: again with {jobs} at a time")
+    raise AssertionError("unreachable")
+
+
+def _attempt(plan: dict[str, Any], root: Path, source: str, jobs: int, log: Path) -> str | None:
+    """One run of the build; None, or all that it said when it failed, and how it ended."""
+    env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan["environment"].items()}
+    settings = [f"--config-settings={name}={value.replace('{jobs}', str(jobs))}"
+                for name, values in plan["settings"].items() for value in values]
+    before = log.stat().st_size if log.exists() else 0
+    try:
+        inside(root, [f"{BUILD}/venv/bin/python", "-m", "pip", "wheel", "--verbose", "--no-index", "--no-deps",
+                      "--no-build-isolation", f"--wheel-dir={BUILD}/out", *settings, source], log, env)
+    except shell.CommandFailed as error:
+        with log.open("rb") as text:
+            text.seek(before)
+            return f"{text.read().decode('utf-8', 'replace')}\n{error.message}"
+    return None
+
+
+def _pack(plan: dict[str, Any], root: Path, log: Path) -> Path:
+    """Write the wheel anew, the same bytes for the same content; returns it.
+
+    Libraries lose their debug information; one whose search path names the build folder gets the recipe's, or none.
+    """
+    shutil.copyfile(Path(__file__).with_name("wheel_pack.py"), root / "build/pack.py")
+    wheel, folder = next((root / "build/out").glob("*.whl")), root / "build/unpacked"
+    step = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"]
+    inside(root, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.read_bytes()[:4] == elf.MAGIC[:4]):
+        name = f"/{path.relative_to(root)}"
+        inside(root, ["strip", "--strip-debug", name], log)
+        found = shell.output(["chroot", str(root), "patchelf", "--print-rpath", name]).strip()
+        if BUILD in found:
+            kept = [part for part in found.split(":") if not part.startswith(BUILD)]
+            wanted = ":".join([*kept, *([plan["library_path"]] if plan["library_path"] else [])])
+            inside(root, ["patchelf", *(["--set-rpath", wanted] if wanted else ["--remove-rpath"]), name], log)
+    inside(root, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
+    return wheel
+
+
+def _smoke(plan: dict[str, Any], root: Path, wheel: Path, log: Path) -> None:
+    """Try the wheel. Code for another CPU than this machine's dies of SIGILL: then the image's tests are to try it."""
+    environment(root, "try", [f"out/{wheel.name}", *plan["runs_with"]], log)
+    try:
+        inside(root, [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan['name']}/smoke.py"], log)
+    except shell.CommandFailed as error:
+        where = f"recipe {plan['name']} for {plan['target']}"
+        if error.status != -signal.SIGILL:
+            last = (error.output.strip().splitlines() or [error.message])[-1]
+            raise StageFailed(f"{where}: the wheel does not work: {last}", log=log, tail=error.tail,
+                              hint="see smoke.py beside the recipe") from None
+        events.emit("say", text=f"{where}: not tried, this machine's CPU lacks what it was compiled for")
+
+
+def _out(plan: dict[str, Any], wheel: Path) -> Path:
+    target = Path(plan["work"]) / wheel.name
+    target.write_bytes(wheel.read_bytes())
+    return target
+
+
+def _suite(plan: dict[str, Any], root: Path, jobs: int, log: Path) -> str:
+    """The framework's own tests on the wheel, as many at once as compilers were; returns pytest's closing line."""
+    last: list[str] = []
+    suite = plan["tests"]
+    with events.step(f"tests of {plan['name']}"):
+        environment(root, "tests", [f"out/{next((root / 'build/out').glob('*.whl')).name}", *plan["runs_with"],
+                                    *suite["wheels"]], log)
+        words = [word.replace("{jobs}", str(jobs)) for word in suite["arguments"]]
+        before = log.stat().st_size
+        try:
+            inside(root, [f"{BUILD}/tests/bin/python", "-m", "pytest", *words], log,
+                   {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"})  # some run the programs that the wheel brings
+        except shell.CommandFailed as error:
+            failed = [line for line in error.output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            raise StageFailed(f"recipe {plan['name']}: its own tests fail on the wheel for {plan['target']}: "
+                              f"{(failed or [error.message])[0]}", log=log, tail="\n".join(failed[:shell.TAIL_LINES]),
+                              hint="the index's wheel is taken where the recipe's `only` has no such CPU") from None
+        with log.open(encoding="utf-8", errors="replace") as text:
+            text.seek(before)
+            last = [line.strip("= \n") for line in text if re.search(r"\d+ passed", line)]
+    return re.sub(r" in [\d.]+s.*", "", last[-1]) if last else "no tests ran"
+
+
+def compiler(root: Path) -> str:
+    """The tree's compiler, by its own words."""
+    return shell.output(["chroot", str(root), "/usr/bin/gcc", "--version"]).splitlines()[0]
+
+
+def _cache_counts(root: Path) -> dict[str, int]:
+    """How often ccache knew a result, and how often not."""
+    path = root / "build/ccache-log"
+    lines = path.read_text(encoding="utf-8").split() if path.exists() else []
+    counts = Counter(lines)
+    return {"hits": counts["direct_cache_hit"] + counts["preprocessed_cache_hit"], "misses": counts["cache_miss"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

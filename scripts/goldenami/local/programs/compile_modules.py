@@ -1,0 +1,167 @@
+"""`python -m goldenami.local.programs.compile_modules PLAN`: compile kernel modules in a scratch tree and package them.
+
+Runs inside the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json), and so is that
+this machine had not the space or the memory, which says nothing of the source. Only a scratch tree that cannot be made
+is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import shell
+from goldenami.local import module_signing
+from goldenami.local.tree import rootfs
+
+_ERROR = re.compile(r"^(?P<file>[^\s:(]+)(?::(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: |"
+                    r"\((?P<nvcc>\d+)\): (?:catastrophic )?error(?: #\S+)?: )(?P<text>.*)$")
+_UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-q", "--rm")}
+"""DKMS compresses modules where the kernel's configuration says so."""
+_OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|"
+                    r"\S*\bld\S*: (?:cannot find |unrecognized |.*: relocation |.*: multiple definition ).*|"
+                    r"^\s*(?:nvcc|ptxas|nvlink|fatbinary) .*\b(?:fatal|error) *: .*|"
+                    r"^\s*[^\s:]+\.p(?:yx|xd|xi):\d+:\d+: .*|ERROR: .*|.*: not found$|"
+                    r"make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|CMake Error(?: at .*|: .*))")
+_PYTHON = re.compile(r"([\w.]*[a-z]Error: .*)")
+"""The last resort: where a build's own program fails, its traceback only says that it did."""
+_NO_MEMORY = re.compile("|".join((
+    r".*: (?:fatal error: Killed signal terminated program|internal compiler error: Killed) .*",  # GCC's driver
+    r".*out of memory allocating \d+ bytes.*", r".*virtual memory exhausted.*", r"\S*ld\S*: .*memory exhausted",
+    r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) signal 9\b.*",  # nvcc, collect2
+    r"\S+ exited with status 137", r".* failed with exit code (?:-9|137)",  # setuptools
+    r"ptxas fatal *: Memory allocation failure.*", r"\S*clang\S*: error: unable to execute command: Killed.*",
+    r"LLVM ERROR: out of memory.*", r".*\(signal: 9, SIGKILL.*", r".*\bdied with <Signals\.SIGKILL: 9>.*",
+    r"terminate called after throwing an instance of 'std::bad_alloc'", r"MemoryError(?:: .*)?",
+    r".*: Cannot allocate memory(?: \(os error 12\))?", r".*\[Errno 12\] .*",
+    r"\S*make\S*: \*\*\* .* (?:Killed|Error 137)", r"ninja: .*\bKilled\b.*", r"FAILED: \[code=137\] .*",
+    r"Killed", r"\S+: (?:line )?\d+: +\d+ Killed\b.*",  # dash, bash
+)))
+"""A line by which a program says that the kernel killed it, or another, or denied it memory; also that of a command
+that ended so by shell.py's words."""
+_NO_SPACE = re.compile(r".*: (?:No space left on device|Disk quota exceeded)|.*\[Errno (?:28|122)\] .*")
+"""strerror(3), and Python's form of it."""
+LEAST_FREE_BYTES = 16 << 20
+"""Below this the disk was full: then a compiler's own message had no room in the log either."""
+
+
+def lacks(log: str, free_bytes: int) -> str:
+    """What the machine ran out of in a build that failed: the line that says so; "" where the source is to blame."""
+    return denied_memory(log) or _line(_NO_SPACE, log) or (
+        f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
+
+
+def denied_memory(log: str) -> str:
+    """The line of a build that failed by which a program was killed or got no memory; "" where there is none."""
+    return _line(_NO_MEMORY, log)
+
+
+def _line(pattern: re.Pattern[str], log: str) -> str:
+    return next((line.strip() for line in log.splitlines() if pattern.fullmatch(line.strip())), "")
+
+
+def first_error(log: str) -> str:
+    """The compiler's first error line, paths shortened to the file's name; else the first complaint of another tool."""
+    for line in log.splitlines():
+        if match := _ERROR.match(line.strip()):
+            return f"{Path(match['file']).name}:{match['line'] or match['nvcc']}: error: {match['text']}"
+    for pattern in (_OTHER, _PYTHON):
+        for line in log.splitlines():
+            if match := pattern.search(line):
+                return match[1].strip()
+    return "the build failed without an error line"
+
+
+def main() -> None:
+    """Make the tree, compile, package, write result.json beside the plan."""
+    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    work, log = Path(plan["work"]), Path(plan["log"])
+    root = work / "root"
+    rootfs.bootstrap(
+        rootfs.Tree(suite=plan["suite"], repo=Path(plan["repo"]), include=plan["include"]),
+        root, log=log, epoch=plan["epoch"],
+    )
+    shell.output(["dpkg-deb", "--extract", plan["source_deb"], str(root)])
+    for signer in root.glob("usr/lib/linux-kbuild-*/scripts/sign-file"):
+        signer.unlink()  # else DKMS signs with a key that it makes up: never the same bytes twice
+    shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
+    rootfs.devices(root)
+    began = time.monotonic()
+    error, lacking = _build(root, plan, log)
+    seconds = round(time.monotonic() - began, 1)
+    compiler = shell.output(["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
+    deb, installed = (None, 0) if error else _package(root, plan)
+    (work / "result.json").write_text(json.dumps({
+        "deb": str(deb) if deb else None, "installed_size": installed, "first_error": error, "lacks": lacking,
+        "compiler": compiler.splitlines()[0], "seconds": seconds,
+    }), encoding="utf-8")
+
+
+def _dkms(root: Path) -> tuple[str, str]:
+    """Name and version of the DKMS source that was extracted."""
+    text = next(root.glob("usr/src/*/dkms.conf")).read_text(encoding="utf-8")
+    name, version = (re.search(rf'^{key}="?([^"\n]+)"?', text, re.M) for key in ("PACKAGE_NAME", "PACKAGE_VERSION"))
+    assert name and version
+    return name[1], version[1]
+
+
+def _build(root: Path, plan: dict[str, Any], log: Path) -> tuple[str, str]:
+    """Compile; returns the first error line and what the machine lacked, each "" where there is none."""
+    name, version = _dkms(root)
+    release = plan["kernel_release"]
+    env = {"SOURCE_DATE_EPOCH": str(plan["epoch"]), "KBUILD_BUILD_TIMESTAMP": f"@{plan['epoch']}",
+           "KBUILD_BUILD_USER": "golden", "KBUILD_BUILD_HOST": "golden"}
+    try:
+        shell.stream(["chroot", str(root), "dkms", "build", "-m", name, "-v", version, "-k", release, "-a", "x86_64",
+                      "-j", str(os.cpu_count() or 1), "--kernelsourcedir", f"/usr/src/linux-headers-{release}"],
+                     log=log, env=env)
+    except shell.CommandFailed as failure:
+        make_log = next(root.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
+        text = make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
+        with log.open("a", encoding="utf-8") as sink:
+            sink.write(text)
+        return first_error(text), lacks(f"{text}\n{failure.output}\n{failure.message}", shutil.disk_usage(root).free)
+    return "", ""
+
+
+def _package(root: Path, plan: dict[str, Any]) -> tuple[Path, int]:
+    """Make the deb; returns it and its installed size in bytes."""
+    release = plan["kernel_release"]
+    tree = Path(plan["work"]) / "deb"
+    target = tree / "usr/lib/modules" / release / "updates/dkms"
+    target.mkdir(parents=True)
+    signer = module_signing.configured() if plan["signed"] else None
+    for module in sorted(root.glob(f"var/lib/dkms/*/*/{release}/x86_64/module/*.ko*")):
+        if module.suffix in _UNPACK:  # xz with other numbers of threads gives other bytes; the package is compressed
+            shell.output([*_UNPACK[module.suffix], str(module)])
+            module = module.with_suffix("")  # noqa: PLW2901 - what the tool leaves in its place
+        content = module.read_bytes()
+        (target / module.name).write_bytes(signer.sign(content) if signer else content)
+        (target / module.name).chmod(0o644)
+    size = sum(path.stat().st_size for path in target.iterdir())
+    control = tree / "DEBIAN"
+    control.mkdir(mode=0o755)
+    (control / "control").write_text(
+        f"Package: {plan['package']}\nVersion: {plan['driver_version']}-1\nArchitecture: amd64\nSection: kernel\n"
+        f"Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: {size // 1024}\n"
+        f"Depends: {', '.join(plan['depends'])}\n"
+        + (f"Provides: {', '.join(plan['provides'])}\n" if plan["provides"] else "") +
+        f"Description: NVIDIA {plan['driver_version']} kernel modules compiled for {release}\n", encoding="utf-8")
+    for script in ("postinst", "postrm"):
+        text = f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n"
+        (control / script).write_text(text, encoding="utf-8")
+        (control / script).chmod(0o755)
+    deb = Path(plan["work"]) / f"{plan['package']}.deb"
+    shell.output(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(deb)],
+                 env={"SOURCE_DATE_EPOCH": str(plan["epoch"]), "DPKG_DEB_THREADS_MAX": "1"})
+    return deb, size
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""`python -m goldenami.local.programs.shell PLAN`: boot a disk and give the caller's terminal a session in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from goldenami.core import shell
+from goldenami.core.errors import GoldenError, space
+from goldenami.local.vm import vm
+from goldenami.model.build_records import Accel
+
+
+def main() -> int:
+    """Boot, log in, power off when the session ends; returns 0, or the exit code of what kept it from beginning."""
+    plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    work, disk = Path(plan["work"]), Path(plan["disk"])
+    key = work / "launch_key"
+    try:
+        shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f", str(key)])
+        works = vm.kvm_works(disk, work / "probe")
+        print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
+        config = vm.VmConfig(
+            disk=disk, scratch=work / "vm", private_key=key, user=plan["user"], firmware=vm.Firmware.UEFI,
+            accelerator=Accel.KVM if works else Accel.TCG, ssh_limit_s=plan["boot_limit_s"],
+        )
+        with space(work), vm.running(config) as machine:
+            print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)
+            return session(machine.ssh_config)
+    except GoldenError as error:
+        print(f"{error.tail}\ngolden: error: {error.message}\ngolden: to do: {error.hint}", file=sys.stderr)
+        return int(error.exit_code)
+
+
+def session(config: Path) -> int:
+    """A session on the caller's terminal; 0, since ssh's own status is that of the last command in it."""
+    shell.interactive(["ssh", "-t", "-F", str(config), "golden"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""`python -m goldenami.local.programs.supervise_container PLAN`: one container until told to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.local import container
+from goldenami.local.sandbox import namespaces
+
+_CONNECT = Path(__file__).parents[1] / "sandbox/connect.py"
+
+
+def main() -> None:
+    """Start the container's namespaces, say how to reach it, wait."""
+    plan_path = Path(sys.argv[1])
+    work = plan_path.parent
+    (work / "pid").write_text(str(os.getpid()), encoding="utf-8")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    log = Path(json.loads(plan_path.read_text(encoding="utf-8"))["log"])
+    with namespaces.own_cgroup() as cgroup:
+        argv = namespaces.python_argv("goldenami.local.programs.run_container", str(plan_path))
+        process = namespaces.start(argv, cgroup=cgroup, log=log)
+        try:
+            while process.poll() is None and not (work / "inside").exists():
+                time.sleep(0.05)
+            if process.poll() is None:
+                _announce(work, process.pid)
+            sys.exit(process.wait())
+        finally:
+            shell.stop(process, grace_s=0)
+
+
+def _announce(work: Path, pid: int) -> None:
+    """`pid` is unshare's: it stays outside the pid namespace but is inside the network namespace."""
+    proxy = f"nsenter --target {pid} --net {sys.executable} {_CONNECT} %h %p"
+    records.write_text(work / "ready.json", records.canonical({
+        "address": container.ADDRESS, "ssh_key": str(work / "ssh_key"), "proxy_command": proxy,
+    }))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Namespaces that die with their parent, and the ways into them."""

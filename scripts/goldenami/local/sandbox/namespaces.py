@@ -1,0 +1,172 @@
+"""Namespaces that die with their parent, and the reaper of what a kill left.
+
+Everything that a bake or a boot starts runs below one `unshare` of net, mount and pid namespaces.
+When the process that started it goes, by whatever way, the kernel ends the whole pid namespace and
+drops its mounts and links. What a kernel does not drop, an empty cgroup, is found by its name and
+removed when the next run starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from goldenami.core import shell
+
+CGROUP_PREFIX = "goldenami-"
+_CGROUP_NAME = re.compile(rf"^{CGROUP_PREFIX}(\d+)-(\d+)$")
+HOSTNAME = "golden"
+"""The name of every build machine, inside: mmdebstrap and maintainer scripts copy it into trees."""
+RUN = "/run/goldenami"
+"""A folder in memory that each run has for itself, with a path short enough for sockets (108 bytes)."""
+REAP_LIMIT_S = 5.0
+"""How long a killed cgroup may take to empty (seen: 0.1-1.2 s on 2 cores)."""
+
+
+def unshare_argv(argv: list[str], *, network: bool = False) -> list[str]:
+    """`argv` wrapped so that it runs in its own namespaces and is killed with its parent."""
+    return [
+        shell.require("setpriv", "util-linux"), "--pdeathsig", "KILL", "--",
+        shell.require("unshare", "util-linux"), *([] if network else ["--net"]), "--uts", "--mount", "--pid", "--fork",
+        "--kill-child=SIGKILL", "--mount-proc", "--", *argv,
+    ]
+
+
+def python_argv(module: str, *args: str) -> list[str]:
+    """The argv that runs `module` of this package with this interpreter."""
+    return [sys.executable, "-m", module, *args]
+
+
+def python_env() -> dict[str, str]:
+    """Environment under which a child interpreter finds this package, unbuffered."""
+    here = str(Path(__file__).resolve().parents[3])
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")])),
+            "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def prepare_inside() -> None:
+    """First act inside the namespaces: loopback up, private /run folders for `ip netns` and nspawn.
+
+    The tmpfs mounts hide the host's folders, so that nothing this run
+    leaves there outlives it and nothing of another run is in its way.
+    """
+    socket.sethostname(HOSTNAME)
+    shell.output(["ip", "link", "set", "lo", "up"])
+    shell.output(["mount", "--make-rprivate", "/"])
+    for folder in ("/run/netns", "/run/systemd/nspawn", RUN):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        shell.output(["mount", "-t", "tmpfs", "tmpfs", folder])
+
+
+def _cgroup_roots() -> list[Path]:
+    """Hierarchies in which systemd-nspawn keeps a container: cgroup v2, and v1's `name=systemd`."""
+    roots: list[Path] = []
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split(" ", 2)
+        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options):
+            roots.append(Path(left.split(" ")[4]))
+    return roots
+
+
+def _start_time(pid: int) -> str:
+    """Field 22 of /proc/PID/stat (clock ticks since boot), or "" where the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[19]
+
+
+@contextlib.contextmanager
+def own_cgroup() -> Iterator[str]:
+    """A cgroup of this process's own in each hierarchy, named by pid and start time; yields its name.
+
+    Two containers in one cgroup would each treat the other's processes as their own.
+    """
+    reap()
+    name = f"{CGROUP_PREFIX}{os.getpid()}-{_start_time(os.getpid())}"
+    for root in _cgroup_roots():
+        (root / name).mkdir(exist_ok=True)
+    try:
+        yield name
+    finally:
+        for root in _cgroup_roots():
+            _remove(root / name)
+
+
+def join_argv(cgroup: str, argv: list[str]) -> list[str]:
+    """`argv` started inside `cgroup`: a shell-free helper writes its own pid, then execs."""
+    return python_argv("goldenami.local.sandbox.join", cgroup, "--", *argv)
+
+
+def join(cgroup: str) -> None:
+    """Move this process into `cgroup` of every hierarchy."""
+    for root in _cgroup_roots():
+        (root / cgroup / "cgroup.procs").write_text(str(os.getpid()), encoding="utf-8")
+
+
+def _folders(cgroup: Path) -> list[Path]:
+    """`cgroup` and what is below it, parents first. Its own systemd, or another reaper, may remove parts meanwhile:
+    os.walk passes over what vanishes, where Path.rglob raises."""
+    return [Path(folder) for folder, _, _ in os.walk(cgroup)]
+
+
+def _members(cgroup: Path) -> set[int]:
+    found: set[int] = set()
+    for folder in _folders(cgroup):
+        with contextlib.suppress(OSError):
+            found.update(int(line) for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split())
+    return found - {0}
+
+
+def _remove(cgroup: Path) -> None:
+    """Kill what is in `cgroup`, wait until it is empty, remove it with its children."""
+    deadline = time.monotonic() + REAP_LIMIT_S
+    while (pids := _members(cgroup)) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        time.sleep(0.05)
+    for folder in reversed(_folders(cgroup)):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def reap() -> list[str]:
+    """Remove the cgroups of runs whose process is gone; returns their names."""
+    gone: list[str] = []
+    for root in _cgroup_roots():
+        for cgroup in root.glob(f"{CGROUP_PREFIX}*"):
+            match = _CGROUP_NAME.match(cgroup.name)
+            if match and _start_time(int(match[1])) != match[2]:
+                _remove(cgroup)
+                gone.append(cgroup.name)
+    return gone
+
+
+def run(
+    argv: list[str], *, log: Path, env: dict[str, str] | None = None, on_line: Callable[[str], None] | None = None,
+    network: bool = False,
+) -> None:
+    """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`.
+
+    `network` leaves it this machine's network: only for a build whose compilers a person has put on other machines.
+    """
+    with own_cgroup() as cgroup:
+        shell.stream(
+            unshare_argv(join_argv(cgroup, argv), network=network), log=log, env={**python_env(), **(env or {})},
+            on_line=on_line, grace_s=0,  # unshare ignores TERM; its KILL takes the whole pid namespace along
+        )
+
+
+def start(argv: list[str], *, cgroup: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start `argv` in its own namespaces within an existing `cgroup`; the caller stops it."""
+    return shell.start(unshare_argv(join_argv(cgroup, argv)), log=log, env=python_env())

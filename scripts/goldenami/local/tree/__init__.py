@@ -1,0 +1,1 @@
+"""Root trees: made, kept as layers, listed, sealed."""

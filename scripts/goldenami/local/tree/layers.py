@@ -1,0 +1,198 @@
+"""Root trees kept under a key of all their inputs, so that equal work is done once.
+
+A layer is what one step of a bake changed, as an overlay's upper folder; the base tree is the first. It appears under
+its key by a rename, complete or not at all, with a digest of its content: one that was damaged is found and made anew.
+A process that is killed leaves a folder that no key names, which the next one removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TextIO
+
+from goldenami.core import records
+from goldenami.core.records import Record
+
+RECORD = "layer.json"
+POLL_S = 0.2
+
+
+class LayerRecord(Record):
+    """What a layer is: the step's name, the digest of its tree, and the bytes that it occupies."""
+
+    name: str
+    digest: str
+    bytes: int
+
+
+class Stack:
+    """The layers of one bake, the base tree first; while it is open nobody evicts them.
+
+    `say` is told when another bake makes a layer that this one needs, so that it waits.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        self._say = say
+        self.folder, self.trees, self.reused = folder, list[Path](), list[str]()
+        self._held: list[TextIO] = []
+        self._checks: dict[Path, Future[bool]] = {}
+        self._pool = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Stack:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _sweep(self.folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for handle in self._held:
+            handle.close()
+
+    @property
+    def lowers(self) -> list[Path]:
+        """The trees as overlayfs wants them, top first."""
+        return self.trees[::-1]
+
+    def take(self, key: str) -> bool:
+        """Put the layer `key` on top if it is there; its content is checked meanwhile (see `damaged`).
+
+        One that another bake is making is waited for.
+        """
+        if not self._hold(key, fcntl.LOCK_SH | fcntl.LOCK_NB):
+            self._say("waits for a layer that another bake makes")
+            self._hold(key, fcntl.LOCK_SH)
+        layer = self.folder / key
+        if not (layer / RECORD).exists():
+            self._release(key)
+            return False
+        os.utime(layer)  # when it was used last
+        self._checks[layer] = self._pool.submit(_is_whole, layer)
+        self.trees.append(layer / "root")
+        self.reused.append(records.read(layer / RECORD, LayerRecord).name)
+        return True
+
+    @contextlib.contextmanager
+    def make(self, key: str, name: str) -> Iterator[Path | None]:
+        """Yield a folder in which to make `root`, the tree of the layer `key`; then it is kept and on top.
+
+        None is yielded where another bake, for which this one waited, has made it: then it is taken.
+        """
+        while not self._hold(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if self.take(key):
+                yield None
+                return
+            time.sleep(POLL_S)  # its maker failed, or somebody still uses what was removed as damaged
+        aside = self.folder / f"{key}.part"
+        layer = self.folder / key
+        shutil.rmtree(aside, ignore_errors=True)  # of a maker that was killed while this one waited for it
+        aside.mkdir()
+        try:
+            yield aside
+            digest, size = _digest(aside / "root")
+            records.write(aside / RECORD, LayerRecord(name=name, digest=digest, bytes=size))
+            shutil.rmtree(layer, ignore_errors=True)
+            aside.rename(layer)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        self.trees.append(layer / "root")
+        self._hold(key, fcntl.LOCK_SH)
+
+    def _hold(self, key: str, how: int) -> bool:
+        """Hold the layer's lock in this way and no other; with LOCK_NB False where another is in the way."""
+        self._release(key)  # two handles of one process would wait for each other
+        handle = (self.folder / f"{key}.lock").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(handle, how)
+        except BlockingIOError:
+            handle.close()
+            return False
+        self._held.append(handle)
+        return True
+
+    def _release(self, key: str) -> None:
+        for held in [handle for handle in self._held if handle.name == str(self.folder / f"{key}.lock")]:
+            held.close()
+            self._held.remove(held)
+
+    def damaged(self) -> list[str]:
+        """Remove the layers whose content is not what it was; returns their names."""
+        found = [layer for layer, check in self._checks.items() if not check.result()]
+        names = [records.read(layer / RECORD, LayerRecord).name for layer in found]
+        for layer in found:
+            shutil.rmtree(layer)
+        return names
+
+
+def ranks(trees: Sequence[Path]) -> dict[str, int]:
+    """For each file (`./usr/bin/x`) the number of the highest of `trees`, the lowest first, that holds it."""
+    found: dict[str, int] = {}
+    for rank, tree in enumerate(trees):
+        for folder, _, names in os.walk(tree):
+            place = os.path.relpath(folder, tree)
+            prefix = "./" if place == "." else f"./{place}/"
+            found.update((prefix + name, rank) for name in names)
+    return found
+
+
+def evict(folder: Path, limit_bytes: int) -> list[str]:
+    """Remove the layers that were used longest ago until the rest fits; one in use stays. Returns their names."""
+    found = [(layer.stat().st_mtime, layer) for path in folder.glob(f"*/{RECORD}") if (layer := path.parent)]
+    kept, gone = 0, []
+    for _, layer in sorted(found, reverse=True):
+        record = records.read(layer / RECORD, LayerRecord)
+        kept += record.bytes
+        if kept > limit_bytes and _remove(layer):
+            kept -= record.bytes
+            gone.append(record.name)
+    return gone
+
+
+def _remove(layer: Path) -> bool:
+    with layer.with_name(f"{layer.name}.lock").open("w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(layer)
+        return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-made; one that is still being made holds its lock."""
+    for part in folder.glob("*.part"):
+        key = part.name.partition(".")[0]
+        with (folder / f"{key}.lock").open("w", encoding="utf-8") as handle, contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_whole(layer: Path) -> bool:
+    return _digest(layer / "root")[0] == records.read(layer / RECORD, LayerRecord).digest
+
+
+def _digest(tree: Path) -> tuple[str, int]:
+    """SHA-256 over all paths below `tree` with kind, mode, owner, attributes and content, and the bytes occupied."""
+    digest, size = hashlib.sha256(), 0
+    for folder, folders, names in os.walk(tree):
+        folders.sort()
+        for path in [Path(folder), *(Path(folder) / name for name in sorted(names))]:
+            status = path.lstat()
+            size += status.st_blocks * 512
+            facts = [str(path.relative_to(tree)), status.st_mode, status.st_uid, status.st_gid, status.st_rdev]
+            if stat.S_ISREG(status.st_mode):
+                facts += [status.st_size, int(status.st_mtime), records.sha256_file(path)]
+            elif stat.S_ISLNK(status.st_mode):
+                facts.append(str(path.readlink()))
+            attributes = {name: os.getxattr(path, name, follow_symlinks=False).hex()
+                          for name in sorted(os.listxattr(path, follow_symlinks=False))}
+            digest.update(f"{facts} {attributes}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest(), size

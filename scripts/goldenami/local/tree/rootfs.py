@@ -1,0 +1,90 @@
+"""Root trees made by mmdebstrap from a local repository, without the network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import shell
+from goldenami.local import container
+from goldenami.local.tree.layers import Stack
+
+BASE_EPOCH = 315532800
+"""1980-01-01: a base tree is shared by locks of different dates, so it carries none of them."""
+
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+"""Major and minor numbers, by the kernel's Documentation/admin-guide/devices.txt."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What to make: the suite's name, the repository's folder and the packages beyond the essential ones."""
+
+    suite: str
+    repo: Path
+    include: Sequence[str]
+    architecture: str = "amd64"
+
+
+def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
+    """Make `target` (which must not exist) from `tree`; a failure leaves nothing.
+
+    dpkg's fsyncs of files are off for the bake: the tree is worthless if the machine dies, and they dominate on slow
+    disks. The setting goes with the other bake-time files when the image is sealed.
+    """
+    aside = target.with_name(f"{target.name}.{os.getpid()}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    argv = [
+        shell.require("mmdebstrap", "mmdebstrap"), "--mode=root", "--variant=essential", "--format=directory",
+        f"--architectures={tree.architecture}", f"--include={','.join(tree.include)}",
+        "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
+        "--dpkgopt=force-unsafe-io", tree.suite, str(aside), f"deb [trusted=yes] copy:{tree.repo} ./",
+    ]
+    try:
+        shell.stream(argv, log=log, env={"SOURCE_DATE_EPOCH": str(epoch)})
+        (aside / "etc/hostname").write_text("golden\n", encoding="utf-8")
+        (aside / "etc/resolv.conf").write_text("", encoding="utf-8")
+        for source in [aside / "etc/apt/sources.list", *(aside / "etc/apt/sources.list.d").glob("*")]:
+            source.unlink(missing_ok=True)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def devices(root: Path) -> Path:
+    """Mount a /dev of its own in `root`; returns where. The host's is not for what others wrote and root runs.
+
+    A build that puts a file in /dev/null's place breaks every later compilation in ways that look like the source's.
+    """
+    target = root / "dev"
+    shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(target)])
+    for name, (major, minor) in _DEVICES.items():
+        os.mknod(target / name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
+        (target / name).chmod(0o666)
+    for name, link in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        (target / name).symlink_to(f"/proc/self/fd{link}")
+    (target / "shm").mkdir()
+    (target / "shm").chmod(0o1777)
+    return target
+
+
+def base(stack: Stack, plan: dict[str, Any], log: Path) -> None:
+    """Put the base tree of `plan` at the bottom of `stack`, made where it is not there yet."""
+    key = plan["base_key"]
+    if not stack.take(key):
+        tree = Tree(suite=plan["suite"], repo=Path(plan["repo"]), include=plan["include"],
+                    architecture=plan["architecture"])
+        with stack.make(key, "base") as folder:
+            if folder is None:
+                return
+            (folder / "nothing").mkdir()
+            with container.overlay([folder / "nothing"], folder) as merged:
+                bootstrap(tree, merged / "root", log=log, epoch=BASE_EPOCH)
+            (folder / "upper/root").rename(folder / "root")
+            container.forget_overlay(folder)
+            (folder / "nothing").rmdir()

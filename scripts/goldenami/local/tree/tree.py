@@ -1,0 +1,191 @@
+"""A root tree as a sorted list of entries: streamed as a tar, listed as a manifest.
+
+Both come out of one walk and one read, and depend on nothing but the tree: no clock, no order of the
+directory, no inode numbers, no names of users. The format is POSIX.1-2001 pax as GNU tar and libarchive
+read it; extended attributes are in `SCHILY.xattr.` records (libarchive, "Tar formats").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from goldenami.core import records
+from goldenami.core.errors import StageFailed
+
+CAPABILITY = "security.capability"
+"""The one extended attribute that `mke2fs -d tar` keeps; it drops every other one without a word."""
+
+CHUNK_BYTES = 1 << 20
+"""Read size: large enough that system calls do not show in a profile."""
+
+SHOWN = 5
+"""Paths named in an error; more of them do not help anybody to find the cause."""
+
+_KINDS = {
+    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "character",
+    stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
+}
+_TAR_TYPES = {
+    "file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE,
+    "character": tarfile.CHRTYPE, "block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One path below the root. `target` is a symlink's text, or the first path of a hard link; the content of one
+    that is `apart` is not in the tar."""
+
+    path: str
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    allocated: int
+    target: str = ""
+    device: tuple[int, int] = (0, 0)
+    capability: bytes = b""
+    apart: bool = False
+
+
+def scan(tree: Path) -> list[Entry]:
+    """Every path below `tree` in byte order, parents first, `.` at the head.
+
+    Sockets are left out: one without its process means nothing, and tar has no way to say it.
+    Raises StageFailed naming the paths with extended attributes that the disk could not keep.
+    """
+    first: dict[tuple[int, int], str] = {}
+    refused: list[str] = []
+    entries = [
+        entry for path in _walk(tree, ".") if (entry := _entry(tree, path, first, refused)) is not None
+    ]
+    if refused:
+        more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
+        raise StageFailed(
+            f"{len(refused)} paths have extended attributes that a disk would lose: {', '.join(refused[:SHOWN])}{more}",
+            hint=f"let a role remove them (`setfattr -x`, `setfacl -b`); only {CAPABILITY} is kept",
+        )
+    return entries
+
+
+def _walk(tree: Path, path: str) -> Iterator[str]:
+    yield path
+    with os.scandir(tree / path) as found:
+        children = sorted((os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in found)
+    for name, is_directory in children:
+        child = f"{path}/{os.fsdecode(name)}"
+        if is_directory:
+            yield from _walk(tree, child)
+        else:
+            yield child
+
+
+def _entry(tree: Path, path: str, first: dict[tuple[int, int], str], refused: list[str]) -> Entry | None:
+    real = tree / path
+    status = real.lstat()
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is None:
+        return None
+    attributes = os.listxattr(real, follow_symlinks=False)
+    refused += [f"{path[1:] or '/'} ({name})" for name in attributes if name != CAPABILITY]
+    target = os.readlink(real) if kind == "symlink" else ""  # noqa: PTH115 - a Path would not keep `./x//y/`
+    if kind != "directory" and status.st_nlink > 1:
+        target_or_self = first.setdefault((status.st_dev, status.st_ino), path)
+        if target_or_self != path:
+            kind, target = "hardlink", target_or_self
+    return Entry(
+        path=path, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid,
+        size=status.st_size if kind == "file" else 0, mtime=int(status.st_mtime),
+        allocated=status.st_blocks * 512 if kind != "hardlink" else 0, target=target,
+        device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in ("character", "block") else (0, 0),
+        capability=os.getxattr(real, CAPABILITY, follow_symlinks=False) if CAPABILITY in attributes else b"",
+    )
+
+
+def stream_tar(tree: Path, entries: Sequence[Entry], sink: BinaryIO, *, epoch: int) -> dict[str, str]:
+    """Write `entries` to `sink` as a pax archive; return the SHA-256 of each regular file by path.
+
+    Modification times are whole seconds, at most `epoch` (seconds since 1970). Raises StageFailed when
+    a file changes under the reader: two bakes would otherwise differ without a reason.
+    """
+    digests: dict[str, str] = {}
+    for entry in entries:
+        sink.write(_header(entry, epoch))
+        if entry.kind == "file" and not entry.apart:
+            digests[entry.path] = _content(tree, entry, sink)
+            sink.write(b"\0" * (-entry.size % tarfile.BLOCKSIZE))
+    sink.write(b"\0" * (2 * tarfile.BLOCKSIZE))
+    return digests
+
+
+def _header(entry: Entry, epoch: int) -> bytes:
+    info = tarfile.TarInfo(entry.path)
+    info.type = _TAR_TYPES[entry.kind]
+    info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
+    info.size, info.mtime = entry.size, min(entry.mtime, epoch)
+    info.linkname = entry.target
+    info.devmajor, info.devminor = entry.device
+    if not (entry.path + entry.target).isascii():
+        # Without it libarchive translates names to the locale's charset and gives up on the first it cannot.
+        info.pax_headers = {"hdrcharset": "BINARY"}
+    if entry.capability:
+        info.pax_headers = {
+            "hdrcharset": "BINARY", f"SCHILY.xattr.{CAPABILITY}": entry.capability.decode("utf-8", "surrogateescape"),
+        }
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
+    digest = hashlib.sha256()
+    size = 0
+    with (tree / entry.path).open("rb", buffering=0) as source:
+        while chunk := source.read(CHUNK_BYTES):
+            size += len(chunk)
+            digest.update(chunk)
+            if sink is not None:
+                sink.write(chunk)
+    if size != entry.size:
+        raise StageFailed(
+            f"{entry.path[1:]} changed from {entry.size} to {size} bytes while it was read",
+            hint="stop the container before its tree becomes a disk",
+        )
+    return digest.hexdigest()
+
+
+def write_manifest(
+    tree: Path, path: Path, *, entries: Sequence[Entry] | None = None, digests: Mapping[str, str] | None = None,
+) -> None:
+    """Write what `tree` holds to `path` as JSON, one line an entry, sorted by path: equal trees, equal bytes.
+
+    `entries` and `digests` (as `scan` and `stream_tar` return them) save walking and reading the tree again.
+    """
+    entries = scan(tree) if entries is None else entries
+    digests = digests or {entry.path: _content(tree, entry, None) for entry in entries if entry.kind == "file"}
+    lines = [json.dumps(_row(entry, digests), sort_keys=True) for entry in entries]
+    records.write_text(path, '{"entries": [\n' + ",\n".join(lines) + '\n], "format": 1}\n')
+
+
+def _row(entry: Entry, digests: Mapping[str, str]) -> dict[str, object]:
+    row: dict[str, object] = {
+        "path": entry.path[1:] or "/", "type": entry.kind, "mode": f"{entry.mode:04o}", "uid": entry.uid,
+        "gid": entry.gid,
+    }
+    if entry.kind == "file":
+        row |= {"size": entry.size, "sha256": digests[entry.path]}
+    if entry.target:
+        row["target"] = entry.target[1:] if entry.kind == "hardlink" else entry.target
+    if entry.kind in ("character", "block"):
+        row["device"] = list(entry.device)
+    if entry.capability:
+        row["capability"] = entry.capability.hex()
+    return row

@@ -1,0 +1,1 @@
+"""A disk booted as if on EC2."""

@@ -1,0 +1,257 @@
+"""An EC2 instance metadata service that speaks version 2 only, for an image that boots on one machine.
+
+    python -m goldenami.local.vm.imds --address 169.254.169.254 --port 80 --config FILE
+
+Paths, codes and the token's header are those of "Use the Instance Metadata Service to access instance
+metadata" and "Instance metadata categories" (Amazon EC2 User Guide). Each request becomes one JSON line in
+the log, so that a test can tell that a token was used and that no version 1 request got an answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+ADDRESS = "169.254.169.254"
+PORT = 80
+TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
+TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - the name of a header
+TTL_MAX_S = 21600
+"""Longest life of a token: six hours (EC2 User Guide)."""
+VERSIONS = (
+    "1.0", "2007-01-19", "2009-04-04", "2014-11-05", "2016-09-02", "2018-03-28", "2018-09-24", "2019-10-01",
+    "2020-10-27", "2021-01-03", "2021-03-23", "latest",
+)
+"""A part of what EC2 lists: all that cloud-init asks for (DataSourceEc2: 2009-04-04 as minimum; 2016-09-02,
+2018-09-24 and 2021-03-23 as extended versions)."""
+ACCOUNT = "000000000000"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The instance that the service describes. `log` is the file that requests are written to."""
+
+    log: str
+    public_key: str
+    instance_id: str = "i-0123456789abcdef0"
+    ami_id: str = "ami-0123456789abcdef0"
+    instance_type: str = "m5.large"
+    availability_zone: str = "us-east-1a"
+    local_ipv4: str = "10.0.2.15"
+    mac: str = "52:54:00:12:34:56"
+    user_data: str | None = None
+    block_devices: Mapping[str, str] = field(default_factory=lambda: {"ami": "/dev/xvda", "root": "/dev/xvda"})
+
+    @property
+    def region(self) -> str:
+        """The region that the availability zone is in."""
+        return self.availability_zone.rstrip("abcdef")
+
+    @property
+    def hostname(self) -> str:
+        """EC2's IP-based private name; us-east-1 is the one region with a domain of its own."""
+        domain = "ec2.internal" if self.region == "us-east-1" else f"{self.region}.compute.internal"
+        return f"ip-{self.local_ipv4.replace('.', '-')}.{domain}"
+
+
+def load(path: Path) -> Instance:
+    """Read an Instance from the JSON that `dump` writes."""
+    return Instance(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def dump(instance: Instance, path: Path) -> None:
+    """Write `instance` as JSON."""
+    path.write_text(json.dumps(asdict(instance), sort_keys=True, indent=2) + "\n", encoding="utf-8")
+
+
+def answers(instance: Instance) -> dict[str, str]:
+    """Every readable path below a version, without leading slash, and its text."""
+    found = {f"meta-data/{path}": text for path, text in _metadata(instance).items()}
+    found["dynamic/instance-identity/document"] = json.dumps({
+        "accountId": ACCOUNT, "architecture": "x86_64", "availabilityZone": instance.availability_zone,
+        "billingProducts": None, "devpayProductCodes": None, "marketplaceProductCodes": None,
+        "imageId": instance.ami_id, "instanceId": instance.instance_id, "instanceType": instance.instance_type,
+        "kernelId": None, "pendingTime": "2020-01-01T00:00:00Z", "privateIp": instance.local_ipv4,
+        "ramdiskId": None, "region": instance.region, "version": "2017-09-30",
+    }, indent=2)
+    if instance.user_data is not None:
+        found["user-data"] = instance.user_data
+    return found
+
+
+def _metadata(instance: Instance) -> dict[str, str]:
+    zone, address, mac = instance.availability_zone, instance.local_ipv4, instance.mac
+    network = f"network/interfaces/macs/{mac}"
+    # slirp hands out 10.0.2.0/24 with itself at .2: the only network that QEMU's user mode knows.
+    subnet = f"{address.rpartition('.')[0]}.0/24"
+    return {
+        "ami-id": instance.ami_id, "ami-launch-index": "0", "ami-manifest-path": "(unknown)",
+        **{f"block-device-mapping/{name}": device for name, device in instance.block_devices.items()},
+        "hostname": instance.hostname, "instance-action": "none", "instance-id": instance.instance_id,
+        "instance-life-cycle": "on-demand", "instance-type": instance.instance_type,
+        "local-hostname": instance.hostname, "local-ipv4": address, "mac": mac,
+        f"{network}/device-number": "0", f"{network}/interface-id": "eni-0123456789abcdef0",
+        f"{network}/local-hostname": instance.hostname, f"{network}/local-ipv4s": address, f"{network}/mac": mac,
+        f"{network}/owner-id": ACCOUNT, f"{network}/security-groups": "default",
+        f"{network}/security-group-ids": "sg-0123456789abcdef0", f"{network}/subnet-id": "subnet-0123456789abcdef0",
+        f"{network}/subnet-ipv4-cidr-block": subnet, f"{network}/vpc-id": "vpc-0123456789abcdef0",
+        f"{network}/vpc-ipv4-cidr-block": subnet, f"{network}/vpc-ipv4-cidr-blocks": subnet,
+        "placement/availability-zone": zone, "placement/availability-zone-id": "use1-az1",
+        "placement/region": instance.region, "profile": "default-hvm",
+        "public-keys/0/openssh-key": instance.public_key.strip(), "reservation-id": "r-0123456789abcdef0",
+        "security-groups": "default", "services/domain": "amazonaws.com", "services/partition": "aws",
+        "system": "nitro",
+    }
+
+
+def find(leaves: Mapping[str, str], path: str) -> str | None:
+    """The text at `path` (below a version, no leading slash), a listing of its children, or None.
+
+    A listing ends folders in `/`, except that of public-keys, which EC2 writes as `index=name`.
+    """
+    path = path.strip("/")
+    if path in leaves:
+        return leaves[path]
+    prefix = f"{path}/" if path else ""
+    children = sorted({
+        head + separator
+        for leaf in leaves if leaf.startswith(prefix)
+        for head, separator, _ in [leaf[len(prefix):].partition("/")]
+    })
+    if path == "meta-data/public-keys":
+        children = [f"{child.rstrip('/')}=golden" for child in children]
+    return "\n".join(children) or None
+
+
+class Tokens:
+    """Session tokens with their end; safe for the server's threads."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def issue(self, ttl_s: int) -> str:
+        """A new token that is valid for `ttl_s` seconds."""
+        token = secrets.token_urlsafe(40)
+        with self._lock:
+            self._ends[token] = time.monotonic() + ttl_s
+        return token
+
+    def valid(self, token: str) -> bool:
+        """Whether `token` was issued here and has not ended."""
+        with self._lock:
+            return time.monotonic() < self._ends.get(token, 0.0)
+
+
+class Service(ThreadingHTTPServer):
+    """The server and what its requests share."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], instance: Instance) -> None:
+        super().__init__(address, Handler)
+        self.leaves = answers(instance)
+        self.tokens = Tokens()
+        self._log = Path(instance.log)
+        self._log_lock = threading.Lock()
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Append one request to the log, whole, before its answer goes out."""
+        with self._log_lock, self._log.open("a", encoding="utf-8") as sink:
+            sink.write(json.dumps(row, sort_keys=True) + "\n")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection. Anything but GET and PUT is refused as EC2 does."""
+
+    protocol_version = "HTTP/1.1"
+    server: Service
+    server_version = "EC2ws"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Metadata for those who show a token."""
+        token = self.headers.get(TOKEN_HEADER)
+        if token is None:
+            return self._answer(HTTPStatus.UNAUTHORIZED, token="none")  # noqa: S106 - what the log says of it
+        if not self.server.tokens.valid(token):
+            return self._answer(HTTPStatus.UNAUTHORIZED, token="invalid")  # noqa: S106 - as above
+        text = self._find()
+        status = HTTPStatus.NOT_FOUND if text is None else HTTPStatus.OK
+        return self._answer(status, text, token="valid")  # noqa: S106 - as above
+
+    def do_PUT(self) -> None:
+        """A token, for a request that came straight from the instance and says how long."""
+        if urlsplit(self.path).path.rstrip("/") != "/latest/api/token":
+            return self._answer(HTTPStatus.NOT_FOUND)
+        if "X-Forwarded-For" in self.headers:
+            return self._answer(HTTPStatus.FORBIDDEN)
+        ttl = self.headers.get(TTL_HEADER, "")
+        if not ttl.isdecimal() or not 1 <= int(ttl) <= TTL_MAX_S:
+            return self._answer(HTTPStatus.BAD_REQUEST)
+        return self._answer(HTTPStatus.OK, self.server.tokens.issue(int(ttl)), headers={TTL_HEADER: ttl})
+
+    def _refuse(self) -> None:
+        self._answer(HTTPStatus.METHOD_NOT_ALLOWED)
+
+    do_POST = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _refuse
+
+    def _find(self) -> str | None:
+        version, _, rest = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
+        if not version:
+            return "\n".join(VERSIONS)
+        return find(self.server.leaves, rest) if version in VERSIONS else None
+
+    def _answer(
+        self, status: HTTPStatus, text: str | None = None, *, token: str = "none",  # noqa: S107 - as above
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        body = (f"{status.value} - {status.phrase}\n" if text is None else text).encode()
+        self.server.record({"method": self.command, "path": self.path, "status": status.value, "token": token})
+        if self.headers.get("Content-Length", "0") != "0":
+            self.close_connection = True  # a body that nobody reads would be taken for the next request
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on stderr: `Service.record` has it all."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until killed; 8 (the exit code of a host that is not ready) when the address cannot be had."""
+    parser = argparse.ArgumentParser(prog="goldenami.local.vm.imds", description="IMDSv2-only metadata service")
+    parser.add_argument("--address", default=ADDRESS)
+    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--config", type=Path, required=True)
+    args = parser.parse_args(argv)
+    try:
+        service = Service((args.address, args.port), load(args.config))
+    except OSError as error:
+        print(f"cannot listen on {args.address}:{args.port}: {error.strerror}", file=sys.stderr)
+        return 8
+    with service:
+        service.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""`python -m goldenami.local.vm.second_boot CONFIG`: boot a disk beside another boot, and note who it says that it is.
+
+It has a network namespace of its own: in the first boot's, the metadata's address and SSH's port are taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.core.errors import ExitCode, GoldenError, space
+from goldenami.core.records import Record
+from goldenami.local import events
+from goldenami.local.sandbox import namespaces
+from goldenami.local.vm import vm
+
+_IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
+
+
+class Booted(Record):
+    """What any boot shows: seconds from power-on to SSH, the words of `identity`, whether it powered off by itself."""
+
+    seconds_to_ssh: float
+    identity: list[str]
+    powered_off: bool
+
+
+def identity(machine: vm.Machine) -> list[str]:
+    """The machine's id, its SSH host keys, cloud-init's name for the cloud and the kernel's release."""
+    return machine.ssh(_IDENTITY).split()
+
+
+@dataclass(frozen=True)
+class Second:
+    """A boot in progress."""
+
+    process: subprocess.Popen[bytes]
+    config: vm.VmConfig
+    log: Path
+
+    def outcome(self) -> Booted:
+        """Wait for its end, or raise what it ran into."""
+        if status := self.process.wait():
+            raise _failure(self.log, self.config.firmware.value, status)
+        return records.read(self.config.scratch / "booted.json", Booted)
+
+
+@contextlib.contextmanager
+def beside(config: vm.VmConfig) -> Iterator[Second]:
+    """Start it; at the end of the block, and with this process, it is gone."""
+    path, log = config.scratch / "config.json", config.scratch / "boot.log"
+    records.write(path, config)
+    argv = namespaces.python_argv("goldenami.local.vm.second_boot", str(path))
+    process = shell.start(namespaces.unshare_argv(argv), log=log, env=namespaces.python_env())
+    try:
+        yield Second(process, config, log)
+    finally:
+        shell.stop(process, grace_s=0)  # unshare ignores TERM; its KILL takes the whole pid namespace along
+
+
+def _failure(log: Path, firmware: str, status: int) -> GoldenError:
+    """What ended the process that wrote `log`, its message beginning with the firmware."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
+    event = found[0] if found else {"message": f"the boot broke off with status {status}", "hint": "see the log",
+                                    "tail": "\n".join(lines[-shell.TAIL_LINES:]), "code": ExitCode.STAGE_FAILED}
+    return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
+
+
+def main() -> int:
+    """Boot, look, power off."""
+    config = records.read(Path(sys.argv[1]), vm.VmConfig)
+    try:
+        with space(config.scratch), vm.running(config) as machine:
+            found = Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity(machine),
+                           powered_off=vm.power_off(machine))
+    except GoldenError as error:
+        return events.fail(error)
+    records.write(config.scratch / "booted.json", found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

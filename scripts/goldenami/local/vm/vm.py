@@ -1,0 +1,326 @@
+"""Boot a disk in QEMU as if on EC2: NVMe root, Amazon's SMBIOS, metadata by token, SSH by the key from there.
+
+Runs inside a network namespace that the caller made: 169.254.169.254 goes on its loopback, where QEMU's user
+mode network finds the metadata service; a namespace without links keeps the guest from everything else.
+The disk is never written: the guest's writes go to an overlay in the scratch folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from goldenami.core import shell
+from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.core.records import Record
+from goldenami.local import ssh
+from goldenami.local.vm import imds, qcow2, qmp
+from goldenami.model.build_records import Accel
+
+SSH_PORT = 2222
+"""On the namespace's loopback, which is nobody else's."""
+FIRST_SIGNS = re.compile(r"Linux version \d|systemd\[1\]: |login: ")
+"""Any of them on the serial console proves a running kernel, also with `quiet` on its command line."""
+DEAD_ENDS = re.compile(
+    r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|Shell> |grub rescue>|"
+    r"error: no such device.*|\(initramfs\) |You are in emergency mode"
+)
+"""What a console shows when no waiting will help."""
+BIOS_MEMORY_LIMIT_MIB = 2560
+"""SeaBIOS 1.16 on q35 finds no NVMe disk in guests with more memory (2048 and 2560 boot, 3072 does not)."""
+KVM_LIMIT_S = 20.0
+"""A kernel speaks 2-4 s after power-on under KVM; a host that cannot run one stays silent for ever."""
+IMDS_LIMIT_S = 15.0
+POWER_OFF_LIMIT_S = 90.0
+"""A clean power-off takes 5-15 s under emulation; systemd's own limit for one stuck unit is 90 s."""
+POLL_S = 0.25
+
+
+class Firmware(StrEnum):
+    """How the machine starts."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class VmConfig(Record):
+    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are seconds.
+
+    `cpu` is QEMU's -cpu under emulation (cpu.py makes it); KVM has the host's.
+    """
+
+    disk: Path
+    scratch: Path
+    private_key: Path
+    user: str
+    firmware: Firmware
+    accelerator: Accel
+    size_bytes: int = 0
+    memory_mib: int = 2048
+    cpus: int = 2
+    cpu: str = "max"
+    instance_type: str = "m5.large"
+    instance_id: str = "i-0123456789abcdef0"
+    ssh_limit_s: float = 300.0
+    user_data: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that answers on SSH. `ssh_config` makes `ssh -F FILE golden` and testinfra reach it."""
+
+    ssh_host: str
+    ssh_port: int
+    ssh_config: Path
+    pid: int
+    seconds_to_ssh: float
+    serial_log: Path
+    imds_log: Path
+    process: subprocess.Popen[bytes]
+    monitor: qmp.Monitor
+
+    def ssh(self, *command: str, timeout_s: float = 120.0) -> str:
+        """Run `command` as the default user and return its output; CommandFailed where it fails."""
+        return ssh.run(self.ssh_config, *command, timeout_s=timeout_s, log=self.serial_log)
+
+
+@contextlib.contextmanager
+def running(config: VmConfig) -> Iterator[Machine]:
+    """Boot `config.disk`, yield the machine once SSH lets the metadata's key in, power it off afterwards.
+
+    Raises HostNotReady for a host without tools or space, StageFailed with the console's last lines when the
+    boot ends elsewhere. QEMU and the metadata service die with this process, however it ends.
+    """
+    _check_memory(config)
+    _check_namespace()
+    config.scratch.mkdir(parents=True, exist_ok=True)
+    serial, imds_log = config.scratch / "serial.log", config.scratch / "imds.log"
+    for stale in (serial, imds_log):
+        stale.unlink(missing_ok=True)
+    monitor = qmp.Monitor()
+    with contextlib.ExitStack() as stack:
+        stack.callback(monitor.close)
+        _metadata_service(config, imds_log, stack)
+        begin = time.monotonic()
+        process = _start(config, serial, monitor, stack)
+        ssh_config = _write_ssh_config(config)
+        stack.callback(ssh.hang_up, ssh_config)
+        wait_for_ssh(process, ssh_config, serial, limit_s=config.ssh_limit_s)
+        machine = Machine(
+            ssh_host="127.0.0.1", ssh_port=SSH_PORT, ssh_config=ssh_config, pid=process.pid,
+            seconds_to_ssh=time.monotonic() - begin, serial_log=serial, imds_log=imds_log, process=process,
+            monitor=monitor,
+        )
+        yield machine
+        power_off(machine)
+
+
+def power_off(machine: Machine, *, limit_s: float = POWER_OFF_LIMIT_S) -> bool:
+    """Press the power button; True when the guest went down by itself within `limit_s`, else it is killed."""
+    with contextlib.suppress(ConnectionError):
+        if machine.process.poll() is None:
+            machine.monitor.command("system_powerdown")
+    try:
+        return machine.process.wait(timeout=limit_s) == 0
+    except subprocess.TimeoutExpired:
+        machine.process.kill()
+        machine.process.wait()
+        return False
+
+
+def kvm_works(disk: Path, scratch: Path, *, limit_s: float = KVM_LIMIT_S) -> bool:
+    """Whether this host's /dev/kvm runs the kernel of `disk`.
+
+    Nothing less will do: there are hosts whose /dev/kvm runs SeaBIOS and a boot sector, and no Linux.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    return speaks(disk, scratch, Accel.KVM, limit_s=limit_s)
+
+
+def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> bool:
+    """Whether the kernel of `disk` is seen on the serial console within `limit_s` of power-on under BIOS."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    serial, said = scratch / "probe.log", scratch / "probe-qemu.log"
+    for stale in (serial, said):
+        stale.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        overlay = _overlay(disk, scratch / "probe.qcow2", 0, stack)
+        process = shell.start(
+            [*_machine(accelerator, 1024, 1), *_root_disk(overlay), "-serial", f"file:{serial}"],
+            log=said,
+        )
+        stack.callback(shell.stop, process)
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline and process.poll() is None and "internal error" not in _read(said):
+            if FIRST_SIGNS.search(_read(serial)):
+                return True
+            time.sleep(POLL_S)
+    return False
+
+
+def wait_for_ssh(process: subprocess.Popen[bytes], ssh_config: Path, serial: Path, *, limit_s: float) -> None:
+    """Return once `ssh -F ssh_config golden` works, or StageFailed saying where the boot got to."""
+    deadline = time.monotonic() + limit_s
+    cause = f"SSH did not answer within {limit_s:.0f} s"
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            cause = f"QEMU ended with status {process.returncode}"
+            break
+        if (end := DEAD_ENDS.search(_read(serial))) is not None:
+            cause = f"the boot ended in: {end[0].strip()}"
+            break
+        if ssh.answers("127.0.0.1", SSH_PORT):
+            refusal = ssh.login(ssh_config, deadline)
+            if refusal is None:
+                return
+            cause = f"sshd answers and lets nobody in: {refusal}"
+        time.sleep(POLL_S)
+    tail = "\n".join(_read(serial).splitlines()[-shell.TAIL_LINES:]) or _read(serial.with_name("qemu.log"))
+    raise StageFailed(
+        cause, tail=tail, log=serial, hint="the serial console's last lines show how far it came",
+    )
+
+
+def _check_memory(config: VmConfig) -> None:
+    if config.firmware is Firmware.BIOS and config.memory_mib > BIOS_MEMORY_LIMIT_MIB:
+        raise HostNotReady(
+            f"SeaBIOS cannot boot from NVMe with {config.memory_mib} MiB of memory",
+            hint=f"give a BIOS machine at most {BIOS_MEMORY_LIMIT_MIB} MiB",
+        )
+
+
+def _check_namespace() -> None:
+    """Refuse a namespace that leads anywhere: on a host's own network the metadata address may be real."""
+    routes = Path("/proc/self/net/route").read_text(encoding="utf-8").splitlines()[1:]
+    if routes:
+        raise HostNotReady(
+            f"this network namespace has routes (by {routes[0].split()[0]})",
+            hint="a machine boots in a namespace of its own: `unshare --net --mount --pid --fork`",
+        )
+
+
+def _dying_with_us(argv: Sequence[str]) -> list[str]:
+    """`argv` that the kernel kills when the thread that starts it ends, by whatever way."""
+    return [shell.require("setpriv", "util-linux"), "--pdeathsig", "KILL", "--", *argv]
+
+
+def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) -> None:
+    """Put 169.254.169.254 on the loopback and serve it; StageFailed with the service's words if it does not."""
+    ip = shell.require("ip", "iproute2")
+    shell.output([ip, "link", "set", "lo", "up"])
+    shell.output([ip, "address", "replace", f"{imds.ADDRESS}/32", "dev", "lo"])
+    settings, said = config.scratch / "imds.json", config.scratch / "imds-service.log"
+    imds.dump(imds.Instance(
+        log=str(log), public_key=config.private_key.with_suffix(".pub").read_text(encoding="utf-8"),
+        instance_type=config.instance_type, instance_id=config.instance_id, user_data=config.user_data,
+    ), settings)
+    process = shell.start(
+        _dying_with_us([sys.executable, "-m", "goldenami.local.vm.imds", "--config", str(settings)]),
+        log=said, env={"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    stack.callback(shell.stop, process)
+    deadline = time.monotonic() + IMDS_LIMIT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((imds.ADDRESS, imds.PORT), timeout=1):
+            return
+        time.sleep(0.05)
+    raise StageFailed("the metadata service did not start", tail=_read(said), log=said)
+
+
+def _identity(config: VmConfig) -> list[str]:
+    """SMBIOS as Nitro shows it: cloud-init takes a machine for EC2 by a UUID and serial that begin with `ec2`."""
+    digits = f"ec2{config.instance_id.removeprefix('i-'):0<29}"
+    serial = str(uuid.UUID(digits[:32]))
+    uefi = ",uefi=on" if config.firmware is Firmware.UEFI else ""
+    return [
+        "-uuid", serial, "-smbios", f"type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017{uefi}",
+        "-smbios", f"type=1,manufacturer=Amazon EC2,product={config.instance_type},serial={serial},uuid={serial}",
+        "-smbios", "type=3,manufacturer=Amazon EC2,asset=Amazon EC2",
+    ]
+
+
+def _start(
+    config: VmConfig, serial: Path, monitor: qmp.Monitor, stack: contextlib.ExitStack,
+) -> subprocess.Popen[bytes]:
+    overlay = _overlay(config.disk, config.scratch / "root.qcow2", config.size_bytes, stack)
+    argv = [
+        *_machine(config.accelerator, config.memory_mib, config.cpus, config.cpu), *_firmware(config, stack),
+        *_root_disk(overlay), *_identity(config),
+        "-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
+        "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:12:34:56",
+        "-device", "virtio-rng-pci", "-serial", f"file:{serial}", *monitor.argv(),
+    ]
+    process = shell.start(argv, log=config.scratch / "qemu.log", pass_fds=[monitor.theirs.fileno()])
+    stack.callback(shell.stop, process)
+    monitor.theirs.close()  # else our own copy would hide that QEMU is gone
+    return process
+
+
+def _machine(accelerator: Accel, memory_mib: int, cpus: int, cpu: str = "max") -> list[str]:
+    """QEMU without a device too many: each costs the firmware and the kernel time to look at.
+
+    `graphics=off` lets SeaBIOS speak on the serial console, where a disk that does not boot is then seen.
+    """
+    how = {
+        Accel.KVM: ["-accel", "kvm", "-cpu", "host"],
+        Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", cpu],
+    }[accelerator]
+    return _dying_with_us([
+        shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot",
+        "-machine", "q35,vmport=off,graphics=off", *how, "-m", str(memory_mib), "-smp", str(cpus), "-display", "none",
+    ])
+
+
+def _firmware(config: VmConfig, stack: contextlib.ExitStack) -> list[str]:
+    """Nothing for BIOS; for UEFI the code and a copy of the empty variable store, which the guest writes."""
+    if config.firmware is Firmware.BIOS:
+        return []
+    folder = Path("/usr/share/OVMF")
+    code, template = folder / "OVMF_CODE_4M.fd", folder / "OVMF_VARS_4M.fd"
+    if not code.is_file():
+        raise HostNotReady(f"{code} is not there", hint="run `make setup` (Debian package ovmf)")
+    variables = config.scratch / "uefi-variables.fd"
+    shutil.copyfile(template, variables)
+    stack.callback(variables.unlink, missing_ok=True)
+    return [
+        "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}",
+        "-drive", f"if=pflash,format=raw,unit=1,file={variables}",
+    ]
+
+
+def _overlay(disk: Path, path: Path, size_bytes: int, stack: contextlib.ExitStack) -> Path:
+    if not disk.is_file():
+        raise StageFailed(f"{disk} does not exist", hint="run the stage that writes it first")
+    qcow2.overlay(path, disk, max(size_bytes, disk.stat().st_size))
+    stack.callback(path.unlink, missing_ok=True)
+    return path
+
+
+def _root_disk(overlay: Path) -> list[str]:
+    """The root as EBS shows it on Nitro: NVMe with a volume id for a serial number."""
+    return [
+        "-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={overlay}",
+        "-device", "nvme,drive=root,serial=vol0123456789abcdef0,bootindex=0",
+    ]
+
+
+def _write_ssh_config(config: VmConfig) -> Path:
+    return ssh.write_config(config.scratch, host="127.0.0.1", port=SSH_PORT, user=config.user, key=config.private_key)
+
+
+def _read(path: Path) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text(encoding="utf-8", errors="replace").replace("\r", "")
+    return ""

@@ -1,0 +1,132 @@
+"""Where builds are: their folders, the lock on an image, scratch folders, and the rename by which a build appears."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from goldenami.core import records
+from goldenami.core.errors import BadInput, Busy
+from goldenami.local.sandbox import namespaces
+from goldenami.model.build_records import BAKE_FILE, BakeRecord
+from goldenami.packages.store import Store
+
+_REGIONS = "ec2-regions"
+"""In an image's folder: a region of EC2 a line."""
+
+
+def build_folder(root: Path, image: str, build_id: str) -> Path:
+    """Where the records and the disk of one build are."""
+    return root / "build" / image / build_id
+
+
+@contextmanager
+def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold `image` for this process; Busy names the holder (or, with `wait`, the caller queues)."""
+    folder = root / "build" / image
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            handle.seek(0)
+            raise Busy(f"{image} is being built by process {handle.read().strip() or '?'}",
+                       hint="wait for it, or run again with WAIT=1") from None
+        handle.seek(0)
+        handle.truncate()
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+@contextmanager
+def scratch(root: Path, image: str, purpose: str) -> Iterator[Path]:
+    """An empty work folder beside the builds of `image` that is gone afterwards, as `scratch_in` says."""
+    with scratch_in(root / "build" / image, purpose) as work:
+        yield work
+
+
+@contextmanager
+def scratch_in(folder: Path, purpose: str) -> Iterator[Path]:
+    """An empty work folder in `folder` that is gone afterwards; a killed one's is swept by the next run, by its
+    process id, whatever its purpose was."""
+    sweep(folder)
+    work = folder / f".work-{purpose}-{os.getpid()}"
+    work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def in_cache(store: Store) -> Path:
+    """Where compilations have their work folders: beside the store."""
+    return store.root.parent / "work"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed bake left: its cgroups and its work folders (named by process id)."""
+    namespaces.reap()
+    for left in folder.glob(".work-*"):
+        if not in_use(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def note_region(root: Path, image: str, region: str) -> None:
+    """Remember that a run of `image` makes things in an EC2 region, before it does: a killed one leaves no record."""
+    path = root / "build" / image / _REGIONS
+    known = path.read_text(encoding="utf-8").split() if path.exists() else []
+    if region not in known:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([*known, region, ""]), encoding="utf-8")
+
+
+def noted_regions(root: Path) -> list[str]:
+    """Every region that a run here has used, by name."""
+    return sorted({region for path in (root / "build").glob(f"*/{_REGIONS}")
+                   for region in path.read_text(encoding="utf-8").split()})
+
+
+def in_use(folder: Path) -> bool:
+    """Whether it is the work folder of another process that lives: `golden shell` holds no lock on its image."""
+    pid = folder.name.rpartition("-")[2]
+    return folder.name.startswith(".work-") and pid != str(os.getpid()) and Path(f"/proc/{pid}").exists()
+
+
+def keep(out: Path, folder: Path) -> None:
+    """Put the finished build in its place; an older build of the same id gives way only now.
+
+    Where its disk was the same, byte for byte, all that later stages wrote about it holds, and stays.
+    """
+    old = folder.with_name(f".work-old-{os.getpid()}")
+    latest = folder.parent / "latest"
+    if folder.exists():
+        if _same_disk(out, folder):
+            _copy_what_lacks(folder, out)
+        elif latest.is_symlink() and latest.readlink() == Path(folder.name):
+            latest.unlink()  # it names verified builds only, and the new one is not verified yet
+        folder.rename(old)
+    out.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    """Whether two builds have one and the same disk; one whose record cannot be read, or an AMI, has no other's."""
+    try:
+        first, second = (records.read(folder / BAKE_FILE, BakeRecord).disk_sha256 for folder in (one, other))
+    except BadInput:
+        return False
+    return first is not None and first == second
+
+
+def _copy_what_lacks(source: Path, target: Path) -> None:
+    """Copy what is in `source` and not in `target`; a kill in between leaves `source` whole."""
+    for path in source.iterdir():
+        if path.is_dir() and not (target / path.name).exists():
+            shutil.copytree(path, target / path.name)
+        elif not (target / path.name).exists():
+            shutil.copy2(path, target)

@@ -1,0 +1,1 @@
+"""The `lock` stage: a definition resolved to exact files."""

@@ -1,0 +1,181 @@
+"""What a build for the hardware gains over the generic one, as measured; and the rule that decides by it. Pure.
+
+roles/frameworks/files/measurements.json holds one entry for each framework, version and CPU; a benchmark writes them, a
+person commits them. So a lock comes out the same on every machine, whatever CPU that machine has.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from goldenami.core import records
+from goldenami.core.errors import BadInput
+from goldenami.core.records import Record
+from goldenami.local.vm import cpu
+from goldenami.lock import cuda_wheels
+from goldenami.model import instruction_sets
+from goldenami.model.lockfile import Origin
+from goldenami.model.recipes import CudaWheel, Recipe
+
+FILE = "roles/frameworks/files/measurements.json"
+WORTH = 1.10
+"""A build for the hardware is taken where it is at least this many times as fast as the wheel, over all workloads."""
+LOSS = 0.95
+"""Where a single workload is slower than this, it is not taken: nobody trades one program's speed for another's."""
+
+_MODELS: Mapping[str, tuple[int, Container[int]]] = {
+    "znver1": (0x17, range(0x30)), "znver2": (0x17, range(0x30, 0x100)),
+    "icelake-client": (6, (0x7D, 0x7E)), "icelake-server": (6, (0x6A, 0x6C)),
+    "sapphirerapids": (6, (0x8F,)), "emeraldrapids": (6, (0xCF,)),
+}
+"""CPU family and models of those that no feature which counts tells apart (Linux, arch/x86/kernel/cpu/amd.c and
+arch/x86/include/asm/intel-family.h)."""
+
+
+class Workload(Record):
+    """One figure of a benchmark: the median of the ratios of neighbouring runs (image's build over generic one), and
+    their quartiles. Above 1 the image's build is faster."""
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+
+
+class Measurement(Record):
+    """A benchmark's outcome: `cpu` is the machine's micro-architecture, `against` the wheel or the CPU of the generic
+    build, `key` that of the measured wheel (wheels.py)."""
+
+    framework: str
+    version: str
+    cpu: str
+    against: str
+    machine: str
+    rounds: int
+    key: str
+    workloads: list[Workload]
+
+    @property
+    def gain(self) -> float:
+        """The geometric mean over the workloads."""
+        return round(statistics.geometric_mean(workload.ratio for workload in self.workloads), 2)
+
+    @property
+    def worst(self) -> Workload:
+        """The workload that gains least."""
+        return min(self.workloads, key=lambda workload: workload.ratio)
+
+
+class Measurements(Record):
+    """The file."""
+
+    measurements: list[Measurement]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Wheel or source, and why; `gain`, `measured_on` and `key` (of the measured build) where it was measured on this
+    micro-architecture."""
+
+    origin: Origin
+    why: str
+    gain: float | None = None
+    measured_on: str | None = None
+    key: str | None = None
+
+    def of(self, key: str) -> Decision:
+        """The same for the build `key`; where another build was measured, the reason says so."""
+        if self.key in (None, key):
+            return self
+        return replace(self, why=f"{self.why}; that was another build of this version: measure again")
+
+
+def load(root: Path) -> list[Measurement]:
+    """All that was measured and committed."""
+    path = root / FILE
+    return records.read(path, Measurements).measurements if path.exists() else []
+
+
+def decide(name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], found: Sequence[Measurement]) -> Decision:
+    """Whether the image for `cpus` and the CUDA architectures `sm` gets the index's wheel or a build of its own.
+
+    Of several CPUs the one that gains least speaks for all; one that was not measured leaves the rule's default. A
+    figure of another version, or over something else than the recipe names now, is none.
+    """
+    wanted = (name, recipe.version, recipe.against)
+    measured = {one.cpu: one for one in found if (one.framework, one.version, one.against) == wanted}
+    every = [measured[cpu] for cpu in cpus if cpu in measured]
+    first = min(every, key=lambda one: one.gain) if len(every) == len(cpus) else None
+    origin, why = _judged(recipe, cpus, sm, first)
+    said = f"{first.gain:.2f}x over {first.against}, measured on {first.cpu}" if first else \
+        f"not measured on {', '.join(cpu for cpu in cpus if cpu not in measured)}"
+    why = why.replace("{said}", said)
+    return Decision(origin, why, first.gain, first.cpu, first.key) if first else Decision(origin, why)
+
+
+def _judged(recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], first: Measurement | None) -> tuple[Origin, str]:
+    """The rule, its cases in the order in which they count."""
+    wheel, only = recipe.wheel, recipe.only
+    lacking = cuda_wheels.lacking(wheel, sm)
+    loses = isinstance(wheel, CudaWheel) and recipe.build.cuda is None
+    others = sorted(set(cpus) - set(only)) if only is not None else []
+    gains, worst = (first.gain, first.worst) if first else (0.0, None)
+    cases: list[tuple[bool, Origin, str]] = [
+        (recipe.build.not_run is not None, Origin.WHEEL, f"recipe not run here: {recipe.build.not_run}"),
+        (wheel is None, Origin.SOURCE, "the index has no wheel; {said}"),
+        (bool(lacking), Origin.SOURCE, f"the wheel has no code for sm_{', sm_'.join(lacking)}; {{said}}"),
+        (loses, Origin.WHEEL, "a build would have no code for the GPUs"),
+        (bool(others), Origin.WHEEL, f"a build is for {', '.join(only or [])} only, not for {', '.join(others)}"),
+        (first is None, Origin.WHEEL, "the rule's default; {said}"),
+        (worst is not None and worst.ratio < LOSS, Origin.WHEEL,
+         f"{worst.name if worst else ''} would be {worst.ratio if worst else 0:.2f}x; {{said}}"),
+        (gains < WORTH, Origin.WHEEL, f"{{said}}, less than {WORTH:.2f}x"),
+    ]
+    return next(((origin, why) for holds, origin, why in cases if holds), (Origin.SOURCE, "{said}"))
+
+
+def micro_architecture(cpuinfo: str) -> str:
+    """The CPU of /proc/cpuinfo by GCC's name: of all that it can run the one with the most features.
+
+    What hypervisors hide (`isa.NO_GAIN`) does not count: of CPUs that differ by nothing else, family and model tell.
+    Only AMD's have SSE4a: no maker's is taken for the other's.
+    """
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
+    every = {feature for name in instruction_sets.X86 for feature in instruction_sets.features(name)}
+    has = cpu.shown(facts.get("flags", "").split(), every) | instruction_sets.NO_GAIN
+    fitting = {name: len(instruction_sets.features(name) - instruction_sets.NO_GAIN) for name in instruction_sets.X86
+               if instruction_sets.features(name) <= has}
+    alike = [name for name, count in fitting.items() if count == max(fitting.values())]
+    family, model = (int(facts.get(name, "0")) for name in ("cpu family", "model"))
+    named = [name for name in alike if name in _MODELS and family == _MODELS[name][0] and model in _MODELS[name][1]]
+    return named[0] if named else max(alike, key=lambda name: len(instruction_sets.features(name)))
+
+
+def demand_own_cpu(cpus: Sequence[str], here: str) -> None:
+    """BadInput where a figure would be of another build than it says: one for `cpus` that ran on the CPU `here`.
+
+    A figure is recorded under the CPU that it was measured on, and an image for that CPU alone decides by it.
+    """
+    if list(cpus) != [here]:
+        raise BadInput(f"not recorded: the image is for {', '.join(cpus)}, and this machine is {here}",
+                       hint="measure an image whose families have this machine's CPU only, or leave --record out")
+
+
+def compare(generic: Sequence[dict[str, float]], image: Sequence[dict[str, float]]) -> list[Workload]:
+    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a gain."""
+    found = []
+    for name in image[0]:
+        ratios = sorted(ours[name] / theirs[name] for ours, theirs in zip(image, generic, strict=True))
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+        found.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3)))
+    return found
+
+
+def merged(old: Sequence[Measurement], new: Sequence[Measurement]) -> str:
+    """The file's text with `new` in the place of what was measured before on the same CPU."""
+    taken = {(one.framework, one.cpu): one for one in [*old, *new]}
+    return records.canonical({"measurements": [json.loads(taken[key].model_dump_json()) for key in sorted(taken)]})

@@ -1,0 +1,62 @@
+"""Which wheel of the package index an image with GPUs gets: the newest whose CUDA runs on the locked driver. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from goldenami.core.errors import NoFit
+from goldenami.local.code_coverage import fatbin
+from goldenami.local.code_coverage.fatbin import Image
+from goldenami.model import compatibility
+from goldenami.model.recipes import PTX, CudaWheel, Recipe, Wheel
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A recipe as an image uses it: `recipe` names the chosen wheel and its version; `why` is "" without a choice;
+    `passed_over` are wheels, each with the reason."""
+
+    recipe: Recipe
+    why: str = ""
+    passed_over: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def requirements(self) -> list[str]:
+        """What pip is asked for to get the wheel; nothing where the index has none."""
+        wheel = self.recipe.wheel
+        if isinstance(wheel, CudaWheel):
+            return [wheel.requirement]
+        return [f"{wheel.distribution}=={self.recipe.version}"] if wheel else []
+
+
+def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> Fitted:
+    """The recipe for an image with `driver` ("535.309.01"; "" for none) and the CUDA architectures `sm` ("86").
+
+    Where no wheel with CUDA fits, the image gets the one for images without GPUs: the lint says what that means.
+    """
+    over = list[tuple[str, str]]()
+    for wheel in recipe.cuda_wheels if driver and sm else []:
+        try:
+            why = _fits(wheel, driver, sm)
+        except NoFit as error:
+            over.append((f"{wheel.distribution} {wheel.version}", error.message))
+            continue
+        return Fitted(recipe.model_copy(update={"version": wheel.version, "wheel": wheel}),
+                      f"CUDA {wheel.cuda}: {why}", tuple(over))
+    return Fitted(recipe, "no wheel with CUDA fits" if over else "", tuple(over))
+
+
+def _fits(wheel: CudaWheel, driver: str, sm: Sequence[str]) -> str:
+    if without := lacking(wheel, sm):
+        raise NoFit(f"it has no code for sm_{', sm_'.join(without)}", hint="declare other GPUs")
+    return compatibility.check_cuda(wheel.cuda, driver)
+
+
+def lacking(wheel: Wheel | None, sm: Sequence[str]) -> list[str]:
+    """Those of `sm` that no code in the wheel runs on; none where nobody looked."""
+    if wheel is None or wheel.sm is None:
+        return []
+    held = [Image(capability=int(name.removesuffix(PTX)), suffix="", ptx=kind)
+            for name in wheel.sm for kind in ((False, True) if name.endswith(PTX) else (False,))]
+    return fatbin.missing(held, sm)

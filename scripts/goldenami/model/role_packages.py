@@ -1,0 +1,78 @@
+"""What a role needs installed, read from the role itself: roles/<role>/vars/<Distribution>_<major>.yml.
+
+The same list drives the lock (what to resolve) and the role (what to install). It is a YAML list or one Jinja
+expression over the role's own variables, rendered here by plain Jinja.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2.exceptions
+import jinja2.meta
+import yaml
+from jinja2 import StrictUndefined
+from jinja2.nativetypes import NativeEnvironment
+
+from goldenami.core.errors import BadInput
+from goldenami.model.definition import Platform, role_spec
+
+_JINJA = NativeEnvironment(undefined=StrictUndefined)
+
+
+def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The role's defaults, overridden by what the definition and the lock give."""
+    return {**role_spec(root, role).defaults, **given}
+
+
+def facts(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The platform file of `role` with every Jinja expression rendered over the role's variables."""
+    path = root / "roles" / role / "vars" / platform.vars_file
+    if not path.is_file():
+        if not list(path.parent.glob("*_*.yml")):
+            return {}  # a role without platform files is the same everywhere and installs nothing
+        raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
+                       hint=f"write {path.relative_to(root)}, or take the role out of the definition")
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    context, found = variables(root, role, given), dict[str, Any]()
+    while left := data.keys() - found.keys():  # an expression may use another one of the same file
+        ready = sorted(name for name in left if not _names(path, name, data[name]) & left)
+        if not ready:
+            raise BadInput(f"{path}: {', '.join(sorted(left))}: these expressions use each other in a circle")
+        for name in ready:
+            found[name] = _render(path, name, data[name], {**context, **found})
+    return found
+
+
+def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
+    """The packages that `role` installs on `platform`."""
+    found = facts(root, role, platform, given).get(f"__{role}_packages", [])
+    return [str(name) for name in found]
+
+
+def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_render(path, name, item, context) for item in value]
+    if not isinstance(value, str) or "{" not in value:
+        return value
+    try:
+        rendered = _JINJA.from_string(value).render(**context)
+        for item in rendered if isinstance(rendered, list) else [rendered]:
+            str(item)  # raises for an undefined name, which native rendering leaves in a list
+    except (jinja2.exceptions.TemplateError, TypeError) as error:
+        raise BadInput(f"{path}: {name}: {error}") from None
+    return rendered
+
+
+def _names(path: Path, name: str, value: Any) -> set[str]:
+    """The variables that an expression, or a list of them, uses."""
+    if isinstance(value, list):
+        return {found for item in value for found in _names(path, name, item)}
+    if not isinstance(value, str) or "{" not in value:
+        return set()
+    try:
+        return jinja2.meta.find_undeclared_variables(_JINJA.parse(value))
+    except jinja2.exceptions.TemplateError as error:
+        raise BadInput(f"{path}: {name}: {error}") from None

@@ -1,0 +1,209 @@
+"""When a newer version matters: the rules of a definition's `watch` section, as pure functions over what sources offer.
+
+Nothing here looks anywhere: offers come from the modules of `sources/`, the day from the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from debian.debian_support import Version
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from goldenami.core.records import Record
+
+
+class Policy(StrEnum):
+    """Which newer versions of a component are taken."""
+
+    HOLD = "hold"
+    SECURITY = "security"
+    BRANCH = "branch"
+    LTS = "lts"
+    PRODUCTION = "production"
+    NEWEST = "newest"
+
+
+class BranchType(StrEnum):
+    """Kinds of driver branches, in the words of NVIDIA's releases.json."""
+
+    LTS = "lts branch"
+    PRODUCTION = "production branch"
+    NEW_FEATURE = "new feature branch"
+
+
+class Verdict(StrEnum):
+    """What a newer version, or the lack of one, means for an image. Only `UPDATE` makes a new lock.
+
+    `BLOCKED` is what does not fit together, `FAILED` what should have become a lock and did not.
+    """
+
+    CURRENT = "current"
+    UPDATE = "update"
+    HELD = "held"
+    YOUNG = "too young"
+    REFUSED = "refused"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+
+
+class Rule(Record):
+    """How one component is watched. `minimum_age_days` lets others find a release's faults first.
+
+    `review` is the last day on which a hold may stand without somebody looking at it again.
+    """
+
+    policy: Annotated[Policy, Field(strict=False)]
+    minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
+    review: date | None = None
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _a_hold_is_reviewed(self) -> Self:
+        if (self.policy is Policy.HOLD) != (self.review is not None):
+            raise ValueError("a hold needs a `review` date, and only a hold has one")
+        return self
+
+
+class BaseImageRule(Record):
+    """Which AMI an EC2 builder starts from: its publisher's account id and the pattern of its names."""
+
+    owner: Annotated[str, Field(pattern=r"^(\d{12}|self|amazon|aws-marketplace)$")]
+    name: str
+    region: str
+    minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
+
+
+ACTING = {
+    "kernel": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST), "cuda": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST),
+    "packages": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST), "frameworks": (Policy.BRANCH, Policy.NEWEST),
+}
+"""Policies beside `hold` that can ever take a version: NVIDIA names kinds of branches for drivers alone, and a package
+index names no security updates."""
+
+
+def _acting(component: str, rule: Rule) -> None:
+    allowed = (Policy.HOLD, *ACTING[component])
+    if rule.policy not in allowed:
+        raise ValueError(f"`{rule.policy.value}` would never take anything; one of {', '.join(allowed)}")
+
+
+class Watch(Record):
+    """A definition's `watch` section. Without one, these defaults hold."""
+
+    driver: Rule = Rule(policy=Policy.BRANCH)
+    kernel: Rule = Rule(policy=Policy.BRANCH)
+    cuda: Rule = Rule(policy=Policy.BRANCH)
+    packages: Rule = Rule(policy=Policy.SECURITY)
+    frameworks: dict[str, Rule] = Field(default_factory=dict)
+    base_image: BaseImageRule | None = None
+
+    def framework(self, name: str) -> Rule:
+        """The rule of one framework; what the section does not name stays in its series, as all else does."""
+        return self.frameworks.get(name, Rule(policy=Policy.BRANCH))
+
+    @field_validator("kernel", "cuda", "packages", "frameworks")
+    @classmethod
+    def _policies_act(cls, value: Rule | dict[str, Rule], info: ValidationInfo) -> Rule | dict[str, Rule]:
+        for rule in value.values() if isinstance(value, dict) else [value]:
+            _acting(str(info.field_name), rule)
+        return value
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One version that a source has. `released` is None where no source says so; `refusal` is why it can't be taken."""
+
+    version: str
+    branch: str
+    source: str
+    security: bool = False
+    released: date | None = None
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a rule makes of the offers: the version that it is about, the verdict and why."""
+
+    available: str
+    verdict: Verdict
+    reason: str = ""
+    source: str = ""
+
+
+Order = Callable[[str], Any]
+"""What compares versions: `Version` is Debian's order, in which 2.0~rc1 < 2.0 < 1:1.0."""
+
+
+def judge(
+    rule: Rule, locked: str, branch: str, offers: Sequence[Offer], today: date, *,
+    types: dict[str, BranchType] | None = None, order: Order = Version,
+) -> Judgement:
+    """The verdict on `offers` for a component that is locked at `locked` of `branch`."""
+    newer = sorted((offer for offer in offers if order(offer.version) > order(locked)),
+                   key=lambda offer: order(offer.version), reverse=True)
+    if not newer:
+        return Judgement(locked, Verdict.CURRENT)
+    newest = newer[0]
+    if rule.policy is Policy.HOLD:
+        return Judgement(newest.version, Verdict.HELD, rule.reason or "the definition holds it", newest.source)
+    wanted = [offer for offer in newer if _wants(rule.policy, offer, branch, types or {})]
+    if not wanted:
+        return Judgement(newest.version, Verdict.HELD, _unwanted(rule.policy, newest, types or {}), newest.source)
+    able = [offer for offer in wanted if not offer.refusal]
+    if not able:
+        return Judgement(wanted[0].version, Verdict.REFUSED, wanted[0].refusal, wanted[0].source)
+    old = [offer for offer in able if _old_enough(rule, offer, today)]
+    if not old:
+        return Judgement(able[0].version, Verdict.YOUNG, _age(rule, able[0], today), able[0].source)
+    passed = "; ".join(f"{offer.version}: {offer.refusal}" for offer in wanted[:wanted.index(old[0])] if offer.refusal)
+    return Judgement(old[0].version, Verdict.UPDATE, passed, old[0].source)
+
+
+def _wants(policy: Policy, offer: Offer, branch: str, types: dict[str, BranchType]) -> bool:
+    match policy:
+        case Policy.SECURITY:
+            return offer.security and offer.branch == branch
+        case Policy.BRANCH:
+            return offer.branch == branch
+        case Policy.LTS:
+            return types.get(offer.branch) is BranchType.LTS
+        case Policy.PRODUCTION:
+            return types.get(offer.branch) in (BranchType.LTS, BranchType.PRODUCTION)
+        case _:
+            return policy is Policy.NEWEST
+
+
+def _unwanted(policy: Policy, offer: Offer, types: dict[str, BranchType]) -> str:
+    match policy:
+        case Policy.SECURITY:
+            return f"no security update: it comes from {offer.source}"
+        case Policy.BRANCH:
+            return f"of branch {offer.branch}"
+        case _:
+            return f"branch {offer.branch} is no {policy.value} branch but {types.get(offer.branch, 'not listed')}"
+
+
+def _old_enough(rule: Rule, offer: Offer, today: date) -> bool:
+    if rule.minimum_age_days == 0:
+        return True
+    return offer.released is not None and today - offer.released >= timedelta(days=rule.minimum_age_days)
+
+
+def _age(rule: Rule, offer: Offer, today: date) -> str:
+    if offer.released is None:
+        return f"no source says when it came out, and it has to be {rule.minimum_age_days} days old"
+    return f"{(today - offer.released).days} days old, has to be {rule.minimum_age_days}"
+
+
+def overdue(component: str, rule: Rule, today: date) -> str:
+    """The complaint about a hold whose review date is past, or an empty string."""
+    if rule.review is None or today <= rule.review:
+        return ""
+    return f"the hold on {component} was to be reviewed by {rule.review}" + (f" ({rule.reason})" if rule.reason else "")

@@ -1,0 +1,268 @@
+"""Dependency resolution by apt itself, in a private root that shares nothing with this machine.
+
+The private root has its own sources, lists and preferences and an empty package database, so `solve`
+answers for a whole image: the full closure, with each file's version, size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote
+
+from debian.deb822 import Packages, Release
+from debian.debian_support import Version
+
+from goldenami.core import shell
+from goldenami.core.errors import NoFit, Unreachable
+from goldenami.core.records import sha256_file
+from goldenami.packages import mirrors
+from goldenami.packages.download import Wanted
+from goldenami.packages.mirrors import Source
+
+FETCH_TIMEOUT_S = 10
+FETCH_RETRIES = 2
+"""A mirror that hangs costs (1 + retries) x 2 timeouts a suite (apt's http method connects anew once a try), one
+suite after the other: two minutes for Debian's two."""
+
+_URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
+
+
+_UNMET = re.compile(r"\S+ (: )?(Pre-?Depends|Depends|Conflicts|Breaks):? .*")
+"""`a : Depends: b (>= 2) but 1 is to be installed` of apt's classic solver, `1. a:amd64 Depends b` of the 3.0 one."""
+
+
+@dataclass(frozen=True)
+class Deb:
+    """One package file: `archive` and `path` say where it is without naming a host; sizes in bytes."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+    size: int
+    installed_size: int
+    archive: str
+    path: str
+    source: str
+
+
+def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[Wanted]:
+    """What the store is asked for: files that mirrors have (what was built here is in it already)."""
+    return [Wanted(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}")
+            for deb in debs if deb.archive != "built"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One version of a package, the archive and the suite that have it."""
+
+    version: str
+    archive: str
+    suite: str
+
+    @property
+    def security(self) -> bool:
+        """Whether it is from a suite of security updates: Debian's archive of its own, or Ubuntu's pocket."""
+        return self.archive.endswith("-security") or self.suite.endswith("-security")
+
+
+@dataclass(frozen=True)
+class AptRoot:
+    """A private apt root in `folder` for `sources`, whose archives are at `uris`."""
+
+    folder: Path
+    sources: tuple[Source, ...]
+    uris: Mapping[str, str]
+    architecture: str = "amd64"
+    local_repo: Path | None = None
+    stock: Mapping[str, Deb] = field(default_factory=dict)
+    """Files of `local_repo` that are from an archive all the same, by SHA-256."""
+
+    @cached_property
+    def _env(self) -> dict[str, str]:
+        return {"APT_CONFIG": str(self.folder / "apt.conf")}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the root for one process; a second one waits."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def configure(self) -> None:
+        """Write the root's configuration; idempotent."""
+        for part in ("etc/apt.conf.d", "etc/preferences.d", "lists/partial", "cache/archives/partial"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        (self.folder / "status").write_text("", encoding="utf-8")
+        (self.folder / "apt.conf").write_text(self._configuration(), encoding="utf-8")
+        (self.folder / "golden.sources").write_text(self._sources(), encoding="utf-8")
+
+    def _configuration(self) -> str:
+        root = self.folder
+        return "\n".join([
+            f'Dir "{root}/";', f'Dir::Etc "{root}/etc/";', 'Dir::Etc::sourcelist "/dev/null";',
+            f'Dir::Etc::sourceparts "{root}/";', f'Dir::Etc::preferencesparts "{root}/etc/preferences.d/";',
+            f'Dir::State "{root}/";', f'Dir::State::lists "{root}/lists/";', f'Dir::State::status "{root}/status";',
+            f'Dir::Cache "{root}/cache/";', 'Dir::Log "/dev/null";',
+            f'APT::Architecture "{self.architecture}";', f'APT::Architectures {{"{self.architecture}";}};',
+            'APT::Install-Recommends "false";', 'APT::Sandbox::User "root";', 'Acquire::Languages "none";',
+            'Acquire::ForceHash "SHA256";', 'APT::Update::Error-Mode "any";',
+            f'Acquire::Retries "{FETCH_RETRIES}";', f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
+            f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";', "#clear DPkg::Pre-Install-Pkgs;", "#clear APT::Update;",
+            'APT::Update::Error-Mode "any";',
+            *(f'{name} "{value}";' for name, value in mirrors.proxy_settings().items()), "",
+        ])
+
+    def _sources(self) -> str:
+        stanzas = []
+        for source in self.sources:
+            lines = ["Types: deb", f"URIs: {self.uris[source.archive]}", f"Suites: {' '.join(source.suites)}"]
+            if not source.flat:
+                lines.append(f"Components: {' '.join(source.components)}")
+            stanzas.append("\n".join([*lines, f"Signed-By: {mirrors.keyring(source.keyring)}"]))
+        if self.local_repo is not None:
+            stanzas.append(f"Types: deb\nURIs: file:{self.local_repo}\nSuites: ./\nTrusted: yes")
+        return "\n\n".join(stanzas) + "\n"
+
+    def update(self) -> None:
+        """Fetch the indexes; Unreachable names the mirror that refused, hung or served nonsense."""
+        try:
+            shell.output(["apt-get", "update", "-q"], env=self._env)
+        except shell.CommandFailed as error:
+            lines = [line[3:] for line in error.output.splitlines() if line.startswith("E: ")]
+            cause = next((line for line in lines if "://" in line), lines[0] if lines else error.message)
+            why = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)  # else only: has no Release file
+            cause += f" ({why[1]})" if why and why[1] not in cause else ""
+            raise Unreachable(
+                f"apt could not read the indexes: {cause}",
+                hint="check that this mirror is reachable and current: the URIs come from this machine's apt sources "
+                     f"or from {', '.join(mirrors.variable(source.archive) for source in self.sources)}",
+            ) from None
+
+    def pin(self, pins: Mapping[str, str]) -> None:
+        """Prefer exactly these versions: package (or `src:name:any`, or a glob) -> version pattern."""
+        text = "\n\n".join(
+            f"Package: {name}\nPin: version {version}\nPin-Priority: 1001" for name, version in sorted(pins.items())
+        )
+        (self.folder / "etc/preferences.d/golden").write_text(text + "\n", encoding="utf-8")
+
+    def solve(self, wanted: Sequence[str]) -> list[Deb]:
+        """The closure of `wanted` on an empty system, by name; NoFit with apt's own reason if there is none."""
+        try:
+            text = shell.output(
+                ["apt-get", "install", "--print-uris", "--yes", "-q", "--no-install-recommends", *wanted],
+                env=self._env,
+            )
+        except shell.CommandFailed as error:
+            raise NoFit(_reason(error.output), tail=error.tail,
+                        hint="the names come from roles/*/vars and the definition") from None
+        files = [_uri_line(line) for line in text.splitlines() if line.startswith("'")]
+        stanzas = self._stanzas([_file_name(match["file"]) for match in files])
+        return sorted((self._deb(match, stanzas) for match in files), key=lambda deb: deb.name)
+
+    def _stanzas(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Packages]:
+        text = shell.output(["apt-cache", "show", *(f"{name}={version}" for name, version in names)], env=self._env)
+        parsed = Packages.iter_paragraphs(text, use_apt_pkg=False)
+        return {(stanza["Package"], stanza["Version"]): stanza for stanza in parsed}
+
+    def _deb(self, match: re.Match[str], stanzas: Mapping[tuple[str, str], Packages]) -> Deb:
+        if match["sha256"] in self.stock:
+            return self.stock[match["sha256"]]
+        name, version = _file_name(match["file"])
+        stanza = stanzas[name, version]
+        archive, path = self._place(match["uri"])
+        return Deb(
+            name=name, version=version, architecture=stanza["Architecture"], sha256=match["sha256"],
+            size=int(match["size"]), installed_size=int(stanza.get("Installed-Size", "0")) * 1024,
+            archive=archive, path=path, source=stanza.get("Source", name).partition(" ")[0],
+        )
+
+    def _place(self, uri: str) -> tuple[str, str]:
+        for archive, base in self.uris.items():
+            if uri.startswith(f"{base}/"):
+                return archive, unquote(uri.removeprefix(f"{base}/"))
+        assert uri.startswith("file:"), uri  # else a lock would call something `built` that nobody builds
+        return "built", Path(unquote(uri)).name
+
+    def versions(self, package: str) -> list[str]:
+        """Every version of `package` in the indexes, newest first in Debian's order."""
+        text = shell.output(["apt-cache", "madison", package], env=self._env, check=False)
+        found = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|") >= 2}
+        return sorted(found, key=Version, reverse=True)
+
+    def found(self, names: Sequence[str]) -> dict[str, list[Found]]:
+        """Every version of each package with where it is from, newest first; a package that is nowhere is left out."""
+        text = shell.output(["apt-cache", "madison", *names], env=self._env, check=False) if names else ""
+        found: dict[str, list[Found]] = {}
+        for line in text.splitlines():
+            parts = [part.strip() for part in line.split("|")]
+            if len(parts) == 3:
+                uri, suite = parts[2].split()[:2]
+                archive = next((name for name, base in self.uris.items() if uri.rstrip("/") == base), "built")
+                found.setdefault(parts[0], []).append(Found(parts[1], archive, suite.partition("/")[0] or suite))
+        return {name: sorted(all_, key=lambda one: Version(one.version), reverse=True) for name, all_ in found.items()}
+
+    def preferred(self, names: Sequence[str]) -> dict[str, str]:
+        """The version of each package that apt would install, by the suites' priorities and the pins."""
+        text = shell.output(["apt-cache", "policy", *names], env=self._env) if names else ""
+        pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", text, re.MULTILINE)
+        return {name: version for name, version in pairs if version != "(none)"}
+
+    def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
+        """The SHA-256 that the index states for each (package, version)."""
+        text = shell.output(["apt-cache", "show", *names], env=self._env, check=False) if names else ""
+        parsed = Packages.iter_paragraphs(text, fields=["Package", "Version", "SHA256"], use_apt_pkg=False)
+        return {(stanza["Package"], stanza["Version"]): stanza.get("SHA256", "") for stanza in parsed}
+
+    def names(self, pattern: str) -> list[str]:
+        """Package names that match a regular expression."""
+        text = shell.output(["apt-cache", "pkgnames"], env=self._env)
+        return sorted(name for name in text.split() if re.fullmatch(pattern, name))
+
+    def stanza(self, package: str, version: str) -> Packages:
+        """The index entry of one version."""
+        return self._stanzas([(package, version)])[package, version]
+
+    def file(self, package: str, version: str) -> Deb:
+        """One file by itself, without what it depends on."""
+        text = shell.output(["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"], env=self._env)
+        match = next(_uri_line(line) for line in text.splitlines() if line.startswith("'"))
+        return self._deb(match, self._stanzas([(package, version)]))
+
+    def releases(self) -> list[dict[str, str]]:
+        """What the signed Release files say: suite, date (RFC 2822) and the SHA-256 of the file."""
+        found = []
+        for path in (self.folder / "lists").glob("*Release"):
+            release = Release(path.read_text(encoding="utf-8", errors="replace"))
+            found.append({"suite": release.get("Codename", release.get("Suite", "./")),
+                          "date": release["Date"], "sha256": sha256_file(path)})
+        return sorted(found, key=lambda entry: (entry["suite"], entry["sha256"]))  # file names begin with the host
+
+
+def _uri_line(line: str) -> re.Match[str]:
+    """The parts of one line of --print-uris; one that has no SHA-256 must not fall out of a lock unseen."""
+    match = _URI_LINE.match(line)
+    if match is None:
+        raise Unreachable(f"the index has no SHA-256 of {line.split(maxsplit=1)[0]}",
+                          hint="use a mirror whose indexes are those of the archive")
+    return match
+
+
+def _file_name(text: str) -> tuple[str, str]:
+    name, version, _ = unquote(text).split("_", 2)
+    return name, version
+
+
+def _reason(output: str) -> str:
+    """apt's own words on why there is no solution: the first unmet dependency, else its first E: line."""
+    lines = [line.strip() for line in output.splitlines()]
+    unmet = next((match[0] for line in lines if (match := _UNMET.search(line))), "")
+    error = next((line[3:] for line in lines if line.startswith("E: ")), "no reason given")
+    return f"apt finds no solution: {unmet or error}"

@@ -1,0 +1,147 @@
+"""Small documents over HTTP, or from a file: bounded in bytes, redirects and time, with one error for every failure."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.util import Retry
+
+from goldenami.core.errors import Unreachable
+from goldenami.packages import download, mirrors
+
+LIMIT = 32 << 20
+"""Bytes that a document may have: NVIDIA's list is about 100 KB, the largest project page of PyPI some MB."""
+REDIRECTS = 5
+TIMEOUT = urllib3.Timeout(connect=10, read=20)
+"""Seconds without a connection, or without a byte."""
+DEADLINE_S = 60
+"""Seconds for a whole document, so that one byte a second does not hold a run up for ever."""
+CHUNK = 1 << 16
+
+
+class NotThere(Unreachable):
+    """The server answers, and has no such document (404)."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """What an address held, and the day of its last change where the server says so."""
+
+    data: bytes
+    changed: date | None
+
+    def json(self, where: str) -> Any:
+        """The document as JSON, or Unreachable naming `where`."""
+        try:
+            return json.loads(self.data)
+        except (ValueError, RecursionError) as error:
+            raise Unreachable(f"{where} is not JSON: {error}", hint="is it truncated, or an error page?") from None
+
+
+def read(
+    where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = None, certificates: str | None = None,
+) -> Document:
+    """The document at a URL, or in a file if `where` is a path; Unreachable for whatever goes wrong.
+
+    `certificates` is a file of those to trust, if not the usual ones.
+    """
+    if urlsplit(where).scheme not in ("http", "https"):
+        return _file(Path(where.removeprefix("file://")), limit)
+    with _pool(where, certificates=certificates) as http:
+        try:
+            with http.request("GET", where, preload_content=False, headers=_headers(headers)) as reply:
+                if reply.status != 200:
+                    raise (NotThere if reply.status == 404 else Unreachable)(
+                        f"{where} answered {reply.status}", hint="check the address, then run again")
+                return Document(_bounded(reply, where, limit), _day(reply.headers.get("Last-Modified")))
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(where, error) from None
+
+
+def changed(where: str) -> date | None:
+    """The day on which the file at a URL was last changed; None where the server does not say."""
+    with _pool(where) as http:
+        try:
+            reply = http.request("HEAD", where, headers=_headers(None))
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(where, error) from None
+    return _day(reply.headers.get("Last-Modified")) if reply.status == 200 else None
+
+
+def post(url: str, body: Any, *, name: str) -> None:
+    """Send JSON. The address may hold a secret: errors call it `name`."""
+    with _pool(url, redirects=0) as http:
+        try:
+            reply = http.request("POST", url, json=body)
+        except urllib3.exceptions.HTTPError as error:
+            cause = getattr(error, "reason", None) or error
+            raise Unreachable(f"{name} could not be reached ({type(cause).__name__})",
+                              hint="check the address in the environment and the network") from None
+    if not 200 <= reply.status < 300:
+        raise Unreachable(f"{name} answered {reply.status}", hint="is the address in the environment still valid?")
+
+
+def _pool(url: str, redirects: int = REDIRECTS, certificates: str | None = None) -> urllib3.PoolManager:
+    """Connections to `url`, by the proxy that apt would take."""
+    retries = Retry(total=None, connect=1, read=1, redirect=redirects, status=2, other=0, backoff_factor=0.5,
+                    status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT, "ca_certs": certificates}
+    proxy = mirrors.proxy(url)
+    return download.through_proxy(proxy, **options) if proxy else urllib3.PoolManager(**options)
+
+
+def _headers(more: Mapping[str, str] | None) -> dict[str, str]:
+    # identity: a limit on what comes over the line is then one on what is kept
+    return {"Accept-Encoding": "identity", "User-Agent": "goldenami", **(more or {})}
+
+
+def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int) -> bytes:
+    too_large = Unreachable(f"{where} is larger than {limit >> 20} MiB", hint="is this the right address?")
+    stated = reply.headers.get("Content-Length") or "0"
+    if not stated.isdecimal():
+        raise Unreachable(f"{where} states a length that is none: {stated[:40]!r}", hint="check the address")
+    if int(stated) > limit:
+        raise too_large
+    data, began = bytearray(), time.monotonic()
+    while chunk := reply.read1(CHUNK, decode_content=False):  # what has arrived; `stream` waits for all of CHUNK
+        data += chunk
+        if len(data) > limit:
+            raise too_large
+        if time.monotonic() - began > DEADLINE_S:
+            raise Unreachable(f"{where} sent {len(data)} bytes in {DEADLINE_S} s", hint="run again later")
+    return bytes(data)
+
+
+def _file(path: Path, limit: int) -> Document:
+    try:
+        with path.open("rb") as source:
+            data = source.read(limit + 1)
+        when = datetime.fromtimestamp(path.stat().st_mtime, UTC).date()
+    except OSError as error:
+        raise Unreachable(f"{path}: {error.strerror}", hint="check the path") from None
+    if len(data) > limit:
+        raise Unreachable(f"{path} is larger than {limit >> 20} MiB", hint="is this the right file?")
+    return Document(data, when)
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return parsedate_to_datetime(text).date() if text else None
+    except ValueError:
+        return None
+
+
+def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable:
+    cause = getattr(error, "reason", None) or error
+    if isinstance(cause, urllib3.exceptions.ResponseError):
+        return Unreachable(f"{where}: {cause}", hint="the server redirects in a circle, or fails")
+    return Unreachable(f"{where}: {cause}", hint="check the address and the network, then run again")

@@ -1,0 +1,118 @@
+"""A local apt repository of exactly the files that a lock names: all that a bake can install from."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from pathlib import Path
+
+from debian.arfile import ArFile
+
+from goldenami.core import records, shell
+from goldenami.packages.apt import Deb
+from goldenami.packages.store import Store
+
+
+def write(
+    store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int,
+    views: Mapping[str, Collection[str]] | None = None, others: Mapping[str, str] | None = None,
+) -> Path:
+    """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`.
+
+    A folder that is complete and still linked to the store is kept. `suite` is the codename under
+    which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
+    only those packages whose SHA-256 it has. `others` are files that apt does not look at: path -> SHA-256.
+    """
+    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    for left in [aside, *abandoned(folder.parent, folder.name)]:
+        shutil.rmtree(left, ignore_errors=True)
+    wanted = sorted(debs, key=lambda deb: deb.name)
+    views, others = views or {}, others or {}
+    index = records.sha256_text("\n".join([*(deb.sha256 for deb in wanted), *(
+        f"{view} {sorted(digests)}" for view, digests in sorted(views.items())), *(
+        f"{path} {sha256}" for path, sha256 in sorted(others.items()))]))
+    stamp = folder / "complete"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, others, folder):
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        stanzas = list(pool.map(lambda deb: _stanza(store, deb), wanted))
+    for deb in wanted:
+        link(store.path(deb.sha256), aside / _file(deb))
+    for path, sha256 in others.items():
+        (aside / path).parent.mkdir(exist_ok=True)
+        link(store.path(sha256), aside / path)
+    _index(aside, stanzas, suite, epoch)
+    for view, digests in views.items():
+        chosen = [stanza for deb, stanza in zip(wanted, stanzas, strict=True) if deb.sha256 in digests]
+        _index(aside / view, chosen, suite, epoch)
+    records.write_text(aside / "complete", index)
+    try:
+        aside.rename(folder)
+    except OSError:
+        shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
+    return folder
+
+
+def abandoned(folder: Path, name: str = "*") -> list[Path]:
+    """What killed processes left of repositories `name` in `folder`: half of one, under their process ids."""
+    return [path for path in sorted(folder.glob(f"{name}.*")) if (pid := path.suffix[1:]).isdecimal()
+            and path.is_dir() and not Path(f"/proc/{pid}").exists()]
+
+
+def built_at(store: Store, deb: Deb) -> int:
+    """When a package was built, in seconds since 1970: the date of its archive's first member (deb(5))."""
+    return int(ArFile(str(store.path(deb.sha256))).getmembers()[0].mtime)
+
+
+def contents(folder: Path) -> set[str]:
+    """SHA-256 of every file in the repository `folder`."""
+    index = folder / "Packages"
+    return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M)) if index.is_file() else set()
+
+
+def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None:
+    packages = "\n".join(stanzas)
+    records.write_text(folder / "Packages", packages)
+    records.write_text(folder / "Release", _release(packages, suite, epoch))
+
+
+def _linked(store: Store, debs: Iterable[Deb], others: Mapping[str, str], folder: Path) -> bool:
+    """Whether every file is still the store's own: an object that was damaged and fetched anew is another file."""
+    try:
+        files = {**{_file(deb): deb.sha256 for deb in debs}, **others}
+        return all((folder / name).samefile(store.path(sha256)) for name, sha256 in files.items())
+    except FileNotFoundError:
+        return False
+
+
+def _file(deb: Deb) -> str:
+    return f"{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
+
+
+def link(source_file: Path, target: Path) -> None:
+    """Have the file at `target` too: a hard link, or a copy where there can be none."""
+    try:
+        os.link(source_file, target)
+    except OSError:
+        shutil.copyfile(source_file, target)
+
+
+def _stanza(store: Store, deb: Deb) -> str:
+    """The Packages entry of one file; its control data is read once and kept beside the store."""
+    cached = store.root.parent / "control" / deb.sha256
+    if not cached.exists():
+        records.write_text(cached, shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))]))
+    control = cached.read_text(encoding="utf-8").rstrip("\n")
+    return f"{control}\nFilename: ./{_file(deb)}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+
+
+def _release(packages: str, suite: str, epoch: int) -> str:
+    size = len(packages.encode())
+    return (f"Origin: goldenami\nLabel: goldenami\nSuite: {suite}\nCodename: {suite}\n"
+            f"Date: {formatdate(epoch, usegmt=True)}\nSHA256:\n {records.sha256_text(packages)} {size} Packages\n")

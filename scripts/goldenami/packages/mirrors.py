@@ -1,0 +1,136 @@
+"""Where packages come from: the machine's own apt configuration, or the user's environment.
+
+No mirror's host name stands in this repository or in a lock. A lock says `debian: pool/main/...`; which
+host that is, this machine's apt sources say, or GOLDEN_MIRROR_<ARCHIVE> (e.g. GOLDEN_MIRROR_DEBIAN,
+GOLDEN_MIRROR_DEBIAN_SECURITY, GOLDEN_MIRROR_UBUNTU, GOLDEN_MIRROR_NVIDIA).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
+
+from goldenami.core import shell
+from goldenami.core.errors import HostNotReady, Unreachable
+
+KEYRINGS = Path("/usr/share/keyrings")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One apt source of an image: an archive by its key, not by its host."""
+
+    archive: str
+    suites: tuple[str, ...]
+    components: tuple[str, ...]
+    keyring: str
+
+    @property
+    def flat(self) -> bool:
+        """Whether the repository has no suites (NVIDIA's is flat: its one suite is `./`)."""
+        return self.suites == ("./",)
+
+
+_LABELS = {("Debian", "Debian"): "debian", ("Debian", "Debian Backports"): "debian",
+           ("Debian", "Debian-Security"): "debian-security", ("Ubuntu", "Ubuntu"): "ubuntu"}
+"""An archive's Release file names it by Origin and Label: https://wiki.debian.org/DebianRepository/Format."""
+
+_DEBIAN_COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
+_UBUNTU_COMPONENTS = ("main", "restricted", "universe", "multiverse")
+
+
+def sources(distribution: str, release: str, *, backports: bool, nvidia: bool) -> list[Source]:
+    """The archives and suites that an image of `distribution` `release` is resolved from."""
+    if distribution == "debian":
+        suites = (release, f"{release}-updates", *((f"{release}-backports",) if backports else ()))
+        found = [
+            Source("debian", suites, _DEBIAN_COMPONENTS, "debian-archive-keyring"),
+            Source("debian-security", (f"{release}-security",), _DEBIAN_COMPONENTS, "debian-archive-keyring"),
+        ]
+    else:
+        suites = (release, f"{release}-updates", f"{release}-security")
+        found = [Source("ubuntu", suites, _UBUNTU_COMPONENTS, "ubuntu-archive-keyring")]
+    return [*found, *([Source("nvidia", ("./",), (), "golden-nvidia")] if nvidia else [])]
+
+
+def _configured() -> dict[str, str]:
+    """Archives of this machine's apt sources: key -> base URI without a trailing slash."""
+    text = shell.output(
+        ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
+    )
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        origin, label, uri = line.split("|", 2)
+        archive = _LABELS.get((origin, label))
+        if archive:
+            found.setdefault(archive, uri.rstrip("/"))
+    return found
+
+
+def variable(archive: str) -> str:
+    """The environment variable that overrides where `archive` is."""
+    return f"GOLDEN_MIRROR_{archive.upper().replace('-', '_')}"
+
+
+def locate(archives: Sequence[str]) -> dict[str, str]:
+    """The base URI of each archive, or Unreachable naming the first that this machine knows no mirror of."""
+    configured = _configured()
+    found: dict[str, str] = {}
+    for archive in archives:
+        uri = os.environ.get(variable(archive)) or configured.get(archive)
+        if not uri:
+            raise Unreachable(
+                f"no mirror of the archive `{archive}` is known: this machine's apt sources have none",
+                hint=f"set {variable(archive)} to the mirror's URI, or run `apt-get update` after adding it to apt",
+            )
+        found[archive] = uri.rstrip("/")
+    return found
+
+
+@cache
+def _proxy_settings(_configuration: str | None) -> dict[str, str]:
+    text = shell.output(["apt-config", "dump", "--format", "%f=%v%n", "Acquire::http", "Acquire::https"])
+    pairs = (line.partition("=") for line in text.splitlines() if "::proxy" in line.lower())
+    return {name: value for name, _, value in pairs if value}
+
+
+def proxy_settings() -> dict[str, str]:
+    """This machine's apt settings of proxies: `Acquire::http::Proxy`, `Acquire::http::Proxy::<host>` and so on."""
+    return _proxy_settings(os.environ.get("APT_CONFIG"))
+
+
+def proxy(url: str) -> str | None:
+    """The proxy by which apt would fetch `url`, or None: directly (apt-transport-http(1), in its order)."""
+    scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+    if proxy_bypass(host):  # no_proxy
+        return None
+    settings = {name.lower(): value for name, value in proxy_settings().items()}
+    levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))  # https falls back to the settings of http
+    specific = next((found for level in levels if (found := settings.get(f"{level}::proxy::{host}"))), "")
+    program = next((found for level in levels if (found := settings.get(f"{level}::proxy-auto-detect"))), "")
+    general = next((found for level in levels if (found := settings.get(f"{level}::proxy"))), "")
+    found = specific or (_detected(program, f"{scheme}://{host}/") if program else "") or general \
+        or os.environ.get(f"{scheme}_proxy", "")
+    return None if not found or found.upper() == "DIRECT" else found
+
+
+@cache
+def _detected(program: str, url: str) -> str:
+    """What the user's Acquire::http::Proxy-Auto-Detect says, asked once for each host as apt does."""
+    return shell.output([program, url]).strip()
+
+
+def keyring(name: str) -> Path:
+    """The file of a distribution's archive keyring (newer releases say .pgp, older .gpg)."""
+    override = os.environ.get(f"GOLDEN_KEYRING_{name.upper().replace('-', '_')}")
+    candidates = [Path(override)] if override else [KEYRINGS / f"{name}{suffix}" for suffix in (".pgp", ".gpg", ".asc")]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise HostNotReady(f"the keyring {name} is not installed ({candidates[0]})",
+                       hint=f"run `make setup`, or set GOLDEN_KEYRING_{name.upper().replace('-', '_')}")

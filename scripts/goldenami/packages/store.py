@@ -1,0 +1,225 @@
+"""The package store: a content-addressed folder that holds what locks name.
+
+A file appears under its SHA-256 only after its size and content have been checked (written aside, fsynced,
+renamed), so any number of processes may fill one store at once and a kill leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import urllib3
+
+from goldenami.core.errors import Busy, HostNotReady, Unreachable, Vanished
+from goldenami.core.records import sha256_file
+from goldenami.packages import download
+from goldenami.packages.download import Http, Part, Stopped, Wanted
+
+PARALLEL = 8
+"""Downloads in flight; more did not help on the 2-core machines that this was tried on."""
+
+
+class Remote(Protocol):
+    """A store that several machines share. Its errors are GoldenErrors; what it gives is checked like a mirror's."""
+
+    def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
+        """The bytes of an object from byte `start` on, or None where it has no such object."""
+
+    def put(self, sha256: str, source: Path) -> bool:
+        """Have the object; whether it had to be sent."""
+
+
+REMOTE = "remote store"
+"""Where a part is from that the remote store gave."""
+
+
+def directly(_: str) -> None:
+    """No proxy for any address."""
+
+
+def default_root() -> Path:
+    """GOLDEN_CACHE, else the user's cache folder (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("GOLDEN_CACHE") or Path(base) / "goldenami")
+
+
+class Store:
+    """A store in `root`, with a `remote` one behind it; `proxy` says for a URL through which proxy it is reached."""
+
+    def __init__(
+        self, root: Path, *, remote: Remote | None = None, proxy: Callable[[str], str | None] = directly,
+    ) -> None:
+        self.root = root / "store"
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.remote, self._proxy = remote, proxy
+        self._use = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._use, fcntl.LOCK_SH)
+        self.close = weakref.finalize(self, os.close, self._use)
+
+    def path(self, sha256: str) -> Path:
+        """Where the object is or would be; two hex digits of fan-out keep folders small."""
+        return self.root / sha256[:2] / sha256
+
+    def has(self, sha256: str, size: int) -> bool:
+        """Whether the object is present and whole: its bytes are read (1 s for 2 GB), a damaged one is removed."""
+        path = self.path(sha256)
+        return path.is_file() and self.check(sha256) and path.stat().st_size == size
+
+    def add(self, source: Path) -> str:
+        """Copy a local file in; returns its SHA-256."""
+        digest = sha256_file(source)
+        target = self.path(digest)
+        if not self.check(digest):
+            target.parent.mkdir(exist_ok=True)
+            with download.part_of(target, threading.Event()) as part, source.open("rb") as content:
+                if part is not None:
+                    part.begin("", "")
+                    download.fill(part, iter(lambda: content.read(download.CHUNK), b""))
+                    part.finish()
+        return digest
+
+    def check(self, sha256: str) -> bool:
+        """Whether the object's bytes are what its name says; a corrupted one is removed."""
+        path = self.path(sha256)
+        with suppress(FileNotFoundError), path.open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() == sha256:
+                return True
+            # Only what was read: another process may have put the whole object there meanwhile.
+            if path.stat().st_ino == os.fstat(content.fileno()).st_ino:
+                path.unlink()
+        return False
+
+    def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+        """Those that have to be fetched."""
+        items = list(wanted)
+        with ThreadPoolExecutor() as pool:
+            whole = list(pool.map(lambda item: self.has(item.sha256, item.size), items))
+        return [item for item, good in zip(items, whole, strict=True) if not good]
+
+    def objects(self) -> list[str]:
+        """The SHA-256 of everything in the store."""
+        return sorted(path.name for path in self.root.glob("??/*") if path.suffix == "")
+
+    def verify(self) -> list[str]:
+        """Read every object; returns those that were damaged, which are removed."""
+        found = self.objects()
+        with ThreadPoolExecutor() as pool:
+            return [name for name, good in zip(found, pool.map(self.check, found), strict=True) if not good]
+
+    def garbage(self, named: Iterable[str]) -> dict[Path, int]:
+        """Objects that nothing names and parts of downloads, with their bytes."""
+        kept = set(named)
+        return {path: path.stat().st_size for path in sorted(self.root.glob("??/*")) if path.name not in kept}
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else uses the store meanwhile; Busy where somebody does."""
+        try:
+            fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another process uses {self.root}", hint="run again when it has ended") from None
+        try:
+            yield
+        finally:
+            fcntl.flock(self._use, fcntl.LOCK_SH)
+
+    def fetch(self, wanted: Iterable[Wanted], on_bytes: Callable[[int], None] = lambda _: None) -> int:
+        """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as one error."""
+        todo = self.missing({item.sha256: item for item in wanted}.values())
+        stop = threading.Event()
+
+        def on_chunk(size: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            on_bytes(size)
+
+        with Http(PARALLEL, self._proxy) as http, ThreadPoolExecutor(PARALLEL) as pool:
+            jobs = [pool.submit(self._have, http, item, on_chunk, stop) for item in todo]
+            try:
+                problems = _problems(jobs)
+            except BaseException:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+        if problems:
+            raise _worst(problems)
+        return sum(item.size for item in todo)
+
+    def pull(self, wanted: Iterable[Wanted]) -> None:
+        """Fetch from the remote store what it has of what is missing here: what was compiled is nowhere else."""
+        todo = self.missing(wanted)
+        if self.remote is not None and todo:
+            for item in todo:
+                with self._part(item, threading.Event()) as part:
+                    if part is not None and self._from_remote(item, part, lambda _: None):
+                        part.finish()
+
+    def _have(self, http: Http, item: Wanted, on_chunk: Callable[[int], None], stop: threading.Event) -> None:
+        with self._part(item, stop) as part:
+            if part is not None:
+                if not self._from_remote(item, part, on_chunk):
+                    download.receive(http, item, part, on_chunk)
+                part.finish()
+
+    @contextmanager
+    def _part(self, item: Wanted, stop: threading.Event) -> Iterator[Part | None]:
+        """The item's part, with errors that name it. An object that is not the item gives way."""
+        target = self.path(item.sha256)
+        try:
+            target.parent.mkdir(exist_ok=True)
+            if target.is_file() and not self.has(item.sha256, item.size):
+                target.unlink(missing_ok=True)
+            with download.part_of(target, stop) as part:
+                yield part
+        except urllib3.exceptions.HTTPError as error:
+            cause = getattr(error, "reason", None) or error
+            raise Unreachable(f"{item.url}: {cause}", hint="check the mirror and the network, then run again") from None
+        except OSError as error:
+            raise HostNotReady(f"the store cannot take {item.name}: {error.strerror}",
+                               hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk") from error
+
+    def _from_remote(self, item: Wanted, part: Part, on_chunk: Callable[[int], None]) -> bool:
+        """Whether the remote store had the item, whole; what it has damaged is fetched from the mirror instead."""
+        if self.remote is None:
+            return False
+        mine = part.origin == (REMOTE, item.sha256)
+        chunks = self.remote.get(item.sha256, part.size if mine else 0)
+        if chunks is None:
+            return False
+        if not mine:
+            part.begin(REMOTE, item.sha256)
+        download.fill(part, chunks, on_chunk)
+        if not part.holds(item):
+            part.begin("", "")
+        return part.holds(item)
+
+
+def _problems(jobs: list[Future[None]]) -> list[Unreachable]:
+    """What went wrong, when all jobs are done; a mirror that is down ends them early."""
+    problems: list[Unreachable] = []
+    for job in as_completed(jobs):
+        problem = None if job.cancelled() else job.exception()
+        if isinstance(problem, Unreachable):
+            problems.append(problem)
+            if not isinstance(problem, Vanished):  # the rest would only wait for the same mirror
+                for other in jobs:
+                    other.cancel()
+        elif problem is not None:
+            raise problem
+    return problems
+
+
+def _worst(problems: list[Unreachable]) -> Unreachable:
+    """One error for many: a mirror that is down outranks single vanished files."""
+    first = next((problem for problem in problems if not isinstance(problem, Vanished)), problems[0])
+    more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
+    return type(first)(f"{first.message}{more}", hint=first.hint)

@@ -1,0 +1,1 @@
+"""From a proven image to what others launch by, and back: `publish`, `promote`, `rollback`."""

@@ -1,0 +1,204 @@
+"""The plan of a publish: what each region has, what it lacks, and what must not happen. Nothing is changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from goldenami.aws import images, offerings
+from goldenami.aws.channels import channels, lease, pointers
+from goldenami.aws.channels.channels import Standing
+from goldenami.aws.channels.lease import Seen
+from goldenami.aws.channels.ledger import Channel, Gpu, Ledger
+from goldenami.aws.images import ImageSpec, Settings
+from goldenami.aws.regions import each
+from goldenami.aws.session import Account, check_regions
+from goldenami.core import clock, units
+from goldenami.core.errors import BadInput, Busy
+from goldenami.model.build_records import Ami
+from goldenami.model.definition import Definition, Publish
+from goldenami.publish.publish_records import Copy, Move, PublishPlan, RegionPlan, TemplateMove, Upload
+from goldenami.publish.release_gate import Proven
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person allows on the command line."""
+
+    accept_untested_gpu: bool = False
+    allow_missing_families: bool = False
+    again: bool = False
+
+
+def make(account: Account, wanted: Definition, build: Proven, options: Options) -> PublishPlan:
+    """Read every region and say what is to be done, or refuse. One call for the account and four for a region, more
+    only where something is to be done.
+    """
+    asked = channels.published(wanted)
+    check_regions(asked.regions)
+    number = account.number(asked.regions[0])
+    found = each(asked.regions, lambda region: channels.look(account, region, wanted.image, build.bake.build_id))
+    standings = found.all("nothing is changed", "then run again")
+    gpu = Gpu.ACCEPTED if build.gpu is Gpu.UNTESTED and options.accept_untested_gpu else build.gpu
+    spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
+    settings = Settings(share_with=tuple(sorted(asked.share_with)), protect=asked.deregistration_protection,
+                        deprecate_at=_in_days(asked.deprecate_after_days))
+    plan = PublishPlan(
+        image=wanted.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
+        settings=settings, gpu=gpu, held_back=held_back(asked, gpu), regions=(), readmit=options.again)
+    plan = plan.model_copy(update={"regions": tuple(
+        _region(standing, plan, wanted, build.bake.ami) for standing in standings.values())})
+    plan = _with_refreshes(account, plan, wanted, standings)
+    if not plan.is_done:
+        _refuse(account, plan, wanted, options)
+    return plan
+
+
+def held_back(asked: Publish, gpu: Gpu) -> str:
+    """Why `latest` does not move with this publish; nothing where it does."""
+    if gpu is Gpu.UNTESTED:
+        return "not tested on a GPU: `golden attest` records a test, `--accept-untested-gpu` goes on without"
+    return f"a candidate stands {asked.soak_hours} h: then `golden promote`" if asked.soak_hours else ""
+
+
+def _in_days(days: int) -> str:
+    return (clock.now() + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _region(standing: Standing, plan: PublishPlan, wanted: Definition, baked: Ami | None) -> RegionPlan:
+    """What one region lacks. `baked` is the AMI of a build that has no disk here."""
+    asked, image = channels.published(wanted), standing.image
+    home = baked if baked and baked.region == standing.region else None
+    if image is None and home:
+        raise BadInput(f"{home.id}, which the bake made in {home.region}, is gone",
+                       hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
+    if image is None:
+        source = Copy(region=baked.region, ami=baked.id) if baked else None
+        return _with_pointers(RegionPlan(region=standing.region, kms_key=asked.kms_key, copy_of=source,
+                                         record_build=True), standing, plan, wanted)
+    images.check_ours(image, plan.spec)
+    if home and home.id != image.ami:
+        raise BadInput(f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the bake made",
+                       hint="deregister it, if nobody needs it, and bake again")
+    return _with_pointers(RegionPlan(
+        region=standing.region, kms_key=asked.kms_key, ami=image.ami, snapshot=image.snapshot,
+        settings=tuple(images.differences(image, plan.spec, plan.settings, standing.shared)),
+        record_build=standing.recorded != image.ami), standing, plan, wanted)
+
+
+def _with_pointers(region: RegionPlan, standing: Standing, plan: PublishPlan, wanted: Definition) -> RegionPlan:
+    moves = tuple(Move(channel=channel, before=standing.pointers.get(channel)) for channel in _moving(plan)
+                  if region.ami is None or standing.pointers.get(channel) != region.ami)
+    template, now = None, standing.template
+    stands = region.ami is not None and channels.stands(standing, plan.build_id, region.ami, wanted) is not None
+    if not plan.held_back and not stands:
+        template = TemplateMove(name=pointers.template_name(plan.image), before=now.number if now else None,
+                                before_ami=now.ami if now else None)
+    return region.model_copy(update={"moves": moves, "template": template})
+
+
+def _with_refreshes(
+    account: Account, plan: PublishPlan, wanted: Definition, standings: dict[str, Standing],
+) -> PublishPlan:
+    """Groups that have not been asked to take the template's default yet."""
+    if plan.held_back:
+        return plan
+    due = channels.outstanding(account, wanted, {
+        region.region: None if region.template else standings[region.region].template for region in plan.regions})
+    return plan.model_copy(update={"regions": tuple(
+        region.model_copy(update={"refresh": tuple(due[region.region])}) for region in plan.regions)})
+
+
+def _refuse(account: Account, plan: PublishPlan, wanted: Definition, options: Options) -> None:
+    """BadInput where a region lacks the hardware, or where the move would bring back what a rollback took away."""
+    def ask(region: str) -> tuple[list[str], Seen]:
+        missing = [] if options.allow_missing_families else \
+            offerings.missing_families(account.ec2(region), wanted.hardware)
+        return missing, lease.look(account.dynamodb(region), wanted.image)
+
+    found = each((region.region for region in plan.regions), ask).all("nothing is changed", "then run again")
+    lacking = [f"{region} has no {', '.join(missing)}" for region, (missing, _) in found.items() if missing]
+    if lacking:
+        raise BadInput(f"{wanted.image} declares hardware that a region lacks: {'; '.join(lacking)}",
+                       hint="correct `hardware` or `publish: regions:`; `golden regions` shows where a family is; "
+                            "--allow-missing-families goes on")
+    for region, (_, seen) in found.items():
+        if any(entry.region == region and (entry.moves or entry.template) for entry in plan.regions):
+            check_forward(region, seen.ledger, plan)
+
+
+def check_unmoved(account: Account, region: RegionPlan, plan: PublishPlan) -> None:
+    """Busy where a channel that the plan moves, or found as it should be, names another AMI by now."""
+    planned = {move.channel: move.before for move in region.moves}
+    names = {channel: pointers.channel_name(plan.image, channel) for channel in _moving(plan)}
+    values = pointers.read(account.ssm(region.region), names.values())
+    for channel, name in names.items():
+        before, now = planned.get(channel, region.ami), values.get(name)
+        if now != before:
+            raise Busy(f"another run moved {name} in {region.region} from {before or 'nothing'} to {now or 'nothing'} "
+                       "after the plan was made", hint="run again: the plan is made anew")
+
+
+def _moving(plan: PublishPlan) -> list[Channel]:
+    return [Channel.CANDIDATE] if plan.held_back else list(Channel)
+
+
+def check_forward(region: str, ledger: Ledger, plan: PublishPlan) -> None:
+    """BadInput where a channel would go back, or a withdrawn build come back, by accident."""
+    again = f"`golden rollback {plan.image} --to {plan.build_id}`"
+    if plan.build_id in ledger.withdrawn and not plan.readmit:
+        raise BadInput(f"build {plan.build_id} was rolled back in {region}",
+                       hint="bake a new build; if this one is good after all, --again publishes it")
+    for channel in _moving(plan):
+        now = ledger.of(channel)
+        if now and now.build_id != plan.build_id and now.baked > datetime.fromisoformat(plan.baked_at):
+            raise BadInput(f"{channel} in {region} names build {now.build_id}, which is newer than {plan.build_id} "
+                           f"(baked {now.baked_at} and {plan.baked_at})", hint=f"to go back on purpose: {again}")
+
+
+def with_uploads(plan: PublishPlan, uploads: dict[str, Upload]) -> PublishPlan:
+    """The plan with what would be sent to each region that lacks the AMI."""
+    return plan.model_copy(update={"regions": tuple(
+        region.model_copy(update={"upload": uploads.get(region.region)}) for region in plan.regions)})
+
+
+def show(plan: PublishPlan) -> list[str]:
+    """The plan for a person: a line for each step of each region."""
+    lines = [f"publish {plan.image} {plan.build_id} in account {plan.account}: {plan.gpu.value}"]
+    for region in plan.regions:
+        lines += [f"  {region.region:<15} {text}" for text in _steps(region, plan)] or \
+            [f"  {region.region:<15} nothing to do: {region.ami} has all of it"]
+    if plan.held_back:
+        lines.append(f"  `latest` and the template stay: {plan.held_back}")
+    return lines
+
+
+def _steps(region: RegionPlan, plan: PublishPlan) -> Iterable[str]:
+    if region.upload:
+        since = f", the rest is in {region.upload.parent_snapshot} (build {region.upload.parent})" \
+            if region.upload.parent else ""
+        yield f"send {units.size(region.upload.bytes)} in {region.upload.blocks} blocks{since}"
+    if region.copy_of:
+        yield (f"copy {region.copy_of.ami} of {region.copy_of.region} to {plan.spec.name}"
+               + (f", encrypted by {region.kms_key}" if region.kms_key else ""))
+    elif region.ami is None:
+        yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, IMDSv2 only, ENA, "
+               f"{plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
+               + (f", encrypted by {region.kms_key}" if region.kms_key else ""))
+    if region.ami is None:
+        yield f"deprecate on {plan.settings.deprecate_at[:10]}" + \
+            (", protect from deregistration" if plan.settings.protect else "")
+        if plan.settings.share_with:
+            yield f"share with {', '.join(plan.settings.share_with)}"
+    yield from (f"correct {region.ami}: {text}" for text in region.settings)
+    if region.record_build:
+        yield f"record {pointers.build_name(plan.image, plan.build_id)}"
+    target = region.ami or "the new AMI"
+    yield from (f"move {pointers.channel_name(plan.image, move.channel)}: {move.before or 'nothing'} -> {target}"
+                for move in region.moves)
+    if region.template:
+        before = f"version {region.template.before} ({region.template.before_ami})" if region.template.before \
+            else "no template"
+        yield f"move the default of {region.template.name}: {before} -> a version with {target}"
+    yield from (f"refresh the group {group}" for group in region.refresh)

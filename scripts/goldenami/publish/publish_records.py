@@ -1,0 +1,185 @@
+"""The records of publishing: the plan that is executed, what came of it, a GPU test, a rollback.
+
+They live in `build/<image>/<build id>/` under the file names below. Times are UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from goldenami.aws.channels.ledger import Channel, Gpu
+from goldenami.aws.images import ImageSpec, Settings
+from goldenami.core.records import Record
+from goldenami.model.build_records import BuildId, Bytes, Sha256, Utc
+
+PLAN_FILE = "plan.json"
+ATTEST_FILE = "attest.json"
+PROMOTE_FILE = "promote.json"
+
+
+class Upload(Record):
+    """What would be sent: `blocks` of 512 KiB; `parent` is the build whose snapshot has the others, if any.
+
+    `kms_arn` is the key that the snapshot is encrypted by; none: the account's default decides.
+    """
+
+    blocks: Annotated[int, Field(ge=0)]
+    bytes: Bytes
+    parent: BuildId | None = None
+    parent_snapshot: str | None = None
+    kms_arn: str | None = None
+
+
+class Copy(Record):
+    """An AMI of another region that is copied, since there is no disk here to upload."""
+
+    region: str
+    ami: str
+
+
+class Move(Record):
+    """A channel that moves, and the AMI that it named before."""
+
+    channel: Annotated[Channel, Field(strict=False)]
+    before: str | None = None
+
+
+class TemplateMove(Record):
+    """A launch template that gets this default; `before` is the number of the one until now (None: no template)."""
+
+    name: str
+    before: int | None = None
+    before_ami: str | None = None
+
+
+class RegionPlan(Record):
+    """What is to be done in one region. `ami` exists already; `settings` are what has to be corrected on it."""
+
+    region: str
+    kms_key: str | None = None
+    ami: str | None = None
+    snapshot: str | None = None
+    upload: Upload | None = None
+    copy_of: Copy | None = None
+    settings: tuple[str, ...] = ()
+    record_build: bool = False
+    moves: tuple[Move, ...] = ()
+    template: TemplateMove | None = None
+    refresh: tuple[str, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.ami is not None and not (self.settings or self.record_build or self.moves or self.template
+                                             or self.refresh)
+
+
+class PublishPlan(Record):
+    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    account: str
+    baked_at: Utc
+    spec: ImageSpec
+    settings: Settings
+    gpu: Annotated[Gpu, Field(strict=False)]
+    held_back: str = ""
+    readmit: bool = False
+    regions: tuple[RegionPlan, ...]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every region has all of it."""
+        return all(region.is_done for region in self.regions)
+
+
+class Published(Record):
+    """What is in one region. `previous_*` are what `latest` and the template's default were before this build."""
+
+    ami: str
+    snapshot: str
+    channels: tuple[str, ...]
+    template: str | None = None
+    template_version: int | None = None
+    previous_ami: str | None = None
+    previous_template_version: int | None = None
+    refreshed: tuple[str, ...] = ()
+
+
+class PublishRecord(Record):
+    """Where a build is published."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    lock_sha256: Sha256
+    disk_sha256: Sha256 | None = None
+    account: str
+    gpu: Annotated[Gpu, Field(strict=False)]
+    published_at: Utc
+    by: str
+    held_back: str = ""
+    regions: dict[str, Published]
+
+
+class AttestRecord(Record):
+    """A test of a build on a GPU: which file said so, and what it counted."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    disk_sha256: Sha256 | None = None
+    ami: str | None = None
+    gpu: str
+    tests: Annotated[int, Field(ge=1)]
+    file_name: str
+    file_sha256: Sha256
+    attested_at: Utc
+    by: str
+
+
+class RegionMove(Record):
+    """`latest` of one region that moves to the AMI of a build that exists there, and what it was before.
+
+    `ledger` is the digest of the region's ledger as the plan saw it; `candidate_before` the AMI of the candidate.
+    `candidate` says that the candidate moves along: a rollback takes the withdrawn build out of it too. `refresh` are
+    groups that a promotion asks to follow; a rollback asks all that the definition names.
+    """
+
+    region: str
+    ami: str
+    baked_at: Utc
+    gpu: Annotated[Gpu, Field(strict=False)]
+    ledger: Sha256
+    before_build: BuildId | None = None
+    before: str | None = None
+    template_before: int | None = None
+    candidate_before: str | None = None
+    candidate: bool = False
+    refresh: tuple[str, ...] = ()
+
+
+class MovePlan(Record):
+    """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again unasked."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    account: str
+    withdraw: tuple[BuildId, ...] = ()
+    regions: tuple[RegionMove, ...]
+
+
+class MoveRecord(Record):
+    """What came of a move: the template's new default by region; `failed` are regions not reached, and why."""
+
+    schema_version: Literal[1] = 1
+    plan: MovePlan
+    at: Utc
+    by: str
+    template_versions: dict[str, int]
+    failed: dict[str, str]

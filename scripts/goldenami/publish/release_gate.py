@@ -1,0 +1,155 @@
+"""Which builds may be published: those whose verify record passes and is of this very build and disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from goldenami.aws import tags
+from goldenami.aws.channels.ledger import Gpu
+from goldenami.core import clock, records
+from goldenami.core.errors import BadInput, NotVerified
+from goldenami.model import lockfile
+from goldenami.model.build_records import (
+    BAKE_FILE,
+    LOCK_FILE,
+    VERIFY_FILE,
+    BakeRecord,
+    Builder,
+    Outcome,
+    Verdict,
+    VerifyRecord,
+)
+from goldenami.model.lockfile import Lock
+from goldenami.publish.publish_records import ATTEST_FILE, AttestRecord
+
+IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
+EVIDENCE = {Builder.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"}, Builder.EC2: IMDSV2}
+"""Checks that publishing rests on, by what they prove: ImdsSupport v2.0 can't be taken back from an AMI."""
+FIRMWARES = {Builder.LOCAL: {"bios", "uefi"}, Builder.EC2: {"uefi"}}
+"""What has to have booted: an AMI that prefers UEFI starts under BIOS on instance types without it. One that was baked
+on EC2 has the publisher's own loader for BIOS, which the instance that verify launches does not use."""
+BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
+"""Properties of a JUnit file: which build was tested, on which GPU. tests/image writes them."""
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A build with a passing record."""
+
+    folder: Path
+    bake: BakeRecord
+    verify: VerifyRecord
+    lock: Lock
+
+    @property
+    def disk(self) -> Path:
+        """The disk image; only of a build that has one."""
+        assert self.bake.disk is not None
+        return self.folder / self.bake.disk.path
+
+    @property
+    def gpu(self) -> Gpu:
+        """What is known of it on a GPU."""
+        if not self.lock.hardware.sm:
+            return Gpu.NONE
+        path = self.folder / ATTEST_FILE
+        if not path.exists():
+            return Gpu.UNTESTED
+        found = records.read(path, AttestRecord)
+        same = (found.build_id, found.disk_sha256, found.ami) == \
+            (self.bake.build_id, self.bake.disk_sha256, self.bake.ami_id)
+        return Gpu.TESTED if same else Gpu.UNTESTED
+
+
+def newest(root: Path, image: str) -> str:
+    """The id of the build that was baked last, or BadInput where there is none."""
+    found = {path.parent.name: records.read(path, BakeRecord).started_at
+             for path in (root / "build" / image).glob(f"*/{BAKE_FILE}") if path.parent.name != "latest"}
+    if not found:
+        raise BadInput(f"{image} has no build here", hint=f"run `make bake IMAGE={image}`")
+    return max(found, key=lambda build: found[build])
+
+
+def load(root: Path, image: str, build_id: str | None = None) -> Proven:
+    """The build (the newest if none is named) with its proof, or NotVerified saying what is not proven."""
+    name = build_id or newest(root, image)
+    folder = root / "build" / image / name
+    if not (folder / BAKE_FILE).exists():
+        raise BadInput(f"{image} has no build {name} here", hint=f"builds are the folders of {folder.parent}")
+    bake = records.read(folder / BAKE_FILE, BakeRecord)
+    if not (folder / VERIFY_FILE).exists():
+        raise NotVerified(f"{image} {name} has no verify record", hint=_again(image, name))
+    verify = records.read(folder / VERIFY_FILE, VerifyRecord)
+    problem = _problem(bake, verify, name)
+    if problem:
+        raise NotVerified(f"{image} {name} is not proven: {problem}", log=folder / VERIFY_FILE,
+                          hint=_again(image, name))
+    lock, digest = lockfile.read_copy(folder / LOCK_FILE)
+    if digest != bake.lock_sha256:
+        raise NotVerified(f"{folder / LOCK_FILE} is not the lock that was baked",
+                          hint=f"`make bake IMAGE={image} FORCE=1` makes the build again")
+    return Proven(folder, bake, verify, lock)
+
+
+def _again(image: str, name: str) -> str:
+    return f"`make verify IMAGE={image}` boots it and checks it; `--build` names another build than {name}"
+
+
+def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
+    """What keeps a verify record from being a proof; nothing where it is one."""
+    correct = {check.id for check in verify.checks if check.outcome is Outcome.CORRECT}
+    wrong = [check.id for check in verify.checks if check.outcome is not Outcome.CORRECT]
+    if (bake.build_id, verify.build_id, verify.image) != (name, name, bake.image):
+        return f"its verify record is of {verify.image} {verify.build_id}"
+    if verify.verdict is not Verdict.VERIFIED:
+        return f"{len(wrong)} of {len(verify.checks)} checks failed, {wrong[0] if wrong else 'none ran'} first"
+    kind, made, seen, shown = ("AMI", bake.ami_id, verify.ami, None) if bake.ami else \
+        ("disk", bake.disk_sha256, verify.disk_sha256, 12)
+    if seen != made:
+        return f"its verify record does not say that it is of this {kind}" if seen is None else \
+            f"its verify record is of another {kind} ({seen[:shown]}, not {str(made)[:shown]})"
+    if lacking := [what for check, what in EVIDENCE[bake.builder].items() if check not in correct]:
+        return f"its verify record does not prove {lacking[0]}"
+    if lacking := sorted(FIRMWARES[bake.builder] - {boot.firmware for boot in verify.boots}):
+        return f"it was not booted under {lacking[0]}"
+    return ""
+
+
+def check_disk(build: Proven) -> None:
+    """NotVerified where the disk is no longer the one that was verified. Holes are not read."""
+    if not build.disk.exists():
+        raise BadInput(f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk")
+    if records.sha256_sparse(build.disk) != build.bake.disk_sha256:
+        raise NotVerified(f"{build.disk} is not the disk that was verified",
+                          hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")
+
+
+def attest(build: Proven, file: Path) -> AttestRecord:
+    """Record a JUnit file as the proof that the build was tested on a GPU, or NotVerified saying why it is none."""
+    try:
+        tree = ElementTree.parse(file)  # noqa: S314 - a file that the user names; expat expands no external entity
+    except FileNotFoundError:
+        raise BadInput(f"{file} does not exist", hint="name the JUnit file of the test on the GPU") from None
+    except ElementTree.ParseError as error:
+        raise BadInput(f"{file} is not JUnit XML: {error}", hint="name the JUnit file of the test on the GPU") from None
+    facts = {node.get("name"): node.get("value", "") for node in tree.iter("property")}
+    cases = list(tree.iter("testcase"))
+    bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    ran = [case for case in cases if case.find("skipped") is None]
+    problem = (f"it is of build {facts.get(BUILD_PROPERTY) or '(unnamed)'}, not {build.bake.build_id}"
+               if facts.get(BUILD_PROPERTY) != build.bake.build_id else
+               "it names no GPU: was there one?" if not facts.get(GPU_PROPERTY) else
+               f"{len(bad)} of {len(cases)} tests failed, {bad[0].get('name')} first" if bad else
+               "no test ran" if not ran else "")
+    if problem:
+        raise NotVerified(f"{file} proves nothing of {build.bake.image}: {problem}",
+                          hint=f"run tests/image on a GPU instance of this build; the file needs the properties "
+                               f"{BUILD_PROPERTY} and {GPU_PROPERTY}")
+    record = AttestRecord(
+        image=build.bake.image, build_id=build.bake.build_id, disk_sha256=build.bake.disk_sha256, ami=build.bake.ami_id,
+        gpu=facts[GPU_PROPERTY], tests=len(ran), file_name=file.name, file_sha256=records.sha256_file(file),
+        attested_at=clock.stamp(), by=tags.owner())
+    records.write(build.folder / ATTEST_FILE, record)
+    return record

@@ -1,0 +1,1 @@
+"""The `report` stage: one build as one self-contained page."""

@@ -1,0 +1,113 @@
+"""The `report` stage: one build as one self-contained HTML page.
+
+The page needs no script, no network and no other file: its Content-Security-Policy forbids them. It
+depends on the records alone (no clock is read), so equal records give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from goldenami.core import records, units
+from goldenami.core.errors import BadInput
+from goldenami.model.build_records import BAKE_FILE, LOCK_FILE, REPORT_FILE, VERIFY_FILE, BakeRecord, VerifyRecord
+from goldenami.packages import package_diff
+from goldenami.report import charts, view
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build's records; `verify` is None for a disk that was never booted."""
+
+    bake: BakeRecord
+    verify: VerifyRecord | None
+    lock: Mapping[str, Any] | None
+
+
+def render(build_dir: Path, previous: Path | None, lock: dict[str, Any]) -> str:
+    """The page of the build in `build_dir`, compared with the one in `previous` if given.
+
+    `lock` is the lock that was baked; the previous one is read from the previous build's lock.json.
+    A `previous` of the same build id is no comparison and is ignored. Raises BadInput for a record
+    that is missing (except verify.json), damaged or of another image, and for a lock that was not baked.
+    """
+    build = _load(build_dir)
+    _check_lock(build.bake, lock, build_dir)
+    old = _load_previous(previous, build.bake) if previous else None
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )
+    environment.filters.update(size=units.size, duration=units.duration, growth=units.growth)
+    return environment.get_template("report.html.j2").render(_context(build, old, lock))
+
+
+def write_report(build_dir: Path, previous: Path | None, lock: dict[str, Any]) -> Path:
+    """Write the page beside the records it shows, replacing an older one atomically; returns its path."""
+    path = build_dir / REPORT_FILE
+    records.write_text(path, render(build_dir, previous, lock))
+    return path
+
+
+def _context(build: Build, old: Build | None, lock: dict[str, Any]) -> dict[str, Any]:
+    bake, verify = build.bake, build.verify
+    old_bake, old_verify = (old.bake, old.verify) if old else (None, None)
+    return {
+        "bake": bake, "verify": verify, "previous": old_bake, "description": lock.get("description") or "",
+        "conclusion": view.conclusion(verify, bake.image),
+        "figures": view.figures(bake, verify, old_bake, old_verify),
+        "facts": view.facts(lock), "choices": view.choices(lock),
+        "sizes": charts.sizes(bake, old_bake), "timings": charts.timings(bake, old_bake),
+        "outcomes": charts.outcomes(verify.checks if verify else ()),
+        "groups": view.groups(verify, old_verify),
+        "diff": package_diff.compare(old.lock["packages"], lock["packages"]) if old and old.lock else None,
+        "packages": view.packages(lock),
+    }
+
+
+def _load(folder: Path) -> Build:
+    bake = records.read(folder / BAKE_FILE, BakeRecord)
+    verify = records.read(folder / VERIFY_FILE, VerifyRecord) if (folder / VERIFY_FILE).exists() else None
+    if verify and (verify.image, verify.build_id) != (bake.image, bake.build_id):
+        raise BadInput(
+            f"{folder / VERIFY_FILE} is of {verify.image} {verify.build_id}, "
+            f"but {BAKE_FILE} of {bake.image} {bake.build_id}",
+            hint=f"run `make verify IMAGE={bake.image}` again",
+        )
+    return Build(bake=bake, verify=verify, lock=None)
+
+
+def _load_previous(folder: Path, bake: BakeRecord) -> Build | None:
+    old = _load(folder)
+    if old.bake.image != bake.image:
+        raise BadInput(
+            f"{folder} is a build of {old.bake.image}, not of {bake.image}", hint="compare builds of one image"
+        )
+    if old.bake.build_id == bake.build_id:
+        return None
+    path = folder / LOCK_FILE
+    if not path.exists():
+        return old
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}", hint="restore it from packer/locks/ or name another build") from None
+    _check_lock(old.bake, lock, folder)
+    return Build(bake=old.bake, verify=old.verify, lock=lock)
+
+
+def _check_lock(bake: BakeRecord, lock: Any, folder: Path) -> None:
+    found = records.sha256_text(records.canonical(lock))
+    if found != bake.lock_sha256:
+        raise BadInput(
+            f"{folder} was baked from lock {bake.lock_sha256[:12]}, but the lock given is {found[:12]}",
+            hint=f"run `make bake IMAGE={bake.image}` for the lock as it is now, or give the lock that was baked",
+        )

@@ -1,0 +1,1 @@
+"""The `verify` stage: the image is booted and checked."""

@@ -1,0 +1,97 @@
+"""A pytest plugin: each test of tests/image becomes a check with one of four outcomes.
+
+`correct` and `incorrect` are what an assertion says. A file, unit or package that is not there is `missing`. A
+check that could not look (the connection broke, a fixture failed, the test skipped itself) is `unreachable`,
+never `correct`; so is a file whose tests could not be collected. Only a skip whose reason begins with `not asked: ` is
+no check at all: there the image's definition does not ask for what the test looks at.
+
+Use: `pytest -p goldenami.verify.pytest_plugin`, with GOLDEN_CHECKS naming the JSON file to write.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goldenami.core import records
+from goldenami.model.build_records import Check, Outcome
+
+DETAIL_LIMIT = 600
+"""Characters of a failure's message that a record keeps; the whole is in the JUnit file."""
+NOT_ASKED = "not asked: "
+_MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found", "is missing")
+
+_checks: dict[str, Check] = {}
+
+
+def _title(item: pytest.Item) -> str:
+    doc = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip().split("\n")[0].rstrip(".")
+    words = item.name.partition("[")[0].removeprefix("test_").replace("_", " ")
+    return doc or words
+
+
+def _id(item: pytest.Item) -> str:
+    """`role/name`, with the parameters that are not testinfra's host."""
+    name = item.name
+    callspec: Any = getattr(item, "callspec", None)
+    if callspec is not None:
+        kept = [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"]
+        name = name.partition("[")[0] + (f"[{'-'.join(kept)}]" if kept else "")
+    return f"{item.path.parent.name}/{name.removeprefix('test_')}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Turn pytest's report of a phase into this check's outcome; the worst phase counts."""
+    report = yield
+    before = _checks.get(item.nodeid)
+    if (report.when != "call" and report.passed) or (report.skipped and _reason(report).startswith(NOT_ASKED)):
+        return report
+    outcome, detail = _outcome(report, call)
+    if before is None or before.outcome is Outcome.CORRECT:
+        _checks[item.nodeid] = Check(id=_id(item), role=item.path.parent.name, title=_title(item), outcome=outcome,
+                                     detail=detail[:DETAIL_LIMIT], seconds=round(report.duration, 2))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """A file that cannot be collected is a check that could not look: its tests are unknown."""
+    report = yield
+    if report.failed or (report.skipped and not _reason(report).startswith(NOT_ASKED)):
+        role, name = collector.path.parent.name, collector.path.stem.removeprefix("test_")
+        said = [line.removeprefix("E ").strip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
+        _checks[collector.nodeid] = Check(
+            id=f"{role}/collected[{name}]", role=role, title=f"The tests of {name} were collected", seconds=0.0,
+            outcome=Outcome.UNREACHABLE, detail=(said[-1] if said else _reason(report))[:DETAIL_LIMIT])
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why a test or a file was skipped, in its own words."""
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Outcome, str]:
+    if report.passed:
+        return Outcome.CORRECT, ""
+    if report.skipped:
+        return Outcome.UNREACHABLE, _reason(report)
+    error = call.excinfo.value if call.excinfo else None
+    detail = str(error).strip() or report.longreprtext
+    if report.when != "call" or not isinstance(error, (AssertionError, FileNotFoundError)):
+        return Outcome.UNREACHABLE, f"{type(error).__name__}: {detail}"
+    missing = isinstance(error, FileNotFoundError) or any(word in detail for word in _MISSING)
+    return (Outcome.MISSING if missing else Outcome.INCORRECT), detail
+
+
+def pytest_sessionfinish() -> None:
+    """Write the checks."""
+    target = os.environ.get("GOLDEN_CHECKS")
+    if target:
+        found = [check.model_dump(mode="json") for check in _checks.values()]
+        records.write_text(Path(target), records.canonical(found))

@@ -1,0 +1,1 @@
+"""The `watch` stage: what is newer than the locks, and matters."""

@@ -1,0 +1,115 @@
+"""NVIDIA's machine-readable list of data center driver branches: type, releases and their dates.
+
+Its form: branch -> type, driver_info[release_version, release_date, architectures]. It has no end of life; where a
+list states one as `end_of_life`, it is held against the table of policy.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from goldenami.core.errors import GoldenError, Unreachable
+from goldenami.model import compatibility
+from goldenami.model.update_policy import BranchType
+from goldenami.packages import http_documents
+from goldenami.watch.watch_records import Source
+
+VARIABLE = "GOLDEN_NVIDIA_RELEASES"
+"""Environment variable with another address, or a path, of the list."""
+ADDRESS = "https://docs.nvidia.com/datacenter/tesla/drivers/releases.json"
+NAME = "NVIDIA releases.json"
+ARCHITECTURE = "x86_64"
+
+
+class _Release(BaseModel):
+    """What is used of one release; the list says more."""
+
+    model_config = ConfigDict(extra="ignore")
+    release_version: str = Field(pattern=r"^\d+(\.\d+)+$")
+    release_date: date
+    architectures: list[str] = []
+
+
+class _Branch(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    type: BranchType
+    driver_info: list[_Release] = Field(min_length=1)
+    end_of_life: date | None = None
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The list as it was read: types, release dates by version, ends of life; empty where it could not be."""
+
+    seen: tuple[Source, ...] = ()
+    types: Mapping[str, BranchType] | None = None
+    released: Mapping[str, date] | None = None
+    ends: Mapping[str, date] | None = None
+
+    @property
+    def listed(self) -> bool:
+        """Whether the list was read."""
+        return self.types is not None
+
+    def end(self, branch: str) -> date | None:
+        """The last day of `branch`, the earlier one where the list and the table differ."""
+        known = [day for day in ((self.ends or {}).get(branch), compatibility.branch_end(branch)) if day is not None]
+        return min(known, default=None)
+
+
+def look() -> Branches:
+    """Read the list from its address, or from where the environment says."""
+    where = os.environ.get(VARIABLE) or ADDRESS
+    try:
+        return parse(http_documents.read(where), where)
+    except GoldenError as error:
+        return Branches(seen=(Source(name=NAME, error=error.message),))
+
+
+def parse(document: http_documents.Document, where: str) -> Branches:
+    """The list, or Unreachable naming `where` and what is wrong in it."""
+    data = document.json(where)
+    if not isinstance(data, dict) or not data:
+        raise Unreachable(f"{where} is no list of driver branches", hint=f"check {VARIABLE}")
+    types, released, ends = dict[str, BranchType](), dict[str, date](), dict[str, date]()
+    for name, row in data.items():
+        try:
+            branch = _Branch.model_validate(row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Unreachable(f"{where}: {'.'.join(map(str, (name, *first['loc'])))}: {first['msg']}",
+                              hint="the list has another form than the one that goldenami knows") from None
+        types[name] = branch.type
+        released |= {one.release_version: one.release_date for one in branch.driver_info
+                     if ARCHITECTURE in one.architectures or not one.architectures}
+        if branch.end_of_life is not None:
+            ends[name] = branch.end_of_life
+    newest = max(released.values(), default=None)
+    day = document.changed or newest
+    seen = [Source(name=NAME, changed=day.isoformat() if day else "")]
+    seen += [Source(name=NAME, error=f"says that branch {name} ends on {end}, the table of policy.py {known}")
+             for name, end in sorted(ends.items()) if (known := compatibility.branch_end(name)) not in (None, end)]
+    return Branches(tuple(seen), types, released, ends)
+
+
+def complaints(branches: Branches, version: str, archive: str) -> list[Source]:
+    """What is wrong with the list for an image whose lock has driver `version`, taken from `archive`.
+
+    A distribution's own packages may be newer or older than the data center list; NVIDIA's repository may not.
+    """
+    branch = version.partition(".")[0]
+    if branches.types is None:
+        return []
+    if branch not in branches.types:
+        return [Source(name=NAME, error=f"branch {branch}, which the lock has, vanished from the list")]
+    known = [one for one in branches.released or {} if one.partition(".")[0] == branch]
+    newest = max(known, key=compatibility.version_tuple, default="")
+    if archive == "nvidia" and newest and compatibility.version_tuple(newest) < compatibility.version_tuple(version):
+        return [Source(name=NAME, error=f"goes backwards or disagrees with NVIDIA's repository: its newest driver of "
+                                        f"branch {branch} is {newest}, locked is {version}")]
+    return []

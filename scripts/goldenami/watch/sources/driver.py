@@ -1,0 +1,133 @@
+"""Drivers that an image's archives have, over all branches, and whether one compiles on the locked kernel.
+
+A pin in the image's definition or preferences never hides a version here: indexes are read, not solved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami.compilation import driver_fit, kernel_modules
+from goldenami.compilation.driver_fit import Candidate
+from goldenami.core.errors import BadInput, NoFit
+from goldenami.local import module_signing
+from goldenami.model import compatibility, driver_requests, hardware
+from goldenami.model.definition import Definition
+from goldenami.model.driver_requests import Request
+from goldenami.model.lockfile import Kernel, Lock
+from goldenami.model.update_policy import Offer
+from goldenami.packages.apt import AptRoot, Found, store_requests
+from goldenami.packages.store import Store
+from goldenami.watch.sources.archive_indexes import Age
+from goldenami.watch.sources.branches import Branches
+
+
+def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[Request]:
+    """What the role would ask for; a branch that its platform file can't express is left out."""
+    found = []
+    for branch in sorted(set(names), key=int):
+        with contextlib.suppress(BadInput):
+            found += driver_requests.requests(root, definition, definition.variables("nvidia_driver"),
+                                              branches=[branch])
+    return found
+
+
+def offers(
+    root: Path, definition: Definition, apt: AptRoot, branches: Branches, age: Age | None = None,
+) -> list[Offer]:
+    """Every driver version of the image's flavours in the indexes; `age` tells the day where the list does not."""
+    known = requests(root, definition, {*compatibility.CUDA_OF_BRANCH, *(branches.types or {})})
+    found = apt.found(sorted({name for request in known for name in (request.dkms_package, request.userland_package)}))
+    gpus = hardware.architectures(root, definition.hardware)
+    offered: dict[str, Offer] = {}
+    for request in known:
+        refusal = compatibility.branch_refusal(request.branch, gpus)
+        for offer in _offers(request, found, refusal, branches, age):
+            if offer.version not in offered or not offer.refusal:  # one flavour's modules are enough
+                offered[offer.version] = offer
+    return list(offered.values())
+
+
+def _offers(
+    request: Request, found: dict[str, list[Found]], refusal: str, branches: Branches, age: Age | None,
+) -> Iterator[Offer]:
+    """The versions of one branch and flavour; one whose modules are missing is refused, unless `refusal` is known."""
+    complete = {compatibility.upstream(one.version) for one in found.get(request.dkms_package, [])}
+    for name in (request.userland_package, request.dkms_package):
+        for one in found.get(name, []):
+            version = compatibility.upstream(one.version)
+            if version.partition(".")[0] != request.branch or (name == request.userland_package) == (
+                    version in complete):
+                continue
+            half = "" if version in complete else (f"{request.userland_package} has it, but {request.dkms_package} "
+                                                   f"does not: half a driver")
+            day = (branches.released or {}).get(version) or (age(name, one.version) if age else None)
+            yield Offer(version, request.branch, f"{one.archive} {one.suite}", one.security, day, refusal or half)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is known of a driver on a kernel: `refusal` is why they do not fit, `tried` whether a compiler said so."""
+
+    refusal: str = ""
+    tried: bool = False
+
+
+@dataclass(frozen=True)
+class Prover:
+    """Compiles pairs of driver and kernel. Results, failures included, are kept, so asking again is quick."""
+
+    root: Path
+    store: Store
+    log: Path
+    say: Callable[[str], None]
+
+    def proof(self, definition: Definition, kernel: Kernel, apt: AptRoot, version: str, *, compiles: bool) -> Proof:
+        """Whether driver `version` compiles on `kernel` in a flavour of the image.
+
+        Without `compiles` only what is known from an earlier try counts.
+        """
+        proofs = [self._proof(definition, kernel, apt, candidate, compiles)
+                  for candidate in _candidates(self.root, definition, apt, version)]
+        if not proofs:
+            return Proof(f"no archive has the modules of {version}")
+        taken = next((proof for proof in proofs if not proof.refusal), None)
+        return taken or Proof("; ".join(dict.fromkeys(proof.refusal for proof in proofs)), tried=True)
+
+    def _proof(self, definition: Definition, kernel: Kernel, apt: AptRoot, driver: Candidate, compiles: bool) -> Proof:
+        signer = module_signing.configured()
+        with apt.locked():
+            try:
+                recipe = driver_fit.recipe_of(apt, kernel, driver, suite=definition.base.release,
+                                       signature=signer.signature if signer else None)
+            except NoFit as error:
+                return Proof(error.message, tried=True)
+            finally:
+                apt.pin({})
+        outcome = kernel_modules.known(recipe, self.store)
+        if outcome is None and compiles:
+            self.say(f"trying driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}")
+            self.store.fetch(store_requests([recipe.source, *recipe.build], apt.uris))
+            outcome = kernel_modules.compile_modules(recipe, self.store, log=self.log)
+        if outcome is None or outcome.deb_sha256:
+            return Proof(tried=outcome is not None)
+        return Proof(f"driver {driver.version} does not compile on {kernel.release}: {outcome.first_error}", tried=True)
+
+
+def _candidates(root: Path, definition: Definition, apt: AptRoot, version: str) -> list[Candidate]:
+    """The flavours in which the archives have `version`."""
+    try:
+        found = driver_fit.candidates(apt, requests(root, definition, [version.partition(".")[0]]))
+    except NoFit:
+        return []
+    return [candidate for candidate in found if candidate.version == version]
+
+
+def kernel_of(lock: Lock, definition: Definition, apt: AptRoot) -> Kernel:
+    """The locked kernel while the archive has its headers, else the newest."""
+    if apt.found([f"linux-headers-{lock.kernel.release}"]):
+        return lock.kernel
+    return driver_fit.kernels(apt, definition.kernel)[0]

@@ -1,0 +1,98 @@
+"""The record of one look at the sources, and of what a new lock moved: what `watch` writes.
+
+They go to `build/watch/`, as JSON and as Markdown for a pull request. Sizes are bytes, times ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from goldenami.core.records import Record
+from goldenami.model.build_records import BuildId, Utc
+from goldenami.model.update_policy import Verdict
+
+RECORD_FILE = "watch.json"
+SUMMARY_FILE = "summary.md"
+
+
+class Source(Record):
+    """One source and when it was last changed; `error` says why it could not be looked at, if so."""
+
+    name: str
+    changed: str = ""
+    error: str = ""
+
+
+class Moving(Record):
+    """One package of a row that stands for many."""
+
+    name: str
+    locked: str
+    available: str
+    security: bool
+
+
+class Row(Record):
+    """One component of one image, and what its policy makes of what there is."""
+
+    image: str
+    component: str
+    locked: str
+    available: str
+    policy: str
+    verdict: Annotated[Verdict, Field(strict=False)]
+    reason: str = ""
+    source: str = ""
+    moving: list[Moving] = Field(default_factory=list)
+
+
+class Entry(Record):
+    """One entry of a package's changelog."""
+
+    version: str
+    date: str
+    text: str
+
+
+class Moved(Record):
+    """A source package that a new lock moved, with its changelog between the two versions."""
+
+    source: str
+    packages: list[str]
+    before: str
+    after: str
+    entries: list[Entry]
+    advisories: list[str]
+
+
+class Change(Record):
+    """A new lock against the one that it replaces."""
+
+    image: str
+    build_before: BuildId
+    build_after: BuildId
+    kernel: list[str]
+    driver: list[str]
+    moved: list[Moved]
+    added: list[str]
+    removed: list[str]
+    installed_bytes: int
+    download_bytes: int
+
+
+class WatchRecord(Record):
+    """All that one run saw and did."""
+
+    schema_version: Literal[1] = 1
+    looked_at: Utc
+    sources: list[Source]
+    rows: list[Row]
+    warnings: list[str]
+    changes: list[Change] = Field(default_factory=list)
+
+    @property
+    def errors(self) -> list[str]:
+        """What could not be looked at, once each."""
+        return [f"{source.name}: {source.error}" for source in self.sources if source.error]

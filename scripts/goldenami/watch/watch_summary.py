@@ -1,0 +1,117 @@
+"""What a run of `watch` found, as a table for a terminal and as Markdown for a pull request. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from goldenami.core.units import growth
+from goldenami.model.update_policy import Verdict
+from goldenami.watch.watch_records import Change, Moved, Row, WatchRecord
+
+BODY_LIMIT = 60_000
+"""Characters of a summary: GitHub takes 65,536 of a pull request's body, and the pipeline adds to it."""
+LOG_LINES = 40
+"""Lines of one source package's changelog; all of it is in the record."""
+
+_HEADS = ("image", "component", "locked", "available", "policy", "verdict")
+
+
+def table(record: WatchRecord) -> str:
+    """Columns of fixed width: one line a component, with the reason below where there is one."""
+    rows = [(row.image, row.component, row.locked, row.available, row.policy, row.verdict.value) for row in record.rows]
+    widths = [max(len(line[index]) for line in [_HEADS, *rows]) for index in range(len(_HEADS))]
+    lines = [_line(_HEADS, widths)]
+    for row, cells in zip(record.rows, rows, strict=True):
+        lines.append(_line(cells, widths))
+        lines += [f"  {row.reason}"] if row.reason else []
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def headline(record: WatchRecord) -> str:
+    """One line: what moved, what could not be looked at."""
+    parts = []
+    if record.changes:
+        parts.append("new lock of " + ", ".join(change.image for change in record.changes))
+    else:
+        waiting = sorted({row.image for row in record.rows if row.verdict in (Verdict.UPDATE, Verdict.FAILED)})
+        parts.append(f"newer for {', '.join(waiting)}" if waiting else "nothing newer that matters")
+    failed = sorted({row.image for row in record.rows if row.verdict is Verdict.FAILED})
+    parts += [f"no new lock of {', '.join(failed)}"] if failed else []
+    blocked = [f"{row.component} {row.available} of {row.image}" for row in record.rows
+               if row.verdict is Verdict.BLOCKED]
+    parts += [f"blocked: {', '.join(blocked)}"] if blocked else []
+    parts += [f"could not look at {', '.join(sorted({s.name for s in record.sources if s.error}))}"] \
+        if record.errors else []
+    return "; ".join(parts)
+
+
+def markdown(record: WatchRecord, link: str = "") -> str:
+    """The summary, in at most `BODY_LIMIT` characters. Text of others stands in code blocks: it addresses nobody.
+
+    `link` is the run of the pipeline, which has the reports of the bakes.
+    """
+    text = "\n\n".join([
+        f"# {cell(headline(record))}", f"Reports of the bakes: {link}" if link and record.changes else "",
+        _warnings(record), _rows(record.rows),
+        *(_change(change) for change in record.changes), _sources(record),
+    ])
+    text = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    if len(text) <= BODY_LIMIT:
+        return text
+    note = "\n```\n\nShortened: all of it is in watch.json.\n"
+    return text[:BODY_LIMIT - len(note)] + note
+
+
+def cell(text: str) -> str:
+    """`text` of a stranger within a line: no markup, no mention, no end of the cell."""
+    return re.sub(r"([\\`*_\[\]<>|#@~!])", r"\\\1", " ".join(text.split()))
+
+
+def _warnings(record: WatchRecord) -> str:
+    lines = [f"* **could not look**: {cell(error)}" for error in record.errors]
+    return "\n".join([*lines, *(f"* **warning**: {cell(warning)}" for warning in record.warnings)])
+
+
+def _rows(rows: Sequence[Row]) -> str:
+    lines = [f"| {' | '.join(_HEADS)} |", f"|{' --- |' * len(_HEADS)}"]
+    for row in rows:
+        verdict = f"{row.verdict.value}: {row.reason}" if row.reason else row.verdict.value
+        cells = (row.image, row.component, row.locked, row.available, row.policy, verdict)
+        lines.append(f"| {' | '.join(cell(text) for text in cells)} |")
+    return "\n".join(lines)
+
+
+def _change(change: Change) -> str:
+    lines = [f"## {cell(change.image)}: build {change.build_before} to {change.build_after}", ""]
+    for name, pair in (("Kernel", change.kernel), ("Driver", change.driver)):
+        lines += [f"* {name}: {cell(pair[0] or 'none')} to **{cell(pair[1] or 'none')}**"] if pair else []
+    advisories = sorted({name for moved in change.moved for name in moved.advisories})
+    lines += [f"* Advisories named in changelogs: {', '.join(advisories)}"] if advisories else []
+    lines += [f"* Added: {cell(', '.join(change.added))}"] if change.added else []
+    lines += [f"* Removed: {cell(', '.join(change.removed))}"] if change.removed else []
+    lines += [f"* Installed: {growth(change.installed_bytes)}; to download: {growth(change.download_bytes)}", ""]
+    return "\n".join([*lines, *(_moved(moved) for moved in change.moved)])
+
+
+def _moved(moved: Moved) -> str:
+    head = f"### {cell(moved.source)}: {cell(moved.before)} to {cell(moved.after)}\n\n{cell(', '.join(moved.packages))}"
+    if not moved.entries:
+        return f"{head}\n\nNo changelog in the package.\n"
+    lines = [line for entry in moved.entries for line in (f"{entry.version}  {entry.date}", *entry.text.splitlines())]
+    more = [f"... and {len(lines) - LOG_LINES} more lines"] if len(lines) > LOG_LINES else []
+    text = "\n".join(lines[:LOG_LINES] + more)
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=2) + 1)
+    fence = fence if len(fence) >= 3 else "```"
+    return f"{head}\n\n{fence}text\n{text}\n{fence}\n"
+
+
+def _sources(record: WatchRecord) -> str:
+    lines = ["## Sources", "", "| source | last changed | |", "| --- | --- | --- |"]
+    lines += [f"| {cell(source.name)} | {source.changed} | {cell(source.error) or 'read'} |"
+              for source in record.sources]
+    return "\n".join([*lines, "", f"Looked at on {record.looked_at}."])

@@ -1,0 +1,1 @@
+"""Accounts, faults and uploads against the emulated EC2."""

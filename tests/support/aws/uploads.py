@@ -1,0 +1,93 @@
+"""A disk, the EBS direct server of the tests, and uploads to it, in this process or in one that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from goldenami.aws.snapshots import blocks, ebs
+from goldenami.aws.snapshots.blocks import BlockMap
+from goldenami.core.errors import GoldenError
+
+from support.aws import ebs_sink
+from support.aws.ebs_sink import BLOCK, Refused, Sink
+
+ROOT = Path(__file__).resolve().parents[3]
+TAGS = {"goldenami:image": "i", "goldenami:owner": "o"}
+
+
+def client(sink: Sink, service: str) -> Any:
+    return boto3.client(service, endpoint_url=sink.url, region_name="us-east-1", aws_access_key_id=ebs_sink.KEY_ID,
+                        aws_secret_access_key=ebs_sink.SECRET,
+                        config=Config(max_pool_connections=64, retries={"mode": "standard", "max_attempts": 10}))
+
+
+class Bench:
+    """A disk, a sink and what an upload needs."""
+
+    def __init__(self, sink: Sink, folder: Path) -> None:
+        self.sink, self.folder, self.disk = sink, folder, folder / "disk.raw"
+        self.ebs, self.ec2 = client(sink, "ebs"), client(sink, "ec2")
+        self.said: list[str] = []
+
+    def write(self, parts: dict[int, bytes], size: int, name: str = "disk") -> BlockMap:
+        """A sparse disk of `size` bytes with `parts` by offset; scanned."""
+        self.disk = self.folder / f"{name}.raw"
+        with self.disk.open("wb") as sink:
+            sink.truncate(size)
+            for at, data in parts.items():
+                os.pwrite(sink.fileno(), data, at)
+        return blocks.scan(self.disk, self.disk.with_suffix(".blocks"))
+
+    def sparse(self, count: int) -> BlockMap:
+        """A disk of `count` blocks, each with a few bytes of its own."""
+        return self.write({index * BLOCK + 7: index.to_bytes(4) + b"!" for index in range(count)}, count * BLOCK)
+
+    def upload(self, listed: BlockMap, **given: Any) -> ebs.Snapshot:
+        arguments: dict[str, Any] = {"journal": self.folder / "journal", "tags": TAGS, "description": "d",
+                                     "in_flight": 8, "say": self.said.append}
+        return ebs.upload(self.ebs, self.ec2, self.disk, listed, **(arguments | given))
+
+    def process(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same upload by a process of its own, 2 blocks in flight."""
+        argv = [sys.executable, str(ROOT / "tests/upload_once.py"), str(self.disk), str(self.folder / "journal"),
+                *(arguments or ("2",))]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                env=os.environ | self.sink.environment() | {"PYTHONPATH": str(ROOT / "scripts")})
+
+    def finish(self, *arguments: str) -> dict[str, Any]:
+        """Run the process to its end, which must be a good one."""
+        process = self.process(*arguments)
+        out, problems = process.communicate()
+        assert process.returncode == 0, problems
+        self.said += problems.splitlines()
+        return dict(json.loads(out))
+
+    def sent_twice(self) -> int:
+        """PUTs of blocks that EBS had already."""
+        return self.sink.stored.total() - len(self.sink.stored)
+
+
+def noise(count: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(count)
+
+
+def abandon(bench: Bench, listed: BlockMap, at: int) -> str:
+    """An upload that a refused block ends; returns the snapshot that it began."""
+    def refuse(action: str, count: int) -> None:
+        if action == "PutSnapshotBlock" and count >= at:
+            raise Refused(403, "AccessDeniedException", "User: x is not authorized to perform: ebs:PutSnapshotBlock")
+
+    bench.sink.faults.before = refuse
+    with pytest.raises(GoldenError, match="may not call ebs:PutSnapshotBlock in us-east-1"):
+        bench.upload(listed)
+    bench.sink.faults = ebs_sink.Faults()
+    return max(bench.sink.snaps)

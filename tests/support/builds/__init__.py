@@ -1,0 +1,1 @@
+"""Builds, locks, checkouts and kills for tests."""

@@ -1,0 +1,137 @@
+"""Rules of the emulator, each shown twice: the emulator keeps it, moto alone does not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+import urllib3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.parsers import ResponseParserError
+from ec2_emulator.arena import BLOCK
+
+ACCOUNT, STRANGER = "123456789012", "210987654321"
+KEY, STRANGERS_KEY = "AKIAEMULATOR00000000", "AKIASTRANGER00000000"
+REGION, OTHER_REGION = "us-east-1", "eu-west-1"
+
+FAILURES = (AssertionError, ClientError, BotoCoreError, ResponseParserError, LookupError, pytest.fail.Exception)
+"""How a probe may end at a server that does not keep the rule."""
+
+
+class Account:
+    """An empty account at a server, with the clients that probes need; the first error is the answer."""
+
+    def __init__(self, url: str, control: Any = None) -> None:
+        self.url, self._control, self._clients = url, control, {}
+        if control is None:
+            urllib3.request("POST", f"{url}/moto-api/reset")
+        else:
+            control.reset()
+            self.set(pending_s=0, refresh_s=0)
+
+    def set(self, **settings: Any) -> None:
+        """Settings of the emulator; moto has none."""
+        if self._control is not None:
+            self._control.set(**settings)
+
+    def client(self, service: str, region: str = REGION, key: str = KEY) -> Any:
+        """A client, made once."""
+        if (service, region, key) not in self._clients:
+            self._clients[service, region, key] = SESSION.client(
+                service, region_name=region, endpoint_url=self.url, aws_access_key_id=key,
+                aws_secret_access_key="none", config=Config(retries={"total_max_attempts": 1}))
+        return self._clients[service, region, key]
+
+    @property
+    def ec2(self) -> Any:
+        return self.client("ec2")
+
+    @property
+    def ebs(self) -> Any:
+        return self.client("ebs")
+
+    @property
+    def ssm(self) -> Any:
+        return self.client("ssm")
+
+    @property
+    def groups(self) -> Any:
+        return self.client("autoscaling")
+
+    # --- what most probes begin with ---
+
+    def start(self, gib: int = 1, **more: Any) -> str:
+        """A snapshot that waits for blocks."""
+        name: str = self.ebs.start_snapshot(VolumeSize=gib, **more)["SnapshotId"]
+        return name
+
+    def put(self, snapshot: str, index: int, data: bytes) -> bytes:
+        """Write a block; returns its digest."""
+        digest = hashlib.sha256(data).digest()
+        self.ebs.put_snapshot_block(
+            SnapshotId=snapshot, BlockIndex=index, BlockData=data, DataLength=len(data), ChecksumAlgorithm="SHA256",
+            Checksum=base64.b64encode(digest).decode())
+        return digest
+
+    def snapshot(self, gib: int = 1, blocks: dict[int, bytes] | None = None, **more: Any) -> str:
+        """A completed snapshot with these blocks."""
+        name = self.start(gib, **more)
+        for index, data in (blocks or {}).items():
+            self.put(name, index, data)
+        self.ebs.complete_snapshot(SnapshotId=name, ChangedBlocksCount=len(blocks or {}))
+        return name
+
+    def image(self, name: str = "golden-1", snapshot: str = "", **more: Any) -> str:
+        """A registered AMI as this project registers one."""
+        asked = {"Architecture": "x86_64", "RootDeviceName": "/dev/xvda", "VirtualizationType": "hvm",
+                 "EnaSupport": True, **more}
+        if "BlockDeviceMappings" not in more:
+            ebs = {"SnapshotId": snapshot or self.snapshot()}
+            asked["BlockDeviceMappings"] = [{"DeviceName": "/dev/xvda", "Ebs": ebs}]
+        made: str = self.ec2.register_image(Name=name, **asked)["ImageId"]
+        return made
+
+    def describe(self, image: str, **more: Any) -> dict[str, Any]:
+        """The only AMI with that id."""
+        found: list[dict[str, Any]] = self.ec2.describe_images(ImageIds=[image], **more)["Images"]
+        assert len(found) == 1
+        return found[0]
+
+
+SESSION = boto3.Session(aws_access_key_id=KEY, aws_secret_access_key="none")
+
+
+def block(text: str) -> bytes:
+    """A block of data that differs from that of other texts."""
+    return text.encode().ljust(BLOCK, b"\0")
+
+
+def refused(code: str, call: Callable[..., Any], **asked: Any) -> str:
+    """The call is refused with `code`; returns the message."""
+    with pytest.raises(ClientError) as caught:
+        call(**asked)
+    assert caught.value.response["Error"]["Code"] == code
+    message: str = caught.value.response["Error"]["Message"]
+    return message
+
+
+def probe(*rules: str) -> Callable[[Callable[[Account], None]], Callable[..., None]]:
+    """Make a test of a function that asserts `rules`: true of the emulator, and not of moto alone."""
+    def wrap(function: Callable[[Account], None]) -> Callable[..., None]:
+        @pytest.mark.parametrize("server", ["emulator", "moto"])
+        def test(server: str, account_at: Callable[[str], Account]) -> None:
+            assert rules
+            if server == "emulator":
+                function(account_at("emulator"))
+                return
+            with pytest.raises(FAILURES) as caught:
+                function(account_at("moto"))
+            assert not isinstance(caught.value, ParamValidationError), "the probe itself is wrong"
+        test.__doc__ = function.__doc__
+        return test
+    return wrap

@@ -1,0 +1,228 @@
+"""A realistic build to render: records, lock and a previous build, with one place to make each part bad."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import records
+from goldenami.model.build_records import (
+    BAKE_FILE,
+    LOCK_FILE,
+    VERIFY_FILE,
+    Accel,
+    BakeRecord,
+    Boot,
+    Check,
+    Component,
+    Disk,
+    Host,
+    Outcome,
+    Timing,
+    Verdict,
+    VerifyRecord,
+)
+
+IMAGE = "debian-12-ml-gpu"
+MIB = 1 << 20
+KERNEL = "6.1.0-56-cloud-amd64"
+HOSTILE = "</style></title><script>alert('x')</script><img src=x onerror=alert(1)>{{ 7*7 }}\"'&"
+LONG = "libnvidia-" + "extraordinarily-long-name-" * 12 + "end"
+
+PHASES = {
+    "base": 41.2, "os_updates": 41.1, "cuda": 176.0, "kernel": 6.1, "nvidia_driver": 34.4,
+    "limits+network_tuning+provenance+seal": 21.4, "disk": 48.7,
+}
+ROLES = {
+    "os_updates": 38.4, "cuda": 171.6, "kernel": 5.2, "nvidia_driver": 31.8, "limits": 2.1, "network_tuning": 1.9,
+    "provenance": 1.4, "seal": 15.2,
+}
+COMPONENTS = {
+    "CUDA toolkit": 4172, "NVIDIA driver": 612, "Base system": 428, "Kernel and modules": 121, "Python": 96,
+    "Firmware": 74, "Boot loader and initramfs": 58, "Cloud and SSH": 22, "Tuning and records": 1,
+}
+CHECKS = {
+    "os_updates": (
+        "no package was upgradable at seal", "apt timers are off",
+        "unattended-upgrades is off", "the root file system has grown to the disk",
+    ),
+    "kernel": ("the running kernel is the locked one",),
+    "cuda": (
+        "nvcc is the locked version", "nvcc compiles for sm_75", "nvcc compiles for sm_80", "nvcc compiles for sm_86",
+        "nvcc compiles for sm_90", "libcudart is on the loader's path",
+    ),
+    "limits": (
+        "nofile is 1048576 in an SSH session", "nofile is 1048576 in a service", "memlock is unlimited in a service",
+    ),
+    "network_tuning": (
+        "the kernel took bbr", "the default qdisc is fq", "rmem_max and wmem_max are 64 MiB",
+        "neighbour thresholds are 4096/8192/16384",
+    ),
+    "nvidia_driver": (
+        "modprobe ends in \"No NVIDIA GPU found\"", "modules fit every kernel of the image",
+        "one version over kmod, libcuda and libnvidia-ml", "nouveau is absent from the initramfs",
+        "persistenced is enabled", "packages are held", "no unit failed without a GPU",
+    ),
+    "provenance": ("golden-image.json is readable without root", "golden-image.json names this build"),
+    "seal": (
+        "machine-id was empty on the sealed disk", "host keys differ between two boots",
+        "no authorized_keys of any user", "no shell history", "package lists and caches are gone", "journals are gone",
+        "no core dump, no swap file", "passwords are locked", "only sshd listens",
+    ),
+}
+
+
+def package(version: str, *, size: int = 120_000, origin: str = "debian", seed: str = "") -> dict[str, Any]:
+    """One entry of a lock's packages."""
+    return {
+        "version": version, "architecture": "amd64", "size": size, "installed_size": size * 4, "origin": origin,
+        "sha256": hashlib.sha256(f"{version}{size}{seed}".encode()).hexdigest(), "path": "pool/x.deb", "source": "x",
+    }
+
+
+CHOICES = [
+    {"component": "kernel", "taken": KERNEL, "why": "the newest whose headers the driver compiles against",
+     "passed_over": [{
+         "what": "6.12.118+deb12-cloud-amd64",
+         "reason": "nv-pci.c:237: too few arguments to function 'pci_resize_resource'"}]},
+    {"component": "driver", "taken": "535.309.01 proprietary", "why": "the newest of branch 535 in the archive",
+     "passed_over": [
+         {"what": "535.216.03", "reason": "older; from bookworm-backports"},
+         {"what": "open modules", "reason": "the definition asks for proprietary ones"}]},
+    {"component": "cuda", "taken": "11.8 toolkit", "passed_over": [],
+     "why": "the only one of the archive; the driver supports 12.2"},
+]
+"""What a lock took and passed over."""
+
+
+def lock(**changes: Any) -> dict[str, Any]:
+    """A complete lock with 400 packages; `changes` replace whole keys."""
+    packages = {f"libexample{number}": package(f"{number % 7}.{number}-1") for number in range(388)} | {
+        "nvidia-driver-libs": package("535.309.01-1~deb12u1", size=512 * 1024),
+        "libcuda1": package("535.309.01-1~deb12u1"),
+        f"linux-image-{KERNEL}": package("6.1.172-1", size=30 * MIB), "openssh-server": package("1:9.2p1-2+deb12u9"),
+        "openssl": package("3.0.19-1~deb12u1"), "tzdata": package("2026c-0+deb12u1"),
+        "nvidia-cuda-toolkit": package("11.8.89~11.8.0-5"), "libc6": package("2.36-9+deb12u14"),
+        "systemd": package("252.42-1~deb12u1"), "cloud-init": package("22.4.2-1+deb12u4"),
+        "libxml2": package("2.9.14+dfsg-1.3~deb12u6"),
+        f"golden-nvidia-modules-{KERNEL}": package("535.309.01-1", size=18 * MIB, origin="built"),
+    }
+    return {
+        "schema_version": 1, "image": IMAGE, "source_date_epoch": 1795219200, "disk_size_gib": 10,
+        "description": "Debian 12 with NVIDIA's driver and the CUDA toolkit, for training and inference on EC2",
+        "base": {
+            "distribution": "debian", "release": "bookworm", "major": 12, "architecture": "amd64",
+            "suites": [
+                {"suite": suite, "date": "Sat, 21 Nov 2026 10:12:30 UTC", "sha256": "0" * 64}
+                for suite in ("bookworm", "bookworm-updates", "bookworm-security")
+            ],
+        },
+        "kernel": {"release": KERNEL, "package": f"linux-image-{KERNEL}", "version": "6.1.172-1"},
+        "driver": {
+            "version": "535.309.01", "branch": "535", "flavour": "proprietary", "source": "debian", "cuda": "12.2",
+            "modules": {
+                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1", "signature": None,
+                "key": "0" * 64,
+            },
+        },
+        "cuda": {"version": "11.8", "variant": "toolkit", "why": "the archive's"},
+        "hardware": {
+            "families": ["g4dn", "g5", "g6", "p4d", "p5"], "sm": ["75", "80", "86", "89", "90"],
+            "cpus": ["cascadelake", "znver2", "znver3"], "gcc": "12.2", "march": "skylake",
+            "options": ["-march=skylake", "-mtune=generic"], "features": ["avx2"],
+        },
+        "choices": CHOICES,
+        "packages": packages, "roles": list(ROLES), "steps": [], "base_packages": [], "variables": {}, "inputs": {},
+        **changes,
+    }
+
+
+def previous_lock() -> dict[str, Any]:
+    """The lock before: an older driver, two packages fewer and one more, one rebuilt under its version."""
+    old = copy.deepcopy(lock())
+    old["driver"]["version"] = "535.261.03"
+    packages = old["packages"]
+    for name in ("nvidia-driver-libs", "libcuda1"):
+        packages[name] = package("535.261.03-1~deb12u1", size=500_000)
+    packages["openssl"] = package("3.0.9-1~deb12u1")
+    packages["tzdata"] = package("2026d-0+deb12u1")
+    packages["libxml2"] = package("2.9.14+dfsg-1.3~deb12u6", seed="rebuilt")
+    packages["nvidia-kernel-dkms"] = package("535.261.03-1~deb12u1")
+    del packages["cloud-init"], packages["libexample7"]
+    return old
+
+
+def bake_record(of: dict[str, Any], *, scale: float = 1.0, **changes: Any) -> BakeRecord:
+    """What a bake of lock `of` wrote; `scale` multiplies times and sizes."""
+    digest = records.sha256_text(records.canonical(of))
+    parts = {
+        "image": of["image"], "build_id": digest[:12], "lock_sha256": digest, "git_commit": "4f0c2d9be1a7" + "0" * 28,
+        "started_at": "2026-11-24T22:10:04Z", "host": Host(cpus=2, accel="tcg", python="3.11.2", packer="1.6.6"),
+        "phases": [Timing(name=name, seconds=round(value * scale, 2)) for name, value in PHASES.items()],
+        "roles": [Timing(name=name, seconds=round(value * scale, 2)) for name, value in ROLES.items()],
+        "components": [Component(name=name, bytes=int(value * MIB * scale)) for name, value in COMPONENTS.items()],
+        "disk": Disk(
+            path=f"build/{of['image']}/{digest[:12]}/disk.raw", bytes_apparent=10 << 30,
+            bytes_allocated=int(5.58 * (1 << 30) * scale), sha256="c" * 64),
+        "packages_count": len(of["packages"]), "layers": ["base"], "manifest_sha256": "d" * 64,
+    }
+    return BakeRecord.model_validate(parts | changes)
+
+
+def checks(outcomes: dict[str, Outcome] | None = None) -> list[Check]:
+    """Every check, correct but for those whose title is in `outcomes`."""
+    wrong = outcomes or {}
+    return [
+        Check(
+            id=f"{role}::{number:02d}", role=role, title=title, outcome=wrong.get(title, Outcome.CORRECT),
+            detail=DETAILS.get(wrong.get(title, Outcome.CORRECT), ""), seconds=0.7 + number / 10)
+        for role, titles in CHECKS.items() for number, title in enumerate(titles)
+    ]
+
+
+DETAILS = {
+    Outcome.INCORRECT: "expected net.ipv4.tcp_congestion_control = bbr\nthe running kernel says cubic\n"
+    "available: reno cubic (tcp_bbr.ko is not in this kernel's modules)",
+    Outcome.MISSING: "/etc/golden-image.json: no such file",
+    Outcome.UNREACHABLE: "ssh: connection closed by the guest after 12 s; the check could not look",
+}
+FAILING = {
+    "the kernel took bbr": Outcome.INCORRECT, "golden-image.json names this build": Outcome.MISSING,
+    "no shell history": Outcome.UNREACHABLE, "journals are gone": Outcome.INCORRECT,
+}
+
+
+def verify_record(bake: BakeRecord, outcomes: dict[str, Outcome] | None = None, **changes: Any) -> VerifyRecord:
+    """What verify wrote about `bake`, honest about its verdict."""
+    found = checks(outcomes)
+    good = all(check.outcome is Outcome.CORRECT for check in found)
+    parts = {
+        "image": bake.image, "build_id": bake.build_id, "verdict": Verdict.VERIFIED if good else Verdict.NOT_VERIFIED,
+        "boots": [Boot(firmware="BIOS", seconds_to_ssh=39.4), Boot(firmware="UEFI", seconds_to_ssh=46.8)],
+        "accel": Accel.TCG, "checks": found, "seconds": 187.3,
+    }
+    return VerifyRecord.model_validate(parts | changes)
+
+
+def write_build(
+    folder: Path, bake: BakeRecord, verify: VerifyRecord | None, kept: dict[str, Any] | None = None,
+) -> Path:
+    """Write a build's records, and the lock that it `kept`."""
+    records.write(folder / BAKE_FILE, bake)
+    if verify is not None:
+        records.write(folder / VERIFY_FILE, verify)
+    if kept is not None:
+        records.write_text(folder / LOCK_FILE, records.canonical(kept))
+    return folder
+
+
+def write_pair(root: Path, outcomes: dict[str, Outcome] | None = None) -> tuple[Path, Path, dict[str, Any]]:
+    """A build and its predecessor: their folders, and the newer one's lock."""
+    now, then = lock(), previous_lock()
+    bake, old = bake_record(now), bake_record(then, scale=0.93, started_at="2026-11-03T21:40:51Z")
+    return (
+        write_build(root / bake.build_id, bake, verify_record(bake, outcomes), now),
+        write_build(root / old.build_id, old, verify_record(old), then), now,
+    )

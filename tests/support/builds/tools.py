@@ -1,0 +1,49 @@
+"""Running other programs in tests: a missing one is skipped on a laptop and an error in CI."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from goldenami.core import shell
+from goldenami.core.errors import GoldenError
+
+ROOT = Path(__file__).resolve().parents[3]
+POLICIES = ROOT / "scripts/goldenami/aws/policies"
+BIN = Path(sys.executable).parent
+"""The environment's own programs come first, whatever the caller's PATH is."""
+
+
+def granted(command: str) -> list[str]:
+    """The actions that the policy of a command allows."""
+    document = json.loads((POLICIES / f"{command}.json").read_text(encoding="utf-8"))
+    return [action for statement in document["Statement"] for action in statement["Action"]]
+
+
+def find(name: str) -> str:
+    """The path of `name`; where it is missing, the test is skipped, or fails if CI is set."""
+    path = shutil.which(name, path=os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    if path is not None:
+        return path
+    said = f"{name} is not installed (`make test` installs it)"
+    if os.environ.get("CI"):
+        pytest.fail(said)
+    pytest.skip(said)
+
+
+def complaints(name: str, *args: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:
+    """What `name` has to say if it exits non-zero, else an empty string."""
+    argv = [find(name), *args]
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+    try:
+        shell.output(argv, cwd=cwd, env={"PATH": path, "NO_COLOR": "1", **(env or {})})
+    except shell.CommandFailed as error:
+        return error.output.strip() or error.message
+    except GoldenError as error:
+        return error.message
+    return ""

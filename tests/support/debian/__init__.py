@@ -1,0 +1,1 @@
+"""A synthetic distribution, package index and their mirrors."""

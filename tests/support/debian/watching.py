@@ -1,0 +1,86 @@
+"""A checkout with a lock of the CPU image, its mirror, and `golden watch` on it, for the tests of `watch`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from goldenami import cli
+from goldenami.model import lockfile
+from goldenami.watch.watch_records import WatchRecord
+
+from support.debian import debrepo
+from support.debian.debrepo import Archive, Package
+
+IMAGE = "debian-12-ml-cpu"
+SECURE = {"Essential": "yes", "Priority": "required"}
+SED = Package("sed", "12.4+deb12u6", depends="libc6", fields=SECURE)
+FIXED = """less (1.0-1+deb12u1) bookworm-security; urgency=high
+
+  * Refuse a file name that is a command (CVE-2026-12345, DSA-5999-1).
+
+ -- Nobody <nobody@localhost>  Tue, 24 Nov 2026 10:00:00 +0000
+
+less (1.0-1) bookworm; urgency=low
+
+  * The locked version, with CVE-2020-11111 in it.
+
+ -- Nobody <nobody@localhost>  Tue, 24 Nov 2020 10:00:00 +0000
+"""
+LESS = Package("less", "1.0-1+deb12u1", depends="libc6", changelog=FIXED)
+KERNEL = [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"),
+          Package("linux-image-cloud-amd64", "6.1.150-1", depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")]
+
+
+def environment(patch: pytest.MonkeyPatch, key: debrepo.Key, cache: Path, uri: str) -> None:
+    """The archives of the synthetic Debian 12 and a cache, as `golden` finds them."""
+    patch.setenv("GOLDEN_CACHE", str(cache))
+    patch.setenv("GOLDEN_MIRROR_DEBIAN", f"{uri}/debian")
+    patch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{uri}/security")
+    patch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
+
+
+@dataclass
+class World:
+    """A checkout with a lock, its mirror, and `golden watch` on it."""
+
+    root: Path
+    mirror: debrepo.Mirror
+    key: debrepo.Key
+    capsys: pytest.CaptureFixture[str]
+    patch: pytest.MonkeyPatch
+    folder: Path
+
+    def watch(self, *args: str, name: str = IMAGE) -> tuple[int, str]:
+        """Its exit code, and what it printed."""
+        code = cli.main(["watch", *([name] if name else []), *args])
+        said = self.capsys.readouterr()
+        return code, said.out + said.err
+
+    @property
+    def record(self) -> WatchRecord:
+        return WatchRecord.model_validate_json((self.root / "build/watch/watch.json").read_text(encoding="utf-8"))
+
+    @property
+    def summary(self) -> str:
+        return (self.root / "build/watch/summary.md").read_text(encoding="utf-8")
+
+    def verdicts(self) -> dict[str, str]:
+        return {row.component: row.verdict.value for row in self.record.rows}
+
+    def lock(self) -> lockfile.Lock:
+        return lockfile.read(lockfile.path_of(self.root, IMAGE))[0]
+
+    def define(self, section: str) -> None:
+        path = self.root / f"packer/images/{IMAGE}.yml"
+        path.write_text(f"{path.read_text(encoding='utf-8')}{section}\n", encoding="utf-8")
+
+    def archive(self, name: str, packages: list[Package], *, key: debrepo.Key | None = None) -> Archive:
+        """A new `debian` or `security` archive in the place of the old one; publish it."""
+        label, suites = ("Debian", ("bookworm", "bookworm-updates")) if name == "debian" else (
+            "Debian-Security", ("bookworm-security",))
+        made = Archive(self.folder / f"new-{name}", key or self.key, label=label, suites=suites).add(packages)
+        (self.mirror.folder / name).unlink()
+        (self.mirror.folder / name).symlink_to(made.folder)
+        return made

@@ -1,0 +1,131 @@
+"""This machine's Debian archives as they were before the newest driver: the same indexes without it, signed anew.
+
+Only indexes are served here; package files are redirected to the real mirror. So nothing is imitated but the date.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import http.server
+import re
+import threading
+from collections.abc import Callable, Iterator
+from email.utils import formatdate, parsedate_to_datetime
+from pathlib import Path
+
+from debian.deb822 import Release
+from goldenami.model import compatibility, lockfile
+from goldenami.packages import mirrors
+from goldenami.watch.sources.archive_indexes import Archives
+
+from support.debian import debrepo
+
+DAY_S = 86400
+
+
+class Yesterday:
+    """Archives without `drop`, a test on the text of an index's stanza; `uris` are by the archives' names."""
+
+    def __init__(self, archives: Archives, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]) -> None:
+        self._real = {name: root.uris[name] for name, root in archives.each.items()}
+        for name, root in archives.each.items():
+            for path in sorted((root.folder / "lists").glob("*InRelease")):
+                _suite(path, key, folder / name, drop)
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                """Quiet."""
+
+            def do_GET(self) -> None:
+                outer._answer(self, folder)
+
+            do_HEAD = do_GET
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        here = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.uris = {name: f"{here}/{name}" for name in self._real}
+
+    def _answer(self, handler: http.server.BaseHTTPRequestHandler, folder: Path) -> None:
+        archive, _, rest = handler.path.lstrip("/").partition("/")
+        path = folder / archive / rest
+        if rest.startswith("pool/"):
+            handler.send_response(302)
+            handler.send_header("Location", f"{self._real[archive]}/{rest}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+        elif path.is_file():
+            data = path.read_bytes()
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(data)
+        else:
+            handler.send_error(404)
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextlib.contextmanager
+def environment(archives: Archives, folder: Path, drop: Callable[[str], bool]) -> Iterator[dict[str, str]]:
+    """The environment in which `golden` sees yesterday's archives, and trusts who signed them beside the real ones."""
+    key = debrepo.Key()
+    served = Yesterday(archives, key, folder / "yesterday", drop)
+    try:
+        rings = folder / "both.gpg"
+        rings.write_bytes(mirrors.keyring("debian-archive-keyring").read_bytes() + key.keyring.read_bytes())
+        yield {**{mirrors.variable(name): uri for name, uri in served.uris.items()},
+               "GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING": str(rings)}
+    finally:
+        served.close()
+        key.close()
+
+
+def forget_today(root: Path, image: str) -> None:
+    """Remove the lock of a copied checkout: `golden lock` takes no archive that is older than the last lock."""
+    lockfile.path_of(root, image).unlink()
+
+
+def _suite(inrelease: Path, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]) -> None:
+    """One suite: apt names an index in its lists after the URI, `..._dists_SUITE_COMPONENT_binary-amd64_Packages`."""
+    release = Release(inrelease.read_text(encoding="utf-8"))
+    suite = inrelease.name.rpartition("_dists_")[2].removesuffix("_InRelease")
+    there, sums, components = folder / "dists" / suite, list[str](), list[str]()
+    for path in sorted(inrelease.parent.glob(inrelease.name.replace("InRelease", "*_binary-amd64_Packages"))):
+        component = path.name.removesuffix("_binary-amd64_Packages").rpartition("_")[2]
+        stanzas = path.read_text(encoding="utf-8").split("\n\n")
+        plain = "\n\n".join(stanza for stanza in stanzas if not drop(stanza)).encode()
+        (there / component / "binary-amd64").mkdir(parents=True)
+        components.append(component)
+        for name, data in (("Packages", plain), ("Packages.gz", gzip.compress(plain, 1, mtime=0))):
+            (there / component / "binary-amd64" / name).write_bytes(data)
+            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {component}/binary-amd64/{name}")
+    date = formatdate(parsedate_to_datetime(release["Date"]).timestamp() - DAY_S, usegmt=True)
+    text = "\n".join([f"Origin: {release['Origin']}", f"Label: {release['Label']}", f"Suite: {release['Suite']}",
+                      f"Codename: {release['Codename']}", f"Date: {date}", "Architectures: amd64",
+                      f"Components: {' '.join(components)}", "SHA256:", *sums, ""])
+    there.mkdir(parents=True, exist_ok=True)
+    (there / "InRelease").write_text(key.clearsign(text), encoding="utf-8")
+
+
+def of_driver(version: str, sources: list[str]) -> Callable[[str], bool]:
+    """Whether a stanza is of driver `version` of these source packages (or of one newer)."""
+    named = re.compile(r"^(?:Source|Package): (\S+)", re.MULTILINE)
+    stated = re.compile(r"^Version: (\S+)", re.MULTILINE)
+
+    def drop(stanza: str) -> bool:
+        if not set(named.findall(stanza)) & set(sources):
+            return False
+        upstream = compatibility.upstream(stated.findall(stanza)[0])
+        return compatibility.version_tuple(upstream) >= compatibility.version_tuple(version)
+
+    return drop

@@ -1,0 +1,1 @@
+"""Instances of the emulated EC2 that really run."""

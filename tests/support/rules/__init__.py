@@ -1,0 +1,1 @@
+"""The rules that this checkout is held to."""
