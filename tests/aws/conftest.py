@@ -169,7 +169,7 @@ class Faults:
 @pytest.fixture(scope="session")
 def proxy(emulator: Emulator) -> Iterator[str]:
     """The address of microburst in front of the emulator."""
-    process = Process([sys.executable, str(ROOT / "tests/faults.py"), emulator.url], {})
+    process = Process([sys.executable, str(ROOT / "tests/support/aws/faults.py"), emulator.url], {})
     yield process.line()
     process.stop()
 

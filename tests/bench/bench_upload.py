@@ -1,8 +1,8 @@
 """What an upload costs: against plain PUTs of the same bytes, with latency, again after a kill. `make bench-upload`.
 
-Prints tables and writes build/bench/upload.json. The server (`tests/ebs_sink.py --trust`) is a process on the same
-cores that hashes and keeps nothing. A busy machine measures its load: compare figures of one round only; ratios are
-medians over rounds in which everything is measured in turn. The disk is 20 GiB with 2 GiB of data below TMPDIR.
+Prints tables and writes build/bench/upload.json. The server (`ebs_sink.py --trust`) is a process on the same cores that
+hashes and keeps nothing. A busy machine measures its load: compare figures of one round only; ratios are medians over
+rounds in which everything is measured in turn. The disk is 20 GiB with 2 GiB of data below TMPDIR.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from goldenami.core.records import canonical, write_text
 from support.aws import ebs_sink
 
 ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ROOT / "tests/support/aws"
 GIB = 1 << 30
 DISK_GIB, DATA_BLOCKS = 20, 4096
 CHANGED = 613
@@ -50,7 +51,7 @@ class Server:
     """The sink as a process."""
 
     def __init__(self, *options: str) -> None:
-        self._process = subprocess.Popen([sys.executable, str(ROOT / "tests/ebs_sink.py"), *options],
+        self._process = subprocess.Popen([sys.executable, str(PROGRAMS / "ebs_sink.py"), *options],
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
@@ -230,7 +231,7 @@ def kills(disk: Path, folder: Path) -> dict[str, object]:
     source, twice, peaks = random.Random(), [], []
     for number in range(KILLS):
         with server("--trust") as made:
-            argv = [sys.executable, str(ROOT / "tests/upload_once.py"), str(disk), str(folder / f"kill{number}")]
+            argv = [sys.executable, str(PROGRAMS / "upload_once.py"), str(disk), str(folder / f"kill{number}")]
             process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, env=os.environ | {
                 "PYTHONPATH": str(ROOT / "scripts")})
             until = source.randrange(100, DATA_BLOCKS)

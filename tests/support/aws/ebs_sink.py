@@ -4,8 +4,8 @@ It checks what AWS checks: signature, lengths, checksums, counts, states, tokens
 connection, no framework; so a measurement sees the uploader and not the server. Beside it the two calls of EC2 that
 an upload makes (DescribeSnapshots, CreateTags). Faults are the test's own: `Faults`.
 
-As a program (`python tests/ebs_sink.py [--latency S] [--trust]`) it prints its URL and serves until its input ends;
-`GET /_counts` says what it has counted. `--trust` hashes nothing and keeps nothing: the limit of what can be sent.
+As a program (`ebs_sink.py [--latency S] [--trust]`) it prints its URL and serves until its input ends; `GET /_counts`
+says what it has counted. `--trust` hashes nothing and keeps nothing: the limit of what can be sent.
 """
 
 from __future__ import annotations

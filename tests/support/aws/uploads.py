@@ -58,8 +58,8 @@ class Bench:
 
     def process(self, *arguments: str) -> subprocess.Popen[str]:
         """The same upload by a process of its own, 2 blocks in flight."""
-        argv = [sys.executable, str(ROOT / "tests/upload_once.py"), str(self.disk), str(self.folder / "journal"),
-                *(arguments or ("2",))]
+        argv = [sys.executable, str(ROOT / "tests/support/aws/upload_once.py"), str(self.disk),
+                str(self.folder / "journal"), *(arguments or ("2",))]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env=os.environ | self.sink.environment() | {"PYTHONPATH": str(ROOT / "scripts")})
 
