@@ -12,6 +12,7 @@ from goldenami.local.programs import verify
 from goldenami.local.vm import cpu
 from goldenami.model import instruction_sets
 from goldenami.model.build_records import Check, CodeFile, CoverageRecord, Outcome
+from goldenami.model.plans import VerifyPlan
 
 
 class Here:
@@ -28,7 +29,7 @@ class Here:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> dict[str, Any]:
+def plan(tmp_path: Path) -> VerifyPlan:
     """A build whose gate read two files below a folder of this machine."""
     code = tmp_path / "opt/ml/a b"
     code.mkdir(parents=True)
@@ -40,21 +41,23 @@ def plan(tmp_path: Path) -> dict[str, Any]:
     record = CoverageRecord(folders=[str(tmp_path / "opt/ml")[1:]], features=[], sm=[], files=files, findings=[],
                             allowed={})
     records.write(tmp_path / "coverage.json", record)
-    return {"coverage": str(tmp_path / "coverage.json"), "features": sorted(instruction_sets.KNOWN_X86),
-            "known_features": sorted(instruction_sets.KNOWN_X86), "boot_limit_s": 60.0}
+    return VerifyPlan(
+        work=tmp_path, log=tmp_path / "log", root=tmp_path, disk=tmp_path / "disk.raw", disk_sha256="0" * 64,
+        variables=tmp_path / "vars.json", coverage=tmp_path / "coverage.json", user="debian", roles=[],
+        features=sorted(instruction_sets.KNOWN_X86), growth_bytes=0, boot_limit_s=60.0)
 
 
-def checks(plan: dict[str, Any], tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
+def checks(plan: VerifyPlan, tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
     machine: Any = Here(tmp_path)
     return verify.code_checks(plan, machine, emulated)
 
 
-def test_the_code_is_what_the_gate_read(plan: dict[str, Any], tmp_path: Path) -> None:
+def test_the_code_is_what_the_gate_read(plan: VerifyPlan, tmp_path: Path) -> None:
     assert [(check.id, check.outcome) for check in checks(plan, tmp_path)] == [("boot/code", Outcome.CORRECT)]
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_other_code_on_the_machine_is_found(plan: dict[str, Any], tmp_path: Path, *, lost: bool) -> None:
+def test_other_code_on_the_machine_is_found(plan: VerifyPlan, tmp_path: Path, *, lost: bool) -> None:
     path = tmp_path / "opt/ml/a b/two.so"
     if lost:
         path.unlink()
@@ -66,10 +69,10 @@ def test_other_code_on_the_machine_is_found(plan: dict[str, Any], tmp_path: Path
 
 
 def test_a_library_that_the_gate_did_not_read_is_found_where_it_read_wheels_only(
-    plan: dict[str, Any], tmp_path: Path,
+    plan: VerifyPlan, tmp_path: Path,
 ) -> None:
     """A role may have brought it. The same bytes elsewhere were read, and what is no library is not asked for."""
-    record, here = records.read(Path(plan["coverage"]), CoverageRecord), Here(tmp_path)
+    record, here = records.read(plan.coverage, CoverageRecord), Here(tmp_path)
     for name, text in (("copy.so.1", "one.so"), ("text.txt", "new")):
         (tmp_path / "opt/ml" / name).write_text(text, encoding="utf-8")
     (check,) = image_tests.code(record, here.ssh, complete=False)
@@ -83,17 +86,18 @@ def test_a_library_that_the_gate_did_not_read_is_found_where_it_read_wheels_only
     assert image_tests.code(nothing, here.ssh, complete=False)[0].outcome is Outcome.CORRECT
 
 
-def test_an_image_without_such_code_is_not_asked(plan: dict[str, Any], tmp_path: Path) -> None:
-    record = records.read(Path(plan["coverage"]), CoverageRecord)
-    records.write(Path(plan["coverage"]), record.model_copy(update={"files": []}))
+def test_an_image_without_such_code_is_not_asked(plan: VerifyPlan, tmp_path: Path) -> None:
+    record = records.read(plan.coverage, CoverageRecord)
+    records.write(plan.coverage, record.model_copy(update={"files": []}))
     assert checks(plan, tmp_path) == []
 
 
-def test_a_cpu_with_more_than_the_declared_ones_have_is_found(plan: dict[str, Any], tmp_path: Path) -> None:
+def test_a_cpu_with_more_than_the_declared_ones_have_is_found(plan: VerifyPlan, tmp_path: Path) -> None:
     emulated = cpu.Emulated("max", ())
     assert checks(plan, tmp_path, emulated)[0].outcome is Outcome.CORRECT
     (tmp_path / "bin/sudo").unlink()
     (tmp_path / "bin").rmdir()
-    found = checks({**plan, "features": sorted(instruction_sets.KNOWN_X86 - {"sse3", "sse4.2"})}, tmp_path, emulated)[0]
+    features = sorted(instruction_sets.KNOWN_X86 - {"sse3", "sse4.2"})
+    found = checks(plan.model_copy(update={"features": features}), tmp_path, emulated)[0]
     assert (found.id, found.outcome) == ("boot/oldest_cpu", Outcome.INCORRECT)
     assert found.detail == "the machine also had sse3, sse4.2"

@@ -29,6 +29,7 @@ from goldenami.local import image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
 from goldenami.model.build_records import COVERAGE_FILE, Accel, Ami, BakeRecord, Boot, Check, CoverageRecord, Outcome
 from goldenami.model.lockfile import Lock
+from goldenami.model.plans import VerifyResult
 
 LIFE = timedelta(hours=6)
 """After which `golden sweep` may remove what a bake or a verify made in the account; both take well under one hour."""
@@ -213,8 +214,8 @@ def _registered(place: Place, spec: ImageSpec, made: Image | None, *, force: boo
 
 def verify(
     root: Path, lock: Lock, bake: BakeRecord, folder: Path, work: Path, log: Path, place: Place, progress: Progress,
-) -> dict[str, Any]:
-    """Launch the AMI once and check the instance; returns what the local builder's `verify_inside` would."""
+) -> VerifyResult:
+    """Launch the AMI once and check the instance; returns what the local builder's program would."""
     key, limit_s = _key(work), ssh.boot_limit_s()
     with translated(place.region), contextlib.ExitStack() as stack:
         ec2, began = place.account.ec2(place.region), time.monotonic()
@@ -234,9 +235,8 @@ def verify(
             covered = records.read(folder / COVERAGE_FILE, CoverageRecord)
             checks += image_tests.code(covered, lambda command: ssh.run(config, command, timeout_s=limit_s),
                                        complete=False)
-    checks += _checks(lock, looked)
-    return {"accel": Accel.EC2.value, "checks": [check.model_dump(mode="json") for check in checks],
-            "boots": [Boot(firmware=looked[0], seconds_to_ssh=seconds).model_dump(mode="json")]}
+    return VerifyResult(accel=Accel.EC2, boots=[Boot(firmware=looked[0], seconds_to_ssh=seconds)],
+                        checks=checks + _checks(lock, looked))
 
 
 def _launch(ec2: Client, bake: BakeRecord, public_key: Path, place: Place) -> Launch:

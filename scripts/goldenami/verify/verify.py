@@ -18,22 +18,20 @@ from goldenami.core.errors import BadInput, NotVerified, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local import container, ssh, workspace
 from goldenami.local.sandbox import namespaces, program
-from goldenami.model import instruction_sets, lockfile
+from goldenami.model import lockfile
 from goldenami.model.build_records import (
     BAKE_FILE,
     COVERAGE_FILE,
     PUBLISH_FILE,
     REPORT_FILE,
     VERIFY_FILE,
-    Accel,
     BakeRecord,
-    Boot,
-    Check,
     Outcome,
     Verdict,
     VerifyRecord,
 )
 from goldenami.model.lockfile import Lock
+from goldenami.model.plans import BootPlan, VerifyPlan, VerifyResult
 
 USERS = {"debian": "debian", "ubuntu": "ubuntu"}
 """cloud-init's default user of each distribution's own package."""
@@ -59,22 +57,20 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place |
     with workspace.scratch_in(folder.parent, "verify") as work:
         try:
             if place is None:
-                _plan(root, folder, lock, work, log)
-                found = program.run("goldenami.local.programs.verify", work, log, progress)
+                plan = _plan(root, folder, lock, bake, work, log)
+                result = program.call("verify", plan, VerifyResult, progress)
             else:
-                found = ec2_builder.verify(root, lock, bake, folder, work, log, place, progress)
+                result = ec2_builder.verify(root, lock, bake, folder, work, log, place, progress)
         except StageFailed:
             _keep(work, folder)
             point_latest(folder)
             raise
         _keep(work, folder)
-    checks = [Check.model_validate(check) for check in found["checks"]]
-    passed = bool(checks) and all(check.outcome is Outcome.CORRECT for check in checks)
+    passed = bool(result.checks) and all(check.outcome is Outcome.CORRECT for check in result.checks)
     record = VerifyRecord(
         schema_version=1, image=lock.image, build_id=folder.name,
-        verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED, accel=Accel(found["accel"]),
-        boots=[Boot.model_validate(boot) for boot in found["boots"]], checks=checks,
-        seconds=round(time.monotonic() - began, 1),
+        verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED, accel=result.accel,
+        boots=result.boots, checks=result.checks, seconds=round(time.monotonic() - began, 1),
         disk_sha256=bake.disk_sha256, ami=bake.ami_id,
     )
     records.write(folder / VERIFY_FILE, record)
@@ -118,16 +114,12 @@ def _demand_disk(folder: Path) -> None:
         raise BadInput(f"{folder / DISK} does not exist", hint="bake it again: the same lock gives the same disk")
 
 
-def _plan(root: Path, folder: Path, lock: Lock, work: Path, log: Path) -> None:
-    record = records.read(folder / BAKE_FILE, BakeRecord)
-    plan = {
-        "root": str(root), "disk": str(folder / DISK), "disk_sha256": record.disk_sha256, "work": str(work),
-        "log": str(log), "vars": str(folder / "vars.json"), "user": USERS[lock.base.distribution],
-        "roles": lock.roles, "growth_bytes": GROWTH_BYTES,
-        "features": lock.hardware.features, "known_features": sorted(instruction_sets.KNOWN_X86),
-        "coverage": str(folder / COVERAGE_FILE), "boot_limit_s": ssh.boot_limit_s(),
-    }
-    records.write_text(work / "plan.json", records.canonical(plan))
+def _plan(root: Path, folder: Path, lock: Lock, bake: BakeRecord, work: Path, log: Path) -> VerifyPlan:
+    assert bake.disk is not None
+    return VerifyPlan(
+        work=work, log=log, root=root, disk=folder / DISK, disk_sha256=bake.disk.sha256, variables=folder / "vars.json",
+        coverage=folder / COVERAGE_FILE, user=USERS[lock.base.distribution], roles=lock.roles,
+        features=lock.hardware.features, growth_bytes=GROWTH_BYTES, boot_limit_s=ssh.boot_limit_s())
 
 
 def _keep(work: Path, folder: Path) -> None:
@@ -180,8 +172,9 @@ def shell_session(root: Path, image: str) -> int:
     _demand_disk(folder)
     lock, _ = lockfile.read_copy(folder / "lock.json")
     with workspace.scratch_in(folder.parent, "shell") as work, namespaces.own_cgroup() as cgroup:
-        _plan(root, folder, lock, work, work / "log")
-        argv = namespaces.python_argv("goldenami.local.programs.shell", str(work / "plan.json"))
+        plan = BootPlan(work=work, log=work / "log", disk=folder / DISK, user=USERS[lock.base.distribution],
+                        boot_limit_s=ssh.boot_limit_s())
+        argv = program.argv("shell", plan)
         return shell.interactive(namespaces.unshare_argv(namespaces.join_argv(cgroup, argv)),
                                  env=namespaces.python_env())
 

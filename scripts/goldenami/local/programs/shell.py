@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.core.errors import GoldenError, space
 from goldenami.local.vm import vm
 from goldenami.model.build_records import Accel
+from goldenami.model.plans import BootPlan
 
 
 def main() -> int:
     """Boot, log in, power off when the session ends; returns 0, or the exit code of what kept it from beginning."""
-    plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    work, disk = Path(plan["work"]), Path(plan["disk"])
+    plan = records.read(Path(sys.argv[1]), BootPlan)
+    work, disk = plan.work, plan.disk
     key = work / "launch_key"
     try:
         shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f", str(key)])
         works = vm.kvm_works(disk, work / "probe")
         print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
         config = vm.VmConfig(
-            disk=disk, scratch=work / "vm", private_key=key, user=plan["user"], firmware=vm.Firmware.UEFI,
-            accelerator=Accel.KVM if works else Accel.TCG, ssh_limit_s=plan["boot_limit_s"],
+            disk=disk, scratch=work / "vm", private_key=key, user=plan.user, firmware=vm.Firmware.UEFI,
+            accelerator=Accel.KVM if works else Accel.TCG, ssh_limit_s=plan.boot_limit_s,
         )
         with space(work), vm.running(config) as machine:
             print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)

@@ -12,37 +12,27 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from goldenami.core import records, shell
-from goldenami.core.errors import GoldenError, space
 from goldenami.local import events, image_tests
+from goldenami.local.sandbox import program
 from goldenami.local.vm import cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
+from goldenami.model import instruction_sets
 from goldenami.model.build_records import Accel, Boot, Check, CoverageRecord, Outcome
+from goldenami.model.plans import VerifyPlan, VerifyResult
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
 """Each boot is another instance, as two launches of one AMI are."""
 
 
-def main() -> int:
-    """Run the plan; an expected failure becomes an event and an exit status."""
-    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    try:
-        with space(Path(plan["work"])):
-            result = _verify(plan)
-    except GoldenError as error:
-        return events.fail(error)
-    records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
-    return 0
-
-
-def _verify(plan: dict[str, Any]) -> dict[str, Any]:
-    work = Path(plan["work"])
+def verify(plan: VerifyPlan) -> VerifyResult:
+    """Boot twice, look, and say what was seen."""
+    work = plan.work
     key = work / "launch_key"
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-verify", "-f", str(key)])
     with events.step("probe"):
-        works = vm.kvm_works(Path(plan["disk"]), work / "probe")
+        works = vm.kvm_works(plan.disk, work / "probe")
     accelerator = Accel.KVM if works else Accel.TCG
     events.emit("say", text=f"accelerator: {accelerator.value}")
     emulated = _emulated(plan, accelerator)
@@ -65,31 +55,29 @@ def _verify(plan: dict[str, Any]) -> dict[str, Any]:
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
     boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
              for firmware, boot in booted.items()]
-    return {"accel": accelerator.value, "boots": [boot.model_dump(mode="json") for boot in boots],
-            "checks": [check.model_dump(mode="json") for check in checks]}
+    return VerifyResult(accel=accelerator, boots=boots, checks=checks)
 
 
-def _emulated(plan: dict[str, Any], accelerator: Accel) -> cpu.Emulated | None:
+def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:
     """The CPU of both boots under emulation: what all declared families have, so that any code which needs more dies.
 
     Under KVM there is none: hiding a feature there does not stop its instructions, so a run would prove nothing.
     """
     if accelerator is Accel.KVM:
         return None
-    found = cpu.emulated(plan["features"], plan["known_features"])
+    found = cpu.emulated(plan.features, instruction_sets.KNOWN_X86)
     if found.missing:
         events.emit("say", text=f"the emulator has no {', '.join(found.missing)}: the image runs on less than declared")
     return found
 
 
 def _config(
-    plan: dict[str, Any], firmware: vm.Firmware, accelerator: Accel, key: Path, emulated: cpu.Emulated | None,
+    plan: VerifyPlan, firmware: vm.Firmware, accelerator: Accel, key: Path, emulated: cpu.Emulated | None,
 ) -> vm.VmConfig:
-    disk = Path(plan["disk"])
     return vm.VmConfig(
-        disk=disk, scratch=Path(plan["work"]) / firmware.value, private_key=key, user=plan["user"], firmware=firmware,
-        accelerator=accelerator, size_bytes=disk.stat().st_size + plan["growth_bytes"],
-        instance_id=INSTANCES[firmware], ssh_limit_s=plan["boot_limit_s"], cpu=emulated.argument if emulated else "max",
+        disk=plan.disk, scratch=plan.work / firmware.value, private_key=key, user=plan.user, firmware=firmware,
+        accelerator=accelerator, size_bytes=plan.disk.stat().st_size + plan.growth_bytes,
+        instance_id=INSTANCES[firmware], ssh_limit_s=plan.boot_limit_s, cpu=emulated.argument if emulated else "max",
     )
 
 
@@ -104,10 +92,10 @@ def _keep(work: Path) -> None:
                 sink.write((scratch / "imds.log").read_text(encoding="utf-8"))
 
 
-def _run_tests(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
+def _run_tests(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
     return image_tests.run(
-        Path(plan["root"]), plan["roles"], Path(plan["vars"]), machine.ssh_config, work=Path(plan["work"]),
-        log=Path(plan["log"]), cpu_lacks=emulated.missing if emulated else ())
+        plan.root, plan.roles, plan.variables, machine.ssh_config, work=plan.work,
+        log=plan.log, cpu_lacks=emulated.missing if emulated else ())
 
 
 def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.0) -> Check:
@@ -115,20 +103,20 @@ def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.
                  detail="" if passed else detail, seconds=seconds)
 
 
-def code_checks(plan: dict[str, Any], machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
+def code_checks(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
     """What the coverage gate read at the bake is what is on the booted disk; and which CPU all of it ran on."""
     found: list[Check] = []
     if emulated:
         flags = machine.ssh("grep -m1 ^flags /proc/cpuinfo").split()
-        beyond = sorted(cpu.shown(flags, plan["known_features"]) - set(plan["features"]))
+        beyond = sorted(cpu.shown(flags, instruction_sets.KNOWN_X86) - set(plan.features))
         found.append(_check("boot/oldest_cpu", "The whole image ran on what all declared CPUs have, and no more",
                             not beyond, f"the machine also had {', '.join(beyond)}"))
-    record = records.read(Path(plan["coverage"]), CoverageRecord)
-    found += image_tests.code(record, lambda command: machine.ssh(command, timeout_s=plan["boot_limit_s"]))
+    record = records.read(plan.coverage, CoverageRecord)
+    found += image_tests.code(record, lambda command: machine.ssh(command, timeout_s=plan.boot_limit_s))
     return found
 
 
-def _boot_checks(plan: dict[str, Any], work: Path, identities: list[list[str]]) -> list[Check]:
+def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> list[Check]:
     """What only two boots and the untouched disk can show."""
     first, second = ({part for part in identity if len(part) >= 32} for identity in identities)
     shared = sorted(first & second)
@@ -137,7 +125,7 @@ def _boot_checks(plan: dict[str, Any], work: Path, identities: list[list[str]]) 
     with_token = [request for request in answered if request["token"] in {"valid"}]
     without = sorted({request["path"] for request in answered if request not in with_token})
     began = time.monotonic()
-    digest = records.sha256_sparse(Path(plan["disk"]))
+    digest = records.sha256_sparse(plan.disk)
     hashing = round(time.monotonic() - began, 2)
 
     def row(name: str, title: str, look: Callable[[], bool], detail: str, seconds: float = 0.0) -> Check:
@@ -150,10 +138,10 @@ def _boot_checks(plan: dict[str, Any], work: Path, identities: list[list[str]]) 
             lambda: all("aws" in identity for identity in identities), f"cloud-id said {identities}"),
         row("imdsv2", "The metadata was read, and only with a session token", lambda: bool(answered) and not without,
             f"read without one: {', '.join(without) or 'nothing was read at all'}"),
-        row("disk_untouched", "The disk is byte for byte what was baked", lambda: digest == plan["disk_sha256"],
-            f"SHA-256 is {digest}, the bake recorded {plan['disk_sha256']}", hashing),
+        row("disk_untouched", "The disk is byte for byte what was baked", lambda: digest == plan.disk_sha256,
+            f"SHA-256 is {digest}, the bake recorded {plan.disk_sha256}", hashing),
     ]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.serve(VerifyPlan, verify))
