@@ -11,8 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from goldenami.commands import account, frameworks, hardware, image, life, snapshot, stores, watch
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import ExitCode, GoldenError, space
-from goldenami.packages import store
 
 COMMANDS = (image, frameworks, hardware, stores, account, snapshot, life, watch)
 """Modules of commands, in the order of the help."""
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     began = time.monotonic()
     try:
-        with space(store.default_root()):
+        with space(CachePaths.default().root):
             code: int = args.run(args)
         return code
     except GoldenError as error:

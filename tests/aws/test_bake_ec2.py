@@ -19,6 +19,7 @@ import pytest
 from ec2_emulator import iam
 from goldenami.bake import bake_inputs
 from goldenami.core import records, shell
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.progress import Progress
 from goldenami.local.sandbox import namespaces
 from goldenami.model import lockfile
@@ -99,11 +100,11 @@ def root(tmp_path: Path) -> Path:
 def played(root: Path, work: Path) -> Iterator[Cloud]:
     """The account, with what the emulated instances are made from."""
     lock, digest = lockfile.read(lockfile.path_of(root, IMAGE))
-    here, work = store.Store(store.default_root()), work
+    here, work = store.Store(CachePaths.default().root), work
     (work / "plan").mkdir(parents=True)
-    bake_inputs.fetch(lock, here, Progress.of("test", IMAGE, work))
+    bake_inputs.fetch(lock, here, Progress.of("test", IMAGE, CachePaths(work)))
     plan = bake_inputs.plan(root, lock, digest, bake_inputs.repository(lock, here), work / "plan", work / "plan.log",
-                          here.root.parent / "layers")
+                          here.cache.layers)
     settings = {"root": str(root), "work": str(work), "plan": plan,
                 "allowed": [*granted("bake-ec2"), *granted("publish")]}
     records.write_text(work / "settings.json", json.dumps(settings))

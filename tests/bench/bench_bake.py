@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import driver_release
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import canonical, read, write_text
 from goldenami.model import lockfile
 from goldenami.model.build_records import BakeRecord, VerifyRecord
@@ -96,7 +97,7 @@ def rebakes(bench: Bench) -> dict[str, float]:
     bench.lock.write_bytes(before)
     lock = lockfile.read_copy(bench.lock)[0]
     if lock.driver is not None:
-        lockfile.write(bench.lock, driver_release.following(lock, store.Store(store.default_root())))
+        lockfile.write(bench.lock, driver_release.following(lock, store.Store(CachePaths.default().root)))
         found["driver release"] = bench.bake()
     return found
 
@@ -104,7 +105,7 @@ def rebakes(bench: Bench) -> dict[str, float]:
 def main() -> None:
     """Measure one image."""
     image = sys.argv[1]
-    with tempfile.TemporaryDirectory(dir=store.default_root()) as folder:
+    with tempfile.TemporaryDirectory(dir=CachePaths.default().root) as folder:
         bench = Bench(Path(folder), image)
         bench.run("lock")
         cold = bench.bake()

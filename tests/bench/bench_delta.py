@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import driver_release
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import canonical, write_text
 from goldenami.model import lockfile
 from goldenami.packages import store
@@ -59,7 +60,7 @@ def floor(old: Path, new: Path) -> int:
 def main() -> None:
     """Measure one image that has a driver."""
     image = sys.argv[1]
-    kept = store.Store(store.default_root())
+    kept = store.Store(CachePaths.default().root)
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as temporary:
         root = checkout.copy(Path(temporary) / "checkout")
         lock, _ = lockfile.read(lockfile.path_of(root, image))

@@ -26,6 +26,7 @@ from typing import Any
 
 from goldenami.compilation import wheel_builds
 from goldenami.compilation.wheel_builds import Order
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.progress import Progress
 from goldenami.core.records import canonical, write_text
@@ -65,7 +66,7 @@ def runnable(names: Sequence[str]) -> list[str]:
 @contextmanager
 def resolving(image: str, names: list[str]) -> Iterator[tuple[Request, Surroundings, list[str]]]:
     """What the frameworks of `image` are resolved and built with, and the names of those whose recipes ever ran."""
-    kept, progress = store.Store(store.default_root()), Progress.of("bench", image, store.default_root())
+    kept, progress = store.Store(CachePaths.default().root), Progress.of("bench", image, CachePaths.default())
     LOG.parent.mkdir(parents=True, exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     wanted = definition.load(ROOT, definition.path_of(ROOT, image))
@@ -119,7 +120,7 @@ def own_cache(folder: Path, kept: store.Store) -> store.Store:
     """A cache in `folder` without wheels and compilations, but with the packages and trees beside `kept`."""
     (folder / "wheels").mkdir(exist_ok=True)
     for shared in ("store", "repos", "layers", "control"):
-        real = (kept.root.parent / shared).resolve()
+        real = (kept.cache.root / shared).resolve()
         real.mkdir(exist_ok=True)  # behind a link that leads nowhere no folder can be made
         if not (folder / shared).exists():
             (folder / shared).symlink_to(real)

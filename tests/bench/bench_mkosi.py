@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from goldenami.bake import bake_inputs
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import canonical, write_text
 from goldenami.model import lockfile
 from goldenami.packages import store
@@ -152,9 +153,9 @@ def main() -> None:
     if shutil.which("mkosi") is None:
         sys.exit("mkosi is not installed: apt-get install mkosi")
     lock, _ = lockfile.read(lockfile.path_of(ROOT, image))
-    kept = store.Store(store.default_root())
+    kept = store.Store(CachePaths.default().root)
     found: dict[str, list[tuple[float, float]]] = {"mkosi": [], "bake": []}
-    with tempfile.TemporaryDirectory(dir=kept.root.parent) as temporary:
+    with tempfile.TemporaryDirectory(dir=kept.cache.root) as temporary:
         folder = Path(temporary)
         mirror(bake_inputs.repository(lock, kept), lock.base.release, folder / "mirror")
         with served(folder / "mirror") as uri:

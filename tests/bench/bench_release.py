@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 from goldenami.compilation import driver_fit
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import NoFit
 from goldenami.core.records import canonical, write_text
 from goldenami.model import definition, driver_requests, lockfile
-from goldenami.packages import store
 from goldenami.watch.sources import archive_indexes
 from support.builds import checkout
 from support.debian import yesterday
@@ -77,7 +77,7 @@ def two_versions(bench: Bench, seen: archive_indexes.Archives) -> tuple[str, lis
 
 def measure(bench: Bench, folder: Path) -> dict[str, float]:
     """Seconds of each part. Yesterday's preparation is among them, but in neither sum."""
-    seen = archive_indexes.look(bench.definition.base, folder / "indexes", nvidia=False)
+    seen = archive_indexes.look(bench.definition.base, CachePaths(folder / "indexes"), nvidia=False)
     newest, sources = two_versions(bench, seen)
     yesterday.forget_today(bench.root, bench.image)
     with yesterday.environment(seen, folder, yesterday.of_driver(newest, sources)) as bench.env:
@@ -95,7 +95,7 @@ def measure(bench: Bench, folder: Path) -> dict[str, float]:
 def main() -> None:
     """Measure one image."""
     image = sys.argv[1]
-    with tempfile.TemporaryDirectory(dir=store.default_root()) as name:
+    with tempfile.TemporaryDirectory(dir=CachePaths.default().root) as name:
         bench = Bench(Path(name), image)
         found = measure(bench, Path(name))
         changes = json.loads((bench.root / "build/watch/watch.json").read_text(encoding="utf-8"))["changes"]

@@ -13,6 +13,7 @@ import pytest
 from goldenami import cli
 from goldenami.commands import image
 from goldenami.commands import watch as command
+from goldenami.core.cache_paths import CachePaths
 from goldenami.model import lockfile
 from goldenami.model.lockfile import Lock
 from goldenami.packages import apt, store
@@ -26,7 +27,7 @@ from support.debian.watching import World
 @pytest.fixture
 def kept() -> store.Store:
     """This machine's own store, which is full of what the slow tests need."""
-    return store.Store(store.default_root())
+    return store.Store(CachePaths.default().root)
 
 
 @pytest.fixture(scope="module")

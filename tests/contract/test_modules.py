@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from goldenami.bake import bake_inputs
 from goldenami.compilation.kernel_modules import Outcome, Recipe, compile_modules
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.core.progress import Progress
 from goldenami.core.records import sha256_file
@@ -66,7 +67,7 @@ def recipe(kept: store.Store, folder: Path, call: str) -> Recipe:
     """The lock's own scratch tree and kernel, with a small source in the driver's place."""
     package = dkms_package(folder, call)
     lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
-    bake_inputs.fetch(lock, kept, Progress.of("test", IMAGE, folder), tools=True)
+    bake_inputs.fetch(lock, kept, Progress.of("test", IMAGE, CachePaths(folder)), tools=True)
     source = Deb(
         name="golden-test-dkms", version="1.0-1", architecture="amd64", sha256=kept.add(package),
         size=package.stat().st_size, installed_size=1024, archive="built", path=package.name, source="golden-test",
@@ -102,7 +103,7 @@ def test_modules_are_signed_with_the_users_key(
     wanted = dataclasses.replace(plain, signature=module_signing.load(*paths).signature)
     assert wanted.key != plain.key
     first = compile_modules(wanted, kept, log=tmp_path / "log")
-    (kept.root.parent / "modules" / f"{wanted.key}.json").unlink()
+    (kept.cache.modules / f"{wanted.key}.json").unlink()
     assert first.deb_sha256 is not None
     assert compile_modules(wanted, kept, log=tmp_path / "log").deb_sha256 == first.deb_sha256
     signed = unpacked(kept, first, tmp_path)
@@ -116,7 +117,7 @@ def test_modules_are_signed_with_the_users_key(
     assert parts(signed.read_bytes()) == parts(unsigned.read_bytes())
     monkeypatch.delenv(module_signing.KEY)
     monkeypatch.delenv(module_signing.CERTIFICATE)
-    (kept.root.parent / "modules" / f"{wanted.key}.json").unlink()
+    (kept.cache.modules / f"{wanted.key}.json").unlink()
     with pytest.raises(BadInput, match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"):
         compile_modules(wanted, kept, log=tmp_path / "log")
     kept.path(first.deb_sha256).unlink()
@@ -151,4 +152,4 @@ def test_a_build_that_was_killed_is_no_result(kept: store.Store, tmp_path: Path)
     wanted = recipe(kept, tmp_path, KILLED)
     with pytest.raises(HostNotReady, match=r"compiling golden-test-modules broke off: .*Killed"):
         compile_modules(wanted, kept, log=tmp_path / "log")
-    assert not (kept.root.parent / "modules" / f"{wanted.key}.json").exists()
+    assert not (kept.cache.modules / f"{wanted.key}.json").exists()

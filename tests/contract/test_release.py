@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.compilation import driver_fit
+from goldenami.core.cache_paths import CachePaths
 from goldenami.model import definition, driver_requests, lockfile
 from goldenami.watch.sources import archive_indexes
 from support.builds import checkout
@@ -45,7 +46,7 @@ class Checkout:
 
 def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
     copy = Checkout(tmp_path, "debian-12-ml-gpu")
-    seen = archive_indexes.look(copy.definition.base, tmp_path / "indexes", nvidia=False)
+    seen = archive_indexes.look(copy.definition.base, CachePaths(tmp_path / "indexes"), nvidia=False)
     given = copy.definition.variables("nvidia_driver")
     found = driver_fit.candidates(seen.apt, driver_requests.requests(copy.root, copy.definition, given))
     newest = found[0]

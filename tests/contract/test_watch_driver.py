@@ -14,6 +14,7 @@ from goldenami.commands import watch as command
 from goldenami.compilation import driver_fit, kernel_modules
 from goldenami.compilation.kernel_modules import Outcome
 from goldenami.core import records
+from goldenami.core.cache_paths import CachePaths
 from goldenami.model import definition, lockfile
 from goldenami.model.lockfile import BaseLock, Cuda, Driver, Lock
 from goldenami.model.update_policy import BranchType
@@ -107,7 +108,7 @@ class World:
         Without a reason it did not fail.
         """
         wanted = definition.load(self.root, definition.path_of(self.root, IMAGE))
-        seen = archive_indexes.look(wanted.base, self.cache, nvidia=False)
+        seen = archive_indexes.look(wanted.base, CachePaths(self.cache), nvidia=False)
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
         candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version == version)
         recipe = driver_fit.recipe_of(seen.apt, NEW, candidate, suite="bookworm", signature=None)
@@ -115,7 +116,7 @@ class World:
         assert kernel_modules.known(recipe, store) is None
         made = None if reason else store.add(definition.path_of(self.root, IMAGE))
         size = 0 if made is None else store.path(made).stat().st_size
-        records.write(store.root.parent / "modules" / f"{recipe.key}.json", Outcome(
+        records.write(store.cache.modules / f"{recipe.key}.json", Outcome(
             key=recipe.key, deb_sha256=made, deb_size=size, installed_size=0, compiler="gcc 12", first_error=reason,
             seconds=1.0))
 
@@ -348,7 +349,7 @@ def test_a_version_that_a_person_writes_makes_no_lock(world: World) -> None:
 def test_a_pin_does_not_hide_a_release(world: World, served: debrepo.Mirror) -> None:
     """Preferences that hold the locked driver, as an image has them, change nothing in what the indexes show."""
     wanted = definition.load(world.root, definition.path_of(world.root, IMAGE))
-    seen = archive_indexes.look(wanted.base, world.cache, nvidia=False)
+    seen = archive_indexes.look(wanted.base, CachePaths(world.cache), nvidia=False)
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
     offers = driver.offers(world.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
     assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {offer.version for offer in offers}

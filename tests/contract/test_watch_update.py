@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from goldenami.aws.base_images import BaseImage
 from goldenami.commands import watch as command
+from goldenami.core.cache_paths import CachePaths
 from goldenami.local import workspace
 from goldenami.model import definition, lockfile
 from goldenami.model.update_policy import Verdict
@@ -40,7 +41,7 @@ def test_a_source_that_is_down_while_a_lock_is_wanted_is_recorded_and_told(
 ) -> None:
     world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
     world.mirror.faults = {"/debian/dists/bookworm-updates/*": Fault.BROKEN}
-    shutil.rmtree(store.default_root() / "apt", ignore_errors=True)
+    shutil.rmtree(CachePaths.default().apt, ignore_errors=True)
     before = lockfile.path_of(world.root, IMAGE).read_bytes()
     code, said = world.watch("--update")
     assert code == 4, said
@@ -116,11 +117,11 @@ def test_a_lock_that_comes_out_the_same_is_no_change(world: World) -> None:
     def nobody(*_: str) -> BaseImage:
         raise AssertionError
 
-    kept = store.Store(store.default_root())
+    kept = store.Store(CachePaths.default().root)
     prover = Prover(world.root, kept, world.folder / "log", print)
     image = watch.Image(definition.load(world.root, definition.path_of(world.root, IMAGE)),
                         *lockfile.read(lockfile.path_of(world.root, IMAGE)))
-    eyes = watch.Eyes(world.root, store.default_root(), date(2026, 11, 25), nobody, prover)
+    eyes = watch.Eyes(world.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
     record, [seen] = watch.look(eyes, [image], "2026-11-25T00:00:00Z")
     moving = tuple(row.model_copy(update={"verdict": Verdict.UPDATE}) for row in seen.rows)
     done, failures = command._update(record, [replace(seen, rows=moving)], prover, kept, wait=False)

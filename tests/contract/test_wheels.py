@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from goldenami.compilation import wheel_builds
 from goldenami.compilation.wheel_builds import Order
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, HostNotReady, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local.code_coverage import coverage
@@ -45,7 +46,7 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
         library = next(name for name in archive.namelist() if name.endswith(".so"))
         assert b".debug_info" not in archive.read(library)
         assert b"/build/" not in archive.read(library)
-    assert wheel_builds.build(tmp_path, wanted, kept, Progress.of("test", IMAGE, tmp_path),
+    assert wheel_builds.build(tmp_path, wanted, kept, Progress.of("test", IMAGE, CachePaths(tmp_path)),
                               log=tmp_path / "none") == second
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
@@ -58,8 +59,8 @@ def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept:
     (programs / "bench.py").write_text('import demo, json\nprint(json.dumps({"answer": demo.answer()}))\n')
     ours, theirs = (build(one, kept, tmp_path).wheel for one in orders)
     assert ours.filename == theirs.filename
-    figures = wheel_builds.compare(tmp_path, orders[0], [ours], [theirs], kept, Progress.of("test", IMAGE, tmp_path),
-                             rounds=2, log=tmp_path / "log")
+    figures = wheel_builds.compare(tmp_path, orders[0], [ours], [theirs], kept,
+                                   Progress.of("test", IMAGE, CachePaths(tmp_path)), rounds=2, log=tmp_path / "log")
     assert figures == ([{"answer": 1}] * 2, [{"answer": 2}] * 2)
     recipe = orders[0].recipe.model_copy(update={"generic": "graniterapids"})
     for text, said in (("", r"the benchmark of demo prints no figures with the generic build"),
@@ -67,7 +68,7 @@ def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept:
         (programs / "bench.py").write_text(text)
         with pytest.raises(StageFailed, match=said):
             wheel_builds.compare(tmp_path, dataclasses.replace(orders[0], recipe=recipe), [ours], [theirs], kept,
-                           Progress.of("test", IMAGE, tmp_path), rounds=1, log=tmp_path / "log")
+                           Progress.of("test", IMAGE, CachePaths(tmp_path)), rounds=1, log=tmp_path / "log")
 
 
 def unpack(kept: store.Store, wheel: PyFile, folder: Path) -> None:

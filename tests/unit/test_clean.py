@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from goldenami import cli
 from goldenami.commands import image
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
 from goldenami.model import lockfile
@@ -87,7 +88,7 @@ def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(folder: P
     assert not (folder / "latest").is_symlink()
     lock, _ = lockfile.read_copy(first / "lock.json")
     with pytest.raises(BadInput, match=r"disk.raw does not exist"):
-        verify.run(tmp_path, first, lock, Progress.of("verify", builds.IMAGE, tmp_path))
+        verify.run(tmp_path, first, lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)))
     assert verify.is_verified(first)
 
 

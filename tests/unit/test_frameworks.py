@@ -16,6 +16,7 @@ import yaml
 from goldenami.compilation import wheel_builds
 from goldenami.compilation.wheel_builds import Order, Outcome
 from goldenami.core import records
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, NoFit, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.lock import build_decision, frameworks
@@ -82,7 +83,7 @@ def around(served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pyt
                          *(Package(name, fields=essential if name == "base-files" else {},
                                    depends="python3" if name == "python3-dev" else "") for name in TOOLS)])
     return Surroundings(root=root, apt=apt, store=Store(tmp_path / "cache"), index=Index.configured(), log=tmp_path,
-                        progress=Progress.of("lock", "demo", tmp_path), fetch_debs=lambda _: None)
+                        progress=Progress.of("lock", "demo", CachePaths(tmp_path)), fetch_debs=lambda _: None)
 
 
 def have_built(around: Surroundings, order: Order, content: str) -> PyFile:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import need
 from goldenami.core import errors
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local import events
@@ -52,7 +53,7 @@ def test_a_full_disk_inside_is_the_hosts_matter(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "fills.py").write_text(FILLS_A_DISK, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(HostNotReady, match="no space left on the disk of /work"):
-        program.run("fills", tmp_path, tmp_path / "log", Progress.of("bake", "x", tmp_path))
+        program.run("fills", tmp_path, tmp_path / "log", Progress.of("bake", "x", CachePaths(tmp_path)))
 
 
 def test_another_error_of_the_system_stays_what_it_is(tmp_path: Path) -> None:

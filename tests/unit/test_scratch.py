@@ -10,6 +10,7 @@ import pytest
 from goldenami.compilation import wheel_builds
 from goldenami.compilation.kernel_modules import Recipe, compile_modules
 from goldenami.compilation.wheel_builds import Order
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
@@ -83,5 +84,5 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
                   source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64, size=3),
                   requires=[], runs_with=[], tests=[])
     with pytest.raises(BadInput, match="in the store is not what the lock names"):
-        wheel_builds.build(tmp_path, order, store, Progress.of("wheels", "i", tmp_path), log=log)
+        wheel_builds.build(tmp_path, order, store, Progress.of("wheels", "i", CachePaths(tmp_path)), log=log)
     assert list(workspace.in_cache(store).iterdir()) == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import urllib3
 from goldenami.core.errors import ExitCode, HostNotReady, Unreachable, Vanished
-from goldenami.packages import download, store
+from goldenami.packages import download
 from goldenami.packages.store import Store
 from support.builds.filling import FILL, SCRIPTS, assert_whole, filler, objects, wanted
 from support.debian import debrepo
@@ -157,17 +157,6 @@ def test_what_took_the_place_of_a_damaged_object_stays(tmp_path: Path, monkeypat
     assert not kept.check(digest)
     monkeypatch.undo()
     assert kept.check(digest)
-
-
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GOLDEN_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", "/root")
-    assert store.default_root() == Path("/root/.cache/goldenami")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
-    assert store.default_root() == Path("/var/cache/goldenami")
-    monkeypatch.setenv("GOLDEN_CACHE", "/srv/golden")
-    assert store.default_root() == Path("/srv/golden")
 
 
 def test_an_unwritable_store_is_told(tmp_path: Path, served: debrepo.Mirror) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import need
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local import ssh
@@ -73,7 +74,7 @@ def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
 
     def again(limit: str) -> None:
         monkeypatch.setenv(ssh.LIMIT, limit)
-        verify.run(tmp_path, folders[2], lock, Progress.of("verify", builds.IMAGE, tmp_path))
+        verify.run(tmp_path, folders[2], lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)))
 
     with pytest.raises(BadInput):
         again("1 s")

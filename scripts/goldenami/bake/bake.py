@@ -39,7 +39,7 @@ def run(
         progress.say(f"nothing to do: {folder} holds this build")
         return folder
     with workspace.scratch(root, lock.image, build_id) as work:
-        build(root, lock, lock_sha256, store, progress, work=work, layers=store.root.parent / "layers", place=place,
+        build(root, lock, lock_sha256, store, progress, work=work, layers=store.cache.layers, place=place,
               force=force)
         workspace.keep(work / "out", folder)
     progress.remember()

@@ -92,14 +92,14 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     shape = records.canonical({"files": sorted([*debs, *others.values()]),
                                "steps": [step.model_dump() for step in lock.steps]})
     return local_repository.write(store, list(debs.values()),
-                                  store.root.parent / "repos" / records.sha256_text(shape)[:16],
+                                  store.cache.repositories / records.sha256_text(shape)[:16],
                       suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock), others=others)
 
 
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
     """Repositories with a file that `named` has not, which keep its bytes even when the store has let it go; and those
     that a killed process left half-made, since nobody knows what is in them."""
-    repos = store.root.parent / "repos"
+    repos = store.cache.repositories
     half = local_repository.abandoned(repos)
     return [folder for folder in sorted(repos.glob("*"))
             if folder in half or not local_repository.contents(folder).issubset(named)]

@@ -33,7 +33,7 @@ END_S = 10.0
 def _folder(store: Store, name: str) -> Path:
     if not name.replace("-", "").replace("_", "").isalnum():
         raise BadInput(f"`{name}` is no name for a container", hint="use letters, digits, - and _")
-    return store.root.parent / "boxes" / name
+    return store.cache.containers / name
 
 
 def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str:
@@ -43,10 +43,10 @@ def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str
     folder = _folder(store, name)
     folder.mkdir(parents=True)
     log = folder / "log"
-    progress = Progress.of("molecule", lock.image, store.root.parent)
+    progress = Progress.of("molecule", lock.image, store.cache)
     bake_inputs.compile_if_missing(root, lock, store, progress, log, tools=True)
     offered = bake_inputs.repository(lock, store, tools=True)
-    plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.root.parent / "layers")
+    plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
     supervisor = shell.start_session(
         namespaces.python_argv("goldenami.local.programs.supervise_container",
                                str(folder / "plan.json")), log=log, env=namespaces.python_env(),

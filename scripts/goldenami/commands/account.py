@@ -10,12 +10,12 @@ from pathlib import Path
 from goldenami.aws.channels.ledger import Gpu
 from goldenami.aws.session import Account, translated
 from goldenami.commands import ROOT, Add
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import lint
 from goldenami.model import definition, hardware
 from goldenami.model.build_records import BAKE_FILE
-from goldenami.packages import store
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 
 Command = Callable[[argparse.Namespace], int]
@@ -35,7 +35,7 @@ def _load(image: str) -> definition.Definition:
 
 
 def _progress(stage: str, image: str) -> Progress:
-    return Progress.of(stage, image, store.default_root())
+    return Progress.of(stage, image, CachePaths.default())
 
 
 def _options(args: argparse.Namespace) -> channel_moves.Options:

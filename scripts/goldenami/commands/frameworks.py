@@ -8,11 +8,11 @@ from goldenami.bake import bake_inputs
 from goldenami.commands import ROOT, Add
 from goldenami.commands.stores import open_store
 from goldenami.compilation import wheel_builds
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.model import definition, lockfile
 from goldenami.model.lockfile import Framework
-from goldenami.packages import store
 
 
 def cmd_wheels(args: argparse.Namespace) -> int:
@@ -20,7 +20,7 @@ def cmd_wheels(args: argparse.Namespace) -> int:
     wanted = definition.load(ROOT, definition.path_of(ROOT, args.image))
     found, _ = lockfile.read(lockfile.path_of(ROOT, args.image))
     lockfile.check_fresh(ROOT, found, wanted)
-    kept, progress = open_store(), Progress.of("wheels", args.image, store.default_root())
+    kept, progress = open_store(), Progress.of("wheels", args.image, CachePaths.default())
     log = ROOT / "build" / args.image / "logs/wheels.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with workspace.image_lock(ROOT, args.image, wait=args.wait):

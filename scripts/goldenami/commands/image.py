@@ -13,13 +13,13 @@ from goldenami.builders.ec2_builder import Place
 from goldenami.commands import ROOT, Add
 from goldenami.commands.stores import open_store
 from goldenami.core import records
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, Vanished
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import lint, resolve
 from goldenami.model import definition, hardware, lockfile
 from goldenami.model.build_records import BAKE_FILE, BakeRecord, Builder
-from goldenami.packages import store
 from goldenami.report import report
 from goldenami.verify import verify
 from goldenami.watch import proposal
@@ -58,7 +58,7 @@ def cmd_lock(args: argparse.Namespace) -> int:
 
 
 def _relock(wanted: definition.Definition) -> tuple[lockfile.Lock, str]:
-    progress = Progress.of("lock", wanted.image, store.default_root())
+    progress = Progress.of("lock", wanted.image, CachePaths.default())
     found, digest = resolve.run(ROOT, wanted, open_store(), progress, _log(wanted.image, "lock"))
     progress.remember()
     for finding in lint.check(found, hardware.load(ROOT)):
@@ -84,7 +84,7 @@ def cmd_bake(args: argparse.Namespace) -> int:
     with workspace.image_lock(ROOT, args.image, wait=args.wait):
         found, digest = _fetched(args)
         place = _place(args, found) if args.builder is Builder.EC2 else None
-        progress = Progress.of(_stage("bake", place), args.image, store.default_root())
+        progress = Progress.of(_stage("bake", place), args.image, CachePaths.default())
         folder = bake.run(ROOT, found, digest, open_store(), progress, force=args.force, place=place)
         if args.no_verify:
             return 0
@@ -116,7 +116,7 @@ def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
     if args.relock and not path.exists():
         return _relock(wanted)
     found, digest = _locked(args.image)
-    progress = Progress.of("bake", args.image, store.default_root())
+    progress = Progress.of("bake", args.image, CachePaths.default())
     try:
         bake_inputs.fetch(found, open_store(), progress)
     except Vanished as error:
@@ -128,7 +128,7 @@ def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
 
 
 def _verify(image: str, folder: Path, found: lockfile.Lock, place: Place | None) -> int:
-    progress = Progress.of(_stage("verify", place), image, store.default_root())
+    progress = Progress.of(_stage("verify", place), image, CachePaths.default())
     verdict = verify.run(ROOT, folder, found, progress, place)
     page = report.write_report(folder, verify.previous(folder), found.model_dump(mode="json"))
     progress.say(f"report: {page}")
@@ -160,7 +160,7 @@ def cmd_verify(args: argparse.Namespace) -> int:
 def cmd_reproduce(args: argparse.Namespace) -> int:
     """Bake the lock twice from nothing and compare the disks byte for byte."""
     found, digest = _locked(args.image)
-    progress = Progress.of("reproduce", args.image, store.default_root())
+    progress = Progress.of("reproduce", args.image, CachePaths.default())
 
     def bake_once(work: Path, layers: Path) -> BakeRecord:
         return bake.build(ROOT, found, digest, open_store(), progress, work=work, layers=layers)

@@ -12,6 +12,7 @@ from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import ROOT, Add
 from goldenami.core import records
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import regions as family_regions
@@ -19,7 +20,6 @@ from goldenami.lifecycle import retire, status, sweep
 from goldenami.lifecycle.retention import Policy
 from goldenami.local import workspace
 from goldenami.model import definition
-from goldenami.packages import store
 
 
 def _folder(image: str) -> Path:
@@ -36,7 +36,7 @@ def _policy(args: argparse.Namespace, asked: definition.Publish) -> Policy:
 def cmd_retire(args: argparse.Namespace) -> int:
     """Take what nobody uses any more one step further: deprecate, disable, deregister; say why the rest stays."""
     wanted = channels.published(definition.load(ROOT, definition.path_of(ROOT, args.image)))
-    account, progress = Account(), Progress.of("retire", args.image, store.default_root())
+    account, progress = Account(), Progress.of("retire", args.image, CachePaths.default())
     names = args.region or wanted.regions
     check_regions(names)
     with translated():

@@ -13,10 +13,10 @@ from goldenami.aws.snapshots.blocks import BlockMap, scan
 from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.commands import ROOT, Add
 from goldenami.core import records
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, NotVerified, Unreachable
 from goldenami.core.progress import Progress
 from goldenami.model.build_records import BAKE_FILE, PUBLISH_FILE, BakeRecord, Outcome
-from goldenami.packages import store
 from goldenami.publish.publish import BLOCKS_FILE
 from goldenami.publish.publish_records import PublishRecord
 
@@ -33,7 +33,7 @@ class _Target:
 def cmd_verify_snapshot(args: argparse.Namespace) -> int:
     """Read snapshots back, block by block, and compare them with the disk that was baked."""
     targets = _of_snapshot(args) if args.target.startswith("snap-") else _of_image(args)
-    progress, account = Progress.of("verify", "snapshot", store.default_root()), Account()
+    progress, account = Progress.of("verify", "snapshot", CachePaths.default()), Account()
     check_regions(target.region for target in targets)
     found = [_read(target, account, progress) for target in targets]
     for target, result in zip(targets, found, strict=True):

@@ -12,17 +12,18 @@ from goldenami.aws.remote_store import Objects
 from goldenami.aws.session import Account
 from goldenami.bake import bake_inputs
 from goldenami.commands import ROOT, Add
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode
 from goldenami.model import lockfile
 from goldenami.packages import mirrors
-from goldenami.packages.store import Store, default_root
+from goldenami.packages.store import Store
 
 _SHA256 = re.compile(r'"sha256": "([0-9a-f]{64})"')
 
 
 def open_store() -> Store:
     """The store of this user, behind apt's proxies, with the remote one that GOLDEN_STORE_S3 names."""
-    return Store(default_root(), remote=_remote(), proxy=mirrors.proxy)
+    return Store(CachePaths.default().root, remote=_remote(), proxy=mirrors.proxy)
 
 
 def _remote() -> Objects | None:

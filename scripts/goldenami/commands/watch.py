@@ -15,6 +15,7 @@ from goldenami.aws.session import Account
 from goldenami.commands import ROOT, Add
 from goldenami.commands.stores import open_store
 from goldenami.core import clock, records
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, NoFit, Unreachable
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
@@ -31,7 +32,7 @@ from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, Change, Row
 
 def cmd_watch(args: argparse.Namespace) -> int:
     """Ask the sources of each image (or of one) for what is newer than its lock and matters; --update locks it."""
-    cache = store.default_root()
+    cache = CachePaths.default()
     progress = Progress.of("watch", args.image or "all", cache)
     kept = open_store()
     images, missing, unread = _images(args.image)
@@ -109,7 +110,7 @@ def _relock(seen: Seen, kept: store.Store) -> Change:
     image, old = seen.image.definition, seen.image
     path, where = definition.path_of(ROOT, image.image), lockfile.path_of(ROOT, image.image)
     text = path.read_text(encoding="utf-8")
-    progress = Progress.of("lock", image.image, store.default_root())
+    progress = Progress.of("lock", image.image, CachePaths.default())
     log = ROOT / "build" / image.image / "logs/lock.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -114,7 +114,7 @@ def known(recipe: Recipe, store: Store) -> Outcome | None:
 
 
 def _cached(recipe: Recipe, store: Store) -> Path:
-    return store.root.parent / "modules" / f"{recipe.key}.json"
+    return store.cache.modules / f"{recipe.key}.json"
 
 
 def _check_key(recipe: Recipe) -> None:

@@ -163,7 +163,7 @@ def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path)
 
 def path_of(store: Store, key: str) -> Path:
     """Where the outcome of a build is kept."""
-    return store.root.parent / "wheels" / f"{key}.json"
+    return store.cache.wheels / f"{key}.json"
 
 
 def kept(store: Store, order: Order) -> Outcome | None:
@@ -245,11 +245,11 @@ def tree_plan(
         (work / path).parent.mkdir(exist_ok=True)
         local_repository.link(store.path(file.sha256), work / path)
     key = order.toolchain_key
-    debs = local_repository.write(store, order.debs, store.root.parent / "repos" / key[:16], suite=order.suite,
+    debs = local_repository.write(store, order.debs, store.cache.repositories / key[:16], suite=order.suite,
                                   epoch=EPOCH)
     return {"work": str(work), "log": str(log), "base_key": key, "suite": order.suite, "repo": str(debs),
             "include": sorted(deb.name for deb in order.debs), "architecture": "amd64",
-            "layers": str(store.root.parent / "layers"), "programs": str(root / FOLDER)}
+            "layers": str(store.cache.layers), "programs": str(root / FOLDER)}
 
 
 def compare(
@@ -292,7 +292,7 @@ def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tupl
     The local cache is a folder beside the store. A remote storage that is a folder needs no network either. distcc
     compiles here what a host does not take, or one that is down: no more at once than fit, however many jobs there are.
     """
-    folder = store.root.parent / "ccache"
+    folder = store.cache.ccache
     folder.mkdir(exist_ok=True)
     found, binds = {"CCACHE_NAMESPACE": order.compilers_key}, [(str(folder), "build/ccache")]
     remote = os.environ.get(REMOTE, "")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core import records
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.meter import Meter
 
 
@@ -33,9 +34,9 @@ class Progress:
         self._meter = Meter(self.say)
 
     @classmethod
-    def of(cls, stage: str, image: str, cache: Path) -> Progress:
+    def of(cls, stage: str, image: str, cache: CachePaths) -> Progress:
         """Progress that remembers in `cache`."""
-        return cls(stage, image, cache / "timings" / f"{stage}-{image}.json")
+        return cls(stage, image, cache.timings / f"{stage}-{image}.json")
 
     def _expected(self) -> dict[str, float]:
         try:

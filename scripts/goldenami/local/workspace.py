@@ -65,7 +65,7 @@ def scratch_in(folder: Path, purpose: str) -> Iterator[Path]:
 
 def in_cache(store: Store) -> Path:
     """Where compilations have their work folders: beside the store."""
-    return store.root.parent / "work"
+    return store.cache.work
 
 
 def sweep(folder: Path) -> None:

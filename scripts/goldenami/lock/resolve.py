@@ -110,7 +110,7 @@ def _open(
     nvidia = definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
     sources = mirrors.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
     uris = mirrors.locate([source.archive for source in sources])
-    folder = store.root.parent / "apt" / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
+    folder = store.cache.apt / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
     apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
                   local_repo=folder / "built",
                   stock={package.sha256: package.deb(name) for name, package in keep.stock.items()})

@@ -105,7 +105,7 @@ def link(source_file: Path, target: Path) -> None:
 
 def _stanza(store: Store, deb: Deb) -> str:
     """The Packages entry of one file; its control data is read once and kept beside the store."""
-    cached = store.root.parent / "control" / deb.sha256
+    cached = store.cache.control / deb.sha256
     if not cached.exists():
         records.write_text(cached, shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))]))
     control = cached.read_text(encoding="utf-8").rstrip("\n")

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import urllib3
 
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy, HostNotReady, Unreachable, Vanished
 from goldenami.core.records import sha256_file
 from goldenami.packages import download
@@ -46,19 +47,14 @@ def directly(_: str) -> None:
     """No proxy for any address."""
 
 
-def default_root() -> Path:
-    """GOLDEN_CACHE, else the user's cache folder (XDG base directory specification)."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("GOLDEN_CACHE") or Path(base) / "goldenami")
-
-
 class Store:
-    """A store in `root`, with a `remote` one behind it; `proxy` says for a URL through which proxy it is reached."""
+    """The store of the cache in `root`, a `remote` one behind it; `proxy` names a URL's proxy, if it has one."""
 
     def __init__(
         self, root: Path, *, remote: Remote | None = None, proxy: Callable[[str], str | None] = directly,
     ) -> None:
-        self.root = root / "store"
+        self.cache = CachePaths(root)
+        self.root = self.cache.store
         self.root.mkdir(parents=True, exist_ok=True)
         self.remote, self._proxy = remote, proxy
         self._use = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

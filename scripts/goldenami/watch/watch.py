@@ -15,6 +15,7 @@ from pathlib import Path
 from debian.debian_support import Version
 
 from goldenami.compilation.driver_fit import Keep
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError, Unreachable
 from goldenami.model import compatibility
 from goldenami.model.definition import Base, Definition
@@ -45,7 +46,7 @@ class Eyes:
     """What looking takes: the checkout, the cache, the day, and a function for AMIs (its client is the caller's)."""
 
     root: Path
-    cache: Path
+    cache: CachePaths
     today: date
     newest_image: base_image.Newest
     prover: Prover

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from goldenami.packages import store
+from goldenami.core.cache_paths import CachePaths
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,8 +28,8 @@ def cache(folder: Path, *, built: bool = True) -> Path:
     """A cache without trees in `folder`: what was downloaded is this machine's, so is what was compiled if `built`."""
     folder.mkdir(exist_ok=True)
     for name in ("store", "control", *(("modules", "apt") if built else ())):
-        (store.default_root() / name).mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to(store.default_root() / name)
+        (CachePaths.default().root / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(CachePaths.default().root / name)
     return folder
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from goldenami.compilation import wheel_builds
 from goldenami.compilation.wheel_builds import Order
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.progress import Progress
 from goldenami.model import recipes
 from goldenami.model.lockfile import Lock, Target
@@ -67,5 +68,5 @@ def have(lock: Lock, kept: store.Store, files: Sequence[PyFile]) -> None:
 def build(wanted: Order, kept: store.Store, folder: Path, root: Path | None = None) -> wheel_builds.Outcome:
     """Compile anew; the programs beside the recipe are below `root`, or `folder`."""
     wheel_builds.path_of(kept, wanted.key).unlink(missing_ok=True)
-    return wheel_builds.build(root or folder, wanted, kept, Progress.of("test", wanted.name, folder),
+    return wheel_builds.build(root or folder, wanted, kept, Progress.of("test", wanted.name, CachePaths(folder)),
                               log=folder / "log")

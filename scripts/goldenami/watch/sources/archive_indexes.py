@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import sha256_text
 from goldenami.model.definition import Base
@@ -37,10 +38,10 @@ class Archives:
     down: frozenset[str]
 
 
-def look(base: Base, cache: Path, *, nvidia: bool) -> Archives:
+def look(base: Base, cache: CachePaths, *, nvidia: bool) -> Archives:
     """Ask each archive of `base` for its indexes; `cache` holds them."""
     sources = mirrors.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
-    top = cache / "watch" / sha256_text(repr((base, sources)))[:16]
+    top = cache.watch / sha256_text(repr((base, sources)))[:16]
     seen, suites, good, each = list[Seen](), list[Suite](), list[Source](), dict[str, AptRoot]()
     for source in sources:
         try:

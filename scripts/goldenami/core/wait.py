@@ -1,0 +1,37 @@
+"""Waiting for something to come true: the one polling loop."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T | None], limit_s: float, poll_s: float | Iterable[float]) -> T | None:
+    """The first value of `condition` that is not None, or None after `limit_s` seconds.
+
+    The condition is asked at once, and a last time at the limit; what it raises ends the wait. `poll_s` is the pause
+    between two looks in seconds, or one pause after another, of which the last is repeated.
+    """
+    ends, pauses = time.monotonic() + limit_s, _pauses(poll_s)
+    while (value := condition()) is None and (left := ends - time.monotonic()) > 0:
+        time.sleep(min(next(pauses), left))
+    return value
+
+
+def growing(first_s: float, factor: float, most_s: float) -> Iterator[float]:
+    """Pauses in seconds of which each is `factor` times the one before, up to `most_s`."""
+    pause = first_s
+    while True:
+        yield pause
+        pause = min(most_s, pause * factor)
+
+
+def _pauses(poll_s: float | Iterable[float]) -> Iterator[float]:
+    pause = 0.0
+    for pause in poll_s if isinstance(poll_s, Iterable) else [poll_s]:
+        yield pause
+    yield from itertools.repeat(pause)

@@ -1,0 +1,32 @@
+"""Folders of the cache: their names are on users' disks and in CI's cache settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from goldenami.core.cache_paths import CachePaths
+
+NAMES = {
+    "store": "store", "control": "control", "apt": "apt", "watch": "watch", "repositories": "repos", "layers": "layers",
+    "containers": "boxes", "work": "work", "modules": "modules", "wheels": "wheels", "ccache": "ccache",
+    "timings": "timings",
+}
+
+
+def test_default_is_the_user_s_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/root")
+    for name in ("GOLDEN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert CachePaths.default().root == Path("/root/.cache/goldenami")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
+    assert CachePaths.default().root == Path("/var/cache/goldenami")
+    monkeypatch.setenv("GOLDEN_CACHE", "/srv/golden")
+    assert CachePaths.default().root == Path("/srv/golden")
+
+
+def test_every_folder_by_its_name_on_disk() -> None:
+    found = {name for name, value in vars(CachePaths).items() if isinstance(value, property)}
+    assert found == set(NAMES)
+    for name, folder in NAMES.items():
+        assert getattr(CachePaths(Path("/c")), name) == Path("/c", folder)
