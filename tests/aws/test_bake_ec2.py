@@ -1,6 +1,6 @@
 """The EC2 builder from end to end: `golden bake --builder ec2`, verify, publish; the account's instances are played.
 
-tests/played_ec2.py says what is played; ARCHITECTURE.md says what that proves and what it does not.
+support/ec2/played_ec2.py says what is played; ARCHITECTURE.md says what that proves and what it does not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ ENV = {"AWS_ENDPOINT_URL": played_ec2.URL, "AWS_ACCESS_KEY_ID": played_ec2.OUR_K
        "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_POLL_DELAY_SECONDS": "1"}
 _DUMP = """
-import json, boto3, played_ec2
+import json, boto3
+from support.ec2 import played_ec2
 found = {}
 for region in json.loads('%s'):
     ec2, ssm = played_ec2.client(region=region), played_ec2.client("ssm", region=region)
@@ -110,7 +111,7 @@ def played(root: Path, work: Path) -> Iterator[Cloud]:
     records.write_text(work / "settings.json", json.dumps(settings))
     with namespaces.own_cgroup() as cgroup:
         env = {"PYTHONPATH": f"{checkout.ROOT / 'scripts'}:{checkout.ROOT / 'tests'}"}
-        player = [sys.executable, str(checkout.ROOT / "tests/played_ec2.py"), str(work / "settings.json")]
+        player = [sys.executable, "-m", "support.ec2.played_ec2", str(work / "settings.json")]
         process = shell.start(namespaces.unshare_argv(namespaces.join_argv(cgroup, player)), log=work / "player.log",
                               env=env)
         try:

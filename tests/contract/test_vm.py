@@ -28,24 +28,26 @@ PACKAGES = (
 BOOT = """
 import json, sys
 from pathlib import Path
-from goldenami.errors import GoldenError
-from goldenami.build_records import Accel
-from goldenami import isa
-from goldenami.local import cpu, sandbox, vm
-sandbox.prepare_inside()
+from goldenami.core.errors import GoldenError
+from goldenami.local.sandbox import namespaces
+from goldenami.local.vm import cpu, vm
+from goldenami.model import instruction_sets
+from goldenami.model.build_records import Accel
+namespaces.prepare_inside()
 disk, scratch, key, firmware, size = sys.argv[1:]
 try:
     with vm.running(vm.VmConfig(
         disk=Path(disk), scratch=Path(scratch), private_key=Path(key), user="debian",
         firmware=vm.Firmware(firmware), accelerator=Accel.TCG, size_bytes=int(size), ssh_limit_s=600,
-        cpu=cpu.emulated(isa.features("x86-64-v3"), isa.KNOWN_X86).argument,
+        cpu=cpu.emulated(instruction_sets.features("x86-64-v3"), instruction_sets.KNOWN_X86).argument,
     )) as machine:
         facts = {
             "seconds": machine.seconds_to_ssh,
             "root_bytes": int(machine.ssh("df --output=size -B1 / | tail -1")),
             "uefi": machine.ssh("test -d /sys/firmware/efi && echo yes || echo no").strip(),
             "source": machine.ssh("cloud-id").strip(),
-            "cpu": sorted(cpu.shown(machine.ssh("grep -m1 ^flags /proc/cpuinfo").split(), isa.KNOWN_X86)),
+            "cpu": sorted(cpu.shown(machine.ssh("grep -m1 ^flags /proc/cpuinfo").split(),
+                                    instruction_sets.KNOWN_X86)),
             "vendor": machine.ssh("cat /sys/class/dmi/id/sys_vendor").strip(),
             "root": machine.ssh("findmnt -no SOURCE,FSTYPE,OPTIONS /").split(),
             "esp": machine.ssh("findmnt -no FSTYPE /boot/efi").strip(),

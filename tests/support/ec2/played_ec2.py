@@ -1,4 +1,4 @@
-"""`python tests/played_ec2.py SETTINGS`: EC2 on this machine with instances to log in to, for tests of the EC2 builder.
+"""`python -m support.ec2.played_ec2 SETTINGS`: EC2 here, with instances to log in to, for tests of the EC2 builder.
 
 Runs in namespaces of its own (`sandbox.start`). The strict emulator is the account. An instance of the publisher's AMI
 is a container with a tree like the publisher's; one of an AMI made of it is a virtual machine that boots a disk written
