@@ -7,18 +7,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TESTS = '''
+import time
+
 import pytest
 
 @pytest.fixture
 def broken():
     raise ConnectionError("no route to host")
 
-def test_right():
+@pytest.fixture
+def gathered():
+    time.sleep(0.2)
+
+def test_right(gathered):
     """It is right."""
 
 def test_wrong():
@@ -49,7 +56,7 @@ def test_each(kind):
 
 
 @pytest.fixture(scope="module")
-def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str, str]]:
+def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("image") / "limits"
     folder.mkdir()
     (folder / "test_limits.py").write_text(TESTS, encoding="utf-8")
@@ -61,7 +68,7 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str
         capture_output=True,
     )
     found = json.loads(target.read_text(encoding="utf-8"))
-    return {check["id"]: (check["outcome"], check["title"], check["detail"]) for check in found}
+    return {check["id"]: check for check in found}
 
 
 @pytest.mark.parametrize(("name", "outcome", "detail"), [
@@ -70,16 +77,21 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str
     ("crash", "unreachable", "ValueError"), ("skipped", "unreachable", "needs a GPU"), ("each[a]", "correct", ""),
     ("each[b]", "incorrect", "assert"),
 ])
-def test_outcome(checks: dict[str, tuple[str, str, str]], name: str, outcome: str, detail: str) -> None:
-    assert checks[f"limits/{name}"][0] == outcome
-    assert detail in checks[f"limits/{name}"][2]
+def test_outcome(checks: dict[str, dict[str, Any]], name: str, outcome: str, detail: str) -> None:
+    assert checks[f"limits/{name}"]["outcome"] == outcome
+    assert detail in checks[f"limits/{name}"]["detail"]
 
 
-def test_what_the_definition_does_not_ask_for_is_no_check(checks: dict[str, tuple[str, str, str]]) -> None:
+def test_what_the_definition_does_not_ask_for_is_no_check(checks: dict[str, dict[str, Any]]) -> None:
     assert "limits/left_out" not in checks
     assert len(checks) == 9
 
 
-def test_titles_are_the_docstrings_or_the_names(checks: dict[str, tuple[str, str, str]]) -> None:
-    assert checks["limits/right"][1] == "It is right"
-    assert checks["limits/wrong"][1] == "wrong"
+def test_titles_are_the_docstrings_or_the_names(checks: dict[str, dict[str, Any]]) -> None:
+    assert checks["limits/right"]["title"] == "It is right"
+    assert checks["limits/wrong"]["title"] == "wrong"
+
+
+def test_seconds_are_those_of_the_set_up_too(checks: dict[str, dict[str, Any]]) -> None:
+    assert checks["limits/right"]["seconds"] >= 0.2
+    assert checks["limits/wrong"]["seconds"] < 0.2

@@ -5,12 +5,15 @@ check that could not look (the connection broke, a fixture failed, the test skip
 never `correct`; so is a file whose tests could not be collected. Only a skip whose reason begins with `not asked: ` is
 no check at all: there the image's definition does not ask for what the test looks at.
 
+A check's seconds include those of its set-up: what a file's tests share counts to the first of them.
+
 Use: `pytest -p goldenami.verify.pytest_plugin`, with GOLDEN_CHECKS naming the JSON file to write.
 """
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ NOT_ASKED = "not asked: "
 _MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found", "is missing")
 
 _checks: dict[str, Check] = {}
+_seconds: defaultdict[str, float] = defaultdict(float)
 
 
 def _title(item: pytest.Item) -> str:
@@ -48,12 +52,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Turn pytest's report of a phase into this check's outcome; the worst phase counts."""
     report = yield
     before = _checks.get(item.nodeid)
+    _seconds[item.nodeid] += report.duration
     if (report.when != "call" and report.passed) or (report.skipped and _reason(report).startswith(NOT_ASKED)):
         return report
     outcome, detail = _outcome(report, call)
     if before is None or before.outcome is Outcome.CORRECT:
         _checks[item.nodeid] = Check(id=_id(item), role=item.path.parent.name, title=_title(item), outcome=outcome,
-                                     detail=detail[:DETAIL_LIMIT], seconds=round(report.duration, 2))
+                                     detail=detail[:DETAIL_LIMIT], seconds=round(_seconds[item.nodeid], 2))
     return report
 
 
