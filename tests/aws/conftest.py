@@ -14,13 +14,13 @@ import boto3
 import pytest
 import urllib3
 from goldenami.core import clock
-from support.aws.estate import Calendar, Estate
-from support.builds import probing
+from support.aws.seeded_account import Calendar, SeededAccount
+from support.builds import emulator_probe
 from support.builds.builds import Checkout
 
 ROOT = Path(__file__).resolve().parents[2]
-KEYS = {"AWS_ACCESS_KEY_ID": probing.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": probing.REGION,
-        "AWS_DEFAULT_REGION": probing.REGION, "AWS_EC2_METADATA_DISABLED": "true"}
+KEYS = {"AWS_ACCESS_KEY_ID": emulator_probe.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": emulator_probe.REGION,
+        "AWS_DEFAULT_REGION": emulator_probe.REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 class Process:
@@ -114,10 +114,10 @@ def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
 
 
 @pytest.fixture
-def estate(aws: Emulator) -> Estate:
+def account(aws: Emulator) -> SeededAccount:
     """An account to fill, in which nothing stays pending."""
     aws.set(pending_s=0)
-    return Estate(aws)
+    return SeededAccount(aws)
 
 
 @pytest.fixture(scope="session")
@@ -132,11 +132,11 @@ def moto() -> Iterator[str]:
 
 
 @pytest.fixture
-def account_at(request: pytest.FixtureRequest) -> Callable[[str], probing.Account]:
+def account_at(request: pytest.FixtureRequest) -> Callable[[str], emulator_probe.ProbeAccount]:
     """An empty account at the `emulator`, or at `moto` alone."""
-    def make(server: str) -> probing.Account:
+    def make(server: str) -> emulator_probe.ProbeAccount:
         found = request.getfixturevalue(server)
-        return probing.Account(found) if server == "moto" else probing.Account(found.url, found)
+        return emulator_probe.ProbeAccount(found) if server == "moto" else emulator_probe.ProbeAccount(found.url, found)
     return make
 
 

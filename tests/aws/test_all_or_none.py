@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, World
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 if TYPE_CHECKING:
     from conftest import Faults
@@ -28,9 +28,9 @@ def candidates() -> list[str]:
     """The build that `candidate` names in each region, by SSM and by the ledger alike."""
     found = []
     for region in REGIONS:
-        mark = World(region).ledger().candidate
+        mark = RegionState(region).ledger().candidate
         assert mark is not None
-        assert mark.ami == World(region).parameter("candidate")
+        assert mark.ami == RegionState(region).parameter("candidate")
         found.append(mark.build_id)
     return found
 
@@ -50,16 +50,16 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
     assert "us-east-1       is as it was" in text
     assert f"`golden publish {IMAGE} --build {made[1]}` continues" in text
     for region in REGIONS:
-        world = World(region)
-        latest = world.ledger().latest
-        template = world.template()
+        state = RegionState(region)
+        latest = state.ledger().latest
+        template = state.template()
         assert latest is not None and template is not None
         assert latest.build_id == made[0]
-        assert (world.parameter("latest"), template["LaunchTemplateData"]["ImageId"]) == (latest.ami, latest.ami)
+        assert (state.parameter("latest"), template["LaunchTemplateData"]["ImageId"]) == (latest.ami, latest.ami)
     assert candidates() == [made[stands]] * 2
     golden(checkout, "publish", IMAGE, "--build", made[1])
     for region in REGIONS:
-        World(region).check(made, made[1])
+        RegionState(region).check(made, made[1])
     assert candidates() == [made[1]] * 2
 
 
@@ -68,12 +68,12 @@ def test_of_a_first_publish_nothing_stays(checkout: Checkout, faults: Faults) ->
     faults.add("ec2", "CreateLaunchTemplate", region="us-west-2", error=ERROR)
     assert "no pointer has moved" in golden(checkout, "publish", IMAGE, code=5)
     for region in REGIONS:
-        world = World(region)
-        assert (world.parameter("latest"), world.template(), world.ledger().latest) == (None, None, None)
+        state = RegionState(region)
+        assert (state.parameter("latest"), state.template(), state.ledger().latest) == (None, None, None)
     faults.clear()
     golden(checkout, "publish", IMAGE, "--build", first)
     for region in REGIONS:
-        World(region).check([first], first)
+        RegionState(region).check([first], first)
 
 
 def test_a_region_that_cannot_be_taken_back_is_named(checkout: Checkout, faults: Faults) -> None:
@@ -83,11 +83,11 @@ def test_a_region_that_cannot_be_taken_back_is_named(checkout: Checkout, faults:
     text = golden(checkout, "publish", IMAGE, code=5)
     assert "pointers may have moved in us-east-1 and nowhere else: AWS refused CreateLaunchTemplate" in text
     assert "us-east-1, back AWS refused DeleteParameter in us-east-1" in text
-    assert World("us-west-2").parameter("latest") is None
+    assert RegionState("us-west-2").parameter("latest") is None
     faults.clear()
     golden(checkout, "publish", IMAGE, "--build", first)
     for region in REGIONS:
-        World(region).check([first], first)
+        RegionState(region).check([first], first)
 
 
 def test_a_promotion_moves_all_or_none(checkout: Checkout, faults: Faults) -> None:
@@ -104,7 +104,7 @@ def test_a_promotion_moves_all_or_none(checkout: Checkout, faults: Faults) -> No
     assert "no pointer has moved: AWS refused ModifyLaunchTemplate in us-west-2" in text
     assert f"`golden promote {IMAGE}` continues" in text
     for region in REGIONS:
-        World(region).check(made, made[0])
+        RegionState(region).check(made, made[0])
     golden(checkout, "promote", IMAGE, "--now")
     for region in REGIONS:
-        World(region).check(made, made[1])
+        RegionState(region).check(made, made[1])

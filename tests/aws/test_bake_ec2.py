@@ -1,6 +1,6 @@
-"""The EC2 builder from end to end: `golden bake --builder ec2`, verify, publish; the account's instances are played.
+"""The EC2 builder from end to end: `golden bake --builder ec2`, verify, publish; the account's instances run here.
 
-support/ec2/played_ec2.py says what is played; ARCHITECTURE.md says what that proves and what it does not.
+support/ec2/ec2_instances.py says what they are; ARCHITECTURE.md says what that proves and what it does not.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from goldenami.publish.publish_records import PublishRecord
 from support.builds import checkout
 from support.builds.builds import define
 from support.builds.tools import granted
-from support.ec2 import played_ec2
+from support.ec2 import ec2_instances
 
 IMAGE = "debian-12-ml-cpu"
 LIMIT_S = 900
 REGIONS = ("us-east-1", "us-west-2")
-ENV = {"AWS_ENDPOINT_URL": played_ec2.URL, "AWS_ACCESS_KEY_ID": played_ec2.OUR_KEY, "AWS_SECRET_ACCESS_KEY": "none",
+ENV = {"AWS_ENDPOINT_URL": ec2_instances.URL, "AWS_ACCESS_KEY_ID": ec2_instances.OUR_KEY,
+       "AWS_SECRET_ACCESS_KEY": "none",
        "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_POLL_DELAY_SECONDS": "1"}
 _DUMP = """
 import json, boto3
-from support.ec2 import played_ec2
+from support.ec2 import ec2_instances
 found = {}
 for region in json.loads('%s'):
-    ec2, ssm = played_ec2.client(region=region), played_ec2.client("ssm", region=region)
+    ec2, ssm = ec2_instances.client(region=region), ec2_instances.client("ssm", region=region)
     found[region] = {
         "instances": [raw for each in ec2.describe_instances()["Reservations"] for raw in each["Instances"]],
         "volumes": ec2.describe_volumes()["Volumes"], "keys": ec2.describe_key_pairs()["KeyPairs"],
@@ -51,13 +52,13 @@ for region in json.loads('%s'):
         "snapshots": ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"],
         "parameters": {row["Name"]: row["Value"] for row in ssm.describe_parameters()["Parameters"] and
                        ssm.get_parameters_by_path(Path="/golden-ami", Recursive=True)["Parameters"]}}
-found["calls"] = [call for call in played_ec2.control("GET", "calls") if call["key"] == played_ec2.OUR_KEY]
+found["calls"] = [call for call in ec2_instances.control("GET", "calls") if call["key"] == ec2_instances.OUR_KEY]
 print(json.dumps(found, default=str))
 """
 
 
 class Cloud:
-    """An account that is played in a network namespace, and what runs in there."""
+    """An account whose instances run in a network namespace, and what is run in there."""
 
     def __init__(self, root: Path, namespace: int) -> None:
         self.root, self._enter = root, ["nsenter", f"--net=/proc/{namespace}/ns/net"]
@@ -98,7 +99,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def played(root: Path, work: Path) -> Iterator[Cloud]:
+def running_account(root: Path, work: Path) -> Iterator[Cloud]:
     """The account, with what the emulated instances are made from."""
     lock, digest = lockfile.read(lockfile.path_of(root, IMAGE))
     here, work = store.Store(CachePaths.default().root), work
@@ -111,8 +112,9 @@ def played(root: Path, work: Path) -> Iterator[Cloud]:
     records.write_text(work / "settings.json", json.dumps(settings))
     with namespaces.own_cgroup() as cgroup:
         env = {"PYTHONPATH": f"{checkout.ROOT / 'scripts'}:{checkout.ROOT / 'tests'}"}
-        player = [sys.executable, "-m", "support.ec2.played_ec2", str(work / "settings.json")]
-        process = shell.start(namespaces.unshare_argv(namespaces.join_argv(cgroup, player)), log=work / "player.log",
+        program = [sys.executable, "-m", "support.ec2.ec2_instances", str(work / "settings.json")]
+        process = shell.start(namespaces.unshare_argv(namespaces.join_argv(cgroup, program)),
+                              log=work / "instances.log",
                               env=env)
         try:
             _until((work / "ready").exists, lambda: process.poll() is not None, work)
@@ -123,17 +125,17 @@ def played(root: Path, work: Path) -> Iterator[Cloud]:
 
 def _until(done: Callable[[], bool], dead: Callable[[], bool], work: Path) -> None:
     while not done():
-        assert not dead(), (work / "player.log").read_text(encoding="utf-8")
+        assert not dead(), (work / "instances.log").read_text(encoding="utf-8")
         time.sleep(0.1)
 
 
 @pytest.mark.slow
 def test_an_image_baked_on_ec2(root: Path, tmp_path: Path) -> None:
-    with played(root, tmp_path / "played") as cloud:
+    with running_account(root, tmp_path / "account") as cloud:
         try:
             said = cloud.golden("bake", IMAGE, "--builder", "ec2")
         finally:
-            print((tmp_path / "played/player.log").read_text(encoding="utf-8"))
+            print((tmp_path / "account/instances.log").read_text(encoding="utf-8"))
         baked = cloud.account()
         again = cloud.golden("bake", IMAGE, "--builder", "ec2")
         published = cloud.golden("publish", IMAGE)

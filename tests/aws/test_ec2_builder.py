@@ -25,7 +25,7 @@ from goldenami.packages.pypi import PyFile
 from pydantic import ValidationError
 from support.aws import publisher
 from support.builds import builds, sample_lock, tools
-from support.ec2 import built_on_ec2
+from support.ec2 import ec2_builds
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -45,7 +45,7 @@ def test_an_instance_that_nobody_can_log_in_to_is_removed(
 ) -> None:
     monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "0.5")
     aws.set(pending_s=0, instance_address="127.0.0.2")
-    folder = built_on_ec2.build(tmp_path, 1, REGION)
+    folder = ec2_builds.build(tmp_path, 1, REGION)
     record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, "m7i.xlarge")
     progress = Progress("verify", record.image, tmp_path / "none")
     with pytest.raises(StageFailed, match=r"i-\w+: (SSH did not answer|sshd answers and lets nobody in)"):
@@ -85,7 +85,7 @@ def test_a_network_that_is_none_is_refused_before_anything_is_made(
 def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: Path) -> None:
     """Nothing is launched again; what Packer left is deregistered, and the snapshot stays."""
     aws.set(pending_s=0)
-    folder = built_on_ec2.build(tmp_path, 1, REGION)
+    folder = ec2_builds.build(tmp_path, 1, REGION)
     record = records.read(folder / BAKE_FILE, BakeRecord)
     assert record.ami is not None
     ec2 = boto3.client("ec2", REGION)
@@ -106,7 +106,7 @@ def test_a_type_that_the_region_lacks_is_refused_before_anything_is_made(
     aws: Emulator, tmp_path: Path, kind: str,
 ) -> None:
     said = rf"us-east-1 has no {re.escape(kind)}; it has .*m7i\.xlarge"
-    folder = built_on_ec2.build(tmp_path, 1, REGION)
+    folder = ec2_builds.build(tmp_path, 1, REGION)
     record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, kind)
     lock, progress = sample_lock.sample(), Progress("bake", record.image, tmp_path / "none")
     with pytest.raises(BadInput, match=said):
@@ -202,7 +202,7 @@ def _bake(root: Path, record: BakeRecord, *, force: bool) -> Ami:
 
 def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emulator, tmp_path: Path) -> None:
     aws.set(pending_s=0)
-    record = records.read(built_on_ec2.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
+    record = records.read(ec2_builds.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
     assert record.ami is not None
     with pytest.raises(Unreachable, match="has no AMI named debian-12-amd64"):  # which is what a bake begins from
         _bake(tmp_path, record, force=True)
@@ -218,7 +218,7 @@ def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emu
 
 def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> None:
     aws.set(pending_s=0)
-    record = records.read(built_on_ec2.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
+    record = records.read(ec2_builds.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
     ec2, spec = boto3.client("ec2", REGION), ImageSpec.of(record, "Debian 12 for tests", "amd64")
     image = images.find(ec2, spec.name)
     assert image is not None
@@ -251,7 +251,7 @@ def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
 
 
 def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(aws: Emulator, tmp_path: Path) -> None:
-    there, here = built_on_ec2.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)
+    there, here = ec2_builds.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)
     place, elsewhere = Place(Account(), REGION, "m7i.xlarge"), Place(Account(), "us-west-2", "m7i.xlarge")
     assert bake._stands(there, place) and bake._stands(here, None)
     for folder, asked in ((there, None), (there, elsewhere), (here, place)):
@@ -262,7 +262,7 @@ def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(aws: E
 
 def test_a_record_says_one_thing_of_what_was_made(aws: Emulator, tmp_path: Path) -> None:
     there, here = (records.read(folder / BAKE_FILE, BakeRecord) for folder in (
-        built_on_ec2.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)))
+        ec2_builds.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)))
     for wrong in (here.model_copy(update={"builder": Builder.EC2}), there.model_copy(update={"disk": here.disk}),
                   there.model_copy(update={"ami": None}), here.model_copy(update={"manifest_sha256": None})):
         with pytest.raises(ValidationError, match="has a disk and its manifest, or an AMI"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, World
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 if TYPE_CHECKING:
     from conftest import Faults
@@ -55,7 +55,7 @@ def test_a_promotion_outlasts_faults(
 ) -> None:
     outlast(checkout, faults, rule, "promote", IMAGE, "--now")
     for region in REGIONS:
-        World(region).check(made, made[1])
+        RegionState(region).check(made, made[1])
 
 
 @FAULTS
@@ -63,8 +63,8 @@ def test_a_rollback_outlasts_faults(checkout: Checkout, made: list[str], faults:
     assert checkout.golden("promote", IMAGE, "--now").code == 0
     outlast(checkout, faults, rule, "rollback", IMAGE, "--to", made[0])
     for region in REGIONS:
-        World(region).check(made, made[0])
-        assert World(region).ledger().withdrawn == (made[1],)
+        RegionState(region).check(made, made[0])
+        assert RegionState(region).ledger().withdrawn == (made[1],)
 
 
 @pytest.mark.parametrize("command", ["promote", "rollback"])
@@ -81,5 +81,5 @@ def test_an_answer_that_was_lost_moves_nothing_twice(
     assert ran.code == 0, ran.text
     assert faults.fired()
     for region in REGIONS:
-        World(region).check(made, made[0] if command == "rollback" else made[1])
-        assert len(World(region).versions()) == 2
+        RegionState(region).check(made, made[0] if command == "rollback" else made[1])
+        assert len(RegionState(region).versions()) == 2

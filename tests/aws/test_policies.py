@@ -25,11 +25,11 @@ from goldenami.bake import bake_inputs
 from goldenami.core import records
 from goldenami.model import lockfile
 from support.aws import publisher
-from support.aws.estate import Estate
+from support.aws.seeded_account import SeededAccount
 from support.builds import builds
-from support.builds.builds import IMAGE, Checkout, World
+from support.builds.builds import IMAGE, Checkout, RegionState
 from support.builds.tools import POLICIES, ROOT, complaints, granted
-from support.ec2 import built_on_ec2
+from support.ec2 import ec2_builds
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -112,7 +112,7 @@ def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
     stage.aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})
     assert "no pointer has moved" in stage.under_policy(command, IMAGE, *args, code=8)
     stage.aws.set(denied={})
-    assert (World("us-east-1").parameter("latest"), World("us-east-1").template()) == (None, None)
+    assert (RegionState("us-east-1").parameter("latest"), RegionState("us-east-1").template()) == (None, None)
 
 
 def publish(stage: Stage) -> None:
@@ -130,7 +130,7 @@ def publish(stage: Stage) -> None:
     for number in (3, 4):  # the fourth finds the group on its way to the third
         stage.build(number)
         stage.under_policy("publish", IMAGE)
-    built_on_ec2.build(stage.checkout.root, 5, "us-west-2")
+    ec2_builds.build(stage.checkout.root, 5, "us-west-2")
     stage.under_policy("publish", IMAGE)
 
 
@@ -169,11 +169,11 @@ def rollback(stage: Stage) -> None:
     third = stage.build(3)
     stage.golden("publish", IMAGE)
     stage.under_policy("rollback", IMAGE, "--to", third, "--now")
-    world = World("us-east-1")
-    world.ec2.delete_launch_template(LaunchTemplateName=f"golden-{IMAGE}")
+    state = RegionState("us-east-1")
+    state.ec2.delete_launch_template(LaunchTemplateName=f"golden-{IMAGE}")
     stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key").replace("m7i.large", "m7i.xlarge"))
     stage.under_policy("rollback", IMAGE)
-    assert world.template() is not None
+    assert state.template() is not None
 
 
 def retire(stage: Stage) -> None:
@@ -184,15 +184,15 @@ def retire(stage: Stage) -> None:
     for number in (1, 2, 3):
         made.append(stage.build(number))
         stage.golden("publish", IMAGE)
-    world = World("us-east-1")
-    world.ec2.disable_image_deprecation(ImageId=world.amis()[f"{IMAGE}-{made[0]}"]["ImageId"])
+    state = RegionState("us-east-1")
+    state.ec2.disable_image_deprecation(ImageId=state.amis()[f"{IMAGE}-{made[0]}"]["ImageId"])
     graceless = ("--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0", "--release-shared")
     for _ in range(2):
         stage.under_policy("retire", IMAGE, *graceless)
     stage.under_policy("retire", IMAGE, "--restore", made[0])
     for _ in range(3):
         stage.under_policy("retire", IMAGE, *graceless)
-    assert f"{IMAGE}-{made[0]}" not in world.amis()
+    assert f"{IMAGE}-{made[0]}" not in state.amis()
 
 
 def verify_snapshot(stage: Stage) -> None:
@@ -228,21 +228,21 @@ def sweep(stage: Stage) -> None:
     def given(kind: str) -> dict[str, Any]:
         return {"TagSpecifications": tags.specifications(expired, kind)}
 
-    estate = Estate(stage.aws)
-    estate.launch(estate.ami(1), **given("instance"))
+    account = SeededAccount(stage.aws)
+    account.launch(account.ami(1), **given("instance"))
     ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))
     ec2.create_key_pair(KeyName="packer_1", **given("key-pair"))
     ec2.create_security_group(GroupName="packer_1", Description="temporary", **given("security-group"))
-    estate.snapshot(2, complete=False, expires=expired[tags.EXPIRES])
-    ec2.create_tags(Resources=[estate.ami(3)], Tags=tags.to_list(expired))
+    account.snapshot(2, complete=False, expires=expired[tags.EXPIRES])
+    ec2.create_tags(Resources=[account.ami(3)], Tags=tags.to_list(expired))
     stage.under_policy("sweep", "--region", "us-east-1")
 
 
 def watch(stage: Stage) -> None:
     """What it asks AWS beside its sources: the newest base image, and to tell a topic."""
     stage.aws.set(pending_s=0)
-    estate = Estate(stage.aws)
-    name = World("us-east-1").ec2.describe_images(ImageIds=[estate.ami(1)])["Images"][0]["Name"]
+    account = SeededAccount(stage.aws)
+    name = RegionState("us-east-1").ec2.describe_images(ImageIds=[account.ami(1)])["Images"][0]["Name"]
     topic = boto3.client("sns", "us-east-1").create_topic(Name="golden")["TopicArn"]
     with stage.rights("watch"):
         assert base_images.newest(Account().ec2("us-east-1"), "self", name).name == name

@@ -10,7 +10,7 @@ import pytest
 from goldenami.core import records
 from goldenami.publish.publish_records import PROMOTE_FILE, MoveRecord
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, World
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 SOAK = "publish: {regions: [us-east-1, us-west-2], soak_hours: 1, launch_template: {instance_type: c7i.large}}\n"
 GROUP = SOAK.replace("soak_hours", "instance_refresh: {groups: [web], checkpoint_percent: 20}, soak_hours")
@@ -42,9 +42,9 @@ def promote(checkout: Checkout, *args: str, code: int = 0) -> str:
 # --- candidates that are none ---------------------------------------------------------------------------------------
 
 def test_a_candidate_whose_ami_is_gone(checkout: Checkout, soaking: list[Path]) -> None:
-    world = World("us-west-2")
-    ami = world.parameter("candidate")
-    world.ec2.deregister_image(ImageId=ami)
+    state = RegionState("us-west-2")
+    ami = state.parameter("candidate")
+    state.ec2.deregister_image(ImageId=ami)
     text = promote(checkout, "--now", code=2)
     assert f"the candidate's AMI {ami} is gone or not available in us-west-2" in text
     assert f"`golden publish {IMAGE} --build {soaking[1].name}` makes it again" in text
@@ -62,10 +62,10 @@ def test_candidates_that_differ(checkout: Checkout, soaking: list[Path]) -> None
 
 
 def test_a_candidate_that_was_withdrawn(checkout: Checkout, soaking: list[Path]) -> None:
-    world, build = World("us-west-2"), soaking[1].name
-    world.dynamodb.update_item(
+    state, build = RegionState("us-west-2"), soaking[1].name
+    state.dynamodb.update_item(
         TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
-        ExpressionAttributeValues={":ledger": {"S": world.ledger().withdraw(build).model_dump_json()}})
+        ExpressionAttributeValues={":ledger": {"S": state.ledger().withdraw(build).model_dump_json()}})
     assert f"the candidate {build} was rolled back in us-west-2" in promote(checkout, "--now", code=2)
     unmoved(soaking)
 
@@ -73,9 +73,9 @@ def test_a_candidate_that_was_withdrawn(checkout: Checkout, soaking: list[Path])
 def unmoved(soaking: list[Path]) -> None:
     """`latest` is still the first build everywhere."""
     for region in REGIONS:
-        mark = World(region).ledger().latest
+        mark = RegionState(region).ledger().latest
         assert mark is not None
-        assert (mark.build_id, mark.ami) == (soaking[0].name, World(region).parameter("latest"))
+        assert (mark.build_id, mark.ami) == (soaking[0].name, RegionState(region).parameter("latest"))
 
 
 # --- groups that follow ---------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def test_groups_follow_a_promotion_once(checkout: Checkout, soaking: list[Path])
     text = promote(checkout, "--now")
     assert ("us-east-1: refresh of web: started" in text, "us-west-2: refresh" in text) == (True, False), text
     (refresh,) = refreshes()
-    version = World("us-east-1").template()
+    version = RegionState("us-east-1").template()
     assert version is not None
     assert refresh["DesiredConfiguration"]["LaunchTemplate"] == {
         "LaunchTemplateId": version["LaunchTemplateId"], "Version": "2"}

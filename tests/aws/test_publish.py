@@ -12,7 +12,7 @@ from goldenami.core import records
 from goldenami.model.build_records import Verdict
 from goldenami.publish.publish_records import PLAN_FILE, PublishPlan
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, World
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -31,16 +31,16 @@ def publish(checkout: Checkout, *args: str, image: str = IMAGE, code: int = 0) -
 
 
 def nothing_there(region: str) -> bool:
-    world = World(region)
-    return not (world.amis() or world.snapshots() or world.template() or world.parameter("latest"))
+    state = RegionState(region)
+    return not (state.amis() or state.snapshots() or state.template() or state.parameter("latest"))
 
 
 def test_a_build_reaches_both_regions(checkout: Checkout, build: Path) -> None:
     publish(checkout)
     for region in REGIONS:
-        world = World(region)
-        world.check([build.name], build.name)
-        ami = world.amis()[f"{IMAGE}-{build.name}"]
+        state = RegionState(region)
+        state.check([build.name], build.name)
+        ami = state.amis()[f"{IMAGE}-{build.name}"]
         facts = {key: ami[key] for key in ("Architecture", "BootMode", "ImdsSupport", "EnaSupport", "RootDeviceName",
                                            "Description")}
         assert facts == {"Architecture": "x86_64", "BootMode": "uefi-preferred", "ImdsSupport": "v2.0",
@@ -51,12 +51,12 @@ def test_a_build_reaches_both_regions(checkout: Checkout, build: Path) -> None:
         tags = {"goldenami:image": IMAGE, "goldenami:build-id": build.name, "goldenami:lock-sha256": bake.lock_sha256,
                 "goldenami:git-commit": "0" * 40, "goldenami:disk-sha256": bake.disk.sha256}
         assert {tag["Key"]: tag["Value"] for tag in ami["Tags"]} == tags
-        (snapshot,) = world.snapshots()
+        (snapshot,) = state.snapshots()
         assert {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]} == tags | {
             "goldenami:stored-bytes": str(3 << 19)}
         after = datetime.datetime.fromisoformat(ami["DeprecationTime"]) - datetime.datetime.now(datetime.UTC)
         assert after.days in (89, 90)
-        assert world.parameter("candidate") == ami["ImageId"]
+        assert state.parameter("candidate") == ami["ImageId"]
 
 
 def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: Checkout, build: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: 
           launch_template: {iops: 6000, throughput: 500, initialization_rate: 200, volume_size_gib: 20}
         """)
     publish(checkout)
-    template = World("us-east-1").template()
+    template = RegionState("us-east-1").template()
     assert template is not None
     data = template["LaunchTemplateData"]
     assert data["MetadataOptions"] == data["MetadataOptions"] | {"HttpTokens": "required", "HttpEndpoint": "enabled"}
@@ -78,7 +78,7 @@ def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: 
         "OnDemandMaxPricePercentageOverLowestPrice": 999999, "SpotMaxPricePercentageOverLowestPrice": 999999}
     checkout.define("publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n")
     assert "move the default" in publish(checkout)
-    version = World("us-east-1").template()
+    version = RegionState("us-east-1").template()
     assert version is not None
     assert (version["VersionNumber"], version["LaunchTemplateData"]["InstanceType"]) == (2, "c7i.large")
 
@@ -90,7 +90,7 @@ def test_the_records_say_what_is_where(checkout: Checkout, build: Path) -> None:
     assert all(region.upload and region.upload.blocks == builds.BLOCKS for region in plan.regions)
     record = checkout.record(build)
     for region in REGIONS:
-        ami = World(region).amis()[f"{IMAGE}-{build.name}"]
+        ami = RegionState(region).amis()[f"{IMAGE}-{build.name}"]
         found = record.regions[region]
         assert (found.ami, found.template_version, found.previous_ami) == (ami["ImageId"], 1, None)
         assert found.snapshot == ami["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
@@ -103,15 +103,15 @@ def test_a_second_build_is_sent_as_the_difference(checkout: Checkout, build: Pat
     assert "in 1 blocks, the rest is in snap-" in publish(checkout)
     assert len([call for call, _ in aws.calls() if call == "ebs:PutSnapshotBlock"]) - before == len(REGIONS)
     for region in REGIONS:
-        world = World(region)
-        world.check([build.name, second.name], second.name)
-        assert [version["VersionNumber"] for version in world.versions()] == [1, 2]
+        state = RegionState(region)
+        state.check([build.name, second.name], second.name)
+        assert [version["VersionNumber"] for version in state.versions()] == [1, 2]
         found = checkout.record(second).regions[region]
         assert (found.previous_ami, found.previous_template_version) == (
-            world.amis()[f"{IMAGE}-{build.name}"]["ImageId"], 1)
-        old, new = (world.amis()[f"{IMAGE}-{each.name}"]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+            state.amis()[f"{IMAGE}-{build.name}"]["ImageId"], 1)
+        old, new = (state.amis()[f"{IMAGE}-{each.name}"]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
                     for each in (build, second))
-        marks = next(each["Tags"] for each in world.snapshots() if each["SnapshotId"] == new)
+        marks = next(each["Tags"] for each in state.snapshots() if each["SnapshotId"] == new)
         assert {"goldenami:parent-snapshot": old, "goldenami:stored-bytes": str(1 << 19)}.items() <= {
             tag["Key"]: tag["Value"] for tag in marks}.items()
 
@@ -142,12 +142,12 @@ def test_shares_and_protection_follow_the_definition(checkout: Checkout, build: 
           deregistration_protection: true
         """)
     publish(checkout)
-    world = World("us-east-1")
-    (ami,) = world.amis().values()
+    state = RegionState("us-east-1")
+    (ami,) = state.amis().values()
     assert ami["DeregistrationProtection"].startswith("enabled")
 
     def users() -> list[str]:
-        answer = world.ec2.describe_image_attribute(ImageId=ami["ImageId"], Attribute="launchPermission")
+        answer = state.ec2.describe_image_attribute(ImageId=ami["ImageId"], Attribute="launchPermission")
         return sorted(row["UserId"] for row in answer["LaunchPermissions"])
 
     assert users() == ["210987654321", "210987654322"]
@@ -167,7 +167,7 @@ def test_a_key_of_ones_own(checkout: Checkout, build: Path, aws: Emulator) -> No
     key = kms.create_key()["KeyMetadata"]
     kms.create_alias(AliasName="alias/golden", TargetKeyId=key["KeyId"])
     publish(checkout)
-    (snapshot,) = World("us-east-1").snapshots()
+    (snapshot,) = RegionState("us-east-1").snapshots()
     assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, key["Arn"])
 
 
@@ -182,9 +182,9 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
     text = publish(checkout, image=builds.GPU_IMAGE)
     assert "`latest` and the template stay: not tested on a GPU" in text
     for region in REGIONS:
-        world = World(region, builds.GPU_IMAGE)
-        assert world.parameter("candidate") == world.amis()[f"{builds.GPU_IMAGE}-{build.name}"]["ImageId"]
-        assert (world.parameter("latest"), world.template()) == (None, None)
+        state = RegionState(region, builds.GPU_IMAGE)
+        assert state.parameter("candidate") == state.amis()[f"{builds.GPU_IMAGE}-{build.name}"]["ImageId"]
+        assert (state.parameter("latest"), state.template()) == (None, None)
     ran = checkout.golden("promote", builds.GPU_IMAGE)
     assert (ran.code, f"build {build.name} is not tested on a GPU" in ran.text) == (6, True)
     assert "nothing to do" in publish(checkout, image=builds.GPU_IMAGE)
@@ -193,8 +193,8 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
     ran = checkout.golden("promote", builds.GPU_IMAGE)
     assert ran.code == 0, ran.text
     for region in REGIONS:
-        World(region, builds.GPU_IMAGE).check([build.name], build.name)
-        mark = World(region, builds.GPU_IMAGE).ledger().latest
+        RegionState(region, builds.GPU_IMAGE).check([build.name], build.name)
+        mark = RegionState(region, builds.GPU_IMAGE).ledger().latest
         assert mark is not None
         assert mark.gpu == "tested on a GPU"
 
@@ -202,9 +202,9 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
 def test_an_untested_gpu_may_be_accepted_and_that_is_recorded(checkout: Checkout) -> None:
     build = gpu_build(checkout)
     publish(checkout, "--accept-untested-gpu", image=builds.GPU_IMAGE)
-    world = World("us-west-2", builds.GPU_IMAGE)
-    world.check([build.name], build.name)
-    mark = world.ledger().latest
+    state = RegionState("us-west-2", builds.GPU_IMAGE)
+    state.check([build.name], build.name)
+    mark = state.ledger().latest
     assert mark is not None
     assert mark.gpu == checkout.record(build).gpu == "not tested on a GPU, accepted"
 
@@ -242,15 +242,15 @@ def test_an_attestation_is_of_one_disk(checkout: Checkout, tmp_path: Path) -> No
 def test_a_candidate_soaks(checkout: Checkout, build: Path) -> None:
     checkout.define("publish: {regions: [us-east-1], soak_hours: 24}\n")
     assert "a candidate stands 24 h: then `golden promote`" in publish(checkout)
-    assert World("us-east-1").parameter("latest") is None
+    assert RegionState("us-east-1").parameter("latest") is None
     ran = checkout.golden("promote", IMAGE)
     assert (ran.code, "has to stand until" in ran.text) == (6, True)
-    assert World("us-east-1").parameter("latest") is None
+    assert RegionState("us-east-1").parameter("latest") is None
     assert checkout.golden("promote", IMAGE, "--dry-run", "--now").code == 0
-    assert World("us-east-1").parameter("latest") is None
+    assert RegionState("us-east-1").parameter("latest") is None
     ran = checkout.golden("promote", IMAGE, "--now")
     assert ran.code == 0, ran.text
-    World("us-east-1").check([build.name], build.name)
+    RegionState("us-east-1").check([build.name], build.name)
 
 
 def test_promote_wants_one_candidate_everywhere(checkout: Checkout, build: Path) -> None:
@@ -268,7 +268,7 @@ def test_latest_does_not_go_back_by_publishing(checkout: Checkout, build: Path) 
     text = publish(checkout, "--build", build.name, code=2)
     assert f"names build {second.name}, which is newer than {build.name}" in text
     for region in REGIONS:
-        World(region).check([second.name], second.name)
+        RegionState(region).check([second.name], second.name)
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -330,15 +330,15 @@ def test_a_region_without_the_hardware(checkout: Checkout, build: Path) -> None:
     assert "us-east-1 has no" not in text
     assert nothing_there("us-east-1")
     publish(checkout, "--allow-missing-families")
-    World("me-south-1").check([build.name], build.name)
+    RegionState("me-south-1").check([build.name], build.name)
 
 
 def test_an_ami_of_that_name_that_is_not_ours(checkout: Checkout, build: Path) -> None:
-    world = World("us-west-2")
-    volume = world.ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
-    snapshot = world.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-    world.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
-    world.ec2.register_image(Name=f"{IMAGE}-{build.name}", RootDeviceName="/dev/xvda", Architecture="x86_64",
+    state = RegionState("us-west-2")
+    volume = state.ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
+    snapshot = state.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    state.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    state.ec2.register_image(Name=f"{IMAGE}-{build.name}", RootDeviceName="/dev/xvda", Architecture="x86_64",
                              VirtualizationType="hvm",
                              BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
     assert "was not made by this pipeline" in publish(checkout, code=2)
@@ -347,26 +347,26 @@ def test_an_ami_of_that_name_that_is_not_ours(checkout: Checkout, build: Path) -
 
 def test_an_ami_deleted_behind_our_back_is_made_again(checkout: Checkout, build: Path) -> None:
     publish(checkout)
-    world = World("us-west-2")
-    gone = world.amis()[f"{IMAGE}-{build.name}"]["ImageId"]
-    world.ec2.deregister_image(ImageId=gone)
+    state = RegionState("us-west-2")
+    gone = state.amis()[f"{IMAGE}-{build.name}"]["ImageId"]
+    state.ec2.deregister_image(ImageId=gone)
     text = publish(checkout)
     assert f"latest: {gone} -> the new AMI" in text
     for region in REGIONS:
-        World(region).check([build.name], build.name)
-    assert world.parameter("latest") != gone
+        RegionState(region).check([build.name], build.name)
+    assert state.parameter("latest") != gone
 
 
 def test_an_attribute_changed_behind_our_back_is_corrected_or_named(checkout: Checkout, build: Path) -> None:
     publish(checkout)
-    world = World("us-east-1")
-    ami = world.amis()[f"{IMAGE}-{build.name}"]["ImageId"]
-    world.ec2.modify_image_attribute(ImageId=ami, Attribute="launchPermission",
+    state = RegionState("us-east-1")
+    ami = state.amis()[f"{IMAGE}-{build.name}"]["ImageId"]
+    state.ec2.modify_image_attribute(ImageId=ami, Attribute="launchPermission",
                                      LaunchPermission={"Add": [{"UserId": "210987654321"}]})
-    world.ec2.disable_image_deprecation(ImageId=ami)
+    state.ec2.disable_image_deprecation(ImageId=ami)
     text = publish(checkout)
     assert f"correct {ami}: launch permissions: ['210987654321'], not []" in text
     assert f"correct {ami}: deprecation date: False, not True" in text
     assert "nothing to do" in publish(checkout)
-    world.ec2.disable_image(ImageId=ami)
+    state.ec2.disable_image(ImageId=ami)
     assert f"{ami} ({IMAGE}-{build.name}) is disabled" in publish(checkout, code=2)

@@ -12,8 +12,8 @@ from goldenami.aws import tags
 from goldenami.core import records
 from goldenami.model.build_records import BAKE_FILE, BakeRecord
 from support.builds import builds
-from support.builds.builds import CHECKS, IMAGE, REGIONS, Boot, Checkout, World, wrong
-from support.ec2 import built_on_ec2
+from support.builds.builds import CHECKS, IMAGE, REGIONS, Boot, Checkout, RegionState, wrong
+from support.ec2 import ec2_builds
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -32,19 +32,19 @@ def ami(folder: Path) -> str:
 
 
 def test_it_stays_where_it_was_baked_and_is_copied_elsewhere(aws: Emulator, checkout: Checkout) -> None:
-    build = built_on_ec2.build(checkout.root, 1, HOME)
+    build = ec2_builds.build(checkout.root, 1, HOME)
     dry = checkout.golden("publish", IMAGE, "--dry-run")
     assert f"copy {ami(build)} of {HOME} to {IMAGE}-{build.name}" in dry.text, dry.text
-    assert "register" not in dry.text and World(OTHER).amis() == {}
+    assert "register" not in dry.text and RegionState(OTHER).amis() == {}
     ran = checkout.golden("publish", IMAGE)
     assert ran.code == 0, ran.text
     for region in REGIONS:
-        World(region).check([build.name], build.name)
-    assert World(HOME).amis()[f"{IMAGE}-{build.name}"]["ImageId"] == ami(build)
-    copied = World(OTHER).amis()[f"{IMAGE}-{build.name}"]
+        RegionState(region).check([build.name], build.name)
+    assert RegionState(HOME).amis()[f"{IMAGE}-{build.name}"]["ImageId"] == ami(build)
+    copied = RegionState(OTHER).amis()[f"{IMAGE}-{build.name}"]
     assert (copied["SourceImageId"], copied["SourceImageRegion"]) == (ami(build), HOME)
     for region in REGIONS:  # nothing of it can be swept any more
-        marked = [*World(region).amis().values(), *World(region).snapshots()]
+        marked = [*RegionState(region).amis().values(), *RegionState(region).snapshots()]
         assert not [each for each in marked if tags.EXPIRES in tags.from_list(each["Tags"])]
     record = checkout.record(build)
     assert record.disk_sha256 is None and set(record.regions) == set(REGIONS)
@@ -54,15 +54,15 @@ def test_it_stays_where_it_was_baked_and_is_copied_elsewhere(aws: Emulator, chec
 
 def test_a_build_by_the_local_builder_follows(checkout: Checkout) -> None:
     """Whoever made the one before: its blocks are not known here, so the whole disk goes up."""
-    first = built_on_ec2.build(checkout.root, 1, HOME)
+    first = ec2_builds.build(checkout.root, 1, HOME)
     assert checkout.golden("publish", IMAGE).code == 0
     second = builds.build(checkout.root, 2)
     ran = checkout.golden("publish", IMAGE)
     assert ran.code == 0, ran.text
-    World(OTHER).check([first.name, second.name], second.name)
+    RegionState(OTHER).check([first.name, second.name], second.name)
     back = checkout.golden("rollback", IMAGE)
     assert back.code == 0, back.text
-    World(OTHER).check([first.name, second.name], first.name)
+    RegionState(OTHER).check([first.name, second.name], first.name)
 
 
 def test_a_key_encrypts_the_copy(checkout: Checkout) -> None:
@@ -70,22 +70,22 @@ def test_a_key_encrypts_the_copy(checkout: Checkout) -> None:
     key = kms.create_key()["KeyMetadata"]
     kms.create_alias(AliasName="alias/golden", TargetKeyId=key["KeyId"])
     checkout.define(f"publish: {{regions: [{OTHER}], kms_key: alias/golden}}\n")
-    built_on_ec2.build(checkout.root, 1, HOME)
+    ec2_builds.build(checkout.root, 1, HOME)
     ran = checkout.golden("publish", IMAGE)
     assert ran.code == 0, ran.text
-    (snapshot,) = World(OTHER).snapshots()
+    (snapshot,) = RegionState(OTHER).snapshots()
     assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, key["Arn"])
 
 
 REFUSALS: list[tuple[str, Callable[[Path], object], int, str]] = [
-    ("of another AMI", lambda build: built_on_ec2.write_verify(build, ami="ami-1"), 6,
+    ("of another AMI", lambda build: ec2_builds.write_verify(build, ami="ami-1"), 6,
      "its verify record is of another AMI (ami-1, not ami-"),
-    ("of no AMI", lambda build: built_on_ec2.write_verify(build, ami=None), 6, "does not say that it is of this AMI"),
-    ("under BIOS only", lambda build: built_on_ec2.write_verify(
+    ("of no AMI", lambda build: ec2_builds.write_verify(build, ami=None), 6, "does not say that it is of this AMI"),
+    ("under BIOS only", lambda build: ec2_builds.write_verify(
         build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), 6, "it was not booted under uefi"),
-    ("without IMDSv2", lambda build: built_on_ec2.write_verify(
+    ("without IMDSv2", lambda build: ec2_builds.write_verify(
         build, checks=[check for check in wrong("x") if check.id != CHECKS[0]]), 6, "does not prove that it boots"),
-    ("gone", lambda build: World(HOME).ec2.deregister_image(ImageId=ami(build)), 2, "which the bake made in"),
+    ("gone", lambda build: RegionState(HOME).ec2.deregister_image(ImageId=ami(build)), 2, "which the bake made in"),
 ]
 
 
@@ -93,17 +93,17 @@ REFUSALS: list[tuple[str, Callable[[Path], object], int, str]] = [
 def test_what_is_no_proof_or_no_more_is_refused(
     aws: Emulator, checkout: Checkout, spoil: Callable[[Path], object], code: int, message: str,
 ) -> None:
-    spoil(built_on_ec2.build(checkout.root, 1, HOME))
+    spoil(ec2_builds.build(checkout.root, 1, HOME))
     ran = checkout.golden("publish", IMAGE)
     assert ran.code == code and message in ran.text, ran.text
-    assert World(OTHER).amis() == {} and World(HOME).parameter("latest") is None
+    assert RegionState(OTHER).amis() == {} and RegionState(HOME).parameter("latest") is None
 
 
 def test_an_ami_of_that_name_that_is_another_is_refused(checkout: Checkout) -> None:
-    build = built_on_ec2.build(checkout.root, 1, HOME)
+    build = ec2_builds.build(checkout.root, 1, HOME)
     bake = records.read(build / BAKE_FILE, BakeRecord)
     assert bake.ami is not None
     records.write(build / BAKE_FILE, bake.model_copy(update={"ami": bake.ami.model_copy(update={"id": "ami-0"})}))
-    built_on_ec2.write_verify(build)
+    ec2_builds.write_verify(build)
     ran = checkout.golden("publish", IMAGE)
     assert ran.code == 2 and "is not ami-0, which the bake made" in ran.text, ran.text

@@ -15,7 +15,7 @@ from goldenami.core import clock
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.publish import publish as publish_stage
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, World
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 if TYPE_CHECKING:
     from conftest import Emulator, Faults
@@ -35,8 +35,8 @@ def publish(checkout: Checkout, *args: str, code: int = 0) -> str:
 def untouched(aws: Emulator) -> None:
     """No pointer has moved anywhere."""
     for region in REGIONS:
-        world = World(region)
-        assert (world.parameter("latest"), world.parameter("candidate"), world.template()) == (None, None, None)
+        state = RegionState(region)
+        assert (state.parameter("latest"), state.parameter("candidate"), state.template()) == (None, None, None)
 
 
 # --- who we are -----------------------------------------------------------------------------------------------------
@@ -85,10 +85,10 @@ def test_a_missing_permission_is_named_and_the_same_command_continues(
     assert f"may not call {action} in {REGIONS[1]}" in text or "dynamodb" in action
     aws.set(denied={})
     for region in REGIONS:
-        assert World(region).parameter("latest") is None, region
+        assert RegionState(region).parameter("latest") is None, region
     publish(checkout)
     for region in REGIONS:
-        World(region).check([build.name], build.name)
+        RegionState(region).check([build.name], build.name)
 
 
 def test_a_region_that_does_not_exist_or_is_not_enabled(checkout: Checkout, build: Path, aws: Emulator) -> None:
@@ -111,11 +111,11 @@ def test_if_one_region_fails_no_pointer_moves(checkout: Checkout, build: Path, f
     assert "no pointer has moved: AWS refused RegisterImage in us-west-2" in text
     assert f"`golden publish {IMAGE} --build {build.name}` continues" in text
     untouched(aws)
-    assert len(World("us-east-1").amis()) == 1
+    assert len(RegionState("us-east-1").amis()) == 1
     faults.clear()
     publish(checkout, "--build", build.name)
     for region in REGIONS:
-        World(region).check([build.name], build.name)
+        RegionState(region).check([build.name], build.name)
 
 
 @pytest.mark.parametrize("rule", [
@@ -135,7 +135,7 @@ def test_faults_that_pass_are_outlasted(
         assert ran.code == 4, ran.text
         publish(checkout)
     for region in REGIONS:
-        World(region).check([build.name], build.name)
+        RegionState(region).check([build.name], build.name)
 
 
 def test_an_answer_that_was_lost_does_not_make_a_second_ami(
@@ -147,7 +147,7 @@ def test_an_answer_that_was_lost_does_not_make_a_second_ami(
     faults.add("dynamodb", "UpdateItem", times=3, response={"abort_frac": 0.3})
     publish(checkout)
     for region in REGIONS:
-        World(region).check([build.name], build.name)
+        RegionState(region).check([build.name], build.name)
 
 
 def test_a_region_that_is_cut_off_stops_before_any_change(
@@ -156,7 +156,7 @@ def test_a_region_that_is_cut_off_stops_before_any_change(
     faults.add("ssm", "GetParameters", region="us-west-2", error={"code": "InternalServerError", "status": 500})
     text = publish(checkout, code=4)
     assert "nothing is changed: AWS failed at GetParameters in us-west-2" in text
-    assert not any(World(region).amis() for region in REGIONS)
+    assert not any(RegionState(region).amis() for region in REGIONS)
 
 
 # --- what does not take ---------------------------------------------------------------------------------------------
@@ -177,10 +177,10 @@ def test_an_ami_that_cannot_be_made_right_is_named(
     monkeypatch.setattr(publish_stage, "READ_BACK_S", 0.5)
     checkout.define("publish: {regions: [us-east-1]}\n")
     publish(checkout)
-    world = World("us-east-1")
-    (ours,) = world.amis().values()
-    world.ec2.deregister_image(ImageId=ours["ImageId"])
-    other = world.ec2.register_image(
+    state = RegionState("us-east-1")
+    (ours,) = state.amis().values()
+    state.ec2.deregister_image(ImageId=ours["ImageId"])
+    other = state.ec2.register_image(
         **{key: ours[key] for key in ("Name", "Description", "Architecture", "RootDeviceName", "VirtualizationType",
                                       "EnaSupport", "ImdsSupport")},
         BootMode="legacy-bios", TagSpecifications=[{"ResourceType": "image", "Tags": ours["Tags"]}],
@@ -189,14 +189,14 @@ def test_an_ami_that_cannot_be_made_right_is_named(
             for key in ("SnapshotId", "VolumeType", "VolumeSize", "DeleteOnTermination")}}])["ImageId"]
     text = publish(checkout, code=5)
     assert f"no pointer has moved: {other} is not what was asked for: boot mode: 'legacy" in text
-    assert world.parameter("latest") == ours["ImageId"]
+    assert state.parameter("latest") == ours["ImageId"]
 
 
 def test_an_ami_of_the_same_build_and_another_disk(checkout: Checkout, build: Path) -> None:
     publish(checkout)
-    world = World("us-west-2")
-    ami = world.parameter("latest")
-    world.ec2.create_tags(Resources=[ami], Tags=[{"Key": "goldenami:disk-sha256", "Value": "0" * 64}])
+    state = RegionState("us-west-2")
+    ami = state.parameter("latest")
+    state.ec2.create_tags(Resources=[ami], Tags=[{"Key": "goldenami:disk-sha256", "Value": "0" * 64}])
     assert f"{ami} is named {IMAGE}-{build.name} and is of another disk of the same build" in publish(checkout, code=2)
 
 
@@ -211,12 +211,12 @@ def test_of_two_publishers_one_stops(checkout: Checkout, build: Path) -> None:
     text = publish(checkout, code=7)
     assert f"is at work on {IMAGE}" in text
     assert "its lease ends in" in text
-    assert not any(World(region).amis() for region in REGIONS)
+    assert not any(RegionState(region).amis() for region in REGIONS)
     other.release()
     publish(checkout)
     for region in REGIONS:
-        World(region).check([build.name], build.name)
-        assert World(region).ledger().latest is not None
+        RegionState(region).check([build.name], build.name)
+        assert RegionState(region).ledger().latest is not None
 
 
 def test_a_lease_is_had_by_one(aws: Emulator) -> None:

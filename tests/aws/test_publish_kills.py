@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.builds import builds
-from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, World
-from support.builds.killing import Killer, Point, When
+from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionState
+from support.builds.kill_proxy import KillPoint, KillProxy, When
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -24,8 +24,8 @@ SAMPLE = 2
 
 
 @pytest.fixture(scope="module")
-def killer(emulator: Emulator) -> Iterator[Killer]:
-    made = Killer(emulator.url)
+def kill_proxy(emulator: Emulator) -> Iterator[KillProxy]:
+    made = KillProxy(emulator.url)
     yield made
     made.close()
 
@@ -35,8 +35,8 @@ class Life:
 
     image = IMAGE
 
-    def __init__(self, emulator: Emulator, checkout: Checkout, killer: Killer) -> None:
-        self.emulator, self.root, self.killer = emulator, checkout.root, killer
+    def __init__(self, emulator: Emulator, checkout: Checkout, kill_proxy: KillProxy) -> None:
+        self.emulator, self.root, self.kill_proxy = emulator, checkout.root, kill_proxy
         self.builds: list[str] = []
         self.anew()
 
@@ -49,39 +49,39 @@ class Life:
         for folder in (self.root / "build" / self.image).glob("[0-9a-f]*"):
             folder.rename(self.root / f"old-{random.getrandbits(64):x}")
 
-    def golden(self, *args: str, point: Point | None = None, days: float = 0) -> None:
+    def golden(self, *args: str, point: KillPoint | None = None, days: float = 0) -> None:
         """Run it, killed at `point`, then again until it says that all is well; its clock is `days` ahead."""
         if point is not None:
-            code, text = self.killer.run(self.root, *args, point=point, days=days)
+            code, text = self.kill_proxy.run(self.root, *args, point=point, days=days)
             # how often a state is asked for depends on the time, so that the last look may not come
-            assert code == (-9 if self.killer.struck else 0), f"{point}: {code}\n{text}"
+            assert code == (-9 if self.kill_proxy.struck else 0), f"{point}: {code}\n{text}"
             for region in REGIONS:
-                self.check_launchable(World(region, self.image))
-            if args[0] == "rollback" and all(World(region).is_done(self.latest) for region in REGIONS):
+                self.check_launchable(RegionState(region, self.image))
+            if args[0] == "rollback" and all(RegionState(region).is_done(self.latest) for region in REGIONS):
                 return  # it was done: the same command again would go back by one more
-        code, text = self.killer.run(self.root, *args, days=days)
+        code, text = self.kill_proxy.run(self.root, *args, days=days)
         assert code == 0, f"{point}:\n{text}"
 
     @staticmethod
-    def check_launchable(world: World) -> None:
+    def check_launchable(state: RegionState) -> None:
         """Whatever happened, the pointers that exist name AMIs that can be launched."""
-        states = {raw["ImageId"]: raw["State"] for raw in world.amis().values()}
-        template = world.template()
-        for ami in (world.parameter("latest"), template and template["LaunchTemplateData"]["ImageId"]):
-            assert ami is None or states.get(ami) == "available", f"{world.region}: {ami} of {states}"
+        states = {raw["ImageId"]: raw["State"] for raw in state.amis().values()}
+        template = state.template()
+        for ami in (state.parameter("latest"), template and template["LaunchTemplateData"]["ImageId"]):
+            assert ami is None or states.get(ami) == "available", f"{state.region}: {ami} of {states}"
 
-    def publish(self, point: Point | None = None) -> None:
+    def publish(self, point: KillPoint | None = None) -> None:
         """A new build."""
         self.builds.append(builds.build(self.root, len(self.builds) + 1).name)
         self.latest = self.builds[-1]
         self.golden("publish", IMAGE, point=point)
         self.check(point)
 
-    def check(self, point: Point | None) -> None:
+    def check(self, point: KillPoint | None) -> None:
         """One AMI a region and build, no orphan of any kind, `latest` where it should be."""
         for region in REGIONS:
             try:
-                World(region, self.image).check(self.builds, self.latest)
+                RegionState(region, self.image).check(self.builds, self.latest)
             except AssertionError as error:
                 raise AssertionError(f"{point}: {region}: {error}") from error
 
@@ -98,31 +98,31 @@ class Candidates(Life):
         builds.write_junit(self.root / "gpu.xml", self.builds[-1])
         self.golden("attest", self.image, "--gpu-test", str(self.root / "gpu.xml"))
 
-    def promote(self, point: Point | None = None) -> None:
+    def promote(self, point: KillPoint | None = None) -> None:
         """What `latest` was is what a rollback would take it back to; the candidate stays what it is."""
         self.golden("promote", self.image, point=point, days=SOAK_DAYS)
         before, self.latest = self.latest, self.builds[-1]
         self.check(point)
         for region in REGIONS:
-            world = World(region, self.image)
-            previous = world.ledger().previous()
+            state = RegionState(region, self.image)
+            previous = state.ledger().previous()
             assert (previous.build_id if previous else "") == before, f"{point}: {region}"
-            assert world.parameter("candidate") == world.parameter("latest"), f"{point}: {region}"
+            assert state.parameter("candidate") == state.parameter("latest"), f"{point}: {region}"
 
 
 @pytest.fixture
-def life(aws: Emulator, killer: Killer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
-    return Life(aws, Checkout(tmp_path / "checkout", monkeypatch), killer)
+def life(aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
+    return Life(aws, Checkout(tmp_path / "checkout", monkeypatch), kill_proxy)
 
 
 @pytest.fixture
-def candidates(aws: Emulator, killer: Killer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Candidates:
+def candidates(aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Candidates:
     checkout = Checkout(tmp_path / "checkout", monkeypatch)
     checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}], soak_hours: {SOAK_DAYS * 24 - 1}}}\n", GPU_IMAGE)
-    return Candidates(aws, checkout, killer)
+    return Candidates(aws, checkout, kill_proxy)
 
 
-def chosen(points: list[Point], request: pytest.FixtureRequest) -> list[Point]:
+def chosen(points: list[KillPoint], request: pytest.FixtureRequest) -> list[KillPoint]:
     """All points in a slow test, else a few."""
     assert {point.when for point in points} == set(When) and {point.region for point in points} >= set(REGIONS)
     return points if request.node.get_closest_marker("slow") else random.sample(points, SAMPLE)
@@ -135,7 +135,7 @@ EXTENT = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=[
 def test_a_publish_that_was_killed_is_continued(life: Life, _every: bool, request: pytest.FixtureRequest) -> None:
     life.publish()
     life.publish()
-    for number, point in enumerate(chosen(life.killer.points(), request)):
+    for number, point in enumerate(chosen(life.kill_proxy.points(), request)):
         if number % 6 == 5:
             life.anew()
             life.publish()
@@ -146,7 +146,7 @@ def test_a_publish_that_was_killed_is_continued(life: Life, _every: bool, reques
 def test_a_first_publish_that_was_killed_is_continued(life: Life, _every: bool, request: pytest.FixtureRequest) -> None:
     life.publish()
     first = {"dynamodb:CreateTable", "dynamodb:DescribeTable", "ec2:CreateLaunchTemplate", "ssm:GetParameter"}
-    for point in chosen([point for point in life.killer.points() if point.action in first], request):
+    for point in chosen([point for point in life.kill_proxy.points() if point.action in first], request):
         life.anew()
         life.publish(point)
 
@@ -157,7 +157,7 @@ def test_a_rollback_that_was_killed_is_continued(life: Life, _every: bool, reque
     life.publish()
     first, second = life.builds
     life.golden("rollback", IMAGE)
-    for point in chosen(life.killer.points(), request):
+    for point in chosen(life.kill_proxy.points(), request):
         life.golden("rollback", IMAGE, "--to", second)
         life.latest = second
         life.check(None)
@@ -173,7 +173,7 @@ def test_a_promotion_that_was_killed_is_continued(
     for _ in range(2):
         candidates.stand()
         candidates.promote()
-    for number, point in enumerate(chosen(candidates.killer.points(), request)):
+    for number, point in enumerate(chosen(candidates.kill_proxy.points(), request)):
         if number % 6 == 5:
             candidates.anew()
             candidates.stand()
@@ -188,7 +188,7 @@ def test_a_first_promotion_that_was_killed_is_continued(
 ) -> None:
     candidates.stand()
     candidates.promote()
-    first = [point for point in candidates.killer.points() if point.action == "ec2:CreateLaunchTemplate"]
+    first = [point for point in candidates.kill_proxy.points() if point.action == "ec2:CreateLaunchTemplate"]
     for point in chosen(first, request):
         candidates.anew()
         candidates.stand()
@@ -200,10 +200,10 @@ def test_an_interrupt_does_not_wait_for_the_regions(life: Life) -> None:
     build = builds.build(life.root, 1)
     life.builds.append(build.name)
     life.latest = build.name
-    point = Point("ebs:PutSnapshotBlock", REGIONS[1], 2, When.BEFORE)
-    code, text = life.killer.run(life.root, "publish", IMAGE, point=point, by=signal.SIGINT)
-    assert (code, life.killer.struck) == (130, True), text
+    point = KillPoint("ebs:PutSnapshotBlock", REGIONS[1], 2, When.BEFORE)
+    code, text = life.kill_proxy.run(life.root, "publish", IMAGE, point=point, by=signal.SIGINT)
+    assert (code, life.kill_proxy.struck) == (130, True), text
     assert re.search(r"interrupted after \d+ s; the same command continues", text), text
-    assert World(REGIONS[1]).amis() == {}, "it waited for the upload"
+    assert RegionState(REGIONS[1]).amis() == {}, "it waited for the upload"
     life.golden("publish", IMAGE)
     life.check(None)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, World
-from support.builds.killing import Killer
+from support.builds.builds import IMAGE, REGIONS, RegionState
+from support.builds.kill_proxy import KillProxy
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -20,9 +20,9 @@ OLDER, NEWER = 1, 2
 
 
 @pytest.fixture(scope="module")
-def publishers(emulator: Emulator) -> Iterator[list[Killer]]:
+def publishers(emulator: Emulator) -> Iterator[list[KillProxy]]:
     """Each forks processes of its own and kills none of them."""
-    made = [Killer(emulator.url), Killer(emulator.url)]
+    made = [KillProxy(emulator.url), KillProxy(emulator.url)]
     yield made
     for one in made:
         one.close()
@@ -35,14 +35,14 @@ def roots(aws: Emulator, tmp_path: Path) -> list[Path]:
     return [builds.copy_definitions(tmp_path / name) for name in ("one", "other")]
 
 
-def at_once(publishers: list[Killer], roots: list[Path]) -> list[tuple[int, str]]:
+def at_once(publishers: list[KillProxy], roots: list[Path]) -> list[tuple[int, str]]:
     """Exit code and output of each."""
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda one, root: one.run(root, "publish", IMAGE), publishers, roots))
 
 
 @pytest.mark.parametrize("_round", range(2))
-def test_one_build_by_both(publishers: list[Killer], roots: list[Path], _round: int) -> None:
+def test_one_build_by_both(publishers: list[KillProxy], roots: list[Path], _round: int) -> None:
     """There is one AMI of it a region; who came too late says so, and has nothing left to do."""
     (name,) = {builds.build(root, 1).name for root in roots}
     ran = at_once(publishers, roots)
@@ -53,11 +53,11 @@ def test_one_build_by_both(publishers: list[Killer], roots: list[Path], _round: 
         code, text = publisher.run(root, "publish", IMAGE)
         assert code == DONE, text
     for region in REGIONS:
-        World(region).check([name], name)
+        RegionState(region).check([name], name)
 
 
 @pytest.mark.parametrize("_round", range(2))
-def test_two_builds(publishers: list[Killer], roots: list[Path], _round: int) -> None:
+def test_two_builds(publishers: list[KillProxy], roots: list[Path], _round: int) -> None:
     """However it goes, the newer one is `latest` in the end, and a whole AMI of the older one is there or nothing."""
     names = [builds.build(root, number).name for root, number in zip(roots, (OLDER, NEWER), strict=True)]
     (older, said), (newer, text) = at_once(publishers, roots)
@@ -68,4 +68,4 @@ def test_two_builds(publishers: list[Killer], roots: list[Path], _round: int) ->
     code, text = publishers[1].run(roots[1], "publish", IMAGE)
     assert code == DONE, text
     for region in REGIONS:
-        World(region).check(names if older == DONE else names[1:], names[1])
+        RegionState(region).check(names if older == DONE else names[1:], names[1])

@@ -9,7 +9,7 @@ import boto3
 from goldenami.aws.channels import refresh
 from goldenami.aws.channels.pointers import Version
 from support.builds import builds
-from support.builds.builds import IMAGE, Checkout, World
+from support.builds.builds import IMAGE, Checkout, RegionState
 
 ALONE = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
 GROUP = ALONE.replace("launch_template", "instance_refresh: {groups: [web]}, launch_template")
@@ -47,11 +47,11 @@ def test_a_group_of_several_types_keeps_its_policy(checkout: Checkout) -> None:
     checkout.define(ALONE)
     builds.build(checkout.root, 1)
     assert checkout.golden("publish", IMAGE).code == 0
-    world = World("us-east-1")
-    template = world.template()
+    state = RegionState("us-east-1")
+    template = state.template()
     assert template is not None
     ami = template["LaunchTemplateData"]["ImageId"]
-    other = world.ec2.create_launch_template(LaunchTemplateName="other", LaunchTemplateData={
+    other = state.ec2.create_launch_template(LaunchTemplateName="other", LaunchTemplateData={
         "ImageId": ami, "InstanceType": "c7a.large"})["LaunchTemplate"]["LaunchTemplateId"]
     theirs = {"LaunchTemplateId": other, "Version": "1"}
     ours = {"LaunchTemplateId": template["LaunchTemplateId"], "Version": "1"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from goldenami.aws.channels import lease
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, World
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -31,7 +31,7 @@ def disabled(checkout: Checkout, aws: Emulator) -> str:
 
 
 def states(build: str) -> list[str]:
-    return [World(region).amis()[f"{IMAGE}-{build}"]["State"] for region in REGIONS]
+    return [RegionState(region).amis()[f"{IMAGE}-{build}"]["State"] for region in REGIONS]
 
 
 def restore(checkout: Checkout, *args: str, code: int = 0) -> str:
@@ -43,12 +43,12 @@ def restore(checkout: Checkout, *args: str, code: int = 0) -> str:
 def test_a_restore_is_planned_and_waits_for_its_lease(checkout: Checkout, disabled: str, aws: Emulator) -> None:
     before = len(aws.calls())
     text = restore(checkout, disabled, "--dry-run")
-    ami = World("us-west-2").amis()[f"{IMAGE}-{disabled}"]["ImageId"]
+    ami = RegionState("us-west-2").amis()[f"{IMAGE}-{disabled}"]["ImageId"]
     assert f"us-west-2       restore {ami} ({disabled}): disabled, announced 20" in text
     assert json.loads(restore(checkout, disabled, "--dry-run", "--json"))["regions"]["us-west-2"]["ami"] == ami
     assert {call.partition(":")[2][:3] for call, _ in aws.calls()[before:]} == {"Des"}
     assert states(disabled) == ["disabled", "disabled"]
-    other = lease.take(World("us-west-2").dynamodb, IMAGE)
+    other = lease.take(RegionState("us-west-2").dynamodb, IMAGE)
     assert f"is at work on {IMAGE}" in restore(checkout, disabled, code=7)
     assert states(disabled) == ["disabled", "disabled"]
     other.release()

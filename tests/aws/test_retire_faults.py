@@ -9,8 +9,8 @@ import pytest
 from goldenami.aws.session import Account
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
-from support.aws.estate import IMAGE, Calendar, Estate
-from support.aws.retiring import LATER, POLICY
+from support.aws.retirement import LATER, POLICY
+from support.aws.seeded_account import IMAGE, Calendar, SeededAccount
 
 if TYPE_CHECKING:
     from conftest import Faults
@@ -27,19 +27,19 @@ def later(calendar: Calendar) -> None:
     pytest.param({"probability": 0.15, "reset": True}, marks=pytest.mark.slow),
 ], ids=["throttled", "500", "reset"])
 def test_faults_that_pass_are_outlasted(
-    estate: Estate, faults: Faults, calendar: Calendar, tmp_path: Path, rule: dict[str, Any],
+    account: SeededAccount, faults: Faults, calendar: Calendar, tmp_path: Path, rule: dict[str, Any],
 ) -> None:
     """Every step is made in spite of them, once."""
-    old, newest = estate.ami(1), estate.ami(2)
-    account = Account()  # the estate's own goes past the faults
+    old, newest = account.ami(1), account.ami(2)
+    faulty = Account()  # the fixture's own goes past the faults
     faults.add("*", **rule)
     for _ in range(3):
-        prepared = retire.prepare(account, IMAGE, [estate.region], POLICY)
+        prepared = retire.prepare(faulty, IMAGE, [account.region], POLICY)
         assert not prepared.unreachable
-        retire.execute(account, prepared, tmp_path, Progress("retire", IMAGE, tmp_path / "timings"))
+        retire.execute(faulty, prepared, tmp_path, Progress("retire", IMAGE, tmp_path / "timings"))
         calendar.days += 8
     assert faults.fired()
     faults.clear()
-    assert old not in estate.amis()
-    assert estate.snapshots() == {estate.backing(newest)}
-    assert estate.parameters() == {estate.record(2): newest}
+    assert old not in account.amis()
+    assert account.snapshots() == {account.backing(newest)}
+    assert account.parameters() == {account.record(2): newest}

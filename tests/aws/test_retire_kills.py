@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from goldenami.aws.inventory import removal
 from goldenami.core import clock
-from support.aws.estate import IMAGE, PARTNER, REAL_NOW, Calendar, Estate, iso
+from support.aws.seeded_account import IMAGE, PARTNER, REAL_NOW, Calendar, SeededAccount, iso
 from support.builds.builds import Checkout
-from support.builds.killing import Killer, Point
+from support.builds.kill_proxy import KillPoint, KillProxy
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -28,7 +28,7 @@ STRIDE = 9
 class Scene:
     """An account in which one run has every step to take, and the AMIs that must outlive it."""
 
-    estate: Estate
+    account: SeededAccount
     announced: str
     disabled: str
     fresh: str
@@ -40,46 +40,46 @@ class Scene:
     def make(cls, aws: Emulator) -> Scene:
         aws.reset()
         aws.set(pending_s=0)
-        estate, now = Estate(aws), REAL_NOW()
-        announced, disabled, fresh, recalled, gone, newest = (estate.ami(number) for number in range(1, 7))
-        estate.share(announced, PARTNER)
+        account, now = SeededAccount(aws), REAL_NOW()
+        announced, disabled, fresh, recalled, gone, newest = (account.ami(number) for number in range(1, 7))
+        account.share(announced, PARTNER)
         for ami in (announced, disabled, recalled):
-            removal.deprecate(estate.ec2, ami, now)
-        removal.disable(estate.ec2, disabled, now)
-        estate.point("/somebody/uses", recalled)
-        estate.point(f"/golden-ami/{IMAGE}/latest", newest)
-        template = estate.template(f"golden-{IMAGE}", [newest, disabled, gone, newest], tagged=True)
-        estate.ec2.deregister_image(ImageId=gone)
-        estate.snapshot(9, complete=False, expires=iso(-1))
-        return cls(estate, announced, disabled, fresh, recalled, newest, template)
+            removal.deprecate(account.ec2, ami, now)
+        removal.disable(account.ec2, disabled, now)
+        account.point("/somebody/uses", recalled)
+        account.point(f"/golden-ami/{IMAGE}/latest", newest)
+        template = account.template(f"golden-{IMAGE}", [newest, disabled, gone, newest], tagged=True)
+        account.ec2.deregister_image(ImageId=gone)
+        account.snapshot(9, complete=False, expires=iso(-1))
+        return cls(account, announced, disabled, fresh, recalled, newest, template)
 
     def check_whole(self) -> None:
         """At any moment: what is in use is untouched, and what was disabled can be had back with its shares."""
-        amis, estate = self.estate.amis(), self.estate
+        amis, account = self.account.amis(), self.account
         assert amis[self.newest].state == "available" and amis[self.newest].deprecated is None
         assert amis[self.recalled].state == "available"
-        assert estate.parameters()[f"/golden-ami/{IMAGE}/latest"] == self.newest
+        assert account.parameters()[f"/golden-ami/{IMAGE}/latest"] == self.newest
         if self.announced in amis and amis[self.announced].state == "disabled":
-            assert removal.unpack(estate.marks(self.announced)) == [{"UserId": PARTNER}], "its shares are lost"
+            assert removal.unpack(account.marks(self.announced)) == [{"UserId": PARTNER}], "its shares are lost"
 
     def check_end(self) -> None:
         """What stays is all that stays: its AMIs, one snapshot each, its records, its template versions."""
-        amis, estate = self.estate.amis(), self.estate
+        amis, account = self.account.amis(), self.account
         assert set(amis) == {self.newest, self.recalled}
         assert amis[self.recalled].announced is None and amis[self.recalled].deprecated is None
-        assert estate.snapshots() == {snapshot for ami in amis.values() for snapshot in ami.snapshots}, "an orphan"
-        assert estate.parameters() == {
-            estate.record(4): self.recalled, estate.record(6): self.newest, "/somebody/uses": self.recalled,
+        assert account.snapshots() == {snapshot for ami in amis.values() for snapshot in ami.snapshots}, "an orphan"
+        assert account.parameters() == {
+            account.record(4): self.recalled, account.record(6): self.newest, "/somebody/uses": self.recalled,
             f"/golden-ami/{IMAGE}/latest": self.newest}
-        versions = estate.ec2.describe_launch_template_versions(LaunchTemplateId=self.template)
+        versions = account.ec2.describe_launch_template_versions(LaunchTemplateId=self.template)
         assert sorted(each["VersionNumber"] for each in versions["LaunchTemplateVersions"]) == [1, 4]
-        lease = estate.account.dynamodb(estate.region).get_item(TableName="golden-ami", Key={"image": {"S": IMAGE}})
+        lease = account.session.dynamodb(account.region).get_item(TableName="golden-ami", Key={"image": {"S": IMAGE}})
         assert "holder" not in lease["Item"]
 
 
 @pytest.fixture
-def killer(aws: Emulator) -> Iterator[Killer]:
-    made = Killer(aws.url)
+def kill_proxy(aws: Emulator) -> Iterator[KillProxy]:
+    made = KillProxy(aws.url)
     yield made
     made.close()
 
@@ -96,41 +96,41 @@ def settle(checkout: Checkout, scene: Scene) -> None:
     assert "us-east-1: " not in ran.text, f"it never settles: {ran.text}"
 
 
-def all_points(checkout: Checkout, killer: Killer, aws: Emulator) -> list[Point]:
+def all_points(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator) -> list[KillPoint]:
     scene = Scene.make(aws)
-    code, text = killer.run(checkout.root, "retire", IMAGE, *POLICY, days=LATER)
+    code, text = kill_proxy.run(checkout.root, "retire", IMAGE, *POLICY, days=LATER)
     assert code == 0, text
     steps = ("recall", "deprecate", "disable", "delete template version", "deregister", "delete snapshot",
              "delete record")
     assert all(f": {step} " in text for step in steps), text
-    points = killer.points()
+    points = kill_proxy.points()
     settle(checkout, scene)
     scene.check_end()
     return points
 
 
-def try_points(checkout: Checkout, killer: Killer, aws: Emulator, points: list[Point]) -> None:
+def try_points(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, points: list[KillPoint]) -> None:
     for point in points:
         scene = Scene.make(aws)
-        code, text = killer.run(checkout.root, "retire", IMAGE, *POLICY, point=point, days=LATER)
-        assert killer.struck and code == -9, f"{point}: {text}"
+        code, text = kill_proxy.run(checkout.root, "retire", IMAGE, *POLICY, point=point, days=LATER)
+        assert kill_proxy.struck and code == -9, f"{point}: {text}"
         scene.check_whole()
         settle(checkout, scene)
         scene.check_end()
 
 
 def test_retire_killed_here_and_there(
-    checkout: Checkout, killer: Killer, aws: Emulator, calendar: Calendar,
+    checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, calendar: Calendar,
 ) -> None:
-    changes = [point for point in all_points(checkout, killer, aws) if "Describe" not in point.action
+    changes = [point for point in all_points(checkout, kill_proxy, aws) if "Describe" not in point.action
                and "Get" not in point.action]
     assert len(changes) >= 2 * 10
-    try_points(checkout, killer, aws, changes[::STRIDE])
+    try_points(checkout, kill_proxy, aws, changes[::STRIDE])
 
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_retire_killed_everywhere(checkout: Checkout, killer: Killer, aws: Emulator, calendar: Calendar) -> None:
-    points = all_points(checkout, killer, aws)
+def test_retire_killed_everywhere(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, calendar: Calendar) -> None:
+    points = all_points(checkout, kill_proxy, aws)
     print(f"{len(points)} places")
-    try_points(checkout, killer, aws, points)
+    try_points(checkout, kill_proxy, aws, points)

@@ -11,7 +11,7 @@ import pytest
 from goldenami.core import records
 from goldenami.publish.publish_records import MoveRecord
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, World
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 if TYPE_CHECKING:
     from conftest import Emulator, Faults
@@ -35,7 +35,7 @@ def rollback(checkout: Checkout, *args: str, code: int = 0) -> str:
 
 
 def latest(region: str) -> str:
-    mark = World(region).ledger().latest
+    mark = RegionState(region).ledger().latest
     assert mark is not None
     return mark.build_id
 
@@ -44,10 +44,10 @@ def test_pointers_and_template_go_back_everywhere(checkout: Checkout, published:
     text = rollback(checkout)
     assert f"withdrawn, so that no publish brings it back unasked: {published[1]}" in text
     for region in REGIONS:
-        world = World(region)
-        world.check(published, published[0])
-        assert world.parameter("candidate") == world.parameter("latest")
-        assert [version["DefaultVersion"] for version in world.versions()] == [True, False]
+        state = RegionState(region)
+        state.check(published, published[0])
+        assert state.parameter("candidate") == state.parameter("latest")
+        assert [version["DefaultVersion"] for version in state.versions()] == [True, False]
     (file,) = (checkout.root / "build" / IMAGE / "logs").glob("rollback-*.json")
     record = records.read(file, MoveRecord)
     assert {move.before_build for move in record.plan.regions} == {published[1]}
@@ -68,8 +68,8 @@ def test_a_withdrawn_build_comes_back_only_when_asked(checkout: Checkout, publis
     assert (ran.code, f"build {published[1]} was rolled back in us-east-1" in ran.text) == (2, True), ran.text
     assert checkout.golden("publish", IMAGE, "--again").code == 0
     for region in REGIONS:
-        World(region).check(published, published[1])
-        assert World(region).ledger().withdrawn == ()
+        RegionState(region).check(published, published[1])
+        assert RegionState(region).ledger().withdrawn == ()
 
 
 def test_a_third_build_after_a_rollback(checkout: Checkout, published: list[str]) -> None:
@@ -77,7 +77,7 @@ def test_a_third_build_after_a_rollback(checkout: Checkout, published: list[str]
     third = builds.build(checkout.root, 3).name
     assert checkout.golden("publish", IMAGE).code == 0
     for region in REGIONS:
-        World(region).check([*published, third], third)
+        RegionState(region).check([*published, third], third)
     assert f"to build {published[0]}" in rollback(checkout)
     assert {latest(region) for region in REGIONS} == {published[0]}
 
@@ -89,8 +89,8 @@ def test_a_named_build_and_back_again(checkout: Checkout, published: list[str]) 
     assert {latest(region) for region in REGIONS} == {published[0]}
     rollback(checkout, "--to", third)
     for region in REGIONS:
-        World(region).check([*published, third], third)
-        assert World(region).ledger().withdrawn == ()
+        RegionState(region).check([*published, third], third)
+        assert RegionState(region).ledger().withdrawn == ()
 
 
 def test_there_is_nothing_before_the_first(checkout: Checkout) -> None:
@@ -107,8 +107,8 @@ def test_there_is_nothing_before_the_first(checkout: Checkout) -> None:
 def test_a_build_that_cannot_be_launched(
     checkout: Checkout, published: list[str], harm: object, message: str,
 ) -> None:
-    world = World("us-west-2")
-    harm(world.ec2, world.amis()[f"{IMAGE}-{published[0]}"]["ImageId"])  # type: ignore[operator]
+    state = RegionState("us-west-2")
+    harm(state.ec2, state.amis()[f"{IMAGE}-{published[0]}"]["ImageId"])  # type: ignore[operator]
     text = rollback(checkout, code=2)
     assert f"build {published[0]} of {IMAGE} cannot be launched everywhere: us-west-2: " in text
     assert message in text
@@ -124,12 +124,12 @@ def test_a_region_that_is_down_is_taken_back_later(
     text = rollback(checkout, code=8)
     assert "1 of 2 regions went back" in text
     assert f"`golden rollback {IMAGE} --to {published[0]} --region us-west-2` does the rest" in text
-    World("us-east-1").check(published, published[0])
+    RegionState("us-east-1").check(published, published[0])
     aws.set(disabled_regions=[])
     assert latest("us-west-2") == published[1]
     rollback(checkout, "--to", published[0], "--region", "us-west-2")
-    World("us-west-2").check(published, published[0])
-    assert World("us-west-2").ledger().withdrawn == (published[1],)
+    RegionState("us-west-2").check(published, published[0])
+    assert RegionState("us-west-2").ledger().withdrawn == (published[1],)
 
 
 def test_a_region_whose_connections_break_keeps_no_other(
@@ -140,8 +140,8 @@ def test_a_region_whose_connections_break_keeps_no_other(
     assert "1 of 2 regions went back: AWS did not answer in us-west-2" in text
     assert len(faults.fired()) < 20, "it is not asked for long"
     faults.clear()
-    World("us-east-1").check(published, published[0])
-    World("us-west-2").check(published, published[1])
+    RegionState("us-east-1").check(published, published[0])
+    RegionState("us-west-2").check(published, published[1])
 
 
 def test_the_same_command_again_finishes_what_one_region_lacks(
@@ -153,7 +153,7 @@ def test_the_same_command_again_finishes_what_one_region_lacks(
     aws.set(denied={})
     rollback(checkout)
     for region in REGIONS:
-        World(region).check(published, published[0])
+        RegionState(region).check(published, published[0])
 
 
 # --- builds that `latest` never named -------------------------------------------------------------------------------
@@ -174,12 +174,12 @@ def test_the_gate_for_gpus_has_no_way_round(checkout: Checkout) -> None:
     assert (ran.code, f"build {candidate} is not tested on a GPU" in ran.text) == (6, True), ran.text
     shutil.rmtree(checkout.root / "build" / builds.GPU_IMAGE / candidate)
     assert checkout.golden(*to).code == 6, "also where this machine knows nothing of the build"
-    assert World("us-west-2", builds.GPU_IMAGE).parameter("latest") != World(
+    assert RegionState("us-west-2", builds.GPU_IMAGE).parameter("latest") != RegionState(
         "us-west-2", builds.GPU_IMAGE).parameter("candidate")
     ran = checkout.golden(*to, "--accept-untested-gpu")
     assert ran.code == 0, ran.text
     for region in REGIONS:
-        mark = World(region, builds.GPU_IMAGE).ledger().latest
+        mark = RegionState(region, builds.GPU_IMAGE).ledger().latest
         assert mark is not None
         assert (mark.build_id, mark.gpu) == (candidate, "not tested on a GPU, accepted")
     assert checkout.golden("rollback", builds.GPU_IMAGE).code == 0
@@ -212,8 +212,8 @@ def refreshes() -> list[dict[str, Any]]:
 
 
 def make_group(version: str) -> None:
-    world = World("us-east-1")
-    zone = world.ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
+    state = RegionState("us-east-1")
+    zone = state.ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
     boto3.client("autoscaling", region_name="us-east-1").create_auto_scaling_group(
         AutoScalingGroupName="web", MinSize=1, MaxSize=1, AvailabilityZones=[zone],
         LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": version})
@@ -246,4 +246,4 @@ def test_groups_follow_latest_forth_and_back(checkout: Checkout, aws: Emulator) 
     wait_for("Successful")
     assert "us-east-1: refresh of web: started" in rollback(checkout)
     assert refreshes()[0]["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "1"
-    World("us-east-1").check([first.name, second.name], first.name)
+    RegionState("us-east-1").check([first.name, second.name], first.name)

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from support.builds.probing import Account, block, probe, refused
+from support.builds.emulator_probe import ProbeAccount, block, probe, refused
 
 
 def _asked(snapshot: str, data: bytes, **more: Any) -> dict[str, Any]:
@@ -14,7 +14,7 @@ def _asked(snapshot: str, data: bytes, **more: Any) -> dict[str, Any]:
             "ChecksumAlgorithm": "SHA256", **more}
 
 
-def _blocks(account: Account, snapshot: str) -> dict[int, bytes]:
+def _blocks(account: ProbeAccount, snapshot: str) -> dict[int, bytes]:
     """What the snapshot holds, read back by tokens."""
     listed = account.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
     return {each["BlockIndex"]: account.ebs.get_snapshot_block(
@@ -23,7 +23,7 @@ def _blocks(account: Account, snapshot: str) -> dict[int, bytes]:
 
 
 @probe("block_is_whole")
-def test_a_block_is_whole(account: Account) -> None:
+def test_a_block_is_whole(account: ProbeAccount) -> None:
     snapshot = account.start()
     assert account.ebs.start_snapshot(VolumeSize=1)["BlockSize"] == 524288
     refused("ValidationException", account.ebs.put_snapshot_block, **_asked(snapshot, b"short"))
@@ -32,7 +32,7 @@ def test_a_block_is_whole(account: Account) -> None:
 
 
 @probe("block_is_what_was_signed")
-def test_a_block_is_what_was_signed(account: Account) -> None:
+def test_a_block_is_what_was_signed(account: ProbeAccount) -> None:
     snapshot = account.start()
     other = _asked(snapshot, block("b"))["Checksum"]
     refused("ValidationException", account.ebs.put_snapshot_block, **_asked(snapshot, block("a"), Checksum=other))
@@ -40,21 +40,21 @@ def test_a_block_is_what_was_signed(account: Account) -> None:
 
 
 @probe("block_is_inside")
-def test_a_block_is_inside_the_volume(account: Account) -> None:
+def test_a_block_is_inside_the_volume(account: ProbeAccount) -> None:
     snapshot = account.start(1)
     account.put(snapshot, 2047, block("last"))
     refused("ValidationException", account.ebs.put_snapshot_block, **_asked(snapshot, block("a"), BlockIndex=2048))
 
 
 @probe("block_comes_in_time")
-def test_nothing_is_written_after_completion(account: Account) -> None:
+def test_nothing_is_written_after_completion(account: ProbeAccount) -> None:
     snapshot = account.snapshot(blocks={0: block("a")})
     refused("ValidationException", account.ebs.put_snapshot_block, **_asked(snapshot, block("b")))
     assert _blocks(account, snapshot) == {0: block("a")}
 
 
 @probe("count_is_what_was_written")
-def test_the_count_is_checked(account: Account) -> None:
+def test_the_count_is_checked(account: ProbeAccount) -> None:
     snapshot = account.start()
     account.put(snapshot, 0, block("a"))
     account.put(snapshot, 0, block("b"))  # overwritten: still one
@@ -63,7 +63,7 @@ def test_the_count_is_checked(account: Account) -> None:
 
 
 @probe("snapshot_is_what_was_meant", "linear_checksum")
-def test_the_whole_is_checked(account: Account) -> None:
+def test_the_whole_is_checked(account: ProbeAccount) -> None:
     snapshot = account.start()
     high, low = account.put(snapshot, 7, block("a")), account.put(snapshot, 3, block("b"))
     right, wrong = (base64.b64encode(hashlib.sha256(both).digest()).decode() for both in (low + high, high + low))
@@ -75,7 +75,7 @@ def test_the_whole_is_checked(account: Account) -> None:
 
 
 @probe("pending_until_complete")
-def test_a_snapshot_is_pending_until_complete(account: Account) -> None:
+def test_a_snapshot_is_pending_until_complete(account: ProbeAccount) -> None:
     account.set(pending_s=3600)
     snapshot = account.start()
 
@@ -90,7 +90,7 @@ def test_a_snapshot_is_pending_until_complete(account: Account) -> None:
 
 
 @probe("readable_when_complete")
-def test_a_snapshot_is_read_when_complete(account: Account) -> None:
+def test_a_snapshot_is_read_when_complete(account: ProbeAccount) -> None:
     snapshot = account.start()
     account.put(snapshot, 0, block("a"))
     refused("ValidationException", account.ebs.list_snapshot_blocks, SnapshotId=snapshot)
@@ -99,14 +99,14 @@ def test_a_snapshot_is_read_when_complete(account: Account) -> None:
 
 
 @probe("start_snapshot")
-def test_a_token_starts_one_snapshot(account: Account) -> None:
+def test_a_token_starts_one_snapshot(account: ProbeAccount) -> None:
     first, again = account.start(ClientToken="one"), account.start(ClientToken="one")
     assert first == again != account.start(ClientToken="two")
     refused("ConflictException", account.ebs.start_snapshot, VolumeSize=2, ClientToken="one")
 
 
 @probe("parent_fits")
-def test_a_parent_is_inherited_from(account: Account) -> None:
+def test_a_parent_is_inherited_from(account: ProbeAccount) -> None:
     parent = account.snapshot(2, {0: block("a"), 1: block("b")})
     refused("ValidationException", account.ebs.start_snapshot, VolumeSize=1, ParentSnapshotId=parent)
     refused("ValidationException", account.ebs.start_snapshot, VolumeSize=2, ParentSnapshotId=parent, Encrypted=True)
@@ -117,7 +117,7 @@ def test_a_parent_is_inherited_from(account: Account) -> None:
 
 
 @probe("snapshots_are_related")
-def test_changed_blocks_are_those_of_a_lineage(account: Account) -> None:
+def test_changed_blocks_are_those_of_a_lineage(account: ProbeAccount) -> None:
     parent = account.snapshot(1, {0: block("a"), 1: block("b")})
     child = account.snapshot(1, {1: block("c"), 2: block("d")}, ParentSnapshotId=parent)
     listed = account.ebs.list_changed_blocks(FirstSnapshotId=parent, SecondSnapshotId=child)["ChangedBlocks"]
@@ -127,7 +127,7 @@ def test_changed_blocks_are_those_of_a_lineage(account: Account) -> None:
 
 
 @probe("token_is_ours")
-def test_a_block_is_read_by_its_token(account: Account) -> None:
+def test_a_block_is_read_by_its_token(account: ProbeAccount) -> None:
     snapshot = account.snapshot(1, {0: block("a"), 1: block("b")})
     listed = account.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
     asked = {"SnapshotId": snapshot, "BlockToken": listed[0]["BlockToken"]}
@@ -139,7 +139,7 @@ def test_a_block_is_read_by_its_token(account: Account) -> None:
 
 
 @probe("page")
-def test_blocks_are_listed_in_pages(account: Account) -> None:
+def test_blocks_are_listed_in_pages(account: ProbeAccount) -> None:
     snapshot = account.snapshot(1, {2 * index: block(str(index)) for index in range(130)})
     listed = account.ebs.list_snapshot_blocks
     first = listed(SnapshotId=snapshot, MaxResults=100, StartingBlockIndex=3)
@@ -149,7 +149,7 @@ def test_blocks_are_listed_in_pages(account: Account) -> None:
     refused("ValidationException", listed, SnapshotId=snapshot, NextToken="bm8=")
 
 
-def test_a_bit_can_be_flipped_behind_the_api(account_at: Callable[[str], Account], emulator: Any) -> None:
+def test_a_bit_can_be_flipped_behind_the_api(account_at: Callable[[str], ProbeAccount], emulator: Any) -> None:
     account = account_at("emulator")
     snapshot = account.snapshot(blocks={0: block("a"), 1: block("b")})
     emulator.damage(snapshot, "us-east-1", block=1, bit=9)

@@ -3,13 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from support.builds.probing import Account, probe, refused
+from support.builds.emulator_probe import ProbeAccount, probe, refused
 
 TYPE = "c7i.large"
 ROLE = "arn:aws:iam::123456789012:role/fleet"
 
 
-def _template(account: Account, *images: str) -> str:
+def _template(account: ProbeAccount, *images: str) -> str:
     """A launch template with a version for each image."""
     first, *more = ({"ImageId": image, "InstanceType": TYPE} for image in images)
     made: str = account.ec2.create_launch_template(
@@ -19,7 +19,7 @@ def _template(account: Account, *images: str) -> str:
     return made
 
 
-def _fleet(account: Account, template: str, **more: Any) -> str:
+def _fleet(account: ProbeAccount, template: str, **more: Any) -> str:
     named = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "1"}}
     made: str = account.ec2.create_fleet(
         LaunchTemplateConfigs=[named], **more,
@@ -27,27 +27,27 @@ def _fleet(account: Account, template: str, **more: Any) -> str:
     return made
 
 
-def _spot_fleet(account: Account, capacity: int = 0, **config: Any) -> str:
+def _spot_fleet(account: ProbeAccount, capacity: int = 0, **config: Any) -> str:
     made: str = account.ec2.request_spot_fleet(SpotFleetRequestConfig={
         "IamFleetRole": ROLE, "TargetCapacity": capacity, "AllocationStrategy": "lowestPrice", **config})[
             "SpotFleetRequestId"]
     return made
 
 
-def _described(account: Account, fleet: str) -> dict[str, Any]:
+def _described(account: ProbeAccount, fleet: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = account.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet])[
         "SpotFleetRequestConfigs"]
     return found[0]
 
 
-def _request(account: Account, image: str, **more: Any) -> dict[str, Any]:
+def _request(account: ProbeAccount, image: str, **more: Any) -> dict[str, Any]:
     asked = {"ImageId": image, "InstanceType": TYPE}
     made: dict[str, Any] = account.ec2.request_spot_instances(LaunchSpecification=asked, **more)[
         "SpotInstanceRequests"][0]
     return made
 
 
-def _state(account: Account, request: dict[str, Any]) -> str:
+def _state(account: ProbeAccount, request: dict[str, Any]) -> str:
     found = account.ec2.describe_spot_instance_requests(
         SpotInstanceRequestIds=[request["SpotInstanceRequestId"]])["SpotInstanceRequests"]
     state: str = found[0]["State"]
@@ -55,7 +55,7 @@ def _state(account: Account, request: dict[str, Any]) -> str:
 
 
 @probe("describe_fleets")
-def test_fleets_come_in_pages_and_an_instant_one_by_its_id(account: Account) -> None:
+def test_fleets_come_in_pages_and_an_instant_one_by_its_id(account: ProbeAccount) -> None:
     template = _template(account, account.image())
     instant = _fleet(account, template, Type="instant")
     others = [_fleet(account, template) for _ in range(3)]
@@ -65,7 +65,7 @@ def test_fleets_come_in_pages_and_an_instant_one_by_its_id(account: Account) -> 
 
 
 @probe("describe_spot_fleet_requests")
-def test_spot_fleets_come_in_pages_and_stay_after_their_end(account: Account) -> None:
+def test_spot_fleets_come_in_pages_and_stay_after_their_end(account: ProbeAccount) -> None:
     asked = {"LaunchSpecifications": [{"ImageId": account.image(), "InstanceType": TYPE}]}
     made = [_spot_fleet(account, 1, **asked) for _ in range(3)]
     for fleet, terminate, state in ((made[0], False, "cancelled_running"), (made[1], True, "cancelled_terminating")):
@@ -83,7 +83,7 @@ def test_spot_fleets_come_in_pages_and_stay_after_their_end(account: Account) ->
 
 
 @probe("launched_by")
-def test_a_spot_fleet_launches_from_the_version_it_names_and_says_so(account: Account) -> None:
+def test_a_spot_fleet_launches_from_the_version_it_names_and_says_so(account: ProbeAccount) -> None:
     first, second = account.image("one"), account.image("two")
     template = _template(account, first, second)
     configs = [{"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "1"},
@@ -100,7 +100,7 @@ def test_a_spot_fleet_launches_from_the_version_it_names_and_says_so(account: Ac
 
 
 @probe("describe_spot_instance_requests")
-def test_spot_requests_come_in_pages_and_stay_after_their_end(account: Account) -> None:
+def test_spot_requests_come_in_pages_and_stay_after_their_end(account: ProbeAccount) -> None:
     image = account.image()
     made = [_request(account, image)["SpotInstanceRequestId"] for _ in range(7)]
     account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=made[:1])
@@ -112,7 +112,7 @@ def test_spot_requests_come_in_pages_and_stay_after_their_end(account: Account) 
 
 
 @probe("state_of")
-def test_a_spot_request_is_what_its_time_and_its_instance_are(account: Account) -> None:
+def test_a_spot_request_is_what_its_time_and_its_instance_are(account: ProbeAccount) -> None:
     image = account.image()
     early = _request(account, image, ValidFrom=datetime.now(UTC) + timedelta(days=1))
     assert (_state(account, early), early.get("InstanceId")) == ("open", None)

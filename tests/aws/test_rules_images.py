@@ -4,14 +4,14 @@ import datetime
 from typing import Any
 
 import pytest
-from support.builds.probing import (
+from support.builds.emulator_probe import (
     ACCOUNT,
     KEY,
     OTHER_REGION,
     REGION,
     STRANGER,
     STRANGERS_KEY,
-    Account,
+    ProbeAccount,
     block,
     probe,
     refused,
@@ -33,7 +33,7 @@ def _tagged(shown: dict[str, Any]) -> dict[str, str]:
 
 
 @probe("register_image")
-def test_an_image_keeps_every_field(account: Account) -> None:
+def test_an_image_keeps_every_field(account: ProbeAccount) -> None:
     snapshot = account.snapshot(2)
     image = account.image(
         "golden-1", Description="first", BootMode="uefi", TpmSupport="v2.0", ImdsSupport="v2.0",
@@ -53,7 +53,7 @@ def test_an_image_keeps_every_field(account: Account) -> None:
 
 
 @probe("name_is_free")
-def test_a_name_is_free(account: Account) -> None:
+def test_a_name_is_free(account: ProbeAccount) -> None:
     first = account.image("golden-1")
     assert first in refused("InvalidAMIName.Duplicate", account.image, name="golden-1")
     account.ec2.deregister_image(ImageId=first)
@@ -61,42 +61,42 @@ def test_a_name_is_free(account: Account) -> None:
 
 
 @probe("name_is_well_formed")
-def test_a_name_is_well_formed(account: Account) -> None:
+def test_a_name_is_well_formed(account: ProbeAccount) -> None:
     for name in ("gold*", "gold:1"):
         refused("InvalidAMIName.Malformed", account.image, name=name)
     account.image("golden (1) [a]/b-c'd@e_f.g")
 
 
 @probe("snapshot_is_ready")
-def test_a_snapshot_is_there_and_complete(account: Account) -> None:
+def test_a_snapshot_is_there_and_complete(account: ProbeAccount) -> None:
     refused("InvalidSnapshot.NotFound", account.image, snapshot="snap-00000000000000000")
     refused("IncorrectState", account.image, snapshot=account.start())
     account.image(snapshot=account.snapshot())
 
 
 @probe("volume_holds_snapshot")
-def test_a_volume_holds_its_snapshot(account: Account) -> None:
+def test_a_volume_holds_its_snapshot(account: ProbeAccount) -> None:
     snapshot = account.snapshot(2)
     refused("InvalidBlockDeviceMapping", account.image, BlockDeviceMappings=_devices(snapshot, VolumeSize=1))
     account.image(BlockDeviceMappings=_devices(snapshot, VolumeSize=2))
 
 
 @probe("encryption_is_the_snapshots")
-def test_encryption_is_the_snapshots(account: Account) -> None:
+def test_encryption_is_the_snapshots(account: ProbeAccount) -> None:
     snapshot = account.snapshot(1, Encrypted=True)
     refused("InvalidBlockDeviceMapping", account.image, BlockDeviceMappings=_devices(snapshot, Encrypted=True))
     assert account.describe(account.image(snapshot=snapshot))["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
 
 
 @probe("tpm_needs_uefi")
-def test_a_tpm_needs_uefi(account: Account) -> None:
+def test_a_tpm_needs_uefi(account: ProbeAccount) -> None:
     refused("InvalidParameterCombination", account.image, TpmSupport="v2.0", BootMode="legacy-bios")
     account.image(TpmSupport="v2.0", BootMode="uefi")
 
 
 # --- copies -----------------------------------------------------------------------------------------------------------
 
-def _copy(account: Account, image: str, **more: Any) -> dict[str, Any]:
+def _copy(account: ProbeAccount, image: str, **more: Any) -> dict[str, Any]:
     there = account.client("ec2", OTHER_REGION)
     made = there.copy_image(Name="copy", SourceImageId=image, SourceRegion=REGION, **more)["ImageId"]
     shown: dict[str, Any] = there.describe_images(ImageIds=[made])["Images"][0]
@@ -104,7 +104,7 @@ def _copy(account: Account, image: str, **more: Any) -> dict[str, Any]:
 
 
 @probe("copy_names_its_source")
-def test_a_copy_keeps_and_names_its_source(account: Account) -> None:
+def test_a_copy_keeps_and_names_its_source(account: ProbeAccount) -> None:
     image = account.image(BootMode="uefi-preferred", ImdsSupport="v2.0", TagSpecifications=[_tags("image", a="1")])
     account.ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": STRANGER}]})
     copy = _copy(account, image, TagSpecifications=[_tags("image", b="2"), _tags("snapshot", c="3")])
@@ -120,7 +120,7 @@ def test_a_copy_keeps_and_names_its_source(account: Account) -> None:
 
 
 @probe("copy_is_encrypted_like_this")
-def test_a_copy_may_be_encrypted_and_stays_so(account: Account) -> None:
+def test_a_copy_may_be_encrypted_and_stays_so(account: ProbeAccount) -> None:
     image = account.image()
     refused("InvalidParameterDependency", _copy, account=account, image=image, KmsKeyId="alias/mine")
     for given, wanted in ((None, False), (True, True)):
@@ -131,7 +131,7 @@ def test_a_copy_may_be_encrypted_and_stays_so(account: Account) -> None:
 
 
 @probe("copy_image")
-def test_a_token_makes_one_copy(account: Account) -> None:
+def test_a_token_makes_one_copy(account: ProbeAccount) -> None:
     image = account.image()
     copies = [_copy(account, image, ClientToken="one")["ImageId"] for _ in range(2)]
     assert copies[0] == copies[1] != _copy(account, image, ClientToken="two")["ImageId"]
@@ -139,7 +139,7 @@ def test_a_token_makes_one_copy(account: Account) -> None:
 
 
 @probe("source_is_available")
-def test_only_an_available_image_is_copied(account: Account) -> None:
+def test_only_an_available_image_is_copied(account: ProbeAccount) -> None:
     image = account.image()
     account.ec2.disable_image(ImageId=image)
     refused("InvalidAMIID.Unavailable", _copy, account=account, image=image)
@@ -148,7 +148,7 @@ def test_only_an_available_image_is_copied(account: Account) -> None:
 
 
 @probe("create_image")
-def test_create_image_tags_snapshots_and_keeps_the_size(account: Account) -> None:
+def test_create_image_tags_snapshots_and_keeps_the_size(account: ProbeAccount) -> None:
     image = account.image(snapshot=account.snapshot(3, {0: block("a")}))
     launched = account.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="g5.xlarge")
     made = account.ec2.create_image(
@@ -166,7 +166,7 @@ def test_create_image_tags_snapshots_and_keeps_the_size(account: Account) -> Non
 # --- finding ----------------------------------------------------------------------------------------------------------
 
 @probe("image_filter")
-def test_images_are_filtered_by_every_documented_name(account: Account) -> None:
+def test_images_are_filtered_by_every_documented_name(account: ProbeAccount) -> None:
     snapshot = account.snapshot()
     image = account.image("golden-1", snapshot, ImdsSupport="v2.0", TagSpecifications=[_tags("image", colour="gold")])
     account.image("other", EnaSupport=False)
@@ -180,7 +180,7 @@ def test_images_are_filtered_by_every_documented_name(account: Account) -> None:
 
 
 @probe("page")
-def test_images_are_listed_in_pages(account: Account) -> None:
+def test_images_are_listed_in_pages(account: ProbeAccount) -> None:
     snapshot = account.snapshot()
     made = [account.image(f"golden-{number}", snapshot) for number in range(7)]
     first = account.ec2.describe_images(Owners=["self"], MaxResults=5)
@@ -191,13 +191,13 @@ def test_images_are_listed_in_pages(account: Account) -> None:
 
 
 @probe("every_image_is_known")
-def test_one_unknown_image_fails_the_request(account: Account) -> None:
+def test_one_unknown_image_fails_the_request(account: ProbeAccount) -> None:
     image = account.image()
     refused("InvalidAMIID.NotFound", account.ec2.describe_images, ImageIds=[image, "ami-00000000000000000"])
 
 
 @probe("find")
-def test_a_deregistered_image_is_unavailable(account: Account) -> None:
+def test_a_deregistered_image_is_unavailable(account: ProbeAccount) -> None:
     image = account.image()
     account.ec2.deregister_image(ImageId=image)
     for call in (account.ec2.deregister_image, account.ec2.disable_image, account.ec2.disable_image_deprecation):
@@ -206,7 +206,7 @@ def test_a_deregistered_image_is_unavailable(account: Account) -> None:
 
 
 @probe("describe_snapshots")
-def test_snapshots_are_listed_in_pages(account: Account) -> None:
+def test_snapshots_are_listed_in_pages(account: ProbeAccount) -> None:
     made = [account.snapshot() for _ in range(7)]
     first = account.ec2.describe_snapshots(OwnerIds=["self"], MaxResults=5)
     rest = account.ec2.describe_snapshots(OwnerIds=["self"], NextToken=first["NextToken"])
@@ -218,7 +218,7 @@ def test_snapshots_are_listed_in_pages(account: Account) -> None:
 # --- the end of an image ----------------------------------------------------------------------------------------------
 
 @probe("disabled_is_hidden")
-def test_a_disabled_image_is_hidden(account: Account) -> None:
+def test_a_disabled_image_is_hidden(account: ProbeAccount) -> None:
     image = account.image()
     account.ec2.disable_image(ImageId=image)
     assert account.ec2.describe_images(Owners=["self"])["Images"] == []
@@ -228,7 +228,7 @@ def test_a_disabled_image_is_hidden(account: Account) -> None:
 
 
 @probe("disabled_is_not_shared")
-def test_a_disabled_image_is_shared_with_nobody(account: Account) -> None:
+def test_a_disabled_image_is_shared_with_nobody(account: ProbeAccount) -> None:
     image = account.image()
     share = {"ImageId": image, "LaunchPermission": {"Add": [{"UserId": STRANGER}]}}
 
@@ -245,7 +245,7 @@ def test_a_disabled_image_is_shared_with_nobody(account: Account) -> None:
 
 
 @probe("deprecation_date")
-def test_a_deprecation_is_in_the_future(account: Account) -> None:
+def test_a_deprecation_is_in_the_future(account: ProbeAccount) -> None:
     image, now = account.image(), datetime.datetime.now(datetime.UTC)
     deprecate = account.ec2.enable_image_deprecation
     for wrong in (now - datetime.timedelta(days=1), now + datetime.timedelta(days=11 * 365)):
@@ -257,7 +257,7 @@ def test_a_deprecation_is_in_the_future(account: Account) -> None:
 
 
 @probe("deprecated_is_hidden")
-def test_a_deprecated_image_is_hidden_from_others(account: Account) -> None:
+def test_a_deprecated_image_is_hidden_from_others(account: ProbeAccount) -> None:
     image, soon = account.image(), datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
     account.set(accounts={STRANGERS_KEY: STRANGER})
     account.ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": STRANGER}]})
@@ -274,7 +274,7 @@ def test_a_deprecated_image_is_hidden_from_others(account: Account) -> None:
 
 
 @probe("protected_is_not_deregistered")
-def test_a_protected_image_stays(account: Account) -> None:
+def test_a_protected_image_stays(account: ProbeAccount) -> None:
     image = account.image()
     account.ec2.enable_image_deregistration_protection(ImageId=image)
     assert account.describe(image)["DeregistrationProtection"] == "enabled-without-cooldown"
@@ -288,7 +288,7 @@ def test_a_protected_image_stays(account: Account) -> None:
 
 
 @probe("delete_associated")
-def test_associated_snapshots_are_deleted(account: Account) -> None:
+def test_associated_snapshots_are_deleted(account: ProbeAccount) -> None:
     shared, own = account.snapshot(), account.snapshot()
     account.image("other", shared)
     second = {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": shared}}
@@ -300,7 +300,7 @@ def test_associated_snapshots_are_deleted(account: Account) -> None:
 
 
 @probe("snapshot_of_an_ami_stays")
-def test_a_snapshot_in_use_stays(account: Account) -> None:
+def test_a_snapshot_in_use_stays(account: ProbeAccount) -> None:
     snapshot = account.snapshot()
     image = account.image(snapshot=snapshot)
     account.ec2.disable_image(ImageId=image)
@@ -310,7 +310,7 @@ def test_a_snapshot_in_use_stays(account: Account) -> None:
 
 
 @probe("modify_snapshot_attribute")
-def test_a_snapshot_is_shared_unless_the_default_key_hides_it(account: Account) -> None:
+def test_a_snapshot_is_shared_unless_the_default_key_hides_it(account: ProbeAccount) -> None:
     snapshot, secret = account.snapshot(), account.snapshot(1, Encrypted=True)
     share = account.ec2.modify_snapshot_attribute
 
@@ -326,7 +326,7 @@ def test_a_snapshot_is_shared_unless_the_default_key_hides_it(account: Account) 
 
 
 @probe("imds_support_stays")
-def test_imds_support_cannot_be_undone(account: Account) -> None:
+def test_imds_support_cannot_be_undone(account: ProbeAccount) -> None:
     image = account.image()
     assert "ImdsSupport" not in account.describe(image)
     account.ec2.modify_image_attribute(ImageId=image, ImdsSupport={"Value": "v2.0"})
@@ -335,7 +335,7 @@ def test_imds_support_cannot_be_undone(account: Account) -> None:
 
 
 @probe("one_attribute_at_a_time")
-def test_one_attribute_at_a_time(account: Account) -> None:
+def test_one_attribute_at_a_time(account: ProbeAccount) -> None:
     image = account.image()
     modify = account.ec2.modify_image_attribute
     refused("InvalidParameterCombination", modify, ImageId=image, ImdsSupport={"Value": "v2.0"},
@@ -345,7 +345,7 @@ def test_one_attribute_at_a_time(account: Account) -> None:
 
 
 @probe("default_key_is_not_shared")
-def test_the_default_key_is_not_shared(account: Account) -> None:
+def test_the_default_key_is_not_shared(account: ProbeAccount) -> None:
     image = account.image(snapshot=account.snapshot(1, Encrypted=True))
     share = {"LaunchPermission": {"Add": [{"UserId": STRANGER}]}}
     refused("OperationNotPermitted", account.ec2.modify_image_attribute, ImageId=image, **share)

@@ -4,25 +4,25 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from support.builds.probing import OTHER_REGION, STRANGER, STRANGERS_KEY, Account, probe, refused
+from support.builds.emulator_probe import OTHER_REGION, STRANGER, STRANGERS_KEY, ProbeAccount, probe, refused
 
 TYPE = "g5.xlarge"
 
 
-def _run(account: Account, **more: Any) -> dict[str, Any]:
+def _run(account: ProbeAccount, **more: Any) -> dict[str, Any]:
     made = account.ec2.run_instances(**{"MinCount": 1, "MaxCount": 1, "InstanceType": TYPE, **more})["Instances"][0]
     found = account.ec2.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0]["Instances"]
     instance: dict[str, Any] = found[0]
     return instance
 
 
-def _put(account: Account, value: str, **more: Any) -> int:
+def _put(account: ProbeAccount, value: str, **more: Any) -> int:
     version: int = account.ssm.put_parameter(Name="/golden-ami/x/latest", Value=value, Type="String",
                                              DataType="aws:ec2:image", **more)["Version"]
     return version
 
 
-def _latest(account: Account) -> tuple[str, int]:
+def _latest(account: ProbeAccount) -> tuple[str, int]:
     found = account.ssm.get_parameter(Name="/golden-ami/x/latest")["Parameter"]
     return found["Value"], found["Version"]
 
@@ -30,7 +30,7 @@ def _latest(account: Account) -> tuple[str, int]:
 # --- launches ---------------------------------------------------------------------------------------------------------
 
 @probe("launchable")
-def test_only_an_available_image_is_launched(account: Account) -> None:
+def test_only_an_available_image_is_launched(account: ProbeAccount) -> None:
     image = account.image()
     _run(account, ImageId=image)
     account.ec2.create_launch_template(LaunchTemplateName="golden-t", LaunchTemplateData={"ImageId": image})
@@ -42,7 +42,7 @@ def test_only_an_available_image_is_launched(account: Account) -> None:
     refused("InvalidAMIID.Unavailable", _run, account=account, ImageId=image)
 
 
-def test_a_shared_image_of_another_account_is_launched(account_at: Callable[[str], Account]) -> None:
+def test_a_shared_image_of_another_account_is_launched(account_at: Callable[[str], ProbeAccount]) -> None:
     account = account_at("emulator")
     account.set(accounts={STRANGERS_KEY: STRANGER})
     image = account.image(snapshot=account.snapshot(2))
@@ -58,14 +58,14 @@ def test_a_shared_image_of_another_account_is_launched(account_at: Callable[[str
 
 
 @probe("architecture_fits")
-def test_an_image_runs_on_its_architecture(account: Account) -> None:
+def test_an_image_runs_on_its_architecture(account: ProbeAccount) -> None:
     image = account.image(Architecture="arm64")
     refused("InvalidParameterValue", _run, account=account, ImageId=image)
     _run(account, ImageId=image, InstanceType="g5g.xlarge")
 
 
 @probe("requirements_need_a_group", "type_or_requirements")
-def test_requirements_are_for_groups(account: Account) -> None:
+def test_requirements_are_for_groups(account: ProbeAccount) -> None:
     need = {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1}, "AllowedInstanceTypes": ["m7i.*"]}
     image = account.image()
     refused("InvalidParameterCombination", _template, account=account, InstanceType=TYPE, InstanceRequirements=need)
@@ -79,7 +79,7 @@ def test_requirements_are_for_groups(account: Account) -> None:
 
 
 @probe("volume_holds_snapshot")
-def test_a_launch_has_no_volume_smaller_than_the_images_snapshot(account: Account) -> None:
+def test_a_launch_has_no_volume_smaller_than_the_images_snapshot(account: ProbeAccount) -> None:
     image = account.image(snapshot=account.snapshot(8))
     small, same = ([{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": size}}] for size in (4, 8))
     refused("InvalidBlockDeviceMapping", _run, account=account, ImageId=image, BlockDeviceMappings=small)
@@ -87,7 +87,7 @@ def test_a_launch_has_no_volume_smaller_than_the_images_snapshot(account: Accoun
 
 
 @probe("devices_of")
-def test_an_instance_has_the_devices_of_the_image(account: Account) -> None:
+def test_an_instance_has_the_devices_of_the_image(account: ProbeAccount) -> None:
     image = account.image(snapshot=account.snapshot(3))
     for given, size in ((None, 3), ([{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 9}}], 9)):
         made = _run(account, ImageId=image, **({"BlockDeviceMappings": given} if given else {}))
@@ -97,7 +97,7 @@ def test_an_instance_has_the_devices_of_the_image(account: Account) -> None:
 
 
 @probe("metadata_of")
-def test_imds_support_requires_tokens(account: Account) -> None:
+def test_imds_support_requires_tokens(account: ProbeAccount) -> None:
     image = account.image(ImdsSupport="v2.0")
     options = _run(account, ImageId=image)["MetadataOptions"]
     assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 2)
@@ -106,7 +106,7 @@ def test_imds_support_requires_tokens(account: Account) -> None:
 
 
 @probe("last_launched")
-def test_a_launch_is_reported_a_day_later(account: Account) -> None:
+def test_a_launch_is_reported_a_day_later(account: ProbeAccount) -> None:
     image = account.image()
     _run(account, ImageId=image)
     ask = {"ImageId": image, "Attribute": "lastLaunchedTime"}
@@ -116,7 +116,7 @@ def test_a_launch_is_reported_a_day_later(account: Account) -> None:
 
 
 @probe("run_instances")
-def test_a_token_launches_once(account: Account) -> None:
+def test_a_token_launches_once(account: ProbeAccount) -> None:
     image = account.image()
     first, again = (_run(account, ImageId=image, ClientToken="one")["InstanceId"] for _ in range(2))
     assert first == again
@@ -124,7 +124,7 @@ def test_a_token_launches_once(account: Account) -> None:
 
 
 @probe("resolve")
-def test_a_parameter_names_the_image(account: Account) -> None:
+def test_a_parameter_names_the_image(account: ProbeAccount) -> None:
     old, new = account.image("old"), account.image("new")
     _put(account, old)
     _put(account, new, Overwrite=True)
@@ -140,7 +140,7 @@ def test_a_parameter_names_the_image(account: Account) -> None:
 
 
 @probe("describe_instance_type_offerings")
-def test_offerings_are_filtered_and_paged(account: Account) -> None:
+def test_offerings_are_filtered_and_paged(account: ProbeAccount) -> None:
     ask = {"LocationType": "region", "Filters": [{"Name": "instance-type", "Values": ["g5.*"]}], "MaxResults": 5}
     first = account.ec2.describe_instance_type_offerings(**ask)
     rest = account.ec2.describe_instance_type_offerings(**ask, NextToken=first["NextToken"])
@@ -151,7 +151,7 @@ def test_offerings_are_filtered_and_paged(account: Account) -> None:
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 @probe("settle")
-def test_an_image_parameter_appears_late_or_never(account: Account) -> None:
+def test_an_image_parameter_appears_late_or_never(account: ProbeAccount) -> None:
     image, elsewhere = account.image(), account.image("elsewhere")
     account.set(pending_s=3600)
     assert _put(account, image) == 1
@@ -170,14 +170,14 @@ def test_an_image_parameter_appears_late_or_never(account: Account) -> None:
 
 # --- launch templates -------------------------------------------------------------------------------------------------
 
-def _template(account: Account, **data: Any) -> str:
+def _template(account: ProbeAccount, **data: Any) -> str:
     made: str = account.ec2.create_launch_template(
         LaunchTemplateName="golden-x", VersionDescription="first", LaunchTemplateData=data)["LaunchTemplate"][
             "LaunchTemplateId"]
     return made
 
 
-def _version(account: Account, template: str, **more: Any) -> dict[str, Any]:
+def _version(account: ProbeAccount, template: str, **more: Any) -> dict[str, Any]:
     data = more.pop("LaunchTemplateData", {"InstanceType": TYPE})
     made: dict[str, Any] = account.ec2.create_launch_template_version(
         LaunchTemplateId=template, LaunchTemplateData=data, **more)["LaunchTemplateVersion"]
@@ -185,7 +185,7 @@ def _version(account: Account, template: str, **more: Any) -> dict[str, Any]:
 
 
 @probe("why_it_stays", "next_number")
-def test_versions_are_deleted_but_not_the_default(account: Account) -> None:
+def test_versions_are_deleted_but_not_the_default(account: ProbeAccount) -> None:
     template = _template(account, ImageId="ami-1")
     for number in (2, 3):
         assert _version(account, template)["VersionNumber"] == number
@@ -202,7 +202,7 @@ def test_versions_are_deleted_but_not_the_default(account: Account) -> None:
 
 
 @probe("inherited")
-def test_a_version_inherits_but_for_snapshots(account: Account) -> None:
+def test_a_version_inherits_but_for_snapshots(account: ProbeAccount) -> None:
     template = _template(account, ImageId="ami-1", InstanceType=TYPE, BlockDeviceMappings=[
         {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1", "VolumeType": "gp3"}}])
     data = _version(account, template, SourceVersion="1", LaunchTemplateData={"ImageId": "ami-2"})["LaunchTemplateData"]
@@ -211,7 +211,7 @@ def test_a_version_inherits_but_for_snapshots(account: Account) -> None:
 
 
 @probe("create_launch_template_version")
-def test_a_token_makes_one_version(account: Account) -> None:
+def test_a_token_makes_one_version(account: ProbeAccount) -> None:
     template = _template(account, ImageId="ami-1")
     assert [_version(account, template, ClientToken="one")["VersionNumber"] for _ in range(2)] == [2, 2]
     refused("IdempotentParameterMismatch", _version, account=account, template=template, ClientToken="one",
@@ -219,7 +219,7 @@ def test_a_token_makes_one_version(account: Account) -> None:
 
 
 @probe("version_filter")
-def test_versions_are_filtered_by_image(account: Account) -> None:
+def test_versions_are_filtered_by_image(account: ProbeAccount) -> None:
     template = _template(account, ImageId="ami-1")
     _version(account, template, LaunchTemplateData={"ImageId": "ami-2"})
 
@@ -232,7 +232,7 @@ def test_versions_are_filtered_by_image(account: Account) -> None:
 
 
 @probe("describe_launch_templates", "page")
-def test_templates_and_versions_are_listed_in_pages(account: Account) -> None:
+def test_templates_and_versions_are_listed_in_pages(account: ProbeAccount) -> None:
     template = _template(account, ImageId="ami-1")
     for _ in range(20):
         _version(account, template)
@@ -251,7 +251,7 @@ def test_templates_and_versions_are_listed_in_pages(account: Account) -> None:
 class _Group:
     """A group of two instances from version 1 of a template whose version 2 holds another AMI."""
 
-    def __init__(self, account: Account, *, version: str = "1", first: str = "") -> None:
+    def __init__(self, account: ProbeAccount, *, version: str = "1", first: str = "") -> None:
         self.account = account
         self.old, self.new = account.image("old"), account.image("new")
         self.template = _template(account, ImageId=first or self.old, InstanceType=TYPE)
@@ -282,7 +282,7 @@ class _Group:
 
 
 @probe("describe_instance_refreshes", "launched_with")
-def test_a_refresh_replaces_the_instances(account: Account) -> None:
+def test_a_refresh_replaces_the_instances(account: ProbeAccount) -> None:
     group = _Group(account)
     account.set(refresh_s=3600)
     first = group.start(SkipMatching=True)
@@ -295,7 +295,7 @@ def test_a_refresh_replaces_the_instances(account: Account) -> None:
 
 
 @probe("one_refresh_at_a_time")
-def test_one_refresh_at_a_time(account: Account) -> None:
+def test_one_refresh_at_a_time(account: ProbeAccount) -> None:
     group = _Group(account)
     account.set(refresh_s=3600)
     group.start()
@@ -303,7 +303,7 @@ def test_one_refresh_at_a_time(account: Account) -> None:
 
 
 @probe("in_progress")
-def test_only_a_running_refresh_is_cancelled(account: Account) -> None:
+def test_only_a_running_refresh_is_cancelled(account: ProbeAccount) -> None:
     group = _Group(account)
     for call in (account.groups.cancel_instance_refresh, account.groups.rollback_instance_refresh):
         refused("ActiveInstanceRefreshNotFound", call, AutoScalingGroupName="g")
@@ -316,7 +316,7 @@ def test_only_a_running_refresh_is_cancelled(account: Account) -> None:
 
 
 @probe("why_irreversible")
-def test_a_refresh_rolls_back_to_a_literal_version(account: Account) -> None:
+def test_a_refresh_rolls_back_to_a_literal_version(account: ProbeAccount) -> None:
     group = _Group(account)
     account.set(refresh_s=3600)
     group.start()
@@ -334,7 +334,7 @@ def test_a_refresh_rolls_back_to_a_literal_version(account: Account) -> None:
         account.set(refresh_s=3600)
 
 
-def test_a_parameter_in_the_template_forbids_rollback(account_at: Callable[[str], Account]) -> None:
+def test_a_parameter_in_the_template_forbids_rollback(account_at: Callable[[str], ProbeAccount]) -> None:
     account = account_at("emulator")
     _put(account, account.image())
     group = _Group(account, first="resolve:ssm:/golden-ami/x/latest")
@@ -343,7 +343,7 @@ def test_a_parameter_in_the_template_forbids_rollback(account_at: Callable[[str]
     refused("IrreversibleInstanceRefresh", account.groups.rollback_instance_refresh, AutoScalingGroupName="g")
 
 
-def test_a_refresh_that_fails_rolls_back_where_asked(account_at: Callable[[str], Account]) -> None:
+def test_a_refresh_that_fails_rolls_back_where_asked(account_at: Callable[[str], ProbeAccount]) -> None:
     account = account_at("emulator")
     group = _Group(account)
     account.ec2.disable_image(ImageId=group.new)
@@ -352,7 +352,7 @@ def test_a_refresh_that_fails_rolls_back_where_asked(account_at: Callable[[str],
         assert (group.status(), group.running()) == (wanted, [(group.old, "1")] * 2)
 
 
-def test_what_is_pending_ends_by_itself(account_at: Callable[[str], Account]) -> None:
+def test_what_is_pending_ends_by_itself(account_at: Callable[[str], ProbeAccount]) -> None:
     account = account_at("emulator")
     account.set(pending_s=0.05)
     snapshot = account.snapshot()
@@ -364,7 +364,7 @@ def test_what_is_pending_ends_by_itself(account_at: Callable[[str], Account]) ->
 
 
 @probe("delete_key_pair")
-def test_a_key_pair_is_deleted_by_its_id(account: Account) -> None:
+def test_a_key_pair_is_deleted_by_its_id(account: ProbeAccount) -> None:
     first, second = (account.ec2.create_key_pair(KeyName=name) for name in ("a", "b"))
     account.ec2.delete_key_pair(KeyPairId=first["KeyPairId"])
     account.ec2.delete_key_pair(KeyPairId=first["KeyPairId"])

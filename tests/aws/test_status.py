@@ -16,7 +16,7 @@ from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle.status import StatusRecord
-from support.aws.estate import IMAGE, Estate, build_id
+from support.aws.seeded_account import IMAGE, SeededAccount, build_id
 from support.builds.builds import Checkout
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ def status(checkout: Checkout, *args: str, code: int = 0) -> StatusRecord:
     return StatusRecord.model_validate_json(ran.text[:ran.text.index("\n}\n") + 3])
 
 
-def test_status_says_who_runs_which_build_and_what_it_costs(estate: Estate, checkout: Checkout) -> None:
-    first = estate.ami(1, snapshot=estate.snapshot(1, stored_bytes=str(1024 * MIB)))
-    delta = estate.snapshot(2, stored_bytes=str(20 * MIB), parent_snapshot=estate.backing(first))
-    second = estate.ami(2, snapshot=delta)
-    estate.ami(3, snapshot=estate.snapshot(3, stored_bytes="7", parent_snapshot="snap-00000000000000000"))
-    estate.point(f"/golden-ami/{IMAGE}/latest", first)
-    estate.point(f"/golden-ami/{IMAGE}/candidate", second)
-    template = estate.template(f"golden-{IMAGE}", [first, second], tagged=True)
-    estate.group("workers", LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
-    estate.groups.set_desired_capacity(AutoScalingGroupName="workers", DesiredCapacity=1)
-    estate.launch(first)
-    record = status(checkout, IMAGE, "--region", estate.region)
-    (found,) = record.regions[estate.region]
+def test_status_says_who_runs_which_build_and_what_it_costs(account: SeededAccount, checkout: Checkout) -> None:
+    first = account.ami(1, snapshot=account.snapshot(1, stored_bytes=str(1024 * MIB)))
+    delta = account.snapshot(2, stored_bytes=str(20 * MIB), parent_snapshot=account.backing(first))
+    second = account.ami(2, snapshot=delta)
+    account.ami(3, snapshot=account.snapshot(3, stored_bytes="7", parent_snapshot="snap-00000000000000000"))
+    account.point(f"/golden-ami/{IMAGE}/latest", first)
+    account.point(f"/golden-ami/{IMAGE}/candidate", second)
+    template = account.template(f"golden-{IMAGE}", [first, second], tagged=True)
+    account.group("workers", LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
+    account.groups.set_desired_capacity(AutoScalingGroupName="workers", DesiredCapacity=1)
+    account.launch(first)
+    record = status(checkout, IMAGE, "--region", account.region)
+    (found,) = record.regions[account.region]
     assert found.latest and (found.latest.ami, found.latest.build_id) == (first, build_id(1))
     assert found.candidate and found.candidate.build_id == build_id(2)
     assert found.template and (found.template.build_id, found.template_version) == (build_id(1), 1)
@@ -54,28 +54,28 @@ def test_status_says_who_runs_which_build_and_what_it_costs(estate: Estate, chec
     assert (older.bytes, older.bytes_exact, older.usd_month) == (1024 * MIB, True, 0.05)
     assert (newer.bytes, newer.bytes_exact) == (20 * MIB, True), "a snapshot of changed blocks counts only these"
     assert (third.bytes, third.bytes_exact) == (1024 * MIB, False), "without its parent it holds all of the volume"
-    text = checkout.golden("status", IMAGE, "--region", estate.region).text
+    text = checkout.golden("status", IMAGE, "--region", account.region).text
     for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB", "group workers launches version 1",
                      record.prices_of):
         assert expected in text, text
 
 
-def test_a_pointer_to_nothing_and_a_disabled_image_are_said(estate: Estate, checkout: Checkout) -> None:
-    gone, disabled = estate.ami(1), estate.ami(2)
-    estate.point(f"/golden-ami/{IMAGE}/latest", gone)
-    estate.ec2.deregister_image(ImageId=gone)
-    estate.ec2.disable_image(ImageId=disabled)
-    (found,) = status(checkout, IMAGE, "--region", estate.region).regions[estate.region]
+def test_a_pointer_to_nothing_and_a_disabled_image_are_said(account: SeededAccount, checkout: Checkout) -> None:
+    gone, disabled = account.ami(1), account.ami(2)
+    account.point(f"/golden-ami/{IMAGE}/latest", gone)
+    account.ec2.deregister_image(ImageId=gone)
+    account.ec2.disable_image(ImageId=disabled)
+    (found,) = status(checkout, IMAGE, "--region", account.region).regions[account.region]
     assert found.latest and not found.latest.exists
     assert [(ami.ami, ami.state) for ami in found.amis] == [(disabled, "disabled")]
-    assert "DOES NOT EXIST" in checkout.golden("status", IMAGE, "--region", estate.region).text
+    assert "DOES NOT EXIST" in checkout.golden("status", IMAGE, "--region", account.region).text
 
 
-def test_a_region_that_cannot_be_read_is_unreachable(estate: Estate, checkout: Checkout, aws: Emulator) -> None:
-    estate.ami(1)
+def test_a_region_that_cannot_be_read_is_unreachable(account: SeededAccount, checkout: Checkout, aws: Emulator) -> None:
+    account.ami(1)
     aws.set(disabled_regions=[OTHER_REGION])
     record = status(checkout, IMAGE, code=8)
-    assert list(record.regions) == [estate.region] and list(record.unreachable) == [OTHER_REGION]
+    assert list(record.regions) == [account.region] and list(record.unreachable) == [OTHER_REGION]
     assert f"{OTHER_REGION} is unreachable" in checkout.golden("status", IMAGE).text
     aws.set(disabled_regions=[], denied={"*": ["ssm:GetParameters"]})
     record = status(checkout, IMAGE, code=8)
@@ -84,14 +84,14 @@ def test_a_region_that_cannot_be_read_is_unreachable(estate: Estate, checkout: C
 
 
 @pytest.mark.slow
-def test_five_hundred_amis_take_at_most_ten_calls(estate: Estate, checkout: Checkout, aws: Emulator) -> None:
+def test_five_hundred_amis_take_at_most_ten_calls(account: SeededAccount, checkout: Checkout, aws: Emulator) -> None:
     for number in range(1, 501):
-        estate.ami(number, recorded=False)
-    estate.template(f"golden-{IMAGE}", [ami.id for ami in estate.amis().values()][:5], tagged=True)
-    for ami in list(estate.amis())[:20]:
-        estate.launch(ami)
+        account.ami(number, recorded=False)
+    account.template(f"golden-{IMAGE}", [ami.id for ami in account.amis().values()][:5], tagged=True)
+    for ami in list(account.amis())[:20]:
+        account.launch(ami)
     before = len(aws.calls())
-    (found,) = status(checkout, IMAGE, "--region", estate.region).regions[estate.region]
+    (found,) = status(checkout, IMAGE, "--region", account.region).regions[account.region]
     calls = aws.calls()[before:]
     assert len(found.amis) == 500 and sum(ami.instances for ami in found.amis) == 20
     assert len(calls) <= 10, calls

@@ -25,7 +25,7 @@ from goldenami.core.errors import GoldenError
 from goldenami.lifecycle import sweep
 from goldenami.model import lockfile
 from support.aws import publisher
-from support.aws.estate import Estate, iso
+from support.aws.seeded_account import SeededAccount, iso
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout
 from support.builds.tools import BIN, ROOT, find
@@ -41,28 +41,28 @@ def marks(days: float) -> dict[str, str]:
 class Build:
     """What a build on an instance has made when it is killed."""
 
-    def __init__(self, estate: Estate, number: int, own: dict[str, str]) -> None:
+    def __init__(self, account: SeededAccount, number: int, own: dict[str, str]) -> None:
         def given(kind: str) -> dict[str, Any]:
             return {"TagSpecifications": tags.specifications(own, kind)} if own else {}
 
-        self.estate = estate
-        self.group = estate.ec2.create_security_group(
+        self.account = account
+        self.group = account.ec2.create_security_group(
             GroupName=f"packer_{number}", Description="temporary", **given("security-group"))["GroupId"]
-        self.key = estate.ec2.create_key_pair(KeyName=f"packer_{number}", **given("key-pair"))["KeyPairId"]
-        self.instance = estate.launch(estate.ami(number, tagged=False, recorded=False), SecurityGroupIds=[self.group],
+        self.key = account.ec2.create_key_pair(KeyName=f"packer_{number}", **given("key-pair"))["KeyPairId"]
+        self.instance = account.launch(account.ami(number, tagged=False, recorded=False), SecurityGroupIds=[self.group],
                                       KeyName=f"packer_{number}", **given("instance"))
-        self.volume = estate.ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))["VolumeId"]
-        self.image = estate.ami(number + 100, tagged=False, recorded=False)
+        self.volume = account.ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))["VolumeId"]
+        self.image = account.ami(number + 100, tagged=False, recorded=False)
         if own:
-            estate.ec2.create_tags(Resources=[self.image], Tags=tags.to_list(own))
-        self.snapshot = estate.ebs.start_snapshot(VolumeSize=1, Tags=tags.to_list(own))["SnapshotId"]
+            account.ec2.create_tags(Resources=[self.image], Tags=tags.to_list(own))
+        self.snapshot = account.ebs.start_snapshot(VolumeSize=1, Tags=tags.to_list(own))["SnapshotId"]
 
     def left(self) -> set[str]:
         """What is still there."""
-        ec2 = self.estate.ec2
+        ec2 = self.account.ec2
         found = {each["InstanceId"] for reservation in ec2.describe_instances()["Reservations"]
                  for each in reservation["Instances"] if each["State"]["Name"] != "terminated"}
-        found |= {each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]} | self.estate.snapshots()
+        found |= {each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]} | self.account.snapshots()
         found |= {each["KeyPairId"] for each in ec2.describe_key_pairs()["KeyPairs"]}
         found |= {each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]}
         found |= {each["ImageId"] for each in ec2.describe_images(Owners=["self"])["Images"]}
@@ -89,10 +89,10 @@ def test_a_region_that_only_a_bake_was_told_of_is_swept_too(
     assert elsewhere not in checkout.golden("sweep", "--dry-run", "--region", "us-east-1").text
 
 
-def test_what_has_expired_goes_and_nothing_else(estate: Estate, checkout: Checkout) -> None:
+def test_what_has_expired_goes_and_nothing_else(account: SeededAccount, checkout: Checkout) -> None:
     """A name like Packer's is no proof: only the tags are."""
-    dead, alive, foreign = (Build(estate, number, own) for number, own in ((1, marks(-1)), (2, marks(1)), (3, {})))
-    dry = checkout.golden("sweep", "--region", estate.region, "--dry-run")
+    dead, alive, foreign = (Build(account, number, own) for number, own in ((1, marks(-1)), (2, marks(1)), (3, {})))
+    dry = checkout.golden("sweep", "--region", account.region, "--dry-run")
     assert (dry.code, dead.left()) == (0, dead.all())
     assert f"remove instance {dead.instance} of me@host:1" in dry.text
     assert f"keep volume {alive.volume} of me@host:1: a run may use it until" in dry.text
@@ -100,55 +100,55 @@ def test_what_has_expired_goes_and_nothing_else(estate: Estate, checkout: Checko
     order = [dry.text.index(name) for name in (
         dead.instance, dead.image, dead.volume, dead.snapshot, dead.key, dead.group)]
     assert order == sorted(order), "an instance goes before what it uses"
-    ran = checkout.golden("sweep", "--region", estate.region)
+    ran = checkout.golden("sweep", "--region", account.region)
     assert ran.code == 0, ran.text
     assert (dead.left(), alive.left(), foreign.left()) == (set(), alive.all(), foreign.all())
     assert "6 things removed" in ran.text
-    assert "0 things removed" in checkout.golden("sweep", "--region", estate.region).text
+    assert "0 things removed" in checkout.golden("sweep", "--region", account.region).text
 
 
-def test_a_snapshot_that_an_ami_is_made_of_and_a_date_that_is_none_stay(estate: Estate) -> None:
-    used = estate.snapshot(1, expires=iso(-1), owner="me@host:1")
-    estate.ami(1, snapshot=used)
-    odd = estate.snapshot(2, complete=False, expires="tomorrow")
-    prepared = sweep.prepare(estate.account, [estate.region])
-    assert {item.id: item.kept for item in prepared.plan.regions[estate.region]} == {
+def test_a_snapshot_that_an_ami_is_made_of_and_a_date_that_is_none_stay(account: SeededAccount) -> None:
+    used = account.snapshot(1, expires=iso(-1), owner="me@host:1")
+    account.ami(1, snapshot=used)
+    odd = account.snapshot(2, complete=False, expires="tomorrow")
+    prepared = sweep.prepare(account.session, [account.region])
+    assert {item.id: item.kept for item in prepared.plan.regions[account.region]} == {
         used: "an AMI is made of it", odd: "its date of expiry is no time in UTC"}
-    sweep.execute(estate.account, prepared)
-    assert {used, odd} <= estate.snapshots()
+    sweep.execute(account.session, prepared)
+    assert {used, odd} <= account.snapshots()
 
 
-def test_a_snapshot_goes_with_the_ami_that_is_made_of_it(estate: Estate) -> None:
+def test_a_snapshot_goes_with_the_ami_that_is_made_of_it(account: SeededAccount) -> None:
     """As a bake on EC2 leaves them that was killed, or never published."""
-    used = estate.snapshot(1, expires=iso(-1), owner="me@host:1")
-    made = estate.ami(1, snapshot=used)
-    estate.ec2.create_tags(Resources=[made], Tags=tags.to_list(marks(-1)))
-    sweep.execute(estate.account, sweep.prepare(estate.account, [estate.region]))
-    assert used not in estate.snapshots()
-    assert estate.ec2.describe_images(Owners=["self"])["Images"] == []
+    used = account.snapshot(1, expires=iso(-1), owner="me@host:1")
+    made = account.ami(1, snapshot=used)
+    account.ec2.create_tags(Resources=[made], Tags=tags.to_list(marks(-1)))
+    sweep.execute(account.session, sweep.prepare(account.session, [account.region]))
+    assert used not in account.snapshots()
+    assert account.ec2.describe_images(Owners=["self"])["Images"] == []
 
 
-def test_one_refusal_does_not_stop_the_others(estate: Estate, aws: Emulator) -> None:
-    dead = Build(estate, 1, marks(-1))
+def test_one_refusal_does_not_stop_the_others(account: SeededAccount, aws: Emulator) -> None:
+    dead = Build(account, 1, marks(-1))
     aws.set(denied={"*": ["ec2:DeleteVolume"]})
-    prepared = sweep.prepare(estate.account, [estate.region])
+    prepared = sweep.prepare(account.session, [account.region])
     with pytest.raises(GoldenError, match="ec2:DeleteVolume"):
-        sweep.execute(estate.account, prepared)
+        sweep.execute(account.session, prepared)
     assert dead.left() == {dead.volume}
     aws.set(denied={}, disabled_regions=["eu-west-1"])
-    prepared = sweep.prepare(estate.account, [estate.region, "eu-west-1"])
+    prepared = sweep.prepare(account.session, [account.region, "eu-west-1"])
     with pytest.raises(GoldenError, match="eu-west-1"):
-        sweep.execute(estate.account, prepared)
+        sweep.execute(account.session, prepared)
     assert dead.left() == set()
 
 
-def test_what_is_gone_already_is_done(estate: Estate) -> None:
-    dead = Build(estate, 1, marks(-1))
-    found = leftovers.find(estate.ec2)
+def test_what_is_gone_already_is_done(account: SeededAccount) -> None:
+    dead = Build(account, 1, marks(-1))
+    found = leftovers.find(account.ec2)
     assert [each.kind for each in found] == list(Kind)
     for _ in range(2):
         for each in found:
-            leftovers.remove(estate.ec2, each)
+            leftovers.remove(account.ec2, each)
     assert dead.left() == set()
 
 
@@ -157,20 +157,21 @@ def test_what_is_gone_already_is_done(estate: Estate) -> None:
 _BAKE = """
 import json, sys
 from pathlib import Path
-from goldenami import lockfile, on_ec2
 from goldenami.aws.session import Account
-from goldenami.progress import Progress
+from goldenami.builders import ec2_builder
+from goldenami.core.progress import Progress
+from goldenami.model import lockfile
 
 root, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
 lock, digest = lockfile.read(Path(plan["lock"]))
 lock = lock.model_copy(update={"frameworks": []})
-on_ec2.bake(root, lock, plan, digest, on_ec2.Place(Account(), "us-east-1", "m7i.xlarge"),
-            Progress("bake-ec2", lock.image, root / "none"))
+ec2_builder.bake(root, lock, plan, digest, ec2_builder.Place(Account(), "us-east-1", "m7i.xlarge"),
+                 Progress("bake-ec2", lock.image, root / "none"))
 """
 
 
 def test_what_a_killed_bake_leaves_is_found(
-    aws: Emulator, estate: Estate, checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    aws: Emulator, account: SeededAccount, checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Golden and its Packer are killed when the instance runs, at whose address nobody answers."""
     find("packer")
@@ -192,14 +193,14 @@ def test_what_a_killed_bake_leaves_is_found(
     owner = tags.owner().replace(str(os.getpid()), str(process.pid))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    early = checkout.golden("sweep", "--region", estate.region)
+    early = checkout.golden("sweep", "--region", account.region)
     assert "0 things removed" in early.text, early.text
     for kind in ("instance", "volume", "key-pair", "security-group"):
         assert re.search(rf"keep {kind} \S+ of {owner}: a run may use it until", early.text), early.text
     now = clock.now
     monkeypatch.setattr(clock, "now", lambda: now() + ec2_builder.LIFE + timedelta(minutes=1))
-    late = checkout.golden("sweep", "--region", estate.region)
+    late = checkout.golden("sweep", "--region", account.region)
     assert late.code == 0, late.text
-    assert leftovers.find(estate.ec2) == [] and estate.ec2.describe_key_pairs()["KeyPairs"] == []
-    assert [group["GroupName"] for group in estate.ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
-    assert estate.ec2.describe_volumes()["Volumes"] == []
+    assert leftovers.find(account.ec2) == [] and account.ec2.describe_key_pairs()["KeyPairs"] == []
+    assert [group["GroupName"] for group in account.ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+    assert account.ec2.describe_volumes()["Volumes"] == []

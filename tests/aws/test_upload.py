@@ -13,7 +13,7 @@ from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.commands import snapshot
 from goldenami.model.build_records import Outcome
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, World
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 if TYPE_CHECKING:
     from conftest import Emulator, Faults
@@ -66,7 +66,7 @@ def test_faults_on_the_way_are_survived(
     assert faults.fired(), "nothing failed"
     faults.clear()
     assert outcome(listed, done.id).outcome is Outcome.CORRECT
-    assert len(World(REGION).snapshots()) == 1
+    assert len(RegionState(REGION).snapshots()) == 1
 
 
 @pytest.fixture
@@ -103,14 +103,14 @@ def test_one_bit_that_differs_and_a_lost_snapshot_are_found(published: tuple[Che
         os.pwrite(disk.fileno(), bytes([old ^ 8]), at)
     ran = checkout.golden("verify-snapshot", IMAGE)
     assert ran.code == 6 and ran.text.count("incorrect, 3 blocks read: 1 block differs (32)") == len(REGIONS), ran.text
-    world = World(REGION)
-    (ami,) = world.amis().values()
-    world.ec2.deregister_image(ImageId=ami["ImageId"])
-    world.ec2.delete_snapshot(SnapshotId=checkout.record(build).regions[REGION].snapshot)
+    state = RegionState(REGION)
+    (ami,) = state.amis().values()
+    state.ec2.deregister_image(ImageId=ami["ImageId"])
+    state.ec2.delete_snapshot(SnapshotId=checkout.record(build).regions[REGION].snapshot)
     ran = checkout.golden("verify-snapshot", IMAGE, "--region", REGION)
     assert ran.code == 6 and "missing, 0 blocks read" in ran.text and "does not exist in us-east-1" in ran.text
     (build / "publish.json").unlink()
     assert checkout.golden("verify-snapshot", IMAGE).code == 2
-    left = World(REGIONS[1]).snapshots()[0]["SnapshotId"]
+    left = RegionState(REGIONS[1]).snapshots()[0]["SnapshotId"]
     ran = checkout.golden("verify-snapshot", left, "--image", IMAGE, "--build", build.name, "--region", REGIONS[1])
     assert ran.code == 6 and f"{left} incorrect" in ran.text, ran.text

@@ -18,7 +18,7 @@ from typing import Any
 from goldenami.core.records import canonical, write_text
 from support.builds import builds
 from support.builds.builds import IMAGE
-from support.builds.killing import Killer
+from support.builds.kill_proxy import KillProxy
 
 ROOT = Path(__file__).resolve().parents[2]
 REGIONS = ("us-east-1", "us-west-2", "us-east-2", "eu-west-1", "eu-central-1", "ap-northeast-1", "ap-southeast-2",
@@ -27,31 +27,31 @@ TRANSFERS = ("ebs:PutSnapshotBlock",)
 """Calls whose number is the disk's, not the command's."""
 
 
-def measure(killer: Killer, root: Path, what: str, *args: str) -> dict[str, Any]:
+def measure(kill_proxy: KillProxy, root: Path, what: str, *args: str) -> dict[str, Any]:
     """Run a command; returns its seconds and calls."""
     began = time.monotonic()
-    code, text = killer.run(root, *args)
+    code, text = kill_proxy.run(root, *args)
     seconds = time.monotonic() - began
     if code:
         raise SystemExit(f"{what} ended with {code}:\n{text}")
     calls = Counter[str]()
-    for (action, _), count in killer.calls().items():
+    for (action, _), count in kill_proxy.calls().items():
         calls[action] += count
     return {"command": what, "seconds": round(seconds, 2), "calls": dict(calls),
             "calls_total": sum(count for action, count in calls.items() if action not in TRANSFERS)}
 
 
-def life(killer: Killer, folder: Path, regions: int) -> list[dict[str, Any]]:
+def life(kill_proxy: KillProxy, folder: Path, regions: int) -> list[dict[str, Any]]:
     """The commands of an image's life in so many regions."""
     root = builds.copy_definitions(folder / f"in-{regions}")
     builds.define(root, f"publish: {{regions: [{', '.join(REGIONS[:regions])}]}}\n")
     first = builds.build(root, 1)
-    rows = [measure(killer, root, "first publish", "publish", IMAGE, "--allow-missing-families"),
-            measure(killer, root, "publish of nothing new", "publish", IMAGE)]
+    rows = [measure(kill_proxy, root, "first publish", "publish", IMAGE, "--allow-missing-families"),
+            measure(kill_proxy, root, "publish of nothing new", "publish", IMAGE)]
     builds.build(root, 2)
-    rows += [measure(killer, root, "publish of the next", "publish", IMAGE, "--allow-missing-families"),
-             measure(killer, root, "rollback", "rollback", IMAGE),
-             measure(killer, root, "rollback to a name", "rollback", IMAGE, "--to", first.name)]
+    rows += [measure(kill_proxy, root, "publish of the next", "publish", IMAGE, "--allow-missing-families"),
+             measure(kill_proxy, root, "rollback", "rollback", IMAGE),
+             measure(kill_proxy, root, "rollback to a name", "rollback", IMAGE, "--to", first.name)]
     return [{"regions": regions, **row} for row in rows]
 
 
@@ -65,12 +65,12 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["GOLDEN_CACHE"] = f"{folder}/cache"
-            killer = Killer(emulator.stdout.readline().strip().partition("=")[2])
+            kill_proxy = KillProxy(emulator.stdout.readline().strip().partition("=")[2])
             rows = []
             for regions in (2, 8):
-                rows += life(killer, Path(folder), regions)
-                killer.reset()
-            killer.close()
+                rows += life(kill_proxy, Path(folder), regions)
+                kill_proxy.reset()
+            kill_proxy.close()
     finally:
         emulator.terminate()
         emulator.wait()

@@ -25,7 +25,7 @@ from goldenami.core.records import canonical, write_text
 from goldenami.model import definition, driver_requests, lockfile
 from goldenami.watch.sources import archive_indexes
 from support.builds import checkout
-from support.debian import yesterday
+from support.debian import older_archives
 
 ROOT = Path(__file__).resolve().parents[2]
 AIM_SHARE, AIM_S = 0.25, 360
@@ -79,8 +79,8 @@ def measure(bench: Bench, folder: Path) -> dict[str, float]:
     """Seconds of each part. Yesterday's preparation is among them, but in neither sum."""
     seen = archive_indexes.look(bench.definition.base, CachePaths(folder / "indexes"), nvidia=False)
     newest, sources = two_versions(bench, seen)
-    yesterday.forget_today(bench.root, bench.image)
-    with yesterday.environment(seen, folder, yesterday.of_driver(newest, sources)) as bench.env:
+    older_archives.forget_today(bench.root, bench.image)
+    with older_archives.environment(seen, folder, older_archives.of_driver(newest, sources)) as bench.env:
         found = {"yesterday's lock": bench.run("lock", bench.image), "yesterday's bake": bench.run("bake", bench.image)}
         assert bench.driver() != newest
     bench.env = {}

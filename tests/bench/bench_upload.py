@@ -231,7 +231,7 @@ def kills(disk: Path, folder: Path) -> dict[str, object]:
     source, twice, peaks = random.Random(), [], []
     for number in range(KILLS):
         with server("--trust") as made:
-            argv = [sys.executable, str(PROGRAMS / "upload_once.py"), str(disk), str(folder / f"kill{number}")]
+            argv = [sys.executable, str(PROGRAMS / "upload_process.py"), str(disk), str(folder / f"kill{number}")]
             process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, env=os.environ | {
                 "PYTHONPATH": str(ROOT / "scripts")})
             until = source.randrange(100, DATA_BLOCKS)

@@ -1,4 +1,4 @@
-"""Fixtures: a server of the EBS direct calls and a disk, and a world for `golden watch`."""
+"""Fixtures: a server of the EBS direct calls and a disk, and a checkout for `golden watch`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from goldenami.model import lockfile
 from goldenami.model.lockfile import Lock
 from goldenami.packages import apt, store
 from support.aws.ebs_sink import Sink
-from support.aws.uploads import Bench
+from support.aws.upload_setup import UploadSetup
 from support.builds.checkout import ROOT
-from support.debian import debrepo, watching
-from support.debian.watching import World
+from support.debian import debrepo, watch_checkout
+from support.debian.watch_checkout import WatchCheckout
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def sink() -> Iterator[Sink]:
 
 
 @pytest.fixture
-def bench(sink: Sink, tmp_path: Path) -> Bench:
-    return Bench(sink, tmp_path)
+def setup(sink: Sink, tmp_path: Path) -> UploadSetup:
+    return UploadSetup(sink, tmp_path)
 
 
 @pytest.fixture
@@ -65,18 +65,18 @@ def watched(
     folder, served = tmp_path_factory.mktemp("once"), debrepo.Mirror(distribution)
     root = lockable(folder / "checkout")
     with pytest.MonkeyPatch.context() as patch:
-        watching.environment(patch, key, folder / "cache", served.uri)
+        watch_checkout.environment(patch, key, folder / "cache", served.uri)
         patch.setattr(image, "ROOT", root)
-        assert cli.main(["lock", watching.IMAGE]) == 0
+        assert cli.main(["lock", watch_checkout.IMAGE]) == 0
     served.close()
     yield folder
 
 
 @pytest.fixture
-def world(
+def checkout(
     watched: Path, distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Iterator[World]:
+) -> Iterator[WatchCheckout]:
     shutil.copytree(watched / "checkout", tmp_path / "checkout")
     shutil.copytree(watched / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("apt"))
     served = tmp_path / "served"
@@ -84,11 +84,11 @@ def world(
     for name in ("debian", "security"):
         (served / name).symlink_to(distribution / name)
     mirror = debrepo.Mirror(served)
-    watching.environment(monkeypatch, key, tmp_path / "cache", mirror.uri)
+    watch_checkout.environment(monkeypatch, key, tmp_path / "cache", mirror.uri)
     monkeypatch.setattr(command, "ROOT", tmp_path / "checkout")
     monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
     monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
-    yield World(tmp_path / "checkout", mirror, key, capsys, monkeypatch, tmp_path)
+    yield WatchCheckout(tmp_path / "checkout", mirror, key, capsys, monkeypatch, tmp_path)
     mirror.close()
 
 

@@ -12,7 +12,7 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.model import definition, driver_requests, lockfile
 from goldenami.watch.sources import archive_indexes
 from support.builds import checkout
-from support.debian import yesterday
+from support.debian import older_archives
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 LIMIT_S = 3600
@@ -52,9 +52,9 @@ def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
     newest = found[0]
     if len({candidate.version for candidate in found}) < 2:
         pytest.skip(f"the archive has one driver of this branch only, {newest.version}")
-    drop = yesterday.of_driver(newest.version, newest.request.pinned_sources)
-    yesterday.forget_today(copy.root, copy.image)
-    with yesterday.environment(seen, tmp_path, drop) as env:
+    drop = older_archives.of_driver(newest.version, newest.request.pinned_sources)
+    older_archives.forget_today(copy.root, copy.image)
+    with older_archives.environment(seen, tmp_path, drop) as env:
         copy.golden("lock", copy.image, code=0, **env)
     before = copy.driver()
     assert before != newest.version

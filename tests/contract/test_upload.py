@@ -15,20 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.aws import ebs_sink
 from support.aws.ebs_sink import BLOCK, PER_GIB, Sink
-from support.aws.uploads import TAGS, Bench, abandon, noise
+from support.aws.upload_setup import TAGS, UploadSetup, abandon, noise
 
 # --- content ----------------------------------------------------------------------------------------------------------
 
-def test_a_disk_arrives_whole_and_only_its_data_is_sent(bench: Bench) -> None:
+def test_a_disk_arrives_whole_and_only_its_data_is_sent(setup: UploadSetup) -> None:
     data = {0: noise(BLOCK), 5 * BLOCK + 100: noise(BLOCK), 900 * BLOCK: bytes(3 * BLOCK)}
-    listed = bench.write(data, 1000 * BLOCK)
-    done = bench.upload(listed)
-    assert bench.sink.differences(done.id, bench.disk) == []
+    listed = setup.write(data, 1000 * BLOCK)
+    done = setup.upload(listed)
+    assert setup.sink.differences(done.id, setup.disk) == []
     assert (done.blocks_sent, done.blocks_written, done.gib) == (3, 3, 1), "zeros written as data were sent"
     assert ebs.plan(listed) == ebs.UploadPlan(gib=1, blocks_total=3, blocks=3)
-    assert bench.sink.stored.total() == 3
-    assert bench.sink.snaps[done.id].tags == TAGS
-    assert bench.sink.snaps[done.id].state == "completed"
+    assert setup.sink.stored.total() == 3
+    assert setup.sink.snaps[done.id].tags == TAGS
+    assert setup.sink.snaps[done.id].state == "completed"
 
 
 SIZES = st.integers(1, 9 * BLOCK)
@@ -48,14 +48,14 @@ def test_any_sparse_disk_and_any_successor_arrive_byte_for_byte(
     tmp_path_factory: pytest.TempPathFactory, shared: Sink, size: int, parts: list[tuple[int, int, bool, int]],
     more: int, changed: list[tuple[int, int, bool, int]],
 ) -> None:
-    bench = Bench(shared, tmp_path_factory.mktemp("disks"))
-    old = bench.write(disk_of(size, parts), size, "old")
-    first, old_bytes = bench.upload(old, journal=bench.folder / "1"), bench.disk.read_bytes()
-    assert shared.differences(first.id, bench.disk) == []
-    new = bench.write(disk_of(size, parts) | disk_of(size + more, changed), size + more, "new")
-    second = bench.upload(new, journal=bench.folder / "2", parent=ebs.Parent(first.id, old))
-    assert shared.differences(second.id, bench.disk) == []
-    new_bytes = bench.disk.read_bytes()
+    setup = UploadSetup(shared, tmp_path_factory.mktemp("disks"))
+    old = setup.write(disk_of(size, parts), size, "old")
+    first, old_bytes = setup.upload(old, journal=setup.folder / "1"), setup.disk.read_bytes()
+    assert shared.differences(first.id, setup.disk) == []
+    new = setup.write(disk_of(size, parts) | disk_of(size + more, changed), size + more, "new")
+    second = setup.upload(new, journal=setup.folder / "2", parent=ebs.Parent(first.id, old))
+    assert shared.differences(second.id, setup.disk) == []
+    new_bytes = setup.disk.read_bytes()
     length = max(len(old_bytes), len(new_bytes))
     old_bytes, new_bytes = old_bytes.ljust(length, b"\0"), new_bytes.ljust(length, b"\0")
     assert second.blocks_sent == sum(old_bytes[at:at + BLOCK] != new_bytes[at:at + BLOCK]
@@ -69,77 +69,77 @@ def shared() -> Iterator[Sink]:
     made.close()
 
 
-def test_a_block_that_became_zeros_is_written_over_the_parents(bench: Bench) -> None:
-    old = bench.write({0: noise(3 * BLOCK)}, 4 * BLOCK, "old")
-    first = bench.upload(old)
-    new = bench.write({0: noise(BLOCK)}, 4 * BLOCK, "new")
-    done = bench.upload(new, journal=bench.folder / "new", parent=ebs.Parent(first.id, old))
-    assert bench.sink.differences(done.id, bench.disk) == []
+def test_a_block_that_became_zeros_is_written_over_the_parents(setup: UploadSetup) -> None:
+    old = setup.write({0: noise(3 * BLOCK)}, 4 * BLOCK, "old")
+    first = setup.upload(old)
+    new = setup.write({0: noise(BLOCK)}, 4 * BLOCK, "new")
+    done = setup.upload(new, journal=setup.folder / "new", parent=ebs.Parent(first.id, old))
+    assert setup.sink.differences(done.id, setup.disk) == []
     assert (done.blocks_sent, done.blocks_total) == (2, 1)
-    assert bench.sink.snaps[done.id].parent == first.id
+    assert setup.sink.snaps[done.id].parent == first.id
 
 
-def test_a_disk_equal_to_its_parent_sends_nothing(bench: Bench) -> None:
-    old = bench.write({0: noise(BLOCK)}, 2 * BLOCK)
-    first = bench.upload(old)
-    done = bench.upload(old, journal=bench.folder / "new", parent=ebs.Parent(first.id, old))
+def test_a_disk_equal_to_its_parent_sends_nothing(setup: UploadSetup) -> None:
+    old = setup.write({0: noise(BLOCK)}, 2 * BLOCK)
+    first = setup.upload(old)
+    done = setup.upload(old, journal=setup.folder / "new", parent=ebs.Parent(first.id, old))
     assert (done.blocks_sent, done.id != first.id) == (0, True)
-    assert bench.sink.differences(done.id, bench.disk) == []
+    assert setup.sink.differences(done.id, setup.disk) == []
 
 
-def test_a_disk_of_zeros_is_a_snapshot_without_blocks(bench: Bench) -> None:
-    done = bench.upload(bench.write({}, 3 * BLOCK))
-    assert (done.blocks_sent, bench.sink.differences(done.id, bench.disk)) == (0, [])
+def test_a_disk_of_zeros_is_a_snapshot_without_blocks(setup: UploadSetup) -> None:
+    done = setup.upload(setup.write({}, 3 * BLOCK))
+    assert (done.blocks_sent, setup.sink.differences(done.id, setup.disk)) == (0, [])
 
 
-def test_an_empty_file_is_no_disk(bench: Bench) -> None:
+def test_an_empty_file_is_no_disk(setup: UploadSetup) -> None:
     with pytest.raises(BadInput, match="0 bytes, which is no size for a volume"):
-        bench.write({}, 0)
+        setup.write({}, 0)
 
 
 @pytest.mark.parametrize("change", ["gone", "pending", "larger"])
-def test_a_parent_that_cannot_be_used_is_named_and_the_whole_disk_goes_up(bench: Bench, change: str) -> None:
-    old = bench.write({0: noise(BLOCK)}, (PER_GIB + 1) * BLOCK if change == "larger" else BLOCK, "old")
-    first = bench.upload(old)
+def test_a_parent_that_cannot_be_used_is_named_and_the_whole_disk_goes_up(setup: UploadSetup, change: str) -> None:
+    old = setup.write({0: noise(BLOCK)}, (PER_GIB + 1) * BLOCK if change == "larger" else BLOCK, "old")
+    first = setup.upload(old)
     if change == "gone":
-        bench.sink.delete(first.id)
+        setup.sink.delete(first.id)
     elif change == "pending":
-        bench.sink.snaps[first.id].state = "pending"
-    done = bench.upload(bench.write({0: noise(2 * BLOCK)}, 2 * BLOCK, "new"), journal=bench.folder / "new",
+        setup.sink.snaps[first.id].state = "pending"
+    done = setup.upload(setup.write({0: noise(2 * BLOCK)}, 2 * BLOCK, "new"), journal=setup.folder / "new",
                         parent=ebs.Parent(first.id, old))
-    assert f"no difference to {first.id}, it" in bench.said[0] and change in bench.said[0]
-    assert (done.blocks_sent, bench.sink.snaps[done.id].parent) == (2, "")
-    assert bench.sink.differences(done.id, bench.disk) == []
+    assert f"no difference to {first.id}, it" in setup.said[0] and change in setup.said[0]
+    assert (done.blocks_sent, setup.sink.snaps[done.id].parent) == (2, "")
+    assert setup.sink.differences(done.id, setup.disk) == []
 
 
-def test_encryption_is_asked_for_and_a_child_has_its_parents(bench: Bench) -> None:
-    listed = bench.write({0: noise(BLOCK)}, BLOCK)
-    first = bench.upload(listed, encryption=ebs.Encryption("arn:aws:kms:us-east-1:1:key/2"))
-    asked = json.loads(bench.sink.snaps[first.id].asked)
+def test_encryption_is_asked_for_and_a_child_has_its_parents(setup: UploadSetup) -> None:
+    listed = setup.write({0: noise(BLOCK)}, BLOCK)
+    first = setup.upload(listed, encryption=ebs.Encryption("arn:aws:kms:us-east-1:1:key/2"))
+    asked = json.loads(setup.sink.snaps[first.id].asked)
     assert (asked["Encrypted"], asked["KmsKeyArn"]) == (True, "arn:aws:kms:us-east-1:1:key/2")
-    second = bench.upload(listed, journal=bench.folder / "2", encryption=ebs.Encryption(),
+    second = setup.upload(listed, journal=setup.folder / "2", encryption=ebs.Encryption(),
                           parent=ebs.Parent(first.id, listed))
-    assert "Encrypted" not in json.loads(bench.sink.snaps[second.id].asked)
+    assert "Encrypted" not in json.loads(setup.sink.snaps[second.id].asked)
 
 
 # --- again ------------------------------------------------------------------------------------------------------------
 
-def test_a_second_call_sends_nothing_and_names_the_same_snapshot(bench: Bench) -> None:
-    listed = bench.sparse(5)
-    first = bench.upload(listed)
-    calls = dict(bench.sink.calls)
-    again = bench.upload(listed)
+def test_a_second_call_sends_nothing_and_names_the_same_snapshot(setup: UploadSetup) -> None:
+    listed = setup.sparse(5)
+    first = setup.upload(listed)
+    calls = dict(setup.sink.calls)
+    again = setup.upload(listed)
     assert (again.id, again.blocks_sent, again.blocks_written) == (first.id, 0, 5)
-    assert bench.sink.calls["EC2"] == calls["EC2"] + 1
-    assert {name: count for name, count in bench.sink.calls.items() if name != "EC2"} == \
+    assert setup.sink.calls["EC2"] == calls["EC2"] + 1
+    assert {name: count for name, count in setup.sink.calls.items() if name != "EC2"} == \
         {name: count for name, count in calls.items() if name != "EC2"}
 
 
-def test_a_rebaked_disk_gets_a_snapshot_of_its_own(bench: Bench) -> None:
-    first = bench.upload(bench.sparse(2))
-    second = bench.upload(bench.sparse(3))
-    assert second.id != first.id and "is of another disk or parent: a new one is begun" in bench.said[0]
-    assert bench.sink.differences(second.id, bench.disk) == []
+def test_a_rebaked_disk_gets_a_snapshot_of_its_own(setup: UploadSetup) -> None:
+    first = setup.upload(setup.sparse(2))
+    second = setup.upload(setup.sparse(3))
+    assert second.id != first.id and "is of another disk or parent: a new one is begun" in setup.said[0]
+    assert setup.sink.differences(second.id, setup.disk) == []
 
 
 SLOW = pytest.mark.slow
@@ -151,8 +151,9 @@ FAST = {("after", "PutSnapshotBlock", 150), ("after", "CompleteSnapshot", 1)}
 
 @pytest.mark.parametrize(("when", "action", "count"), [
     point if point in FAST else pytest.param(*point, marks=pytest.mark.slow) for point in POINTS])
-def test_a_killed_upload_continues_with_the_same_snapshot(bench: Bench, when: str, action: str, count: int) -> None:
-    bench.sparse(200)
+def test_a_killed_upload_continues_with_the_same_snapshot(setup: UploadSetup, when: str, action: str,
+                                                          count: int) -> None:
+    setup.sparse(200)
     killed: list[subprocess.Popen[str]] = []
 
     def kill(seen: str, number: int) -> bool | None:
@@ -161,91 +162,91 @@ def test_a_killed_upload_continues_with_the_same_snapshot(bench: Bench, when: st
         os.kill(killed[0].pid, signal.SIGKILL)
         return False
 
-    setattr(bench.sink.faults, when, kill)
-    killed.append(bench.process())
+    setattr(setup.sink.faults, when, kill)
+    killed.append(setup.process())
     killed[0].communicate()
     assert killed[0].returncode == -signal.SIGKILL
-    bench.sink.faults = ebs_sink.Faults()
-    done = bench.finish()
-    assert bench.sink.differences(done["id"], bench.disk) == []
-    assert len(bench.sink.snaps) == 1, "a killed run left a second snapshot"
-    assert bench.sent_twice() <= 2, "more was sent again than was in flight: 1 % of the blocks"
-    assert len(bench.sink.stored) == 200
+    setup.sink.faults = ebs_sink.Faults()
+    done = setup.finish()
+    assert setup.sink.differences(done["id"], setup.disk) == []
+    assert len(setup.sink.snaps) == 1, "a killed run left a second snapshot"
+    assert setup.sent_twice() <= 2, "more was sent again than was in flight: 1 % of the blocks"
+    assert len(setup.sink.stored) == 200
 
 
-def test_an_interrupted_upload_ends_by_itself_and_continues(bench: Bench) -> None:
-    listed = bench.sparse(40)
-    bench.sink.faults.latency_s = 0.05
+def test_an_interrupted_upload_ends_by_itself_and_continues(setup: UploadSetup) -> None:
+    listed = setup.sparse(40)
+    setup.sink.faults.latency_s = 0.05
     started: list[subprocess.Popen[str]] = []
 
     def interrupt(action: str, count: int) -> None:
         if (action, count) == ("PutSnapshotBlock", 20):
             started[0].send_signal(signal.SIGINT)
 
-    bench.sink.faults.after = interrupt
-    started.append(bench.process())
+    setup.sink.faults.after = interrupt
+    started.append(setup.process())
     _out, problems = started[0].communicate()
     assert started[0].returncode != 0 and "KeyboardInterrupt" in problems
-    assert len(bench.sink.stored) < 40, "it went on sending"
-    bench.sink.faults = ebs_sink.Faults()
-    done = bench.upload(listed, tags={"goldenami:owner": "next"})
-    assert bench.sink.differences(done.id, bench.disk) == []
-    assert len(bench.sink.snaps) == 1 and bench.sent_twice() == 0
-    assert bench.sink.snaps[done.id].tags["goldenami:owner"] == "next", "a sweep would take the dead run's snapshot"
+    assert len(setup.sink.stored) < 40, "it went on sending"
+    setup.sink.faults = ebs_sink.Faults()
+    done = setup.upload(listed, tags={"goldenami:owner": "next"})
+    assert setup.sink.differences(done.id, setup.disk) == []
+    assert len(setup.sink.snaps) == 1 and setup.sent_twice() == 0
+    assert setup.sink.snaps[done.id].tags["goldenami:owner"] == "next", "a sweep would take the dead run's snapshot"
 
 
 @pytest.mark.parametrize("state", ["gone", "error"])
-def test_a_snapshot_lost_behind_our_back_is_said_and_begun_anew(bench: Bench, state: str) -> None:
-    listed = bench.sparse(10)
-    lost = abandon(bench, listed, 5)
+def test_a_snapshot_lost_behind_our_back_is_said_and_begun_anew(setup: UploadSetup, state: str) -> None:
+    listed = setup.sparse(10)
+    lost = abandon(setup, listed, 5)
     if state == "gone":
-        bench.sink.delete(lost)
+        setup.sink.delete(lost)
     else:
-        bench.sink.snaps[lost].state = "error"
-    done = bench.upload(listed)
+        setup.sink.snaps[lost].state = "error"
+    done = setup.upload(listed)
     assert done.id != lost and done.blocks_sent == 10
-    assert bench.said[0].startswith(f"{lost}, begun ")
-    assert bench.said[0].endswith(f"is {state}: a new snapshot is begun")
-    assert bench.sink.differences(done.id, bench.disk) == []
+    assert setup.said[0].startswith(f"{lost}, begun ")
+    assert setup.said[0].endswith(f"is {state}: a new snapshot is begun")
+    assert setup.sink.differences(done.id, setup.disk) == []
 
 
-def test_a_lost_journal_costs_a_snapshot_and_nothing_else(bench: Bench) -> None:
+def test_a_lost_journal_costs_a_snapshot_and_nothing_else(setup: UploadSetup) -> None:
     """The token is known to AWS with the tags of the run before: that is a conflict, not an end."""
-    listed = bench.sparse(10)
-    lost = abandon(bench, listed, 5)
-    (bench.folder / "journal/upload.json").unlink()
-    done = bench.upload(listed, tags=TAGS | {"goldenami:owner": "another"})
-    assert done.id != lost and bench.sink.differences(done.id, bench.disk) == []
+    listed = setup.sparse(10)
+    lost = abandon(setup, listed, 5)
+    (setup.folder / "journal/upload.json").unlink()
+    done = setup.upload(listed, tags=TAGS | {"goldenami:owner": "another"})
+    assert done.id != lost and setup.sink.differences(done.id, setup.disk) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "longer", "json"])
-def test_no_damage_to_the_journal_harms_the_snapshot(bench: Bench, damage: str) -> None:
-    listed = bench.sparse(10)
-    begun = abandon(bench, listed, 8)
-    path = bench.folder / f"journal/{begun}.sent"
+def test_no_damage_to_the_journal_harms_the_snapshot(setup: UploadSetup, damage: str) -> None:
+    listed = setup.sparse(10)
+    begun = abandon(setup, listed, 8)
+    path = setup.folder / f"journal/{begun}.sent"
     slots = path.read_bytes()
     if damage == "json":
-        (bench.folder / "journal/upload.json").write_text('{"schema_version": 1, "region"', encoding="utf-8")
+        (setup.folder / "journal/upload.json").write_text('{"schema_version": 1, "region"', encoding="utf-8")
     else:
         path.write_bytes({"cut": slots[:100], "flipped": bytes([slots[0] ^ 1]) + slots[1:], "emptied": b"",
                           "longer": b"\1" * 64 * 1024 + slots}[damage])
-    done = bench.upload(listed)
-    assert bench.sink.differences(done.id, bench.disk) == []
-    assert bench.sink.snaps[done.id].state == "completed"
+    done = setup.upload(listed)
+    assert setup.sink.differences(done.id, setup.disk) == []
+    assert setup.sink.snaps[done.id].state == "completed"
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
 
-def test_a_disk_of_a_tebibyte_needs_little_memory(bench: Bench) -> None:
-    bench.disk = bench.folder / "disk.raw"
-    with bench.disk.open("wb") as disk:
+def test_a_disk_of_a_tebibyte_needs_little_memory(setup: UploadSetup) -> None:
+    setup.disk = setup.folder / "disk.raw"
+    with setup.disk.open("wb") as disk:
         disk.truncate(1 << 40)
         for index in range(0, 1 << 21, 1 << 13):
             os.pwrite(disk.fileno(), b"data", index * BLOCK + 4096)
-    done = bench.finish("64")
+    done = setup.finish("64")
     assert done["blocks_sent"] == 256 and done["gib"] == 1024
     assert done["peak_kib"] < 256 << 10
-    assert bench.sink.differences(done["id"], bench.disk) == []
+    assert setup.sink.differences(done["id"], setup.disk) == []
 
 
 def test_a_failing_worker_ends_the_others(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from goldenami.aws.snapshots import ebs, raw_put, send
 from goldenami.core.errors import HostNotReady, StageFailed, Unreachable
 from support.aws import ebs_sink
 from support.aws.ebs_sink import BLOCK, Refused, Sink
-from support.aws.uploads import Bench
+from support.aws.upload_setup import UploadSetup
 from support.debian import tls
 
 # --- faults -----------------------------------------------------------------------------------------------------------
@@ -24,7 +24,7 @@ def some(share: float, seed: int = 7) -> Any:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", ["throttled", "failing", "closed", "unanswered"])
-def test_thirty_percent_of_failing_calls_are_survived(bench: Bench, kind: str) -> None:
+def test_thirty_percent_of_failing_calls_are_survived(setup: UploadSetup, kind: str) -> None:
     fails = some(0.3)
 
     def fail(_action: str, _count: int) -> bool | None:
@@ -37,25 +37,25 @@ def test_thirty_percent_of_failing_calls_are_survived(bench: Bench, kind: str) -
         return False
 
     if kind == "unanswered":
-        bench.sink.faults.after = lambda action, count: fail(action, count) if action != "StartSnapshot" else None
+        setup.sink.faults.after = lambda action, count: fail(action, count) if action != "StartSnapshot" else None
     else:
-        bench.sink.faults.before = fail
-    done = bench.upload(bench.sparse(100))
-    assert bench.sink.differences(done.id, bench.disk) == []
-    assert len(bench.sink.snaps) == 1 and done.blocks_sent == 100
+        setup.sink.faults.before = fail
+    done = setup.upload(setup.sparse(100))
+    assert setup.sink.differences(done.id, setup.disk) == []
+    assert len(setup.sink.snaps) == 1 and done.blocks_sent == 100
 
 
 @pytest.mark.usefixtures("quick")
-def test_connections_cut_in_the_middle_of_a_block_are_survived(bench: Bench) -> None:
-    bench.sink.faults.cut = lambda count: BLOCK // 2 if count % 3 == 0 else None
-    done = bench.upload(bench.sparse(60))
-    assert bench.sink.differences(done.id, bench.disk) == []
-    assert bench.sink.heads > 60 and bench.sent_twice() == 0
+def test_connections_cut_in_the_middle_of_a_block_are_survived(setup: UploadSetup) -> None:
+    setup.sink.faults.cut = lambda count: BLOCK // 2 if count % 3 == 0 else None
+    done = setup.upload(setup.sparse(60))
+    assert setup.sink.differences(done.id, setup.disk) == []
+    assert setup.sink.heads > 60 and setup.sent_twice() == 0
 
 
 @pytest.mark.usefixtures("quick")
 def test_when_ebs_stops_confirming_the_upload_ends_and_can_continue(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch,
+    setup: UploadSetup, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(send, "PATIENCE_S", 0.2)
 
@@ -63,62 +63,62 @@ def test_when_ebs_stops_confirming_the_upload_ends_and_can_continue(
         if action == "PutSnapshotBlock" and count > 5:
             raise Refused(503, "InternalServerException", "down")
 
-    bench.sink.faults.before = down
-    listed = bench.sparse(20)
+    setup.sink.faults.before = down
+    listed = setup.sparse(20)
     with pytest.raises(Unreachable, match=r"EBS has not confirmed a block of snap-0+ for 0 s") as raised:
-        bench.upload(listed)
+        setup.upload(listed)
     assert raised.value.hint.endswith("run again: it continues")
-    bench.sink.faults = ebs_sink.Faults()
-    done = bench.upload(listed)
-    assert done.blocks_sent == 15 and bench.sink.differences(done.id, bench.disk) == []
+    setup.sink.faults = ebs_sink.Faults()
+    done = setup.upload(listed)
+    assert done.blocks_sent == 15 and setup.sink.differences(done.id, setup.disk) == []
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_new_snapshot_that_some_servers_do_not_know_yet_is_waited_for(bench: Bench) -> None:
+def test_a_new_snapshot_that_some_servers_do_not_know_yet_is_waited_for(setup: UploadSetup) -> None:
     def unknown(action: str, count: int) -> None:
         if action == "PutSnapshotBlock" and count < 12:
             raise ebs_sink.lost("snap-0")
 
-    bench.sink.faults.before = unknown
-    done = bench.upload(bench.sparse(20))
-    assert bench.sink.differences(done.id, bench.disk) == []
+    setup.sink.faults.before = unknown
+    done = setup.upload(setup.sparse(20))
+    assert setup.sink.differences(done.id, setup.disk) == []
 
 
-def test_a_snapshot_deleted_during_the_upload_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_deleted_during_the_upload_is_named(setup: UploadSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send, "SETTLE_S", 0.0)
 
     def delete(action: str, count: int) -> None:
         if (action, count) == ("PutSnapshotBlock", 10):
-            bench.sink.delete(max(bench.sink.snaps))
+            setup.sink.delete(max(setup.sink.snaps))
 
-    bench.sink.faults.after = delete
-    listed = bench.sparse(40)
+    setup.sink.faults.after = delete
+    listed = setup.sparse(40)
     with pytest.raises(StageFailed, match=r"no longer takes blocks of snap-0+: deleted") as raised:
-        bench.upload(listed)
+        setup.upload(listed)
     assert raised.value.hint == "run again: it begins a new snapshot"
-    bench.sink.faults = ebs_sink.Faults()
-    assert bench.sink.differences(bench.upload(listed).id, bench.disk) == []
+    setup.sink.faults = ebs_sink.Faults()
+    assert setup.sink.differences(setup.upload(listed).id, setup.disk) == []
 
 
-def test_a_disk_that_changes_meanwhile_is_never_sealed(bench: Bench) -> None:
-    listed = bench.sparse(20)
-    with bench.disk.open("r+b") as disk:
+def test_a_disk_that_changes_meanwhile_is_never_sealed(setup: UploadSetup) -> None:
+    listed = setup.sparse(20)
+    with setup.disk.open("r+b") as disk:
         os.pwrite(disk.fileno(), b"changed", 3 * BLOCK)
     with pytest.raises(StageFailed, match="block 3 of the disk changed while it was uploaded"):
-        bench.upload(listed)
-    assert [snap.state for snap in bench.sink.snaps.values()] == ["pending"]
+        setup.upload(listed)
+    assert [snap.state for snap in setup.sink.snaps.values()] == ["pending"]
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_snapshot_that_was_sealed_without_an_answer_is_waited_for(bench: Bench) -> None:
-    bench.sink.faults.seal_s = 1
-    bench.sink.faults.after = lambda action, count: False if (action, count) == ("CompleteSnapshot", 1) else None
-    done = bench.upload(bench.sparse(3))
-    assert bench.sink.calls["CompleteSnapshot"] == 2, "the second was refused: the snapshot is being sealed"
-    assert bench.sink.snaps[done.id].state == "completed"
+def test_a_snapshot_that_was_sealed_without_an_answer_is_waited_for(setup: UploadSetup) -> None:
+    setup.sink.faults.seal_s = 1
+    setup.sink.faults.after = lambda action, count: False if (action, count) == ("CompleteSnapshot", 1) else None
+    done = setup.upload(setup.sparse(3))
+    assert setup.sink.calls["CompleteSnapshot"] == 2, "the second was refused: the snapshot is being sealed"
+    assert setup.sink.snaps[done.id].state == "completed"
 
 
-def test_a_failed_upload_does_not_wait_for_requests_without_an_answer(bench: Bench) -> None:
+def test_a_failed_upload_does_not_wait_for_requests_without_an_answer(setup: UploadSetup) -> None:
     release, answered = threading.Event(), []
 
     def hang(action: str, count: int) -> None:
@@ -128,38 +128,38 @@ def test_a_failed_upload_does_not_wait_for_requests_without_an_answer(bench: Ben
         if action == "PutSnapshotBlock" and count > 8:
             raise Refused(403, "AccessDeniedException", "User: x is not authorized to perform: ebs:PutSnapshotBlock")
 
-    bench.sink.faults.before = hang
+    setup.sink.faults.before = hang
     with pytest.raises(HostNotReady):
-        bench.upload(bench.sparse(20))
+        setup.upload(setup.sparse(20))
     assert not answered, "the upload waited for the server"
     release.set()
 
 
-def test_a_snapshot_that_never_completes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_that_never_completes_is_reported(setup: UploadSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ebs, "SEAL_S", 0.3)
-    bench.sink.faults.seal_s = 60
+    setup.sink.faults.seal_s = 60
     with pytest.raises(StageFailed, match=r"snap-0+ is pending \d s after it was completed"):
-        bench.upload(bench.sparse(2))
+        setup.upload(setup.sparse(2))
 
 
-def test_what_ebs_throttles_is_sent_again_by_the_lane(bench: Bench) -> None:
+def test_what_ebs_throttles_is_sent_again_by_the_lane(setup: UploadSetup) -> None:
     def busy(action: str, count: int) -> None:
         if action == "PutSnapshotBlock" and count % 2:
             raise Refused(400, "RequestThrottledException", "slow down", "RESOURCE_LEVEL_THROTTLE")
 
-    bench.sink.faults.before = busy
-    done = bench.upload(bench.sparse(20))
-    assert bench.sink.differences(done.id, bench.disk) == [] and set(bench.sink.agents) == {""}
+    setup.sink.faults.before = busy
+    done = setup.upload(setup.sparse(20))
+    assert setup.sink.differences(done.id, setup.disk) == [] and set(setup.sink.agents) == {""}
 
 
 # --- the short way ----------------------------------------------------------------------------------------------------
 
-def test_blocks_go_by_the_lane_and_fall_back_to_the_client(bench: Bench) -> None:
-    bench.upload(bench.sparse(30))
-    assert bench.sink.agents == {"": 30}
-    bench.sink.faults.before = lambda action, count: False if action == "PutSnapshotBlock" and count % 10 == 0 else None
-    bench.upload(bench.sparse(40), journal=bench.folder / "2")
-    assert any("Boto" in agent for agent in bench.sink.agents)
+def test_blocks_go_by_the_lane_and_fall_back_to_the_client(setup: UploadSetup) -> None:
+    setup.upload(setup.sparse(30))
+    assert setup.sink.agents == {"": 30}
+    setup.sink.faults.before = lambda action, count: False if action == "PutSnapshotBlock" and count % 10 == 0 else None
+    setup.upload(setup.sparse(40), journal=setup.folder / "2")
+    assert any("Boto" in agent for agent in setup.sink.agents)
 
 
 @pytest.mark.parametrize("trusted", [True, False])
@@ -170,21 +170,21 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
     if trusted:
         monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
     sink = Sink(tls=context)
-    bench = Bench(sink, tmp_path)
-    listed = bench.sparse(10)
+    setup = UploadSetup(sink, tmp_path)
+    listed = setup.sparse(10)
     if trusted:
-        done = bench.upload(listed)
-        assert sink.differences(done.id, bench.disk) == [] and sink.agents == {"": 10}
+        done = setup.upload(listed)
+        assert sink.differences(done.id, setup.disk) == [] and sink.agents == {"": 10}
     else:
-        made = raw_put.Lane.of(bench.ebs)
+        made = raw_put.Lane.of(setup.ebs)
         assert made is not None and made.put("snap-0", 0, "", bytes(BLOCK)) is raw_put.Answer.OTHER
         assert not sink.calls
     sink.close()
 
 
-def test_a_proxy_is_left_to_the_client(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_left_to_the_client(setup: UploadSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert raw_put.Lane.of(bench.ebs) is not None
+    assert raw_put.Lane.of(setup.ebs) is not None
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert raw_put.Lane.of(bench.ebs) is None
+    assert raw_put.Lane.of(setup.ebs) is None

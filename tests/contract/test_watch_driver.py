@@ -70,7 +70,7 @@ def untried(version: str) -> str:
 
 
 @dataclass
-class World:
+class GpuCheckout:
     """A checkout with a GPU image, served archives, and `golden watch` on it."""
 
     root: Path
@@ -132,15 +132,15 @@ def served(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def world(
+def checkout(
     root: Path, served: debrepo.Mirror, key: debrepo.Key, offline: None, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> World:
+) -> GpuCheckout:
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{served.uri}/debian")
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{served.uri}/security")
     monkeypatch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
     monkeypatch.setattr(command, "ROOT", root)
-    made = World(root, tmp_path / "cache", capsys, monkeypatch)
+    made = GpuCheckout(root, tmp_path / "cache", capsys, monkeypatch)
     made.lock("535.261.03")
     return made
 
@@ -149,22 +149,22 @@ def told(row: Row) -> tuple[str, str, str]:
     return row.available, row.verdict.value, row.reason
 
 
-def test_the_branch_moves_by_a_security_update(world: World) -> None:
-    code, said = world.watch()
+def test_the_branch_moves_by_a_security_update(checkout: GpuCheckout) -> None:
+    code, said = checkout.watch()
     assert code == 10, said
-    assert told(world.row()) == ("535.309.01", "update", untried("535.309.01"))
-    assert world.row().source == "debian-security bookworm-security"
+    assert told(checkout.row()) == ("535.309.01", "update", untried("535.309.01"))
+    assert checkout.row().source == "debian-security bookworm-security"
     assert "driver branch 535 ended on 2026-06-30" in said
 
 
-def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(world: World) -> None:
-    world.lock("535.261.03", kernel=OLD)
-    assert world.watch()[0] == 10
-    assert told(world.row()) == ("535.309.01", "update", untried("535.309.01").replace(NEW.release, OLD.release))
-    assert told(world.row("kernel")) == ("6.1.140-1", "update", untried("535.309.01"))
-    world.refuse("535.309.01", "")
-    assert world.watch()[0] == 10
-    assert told(world.row("kernel")) == ("6.1.140-1", "update", "")
+def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(checkout: GpuCheckout) -> None:
+    checkout.lock("535.261.03", kernel=OLD)
+    assert checkout.watch()[0] == 10
+    assert told(checkout.row()) == ("535.309.01", "update", untried("535.309.01").replace(NEW.release, OLD.release))
+    assert told(checkout.row("kernel")) == ("6.1.140-1", "update", untried("535.309.01"))
+    checkout.refuse("535.309.01", "")
+    assert checkout.watch()[0] == 10
+    assert told(checkout.row("kernel")) == ("6.1.140-1", "update", "")
 
 
 @pytest.mark.parametrize(("policy", "expected"), [
@@ -172,68 +172,70 @@ def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(world: Wo
     ("lts", ("595.10", "held", "branch 595 is no lts branch but new feature branch")),
     ("production", ("550.163.01", "update", untried("550.163.01"))),
 ])
-def test_policies_across_branches(world: World, policy: str, expected: tuple[str, str, str]) -> None:
-    world.lock("535.309.01" if policy == "lts" else "535.261.03")
-    world.listing(b535="lts branch", b550="production branch", b595="new feature branch")
-    world.define(f"watch: {{driver: {{policy: {policy}}}}}")
-    assert world.watch()[0] == (0 if policy == "lts" else 10)
-    assert told(world.row()) == expected
+def test_policies_across_branches(checkout: GpuCheckout, policy: str, expected: tuple[str, str, str]) -> None:
+    checkout.lock("535.309.01" if policy == "lts" else "535.261.03")
+    checkout.listing(b535="lts branch", b550="production branch", b595="new feature branch")
+    checkout.define(f"watch: {{driver: {{policy: {policy}}}}}")
+    assert checkout.watch()[0] == (0 if policy == "lts" else 10)
+    assert told(checkout.row()) == expected
 
 
-def test_half_a_driver_is_none(world: World) -> None:
+def test_half_a_driver_is_none(checkout: GpuCheckout) -> None:
     """The open modules stop at 535.261.03 while the userland goes on."""
-    world.define("", "nvidia_driver_flavour: proprietary", "nvidia_driver_flavour: open")
-    world.lock("535.261.03", "open")
-    world.define("watch: {driver: {policy: branch}}")
-    code, said = world.watch()
+    checkout.define("", "nvidia_driver_flavour: proprietary", "nvidia_driver_flavour: open")
+    checkout.lock("535.261.03", "open")
+    checkout.define("watch: {driver: {policy: branch}}")
+    code, said = checkout.watch()
     assert code == 0, said
-    assert told(world.row()) == ("535.309.01", "refused", "libcuda1 has it, but nvidia-open-kernel-dkms does not: half "
+    assert told(checkout.row()) == ("535.309.01", "refused",
+                                    "libcuda1 has it, but nvidia-open-kernel-dkms does not: half "
                                                           "a driver")
 
 
-def test_a_branch_that_does_not_run_the_gpu_is_passed_over(world: World) -> None:
-    world.define("watch: {driver: {policy: newest}}", "[g4dn, g5, g6, g6e]", "[p3]")
-    world.watch()
-    available, verdict, reason = told(world.row())
+def test_a_branch_that_does_not_run_the_gpu_is_passed_over(checkout: GpuCheckout) -> None:
+    checkout.define("watch: {driver: {policy: newest}}", "[g4dn, g5, g6, g6e]", "[p3]")
+    checkout.watch()
+    available, verdict, reason = told(checkout.row())
     assert (available, verdict) == ("550.163.01", "update")
     assert reason == (f"595.10: branch 595 does not run sm_70: 580 was the last branch that does; "
                       f"{untried('550.163.01')}")
 
 
-def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(world: World) -> None:
+def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(checkout: GpuCheckout) -> None:
     error = "nv-pci.c:237: error: too few arguments to function 'pci_resize_resource'"
-    world.refuse("535.309.01", error)
-    before = lockfile.path_of(world.root, IMAGE).read_bytes()
+    checkout.refuse("535.309.01", error)
+    before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
     blocked = ("535.309.01", "blocked", f"driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: {error}")
     for args in ((), ("--update",)):
-        code, said = world.watch(*args)
+        code, said = checkout.watch(*args)
         assert code == 0, said
-        assert told(world.row()) == blocked
+        assert told(checkout.row()) == blocked
         assert "blocked: driver 535.309.01 of debian-12-ml-gpu" in said
-    assert error.replace("_", r"\_") in (world.root / "build/watch/summary.md").read_text(encoding="utf-8")
-    assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+    assert error.replace("_", r"\_") in (checkout.root / "build/watch/summary.md").read_text(encoding="utf-8")
+    assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
 
 @pytest.mark.parametrize(("locked", "other"), [("535.309.01", "held"), ("535.261.03", "update")])
-def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(world: World, locked: str, other: str) -> None:
+def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(checkout: GpuCheckout, locked: str,
+                                                                  other: str) -> None:
     """The driver is the one that the new lock would have: the locked one, or the one that moves as well."""
-    world.lock(locked, kernel=OLD)
-    world.refuse("535.309.01", "nv-pci.c:237: error: x")
-    code, said = world.watch()
+    checkout.lock(locked, kernel=OLD)
+    checkout.refuse("535.309.01", "nv-pci.c:237: error: x")
+    code, said = checkout.watch()
     assert code == (0 if other == "held" else 10), said
-    assert world.row().verdict.value == other
-    assert told(world.row("kernel")) == ("6.1.140-1", "blocked", "driver 535.309.01 does not compile on "
+    assert checkout.row().verdict.value == other
+    assert told(checkout.row("kernel")) == ("6.1.140-1", "blocked", "driver 535.309.01 does not compile on "
                                          "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
     if other == "held":
-        before = lockfile.path_of(world.root, IMAGE).read_bytes()
-        assert world.watch("--update")[0] == 0
-        assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
-        assert world.row("kernel").verdict.value == "blocked"
+        before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
+        assert checkout.watch("--update")[0] == 0
+        assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
+        assert checkout.row("kernel").verdict.value == "blocked"
 
 
-def lock_cuda_11_7(world: World) -> Path:
+def lock_cuda_11_7(checkout: GpuCheckout) -> Path:
     """Write the lock of an image with CUDA 11.7, one release behind the archive; returns its path."""
-    lock, path = gpu_lock("535.309.01"), lockfile.path_of(world.root, IMAGE)
+    lock, path = gpu_lock("535.309.01"), lockfile.path_of(checkout.root, IMAGE)
     assert lock.cuda is not None
     runtime = lockfile.Package(version="11.7.0-1", architecture="amd64", sha256="0" * 64, size=1, installed_size=1,
                                origin="debian", path="x", source="nvidia-cuda-toolkit")
@@ -242,74 +244,76 @@ def lock_cuda_11_7(world: World) -> Path:
     return path
 
 
-def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(world: World, served: debrepo.Mirror) -> None:
-    lock_cuda_11_7(world)
-    world.define("watch: {cuda: {policy: branch, minimum_age_days: 7}}")
-    world.watch()
-    assert told(world.row("cuda")) == ("11.8", "too young", "0 days old, has to be 7")
+def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(checkout: GpuCheckout,
+                                                                   served: debrepo.Mirror) -> None:
+    lock_cuda_11_7(checkout)
+    checkout.define("watch: {cuda: {policy: branch, minimum_age_days: 7}}")
+    checkout.watch()
+    assert told(checkout.row("cuda")) == ("11.8", "too young", "0 days old, has to be 7")
     for file in served.folder.rglob("libcudart11.0_*"):
         os.utime(file, (debrepo.DATE, debrepo.DATE))
-    world.watch()
-    assert told(world.row("cuda")) == ("11.8", "update", "")
+    checkout.watch()
+    assert told(checkout.row("cuda")) == ("11.8", "update", "")
 
 
-def test_the_newest_kernel_that_the_driver_fits_is_taken(world: World) -> None:
+def test_the_newest_kernel_that_the_driver_fits_is_taken(checkout: GpuCheckout) -> None:
     """A newer one, on which it does not compile, is named."""
-    world.lock("535.309.01", kernel=lockfile.Kernel(release="6.1.0-48-cloud-amd64", package="x", version="6.1.120-1"))
-    world.refuse("535.309.01", "nv-pci.c:237: error: x")
-    assert world.watch()[0] == 10
-    assert told(world.row("kernel")) == ("6.1.130-1", "update", (
+    checkout.lock("535.309.01",
+                  kernel=lockfile.Kernel(release="6.1.0-48-cloud-amd64", package="x", version="6.1.120-1"))
+    checkout.refuse("535.309.01", "nv-pci.c:237: error: x")
+    assert checkout.watch()[0] == 10
+    assert told(checkout.row("kernel")) == ("6.1.130-1", "update", (
         "6.1.140-1: driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x; "
         f"not yet compiled: driver 535.309.01 on {OLD.release}"))
 
 
-def test_a_branch_whose_end_is_not_known_is_a_warning(world: World) -> None:
-    world.lock("555.42.02")
-    assert "warning: debian-12-ml-gpu: the end of driver branch 555 is not known" in world.watch()[1]
-    world.lock("550.163.01")
-    assert "warning: debian-12-ml-gpu: driver branch 550 has ended, NVIDIA says" in world.watch()[1]
+def test_a_branch_whose_end_is_not_known_is_a_warning(checkout: GpuCheckout) -> None:
+    checkout.lock("555.42.02")
+    assert "warning: debian-12-ml-gpu: the end of driver branch 555 is not known" in checkout.watch()[1]
+    checkout.lock("550.163.01")
+    assert "warning: debian-12-ml-gpu: driver branch 550 has ended, NVIDIA says" in checkout.watch()[1]
 
 
-def test_a_locked_branch_that_vanished(world: World) -> None:
-    world.lock("470.256.02")
-    code, said = world.watch()
+def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
+    checkout.lock("470.256.02")
+    code, said = checkout.watch()
     assert code == 4
     assert "driver branch 470: vanished: debian-12-ml-gpu is locked at 470.256.02, the archives have " in said
     assert "branches 535, 550, 595" in said
 
 
-def test_a_list_that_cannot_be_read_leaves_the_archives_to_report(world: World) -> None:
-    world.patch.setenv(branches.VARIABLE, str(world.root / "nowhere.json"))
-    code, said = world.watch()
+def test_a_list_that_cannot_be_read_leaves_the_archives_to_report(checkout: GpuCheckout) -> None:
+    checkout.patch.setenv(branches.VARIABLE, str(checkout.root / "nowhere.json"))
+    code, said = checkout.watch()
     assert code == 4
     assert "NVIDIA releases.json: " in said
-    assert world.row().verdict.value == "update"
+    assert checkout.row().verdict.value == "update"
 
 
-def test_a_minimum_age_is_that_of_nvidias_list(world: World) -> None:
-    world.listing(b535="lts branch")
-    path = Path(world.root / "releases.json")
+def test_a_minimum_age_is_that_of_nvidias_list(checkout: GpuCheckout) -> None:
+    checkout.listing(b535="lts branch")
+    path = Path(checkout.root / "releases.json")
     path.write_text(path.read_text(encoding="utf-8").replace("535.1", "535.309.01").replace("2026-01-01", "2999-01-01"),
                     encoding="utf-8")
-    world.define("watch: {driver: {policy: branch, minimum_age_days: 30}}")
-    assert world.watch()[0] == 0
-    assert world.row().verdict.value == "too young"
+    checkout.define("watch: {driver: {policy: branch, minimum_age_days: 30}}")
+    assert checkout.watch()[0] == 0
+    assert checkout.row().verdict.value == "too young"
 
 
-def test_a_topic_that_is_none(world: World) -> None:
-    world.patch.setenv(notice.TOPIC, "golden")
-    code, said = world.watch()
+def test_a_topic_that_is_none(checkout: GpuCheckout) -> None:
+    checkout.patch.setenv(notice.TOPIC, "golden")
+    code, said = checkout.watch()
     assert (code, "GOLDEN_SNS_TOPIC is no ARN of an SNS topic" in said) == (2, True), said
     assert notice.region("arn:aws:sns:eu-west-1:123456789012:golden") == "eu-west-1"
     assert notice.region("arn:aws:sqs:eu-west-1:123456789012:golden") == ""
 
 
-def test_a_framework_whose_index_is_down(world: World) -> None:
-    world.patch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    world.define("watch: {frameworks: {numpy: {policy: newest}}}")
-    code, said = world.watch()
+def test_a_framework_whose_index_is_down(checkout: GpuCheckout) -> None:
+    checkout.patch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    checkout.define("watch: {frameworks: {numpy: {policy: newest}}}")
+    code, said = checkout.watch()
     assert (code, "Python index: numpy: http://127.0.0.1:9/simple/numpy/: " in said) == (4, True), said
-    assert world.row().verdict.value == "update"  # the archives have reported
+    assert checkout.row().verdict.value == "update"  # the archives have reported
 
 
 @pytest.mark.parametrize("source", ["NVIDIA releases.json", "Python index: numpy"])
@@ -317,39 +321,39 @@ def test_a_framework_whose_index_is_down(world: World) -> None:
     (Fault.FLOOD, "is larger than 32 MiB"), (Fault.CIRCLE, "too many redirects"),
 ])
 def test_a_source_that_floods_or_leads_in_a_circle_is_left(
-    world: World, served: debrepo.Mirror, source: str, fault: Fault, said: str,
+    checkout: GpuCheckout, served: debrepo.Mirror, source: str, fault: Fault, said: str,
 ) -> None:
     """It is an error that names it, and the others have reported; of two gigabytes few are taken."""
-    world.patch.setattr(served, "faults", {"/outside/*": fault})
-    world.patch.setattr(served, "flooded_mib", 0)
+    checkout.patch.setattr(served, "faults", {"/outside/*": fault})
+    checkout.patch.setattr(served, "flooded_mib", 0)
     if source.startswith("NVIDIA"):
-        world.patch.setenv(branches.VARIABLE, f"{served.uri}/outside/releases.json")
+        checkout.patch.setenv(branches.VARIABLE, f"{served.uri}/outside/releases.json")
     else:
-        world.patch.setenv("GOLDEN_MIRROR_PYPI", f"{served.uri}/outside")
-        world.define("watch: {frameworks: {numpy: {policy: newest}}}")
-    code, printed = world.watch()
+        checkout.patch.setenv("GOLDEN_MIRROR_PYPI", f"{served.uri}/outside")
+        checkout.define("watch: {frameworks: {numpy: {policy: newest}}}")
+    code, printed = checkout.watch()
     assert (code, f"could not look: {source}: {served.uri}/outside/" in printed, said in printed) == (4, True, True), \
         printed
-    assert world.row().verdict.value == "update"
+    assert checkout.row().verdict.value == "update"
     assert served.flooded_mib < 64
 
 
-def test_a_version_that_a_person_writes_makes_no_lock(world: World) -> None:
+def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> None:
     """The CUDA release of NVIDIA's repository is in the definition: it is told, and left to its reader."""
-    world.lock("535.309.01")
-    path = lock_cuda_11_7(world)
+    checkout.lock("535.309.01")
+    path = lock_cuda_11_7(checkout)
     before = path.read_bytes()
-    world.define("", "cuda_variant: toolkit", "cuda_variant: toolkit\n    cuda_release: \"11.7\"")
-    assert world.watch()[0] == 10
-    code, said = world.watch("--update")
+    checkout.define("", "cuda_variant: toolkit", "cuda_variant: toolkit\n    cuda_release: \"11.7\"")
+    assert checkout.watch()[0] == 10
+    code, said = checkout.watch("--update")
     assert (code, "a person moves it: cuda_release of the definition" in said) == (0, True), said
     assert path.read_bytes() == before
 
 
-def test_a_pin_does_not_hide_a_release(world: World, served: debrepo.Mirror) -> None:
+def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mirror) -> None:
     """Preferences that hold the locked driver, as an image has them, change nothing in what the indexes show."""
-    wanted = definition.load(world.root, definition.path_of(world.root, IMAGE))
-    seen = archive_indexes.look(wanted.base, CachePaths(world.cache), nvidia=False)
+    wanted = definition.load(checkout.root, definition.path_of(checkout.root, IMAGE))
+    seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache), nvidia=False)
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
-    offers = driver.offers(world.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
+    offers = driver.offers(checkout.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
     assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {offer.version for offer in offers}

@@ -21,107 +21,107 @@ from goldenami.watch import watch
 from goldenami.watch.sources.driver import Prover
 from support.debian import debrepo
 from support.debian.debrepo import Fault, Package
-from support.debian.watching import IMAGE, KERNEL, LESS, SED, World
+from support.debian.watch_checkout import IMAGE, KERNEL, LESS, SED, WatchCheckout
 
 OTHER = "debian-12-ml-other"
 
 
-def another_image(world: World) -> Path:
+def another_image(checkout: WatchCheckout) -> Path:
     """A second image of the same archives, whose lock is of the same day; returns its lock's path."""
-    path = world.root / f"packer/images/{OTHER}.yml"
-    text = (world.root / f"packer/images/{IMAGE}.yml").read_text(encoding="utf-8")
+    path = checkout.root / f"packer/images/{OTHER}.yml"
+    text = (checkout.root / f"packer/images/{IMAGE}.yml").read_text(encoding="utf-8")
     path.write_text(text.replace(f"image: {IMAGE}", f"image: {OTHER}"), encoding="utf-8")
-    where = lockfile.path_of(world.root, OTHER)
-    lockfile.write(where, world.lock().model_copy(update={"image": OTHER}))
+    where = lockfile.path_of(checkout.root, OTHER)
+    lockfile.write(where, checkout.lock().model_copy(update={"image": OTHER}))
     return where
 
 
 def test_a_source_that_is_down_while_a_lock_is_wanted_is_recorded_and_told(
-    world: World, webhook: Callable[[], list[str]],
+    checkout: WatchCheckout, webhook: Callable[[], list[str]],
 ) -> None:
-    world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    world.mirror.faults = {"/debian/dists/bookworm-updates/*": Fault.BROKEN}
+    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    checkout.mirror.faults = {"/debian/dists/bookworm-updates/*": Fault.BROKEN}
     shutil.rmtree(CachePaths.default().apt, ignore_errors=True)
-    before = lockfile.path_of(world.root, IMAGE).read_bytes()
-    code, said = world.watch("--update")
+    before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
+    code, said = checkout.watch("--update")
     assert code == 4, said
-    assert world.verdicts() == {"kernel": "unreachable", "packages": "failed"}
-    assert "apt could not read the indexes" in world.record.rows[-1].reason
+    assert checkout.verdicts() == {"kernel": "unreachable", "packages": "failed"}
+    assert "apt could not read the indexes" in checkout.record.rows[-1].reason
     assert "no new lock of debian-12-ml-cpu; could not look at debian" in said
-    assert "# newer for debian-12-ml-cpu; no new lock of debian-12-ml-cpu; could not look at debian" in world.summary
+    assert "# newer for debian-12-ml-cpu; no new lock of debian-12-ml-cpu; could not look at debian" in checkout.summary
     assert webhook()[0].startswith("*newer for debian-12-ml-cpu; no new lock of debian-12-ml-cpu")
-    assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+    assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
 
 def test_an_image_that_cannot_be_locked_keeps_no_other_from_its_lock(
-    world: World, webhook: Callable[[], list[str]],
+    checkout: WatchCheckout, webhook: Callable[[], list[str]],
 ) -> None:
-    other = another_image(world)
-    world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    with workspace.image_lock(world.root, IMAGE):
-        code, said = world.watch("--update", name="")
+    other = another_image(checkout)
+    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    with workspace.image_lock(checkout.root, IMAGE):
+        code, said = checkout.watch("--update", name="")
     assert code == 7, said
-    assert [(row.image, row.verdict.value) for row in world.record.rows if row.component == "packages"] == [
+    assert [(row.image, row.verdict.value) for row in checkout.record.rows if row.component == "packages"] == [
         (IMAGE, "failed"), (OTHER, "update")]
-    assert [change.image for change in world.record.changes] == [OTHER]
+    assert [change.image for change in checkout.record.changes] == [OTHER]
     assert lockfile.read(other)[0].packages["less"].version == LESS.version
     assert f"new lock of {OTHER}; no new lock of {IMAGE}" in webhook()[0]
 
 
-def test_a_lock_that_cannot_be_read_keeps_no_other_image_from_being_looked_at(world: World) -> None:
-    other = another_image(world)
+def test_a_lock_that_cannot_be_read_keeps_no_other_image_from_being_looked_at(checkout: WatchCheckout) -> None:
+    other = another_image(checkout)
     other.write_text(other.read_text(encoding="utf-8") + " ", encoding="utf-8")
-    code, said = world.watch(name="")
+    code, said = checkout.watch(name="")
     assert code == 2, said
     assert "was edited by hand" in said
-    assert {row.image for row in world.record.rows} == {IMAGE}
-    assert f"could not look at {OTHER}" in world.summary
+    assert {row.image for row in checkout.record.rows} == {IMAGE}
+    assert f"could not look at {OTHER}" in checkout.summary
 
 
-def test_packages_that_cannot_be_judged_are_a_row(world: World) -> None:
+def test_packages_that_cannot_be_judged_are_a_row(checkout: WatchCheckout) -> None:
     """The server has the indexes, and redirects in a circle where a minimum age asks for a file's date."""
-    world.define("watch: {packages: {policy: security, minimum_age_days: 7}}")
-    world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    world.mirror.faults = {"/security/pool/*": Fault.CIRCLE}
-    code, said = world.watch()
+    checkout.define("watch: {packages: {policy: security, minimum_age_days: 7}}")
+    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    checkout.mirror.faults = {"/security/pool/*": Fault.CIRCLE}
+    code, said = checkout.watch()
     assert code == 4, said
-    assert world.verdicts() == {"kernel": "current", "packages": "unreachable"}
+    assert checkout.verdicts() == {"kernel": "current", "packages": "unreachable"}
     assert f"{IMAGE} packages: " in said
 
 
 def test_a_topic_that_is_none_keeps_the_webhook_from_nothing(
-    world: World, webhook: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
+    checkout: WatchCheckout, webhook: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
     monkeypatch.setenv("GOLDEN_SNS_TOPIC", "golden")
-    code, said = world.watch()
+    code, said = checkout.watch()
     assert (code, "GOLDEN_SNS_TOPIC is no ARN" in said) == (2, True), said
     assert webhook()[0].startswith("*newer for debian-12-ml-cpu*")
 
 
-def test_a_kernel_moves_to_the_one_that_was_judged(world: World) -> None:
+def test_a_kernel_moves_to_the_one_that_was_judged(checkout: WatchCheckout) -> None:
     """Not to the newest, which the policy's age forbids; the lock says why."""
-    world.define("watch: {kernel: {policy: branch, minimum_age_days: 7}}")
+    checkout.define("watch: {kernel: {policy: branch, minimum_age_days: 7}}")
     young = [*debrepo.kernel_packages("6.1.0-52", "6.1.160-1"),
              Package("linux-image-cloud-amd64", "6.1.160-1", depends="linux-image-6.1.0-52-cloud-amd64 (= 6.1.160-1)")]
-    made = world.archive("security", [SED, *KERNEL, *young]).publish(date=debrepo.DATE + 1)
+    made = checkout.archive("security", [SED, *KERNEL, *young]).publish(date=debrepo.DATE + 1)
     for path in made.folder.rglob("linux-*_6.1.150-1_*"):
         os.utime(path, (debrepo.DATE, debrepo.DATE))
-    code, said = world.watch("--update")
+    code, said = checkout.watch("--update")
     assert code == 0, said
-    assert world.lock().kernel.version == "6.1.150-1"
-    assert world.lock().choices[0].why == "the policy keeps it"
+    assert checkout.lock().kernel.version == "6.1.150-1"
+    assert checkout.lock().choices[0].why == "the policy keeps it"
 
 
-def test_a_lock_that_comes_out_the_same_is_no_change(world: World) -> None:
+def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) -> None:
     def nobody(*_: str) -> BaseImage:
         raise AssertionError
 
     kept = store.Store(CachePaths.default().root)
-    prover = Prover(world.root, kept, world.folder / "log", print)
-    image = watch.Image(definition.load(world.root, definition.path_of(world.root, IMAGE)),
-                        *lockfile.read(lockfile.path_of(world.root, IMAGE)))
-    eyes = watch.Eyes(world.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
+    prover = Prover(checkout.root, kept, checkout.folder / "log", print)
+    image = watch.Image(definition.load(checkout.root, definition.path_of(checkout.root, IMAGE)),
+                        *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
+    eyes = watch.Eyes(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
     record, [seen] = watch.look(eyes, [image], "2026-11-25T00:00:00Z")
     moving = tuple(row.model_copy(update={"verdict": Verdict.UPDATE}) for row in seen.rows)
     done, failures = command._update(record, [replace(seen, rows=moving)], prover, kept, wait=False)
@@ -134,12 +134,12 @@ def test_a_lock_that_comes_out_the_same_is_no_change(world: World) -> None:
     (SED, -86400, "suite bookworm-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"),
     (replace(SED, version="12.4+deb12u5.1"), 1, "debian-security: goes backwards: sed 12.4+deb12u6 -> 12.4+deb12u5.1"),
 ])
-def test_what_goes_backwards_makes_no_new_lock(world: World, sed: Package, day: int, said: str) -> None:
+def test_what_goes_backwards_makes_no_new_lock(checkout: WatchCheckout, sed: Package, day: int, said: str) -> None:
     """Although it has something newer, too."""
-    world.archive("security", [sed, LESS]).publish(date=debrepo.DATE + day)
-    before = lockfile.path_of(world.root, IMAGE).read_bytes()
-    code, printed = world.watch("--update")
+    checkout.archive("security", [sed, LESS]).publish(date=debrepo.DATE + day)
+    before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
+    code, printed = checkout.watch("--update")
     assert code == 4, printed
-    row = next(row for row in world.record.rows if row.component == "packages")
+    row = next(row for row in checkout.record.rows if row.component == "packages")
     assert (row.verdict.value, row.reason.startswith(said)) == ("failed", True), row
-    assert lockfile.path_of(world.root, IMAGE).read_bytes() == before
+    assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before

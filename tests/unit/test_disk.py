@@ -281,9 +281,9 @@ def test_tool_that_fails_leaves_the_last_good_disk(
 FULL_DISK = """
 import sys
 from pathlib import Path
-from goldenami import shell
-from goldenami.errors import HostNotReady
-from goldenami.local import disk
+from goldenami.core import shell
+from goldenami.core.errors import HostNotReady
+from goldenami.local.disk import disk
 root, out, size, slack = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 shell.output(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(out)])
 if not slack:

@@ -13,7 +13,7 @@ from goldenami.core.errors import Unreachable
 from goldenami.packages import download
 from goldenami.packages.download import Wanted
 from goldenami.packages.store import Store
-from support.builds.filling import assert_whole, filler, kept_part, kill_halfway, objects, wanted
+from support.builds.store_process import assert_whole, fill_process, kept_part, kill_halfway, objects, wanted
 from support.debian import debrepo
 from support.debian.debrepo import Fault
 
@@ -87,7 +87,7 @@ def test_each_try_continues_where_the_last_one_broke_off(tmp_path: Path, served:
 
 def waiting(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
     """A process that has come as far as the part, which another one holds."""
-    process = filler(root, items)
+    process = fill_process(root, items)
     while not any(path.resolve().suffix == ".part" for path in Path(f"/proc/{process.pid}/fd").iterdir()):
         assert process.poll() is None
         time.sleep(0.02)
@@ -98,7 +98,7 @@ def test_a_file_that_another_process_fetches_is_waited_for(tmp_path: Path, serve
     """The second process asks the mirror for nothing while the first one lives, and goes on where that was killed."""
     served.faults = {"/large": Fault.STALLED}
     items = wanted(served, "large")
-    first = filler(tmp_path / "cache", items)
+    first = fill_process(tmp_path / "cache", items)
     while not kept_part(tmp_path / "cache"):
         time.sleep(0.02)
     second = waiting(tmp_path / "cache", items)
@@ -116,7 +116,7 @@ def test_an_interrupt_does_not_wait_for_a_stalled_mirror(tmp_path: Path, served:
     """Who waits for another process's download is free at once; what has arrived stays."""
     served.faults = {"/large": Fault.STALLED}
     items = wanted(served, "large")
-    first = filler(tmp_path / "cache", items)
+    first = fill_process(tmp_path / "cache", items)
     while not kept_part(tmp_path / "cache"):
         time.sleep(0.02)
     second = waiting(tmp_path / "cache", items)

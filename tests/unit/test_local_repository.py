@@ -86,10 +86,11 @@ def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(stored: tup
 KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from goldenami import repo
-from goldenami.store import Store
-repo._index = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-repo.write(Store(Path(sys.argv[1])), pickle.load(sys.stdin.buffer), Path(sys.argv[2]), suite="stable", epoch=0)
+from goldenami.packages import local_repository
+from goldenami.packages.store import Store
+local_repository._index = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+local_repository.write(Store(Path(sys.argv[1])), pickle.load(sys.stdin.buffer), Path(sys.argv[2]),
+                       suite="stable", epoch=0)
 """
 
 

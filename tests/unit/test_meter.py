@@ -15,7 +15,7 @@ MIB = 1 << 20
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 ABANDONED = """
 import sys, threading
-from goldenami.meter import Meter
+from goldenami.core.meter import Meter
 from rich.console import Console
 begun = threading.Event()
 def transfer():

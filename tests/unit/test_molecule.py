@@ -17,11 +17,12 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WAITING = """
 import sys
 from pathlib import Path
-from goldenami import scenario, shell
+from goldenami.bake import molecule
+from goldenami.core import shell
 folder = Path(sys.argv[1])
 supervisor = shell.start_session(["sleep", "600"], log=folder / "log")
 print(supervisor.pid, flush=True)
-scenario.wait_ready("x", folder, supervisor)
+molecule.wait_ready("x", folder, supervisor)
 """
 
 

@@ -16,7 +16,7 @@ from goldenami.local.sandbox import program
 FILLS_A_DISK = """
 import sys
 from pathlib import Path
-from goldenami.errors import GoldenError, space
+from goldenami.core.errors import GoldenError, space
 from goldenami.local import events
 
 try:

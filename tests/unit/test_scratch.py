@@ -28,8 +28,8 @@ RECIPE = recipes.Recipe(version="1", distribution="w", module="w", generic="x86-
 ENDLESS = """
 import sys
 from pathlib import Path
-from goldenami import workplace
-with workplace.scratch_in(Path(sys.argv[1]), "other") as folder:
+from goldenami.local import workspace
+with workspace.scratch_in(Path(sys.argv[1]), "other") as folder:
     print(folder, flush=True)
     sys.stdin.read()
 """

@@ -11,7 +11,7 @@ import pytest
 from conftest import need
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.vm import second_boot
-from support.builds.booting import config
+from support.builds.boot_config import config
 from support.builds.checkout import processes
 
 

@@ -14,7 +14,7 @@ import urllib3
 from goldenami.core.errors import ExitCode, HostNotReady, Unreachable, Vanished
 from goldenami.packages import download
 from goldenami.packages.store import Store
-from support.builds.filling import FILL, SCRIPTS, assert_whole, filler, objects, wanted
+from support.builds.store_process import FILL, SCRIPTS, assert_whole, fill_process, objects, wanted
 from support.debian import debrepo
 from support.debian.debrepo import Fault
 
@@ -96,7 +96,7 @@ def test_a_mirror_that_refuses_is_named(tmp_path: Path, served: debrepo.Mirror) 
 
 def test_two_processes_fill_one_store(tmp_path: Path, served: debrepo.Mirror) -> None:
     items = wanted(served)
-    both = [filler(tmp_path / "cache", items), filler(tmp_path / "cache", items[::-1])]
+    both = [fill_process(tmp_path / "cache", items), fill_process(tmp_path / "cache", items[::-1])]
     for process in both:
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import Busy
 from goldenami.packages.store import Store
-from support.builds.filling import assert_whole, kill_halfway, wanted
+from support.builds.store_process import assert_whole, kill_halfway, wanted
 from support.debian import debrepo
 
 

@@ -19,7 +19,7 @@ from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import qcow2, qmp, vm
 from goldenami.model.build_records import Accel
-from support.builds.booting import config
+from support.builds.boot_config import config
 from support.builds.checkout import processes
 
 MIB = 1 << 20
@@ -184,8 +184,8 @@ def test_overlay_s_header(tmp_path: Path) -> None:
 BOOT = """
 import sys
 from pathlib import Path
-from goldenami.build_records import Accel
-from goldenami.local import vm
+from goldenami.local.vm import vm
+from goldenami.model.build_records import Accel
 folder = Path(sys.argv[1])
 with vm.running(vm.VmConfig(
     disk=folder / "disk.raw", scratch=folder / "vm", private_key=folder / "key", user="debian",

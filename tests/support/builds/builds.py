@@ -183,7 +183,7 @@ def _client(service: str, region: str, endpoint: str) -> Any:
     return boto3.client(service, region_name=region, endpoint_url=endpoint)
 
 
-class World:
+class RegionState:
     """What an account holds of an image in one region, as one who launches from it sees it."""
 
     def __init__(self, region: str, image: str = IMAGE) -> None:

@@ -1,4 +1,4 @@
-"""One upload as a process of its own, for tests that kill it: `upload_once.py DISK JOURNAL [IN_FLIGHT] [PARENT MAP]`.
+"""An upload as a process, for tests that kill it: `upload_process.py DISK JOURNAL [IN_FLIGHT] [PARENT MAP]`.
 
 Where to and as whom comes from the environment, as with any AWS tool. Prints the snapshot as JSON.
 """

@@ -42,7 +42,7 @@ def environment(patch: pytest.MonkeyPatch, key: debrepo.Key, cache: Path, uri: s
 
 
 @dataclass
-class World:
+class WatchCheckout:
     """A checkout with a lock, its mirror, and `golden watch` on it."""
 
     root: Path

@@ -25,7 +25,7 @@ from support.debian import debrepo
 DAY_S = 86400
 
 
-class Yesterday:
+class OlderArchives:
     """Archives without `drop`, a test on the text of an index's stanza; `uris` are by the archives' names."""
 
     def __init__(self, archives: Archives, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]) -> None:
@@ -77,9 +77,9 @@ class Yesterday:
 
 @contextlib.contextmanager
 def environment(archives: Archives, folder: Path, drop: Callable[[str], bool]) -> Iterator[dict[str, str]]:
-    """The environment in which `golden` sees yesterday's archives, and trusts who signed them beside the real ones."""
+    """The environment in which `golden` sees the older archives, and trusts who signed them beside the real ones."""
     key = debrepo.Key()
-    served = Yesterday(archives, key, folder / "yesterday", drop)
+    served = OlderArchives(archives, key, folder / "older", drop)
     try:
         rings = folder / "both.gpg"
         rings.write_bytes(mirrors.keyring("debian-archive-keyring").read_bytes() + key.keyring.read_bytes())

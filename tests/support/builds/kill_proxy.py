@@ -47,7 +47,7 @@ class Point:
         return f"{self.when} {self.action} {self.number} in {self.region}"
 
 
-class Killer:
+class KillProxy:
     """A proxy in front of `upstream`, and the process from which runs are forked."""
 
     def __init__(self, upstream: str) -> None:
@@ -56,7 +56,7 @@ class Killer:
         self._point: Point | None = None
         self._pid, self._signal = 0, signal.SIGKILL
         self.struck = False
-        killer = self
+        proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -66,7 +66,7 @@ class Killer:
                     super().handle()
 
             def handle_any(self) -> None:
-                killer._handle(self)
+                proxy._handle(self)
 
             do_GET = do_POST = do_PUT = do_DELETE = handle_any
 

@@ -9,22 +9,22 @@ from goldenami.lifecycle import retire
 from goldenami.lifecycle.retention import Policy, RegionPlan, Step
 from goldenami.lifecycle.retire import RetireRecord
 
-from support.aws.estate import IMAGE, Estate
+from support.aws.seeded_account import IMAGE, SeededAccount
 
 POLICY = Policy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7)
 LATER = 100
-"""Days after which everything in an estate is old."""
+"""Days after which everything in a seeded account is old."""
 
 
-def plan(estate: Estate, policy: Policy = POLICY) -> RegionPlan:
+def plan(account: SeededAccount, policy: Policy = POLICY) -> RegionPlan:
     """What would be done."""
-    return retire.prepare(estate.account, IMAGE, [estate.region], policy).plan.regions[0]
+    return retire.prepare(account.session, IMAGE, [account.region], policy).plan.regions[0]
 
 
-def run(estate: Estate, folder: Path, policy: Policy = POLICY) -> RetireRecord:
+def run(account: SeededAccount, folder: Path, policy: Policy = POLICY) -> RetireRecord:
     """Do what is due."""
-    prepared = retire.prepare(estate.account, IMAGE, [estate.region], policy)
-    return retire.execute(estate.account, prepared, folder, Progress("retire", IMAGE, folder / "timings"))
+    prepared = retire.prepare(account.session, IMAGE, [account.region], policy)
+    return retire.execute(account.session, prepared, folder, Progress("retire", IMAGE, folder / "timings"))
 
 
 def reasons(planned: RegionPlan) -> dict[str, list[str]]:

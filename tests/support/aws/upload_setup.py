@@ -30,7 +30,7 @@ def client(sink: Sink, service: str) -> Any:
                         config=Config(max_pool_connections=64, retries={"mode": "standard", "max_attempts": 10}))
 
 
-class Bench:
+class UploadSetup:
     """A disk, a sink and what an upload needs."""
 
     def __init__(self, sink: Sink, folder: Path) -> None:
@@ -58,7 +58,7 @@ class Bench:
 
     def process(self, *arguments: str) -> subprocess.Popen[str]:
         """The same upload by a process of its own, 2 blocks in flight."""
-        argv = [sys.executable, str(ROOT / "tests/support/aws/upload_once.py"), str(self.disk),
+        argv = [sys.executable, str(ROOT / "tests/support/aws/upload_process.py"), str(self.disk),
                 str(self.folder / "journal"), *(arguments or ("2",))]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env=os.environ | self.sink.environment() | {"PYTHONPATH": str(ROOT / "scripts")})
@@ -80,14 +80,14 @@ def noise(count: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(count)
 
 
-def abandon(bench: Bench, listed: BlockMap, at: int) -> str:
+def abandon(setup: UploadSetup, listed: BlockMap, at: int) -> str:
     """An upload that a refused block ends; returns the snapshot that it began."""
     def refuse(action: str, count: int) -> None:
         if action == "PutSnapshotBlock" and count >= at:
             raise Refused(403, "AccessDeniedException", "User: x is not authorized to perform: ebs:PutSnapshotBlock")
 
-    bench.sink.faults.before = refuse
+    setup.sink.faults.before = refuse
     with pytest.raises(GoldenError, match="may not call ebs:PutSnapshotBlock in us-east-1"):
-        bench.upload(listed)
-    bench.sink.faults = ebs_sink.Faults()
-    return max(bench.sink.snaps)
+        setup.upload(listed)
+    setup.sink.faults = ebs_sink.Faults()
+    return max(setup.sink.snaps)

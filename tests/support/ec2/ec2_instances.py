@@ -1,4 +1,4 @@
-"""`python -m support.ec2.played_ec2 SETTINGS`: EC2 here, with instances to log in to, for tests of the EC2 builder.
+"""`python -m support.ec2.ec2_instances SETTINGS`: EC2 here, with instances to log in to, for the EC2 builder's tests.
 
 Runs in namespaces of its own (`sandbox.start`). The strict emulator is the account. An instance of the publisher's AMI
 is a container with a tree like the publisher's; one of an AMI made of it is a virtual machine that boots a disk written
@@ -35,7 +35,7 @@ from support.aws import publisher
 
 PORT = 5000
 URL = f"http://127.0.0.1:{PORT}"
-OUR_KEY, PLAYERS_KEY = "AKIABUILDER000000000", "AKIAPLAYER0000000000"
+OUR_KEY, RUNNERS_KEY = "AKIABUILDER000000000", "AKIAPLAYER0000000000"
 """Access keys of one account: whose calls are whose shows in the emulator's log."""
 USER = "admin"
 _CLOUD = """\
@@ -50,7 +50,7 @@ system_info:
 """What Debian's images for EC2 say of their user (/etc/cloud/cloud.cfg.d/01_debian_cloud.cfg)."""
 
 
-def client(service: str = "ec2", key: str = PLAYERS_KEY, region: str = "us-east-1") -> Any:
+def client(service: str = "ec2", key: str = RUNNERS_KEY, region: str = "us-east-1") -> Any:
     return boto3.client(service, region_name=region, endpoint_url=URL, aws_access_key_id=key,
                         aws_secret_access_key="none")
 
@@ -63,25 +63,25 @@ def control(method: str, what: str, **fields: Any) -> Any:
 
 
 @dataclass
-class Played:
-    """One instance while it is played, and its end as EC2 asks for it."""
+class Running:
+    """One instance while it runs, and its end as EC2 asks for it."""
 
     raw: dict[str, Any]
     over: threading.Event = field(default_factory=threading.Event)
 
 
-class Player:
+class InstanceRunner:
     """Gives each running instance a machine, and takes it away when EC2 says that it stopped."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings, self.work, self.plan = settings, Path(settings["work"]), settings["plan"]
         self.ec2 = client()
-        self.played: dict[str, Played] = {}
+        self.running: dict[str, Running] = {}
         self.base, self.sealed = "", Path()
         self.stack = contextlib.ExitStack()
 
     def run(self) -> None:
-        """Play until killed."""
+        """Run instances until killed."""
         control("PATCH", "settings", accounts=publisher.ACCOUNTS, pending_s=0, instance_address=container.ADDRESS,
                 allowed={OUR_KEY: self.settings["allowed"]})
         self.base = publisher.offer(URL)
@@ -91,11 +91,11 @@ class Player:
             seen = {raw["InstanceId"]: raw for reservation in self.ec2.describe_instances()["Reservations"]
                     for raw in reservation["Instances"]}
             for name, raw in seen.items():
-                if name not in self.played and raw["State"]["Name"] == "running":
-                    self.played[name] = Played(raw)
-                    threading.Thread(target=self._play, args=(self.played[name],)).start()
-                if name in self.played and raw["State"]["Name"] != "running":
-                    self.played[name].over.set()
+                if name not in self.running and raw["State"]["Name"] == "running":
+                    self.running[name] = Running(raw)
+                    threading.Thread(target=self._run_instance, args=(self.running[name],)).start()
+                if name in self.running and raw["State"]["Name"] != "running":
+                    self.running[name].over.set()
             time.sleep(0.2)
 
     def _left_behind(self) -> None:
@@ -108,18 +108,18 @@ class Player:
             RootDeviceName="/dev/xvda", VirtualizationType="hvm",
             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
 
-    def _play(self, played: Played) -> None:
+    def _run_instance(self, running: Running) -> None:
         try:
-            key = self.ec2.describe_key_pairs(KeyNames=[played.raw["KeyName"]], IncludePublicKey=True)
+            key = self.ec2.describe_key_pairs(KeyNames=[running.raw["KeyName"]], IncludePublicKey=True)
             public = key["KeyPairs"][0]["PublicKey"]
-            if played.raw["ImageId"] == self.base:
-                self._builder(played, public)
+            if running.raw["ImageId"] == self.base:
+                self._builder(running, public)
             else:
-                self._launched(played, public)
+                self._launched(running, public)
         except Exception:
             traceback.print_exc()
 
-    def _builder(self, played: Played, public_key: str) -> None:
+    def _builder(self, running: Running, public_key: str) -> None:
         """A container like the publisher's image; when it powers off, EC2 calls the instance stopped."""
         log, scratch = self.work / "builder.log", self.work / "builder"
         lowers = self.stack.enter_context(layers.Stack(Path(self.plan["layers"])))
@@ -128,12 +128,12 @@ class Player:
         self.sealed = self.stack.enter_context(container.overlay(lowers.lowers, scratch))
         self._like_the_publishers(self.sealed, public_key)
         (self.work / "no-repository").mkdir()
-        with container.running(self.sealed, self.work, name=f"played-{self.plan['build_id']}", console=log,
+        with container.running(self.sealed, self.work, name=f"instance-{self.plan['build_id']}", console=log,
                                repo=self.work / "no-repository") as box:
-            while box.process.poll() is None and not played.over.is_set():
+            while box.process.poll() is None and not running.over.is_set():
                 time.sleep(0.1)
-        if not played.over.is_set():
-            self.ec2.stop_instances(InstanceIds=[played.raw["InstanceId"]])
+        if not running.over.is_set():
+            self.ec2.stop_instances(InstanceIds=[running.raw["InstanceId"]])
 
     def _like_the_publishers(self, root: Path, public_key: str) -> None:
         """The publisher's user with the launch's key, as cloud-init has made him; sudo."""
@@ -148,7 +148,7 @@ class Player:
         (root / "etc/cloud/cloud.cfg.d").mkdir(parents=True)
         (root / "etc/cloud/cloud.cfg.d/01_debian_cloud.cfg").write_text(_CLOUD, encoding="utf-8")
 
-    def _launched(self, played: Played, public_key: str) -> None:
+    def _launched(self, running: Running, public_key: str) -> None:
         """A machine that boots the sealed tree, and gets the launch's key from the metadata service."""
         scratch = self.work / "launched"
         scratch.mkdir()
@@ -160,11 +160,11 @@ class Player:
         config = vm.VmConfig(
             disk=facts.disk, scratch=scratch, private_key=scratch / "key", user=USER, firmware=vm.Firmware.UEFI,
             accelerator=Accel.TCG, size_bytes=facts.size_bytes + (1 << 30), ssh_limit_s=400,
-            instance_id=played.raw["InstanceId"])
+            instance_id=running.raw["InstanceId"])
         shell.output(["ip", "address", "replace", f"{container.ADDRESS}/32", "dev", "lo"])
         threading.Thread(target=_relay, daemon=True).start()
         with vm.running(config):
-            played.over.wait()
+            running.over.wait()
 
 
 def _relay() -> None:
@@ -191,7 +191,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serve and play."""
+    """Serve, and run what is launched."""
     namespaces.prepare_inside()
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     emulator = subprocess.Popen([sys.executable, "-m", "ec2_emulator", "--port", str(PORT)],
@@ -200,7 +200,7 @@ def main() -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT)):
             break
         time.sleep(0.1)
-    Player(settings).run()
+    InstanceRunner(settings).run()
 
 
 if __name__ == "__main__":

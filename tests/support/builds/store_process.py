@@ -21,9 +21,9 @@ SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 FILL = """
 import sys
 from pathlib import Path
-from goldenami.errors import GoldenError
-from goldenami.download import Wanted
-from goldenami.store import Store
+from goldenami.core.errors import GoldenError
+from goldenami.packages.download import Wanted
+from goldenami.packages.store import Store
 rows = [line.split() for line in sys.stdin]
 try:
     Store(Path(sys.argv[1])).fetch([Wanted(digest, int(size), url, url) for digest, size, url in rows])
@@ -43,7 +43,7 @@ def objects(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def filler(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
+def fill_process(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
     """A process that fills the store in `root`."""
     process = subprocess.Popen([sys.executable, "-c", FILL, str(root)], text=True, stdin=subprocess.PIPE,
                                stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
@@ -70,7 +70,7 @@ def kill_halfway(root: Path, served: debrepo.Mirror) -> Wanted:
     """A process that is killed when half of the large file has arrived."""
     served.faults = {"/large": Fault.STALLED}
     items = wanted(served, "large")
-    process = filler(root, items)
+    process = fill_process(root, items)
     while kept_part(root) < items[0].size // 2:
         assert process.poll() is None
         time.sleep(0.02)

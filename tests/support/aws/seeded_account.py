@@ -33,13 +33,13 @@ def account_at(url: str) -> Account:
     return Account()
 
 
-class Estate:
+class SeededAccount:
     """One region of an account in which `image` was published many times."""
 
     def __init__(self, emulator: Emulator, region: str = REGION, image: str = IMAGE) -> None:
-        self.emulator, self.region, self.image, self.account = emulator, region, image, account_at(emulator.url)
-        self.ec2, self.ebs = self.account.ec2(region), self.account.ebs(region)
-        self.ssm, self.groups = self.account.ssm(region), self.account.autoscaling(region)
+        self.emulator, self.region, self.image, self.session = emulator, region, image, account_at(emulator.url)
+        self.ec2, self.ebs = self.session.ec2(region), self.session.ebs(region)
+        self.ssm, self.groups = self.session.ssm(region), self.session.autoscaling(region)
 
     # --- making ---
 

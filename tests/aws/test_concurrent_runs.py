@@ -19,7 +19,7 @@ from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 from goldenami.publish.publish_records import PublishPlan
 from support.builds import builds
-from support.builds.builds import IMAGE, Checkout, World
+from support.builds.builds import IMAGE, Checkout, RegionState
 
 if TYPE_CHECKING:
     from conftest import Emulator
@@ -36,7 +36,7 @@ class Here:
         self.checkout, self.account = checkout, Account()
         self.checkout.define(f"{ONE}, soak_hours: {soak}}}\n")
         self.progress = Progress("publish", IMAGE, checkout.root / "timings")
-        self.world = World("us-east-1")
+        self.state = RegionState("us-east-1")
 
     @property
     def wanted(self) -> Definition:
@@ -53,13 +53,13 @@ class Here:
         return build
 
     def latest(self) -> str:
-        mark = self.world.ledger().latest
+        mark = self.state.ledger().latest
         assert mark is not None
-        assert self.world.parameter("latest") == mark.ami
+        assert self.state.parameter("latest") == mark.ami
         return mark.build_id
 
     def ami(self, build: str) -> str:
-        return str(self.world.amis()[f"{IMAGE}-{build}"]["ImageId"])
+        return str(self.state.amis()[f"{IMAGE}-{build}"]["ImageId"])
 
     def to_publish(self, number: int) -> tuple[release_gate.Proven, PublishPlan]:
         builds.build(self.checkout.root, number)
@@ -93,11 +93,11 @@ def test_a_candidate_older_than_latest_is_not_promoted(checkout: Checkout) -> No
     first = here.published(1)
     second = here.published(2)
     here.golden("promote", IMAGE, "--now")
-    item = here.world.ledger()
+    item = here.state.ledger()
     assert item.latest is not None
     older = item.latest.model_copy(update={"build_id": first, "ami": here.ami(first),
                                            "baked_at": "2026-01-01T01:00:00Z"})
-    here.world.dynamodb.update_item(
+    here.state.dynamodb.update_item(
         TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
         ExpressionAttributeValues={":ledger": {"S": item.model_copy(update={"candidate": older}).model_dump_json()}})
     ran = checkout.golden("promote", IMAGE, "--now")
@@ -119,7 +119,7 @@ def test_a_rollback_does_not_go_to_what_was_disabled_meanwhile(checkout: Checkou
     here = Here(checkout)
     first, second = here.published(1), here.published(2)
     prepared = here.back_to(first)
-    here.world.ec2.disable_image(ImageId=here.ami(first))
+    here.state.ec2.disable_image(ImageId=here.ami(first))
     with pytest.raises(Busy, match=r"another run changed ami-\w+ \(now disabled\) in us-east-1"):
         rollback.execute(here.account, here.wanted, prepared, checkout.root, here.progress)
     assert here.latest() == second
@@ -133,14 +133,14 @@ def test_a_publish_does_not_go_over_a_rollback(checkout: Checkout) -> None:
     with pytest.raises(Busy, match=f"another run moved /golden-ami/{IMAGE}/candidate in us-east-1 from ami"):
         publish.execute(here.account, here.wanted, build, plan, here.progress)
     assert here.latest() == first
-    assert len(here.world.amis()) == 2
+    assert len(here.state.amis()) == 2
 
 
 def test_an_ami_that_vanished_after_the_plan_is_named(checkout: Checkout) -> None:
     here = Here(checkout)
     ami = here.ami(here.published(1))
     build, plan = here.planned()
-    here.world.ec2.deregister_image(ImageId=ami)
+    here.state.ec2.deregister_image(ImageId=ami)
     with pytest.raises(Busy, match=f"{ami} in us-east-1 is gone since the plan was made"):
         publish.execute(here.account, here.wanted, build, plan, here.progress)
 
@@ -158,7 +158,7 @@ def test_what_latest_names_by_now_is_not_retired(checkout: Checkout, aws: Emulat
     assert [action.step for action in prepared.plan.regions[0].actions] == [Step.DISABLE]
     here.golden("rollback", IMAGE, "--to", first)
     record = retire.execute(here.account, prepared, checkout.root, here.progress)
-    assert here.world.amis()[f"{IMAGE}-{first}"]["State"] == "available"
+    assert here.state.amis()[f"{IMAGE}-{first}"]["State"] == "available"
     assert here.latest() == first
     assert record.done == {"us-east-1": []}
     assert record == records.read(Path(checkout.root / RETIRE_FILE), RetireRecord)
