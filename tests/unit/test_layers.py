@@ -103,7 +103,7 @@ def test_one_in_use_stays(tmp_path: Path) -> None:
 MAKER = """
 import sys, time
 from pathlib import Path
-from goldenami.local.layers import Stack
+from goldenami.local.tree.layers import Stack
 with Stack(Path(sys.argv[1])) as stack, stack.make(sys.argv[2], "demo") as aside:
     (aside / "root").mkdir()
     print("making", flush=True)
@@ -158,7 +158,7 @@ def _until_it_waits(path: Path) -> None:
 USER = """
 import sys, time
 from pathlib import Path
-from goldenami.local.layers import Stack
+from goldenami.local.tree.layers import Stack
 with Stack(Path(sys.argv[1])) as stack:
     with stack.make(sys.argv[2], "demo") as aside:
         (aside / "root").mkdir()
