@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from goldenami.aws.channels.ledger import Gpu
+from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import Busy
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
-from goldenami.lifecycle.retention import Policy, Step
+from goldenami.lifecycle.retention import RetentionPolicy, RetireStep
 from goldenami.lifecycle.retire import RETIRE_FILE, RetireRecord
 from goldenami.model import definition
 from goldenami.model.definition import Definition
@@ -24,9 +24,9 @@ from support.builds.builds import IMAGE, Checkout, RegionState
 if TYPE_CHECKING:
     from conftest import Emulator
 
-NOW = channel_moves.Options(now=True)
+NOW = channel_moves.MoveOptions(now=True)
 ONE = "publish: {regions: [us-east-1], keep_last: 1"
-GRACELESS = Policy(keep_last=1, max_age_days=1, disable_after_days=0, deregister_after_days=0)
+GRACELESS = RetentionPolicy(keep_last=1, max_age_days=1, disable_after_days=0, deregister_after_days=0)
 
 
 class Here:
@@ -61,17 +61,17 @@ class Here:
     def ami(self, build: str) -> str:
         return str(self.state.amis()[f"{IMAGE}-{build}"]["ImageId"])
 
-    def to_publish(self, number: int) -> tuple[release_gate.Proven, PublishPlan]:
+    def to_publish(self, number: int) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
         builds.build(self.checkout.root, number)
         return self.planned()
 
-    def planned(self) -> tuple[release_gate.Proven, PublishPlan]:
+    def planned(self) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
         """The plan of publishing the newest build."""
         build = release_gate.load(self.checkout.root, IMAGE)
-        return build, publish.prepare(self.account, self.wanted, build, publish_plan.Options(), self.progress)
+        return build, publish.prepare(self.account, self.wanted, build, publish_plan.PublishOptions(), self.progress)
 
     def back_to(self, build: str) -> rollback.Prepared:
-        gate = rollback.Gate(lambda _: Gpu.NONE, Gpu.NONE, NOW)
+        gate = rollback.RollbackCriteria(lambda _: GpuProof.NONE, GpuProof.NONE, NOW)
         return rollback.prepare(self.account, self.wanted, to=build, regions=[], gate=gate)
 
 
@@ -80,7 +80,7 @@ def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> No
     first = here.published(1)
     here.golden("promote", IMAGE, "--now")
     second = here.published(2)
-    plan = promote.prepare(here.account, here.wanted, promote.candidate(here.account, here.wanted), Gpu.NONE, NOW)
+    plan = promote.prepare(here.account, here.wanted, promote.candidate(here.account, here.wanted), GpuProof.NONE, NOW)
     assert plan.build_id == second
     here.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}, /golden-ami/{IMAGE}/candidate"):
@@ -155,7 +155,7 @@ def test_what_latest_names_by_now_is_not_retired(checkout: Checkout, aws: Emulat
 
     retire.execute(here.account, plan(), checkout.root, here.progress)
     prepared = plan()
-    assert [action.step for action in prepared.plan.regions[0].actions] == [Step.DISABLE]
+    assert [action.step for action in prepared.plan.regions[0].actions] == [RetireStep.DISABLE]
     here.golden("rollback", IMAGE, "--to", first)
     record = retire.execute(here.account, prepared, checkout.root, here.progress)
     assert here.state.amis()[f"{IMAGE}-{first}"]["State"] == "available"

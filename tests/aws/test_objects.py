@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws.remote_store import Objects
+from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, HostNotReady
@@ -32,8 +32,8 @@ def bucket(aws: Any) -> Any:
 
 
 @pytest.fixture
-def remote(bucket: Any) -> Objects:
-    return Objects.at(Account().s3(REGION), "s3://golden-store/packages/")
+def remote(bucket: Any) -> S3Store:
+    return S3Store.at(Account().s3(REGION), "s3://golden-store/packages/")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def joined(chunks: Iterator[bytes] | None) -> bytes | None:
     return None if chunks is None else b"".join(chunks)
 
 
-def test_what_was_put_is_there_once(remote: Objects, bucket: Any, source: Path) -> None:
+def test_what_was_put_is_there_once(remote: S3Store, bucket: Any, source: Path) -> None:
     digest = sha256_file(source)
     assert remote.get(digest, 0) is None
     assert remote.put(digest, source)
@@ -59,7 +59,7 @@ def test_what_was_put_is_there_once(remote: Objects, bucket: Any, source: Path) 
     assert joined(remote.get(digest, len(CONTENT))) == b""
 
 
-def test_a_damaged_object_is_sent_again(remote: Objects, bucket: Any, source: Path) -> None:
+def test_a_damaged_object_is_sent_again(remote: S3Store, bucket: Any, source: Path) -> None:
     digest = sha256_file(source)
     bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=b"other", ChecksumAlgorithm=
                       "SHA256")
@@ -71,32 +71,32 @@ def test_a_damaged_object_is_sent_again(remote: Objects, bucket: Any, source: Pa
 @pytest.mark.parametrize("location", ["golden-store", "s3:/golden-store", "https://golden-store/x", "s3://UPPER/x", "s3://"])
 def test_a_location_that_is_none(location: str) -> None:
     with pytest.raises(BadInput, match="is no location of S3") as caught:
-        Objects.at(None, location)
+        S3Store.at(None, location)
     assert "s3://bucket/prefix" in caught.value.hint
 
 
 @pytest.mark.parametrize("location", ["s3://golden-store", "s3://golden-store/", "s3://golden-store/a/b//"])
 def test_prefixes(bucket: Any, source: Path, location: str) -> None:
     digest = sha256_file(source)
-    Objects.at(bucket, location).put(digest, source)
+    S3Store.at(bucket, location).put(digest, source)
     prefix = "a/b/" if "a/b" in location else ""
     assert bucket.head_object(Bucket="golden-store", Key=f"{prefix}{digest[:2]}/{digest}")
 
 
-def test_a_bucket_that_is_not_there(remote: Objects, source: Path) -> None:
-    other = Objects.at(Account().s3(REGION), "s3://golden-nothing/x")
+def test_a_bucket_that_is_not_there(remote: S3Store, source: Path) -> None:
+    other = S3Store.at(Account().s3(REGION), "s3://golden-nothing/x")
     with pytest.raises(GoldenError, match="NoSuchBucket"):
         other.get(sha256_file(source), 0)
 
 
-def test_a_permission_that_is_missing(remote: Objects, source: Path, aws: Any) -> None:
+def test_a_permission_that_is_missing(remote: S3Store, source: Path, aws: Any) -> None:
     aws.set(denied={"*": ["s3:PutObject"]})
     with pytest.raises(HostNotReady, match="PutObject") as caught:
         remote.put(sha256_file(source), source)
     assert caught.value.exit_code is ExitCode.HOST
 
 
-def test_a_store_that_fills_from_s3_without_any_mirror(remote: Objects, source: Path, tmp_path: Path) -> None:
+def test_a_store_that_fills_from_s3_without_any_mirror(remote: S3Store, source: Path, tmp_path: Path) -> None:
     digest = sha256_file(source)
     remote.put(digest, source)
     kept = Store(tmp_path / "cache", remote=remote)
@@ -105,7 +105,7 @@ def test_a_store_that_fills_from_s3_without_any_mirror(remote: Objects, source: 
 
 
 def test_a_damaged_object_in_s3_is_fetched_from_the_mirror(
-    remote: Objects, bucket: Any, source: Path, tmp_path: Path,
+    remote: S3Store, bucket: Any, source: Path, tmp_path: Path,
 ) -> None:
     digest = sha256_file(source)
     bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=CONTENT[:-1])

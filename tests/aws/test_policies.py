@@ -19,7 +19,7 @@ import boto3
 import pytest
 from ec2_emulator import iam
 from goldenami.aws import base_images, notify, tags
-from goldenami.aws.remote_store import Objects
+from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.bake import bake_inputs
 from goldenami.core import records
@@ -254,7 +254,7 @@ def store(stage: Stage) -> None:
     boto3.client("s3", "us-east-1").create_bucket(Bucket="golden-store")
     source = stage.checkout.root / "package"
     source.write_bytes(b"package")
-    remote, digest = Objects.at(Account().s3("us-east-1"), "s3://golden-store/packages"), records.sha256_file(source)
+    remote, digest = S3Store.at(Account().s3("us-east-1"), "s3://golden-store/packages"), records.sha256_file(source)
     with stage.rights("store"):
         assert remote.get(digest, 0) is None
         assert [remote.put(digest, source), remote.put(digest, source)] == [True, False]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from goldenami.aws.channels import lease, pointers
-from goldenami.aws.channels.ledger import Channel, Gpu, Mark
+from goldenami.aws.channels.ledger import Channel, GpuProof, LedgerEntry
 from goldenami.aws.session import HASTY_ATTEMPTS, Account
 from goldenami.core import clock
 from goldenami.core.errors import Busy, StageFailed
@@ -240,8 +240,8 @@ def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPa
     sleeper = lease.take(dynamodb(), IMAGE)
     time.sleep(2.1)  # AWS's dates have whole seconds
     winner = lease.take(dynamodb(), IMAGE)
-    mark = Mark(build_id="1" * 12, ami="ami-1", baked_at=clock.stamp(), since=clock.stamp(), by="a@b:1",
-                fence=winner.fence, gpu=Gpu.NONE)
+    mark = LedgerEntry(build_id="1" * 12, ami="ami-1", baked_at=clock.stamp(), since=clock.stamp(), by="a@b:1",
+                       fence=winner.fence, gpu=GpuProof.NONE)
     winner.record(winner.ledger.moved(Channel.LATEST, mark))
     with pytest.raises(Busy):
         sleeper.record(sleeper.ledger.moved(Channel.LATEST, mark.model_copy(update={"build_id": "2" * 12})))

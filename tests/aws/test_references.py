@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from goldenami.lifecycle.retention import Step
+from goldenami.lifecycle.retention import RetireStep
 from support.aws.retirement import LATER, plan, reasons, steps
 from support.aws.seeded_account import IMAGE, PARTNER, Calendar, SeededAccount, iso
 
@@ -157,7 +157,7 @@ def test_what_is_used_stays(account: SeededAccount, use: Callable[[SeededAccount
     """The same AMI is due without the use, and stays with it, which names the user."""
     used = account.ami(1)
     account.ami(2)
-    assert (Step.DEPRECATE, used) in steps(plan(account))
+    assert (RetireStep.DEPRECATE, used) in steps(plan(account))
     use(account, used)
     planned = plan(account)
     assert used not in {target for _, target in steps(planned)}
@@ -181,7 +181,7 @@ def test_what_launches_no_more_is_no_use(account: SeededAccount) -> None:
     account.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[terminating], TerminateInstances=True)
     account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request])
     account.ec2.terminate_instances(InstanceIds=[closed])
-    assert (Step.DEPRECATE, old) in steps(plan(account))
+    assert (RetireStep.DEPRECATE, old) in steps(plan(account))
 
 
 def test_every_page_is_read(account: SeededAccount, aws: Emulator) -> None:

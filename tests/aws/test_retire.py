@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.aws.channels.lease import take
-from goldenami.aws.channels.ledger import Gpu, Ledger, Mark
+from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.inventory import removal
 from goldenami.core import records
 from goldenami.core.errors import Busy, GoldenError, HostNotReady
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
-from goldenami.lifecycle.retention import Step
+from goldenami.lifecycle.retention import RetireStep
 from goldenami.lifecycle.retire import RetireRecord
 from support.aws.retirement import LATER, POLICY, plan, reasons, run, steps
 from support.aws.seeded_account import IMAGE, PARTNER, Calendar, SeededAccount, build_id, iso
@@ -48,7 +48,7 @@ def test_an_image_goes_in_steps_with_waits(account: SeededAccount, calendar: Cal
     calendar.days += 0.2
     record = run(account, tmp_path)
     assert [action.step for action in record.done[account.region]] == [
-        Step.DELETE_VERSION, Step.DEREGISTER, Step.DELETE_SNAPSHOT, Step.DELETE_RECORD]
+        RetireStep.DELETE_VERSION, RetireStep.DEREGISTER, RetireStep.DELETE_SNAPSHOT, RetireStep.DELETE_RECORD]
     assert set(account.amis()) == {newest}
     assert backing not in account.snapshots()
     assert account.parameters() == {account.record(2): newest}
@@ -68,7 +68,7 @@ def test_a_use_that_comes_late_is_respected_and_the_announcement_taken_back(
     assert account.amis()[old].deprecated != before
     calendar.days += 30
     account.point("/somebody/needs/it", old)
-    assert steps(plan(account)) == [(Step.RECALL, old)]
+    assert steps(plan(account)) == [(RetireStep.RECALL, old)]
     run(account, tmp_path)
     assert not plan(account).actions
     found = removal.describe(account.ec2, old)
@@ -107,7 +107,7 @@ def test_what_a_partner_launched_lately_is_not_released(account: SeededAccount) 
     release = POLICY.model_copy(update={"release_shared": True, "idle_days": LATER + 1})
     if account.amis()[old].last_launched is not None:
         assert "and launched on" in reasons(plan(account, release))[old][0]
-    assert steps(plan(account, POLICY.model_copy(update={"release_shared": True}))) == [(Step.DEPRECATE, old)]
+    assert steps(plan(account, POLICY.model_copy(update={"release_shared": True}))) == [(RetireStep.DEPRECATE, old)]
     account.ec2.modify_image_attribute(ImageId=old, LaunchPermission={"Add": [{"Group": "all"}]})
     assert "shared with" in reasons(plan(account, release))[old][0]
 
@@ -116,14 +116,15 @@ def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(account: Seeded
     """`latest` came back from a newer build that turned out bad: what it would go back to now is an old one."""
     oldest, latest, *_ = amis = [account.ami(number) for number in (1, 2, 3, 4)]
     lease = take(account.session.dynamodb(account.region), IMAGE)
-    marks = [Mark(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1, gpu=Gpu.NONE)
+    marks = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1,
+                         gpu=GpuProof.NONE)
              for number, ami in enumerate(amis, 1)]
     lease.record(Ledger(latest=marks[1], history=(marks[0],)))
     lease.release()
     keeps_two = POLICY.model_copy(update={"keep_last": 2})
     assert reasons(plan(account, keeps_two))[oldest] == ["used by ledger: the build to roll back to"]
     assert reasons(plan(account, keeps_two))[latest] == ["used by ledger: latest"]
-    assert (Step.DEPRECATE, oldest) in steps(plan(account, POLICY))
+    assert (RetireStep.DEPRECATE, oldest) in steps(plan(account, POLICY))
 
 
 # --- what is not ours ---
@@ -211,7 +212,7 @@ def test_nothing_happens_to_an_image_that_was_enabled_after_the_plan(
         run(account, tmp_path)
         calendar.days += 8
     prepared = retire.prepare(account.session, IMAGE, [account.region], POLICY)
-    assert (Step.DEREGISTER, old) in steps(prepared.plan.regions[0])
+    assert (RetireStep.DEREGISTER, old) in steps(prepared.plan.regions[0])
     account.ec2.enable_image(ImageId=old)
     with pytest.raises(GoldenError, match="was available again"):
         retire.execute(account.session, prepared, tmp_path, Progress("retire", IMAGE, tmp_path / "timings"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.inventory import leftovers
-from goldenami.aws.inventory.leftovers import Kind
+from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.bake import bake_inputs
 from goldenami.builders import ec2_builder
 from goldenami.commands import image
@@ -145,7 +145,7 @@ def test_one_refusal_does_not_stop_the_others(account: SeededAccount, aws: Emula
 def test_what_is_gone_already_is_done(account: SeededAccount) -> None:
     dead = Build(account, 1, marks(-1))
     found = leftovers.find(account.ec2)
-    assert [each.kind for each in found] == list(Kind)
+    assert [each.kind for each in found] == list(LeftoverKind)
     for _ in range(2):
         for each in found:
             leftovers.remove(account.ec2, each)

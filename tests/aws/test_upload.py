@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 
 
-def upload(folder: Path, seed: int, parent: ebs.Parent | None = None) -> tuple[ebs.Snapshot, blocks.BlockMap]:
+def upload(folder: Path, seed: int, parent: ebs.Parent | None = None) -> tuple[ebs.UploadedSnapshot, blocks.BlockMap]:
     """A disk of 24 blocks and its snapshot; two seeds differ in one block."""
     disk = folder / f"{seed}.raw"
     with disk.open("wb") as sink:

@@ -126,7 +126,7 @@ _FOLDERS = itertools.count()
 
 
 def upload(made: Server, disk: Path, listed: BlockMap, folder: Path, *, in_flight: int | None = None,
-           parent: ebs.Parent | None = None) -> tuple[float, ebs.Snapshot]:
+           parent: ebs.Parent | None = None) -> tuple[float, ebs.UploadedSnapshot]:
     """Seconds of `ebs.upload` without the wait for EBS to seal."""
     marks: list[float] = []
     began = time.monotonic()

@@ -250,7 +250,7 @@ def test_a_disk_of_a_tebibyte_needs_little_memory(setup: UploadSetup) -> None:
 
 
 def test_a_failing_worker_ends_the_others(tmp_path: Path) -> None:
-    crew, seen = worker_pool.Crew(4), []
+    crew, seen = worker_pool.WorkerPool(4), []
 
     def work(item: int) -> None:
         seen.append(item)

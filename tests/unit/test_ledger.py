@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from goldenami.aws.channels.ledger import HISTORY, Channel, Gpu, Ledger, Mark
+from goldenami.aws.channels.ledger import HISTORY, Channel, GpuProof, Ledger, LedgerEntry
 from hypothesis import given
 from hypothesis import strategies as st
 
 
-def mark(number: int, ami: str = "ami-1") -> Mark:
-    return Mark(build_id=f"{number:012x}", ami=ami, baked_at="2026-11-25T09:00:00Z", since="2026-11-25T09:00:00Z",
-                by="a@b:1", fence=1, gpu=Gpu.NONE)
+def mark(number: int, ami: str = "ami-1") -> LedgerEntry:
+    return LedgerEntry(build_id=f"{number:012x}", ami=ami, baked_at="2026-11-25T09:00:00Z",
+                       since="2026-11-25T09:00:00Z", by="a@b:1", fence=1, gpu=GpuProof.NONE)
 
 
 def moved(*numbers: int) -> Ledger:

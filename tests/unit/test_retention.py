@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
-    Ami,
+    AccountAmi,
     Launcher,
     LauncherKind,
     TemplateUse,
@@ -17,15 +17,16 @@ from goldenami.aws.inventory.topology import (
     record_name,
 )
 from goldenami.lifecycle import retention
-from goldenami.lifecycle.retention import Policy, RegionPlan, Step
+from goldenami.lifecycle.retention import RegionRetirePlan, RetentionPolicy, RetireStep
 from hypothesis import HealthCheck, Phase, given, settings
 from support.aws.accounts import BUILDS, IMAGE, NOW, Account, accounts, alive, must_stay, policies, proven
 
-Planner = Callable[[Topology, str, Policy, datetime], RegionPlan]
-DESTRUCTIVE = {Step.DEPRECATE, Step.DISABLE, Step.DEREGISTER, Step.NOTE_DISABLED}
+Planner = Callable[[Topology, str, RetentionPolicy, datetime], RegionRetirePlan]
+DESTRUCTIVE = {RetireStep.DEPRECATE, RetireStep.DISABLE, RetireStep.DEREGISTER,
+               RetireStep.NOTE_DISABLED}
 
 
-def check_account(topology: Topology, policy: Policy, planner: Planner | None = None) -> None:
+def check_account(topology: Topology, policy: RetentionPolicy, planner: Planner | None = None) -> None:
     """Runs retirement until nothing more is due, with enough time between, and judges each run and the end."""
     account, now = Account(topology), NOW
     planner = planner or retention.plan
@@ -42,7 +43,7 @@ def check_account(topology: Topology, policy: Policy, planner: Planner | None = 
     assert [ami for ami in account.topology.amis if ami in foreign] == foreign, "a foreign AMI was touched"
 
 
-def check_run(topology: Topology, planned: RegionPlan, policy: Policy, now: datetime) -> None:
+def check_run(topology: Topology, planned: RegionRetirePlan, policy: RetentionPolicy, now: datetime) -> None:
     stay = must_stay(topology, policy, now)
     touched = {action.target for action in planned.actions if action.step in DESTRUCTIVE}
     assert not touched & stay, "an AMI that has to stay was touched"
@@ -53,7 +54,7 @@ def check_run(topology: Topology, planned: RegionPlan, policy: Policy, now: date
             assert snapshot.image == IMAGE and snapshot.id not in alive(topology)
 
 
-def check_end(topology: Topology, policy: Policy, now: datetime) -> None:
+def check_end(topology: Topology, policy: RetentionPolicy, now: datetime) -> None:
     stay = must_stay(topology, policy, now)
     assert {ami.id for ami in topology.amis} <= stay, "an AMI that nothing needs was kept past its time"
     held = {backing for ami in topology.amis for backing in ami.snapshots} | alive(topology)
@@ -73,14 +74,14 @@ def check_end(topology: Topology, policy: Policy, now: datetime) -> None:
 
 @settings(max_examples=1000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(accounts, policies)
-def test_random_accounts(topology: Topology, policy: Policy) -> None:
+def test_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:
     check_account(topology, policy)
 
 
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(accounts, policies)
-def test_ten_thousand_random_accounts(topology: Topology, policy: Policy) -> None:
+def test_ten_thousand_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:
     check_account(topology, policy)
 
 
@@ -93,22 +94,22 @@ def _no(kind: LauncherKind) -> Planner:
         launcher for launcher in found.launchers if launcher.kind is not kind)), image, policy, now)
 
 
-def _amis(change: Callable[[Ami], Ami]) -> Planner:
+def _amis(change: Callable[[AccountAmi], AccountAmi]) -> Planner:
     return lambda found, image, policy, now: retention.plan(
         replace(found, amis=tuple(map(change, found.amis))), image, policy, now)
 
 
-def _records_only(found: Topology, image: str, policy: Policy, now: datetime) -> RegionPlan:
+def _records_only(found: Topology, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
     records = {name: value for name, value in found.parameters.items() if re.search("/[0-9a-f]{12}$", name)}
     return retention.plan(replace(found, parameters=records), image, policy, now)
 
 
-def _policy(change: Callable[[Policy], Policy]) -> Planner:
+def _policy(change: Callable[[RetentionPolicy], RetentionPolicy]) -> Planner:
     return lambda found, image, policy, now: retention.plan(found, image, change(policy), now)
 
 
-def _steps(*kept: Step) -> Planner:
-    def planner(found: Topology, image: str, policy: Policy, now: datetime) -> RegionPlan:
+def _steps(*kept: RetireStep) -> Planner:
+    def planner(found: Topology, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
         made = retention.plan(found, image, policy, now)
         return made.model_copy(update={"actions": [action for action in made.actions if action.step in kept]})
     return planner
@@ -130,9 +131,9 @@ BLIND: dict[str, Planner] = {
     "age": _policy(lambda policy: policy.model_copy(update={"max_age_days": 0})),
     "waits": _policy(lambda policy: policy.model_copy(update={"disable_after_days": 0, "deregister_after_days": 0})),
     "keeps too many": _policy(lambda policy: policy.model_copy(update={"keep_last": policy.keep_last + 1})),
-    "leaves snapshots": _steps(*(step for step in Step if step is not Step.DELETE_SNAPSHOT)),
-    "leaves records": _steps(*(step for step in Step if step is not Step.DELETE_RECORD)),
-    "never deregisters": _steps(*(step for step in Step if step is not Step.DEREGISTER)),
+    "leaves snapshots": _steps(*(step for step in RetireStep if step is not RetireStep.DELETE_SNAPSHOT)),
+    "leaves records": _steps(*(step for step in RetireStep if step is not RetireStep.DELETE_RECORD)),
+    "never deregisters": _steps(*(step for step in RetireStep if step is not RetireStep.DEREGISTER)),
 }
 """Planners with one defect each."""
 
@@ -142,7 +143,7 @@ def test_the_oracle_notices(defect: str) -> None:
     @settings(max_examples=2000, deadline=None, database=None, suppress_health_check=list(HealthCheck),
               phases=[Phase.generate], report_multiple_bugs=False, derandomize=True)
     @given(accounts, policies)
-    def judge(topology: Topology, policy: Policy) -> None:
+    def judge(topology: Topology, policy: RetentionPolicy) -> None:
         check_account(topology, policy, BLIND[defect])
 
     with pytest.raises(AssertionError):

@@ -62,7 +62,7 @@ class ImageSpec(Record):
                        bake.image, bake.lock_sha256, bake.build_id, bake.git_commit, bake.disk_sha256))
 
 
-class Settings(Record):
+class AmiSettings(Record):
     """What is set on an AMI after it exists: accounts that may launch it, deprecation, protection."""
 
     share_with: tuple[str, ...] = ()
@@ -195,7 +195,7 @@ def shares(ec2: Client, ami: str) -> set[str]:
             for row in answer.get("LaunchPermissions", [])}
 
 
-def apply(ec2: Client, image: Image, wanted: Settings) -> None:
+def apply(ec2: Client, image: Image, wanted: AmiSettings) -> None:
     """Set what differs. A deprecation date that stands is left: a second publish must not prolong it."""
     if not image.raw.get("DeprecationTime"):
         ec2.enable_image_deprecation(ImageId=image.ami, DeprecateAt=datetime.fromisoformat(wanted.deprecate_at))
@@ -218,7 +218,7 @@ def _protected(image: Image) -> bool:
     return str(image.raw.get("DeregistrationProtection", "disabled")).startswith("enabled")
 
 
-def differences(image: Image, spec: ImageSpec, wanted: Settings, shared: set[str]) -> list[str]:
+def differences(image: Image, spec: ImageSpec, wanted: AmiSettings, shared: set[str]) -> list[str]:
     """How an AMI differs from what was asked for, one line a fact; nothing where it is right."""
     root, raw = image.root, image.raw
     devices = [device.get("DeviceName") for device in raw.get("BlockDeviceMappings", [])]

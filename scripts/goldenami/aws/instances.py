@@ -46,7 +46,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Instance:
+class LaunchedInstance:
     """A running instance, and the address that it is reached at."""
 
     id: str
@@ -84,7 +84,7 @@ def access(ec2: Client, name: str, public_key: Path, marks: Tags) -> Iterator[Ac
 
 
 @contextlib.contextmanager
-def running(ec2: Client, launch: Launch) -> Iterator[Instance]:
+def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
     """Launch, yield the instance once EC2 calls it running, and remove all of it whatever happens.
 
     Its metadata service takes session tokens only: a first boot that needs another does not get the key.
@@ -93,7 +93,7 @@ def running(ec2: Client, launch: Launch) -> Iterator[Instance]:
         instance = _launch(ec2, launch, reached)
         try:
             ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=WAIT)
-            yield Instance(instance, _address(ec2, instance))
+            yield LaunchedInstance(instance, _address(ec2, instance))
         finally:
             _gone(ec2.terminate_instances, InstanceIds=[instance])
             ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig=WAIT)

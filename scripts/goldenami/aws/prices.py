@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from goldenami.aws.inventory.topology import Snapshot
+from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.session import Client
 
 SNAPSHOT_PRICES_OF = "2024-12"
@@ -22,7 +22,7 @@ SNAPSHOT_PRICES: Mapping[str, float] = {
 GIB = 1 << 30
 
 
-def stored(snapshot: Snapshot, present: set[str]) -> tuple[int, bool]:
+def stored(snapshot: AccountSnapshot, present: set[str]) -> tuple[int, bool]:
     """Bytes that a snapshot is billed for, and whether that is exact and not an upper bound.
 
     A snapshot of changed blocks is billed for these alone as long as its parent is there; when that is deleted, EBS

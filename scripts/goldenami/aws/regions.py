@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from goldenami.aws.session import translate
-from goldenami.aws.worker_pool import Crew
+from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import GoldenError, StageFailed
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Outcomes(Generic[T]):
+class RegionResults(Generic[T]):
     """What came of each region: a result or an error, never both."""
 
     done: dict[str, T]
@@ -27,7 +27,7 @@ class Outcomes(Generic[T]):
         raise failure(self.failed, what, hint, {**dict.fromkeys(self.done, "done"), **(state or {})})
 
 
-def each(regions: Iterable[str], work: Callable[[str], T]) -> Outcomes[T]:
+def each(regions: Iterable[str], work: Callable[[str], T]) -> RegionResults[T]:
     """`work` in every region, in parallel; an error in one does not stop the others. A defect is raised.
 
     An interrupt does not wait for them either: what is under way then ends with the process.
@@ -42,10 +42,10 @@ def each(regions: Iterable[str], work: Callable[[str], T]) -> Outcomes[T]:
         except Exception as error:  # raised below, when all have ended
             errors[region] = error
 
-    Crew(len(names)).run(names, one)
+    WorkerPool(len(names)).run(names, one)
     # translate raises what is none of AWS's errors or ours
     failed = {region: translate(errors[region], region) for region in names if region in errors}
-    return Outcomes({region: done[region] for region in names if region in done}, failed)
+    return RegionResults({region: done[region] for region in names if region in done}, failed)
 
 
 def all_or_none(

@@ -19,7 +19,7 @@ _MISSING = frozenset({"NoSuchKey", "404"})
 _LOCATION = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>.*?))?/*")
 
 
-class Objects:
+class S3Store:
     """A folder of a bucket. S3 checks what is sent, and the store what comes back.
 
     An object is sent in one request, so it has at most 5 GiB (PutObject's limit), and one SHA-256 of its whole.
@@ -29,7 +29,7 @@ class Objects:
         self._s3, self._bucket, self._prefix = s3, bucket, prefix
 
     @classmethod
-    def at(cls, s3: Client, location: str) -> Objects:
+    def at(cls, s3: Client, location: str) -> S3Store:
         """The folder `s3://bucket/prefix`; BadInput where it is not of this form."""
         match = _LOCATION.fullmatch(location)
         if match is None:

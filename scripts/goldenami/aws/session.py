@@ -150,7 +150,7 @@ _CONTINUES = "run again: it continues"
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _ErrorKind:
     """What AWS means by some of its error codes. `{action}`, `{where}`, `{code}` and `{text}` are the error's own."""
 
     codes: frozenset[str]
@@ -159,7 +159,7 @@ class _Kind:
     hint: str
 
 
-_CLOCK = _Kind(frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"}), HostNotReady,
+_CLOCK = _ErrorKind(frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"}), HostNotReady,
                "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
                "set the clock (`timedatectl set-ntp true`), then run again")
 _SKEWED = ("not yet current", "signature expired", "is now earlier than")
@@ -170,30 +170,30 @@ _TIMED = frozenset({"RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "I
 """What a service may answer to a signature of another time."""
 _KINDS = (
     _CLOCK,
-    _Kind(frozenset({"RequestExpired"}), HostNotReady,  # EC2's word for both
+    _ErrorKind(frozenset({"RequestExpired"}), HostNotReady,  # EC2's word for both
           "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
           "get new ones, for instance `aws sso login`, or set the clock (`timedatectl set-ntp true`); then "
           f"{_CONTINUES}"),
-    _Kind(frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}), HostNotReady,
+    _ErrorKind(frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}), HostNotReady,
           "the AWS credentials have expired ({action}{where})",
           f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
-    _Kind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId",
+    _ErrorKind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId",
                      "IncompleteSignature", "MissingAuthenticationToken"}), HostNotReady,
           "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
-    _Kind(frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"}), HostNotReady,
+    _ErrorKind(frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"}), HostNotReady,
           "AWS refuses the signature ({action}{where}): the secret key is not the key id's", _LOGIN),
-    _Kind(frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}), HostNotReady,
+    _ErrorKind(frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}), HostNotReady,
           "the AWS credentials may not call {action}{where}: {text}",
           "allow {action} in the IAM policy of these credentials; then run again: it continues"),
-    _Kind(frozenset({"OptInRequired"}), HostNotReady, "the account has not enabled the region{where}: {text}",
+    _ErrorKind(frozenset({"OptInRequired"}), HostNotReady, "the account has not enabled the region{where}: {text}",
           "enable it (account settings, AWS Regions), or take it out of the definition"),
-    _Kind(frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
+    _ErrorKind(frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
                      "RequestThrottled", "RequestThrottledException", "ProvisionedThroughputExceededException",
                      "SlowDown", "BandwidthLimitExceeded", "EC2ThrottledException"}), Unreachable,
           "AWS throttled {action}{where} too many times in a row", f"later {_CONTINUES}"),
 )
-_FAILED = _Kind(frozenset(), Unreachable, "AWS failed at {action}{where}: {code} {text}", _CONTINUES)
-_REFUSED = _Kind(frozenset(), StageFailed, "AWS refused {action}{where}: {code}: {text}",
+_FAILED = _ErrorKind(frozenset(), Unreachable, "AWS failed at {action}{where}: {code} {text}", _CONTINUES)
+_REFUSED = _ErrorKind(frozenset(), StageFailed, "AWS refused {action}{where}: {code}: {text}",
                  f"correct what it names, then {_CONTINUES}")
 
 _LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ...] = (
@@ -236,7 +236,7 @@ def translate(error: Exception, region: str = "") -> GoldenError:
     raise error
 
 
-def _kind_of(error: aws.ClientError, text: str) -> _Kind:
+def _kind_of(error: aws.ClientError, text: str) -> _ErrorKind:
     if any(words in text.lower() for words in _SKEWED) or (code(error) in _TIMED and _is_skewed(error)):
         return _CLOCK
     for kind in _KINDS:

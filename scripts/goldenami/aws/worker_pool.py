@@ -15,11 +15,11 @@ GRACE_S = 2.0
 """Seconds for which an ended crew waits for its threads: local work is done by then, a request may not be."""
 
 
-class Stopped(Exception):
+class PoolStopped(Exception):
     """Raised in a worker that was waiting when the work ended; nobody sees it."""
 
 
-class Crew:
+class WorkerPool:
     """Threads that take items from one iterator; `pause` lets a worker wait without missing the end.
 
     Memory does not grow with the number of items: no queue, each thread holds the one item that it works on. The
@@ -58,7 +58,7 @@ class Crew:
     def pause(self, seconds: float) -> None:
         """Wait inside `work`; raises Stopped when the work has ended meanwhile."""
         if self._ended.wait(seconds):
-            raise Stopped
+            raise PoolStopped
 
     def _work(self, source: Iterator[T], work: Callable[[T], None]) -> None:
         marker = object()
@@ -69,7 +69,7 @@ class Crew:
                 if item is marker:
                     return
                 work(cast(T, item))
-        except Stopped:
+        except PoolStopped:
             return
         except BaseException as error:
             with self._lock:

@@ -261,7 +261,7 @@ def _publisher(root: Path, lock: Lock) -> dict[str, str]:
     return known[lock.base.release]
 
 
-def _wait_for_ssh(config: Path, instance: instances.Instance, limit_s: float) -> None:
+def _wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
     """Return once the launch's key is let in, or StageFailed saying how far it came in `limit_s`."""
     ends, cause = time.monotonic() + limit_s, "SSH did not answer"
     while time.monotonic() < ends:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from goldenami.aws.channels.ledger import Gpu
+from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.session import Account, translated
 from goldenami.commands import ROOT, Add
 from goldenami.core.cache_paths import CachePaths
@@ -38,22 +38,22 @@ def _progress(stage: str, image: str) -> Progress:
     return Progress.of(stage, image, CachePaths.default())
 
 
-def _options(args: argparse.Namespace) -> channel_moves.Options:
-    return channel_moves.Options(accept_untested_gpu=args.accept_untested_gpu, now=args.now)
+def _options(args: argparse.Namespace) -> channel_moves.MoveOptions:
+    return channel_moves.MoveOptions(accept_untested_gpu=args.accept_untested_gpu, now=args.now)
 
 
-def _attested(image: str, build: str) -> Gpu:
+def _attested(image: str, build: str) -> GpuProof:
     """What this machine's records say of a build on a GPU."""
     here = (ROOT / "build" / image / build / BAKE_FILE).exists()
-    return release_gate.load(ROOT, image, build).gpu if here else Gpu.UNTESTED
+    return release_gate.load(ROOT, image, build).gpu if here else GpuProof.UNTESTED
 
 
 @_in_account
 def cmd_publish(args: argparse.Namespace) -> int:
     """Make the newest proven build an AMI in every region of the definition, then move the pointers to it."""
     wanted, progress, account = _load(args.image), _progress("publish", args.image), Account()
-    options = publish_plan.Options(accept_untested_gpu=args.accept_untested_gpu, again=args.again,
-                                   allow_missing_families=args.allow_missing_families)
+    options = publish_plan.PublishOptions(accept_untested_gpu=args.accept_untested_gpu, again=args.again,
+                                          allow_missing_families=args.allow_missing_families)
     with workspace.image_lock(ROOT, args.image, wait=args.wait):
         build = release_gate.load(ROOT, args.image, args.build)
         lint.demand(build.lock, hardware.load(ROOT))
@@ -95,8 +95,8 @@ def cmd_promote(args: argparse.Namespace) -> int:
 def cmd_rollback(args: argparse.Namespace) -> int:
     """Take `latest` and the launch template's default back to the build before (or --to), in all regions at once."""
     wanted, progress, account = _load(args.image), _progress("rollback", args.image), Account()
-    declared = Gpu.UNTESTED if hardware.architectures(ROOT, wanted.hardware) else Gpu.NONE
-    gate = rollback.Gate(lambda build: _attested(args.image, build), declared, _options(args))
+    declared = GpuProof.UNTESTED if hardware.architectures(ROOT, wanted.hardware) else GpuProof.NONE
+    gate = rollback.RollbackCriteria(lambda build: _attested(args.image, build), declared, _options(args))
     prepared = rollback.prepare(account, wanted, to=args.to, regions=args.region, gate=gate)
     print("\n".join(channel_moves.show("roll back", prepared.plan)), flush=True)
     if not args.dry_run:

@@ -17,7 +17,7 @@ from goldenami.core.errors import GoldenError
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle import retire, status, sweep
-from goldenami.lifecycle.retention import Policy
+from goldenami.lifecycle.retention import RetentionPolicy
 from goldenami.local import workspace
 from goldenami.model import definition
 
@@ -26,11 +26,11 @@ def _folder(image: str) -> Path:
     return ROOT / "build" / image
 
 
-def _policy(args: argparse.Namespace, asked: definition.Publish) -> Policy:
+def _policy(args: argparse.Namespace, asked: definition.Publish) -> RetentionPolicy:
     """The definition's policy with what the command line says otherwise."""
     given = {"keep_last": asked.keep_last, "max_age_days": asked.max_age_days}
-    given |= {name: value for name in Policy.model_fields if (value := getattr(args, name, None)) is not None}
-    return Policy.model_validate(given)
+    given |= {name: value for name in RetentionPolicy.model_fields if (value := getattr(args, name, None)) is not None}
+    return RetentionPolicy.model_validate(given)
 
 
 def cmd_retire(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 
-from goldenami.aws.remote_store import Objects
+from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.bake import bake_inputs
 from goldenami.commands import ROOT, Add
@@ -26,11 +26,11 @@ def open_store() -> Store:
     return Store(CachePaths.default().root, remote=_remote(), proxy=mirrors.proxy)
 
 
-def _remote() -> Objects | None:
+def _remote() -> S3Store | None:
     location = os.environ.get("GOLDEN_STORE_S3")
     # S3 sends a client of another region to the bucket's own, so any region is a place to begin.
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return Objects.at(Account().s3(region), location) if location else None
+    return S3Store.at(Account().s3(region), location) if location else None
 
 
 def cmd_store(args: argparse.Namespace) -> int:

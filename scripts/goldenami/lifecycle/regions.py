@@ -14,7 +14,7 @@ from goldenami.core.records import Record
 from goldenami.model.build_records import Utc
 
 
-class Offer(Record):
+class OfferedType(Record):
     """One instance type in one region. `usd_hour` is None where its price could not be asked for or is not listed."""
 
     instance_type: str
@@ -27,7 +27,7 @@ class RegionsRecord(Record):
     schema_version: Literal[1] = 1
     family: str
     asked_at: Utc
-    regions: dict[str, list[Offer]]
+    regions: dict[str, list[OfferedType]]
     prices_unknown: str
     unreachable: dict[str, str]
 
@@ -40,7 +40,7 @@ def look(account: Account, family: str, names: list[str], home: str) -> tuple[Re
     return RegionsRecord(
         family=family, asked_at=clock.stamp(), prices_unknown=why,
         unreachable={name: error.message for name, error in found.failed.items()},
-        regions={region: [Offer(instance_type=name, usd_hour=known.get(name, {}).get(region))
+        regions={region: [OfferedType(instance_type=name, usd_hour=known.get(name, {}).get(region))
                           for name in sorted(found.done[region])] for region in wanted if region in found.done},
     ), found.failed
 
@@ -63,5 +63,5 @@ def show(record: RegionsRecord) -> Iterator[str]:
         yield f"what an hour costs cannot be known: {record.prices_unknown}"
 
 
-def _offer(offer: Offer) -> str:
+def _offer(offer: OfferedType) -> str:
     return offer.instance_type + ("" if offer.usd_hour is None else f" ${offer.usd_hour:.3f}/h")

@@ -20,8 +20,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.aws.inventory import references, topology
-from goldenami.aws.inventory.references import Kind, References
-from goldenami.aws.inventory.topology import Ami, AmiState, Snapshot, SnapshotState, Topology
+from goldenami.aws.inventory.references import ReferenceKind, References
+from goldenami.aws.inventory.topology import AccountAmi, AccountSnapshot, AmiState, SnapshotState, Topology
 from goldenami.core.records import Record
 from goldenami.model.build_records import Utc
 
@@ -34,7 +34,7 @@ ROUNDING = timedelta(minutes=10)
 Days = Annotated[int, Field(ge=0, le=3650)]
 
 
-class Policy(Record):
+class RetentionPolicy(Record):
     """For how long images are kept. The waits are between two steps of one image."""
 
     keep_last: Annotated[int, Field(ge=1)] = 3
@@ -50,7 +50,7 @@ class Policy(Record):
         return timedelta(days=self.max_age_days)
 
 
-class Step(StrEnum):
+class RetireStep(StrEnum):
     """What a plan may do, in the order in which an image goes through it."""
 
     RECALL = "recall"
@@ -69,7 +69,7 @@ class Action(Record):
     Actions of one `build_id` are done in order, and one that fails ends those of its build.
     """
 
-    step: Annotated[Step, Field(strict=False)]
+    step: Annotated[RetireStep, Field(strict=False)]
     target: str
     build_id: str
     why: str
@@ -84,7 +84,7 @@ class Survivor(Record):
     reasons: Annotated[list[str], Field(min_length=1)]
 
 
-class RegionPlan(Record):
+class RegionRetirePlan(Record):
     """What happens in one region. `problems` are what a person has to look at."""
 
     region: str
@@ -93,14 +93,14 @@ class RegionPlan(Record):
     problems: list[str]
 
 
-class Plan(Record):
+class RetirePlan(Record):
     """What `retire` is about to do with one image. `unreachable`: regions that could not be read, with the cause."""
 
     schema_version: Literal[1] = 1
     image: str
     planned_at: Utc
-    policy: Policy
-    regions: list[RegionPlan]
+    policy: RetentionPolicy
+    regions: list[RegionRetirePlan]
     unreachable: dict[str, str]
 
 
@@ -110,14 +110,14 @@ class _Region:
 
     topology: Topology
     image: str
-    policy: Policy
+    policy: RetentionPolicy
     now: datetime
     uses: References
     newest: frozenset[str]
     records: Mapping[str, str]
 
     @classmethod
-    def of(cls, found: Topology, image: str, policy: Policy, now: datetime) -> _Region:
+    def of(cls, found: Topology, image: str, policy: RetentionPolicy, now: datetime) -> _Region:
         ours = [ami for ami in found.amis if ami.image == image and topology.is_ours(ami, found.parameters)
                 and ami.state is AmiState.AVAILABLE]
         ours.sort(key=lambda ami: (ami.created, ami.id), reverse=True)
@@ -126,7 +126,7 @@ class _Region:
                    records=topology.records_of(found.parameters, image))
 
 
-def plan(found: Topology, image: str, policy: Policy, now: datetime) -> RegionPlan:
+def plan(found: Topology, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
     """What is due at `now` for `image` in the region, and why everything else of it stays."""
     region = _Region.of(found, image, policy, now)
     actions: list[Action] = []
@@ -135,48 +135,48 @@ def plan(found: Topology, image: str, policy: Policy, now: datetime) -> RegionPl
         if ami.image != image:
             continue
         step, reasons = decide(region, ami)
-        if step is None or step is Step.RECALL:
+        if step is None or step is RetireStep.RECALL:
             survivors.append(Survivor(target=ami.id, build_id=ami.build_id, name=ami.name, reasons=reasons))
         if step is not None:
             actions += _actions(region, ami, step, "; ".join(reasons))
-    going = {action.target for action in actions if action.step is Step.DEREGISTER}
+    going = {action.target for action in actions if action.step is RetireStep.DEREGISTER}
     _sort_snapshots(region, going, actions, survivors)
     actions += _dead_records(region, going, actions)
-    return RegionPlan(region=found.region, actions=actions, survivors=survivors, problems=_problems(region))
+    return RegionRetirePlan(region=found.region, actions=actions, survivors=survivors, problems=_problems(region))
 
 
-def decide(region: _Region, ami: Ami) -> tuple[Step | None, list[str]]:
+def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[str]]:
     """The step that is due for an image of the pipeline's name, and why; no step: why it stays."""
     if reasons := list(_reasons_to_stay(region, ami)):
         recall = ami.announced is not None and ami.state is AmiState.AVAILABLE and _is_ours(region, ami)
-        return (Step.RECALL if recall else None), reasons
+        return (RetireStep.RECALL if recall else None), reasons
     why = f"beyond the newest {region.policy.keep_last}, {_days(region.now - ami.created)} old, nothing refers to it"
     if ami.state is AmiState.AVAILABLE and not _is_announced(ami):
-        return Step.DEPRECATE, [why]
+        return RetireStep.DEPRECATE, [why]
     if ami.state is AmiState.DISABLED and ami.disabled is None:
-        return Step.NOTE_DISABLED, [f"{why}; disabled, and no tag says since when"]
+        return RetireStep.NOTE_DISABLED, [f"{why}; disabled, and no tag says since when"]
     if ami.state is AmiState.AVAILABLE:
-        step, since, wait = Step.DISABLE, ami.announced, region.policy.disable_after_days
+        step, since, wait = RetireStep.DISABLE, ami.announced, region.policy.disable_after_days
     else:
-        step, since, wait = Step.DEREGISTER, ami.disabled, region.policy.deregister_after_days
+        step, since, wait = RetireStep.DEREGISTER, ami.disabled, region.policy.deregister_after_days
     assert since is not None  # the two cases above
     due = since + timedelta(days=wait)
     if region.now < due:
-        return None, [f"{why}; {'deprecated' if step is Step.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
+        return None, [f"{why}; {'deprecated' if step is RetireStep.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
                       f"to {step.value} on {due:%Y-%m-%d}"]
     return step, [why]
 
 
-def _is_announced(ami: Ami) -> bool:
+def _is_announced(ami: AccountAmi) -> bool:
     """Whether both halves of the announcement were made and stand: the tag, and a deprecation that has come."""
     return ami.announced is not None and ami.deprecated is not None and ami.deprecated <= ami.announced + ROUNDING
 
 
-def _is_ours(region: _Region, ami: Ami) -> bool:
+def _is_ours(region: _Region, ami: AccountAmi) -> bool:
     return topology.is_ours(ami, region.topology.parameters)
 
 
-def _reasons_to_stay(region: _Region, ami: Ami) -> Iterator[str]:
+def _reasons_to_stay(region: _Region, ami: AccountAmi) -> Iterator[str]:
     if not _is_ours(region, ami):
         named = region.records.get(ami.build_id)
         yield f"not proven ours: its record {f'names {named}' if named else 'does not exist'}"
@@ -193,7 +193,7 @@ def _reasons_to_stay(region: _Region, ami: Ami) -> Iterator[str]:
     yield from _shares(region, ami)
 
 
-def _shares(region: _Region, ami: Ami) -> Iterator[str]:
+def _shares(region: _Region, ami: AccountAmi) -> Iterator[str]:
     """What other accounts do with an image cannot be seen: it stays, unless the user says that they are done."""
     if ami.state is not AmiState.AVAILABLE or not ami.shared_with:
         return
@@ -203,11 +203,11 @@ def _shares(region: _Region, ami: Ami) -> Iterator[str]:
         yield f"shared with {', '.join(ami.shared_with)} and launched on {ami.last_launched:%Y-%m-%d}"
 
 
-def _actions(region: _Region, ami: Ami, step: Step, why: str) -> Iterator[Action]:
-    if step is Step.DEREGISTER:
+def _actions(region: _Region, ami: AccountAmi, step: RetireStep, why: str) -> Iterator[Action]:
+    if step is RetireStep.DEREGISTER:
         for version in references.idle(region.topology):
             if references.resolve(version.image_ref, region.topology.parameters) == ami.id:
-                yield Action(step=Step.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
+                yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
                              build_id=ami.build_id, why=f"{ami.id} goes")
     yield Action(step=step, target=ami.id, build_id=ami.build_id, why=why)
 
@@ -219,20 +219,21 @@ def _sort_snapshots(region: _Region, going: set[str], actions: list[Action], sur
     for snapshot in region.topology.snapshots:
         if snapshot.image != region.image:
             continue
-        holders = [use for use in uses.get(snapshot.id, ()) if not (use.kind is Kind.AMI and use.holder in going)]
-        if any(use.kind is Kind.AMI for use in holders):
+        holders = [use for use in uses.get(snapshot.id, ())
+                   if not (use.kind is ReferenceKind.AMI and use.holder in going)]
+        if any(use.kind is ReferenceKind.AMI for use in holders):
             continue  # an image that stays says for itself why
         reasons = [f"used by {use}" for use in holders] or list(_reasons_to_keep(region, snapshot, going))
         if reasons:
             survivors.append(Survivor(target=snapshot.id, build_id=snapshot.build_id, name="snapshot",
                                       reasons=reasons))
         else:
-            actions.append(Action(step=Step.DELETE_SNAPSHOT, target=snapshot.id, build_id=snapshot.build_id,
+            actions.append(Action(step=RetireStep.DELETE_SNAPSHOT, target=snapshot.id, build_id=snapshot.build_id,
                                   why="no AMI is made of it" if snapshot.state is SnapshotState.COMPLETED
                                   else "an upload that was never finished"))
 
 
-def _reasons_to_keep(region: _Region, snapshot: Snapshot, going: Iterable[str]) -> Iterator[str]:
+def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: Iterable[str]) -> Iterator[str]:
     """A snapshot that nothing needs goes with its AMI, or when a killed run's tag says that it is over."""
     recorded = region.records.get(snapshot.build_id)
     if recorded in set(going):
@@ -254,19 +255,20 @@ def _dead_records(region: _Region, going: Iterable[str], planned: Iterable[Actio
     """Records, and versions of our template, whose AMI is gone once `planned` is done; a record goes last."""
     planned, gone = list(planned), set(going)
     present = {ami.id for ami in region.topology.amis} - gone
-    deleted = {action.target for action in planned if action.step is Step.DELETE_SNAPSHOT}
+    deleted = {action.target for action in planned if action.step is RetireStep.DELETE_SNAPSHOT}
     for build_id, ami_id in sorted(region.records.items()):
         if ami_id in present or region.uses.get(ami_id):
             continue
         if ami_id not in gone:
             for version in references.idle(region.topology):
                 if version.image_ref == ami_id:
-                    yield Action(step=Step.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
+                    yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
                                  build_id=build_id, why=f"{ami_id} is gone")
         if any(snapshot.build_id == build_id and snapshot.image == region.image and snapshot.id not in deleted
                for snapshot in region.topology.snapshots):
             continue  # the record proves whose they are
-        yield Action(step=Step.DELETE_RECORD, target=topology.record_name(region.image, build_id), build_id=build_id,
+        yield Action(step=RetireStep.DELETE_RECORD, target=topology.record_name(region.image, build_id),
+                     build_id=build_id,
                      why=f"{ami_id} and its snapshots are gone")
 
 

@@ -27,16 +27,16 @@ from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.progress import Progress
 from goldenami.core.records import Record
 from goldenami.lifecycle import retention
-from goldenami.lifecycle.retention import Action, Plan, Policy, RegionPlan, Step
+from goldenami.lifecycle.retention import Action, RegionRetirePlan, RetentionPolicy, RetirePlan, RetireStep
 from goldenami.model.build_records import Utc
 
 RETIRE_FILE = "retire.json"
 
-_CHANGES: Mapping[Step, removal.Change] = {
-    Step.RECALL: removal.recall, Step.DEPRECATE: removal.deprecate, Step.DISABLE: removal.disable,
-    Step.NOTE_DISABLED: removal.note_disabled, Step.DEREGISTER: removal.deregister,
+_CHANGES: Mapping[RetireStep, removal.Change] = {
+    RetireStep.RECALL: removal.recall, RetireStep.DEPRECATE: removal.deprecate, RetireStep.DISABLE: removal.disable,
+    RetireStep.NOTE_DISABLED: removal.note_disabled, RetireStep.DEREGISTER: removal.deregister,
 }
-_SHARES_MATTER = frozenset({Step.DEPRECATE, Step.DISABLE})
+_SHARES_MATTER = frozenset({RetireStep.DEPRECATE, RetireStep.DISABLE})
 
 
 class RetireRecord(Record):
@@ -45,7 +45,7 @@ class RetireRecord(Record):
     """
 
     schema_version: Literal[1] = 1
-    plan: Plan
+    plan: RetirePlan
     done: dict[str, list[Action]]
     failed: dict[str, list[str]]
     kept: dict[str, list[str]]
@@ -55,21 +55,21 @@ class RetireRecord(Record):
 class Prepared:
     """A plan, and why the regions that it does not cover could not be read."""
 
-    plan: Plan
+    plan: RetirePlan
     unreachable: dict[str, GoldenError]
 
 
-def prepare(account: Account, image: str, names: list[str], policy: Policy) -> Prepared:
+def prepare(account: Account, image: str, names: list[str], policy: RetentionPolicy) -> Prepared:
     """Read every region and decide. A region that cannot be read is named in the plan, and nothing of it is touched."""
     now = clock.now()
     found = regions.each(names, lambda region: _plan(account, region, image, policy, now))
-    return Prepared(unreachable=found.failed, plan=Plan(
+    return Prepared(unreachable=found.failed, plan=RetirePlan(
         image=image, planned_at=removal.stamp(now), policy=policy,
         regions=[found.done[name] for name in names if name in found.done],
         unreachable={name: error.message for name, error in found.failed.items()}))
 
 
-def _plan(account: Account, region: str, image: str, policy: Policy, now: datetime) -> RegionPlan:
+def _plan(account: Account, region: str, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
     seen = inventory.read(account, region, image)
     if policy.keep_last == 1:  # who keeps one build has given up rolling back
         kept = {name: ami for name, ami in seen.pointers.items() if name != inventory.ROLLBACK}
@@ -123,12 +123,14 @@ def check(prepared: Prepared, failed: Mapping[str, list[GoldenError]]) -> None:
                               more)
 
 
-def _still_due(planned: RegionPlan, ledger: Ledger, policy: Policy) -> tuple[list[Action], list[str]]:
+def _still_due(
+    planned: RegionRetirePlan, ledger: Ledger, policy: RetentionPolicy,
+) -> tuple[list[Action], list[str]]:
     """The actions without those on what the ledger names by now, and a line for each of these. A recall stays."""
     marks = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
              "candidate": ledger.candidate, "latest": ledger.latest}
     named = {mark.build_id: name for name, mark in marks.items() if mark}
-    due = [action for action in planned.actions if action.step is Step.RECALL or action.build_id not in named]
+    due = [action for action in planned.actions if action.step is RetireStep.RECALL or action.build_id not in named]
     return due, [f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
                  for action in planned.actions if action not in due]
 
@@ -156,15 +158,15 @@ def _do(account: Account, region: str, action: Action) -> None:
     ec2 = account.ec2(region)
     if action.step in _CHANGES:
         _CHANGES[action.step](ec2, action.target, clock.now())
-    elif action.step is Step.DELETE_VERSION:
+    elif action.step is RetireStep.DELETE_VERSION:
         removal.delete_version(ec2, action.target)
-    elif action.step is Step.DELETE_SNAPSHOT:
+    elif action.step is RetireStep.DELETE_SNAPSHOT:
         removal.delete_snapshot(ec2, action.target)
     else:
         removal.delete_record(ec2, account.ssm(region), action.target)
 
 
-def show(plan: Plan) -> Iterator[str]:
+def show(plan: RetirePlan) -> Iterator[str]:
     """The plan for a person: what happens, what stays and why, what needs a look."""
     policy = plan.policy
     yield (f"retire {plan.image}: what is beyond the newest {policy.keep_last} and older than {policy.max_age_days} "

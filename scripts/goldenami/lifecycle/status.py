@@ -13,7 +13,7 @@ from goldenami.aws import prices, regions
 from goldenami.aws.channels import pointers
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.inventory import inventory
-from goldenami.aws.inventory.topology import Ami, Instance, Launcher, Snapshot, TemplateVersion
+from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot, Launcher, TemplateVersion
 from goldenami.aws.session import Account, translated
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
@@ -95,7 +95,7 @@ def _region(account: Account, region: str, images: list[str]) -> list[ImageStatu
 
 
 def _image(
-    image: str, region: str, amis: list[Ami], snapshots: list[Snapshot], instances: list[Instance],
+    image: str, region: str, amis: list[AccountAmi], snapshots: list[AccountSnapshot], instances: list[AccountInstance],
     groups: list[Launcher], templates: list[TemplateVersion], values: Mapping[str, str],
 ) -> ImageStatus:
     known = {ami.id: ami for ami in amis}
@@ -117,7 +117,9 @@ def _image(
               sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image == image])
 
 
-def _ami(ami: Ami, region: str, snapshots: Iterable[Snapshot], instances: Iterable[Instance]) -> AmiStatus:
+def _ami(
+    ami: AccountAmi, region: str, snapshots: Iterable[AccountSnapshot], instances: Iterable[AccountInstance],
+) -> AmiStatus:
     known = {snapshot.id: snapshot for snapshot in snapshots}
     sizes = [prices.stored(known[name], set(known)) for name in ami.snapshots if name in known]
     running = [instance for instance in instances if instance.image_id == ami.id]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from goldenami.aws import regions
 from goldenami.aws.inventory import leftovers
-from goldenami.aws.inventory.leftovers import Kind, Leftover
+from goldenami.aws.inventory.leftovers import Leftover, LeftoverKind
 from goldenami.aws.session import Account, translate
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
@@ -59,7 +59,8 @@ def _look(account: Account, region: str) -> list[tuple[Leftover, str]]:
     ec2 = account.ec2(region)
     found = leftovers.find(ec2)
     going = {each.id for each in found if not _why_kept(each, set())}
-    used = set(leftovers.used_snapshots(ec2, going)) if any(each.kind is Kind.SNAPSHOT for each in found) else set()
+    asks = any(each.kind is LeftoverKind.SNAPSHOT for each in found)
+    used = set(leftovers.used_snapshots(ec2, going)) if asks else set()
     return [(each, _why_kept(each, used)) for each in found]
 
 

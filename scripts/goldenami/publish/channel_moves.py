@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from goldenami.aws import images
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.lease import Lease
-from goldenami.aws.channels.ledger import Channel, Gpu
+from goldenami.aws.channels.ledger import Channel, GpuProof
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.session import Account
 from goldenami.core import clock
@@ -19,7 +19,7 @@ from goldenami.publish.publish_records import MovePlan, RegionMove
 
 
 @dataclass(frozen=True)
-class Options:
+class MoveOptions:
     """What a person allows on the command line."""
 
     accept_untested_gpu: bool = False
@@ -39,18 +39,18 @@ def show(verb: str, plan: MovePlan) -> list[str]:
     return lines
 
 
-def gpu(published: Iterable[Gpu], attested: Gpu, *, accept: bool) -> Gpu:
+def gpu(published: Iterable[GpuProof], attested: GpuProof, *, accept: bool) -> GpuProof:
     """What is known of a build on a GPU, by the regions' ledgers (`published`) and by this machine (`attested`)."""
     noted = set(published)
-    for known in (Gpu.NONE, Gpu.TESTED, Gpu.ACCEPTED):
+    for known in (GpuProof.NONE, GpuProof.TESTED, GpuProof.ACCEPTED):
         if known is attested or noted == {known}:
             return known
-    return Gpu.ACCEPTED if accept else Gpu.UNTESTED
+    return GpuProof.ACCEPTED if accept else GpuProof.UNTESTED
 
 
-def check_gpu(image: str, build: str, known: Gpu) -> None:
+def check_gpu(image: str, build: str, known: GpuProof) -> None:
     """NotVerified for a build of a GPU image that no GPU has seen, unless a person accepted that."""
-    if known is Gpu.UNTESTED:
+    if known is GpuProof.UNTESTED:
         raise NotVerified(f"build {build} is not tested on a GPU",
                           hint=f"`golden attest {image} --gpu-test FILE` records a test; "
                                "--accept-untested-gpu goes on without, and that is recorded")

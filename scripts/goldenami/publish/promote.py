@@ -7,9 +7,9 @@ from pathlib import Path
 
 from goldenami.aws import tags
 from goldenami.aws.channels import channels, lease
-from goldenami.aws.channels.channels import Standing
-from goldenami.aws.channels.lease import Seen
-from goldenami.aws.channels.ledger import Channel, Gpu, Ledger, Mark
+from goldenami.aws.channels.channels import RegionState
+from goldenami.aws.channels.lease import LeaseState
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import State
 from goldenami.aws.regions import all_or_none, each
@@ -25,20 +25,20 @@ NOTHING = "nothing is changed"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RegionCandidate:
     """What stands in a region, and the ledger that says so."""
 
-    mark: Mark
+    mark: LedgerEntry
     ledger: Ledger
 
 
-def candidate(account: Account, wanted: Definition) -> dict[str, Candidate]:
+def candidate(account: Account, wanted: Definition) -> dict[str, RegionCandidate]:
     """The candidate of every region, or BadInput where one has none, they differ, or it must not become `latest`."""
     regions, image = channels.published(wanted).regions, wanted.image
     check_regions(regions)
-    seen: dict[str, Seen] = each(regions, lambda region: lease.look(account.dynamodb(region), image)).all(
+    seen: dict[str, LeaseState] = each(regions, lambda region: lease.look(account.dynamodb(region), image)).all(
         NOTHING, "then run again")
-    found = {region: Candidate(mark, each_of.ledger) for region, each_of in seen.items()
+    found = {region: RegionCandidate(mark, each_of.ledger) for region, each_of in seen.items()
              if (mark := each_of.ledger.candidate)}
     if bare := sorted(seen.keys() - found.keys()):
         raise BadInput(f"{image} has no candidate in {', '.join(bare)}", hint=f"`golden publish {image}` makes one")
@@ -51,7 +51,7 @@ def candidate(account: Account, wanted: Definition) -> dict[str, Candidate]:
     return found
 
 
-def _check_forward(region: str, found: Candidate) -> None:
+def _check_forward(region: str, found: RegionCandidate) -> None:
     build, latest = found.mark.build_id, found.ledger.latest
     if build in found.ledger.withdrawn:
         raise BadInput(f"the candidate {build} was rolled back in {region}",
@@ -63,7 +63,8 @@ def _check_forward(region: str, found: Candidate) -> None:
 
 
 def prepare(
-    account: Account, wanted: Definition, found: dict[str, Candidate], attested: Gpu, options: channel_moves.Options,
+    account: Account, wanted: Definition, found: dict[str, RegionCandidate], attested: GpuProof,
+    options: channel_moves.MoveOptions,
 ) -> MovePlan:
     """What would move, or NotVerified for a candidate too young or untested. `attested` is what is known here."""
     marks = {region: one.mark for region, one in found.items()}
@@ -82,7 +83,7 @@ def prepare(
         move.model_copy(update={"refresh": tuple(due[region])}) for region, move in moving.items()))
 
 
-def _move(standing: Standing, found: Candidate, gpu: Gpu, wanted: Definition) -> RegionMove:
+def _move(standing: RegionState, found: RegionCandidate, gpu: GpuProof, wanted: Definition) -> RegionMove:
     mark, latest = found.mark, found.ledger.latest
     if standing.image is None or standing.image.state != State.AVAILABLE or standing.image.ami != mark.ami:
         raise BadInput(f"the candidate's AMI {mark.ami} is gone or not available in {standing.region}",
@@ -106,7 +107,7 @@ def execute(account: Account, wanted: Definition, plan: MovePlan, folder: Path, 
         return channel_moves.apply(account, wanted, plan, moving[region], leases[region])
 
     def back(region: str) -> None:
-        channels.put_back(account, region, plan.image, leases[region], channels.Former(
+        channels.put_back(account, region, plan.image, leases[region], channels.RestorePoint(
             former[region], {Channel.LATEST: moving[region].before}, (moving[region].template_before,)))
 
     def follow(region: str) -> None:

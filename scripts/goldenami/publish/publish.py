@@ -29,16 +29,16 @@ from goldenami.core.progress import Progress
 from goldenami.model.build_records import PUBLISH_FILE
 from goldenami.model.definition import Definition
 from goldenami.publish import publish_plan, release_gate
-from goldenami.publish.publish_plan import Options
+from goldenami.publish.publish_plan import PublishOptions
 from goldenami.publish.publish_records import (
     PLAN_FILE,
     Published,
     PublishPlan,
     PublishRecord,
-    RegionPlan,
+    RegionPublishPlan,
     Upload,
 )
-from goldenami.publish.release_gate import Proven
+from goldenami.publish.release_gate import VerifiedBuild
 
 BLOCKS_FILE = "disk.blocks"
 """The SHA-256 of each block of a build's disk: what its upload, and the next build's difference, are made from."""
@@ -49,7 +49,9 @@ READ_BACK_S, READ_BACK_POLL_S = 60.0, 2.0
 T = TypeVar("T")
 
 
-def prepare(account: Account, wanted: Definition, build: Proven, options: Options, progress: Progress) -> PublishPlan:
+def prepare(
+    account: Account, wanted: Definition, build: VerifiedBuild, options: PublishOptions, progress: Progress,
+) -> PublishPlan:
     """The plan, also written to plan.json of the build's folder. Nothing in the account is changed."""
     with progress.step("look at the regions"):
         plan = publish_plan.make(account, wanted, build, options)
@@ -65,12 +67,12 @@ def prepare(account: Account, wanted: Definition, build: Proven, options: Option
     return plan
 
 
-def _blocks(build: Proven) -> BlockMap:
+def _blocks(build: VerifiedBuild) -> BlockMap:
     path = build.folder / BLOCKS_FILE
     return BlockMap.open(path) if path.exists() else scan(build.disk, path)
 
 
-def _upload_plan(account: Account, region: str, build: Proven, blocks: BlockMap, wanted: Definition) -> Upload:
+def _upload_plan(account: Account, region: str, build: VerifiedBuild, blocks: BlockMap, wanted: Definition) -> Upload:
     """What `region` would be sent: the difference to what its candidate or latest holds, where that can be told."""
     alias = channels.published(wanted).kms_key
     key = images.key_arn(account.kms(region), alias) if alias else None
@@ -80,7 +82,9 @@ def _upload_plan(account: Account, region: str, build: Proven, blocks: BlockMap,
                   parent_snapshot=parent.snapshot_id if parent else None)
 
 
-def _parent(account: Account, region: str, build: Proven, key: str | None) -> tuple[str | None, ebs.Parent | None]:
+def _parent(
+    account: Account, region: str, build: VerifiedBuild, key: str | None,
+) -> tuple[str | None, ebs.Parent | None]:
     """A build whose snapshot is in the region under the same key, and whose list of blocks is here."""
     names = [pointers.channel_name(build.bake.image, channel) for channel in Channel]
     ec2, amis = account.ec2(region), pointers.read(account.ssm(region), names)
@@ -99,13 +103,13 @@ def _candidates(made: Mapping[str, Image]) -> dict[str, Published]:
             for region, image in made.items()}
 
 
-def is_recorded(build: Proven, plan: PublishPlan) -> bool:
+def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
     """Whether there is nothing to do at all: the account has it, and the build's record says so."""
     return plan.is_done and (build.folder / PUBLISH_FILE).exists()
 
 
 def execute(
-    account: Account, wanted: Definition, build: Proven, plan: PublishPlan, progress: Progress,
+    account: Account, wanted: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
 ) -> PublishRecord:
     """Do what the plan says and write publish.json. Pointers move when every region has its AMI, and not before."""
     work = _Work(account, wanted, build, plan, progress)
@@ -134,7 +138,7 @@ class _Work:
     """The steps of one region, which share the plan."""
 
     def __init__(
-        self, account: Account, wanted: Definition, build: Proven, plan: PublishPlan, progress: Progress,
+        self, account: Account, wanted: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
     ) -> None:
         self.account, self.wanted, self.build, self.plan, self.progress = account, wanted, build, plan, progress
         self.regions = {region.region: region for region in plan.regions}
@@ -157,10 +161,11 @@ class _Work:
             lambda name: channels.put_back(self.account, name, self.plan.image, leases[name], former[name]),
             self.continues)
 
-    def _former(self, region: RegionPlan, ledger: Ledger, channel: Channel) -> channels.Former:
+    def _former(self, region: RegionPublishPlan, ledger: Ledger, channel: Channel) -> channels.RestorePoint:
         template = region.template if channel is Channel.LATEST else None
-        return channels.Former(ledger=ledger, template=(template.before,) if template else None,
-                               amis={move.channel: move.before for move in region.moves if move.channel is channel})
+        return channels.RestorePoint(ledger=ledger, template=(template.before,) if template else None,
+                                     amis={move.channel: move.before for move in region.moves
+                                           if move.channel is channel})
 
     # --- the AMI ----------------------------------------------------------------------------------------------------
 
@@ -182,13 +187,13 @@ class _Work:
         self.progress.say(f"{name}: {ami} is available and as asked for")
         return image
 
-    def _made(self, region: RegionPlan) -> str:
+    def _made(self, region: RegionPublishPlan) -> str:
         ec2 = self.account.ec2(region.region)
         if source := region.copy_of:
             return images.copy(ec2, self.plan.spec, source.region, source.ami, self._key(region))
         return images.register(ec2, self.plan.spec, self._upload(region))
 
-    def _upload(self, region: RegionPlan) -> str:
+    def _upload(self, region: RegionPublishPlan) -> str:
         assert region.upload is not None  # the plan has one wherever there is no AMI
         path = self.build.folder.parent / (region.upload.parent or "") / BLOCKS_FILE
         parent = ebs.Parent(region.upload.parent_snapshot, BlockMap.open(path)) if region.upload.parent_snapshot \
@@ -204,7 +209,7 @@ class _Work:
                 say=lambda text: self.progress.say(f"{region.region}: {text}"), on_bytes=on_bytes)
         return snapshot.id
 
-    def _read_back(self, region: RegionPlan, ami: str) -> None:
+    def _read_back(self, region: RegionPublishPlan, ami: str) -> None:
         """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.
 
         EC2's answers may lag behind its changes ("Eventual consistency"), so it is asked again for READ_BACK_S.
@@ -216,7 +221,7 @@ class _Work:
                                   hint="deregister it, if nobody needs it")
             time.sleep(READ_BACK_POLL_S)
 
-    def _differences(self, region: RegionPlan, ami: str) -> list[str]:
+    def _differences(self, region: RegionPublishPlan, ami: str) -> list[str]:
         ec2 = self.account.ec2(region.region)
         image = images.get(ec2, [ami]).get(ami)
         if image is None:
@@ -225,7 +230,7 @@ class _Work:
             images.snapshot_differences(ec2, image, self.plan.spec, self._key(region),
                                         shared=bool(self.plan.settings.share_with))
 
-    def _key(self, region: RegionPlan) -> str | None:
+    def _key(self, region: RegionPublishPlan) -> str | None:
         if region.upload or not region.kms_key:
             return region.upload.kms_arn if region.upload else None
         return images.key_arn(self.account.kms(region.region), region.kms_key)
@@ -267,6 +272,6 @@ class _Work:
                                 self.progress)
 
     @staticmethod
-    def _move(region: RegionPlan, channel: Channel) -> tuple[str | None] | None:
+    def _move(region: RegionPublishPlan, channel: Channel) -> tuple[str | None] | None:
         """What the channel named before, in a tuple, where the plan moves it."""
         return next(((move.before,) for move in region.moves if move.channel is channel), None)

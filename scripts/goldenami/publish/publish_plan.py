@@ -8,22 +8,22 @@ from datetime import datetime, timedelta
 
 from goldenami.aws import images, offerings
 from goldenami.aws.channels import channels, lease, pointers
-from goldenami.aws.channels.channels import Standing
-from goldenami.aws.channels.lease import Seen
-from goldenami.aws.channels.ledger import Channel, Gpu, Ledger
-from goldenami.aws.images import ImageSpec, Settings
+from goldenami.aws.channels.channels import RegionState
+from goldenami.aws.channels.lease import LeaseState
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
+from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.aws.regions import each
 from goldenami.aws.session import Account, check_regions
 from goldenami.core import clock, units
 from goldenami.core.errors import BadInput, Busy
 from goldenami.model.build_records import Ami
 from goldenami.model.definition import Definition, Publish
-from goldenami.publish.publish_records import Copy, Move, PublishPlan, RegionPlan, TemplateMove, Upload
-from goldenami.publish.release_gate import Proven
+from goldenami.publish.publish_records import ChannelMove, Copy, PublishPlan, RegionPublishPlan, TemplateMove, Upload
+from goldenami.publish.release_gate import VerifiedBuild
 
 
 @dataclass(frozen=True)
-class Options:
+class PublishOptions:
     """What a person allows on the command line."""
 
     accept_untested_gpu: bool = False
@@ -31,7 +31,7 @@ class Options:
     again: bool = False
 
 
-def make(account: Account, wanted: Definition, build: Proven, options: Options) -> PublishPlan:
+def make(account: Account, wanted: Definition, build: VerifiedBuild, options: PublishOptions) -> PublishPlan:
     """Read every region and say what is to be done, or refuse. One call for the account and four for a region, more
     only where something is to be done.
     """
@@ -40,10 +40,10 @@ def make(account: Account, wanted: Definition, build: Proven, options: Options) 
     number = account.number(asked.regions[0])
     found = each(asked.regions, lambda region: channels.look(account, region, wanted.image, build.bake.build_id))
     standings = found.all("nothing is changed", "then run again")
-    gpu = Gpu.ACCEPTED if build.gpu is Gpu.UNTESTED and options.accept_untested_gpu else build.gpu
+    gpu = GpuProof.ACCEPTED if build.gpu is GpuProof.UNTESTED and options.accept_untested_gpu else build.gpu
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
-    settings = Settings(share_with=tuple(sorted(asked.share_with)), protect=asked.deregistration_protection,
-                        deprecate_at=_in_days(asked.deprecate_after_days))
+    settings = AmiSettings(share_with=tuple(sorted(asked.share_with)), protect=asked.deregistration_protection,
+                           deprecate_at=_in_days(asked.deprecate_after_days))
     plan = PublishPlan(
         image=wanted.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
         settings=settings, gpu=gpu, held_back=held_back(asked, gpu), regions=(), readmit=options.again)
@@ -55,9 +55,9 @@ def make(account: Account, wanted: Definition, build: Proven, options: Options) 
     return plan
 
 
-def held_back(asked: Publish, gpu: Gpu) -> str:
+def held_back(asked: Publish, gpu: GpuProof) -> str:
     """Why `latest` does not move with this publish; nothing where it does."""
-    if gpu is Gpu.UNTESTED:
+    if gpu is GpuProof.UNTESTED:
         return "not tested on a GPU: `golden attest` records a test, `--accept-untested-gpu` goes on without"
     return f"a candidate stands {asked.soak_hours} h: then `golden promote`" if asked.soak_hours else ""
 
@@ -66,7 +66,7 @@ def _in_days(days: int) -> str:
     return (clock.now() + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _region(standing: Standing, plan: PublishPlan, wanted: Definition, baked: Ami | None) -> RegionPlan:
+def _region(standing: RegionState, plan: PublishPlan, wanted: Definition, baked: Ami | None) -> RegionPublishPlan:
     """What one region lacks. `baked` is the AMI of a build that has no disk here."""
     asked, image = channels.published(wanted), standing.image
     home = baked if baked and baked.region == standing.region else None
@@ -75,20 +75,22 @@ def _region(standing: Standing, plan: PublishPlan, wanted: Definition, baked: Am
                        hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
     if image is None:
         source = Copy(region=baked.region, ami=baked.id) if baked else None
-        return _with_pointers(RegionPlan(region=standing.region, kms_key=asked.kms_key, copy_of=source,
-                                         record_build=True), standing, plan, wanted)
+        return _with_pointers(RegionPublishPlan(region=standing.region, kms_key=asked.kms_key, copy_of=source,
+                                                record_build=True), standing, plan, wanted)
     images.check_ours(image, plan.spec)
     if home and home.id != image.ami:
         raise BadInput(f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the bake made",
                        hint="deregister it, if nobody needs it, and bake again")
-    return _with_pointers(RegionPlan(
+    return _with_pointers(RegionPublishPlan(
         region=standing.region, kms_key=asked.kms_key, ami=image.ami, snapshot=image.snapshot,
         settings=tuple(images.differences(image, plan.spec, plan.settings, standing.shared)),
         record_build=standing.recorded != image.ami), standing, plan, wanted)
 
 
-def _with_pointers(region: RegionPlan, standing: Standing, plan: PublishPlan, wanted: Definition) -> RegionPlan:
-    moves = tuple(Move(channel=channel, before=standing.pointers.get(channel)) for channel in _moving(plan)
+def _with_pointers(
+    region: RegionPublishPlan, standing: RegionState, plan: PublishPlan, wanted: Definition,
+) -> RegionPublishPlan:
+    moves = tuple(ChannelMove(channel=channel, before=standing.pointers.get(channel)) for channel in _moving(plan)
                   if region.ami is None or standing.pointers.get(channel) != region.ami)
     template, now = None, standing.template
     stands = region.ami is not None and channels.stands(standing, plan.build_id, region.ami, wanted) is not None
@@ -99,7 +101,7 @@ def _with_pointers(region: RegionPlan, standing: Standing, plan: PublishPlan, wa
 
 
 def _with_refreshes(
-    account: Account, plan: PublishPlan, wanted: Definition, standings: dict[str, Standing],
+    account: Account, plan: PublishPlan, wanted: Definition, standings: dict[str, RegionState],
 ) -> PublishPlan:
     """Groups that have not been asked to take the template's default yet."""
     if plan.held_back:
@@ -110,9 +112,9 @@ def _with_refreshes(
         region.model_copy(update={"refresh": tuple(due[region.region])}) for region in plan.regions)})
 
 
-def _refuse(account: Account, plan: PublishPlan, wanted: Definition, options: Options) -> None:
+def _refuse(account: Account, plan: PublishPlan, wanted: Definition, options: PublishOptions) -> None:
     """BadInput where a region lacks the hardware, or where the move would bring back what a rollback took away."""
-    def ask(region: str) -> tuple[list[str], Seen]:
+    def ask(region: str) -> tuple[list[str], LeaseState]:
         missing = [] if options.allow_missing_families else \
             offerings.missing_families(account.ec2(region), wanted.hardware)
         return missing, lease.look(account.dynamodb(region), wanted.image)
@@ -128,7 +130,7 @@ def _refuse(account: Account, plan: PublishPlan, wanted: Definition, options: Op
             check_forward(region, seen.ledger, plan)
 
 
-def check_unmoved(account: Account, region: RegionPlan, plan: PublishPlan) -> None:
+def check_unmoved(account: Account, region: RegionPublishPlan, plan: PublishPlan) -> None:
     """Busy where a channel that the plan moves, or found as it should be, names another AMI by now."""
     planned = {move.channel: move.before for move in region.moves}
     names = {channel: pointers.channel_name(plan.image, channel) for channel in _moving(plan)}
@@ -174,7 +176,7 @@ def show(plan: PublishPlan) -> list[str]:
     return lines
 
 
-def _steps(region: RegionPlan, plan: PublishPlan) -> Iterable[str]:
+def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
     if region.upload:
         since = f", the rest is in {region.upload.parent_snapshot} (build {region.upload.parent})" \
             if region.upload.parent else ""

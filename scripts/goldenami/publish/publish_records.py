@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from goldenami.aws.channels.ledger import Channel, Gpu
-from goldenami.aws.images import ImageSpec, Settings
+from goldenami.aws.channels.ledger import Channel, GpuProof
+from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.core.records import Record
 from goldenami.model.build_records import BuildId, Bytes, Sha256, Utc
 
@@ -39,7 +39,7 @@ class Copy(Record):
     ami: str
 
 
-class Move(Record):
+class ChannelMove(Record):
     """A channel that moves, and the AMI that it named before."""
 
     channel: Annotated[Channel, Field(strict=False)]
@@ -54,7 +54,7 @@ class TemplateMove(Record):
     before_ami: str | None = None
 
 
-class RegionPlan(Record):
+class RegionPublishPlan(Record):
     """What is to be done in one region. `ami` exists already; `settings` are what has to be corrected on it."""
 
     region: str
@@ -65,7 +65,7 @@ class RegionPlan(Record):
     copy_of: Copy | None = None
     settings: tuple[str, ...] = ()
     record_build: bool = False
-    moves: tuple[Move, ...] = ()
+    moves: tuple[ChannelMove, ...] = ()
     template: TemplateMove | None = None
     refresh: tuple[str, ...] = ()
 
@@ -85,11 +85,11 @@ class PublishPlan(Record):
     account: str
     baked_at: Utc
     spec: ImageSpec
-    settings: Settings
-    gpu: Annotated[Gpu, Field(strict=False)]
+    settings: AmiSettings
+    gpu: Annotated[GpuProof, Field(strict=False)]
     held_back: str = ""
     readmit: bool = False
-    regions: tuple[RegionPlan, ...]
+    regions: tuple[RegionPublishPlan, ...]
 
     @property
     def is_done(self) -> bool:
@@ -119,7 +119,7 @@ class PublishRecord(Record):
     lock_sha256: Sha256
     disk_sha256: Sha256 | None = None
     account: str
-    gpu: Annotated[Gpu, Field(strict=False)]
+    gpu: Annotated[GpuProof, Field(strict=False)]
     published_at: Utc
     by: str
     held_back: str = ""
@@ -153,7 +153,7 @@ class RegionMove(Record):
     region: str
     ami: str
     baked_at: Utc
-    gpu: Annotated[Gpu, Field(strict=False)]
+    gpu: Annotated[GpuProof, Field(strict=False)]
     ledger: Sha256
     before_build: BuildId | None = None
     before: str | None = None

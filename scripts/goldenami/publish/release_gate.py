@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from goldenami.aws import tags
-from goldenami.aws.channels.ledger import Gpu
+from goldenami.aws.channels.ledger import GpuProof
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.model import lockfile
@@ -35,7 +35,7 @@ BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
 
 
 @dataclass(frozen=True)
-class Proven:
+class VerifiedBuild:
     """A build with a passing record."""
 
     folder: Path
@@ -50,17 +50,17 @@ class Proven:
         return self.folder / self.bake.disk.path
 
     @property
-    def gpu(self) -> Gpu:
+    def gpu(self) -> GpuProof:
         """What is known of it on a GPU."""
         if not self.lock.hardware.sm:
-            return Gpu.NONE
+            return GpuProof.NONE
         path = self.folder / ATTEST_FILE
         if not path.exists():
-            return Gpu.UNTESTED
+            return GpuProof.UNTESTED
         found = records.read(path, AttestRecord)
         same = (found.build_id, found.disk_sha256, found.ami) == \
             (self.bake.build_id, self.bake.disk_sha256, self.bake.ami_id)
-        return Gpu.TESTED if same else Gpu.UNTESTED
+        return GpuProof.TESTED if same else GpuProof.UNTESTED
 
 
 def newest(root: Path, image: str) -> str:
@@ -72,7 +72,7 @@ def newest(root: Path, image: str) -> str:
     return max(found, key=lambda build: found[build])
 
 
-def load(root: Path, image: str, build_id: str | None = None) -> Proven:
+def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
     """The build (the newest if none is named) with its proof, or NotVerified saying what is not proven."""
     name = build_id or newest(root, image)
     folder = root / "build" / image / name
@@ -90,7 +90,7 @@ def load(root: Path, image: str, build_id: str | None = None) -> Proven:
     if digest != bake.lock_sha256:
         raise NotVerified(f"{folder / LOCK_FILE} is not the lock that was baked",
                           hint=f"`make bake IMAGE={image} FORCE=1` makes the build again")
-    return Proven(folder, bake, verify, lock)
+    return VerifiedBuild(folder, bake, verify, lock)
 
 
 def _again(image: str, name: str) -> str:
@@ -117,7 +117,7 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
     return ""
 
 
-def check_disk(build: Proven) -> None:
+def check_disk(build: VerifiedBuild) -> None:
     """NotVerified where the disk is no longer the one that was verified. Holes are not read."""
     if not build.disk.exists():
         raise BadInput(f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk")
@@ -126,7 +126,7 @@ def check_disk(build: Proven) -> None:
                           hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")
 
 
-def attest(build: Proven, file: Path) -> AttestRecord:
+def attest(build: VerifiedBuild, file: Path) -> AttestRecord:
     """Record a JUnit file as the proof that the build was tested on a GPU, or NotVerified saying why it is none."""
     try:
         tree = ElementTree.parse(file)  # noqa: S314 - a file that the user names; expat expands no external entity

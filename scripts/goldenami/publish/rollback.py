@@ -13,7 +13,7 @@ from pathlib import Path
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, lease, pointers, refresh
-from goldenami.aws.channels.ledger import Channel, Gpu, Ledger
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image, State
 from goldenami.aws.regions import each, failure
@@ -29,7 +29,7 @@ NOTHING = "nothing is changed"
 
 
 @dataclass(frozen=True)
-class Was:
+class RollbackState:
     """A region before the rollback. `is_abandoned`: whoever held its lease last did not let go of it."""
 
     ledger: Ledger
@@ -56,17 +56,19 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Gate:
+class RollbackCriteria:
     """What a build that `latest` never named is judged by: what this machine knows of it on a GPU, what the declared
     hardware says where no ledger knows the build, and what a person allows.
     """
 
-    attested: Callable[[str], Gpu]
-    declared: Gpu
-    options: channel_moves.Options
+    attested: Callable[[str], GpuProof]
+    declared: GpuProof
+    options: channel_moves.MoveOptions
 
 
-def prepare(account: Account, wanted: Definition, *, to: str | None, regions: list[str], gate: Gate) -> Prepared:
+def prepare(
+    account: Account, wanted: Definition, *, to: str | None, regions: list[str], gate: RollbackCriteria,
+) -> Prepared:
     """What would go back: to the build `to`, else to the one before the present one. No `regions`: all of them.
 
     BadInput where a region that answers cannot launch that build; a region that does not answer is only noted.
@@ -94,21 +96,21 @@ def prepare(account: Account, wanted: Definition, *, to: str | None, regions: li
     return Prepared(plan, found.failed)
 
 
-def _look(account: Account, region: str, image: str) -> Was:
+def _look(account: Account, region: str, image: str) -> RollbackState:
     names = {channel: pointers.channel_name(image, channel) for channel in Channel}
     values = pointers.read(account.ssm(region), names.values())
     seen = lease.look(account.dynamodb(region), image)
-    return Was(ledger=seen.ledger, is_abandoned=seen.holder is not None,
-               pointers={channel: values[name] for channel, name in names.items() if name in values},
-               template=pointers.default_version(account.ec2(region), pointers.template_name(image)))
+    return RollbackState(ledger=seen.ledger, is_abandoned=seen.holder is not None,
+                         pointers={channel: values[name] for channel, name in names.items() if name in values},
+                         template=pointers.default_version(account.ec2(region), pointers.template_name(image)))
 
 
-def _of(was: Was, channel: Channel) -> str | None:
+def _of(was: RollbackState, channel: Channel) -> str | None:
     mark = was.ledger.of(channel)
     return mark.build_id if mark else None
 
 
-def _target(image: str, found: dict[str, Was]) -> str:
+def _target(image: str, found: dict[str, RollbackState]) -> str:
     """The build to go back to, the same in all regions.
 
     Where regions differ, or a rollback was killed half-way, it is the older one that some have already; else it is
@@ -140,7 +142,7 @@ def _launchable(image: str, target: str, found: dict[str, Image | None]) -> dict
     return good
 
 
-def _proof(wanted: Definition, target: str, ledgers: list[Ledger], gate: Gate) -> Gpu:
+def _proof(wanted: Definition, target: str, ledgers: list[Ledger], gate: RollbackCriteria) -> GpuProof:
     """What is known of the build on a GPU. One that `latest` never named has to pass all that a promotion asks for."""
     former = [mark for ledger in ledgers for mark in (ledger.latest, *ledger.history)
               if mark and mark.build_id == target]
@@ -159,7 +161,7 @@ def _proof(wanted: Definition, target: str, ledgers: list[Ledger], gate: Gate) -
     return gpu
 
 
-def _move(region: str, was: Was, target: str, image: Image, gpu: Gpu) -> RegionMove:
+def _move(region: str, was: RollbackState, target: str, image: Image, gpu: GpuProof) -> RegionMove:
     known, latest = was.ledger.known(target), was.ledger.latest
     return RegionMove(
         region=region, ami=image.ami, baked_at=known.baked_at if known else image.raw["CreationDate"],

@@ -15,19 +15,19 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from goldenami.aws.inventory.topology import (
-    Ami,
+    AccountAmi,
+    AccountInstance,
+    AccountSnapshot,
     AmiState,
-    Instance,
     Launcher,
     LauncherKind,
-    Snapshot,
     SnapshotState,
     TemplateUse,
     TemplateVersion,
     Topology,
     Volume,
 )
-from goldenami.lifecycle.retention import Action, Policy, RegionPlan, Step
+from goldenami.lifecycle.retention import Action, RegionRetirePlan, RetentionPolicy, RetireStep
 from hypothesis import strategies as st
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -74,9 +74,9 @@ class Dice(Random):
             ["", "resolve:ssm:/team/base", "resolve:ssm:/team/base:3", "resolve:ssm:flat", "resolve:ssm:/nowhere"])
 
 
-def _ami(dice: Dice, number: int) -> Ami:
+def _ami(dice: Dice, number: int) -> AccountAmi:
     image, announced = dice.owner(), dice.maybe_age()
-    return Ami(
+    return AccountAmi(
         id=ami_id(number), name=f"image {number}", created=dice.age(), image=image,
         build_id=BUILDS[number - dice.chance(0.1)] if image else "",
         state=dice.choices([AmiState.AVAILABLE, AmiState.DISABLED, AmiState.PENDING, AmiState.FAILED],
@@ -87,9 +87,9 @@ def _ami(dice: Dice, number: int) -> Ami:
         shared_with=dice.choices([(), ("111122223333",), ("all",)], [8, 1, 1])[0])
 
 
-def _snapshot(dice: Dice, number: int, build_id: str) -> Snapshot:
+def _snapshot(dice: Dice, number: int, build_id: str) -> AccountSnapshot:
     image = dice.owner()
-    return Snapshot(
+    return AccountSnapshot(
         id=snapshot_id(number), started=dice.age(), image=image,
         build_id=(build_id if build_id and dice.chance(0.7) else dice.choice(BUILDS)) if image else "",
         state=SnapshotState.PENDING if dice.chance(0.2) else SnapshotState.COMPLETED,
@@ -97,7 +97,7 @@ def _snapshot(dice: Dice, number: int, build_id: str) -> Snapshot:
         parent=dice.snapshot() if dice.chance(0.3) else "")
 
 
-def _parameters(dice: Dice, amis: Iterable[Ami]) -> dict[str, str]:
+def _parameters(dice: Dice, amis: Iterable[AccountAmi]) -> dict[str, str]:
     found = {f"/golden-ami/{ami.image}/{ami.build_id}": ami.id for ami in amis if ami.image and dice.chance(0.9)}
     for name in ("flat", "/team/base", "/team/base:3", f"/golden-ami/{IMAGE}/latest", f"/golden-ami/{IMAGE}/candidate",
                  f"/golden-ami/{OTHER}/latest", f"/golden-ami/{IMAGE}/{BUILDS[6]}"):
@@ -136,13 +136,13 @@ def account(seed: int) -> Topology:
         region="eu-west-1", amis=amis, snapshots=snapshots, parameters=_parameters(dice, amis),
         templates=tuple(_templates(dice)), configurations={"lc-a": dice.ami()} if dice.chance(0.2) else {},
         launchers=tuple(_launcher(dice, kind) for kind in LauncherKind if dice.chance(0.2)),
-        instances=(Instance("i-1", dice.ami(), "stopped"),) if dice.chance(0.2) else (),
+        instances=(AccountInstance("i-1", dice.ami(), "stopped"),) if dice.chance(0.2) else (),
         volumes=(Volume("vol-1", dice.snapshot()),) if dice.chance(0.2) else (),
         pointers={"latest": dice.ami()} if dice.chance(0.2) else {})
 
 
 accounts = st.builds(account, st.integers(0, 2 ** 64 - 1))
-policies = st.builds(Policy, keep_last=st.integers(1, 3), max_age_days=st.sampled_from([0, 30, 180]),
+policies = st.builds(RetentionPolicy, keep_last=st.integers(1, 3), max_age_days=st.sampled_from([0, 30, 180]),
                      disable_after_days=st.sampled_from([0, 7]), deregister_after_days=st.sampled_from([0, 10]),
                      release_shared=st.booleans())
 
@@ -222,11 +222,11 @@ def _walk(edges: dict[str, set[str]], start: str) -> set[str]:
     return seen
 
 
-def proven(account: Topology, ami: Ami) -> bool:
+def proven(account: Topology, ami: AccountAmi) -> bool:
     return ami.build_id != "" and account.parameters.get(f"/golden-ami/{ami.image}/{ami.build_id}") == ami.id
 
 
-def must_stay(account: Topology, policy: Policy, now: datetime) -> set[str]:
+def must_stay(account: Topology, policy: RetentionPolicy, now: datetime) -> set[str]:
     """Images that no plan may move one step."""
     living = alive(account)
     ranked = sorted((ami for ami in account.amis if ami.image == IMAGE and proven(account, ami)
@@ -248,28 +248,28 @@ class Account:
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
 
-    def ami(self, identifier: str) -> Ami:
+    def ami(self, identifier: str) -> AccountAmi:
         return next(ami for ami in self.topology.amis if ami.id == identifier)
 
-    def carry_out(self, planned: RegionPlan, policy: Policy, now: datetime) -> None:
+    def carry_out(self, planned: RegionRetirePlan, policy: RetentionPolicy, now: datetime) -> None:
         for action in planned.actions:
             self._do(action, policy, now)
 
-    def _do(self, action: Action, policy: Policy, now: datetime) -> None:
+    def _do(self, action: Action, policy: RetentionPolicy, now: datetime) -> None:
         ami = next((ami for ami in self.topology.amis if ami.id == action.target), None)
         match action.step:
-            case Step.RECALL:
+            case RetireStep.RECALL:
                 self._change(action.target, announced=None, disabled=None)
-            case Step.DEPRECATE:
+            case RetireStep.DEPRECATE:
                 assert ami and ami.state == "available"
                 self._change(ami.id, announced=now, deprecated=now)
-            case Step.DISABLE:
+            case RetireStep.DISABLE:
                 assert ami and ami.announced and ami.deprecated and ami.deprecated <= now
                 assert now - ami.announced >= timedelta(days=policy.disable_after_days)
                 self._change(ami.id, state=AmiState.DISABLED, disabled=now, shared_with=())
-            case Step.NOTE_DISABLED:
+            case RetireStep.NOTE_DISABLED:
                 self._change(action.target, disabled=now)
-            case Step.DEREGISTER:
+            case RetireStep.DEREGISTER:
                 assert ami and ami.state == "disabled" and ami.disabled and not ami.protected
                 assert now - ami.disabled >= timedelta(days=policy.deregister_after_days)
                 self._drop("amis", ami)
@@ -279,16 +279,16 @@ class Account:
     def _remove(self, action: Action) -> None:
         found = self.topology
         match action.step:
-            case Step.DELETE_SNAPSHOT:
+            case RetireStep.DELETE_SNAPSHOT:
                 held = [ami for ami in found.amis if action.target in ami.snapshots]
                 assert not held, f"InvalidSnapshot.InUse: {action.target}"
                 self._drop("snapshots", next(each for each in found.snapshots if each.id == action.target))
-            case Step.DELETE_VERSION:
+            case RetireStep.DELETE_VERSION:
                 version = next(each for each in found.templates
                                if f"{each.template_id}:{each.number}" == action.target)
                 assert not version.default, "the default version cannot be deleted"
                 self._drop("templates", version)
-            case Step.DELETE_RECORD:
+            case RetireStep.DELETE_RECORD:
                 value = found.parameters[action.target]
                 assert value not in {ami.id for ami in found.amis}, "its AMI is still there"
                 rest = {name: each for name, each in found.parameters.items() if name != action.target}

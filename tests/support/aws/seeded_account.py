@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from goldenami.aws import tags
 from goldenami.aws.inventory import inventory, removal
-from goldenami.aws.inventory.topology import Ami
+from goldenami.aws.inventory.topology import AccountAmi
 from goldenami.aws.session import Account
 from goldenami.core import clock
 
@@ -122,7 +122,7 @@ class SeededAccount:
 
     # --- looking ---
 
-    def amis(self) -> dict[str, Ami]:
+    def amis(self) -> dict[str, AccountAmi]:
         """The account's AMIs by id."""
         return {ami.id: ami for ami in inventory.amis(self.ec2)}
 

@@ -51,7 +51,7 @@ class UploadSetup:
         """A disk of `count` blocks, each with a few bytes of its own."""
         return self.write({index * BLOCK + 7: index.to_bytes(4) + b"!" for index in range(count)}, count * BLOCK)
 
-    def upload(self, listed: BlockMap, **given: Any) -> ebs.Snapshot:
+    def upload(self, listed: BlockMap, **given: Any) -> ebs.UploadedSnapshot:
         arguments: dict[str, Any] = {"journal": self.folder / "journal", "tags": TAGS, "description": "d",
                                      "in_flight": 8, "say": self.said.append}
         return ebs.upload(self.ebs, self.ec2, self.disk, listed, **(arguments | given))

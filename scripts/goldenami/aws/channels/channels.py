@@ -13,7 +13,7 @@ from typing import Any
 from goldenami.aws import images, tags
 from goldenami.aws.channels import pointers, refresh
 from goldenami.aws.channels.lease import Lease
-from goldenami.aws.channels.ledger import Channel, Gpu, Ledger, Mark
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.regions import each
@@ -29,7 +29,7 @@ would leave the smallest sizes of the cheapest family, and no GPU beside a CPU f
 
 
 @dataclass(frozen=True)
-class Standing:
+class RegionState:
     """What a region says about one build of an image, read and not changed. Pointers are AMI ids."""
 
     region: str
@@ -40,14 +40,14 @@ class Standing:
     template: Version | None
 
 
-def look(account: Account, region: str, image: str, build_id: str) -> Standing:
+def look(account: Account, region: str, image: str, build_id: str) -> RegionState:
     """Read what `region` has of a build: four calls, three where its AMI does not exist."""
     ec2 = account.ec2(region)
     found = images.find(ec2, f"{image}-{build_id}")
     names = {channel: pointers.channel_name(image, channel) for channel in Channel}
     recorded = pointers.build_name(image, build_id)
     values = pointers.read(account.ssm(region), [recorded, *names.values()])
-    return Standing(
+    return RegionState(
         region=region, image=found, shared=images.shares(ec2, found.ami) if found else set(),
         recorded=values.get(recorded),
         pointers={channel: values[name] for channel, name in names.items() if name in values},
@@ -87,13 +87,13 @@ def published(wanted: Definition) -> Publish:
     return wanted.publish
 
 
-def mark(build_id: str, ami: str, baked_at: str, gpu: Gpu, lease: Lease) -> Mark:
+def mark(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Lease) -> LedgerEntry:
     """A mark of this moment, by this process."""
-    return Mark(build_id=build_id, ami=ami, baked_at=baked_at, since=clock.stamp(), by=tags.owner(),
-                fence=lease.fence, gpu=gpu)
+    return LedgerEntry(build_id=build_id, ami=ami, baked_at=baked_at, since=clock.stamp(), by=tags.owner(),
+                       fence=lease.fence, gpu=gpu)
 
 
-def point(account: Account, region: str, image: str, channel: Channel, target: Mark, now: str | None) -> None:
+def point(account: Account, region: str, image: str, channel: Channel, target: LedgerEntry, now: str | None) -> None:
     """Let a channel's parameter name the mark's AMI, unless it does already (`now`)."""
     if now != target.ami:
         pointers.move(account.ssm(region), pointers.channel_name(image, channel), target.ami,
@@ -101,7 +101,7 @@ def point(account: Account, region: str, image: str, channel: Channel, target: M
 
 
 def point_template(
-    account: Account, region: str, image: str, target: Mark, wanted: Definition, *, as_it_was: bool = False,
+    account: Account, region: str, image: str, target: LedgerEntry, wanted: Definition, *, as_it_was: bool = False,
 ) -> Version:
     """Let the template's default launch the mark's AMI; returns its version. The last pointer of all."""
     return pointers.move_template(account.ec2(region), pointers.template_name(image), target.build_id,
@@ -109,7 +109,7 @@ def point_template(
 
 
 @dataclass(frozen=True)
-class Former:
+class RestorePoint:
     """What a region was before a move: its ledger, the AMI of each channel that moves, the template's default.
 
     None is a channel or a template that did not exist. `template` is left out where the template does not move.
@@ -120,7 +120,7 @@ class Former:
     template: tuple[int | None] | None = None
 
 
-def put_back(account: Account, region: str, image: str, held: Lease, former: Former) -> None:
+def put_back(account: Account, region: str, image: str, held: Lease, former: RestorePoint) -> None:
     """Bring a region back to what it was. The ledger is last: as long as it names the new build, the pointers that
     differ from it show a run that did not end.
     """
@@ -133,7 +133,7 @@ def put_back(account: Account, region: str, image: str, held: Lease, former: For
     held.record(former.ledger)
 
 
-def stands(standing: Standing, build_id: str, ami: str, wanted: Definition) -> Version | None:
+def stands(standing: RegionState, build_id: str, ami: str, wanted: Definition) -> Version | None:
     """The template's default where it already is what `point_template` would make of the build; else None."""
     now = standing.template
     good = now is not None and now.description == pointers.description(build_id) and \
@@ -174,11 +174,11 @@ def refresh_groups(
         progress.say(f"{region}: refresh of {group}: {status}")
 
 
-def preferences(wanted: Definition) -> refresh.Preferences:
+def preferences(wanted: Definition) -> refresh.RefreshPreferences:
     """How groups take a new version."""
     asked = published(wanted).instance_refresh
     assert asked is not None
-    return refresh.Preferences(
+    return refresh.RefreshPreferences(
         min_healthy_percent=asked.min_healthy_percent, warmup_seconds=asked.warmup_seconds,
         checkpoint_percent=asked.checkpoint_percent, checkpoint_delay_seconds=asked.checkpoint_delay_seconds,
         alarms=tuple(asked.alarms))

@@ -66,7 +66,7 @@ def _started(pid: int) -> str:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LeaseState:
     """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `now` is AWS's time."""
 
     ledger: Ledger
@@ -79,7 +79,7 @@ class Seen:
 class Lease:
     """A held lease. `fence` is greater than that of every lease on this image in this region before."""
 
-    def __init__(self, dynamodb: Client, image: str, holder: Holder, seen: Seen) -> None:
+    def __init__(self, dynamodb: Client, image: str, holder: Holder, seen: LeaseState) -> None:
         self.image, self.ledger, self.fence = image, seen.ledger, seen.fence + 1
         self.holder, self._dynamodb = holder, dynamodb
         self._offset = seen.now - time.monotonic()
@@ -122,17 +122,17 @@ def _update(dynamodb: Client, image: str, expression: str, condition: str, value
     return True
 
 
-def look(dynamodb: Client, image: str) -> Seen:
+def look(dynamodb: Client, image: str) -> LeaseState:
     """The item of `image`; an empty one where there is none yet, or no table."""
     try:
         answer = dynamodb.get_item(TableName=TABLE, Key={"image": {"S": image}}, ConsistentRead=True)
     except aws.ClientError as error:
         if code(error) != "ResourceNotFoundException":
             raise
-        return Seen(Ledger(), -1, None, 0, clock.now().timestamp())
+        return LeaseState(Ledger(), -1, None, 0, clock.now().timestamp())
     item = {name: next(iter(value.values())) for name, value in answer.get("Item", {}).items()}
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    return Seen(
+    return LeaseState(
         ledger=Ledger.model_validate_json(item.get("ledger", "{}")), fence=int(item.get("fence", 0)),
         holder=Holder.model_validate_json(item["holder"]) if "holder" in item else None,
         expires=int(item.get("expires", 0)),

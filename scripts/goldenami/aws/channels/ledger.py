@@ -23,7 +23,7 @@ class Channel(StrEnum):
     LATEST = "latest"
 
 
-class Gpu(StrEnum):
+class GpuProof(StrEnum):
     """What is known of a build on a GPU."""
 
     NONE = "the image has no GPU"
@@ -32,7 +32,7 @@ class Gpu(StrEnum):
     ACCEPTED = "not tested on a GPU, accepted"
 
 
-class Mark(Record):
+class LedgerEntry(Record):
     """What a channel names, since when and by whom; `fence` is the number of the lease that moved it."""
 
     build_id: BuildId
@@ -41,7 +41,7 @@ class Mark(Record):
     since: Utc
     by: str
     fence: int
-    gpu: Annotated[Gpu, Field(strict=False)]
+    gpu: Annotated[GpuProof, Field(strict=False)]
 
     @property
     def baked(self) -> datetime:
@@ -55,9 +55,9 @@ class Ledger(Record):
     `withdrawn` are builds that a rollback took back: no publish or promotion brings them in again unasked.
     """
 
-    candidate: Mark | None = None
-    latest: Mark | None = None
-    history: tuple[Mark, ...] = ()
+    candidate: LedgerEntry | None = None
+    latest: LedgerEntry | None = None
+    history: tuple[LedgerEntry, ...] = ()
     withdrawn: tuple[BuildId, ...] = ()
 
     @property
@@ -65,11 +65,11 @@ class Ledger(Record):
         """The SHA-256 of what it says, by which a plan knows whether it was made of this ledger."""
         return records.sha256_text(self.model_dump_json())
 
-    def of(self, channel: Channel) -> Mark | None:
+    def of(self, channel: Channel) -> LedgerEntry | None:
         """What a channel names."""
         return self.candidate if channel is Channel.CANDIDATE else self.latest
 
-    def moved(self, channel: Channel, mark: Mark) -> Self:
+    def moved(self, channel: Channel, mark: LedgerEntry) -> Self:
         """`channel` names `mark`; what `latest` named before goes to the history. A mark that stands stays as it is."""
         before = self.of(channel)
         if before and (before.build_id, before.ami) == (mark.build_id, mark.ami):
@@ -80,7 +80,7 @@ class Ledger(Record):
             history = tuple(former[-HISTORY:])
         return self.model_copy(update={channel.value: mark, "history": history})
 
-    def previous(self) -> Mark | None:
+    def previous(self) -> LedgerEntry | None:
         """What `latest` named before, withdrawn builds left out."""
         return next((mark for mark in reversed(self.history) if mark.build_id not in self.withdrawn), None)
 
@@ -89,7 +89,7 @@ class Ledger(Record):
         """Whether the last move of `latest` was a rollback."""
         return bool(self.history) and self.history[-1].build_id in self.withdrawn
 
-    def known(self, build_id: str) -> Mark | None:
+    def known(self, build_id: str) -> LedgerEntry | None:
         """What was noted of a build that a channel names or named."""
         marks = (self.latest, self.candidate, *reversed(self.history))
         return next((mark for mark in marks if mark and mark.build_id == build_id), None)

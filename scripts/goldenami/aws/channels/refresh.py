@@ -12,7 +12,7 @@ from goldenami.aws.session import Client, code
 from goldenami.core.records import Record
 
 
-class Preferences(Record):
+class RefreshPreferences(Record):
     """How a refresh goes; seconds and percent."""
 
     min_healthy_percent: int
@@ -83,7 +83,7 @@ def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
         **policy, "LaunchTemplate": {**template, "LaunchTemplateSpecification": main, "Overrides": overrides}}}
 
 
-def start(autoscaling: Client, group: str, version: Version, wanted: Preferences) -> str:
+def start(autoscaling: Client, group: str, version: Version, wanted: RefreshPreferences) -> str:
     """Begin the refresh; returns its status as a word, or that of the one which runs already.
 
     The desired configuration names a numbered version with a literal AMI: with `$Latest`, or an AMI by SSM parameter,
@@ -111,7 +111,7 @@ def start(autoscaling: Client, group: str, version: Version, wanted: Preferences
     return "started"
 
 
-def back(autoscaling: Client, group: str, version: Version, wanted: Preferences) -> str:
+def back(autoscaling: Client, group: str, version: Version, wanted: RefreshPreferences) -> str:
     """Bring a group back to an older version: roll a running refresh back, else begin one."""
     status = start(autoscaling, group, version, wanted)
     if status != OTHER:

@@ -17,12 +17,12 @@ from goldenami.aws import tags
 from goldenami.aws.channels import lease
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
-    Ami,
+    AccountAmi,
+    AccountInstance,
+    AccountSnapshot,
     AmiState,
-    Instance,
     Launcher,
     LauncherKind,
-    Snapshot,
     SnapshotState,
     TemplateUse,
     TemplateVersion,
@@ -95,14 +95,14 @@ def pointers(dynamodb: Client, image: str) -> dict[str, str]:
     return {name: mark.ami for name, mark in marks.items() if mark}
 
 
-def amis(ec2: Client, *, tagged: bool = False) -> Iterator[Ami]:
+def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
     """The account's own images, disabled and deprecated ones too; `tagged`: those that carry this pipeline's tag."""
     only: Data = {"Filters": TAGGED} if tagged else {}
     for each in pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True,
                       IncludeDeprecated=True, **only):
         marks = tags.from_list(each.get("Tags"))
         devices = [device["Ebs"] for device in each.get("BlockDeviceMappings", []) if "Ebs" in device]
-        yield Ami(
+        yield AccountAmi(
             id=each["ImageId"], name=each.get("Name", ""), created=_moment(each["CreationDate"]),
             state=AmiState(each["State"]), image=marks.get(tags.IMAGE, ""), build_id=marks.get(tags.BUILD_ID, ""),
             snapshots=tuple(device["SnapshotId"] for device in devices if "SnapshotId" in device),
@@ -112,12 +112,12 @@ def amis(ec2: Client, *, tagged: bool = False) -> Iterator[Ami]:
             last_launched=optional(each.get("LastLaunchedTime")))
 
 
-def snapshots(ec2: Client) -> Iterator[Snapshot]:
+def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:
     """The account's snapshots that carry this pipeline's tag: an account may have many thousands of backups."""
     for each in pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=TAGGED):
         marks = tags.from_list(each.get("Tags"))
         stored = marks.get(tags.STORED_BYTES, "")
-        yield Snapshot(
+        yield AccountSnapshot(
             id=each["SnapshotId"], started=each["StartTime"], state=SnapshotState(each["State"]),
             image=marks.get(tags.IMAGE, ""), build_id=marks.get(tags.BUILD_ID, ""),
             expires=optional(marks.get(tags.EXPIRES)), parent=marks.get(tags.PARENT, ""),
@@ -194,12 +194,12 @@ def _use(specification: Mapping[str, str]) -> TemplateUse:
                        specification.get("Version", ""))
 
 
-def instances(ec2: Client) -> Iterator[Instance]:
+def instances(ec2: Client) -> Iterator[AccountInstance]:
     """Instances that are not terminated."""
     for reservation in pages(ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED):
         for each in reservation["Instances"]:
-            yield Instance(id=each["InstanceId"], image_id=each["ImageId"], state=each["State"]["Name"],
-                           group=tags.from_list(each.get("Tags")).get("aws:autoscaling:groupName", ""))
+            yield AccountInstance(id=each["InstanceId"], image_id=each["ImageId"], state=each["State"]["Name"],
+                                  group=tags.from_list(each.get("Tags")).get("aws:autoscaling:groupName", ""))
 
 
 def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:

@@ -22,7 +22,7 @@ TERMINATE_POLL_S, TERMINATE_POLLS = 5, 120
 """An instance stops within about two minutes; a GPU one may take longer."""
 
 
-class Kind(StrEnum):
+class LeftoverKind(StrEnum):
     """What may be left, in the order in which it can be removed: nothing may use what is removed."""
 
     INSTANCE = "instance"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 class Leftover:
     """One thing with a date of expiry. `expires` is None where the tag is not a time in UTC."""
 
-    kind: Kind
+    kind: LeftoverKind
     id: str
     owner: str
     image: str
@@ -48,20 +48,22 @@ def find(ec2: Client) -> list[Leftover]:
     """Everything that carries a date of expiry, in the order in which it can be removed."""
     tagged = {"Name": "tag-key", "Values": [tags.EXPIRES]}
     reservations = pages(ec2, "describe_instances", "Reservations", 1000, Filters=[*NOT_TERMINATED, tagged])
-    found: list[tuple[Kind, str, Any]] = [
-        *((Kind.INSTANCE, "InstanceId", each) for reservation in reservations for each in reservation["Instances"]),
-        *((Kind.IMAGE, "ImageId", each) for each in
+    found: list[tuple[LeftoverKind, str, Any]] = [
+        *((LeftoverKind.INSTANCE, "InstanceId", each) for reservation in reservations for each
+          in reservation["Instances"]),
+        *((LeftoverKind.IMAGE, "ImageId", each) for each in
           pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True, Filters=[tagged])),
-        *((Kind.VOLUME, "VolumeId", each) for each in pages(ec2, "describe_volumes", "Volumes", 500, Filters=[tagged])),
-        *((Kind.SNAPSHOT, "SnapshotId", each) for each in
+        *((LeftoverKind.VOLUME, "VolumeId", each) for each
+          in pages(ec2, "describe_volumes", "Volumes", 500, Filters=[tagged])),
+        *((LeftoverKind.SNAPSHOT, "SnapshotId", each) for each in
           pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=[tagged])),
-        *((Kind.KEY_PAIR, "KeyPairId", each) for each in ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"]),
-        *((Kind.SECURITY_GROUP, "GroupId", each) for each in
+        *((LeftoverKind.KEY_PAIR, "KeyPairId", each) for each in ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"]),
+        *((LeftoverKind.SECURITY_GROUP, "GroupId", each) for each in
           pages(ec2, "describe_security_groups", "SecurityGroups", 1000, Filters=[tagged]))]
     return [_leftover(kind, each[key], tags.from_list(each["Tags"])) for kind, key, each in found]
 
 
-def _leftover(kind: Kind, name: str, marks: Mapping[str, str]) -> Leftover:
+def _leftover(kind: LeftoverKind, name: str, marks: Mapping[str, str]) -> Leftover:
     return Leftover(kind=kind, id=name, owner=marks.get(tags.OWNER, ""), image=marks.get(tags.IMAGE, ""),
                     expires=optional(marks[tags.EXPIRES]))
 
@@ -81,13 +83,13 @@ def _instance(ec2: Client, name: str) -> None:
         InstanceIds=[name], WaiterConfig={"Delay": TERMINATE_POLL_S, "MaxAttempts": TERMINATE_POLLS})
 
 
-_REMOVERS: Mapping[Kind, Callable[[Client, str], object]] = {
-    Kind.INSTANCE: _instance,
-    Kind.IMAGE: lambda ec2, name: ec2.deregister_image(ImageId=name),
-    Kind.VOLUME: lambda ec2, name: ec2.delete_volume(VolumeId=name),
-    Kind.SNAPSHOT: lambda ec2, name: ec2.delete_snapshot(SnapshotId=name),
-    Kind.KEY_PAIR: lambda ec2, name: ec2.delete_key_pair(KeyPairId=name),
-    Kind.SECURITY_GROUP: lambda ec2, name: ec2.delete_security_group(GroupId=name),
+_REMOVERS: Mapping[LeftoverKind, Callable[[Client, str], object]] = {
+    LeftoverKind.INSTANCE: _instance,
+    LeftoverKind.IMAGE: lambda ec2, name: ec2.deregister_image(ImageId=name),
+    LeftoverKind.VOLUME: lambda ec2, name: ec2.delete_volume(VolumeId=name),
+    LeftoverKind.SNAPSHOT: lambda ec2, name: ec2.delete_snapshot(SnapshotId=name),
+    LeftoverKind.KEY_PAIR: lambda ec2, name: ec2.delete_key_pair(KeyPairId=name),
+    LeftoverKind.SECURITY_GROUP: lambda ec2, name: ec2.delete_security_group(GroupId=name),
 }
 
 

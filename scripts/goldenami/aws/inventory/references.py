@@ -25,7 +25,7 @@ RESOLVE = "resolve:ssm:"
 """How a launch template names an SSM parameter in the place of an AMI."""
 
 
-class Kind(StrEnum):
+class ReferenceKind(StrEnum):
     """What refers to an AMI, beside launchers."""
 
     POINTER = "ledger:"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
 class Reference:
     """One use of an AMI or a snapshot: `holder` is the thing that uses it."""
 
-    kind: Kind | LauncherKind
+    kind: ReferenceKind | LauncherKind
     holder: str
 
     def __str__(self) -> str:
@@ -86,20 +86,20 @@ def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
     outlived its AMI is what retirement is about to remove.
     """
     for pointer, ami_id in topology.pointers.items():
-        yield ami_id, Reference(Kind.POINTER, pointer)
+        yield ami_id, Reference(ReferenceKind.POINTER, pointer)
     own = {(record_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image and ami.build_id}
     present = {ami.id for ami in topology.amis}
     for name, value in topology.parameters.items():
         for ami_id in AMI_ID.findall(value):
             if (name, ami_id) not in own and not (is_record(name) and value not in present):
-                yield ami_id, Reference(Kind.PARAMETER, name)
+                yield ami_id, Reference(ReferenceKind.PARAMETER, name)
 
 
 def _templates(topology: Topology) -> Iterator[tuple[str, Reference]]:
     for version in _selected(topology):
         yield resolve(version.image_ref, topology.parameters), _of_version(version)
     for name, ami_id in topology.configurations.items():
-        yield ami_id, Reference(Kind.CONFIGURATION, name)
+        yield ami_id, Reference(ReferenceKind.CONFIGURATION, name)
 
 
 def _selected(topology: Topology) -> Iterator[TemplateVersion]:
@@ -108,7 +108,7 @@ def _selected(topology: Topology) -> Iterator[TemplateVersion]:
 
 
 def _of_version(version: TemplateVersion) -> Reference:
-    return Reference(Kind.TEMPLATE, f"{version.template} version {version.number}")
+    return Reference(ReferenceKind.TEMPLATE, f"{version.template} version {version.number}")
 
 
 def _launchers(topology: Topology) -> Iterator[tuple[str, Reference]]:
@@ -124,7 +124,7 @@ def _launchers(topology: Topology) -> Iterator[tuple[str, Reference]]:
 
 def _running(topology: Topology) -> Iterator[tuple[str, Reference]]:
     for instance in topology.instances:
-        yield instance.image_id, Reference(Kind.INSTANCE, f"{instance.id} ({instance.state})")
+        yield instance.image_id, Reference(ReferenceKind.INSTANCE, f"{instance.id} ({instance.state})")
 
 
 def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
@@ -132,7 +132,7 @@ def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
     for ami in topology.amis:
         for snapshot_id in ami.snapshots:
             for reference in uses.get(snapshot_id, ()):
-                if reference.kind is not Kind.AMI:
+                if reference.kind is not ReferenceKind.AMI:
                     yield ami.id, reference
 
 
@@ -146,13 +146,13 @@ def of_snapshots(topology: Topology) -> References:
     found: dict[str, set[Reference]] = defaultdict(set)
     for ami in topology.amis:
         for snapshot_id in ami.snapshots:
-            found[snapshot_id].add(Reference(Kind.AMI, ami.id))
+            found[snapshot_id].add(Reference(ReferenceKind.AMI, ami.id))
     for volume in topology.volumes:
-        found[volume.snapshot_id].add(Reference(Kind.VOLUME, volume.id))
+        found[volume.snapshot_id].add(Reference(ReferenceKind.VOLUME, volume.id))
     for version in _selected(topology):
         for snapshot_id in version.snapshots:
             found[snapshot_id].add(_of_version(version))
     for snapshot in topology.snapshots:
         if snapshot.parent and snapshot.state is SnapshotState.PENDING:
-            found[snapshot.parent].add(Reference(Kind.UPLOAD, snapshot.id))
+            found[snapshot.parent].add(Reference(ReferenceKind.UPLOAD, snapshot.id))
     return {snapshot_id: tuple(sorted(uses)) for snapshot_id, uses in found.items() if snapshot_id}

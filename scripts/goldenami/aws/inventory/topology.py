@@ -40,7 +40,7 @@ class SnapshotState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ami:
+class AccountAmi:
     """An image of this account. `announced` and `disabled` are when retirement said so, by its tags."""
 
     id: str
@@ -59,7 +59,7 @@ class Ami:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class AccountSnapshot:
     """A snapshot of this account. `parent` is what an upload of changed blocks rests on, empty for a full one.
 
     `stored_bytes` are its own blocks; None where no tag says so, and the size of the volume bounds it.
@@ -137,7 +137,7 @@ class Launcher:
 
 
 @dataclass(frozen=True)
-class Instance:
+class AccountInstance:
     """An instance that is not terminated."""
 
     id: str
@@ -163,13 +163,13 @@ class Topology:
     """
 
     region: str
-    amis: tuple[Ami, ...] = ()
-    snapshots: tuple[Snapshot, ...] = ()
+    amis: tuple[AccountAmi, ...] = ()
+    snapshots: tuple[AccountSnapshot, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     templates: tuple[TemplateVersion, ...] = ()
     launchers: tuple[Launcher, ...] = ()
     configurations: Mapping[str, str] = field(default_factory=dict)
-    instances: tuple[Instance, ...] = ()
+    instances: tuple[AccountInstance, ...] = ()
     volumes: tuple[Volume, ...] = ()
     pointers: Mapping[str, str] = field(default_factory=dict)
 
@@ -190,6 +190,6 @@ def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
             if (found := _RECORD.match(name)) and found["image"] == image and AMI_ID.fullmatch(value)}
 
 
-def is_ours(ami: Ami, parameters: Mapping[str, str]) -> bool:
+def is_ours(ami: AccountAmi, parameters: Mapping[str, str]) -> bool:
     """Whether this pipeline made `ami`: its tags say so, and the record of that build names it."""
     return bool(ami.image and ami.build_id) and parameters.get(record_name(ami.image, ami.build_id)) == ami.id

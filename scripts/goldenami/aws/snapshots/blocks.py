@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.aws.snapshots.sparse import BLOCK, ZEROS, data_blocks, read_block, volume_gib
-from goldenami.aws.worker_pool import Crew
+from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import BadInput
 
 SLOT = hashlib.sha256().digest_size
@@ -99,7 +99,7 @@ def scan(disk: Path, target: Path, on_bytes: Callable[[int], None] = lambda _: N
                     os.pwrite(sink.fileno(), hashlib.sha256(block).digest(), index * SLOT)
                 on_bytes(BLOCK)
 
-            Crew(2).run(data_blocks(source.fileno()), hash_block)
+            WorkerPool(2).run(data_blocks(source.fileno()), hash_block)
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)

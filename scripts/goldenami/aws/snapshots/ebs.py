@@ -22,12 +22,12 @@ from botocore.exceptions import ClientError
 
 from goldenami.aws import session
 from goldenami.aws.snapshots.blocks import BlockMap, differing
-from goldenami.aws.snapshots.journal import Journal, Request, UploadState
+from goldenami.aws.snapshots.journal import Journal, SnapshotRequest, UploadState
 from goldenami.aws.snapshots.raw_put import Lane
 from goldenami.aws.snapshots.send import Sender, passes
 from goldenami.aws.snapshots.sparse import BLOCK, read_block
 from goldenami.aws.tags import to_list
-from goldenami.aws.worker_pool import Crew
+from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
 
@@ -80,7 +80,7 @@ class UploadPlan:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class UploadedSnapshot:
     """A completed snapshot. `blocks_written` are in it beside its parent's; `blocks_sent` went out in this run."""
 
     id: str
@@ -108,7 +108,7 @@ def upload(
     description: str, parent: Parent | None = None, encryption: Encryption | None = None,
     in_flight: int | None = None, say: Callable[[str], None] = lambda _: None,
     on_bytes: Callable[[int], None] = lambda _: None,
-) -> Snapshot:
+) -> UploadedSnapshot:
     """Have a completed snapshot of `disk`, whose `blocks` were scanned, in the region of the clients.
 
     `journal` is a folder of this build and region; what an earlier run confirmed is not sent again. `tags` replace
@@ -126,8 +126,8 @@ def upload(
             sent = work.send(state, in_flight or in_flight_of(blocks.count()), on_bytes)
             work.seal(state)
     planned = plan(blocks, work.parent)
-    return Snapshot(state.snapshot_id, blocks.gib, planned.blocks_total, planned.blocks, sent,
-                    time.monotonic() - began)
+    return UploadedSnapshot(state.snapshot_id, blocks.gib, planned.blocks_total, planned.blocks, sent,
+                            time.monotonic() - began)
 
 
 class _Upload:
@@ -203,7 +203,7 @@ class _Upload:
         """A new snapshot. What is asked for is kept before it is asked."""
         token = hashlib.sha256(f"{self.content} {self.region} {self._parent_id()} {attempt}".encode()).hexdigest()
         encrypted = self.encryption is not None and self.parent is None
-        request = Request(
+        request = SnapshotRequest(
             volume_gib=self.blocks.gib, tags=self.tags, description=self.description, timeout_min=PENDING_MIN,
             client_token=token, parent=self._parent_id(), encrypted=encrypted,
             kms_key=self.encryption.kms_key if self.encryption and encrypted else "",
@@ -230,7 +230,7 @@ class _Upload:
 
     def send(self, state: UploadState, in_flight: int, on_bytes: Callable[[int], None]) -> int:
         """Send what EBS has not confirmed; returns the number of blocks."""
-        crew, count = Crew(in_flight), itertools.count()
+        crew, count = WorkerPool(in_flight), itertools.count()
         with self.journal.sent(state.snapshot_id, self.blocks.gib) as sent, self.disk.open("rb") as source, \
                 Sender(self.ebs, state.snapshot_id, crew, Lane.of(self.ebs)) as sender:
 
@@ -276,7 +276,7 @@ class _Upload:
             pause = min(15.0, pause * 1.5)
 
 
-def _start_arguments(request: Request) -> dict[str, Any]:
+def _start_arguments(request: SnapshotRequest) -> dict[str, Any]:
     """StartSnapshot's parameters; empty ones are left out, since `Encrypted` and a parent exclude each other."""
     optional = {"ParentSnapshotId": request.parent, "Encrypted": request.encrypted, "KmsKeyArn": request.kms_key}
     return {

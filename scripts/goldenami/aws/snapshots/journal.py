@@ -25,7 +25,7 @@ from goldenami.model.build_records import Sha256, Utc
 STATE_FILE = "upload.json"
 
 
-class Request(records.Record):
+class SnapshotRequest(records.Record):
     """What StartSnapshot is asked, word for word: the same token with other words is refused (ConflictException)."""
 
     volume_gib: int
@@ -45,7 +45,7 @@ class UploadState(records.Record):
     region: str
     content: Sha256
     attempt: int
-    request: Request
+    request: SnapshotRequest
     started_at: Utc
     snapshot_id: str = ""
     sealed: bool = False
@@ -71,16 +71,16 @@ class Journal:
         records.write(self.folder / STATE_FILE, state)
         return state
 
-    def sent(self, snapshot_id: str, gib: int) -> Sent:
+    def sent(self, snapshot_id: str, gib: int) -> ConfirmedBlocks:
         """The blocks that EBS has confirmed for the snapshot; those of other snapshots are forgotten."""
         path = self.folder / f"{snapshot_id}.sent"
         for other in self.folder.glob("*.sent"):
             if other != path:
                 other.unlink()
-        return Sent(path, gib)
+        return ConfirmedBlocks(path, gib)
 
 
-class Sent:
+class ConfirmedBlocks:
     """Confirmed blocks of one snapshot. A context manager; `confirm` may be called by many threads."""
 
     def __init__(self, path: Path, gib: int) -> None:

@@ -20,7 +20,7 @@ from goldenami.aws import session
 from goldenami.aws.snapshots.blocks import EMPTY, PIECE, SLOT, ZEROS_SHA256, BlockMap
 from goldenami.aws.snapshots.send import LOST, Patience, passes, pause_s
 from goldenami.aws.snapshots.sparse import BLOCK
-from goldenami.aws.worker_pool import Crew
+from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import GoldenError
 from goldenami.model.build_records import Outcome
 
@@ -91,7 +91,7 @@ class _Reading:
         self, ebs: Any, snapshot_id: str, blocks: BlockMap, in_flight: int, on_bytes: Callable[[int], None],
     ) -> None:
         self.ebs, self.id, self.blocks, self.on_bytes = ebs, snapshot_id, blocks, on_bytes
-        self.crew, self.count, self.gib = Crew(in_flight), 0, blocks.gib
+        self.crew, self.count, self.gib = WorkerPool(in_flight), 0, blocks.gib
         self.wrong, self.extra, self.absent = _Difference(), _Difference(), _Difference()
         self._lock, self._patience = threading.Lock(), Patience(f"given a block of {snapshot_id}")
 

@@ -15,7 +15,7 @@ from botocore.parsers import ResponseParserError
 from goldenami.aws import session
 from goldenami.aws.snapshots.raw_put import BUSY, Answer, Lane
 from goldenami.aws.snapshots.sparse import BLOCK
-from goldenami.aws.worker_pool import Crew
+from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import StageFailed, Unreachable
 
 PATIENCE_S = 300.0
@@ -53,7 +53,7 @@ class Patience:
 class Sender:
     """Sends blocks of one snapshot; many threads use one, by `lane` where there is one. A context manager."""
 
-    def __init__(self, ebs: Any, snapshot_id: str, crew: Crew, lane: Lane | None) -> None:
+    def __init__(self, ebs: Any, snapshot_id: str, crew: WorkerPool, lane: Lane | None) -> None:
         self._ebs, self._id, self._crew, self._lane = ebs, snapshot_id, crew, lane
         self._began, self._patience = time.monotonic(), Patience(f"confirmed a block of {snapshot_id}")
 
