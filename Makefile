@@ -66,13 +66,16 @@ images: setup ## names of the images that have a lock, as JSON (CHANGED=commit: 
 propose: setup ## push new locks as the branch golden/watch, by which GitLab opens a merge request
 	@$(GOLDEN) propose $(PLANS)
 
-molecule: setup ## run all Molecule scenarios (or ROLE=name) in real containers
+molecule: ## run all Molecule scenarios (or ROLE=name) in real containers
+	@scripts/setup test
 	@scripts/molecule $(ROLE)
 
-emulator: setup ## EC2 on this machine: moto under AWS's rules, on loopback; prints what to export
+emulator: ## EC2 on this machine: moto under AWS's rules, on loopback; prints what to export
+	@scripts/setup emulator
 	@PYTHONPATH=scripts .venv/bin/python -m ec2_emulator
 
-demo: setup ## the life of an image on this machine: bake, publish, roll back, retire (BUILDS=3: something goes)
+demo: ## the life of an image on this machine: bake, publish, roll back, retire (BUILDS=3: something goes)
+	@scripts/setup emulator
 	@scripts/demo
 
 test: ## everything: linters, unit and contract tests, Molecule, one full bake and boot
@@ -83,7 +86,8 @@ test-fast: ## linters, unit and contract tests only (6 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
-bench-%: setup ## measure: bench-bake (seconds a phase), bench-release (driver to disk), bench-delta (changed blocks), bench-mkosi (against it), bench-frameworks (gains of builds; RECORD=1 keeps them, CCACHE=1 times ccache), bench-upload (MB/s, PUTs, kills), bench-publish (calls); figures also as JSON in build/bench/
+bench-%: ## measure: bench-bake (seconds a phase), bench-release (driver to disk), bench-delta (changed blocks), bench-mkosi (against it), bench-frameworks (gains of builds; RECORD=1 keeps them, CCACHE=1 times ccache), bench-upload (MB/s, PUTs, kills), bench-publish (calls); figures also as JSON in build/bench/
+	@scripts/setup test
 	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE) $(if $(RECORD),--record) $(if $(CCACHE),--ccache)
 
 clean: ## free what builds and the demo hold (the newest verified build of each image stays; ALL=1: everything)

@@ -106,7 +106,7 @@ def test_what_a_watch_fetched_is_kept_also_where_the_locks_did_not_change() -> N
 
 
 @pytest.mark.parametrize("path", [
-    *toolchain_digest.FILES, "scripts/goldenami/local/programs/bake.py", "scripts/setup", "requirements.txt",
+    *toolchain_digest.FILES, "scripts/goldenami/local/programs/bake.py", "scripts/setup", "requirements/run.txt",
     "packer/images/debian-12-ml-cpu.yml", "roles/seal/tasks/main.yml", "tests/image/seal/test_seal.py",
 ])
 def test_a_change_of_what_makes_an_image_bakes_images(path: str) -> None:

@@ -12,6 +12,7 @@ from goldenami import cli
 from goldenami.core import shell
 from goldenami.core.errors import ExitCode
 from support.rules import layout_rules as rules
+from support.rules.requirement_rules import FILES, pins
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +61,7 @@ def _write(root: Path, name: str, text: str) -> None:
 
 
 PACKAGE = "scripts/goldenami"
+HASH = f"\\\n    --hash=sha256:{'0' * 64}\n"
 BAD_TREES = [
     (rules.top_level, {"docs/notes.md": ""}, "docs does not belong at the top level"),
     (rules.top_level, {"docs/notes.md": ""}, "LICENSE is missing at the top level"),
@@ -97,7 +99,16 @@ BAD_TREES = [
     (rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
     (rules.module_map, {f"{PACKAGE}/odd/a.py": ""}, "ARCHITECTURE.md does not say what odd/ is for"),
     (rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""}, "ARCHITECTURE.md does not say what aws/odd/ is for"),
-    (rules.libraries, {"requirements.txt": "odd==1\n# Transitive.\neven==2\n"}, "does not say why odd is required"),
+    (rules.libraries, {"pyproject.toml": '[project]\ndependencies = ["odd>=1"]'}, "does not say why odd is required"),
+    (pins, {"requirements/run.txt": "odd==1\n"}, "run.txt: odd has no version or no hash"),
+    (pins, {"requirements/run.txt": f"odd {HASH}"}, "run.txt: odd has no version or no hash"),
+    (pins, {"requirements/run.txt": "--index-url https://example.org/simple\n"}, "run.txt names an address"),
+    (pins, {"pyproject.toml": '[project]\ndependencies = ["odd>=2"]', "requirements/run.txt": f"odd==1 {HASH}"},
+     "run.txt does not have odd>=2; run scripts/pin"),
+    (pins, {"pyproject.toml": '[dependency-groups]\ntest = ["odd"]'}, "test.txt does not have odd; run"),
+    (pins, {"pyproject.toml": '[dependency-groups]\ndocs = ["odd"]'}, "the group docs, for which"),
+    (pins, {"requirements/run.txt": f"odd==1 {HASH}", "requirements/test.txt": f"odd==2 {HASH}"},
+     "emulator.txt: odd is not 1, as in the file before it"),
     (rules.prose_width, {"a.md": "word " * 30}, "a.md:1: 150 characters"),
     (rules.local_hooks, {".pre-commit-config.yaml": "repos:\n  - repo: https://example.org/x"}, "hooks from https"),
 ]
@@ -124,7 +135,8 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
         f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.core import errors\nos.execvp("a", [])',
         "Makefile": ".PHONY: a\nX ?= 1\na: ## does it\n\t@true\n", "scripts/run": "$GOLDEN_MIRROR_X $GOLDEN_CACHE",
         "ARCHITECTURE.md": "`core/`, `bake/`, `aws/`, `local/`, even",
-        "requirements.txt": "even==1\n# Transitive.\nodd==2\n",
+        "pyproject.toml": '[project]\ndependencies = ["even>=1"]\n[dependency-groups]\ntest = ["even"]',
+        **{f"requirements/{name}.txt": f"# by a tool\neven==1 {HASH}odd==2 ; x == 'y' {HASH}" for name in FILES},
         "README.md": "`GOLDEN_MIRROR_<ARCHIVE>` `GOLDEN_CACHE` [code](scripts/run) [web](https://example.org/x)",
     }
     for name, text in good.items():

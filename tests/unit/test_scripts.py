@@ -65,29 +65,81 @@ SEEN = {
 """What scripts/setup sees of a machine that has all but the packages in ABSENT, and knows one of them to apt."""
 
 
+PYTHON = """#!/bin/sh
+[ "$1" = -c ] || printf '%s\n' "$*" >>installed
+[ -z "$BROKEN" ] || [ "$1" = -c ]
+"""
+"""The environment's Python: it has Ansible, and can install everything unless BROKEN."""
+
+
+def _setup(folder: Path, purpose: str, **seen: str) -> subprocess.CompletedProcess[str]:
+    """scripts/setup for `purpose`, by root on a machine that has all packages, unless told otherwise."""
+    return subprocess.run([folder / "scripts/setup", purpose], cwd=folder, capture_output=True, text=True, env={
+        **os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"), "ABSENT": "",
+        "UID_SEEN": "0", "BROKEN": "", **seen})
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A checkout with an environment in which nothing is installed yet."""
+    for folder in ("scripts", "bin", ".venv/bin", "requirements"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/setup", tmp_path / "scripts/setup")
+    for name in ("run", "emulator", "test"):
+        (tmp_path / f"requirements/{name}.txt").write_text(f"{name}\n", encoding="utf-8")
+    (tmp_path / ".venv/bin/python").write_text(PYTHON, encoding="utf-8")
+    for name, text in SEEN.items():
+        (tmp_path / f"bin/{name}").write_text(f"#!/bin/bash\n{text}", encoding="utf-8")
+    for path in [tmp_path / ".venv/bin/python", *(tmp_path / "bin").iterdir()]:
+        path.chmod(0o755)
+    return tmp_path
+
+
 @pytest.mark.parametrize(("absent", "uid", "code", "asked"), [
     ("libarchive13t64", 1000, 0, []), ("libarchive13", 1000, 0, []), ("libarchive13t64", 0, 0, []),
     ("libarchive13t64 libarchive13", 1000, 8, []), ("git", 1000, 8, []),
     ("libarchive13t64 libarchive13", 0, 0, ["update", "libarchive13"]),
 ])
 def test_setup_takes_a_package_under_the_name_that_the_release_has(
-    tmp_path: Path, absent: str, uid: int, code: int, asked: list[str],
+    machine: Path, absent: str, uid: int, code: int, asked: list[str],
 ) -> None:
-    for folder in ("scripts", "bin", ".venv/bin"):
-        (tmp_path / folder).mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/setup", tmp_path / "scripts/setup")
-    for name in ("requirements.txt", ".venv/.requirements"):
-        (tmp_path / name).write_text("", encoding="utf-8")
-    for path, text in {".venv/bin/python": "", **{f"bin/{name}": text for name, text in SEEN.items()}}.items():
-        (tmp_path / path).write_text(f"#!/bin/bash\n{text}", encoding="utf-8")
-        (tmp_path / path).chmod(0o755)
-    ran = subprocess.run([tmp_path / "scripts/setup"], capture_output=True, text=True, env={
-        **os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ABSENT": absent, "UID_SEEN": str(uid),
-        "LOG": str(tmp_path / "apt")})
+    (machine / ".venv/.requirements").write_text("run\n", encoding="utf-8")
+    ran = _setup(machine, "bake", ABSENT=absent, UID_SEEN=str(uid))
     assert ran.returncode == code, ran.stderr
-    calls = (tmp_path / "apt").read_text(encoding="utf-8").splitlines() if (tmp_path / "apt").exists() else []
+    calls = (machine / "apt").read_text(encoding="utf-8").splitlines() if (machine / "apt").exists() else []
     assert [call.split()[0 if call.startswith("update") else -1] for call in calls] == asked
     assert ("packages are missing" in ran.stderr) == (code == 8)
+
+
+def _installed(machine: Path) -> list[str]:
+    return [line.split()[-1] for line in (machine / "installed").read_text(encoding="utf-8").splitlines()
+            if "--require-hashes" in line]
+
+
+def test_setup_installs_what_its_purpose_needs_and_only_what_is_not_there(machine: Path) -> None:
+    for purpose in ("bake", "bake", "test", "bake", "emulator", "test"):
+        assert _setup(machine, purpose).returncode == 0, purpose
+    assert _installed(machine) == ["requirements/run.txt", "requirements/test.txt"]
+    (machine / "requirements/run.txt").write_text("newer\n", encoding="utf-8")
+    (machine / "requirements/test.txt").write_text("newer, too\n", encoding="utf-8")
+    for purpose in ("bake", "test"):
+        assert _setup(machine, purpose).returncode == 0, purpose
+    assert _installed(machine)[2:] == ["requirements/run.txt", "requirements/test.txt"]
+
+
+def test_an_installation_that_failed_is_not_taken_for_one(machine: Path) -> None:
+    assert _setup(machine, "bake").returncode == 0
+    (machine / "requirements/run.txt").write_text("newer\n", encoding="utf-8")
+    ran = _setup(machine, "bake", BROKEN="1")
+    assert (ran.returncode, "pip install -r requirements/run.txt failed" in ran.stderr) == (8, True)
+    (machine / "requirements/run.txt").write_text("run\n", encoding="utf-8")  # what half of may be there
+    assert _setup(machine, "bake").returncode == 0
+    assert len(_installed(machine)) == 3
+
+
+def test_a_purpose_that_does_not_exist_is_refused(machine: Path) -> None:
+    ran = _setup(machine, "tset")
+    assert (ran.returncode, "there is no purpose `tset`" in ran.stderr) == (2, True)
 
 
 def waiting() -> list[str]:

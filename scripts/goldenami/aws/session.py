@@ -126,7 +126,7 @@ def check_regions(regions: Iterable[str]) -> None:
             close = difflib.get_close_matches(region, known, n=1, cutoff=0.5)
             raise BadInput(f"unknown region `{region}`" + (f"; did you mean `{close[0]}`?" if close else ""),
                            hint="correct it in the definition's `publish: regions:`; a region newer than the pinned "
-                                "botocore needs a newer one in requirements.txt")
+                                "botocore needs a newer one in requirements/")
 
 
 @cache

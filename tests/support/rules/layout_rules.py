@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 
 from goldenami.core import shell
 
-TOP_FOLDERS = ("packer", "ansible", "roles", "molecule", "scripts", "tests")
+from support.rules import requirement_rules
+
+TOP_FOLDERS = ("packer", "ansible", "roles", "molecule", "scripts", "requirements", "tests")
 TOP_REQUIRED = frozenset({
     *TOP_FOLDERS, "Makefile", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
-    "pyproject.toml", "requirements.txt", "ansible.cfg", ".ci", ".config", ".editorconfig", ".gitignore",
+    "pyproject.toml", "ansible.cfg", ".ci", ".config", ".editorconfig", ".gitignore",
     ".pre-commit-config.yaml", ".yamllint", ".ansible-lint",
 })
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
@@ -314,9 +316,10 @@ def module_map(root: Path) -> list[str]:
 
 def libraries(root: Path) -> list[str]:
     """ARCHITECTURE.md says why each direct requirement is there."""
-    direct = re.findall(r"^([A-Za-z][\w.-]*)==", _read(root / "requirements.txt").partition("# Transitive.")[0], re.M)
     text = _read(root / "ARCHITECTURE.md")
-    return [f"ARCHITECTURE.md does not say why {name} is required" for name in direct
+    direct = requirement_rules.direct(root / "pyproject.toml")
+    return [f"ARCHITECTURE.md does not say why {name} is required"
+            for name in sorted({requirement.name for wanted in direct.values() for requirement in wanted})
             if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE)]
 
 
@@ -364,6 +367,7 @@ def commit_subjects(subjects: Iterable[str]) -> list[str]:
 RULES: tuple[Callable[[Path], list[str]], ...] = (
     top_level, imports, emulator, processes, boto3, clocks, python_sizes, docstrings, text_sizes, folder_readmes,
     variables, make_targets, links, module_map, libraries, prose_width, local_hooks, benches,
+    requirement_rules.pins,
 )
 """The rules that need nothing but the tree."""
 
