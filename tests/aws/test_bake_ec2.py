@@ -107,7 +107,8 @@ def running_account(root: Path, work: Path) -> Iterator[Cloud]:
     bake_inputs.fetch(lock, here, Progress.of("test", IMAGE, CachePaths(work)))
     plan = bake_inputs.plan(root, lock, digest, bake_inputs.repository(lock, here), work / "plan", work / "plan.log",
                           here.cache.layers)
-    settings = {"root": str(root), "work": str(work), "plan": plan,
+    records.write(work / "bake-plan.json", plan)
+    settings = {"root": str(root), "work": str(work), "plan": str(work / "bake-plan.json"),
                 "allowed": [*granted("bake-ec2"), *granted("publish")]}
     records.write_text(work / "settings.json", json.dumps(settings))
     with namespaces.own_cgroup() as cgroup:

@@ -12,7 +12,7 @@ import pytest
 from goldenami.aws import images, instances, tags
 from goldenami.aws.images import ImageSpec
 from goldenami.aws.session import Account
-from goldenami.bake import bake, bake_inputs
+from goldenami.bake import bake
 from goldenami.builders import ec2_builder
 from goldenami.builders.ec2_builder import Place
 from goldenami.core import records, shell
@@ -20,11 +20,12 @@ from goldenami.core.errors import BadInput, StageFailed, Unreachable
 from goldenami.core.progress import Progress
 from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, Builder, CoverageRecord, Outcome
 from goldenami.model.lockfile import Framework, Lock, Origin
+from goldenami.model.plans import BakePlan
 from goldenami.model.recipes import Allowed
 from goldenami.packages.pypi import PyFile
 from pydantic import ValidationError
 from support.aws import publisher
-from support.builds import builds, sample_lock, tools
+from support.builds import builds, sample_lock, sample_plan, tools
 from support.ec2 import ec2_builds
 
 if TYPE_CHECKING:
@@ -33,11 +34,10 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 
 
-def planned(work: Path, lock: Lock, build_id: str) -> dict[str, Any]:
-    """What `materials.plan` says of a bake, as far as it is needed without Packer."""
+def planned(work: Path, lock: Lock, build_id: str) -> BakePlan:
+    """The plan of a bake, as far as it is needed without Packer."""
     records.write_text(work / "out/vars.json", records.canonical({"golden_git_commit": "0" * 40}))
-    return {"work": str(work), "build_id": build_id, "repo": str(work / "repo"), "log": str(work / "log"),
-            "coverage": bake_inputs.coverage(lock)}
+    return sample_plan.sample(work, lock, build_id)
 
 
 def test_an_instance_that_nobody_can_log_in_to_is_removed(

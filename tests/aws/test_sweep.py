@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -26,7 +25,7 @@ from goldenami.lifecycle import sweep
 from goldenami.model import lockfile
 from support.aws import publisher
 from support.aws.seeded_account import SeededAccount, iso
-from support.builds import builds
+from support.builds import builds, sample_plan
 from support.builds.builds import IMAGE, Checkout
 from support.builds.tools import BIN, ROOT, find
 
@@ -155,15 +154,16 @@ def test_what_is_gone_already_is_done(account: SeededAccount) -> None:
 # --- a bake on EC2, killed --------------------------------------------------------------------------------------------
 
 _BAKE = """
-import json, sys
+import sys
 from pathlib import Path
 from goldenami.aws.session import Account
 from goldenami.builders import ec2_builder
 from goldenami.core.progress import Progress
 from goldenami.model import lockfile
+from goldenami.model.plans import BakePlan
 
-root, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
-lock, digest = lockfile.read(Path(plan["lock"]))
+root, plan = Path(sys.argv[1]), BakePlan.model_validate_json(sys.argv[2])
+lock, digest = lockfile.read(plan.lock)
 lock = lock.model_copy(update={"frameworks": []})
 ec2_builder.bake(root, lock, plan, digest, ec2_builder.Place(Account(), "us-east-1", "m7i.xlarge"),
                  Progress("bake-ec2", lock.image, root / "none"))
@@ -179,10 +179,9 @@ def test_what_a_killed_bake_leaves_is_found(
     publisher.offer(aws.url)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     records.write_text(tmp_path / "out/vars.json", records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
-    plan = {"work": str(tmp_path), "build_id": digest[:12], "lock": str(lockfile.path_of(ROOT, IMAGE)),
-            "repo": str(tmp_path), "log": str(tmp_path / "log"), "coverage": bake_inputs.coverage(lock)}
+    plan = sample_plan.sample(tmp_path, lock, digest[:12]).model_copy(update={"lock": lockfile.path_of(ROOT, IMAGE)})
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "scripts")}
-    process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), json.dumps(plan)], env=env, text=True,
+    process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), plan.model_dump_json()], env=env, text=True,
                                stderr=subprocess.PIPE, start_new_session=True)
     assert process.stderr is not None
     said = ""

@@ -12,6 +12,7 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
 from goldenami.model import lockfile
 from goldenami.model.lockfile import Lock, Package, Step
+from goldenami.model.plans import BakePlan
 from support.builds.sample_lock import sample
 
 
@@ -41,7 +42,7 @@ def keys(found: Lock, work: Path) -> list[str]:
     (work / "out").mkdir(parents=True, exist_ok=True)
     everything = {**found.variables, "golden_build_id": "0"}
     (work / "out/vars.json").write_text(json.dumps(everything), encoding="utf-8")
-    return [bake_inputs.base_key(found), *(step["key"] for step in bake_inputs._steps(found, work))]
+    return [bake_inputs.base_key(found), *(step.key for step in bake_inputs._steps(found, work))]
 
 
 def packages(**changes: str) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def test_a_step_sees_no_package_of_a_later_one() -> None:
 
 def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
     keys(lock(), tmp_path)
-    assert [step["replaces"] for step in bake_inputs._steps(lock(), tmp_path)] == [[], [], ["module"], [], []]
+    assert [step.replaces for step in bake_inputs._steps(lock(), tmp_path)] == [[], [], ["module"], [], []]
 
 
 def test_what_runs_the_roles_reaches_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +101,7 @@ def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> No
         bake_inputs.layers_limit_bytes()
 
 
-def planned(root: Path, found: Lock, digest: str) -> dict[str, Any]:
+def planned(root: Path, found: Lock, digest: str) -> BakePlan:
     """The plan of a bake in `root`."""
     (root / "work").mkdir(exist_ok=True)
     return bake_inputs.plan(root, found, digest, root / "repo", root / "work", root / "log", root / "layers")
@@ -123,7 +124,7 @@ def test_a_bake_keeps_the_lock_that_was_read(tmp_path: Path) -> None:
 
     lockfile.write(path, lock(source_date_epoch=2))
     git(tmp_path, "commit", "--quiet", "--all", "--message", "another")
-    kept = Path(planned(tmp_path, lock(), digest)["lock"])
+    kept = planned(tmp_path, lock(), digest).lock
     assert (kept.name, records.sha256_file(kept)) == ("lock.json", digest)
     assert json.loads(variables.read_text(encoding="utf-8"))["golden_git_commit"] == "uncommitted"
 

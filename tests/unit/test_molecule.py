@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from goldenami.bake import molecule
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
+from goldenami.model.plans import ContainerAccess
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WAITING = """
@@ -50,7 +51,8 @@ def test_one_that_ends_by_itself_is_an_error_with_its_last_lines(tmp_path: Path)
 
 def test_what_it_says_is_returned(tmp_path: Path) -> None:
     supervisor = shell.start_session(["sleep", "600"], log=tmp_path / "log")
-    (tmp_path / "ready.json").write_text('{"address": "10.0.0.2"}', encoding="utf-8")
-    assert molecule.wait_ready("x", tmp_path, supervisor) == {"address": "10.0.0.2"}
+    access = ContainerAccess(address="10.0.0.2", ssh_key=tmp_path / "key", proxy_command="nc")
+    records.write(tmp_path / "ready.json", access)
+    assert molecule.wait_ready("x", tmp_path, supervisor) == access
     assert supervisor.poll() is None
     shell.stop(supervisor, grace_s=5)

@@ -12,18 +12,28 @@ from goldenami.core.errors import GoldenError, HostNotReady, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local import events
 from goldenami.local.sandbox import program
+from goldenami.model.plans import ContainerAccess, ProgramPlan
 
 FILLS_A_DISK = """
 import sys
 from pathlib import Path
-from goldenami.core.errors import GoldenError, space
-from goldenami.local import events
+from goldenami.local.sandbox import program
+from goldenami.model.plans import ProgramPlan
 
-try:
-    with space(Path("/work")):
-        Path("/dev/full").write_text("x")
-except GoldenError as error:
-    sys.exit(events.fail(error))
+def fill(plan):
+    Path("/dev/full").write_text("x")
+
+sys.exit(program.serve(ProgramPlan, fill))
+"""
+ANSWERS = """
+import sys
+from goldenami.local.sandbox import program
+from goldenami.model.plans import ContainerAccess, ProgramPlan
+
+def answer(plan):
+    return ContainerAccess(address="10.0.0.2", ssh_key=plan.work / "key", proxy_command="nc")
+
+sys.exit(program.serve(ProgramPlan, answer))
 """
 
 
@@ -48,12 +58,22 @@ def test_what_broke_off_is_a_failed_stage(tmp_path: Path) -> None:
     assert type(events.failure(event, tmp_path / "log")) is StageFailed
 
 
-def test_a_full_disk_inside_is_the_hosts_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_in_the_namespaces_is_the_hosts_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("unshare", "setpriv")
     (tmp_path / "fills.py").write_text(FILLS_A_DISK, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(HostNotReady, match="no space left on the disk of /work"):
-        program.run("fills", tmp_path, tmp_path / "log", Progress.of("bake", "x", CachePaths(tmp_path)))
+    with pytest.raises(HostNotReady, match=f"no space left on the disk of {tmp_path}"):
+        program.call("fills", ProgramPlan(work=tmp_path, log=tmp_path / "log"), ContainerAccess,
+                     Progress.of("bake", "x", CachePaths(tmp_path)))
+
+
+def test_a_plan_goes_in_and_a_result_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("unshare", "setpriv")
+    (tmp_path / "answers.py").write_text(ANSWERS, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    plan = ProgramPlan(work=tmp_path, log=tmp_path / "log")
+    access = program.call("answers", plan, ContainerAccess, Progress.of("bake", "x", CachePaths(tmp_path)))
+    assert access == ContainerAccess(address="10.0.0.2", ssh_key=tmp_path / "key", proxy_command="nc")
 
 
 def test_another_error_of_the_system_stays_what_it_is(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Any
 
 from goldenami.bake import bake_inputs
 from goldenami.builders import ec2_builder
@@ -18,8 +17,9 @@ from goldenami.core.progress import Progress
 from goldenami.local import container, host_tools, packer, workspace
 from goldenami.local.sandbox import program
 from goldenami.model import lockfile
-from goldenami.model.build_records import BAKE_FILE, BakeRecord, Builder, Component, Disk, Host, Timing
+from goldenami.model.build_records import BAKE_FILE, BakeRecord, Builder, Component, Host, Timing
 from goldenami.model.lockfile import Lock
+from goldenami.model.plans import BakeResult
 from goldenami.packages.store import Store
 
 SPACE_FACTOR = 3
@@ -80,11 +80,10 @@ def build(
         packages = bake_inputs.repository(lock, store)
     plan = bake_inputs.plan(root, lock, lock_sha256, packages, work, log, layers)
     if place is None:
-        made = _of_disk(lock, program.run("goldenami.local.programs.bake", work, log, progress))
+        result = program.call("goldenami.local.programs.bake", plan, BakeResult, progress)
     else:
-        made = {"builder": Builder.EC2, "ami": ec2_builder.bake(root, lock, plan, lock_sha256, place, progress, force),
-                "components": [], "layers": []}
-    record = _record(lock, lock_sha256, started, work, made, progress)
+        result = BakeResult(ami=ec2_builder.bake(root, lock, plan, lock_sha256, place, progress, force))
+    record = _record(lock, lock_sha256, started, work, result, progress)
     records.write(work / "out" / BAKE_FILE, record)
     if record.disk and record.disk.note:
         progress.say(f"not reproducible: {record.disk.note}")
@@ -100,17 +99,8 @@ def check_space(folder: Path, lock: Lock) -> None:
                            hint="free space (`make clean` removes old builds), or move the checkout to a larger disk")
 
 
-def _of_disk(lock: Lock, result: dict[str, Any]) -> dict[str, Any]:
-    """What the record says of a disk."""
-    disk = result["disk"]
-    return {"disk": Disk(path="disk.raw", bytes_apparent=disk["apparent"], bytes_allocated=disk["allocated"],
-                         sha256=disk["sha256"], note=disk["note"]),
-            "components": components(lock, result["sizes"]), "layers": result["layers"],
-            "manifest_sha256": result["manifest_sha256"]}
-
-
 def _record(
-    lock: Lock, lock_sha256: str, started: str, work: Path, made: dict[str, Any], progress: Progress,
+    lock: Lock, lock_sha256: str, started: str, work: Path, result: BakeResult, progress: Progress,
 ) -> BakeRecord:
     roles = packer.role_seconds(work)
     variables = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
@@ -118,10 +108,12 @@ def _record(
         schema_version=1, image=lock.image, build_id=lock_sha256[:lockfile.ID_LENGTH], lock_sha256=lock_sha256,
         git_commit=variables["golden_git_commit"], started_at=started,
         host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=packer.version(),
-                  tools=host_tools.versions() if "disk" in made else {}),
+                  tools=host_tools.versions() if result.disk else {}),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.timings.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        packages_count=len(lock.packages), **made)
+        packages_count=len(lock.packages), builder=Builder.LOCAL if result.disk else Builder.EC2, disk=result.disk,
+        ami=result.ami, components=components(lock, result.sizes), layers=result.layers,
+        manifest_sha256=result.manifest_sha256)
 
 
 _COMPONENTS = (

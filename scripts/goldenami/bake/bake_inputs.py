@@ -1,4 +1,4 @@
-"""What a bake starts from: the lock's files in the store, as one repository, and a plan of plain data.
+"""What a bake starts from: the lock's files in the store, as one repository, and a plan.
 
 Used by every stage that runs the lock's packages: `bake`, and `scenario` for Molecule's containers.
 """
@@ -18,8 +18,9 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.model import lockfile
-from goldenami.model.build_records import LOCK_FILE, ROLES_JOINED_BY
+from goldenami.model.build_records import LOCK_FILE, ROLES_JOINED_BY, Allowance
 from goldenami.model.lockfile import Lock, Step
+from goldenami.model.plans import BakePlan, BakeStep, CoverageRequest, Tree
 from goldenami.packages import local_repository, mirrors
 from goldenami.packages.apt import store_requests
 from goldenami.packages.download import Wanted
@@ -131,8 +132,8 @@ def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
 
 def plan(
     root: Path, lock: Lock, lock_sha256: str, packages: Path, work: Path, log: Path, layers: Path,
-) -> dict[str, Any]:
-    """Write plan.json, the lock and the role variables into `work`: all that the process in the namespaces gets.
+) -> BakePlan:
+    """The plan of a bake in `work`; the lock and the roles' variables, which it names, are written there.
 
     The lock is the one that was read: the checkout's own may be another by now.
     """
@@ -143,28 +144,25 @@ def plan(
     (work / "out").mkdir(exist_ok=True)
     records.write_text(work / "out" / LOCK_FILE, text)
     records.write_text(work / "out/vars.json", records.canonical(role_variables(root, lock, lock_sha256)))
-    found = {
-        "image": lock.image, "build_id": build_id, "suite": lock.base.release, "epoch": lock.source_date_epoch,
-        "architecture": lock.base.architecture, "include": lock.base_packages, "repo": str(packages),
-        "layers": str(layers), "layers_limit_bytes": layers_limit_bytes(), "work": str(work), "log": str(log),
-        "root": str(root), "lock": str(work / "out" / LOCK_FILE),
-        "base_key": base_key(lock), "steps": _steps(lock, work), "disk_size_gib": lock.disk_size_gib,
-        "packages": {name: package.version for name, package in lock.packages.items()},
-        "coverage": coverage(lock),
-    }
-    records.write_text(work / "plan.json", records.canonical(found))
-    return found
+    tree = Tree(suite=lock.base.release, repository=packages, include=lock.base_packages,
+                architecture=lock.base.architecture)
+    return BakePlan(
+        work=work, log=log, root=root, lock=work / "out" / LOCK_FILE, image=lock.image, build_id=build_id,
+        source_date_epoch=lock.source_date_epoch, disk_size_gib=lock.disk_size_gib, tree=tree, base_key=base_key(lock),
+        layers=layers, layers_limit_bytes=layers_limit_bytes(), steps=_steps(lock, work), coverage=coverage(lock),
+        packages={name: package.version for name, package in lock.packages.items()})
 
 
-def coverage(lock: Lock) -> dict[str, Any]:
-    """What the coverage gate (local/coverage.py) looks at, and what it holds it to."""
+def coverage(lock: Lock) -> CoverageRequest:
+    """What the coverage gate (local/code_coverage) looks at, and what it holds it to."""
     allowed = {
-        (allowance.files, allowance.symbols, *allowance.extensions): {
-            **allowance.model_dump(), "files": f"opt/ml/*/lib/python3*/site-packages/{allowance.files}"}
+        (allowance.files, allowance.symbols, *allowance.extensions): Allowance(
+            files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}", symbols=allowance.symbols,
+            extensions=allowance.extensions, reason=allowance.reason)
         for framework in lock.frameworks for allowance in framework.allow
     }
-    return {"folders": list(CODE_FOLDERS), "features": lock.hardware.features, "sm": lock.hardware.sm,
-            "allow": list(allowed.values())}
+    return CoverageRequest(folders=list(CODE_FOLDERS), features=lock.hardware.features, sm=lock.hardware.sm,
+                           allow=list(allowed.values()))
 
 
 def layers_limit_bytes() -> int:
@@ -181,21 +179,21 @@ def base_key(lock: Lock) -> str:
     return records.sha256_text(records.canonical({"files": files, "suite": lock.base.release, "format": FORMAT}))
 
 
-def _steps(lock: Lock, work: Path) -> list[dict[str, Any]]:
+def _steps(lock: Lock, work: Path) -> list[BakeStep]:
     """Each step of the bake with the key of its layer; its variables go to a file in `work`."""
     everything = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
-    parent, standing, found = base_key(lock), set[str](), list[dict[str, Any]]()
+    parent, dummies, steps = base_key(lock), set[str](), list[BakeStep]()
     for number, step in enumerate(lock.steps):
         known = {name: value for name, value in everything.items() if name.startswith(
             (*(f"{role}_" for role in step.roles), "golden_"))}
         path = work / f"step-{number}.json"
         records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent)
-        found.append({"name": ROLES_JOINED_BY.join(step.roles), "key": parent, "view": f"step-{number}",
-                      "vars": str(path), "installs": bool(step.packages),
-                      "replaces": sorted(standing - step.stand_ins.keys())})
-        standing = set(step.stand_ins)
-    return found
+        steps.append(BakeStep(
+            name=ROLES_JOINED_BY.join(step.roles), key=parent, view=f"step-{number}", variables=path,
+            installs=bool(step.packages), replaces=sorted(dummies - step.stand_ins.keys())))
+        dummies = set(step.stand_ins)
+    return steps
 
 
 def _step_key(lock: Lock, step: Step, parent: str) -> str:

@@ -7,7 +7,6 @@ that was killed takes its container along, and its folder is removed by the next
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -20,8 +19,9 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local import container
-from goldenami.local.sandbox import namespaces
+from goldenami.local.sandbox import namespaces, program
 from goldenami.model.lockfile import Lock
+from goldenami.model.plans import ContainerAccess
 from goldenami.packages.store import Store
 
 UP_LIMIT_S = 300.0
@@ -30,14 +30,23 @@ END_S = 10.0
 """Seconds in which a supervisor has ended its container; after that it is killed."""
 
 
+
+class MoleculeInstance(ContainerAccess):
+    """What a scenario is told of its container; `vars` are the roles' variables."""
+
+    name: str
+    vars: Path
+    image: str
+
+
 def _folder(store: Store, name: str) -> Path:
     if not name.replace("-", "").replace("_", "").isalnum():
         raise BadInput(f"`{name}` is no name for a container", hint="use letters, digits, - and _")
     return store.cache.containers / name
 
 
-def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str:
-    """Start container `name` on the lock's base tree; returns JSON: name, address, ssh_key, proxy_command, vars."""
+def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> MoleculeInstance:
+    """Start container `name` on the lock's base tree; returns how Molecule reaches it."""
     container.check_host()
     down(name, store)
     folder = _folder(store, name)
@@ -47,15 +56,14 @@ def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> str
     bake_inputs.compile_if_missing(root, lock, store, progress, log, tools=True)
     offered = bake_inputs.repository(lock, store, tools=True)
     plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
-    supervisor = shell.start_session(
-        namespaces.python_argv("goldenami.local.programs.supervise_container",
-                               str(folder / "plan.json")), log=log, env=namespaces.python_env(),
-    )
-    ready = wait_ready(name, folder, supervisor)
-    return records.canonical({**ready, "name": name, "vars": str(folder / "out/vars.json"), "image": plan["image"]})
+    supervisor = shell.start_session(program.argv("goldenami.local.programs.supervise_container", plan), log=log,
+                                     env=namespaces.python_env())
+    access = wait_ready(name, folder, supervisor)
+    return MoleculeInstance(address=access.address, ssh_key=access.ssh_key, proxy_command=access.proxy_command,
+                            name=name, vars=folder / "out/vars.json", image=lock.image)
 
 
-def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> dict[str, str]:
+def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> ContainerAccess:
     """What the supervisor says of container `name` when it is up; if it does not come up, or nobody waits for it any
     more, the supervisor is ended."""
     log, deadline = folder / "log", time.monotonic() + UP_LIMIT_S
@@ -68,8 +76,7 @@ def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> 
     except BaseException:  # an interrupt does not reach it: it is in a session of its own
         shell.stop(supervisor, grace_s=END_S)
         raise
-    found: dict[str, str] = json.loads((folder / "ready.json").read_text(encoding="utf-8"))
-    return found
+    return records.read(folder / "ready.json", ContainerAccess)
 
 
 def down(name: str, store: Store) -> None:

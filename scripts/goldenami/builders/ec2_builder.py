@@ -29,7 +29,7 @@ from goldenami.local import image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
 from goldenami.model.build_records import COVERAGE_FILE, Accel, Ami, BakeRecord, Boot, Check, CoverageRecord, Outcome
 from goldenami.model.lockfile import Lock
-from goldenami.model.plans import VerifyResult
+from goldenami.model.plans import BakePlan, VerifyResult
 
 LIFE = timedelta(hours=6)
 """After which `golden sweep` may remove what a bake or a verify made in the account; both take well under one hour."""
@@ -75,21 +75,21 @@ def _demand_offered(ec2: Client, lock: Lock, place: Place, progress: Progress) -
 # --- bake -----------------------------------------------------------------------------------------------------------
 
 def bake(
-    root: Path, lock: Lock, plan: dict[str, Any], lock_sha256: str, place: Place, progress: Progress,
+    root: Path, lock: Lock, plan: BakePlan, lock_sha256: str, place: Place, progress: Progress,
     force: bool = False,
 ) -> Ami:
     """Run the roles on an instance in the account; returns the AMI, registered as `publish` would register a disk's.
 
-    `plan` is `materials.plan`'s. An AMI that a bake registered before it was killed is taken as it is. With `force`
+    An AMI that a bake registered before it was killed is taken as it is. With `force`
     it gives way when the new one is made; BadInput where it is published.
     """
-    variables = json.loads((Path(plan["work"]) / "out/vars.json").read_text(encoding="utf-8"))
+    variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
     spec = ImageSpec(
-        name=f"{lock.image}-{plan['build_id']}", description=lock.description[:255],
+        name=f"{lock.image}-{plan.build_id}", description=lock.description[:255],
         architecture=images.ARCHITECTURES[lock.base.architecture], volume_size_gib=lock.disk_size_gib,
-        tags=tags.of_build(lock.image, lock_sha256, plan["build_id"], variables["golden_git_commit"]))
+        tags=tags.of_build(lock.image, lock_sha256, plan.build_id, variables["golden_git_commit"]))
     with progress.step("coverage"):
-        _cover(lock, plan, Path(plan["work"]))
+        _cover(lock, plan)
     with translated(place.region):
         ec2 = place.account.ec2(place.region)
         made = images.find(ec2, spec.name)
@@ -124,15 +124,15 @@ def _volume_gib(ec2: Client, root: Path, lock: Lock, progress: Progress) -> int:
     return max(base.root_gib, lock.disk_size_gib)
 
 
-def _cover(lock: Lock, plan: dict[str, Any], work: Path) -> None:
+def _cover(lock: Lock, plan: BakePlan) -> None:
     """Hold the lock's wheels to the declared machines, as they will be installed: before anything is launched."""
-    with tempfile.TemporaryDirectory(dir=work) as tree:
+    with tempfile.TemporaryDirectory(dir=plan.work) as tree:
         for framework in lock.frameworks:
             python = ".".join(lock.packages["python3"].version.split(".")[:2])
             environment = Path(tree) / "opt/ml" / framework.environment
             for file in [framework.wheel, *framework.requires]:
-                _install(Path(plan["repo"]) / "wheels" / file.filename, environment, python)
-        coverage.hold(Path(tree), plan["coverage"], work / "out", Path(plan["log"]))
+                _install(plan.tree.repository / "wheels" / file.filename, environment, python)
+        coverage.hold(Path(tree), plan.coverage, plan.work / "out", plan.log)
 
 
 def _install(wheel: Path, environment: Path, python: str) -> None:
@@ -150,12 +150,12 @@ def _install(wheel: Path, environment: Path, python: str) -> None:
 
 
 def _packer(
-    root: Path, plan: dict[str, Any], variables: dict[str, Any], spec: ImageSpec, place: Place, progress: Progress,
+    root: Path, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, place: Place, progress: Progress,
 ) -> None:
     """Let Packer's amazon-ebs source make its AMI."""
-    work, ec2 = Path(plan["work"]), place.account.ec2(place.region)
+    work, ec2 = plan.work, place.account.ec2(place.region)
     key, marks = _key(work), {**spec.tags, **tags.temporary(LIFE)}
-    options = {"lock": plan["lock"], "vars": work / "ec2.json", "repo": plan["repo"], "region": place.region,
+    options = {"lock": plan.lock, "vars": work / "ec2.json", "repo": plan.tree.repository, "region": place.region,
                "instance_type": place.instance_type, "ec2_endpoint": ec2.meta.endpoint_url}
 
     def on_line(line: str) -> None:
@@ -165,14 +165,14 @@ def _packer(
             progress.say(f"instance {found[1]} ({place.instance_type}) in {place.region}")
 
     with tempfile.TemporaryDirectory(prefix="golden-") as short, \
-            instances.access(ec2, _name("bake", plan["build_id"]), key.with_suffix(".pub"), marks) as reached:
+            instances.access(ec2, _name("bake", plan.build_id), key.with_suffix(".pub"), marks) as reached:
         own = {"key": reached.key, "private_key": str(key), "groups": [reached.group], "tags": marks,
                "kms_key": place.kms_key, "volume_gib": spec.volume_size_gib}
         records.write_text(work / "ec2.json", records.canonical({**variables, "golden_ec2": own}))
         # ssh's socket lies in `short`: its path has 108 bytes at most.
         env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short,
                "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible"}  # noqa: S108 - the instance's memory, gone with it
-        packer.build("amazon-ebs.ec2", options, work=work, step="ec2", root=root, log=Path(plan["log"]), env=env,
+        packer.build("amazon-ebs.ec2", options, work=work, step="ec2", root=root, log=plan.log, env=env,
                      on_line=on_line)
 
 

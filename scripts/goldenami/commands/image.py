@@ -187,7 +187,8 @@ def cmd_container(args: argparse.Namespace) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
     if args.action == "up":
         found, digest = _locked(args.image)
-        print(molecule.up(ROOT, args.name, found, digest, open_store()))
+        instance = molecule.up(ROOT, args.name, found, digest, open_store())
+        print(records.canonical(instance.model_dump(mode="json")))
     else:
         molecule.down(args.name, open_store())
     return 0

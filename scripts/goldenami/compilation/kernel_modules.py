@@ -7,7 +7,6 @@ Results, failures included, are kept in the cache under a key of everything that
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.core.records import Record
 from goldenami.local import module_signing, workspace
-from goldenami.local.sandbox import namespaces
+from goldenami.local.sandbox import namespaces, program
 from goldenami.model.lockfile import Lock, Signature
+from goldenami.model.plans import ModulesPlan, ModulesResult, Tree
 from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
@@ -131,25 +131,21 @@ def _check_key(recipe: Recipe) -> None:
 def _compile(recipe: Recipe, store: Store, work: Path, log: Path) -> Outcome:
     try:
         folder = local_repository.write(store, recipe.build, work / "repo", suite=recipe.suite, epoch=EPOCH)
-        plan = {
-            "kernel_release": recipe.kernel_release, "driver_version": recipe.driver_version,
-            "package": recipe.package, "provides": list(recipe.provides), "depends": list(recipe.depends),
-            "suite": recipe.suite, "include": sorted(deb.name for deb in recipe.build), "repo": str(folder),
-            "source_deb": str(store.path(recipe.source.sha256)), "epoch": EPOCH, "work": str(work),
-            "log": str(log), "signed": recipe.signature is not None,
-        }
-        records.write_text(work / "plan.json", records.canonical(plan))
-        namespaces.run(namespaces.python_argv("goldenami.local.programs.compile_modules", str(work / "plan.json")),
-                       log=log)
-        result = json.loads((work / "result.json").read_text(encoding="utf-8"))
-        if result["lacks"]:
-            raise HostNotReady(f"compiling {recipe.package} broke off: {result['lacks']}", log=log,
+        plan = ModulesPlan(
+            work=work, log=log, kernel_release=recipe.kernel_release, driver_version=recipe.driver_version,
+            package=recipe.package, provides=list(recipe.provides), depends=list(recipe.depends),
+            tree=Tree(suite=recipe.suite, repository=folder, include=sorted(deb.name for deb in recipe.build)),
+            source_deb=store.path(recipe.source.sha256), source_date_epoch=EPOCH, signed=recipe.signature is not None)
+        namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)
+        result = records.read(work / program.RESULT_FILE, ModulesResult)
+        if result.lacks:
+            raise HostNotReady(f"compiling {recipe.package} broke off: {result.lacks}", log=log,
                                hint="free space or memory and run again: nothing is concluded about the driver")
-        deb = Path(result["deb"]) if result["deb"] else None
+        deb = result.deb
         return Outcome(
             key=recipe.key, deb_sha256=store.add(deb) if deb else None, deb_size=deb.stat().st_size if deb else 0,
-            installed_size=result["installed_size"], compiler=result["compiler"],
-            first_error=result["first_error"], seconds=result["seconds"],
+            installed_size=result.installed_size, compiler=result.compiler, first_error=result.first_error,
+            seconds=result.seconds,
         )
     except shell.CommandFailed as error:
         raise StageFailed(f"the scratch tree for {recipe.package} could not be made: {error.message}",

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from goldenami.core import records
 from goldenami.core.errors import BadInput, StageFailed
@@ -23,6 +22,16 @@ from goldenami.local import workspace
 from goldenami.local.sandbox import program
 from goldenami.model import instruction_sets, recipes
 from goldenami.model.lockfile import Framework, Lock, Target
+from goldenami.model.plans import (
+    BenchmarkPlan,
+    BenchmarkResult,
+    BenchmarkSide,
+    Side,
+    Tree,
+    WheelPlan,
+    WheelResult,
+    WheelTests,
+)
 from goldenami.model.recipes import FOLDER, Recipe
 from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
@@ -201,55 +210,51 @@ def _held(path: Path, progress: Progress) -> Iterator[None]:
 
 def _made(root: Path, order: Order, store: Store, progress: Progress, log: Path) -> Outcome:
     with workspace.scratch_in(workspace.in_cache(store), f"wheel-{order.key[:12]}") as work:
-        result = program.run("goldenami.local.programs.build_wheel", plan(root, order, store, work, log), log, progress,
-                            network=_uses_network())
-        made = Path(result["wheel"])
-        wheel = PyFile(project=order.source.project, version=order.recipe.version, filename=made.name,
-                       sha256=store.add(made), size=made.stat().st_size)
-    outcome = Outcome(key=order.key, wheel=wheel, compiler=result["compiler"], tests=result["tests"],
-                      seconds=result["seconds"], jobs=result["jobs"], cache=result["cache"])
+        result = program.call("goldenami.local.programs.build_wheel", plan(root, order, store, work, log), WheelResult,
+                              progress, network=_uses_network())
+        path = result.wheel
+        wheel = PyFile(project=order.source.project, version=order.recipe.version, filename=path.name,
+                       sha256=store.add(path), size=path.stat().st_size)
+    outcome = Outcome(key=order.key, wheel=wheel, compiler=result.compiler, tests=result.tests,
+                      seconds=result.seconds, jobs=result.jobs, cache=result.cache)
     records.write(path_of(store, order.key), outcome)
     return outcome
 
 
-def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Path:
-    """Write plan.json and link the wheels into `work`: all that the process in the namespaces gets; returns `work`."""
+def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> WheelPlan:
+    """The plan of a build in `work`; the wheels that it names are linked there."""
     if not store.check(order.source.sha256):
         raise BadInput(f"{order.source.filename} in the store is not what the lock names "
                        f"({order.source.sha256[:12]}): removed", hint="run again: it is fetched anew")
-    files = _placed([*order.requires, *order.runs_with, *order.tests])
-    suite = order.recipe.suite
-    jobs = jobs_for(order.recipe.build.memory_mib)
-    shared, binds = _shared_cache(store, order)
-    records.write_text(work / "plan.json", records.canonical({
-        **tree_plan(root, order, store, work, files, log), "name": order.name, "target": order.target.cpu,
-        "sm": order.target.sm if order.recipe.build.cuda else [],
-        "source": str(store.path(order.source.sha256)), "files": order.recipe.build.files,
-        "patches": [patch.model_dump(mode="json") for patch in order.recipe.build.patches],
-        "requires": list(_placed(order.requires)), "runs_with": list(_placed(order.runs_with)), "jobs": jobs,
-        "library_path": order.recipe.build.library_path, "settings": order.recipe.build.settings,
-        "tests": {"wheels": list(_placed(order.tests)), "arguments": suite.arguments} if suite else None,
-        "environment": {**_COMMON, **shared, **{
-            name: value.replace("{site}", f"/build/venv/lib/python{_python(order.debs)}/site-packages")
-            for name, value in order.flags.items()}}, "binds": binds, "network": _uses_network(),
-    }))
-    return work
+    _place(work, store, _placed([*order.requires, *order.runs_with, *order.tests]))
+    build, suite = order.recipe.build, order.recipe.suite
+    shared, mounts = _shared_cache(store, order)
+    site = f"/build/venv/lib/python{_python(order.debs)}/site-packages"
+    return WheelPlan(
+        work=work, log=log, tree=tree(order, store), base_key=order.toolchain_key, layers=store.cache.layers,
+        programs=root / FOLDER, name=order.name, target=order.target.cpu, sm=order.target.sm if build.cuda else [],
+        source=store.path(order.source.sha256), files=build.files, patches=build.patches, settings=build.settings,
+        environment={**_COMMON, **shared, **{
+            name: value.replace("{site}", site) for name, value in order.flags.items()}},
+        library_path=build.library_path, jobs=jobs_for(build.memory_mib), requires=list(_placed(order.requires)),
+        runs_with=list(_placed(order.runs_with)),
+        tests=WheelTests(wheels=list(_placed(order.tests)), arguments=suite.arguments) if suite else None,
+        mounts=mounts, network=_uses_network())
 
 
-def tree_plan(
-    root: Path, order: Order, store: Store, work: Path, files: Mapping[str, PyFile], log: Path,
-) -> dict[str, Any]:
-    """The part of a plan that describes the scratch tree and the wheels in it, by their path below `work`."""
+def tree(order: Order, store: Store) -> Tree:
+    """The scratch tree of a build."""
+    packages = local_repository.write(store, order.debs, store.cache.repositories / order.toolchain_key[:16],
+                                      suite=order.suite, epoch=EPOCH)
+    return Tree(suite=order.suite, repository=packages, include=sorted(deb.name for deb in order.debs))
+
+
+def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
+    """Link the files into `work`, each at its path."""
     (work / "wheels").mkdir()
     for path, file in files.items():
         (work / path).parent.mkdir(exist_ok=True)
         local_repository.link(store.path(file.sha256), work / path)
-    key = order.toolchain_key
-    debs = local_repository.write(store, order.debs, store.cache.repositories / key[:16], suite=order.suite,
-                                  epoch=EPOCH)
-    return {"work": str(work), "log": str(log), "base_key": key, "suite": order.suite, "repo": str(debs),
-            "include": sorted(deb.name for deb in order.debs), "architecture": "amd64",
-            "layers": str(store.cache.layers), "programs": str(root / FOLDER)}
 
 
 def compare(
@@ -262,13 +267,14 @@ def compare(
     """
     ours, theirs = _placed(image, "wheels/image"), _placed(generic, "wheels/generic")
     with workspace.scratch_in(workspace.in_cache(store), f"bench-{order.key[:12]}") as work:
-        records.write_text(work / "plan.json", records.canonical({
-            **tree_plan(root, order, store, work, {**ours, **theirs}, log), "name": order.name, "rounds": rounds,
-            "image": list(ours), "generic": list(theirs),
-            "needs": {"image": _features(order.target.cpu), "generic": _features(order.recipe.generic)},
-        }))
-        result = program.run("goldenami.local.programs.benchmark", work, log, progress)
-    return result["image"], result["generic"]
+        _place(work, store, {**ours, **theirs})
+        plan = BenchmarkPlan(
+            work=work, log=log, tree=tree(order, store), base_key=order.toolchain_key, layers=store.cache.layers,
+            programs=root / FOLDER, name=order.name, rounds=rounds, sides={
+                Side.IMAGE: BenchmarkSide(wheels=list(ours), needs=_features(order.target.cpu)),
+                Side.GENERIC: BenchmarkSide(wheels=list(theirs), needs=_features(order.recipe.generic))})
+        figures = program.call("goldenami.local.programs.benchmark", plan, BenchmarkResult, progress).figures
+    return figures[Side.IMAGE], figures[Side.GENERIC]
 
 
 def _features(cpu: str | None) -> list[str]:
@@ -286,7 +292,7 @@ _COMMON = {
 CCACHE_NAMESPACE tells it the rest."""
 
 
-def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tuple[Path, str]]]:
     """What the environment says about other machines: ccache's remote storage, distcc's hosts; and folders to mount.
 
     The local cache is a folder beside the store. A remote storage that is a folder needs no network either. distcc
@@ -294,20 +300,20 @@ def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tupl
     """
     folder = store.cache.ccache
     folder.mkdir(exist_ok=True)
-    found, binds = {"CCACHE_NAMESPACE": order.compilers_key}, [(str(folder), "build/ccache")]
+    found, mounts = {"CCACHE_NAMESPACE": order.compilers_key}, [(folder, "build/ccache")]
     remote = os.environ.get(REMOTE, "")
     if remote.startswith("file:"):
         shared, bar, attributes = remote.removeprefix("file:").partition("|")
         if not Path(shared).is_dir():
             raise BadInput(f"{REMOTE} names the folder {shared}, which is not there", hint="make or mount it")
-        binds.append((shared, "build/ccache-remote"))
+        mounts.append((Path(shared), "build/ccache-remote"))
         remote = f"file:/build/ccache-remote{bar}{attributes}"
     if remote:
         found["CCACHE_REMOTE_STORAGE"] = remote
     if hosts := os.environ.get(DISTCC):
         local = _local_jobs(order.recipe.build.memory_mib)
         found |= {"CCACHE_PREFIX": "distcc", "DISTCC_HOSTS": f"--localslots={local} {hosts}"}
-    return found, binds
+    return found, mounts
 
 
 def _uses_network() -> bool:

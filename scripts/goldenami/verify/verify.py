@@ -58,7 +58,7 @@ def run(root: Path, folder: Path, lock: Lock, progress: Progress, place: Place |
         try:
             if place is None:
                 plan = _plan(root, folder, lock, bake, work, log)
-                result = program.call("verify", plan, VerifyResult, progress)
+                result = program.call("goldenami.local.programs.verify", plan, VerifyResult, progress)
             else:
                 result = ec2_builder.verify(root, lock, bake, folder, work, log, place, progress)
         except StageFailed:
@@ -174,7 +174,7 @@ def shell_session(root: Path, image: str) -> int:
     with workspace.scratch_in(folder.parent, "shell") as work, namespaces.own_cgroup() as cgroup:
         plan = BootPlan(work=work, log=work / "log", disk=folder / DISK, user=USERS[lock.base.distribution],
                         boot_limit_s=ssh.boot_limit_s())
-        argv = program.argv("shell", plan)
+        argv = program.argv("goldenami.local.programs.shell", plan)
         return shell.interactive(namespaces.unshare_argv(namespaces.join_argv(cgroup, argv)),
                                  env=namespaces.python_env())
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.local import container
 from goldenami.local.disk import disk
 from goldenami.local.disk.disk import DiskLayout
@@ -30,6 +30,7 @@ from goldenami.local.sandbox import namespaces
 from goldenami.local.tree import layers, rootfs
 from goldenami.local.vm import vm
 from goldenami.model.build_records import Accel
+from goldenami.model.plans import BakePlan
 
 from support.aws import publisher
 
@@ -74,7 +75,8 @@ class InstanceRunner:
     """Gives each running instance a machine, and takes it away when EC2 says that it stopped."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings, self.work, self.plan = settings, Path(settings["work"]), settings["plan"]
+        self.settings, self.work = settings, Path(settings["work"])
+        self.plan = records.read(Path(settings["plan"]), BakePlan)
         self.ec2 = client()
         self.running: dict[str, Running] = {}
         self.base, self.sealed = "", Path()
@@ -104,7 +106,7 @@ class InstanceRunner:
         snapshot = ebs.start_snapshot(VolumeSize=2)["SnapshotId"]
         ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
         self.ec2.register_image(
-            Name=f"{self.plan['image']}-{self.plan['build_id']}-builder", Architecture="x86_64",
+            Name=f"{self.plan.image}-{self.plan.build_id}-builder", Architecture="x86_64",
             RootDeviceName="/dev/xvda", VirtualizationType="hvm",
             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
 
@@ -122,13 +124,13 @@ class InstanceRunner:
     def _builder(self, running: Running, public_key: str) -> None:
         """A container like the publisher's image; when it powers off, EC2 calls the instance stopped."""
         log, scratch = self.work / "builder.log", self.work / "builder"
-        lowers = self.stack.enter_context(layers.Stack(Path(self.plan["layers"])))
-        rootfs.base(lowers, self.plan, log)
+        lowers = self.stack.enter_context(layers.Stack(self.plan.layers))
+        rootfs.base(lowers, self.plan)
         scratch.mkdir()
         self.sealed = self.stack.enter_context(container.overlay(lowers.lowers, scratch))
         self._like_the_publishers(self.sealed, public_key)
         (self.work / "no-repository").mkdir()
-        with container.running(self.sealed, self.work, name=f"instance-{self.plan['build_id']}", console=log,
+        with container.running(self.sealed, self.work, name=f"instance-{self.plan.build_id}", console=log,
                                repo=self.work / "no-repository") as box:
             while box.process.poll() is None and not running.over.is_set():
                 time.sleep(0.1)
@@ -137,7 +139,7 @@ class InstanceRunner:
 
     def _like_the_publishers(self, root: Path, public_key: str) -> None:
         """The publisher's user with the launch's key, as cloud-init has made him; sudo."""
-        sudo = next(Path(self.plan["repo"]).glob("sudo_*.deb"))
+        sudo = next(self.plan.tree.repository.glob("sudo_*.deb"))
         shell.output(["dpkg", f"--root={root}", "-i", str(sudo)])
         shell.output(["chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash", USER])
         home = root / "home" / USER
@@ -153,7 +155,7 @@ class InstanceRunner:
         scratch = self.work / "launched"
         scratch.mkdir()
         facts = disk.write_disk(self.sealed, scratch / "disk.raw", log=self.work / "disk.log", layout=DiskLayout(
-            self.plan["image"], self.plan["disk_size_gib"] << 30, self.plan["epoch"]))
+            self.plan.image, self.plan.disk_size_gib << 30, self.plan.source_date_epoch))
         key = next(Path(self.settings["root"]).glob("build/*/.work-verify-*/launch_key"))
         shutil.copy(key, scratch / "key")
         (scratch / "key.pub").write_text(f"{public_key.strip()}\n", encoding="utf-8")

@@ -21,12 +21,11 @@ whole lacks an architecture has the symbol "file" and must not be allowed by the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from goldenami.core import records
 from goldenami.core.errors import StageFailed
@@ -34,6 +33,7 @@ from goldenami.local.code_coverage import fatbin, instructions
 from goldenami.local.code_coverage.elf import MAGIC, X86_64, Elf, NotElf
 from goldenami.local.code_coverage.instructions import Classifier
 from goldenami.model.build_records import COVERAGE_FILE, Allowance, CodeFile, CoverageRecord, Finding
+from goldenami.model.plans import CoverageRequest
 
 WHOLE = "file"
 """Symbol of a finding about a file as a whole."""
@@ -81,10 +81,9 @@ def scan(root: Path, folders: Sequence[str], target: Target, allowances: Sequenc
                           files=state.files, findings=state.findings, allowed=state.allowed)
 
 
-def hold(root: Path, wanted: Mapping[str, Any], out: Path, log: Path) -> None:
-    """Hold the code of the tree `root` to what a plan says (`materials.coverage`); its record goes into `out`."""
-    allowances = [Allowance.model_validate(entry) for entry in wanted["allow"]]
-    record = scan(root, wanted["folders"], Target(wanted["features"], wanted["sm"]), allowances)
+def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
+    """Hold the code of the tree `root` to what a plan asks for; the record goes into `out`."""
+    record = scan(root, request.folders, Target(request.features, request.sm), request.allow)
     records.write(out / COVERAGE_FILE, record)
     with log.open("a", encoding="utf-8") as sink:
         sink.writelines(f"coverage: {describe(found)}\n" for found in record.findings)

@@ -10,52 +10,46 @@ import signal
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from goldenami.core import records, shell
-from goldenami.core.errors import GoldenError, StageFailed, space
+from goldenami.core import shell
+from goldenami.core.errors import StageFailed
 from goldenami.local import events
 from goldenami.local.programs import build_wheel
+from goldenami.local.sandbox import program
 from goldenami.local.vm.cpu import shown
+from goldenami.model.plans import BenchmarkPlan, BenchmarkResult, Side
 
-SIDES = ("image", "generic")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-def main() -> int:
-    """Run the plan; an expected failure becomes an event and an exit status."""
-    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    try:
-        with space(Path(plan["work"])), build_wheel.tree(plan) as root:
-            for side in SIDES:
-                build_wheel.environment(root, side, plan[side], Path(plan["log"]))
-            result = _measure(plan, root)
-    except GoldenError as error:
-        return events.fail(error)
-    records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
-    return 0
+def measure(plan: BenchmarkPlan) -> BenchmarkResult:
+    """Run the benchmark in both environments, `rounds` times each."""
+    with build_wheel.tree(plan) as root:
+        for side in Side:
+            build_wheel.environment(root, side, plan.sides[side].wheels, plan.log)
+        return BenchmarkResult(figures=_measure(plan, root))
 
 
-def _measure(plan: dict[str, Any], root: Path) -> dict[str, list[dict[str, float]]]:
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for number in range(plan["rounds"]):
-        for side in SIDES if number % 2 else SIDES[::-1]:  # neither is always the one that finds warm caches
-            found[side].append(_run(plan, root, side))
-        events.emit("say", text=f"{plan['name']}: round {number + 1} of {plan['rounds']}")
-    return found
+def _measure(plan: BenchmarkPlan, root: Path) -> dict[Side, list[dict[str, float]]]:
+    measured: dict[Side, list[dict[str, float]]] = {side: [] for side in Side}
+    for number in range(plan.rounds):
+        for side in list(Side)[::1 if number % 2 else -1]:  # neither is always the one that finds warm caches
+            measured[side].append(_run(plan, root, side))
+        events.emit("say", text=f"{plan.name}: round {number + 1} of {plan.rounds}")
+    return measured
 
 
-def _run(plan: dict[str, Any], root: Path, side: str) -> dict[str, float]:
+def _run(plan: BenchmarkPlan, root: Path, side: Side) -> dict[str, float]:
     argv = ["chroot", str(root), "env", "-i", "HOME=/build", "TMPDIR=/tmp", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8",
             "PYTHONPATH=/build/programs", *(f"{name}={value}" for name, value in ONE_THREAD.items()),
-            f"/build/{side}/bin/python", "-B", f"/build/programs/{plan['name']}/bench.py"]
+            f"/build/{side}/bin/python", "-B", f"/build/programs/{plan.name}/bench.py"]
     try:
-        return figures(shell.output(argv), plan["name"], side)
+        return figures(shell.output(argv), plan.name, side)
     except shell.CommandFailed as error:
-        needs = plan["needs"][side] if error.status == -signal.SIGILL else []
+        needs = plan.sides[side].needs if error.status == -signal.SIGILL else []
         lacks = lacking(needs, Path("/proc/cpuinfo").read_text(encoding="utf-8"))
         why = f": this machine's CPU lacks {', '.join(lacks)}" if lacks else ""
-        raise StageFailed(f"the benchmark of {plan['name']} {error.message.partition(' ')[2]} with the {side} build"
+        raise StageFailed(f"the benchmark of {plan.name} {error.message.partition(' ')[2]} with the {side} build"
                           f"{why}", tail=error.tail, hint="see roles/frameworks/files") from None
 
 
@@ -76,4 +70,4 @@ def lacking(needs: Collection[str], cpuinfo: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.serve(BenchmarkPlan, measure))

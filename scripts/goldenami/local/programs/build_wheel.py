@@ -7,7 +7,6 @@ paths in it are fixed, so that ccache recognises what it has seen and the same s
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import signal
@@ -16,14 +15,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from goldenami.core import records, shell
-from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, space
+from goldenami.core import shell
+from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local import container, events
 from goldenami.local.code_coverage import coverage, elf
 from goldenami.local.programs.compile_modules import denied_memory, first_error, lacks
+from goldenami.local.sandbox import program
 from goldenami.local.tree import layers, rootfs
+from goldenami.model.plans import ScratchPlan, WheelPlan, WheelResult, WheelTests
 
 BUILD = "/build"
 """The only folder that a build writes to, in the tree."""
@@ -40,33 +40,20 @@ unshare --pid --fork --kill-child /usr/lib/nvidia-cuda-toolkit/bin/nvcc "$@"
 time, and its temporary files, of the same names then, are in a folder of their own."""
 
 
-def main() -> int:
-    """Run the plan; an expected failure becomes an event and an exit status."""
-    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    try:
-        with space(Path(plan["work"])), tree(plan) as root:
-            result = _make(plan, root)
-    except GoldenError as error:
-        return events.fail(error)
-    records.write_text(Path(plan["work"]) / "result.json", records.canonical(result))
-    return 0
-
-
 @contextlib.contextmanager
-def tree(plan: dict[str, Any]) -> Iterator[Path]:
+def tree(plan: ScratchPlan) -> Iterator[Path]:
     """The scratch tree: the toolchain's layer below a folder that goes with the build; yields its root."""
-    work, log = Path(plan["work"]), Path(plan["log"])
-    with layers.Stack(Path(plan["layers"])) as stack, contextlib.ExitStack() as kept:
+    with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as kept:
         with events.step("toolchain"):
-            rootfs.base(stack, plan, log)
+            rootfs.base(stack, plan)
         if stack.damaged():
             raise StageFailed("the toolchain's tree was damaged: removed", hint="run again: it is made anew")
-        root = kept.enter_context(container.overlay(stack.lowers, work / "layer"))
-        for source, target in ((work / "wheels", "build/wheels"), (Path(plan["programs"]), "build/programs"),
-                               *plan.get("binds", [])):
+        root = kept.enter_context(container.overlay(stack.lowers, plan.work / "layer"))
+        for source, target in ((plan.work / "wheels", "build/wheels"), (plan.programs, "build/programs"),
+                               *plan.mounts):
             (root / target).mkdir(parents=True, exist_ok=True)
             _mount(kept, "--bind", str(source), root / target)
-        if plan.get("network"):
+        if plan.network:
             resolving(root)
         if (root / _NVCC).exists():
             (root / _NVCC).write_text(_SAME_NVCC, encoding="utf-8")
@@ -87,22 +74,27 @@ def _mount(kept: contextlib.ExitStack, how: str, source: str, target: Path) -> N
     kept.callback(shell.output, ["umount", "--lazy", str(target)], check=False)
 
 
-def _make(plan: dict[str, Any], root: Path) -> dict[str, Any]:
-    log = Path(plan["log"])
-    environment(root, "venv", plan["requires"], log)
+def build(plan: WheelPlan) -> WheelResult:
+    """Compile, pack and try the wheel."""
+    with tree(plan) as root:
+        return _build(plan, root, plan.log)
+
+
+def _build(plan: WheelPlan, root: Path, log: Path) -> WheelResult:
+    environment(root, "venv", plan.requires, log)
     source, began = unpack(plan, root), time.monotonic()
-    with events.step(f"compile {plan['name']} for {plan['target']}"):
+    with events.step(f"compile {plan.name} for {plan.target}"):
         jobs = _compile(plan, root, source, log)
     seconds = round(time.monotonic() - began, 1)
     wheel = _pack(plan, root, log)
-    coverage.demand_device_code(root / "build/unpacked", plan["sm"], f"recipe {plan['name']} for {plan['target']}")
+    coverage.demand_device_code(root / "build/unpacked", plan.sm, f"recipe {plan.name} for {plan.target}")
     _smoke(plan, root, wheel, log)
-    tests = _suite(plan, root, jobs, log) if plan["tests"] else ""
-    return {"wheel": str(_out(plan, wheel)), "jobs": jobs, "seconds": seconds, "tests": tests,
-            "compiler": compiler(root), "cache": _cache_counts(root)}
+    tests = _test(plan, plan.tests, root, jobs, log) if plan.tests else ""
+    return WheelResult(wheel=_out(plan, wheel), jobs=jobs, seconds=seconds, tests=tests, compiler=compiler(root),
+                       cache=_cache_counts(root))
 
 
-def inside(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+def run_in(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
     """Run `argv` in the tree with a small environment of its own; its output goes to `log`."""
     words = ["chroot", str(root), "env", "-i", "HOME=/build", "LC_ALL=C.UTF-8", "LANG=C.UTF-8", "TMPDIR=/tmp",
              "PATH=/usr/lib/ccache:/build/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -112,37 +104,37 @@ def inside(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = 
 
 def environment(root: Path, name: str, wheels: list[str], log: Path) -> None:
     """Make the virtual environment /build/<name> of exactly `wheels` (paths below /build)."""
-    inside(root, ["python3", "-m", "venv", f"{BUILD}/{name}"], log)
-    inside(root, [f"{BUILD}/{name}/bin/python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
+    run_in(root, ["python3", "-m", "venv", f"{BUILD}/{name}"], log)
+    run_in(root, [f"{BUILD}/{name}/bin/python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
                   "--force-reinstall", *(f"{BUILD}/{wheel}" for wheel in wheels)], log)
 
 
-def unpack(plan: dict[str, Any], root: Path) -> str:
+def unpack(plan: WheelPlan, root: Path) -> str:
     """Extract the source and change it as the recipe says; returns its folder in the tree."""
     (root / "build/src").mkdir()
-    shell.output(["tar", "--extract", "--gzip", "--no-same-owner", "--file", plan["source"], "--directory",
+    shell.output(["tar", "--extract", "--gzip", "--no-same-owner", "--file", str(plan.source), "--directory",
                   str(root / "build/src")])
     folder = next((root / "build/src").iterdir())
-    for name, text in plan["files"].items():
+    for name, text in plan.files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    for patch in plan["patches"]:
-        path = folder / patch["file"]
+    for patch in plan.patches:
+        path = folder / patch.file
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if (found := text.count(patch["find"])) != patch["count"]:
-            raise StageFailed(f"recipe {plan['name']}: `{patch['find']}` stands {found} times in {patch['file']}, "
-                              f"not {patch['count']}", hint="the source of this version is another: adapt the patch")
-        path.write_text(text.replace(patch["find"], patch["replace"]), encoding="utf-8")
+        if (found := text.count(patch.find)) != patch.count:
+            raise StageFailed(f"recipe {plan.name}: `{patch.find}` stands {found} times in {patch.file}, "
+                              f"not {patch.count}", hint="the source of this version is another: adapt the patch")
+        path.write_text(text.replace(patch.find, patch.replace), encoding="utf-8")
     return f"{BUILD}/src/{folder.name}"
 
 
-def _compile(plan: dict[str, Any], root: Path, source: str, log: Path) -> int:
+def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
     """`pip wheel` with as many compilers as fit; once with half of them if one was killed for memory."""
-    jobs = plan["jobs"]
+    jobs = plan.jobs
     for left in (1, 0):
         failure = _attempt(plan, root, source, jobs, log)
         if failure is None:
-            return int(jobs)
-        where = f"recipe {plan['name']} for {plan['target']}"
+            return jobs
+        where = f"recipe {plan.name} for {plan.target}"
         if not denied_memory(failure):
             if lacking := lacks(failure, shutil.disk_usage(root).free):
                 raise HostNotReady(f"{where}: compiling broke off: {lacking}",
@@ -157,14 +149,14 @@ def _compile(plan: dict[str, Any], root: Path, source: str, log: Path) -> int:
     raise AssertionError("unreachable")
 
 
-def _attempt(plan: dict[str, Any], root: Path, source: str, jobs: int, log: Path) -> str | None:
+def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> str | None:
     """One run of the build; None, or all that it said when it failed, and how it ended."""
-    env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan["environment"].items()}
+    env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan.environment.items()}
     settings = [f"--config-settings={name}={value.replace('{jobs}', str(jobs))}"
-                for name, values in plan["settings"].items() for value in values]
+                for name, values in plan.settings.items() for value in values]
     before = log.stat().st_size if log.exists() else 0
     try:
-        inside(root, [f"{BUILD}/venv/bin/python", "-m", "pip", "wheel", "--verbose", "--no-index", "--no-deps",
+        run_in(root, [f"{BUILD}/venv/bin/python", "-m", "pip", "wheel", "--verbose", "--no-index", "--no-deps",
                       "--no-build-isolation", f"--wheel-dir={BUILD}/out", *settings, source], log, env)
     except shell.CommandFailed as error:
         with log.open("rb") as text:
@@ -173,7 +165,7 @@ def _attempt(plan: dict[str, Any], root: Path, source: str, jobs: int, log: Path
     return None
 
 
-def _pack(plan: dict[str, Any], root: Path, log: Path) -> Path:
+def _pack(plan: WheelPlan, root: Path, log: Path) -> Path:
     """Write the wheel anew, the same bytes for the same content; returns it.
 
     Libraries lose their debug information; one whose search path names the build folder gets the recipe's, or none.
@@ -181,26 +173,26 @@ def _pack(plan: dict[str, Any], root: Path, log: Path) -> Path:
     shutil.copyfile(Path(__file__).with_name("wheel_pack.py"), root / "build/pack.py")
     wheel, folder = next((root / "build/out").glob("*.whl")), root / "build/unpacked"
     step = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"]
-    inside(root, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
+    run_in(root, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.read_bytes()[:4] == elf.MAGIC[:4]):
         name = f"/{path.relative_to(root)}"
-        inside(root, ["strip", "--strip-debug", name], log)
+        run_in(root, ["strip", "--strip-debug", name], log)
         found = shell.output(["chroot", str(root), "patchelf", "--print-rpath", name]).strip()
         if BUILD in found:
             kept = [part for part in found.split(":") if not part.startswith(BUILD)]
-            wanted = ":".join([*kept, *([plan["library_path"]] if plan["library_path"] else [])])
-            inside(root, ["patchelf", *(["--set-rpath", wanted] if wanted else ["--remove-rpath"]), name], log)
-    inside(root, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
+            wanted = ":".join([*kept, *([plan.library_path] if plan.library_path else [])])
+            run_in(root, ["patchelf", *(["--set-rpath", wanted] if wanted else ["--remove-rpath"]), name], log)
+    run_in(root, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     return wheel
 
 
-def _smoke(plan: dict[str, Any], root: Path, wheel: Path, log: Path) -> None:
+def _smoke(plan: WheelPlan, root: Path, wheel: Path, log: Path) -> None:
     """Try the wheel. Code for another CPU than this machine's dies of SIGILL: then the image's tests are to try it."""
-    environment(root, "try", [f"out/{wheel.name}", *plan["runs_with"]], log)
+    environment(root, "try", [f"out/{wheel.name}", *plan.runs_with], log)
     try:
-        inside(root, [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan['name']}/smoke.py"], log)
+        run_in(root, [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan.name}/smoke.py"], log)
     except shell.CommandFailed as error:
-        where = f"recipe {plan['name']} for {plan['target']}"
+        where = f"recipe {plan.name} for {plan.target}"
         if error.status != -signal.SIGILL:
             last = (error.output.strip().splitlines() or [error.message])[-1]
             raise StageFailed(f"{where}: the wheel does not work: {last}", log=log, tail=error.tail,
@@ -208,27 +200,26 @@ def _smoke(plan: dict[str, Any], root: Path, wheel: Path, log: Path) -> None:
         events.emit("say", text=f"{where}: not tried, this machine's CPU lacks what it was compiled for")
 
 
-def _out(plan: dict[str, Any], wheel: Path) -> Path:
-    target = Path(plan["work"]) / wheel.name
+def _out(plan: WheelPlan, wheel: Path) -> Path:
+    target = plan.work / wheel.name
     target.write_bytes(wheel.read_bytes())
     return target
 
 
-def _suite(plan: dict[str, Any], root: Path, jobs: int, log: Path) -> str:
+def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) -> str:
     """The framework's own tests on the wheel, as many at once as compilers were; returns pytest's closing line."""
     last: list[str] = []
-    suite = plan["tests"]
-    with events.step(f"tests of {plan['name']}"):
-        environment(root, "tests", [f"out/{next((root / 'build/out').glob('*.whl')).name}", *plan["runs_with"],
-                                    *suite["wheels"]], log)
-        words = [word.replace("{jobs}", str(jobs)) for word in suite["arguments"]]
+    with events.step(f"tests of {plan.name}"):
+        environment(root, "tests", [f"out/{next((root / 'build/out').glob('*.whl')).name}", *plan.runs_with,
+                                    *tests.wheels], log)
+        words = [word.replace("{jobs}", str(jobs)) for word in tests.arguments]
         before = log.stat().st_size
         try:
-            inside(root, [f"{BUILD}/tests/bin/python", "-m", "pytest", *words], log,
+            run_in(root, [f"{BUILD}/tests/bin/python", "-m", "pytest", *words], log,
                    {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"})  # some run the programs that the wheel brings
         except shell.CommandFailed as error:
             failed = [line for line in error.output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            raise StageFailed(f"recipe {plan['name']}: its own tests fail on the wheel for {plan['target']}: "
+            raise StageFailed(f"recipe {plan.name}: its own tests fail on the wheel for {plan.target}: "
                               f"{(failed or [error.message])[0]}", log=log, tail="\n".join(failed[:shell.TAIL_LINES]),
                               hint="the index's wheel is taken where the recipe's `only` has no such CPU") from None
         with log.open(encoding="utf-8", errors="replace") as text:
@@ -251,4 +242,4 @@ def _cache_counts(root: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.serve(WheelPlan, build))

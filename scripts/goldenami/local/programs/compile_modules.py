@@ -7,18 +7,18 @@ is a failure.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.local import module_signing
+from goldenami.local.sandbox import program
 from goldenami.local.tree import rootfs
+from goldenami.model.plans import ModulesPlan, ModulesResult
 
 _ERROR = re.compile(r"^(?P<file>[^\s:(]+)(?::(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: |"
                     r"\((?P<nvcc>\d+)\): (?:catastrophic )?error(?: #\S+)?: )(?P<text>.*)$")
@@ -80,27 +80,22 @@ def first_error(log: str) -> str:
 
 def main() -> None:
     """Make the tree, compile, package, write result.json beside the plan."""
-    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    work, log = Path(plan["work"]), Path(plan["log"])
-    root = work / "root"
-    rootfs.bootstrap(
-        rootfs.Tree(suite=plan["suite"], repo=Path(plan["repo"]), include=plan["include"]),
-        root, log=log, epoch=plan["epoch"],
-    )
-    shell.output(["dpkg-deb", "--extract", plan["source_deb"], str(root)])
+    plan = records.read(Path(sys.argv[1]), ModulesPlan)
+    root = plan.work / "root"
+    rootfs.bootstrap(plan.tree, root, log=plan.log, epoch=plan.source_date_epoch)
+    shell.output(["dpkg-deb", "--extract", str(plan.source_deb), str(root)])
     for signer in root.glob("usr/lib/linux-kbuild-*/scripts/sign-file"):
         signer.unlink()  # else DKMS signs with a key that it makes up: never the same bytes twice
     shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
     rootfs.devices(root)
     began = time.monotonic()
-    error, lacking = _build(root, plan, log)
+    error, lacking = _build(root, plan)
     seconds = round(time.monotonic() - began, 1)
     compiler = shell.output(["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
     deb, installed = (None, 0) if error else _package(root, plan)
-    (work / "result.json").write_text(json.dumps({
-        "deb": str(deb) if deb else None, "installed_size": installed, "first_error": error, "lacks": lacking,
-        "compiler": compiler.splitlines()[0], "seconds": seconds,
-    }), encoding="utf-8")
+    records.write(plan.work / program.RESULT_FILE, ModulesResult(
+        deb=deb, installed_size=installed, first_error=error, lacks=lacking, compiler=compiler.splitlines()[0],
+        seconds=seconds))
 
 
 def _dkms(root: Path) -> tuple[str, str]:
@@ -111,32 +106,32 @@ def _dkms(root: Path) -> tuple[str, str]:
     return name[1], version[1]
 
 
-def _build(root: Path, plan: dict[str, Any], log: Path) -> tuple[str, str]:
+def _build(root: Path, plan: ModulesPlan) -> tuple[str, str]:
     """Compile; returns the first error line and what the machine lacked, each "" where there is none."""
     name, version = _dkms(root)
-    release = plan["kernel_release"]
-    env = {"SOURCE_DATE_EPOCH": str(plan["epoch"]), "KBUILD_BUILD_TIMESTAMP": f"@{plan['epoch']}",
+    release = plan.kernel_release
+    env = {"SOURCE_DATE_EPOCH": str(plan.source_date_epoch), "KBUILD_BUILD_TIMESTAMP": f"@{plan.source_date_epoch}",
            "KBUILD_BUILD_USER": "golden", "KBUILD_BUILD_HOST": "golden"}
     try:
         shell.stream(["chroot", str(root), "dkms", "build", "-m", name, "-v", version, "-k", release, "-a", "x86_64",
                       "-j", str(os.cpu_count() or 1), "--kernelsourcedir", f"/usr/src/linux-headers-{release}"],
-                     log=log, env=env)
+                     log=plan.log, env=env)
     except shell.CommandFailed as failure:
         make_log = next(root.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
         text = make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
-        with log.open("a", encoding="utf-8") as sink:
+        with plan.log.open("a", encoding="utf-8") as sink:
             sink.write(text)
         return first_error(text), lacks(f"{text}\n{failure.output}\n{failure.message}", shutil.disk_usage(root).free)
     return "", ""
 
 
-def _package(root: Path, plan: dict[str, Any]) -> tuple[Path, int]:
+def _package(root: Path, plan: ModulesPlan) -> tuple[Path, int]:
     """Make the deb; returns it and its installed size in bytes."""
-    release = plan["kernel_release"]
-    tree = Path(plan["work"]) / "deb"
+    release = plan.kernel_release
+    tree = plan.work / "deb"
     target = tree / "usr/lib/modules" / release / "updates/dkms"
     target.mkdir(parents=True)
-    signer = module_signing.configured() if plan["signed"] else None
+    signer = module_signing.configured() if plan.signed else None
     for module in sorted(root.glob(f"var/lib/dkms/*/*/{release}/x86_64/module/*.ko*")):
         if module.suffix in _UNPACK:  # xz with other numbers of threads gives other bytes; the package is compressed
             shell.output([*_UNPACK[module.suffix], str(module)])
@@ -148,18 +143,18 @@ def _package(root: Path, plan: dict[str, Any]) -> tuple[Path, int]:
     control = tree / "DEBIAN"
     control.mkdir(mode=0o755)
     (control / "control").write_text(
-        f"Package: {plan['package']}\nVersion: {plan['driver_version']}-1\nArchitecture: amd64\nSection: kernel\n"
+        f"Package: {plan.package}\nVersion: {plan.driver_version}-1\nArchitecture: amd64\nSection: kernel\n"
         f"Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: {size // 1024}\n"
-        f"Depends: {', '.join(plan['depends'])}\n"
-        + (f"Provides: {', '.join(plan['provides'])}\n" if plan["provides"] else "") +
-        f"Description: NVIDIA {plan['driver_version']} kernel modules compiled for {release}\n", encoding="utf-8")
+        f"Depends: {', '.join(plan.depends)}\n"
+        + (f"Provides: {', '.join(plan.provides)}\n" if plan.provides else "") +
+        f"Description: NVIDIA {plan.driver_version} kernel modules compiled for {release}\n", encoding="utf-8")
     for script in ("postinst", "postrm"):
         text = f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n"
         (control / script).write_text(text, encoding="utf-8")
         (control / script).chmod(0o755)
-    deb = Path(plan["work"]) / f"{plan['package']}.deb"
+    deb = plan.work / f"{plan.package}.deb"
     shell.output(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(deb)],
-                 env={"SOURCE_DATE_EPOCH": str(plan["epoch"]), "DPKG_DEB_THREADS_MAX": "1"})
+                 env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch), "DPKG_DEB_THREADS_MAX": "1"})
     return deb, size
 
 

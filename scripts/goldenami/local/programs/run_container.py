@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 from pathlib import Path
 
+from goldenami.core import records
 from goldenami.local import container
 from goldenami.local.tree import layers, rootfs
+from goldenami.model.plans import BakePlan
+
+UP_FILE = "up"
+"""In the work folder once the container is up."""
 
 
 def main() -> None:
     """Boot the container, mark the folder as ready, sleep for ever."""
-    plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    work, log = Path(plan["work"]), Path(plan["log"])
+    plan = records.read(Path(sys.argv[1]), BakePlan)
+    work = plan.work
     scratch = work / "layer"
     scratch.mkdir()
-    with layers.Stack(Path(plan["layers"])) as stack, contextlib.ExitStack() as kept:
-        rootfs.base(stack, plan, log)
+    with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as kept:
+        rootfs.base(stack, plan)
         root = kept.enter_context(container.overlay(stack.lowers, scratch))
         container.use_repository(root)
-        repo, console = Path(plan["repo"]), work / "console.log"
-        with container.running(root, work, name="golden-box", repo=repo, console=console) as box:
-            box.ssh("apt-get", "update", "-q")
-            (work / "inside").touch()
+        with container.running(root, work, name="golden-molecule", repo=plan.tree.repository,
+                               console=work / "console.log") as machine:
+            machine.ssh("apt-get", "update", "-q")
+            (work / UP_FILE).touch()
             signal.pause()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -11,7 +10,9 @@ from pathlib import Path
 
 from goldenami.core import records, shell
 from goldenami.local import container
+from goldenami.local.programs.run_container import UP_FILE
 from goldenami.local.sandbox import namespaces
+from goldenami.model.plans import BakePlan, ContainerAccess
 
 _CONNECT = Path(__file__).parents[1] / "sandbox/connect.py"
 
@@ -22,12 +23,12 @@ def main() -> None:
     work = plan_path.parent
     (work / "pid").write_text(str(os.getpid()), encoding="utf-8")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    log = Path(json.loads(plan_path.read_text(encoding="utf-8"))["log"])
+    log = records.read(plan_path, BakePlan).log
     with namespaces.own_cgroup() as cgroup:
         argv = namespaces.python_argv("goldenami.local.programs.run_container", str(plan_path))
         process = namespaces.start(argv, cgroup=cgroup, log=log)
         try:
-            while process.poll() is None and not (work / "inside").exists():
+            while process.poll() is None and not (work / UP_FILE).exists():
                 time.sleep(0.05)
             if process.poll() is None:
                 _announce(work, process.pid)
@@ -37,11 +38,10 @@ def main() -> None:
 
 
 def _announce(work: Path, pid: int) -> None:
-    """`pid` is unshare's: it stays outside the pid namespace but is inside the network namespace."""
+    """`pid` is unshare's: it stays outside the pid namespace but is in the network namespace."""
     proxy = f"nsenter --target {pid} --net {sys.executable} {_CONNECT} %h %p"
-    records.write_text(work / "ready.json", records.canonical({
-        "address": container.ADDRESS, "ssh_key": str(work / "ssh_key"), "proxy_command": proxy,
-    }))
+    records.write(work / "ready.json", ContainerAccess(
+        address=container.ADDRESS, ssh_key=work / "ssh_key", proxy_command=proxy))
 
 
 if __name__ == "__main__":

@@ -5,30 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from goldenami.core import shell
 from goldenami.local import container
 from goldenami.local.tree.layers import Stack
+from goldenami.model.plans import Tree, TreePlan
 
 BASE_EPOCH = 315532800
 """1980-01-01: a base tree is shared by locks of different dates, so it carries none of them."""
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 """Major and minor numbers, by the kernel's Documentation/admin-guide/devices.txt."""
-
-
-@dataclass(frozen=True)
-class Tree:
-    """What to make: the suite's name, the repository's folder and the packages beyond the essential ones."""
-
-    suite: str
-    repo: Path
-    include: Sequence[str]
-    architecture: str = "amd64"
 
 
 def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
@@ -43,7 +31,7 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
         shell.require("mmdebstrap", "mmdebstrap"), "--mode=root", "--variant=essential", "--format=directory",
         f"--architectures={tree.architecture}", f"--include={','.join(tree.include)}",
         "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
-        "--dpkgopt=force-unsafe-io", tree.suite, str(aside), f"deb [trusted=yes] copy:{tree.repo} ./",
+        "--dpkgopt=force-unsafe-io", tree.suite, str(aside), f"deb [trusted=yes] copy:{tree.repository} ./",
     ]
     try:
         shell.stream(argv, log=log, env={"SOURCE_DATE_EPOCH": str(epoch)})
@@ -73,18 +61,15 @@ def devices(root: Path) -> Path:
     return target
 
 
-def base(stack: Stack, plan: dict[str, Any], log: Path) -> None:
+def base(stack: Stack, plan: TreePlan) -> None:
     """Put the base tree of `plan` at the bottom of `stack`, made where it is not there yet."""
-    key = plan["base_key"]
-    if not stack.take(key):
-        tree = Tree(suite=plan["suite"], repo=Path(plan["repo"]), include=plan["include"],
-                    architecture=plan["architecture"])
-        with stack.make(key, "base") as folder:
+    if not stack.take(plan.base_key):
+        with stack.make(plan.base_key, "base") as folder:
             if folder is None:
                 return
             (folder / "nothing").mkdir()
             with container.overlay([folder / "nothing"], folder) as merged:
-                bootstrap(tree, merged / "root", log=log, epoch=BASE_EPOCH)
+                bootstrap(plan.tree, merged / "root", log=plan.log, epoch=BASE_EPOCH)
             (folder / "upper/root").rename(folder / "root")
             container.forget_overlay(folder)
             (folder / "nothing").rmdir()

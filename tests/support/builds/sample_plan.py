@@ -1,0 +1,18 @@
+"""A plan of a bake for tests, without steps and roles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from goldenami.bake import bake_inputs
+from goldenami.model.lockfile import Lock
+from goldenami.model.plans import BakePlan, Tree
+
+
+def sample(work: Path, lock: Lock, build_id: str) -> BakePlan:
+    """The bake of `lock` in `work`."""
+    return BakePlan(
+        work=work, log=work / "log", root=work, lock=work / "lock.json", image=lock.image, build_id=build_id,
+        source_date_epoch=lock.source_date_epoch, disk_size_gib=lock.disk_size_gib, packages={}, steps=[],
+        tree=Tree(suite=lock.base.release, repository=work / "repo", include=[]), base_key="0" * 64,
+        layers=work / "layers", layers_limit_bytes=0, coverage=bake_inputs.coverage(lock))
