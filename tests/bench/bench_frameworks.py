@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import Order
+from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.progress import Progress
@@ -33,7 +33,7 @@ from goldenami.core.records import canonical, write_text
 from goldenami.local import workspace
 from goldenami.lock import build_decision, frameworks, resolve
 from goldenami.lock.build_decision import Measurement
-from goldenami.lock.frameworks import Request, Surroundings
+from goldenami.lock.frameworks import FrameworkRequest, ResolverContext
 from goldenami.model import definition, lockfile, recipes
 from goldenami.packages import store
 
@@ -64,7 +64,7 @@ def runnable(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def resolving(image: str, names: list[str]) -> Iterator[tuple[Request, Surroundings, list[str]]]:
+def resolving(image: str, names: list[str]) -> Iterator[tuple[FrameworkRequest, ResolverContext, list[str]]]:
     """What the frameworks of `image` are resolved and built with, and the names of those whose recipes ever ran."""
     kept, progress = store.Store(CachePaths.default().root), Progress.of("bench", image, CachePaths.default())
     LOG.parent.mkdir(parents=True, exist_ok=True)
@@ -127,14 +127,14 @@ def own_cache(folder: Path, kept: store.Store) -> store.Store:
     return store.Store(folder)
 
 
-def said_of(cold: wheel_builds.Outcome, warm: wheel_builds.Outcome) -> str:
+def said_of(cold: wheel_builds.WheelOutcome, warm: wheel_builds.WheelOutcome) -> str:
     """A compilation with an empty ccache and with a full one, against the aim."""
     share = warm.seconds / cold.seconds
     return (f"{cold.seconds:.1f} s cold, {warm.seconds:.1f} s warm: {share:.1%} (aim {WARM_SHARE:.0%}: "
             f"{'met' if share <= WARM_SHARE else 'missed'}), {warm.cache['hits']} of {sum(warm.cache.values())} known")
 
 
-def _compiled(order: Order, kept: store.Store, progress: Progress) -> wheel_builds.Outcome:
+def _compiled(order: WheelBuild, kept: store.Store, progress: Progress) -> wheel_builds.WheelOutcome:
     wheel_builds.path_of(kept, order.key).unlink(missing_ok=True)
     return wheel_builds.build(ROOT, order, kept, progress, log=LOG)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from goldenami.bake import bake_inputs
-from goldenami.compilation.kernel_modules import Outcome, Recipe, compile_modules
+from goldenami.compilation.kernel_modules import ModuleBuild, ModuleOutcome, compile_modules
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.core.progress import Progress
@@ -63,7 +63,7 @@ def dkms_package(folder: Path, call: str) -> Path:
     return target
 
 
-def recipe(kept: store.Store, folder: Path, call: str) -> Recipe:
+def recipe(kept: store.Store, folder: Path, call: str) -> ModuleBuild:
     """The lock's own scratch tree and kernel, with a small source in the driver's place."""
     package = dkms_package(folder, call)
     lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
@@ -72,7 +72,7 @@ def recipe(kept: store.Store, folder: Path, call: str) -> Recipe:
         name="golden-test-dkms", version="1.0-1", architecture="amd64", sha256=kept.add(package),
         size=package.stat().st_size, installed_size=1024, archive="built", path=package.name, source="golden-test",
     )
-    return dataclasses.replace(Recipe.of(lock), source=source, driver_version="1.0", package="golden-test-modules",
+    return dataclasses.replace(ModuleBuild.of(lock), source=source, driver_version="1.0", package="golden-test-modules",
                                provides=[])
 
 
@@ -134,7 +134,7 @@ def parts(signed: bytes) -> tuple[bytes, bytes, bytes]:
     return signed[:end - length], signed[end - 256:end], trailer[:8] + trailer[12:]
 
 
-def unpacked(kept: store.Store, outcome: Outcome, folder: Path) -> Path:
+def unpacked(kept: store.Store, outcome: ModuleOutcome, folder: Path) -> Path:
     """The module of the package that was compiled."""
     assert outcome.deb_sha256 is not None
     target = folder / outcome.deb_sha256

@@ -12,7 +12,7 @@ import pytest
 from goldenami import cli
 from goldenami.commands import watch as command
 from goldenami.compilation import driver_fit, kernel_modules
-from goldenami.compilation.kernel_modules import Outcome
+from goldenami.compilation.kernel_modules import ModuleOutcome
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.model import definition, lockfile
@@ -21,7 +21,7 @@ from goldenami.model.update_policy import BranchType
 from goldenami.packages.store import Store
 from goldenami.watch import notice
 from goldenami.watch.sources import archive_indexes, branches, driver
-from goldenami.watch.watch_records import Row, WatchRecord
+from goldenami.watch.watch_records import ComponentRow, WatchRecord
 from support.builds.sample_lock import sample
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Fault, Package
@@ -83,7 +83,7 @@ class GpuCheckout:
         said = self.capsys.readouterr()
         return code, said.out + said.err
 
-    def row(self, component: str = "driver") -> Row:
+    def row(self, component: str = "driver") -> ComponentRow:
         text = (self.root / "build/watch/watch.json").read_text(encoding="utf-8")
         return next(row for row in WatchRecord.model_validate_json(text).rows if row.component == component)
 
@@ -116,7 +116,7 @@ class GpuCheckout:
         assert kernel_modules.known(recipe, store) is None
         made = None if reason else store.add(definition.path_of(self.root, IMAGE))
         size = 0 if made is None else store.path(made).stat().st_size
-        records.write(store.cache.modules / f"{recipe.key}.json", Outcome(
+        records.write(store.cache.modules / f"{recipe.key}.json", ModuleOutcome(
             key=recipe.key, deb_sha256=made, deb_size=size, installed_size=0, compiler="gcc 12", first_error=reason,
             seconds=1.0))
 
@@ -145,7 +145,7 @@ def checkout(
     return made
 
 
-def told(row: Row) -> tuple[str, str, str]:
+def told(row: ComponentRow) -> tuple[str, str, str]:
     return row.available, row.verdict.value, row.reason
 
 
@@ -216,8 +216,9 @@ def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(checkout
 
 
 @pytest.mark.parametrize(("locked", "other"), [("535.309.01", "held"), ("535.261.03", "update")])
-def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(checkout: GpuCheckout, locked: str,
-                                                                  other: str) -> None:
+def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(
+    checkout: GpuCheckout, locked: str, other: str,
+) -> None:
     """The driver is the one that the new lock would have: the locked one, or the one that moves as well."""
     checkout.lock(locked, kernel=OLD)
     checkout.refuse("535.309.01", "nv-pci.c:237: error: x")
@@ -244,8 +245,9 @@ def lock_cuda_11_7(checkout: GpuCheckout) -> Path:
     return path
 
 
-def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(checkout: GpuCheckout,
-                                                                   served: debrepo.Mirror) -> None:
+def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(
+    checkout: GpuCheckout, served: debrepo.Mirror,
+) -> None:
     lock_cuda_11_7(checkout)
     checkout.define("watch: {cuda: {policy: branch, minimum_age_days: 7}}")
     checkout.watch()

@@ -15,7 +15,7 @@ from goldenami.commands import watch as command
 from goldenami.core.cache_paths import CachePaths
 from goldenami.local import workspace
 from goldenami.model import definition, lockfile
-from goldenami.model.update_policy import Verdict
+from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages import store
 from goldenami.watch import watch
 from goldenami.watch.sources.driver import Prover
@@ -119,15 +119,15 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
 
     kept = store.Store(CachePaths.default().root)
     prover = Prover(checkout.root, kept, checkout.folder / "log", print)
-    image = watch.Image(definition.load(checkout.root, definition.path_of(checkout.root, IMAGE)),
-                        *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
-    eyes = watch.Eyes(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
+    image = watch.WatchedImage(definition.load(checkout.root, definition.path_of(checkout.root, IMAGE)),
+                               *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
+    eyes = watch.WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
     record, [seen] = watch.look(eyes, [image], "2026-11-25T00:00:00Z")
-    moving = tuple(row.model_copy(update={"verdict": Verdict.UPDATE}) for row in seen.rows)
+    moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in seen.rows)
     done, failures = command._update(record, [replace(seen, rows=moving)], prover, kept, wait=False)
     assert (done.changes, failures) == ([], [])
     assert {(row.verdict, row.reason.partition(":")[0]) for row in done.rows} == {
-        (Verdict.BLOCKED, "resolved again, the lock is the same")}
+        (UpdateVerdict.BLOCKED, "resolved again, the lock is the same")}
 
 
 @pytest.mark.parametrize(("sed", "day", "said"), [

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import Order
+from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, HostNotReady, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local.code_coverage import coverage
 from goldenami.model import instruction_sets, lockfile, recipes
 from goldenami.model.lockfile import Lock
-from goldenami.model.recipes import Cuda, Patch, Suite
+from goldenami.model.recipes import CudaAdditions, Patch, UpstreamTests
 from goldenami.packages import store
 from goldenami.packages.pypi import Index, PyFile
 from support.builds.checkout import ROOT
@@ -82,7 +82,7 @@ def test_a_package_compiled_for_the_machine_at_hand_is_stopped(lock: Lock, kept:
     framework = next(one for one in lock.frameworks if one.name == "hnswlib")
     recipe = recipes.load(ROOT, "hnswlib")
     plain = recipe.model_copy(update={"build": recipe.build.model_copy(update={"environment": {}})})
-    wanted = Order.of(lock, framework, plain)
+    wanted = WheelBuild.of(lock, framework, plain)
     have(lock, kept, [wanted.source, *wanted.requires, *wanted.runs_with])
     unpack(kept, build(wanted, kept, tmp_path, ROOT).wheel, tmp_path)
     record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(sorted(instruction_sets.features("x86-64-v2"))))
@@ -109,7 +109,7 @@ def test_a_framework_with_cuda_has_code_for_every_declared_gpu_and_no_other(kept
 
 
 def test_a_wheel_whose_cuda_flags_do_nothing_is_none(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
-    wanted = order(lock, kept, tmp_path, sdist(kept, tmp_path), cuda=Cuda())
+    wanted = order(lock, kept, tmp_path, sdist(kept, tmp_path), cuda=CudaAdditions())
     wanted = dataclasses.replace(wanted, target=wanted.target.model_copy(update={"sm": ["75", "80"]}))
     with pytest.raises(StageFailed, match=r"recipe demo for x86-64-v3: the wheel has no code for sm_75, sm_80 \(h"):
         build(wanted, kept, tmp_path)
@@ -152,14 +152,15 @@ def test_a_wheel_that_does_not_work_is_none(lock: Lock, kept: store.Store, tmp_p
         build(order(lock, kept, tmp_path, sdist(kept, tmp_path, answer="41")), kept, tmp_path)
 
 
-def with_suite(wanted: Order, kept: store.Store, selected: str) -> Order:
+def with_suite(wanted: WheelBuild, kept: store.Store, selected: str) -> WheelBuild:
     """`wanted` with tests of its own, by the pytest that NumPy's lock names: one fails, one passes."""
     numpy = next(one for one in lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-frameworks"))[0].frameworks
                  if one.name == "numpy")
     assert numpy.made is not None
     tests = [file for file in numpy.made.tests if file.project in ("pytest", "pluggy", "iniconfig", "packaging")]
     Index.configured().fetch(tests, kept)
-    suite = Suite(requires=[], arguments=["-q", "-p", "no:cacheprovider", "-k", selected, "/build/src/demo-1.0"])
+    suite = UpstreamTests(requires=[],
+                          arguments=["-q", "-p", "no:cacheprovider", "-k", selected, "/build/src/demo-1.0"])
     return dataclasses.replace(wanted, tests=tests, recipe=wanted.recipe.model_copy(update={"suite": suite}))
 
 

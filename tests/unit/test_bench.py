@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bench import bench_frameworks
-from goldenami.compilation.wheel_builds import Outcome
+from goldenami.compilation.wheel_builds import WheelOutcome
 from goldenami.local.programs import benchmark
 from goldenami.local.tree import layers
 from goldenami.packages import local_repository, store
@@ -15,9 +15,9 @@ from goldenami.packages.pypi import PyFile
 WHEEL = PyFile(project="demo", version="1.0", filename="demo-1.0.whl", sha256="0" * 64, size=1)
 
 
-def outcome(seconds: float, hits: int) -> Outcome:
-    return Outcome(key="0", wheel=WHEEL, compiler="gcc", tests="", seconds=seconds, jobs=2,
-                   cache={"hits": hits, "misses": 4 - hits})
+def outcome(seconds: float, hits: int) -> WheelOutcome:
+    return WheelOutcome(key="0", wheel=WHEEL, compiler="gcc", tests="", seconds=seconds, jobs=2,
+                        cache={"hits": hits, "misses": 4 - hits})
 
 
 @pytest.mark.parametrize(("warm", "said"), [

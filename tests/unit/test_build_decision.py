@@ -17,15 +17,15 @@ from goldenami.lock import build_decision
 from goldenami.lock.build_decision import Measurement, Workload
 from goldenami.model import instruction_sets, lockfile, recipes
 from goldenami.model.lockfile import Origin
-from goldenami.model.recipes import Build, Recipe, Wheel
+from goldenami.model.recipes import BuildInstructions, Recipe, Wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEEL = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(distribution="demo"),
-               build=Build(requires=[], memory_mib=100))
+               build=BuildInstructions(requires=[], memory_mib=100))
 NONE = WHEEL.model_copy(update={"wheel": None, "generic": "x86-64-v3"})
 GPU = WHEEL.model_copy(update={"wheel": Wheel(distribution="demo", sm=["80", "90"])})
 ZEN4 = WHEEL.model_copy(update={"only": ["znver4"]})
-NOT_RUN = WHEEL.model_copy(update={"build": Build(requires=[], memory_mib=100, not_run="too long")})
+NOT_RUN = WHEEL.model_copy(update={"build": BuildInstructions(requires=[], memory_mib=100, not_run="too long")})
 
 
 def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0", over: str = "the wheel") -> Measurement:
@@ -58,8 +58,9 @@ def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0", over: st
     (ZEN4, ["znver4"], [], [measured(3)], Origin.SOURCE, "3.00x over the wheel, measured on znver4"),
     (NOT_RUN, ["znver4"], ["70"], [measured(3)], Origin.WHEEL, "recipe not run here: too long"),
 ])
-def test_the_rule(recipe: Recipe, cpus: list[str], sm: list[str], found: list[Measurement], origin: Origin,
-                  why: str) -> None:
+def test_the_rule(
+    recipe: Recipe, cpus: list[str], sm: list[str], found: list[Measurement], origin: Origin, why: str,
+) -> None:
     decision = build_decision.decide("demo", recipe, cpus, sm, found)
     assert (decision.origin, decision.why) == (origin, why)
 
@@ -88,7 +89,7 @@ def cpuinfo(name: str, *, hides: frozenset[str], numbers: bool = True) -> str:
             f"flags\t\t: fpu {flags} hypervisor\nbugs\t\t:\n")
 
 
-@pytest.mark.parametrize("hides", [frozenset(), instruction_sets.NO_GAIN], ids=["shown", "hidden"])
+@pytest.mark.parametrize("hides", [frozenset(), instruction_sets.NO_SPEEDUP], ids=["shown", "hidden"])
 @pytest.mark.parametrize("name", [name for name in instruction_sets.X86 if not name.startswith("x86-64")])
 def test_a_cpu_is_known_by_its_flags_and_model(name: str, hides: frozenset[str]) -> None:
     """Also where a hypervisor hides what no compiler emits."""
@@ -99,7 +100,7 @@ def test_a_cpu_of_an_unknown_model_is_known_by_its_flags() -> None:
     """By name, but for those that no feature tells apart which counts."""
     for name in MODELS:
         found = build_decision.micro_architecture(cpuinfo(name, hides=frozenset(), numbers=False))
-        found_gain, named_gain = (instruction_sets.features(cpu) - instruction_sets.NO_GAIN for cpu in (found, name))
+        found_gain, named_gain = (instruction_sets.features(cpu) - instruction_sets.NO_SPEEDUP for cpu in (found, name))
         assert found_gain == named_gain
 
 

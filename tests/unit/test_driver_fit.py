@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.compilation import driver_fit
-from goldenami.compilation.driver_fit import Candidate, Request
-from goldenami.compilation.kernel_modules import Outcome, Recipe
+from goldenami.compilation.driver_fit import DriverCandidate
+from goldenami.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.core.errors import ExitCode, NoFit
 from goldenami.local.programs.compile_modules import LEAST_FREE_BYTES, denied_memory, first_error, lacks
+from goldenami.model.driver_requests import DriverRequest
 from goldenami.model.lockfile import Kernel, PassedOver
 from goldenami.packages.apt import AptRoot, Deb
 from support.debian.debrepo import Package, kernel_packages
@@ -17,8 +18,9 @@ from support.debian.debrepo import Package, kernel_packages
 if TYPE_CHECKING:
     from conftest import Resolver
 
-REQUEST = Request(branch="535", flavour="proprietary", dkms_package="nvidia-kernel-dkms", userland_package="nvidia-smi",
-                  pinned_sources=["nvidia-graphics-drivers"], provides=["nvidia-kernel-VERSION"])
+REQUEST = DriverRequest(branch="535", flavour="proprietary", dkms_package="nvidia-kernel-dkms",
+                        userland_package="nvidia-smi", pinned_sources=["nvidia-graphics-drivers"],
+                        provides=["nvidia-kernel-VERSION"])
 DEB = Deb("x", "1", "amd64", "0" * 64, 1, 1, "debian", "x.deb", "x")
 
 
@@ -26,16 +28,18 @@ def meta(abi: str, version: str) -> Package:
     return Package("linux-image-cloud-amd64", version, depends=f"linux-image-{abi}-cloud-amd64 (= {version})")
 
 
-def compiling(works: Callable[[str, str], bool]) -> Callable[[Kernel, Candidate], tuple[Recipe, Outcome]]:
+def compiling(
+    works: Callable[[str, str], bool],
+) -> Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]]:
     """A compiler that knows what fits."""
 
-    def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
-        recipe = Recipe(kernel_release=kernel.release, driver_version=driver.version, package="p", provides=[],
-                        depends=[], suite="stable", source=DEB, build=[])
+    def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
+        recipe = ModuleBuild(kernel_release=kernel.release, driver_version=driver.version, package="p", provides=[],
+                             depends=[], suite="stable", source=DEB, build=[])
         good = works(kernel.release, driver.version)
-        return recipe, Outcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1, installed_size=1,
-                               compiler="gcc 12", first_error="" if good else "nv-pci.c:237: error: too few arguments",
-                               seconds=9.0)
+        return recipe, ModuleOutcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1, installed_size=1,
+                                     compiler="gcc 12", seconds=9.0,
+                                     first_error="" if good else "nv-pci.c:237: error: too few arguments")
 
     return compile_pair
 
@@ -98,11 +102,11 @@ def test_candidates_are_of_the_branch_in_debians_order(drivers: AptRoot) -> None
 
 def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
-        driver_fit.candidates(drivers, [Request("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [], [])])
+        driver_fit.candidates(drivers, [DriverRequest("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [], [])])
     assert caught.value.message == (
         "no driver of branch 999: nvidia-kernel-dkms exists as 535.9.1, 550.1, 535.261.03, 535.216.03, 535.54.03")
     with pytest.raises(NoFit, match="nvidia-gone exists as no version at all"):
-        driver_fit.candidates(drivers, [Request("535", "open", "nvidia-gone", "nvidia-smi", [], [])])
+        driver_fit.candidates(drivers, [DriverRequest("535", "open", "nvidia-gone", "nvidia-smi", [], [])])
 
 
 def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
@@ -111,11 +115,13 @@ def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
     assert driver_fit.userland_ahead(drivers, REQUEST, "535.309.01") == []
 
 
-TESLA = Request(branch="535", flavour="proprietary", dkms_package="nvidia-tesla-535-kernel-dkms",
-                userland_package="libnvidia-tesla-535-cuda1", pinned_sources=["nvidia-graphics-drivers-tesla-535"],
-                provides=["nvidia-tesla-535-kernel-VERSION"])
-PLAIN = Request(branch="550", flavour="proprietary", dkms_package="nvidia-kernel-dkms", userland_package="libcuda1",
-                pinned_sources=["nvidia-graphics-drivers"], provides=["nvidia-kernel-VERSION"])
+TESLA = DriverRequest(branch="535", flavour="proprietary", dkms_package="nvidia-tesla-535-kernel-dkms",
+                      userland_package="libnvidia-tesla-535-cuda1",
+                      pinned_sources=["nvidia-graphics-drivers-tesla-535"],
+                      provides=["nvidia-tesla-535-kernel-VERSION"])
+PLAIN = DriverRequest(branch="550", flavour="proprietary", dkms_package="nvidia-kernel-dkms",
+                      userland_package="libcuda1", pinned_sources=["nvidia-graphics-drivers"],
+                      provides=["nvidia-kernel-VERSION"])
 
 
 @pytest.fixture
@@ -151,7 +157,7 @@ def test_open_modules_come_before_proprietary_ones_of_the_same_driver(resolver: 
 
 
 def test_a_branch_that_the_archive_lost_does_not_stop_the_others(families: AptRoot) -> None:
-    gone = Request("560", "proprietary", "nvidia-tesla-560-kernel-dkms", "x", [], [])
+    gone = DriverRequest("560", "proprietary", "nvidia-tesla-560-kernel-dkms", "x", [], [])
     assert [candidate.version for candidate in driver_fit.candidates(families, [gone, TESLA])] == ["535.274.02"]
     with pytest.raises(NoFit, match="no driver of branch 560: nvidia-tesla-560-kernel-dkms exists as no version"):
         driver_fit.candidates(families, [gone])
@@ -220,7 +226,7 @@ def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(dri
 def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None:
     good = compiling(lambda *_: True)
 
-    def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
+    def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
         if driver.version == "535.9.1":
             raise NoFit("apt finds no solution: dkms : Depends: gcc")
         return good(kernel, driver)

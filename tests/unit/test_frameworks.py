@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import Order, Outcome
+from goldenami.compilation.wheel_builds import WheelBuild, WheelOutcome
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, NoFit, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.lock import build_decision, frameworks
 from goldenami.lock.build_decision import Measurement, Workload
-from goldenami.lock.frameworks import Request, Surroundings
+from goldenami.lock.frameworks import FrameworkRequest, ResolverContext
 from goldenami.model import recipes
-from goldenami.model.lockfile import Made, Origin, Target
+from goldenami.model.lockfile import CompiledWheel, Origin, Target
 from goldenami.packages.pypi import VARIABLE, Archive, Index, PyFile
 from goldenami.packages.store import Store
 from support.builds import checkout
@@ -46,8 +46,8 @@ RECIPES = {
 }
 ALLOWED = {"li*": [{"files": "lib/*.so", "extensions": ["avx*"], "reason": "it asks the CPU"}]}
 TOOLS = [*wheel_builds.PACKAGES, "apt", "base-files"]
-REQUEST = Request(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"], suite="bookworm",
-                  gcc=(12, 2), target=Target(cpu="znver4", options=["-march=znver3"]))
+REQUEST = FrameworkRequest(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"], suite="bookworm",
+                           gcc=(12, 2), target=Target(cpu="znver4", options=["-march=znver3"]))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def served() -> Iterator[PyIndex]:
 
 
 @pytest.fixture
-def around(served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Surroundings:
+def around(served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResolverContext:
     """A copy of the checkout whose only recipes are these, an archive of tiny tools, an empty store."""
     root = checkout.copy(tmp_path / "checkout")
     for name in recipes.known(root):
@@ -82,11 +82,11 @@ def around(served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pyt
     apt = resolver.root([Package("python3", "3.11.2-1", depends="libc6"), Package("libc6", "2.36-9"),
                          *(Package(name, fields=essential if name == "base-files" else {},
                                    depends="python3" if name == "python3-dev" else "") for name in TOOLS)])
-    return Surroundings(root=root, apt=apt, store=Store(tmp_path / "cache"), index=Index.configured(), log=tmp_path,
-                        progress=Progress.of("lock", "demo", CachePaths(tmp_path)), fetch_debs=lambda _: None)
+    return ResolverContext(root=root, apt=apt, store=Store(tmp_path / "cache"), index=Index.configured(), log=tmp_path,
+                           progress=Progress.of("lock", "demo", CachePaths(tmp_path)), fetch_debs=lambda _: None)
 
 
-def have_built(around: Surroundings, order: Order, content: str) -> PyFile:
+def have_built(around: ResolverContext, order: WheelBuild, content: str) -> PyFile:
     """Leave `content` as the outcome of `order`, as a build does."""
     made = around.log / f"{order.name}-{order.recipe.version}-cp311-cp311-linux_x86_64.whl"
     made.write_text(content, encoding="utf-8")
@@ -94,7 +94,8 @@ def have_built(around: Surroundings, order: Order, content: str) -> PyFile:
                    sha256=around.store.add(made), size=len(content))
     path = wheel_builds.path_of(around.store, order.key)
     path.parent.mkdir(exist_ok=True)
-    records.write(path, Outcome(key=order.key, wheel=wheel, compiler="gcc 12", tests="", seconds=1, jobs=1, cache={}))
+    records.write(path, WheelOutcome(key=order.key, wheel=wheel, compiler="gcc 12", tests="", seconds=1, jobs=1,
+                                     cache={}))
     return wheel
 
 
@@ -102,7 +103,7 @@ def names(files: list[PyFile]) -> list[str]:
     return [f"{file.project} {file.version}" for file in files]
 
 
-def test_a_wheel_and_a_build_share_one_choice_of_versions(around: Surroundings) -> None:
+def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContext) -> None:
     """`plain` takes lib 1.1 at most, so `loose`, which would take 2.0, gets that too; `solo` comes after `plain`."""
     order = frameworks.alone("solo", REQUEST, around)[0]
     assert names(order.requires) == ["pip 26.3", "setuptools 80.9.0"]
@@ -129,7 +130,7 @@ def test_a_wheel_and_a_build_share_one_choice_of_versions(around: Surroundings) 
     assert solo.why == "the index has no wheel; not measured on znver4"
 
 
-def test_a_shared_environment_has_the_wheels_of_all(around: Surroundings) -> None:
+def test_a_shared_environment_has_the_wheels_of_all(around: ResolverContext) -> None:
     request = dataclasses.replace(REQUEST, shared_environment="all")
     wheel = have_built(around, frameworks.alone("solo", request, around)[0], "built")
     found = {one.name: one for one in frameworks.resolve(request, around).frameworks}
@@ -145,7 +146,7 @@ def measured(key: str) -> Measurement:
                        key=key, workloads=[Workload(name="w", ratio=1.5, low=1.5, high=1.5)])
 
 
-def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Surroundings) -> None:
+def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: ResolverContext) -> None:
     """The build takes the place of the index's wheel in the environment of `solo`."""
     file = around.root / build_decision.FILE
     file.write_text(build_decision.merged([], [measured("0")]), encoding="utf-8")
@@ -161,7 +162,7 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Sur
     assert frameworks.resolve(REQUEST, around).frameworks[1].why == "1.50x over the wheel, measured on znver4"
 
 
-def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around: Surroundings) -> None:
+def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around: ResolverContext) -> None:
     """Its wheel and its words stay, on a machine that never compiled it; another key is compiled."""
     order = frameworks.alone("solo", REQUEST, around)[0]
     wheel = have_built(around, order, "built")
@@ -179,7 +180,7 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around
     assert next(one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo") == built
 
 
-def test_both_sides_of_a_comparison(around: Surroundings) -> None:
+def test_both_sides_of_a_comparison(around: ResolverContext) -> None:
     """Against a build for the recipe's generic CPU where there is no wheel, else against the wheel."""
     order, theirs, pins = frameworks.alone("solo", REQUEST, around)
     assert (order.target.cpu, theirs, names(order.runs_with)) == (
@@ -204,13 +205,14 @@ def test_both_sides_of_a_comparison(around: Surroundings) -> None:
     assert (found.against, found.generic[0]) == ("the wheel", wheel)
 
 
-def with_source(around: Surroundings, name: str, **source: object) -> Order:
+def with_source(around: ResolverContext, name: str, **source: object) -> WheelBuild:
     """The order for a recipe with this source."""
-    recipe = recipes.load(around.root, name).model_copy(update={"source": recipes.Source.model_validate(source)})
+    recipe = recipes.load(around.root, name)
+    recipe = recipe.model_copy(update={"source": recipes.FrameworkSource.model_validate(source)})
     return frameworks.order_for(name, recipe, REQUEST, around, [], [])
 
 
-def test_a_source_that_is_not_what_the_recipe_names(around: Surroundings, served: PyIndex) -> None:
+def test_a_source_that_is_not_what_the_recipe_names(around: ResolverContext, served: PyIndex) -> None:
     there = hashlib.sha256(served.files["solo"]["solo-2.0.tar.gz"]).hexdigest()
     assert with_source(around, "solo", sha256=there).source.sha256 == there
     with pytest.raises(BadInput, match=rf"recipe solo: solo-2.0.tar.gz on the package index has SHA-256 {there[:12]}, "
@@ -218,7 +220,7 @@ def test_a_source_that_is_not_what_the_recipe_names(around: Surroundings, served
         with_source(around, "solo", sha256="0" * 64)
 
 
-def test_a_source_from_an_address_of_its_own(around: Surroundings, served: PyIndex) -> None:
+def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: PyIndex) -> None:
     """By SHA-256 and size: fetched, and in the lock with its address, so that another machine finds it."""
     data = served.files["solo"]["solo-2.0.tar.gz"]
     page = next(one for one in around.index._files("solo") if one["filename"] == "solo-2.0.tar.gz")
@@ -230,12 +232,12 @@ def test_a_source_from_an_address_of_its_own(around: Surroundings, served: PyInd
     frameworks._supply(order, around)
     assert around.store.check(found.sha256)
     made = frameworks._record(order, "gcc", "")
-    assert Made.model_validate_json(made.model_dump_json()).source == found
+    assert CompiledWheel.model_validate_json(made.model_dump_json()).source == found
     with pytest.raises(NoFit, match="recipe solo: its source archive has no SHA-256 and size"):
         with_source(around, "solo", kind="archive", url=page["url"])
 
 
-def test_frameworks_that_fit_no_common_versions_are_refused(around: Surroundings, served: PyIndex) -> None:
+def test_frameworks_that_fit_no_common_versions_are_refused(around: ResolverContext, served: PyIndex) -> None:
     served.wheel("helper", "1.1", ("lib>=2",))
     served.files["helper"] = {name: data for name, data in served.files["helper"].items() if "1.1" in name}
     why = r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: Resolution"

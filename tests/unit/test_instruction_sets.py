@@ -16,7 +16,7 @@ UNSEEN = {"mwaitx", "waitpkg"}
 """Features for which some of the supported compilers predefine no macro."""
 
 
-def gcc_version() -> instruction_sets.Version:
+def gcc_version() -> instruction_sets.GccVersion:
     found = re.match(r"(\d+)\.(\d+)", shell.output([tools.find("gcc"), "-dumpfullversion"]))
     assert found is not None
     return int(found[1]), int(found[2])
@@ -55,7 +55,7 @@ def test_gcc_agrees_with_the_table(march: str) -> None:
     (["neoverse-n1", "neoverse-v2"], (12, 2), "-mcpu=neoverse-n1"),
     (["neoverse-v2"], (12, 2), "-mcpu=neoverse-v1"),
 ])
-def test_the_best_that_all_share(cpus: list[str], gcc: instruction_sets.Version, options: str) -> None:
+def test_the_best_that_all_share(cpus: list[str], gcc: instruction_sets.GccVersion, options: str) -> None:
     found = instruction_sets.baseline(cpus, gcc)
     assert " ".join(found.options) == options
     assert set(found.features) == set.intersection(*(set(instruction_sets.features(cpu)) for cpu in cpus))

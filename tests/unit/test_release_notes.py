@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 from debian.changelog import Changelog
 from goldenami.model.lockfile import Driver, Kernel, Lock, Package
-from goldenami.model.update_policy import Verdict
+from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages.store import Store
 from goldenami.watch import release_notes
-from goldenami.watch.watch_records import Change, Entry, Moved, Row, Source, WatchRecord
+from goldenami.watch.watch_records import (
+    ChangelogEntry,
+    ComponentRow,
+    LockChange,
+    SourcePackageChange,
+    SourceStatus,
+    WatchRecord,
+)
 from goldenami.watch.watch_summary import BODY_LIMIT, LOG_LINES, cell, headline, markdown, table
 from support.builds.sample_lock import sample
 
@@ -155,32 +162,33 @@ def test_a_kernel_of_another_name_is_the_next_version_of_its_source(tmp_path: Pa
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
-def row(component: str, verdict: Verdict, reason: str = "") -> Row:
-    return Row(image="debian-12-ml-gpu", component=component, locked="535.216.03", available="535.309.01",
-               policy="branch", verdict=verdict, reason=reason)
+def row(component: str, verdict: UpdateVerdict, reason: str = "") -> ComponentRow:
+    return ComponentRow(image="debian-12-ml-gpu", component=component, locked="535.216.03", available="535.309.01",
+                        policy="branch", verdict=verdict, reason=reason)
 
 
-def record(*rows: Row, changes: tuple[Change, ...] = (), error: str = "") -> WatchRecord:
+def record(*rows: ComponentRow, changes: tuple[LockChange, ...] = (), error: str = "") -> WatchRecord:
     return WatchRecord(looked_at="2026-11-25T04:17:00Z", rows=list(rows), warnings=["branch 535 ended"],
-                       sources=[Source(name="debian bookworm", changed="2026-11-24T00:00:00Z", error=error)],
+                       sources=[SourceStatus(name="debian bookworm", changed="2026-11-24T00:00:00Z", error=error)],
                        changes=list(changes))
 
 
-def change(*entries: Entry) -> Change:
-    moved = Moved(source="nvidia-graphics-drivers", packages=["libcuda1"], before="1", after="2", entries=list(entries),
-                  advisories=["CVE-2026-1"] if entries else [])
-    return Change(image="debian-12-ml-gpu", build_before="a" * 12, build_after="b" * 12, kernel=[],
-                  driver=["535.216.03", "535.309.01"], moved=[moved], added=[], removed=[], installed_bytes=-4096,
-                  download_bytes=1 << 20)
+def change(*entries: ChangelogEntry) -> LockChange:
+    moved = SourcePackageChange(source="nvidia-graphics-drivers", packages=["libcuda1"], before="1", after="2",
+                                entries=list(entries),
+                                advisories=["CVE-2026-1"] if entries else [])
+    return LockChange(image="debian-12-ml-gpu", build_before="a" * 12, build_after="b" * 12, kernel=[],
+                      driver=["535.216.03", "535.309.01"], moved=[moved], added=[], removed=[], installed_bytes=-4096,
+                      download_bytes=1 << 20)
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    (record(row("driver", Verdict.CURRENT)), "nothing newer that matters"),
-    (record(row("driver", Verdict.UPDATE)), "newer for debian-12-ml-gpu"),
-    (record(row("driver", Verdict.BLOCKED, "x")),
+    (record(row("driver", UpdateVerdict.CURRENT)), "nothing newer that matters"),
+    (record(row("driver", UpdateVerdict.UPDATE)), "newer for debian-12-ml-gpu"),
+    (record(row("driver", UpdateVerdict.BLOCKED, "x")),
      "nothing newer that matters; blocked: driver 535.309.01 of debian-12-ml-gpu"),
-    (record(row("driver", Verdict.UPDATE), changes=(change(),)), "new lock of debian-12-ml-gpu"),
-    (record(row("driver", Verdict.UPDATE), error="down"),
+    (record(row("driver", UpdateVerdict.UPDATE), changes=(change(),)), "new lock of debian-12-ml-gpu"),
+    (record(row("driver", UpdateVerdict.UPDATE), error="down"),
      "newer for debian-12-ml-gpu; could not look at debian bookworm"),
 ])
 def test_the_headline(given: WatchRecord, said: str) -> None:
@@ -188,7 +196,8 @@ def test_the_headline(given: WatchRecord, said: str) -> None:
 
 
 def test_the_table_is_aligned_and_gives_reasons() -> None:
-    lines = table(record(row("driver", Verdict.BLOCKED, "nv-pci.c:237: error"), row("cuda", Verdict.CURRENT)))
+    lines = table(record(row("driver", UpdateVerdict.BLOCKED, "nv-pci.c:237: error"),
+                         row("cuda", UpdateVerdict.CURRENT)))
     assert lines.splitlines() == [
         "image             component  locked      available   policy  verdict",
         "debian-12-ml-gpu  driver     535.216.03  535.309.01  branch  blocked", "  nv-pci.c:237: error",
@@ -196,8 +205,8 @@ def test_the_table_is_aligned_and_gives_reasons() -> None:
 
 
 def test_the_markdown_of_a_change() -> None:
-    text = markdown(record(row("driver", Verdict.UPDATE), changes=(change(Entry(version="2", date="today",
-                                                                                text="  * Fix")),)), "https://run")
+    text = markdown(record(row("driver", UpdateVerdict.UPDATE),
+                           changes=(change(ChangelogEntry(version="2", date="today", text="  * Fix")),)), "https://run")
     assert "Reports of the bakes: https://run\n" in text
     assert "## debian-12-ml-gpu: build aaaaaaaaaaaa to bbbbbbbbbbbb\n" in text
     assert "* Driver: 535.216.03 to **535.309.01**\n" in text
@@ -205,19 +214,20 @@ def test_the_markdown_of_a_change() -> None:
     assert "* Installed: 4.00 KiB less; to download: 1.00 MiB more\n" in text
     assert "```text\n2  today\n  * Fix\n```\n" in text
     assert "| debian bookworm | 2026-11-24T00:00:00Z | read |" in text
-    assert "Reports of the bakes" not in markdown(record(row("driver", Verdict.UPDATE)), "https://run")
+    assert "Reports of the bakes" not in markdown(record(row("driver", UpdateVerdict.UPDATE)), "https://run")
     assert "No changelog in the package." in markdown(record(changes=(change(),)))
 
 
 def test_text_of_strangers_addresses_nobody_and_ends_no_block() -> None:
     assert cell("a|b @root #1 `x` <script>\n*y*") == r"a\|b \@root \#1 \`x\` \<script\> \*y\*"
-    text = markdown(record(changes=(change(Entry(version="2", date="", text="```\n@everyone\n````\n# no heading")),)))
+    text = markdown(record(changes=(change(ChangelogEntry(version="2", date="",
+                                                          text="```\n@everyone\n````\n# no heading")),)))
     assert "`````text\n2  \n```\n@everyone\n````\n# no heading\n`````\n" in text
 
 
 def test_a_summary_is_bounded() -> None:
     lines = "\n".join(f"  * Change {number}" for number in range(500))
-    one = change(Entry(version="2", date="", text=lines))
+    one = change(ChangelogEntry(version="2", date="", text=lines))
     assert f"... and {501 - LOG_LINES} more lines" in markdown(record(changes=(one,)))
     text = markdown(record(changes=(one,) * 200))
     assert len(text) <= BODY_LIMIT

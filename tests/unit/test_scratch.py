@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.compilation import wheel_builds
-from goldenami.compilation.kernel_modules import Recipe, compile_modules
-from goldenami.compilation.wheel_builds import Order
+from goldenami.compilation.kernel_modules import ModuleBuild, compile_modules
+from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.progress import Progress
@@ -24,7 +24,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 DEB = Deb(name="gcc", version="1", architecture="amd64", sha256="a" * 64, size=1, installed_size=1, archive="debian",
           path="p", source="gcc")
 RECIPE = recipes.Recipe(version="1", distribution="w", module="w", generic="x86-64-v3",
-                        build=recipes.Build(requires=["setuptools"], environment={}, memory_mib=500))
+                        build=recipes.BuildInstructions(requires=["setuptools"], environment={}, memory_mib=500))
 ENDLESS = """
 import sys
 from pathlib import Path
@@ -74,15 +74,15 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
     """Both fail at once, because the store has no file of theirs."""
     store, log = Store(tmp_path / "cache"), tmp_path / "log"
     killed(workspace.in_cache(store))
-    recipe = Recipe(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[], depends=[],
-                    suite="bookworm", source=DEB, build=[DEB])
+    recipe = ModuleBuild(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[], depends=[],
+                         suite="bookworm", source=DEB, build=[DEB])
     with pytest.raises((OSError, GoldenError)):
         compile_modules(recipe, store, log=log)
     assert list(workspace.in_cache(store).iterdir()) == []
     killed(workspace.in_cache(store))
-    order = Order(name="w", recipe=RECIPE, target=Target(cpu="znver4", options=[]), suite="bookworm", debs=[DEB],
-                  source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64, size=3),
-                  requires=[], runs_with=[], tests=[])
+    order = WheelBuild(name="w", recipe=RECIPE, target=Target(cpu="znver4", options=[]), suite="bookworm", debs=[DEB],
+                       source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64, size=3),
+                       requires=[], runs_with=[], tests=[])
     with pytest.raises(BadInput, match="in the store is not what the lock names"):
         wheel_builds.build(tmp_path, order, store, Progress.of("wheels", "i", CachePaths(tmp_path)), log=log)
     assert list(workspace.in_cache(store).iterdir()) == []

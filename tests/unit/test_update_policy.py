@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
 from goldenami.model import compatibility, definition, lockfile
-from goldenami.model.update_policy import BranchType, Offer, Policy, Rule, Verdict, judge, overdue
+from goldenami.model.update_policy import (
+    AvailableVersion,
+    BranchType,
+    UpdatePolicy,
+    UpdateRule,
+    UpdateVerdict,
+    judge,
+    overdue,
+)
 from goldenami.watch.sources import pypi
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,24 +24,25 @@ TODAY = date(2026, 11, 25)
 TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE, "580": BranchType.LTS}
 
 
-def offer(version: str, source: str = "debian bookworm", **more: object) -> Offer:
-    return Offer(version, version.partition(".")[0], source, **more)  # type: ignore[arg-type]
+def offer(version: str, source: str = "debian bookworm", **more: object) -> AvailableVersion:
+    return AvailableVersion(version, version.partition(".")[0], source, **more)  # type: ignore[arg-type]
 
 
 OFFERS = [offer("535.261.03"), offer("535.309.01", "debian-security bookworm-security", security=True),
           offer("550.163.01"), offer("575.64"), offer("580.95")]
 
 
-def rule(name: str, **more: object) -> Rule:
-    return Rule.model_validate({"policy": name, **({"review": date(2027, 1, 31)} if name == "hold" else {}), **more})
+def rule(name: str, **more: object) -> UpdateRule:
+    return UpdateRule.model_validate({"policy": name, **({"review": date(2027, 1, 31)} if name == "hold" else {}),
+                                      **more})
 
 
 @pytest.mark.parametrize(("name", "available", "verdict"), [
-    ("hold", "580.95", Verdict.HELD), ("security", "535.309.01", Verdict.UPDATE),
-    ("branch", "535.309.01", Verdict.UPDATE), ("lts", "580.95", Verdict.UPDATE),
-    ("production", "580.95", Verdict.UPDATE), ("newest", "580.95", Verdict.UPDATE),
+    ("hold", "580.95", UpdateVerdict.HELD), ("security", "535.309.01", UpdateVerdict.UPDATE),
+    ("branch", "535.309.01", UpdateVerdict.UPDATE), ("lts", "580.95", UpdateVerdict.UPDATE),
+    ("production", "580.95", UpdateVerdict.UPDATE), ("newest", "580.95", UpdateVerdict.UPDATE),
 ])
-def test_each_policy_takes_its_own(name: str, available: str, verdict: Verdict) -> None:
+def test_each_policy_takes_its_own(name: str, available: str, verdict: UpdateVerdict) -> None:
     found = judge(rule(name), "535.216.03", "535", OFFERS, TODAY, types=TYPES)
     assert (found.available, found.verdict) == (available, verdict)
 
@@ -47,16 +56,18 @@ def test_each_policy_takes_its_own(name: str, available: str, verdict: Verdict) 
     ("production", [offer("999.1")], "branch 999 is no production branch but not listed"),
     ("hold", [offer("550.163.01")], "the definition holds it"),
 ])
-def test_a_newer_version_that_a_policy_leaves_is_still_shown(name: str, offers: list[Offer], reason: str) -> None:
+def test_a_newer_version_that_a_policy_leaves_is_still_shown(
+    name: str, offers: list[AvailableVersion], reason: str,
+) -> None:
     found = judge(rule(name), "535.216.03", "535", offers, TODAY, types=TYPES)
-    assert (found.available, found.verdict) == (offers[0].version, Verdict.HELD)
+    assert (found.available, found.verdict) == (offers[0].version, UpdateVerdict.HELD)
     assert found.reason.startswith(reason)
 
 
 def test_nothing_newer() -> None:
-    for name in Policy:
+    for name in UpdatePolicy:
         found = judge(rule(name), "580.95", "580", OFFERS, TODAY, types=TYPES)
-        assert (found.available, found.verdict) == ("580.95", Verdict.CURRENT)
+        assert (found.available, found.verdict) == ("580.95", UpdateVerdict.CURRENT)
 
 
 @pytest.mark.parametrize(("locked", "newer", "older"), [
@@ -65,22 +76,24 @@ def test_nothing_newer() -> None:
 ])
 def test_versions_are_in_debians_order_not_the_alphabets(locked: str, newer: str, older: str) -> None:
     found = judge(rule("newest"), locked, "", [offer(newer)], TODAY)
-    assert (found.available, found.verdict) == (newer, Verdict.UPDATE)
+    assert (found.available, found.verdict) == (newer, UpdateVerdict.UPDATE)
     if older != "2.10~rc1-1~":  # that one is newer than 2.9 in spite of its tildes
-        assert judge(rule("newest"), locked, "", [offer(older)], TODAY).verdict is Verdict.CURRENT
+        assert judge(rule("newest"), locked, "", [offer(older)], TODAY).verdict is UpdateVerdict.CURRENT
 
 
 def test_frameworks_are_in_pythons_order() -> None:
     found = judge(rule("newest"), "2.9.0", "2.9", [offer("2.10.0"), offer("2.9.1.post1")], TODAY, order=pypi.order)
     assert found.available == "2.10.0"
-    assert judge(rule("newest"), "2.10.0", "2.10", [offer("2.9.1")], TODAY, order=pypi.order).verdict is Verdict.CURRENT
+    assert judge(rule("newest"), "2.10.0", "2.10", [offer("2.9.1")], TODAY,
+                 order=pypi.order).verdict is UpdateVerdict.CURRENT
 
 
 @pytest.mark.parametrize(("released", "verdict", "reason"), [
-    (date(2026, 11, 20), Verdict.YOUNG, "5 days old, has to be 7"), (date(2026, 11, 18), Verdict.UPDATE, ""),
-    (None, Verdict.YOUNG, "no source says when it came out, and it has to be 7 days old"),
+    (date(2026, 11, 20), UpdateVerdict.YOUNG, "5 days old, has to be 7"),
+    (date(2026, 11, 18), UpdateVerdict.UPDATE, ""),
+    (None, UpdateVerdict.YOUNG, "no source says when it came out, and it has to be 7 days old"),
 ])
-def test_a_minimum_age(released: date | None, verdict: Verdict, reason: str) -> None:
+def test_a_minimum_age(released: date | None, verdict: UpdateVerdict, reason: str) -> None:
     found = judge(rule("newest", minimum_age_days=7), "1", "1", [offer("2", released=released)], TODAY)
     assert (found.verdict, found.reason) == (verdict, reason)
 
@@ -88,22 +101,23 @@ def test_a_minimum_age(released: date | None, verdict: Verdict, reason: str) -> 
 def test_an_older_release_is_taken_while_the_newest_is_too_young() -> None:
     offers = [offer("3", released=date(2026, 11, 24)), offer("2", released=date(2026, 10, 1))]
     found = judge(rule("newest", minimum_age_days=7), "1", "1", offers, TODAY)
-    assert (found.available, found.verdict) == ("2", Verdict.UPDATE)
+    assert (found.available, found.verdict) == ("2", UpdateVerdict.UPDATE)
 
 
 def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None:
     offers = [offer("3", refusal="half a driver"), offer("2")]
     found = judge(rule("newest"), "1", "1", offers, TODAY)
-    assert (found.available, found.verdict, found.reason) == ("2", Verdict.UPDATE, "3: half a driver")
+    assert (found.available, found.verdict, found.reason) == ("2", UpdateVerdict.UPDATE, "3: half a driver")
     found = judge(rule("newest"), "2", "2", offers, TODAY)
-    assert (found.available, found.verdict, found.reason) == ("3", Verdict.REFUSED, "half a driver")
+    assert (found.available, found.verdict, found.reason) == ("3", UpdateVerdict.REFUSED, "half a driver")
 
 
-@given(versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6), name=st.sampled_from(Policy))
-def test_a_lock_never_moves_back(versions: list[str], name: Policy) -> None:
+@given(versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6),
+       name=st.sampled_from(UpdatePolicy))
+def test_a_lock_never_moves_back(versions: list[str], name: UpdatePolicy) -> None:
     found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY, types=TYPES)
     assert compatibility.version_tuple(found.available) >= (535, 1)
-    assert found.verdict is not Verdict.UPDATE or compatibility.version_tuple(found.available) > (535, 1)
+    assert found.verdict is not UpdateVerdict.UPDATE or compatibility.version_tuple(found.available) > (535, 1)
 
 
 def test_a_hold_past_its_review() -> None:
@@ -161,7 +175,7 @@ def written(root: Path, section: str, image: str = IMAGE) -> definition.Definiti
 
 def test_what_holds_without_a_section(root: Path) -> None:
     watch = definition.load(root, definition.path_of(root, IMAGE)).watch
-    assert (watch.driver.policy, watch.packages.policy) == (Policy.BRANCH, Policy.SECURITY)
+    assert (watch.driver.policy, watch.packages.policy) == (UpdatePolicy.BRANCH, UpdatePolicy.SECURITY)
 
 
 def test_a_section_may_say_everything(root: Path) -> None:
@@ -174,7 +188,7 @@ def test_a_section_may_say_everything(root: Path) -> None:
   base_image: {owner: "136693071363", name: "debian-12-amd64-*", region: us-east-1}
 """).watch
     assert (watch.driver.minimum_age_days, watch.cuda.review) == (14, date(2027, 3, 31))
-    assert watch.frameworks["torch"].policy is Policy.BRANCH
+    assert watch.frameworks["torch"].policy is UpdatePolicy.BRANCH
 
 
 @pytest.mark.parametrize(("section", "complaint"), [

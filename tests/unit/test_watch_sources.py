@@ -9,11 +9,11 @@ from goldenami.aws.base_images import BaseImage
 from goldenami.core.errors import Unreachable
 from goldenami.model import compatibility
 from goldenami.model.lockfile import Package, Suite
-from goldenami.model.update_policy import BaseImageRule, BranchType, Verdict
+from goldenami.model.update_policy import BaseImageRule, BranchType, UpdateVerdict
 from goldenami.packages.http_documents import Document
 from goldenami.watch.sources import base_image, branches, packages, pypi
-from goldenami.watch.sources.base_image import Begun
-from goldenami.watch.sources.packages import Component
+from goldenami.watch.sources.base_image import BuiltFrom
+from goldenami.watch.sources.packages import WatchedComponent
 from support.builds.sample_lock import sample
 
 TODAY = date(2026, 11, 25)
@@ -126,25 +126,27 @@ RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-
 
 
 @pytest.mark.parametrize(("created", "verdict", "reason"), [
-    ("2026-11-10T01:02:03.000Z", Verdict.CURRENT, ""),
-    ("2026-11-20T01:02:03.000Z", Verdict.UPDATE, "made on 2026-11-20"),
-    ("2026-11-24T01:02:03.000Z", Verdict.YOUNG, "made on 2026-11-24, has to be 3 days old"),
+    ("2026-11-10T01:02:03.000Z", UpdateVerdict.CURRENT, ""),
+    ("2026-11-20T01:02:03.000Z", UpdateVerdict.UPDATE, "made on 2026-11-20"),
+    ("2026-11-24T01:02:03.000Z", UpdateVerdict.YOUNG, "made on 2026-11-24, has to be 3 days old"),
 ])
-def test_a_base_image_against_what_the_newest_build_began_from(created: str, verdict: Verdict, reason: str) -> None:
-    begun = Begun("ami-0", datetime(2026, 11, 15, tzinfo=UTC))
+def test_a_base_image_against_what_the_newest_build_began_from(
+    created: str, verdict: UpdateVerdict, reason: str,
+) -> None:
+    begun = BuiltFrom("ami-0", datetime(2026, 11, 15, tzinfo=UTC))
     found = base_image.judge(RULE, begun, BaseImage("ami-1", "debian-12-amd64-1", created), TODAY)
     assert (str(begun), found.verdict, found.reason) == ("ami-0 of 2026-11-15", verdict, reason)
     assert found.available == "debian-12-amd64-1 (ami-1)"
-    same = base_image.judge(RULE, Begun("ami-1", begun.when), BaseImage("ami-1", "x", created), TODAY)
-    assert same.verdict is Verdict.CURRENT
+    same = base_image.judge(RULE, BuiltFrom("ami-1", begun.when), BaseImage("ami-1", "x", created), TODAY)
+    assert same.verdict is UpdateVerdict.CURRENT
 
 
 def test_without_a_build_the_day_of_the_locks_indexes_counts(tmp_path: Path) -> None:
     """An image of before the lock is not newer, though its newest package may be older still."""
     suites = [Suite(suite="bookworm", date="Sun, 15 Nov 2026 10:00:00 UTC", sha256="0" * 64)]
     lock = sample(source_date_epoch=1_794_000_000)
-    assert base_image.begun_from(tmp_path, lock, "us-east-1").when.date() == date(2026, 11, 6)
-    begun = base_image.begun_from(tmp_path, lock.model_copy(update={"base": lock.base.model_copy(
+    assert base_image.built_from(tmp_path, lock, "us-east-1").when.date() == date(2026, 11, 6)
+    begun = base_image.built_from(tmp_path, lock.model_copy(update={"base": lock.base.model_copy(
         update={"suites": suites})}), "us-east-1")
     assert str(begun) == "lock of 2026-11-15"
 
@@ -153,10 +155,11 @@ def test_the_component_of_a_source_package() -> None:
     package = Package(version="1", architecture="amd64", sha256="", size=1, installed_size=1, origin="debian", path="",
                       source="")
     for source, component in {
-        "linux-signed-amd64": Component.KERNEL, "linux": Component.KERNEL, "linux-aws": Component.KERNEL,
-        "linux-base": Component.PACKAGES, "nvidia-graphics-drivers": Component.DRIVER,
-        "nvidia-graphics-drivers-tesla-535": Component.DRIVER, "nvidia-cuda-toolkit": Component.CUDA,
-        "cuda-cudart-13-0": Component.CUDA, "libcublas-13-0": Component.CUDA, "libcurl4": Component.PACKAGES,
-        "openssl": Component.PACKAGES,
+        "linux-signed-amd64": WatchedComponent.KERNEL, "linux": WatchedComponent.KERNEL,
+        "linux-aws": WatchedComponent.KERNEL, "linux-base": WatchedComponent.PACKAGES,
+        "nvidia-graphics-drivers": WatchedComponent.DRIVER,
+        "nvidia-graphics-drivers-tesla-535": WatchedComponent.DRIVER, "nvidia-cuda-toolkit": WatchedComponent.CUDA,
+        "cuda-cudart-13-0": WatchedComponent.CUDA, "libcublas-13-0": WatchedComponent.CUDA,
+        "libcurl4": WatchedComponent.PACKAGES, "openssl": WatchedComponent.PACKAGES,
     }.items():
         assert packages.component(package.model_copy(update={"source": source})) is component, source

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import Order
+from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core import records
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.lock import build_decision, frameworks
-from goldenami.lock.cuda_wheels import Fitted
-from goldenami.model.lockfile import Framework, Made, Origin, Package, Target
-from goldenami.model.recipes import Build, Cuda, Patch, Recipe, Suite, Wheel
+from goldenami.lock.cuda_wheels import FittedRecipe
+from goldenami.model.lockfile import CompiledWheel, Framework, Origin, Package, Target
+from goldenami.model.recipes import BuildInstructions, CudaAdditions, Patch, Recipe, UpstreamTests, Wheel
 from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
@@ -34,16 +34,17 @@ def deb(name: str, digit: str = "a") -> Deb:
                archive="debian", path="p", source=name)
 
 
-BUILD = Build(requires=["setuptools"], environment={"CFLAGS": "{options}", "ARCHS": "{sm_dotted}"}, memory_mib=500,
-              cuda=Cuda(environment={"USE_CUDA": "1"}, requires=["nccl"], runs_with=["nccl"]),
-              settings={"a": ["-j{jobs}"]}, patches=[Patch(file="f", find="x", replace="y")])
+BUILD = BuildInstructions(requires=["setuptools"], environment={"CFLAGS": "{options}", "ARCHS": "{sm_dotted}"},
+                          memory_mib=500,
+                          cuda=CudaAdditions(environment={"USE_CUDA": "1"}, requires=["nccl"], runs_with=["nccl"]),
+                          settings={"a": ["-j{jobs}"]}, patches=[Patch(file="f", find="x", replace="y")])
 RECIPE = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3", build=BUILD)
-ORDER = Order(name="demo", recipe=RECIPE, target=Target(cpu="znver4", options=["-march=znver4"]), suite="bookworm",
-              source=pyfile("demo", "1"), debs=[deb("python3")], requires=[pyfile("pip", "2")],
-              runs_with=[pyfile("numpy", "3")], tests=[])
+ORDER = WheelBuild(name="demo", recipe=RECIPE, target=Target(cpu="znver4", options=["-march=znver4"]), suite="bookworm",
+                   source=pyfile("demo", "1"), debs=[deb("python3")], requires=[pyfile("pip", "2")],
+                   runs_with=[pyfile("numpy", "3")], tests=[])
 
 
-def rebuilt(**changes: Any) -> Order:
+def rebuilt(**changes: Any) -> WheelBuild:
     return dataclasses.replace(ORDER, recipe=RECIPE.model_copy(update={"build": BUILD.model_copy(update=changes)}))
 
 
@@ -55,14 +56,14 @@ def rebuilt(**changes: Any) -> Order:
     rebuilt(environment={"CFLAGS": "-O1 {options}"}), rebuilt(settings={}), rebuilt(files={"f": "x"}),
     rebuilt(patches=[]), rebuilt(library_path="$ORIGIN"),
 ])
-def test_what_shapes_a_wheel_changes_its_key(other: Order) -> None:
+def test_what_shapes_a_wheel_changes_its_key(other: WheelBuild) -> None:
     assert other.key != ORDER.key
 
 
 @pytest.mark.parametrize("other", [
     rebuilt(memory_mib=900), dataclasses.replace(ORDER, runs_with=[]), dataclasses.replace(ORDER, name="another"),
 ])
-def test_what_does_not_shape_it_leaves_the_key(other: Order) -> None:
+def test_what_does_not_shape_it_leaves_the_key(other: WheelBuild) -> None:
     assert other.key == ORDER.key
 
 
@@ -74,7 +75,7 @@ def test_flags_that_reach_no_compiler_are_found() -> None:
 
 def test_what_only_a_build_with_cuda_needs() -> None:
     """Of a build without GPUs, and of the index's wheel, it is no part."""
-    wheel = Fitted(RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"), "requires": ["numpy"]}))
+    wheel = FittedRecipe(RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"), "requires": ["numpy"]}))
     asked = {(origin, sm): frameworks._requirements(wheel, origin, sm) for origin in Origin for sm in ((), ("80",))}
     assert asked.pop((Origin.SOURCE, ("80",))) == ["demo==1.0", "numpy", "nccl"]
     assert set(map(tuple, asked.values())) == {("demo==1.0", "numpy")}
@@ -90,7 +91,8 @@ def test_what_a_framework_might_have_been_is_passed_over_with_the_reason(
     recipe = RECIPE.model_copy(update={"wheel": Wheel(distribution="demo")} if wheel else {})
     decision = build_decision.Decision(Origin.SOURCE if made else Origin.WHEEL,
                                        "1.32x over the wheel, measured on znver4")
-    choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made), Fitted(recipe), decision, "znver4")
+    choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made), FittedRecipe(recipe), decision,
+                                "znver4")
     assert (choice.component, choice.taken, choice.why) == ("demo", taken, decision.why)
     assert [(one.what, one.reason) for one in choice.passed_over] == [(what, decision.why) for what in passed_over]
 
@@ -172,8 +174,8 @@ def test_a_number_of_compilers_that_is_none(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def framework(name: str, wheel: PyFile, requires: list[PyFile], *, made: bool = False) -> Framework:
-    how = Made(key="k", target=ORDER.target, compiler="gcc", source=pyfile(name, "1"), build=["gcc"],
-               requires=[pyfile("pip", "2")], tests=[], result="") if made else None
+    how = CompiledWheel(key="k", target=ORDER.target, compiler="gcc", source=pyfile(name, "1"), build=["gcc"],
+                        requires=[pyfile("pip", "2")], tests=[], result="") if made else None
     return Framework(name=name, version="1.0", environment=name, origin=Origin.SOURCE if made else Origin.WHEEL, why="",
                      gain=None, measured_on=None, wheel=wheel, requires=requires, made=how, allow=[])
 
@@ -232,14 +234,14 @@ def test_a_wheel_that_another_process_compiles_is_waited_for(tmp_path: Path) -> 
             while not progress.seen.wait(0.05) and not waiting.done():
                 pass
             wheel = pyfile("demo").model_copy(update={"sha256": store.add(tmp_path / "built.whl")})
-            made = wheel_builds.Outcome(key=ORDER.key, wheel=wheel, compiler="gcc", tests="", seconds=1, jobs=1,
-                                        cache={})
+            made = wheel_builds.WheelOutcome(key=ORDER.key, wheel=wheel, compiler="gcc", tests="", seconds=1, jobs=1,
+                                             cache={})
             records.write(path, made)
         assert waiting.result() == made
 
 
 def test_a_suite_is_part_of_the_key() -> None:
-    recipe = RECIPE.model_copy(update={"suite": Suite(requires=["pytest"], arguments=["-q"])})
+    recipe = RECIPE.model_copy(update={"suite": UpstreamTests(requires=["pytest"], arguments=["-q"])})
     first = dataclasses.replace(ORDER, recipe=recipe, tests=[pyfile("pytest", "7")])
-    other = recipe.model_copy(update={"suite": Suite(requires=["pytest"], arguments=["-x"])})
+    other = recipe.model_copy(update={"suite": UpstreamTests(requires=["pytest"], arguments=["-x"])})
     assert len({ORDER.key, first.key, dataclasses.replace(first, recipe=other).key}) == 3

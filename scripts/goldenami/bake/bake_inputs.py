@@ -13,7 +13,7 @@ from typing import Any
 
 from goldenami.bake import toolchain_digest
 from goldenami.compilation import dummy_packages, kernel_modules, wheel_builds
-from goldenami.compilation.kernel_modules import Recipe
+from goldenami.compilation.kernel_modules import ModuleBuild
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.core.progress import Progress
@@ -40,7 +40,7 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
     if needs_compile(lock, store):
         store.pull(Wanted(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
     if needs_compile(lock, store) or (tools and lock.driver is not None):
-        recipe = Recipe.of(lock)
+        recipe = ModuleBuild.of(lock)
         debs += [recipe.source, *recipe.build]
     store.pull(Wanted(one.wheel.sha256, one.wheel.size, "", one.wheel.filename) for one
                in wheel_builds.lacking(lock, store))
@@ -87,7 +87,7 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
         debs.update((package.sha256, dummy_packages.have(store, name, package)) for name, package
                     in step.stand_ins.items())
     if tools and lock.driver is not None:
-        recipe = Recipe.of(lock)
+        recipe = ModuleBuild.of(lock)
         debs.update((deb.sha256, deb) for deb in (recipe.source, *recipe.build))
     others = wheel_builds.offered(lock)
     shape = records.canonical({"files": sorted([*debs, *others.values()]),
@@ -116,7 +116,7 @@ def views(lock: Lock) -> dict[str, set[str]]:
 
 
 def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
-    recipe = Recipe.of(lock)
+    recipe = ModuleBuild.of(lock)
     with progress.step("modules", f"driver {recipe.driver_version} on kernel {recipe.kernel_release}"):
         outcome = kernel_modules.compile_modules(recipe, store, log=log)
     wanted = lock.packages[recipe.package]

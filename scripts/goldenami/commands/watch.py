@@ -21,13 +21,13 @@ from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import resolve
 from goldenami.model import definition, lockfile
-from goldenami.model.update_policy import Verdict
+from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages import store
 from goldenami.watch import notice, proposal, release_notes, watch, watch_summary
 from goldenami.watch.sources.driver import Prover
-from goldenami.watch.sources.packages import Component
-from goldenami.watch.watch import Eyes, Image, Seen
-from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, Change, Row, Source, WatchRecord
+from goldenami.watch.sources.packages import WatchedComponent
+from goldenami.watch.watch import WatchContext, WatchedImage, WatchResult
+from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, ComponentRow, LockChange, SourceStatus, WatchRecord
 
 
 def cmd_watch(args: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def cmd_watch(args: argparse.Namespace) -> int:
     folder = ROOT / "build/watch"
     prover = Prover(ROOT, kept, folder / "watch.log", progress.say)
     with progress.step("sources", f"{len(images)} images"):
-        record, seen = watch.look(Eyes(ROOT, cache, clock.now().date(), newest, prover), images, clock.stamp())
+        record, seen = watch.look(WatchContext(ROOT, cache, clock.now().date(), newest, prover), images, clock.stamp())
     record = record.model_copy(update={"warnings": [*record.warnings, *missing],
                                        "sources": [*record.sources, *_unread(unread)]})
     failures = list(unread.values())
@@ -59,20 +59,20 @@ def cmd_watch(args: argparse.Namespace) -> int:
     return _end(record, failures, strict=args.strict, update=args.update)
 
 
-def _images(name: str | None) -> tuple[list[Image], list[str], dict[str, GoldenError]]:
+def _images(name: str | None) -> tuple[list[WatchedImage], list[str], dict[str, GoldenError]]:
     """The images with their locks, a warning for each that has none, and by name the error of each that is unreadable.
 
     Of the one that was named both are raised.
     """
     if name:
         wanted = definition.load(ROOT, definition.path_of(ROOT, name))
-        return [Image(wanted, *lockfile.read(lockfile.path_of(ROOT, name)))], [], {}
-    images, missing, unread = list[Image](), list[str](), dict[str, GoldenError]()
+        return [WatchedImage(wanted, *lockfile.read(lockfile.path_of(ROOT, name)))], [], {}
+    images, missing, unread = list[WatchedImage](), list[str](), dict[str, GoldenError]()
     for path in sorted((ROOT / "packer/images").glob("*.yml")):
         try:
             wanted, where = definition.load(ROOT, path), lockfile.path_of(ROOT, path.stem)
             if where.exists():
-                images.append(Image(wanted, *lockfile.read(where)))
+                images.append(WatchedImage(wanted, *lockfile.read(where)))
             else:
                 missing.append(f"{wanted.image}: no lock, so nothing to compare with: make lock IMAGE={wanted.image}")
         except GoldenError as error:
@@ -80,15 +80,15 @@ def _images(name: str | None) -> tuple[list[Image], list[str], dict[str, GoldenE
     return images, missing, unread
 
 
-def _unread(errors: Mapping[str, GoldenError]) -> list[Source]:
-    return [Source(name=image, error=error.message) for image, error in errors.items()]
+def _unread(errors: Mapping[str, GoldenError]) -> list[SourceStatus]:
+    return [SourceStatus(name=image, error=error.message) for image, error in errors.items()]
 
 
 def _update(
-    record: WatchRecord, seen: Sequence[Seen], prover: Prover, kept: store.Store, *, wait: bool,
+    record: WatchRecord, seen: Sequence[WatchResult], prover: Prover, kept: store.Store, *, wait: bool,
 ) -> tuple[WatchRecord, list[GoldenError]]:
     """Make the locks that the rows ask for; what went wrong with one image is in its rows, and stops no other."""
-    rows, changes, failures = list[Row](), list[Change](), list[GoldenError]()
+    rows, changes, failures = list[ComponentRow](), list[LockChange](), list[GoldenError]()
     for one in seen:
         try:
             one = watch.proved(one, prover, compiles=True)  # noqa: PLW2901 - the rows go on from what was proved
@@ -97,15 +97,15 @@ def _update(
                 with workspace.image_lock(ROOT, one.image.lock.image, wait=wait):
                     changes.append(_relock(one, kept))
         except NoFit as error:
-            one = one.stopped(Verdict.BLOCKED, error.message)  # noqa: PLW2901 - as above
+            one = one.stopped(UpdateVerdict.BLOCKED, error.message)  # noqa: PLW2901 - as above
         except GoldenError as error:
-            one = one.stopped(Verdict.FAILED, error.message)  # noqa: PLW2901 - as above
+            one = one.stopped(UpdateVerdict.FAILED, error.message)  # noqa: PLW2901 - as above
             failures.append(error)
         rows += one.rows
     return record.model_copy(update={"rows": rows, "changes": changes}), failures
 
 
-def _relock(seen: Seen, kept: store.Store) -> Change:
+def _relock(seen: WatchResult, kept: store.Store) -> LockChange:
     """A new lock of one image. Where that fails, the old lock and the definition stay as they are."""
     image, old = seen.image.definition, seen.image
     path, where = definition.path_of(ROOT, image.image), lockfile.path_of(ROOT, image.image)
@@ -126,10 +126,10 @@ def _relock(seen: Seen, kept: store.Store) -> Change:
     return release_notes.compare(old.lock, old.sha256, found, digest, kept)
 
 
-def _follow_branch(seen: Seen, path: Path, text: str) -> definition.Definition:
+def _follow_branch(seen: WatchResult, path: Path, text: str) -> definition.Definition:
     """The definition, with the driver branch that its policy moves to written into it, if it names one."""
-    row = next((row for row in seen.rows if row.component == Component.DRIVER), None)
-    if row is None or row.verdict is not Verdict.UPDATE:
+    row = next((row for row in seen.rows if row.component == WatchedComponent.DRIVER), None)
+    if row is None or row.verdict is not UpdateVerdict.UPDATE:
         return seen.image.definition
     branch = row.available.partition(".")[0]
     if seen.image.definition.variables("nvidia_driver").get("nvidia_driver_branch") not in (branch, definition.NEWEST):
@@ -153,7 +153,7 @@ def _show(record: WatchRecord) -> None:
 def _notify(record: WatchRecord, account: Account) -> list[GoldenError]:
     """Tell the topic and the webhook that the environment names, unless there is nothing to tell; who was not told."""
     quiet = not record.errors and not record.warnings and not record.changes and all(
-        row.verdict in (Verdict.CURRENT, Verdict.HELD) for row in record.rows)
+        row.verdict in (UpdateVerdict.CURRENT, UpdateVerdict.HELD) for row in record.rows)
     if quiet:
         return []
     headline, body, untold = watch_summary.headline(record), _summary(record), list[GoldenError]()
@@ -182,7 +182,7 @@ def _end(record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, 
     if strict and record.warnings:
         raise BadInput(f"{len(record.warnings)} warnings, the first: {record.warnings[0]}",
                        hint="review the hold, or move to another branch; without --strict they are only printed")
-    waits = any(row.verdict is Verdict.UPDATE for row in record.rows)
+    waits = any(row.verdict is UpdateVerdict.UPDATE for row in record.rows)
     return int(ExitCode.NEWER) if waits and not update else int(ExitCode.OK)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from debian.debian_support import Version
 
 from goldenami.compilation import kernel_modules
-from goldenami.compilation.kernel_modules import Outcome, Recipe
+from goldenami.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.core.errors import NoFit
 from goldenami.model import compatibility
-from goldenami.model.driver_requests import VERSION, Request
+from goldenami.model.driver_requests import VERSION, DriverRequest
 from goldenami.model.lockfile import Choice, Kernel, Package, PassedOver, Signature
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.store import Store
@@ -29,29 +29,29 @@ CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
 
 
 @dataclass(frozen=True)
-class Candidate:
+class DriverCandidate:
     """A driver version, the request that it answers, and the versions that its packages have to be pinned at."""
 
     version: str
-    request: Request
+    request: DriverRequest
     pins: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedDriver:
     """A pair that compiles."""
 
     kernel: Kernel
     driver: str
     flavour: str
     pins: dict[str, str]
-    recipe: Recipe
-    outcome: Outcome
+    recipe: ModuleBuild
+    outcome: ModuleOutcome
     choices: list[Choice]
 
 
 @dataclass(frozen=True)
-class Keep:
+class LockConstraints:
     """What a new lock leaves where the old one has it, because a policy of the definition says so.
 
     `kernel` and `driver` are the only ones that may be taken. `packages` stay at their version; `stock` are files of
@@ -96,15 +96,16 @@ def _series(text: str) -> str:
     return found[1]
 
 
-def candidates(apt: AptRoot, requests: Sequence[Request]) -> list[Candidate]:
+def candidates(apt: AptRoot, requests: Sequence[DriverRequest]) -> list[DriverCandidate]:
     """Driver versions of every request, newest branch first, else in their order; NoFit where there is none at all."""
-    found, absent = list[Candidate](), list[str]()
+    found, absent = list[DriverCandidate](), list[str]()
     for request in sorted(requests, key=lambda request: -int(request.branch)):
         versions = dict.fromkeys(compatibility.upstream(version) for version in apt.versions(request.dkms_package))
         wanted = [version for version in versions if version.split(".")[0] == request.branch]
         if not wanted:
             absent.append(f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}")
-        found += [Candidate(version, request, {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources})
+        found += [DriverCandidate(version, request,
+                                  {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources})
                   for version in wanted]
     if not found:
         raise NoFit(f"no driver of branch {_branches(requests)}: {'; '.join(absent)}",
@@ -112,7 +113,7 @@ def candidates(apt: AptRoot, requests: Sequence[Request]) -> list[Candidate]:
     return found
 
 
-def _branches(requests: Sequence[Request]) -> str:
+def _branches(requests: Sequence[DriverRequest]) -> str:
     return " or ".join(dict.fromkeys(request.branch for request in requests))
 
 
@@ -144,7 +145,7 @@ def _cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
     return ""
 
 
-def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOver]:
+def userland_ahead(apt: AptRoot, request: DriverRequest, taken: str) -> list[PassedOver]:
     """Newer versions of the branch whose kernel modules this flavour lacks (half a driver is none)."""
     versions = {compatibility.upstream(version) for version in apt.versions(request.userland_package)}
     newer = sorted((version for version in versions if version.split(".")[0] == request.branch
@@ -155,9 +156,9 @@ def userland_ahead(apt: AptRoot, request: Request, taken: str) -> list[PassedOve
 
 
 def fit(
-    apt: AptRoot, requests: Sequence[Request], found: list[Kernel], *,
-    compile_pair: Callable[[Kernel, Candidate], tuple[Recipe, Outcome]], only: str = "",
-) -> Fitted:
+    apt: AptRoot, requests: Sequence[DriverRequest], found: list[Kernel], *,
+    compile_pair: Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]], only: str = "",
+) -> FittedDriver:
     """The first pair that compiles, kernels outermost; NoFit with a table of what was tried.
 
     `only` is the one driver version that may be taken.
@@ -178,8 +179,8 @@ def fit(
         if outcome.deb_sha256 is None:
             tried.append((kernel, PassedOver(what=what, reason=outcome.first_error)))
             continue
-        return Fitted(kernel, driver.version, driver.request.flavour, driver.pins, recipe, outcome,
-                      _choices(apt, kernel, driver, tried, outcome))
+        return FittedDriver(kernel, driver.version, driver.request.flavour, driver.pins, recipe, outcome,
+                            _choices(apt, kernel, driver, tried, outcome))
     table = "\n".join(f"  {entry.what}: {entry.reason}" for _, entry in tried)
     untried, which = len(found) * len(drivers) - len(pairs), "a kernel of this release"
     if untried:
@@ -190,18 +191,19 @@ def fit(
                 hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
 
 
-def _pairs(found: list[Kernel], drivers: list[Candidate]) -> list[tuple[Kernel, Candidate]]:
+def _pairs(found: list[Kernel], drivers: list[DriverCandidate]) -> list[tuple[Kernel, DriverCandidate]]:
     """What is tried, in this order: each series as far as the limit goes, so that the next one gets its turn."""
     return [pair for _, group in itertools.groupby(found, lambda kernel: _series(kernel.package))
             for pair in itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)]
 
 
-def _pair(kernel: Kernel, driver: Candidate) -> str:
+def _pair(kernel: Kernel, driver: DriverCandidate) -> str:
     return f"driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}"
 
 
 def _choices(
-    apt: AptRoot, kernel: Kernel, driver: Candidate, tried: list[tuple[Kernel, PassedOver]], outcome: Outcome,
+    apt: AptRoot, kernel: Kernel, driver: DriverCandidate, tried: list[tuple[Kernel, PassedOver]],
+    outcome: ModuleOutcome,
 ) -> list[Choice]:
     """Failures on a newer kernel speak against that kernel, those on the kernel that was taken against the driver."""
     older = [entry for where, entry in tried if where != kernel]
@@ -218,10 +220,10 @@ def _choices(
 def compiler(
     apt: AptRoot, store: Store, *, suite: str, log: Path, fetch: Callable[[list[Deb]], None],
     on_try: Callable[[str], Any], signature: Signature | None,
-) -> Callable[[Kernel, Candidate], tuple[Recipe, Outcome]]:
+) -> Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]]:
     """The function that `fit` calls: resolve the scratch tree, fetch it, compile."""
 
-    def compile_pair(kernel: Kernel, driver: Candidate) -> tuple[Recipe, Outcome]:
+    def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
         on_try(_pair(kernel, driver))
         recipe = recipe_of(apt, kernel, driver, suite=suite, signature=signature)
         fetch([recipe.source, *recipe.build])
@@ -230,11 +232,13 @@ def compiler(
     return compile_pair
 
 
-def recipe_of(apt: AptRoot, kernel: Kernel, driver: Candidate, *, suite: str, signature: Signature | None) -> Recipe:
+def recipe_of(
+    apt: AptRoot, kernel: Kernel, driver: DriverCandidate, *, suite: str, signature: Signature | None,
+) -> ModuleBuild:
     """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no solution."""
     apt.pin(driver.pins)
     build = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
-    return Recipe(
+    return ModuleBuild(
         kernel_release=kernel.release, driver_version=driver.version,
         package=kernel_modules.package_name(kernel.release),
         provides=[name.replace(VERSION, driver.version) for name in driver.request.provides], depends=[kernel.package],

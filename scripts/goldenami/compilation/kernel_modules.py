@@ -35,7 +35,7 @@ def package_name(kernel_release: str) -> str:
     return f"golden-nvidia-modules-{kernel_release}"
 
 
-class Outcome(Record):
+class ModuleOutcome(Record):
     """What a compilation gave: the package's SHA-256 and size in bytes, or the compiler's first error line."""
 
     key: str
@@ -48,7 +48,7 @@ class Outcome(Record):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModuleBuild:
     """What to compile: `source` is the DKMS package, `build` the closure of the scratch tree without it.
 
     `signature` says with whose key the modules are signed, or None.
@@ -65,7 +65,7 @@ class Recipe:
     signature: Signature | None = None
 
     @classmethod
-    def of(cls, lock: Lock) -> Recipe:
+    def of(cls, lock: Lock) -> ModuleBuild:
         """The recipe by which a lock's modules can be compiled again on a machine that lacks them."""
         assert lock.driver is not None and lock.driver.modules is not None
         made = lock.driver.modules
@@ -87,7 +87,7 @@ class Recipe:
         return records.sha256_text(records.canonical(shape))
 
 
-def compile_modules(recipe: Recipe, store: Store, *, log: Path) -> Outcome:
+def compile_modules(recipe: ModuleBuild, store: Store, *, log: Path) -> ModuleOutcome:
     """The outcome of `recipe`: from the cache if it is there and whole, else by compiling in a sandbox.
 
     BadInput where the modules are signed and the environment has another key than the recipe's, or none; HostNotReady,
@@ -103,21 +103,21 @@ def compile_modules(recipe: Recipe, store: Store, *, log: Path) -> Outcome:
     return outcome
 
 
-def known(recipe: Recipe, store: Store) -> Outcome | None:
+def known(recipe: ModuleBuild, store: Store) -> ModuleOutcome | None:
     """The outcome of `recipe` if this machine tried it before and still has what came out."""
     cached = _cached(recipe, store)
     if not cached.exists():
         return None
-    outcome = records.read(cached, Outcome)
+    outcome = records.read(cached, ModuleOutcome)
     whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
     return outcome if whole else None
 
 
-def _cached(recipe: Recipe, store: Store) -> Path:
+def _cached(recipe: ModuleBuild, store: Store) -> Path:
     return store.cache.modules / f"{recipe.key}.json"
 
 
-def _check_key(recipe: Recipe) -> None:
+def _check_key(recipe: ModuleBuild) -> None:
     if recipe.signature is None:
         return
     signer = module_signing.configured()
@@ -128,7 +128,7 @@ def _check_key(recipe: Recipe) -> None:
             hint="set it and its certificate, fetch the signed modules from a remote store, or make a new lock")
 
 
-def _compile(recipe: Recipe, store: Store, work: Path, log: Path) -> Outcome:
+def _compile(recipe: ModuleBuild, store: Store, work: Path, log: Path) -> ModuleOutcome:
     try:
         folder = local_repository.write(store, recipe.build, work / "repo", suite=recipe.suite, epoch=EPOCH)
         plan = ModulesPlan(
@@ -142,7 +142,7 @@ def _compile(recipe: Recipe, store: Store, work: Path, log: Path) -> Outcome:
             raise HostNotReady(f"compiling {recipe.package} broke off: {result.lacks}", log=log,
                                hint="free space or memory and run again: nothing is concluded about the driver")
         deb = result.deb
-        return Outcome(
+        return ModuleOutcome(
             key=recipe.key, deb_sha256=store.add(deb) if deb else None, deb_size=deb.stat().st_size if deb else 0,
             installed_size=result.installed_size, compiler=result.compiler, first_error=result.first_error,
             seconds=result.seconds,

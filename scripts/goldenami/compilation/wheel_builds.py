@@ -60,7 +60,7 @@ PIP = "pip==26.3"
 """The build environment's own: the release's may be too old for repeated settings of a build backend (pip 23.1)."""
 
 
-class Outcome(Record):
+class WheelOutcome(Record):
     """What a build gave: the wheel, the compiler's name, the closing line of the framework's own tests.
 
     `seconds` are those of the compilation with `jobs` compilers; `cache` counts ccache's hits and misses.
@@ -76,7 +76,7 @@ class Outcome(Record):
 
 
 @dataclass(frozen=True)
-class Order:
+class WheelBuild:
     """What to build: `requires` is the build environment, `runs_with` what the wheel needs to run, `tests` for its
     own tests besides; `debs` the closure of the scratch tree."""
 
@@ -91,7 +91,7 @@ class Order:
     tests: Sequence[PyFile]
 
     @classmethod
-    def of(cls, lock: Lock, framework: Framework, recipe: Recipe) -> Order:
+    def of(cls, lock: Lock, framework: Framework, recipe: Recipe) -> WheelBuild:
         """The order by which a lock's wheel can be built again on a machine that lacks it."""
         made = framework.made
         assert made is not None
@@ -158,7 +158,7 @@ def offered(lock: Lock) -> dict[str, str]:
 def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
     """Compile the lock's wheels that this machine lacks; they have to be the lock's to the byte."""
     for one in lacking(lock, store):
-        order = Order.of(lock, one, recipes.load(root, one.name))
+        order = WheelBuild.of(lock, one, recipes.load(root, one.name))
         path_of(store, order.key).unlink(missing_ok=True)
         with progress.step(f"build {one.name}", f"{one.version} for {order.target.cpu}"):
             outcome = build(root, order, store, progress, log=log)
@@ -175,16 +175,16 @@ def path_of(store: Store, key: str) -> Path:
     return store.cache.wheels / f"{key}.json"
 
 
-def kept(store: Store, order: Order) -> Outcome | None:
+def kept(store: Store, order: WheelBuild) -> WheelOutcome | None:
     """The outcome of `order`, if it was built on this machine and is whole."""
     path = path_of(store, order.key)
     if not path.exists():
         return None
-    outcome = records.read(path, Outcome)
+    outcome = records.read(path, WheelOutcome)
     return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
 
 
-def build(root: Path, order: Order, store: Store, progress: Progress, *, log: Path) -> Outcome:
+def build(root: Path, order: WheelBuild, store: Store, progress: Progress, *, log: Path) -> WheelOutcome:
     """The outcome of `order`: from the cache if it is there and whole, else by compiling in a sandbox.
 
     HostNotReady, and nothing is kept, where the machine had not the space or the memory.
@@ -208,20 +208,20 @@ def _held(path: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _made(root: Path, order: Order, store: Store, progress: Progress, log: Path) -> Outcome:
+def _made(root: Path, order: WheelBuild, store: Store, progress: Progress, log: Path) -> WheelOutcome:
     with workspace.scratch_in(workspace.in_cache(store), f"wheel-{order.key[:12]}") as work:
         result = program.call("goldenami.local.programs.build_wheel", plan(root, order, store, work, log), WheelResult,
                               progress, network=_uses_network())
         path = result.wheel
         wheel = PyFile(project=order.source.project, version=order.recipe.version, filename=path.name,
                        sha256=store.add(path), size=path.stat().st_size)
-    outcome = Outcome(key=order.key, wheel=wheel, compiler=result.compiler, tests=result.tests,
-                      seconds=result.seconds, jobs=result.jobs, cache=result.cache)
+    outcome = WheelOutcome(key=order.key, wheel=wheel, compiler=result.compiler, tests=result.tests,
+                           seconds=result.seconds, jobs=result.jobs, cache=result.cache)
     records.write(path_of(store, order.key), outcome)
     return outcome
 
 
-def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> WheelPlan:
+def plan(root: Path, order: WheelBuild, store: Store, work: Path, log: Path) -> WheelPlan:
     """The plan of a build in `work`; the wheels that it names are linked there."""
     if not store.check(order.source.sha256):
         raise BadInput(f"{order.source.filename} in the store is not what the lock names "
@@ -242,7 +242,7 @@ def plan(root: Path, order: Order, store: Store, work: Path, log: Path) -> Wheel
         mounts=mounts, network=_uses_network())
 
 
-def tree(order: Order, store: Store) -> Tree:
+def tree(order: WheelBuild, store: Store) -> Tree:
     """The scratch tree of a build."""
     packages = local_repository.write(store, order.debs, store.cache.repositories / order.toolchain_key[:16],
                                       suite=order.suite, epoch=EPOCH)
@@ -258,8 +258,8 @@ def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
 
 
 def compare(
-    root: Path, order: Order, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store, progress: Progress, *,
-    rounds: int, log: Path,
+    root: Path, order: WheelBuild, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store, progress: Progress,
+    *, rounds: int, log: Path,
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures, ours first.
 
@@ -279,7 +279,7 @@ def compare(
 
 def _features(cpu: str | None) -> list[str]:
     """What code that a compiler makes for `cpu` may need; nothing of a wheel of the index, which is for any."""
-    return sorted(instruction_sets.features(cpu) - instruction_sets.NO_GAIN) if cpu else []
+    return sorted(instruction_sets.features(cpu) - instruction_sets.NO_SPEEDUP) if cpu else []
 
 
 _COMMON = {
@@ -292,7 +292,7 @@ _COMMON = {
 CCACHE_NAMESPACE tells it the rest."""
 
 
-def _shared_cache(store: Store, order: Order) -> tuple[dict[str, str], list[tuple[Path, str]]]:
+def _shared_cache(store: Store, order: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
     """What the environment says about other machines: ccache's remote storage, distcc's hosts; and folders to mount.
 
     The local cache is a folder beside the store. A remote storage that is a folder needs no network either. distcc

@@ -146,8 +146,8 @@ def micro_architecture(cpuinfo: str) -> str:
     """
     facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
     every = {feature for name in instruction_sets.X86 for feature in instruction_sets.features(name)}
-    has = cpu.shown(facts.get("flags", "").split(), every) | instruction_sets.NO_GAIN
-    fitting = {name: len(instruction_sets.features(name) - instruction_sets.NO_GAIN) for name in instruction_sets.X86
+    has = cpu.shown(facts.get("flags", "").split(), every) | instruction_sets.NO_SPEEDUP
+    fitting = {name: len(instruction_sets.features(name) - instruction_sets.NO_SPEEDUP) for name in instruction_sets.X86
                if instruction_sets.features(name) <= has}
     alike = [name for name, count in fitting.items() if count == max(fitting.values())]
     family, model = (int(facts.get(name, "0")) for name in ("cpu family", "model"))

@@ -13,7 +13,7 @@ from goldenami.model.recipes import PTX, CudaWheel, Recipe, Wheel
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedRecipe:
     """A recipe as an image uses it: `recipe` names the chosen wheel and its version; `why` is "" without a choice;
     `passed_over` are wheels, each with the reason."""
 
@@ -30,7 +30,7 @@ class Fitted:
         return [f"{wheel.distribution}=={self.recipe.version}"] if wheel else []
 
 
-def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> Fitted:
+def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
     """The recipe for an image with `driver` ("535.309.01"; "" for none) and the CUDA architectures `sm` ("86").
 
     Where no wheel with CUDA fits, the image gets the one for images without GPUs: the lint says what that means.
@@ -42,9 +42,9 @@ def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> Fitted:
         except NoFit as error:
             over.append((f"{wheel.distribution} {wheel.version}", error.message))
             continue
-        return Fitted(recipe.model_copy(update={"version": wheel.version, "wheel": wheel}),
-                      f"CUDA {wheel.cuda}: {why}", tuple(over))
-    return Fitted(recipe, "no wheel with CUDA fits" if over else "", tuple(over))
+        return FittedRecipe(recipe.model_copy(update={"version": wheel.version, "wheel": wheel}),
+                            f"CUDA {wheel.cuda}: {why}", tuple(over))
+    return FittedRecipe(recipe, "no wheel with CUDA fits" if over else "", tuple(over))
 
 
 def _fits(wheel: CudaWheel, driver: str, sm: Sequence[str]) -> str:

@@ -15,14 +15,14 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import Order
+from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.errors import BadInput, NoFit, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.lock import build_decision, cuda_wheels
 from goldenami.lock.build_decision import Decision
-from goldenami.lock.cuda_wheels import Fitted
+from goldenami.lock.cuda_wheels import FittedRecipe
 from goldenami.model import instruction_sets, recipes
-from goldenami.model.lockfile import Choice, Framework, Made, Origin, PassedOver, Target
+from goldenami.model.lockfile import Choice, CompiledWheel, Framework, Origin, PassedOver, Target
 from goldenami.model.recipes import Recipe, SourceKind
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.pypi import Archive, Index, Interpreter, PyFile
@@ -32,7 +32,7 @@ _GLIBC = re.compile(r"2\.(\d+)")
 
 
 @dataclass(frozen=True)
-class Request:
+class FrameworkRequest:
     """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target` what they share;
     `driver` is NVIDIA's locked version, "" without one."""
 
@@ -41,12 +41,12 @@ class Request:
     cpus: Sequence[str]
     target: Target
     suite: str
-    gcc: instruction_sets.Version
+    gcc: instruction_sets.GccVersion
     driver: str = ""
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ResolverContext:
     """What resolving and building needs of its surroundings; `before` is what the image's former lock says of
     frameworks."""
 
@@ -61,7 +61,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedFrameworks:
     """The frameworks in the order of their installation, the packages that compiled them, and the choices."""
 
     frameworks: list[Framework]
@@ -70,19 +70,19 @@ class Resolved:
 
 
 @dataclass(frozen=True)
-class Sides:
+class BenchmarkSides:
     """Two environments to compare: the build for the image's hardware, and the generic wheel or build `against`.
 
     Each side is the framework's own wheel, then what it needs; `order` is that of the image's build.
     """
 
-    order: Order
+    order: WheelBuild
     image: list[PyFile]
     generic: list[PyFile]
     against: str
 
 
-NONE = Resolved([], [], [])
+NO_FRAMEWORKS = ResolvedFrameworks([], [], [])
 """Of an image without frameworks."""
 
 
@@ -95,7 +95,7 @@ def interpreter(debs: Sequence[Deb]) -> Interpreter:
     return Interpreter((int(major), int(minor)), int(match[1]))
 
 
-def resolve(request: Request, around: Surroundings) -> Resolved:
+def resolve(request: FrameworkRequest, around: ResolverContext) -> ResolvedFrameworks:
     """Decide, resolve and build what `request` names."""
     fitted = {name: fitting(name, request, around) for name in request.names}
     wanted = {name: one.recipe for name, one in fitted.items()}
@@ -124,16 +124,16 @@ def resolve(request: Request, around: Surroundings) -> Resolved:
             made=made, allow=[allowed for file in [own, *others] for pattern, several in allowances.items()
                               if fnmatchcase(file.project, pattern) for allowed in several])
     frameworks = [found[name] for name in order]
-    return Resolved(frameworks, list(toolchain.values()), [
+    return ResolvedFrameworks(frameworks, list(toolchain.values()), [
         _choice(one, fitted[one.name], decided[one.name], request.target.cpu) for one in frameworks])
 
 
-def fitting(name: str, request: Request, around: Surroundings) -> Fitted:
+def fitting(name: str, request: FrameworkRequest, around: ResolverContext) -> FittedRecipe:
     """The recipe `name` with the wheel that fits the image's driver and GPUs."""
     return cuda_wheels.fit(recipes.load(around.root, name), request.driver, request.target.sm)
 
 
-def sides(name: str, request: Request, around: Surroundings) -> Sides:
+def sides(name: str, request: FrameworkRequest, around: ResolverContext) -> BenchmarkSides:
     """What to compare for the recipe `name`; both sides are built or fetched here."""
     job, theirs, pins = alone(name, request, around)
     recipe, others = job.recipe, job.runs_with
@@ -145,7 +145,7 @@ def sides(name: str, request: Request, around: Surroundings) -> Sides:
         theirs = _built(order_for(name, recipe, plain, around, others, pins), around).wheel
         demand_difference(name, ours, theirs)
     around.index.fetch([theirs, *others], around.store)
-    return Sides(job, [ours, *others], [theirs, *others], recipe.against)
+    return BenchmarkSides(job, [ours, *others], [theirs, *others], recipe.against)
 
 
 def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:
@@ -155,7 +155,7 @@ def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:
                           hint="`{options}` does not reach the compiler: does the build read CFLAGS, or CXXFLAGS?")
 
 
-def alone(name: str, request: Request, around: Surroundings) -> tuple[Order, PyFile | None, list[str]]:
+def alone(name: str, request: FrameworkRequest, around: ResolverContext) -> tuple[WheelBuild, PyFile | None, list[str]]:
     """The build of the recipe `name` in an environment of its own, the index's wheel if it has one, and the versions
     chosen, as constraints."""
     fitted = fitting(name, request, around)
@@ -190,7 +190,7 @@ def _in_order(wanted: Mapping[str, Recipe], closures: Mapping[str, list[PyFile]]
     return sorted(wanted, key=lambda name: (needs(name), name))
 
 
-def _requirements(fitted: Fitted, origin: Origin, sm: Sequence[str]) -> list[str]:
+def _requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> list[str]:
     """What pip is asked for: the index's wheel, or what a build of one's own for `sm` needs to run."""
     build = fitted.recipe.build
     built = [*build.runs_with, *build.added(sm).runs_with] if origin is Origin.SOURCE else []
@@ -212,8 +212,9 @@ def _parts(
 
 
 def order_for(
-    name: str, recipe: Recipe, request: Request, around: Surroundings, runs_with: Sequence[PyFile], pins: Sequence[str],
-) -> Order:
+    name: str, recipe: Recipe, request: FrameworkRequest, around: ResolverContext, runs_with: Sequence[PyFile],
+    pins: Sequence[str],
+) -> WheelBuild:
     """The exact order of a build: everything that shapes the wheel."""
     cuda = bool(request.target.sm and recipe.build.cuda)
     debs = around.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES, *recipe.build.packages,
@@ -227,8 +228,9 @@ def order_for(
                                 [], python) if recipe.suite else []
     known = {file.project for file in runs_with} | {source.project}
     target = request.target if cuda else request.target.model_copy(update={"sm": []})
-    return Order(name=name, recipe=recipe, target=target, suite=request.suite, source=source, debs=debs,
-                 requires=requires, runs_with=runs_with, tests=[file for file in tests if file.project not in known])
+    return WheelBuild(name=name, recipe=recipe, target=target, suite=request.suite, source=source, debs=debs,
+                      requires=requires, runs_with=runs_with,
+                      tests=[file for file in tests if file.project not in known])
 
 
 def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
@@ -248,14 +250,14 @@ def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
     return found
 
 
-def _supply(order: Order, around: Surroundings) -> None:
+def _supply(order: WheelBuild, around: ResolverContext) -> None:
     """Have everything in the store that a build needs, unless it was built on this machine already."""
     if wheel_builds.kept(around.store, order) is None:
         around.fetch_debs(list(order.debs))
         around.index.fetch([order.source, *order.requires, *order.runs_with, *order.tests], around.store)
 
 
-def _built(order: Order, around: Surroundings) -> wheel_builds.Outcome:
+def _built(order: WheelBuild, around: ResolverContext) -> wheel_builds.WheelOutcome:
     if found := wheel_builds.kept(around.store, order):
         return found
     _supply(order, around)
@@ -263,7 +265,7 @@ def _built(order: Order, around: Surroundings) -> wheel_builds.Outcome:
         return wheel_builds.build(around.root, order, around.store, around.progress, log=around.log)
 
 
-def _made(order: Order, around: Surroundings) -> tuple[PyFile, Made]:
+def _made(order: WheelBuild, around: ResolverContext) -> tuple[PyFile, CompiledWheel]:
     """The wheel, and how it was made. One that the former lock has with the same key is not compiled again: the same
     inputs give the same bytes, and a bake that lacks it holds its own build to them. What this machine has built counts
     for more: where a bake found that those bytes do not come out, the next lock names its own."""
@@ -274,13 +276,14 @@ def _made(order: Order, around: Surroundings) -> tuple[PyFile, Made]:
     return outcome.wheel, _record(order, outcome.compiler, outcome.tests)
 
 
-def _record(order: Order, compiler: str, result: str) -> Made:
-    return Made(key=order.key, target=order.target, compiler=compiler, source=order.source,
-                build=sorted(deb.name for deb in order.debs), requires=list(order.requires), tests=list(order.tests),
-                result=result)
+def _record(order: WheelBuild, compiler: str, result: str) -> CompiledWheel:
+    return CompiledWheel(key=order.key, target=order.target, compiler=compiler, source=order.source,
+                         build=sorted(deb.name for deb
+                                      in order.debs), requires=list(order.requires), tests=list(order.tests),
+                         result=result)
 
 
-def _choice(framework: Framework, fitted: Fitted, decision: Decision, cpu: str) -> Choice:
+def _choice(framework: Framework, fitted: FittedRecipe, decision: Decision, cpu: str) -> Choice:
     wheel, build = "the index's wheel", f"compiled for {cpu}"
     how, other = (build, wheel if fitted.recipe.wheel else "") if framework.made else (wheel, build)
     over = [*fitted.passed_over, *([(f"{framework.version}, {other}", decision.why)] if other else [])]

@@ -22,7 +22,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-class Finding(Record):
+class LintFinding(Record):
     """One violation."""
 
     rule: str
@@ -196,18 +196,18 @@ def fabric_manager(lock: Lock, families: Families) -> Iterator[str]:
         yield f"{', '.join(switched)} {need} the fabric manager, which the image has not: CUDA does not start there"
 
 
-Rule = Callable[[Lock, Families], Iterator[str]]
-ERRORS: tuple[Rule, ...] = (
+LintRule = Callable[[Lock, Families], Iterator[str]]
+ERRORS: tuple[LintRule, ...] = (
     one_driver, same_branch, one_version, cuda_runs_on_driver, cuda_reaches_hardware, flavour_runs_hardware, one_kernel,
     container_toolkit, wheels_run_on_driver,
 )
-WARNINGS: tuple[Rule, ...] = (used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus,
-                              cuda_without_gpus)
+WARNINGS: tuple[LintRule, ...] = (used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus,
+                                  cuda_without_gpus)
 DATED: tuple[Callable[[Lock, str], Iterator[str]], ...] = (supported_branch,)
 """Warnings that depend on the day."""
 
 
-def check(lock: Lock, families: Families, day: str | None = None) -> list[Finding]:
+def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFinding]:
     """All violations, errors first; `day` (ISO 8601) stands in for today."""
     today = day or clock.now().date().isoformat()
     return [
@@ -226,8 +226,8 @@ def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput
                       hint=f"change the definition, or run `make lock IMAGE={lock.image}` once the archives agree")
 
 
-def _finding(rule: Callable[..., object], severity: Severity, message: str) -> Finding:
-    return Finding(rule=rule.__name__, severity=severity, message=message)
+def _finding(rule: Callable[..., object], severity: Severity, message: str) -> LintFinding:
+    return LintFinding(rule=rule.__name__, severity=severity, message=message)
 
 
 def _refusal(look: Callable[..., object], *args: object) -> Iterator[str]:

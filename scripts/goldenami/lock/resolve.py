@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.compilation import driver_fit, dummy_packages
-from goldenami.compilation.driver_fit import Fitted, Keep
+from goldenami.compilation.driver_fit import FittedDriver, LockConstraints
 from goldenami.core.errors import NoFit
 from goldenami.core.progress import Progress
 from goldenami.core.records import sha256_text
@@ -19,7 +19,19 @@ from goldenami.local import module_signing
 from goldenami.lock import frameworks, lint
 from goldenami.model import compatibility, driver_requests, hardware, lockfile, recipes, release_dates, role_packages
 from goldenami.model.definition import PLATFORMS, Definition, Platform
-from goldenami.model.lockfile import BaseLock, Choice, Cuda, Driver, Kernel, Lock, Modules, Package, Step, Suite, Target
+from goldenami.model.lockfile import (
+    BaseLock,
+    Choice,
+    Cuda,
+    Driver,
+    Kernel,
+    KernelModules,
+    Lock,
+    Package,
+    Step,
+    Suite,
+    Target,
+)
 from goldenami.packages import local_repository, mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests
 from goldenami.packages.pypi import Index
@@ -44,9 +56,9 @@ class Resolution:
     apt: AptRoot
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
-    keep: Keep = field(default_factory=Keep)
+    keep: LockConstraints = field(default_factory=LockConstraints)
     offered: list[Deb] = field(default_factory=list)
-    frameworks: frameworks.Resolved = frameworks.NONE
+    frameworks: frameworks.ResolvedFrameworks = frameworks.NO_FRAMEWORKS
 
     def given(self, role: str) -> dict[str, Any]:
         """What the definition and the lock give to `role`."""
@@ -62,7 +74,8 @@ class Resolution:
 
 
 def run(
-    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *, keep: Keep | None = None,
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *,
+    keep: LockConstraints | None = None,
 ) -> tuple[Lock, str]:
     """Resolve `definition`, write its lock; returns it with its SHA-256. What `keep` names does not move.
 
@@ -70,11 +83,11 @@ def run(
     """
     path = lockfile.path_of(root, definition.image)
     with opened(root, definition, store, progress, log, keep) as resolution:
-        if former := lockfile.former(root, definition.image):
+        if former := lockfile.previous(root, definition.image):
             release_dates.demand_progress(former, [Suite(**entry) for entry in _upstream(resolution.apt)])
         lock = _resolve(resolution)
     lint.demand(lock, hardware.load(root), NoFit)
-    lock = _settled(lockfile.former(root, definition.image), lock)
+    lock = _settled(lockfile.previous(root, definition.image), lock)
     return lock, lockfile.write(path, lock)
 
 
@@ -88,10 +101,11 @@ def _settled(old: Lock | None, lock: Lock) -> Lock:
 
 @contextmanager
 def opened(
-    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, keep: Keep | None = None,
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path,
+    keep: LockConstraints | None = None,
 ) -> Iterator[Resolution]:
     """A resolution with today's indexes, held for this process."""
-    resolution = _open(root, definition, store, progress, log, keep or Keep())
+    resolution = _open(root, definition, store, progress, log, keep or LockConstraints())
     apt = resolution.apt
     with apt.locked():
         (apt.folder / "built").mkdir(parents=True, exist_ok=True)
@@ -104,7 +118,7 @@ def opened(
 
 
 def _open(
-    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, keep: Keep,
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, keep: LockConstraints,
 ) -> Resolution:
     base = definition.base
     nvidia = definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
@@ -175,7 +189,7 @@ def _upstream(apt: AptRoot) -> list[dict[str, str]]:
     return [entry for entry in apt.releases() if entry["suite"] != "golden"]
 
 
-def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
+def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
     given, signer = resolution.given("nvidia_driver"), module_signing.configured()
     requests = driver_requests.requests(resolution.root, resolution.definition, given)
     wanted = f"{resolution.setting('nvidia_driver', 'branch')}, {resolution.setting('nvidia_driver', 'flavour')}"
@@ -196,7 +210,7 @@ def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> Fitted:
     return fitted
 
 
-def _offer_modules(resolution: Resolution, fitted: Fitted) -> None:
+def _offer_modules(resolution: Resolution, fitted: FittedDriver) -> None:
     """Put the compiled package into the private root's local repository, so that apt can choose it."""
     assert fitted.outcome.deb_sha256 is not None
     deb = built_deb(fitted.recipe.package, fitted.driver, fitted.outcome.deb_sha256, fitted.outcome.deb_size,
@@ -213,7 +227,7 @@ def built_deb(package: str, driver: str, sha256: str, size: int, installed_size:
                installed_size=installed_size, archive="built", path=f"{package}.deb", source=package)
 
 
-def _derive(resolution: Resolution, kernel: Kernel, fitted: Fitted | None) -> None:
+def _derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) -> None:
     """The role variables that follow from what was chosen."""
     sm = hardware.architectures(resolution.root, resolution.definition.hardware)
     resolution.derived["kernel"] = {"kernel_package": kernel.package, "kernel_release": kernel.release}
@@ -255,24 +269,24 @@ def _frameworks(resolution: Resolution) -> None:
     }
 
 
-def wanted_frameworks(resolution: Resolution) -> tuple[frameworks.Request, frameworks.Surroundings]:
+def wanted_frameworks(resolution: Resolution) -> tuple[frameworks.FrameworkRequest, frameworks.ResolverContext]:
     """What the definition asks of frameworks, for which hardware, and what resolving and building it needs."""
     definition, shared = resolution.definition, lockfile.derive_hardware(resolution.root, resolution.definition)
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
-    request = frameworks.Request(
+    request = frameworks.FrameworkRequest(
         names=definition.frameworks, shared_environment=resolution.setting("frameworks", "shared_environment"),
         cpus=shared.cpus, target=Target(cpu=cpu, options=shared.options, sm=shared.sm), suite=definition.base.release,
         gcc=resolution.platform.gcc,
         driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
     )
-    return request, frameworks.Surroundings(
+    return request, frameworks.ResolverContext(
         root=resolution.root, apt=resolution.apt, store=resolution.store, index=Index.configured(),
         progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
-        before=former.frameworks if (former := lockfile.former(resolution.root, definition.image)) else (),
+        before=former.frameworks if (former := lockfile.previous(resolution.root, definition.image)) else (),
     )
 
 
-def _steps(resolution: Resolution, fitted: Fitted | None, base: list[str], debs: list[Deb]) -> list[Step]:
+def _steps(resolution: Resolution, fitted: FittedDriver | None, base: list[str], debs: list[Deb]) -> list[Step]:
     """Which packages each step of the bake installs, solved by apt among the image's own files only.
 
     So a step's layer depends on no package of a later step, and a driver release leaves the layers below it alone.
@@ -294,7 +308,7 @@ def _steps(resolution: Resolution, fitted: Fitted | None, base: list[str], debs:
     return [*steps[:-1], steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})})]
 
 
-def _stand_ins(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> dict[str, Deb]:
+def _stand_ins(resolution: Resolution, fitted: FittedDriver | None, debs: list[Deb]) -> dict[str, Deb]:
     """A stand-in for each package of the driver's own sources, which steps before the driver's may depend on."""
     if fitted is None:
         return {}
@@ -316,7 +330,7 @@ def _closure(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
     return inner
 
 
-def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cuda | None:
+def _cuda(resolution: Resolution, fitted: FittedDriver | None, debs: list[Deb]) -> Cuda | None:
     """The CUDA that the closure contains, proved against the driver and the declared architectures."""
     if "cuda" not in resolution.definition.roles:
         return None
@@ -335,7 +349,7 @@ def _cuda(resolution: Resolution, fitted: Fitted | None, debs: list[Deb]) -> Cud
 
 
 def _assemble(
-    resolution: Resolution, kernel: Kernel, fitted: Fitted | None, cuda: Cuda | None, base_names: list[str],
+    resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None, cuda: Cuda | None, base_names: list[str],
     debs: list[Deb], steps: list[Step],
 ) -> Lock:
     definition, root = resolution.definition, resolution.root
@@ -358,13 +372,13 @@ def _assemble(
     )
 
 
-def _driver(resolution: Resolution, fitted: Fitted) -> Driver:
+def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
     branch = fitted.driver.split(".")[0]
     recipe = fitted.recipe
     return Driver(
         version=fitted.driver, branch=branch, flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"), cuda=compatibility.CUDA_OF_BRANCH.get(branch, "unknown"),
-        modules=Modules(
+        modules=KernelModules(
             key=recipe.key, package=recipe.package, source_package=recipe.source.name,
             compiler=fitted.outcome.compiler, signature=recipe.signature, provides=list(recipe.provides),
             depends=list(recipe.depends),

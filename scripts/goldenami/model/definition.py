@@ -20,7 +20,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import compatibility, hardware, instruction_sets, recipes
-from goldenami.model.update_policy import Policy, Watch
+from goldenami.model.update_policy import UpdatePolicy, Watch
 
 STEPS = (
     ("os_updates",), ("cuda",), ("frameworks",), ("kernel",), ("nvidia_driver",),
@@ -50,7 +50,7 @@ class Platform:
 
     distribution: str
     major: int
-    gcc: instruction_sets.Version
+    gcc: instruction_sets.GccVersion
 
     @property
     def vars_file(self) -> str:
@@ -299,7 +299,7 @@ def _check_watch(source: YamlFile, definition: Definition) -> None:
     if definition.variables("nvidia_driver").get("nvidia_driver_source") != "nvidia":
         return
     for name, rule in (("driver", definition.watch.driver), ("cuda", definition.watch.cuda)):
-        if rule.policy is Policy.SECURITY:
+        if rule.policy is UpdatePolicy.SECURITY:
             raise source.error(("watch", name, "policy"),
                                "NVIDIA's repository marks no security updates: `security` would never take anything")
 

@@ -18,7 +18,7 @@ GSP = "nvidia_driver_gsp_enabled"
 
 
 @dataclass(frozen=True)
-class Request:
+class DriverRequest:
     """What the definition and the role's platform file say about one branch of the driver."""
 
     branch: str
@@ -31,7 +31,7 @@ class Request:
 
 def requests(
     root: Path, definition: Definition, given: Mapping[str, Any], *, branches: Sequence[str] = (),
-) -> list[Request]:
+) -> list[DriverRequest]:
     """What to try, open modules before proprietary ones: a definition may leave branch and flavour to the compiler.
 
     `given` are the role's variables; `branches` are looked at instead of the definition's own.
@@ -81,9 +81,9 @@ def _facts(root: Path, definition: Definition, given: Mapping[str, Any], flavour
     })
 
 
-def _request(root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str) -> Request:
+def _request(root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str) -> DriverRequest:
     names = _facts(root, definition, given, flavour, branch)
-    return Request(
+    return DriverRequest(
         branch=branch, flavour=flavour, dkms_package=names["__nvidia_driver_dkms_package"],
         userland_package=names["__nvidia_driver_userland_package"],
         pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],

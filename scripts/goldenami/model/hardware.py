@@ -178,7 +178,7 @@ def by_modules(known: Mapping[str, Family], names: list[str]) -> tuple[list[str]
     return required, [name for name in names if known[name].open_modules is OpenModules.UNSUPPORTED]
 
 
-def baseline(root: Path, names: list[str], gcc: instruction_sets.Version) -> instruction_sets.Baseline:
+def baseline(root: Path, names: list[str], gcc: instruction_sets.GccVersion) -> instruction_sets.Baseline:
     """What the CPUs of all the families can run, as `gcc` would be asked for it."""
     known = load(root)
     return instruction_sets.baseline([known[name].cpu.name for name in names], gcc)

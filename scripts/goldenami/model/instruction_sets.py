@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from goldenami.core.errors import NoFit
 
-Version = tuple[int, int]
+GccVersion = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class March:
 
     parent: str | None
     adds: tuple[str, ...]
-    since: Version
+    since: GccVersion
 
 
-def _march(parent: str | None, adds: str = "", since: Version = (11, 1)) -> March:
+def _march(parent: str | None, adds: str = "", since: GccVersion = (11, 1)) -> March:
     return March(parent=parent, adds=tuple(adds.split()), since=since)
 
 
@@ -70,10 +70,11 @@ MARCHES = {"amd64": X86, "arm64": ARM}
 KNOWN_X86 = frozenset(name for row in X86.values() for name in row.adds)
 """Every feature that some x86 baseline has."""
 
-FLAG_SINCE: Mapping[str, Version] = {"avx512fp16": (12, 1), "amx-fp16": (13, 1)}
+FLAG_SINCE: Mapping[str, GccVersion] = {"avx512fp16": (12, 1), "amx-fp16": (13, 1)}
 """Options that are newer than GCC 11, the oldest compiler of a supported release (GCC's release notes)."""
 
-NO_GAIN = frozenset({"clflushopt", "clwb", "clzero", "fsgsbase", "movdir64b", "movdiri", "mwaitx", "rdpid", "waitpkg"})
+NO_SPEEDUP = frozenset({"clflushopt", "clwb", "clzero", "fsgsbase", "movdir64b", "movdiri", "mwaitx", "rdpid",
+                        "waitpkg"})
 """Allowed where a baseline has them, but not worth an option: no compiler uses them to make a loop faster."""
 
 
@@ -98,7 +99,7 @@ def features(cpu: str) -> frozenset[str]:
     return frozenset(row.adds) | (features(row.parent) if row.parent else frozenset())
 
 
-def baseline(cpus: Iterable[str], gcc: Version) -> Baseline:
+def baseline(cpus: Iterable[str], gcc: GccVersion) -> Baseline:
     """The best code that `gcc` can make for all of `cpus`, or NoFit where no program runs on all of them.
 
     That is the value of -march with the most features of those within the intersection, then an option for each
@@ -115,7 +116,7 @@ def baseline(cpus: Iterable[str], gcc: Version) -> Baseline:
     if not known:
         raise NoFit(f"GCC {gcc[0]}.{gcc[1]} knows no code for {', '.join(wanted)}", hint="choose a newer release")
     best = max(known, key=lambda name: (len(features(name)), name in wanted))
-    extra = sorted(name for name in shared - features(best) - NO_GAIN if FLAG_SINCE.get(name, (0, 0)) <= gcc)
+    extra = sorted(name for name in shared - features(best) - NO_SPEEDUP if FLAG_SINCE.get(name, (0, 0)) <= gcc)
     if table is ARM:  # there each CPU has all of the one before: nothing is left for an option to add
         return Baseline(wanted, best, (f"-mcpu={best}",), tuple(sorted(shared)))
     tune = _tune(wanted, gcc)
@@ -123,7 +124,7 @@ def baseline(cpus: Iterable[str], gcc: Version) -> Baseline:
     return Baseline(wanted, best, options, tuple(sorted(shared)))
 
 
-def _tune(cpus: tuple[str, ...], gcc: Version) -> str:
+def _tune(cpus: tuple[str, ...], gcc: GccVersion) -> str:
     """The CPU to tune for: the only one, or the newest ancestor of its that `gcc` knows; `generic` for several."""
     name: str | None = cpus[0] if len(cpus) == 1 else None
     while name and X86[name].since > gcc:

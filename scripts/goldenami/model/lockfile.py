@@ -93,7 +93,7 @@ class Signature(Record):
     certificate_sha256: str
 
 
-class Modules(Record):
+class KernelModules(Record):
     """Kernel modules that were compiled at lock time: what from, with what, and what came out, signed by whom.
 
     `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch tree.
@@ -117,7 +117,7 @@ class Driver(Record):
     flavour: str
     source: str
     cuda: str
-    modules: Modules | None
+    modules: KernelModules | None
 
 
 class Cuda(Record):
@@ -152,7 +152,7 @@ class Target(Record):
     sm: list[str] = Field(default_factory=list)
 
 
-class Made(Record):
+class CompiledWheel(Record):
     """A wheel that is compiled here: for what, from what, with what. `key` is the SHA-256 over all that shapes it.
 
     `build` names packages of the lock's toolchain; `requires` is what the build environment holds, `tests` what the
@@ -184,7 +184,7 @@ class Framework(Record):
     measured_on: str | None
     wheel: PyFile
     requires: list[PyFile]
-    made: Made | None
+    made: CompiledWheel | None
     allow: list[Allowed]
 
     def files(self) -> list[PyFile]:
@@ -292,7 +292,7 @@ def read(path: Path) -> tuple[Lock, str]:
     return records.read(path, Lock), digest
 
 
-def former(root: Path, image: str) -> Lock | None:
+def previous(root: Path, image: str) -> Lock | None:
     """The lock that a new one replaces; None where there is none yet, or none that can be read."""
     with contextlib.suppress(BadInput):
         return read(path_of(root, image))[0]

@@ -33,7 +33,7 @@ class SourceKind(StrEnum):
     ARCHIVE = "archive"
 
 
-class Source(Record):
+class FrameworkSource(Record):
     """The source of one version. An archive has an address and a size in bytes; one without a SHA-256 was never fetched
     by whoever wrote the recipe."""
 
@@ -77,15 +77,15 @@ class Patch(Record):
     count: Annotated[int, Field(ge=1)] = 1
 
 
-class Cuda(Record):
-    """What is added to a build where the image declares GPUs; the fields are those of `Build`."""
+class CudaAdditions(Record):
+    """What is added to a build where the image declares GPUs; the fields are those of `BuildInstructions`."""
 
     requires: list[str] = Field(default_factory=list)
     runs_with: list[str] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
 
 
-class Build(Record):
+class BuildInstructions(Record):
     """How the wheel is compiled.
 
     `requires` is the build environment, `packages` what the scratch tree has besides, `runs_with` what only a wheel
@@ -99,19 +99,19 @@ class Build(Record):
     packages: list[str] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, list[str]] = Field(default_factory=dict)
-    cuda: Cuda | None = None
+    cuda: CudaAdditions | None = None
     files: dict[str, str] = Field(default_factory=dict)
     patches: list[Patch] = Field(default_factory=list)
     library_path: str | None = None
     memory_mib: Annotated[int, Field(ge=64)]
     not_run: str | None = None
 
-    def added(self, sm: Sequence[str]) -> Cuda:
+    def added(self, sm: Sequence[str]) -> CudaAdditions:
         """What the CUDA architectures `sm` add: nothing without any, or to a build that knows no CUDA."""
-        return self.cuda if sm and self.cuda else Cuda()
+        return self.cuda if sm and self.cuda else CudaAdditions()
 
 
-class Suite(Record):
+class UpstreamTests(Record):
     """The framework's own tests: the wheel counts as built only if they pass on it."""
 
     requires: list[str]
@@ -141,12 +141,12 @@ class Recipe(Record):
     version: str
     distribution: str
     module: str
-    source: Source = Source()
+    source: FrameworkSource = FrameworkSource()
     wheel: Wheel | None = None
     cuda_wheels: list[CudaWheel] = Field(default_factory=list)
     requires: list[str] = Field(default_factory=list)
-    build: Build
-    suite: Suite | None = None
+    build: BuildInstructions
+    suite: UpstreamTests | None = None
     only: list[str] | None = None
     generic: str | None = None
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from goldenami.core.records import Record
 
 
-class Policy(StrEnum):
+class UpdatePolicy(StrEnum):
     """Which newer versions of a component are taken."""
 
     HOLD = "hold"
@@ -36,7 +36,7 @@ class BranchType(StrEnum):
     NEW_FEATURE = "new feature branch"
 
 
-class Verdict(StrEnum):
+class UpdateVerdict(StrEnum):
     """What a newer version, or the lack of one, means for an image. Only `UPDATE` makes a new lock.
 
     `BLOCKED` is what does not fit together, `FAILED` what should have become a lock and did not.
@@ -52,20 +52,20 @@ class Verdict(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-class Rule(Record):
+class UpdateRule(Record):
     """How one component is watched. `minimum_age_days` lets others find a release's faults first.
 
     `review` is the last day on which a hold may stand without somebody looking at it again.
     """
 
-    policy: Annotated[Policy, Field(strict=False)]
+    policy: Annotated[UpdatePolicy, Field(strict=False)]
     minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
     review: date | None = None
     reason: str = ""
 
     @model_validator(mode="after")
     def _a_hold_is_reviewed(self) -> Self:
-        if (self.policy is Policy.HOLD) != (self.review is not None):
+        if (self.policy is UpdatePolicy.HOLD) != (self.review is not None):
             raise ValueError("a hold needs a `review` date, and only a hold has one")
         return self
 
@@ -79,16 +79,17 @@ class BaseImageRule(Record):
     minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
 
 
+_OF_ARCHIVES = (UpdatePolicy.SECURITY, UpdatePolicy.BRANCH, UpdatePolicy.NEWEST)
 ACTING = {
-    "kernel": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST), "cuda": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST),
-    "packages": (Policy.SECURITY, Policy.BRANCH, Policy.NEWEST), "frameworks": (Policy.BRANCH, Policy.NEWEST),
+    "kernel": _OF_ARCHIVES, "cuda": _OF_ARCHIVES, "packages": _OF_ARCHIVES,
+    "frameworks": (UpdatePolicy.BRANCH, UpdatePolicy.NEWEST),
 }
 """Policies beside `hold` that can ever take a version: NVIDIA names kinds of branches for drivers alone, and a package
 index names no security updates."""
 
 
-def _acting(component: str, rule: Rule) -> None:
-    allowed = (Policy.HOLD, *ACTING[component])
+def _acting(component: str, rule: UpdateRule) -> None:
+    allowed = (UpdatePolicy.HOLD, *ACTING[component])
     if rule.policy not in allowed:
         raise ValueError(f"`{rule.policy.value}` would never take anything; one of {', '.join(allowed)}")
 
@@ -96,27 +97,29 @@ def _acting(component: str, rule: Rule) -> None:
 class Watch(Record):
     """A definition's `watch` section. Without one, these defaults hold."""
 
-    driver: Rule = Rule(policy=Policy.BRANCH)
-    kernel: Rule = Rule(policy=Policy.BRANCH)
-    cuda: Rule = Rule(policy=Policy.BRANCH)
-    packages: Rule = Rule(policy=Policy.SECURITY)
-    frameworks: dict[str, Rule] = Field(default_factory=dict)
+    driver: UpdateRule = UpdateRule(policy=UpdatePolicy.BRANCH)
+    kernel: UpdateRule = UpdateRule(policy=UpdatePolicy.BRANCH)
+    cuda: UpdateRule = UpdateRule(policy=UpdatePolicy.BRANCH)
+    packages: UpdateRule = UpdateRule(policy=UpdatePolicy.SECURITY)
+    frameworks: dict[str, UpdateRule] = Field(default_factory=dict)
     base_image: BaseImageRule | None = None
 
-    def framework(self, name: str) -> Rule:
+    def framework(self, name: str) -> UpdateRule:
         """The rule of one framework; what the section does not name stays in its series, as all else does."""
-        return self.frameworks.get(name, Rule(policy=Policy.BRANCH))
+        return self.frameworks.get(name, UpdateRule(policy=UpdatePolicy.BRANCH))
 
     @field_validator("kernel", "cuda", "packages", "frameworks")
     @classmethod
-    def _policies_act(cls, value: Rule | dict[str, Rule], info: ValidationInfo) -> Rule | dict[str, Rule]:
+    def _policies_act(
+        cls, value: UpdateRule | dict[str, UpdateRule], info: ValidationInfo,
+    ) -> UpdateRule | dict[str, UpdateRule]:
         for rule in value.values() if isinstance(value, dict) else [value]:
             _acting(str(info.field_name), rule)
         return value
 
 
 @dataclass(frozen=True)
-class Offer:
+class AvailableVersion:
     """One version that a source has. `released` is None where no source says so; `refusal` is why it can't be taken."""
 
     version: str
@@ -132,77 +135,77 @@ class Judgement:
     """What a rule makes of the offers: the version that it is about, the verdict and why."""
 
     available: str
-    verdict: Verdict
+    verdict: UpdateVerdict
     reason: str = ""
     source: str = ""
 
 
-Order = Callable[[str], Any]
+VersionOrder = Callable[[str], Any]
 """What compares versions: `Version` is Debian's order, in which 2.0~rc1 < 2.0 < 1:1.0."""
 
 
 def judge(
-    rule: Rule, locked: str, branch: str, offers: Sequence[Offer], today: date, *,
-    types: dict[str, BranchType] | None = None, order: Order = Version,
+    rule: UpdateRule, locked: str, branch: str, offers: Sequence[AvailableVersion], today: date, *,
+    types: dict[str, BranchType] | None = None, order: VersionOrder = Version,
 ) -> Judgement:
     """The verdict on `offers` for a component that is locked at `locked` of `branch`."""
     newer = sorted((offer for offer in offers if order(offer.version) > order(locked)),
                    key=lambda offer: order(offer.version), reverse=True)
     if not newer:
-        return Judgement(locked, Verdict.CURRENT)
+        return Judgement(locked, UpdateVerdict.CURRENT)
     newest = newer[0]
-    if rule.policy is Policy.HOLD:
-        return Judgement(newest.version, Verdict.HELD, rule.reason or "the definition holds it", newest.source)
+    if rule.policy is UpdatePolicy.HOLD:
+        return Judgement(newest.version, UpdateVerdict.HELD, rule.reason or "the definition holds it", newest.source)
     wanted = [offer for offer in newer if _wants(rule.policy, offer, branch, types or {})]
     if not wanted:
-        return Judgement(newest.version, Verdict.HELD, _unwanted(rule.policy, newest, types or {}), newest.source)
+        return Judgement(newest.version, UpdateVerdict.HELD, _unwanted(rule.policy, newest, types or {}), newest.source)
     able = [offer for offer in wanted if not offer.refusal]
     if not able:
-        return Judgement(wanted[0].version, Verdict.REFUSED, wanted[0].refusal, wanted[0].source)
+        return Judgement(wanted[0].version, UpdateVerdict.REFUSED, wanted[0].refusal, wanted[0].source)
     old = [offer for offer in able if _old_enough(rule, offer, today)]
     if not old:
-        return Judgement(able[0].version, Verdict.YOUNG, _age(rule, able[0], today), able[0].source)
+        return Judgement(able[0].version, UpdateVerdict.YOUNG, _age(rule, able[0], today), able[0].source)
     passed = "; ".join(f"{offer.version}: {offer.refusal}" for offer in wanted[:wanted.index(old[0])] if offer.refusal)
-    return Judgement(old[0].version, Verdict.UPDATE, passed, old[0].source)
+    return Judgement(old[0].version, UpdateVerdict.UPDATE, passed, old[0].source)
 
 
-def _wants(policy: Policy, offer: Offer, branch: str, types: dict[str, BranchType]) -> bool:
+def _wants(policy: UpdatePolicy, offer: AvailableVersion, branch: str, types: dict[str, BranchType]) -> bool:
     match policy:
-        case Policy.SECURITY:
+        case UpdatePolicy.SECURITY:
             return offer.security and offer.branch == branch
-        case Policy.BRANCH:
+        case UpdatePolicy.BRANCH:
             return offer.branch == branch
-        case Policy.LTS:
+        case UpdatePolicy.LTS:
             return types.get(offer.branch) is BranchType.LTS
-        case Policy.PRODUCTION:
+        case UpdatePolicy.PRODUCTION:
             return types.get(offer.branch) in (BranchType.LTS, BranchType.PRODUCTION)
         case _:
-            return policy is Policy.NEWEST
+            return policy is UpdatePolicy.NEWEST
 
 
-def _unwanted(policy: Policy, offer: Offer, types: dict[str, BranchType]) -> str:
+def _unwanted(policy: UpdatePolicy, offer: AvailableVersion, types: dict[str, BranchType]) -> str:
     match policy:
-        case Policy.SECURITY:
+        case UpdatePolicy.SECURITY:
             return f"no security update: it comes from {offer.source}"
-        case Policy.BRANCH:
+        case UpdatePolicy.BRANCH:
             return f"of branch {offer.branch}"
         case _:
             return f"branch {offer.branch} is no {policy.value} branch but {types.get(offer.branch, 'not listed')}"
 
 
-def _old_enough(rule: Rule, offer: Offer, today: date) -> bool:
+def _old_enough(rule: UpdateRule, offer: AvailableVersion, today: date) -> bool:
     if rule.minimum_age_days == 0:
         return True
     return offer.released is not None and today - offer.released >= timedelta(days=rule.minimum_age_days)
 
 
-def _age(rule: Rule, offer: Offer, today: date) -> str:
+def _age(rule: UpdateRule, offer: AvailableVersion, today: date) -> str:
     if offer.released is None:
         return f"no source says when it came out, and it has to be {rule.minimum_age_days} days old"
     return f"{(today - offer.released).days} days old, has to be {rule.minimum_age_days}"
 
 
-def overdue(component: str, rule: Rule, today: date) -> str:
+def overdue(component: str, rule: UpdateRule, today: date) -> str:
     """The complaint about a hold whose review date is past, or an empty string."""
     if rule.review is None or today <= rule.review:
         return ""

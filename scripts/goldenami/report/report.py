@@ -24,7 +24,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Build:
+class BuildRecords:
     """One build's records; `verify` is None for a disk that was never booted."""
 
     bake: BakeRecord
@@ -57,7 +57,7 @@ def write_report(build_dir: Path, previous: Path | None, lock: dict[str, Any]) -
     return path
 
 
-def _context(build: Build, old: Build | None, lock: dict[str, Any]) -> dict[str, Any]:
+def _context(build: BuildRecords, old: BuildRecords | None, lock: dict[str, Any]) -> dict[str, Any]:
     bake, verify = build.bake, build.verify
     old_bake, old_verify = (old.bake, old.verify) if old else (None, None)
     return {
@@ -73,7 +73,7 @@ def _context(build: Build, old: Build | None, lock: dict[str, Any]) -> dict[str,
     }
 
 
-def _load(folder: Path) -> Build:
+def _load(folder: Path) -> BuildRecords:
     bake = records.read(folder / BAKE_FILE, BakeRecord)
     verify = records.read(folder / VERIFY_FILE, VerifyRecord) if (folder / VERIFY_FILE).exists() else None
     if verify and (verify.image, verify.build_id) != (bake.image, bake.build_id):
@@ -82,10 +82,10 @@ def _load(folder: Path) -> Build:
             f"but {BAKE_FILE} of {bake.image} {bake.build_id}",
             hint=f"run `make verify IMAGE={bake.image}` again",
         )
-    return Build(bake=bake, verify=verify, lock=None)
+    return BuildRecords(bake=bake, verify=verify, lock=None)
 
 
-def _load_previous(folder: Path, bake: BakeRecord) -> Build | None:
+def _load_previous(folder: Path, bake: BakeRecord) -> BuildRecords | None:
     old = _load(folder)
     if old.bake.image != bake.image:
         raise BadInput(
@@ -101,7 +101,7 @@ def _load_previous(folder: Path, bake: BakeRecord) -> Build | None:
     except ValueError as error:
         raise BadInput(f"{path}: {error}", hint="restore it from packer/locks/ or name another build") from None
     _check_lock(old.bake, lock, folder)
-    return Build(bake=old.bake, verify=old.verify, lock=lock)
+    return BuildRecords(bake=old.bake, verify=old.verify, lock=lock)
 
 
 def _check_lock(bake: BakeRecord, lock: Any, folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from goldenami.core import units
 from goldenami.model.build_records import Accel, BakeRecord, Check, Outcome, Verdict, VerifyRecord
 
-Lock = Mapping[str, Any]
+LockData = Mapping[str, Any]
 
 SEVERITY = (Outcome.INCORRECT, Outcome.MISSING, Outcome.UNREACHABLE, Outcome.CORRECT)
 """Order in which outcomes are shown: what a person must act on comes first."""
@@ -39,7 +39,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class PassedOver:
+class PassedOverRow:
     """A candidate that the lock did not take."""
 
     what: str
@@ -47,17 +47,17 @@ class PassedOver:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceRow:
     """One choice of the lock."""
 
     component: str
     taken: str
     why: str
-    passed_over: tuple[PassedOver, ...]
+    passed_over: tuple[PassedOverRow, ...]
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckRow:
     """One check; `before` is its outcome in the previous build where that differs."""
 
     check: Check
@@ -69,7 +69,7 @@ class Group:
     """The checks of one role, failures first."""
 
     role: str
-    rows: tuple[Row, ...]
+    rows: tuple[CheckRow, ...]
     counts: tuple[tuple[Outcome, int], ...]
     seconds: float
     failed: bool
@@ -85,7 +85,7 @@ class Conclusion:
 
 
 @dataclass(frozen=True)
-class Package:
+class PackageRow:
     """One line of the full package list: `download` is the .deb's size, `installed` what dpkg says it takes."""
 
     name: str
@@ -118,7 +118,7 @@ def conclusion(verify: VerifyRecord | None, image: str) -> Conclusion:
     return Conclusion(verify.verdict, True, f"All {total} checks are correct ({how}).")
 
 
-def facts(lock: Lock) -> tuple[Fact, ...]:
+def facts(lock: LockData) -> tuple[Fact, ...]:
     """What is inside the image."""
     base, kernel, hardware = lock["base"], lock["kernel"], lock.get("hardware") or {}
     lines = [
@@ -137,13 +137,14 @@ def facts(lock: Lock) -> tuple[Fact, ...]:
     return tuple(fact for fact in lines if fact.value)
 
 
-def choices(lock: Lock) -> tuple[Choice, ...]:
+def choices(lock: LockData) -> tuple[ChoiceRow, ...]:
     """What the lock took, and what it passed over and why."""
     return tuple(
-        Choice(
+        ChoiceRow(
             component=str(choice["component"]), taken=_text(choice["taken"]), why=_text(choice.get("why")),
             passed_over=tuple(
-                PassedOver(_text(over["what"]), _text(over.get("reason"))) for over in choice.get("passed_over") or ()
+                PassedOverRow(_text(over["what"]),
+                              _text(over.get("reason"))) for over in choice.get("passed_over") or ()
             ),
         )
         for choice in lock.get("choices") or ()
@@ -183,10 +184,10 @@ def groups(verify: VerifyRecord | None, previous: VerifyRecord | None) -> tuple[
     return tuple(sorted(found, key=lambda group: not group.failed))
 
 
-def packages(lock: Lock) -> tuple[Package, ...]:
+def packages(lock: LockData) -> tuple[PackageRow, ...]:
     """Every package of the lock by name."""
     return tuple(
-        Package(
+        PackageRow(
             name=name, version=str(entry["version"]), architecture=str(entry.get("architecture", "")),
             download=_size(entry.get("size")), installed=_size(entry.get("installed_size")),
             origin=_text(entry.get("origin")), sha256=str(entry.get("sha256", "")),
@@ -195,7 +196,7 @@ def packages(lock: Lock) -> tuple[Package, ...]:
     )
 
 
-def _driver(driver: Lock | None) -> tuple[Fact, ...]:
+def _driver(driver: LockData | None) -> tuple[Fact, ...]:
     if not driver:
         return (Fact("NVIDIA driver", "none"),)
     supports = f", supports CUDA {driver['cuda']}" if driver.get("cuda") else ""
@@ -210,7 +211,7 @@ def _driver(driver: Lock | None) -> tuple[Fact, ...]:
     return (version, Fact("Kernel modules", _text(modules.get("package")), f"{compiler}, {signed}"))
 
 
-def _cuda(cuda: Lock | None) -> Fact:
+def _cuda(cuda: LockData | None) -> Fact:
     return Fact("CUDA", str(cuda["version"]), str(cuda.get("variant") or "")) if cuda else Fact("CUDA", "none")
 
 
@@ -228,7 +229,7 @@ def _day(date: str) -> str:
         return date
 
 
-def _frameworks(frameworks: Sequence[Lock] | None) -> Fact:
+def _frameworks(frameworks: Sequence[LockData] | None) -> Fact:
     if not frameworks:
         return Fact("Frameworks", "none")
     compiled = _text([one["name"] for one in frameworks if one["origin"] == "source"])
@@ -264,7 +265,8 @@ def _against(note: str, now: float, before: float | None) -> str:
 def _group(role: str, checks: Sequence[Check], before: Mapping[str, Outcome]) -> Group:
     # sorted() is stable: within an outcome the order is that of the run
     ordered = sorted(checks, key=lambda check: SEVERITY.index(check.outcome))
-    rows = tuple(Row(check, was if (was := before.get(check.id)) is not check.outcome else None) for check in ordered)
+    rows = tuple(CheckRow(check, was if (was := before.get(check.id)) is not check.outcome else None) for check
+                 in ordered)
     return Group(
         role=role, rows=rows, counts=_counts(checks), seconds=sum(check.seconds for check in checks),
         failed=any(check.outcome is not Outcome.CORRECT for check in checks),

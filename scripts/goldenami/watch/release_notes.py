@@ -17,7 +17,7 @@ from goldenami.model import lockfile
 from goldenami.model.lockfile import Lock, Package
 from goldenami.packages import package_diff
 from goldenami.packages.store import Store
-from goldenami.watch.watch_records import Change, Entry, Moved
+from goldenami.watch.watch_records import ChangelogEntry, LockChange, SourcePackageChange
 
 ADVISORY = re.compile(r"\b(CVE-\d{4}-\d{4,7}|(?:DSA|DLA|USN)-\d{1,5}(?:-\d+)?)\b")
 """Names of vulnerabilities (CVE) and of Debian's and Ubuntu's advisories."""
@@ -36,14 +36,14 @@ class _Group:
     gone: tuple[str, ...] = ()
 
 
-def compare(before: Lock, before_sha256: str, after: Lock, after_sha256: str, store: Store) -> Change:
+def compare(before: Lock, before_sha256: str, after: Lock, after_sha256: str, store: Store) -> LockChange:
     """The change from one lock of an image to another."""
     old, new = before.model_dump(mode="json")["packages"], after.model_dump(mode="json")["packages"]
     diff = package_diff.compare(old, new)
     renamed = _renamed(before, after, diff)
     groups = sorted([*_groups(after, diff.changed), *renamed], key=lambda group: (group.source, group.before))
     paired = {name for group in renamed for name in (*group.names, *group.gone)}
-    return Change(
+    return LockChange(
         image=after.image, build_before=before_sha256[:lockfile.ID_LENGTH],
         build_after=after_sha256[:lockfile.ID_LENGTH], kernel=_pair(before.kernel.release, after.kernel.release),
         driver=_pair(before.driver.version if before.driver else "", after.driver.version if after.driver else ""),
@@ -79,18 +79,19 @@ def _renamed(before: Lock, after: Lock, diff: package_diff.PackageDiff) -> list[
     return [group for group in groups if Version(group.before) < Version(group.after)]
 
 
-def _moved(group: _Group, before: Lock, after: Lock, store: Store) -> Moved:
+def _moved(group: _Group, before: Lock, after: Lock, store: Store) -> SourcePackageChange:
     candidates = sorted((after.packages[name] for name in group.names), key=lambda package: package.size)
     candidates += sorted((package for package in after.packages.values() if package.source == group.source
                           and package.version == group.after and package not in candidates),
                          key=lambda package: package.size)
     entries = next((found for package in candidates if (found := _entries(package, group.before, store))), [])
     named = {name for entry in entries for name in ADVISORY.findall(entry.text)}
-    return Moved(source=group.source, packages=group.names, before=group.before, after=group.after, entries=entries,
-                 advisories=sorted(named))
+    return SourcePackageChange(source=group.source, packages=group.names, before=group.before, after=group.after,
+                               entries=entries,
+                               advisories=sorted(named))
 
 
-def _entries(package: Package, before: str, store: Store) -> list[Entry]:
+def _entries(package: Package, before: str, store: Store) -> list[ChangelogEntry]:
     """The changelog of `package` above the version `before`, newest first; none where the package has no changelog."""
     path = store.path(package.sha256)
     if package.origin == "built" or package.size > READABLE or not path.is_file():
@@ -103,13 +104,13 @@ def _entries(package: Package, before: str, store: Store) -> list[Entry]:
     return between(log, before, package.version) if log is not None else []
 
 
-def between(log: Changelog, before: str, after: str) -> list[Entry]:
+def between(log: Changelog, before: str, after: str) -> list[ChangelogEntry]:
     """Entries of versions above `before`, up to `after`, in Debian's order.
 
     A signed kernel's own entry has a version of its own: linux-signed-amd64 6.1.192+2 is linux 6.1.192-2 signed.
     """
-    return [Entry(version=str(block.version), date=str(block.date or "").strip(),
-                  text="\n".join(block.changes()).strip("\n"))
+    return [ChangelogEntry(version=str(block.version), date=str(block.date or "").strip(),
+                           text="\n".join(block.changes()).strip("\n"))
             for block in log if Version(before) < Version(_unsigned(block)) <= Version(after)]
 
 

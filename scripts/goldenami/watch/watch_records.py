@@ -11,13 +11,13 @@ from pydantic import Field
 
 from goldenami.core.records import Record
 from goldenami.model.build_records import BuildId, Utc
-from goldenami.model.update_policy import Verdict
+from goldenami.model.update_policy import UpdateVerdict
 
 RECORD_FILE = "watch.json"
 SUMMARY_FILE = "summary.md"
 
 
-class Source(Record):
+class SourceStatus(Record):
     """One source and when it was last changed; `error` says why it could not be looked at, if so."""
 
     name: str
@@ -25,7 +25,7 @@ class Source(Record):
     error: str = ""
 
 
-class Moving(Record):
+class PackageUpdate(Record):
     """One package of a row that stands for many."""
 
     name: str
@@ -34,7 +34,7 @@ class Moving(Record):
     security: bool
 
 
-class Row(Record):
+class ComponentRow(Record):
     """One component of one image, and what its policy makes of what there is."""
 
     image: str
@@ -42,13 +42,13 @@ class Row(Record):
     locked: str
     available: str
     policy: str
-    verdict: Annotated[Verdict, Field(strict=False)]
+    verdict: Annotated[UpdateVerdict, Field(strict=False)]
     reason: str = ""
     source: str = ""
-    moving: list[Moving] = Field(default_factory=list)
+    moving: list[PackageUpdate] = Field(default_factory=list)
 
 
-class Entry(Record):
+class ChangelogEntry(Record):
     """One entry of a package's changelog."""
 
     version: str
@@ -56,18 +56,18 @@ class Entry(Record):
     text: str
 
 
-class Moved(Record):
+class SourcePackageChange(Record):
     """A source package that a new lock moved, with its changelog between the two versions."""
 
     source: str
     packages: list[str]
     before: str
     after: str
-    entries: list[Entry]
+    entries: list[ChangelogEntry]
     advisories: list[str]
 
 
-class Change(Record):
+class LockChange(Record):
     """A new lock against the one that it replaces."""
 
     image: str
@@ -75,7 +75,7 @@ class Change(Record):
     build_after: BuildId
     kernel: list[str]
     driver: list[str]
-    moved: list[Moved]
+    moved: list[SourcePackageChange]
     added: list[str]
     removed: list[str]
     installed_bytes: int
@@ -87,10 +87,10 @@ class WatchRecord(Record):
 
     schema_version: Literal[1] = 1
     looked_at: Utc
-    sources: list[Source]
-    rows: list[Row]
+    sources: list[SourceStatus]
+    rows: list[ComponentRow]
     warnings: list[str]
-    changes: list[Change] = Field(default_factory=list)
+    changes: list[LockChange] = Field(default_factory=list)
 
     @property
     def errors(self) -> list[str]:

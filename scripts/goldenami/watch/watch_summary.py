@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from goldenami.core.units import growth
-from goldenami.model.update_policy import Verdict
-from goldenami.watch.watch_records import Change, Moved, Row, WatchRecord
+from goldenami.model.update_policy import UpdateVerdict
+from goldenami.watch.watch_records import ComponentRow, LockChange, SourcePackageChange, WatchRecord
 
 BODY_LIMIT = 60_000
 """Characters of a summary: GitHub takes 65,536 of a pull request's body, and the pipeline adds to it."""
@@ -38,12 +38,13 @@ def headline(record: WatchRecord) -> str:
     if record.changes:
         parts.append("new lock of " + ", ".join(change.image for change in record.changes))
     else:
-        waiting = sorted({row.image for row in record.rows if row.verdict in (Verdict.UPDATE, Verdict.FAILED)})
+        waiting = sorted({row.image for row in record.rows if row.verdict
+                          in (UpdateVerdict.UPDATE, UpdateVerdict.FAILED)})
         parts.append(f"newer for {', '.join(waiting)}" if waiting else "nothing newer that matters")
-    failed = sorted({row.image for row in record.rows if row.verdict is Verdict.FAILED})
+    failed = sorted({row.image for row in record.rows if row.verdict is UpdateVerdict.FAILED})
     parts += [f"no new lock of {', '.join(failed)}"] if failed else []
     blocked = [f"{row.component} {row.available} of {row.image}" for row in record.rows
-               if row.verdict is Verdict.BLOCKED]
+               if row.verdict is UpdateVerdict.BLOCKED]
     parts += [f"blocked: {', '.join(blocked)}"] if blocked else []
     parts += [f"could not look at {', '.join(sorted({s.name for s in record.sources if s.error}))}"] \
         if record.errors else []
@@ -77,7 +78,7 @@ def _warnings(record: WatchRecord) -> str:
     return "\n".join([*lines, *(f"* **warning**: {cell(warning)}" for warning in record.warnings)])
 
 
-def _rows(rows: Sequence[Row]) -> str:
+def _rows(rows: Sequence[ComponentRow]) -> str:
     lines = [f"| {' | '.join(_HEADS)} |", f"|{' --- |' * len(_HEADS)}"]
     for row in rows:
         verdict = f"{row.verdict.value}: {row.reason}" if row.reason else row.verdict.value
@@ -86,7 +87,7 @@ def _rows(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _change(change: Change) -> str:
+def _change(change: LockChange) -> str:
     lines = [f"## {cell(change.image)}: build {change.build_before} to {change.build_after}", ""]
     for name, pair in (("Kernel", change.kernel), ("Driver", change.driver)):
         lines += [f"* {name}: {cell(pair[0] or 'none')} to **{cell(pair[1] or 'none')}**"] if pair else []
@@ -98,7 +99,7 @@ def _change(change: Change) -> str:
     return "\n".join([*lines, *(_moved(moved) for moved in change.moved)])
 
 
-def _moved(moved: Moved) -> str:
+def _moved(moved: SourcePackageChange) -> str:
     head = f"### {cell(moved.source)}: {cell(moved.before)} to {cell(moved.after)}\n\n{cell(', '.join(moved.packages))}"
     if not moved.entries:
         return f"{head}\n\nNo changelog in the package.\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from goldenami.local.vm import cpu
-from goldenami.model.instruction_sets import NO_GAIN
+from goldenami.model.instruction_sets import NO_SPEEDUP
 
 PROGRAMS = Path(__file__).resolve().parents[3] / "roles/frameworks/files"
 SIGILL = 132
@@ -28,7 +28,7 @@ def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def lacking(facts: dict[str, Any], lock: dict[str, Any]) -> list[str]:
     """Instruction sets of the declared hardware that this machine has not."""
-    wanted = set(lock["frameworks_cpu_features"]) - NO_GAIN
+    wanted = set(lock["frameworks_cpu_features"]) - NO_SPEEDUP
     return sorted(wanted - cpu.shown(facts["flags"], wanted))
 
 

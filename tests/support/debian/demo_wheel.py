@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import Order
+from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.progress import Progress
 from goldenami.model import recipes
 from goldenami.model.lockfile import Lock, Target
-from goldenami.model.recipes import Build, Recipe
+from goldenami.model.recipes import BuildInstructions, Recipe
 from goldenami.packages import mirrors, store
 from goldenami.packages.apt import store_requests
 from goldenami.packages.pypi import Index, PyFile
@@ -43,18 +43,18 @@ def sdist(kept: store.Store, folder: Path, *, answer: str = "42", extra: str = "
     return PyFile(project="demo", version="1.0", filename=path.name, sha256=kept.add(path), size=path.stat().st_size)
 
 
-def order(lock: Lock, kept: store.Store, folder: Path, source: PyFile, **changes: object) -> Order:
+def order(lock: Lock, kept: store.Store, folder: Path, source: PyFile, **changes: object) -> WheelBuild:
     """hnswlib's order with a small source in its place; its smoke test wants the answer."""
     framework = next(one for one in lock.frameworks if one.name == "hnswlib")
     assert framework.made is not None
     programs = folder / recipes.FOLDER / "demo"
     programs.mkdir(parents=True, exist_ok=True)
     (programs / "smoke.py").write_text("import demo\nassert demo.answer() == 42\nprint(demo.answer())\n")
-    build = Build(requires=[], environment={"CFLAGS": "{options}"}, memory_mib=100)
+    build = BuildInstructions(requires=[], environment={"CFLAGS": "{options}"}, memory_mib=100)
     recipe = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3",
                     build=build.model_copy(update=changes))
     have(lock, kept, framework.made.requires)
-    return dataclasses.replace(Order.of(lock, framework, recipe), name="demo", source=source, runs_with=[],
+    return dataclasses.replace(WheelBuild.of(lock, framework, recipe), name="demo", source=source, runs_with=[],
                                target=Target(cpu="x86-64-v3", options=["-march=x86-64-v3"]))
 
 
@@ -65,7 +65,7 @@ def have(lock: Lock, kept: store.Store, files: Sequence[PyFile]) -> None:
     Index.configured().fetch(files, kept)
 
 
-def build(wanted: Order, kept: store.Store, folder: Path, root: Path | None = None) -> wheel_builds.Outcome:
+def build(wanted: WheelBuild, kept: store.Store, folder: Path, root: Path | None = None) -> wheel_builds.WheelOutcome:
     """Compile anew; the programs beside the recipe are below `root`, or `folder`."""
     wheel_builds.path_of(kept, wanted.key).unlink(missing_ok=True)
     return wheel_builds.build(root or folder, wanted, kept, Progress.of("test", wanted.name, CachePaths(folder)),

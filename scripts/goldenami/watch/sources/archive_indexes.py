@@ -21,7 +21,7 @@ from goldenami.model.release_dates import iso, regressions
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.apt import AptRoot
 from goldenami.packages.mirrors import Source
-from goldenami.watch.watch_records import Source as Seen
+from goldenami.watch.watch_records import SourceStatus as Seen
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ from goldenami.core import records
 from goldenami.core.errors import GoldenError
 from goldenami.model.build_records import BAKE_FILE, BakeRecord
 from goldenami.model.lockfile import Lock
-from goldenami.model.update_policy import BaseImageRule, Judgement, Verdict
-from goldenami.watch.watch_records import Source
+from goldenami.model.update_policy import BaseImageRule, Judgement, UpdateVerdict
+from goldenami.watch.watch_records import SourceStatus
 
 Newest = Callable[[str, str, str], BaseImage]
 """The newest AMI by region, owner and pattern of the name."""
 
 
 @dataclass(frozen=True)
-class Begun:
+class BuiltFrom:
     """What the image began from last: the AMI, if a build says so, and when; an AMI of before is not newer."""
 
     ami: str
@@ -31,17 +31,19 @@ class Begun:
         return f"{self.ami or 'lock'} of {self.when.date()}"
 
 
-def look(rule: BaseImageRule, newest: Newest, root: Path, lock: Lock) -> tuple[Source, BaseImage | None, Begun | None]:
+def look(
+    rule: BaseImageRule, newest: Newest, root: Path, lock: Lock,
+) -> tuple[SourceStatus, BaseImage | None, BuiltFrom | None]:
     """The newest AMI that the rule's pattern fits, and what the image began from."""
     name = f"EC2 {rule.region}: {rule.name} of {rule.owner}"
     try:
-        found, begun = newest(rule.region, rule.owner, rule.name), begun_from(root, lock, rule.region)
+        found, begun = newest(rule.region, rule.owner, rule.name), built_from(root, lock, rule.region)
     except GoldenError as error:
-        return Source(name=name, error=error.message), None, None
-    return Source(name=name, changed=found.created), found, begun
+        return SourceStatus(name=name, error=error.message), None, None
+    return SourceStatus(name=name, changed=found.created), found, begun
 
 
-def begun_from(root: Path, lock: Lock, region: str) -> Begun:
+def built_from(root: Path, lock: Lock, region: str) -> BuiltFrom:
     """What the newest build on EC2 in `region` began from, by the records on this machine; without one, the lock's day.
 
     That is the day of the newest index that it was made from, or of its newest package.
@@ -51,18 +53,18 @@ def begun_from(root: Path, lock: Lock, region: str) -> Begun:
              if bake.ami is not None and bake.ami.region == region]
     newest = max(bakes, key=lambda bake: datetime.fromisoformat(bake.started_at), default=None)
     if newest is not None and newest.ami is not None:
-        return Begun(newest.ami.base, datetime.fromisoformat(newest.started_at))
+        return BuiltFrom(newest.ami.base, datetime.fromisoformat(newest.started_at))
     moments = [parsedate_to_datetime(suite.date).astimezone(UTC) for suite in lock.base.suites]
-    return Begun("", max([datetime.fromtimestamp(lock.source_date_epoch, UTC), *moments]))
+    return BuiltFrom("", max([datetime.fromtimestamp(lock.source_date_epoch, UTC), *moments]))
 
 
-def judge(rule: BaseImageRule, begun: Begun, image: BaseImage, today: date) -> Judgement:
+def judge(rule: BaseImageRule, begun: BuiltFrom, image: BaseImage, today: date) -> Judgement:
     """The verdict on the newest AMI."""
     made = datetime.fromisoformat(image.created)
     label, day = f"{image.name} ({image.image_id})", made.date()
     if image.image_id == begun.ami or made <= begun.when:
-        return Judgement(label, Verdict.CURRENT)
+        return Judgement(label, UpdateVerdict.CURRENT)
     if (today - day).days < rule.minimum_age_days:
-        return Judgement(label, Verdict.YOUNG, f"made on {day}, has to be {rule.minimum_age_days} days old")
+        return Judgement(label, UpdateVerdict.YOUNG, f"made on {day}, has to be {rule.minimum_age_days} days old")
     unknown = "" if begun.ami else "; no build here says which AMI it began from: make bake BUILDER=ec2"
-    return Judgement(label, Verdict.UPDATE, f"made on {day}{unknown}")
+    return Judgement(label, UpdateVerdict.UPDATE, f"made on {day}{unknown}")

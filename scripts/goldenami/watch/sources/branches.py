@@ -17,7 +17,7 @@ from goldenami.core.errors import GoldenError, Unreachable
 from goldenami.model import compatibility
 from goldenami.model.update_policy import BranchType
 from goldenami.packages import http_documents
-from goldenami.watch.watch_records import Source
+from goldenami.watch.watch_records import SourceStatus
 
 VARIABLE = "GOLDEN_NVIDIA_RELEASES"
 """Environment variable with another address, or a path, of the list."""
@@ -46,7 +46,7 @@ class _Branch(BaseModel):
 class Branches:
     """The list as it was read: types, release dates by version, ends of life; empty where it could not be."""
 
-    seen: tuple[Source, ...] = ()
+    seen: tuple[SourceStatus, ...] = ()
     types: Mapping[str, BranchType] | None = None
     released: Mapping[str, date] | None = None
     ends: Mapping[str, date] | None = None
@@ -68,7 +68,7 @@ def look() -> Branches:
     try:
         return parse(http_documents.read(where), where)
     except GoldenError as error:
-        return Branches(seen=(Source(name=NAME, error=error.message),))
+        return Branches(seen=(SourceStatus(name=NAME, error=error.message),))
 
 
 def parse(document: http_documents.Document, where: str) -> Branches:
@@ -91,13 +91,13 @@ def parse(document: http_documents.Document, where: str) -> Branches:
             ends[name] = branch.end_of_life
     newest = max(released.values(), default=None)
     day = document.changed or newest
-    seen = [Source(name=NAME, changed=day.isoformat() if day else "")]
-    seen += [Source(name=NAME, error=f"says that branch {name} ends on {end}, the table of policy.py {known}")
+    seen = [SourceStatus(name=NAME, changed=day.isoformat() if day else "")]
+    seen += [SourceStatus(name=NAME, error=f"says that branch {name} ends on {end}, the table of policy.py {known}")
              for name, end in sorted(ends.items()) if (known := compatibility.branch_end(name)) not in (None, end)]
     return Branches(tuple(seen), types, released, ends)
 
 
-def complaints(branches: Branches, version: str, archive: str) -> list[Source]:
+def complaints(branches: Branches, version: str, archive: str) -> list[SourceStatus]:
     """What is wrong with the list for an image whose lock has driver `version`, taken from `archive`.
 
     A distribution's own packages may be newer or older than the data center list; NVIDIA's repository may not.
@@ -106,10 +106,11 @@ def complaints(branches: Branches, version: str, archive: str) -> list[Source]:
     if branches.types is None:
         return []
     if branch not in branches.types:
-        return [Source(name=NAME, error=f"branch {branch}, which the lock has, vanished from the list")]
+        return [SourceStatus(name=NAME, error=f"branch {branch}, which the lock has, vanished from the list")]
     known = [one for one in branches.released or {} if one.partition(".")[0] == branch]
     newest = max(known, key=compatibility.version_tuple, default="")
     if archive == "nvidia" and newest and compatibility.version_tuple(newest) < compatibility.version_tuple(version):
-        return [Source(name=NAME, error=f"goes backwards or disagrees with NVIDIA's repository: its newest driver of "
-                                        f"branch {branch} is {newest}, locked is {version}")]
+        return [SourceStatus(name=NAME,
+                             error=f"goes backwards or disagrees with NVIDIA's repository: its newest driver of "
+                                              f"branch {branch} is {newest}, locked is {version}")]
     return []

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.compilation import driver_fit, kernel_modules
-from goldenami.compilation.driver_fit import Candidate
+from goldenami.compilation.driver_fit import DriverCandidate
 from goldenami.core.errors import BadInput, NoFit
 from goldenami.local import module_signing
 from goldenami.model import compatibility, driver_requests, hardware
 from goldenami.model.definition import Definition
-from goldenami.model.driver_requests import Request
+from goldenami.model.driver_requests import DriverRequest
 from goldenami.model.lockfile import Kernel, Lock
-from goldenami.model.update_policy import Offer
+from goldenami.model.update_policy import AvailableVersion
 from goldenami.packages.apt import AptRoot, Found, store_requests
 from goldenami.packages.store import Store
 from goldenami.watch.sources.archive_indexes import Age
 from goldenami.watch.sources.branches import Branches
 
 
-def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[Request]:
+def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[DriverRequest]:
     """What the role would ask for; a branch that its platform file can't express is left out."""
     found = []
     for branch in sorted(set(names), key=int):
@@ -37,12 +37,12 @@ def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[R
 
 def offers(
     root: Path, definition: Definition, apt: AptRoot, branches: Branches, age: Age | None = None,
-) -> list[Offer]:
+) -> list[AvailableVersion]:
     """Every driver version of the image's flavours in the indexes; `age` tells the day where the list does not."""
     known = requests(root, definition, {*compatibility.CUDA_OF_BRANCH, *(branches.types or {})})
     found = apt.found(sorted({name for request in known for name in (request.dkms_package, request.userland_package)}))
     gpus = hardware.architectures(root, definition.hardware)
-    offered: dict[str, Offer] = {}
+    offered: dict[str, AvailableVersion] = {}
     for request in known:
         refusal = compatibility.branch_refusal(request.branch, gpus)
         for offer in _offers(request, found, refusal, branches, age):
@@ -52,8 +52,8 @@ def offers(
 
 
 def _offers(
-    request: Request, found: dict[str, list[Found]], refusal: str, branches: Branches, age: Age | None,
-) -> Iterator[Offer]:
+    request: DriverRequest, found: dict[str, list[Found]], refusal: str, branches: Branches, age: Age | None,
+) -> Iterator[AvailableVersion]:
     """The versions of one branch and flavour; one whose modules are missing is refused, unless `refusal` is known."""
     complete = {compatibility.upstream(one.version) for one in found.get(request.dkms_package, [])}
     for name in (request.userland_package, request.dkms_package):
@@ -65,7 +65,8 @@ def _offers(
             half = "" if version in complete else (f"{request.userland_package} has it, but {request.dkms_package} "
                                                    f"does not: half a driver")
             day = (branches.released or {}).get(version) or (age(name, one.version) if age else None)
-            yield Offer(version, request.branch, f"{one.archive} {one.suite}", one.security, day, refusal or half)
+            yield AvailableVersion(version, request.branch, f"{one.archive} {one.suite}", one.security, day,
+                                   refusal or half)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ class Prover:
         taken = next((proof for proof in proofs if not proof.refusal), None)
         return taken or Proof("; ".join(dict.fromkeys(proof.refusal for proof in proofs)), tried=True)
 
-    def _proof(self, definition: Definition, kernel: Kernel, apt: AptRoot, driver: Candidate, compiles: bool) -> Proof:
+    def _proof(
+        self, definition: Definition, kernel: Kernel, apt: AptRoot, driver: DriverCandidate, compiles: bool,
+    ) -> Proof:
         signer = module_signing.configured()
         with apt.locked():
             try:
@@ -117,7 +120,7 @@ class Prover:
         return Proof(f"driver {driver.version} does not compile on {kernel.release}: {outcome.first_error}", tried=True)
 
 
-def _candidates(root: Path, definition: Definition, apt: AptRoot, version: str) -> list[Candidate]:
+def _candidates(root: Path, definition: Definition, apt: AptRoot, version: str) -> list[DriverCandidate]:
     """The flavours in which the archives have `version`."""
     try:
         found = driver_fit.candidates(apt, requests(root, definition, [version.partition(".")[0]]))

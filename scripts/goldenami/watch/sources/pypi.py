@@ -12,25 +12,25 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_sdist
 from packaging.version import InvalidVersion, Version
 
 from goldenami.core.errors import GoldenError, Unreachable
-from goldenami.model.update_policy import Offer
+from goldenami.model.update_policy import AvailableVersion
 from goldenami.packages import http_documents
 from goldenami.packages.pypi import Index
-from goldenami.watch.watch_records import Source
+from goldenami.watch.watch_records import SourceStatus
 
 
-def look(name: str) -> tuple[Source, list[Offer]]:
+def look(name: str) -> tuple[SourceStatus, list[AvailableVersion]]:
     """Every version of a framework that is not withdrawn, with the day on which its first file came."""
     title = f"Python index: {name}"
     try:
         where, page = Index.configured().page(canonicalize_name(name))
         offers = parse(page, where, title)
     except GoldenError as error:
-        return Source(name=title, error=error.message), []
+        return SourceStatus(name=title, error=error.message), []
     days = [offer.released for offer in offers if offer.released]
-    return Source(name=title, changed=max(days).isoformat() if days else ""), offers
+    return SourceStatus(name=title, changed=max(days).isoformat() if days else ""), offers
 
 
-def parse(document: http_documents.Document, where: str, title: str) -> list[Offer]:
+def parse(document: http_documents.Document, where: str, title: str) -> list[AvailableVersion]:
     """The offers of one project page; Unreachable where it is none."""
     data = document.json(where)
     if not isinstance(data, dict) or not isinstance(data.get("files"), list):
@@ -41,7 +41,7 @@ def parse(document: http_documents.Document, where: str, title: str) -> list[Off
         if version is not None:
             known = found.get(version)
             found[version] = day if known is None else min(known, day) if day else known
-    return [Offer(version, branch(version), title, released=day) for version, day in found.items()]
+    return [AvailableVersion(version, branch(version), title, released=day) for version, day in found.items()]
 
 
 def branch(version: str) -> str:
