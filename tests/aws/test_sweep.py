@@ -49,7 +49,7 @@ class Build:
             GroupName=f"packer_{number}", Description="temporary", **given("security-group"))["GroupId"]
         self.key = account.ec2.create_key_pair(KeyName=f"packer_{number}", **given("key-pair"))["KeyPairId"]
         self.instance = account.launch(account.ami(number, tagged=False, recorded=False), SecurityGroupIds=[self.group],
-                                      KeyName=f"packer_{number}", **given("instance"))
+                                       KeyName=f"packer_{number}", **given("instance"))
         self.volume = account.ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))["VolumeId"]
         self.image = account.ami(number + 100, tagged=False, recorded=False)
         if own:

@@ -226,7 +226,7 @@ def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(
     assert code == (0 if other == "held" else 10), said
     assert checkout.row().verdict.value == other
     assert told(checkout.row("kernel")) == ("6.1.140-1", "blocked", "driver 535.309.01 does not compile on "
-                                         "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
+                                            "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
     if other == "held":
         before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
         assert checkout.watch("--update")[0] == 0
