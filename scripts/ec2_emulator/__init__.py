@@ -1,1 +1,18 @@
-"""EC2, EBS, SSM and Auto Scaling on one machine: moto's server, held to rules that AWS has and moto lacks."""
+"""EC2, EBS, SSM and Auto Scaling on one machine: moto's server, held to rules that AWS has and moto lacks.
+
+`python -m ec2_emulator` (from `scripts/`, or `make emulator`) serves on loopback and prints what to export; `--port N`,
+`--backdate-days N`, `--rules` (the rules with AWS's page for each). It ends with the process: nothing is stored.
+
+* `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it to moto, whose
+  handlers and models `moto_overrides` has replaced. `state` holds what moto has no place for.
+* `rules`: a rule is a function that `@rule` registers with the page that demands it. It is kept by a handler in
+  `images`, `image_registration`, `image_lifecycle`, `snapshots`, `ebs_direct`, `launches`, `launch_templates`,
+  `fleets`, `instance_refresh` or `ssm_parameters`, with `listing`, `request_fields` and `errors` in common; a test in
+  `tests/aws` shows that moto alone does not keep it.
+* The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings` (`state.EmulatorSettings`: waits,
+  page sizes, IAM denials, other accounts), `GET /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block).
+
+It is not AWS: no instance runs, no quota or price counts, no policy document is evaluated (settings allow and deny by
+action), and services that this project does not call are moto's. It proves what this project asks of EC2 and how it
+takes refusals, not that an image boots there. It may use `goldenami.core`; the product does not know it.
+"""

@@ -9,7 +9,7 @@ import sys
 
 from ec2_emulator import server
 from ec2_emulator.rules import RULES
-from ec2_emulator.world import WORLD, Settings
+from ec2_emulator.state import STATE, EmulatorSettings
 
 
 def _stop(signum: int, _frame: object) -> None:
@@ -27,7 +27,7 @@ def main() -> int:
     if given.rules:
         print("\n".join(f"{each.name}: {each.demand}\n    {each.page}" for each in RULES.values()))
         return 0
-    WORLD.settings = Settings(backdate_days=given.backdate_days)
+    STATE.settings = EmulatorSettings(backdate_days=given.backdate_days)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
         served = server.make(given.port)

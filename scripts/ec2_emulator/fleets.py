@@ -9,10 +9,10 @@ from moto.core.responses import ActionResult
 from moto.ec2.models.spot_requests import SpotInstanceRequest
 from moto.ec2.responses._base_response import EC2BaseResponse
 
-from ec2_emulator import answers
-from ec2_emulator.answers import Refusal
+from ec2_emulator import listing
+from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
-from ec2_emulator.world import WORLD
+from ec2_emulator.state import STATE
 
 
 class SpotRequest(SpotInstanceRequest):
@@ -31,7 +31,7 @@ class SpotRequest(SpotInstanceRequest):
 
     def launch_instance(self) -> Any:
         """The instance, or None before its time."""
-        early = self.valid_from is not None and self.valid_from > WORLD.now().replace(tzinfo=None)
+        early = self.valid_from is not None and self.valid_from > STATE.now().replace(tzinfo=None)
         return None if early else super().launch_instance()
 
     @property
@@ -59,7 +59,7 @@ def launched_by(backend: Any, config: Mapping[str, Any]) -> Iterator[dict[str, A
     """
     plain, configs = config.get("LaunchSpecifications", []), config.get("LaunchTemplateConfigs", [])
     if bool(plain) == bool(configs):
-        raise Refusal("InvalidSpotFleetRequestConfig", "either LaunchSpecifications or LaunchTemplateConfigs")
+        raise ApiError("InvalidSpotFleetRequestConfig", "either LaunchSpecifications or LaunchTemplateConfigs")
     yield from plain
     for each in configs:
         data = backend._get_template_from_args(each["LaunchTemplateSpecification"]).data
@@ -67,16 +67,16 @@ def launched_by(backend: Any, config: Mapping[str, Any]) -> Iterator[dict[str, A
             yield {**data, **override}
 
 
-class Fleets(EC2BaseResponse):
+class FleetApi(EC2BaseResponse):
     """The handlers."""
 
     @rule(EC2_API + "API_DescribeFleets.html")
     def describe_fleets(self) -> ActionResult:
         """Fleets come in pages, and one of type instant only by its id."""
         ids = self._get_param("FleetIds", [])
-        found = [fleet for fleet in self.ec2_backend.describe_fleets(ids) if ids or fleet.type != "instant"]
-        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"))
-        return ActionResult({"Fleets": some, "NextToken": more})
+        fleets = [fleet for fleet in self.ec2_backend.describe_fleets(ids) if ids or fleet.type != "instant"]
+        page, next_token = listing.paginate(fleets, self._get_param("MaxResults"), self._get_param("NextToken"))
+        return ActionResult({"Fleets": page, "NextToken": next_token})
 
     def request_spot_fleet(self) -> ActionResult:
         """A Spot fleet and its Spot requests."""
@@ -90,12 +90,12 @@ class Fleets(EC2BaseResponse):
     @rule(EC2_API + "API_DescribeSpotFleetRequests.html")
     def describe_spot_fleet_requests(self) -> ActionResult:
         """Spot fleet requests come in pages, as they were asked for, cancelled ones for 48 hours too."""
-        found = self.ec2_backend.describe_spot_fleet_requests(self._get_param("SpotFleetRequestIds", []))
-        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"))
-        return ActionResult({"NextToken": more, "SpotFleetRequestConfigs": [
+        requests = self.ec2_backend.describe_spot_fleet_requests(self._get_param("SpotFleetRequestIds", []))
+        page, next_token = listing.paginate(requests, self._get_param("MaxResults"), self._get_param("NextToken"))
+        return ActionResult({"NextToken": next_token, "SpotFleetRequestConfigs": [
             {"SpotFleetRequestId": fleet.id, "SpotFleetRequestState": fleet.state, "Tags": fleet.tag_set,
              "SpotFleetRequestConfig": {**fleet.asked, "FulfilledCapacity": fleet.fulfilled_capacity}}
-            for fleet in some]})
+            for fleet in page]})
 
     def cancel_spot_fleet_requests(self) -> ActionResult:
         """Cancel Spot fleets with their Spot requests, and where asked terminate their instances."""
@@ -115,10 +115,11 @@ class Fleets(EC2BaseResponse):
     @rule(EC2_API + "API_DescribeSpotInstanceRequests.html")
     def describe_spot_instance_requests(self) -> ActionResult:
         """Spot instance requests come in pages of 5 or more, cancelled ones for four hours too."""
-        found = self.ec2_backend.describe_spot_instance_requests(
+        requests = self.ec2_backend.describe_spot_instance_requests(
             self._filters_from_querystring(), self._get_param("SpotInstanceRequestIds", []))
-        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"), least=5)
-        return ActionResult({"SpotInstanceRequests": some, "NextToken": more})
+        page, next_token = listing.paginate(requests, self._get_param("MaxResults"), self._get_param("NextToken"),
+                                            least=5)
+        return ActionResult({"SpotInstanceRequests": page, "NextToken": next_token})
 
     def cancel_spot_instance_requests(self) -> ActionResult:
         """Cancel Spot requests; their instances run on."""

@@ -12,10 +12,10 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.amis import Ami
 from moto.ec2.utils import random_ami_id
 
-from ec2_emulator import answers
-from ec2_emulator.answers import Refusal
+from ec2_emulator import listing
+from ec2_emulator.errors import ApiError, invalid_parameter
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
-from ec2_emulator.world import WORLD
+from ec2_emulator.state import STATE
 
 KEPT = ("Architecture", "BootMode", "TpmSupport", "UefiData", "ImdsSupport", "SriovNetSupport", "EnaSupport",
         "KernelId", "RamdiskId", "RootDeviceName", "VirtualizationType")
@@ -25,7 +25,7 @@ COOLDOWN = datetime.timedelta(hours=24)
 """How long protection outlives its end, where that was asked for (API_EnableImageDeregistrationProtection)."""
 
 
-class Image(Ami):
+class EmulatedImage(Ami):
     """An AMI. `Ami.__init__`, which would make a volume of 15 GiB, is not called on purpose."""
 
     def __init__(self, backend: Any, name: str, description: str, fields: Mapping[str, Any],
@@ -40,7 +40,7 @@ class Image(Ami):
         self.platform, self.kernel_id, self.instance_id, self.sriov = None, None, None, "simple"
         self.product_codes, self.launch_permissions = set(), []
         self.image_location = f"{self.owner_id}/{name}"
-        self.creation_date = WORLD.made()
+        self.creation_date = STATE.made()
         self.made_at, self.disabled = time.monotonic(), False
         self.source: tuple[str, str] | None = None
         self.deprecation: datetime.datetime | None = None
@@ -54,7 +54,7 @@ class Image(Ami):
         """`pending` for a little while, then `available`; `disabled` when somebody said so."""
         if self.disabled:
             return "disabled"
-        return "available" if WORLD.is_over(self.made_at, lambda at: at.pending_s) else "pending"
+        return "available" if STATE.is_over(self.made_at, lambda at: at.pending_s) else "pending"
 
     def snapshots(self) -> list[str]:
         """Ids of the snapshots behind the AMI."""
@@ -81,18 +81,18 @@ class Image(Ami):
 
     def protection_now(self) -> str:
         """Deregistration protection, which a cooldown may prolong."""
-        if self.protected_until is not None and WORLD.now() < self.protected_until:
+        if self.protected_until is not None and STATE.now() < self.protected_until:
             return f"disabled-until-{_iso(self.protected_until)}"
         return self.protection
 
 
 @rule(EC2_API + "API_Image.html")
-def last_launched(image: Image) -> str | None:
+def last_launched(image: EmulatedImage) -> str | None:
     """LastLaunchedTime tells of a launch 24 hours later."""
     if image.launched is None:
         return None
-    age = (WORLD.now() - image.launched).total_seconds()
-    return _iso(image.launched) if age >= WORLD.settings.launch_report_s else None
+    age = (STATE.now() - image.launched).total_seconds()
+    return _iso(image.launched) if age >= STATE.settings.launch_report_s else None
 
 
 def _iso(moment: datetime.datetime) -> str:
@@ -100,33 +100,33 @@ def _iso(moment: datetime.datetime) -> str:
 
 
 @rule(EC2_API + "errors-overview.html")
-def find(backend: Any, image_id: str) -> Image:
+def find(backend: Any, image_id: str) -> EmulatedImage:
     """An AMI that was deregistered is InvalidAMIID.Unavailable, one that never was InvalidAMIID.NotFound."""
     if image_id in backend.deleted_amis:
         raise UnvailableAMIIdError(image_id)
-    found = backend.amis.get(image_id)
-    if found is None:
+    image = backend.amis.get(image_id)
+    if image is None:
         raise InvalidAMIIdError([image_id])
-    return found  # type: ignore[no-any-return]
+    return image  # type: ignore[no-any-return]
 
 
-def visible(account: str, region: str) -> list[Image]:
+def visible(account: str, region: str) -> list[EmulatedImage]:
     """AMIs of that region which `account` owns, or may launch."""
-    found = [image for owner in list(ec2_backends) for image in ec2_backends[owner][region].amis.values()]
-    return [image for image in found if isinstance(image, Image) and (
+    images = [image for owner in list(ec2_backends) for image in ec2_backends[owner][region].amis.values()]
+    return [image for image in images if isinstance(image, EmulatedImage) and (
         image.owner_id == account or image.is_public or {"UserId": account} in image.launch_permissions)]
 
 
 @rule(EC2_GUIDE + "disable-an-ami.html")
-def disabled_is_hidden(image: Image, asked: bool) -> bool:
+def disabled_is_hidden(image: EmulatedImage, asked: bool) -> bool:
     """A disabled AMI does not appear in DescribeImages unless IncludeDisabled is given."""
     return image.disabled and not asked
 
 
 @rule(EC2_GUIDE + "ami-deprecate.html")
-def deprecated_is_hidden(image: Image, account: str, asked: bool) -> bool:
+def deprecated_is_hidden(image: EmulatedImage, account: str, asked: bool) -> bool:
     """A deprecated AMI appears to its owner, and to others only with IncludeDeprecated."""
-    return (image.deprecation is not None and image.deprecation <= WORLD.now() and image.owner_id != account
+    return (image.deprecation is not None and image.deprecation <= STATE.now() and image.owner_id != account
             and not asked)
 
 
@@ -144,7 +144,7 @@ _EMPTY = ("owner-alias", "platform", "product-code", "product-code.type", "state
 
 
 @rule(EC2_API + "API_DescribeImages.html")
-def image_filter(image: Image, name: str) -> list[str]:
+def image_filter(image: EmulatedImage, name: str) -> list[str]:
     """DescribeImages filters by every documented name, and refuses another."""
     shown = image.shown()
     if name in _PLAIN:
@@ -159,15 +159,15 @@ def image_filter(image: Image, name: str) -> list[str]:
     if not kind and rest in _DEVICE:
         values = [device.get("Ebs", {}).get(_DEVICE[rest]) for device in image.devices]
         return [str(value).lower() if isinstance(value, bool) else str(value) for value in values if value is not None]
-    tags = answers.tag_value(image.tags(), name)
+    tags = listing.tag_values(image.tags(), name)
     if tags is None and name not in _EMPTY:
-        raise answers.wrong(f"The filter '{name}' is invalid")
+        raise invalid_parameter(f"The filter '{name}' is invalid")
     return tags or []
 
 
-def kept(image: Image) -> Refusal | None:
+def why_not_deregistered(image: EmulatedImage) -> ApiError | None:
     """Why the AMI cannot be deregistered now, if so."""
     if image.protection_now() != "disabled":
-        return Refusal("OperationNotPermitted", f"deregistration protection of {image.id} is "
+        return ApiError("OperationNotPermitted", f"deregistration protection of {image.id} is "
                                                          f"{image.protection_now()}")
     return None

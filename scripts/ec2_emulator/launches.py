@@ -12,17 +12,17 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 
-from ec2_emulator import answers, images, parameters, register
-from ec2_emulator.answers import Refusal
-from ec2_emulator.images import Image
+from ec2_emulator import image_registration, images, listing, request_fields, ssm_parameters
+from ec2_emulator.errors import ApiError, invalid_parameter
+from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
-from ec2_emulator.world import WORLD
+from ec2_emulator.state import STATE
 
 _moto_run_instances = EC2Backend.run_instances
 
 
 @rule(EC2_GUIDE + "disable-an-ami.html")
-def launchable(backend: Any, image_id: str) -> Image:
+def launchable(backend: Any, image_id: str) -> EmulatedImage:
     """An AMI that is disabled, pending or deregistered cannot be launched, by whatever refers to it."""
     for image in images.visible(backend.account_id, backend.region_name):
         if image.id == image_id:
@@ -35,16 +35,16 @@ def launchable(backend: Any, image_id: str) -> Image:
 
 
 @rule(EC2_API + "API_RunInstances.html")
-def architecture_fits(image: Image, instance_type: str | None) -> None:
+def architecture_fits(image: EmulatedImage, instance_type: str | None) -> None:
     """An instance type runs AMIs of its own architecture only."""
     able = INSTANCE_TYPES.get(instance_type or "", {}).get("ProcessorInfo", {}).get("SupportedArchitectures", [])
     if able and image.architecture not in able:
-        raise Refusal("InvalidParameterValue", f"The architecture '{', '.join(able)}' of the specified instance type "
-                      f"does not match the architecture '{image.architecture}' of the specified AMI.")
+        raise ApiError("InvalidParameterValue", f"The architecture '{', '.join(able)}' of the specified instance type "
+                       f"does not match the architecture '{image.architecture}' of the specified AMI.")
 
 
 @rule(EC2_GUIDE + "block-device-mapping-concepts.html")
-def devices_of(image: Image, *given: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+def devices_of(image: EmulatedImage, *given: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
     """An instance has the AMI's devices, overridden by the template's, overridden by the request's."""
     merged: dict[str, dict[str, Any]] = {}
     for mappings in (image.devices, *given):
@@ -55,16 +55,16 @@ def devices_of(image: Image, *given: Sequence[Mapping[str, Any]] | None) -> list
     return list(merged.values())
 
 
-def _volumes_hold(image: Image, devices: Sequence[Mapping[str, Any]]) -> None:
+def _volumes_hold(image: EmulatedImage, devices: Sequence[Mapping[str, Any]]) -> None:
     """As at RegisterImage: no volume is smaller than the AMI's snapshot that it is made from."""
     for ebs in (each.get("Ebs") or {} for each in devices):
-        shot = image.ec2_backend.snapshots.get(ebs.get("SnapshotId"))
-        if shot is not None and ebs.get("VolumeSize"):
-            register.volume_holds_snapshot(int(ebs["VolumeSize"]), shot)
+        snapshot = image.ec2_backend.snapshots.get(ebs.get("SnapshotId"))
+        if snapshot is not None and ebs.get("VolumeSize"):
+            image_registration.volume_holds_snapshot(int(ebs["VolumeSize"]), snapshot)
 
 
 @rule(EC2_GUIDE + "configuring-IMDS-new-instances-ami-configuration.html")
-def metadata_of(image: Image, *given: Mapping[str, Any] | None) -> dict[str, Any]:
+def metadata_of(image: EmulatedImage, *given: Mapping[str, Any] | None) -> dict[str, Any]:
     """An AMI with ImdsSupport v2.0 makes tokens required and the hop limit 2, unless the launch says otherwise."""
     options = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2} if image.fields.get("ImdsSupport") else {}
     for each in given:
@@ -76,12 +76,12 @@ def metadata_of(image: Image, *given: Mapping[str, Any] | None) -> dict[str, Any
 def requirements_need_a_group(data: Mapping[str, Any]) -> None:
     """A template with InstanceRequirements serves Auto Scaling groups and fleets, and RunInstances refuses it."""
     if data.get("InstanceRequirements"):
-        raise Refusal("InvalidParameterCombination", "InstanceRequirements cannot be used with RunInstances")
+        raise ApiError("InvalidParameterCombination", "InstanceRequirements cannot be used with RunInstances")
 
 
 def _some_type(data: Mapping[str, Any]) -> str | None:
     """A type that the requirements allow, as a group would choose one."""
-    allowed = [answers.pattern(each) for each in data.get("InstanceRequirements", {}).get("AllowedInstanceTypes", [])]
+    allowed = [listing.wildcard(each) for each in data.get("InstanceRequirements", {}).get("AllowedInstanceTypes", [])]
     return next((name for name in sorted(INSTANCE_TYPES) if any(each.fullmatch(name) for each in allowed)), None)
 
 
@@ -89,7 +89,7 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     """In the place of `EC2Backend.run_instances`, which RunInstances, Auto Scaling and fleets call."""
     template = kwargs.get("launch_template") or {}
     data = self._get_template_from_args(template).data if template else {}
-    image = launchable(self, parameters.resolve(
+    image = launchable(self, ssm_parameters.resolve(
         self.account_id, self.region_name, image_id or data.get("ImageId", "")))
     kwargs["instance_type"] = kwargs.get("instance_type") or _some_type(data)
     architecture_fits(image, data.get("InstanceType") if kwargs.get("is_instance_type_default")
@@ -98,16 +98,16 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
         image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings"))
     _volumes_hold(image, kwargs["block_device_mappings"])
     kwargs["metadata_options"] = metadata_of(image, data.get("MetadataOptions"), kwargs.get("metadata_options"))
-    image.launched = WORLD.now()
+    image.launched = STATE.now()
     reservation = _moto_run_instances(self, image.id, count, *args, **kwargs)
     for instance in reservation.instances:  # moto asks the own account's AMIs only
         instance.root_device_name, instance.architecture = image.root_device_name, image.architecture
         instance.virtualization_type = image.virtualization_type
-        instance.nics[0].public_ip = WORLD.settings.instance_address or instance.nics[0].public_ip
+        instance.nics[0].public_ip = STATE.settings.instance_address or instance.nics[0].public_ip
     return reservation
 
 
-class Launches(EC2BaseResponse):
+class LaunchApi(EC2BaseResponse):
     """The handlers."""
 
     @rule(EC2_API + "Run_Instance_Idempotency.html")
@@ -117,32 +117,33 @@ class Launches(EC2BaseResponse):
         if template:
             requirements_need_a_group(self.ec2_backend._get_template_from_args(template).data)
         request = {key: value for key, value in self.params.items() if key != "ClientToken"}
-        return answers.once(
+        return request_fields.idempotent(
             ("run-instances", self.current_account, self.region), self._get_param("ClientToken"), request,
             lambda: InstanceResponse.run_instances(self),  # type: ignore[arg-type]
-            Refusal("IdempotentParameterMismatch", "the client token belongs to another request"))
+            ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
 
     @rule(EC2_API + "API_DescribeInstanceTypeOfferings.html")
     def describe_instance_type_offerings(self) -> ActionResult:
         """Offerings are filtered with wildcards and come in pages."""
         kind = self._get_param("LocationType")
-        found = self.ec2_backend.describe_instance_type_offerings(kind, {})
+        offerings = self.ec2_backend.describe_instance_type_offerings(kind, {})
         names = {"instance-type": "InstanceType", "location": "Location"}
 
         def value(offering: Mapping[str, str], name: str) -> list[str]:
             if name not in names:
-                raise answers.wrong(f"The filter '{name}' is invalid")
+                raise invalid_parameter(f"The filter '{name}' is invalid")
             return [offering[names[name]]]
-        found = answers.select(found, answers.filters_of(self._get_param("Filters")), value)
-        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"), least=5)
-        return ActionResult({"InstanceTypeOfferings": some, "NextToken": more})
+        offerings = listing.select(offerings, listing.filters_of(self._get_param("Filters")), value)
+        page, next_token = listing.paginate(offerings, self._get_param("MaxResults"), self._get_param("NextToken"),
+                                            least=5)
+        return ActionResult({"InstanceTypeOfferings": page, "NextToken": next_token})
 
     @rule(EC2_API + "API_DeleteKeyPair.html")
     def delete_key_pair(self) -> ActionResult:
         """A key pair is deleted by its name or by its id."""
-        asked = (self._get_param("KeyName"), self._get_param("KeyPairId"))
-        found = next((pair for pair in self.ec2_backend.key_pairs.values()
-                      if asked in ((pair.key_name, None), (None, pair.id))), None)
-        if found is not None:
-            self.ec2_backend.delete_key_pair(found.key_name)
-        return ActionResult({"Return": True, "KeyPairId": found.id if found else None})
+        named = (self._get_param("KeyName"), self._get_param("KeyPairId"))
+        pair = next((each for each in self.ec2_backend.key_pairs.values()
+                     if named in ((each.key_name, None), (None, each.id))), None)
+        if pair is not None:
+            self.ec2_backend.delete_key_pair(pair.key_name)
+        return ActionResult({"Return": True, "KeyPairId": pair.id if pair else None})

@@ -17,7 +17,7 @@ ASG_GUIDE = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/"
 
 
 @dataclass(frozen=True)
-class Rule:
+class AwsRule:
     """One rule: the name of the function that keeps it, its demand in a sentence, the page that demands it."""
 
     name: str
@@ -25,7 +25,7 @@ class Rule:
     page: str
 
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, AwsRule] = {}
 """Every rule by name; each has a probe in tests/aws that moto alone fails."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +36,6 @@ def rule(page: str) -> Callable[[F], F]:
     def register(function: F) -> F:
         name, demand = function.__name__, " ".join((function.__doc__ or "").split("\n\n")[0].split())
         assert demand and name not in RULES, name
-        RULES[name] = Rule(name, demand, page)
+        RULES[name] = AwsRule(name, demand, page)
         return function
     return register

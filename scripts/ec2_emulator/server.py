@@ -1,4 +1,4 @@
-"""The server: a front that logs, checks and refuses as AWS does, then moto, whose handlers `strict` has replaced."""
+"""The server: an application that logs, authorizes and refuses as AWS does, then moto with its handlers replaced."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import direct, gate, strict
-from ec2_emulator.answers import Refusal
-from ec2_emulator.world import WORLD, Settings
+from ec2_emulator import authorization, ebs_direct, moto_overrides
+from ec2_emulator.errors import ApiError
+from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
 
 CONTROL = "/_emulator/"
 """The control API: GET calls, POST reset, POST damage, PATCH settings."""
@@ -47,62 +47,62 @@ class Dispatcher(DomainDispatcherApplication):
         return self._known[host]
 
 
-class Front:
+class EmulatorApplication:
     """The WSGI application."""
 
     def __init__(self) -> None:
         warnings.filterwarnings("ignore", module="moto.core.serialize")  # codes that a model lacks are AWS's habit
-        strict.install()
+        moto_overrides.install()
         self._moto = Dispatcher()
 
-    def __call__(self, environ: gate.Environ, start: Any) -> Iterable[bytes]:
+    def __call__(self, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
         """Answer one request."""
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         if environ["PATH_INFO"].startswith(CONTROL):
             return _control(environ, body, start)
-        call = gate.identify(environ, body)
+        call = authorization.identify(environ, body)
         if call is None:
             return list(self._moto(environ, start))  # an unsigned request: S3's pre-signed ones
-        WORLD.calls.append(call)
+        STATE.calls.append(call)
         try:
-            gate.check(WORLD, call, environ)
-            if call.key in WORLD.settings.accounts:
-                environ["HTTP_X_MOTO_ACCOUNT_ID"] = WORLD.settings.accounts[call.key]
+            authorization.authorize(STATE, call, environ)
+            if call.key in STATE.settings.accounts:
+                environ["HTTP_X_MOTO_ACCOUNT_ID"] = STATE.settings.accounts[call.key]
             return self._answer(call, environ, start)
         except ServiceException as error:
             call.status = getattr(error, "status", None) or 400
-            status, headers, text = gate.render(error, call.service, environ.get("CONTENT_TYPE", ""))
+            status, headers, text = authorization.render(error, call.service, environ.get("CONTENT_TYPE", ""))
             start(status, list(headers.items()))
             return [text]
 
-    def _answer(self, call: Any, environ: gate.Environ, start: Any) -> Iterable[bytes]:
+    def _answer(self, call: ApiCall, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
         try:
             if call.name in _PARALLEL:
                 return list(self._moto(environ, start))
-            with WORLD.lock:
+            with STATE.lock:
                 return list(self._moto(environ, start))
         except NotImplementedError:
-            raise gate.unimplemented(call) from None
+            raise authorization.unimplemented(call) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            raise Refusal("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
+            raise ApiError("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
 
 
-def _control(environ: gate.Environ, body: bytes, start: Any) -> Iterable[bytes]:
+def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterable[bytes]:
     what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO'].removeprefix(CONTROL)}"
     answer: object = None
-    with WORLD.lock:
+    with STATE.lock:
         if what == "GET calls":
-            answer = [asdict(call) for call in WORLD.calls]
+            answer = [asdict(call) for call in STATE.calls]
         elif what == "POST reset":
             moto_api_backend.reset()
-            WORLD.reset()
+            STATE.reset()
         elif what == "POST damage":
-            answer = direct.damage(**json.loads(body))
+            answer = ebs_direct.damage(**json.loads(body))
         elif what == "PATCH settings":
-            merged = {**WORLD.settings.model_dump(mode="json"), **json.loads(body)}
-            WORLD.set(Settings.model_validate_json(json.dumps(merged)))
+            merged = {**STATE.settings.model_dump(mode="json"), **json.loads(body)}
+            STATE.set(EmulatorSettings.model_validate_json(json.dumps(merged)))
             answer = merged
         else:
             start("404 Not Found", [("Content-Type", "text/plain")])
@@ -120,4 +120,4 @@ class _Handler(MotoRequestHandler):
 
 def make(port: int) -> BaseWSGIServer:
     """A server that listens on loopback (port 0: the kernel chooses); `serve_forever` runs it."""
-    return make_server("127.0.0.1", port, Front(), threaded=True, request_handler=_Handler)
+    return make_server("127.0.0.1", port, EmulatorApplication(), threaded=True, request_handler=_Handler)

@@ -70,7 +70,7 @@ class Emulator:
         return [call["actions"] for call in self._ask("GET", "calls")]
 
     def set(self, **settings: Any) -> None:
-        """Change settings, for instance `denied={"*": ["ec2:RegisterImage"]}` (`ec2_emulator.world.Settings`)."""
+        """Change `ec2_emulator.state.EmulatorSettings`, for instance `denied={"*": ["ec2:RegisterImage"]}`."""
         self._ask("PATCH", "settings", **settings)
 
     def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:

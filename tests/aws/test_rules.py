@@ -3,7 +3,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from ec2_emulator import strict
+from ec2_emulator import moto_overrides
 from ec2_emulator.rules import RULES
 
 HERE = Path(__file__).parent
@@ -17,7 +17,7 @@ def _probed() -> set[str]:
 
 
 def test_each_rule_has_a_probe_and_each_probe_a_rule() -> None:
-    assert strict.StrictEC2
+    assert moto_overrides.Ec2Api
     assert _probed() == RULES.keys()
 
 

@@ -138,7 +138,7 @@ def test_a_block_is_read_by_its_token(account: ProbeAccount) -> None:
     refused("ValidationException", account.ebs.get_snapshot_block, SnapshotId=snapshot, BlockToken=late, BlockIndex=0)
 
 
-@probe("page")
+@probe("paginate")
 def test_blocks_are_listed_in_pages(account: ProbeAccount) -> None:
     snapshot = account.snapshot(1, {2 * index: block(str(index)) for index in range(130)})
     listed = account.ebs.list_snapshot_blocks

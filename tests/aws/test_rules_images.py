@@ -179,7 +179,7 @@ def test_images_are_filtered_by_every_documented_name(account: ProbeAccount) -> 
     refused("InvalidParameterValue", account.ec2.describe_images, Filters=[{"Name": "colour", "Values": ["gold"]}])
 
 
-@probe("page")
+@probe("paginate")
 def test_images_are_listed_in_pages(account: ProbeAccount) -> None:
     snapshot = account.snapshot()
     made = [account.image(f"golden-{number}", snapshot) for number in range(7)]

@@ -231,7 +231,7 @@ def test_versions_are_filtered_by_image(account: ProbeAccount) -> None:
     refused("InvalidParameterValue", found, colour="gold")
 
 
-@probe("describe_launch_templates", "page")
+@probe("describe_launch_templates", "paginate")
 def test_templates_and_versions_are_listed_in_pages(account: ProbeAccount) -> None:
     template = _template(account, ImageId="ami-1")
     for _ in range(20):

@@ -11,27 +11,27 @@ import pytest
 from goldenami import cli
 from goldenami.core import shell
 from goldenami.core.errors import ExitCode
-from support.rules import layout_rules as rules
+from support.rules import history_rules, layout_rules, python_rules, text_rules
 from support.rules.requirement_rules import FILES, pins
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", layout_rules.RULES, ids=lambda rule: f"{rule.__module__}.{rule.__name__}")
 def test_checkout_keeps(rule: Callable[[Path], list[str]]) -> None:
     assert "\n".join(rule(ROOT)) == ""
 
 
 def test_no_file_names_a_mirror_of_this_machine() -> None:
-    assert "\n".join(rules.mirror_hosts(ROOT, rules.machine_hosts())) == ""
+    assert "\n".join(text_rules.mirror_hosts(ROOT, text_rules.machine_hosts())) == ""
 
 
 def test_no_file_holds_a_path_of_this_machine() -> None:
-    assert "\n".join(rules.machine_paths(ROOT, ROOT, Path.home())) == ""
+    assert "\n".join(text_rules.machine_paths(ROOT, ROOT, Path.home())) == ""
 
 
 def test_readme_has_every_exit_code() -> None:
-    assert "\n".join(rules.exit_codes(ROOT, map(int, ExitCode))) == ""
+    assert "\n".join(text_rules.exit_codes(ROOT, map(int, ExitCode))) == ""
 
 
 def _commands() -> list[str]:
@@ -40,17 +40,18 @@ def _commands() -> list[str]:
 
 
 def test_readme_has_every_command() -> None:
-    assert "\n".join(rules.stages(ROOT, _commands())) == ""
+    assert "\n".join(text_rules.stages(ROOT, _commands())) == ""
 
 
 def test_changelog_form() -> None:
-    assert not rules.changelog((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert not history_rules.changelog((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
 
 
 def test_commit_subjects() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("no git history here")
-    assert not rules.commit_subjects(shell.output(["git", "log", "--format=%s"], cwd=ROOT, check=False).splitlines())
+    subjects = shell.output(["git", "log", "--format=%s"], cwd=ROOT, check=False).splitlines()
+    assert not history_rules.commit_subjects(subjects)
 
 
 # --- each rule has been seen to fail ---------------------------------------------------------------------------------
@@ -63,43 +64,55 @@ def _write(root: Path, name: str, text: str) -> None:
 PACKAGE = "scripts/goldenami"
 HASH = f"\\\n    --hash=sha256:{'0' * 64}\n"
 BAD_TREES = [
-    (rules.top_level, {"docs/notes.md": ""}, "docs does not belong at the top level"),
-    (rules.top_level, {"docs/notes.md": ""}, "LICENSE is missing at the top level"),
-    (rules.imports, {f"{PACKAGE}/bake/bake.py": "from goldenami.lock import resolve"},
+    (text_rules.top_level, {"docs/notes.md": ""}, "docs does not belong at the top level"),
+    (text_rules.top_level, {"docs/notes.md": ""}, "LICENSE is missing at the top level"),
+    (python_rules.imports, {f"{PACKAGE}/bake/bake.py": "from goldenami.lock import resolve"},
      "bake/bake.py imports lock, which is not below bake"),
-    (rules.imports, {f"{PACKAGE}/core/errors.py": "from goldenami import model"}, "core/errors.py imports model"),
-    (rules.imports, {f"{PACKAGE}/model/lockfile.py": "def f():\n    import goldenami.cli"}, "lockfile.py imports cli"),
-    (rules.imports, {f"{PACKAGE}/local/disk/disk.py": "from goldenami.aws import tags"}, "disk/disk.py imports aws"),
-    (rules.imports, {f"{PACKAGE}/odd/a.py": ""}, "odd is no room"),
-    (rules.emulator, {f"{PACKAGE}/aws/tags.py": "from ec2_emulator import rules"}, "aws/tags.py imports the emulator"),
-    (rules.processes, {f"{PACKAGE}/a.py": "import subprocess\nsubprocess.run(['ls'])"}, "a.py:2 calls subprocess.run"),
-    (rules.processes, {f"{PACKAGE}/a.py": "from subprocess import run"}, "a.py:1 imports run from subprocess"),
-    (rules.processes, {f"{PACKAGE}/a.py": "import os\nos.system('ls')"}, "a.py:2 calls os.system"),
-    (rules.processes, {f"{PACKAGE}/a.py": "import os\nos.execvp('ls', [])"}, "a.py:2 calls os.execvp"),
-    (rules.processes, {f"{PACKAGE}/local/programs/shell.py": "import os\nos.system('ls')"},
+    (python_rules.imports, {f"{PACKAGE}/core/errors.py": "from goldenami import model"},
+     "core/errors.py imports model"),
+    (python_rules.imports, {f"{PACKAGE}/model/lockfile.py": "def f():\n    import goldenami.cli"},
+     "lockfile.py imports cli"),
+    (python_rules.imports, {f"{PACKAGE}/local/disk/disk.py": "from goldenami.aws import tags"},
+     "disk/disk.py imports aws"),
+    (python_rules.imports, {f"{PACKAGE}/odd/a.py": ""}, "odd is no room"),
+    (python_rules.emulator, {f"{PACKAGE}/aws/tags.py": "from ec2_emulator import rules"},
+     "aws/tags.py imports the emulator"),
+    (python_rules.emulator,
+     {"scripts/ec2_emulator/a.py": "from goldenami.core import clock\nfrom goldenami.model import lockfile"},
+     "ec2_emulator/a.py imports model, and may import core alone"),
+    (python_rules.emulator, {"scripts/ec2_emulator/a.py": "def f():\n    import goldenami.aws.tags"},
+     "a.py imports aws, and"),
+    (python_rules.processes, {f"{PACKAGE}/a.py": "import subprocess\nsubprocess.run(['ls'])"},
+     "a.py:2 calls subprocess.run"),
+    (python_rules.processes, {f"{PACKAGE}/a.py": "from subprocess import run"}, "a.py:1 imports run from subprocess"),
+    (python_rules.processes, {f"{PACKAGE}/a.py": "import os\nos.system('ls')"}, "a.py:2 calls os.system"),
+    (python_rules.processes, {f"{PACKAGE}/a.py": "import os\nos.execvp('ls', [])"}, "a.py:2 calls os.execvp"),
+    (python_rules.processes, {f"{PACKAGE}/local/programs/shell.py": "import os\nos.system('ls')"},
      "programs/shell.py:2 calls os.system"),
-    (rules.boto3, {f"{PACKAGE}/publish.py": "import boto3"}, "publish.py imports boto3"),
-    (rules.boto3, {f"{PACKAGE}/publish.py": "from botocore.config import Config"}, "imports botocore.config"),
-    (rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"}, "a.py:3 reads the clock, as"),
-    (rules.python_sizes, {"tests/a.py": "x = 1\n" * 401}, "tests/a.py: 401 lines, at most 400"),
-    (rules.python_sizes, {"a.py": "def long():\n" + "    x = 1\n" * 40}, "a.py: long has 41 lines, at most 40"),
-    (rules.docstrings, {"a.py": "x = 1"}, "a.py has no docstring"),
-    (rules.text_sizes, {"roles/a/tasks/main.yml": "#\n" * 61}, "roles/a/tasks/main.yml: 61 lines, at most 60"),
-    (rules.text_sizes, {"packer/images/a.yml": "#\n" * 61}, "packer/images/a.yml: 61 lines, at most 60"),
-    (rules.text_sizes, {"roles/README.md": "x\n" * 31}, "roles/README.md: 31 lines, at most 30"),
-    (rules.text_sizes, {"roles/a/README.md": "x\n" * 31}, "roles/a/README.md: 31 lines, at most 30"),
-    (rules.folder_readmes, {"packer/README.md": ""}, "tests/README.md is missing"),
-    (rules.variables, {"scripts/a": "$GOLDEN_ODD", "README.md": "GOLDEN_ODDITY"}, "GOLDEN_ODD (scripts/a) is not in"),
-    (rules.make_targets, {"Makefile": ".PHONY: a\na: b\n\t@true\n"}, "make a has no help text"),
-    (rules.make_targets, {"Makefile": "a: ## does it\n"}, "make a is not .PHONY"),
-    (rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(26))}, "26 Make targets, at most 25"),
-    (rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"}, "calls scripts/odd, which does not exist"),
-    (rules.benches, {"tests/bench/bench_a.py": "", "README.md": "`bench-ab`", "Makefile": "bench-a"},
+    (python_rules.boto3, {f"{PACKAGE}/publish.py": "import boto3"}, "publish.py imports boto3"),
+    (python_rules.boto3, {f"{PACKAGE}/publish.py": "from botocore.config import Config"}, "imports botocore.config"),
+    (python_rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"}, "a.py:3 reads the clock, as"),
+    (python_rules.sizes, {"tests/a.py": "x = 1\n" * 401}, "tests/a.py: 401 lines, at most 400"),
+    (python_rules.sizes, {"a.py": "def long():\n" + "    x = 1\n" * 40}, "a.py: long has 41 lines, at most 40"),
+    (python_rules.docstrings, {"a.py": "x = 1"}, "a.py has no docstring"),
+    (text_rules.sizes, {"roles/a/tasks/main.yml": "#\n" * 61}, "roles/a/tasks/main.yml: 61 lines, at most 60"),
+    (text_rules.sizes, {"packer/images/a.yml": "#\n" * 61}, "packer/images/a.yml: 61 lines, at most 60"),
+    (text_rules.sizes, {"roles/README.md": "x\n" * 31}, "roles/README.md: 31 lines, at most 30"),
+    (text_rules.sizes, {"roles/a/README.md": "x\n" * 31}, "roles/a/README.md: 31 lines, at most 30"),
+    (text_rules.folder_readmes, {"packer/README.md": ""}, "tests/README.md is missing"),
+    (text_rules.variables, {"scripts/a": "$GOLDEN_ODD", "README.md": "GOLDEN_ODDITY"},
+     "GOLDEN_ODD (scripts/a) is not in"),
+    (text_rules.make_targets, {"Makefile": ".PHONY: a\na: b\n\t@true\n"}, "make a has no help text"),
+    (text_rules.make_targets, {"Makefile": "a: ## does it\n"}, "make a is not .PHONY"),
+    (text_rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(26))}, "26 Make targets, at most 25"),
+    (text_rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"}, "calls scripts/odd, which does not exist"),
+    (text_rules.benches, {"tests/bench/bench_a.py": "", "README.md": "`bench-ab`", "Makefile": "bench-a"},
      "README.md has no bench-a"),
-    (rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
-    (rules.module_map, {f"{PACKAGE}/odd/a.py": ""}, "ARCHITECTURE.md does not say what odd/ is for"),
-    (rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""}, "ARCHITECTURE.md does not say what aws/odd/ is for"),
-    (rules.libraries, {"pyproject.toml": '[project]\ndependencies = ["odd>=1"]'}, "does not say why odd is required"),
+    (text_rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
+    (text_rules.module_map, {f"{PACKAGE}/odd/a.py": ""}, "ARCHITECTURE.md does not say what odd/ is for"),
+    (text_rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""}, "ARCHITECTURE.md does not say what aws/odd/ is for"),
+    (text_rules.libraries, {"pyproject.toml": '[project]\ndependencies = ["odd>=1"]'},
+     "does not say why odd is required"),
     (pins, {"requirements/run.txt": "odd==1\n"}, "run.txt: odd has no version or no hash"),
     (pins, {"requirements/run.txt": f"odd {HASH}"}, "run.txt: odd has no version or no hash"),
     (pins, {"requirements/run.txt": "--index-url https://example.org/simple\n"}, "run.txt names an address"),
@@ -109,8 +122,9 @@ BAD_TREES = [
     (pins, {"pyproject.toml": '[dependency-groups]\ndocs = ["odd"]'}, "the group docs, for which"),
     (pins, {"requirements/run.txt": f"odd==1 {HASH}", "requirements/test.txt": f"odd==2 {HASH}"},
      "emulator.txt: odd is not 1, as in the file before it"),
-    (rules.prose_width, {"a.md": "word " * 30}, "a.md:1: 150 characters"),
-    (rules.local_hooks, {".pre-commit-config.yaml": "repos:\n  - repo: https://example.org/x"}, "hooks from https"),
+    (text_rules.prose_width, {"a.md": "word " * 30}, "a.md:1: 150 characters"),
+    (text_rules.local_hooks, {".pre-commit-config.yaml": "repos:\n  - repo: https://example.org/x"},
+     "hooks from https"),
 ]
 
 
@@ -122,7 +136,7 @@ def test_rule_sees(tmp_path: Path, rule: Callable[[Path], list[str]], tree: dict
 
 
 def test_every_rule_has_a_bad_tree() -> None:
-    assert {bad[0] for bad in BAD_TREES} == set(rules.RULES)
+    assert {bad[0] for bad in BAD_TREES} == set(layout_rules.RULES)
 
 
 def test_rules_accept_what_is_right(tmp_path: Path) -> None:
@@ -141,20 +155,21 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
     }
     for name, text in good.items():
         _write(tmp_path, name, text)
-    tested = set(rules.RULES) - {rules.top_level, rules.folder_readmes}
+    tested = set(layout_rules.RULES) - {text_rules.top_level, text_rules.folder_readmes}
     assert not [problem for rule in tested for problem in rule(tmp_path)]
 
 
 def test_mirror_host_is_seen(tmp_path: Path) -> None:
     _write(tmp_path, "packer/a.yml", "uri: https://mirror.example.org/debian\n")
-    assert rules.mirror_hosts(tmp_path, ["mirror.example.org"]) == ["packer/a.yml names the mirror mirror.example.org"]
-    assert not rules.mirror_hosts(tmp_path, ["example.org", "mirror.example.or"])
+    assert text_rules.mirror_hosts(tmp_path, ["mirror.example.org"]) == [
+        "packer/a.yml names the mirror mirror.example.org"]
+    assert not text_rules.mirror_hosts(tmp_path, ["example.org", "mirror.example.or"])
 
 
 def test_hosts_come_from_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", "http://cache.example.net:3142/debian")
     monkeypatch.setenv("PIP_INDEX_URL", "https://user:word@wheels.example.net/simple")
-    assert {"cache.example.net", "wheels.example.net"} <= set(rules.machine_hosts())
+    assert {"cache.example.net", "wheels.example.net"} <= set(text_rules.machine_hosts())
 
 
 HOMES = "/home"  # in two parts, so that this file does not break the rule
@@ -163,13 +178,13 @@ HOMES = "/home"  # in two parts, so that this file does not break the rule
 @pytest.mark.parametrize("text", ["in /srv/checkout/a", f"{HOMES}/jane/x", "=/Users" + "/jane/x", '"/srv/jane/.cache"'])
 def test_machine_path_is_seen(tmp_path: Path, text: str) -> None:
     _write(tmp_path, "a.md", text)
-    assert rules.machine_paths(tmp_path, Path("/srv/checkout"), Path("/srv/jane"))
+    assert text_rules.machine_paths(tmp_path, Path("/srv/checkout"), Path("/srv/jane"))
 
 
 @pytest.mark.parametrize("text", ["/root/x", f"{HOMES}/ubuntu/x", "home/*/x", "{x}/srv/checkout", "/srv/checkouts"])
 def test_other_paths_are_no_machines(tmp_path: Path, text: str) -> None:
     _write(tmp_path, "a.md", text)
-    assert not rules.machine_paths(tmp_path, Path("/srv/checkout"), Path("/root"))
+    assert not text_rules.machine_paths(tmp_path, Path("/srv/checkout"), Path("/root"))
 
 
 def test_exit_code_is_seen(tmp_path: Path) -> None:
@@ -183,13 +198,13 @@ def test_exit_code_is_seen(tmp_path: Path) -> None:
         ## Next
         | 2 | of another table |
         """))
-    assert rules.exit_codes(tmp_path, iter([0, 2])) == [
+    assert text_rules.exit_codes(tmp_path, iter([0, 2])) == [
         "exit code 2 is not in README.md", "README.md states exit code 9, which does not exist"]
 
 
 def test_stage_is_seen(tmp_path: Path) -> None:
     _write(tmp_path, "README.md", "| `lock` | x |\n")
-    assert rules.stages(tmp_path, ["lock", "bake"]) == ["stage bake is not in README.md"]
+    assert text_rules.stages(tmp_path, ["lock", "bake"]) == ["stage bake is not in README.md"]
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -199,15 +214,15 @@ def test_stage_is_seen(tmp_path: Path) -> None:
     ("# Changelog\n## [Unreleased]\n## [1.0.0] - 2026-01-01\n## [1.1.0] - 2026-02-01\n", "not newest first"),
 ])
 def test_changelog_is_seen(text: str, message: str) -> None:
-    assert any(message in problem for problem in rules.changelog(text))
+    assert any(message in problem for problem in history_rules.changelog(text))
 
 
 @pytest.mark.parametrize("subject", ["Fix it", "bake: fix it", "bake: Fixed it", "bake: Fixing it", "bake: Fix it.",
                                      "bake Fix it", "bake: " + "Fix it " * 20])
 def test_commit_subject_is_seen(subject: str) -> None:
-    assert rules.commit_subjects([subject])
+    assert history_rules.commit_subjects([subject])
 
 
 @pytest.mark.parametrize("subject", ["bake: Fix it", "roles/seal, tests: Remove leases", "Merge branch 'x'"])
 def test_commit_subject_is_accepted(subject: str) -> None:
-    assert not rules.commit_subjects([subject])
+    assert not history_rules.commit_subjects([subject])

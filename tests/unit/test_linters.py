@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.builds import tools
 from support.builds.tools import ROOT, complaints
-from support.rules import layout_rules
+from support.rules import trees
 
 YAMLLINT = ("--strict", "--format", "parsable", "--config-file", str(ROOT / ".yamllint"))
 ANSIBLE_LINT = ("-q", "--nocolor", "--format=pep8", "--config-file", str(ROOT / ".ansible-lint"))
@@ -18,7 +18,7 @@ RUFF = ("check", "--no-cache", "--output-format=concise")
 def _scripts() -> list[tuple[str, Path]]:
     """Shell scripts by their first line: (`bash` or `sh`, path)."""
     found = []
-    for path in layout_rules.files(ROOT):
+    for path in trees.files(ROOT):
         with path.open("rb") as source:
             match = re.match(rb"#!(?:/usr/bin/env |/usr/bin/|/bin/)(bash|sh)\n", source.readline())
         if match and path.suffix != ".j2":

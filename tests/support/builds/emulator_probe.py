@@ -13,7 +13,7 @@ import urllib3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
-from ec2_emulator.arena import BLOCK
+from ec2_emulator.block_store import BLOCK
 
 ACCOUNT, STRANGER = "123456789012", "210987654321"
 KEY, STRANGERS_KEY = "AKIAEMULATOR00000000", "AKIASTRANGER00000000"
@@ -23,7 +23,7 @@ FAILURES = (AssertionError, ClientError, BotoCoreError, ResponseParserError, Loo
 """How a probe may end at a server that does not keep the rule."""
 
 
-class Account:
+class ProbeAccount:
     """An empty account at a server, with the clients that probes need; the first error is the answer."""
 
     def __init__(self, url: str, control: Any = None) -> None:
@@ -120,11 +120,11 @@ def refused(code: str, call: Callable[..., Any], **asked: Any) -> str:
     return message
 
 
-def probe(*rules: str) -> Callable[[Callable[[Account], None]], Callable[..., None]]:
+def probe(*rules: str) -> Callable[[Callable[[ProbeAccount], None]], Callable[..., None]]:
     """Make a test of a function that asserts `rules`: true of the emulator, and not of moto alone."""
-    def wrap(function: Callable[[Account], None]) -> Callable[..., None]:
+    def wrap(function: Callable[[ProbeAccount], None]) -> Callable[..., None]:
         @pytest.mark.parametrize("server", ["emulator", "moto"])
-        def test(server: str, account_at: Callable[[str], Account]) -> None:
+        def test(server: str, account_at: Callable[[str], ProbeAccount]) -> None:
             assert rules
             if server == "emulator":
                 function(account_at("emulator"))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from ec2_emulator import gate
+from ec2_emulator import authorization
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,7 +35,7 @@ class When(StrEnum):
 
 
 @dataclass(frozen=True)
-class Point:
+class KillPoint:
     """The `number`th call of `action` in `region`, counted from one, and when to kill."""
 
     action: str
@@ -53,7 +53,7 @@ class KillProxy:
     def __init__(self, upstream: str) -> None:
         self._upstream, self._http = upstream, urllib3.PoolManager(maxsize=32, retries=False)
         self._lock, self._seen = threading.Lock(), Counter[tuple[str, str]]()
-        self._point: Point | None = None
+        self._point: KillPoint | None = None
         self._pid, self._signal = 0, signal.SIGKILL
         self.struck = False
         proxy = self
@@ -90,7 +90,7 @@ class KillProxy:
         self._forks.wait()
         self._forks.stdout.close()
 
-    def run(self, root: Path, *args: str, point: Point | None = None, days: float = 0,
+    def run(self, root: Path, *args: str, point: KillPoint | None = None, days: float = 0,
             by: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
         """Run `golden` in the checkout `root`, its clock `days` ahead; returns exit code (-9: killed) and output.
 
@@ -120,12 +120,12 @@ class KillProxy:
         """Empty the account behind the proxy."""
         self._http.request("POST", f"{self._upstream}/_emulator/reset", body=b"{}")
 
-    def points(self) -> list[Point]:
+    def points(self) -> list[KillPoint]:
         """Every place where the last run could have been killed.
 
         A call that only reads leaves nothing: to be killed after it, before its answer, is to be killed before it.
         """
-        return [Point(action, region, number, when) for (action, region), count in self.calls().items()
+        return [KillPoint(action, region, number, when) for (action, region), count in self.calls().items()
                 for number in range(1, count + 1) for when in When
                 if when is When.BEFORE or not action.partition(":")[2].startswith(("Describe", "Get", "List"))]
 
@@ -137,7 +137,7 @@ class KillProxy:
                    "CONTENT_TYPE": request.headers.get("Content-Type", ""), "SERVER_NAME": "127.0.0.1",
                    "SERVER_PORT": "80", "wsgi.url_scheme": "http",
                    **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}}
-        call = gate.identify(environ, body)
+        call = authorization.identify(environ, body)
         assert call is not None, request.path
         hit = self._count(call.name, call.region)
         if hit is When.BEFORE:

@@ -15,10 +15,10 @@ from moto.core.common_types import TYPE_RESPONSE
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 
-from ec2_emulator import answers, parameters
-from ec2_emulator.answers import Refusal
+from ec2_emulator import listing, ssm_parameters
+from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import ASG_API, ASG_GUIDE, rule
-from ec2_emulator.world import WORLD
+from ec2_emulator.state import STATE
 
 RUNNING = ("Pending", "InProgress", "Cancelling", "RollbackInProgress")
 _NEXT = {"Pending": "InProgress", "InProgress": "Successful", "Cancelling": "Cancelled",
@@ -26,7 +26,7 @@ _NEXT = {"Pending": "InProgress", "InProgress": "Successful", "Cancelling": "Can
 
 
 @dataclass
-class Refresh:
+class InstanceRefresh:
     """One refresh of a group, and what the group was like before."""
 
     group: FakeAutoScalingGroup
@@ -36,13 +36,13 @@ class Refresh:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: str = "Pending"
     reason: str | None = None
-    started: datetime.datetime = field(default_factory=WORLD.now)
+    started: datetime.datetime = field(default_factory=STATE.now)
     ended: datetime.datetime | None = None
     moved_at: float = field(default_factory=time.monotonic)
 
     def advance(self) -> None:
         """Become what is due by now."""
-        while self.status in RUNNING and WORLD.is_over(self.moved_at, lambda at: at.refresh_s):
+        while self.status in RUNNING and STATE.is_over(self.moved_at, lambda at: at.refresh_s):
             self.move(_NEXT[self.status])
 
     def move(self, status: str) -> None:
@@ -53,7 +53,7 @@ class Refresh:
         elif status == "RollbackSuccessful":
             self._replace(self.before)
         self.status = status
-        self.ended = None if status in RUNNING else WORLD.now()
+        self.ended = None if status in RUNNING else STATE.now()
 
     def _replace(self, configuration: dict[str, Any] | None) -> str:
         """Take a configuration as it is, a launch template in the place of a mixed instances policy, too."""
@@ -61,7 +61,7 @@ class Refresh:
         if wanted:
             group.mixed_instances_policy = wanted.get("MixedInstancesPolicy")
             group._set_launch_configuration("", wanted.get("LaunchTemplate") or {}, group.mixed_instances_policy)
-        image = parameters.resolve(group.account_id, group.region, group.image_id)
+        image = ssm_parameters.resolve(group.account_id, group.region, group.image_id)
         skip = bool(self.preferences.get("SkipMatching"))
         old = [each for each in group.instance_states if not (skip and each.instance.image_id == image)]
         try:
@@ -87,7 +87,7 @@ class Refresh:
                 "DesiredConfiguration": self.desired}
 
 
-class Member(InstanceState):
+class GroupInstance(InstanceState):
     """An instance of a group, which remembers the version of the template that it was launched with."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -126,15 +126,15 @@ def _named(desired: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in named if each]
 
 
-def _running(group: FakeAutoScalingGroup) -> Refresh | None:
+def _running(group: FakeAutoScalingGroup) -> InstanceRefresh | None:
     return next((each for each in _refreshes(group) if each.status in RUNNING), None)
 
 
-def _refreshes(group: FakeAutoScalingGroup) -> list[Refresh]:
-    found: list[Refresh] = vars(group).setdefault("refreshes", [])
-    for each in found:
+def _refreshes(group: FakeAutoScalingGroup) -> list[InstanceRefresh]:
+    refreshes: list[InstanceRefresh] = vars(group).setdefault("refreshes", [])
+    for each in refreshes:
         each.advance()
-    return found
+    return refreshes
 
 
 @rule(ASG_API + "API_StartInstanceRefresh.html#API_StartInstanceRefresh_Errors")
@@ -142,11 +142,11 @@ def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
     """A group has one refresh in progress at most."""
     running = _running(group)
     if running is not None:
-        raise Refusal("InstanceRefreshInProgress", f"the instance refresh {running.id} is in progress")
+        raise ApiError("InstanceRefreshInProgress", f"the instance refresh {running.id} is in progress")
 
 
 @rule(ASG_GUIDE + "instance-refresh-rollback.html")
-def why_irreversible(refresh: Refresh) -> str | None:
+def why_irreversible(refresh: InstanceRefresh) -> str | None:
     """There is no rollback without a desired configuration, from $Latest or $Default, or with an SSM parameter."""
     group = refresh.group
     if not refresh.desired:
@@ -155,21 +155,21 @@ def why_irreversible(refresh: Refresh) -> str | None:
                 *(each.get("Version") for each in _named(refresh.desired))}
     if versions & {"$Latest", "$Default"}:
         return "the launch template's version is $Latest or $Default"
-    if group.ec2_launch_template is not None and group.image_id.startswith(parameters.PREFIX):
+    if group.ec2_launch_template is not None and group.image_id.startswith(ssm_parameters.PREFIX):
         return "the launch template holds an SSM parameter instead of an AMI id"
     return None
 
 
 @rule(ASG_API + "API_RollbackInstanceRefresh.html#API_RollbackInstanceRefresh_Errors")
-def in_progress(group: FakeAutoScalingGroup) -> Refresh:
+def in_progress(group: FakeAutoScalingGroup) -> InstanceRefresh:
     """What is not in progress can be neither cancelled nor rolled back."""
     running = _running(group)
     if running is None:
-        raise Refusal("ActiveInstanceRefreshNotFound", f"no instance refresh of {group.name} is in progress")
+        raise ApiError("ActiveInstanceRefreshNotFound", f"no instance refresh of {group.name} is in progress")
     return running
 
 
-class Refreshes(AutoScalingResponse):
+class InstanceRefreshApi(AutoScalingResponse):
     """The handlers."""
 
     def call_action(self) -> TYPE_RESPONSE:
@@ -179,23 +179,23 @@ class Refreshes(AutoScalingResponse):
         return super().call_action()  # type: ignore[no-any-return]
 
     def _group(self) -> FakeAutoScalingGroup:
-        found = self.autoscaling_backend.autoscaling_groups.get(self._get_param("AutoScalingGroupName"))
-        if found is None:
-            raise Refusal("ValidationError", "AutoScalingGroup name not found - AutoScalingGroup "
-                          f"'{self._get_param('AutoScalingGroupName')}' not found")
-        return found
+        group = self.autoscaling_backend.autoscaling_groups.get(self._get_param("AutoScalingGroupName"))
+        if group is None:
+            raise ApiError("ValidationError", "AutoScalingGroup name not found - AutoScalingGroup "
+                           f"'{self._get_param('AutoScalingGroupName')}' not found")
+        return group
 
     def start_instance_refresh(self) -> ActionResult:
         """Begin to replace the instances."""
         group = self._group()
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
-        refresh = Refresh(group, desired, self._get_param("Preferences") or {}, _before(group))
+        refresh = InstanceRefresh(group, desired, self._get_param("Preferences") or {}, _before(group))
         for each in _named(desired or {}):
             _template_version(group, each)
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
         if why is not None:
-            raise Refusal("ValidationError", f"AutoRollback is not possible: {why}")
+            raise ApiError("ValidationError", f"AutoRollback is not possible: {why}")
         _refreshes(group).append(refresh)
         return ActionResult({"InstanceRefreshId": refresh.id})
 
@@ -203,9 +203,10 @@ class Refreshes(AutoScalingResponse):
     def describe_instance_refreshes(self) -> ActionResult:
         """Refreshes are listed newest first, in pages of 50 or up to 100."""
         ids = self._get_param("InstanceRefreshIds", [])
-        found = [each for each in reversed(_refreshes(self._group())) if not ids or each.id in ids]
-        some, more = answers.page(found, self._get_param("MaxRecords") or 50, self._get_param("NextToken"), most=100)
-        return ActionResult({"InstanceRefreshes": [each.shown() for each in some], "NextToken": more})
+        refreshes = [each for each in reversed(_refreshes(self._group())) if not ids or each.id in ids]
+        page, next_token = listing.paginate(refreshes, self._get_param("MaxRecords") or 50,
+                                            self._get_param("NextToken"), most=100)
+        return ActionResult({"InstanceRefreshes": [each.shown() for each in page], "NextToken": next_token})
 
     def cancel_instance_refresh(self) -> ActionResult:
         """Stop; what was replaced stays replaced."""
@@ -218,7 +219,7 @@ class Refreshes(AutoScalingResponse):
         refresh = in_progress(self._group())
         why = why_irreversible(refresh)
         if why is not None:
-            raise Refusal("IrreversibleInstanceRefresh", why)
+            raise ApiError("IrreversibleInstanceRefresh", why)
         refresh.move("RollbackInProgress")
         return ActionResult({"InstanceRefreshId": refresh.id})
 
@@ -228,4 +229,4 @@ def _template_version(group: FakeAutoScalingGroup, given: dict[str, Any]) -> Non
     try:
         backend._get_template_from_args(given)
     except ServiceException as error:
-        raise Refusal("ValidationError", f"You must use a valid fully-formed launch template. {error}") from None
+        raise ApiError("ValidationError", f"You must use a valid fully-formed launch template. {error}") from None

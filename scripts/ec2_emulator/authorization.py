@@ -20,8 +20,8 @@ from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
 
 from ec2_emulator import iam
-from ec2_emulator.answers import Refusal
-from ec2_emulator.world import MY_ACCOUNT, Call, World
+from ec2_emulator.errors import ApiError
+from ec2_emulator.state import MY_ACCOUNT, ApiCall, EmulatorState
 
 Environ = dict[str, Any]
 
@@ -40,13 +40,13 @@ def regions() -> frozenset[str]:
                      for region in session.get_available_regions("ec2", partition))
 
 
-def identify(environ: Environ, body: bytes) -> Call | None:
+def identify(environ: Environ, body: bytes) -> ApiCall | None:
     """The call that a request is; None where it is not signed."""
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     if scope is None:
         return None
     key, region, service = scope.groups()
-    call = Call(service, _action(environ, body, service), region, key)
+    call = ApiCall(service, _action(environ, body, service), region, key)
     return replace(call, actions=iam.actions(call.name, body))
 
 
@@ -56,20 +56,20 @@ def _action(environ: Environ, body: bytes, service: str) -> str:
     form = body if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded") else b""
     if found := re.search(rb"(?:^|&)Action=(\w+)", form + b"&" + environ.get("QUERY_STRING", "").encode()):
         return found[1].decode()
-    asked = BaseResponse(service_name=service)
-    return asked._get_action_from_method_and_request_uri(Request(environ.copy())) or "Unknown"
+    handler = BaseResponse(service_name=service)
+    return handler._get_action_from_method_and_request_uri(Request(environ.copy())) or "Unknown"
 
 
-def check(world: World, call: Call, environ: Environ) -> None:
+def authorize(state: EmulatorState, call: ApiCall, environ: Environ) -> None:
     """Raise what AWS would answer before the service looks at the call."""
-    settings = world.settings
+    settings = state.settings
     if call.region not in regions() or call.region in settings.disabled_regions or call.key in settings.unknown_keys:
         raise _invalid_credentials(call.service)
     if environ.get("HTTP_X_AMZ_SECURITY_TOKEN") in settings.expired_tokens:
         raise _expired(call.service)
     sent = environ.get("HTTP_X_AMZ_DATE", "")
-    if sent and abs(world.now() - datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z")) > SKEW:
-        raise _skewed(call.service, sent, world.now())
+    if sent and abs(state.now() - datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z")) > SKEW:
+        raise _skewed(call.service, sent, state.now())
     denied = (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))
     allowed = settings.allowed.get(call.key, settings.allowed.get("*", ("*",)))
     for action in call.actions:
@@ -81,48 +81,48 @@ def _matches(action: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(action, pattern) for pattern in patterns)
 
 
-def _invalid_credentials(service: str) -> Refusal:
+def _invalid_credentials(service: str) -> ApiError:
     """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html (AuthFailure) and
     https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html (UnrecognizedClient).
     """
     if service == "ec2":
-        return Refusal("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+        return ApiError("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
     code = {"autoscaling": "InvalidClientTokenId", "sts": "InvalidClientTokenId", "s3": "InvalidAccessKeyId"}
-    return Refusal(code.get(service, "UnrecognizedClientException"),
-                   "The security token included in the request is invalid.", 403 if service in code else 400)
+    return ApiError(code.get(service, "UnrecognizedClientException"),
+                    "The security token included in the request is invalid.", 403 if service in code else 400)
 
 
-def _expired(service: str) -> Refusal:
+def _expired(service: str) -> ApiError:
     """EC2 says RequestExpired for expired temporary credentials, the others ExpiredToken."""
     if service == "ec2":
-        return Refusal("RequestExpired", "Request has expired.")
+        return ApiError("RequestExpired", "Request has expired.")
     query = service in ("autoscaling", "sts", "s3")
-    return Refusal("ExpiredToken" if query else "ExpiredTokenException",
-                   "The security token included in the request is expired", 403 if query else 400)
+    return ApiError("ExpiredToken" if query else "ExpiredTokenException",
+                    "The security token included in the request is expired", 403 if query else 400)
 
 
-def _skewed(service: str, sent: str, now: datetime.datetime) -> Refusal:
+def _skewed(service: str, sent: str, now: datetime.datetime) -> ApiError:
     if service == "ec2":
-        return Refusal("RequestExpired", "Request has expired.")
+        return ApiError("RequestExpired", "Request has expired.")
     limit, here = (moment.strftime("%Y%m%dT%H%M%SZ") for moment in (now - SKEW, now))
     message = f"Signature expired: {sent} is now earlier than {limit} ({here} - 15 min.)"
     code = {"autoscaling": "SignatureDoesNotMatch", "sts": "SignatureDoesNotMatch", "s3": "RequestTimeTooSkewed"}
-    return Refusal(code.get(service, "InvalidSignatureException"), message, 403 if service in code else 400)
+    return ApiError(code.get(service, "InvalidSignatureException"), message, 403 if service in code else 400)
 
 
-def _denied(call: Call, action: str, account: str) -> Refusal:
+def _denied(call: ApiCall, action: str, account: str) -> ApiError:
     """https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
     who = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {action}"
     why = f"because no identity-based policy allows the {action} action"
     if call.service == "ec2":
-        return Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {who} {why}", 403)
+        return ApiError("UnauthorizedOperation", f"You are not authorized to perform this operation. {who} {why}", 403)
     code = "AccessDenied" if call.service in ("autoscaling", "sts", "s3") else "AccessDeniedException"
-    return Refusal(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
+    return ApiError(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
 
 
-def unimplemented(call: Call) -> Refusal:
+def unimplemented(call: ApiCall) -> ApiError:
     """What the emulator lacks: 501, which no SDK retries, and a message that says whose lack it is."""
-    return Refusal("UnsupportedOperation", f"the emulator does not implement {call.name}", 501)
+    return ApiError("UnsupportedOperation", f"the emulator does not implement {call.name}", 501)
 
 
 def render(error: ServiceException, service: str, content_type: str) -> tuple[str, Mapping[str, str], bytes]:

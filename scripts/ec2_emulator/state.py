@@ -1,6 +1,6 @@
 """What the emulator holds beside moto's own state: settings, the log of calls, remembered client tokens, blocks.
 
-One process is one world. Handlers are made by moto for each request, without arguments, so they find it here.
+One process is one account. Handlers are made by moto for each request, without arguments, so they find it here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from goldenami.core import clock
 from goldenami.core.records import Record
 from pydantic import Field
 
-from ec2_emulator.arena import Arena
+from ec2_emulator.block_store import BlockStore
 
 MY_ACCOUNT = "123456789012"
-"""moto's account for every access key that `Settings.accounts` does not name."""
+"""moto's account for every access key that `EmulatorSettings.accounts` does not name."""
 
 
-class Settings(Record):
+class EmulatorSettings(Record):
     """What a test may set, by PATCH of the control API; `reset` brings the defaults back."""
 
     pending_s: float = 0.2
@@ -48,7 +48,7 @@ class Settings(Record):
     accounts: dict[str, str] = Field(default_factory=dict)
     """Access keys of other accounts, to act as those that an image is shared with."""
     instance_address: str = ""
-    """The public address that instances say they have, for a test that plays one; empty: one that nobody answers."""
+    """The public address that instances say they have, for a test that runs one; empty: one that nobody answers."""
     launch_report_s: float = 24 * 3600.0
     """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
     block_life_s: float = 3600.0
@@ -56,7 +56,7 @@ class Settings(Record):
 
 
 @dataclass
-class Call:
+class ApiCall:
     """One API call as it arrived: `service` is the signing name, which is also IAM's prefix.
 
     `status` is that of a refusal, and 0 where there was none.
@@ -76,23 +76,23 @@ class Call:
 
 
 @dataclass
-class World:
+class EmulatorState:
     """The state of one emulator."""
 
-    settings: Settings = field(default_factory=Settings)
-    history: list[tuple[float, Settings]] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    settings: EmulatorSettings = field(default_factory=EmulatorSettings)
+    history: list[tuple[float, EmulatorSettings]] = field(default_factory=list)
+    calls: list[ApiCall] = field(default_factory=list)
     tokens: dict[tuple[str, ...], tuple[str, Any]] = field(default_factory=dict)
-    late: list[Any] = field(default_factory=list)
-    arena: Arena = field(default_factory=Arena)
+    pending_parameters: list[Any] = field(default_factory=list)
+    blocks: BlockStore = field(default_factory=BlockStore)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def set(self, settings: Settings) -> None:
+    def set(self, settings: EmulatorSettings) -> None:
         """Change the settings; what was over under the old ones stays so."""
         self.history.append((time.monotonic(), self.settings))
         self.settings = settings
 
-    def is_over(self, since: float, wait: Callable[[Settings], float]) -> bool:
+    def is_over(self, since: float, wait: Callable[[EmulatorSettings], float]) -> bool:
         """Whether a wait that began at `since` (monotonic seconds) is over, under the settings of now or of before."""
         periods = [*self.history, (time.monotonic(), self.settings)]
         return any(since + wait(settings) <= until for until, settings in periods if until >= since)
@@ -107,12 +107,12 @@ class World:
 
     def reset(self) -> None:
         """Forget everything; moto's own state is reset beside it by the caller."""
-        self.settings = Settings()
+        self.settings = EmulatorSettings()
         self.history.clear()
         self.calls.clear()
         self.tokens.clear()
-        self.late.clear()
-        self.arena.clear()
+        self.pending_parameters.clear()
+        self.blocks.clear()
 
 
-WORLD = World()
+STATE = EmulatorState()

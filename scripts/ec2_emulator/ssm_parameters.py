@@ -13,15 +13,15 @@ from moto.ssm.models import ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 from ec2_emulator import images
-from ec2_emulator.answers import Refusal
+from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import EC2_GUIDE, SSM_GUIDE, rule
-from ec2_emulator.world import WORLD
+from ec2_emulator.state import STATE
 
 PREFIX = "resolve:ssm:"
 
 
 @dataclass(frozen=True)
-class Late:
+class PendingParameter:
     """A version that PutParameter answered for and that does not exist yet."""
 
     account: str
@@ -31,23 +31,23 @@ class Late:
 
 
 @rule(SSM_GUIDE + "parameter-store-ec2-aliases.html")
-def settle(late: Sequence[Late]) -> list[Late]:
+def settle(late: Sequence[PendingParameter]) -> list[PendingParameter]:
     """PutParameter of an aws:ec2:image answers at once; the version appears later, and only if the AMI is available."""
-    waiting: list[Late] = []
+    waiting: list[PendingParameter] = []
     for each in late:
-        if not WORLD.is_over(each.since, lambda at: at.pending_s):
+        if not STATE.is_over(each.since, lambda at: at.pending_s):
             waiting.append(each)
             continue
-        found = [image for image in images.visible(each.account, each.region) if image.id == each.parameter.value]
-        if found and found[0].state == "available":
+        visible = [image for image in images.visible(each.account, each.region) if image.id == each.parameter.value]
+        if visible and visible[0].state == "available":
             ssm_backends[each.account][each.region]._parameters[each.parameter.name].append(each.parameter)
     return waiting
 
 
 def settled() -> None:
     """Let appear what is due."""
-    with WORLD.lock:
-        WORLD.late[:] = settle(WORLD.late)
+    with STATE.lock:
+        STATE.pending_parameters[:] = settle(STATE.pending_parameters)
 
 
 @rule(EC2_GUIDE + "using-systems-manager-parameter-to-find-AMI.html")
@@ -56,13 +56,13 @@ def resolve(account: str, region: str, image: str) -> str:
     if not image.startswith(PREFIX):
         return image
     settled()
-    found = ssm_backends[account][region].get_parameter(image.removeprefix(PREFIX))
-    if found is None or not found.value.startswith("ami-"):
-        raise Refusal("InvalidParameterValue", f"the parameter of '{image}' does not exist or holds no AMI")
-    return str(found.value)
+    parameter = ssm_backends[account][region].get_parameter(image.removeprefix(PREFIX))
+    if parameter is None or not parameter.value.startswith("ami-"):
+        raise ApiError("InvalidParameterValue", f"the parameter of '{image}' does not exist or holds no AMI")
+    return str(parameter.value)
 
 
-class Parameters(SimpleSystemManagerResponse):
+class ParameterApi(SimpleSystemManagerResponse):
     """The handlers."""
 
     def call_action(self) -> TYPE_RESPONSE:
@@ -74,10 +74,10 @@ class Parameters(SimpleSystemManagerResponse):
         """As moto does; but a version of type aws:ec2:image is taken back, to appear later."""
         name = self._get_param("Name")
         mine = (self.current_account, self.region, name)
-        ahead = [each for each in WORLD.late if (each.account, each.region, each.parameter.name) == mine]
+        ahead = [each for each in STATE.pending_parameters if (each.account, each.region, each.parameter.name) == mine]
         if ahead and not self._get_param("Overwrite"):
-            raise Refusal("ParameterAlreadyExists", "The parameter already exists. To overwrite this value, set the "
-                          "overwrite option in the request to true.")
+            raise ApiError("ParameterAlreadyExists", "The parameter already exists. To overwrite this value, set the "
+                           "overwrite option in the request to true.")
         answer = super().put_parameter()
         if self._get_param("DataType") != "aws:ec2:image":
             return answer
@@ -86,5 +86,5 @@ class Parameters(SimpleSystemManagerResponse):
         late.version += len(ahead)
         if not versions:
             del self.ssm_backend._parameters[name]
-        WORLD.late.append(Late(self.current_account, self.region, time.monotonic(), late))
+        STATE.pending_parameters.append(PendingParameter(self.current_account, self.region, time.monotonic(), late))
         return ActionResult({"Version": late.version, "Tier": late.tier})

@@ -10,12 +10,12 @@ from moto.ec2.exceptions import InvalidAMIIdError, UnvailableAMIIdError
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses._base_response import EC2BaseResponse
 
-from ec2_emulator import answers, images
-from ec2_emulator.answers import Refusal
-from ec2_emulator.images import Image
+from ec2_emulator import images, listing
+from ec2_emulator.errors import ApiError, invalid_parameter
+from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EBS_GUIDE, EC2_API, EC2_GUIDE, rule
-from ec2_emulator.shots import Shot
-from ec2_emulator.world import WORLD
+from ec2_emulator.snapshots import EmulatedSnapshot
+from ec2_emulator.state import STATE
 
 YEAR = datetime.timedelta(days=365)
 DEPRECATION_YEARS, DEPRECATION_YEARS_PUBLIC = 10, 2
@@ -23,40 +23,41 @@ DEPRECATION_YEARS, DEPRECATION_YEARS_PUBLIC = 10, 2
 
 
 @rule(EC2_API + "API_EnableImageDeprecation.html")
-def deprecation_date(image: Image, given: datetime.datetime) -> datetime.datetime:
+def deprecation_date(image: EmulatedImage, given: datetime.datetime) -> datetime.datetime:
     """A deprecation date is rounded to the minute, not in the past, and at most ten years ahead (public AMIs: two)."""
-    now, moment = WORLD.now(), given.replace(tzinfo=datetime.UTC)
+    now, moment = STATE.now(), given.replace(tzinfo=datetime.UTC)
     moment = (moment + datetime.timedelta(seconds=30)).replace(second=0, microsecond=0)
     limit = now + DEPRECATION_YEARS * YEAR
     if image.is_public:
         limit = image.creation_date.replace(tzinfo=datetime.UTC) + DEPRECATION_YEARS_PUBLIC * YEAR
     if moment < now.replace(second=0) or moment > limit:
-        raise answers.wrong(f"the deprecation date {moment:%Y-%m-%dT%H:%M} is in the past or after {limit:%Y-%m-%d}")
+        raise invalid_parameter(
+            f"the deprecation date {moment:%Y-%m-%dT%H:%M} is in the past or after {limit:%Y-%m-%d}")
     return moment
 
 
 @rule(EC2_GUIDE + "disable-an-ami.html")
-def disabled_is_not_shared(image: Image) -> None:
+def disabled_is_not_shared(image: EmulatedImage) -> None:
     """A disabled AMI loses its launch permissions and cannot be shared."""
     if image.disabled:
         raise UnvailableAMIIdError(image.id)
 
 
 @rule(EC2_GUIDE + "sharingamis-explicit.html")
-def default_key_is_not_shared(image: Image, adding: bool) -> None:
+def default_key_is_not_shared(image: EmulatedImage, adding: bool) -> None:
     """An AMI whose snapshots are encrypted under the account's default key cannot be shared."""
     backend = image.ec2_backend
     for name in image.snapshots() if adding else []:
-        shot = backend.snapshots.get(name)
-        if shot is not None and shot.encrypted and shot.kms_key_id in (None, backend.default_kms_key_id):
-            raise Refusal("OperationNotPermitted", f"{name} is encrypted with the default key")
+        snapshot = backend.snapshots.get(name)
+        if snapshot is not None and snapshot.encrypted and snapshot.kms_key_id in (None, backend.default_kms_key_id):
+            raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
 
 
 @rule(EC2_API + "API_ModifyImageAttribute.html")
-def imds_support_stays(image: Image, value: str) -> None:
+def imds_support_stays(image: EmulatedImage, value: str) -> None:
     """ImdsSupport can be set to v2.0, and that cannot be undone."""
     if value != "v2.0":
-        raise answers.wrong(f"imdsSupport is v2.0 or nothing, not '{value}'")
+        raise invalid_parameter(f"imdsSupport is v2.0 or nothing, not '{value}'")
     image.fields["ImdsSupport"] = value
 
 
@@ -64,25 +65,25 @@ def imds_support_stays(image: Image, value: str) -> None:
 def one_attribute_at_a_time(params: Any) -> str:
     """ModifyImageAttribute changes exactly one of description, imdsSupport and launchPermission."""
     direct = {"Description": "description", "ImdsSupport": "imdsSupport", "LaunchPermission": "launchPermission"}
-    asked = {direct[key] for key in direct if params.get(key) is not None}
-    asked |= {params["Attribute"]} if params.get("Attribute") else set()
-    if len(asked) != 1 or not asked <= set(direct.values()):
-        raise Refusal("InvalidParameterCombination", "exactly one of description, imdsSupport and "
-                               f"launchPermission can be modified, not {', '.join(sorted(asked)) or 'none'}")
-    return asked.pop()
+    attributes = {direct[key] for key in direct if params.get(key) is not None}
+    attributes |= {params["Attribute"]} if params.get("Attribute") else set()
+    if len(attributes) != 1 or not attributes <= set(direct.values()):
+        raise ApiError("InvalidParameterCombination", "exactly one of description, imdsSupport and "
+                               f"launchPermission can be modified, not {', '.join(sorted(attributes)) or 'none'}")
+    return attributes.pop()
 
 
 @rule(EC2_GUIDE + "ami-deregistration-protection.html")
-def protected_is_not_deregistered(image: Image) -> None:
+def protected_is_not_deregistered(image: EmulatedImage) -> None:
     """A protected AMI cannot be deregistered, nor within 24 hours after a protection with cooldown has ended."""
-    refusal = images.kept(image)
+    refusal = images.why_not_deregistered(image)
     if refusal is not None:
         raise refusal
 
 
 def users(backend: Any, snapshot_id: str) -> list[str]:
     """Ids of the AMIs that a snapshot is mapped in, disabled ones included."""
-    return [image.id for image in backend.amis.values() if isinstance(image, Image)
+    return [image.id for image in backend.amis.values() if isinstance(image, EmulatedImage)
             and snapshot_id in image.snapshots()]
 
 
@@ -103,14 +104,14 @@ def snapshot_of_an_ami_stays(backend: Any, snapshot_id: str) -> None:
     """A snapshot that a registered AMI uses, also a disabled one, cannot be deleted."""
     used_by = users(backend, snapshot_id)
     if used_by:
-        raise Refusal("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently in use by "
+        raise ApiError("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently in use by "
                                f"{', '.join(used_by)}")
 
 
 @rule(EC2_API + "API_DescribeImages.html")
-def every_image_is_known(account: str, region: str, ids: list[str], found: list[Image]) -> None:
+def every_image_is_known(account: str, region: str, ids: list[str], visible: list[EmulatedImage]) -> None:
     """A request for AMIs by id fails as a whole when one of them does not exist."""
-    known = {image.id for image in found}
+    known = {image.id for image in visible}
     gone = [each for each in ids if each not in known]
     if gone and gone[0] in ec2_backends[account][region].deleted_amis:
         raise UnvailableAMIIdError(gone[0])
@@ -118,10 +119,10 @@ def every_image_is_known(account: str, region: str, ids: list[str], found: list[
         raise InvalidAMIIdError(gone)
 
 
-class Lifecycle(EC2BaseResponse):
+class ImageLifecycleApi(EC2BaseResponse):
     """The handlers."""
 
-    def _image(self) -> Image:
+    def _image(self) -> EmulatedImage:
         self.error_on_dryrun()
         return images.find(self.ec2_backend, self._get_param("ImageId"))
 
@@ -129,24 +130,25 @@ class Lifecycle(EC2BaseResponse):
         """AMIs that the caller may see, by owner, user, id and filter."""
         self.error_on_dryrun()
         account, ids = self.current_account, self._get_param("ImageIds", [])
-        found = images.visible(account, self.region)
-        every_image_is_known(account, self.region, ids, found)
+        visible = images.visible(account, self.region)
+        every_image_is_known(account, self.region, ids, visible)
         owners = [account if owner == "self" else owner for owner in self._get_param("Owners", [])]
         people = [account if each == "self" else each for each in self._get_param("ExecutableUsers", [])]
-        found = [image for image in found if (not ids or image.id in ids) and (not owners or image.owner_id in owners)
-                 and (not people or ("all" in people and image.is_public)
-                      or any({"UserId": each} in image.launch_permissions for each in people))
-                 and not images.disabled_is_hidden(image, bool(self._get_param("IncludeDisabled")))
-                 and not images.deprecated_is_hidden(image, account, bool(self._get_param("IncludeDeprecated")))]
-        found = answers.select(found, answers.filters_of(self._get_param("Filters")), images.image_filter)
-        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"))
-        return ActionResult({"Images": [image.shown() for image in some], "NextToken": more})
+        visible = [image for image in visible if (not ids or image.id in ids)
+                   and (not owners or image.owner_id in owners)
+                   and (not people or ("all" in people and image.is_public)
+                        or any({"UserId": each} in image.launch_permissions for each in people))
+                   and not images.disabled_is_hidden(image, bool(self._get_param("IncludeDisabled")))
+                   and not images.deprecated_is_hidden(image, account, bool(self._get_param("IncludeDeprecated")))]
+        visible = listing.select(visible, listing.filters_of(self._get_param("Filters")), images.image_filter)
+        page, next_token = listing.paginate(visible, self._get_param("MaxResults"), self._get_param("NextToken"))
+        return ActionResult({"Images": [image.shown() for image in page], "NextToken": next_token})
 
     def describe_image_attribute(self) -> ActionResult:
         """One attribute."""
         image, name = self._image(), self._get_param("Attribute")
         if name == "blockDeviceMapping":
-            raise Refusal("AuthFailure", "Unauthorized attempt to access restricted resource")
+            raise ApiError("AuthFailure", "Unauthorized attempt to access restricted resource")
         if name == "launchPermission":
             return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
         shown = image.shown()
@@ -164,7 +166,7 @@ class Lifecycle(EC2BaseResponse):
             self._share(image)
         return EmptyResult()
 
-    def _share(self, image: Image) -> None:
+    def _share(self, image: EmulatedImage) -> None:
         disabled_is_not_shared(image)
         add, remove = (list(self._get_param(f"LaunchPermission.{kind}", [])) for kind in ("Add", "Remove"))
         flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
@@ -215,7 +217,7 @@ class Lifecycle(EC2BaseResponse):
         """End the protection, or begin its cooldown."""
         image = self._image()
         if image.protection == "enabled-with-cooldown":
-            image.protected_until = WORLD.now() + images.COOLDOWN
+            image.protected_until = STATE.now() + images.COOLDOWN
         image.protection = "disabled"
         return ActionResult({"Return": image.protection_now()})
 
@@ -233,29 +235,30 @@ _PLAIN = {"description": "Description", "owner-id": "OwnerId", "progress": "Prog
           "status": "State", "storage-tier": "StorageTier", "volume-id": "VolumeId", "volume-size": "VolumeSize"}
 
 
-def _snapshot(shot: Shot) -> dict[str, Any]:
-    return {"SnapshotId": shot.id, "State": shot.status, "Progress": shot.progress, "OwnerId": shot.owner_id,
-            "VolumeId": shot.volume_id, "VolumeSize": shot.volume_size, "Description": shot.description,
-            "StartTime": shot.start_time, "Encrypted": shot.encrypted, "KmsKeyId": shot.kms_key_id,
-            "StorageTier": shot.storage_tier, "FullSnapshotSizeInBytes": shot.full_snapshot_size_in_bytes,
-            "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in shot.get_tags()]}
+def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
+    return {"SnapshotId": snapshot.id, "State": snapshot.status, "Progress": snapshot.progress,
+            "OwnerId": snapshot.owner_id, "VolumeId": snapshot.volume_id, "VolumeSize": snapshot.volume_size,
+            "Description": snapshot.description, "StartTime": snapshot.start_time, "Encrypted": snapshot.encrypted,
+            "KmsKeyId": snapshot.kms_key_id, "StorageTier": snapshot.storage_tier,
+            "FullSnapshotSizeInBytes": snapshot.full_snapshot_size_in_bytes,
+            "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in snapshot.get_tags()]}
 
 
-def _snapshot_filter(shot: Shot, name: str) -> list[str]:
-    shown = _snapshot(shot)
+def _snapshot_filter(snapshot: EmulatedSnapshot, name: str) -> list[str]:
+    shown = _snapshot(snapshot)
     if name in _PLAIN:
         return [str(shown[_PLAIN[name]])]
     if name == "encrypted":
-        return [str(shot.encrypted).lower()]
+        return [str(snapshot.encrypted).lower()]
     if name == "start-time":
-        return [shot.start_time.strftime("%Y-%m-%dT%H:%M:%S.000Z")]
-    tags = answers.tag_value({tag["Key"]: tag["Value"] for tag in shown["Tags"]}, name)
+        return [snapshot.start_time.strftime("%Y-%m-%dT%H:%M:%S.000Z")]
+    tags = listing.tag_values({tag["Key"]: tag["Value"] for tag in shown["Tags"]}, name)
     if tags is None:
-        raise answers.wrong(f"The filter '{name}' is invalid")
+        raise invalid_parameter(f"The filter '{name}' is invalid")
     return tags
 
 
-class Snapshots(EC2BaseResponse):
+class SnapshotApi(EC2BaseResponse):
     """The handlers of EC2's side of snapshots."""
 
     @rule(EC2_API + "API_DescribeSnapshots.html")
@@ -263,31 +266,31 @@ class Snapshots(EC2BaseResponse):
         """Snapshots are listed by owner and filter in pages, and MaxResults excludes ids."""
         ids, limit, me = self._get_param("SnapshotIds", []), self._get_param("MaxResults"), self.current_account
         if ids and limit is not None:
-            raise Refusal("InvalidParameterCombination", "maxResults and snapshotIds exclude each other")
-        kept = self.ec2_backend.snapshots
+            raise ApiError("InvalidParameterCombination", "maxResults and snapshotIds exclude each other")
+        known = self.ec2_backend.snapshots
         for name in ids:
-            if name not in kept:
-                raise Refusal("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
+            if name not in known:
+                raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
         owners = [me if owner == "self" else owner for owner in self._get_param("OwnerIds", [])]
-        found = [shot for shot in kept.values() if (not ids or shot.id in ids)
-                 and (not owners or shot.owner_id in owners)]
-        found = answers.select(found, answers.filters_of(self._get_param("Filters")), _snapshot_filter)
-        some, more = answers.page(found, limit, self._get_param("NextToken"), least=5)
-        return ActionResult({"Snapshots": [_snapshot(shot) for shot in some], "NextToken": more})
+        snapshots = [snapshot for snapshot in known.values() if (not ids or snapshot.id in ids)
+                     and (not owners or snapshot.owner_id in owners)]
+        snapshots = listing.select(snapshots, listing.filters_of(self._get_param("Filters")), _snapshot_filter)
+        page, next_token = listing.paginate(snapshots, limit, self._get_param("NextToken"), least=5)
+        return ActionResult({"Snapshots": [_snapshot(snapshot) for snapshot in page], "NextToken": next_token})
 
     @rule(EC2_API + "API_ModifySnapshotAttribute.html")
     def modify_snapshot_attribute(self) -> ActionResult:
         """CreateVolumePermission adds or removes accounts; a snapshot under the default key is not shared."""
         self.error_on_dryrun()
         backend, name = self.ec2_backend, self._get_param("SnapshotId")
-        shot = backend.get_snapshot(name)
+        snapshot = backend.get_snapshot(name)
         add, remove = (list(self._get_param(f"CreateVolumePermission.{kind}", []))
                        for kind in ("Add", "Remove"))
         flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
         flat += [{"Group": each} for each in self._get_param("GroupNames", [])]
         (remove if self._get_param("OperationType") == "remove" else add).extend(flat)
-        if add and shot.encrypted and shot.kms_key_id in (None, backend.default_kms_key_id):
-            raise Refusal("OperationNotPermitted", f"{name} is encrypted with the default key")
+        if add and snapshot.encrypted and snapshot.kms_key_id in (None, backend.default_kms_key_id):
+            raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
         for change, given in ((backend.add_create_volume_permission, add),
                               (backend.remove_create_volume_permission, remove)):
             change(name, user_ids=[each["UserId"] for each in given if "UserId" in each],
@@ -299,7 +302,7 @@ class Snapshots(EC2BaseResponse):
         self.error_on_dryrun()
         name = self._get_param("SnapshotId")
         if name not in self.ec2_backend.snapshots:
-            raise Refusal("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
+            raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
         snapshot_of_an_ami_stays(self.ec2_backend, name)
         del self.ec2_backend.snapshots[name]
         return EmptyResult()

@@ -1,4 +1,4 @@
-"""Blocks of snapshots, kept once each in a file without a name: little memory, and nothing survives the process."""
+"""Blocks of snapshots, stored once each in a file without a name: little memory, and nothing survives the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BLOCK = 524288
 https://docs.aws.amazon.com/ebs/latest/userguide/ebs-accessing-snapshot.html)."""
 
 
-class Arena:
+class BlockStore:
     """Content by its SHA-256 digest."""
 
     def __init__(self) -> None:

@@ -13,9 +13,9 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
-from ec2_emulator.arena import BLOCK
+from ec2_emulator.block_store import BLOCK
 from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
-from ec2_emulator.world import WORLD
+from ec2_emulator.state import STATE
 
 BLOCKS_PER_GIB = 2**30 // BLOCK
 
@@ -29,14 +29,14 @@ class NoVolume:
     snapshot_id: str | None = None
 
 
-class Shot(Snapshot):
+class EmulatedSnapshot(Snapshot):
     """A snapshot. moto makes one from a volume; StartSnapshot makes one that waits for blocks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         source = getattr(self.volume, "snapshot_id", None)
         self.parent = find(self.ec2_backend, source) if source else None
-        self.start_time = WORLD.made()
+        self.start_time = STATE.made()
         self.written: dict[int, bytes] = {}
         self.sealed_at: float | None = time.monotonic()
         self.touched_at = time.monotonic()
@@ -47,7 +47,7 @@ class Shot(Snapshot):
         """`pending` until sealed and a little longer; `error` where nobody wrote for the time agreed on."""
         if self.sealed_at is None:
             return pending_until_complete(self)
-        return "completed" if WORLD.is_over(self.sealed_at, lambda at: at.pending_s) else "pending"
+        return "completed" if STATE.is_over(self.sealed_at, lambda at: at.pending_s) else "pending"
 
     @status.setter
     def status(self, _value: str) -> None:
@@ -82,37 +82,37 @@ class Shot(Snapshot):
         return len(self.content()) * BLOCK
 
 
-def find(backend: Any, snapshot_id: str) -> Shot | None:
+def find(backend: Any, snapshot_id: str) -> EmulatedSnapshot | None:
     """A snapshot of the backend's region, also of another account: an AMI that is shared brings its own."""
     for owner in [backend.account_id, *ec2_backends]:
         if snapshot_id in ec2_backends[owner][backend.region_name].snapshots:
-            found = ec2_backends[owner][backend.region_name].snapshots[snapshot_id]
-            return found if isinstance(found, Shot) else None
+            snapshot = ec2_backends[owner][backend.region_name].snapshots[snapshot_id]
+            return snapshot if isinstance(snapshot, EmulatedSnapshot) else None
     return None
 
 
-def get_snapshot(self: Any, snapshot_id: str) -> Shot:
+def get_snapshot(self: Any, snapshot_id: str) -> EmulatedSnapshot:
     """In the place of `EC2Backend.get_snapshot`."""
-    found = find(self, snapshot_id)
-    if found is None:
+    snapshot = find(self, snapshot_id)
+    if snapshot is None:
         raise InvalidSnapshotIdError
-    return found
+    return snapshot
 
 
-def make(backend: Any, size_gib: int, description: str, *, parent: Shot | None = None,
-         kms_key: str | None = None) -> Shot:
+def make(backend: Any, size_gib: int, description: str, *, parent: EmulatedSnapshot | None = None,
+         kms_key: str | None = None) -> EmulatedSnapshot:
     """A snapshot in `backend` of no volume that anybody may see."""
-    shot = Shot(backend, random_snapshot_id(), NoVolume(size_gib), description,
-                encrypted=kms_key is not None, kms_key_id=kms_key)
-    shot.parent = parent
-    backend.snapshots[shot.id] = shot
-    return shot
+    snapshot = EmulatedSnapshot(backend, random_snapshot_id(), NoVolume(size_gib), description,
+                                encrypted=kms_key is not None, kms_key_id=kms_key)
+    snapshot.parent = parent
+    backend.snapshots[snapshot.id] = snapshot
+    return snapshot
 
 
 @rule(EBS_API + "API_StartSnapshot.html")
-def pending_until_complete(shot: Shot) -> str:
+def pending_until_complete(snapshot: EmulatedSnapshot) -> str:
     """A snapshot that was started is pending until it is completed, and is cancelled when nobody writes for Timeout."""
-    return "error" if time.monotonic() - shot.touched_at > shot.timeout_s else "pending"
+    return "error" if time.monotonic() - snapshot.touched_at > snapshot.timeout_s else "pending"
 
 
 @rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-Checksum")
@@ -125,6 +125,6 @@ def linear_checksum(written: dict[int, bytes]) -> str:
 
 
 @rule(EBS_GUIDE + "ebsapi-faq.html")
-def readable_when_complete(shot: Shot) -> bool:
+def readable_when_complete(snapshot: EmulatedSnapshot) -> bool:
     """The blocks of a snapshot can be read only while its status is completed."""
-    return shot.status == "completed"
+    return snapshot.status == "completed"

@@ -11,15 +11,15 @@ from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersi
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.utils import parse_user_data
 
-from ec2_emulator import answers, parameters
-from ec2_emulator.answers import Refusal
+from ec2_emulator import listing, request_fields, ssm_parameters
+from ec2_emulator.errors import ApiError, invalid_parameter
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
 
 MOST = 200
 """Versions a page, and versions a deletion."""
 
 
-class Template(LaunchTemplate):
+class EmulatedTemplate(LaunchTemplate):
     """A template whose versions keep their numbers when others go."""
 
     def create_version(self, data: dict[str, Any], description: str) -> LaunchTemplateVersion:
@@ -32,10 +32,10 @@ class Template(LaunchTemplate):
     def get_version(self, num: Any) -> LaunchTemplateVersion:
         """By number, `$Latest` or `$Default`."""
         wanted = {"$Latest": self.versions[-1].number, "$Default": self.default_version_number}.get(str(num), num)
-        found = next((version for version in self.versions if str(version.number) == str(wanted)), None)
-        if found is None:
+        version = next((version for version in self.versions if str(version.number) == str(wanted)), None)
+        if version is None:
             raise InvalidLaunchTemplateVersionNotFound(template_id=self.id, version=num)
-        return found
+        return version
 
     def default_version(self) -> LaunchTemplateVersion:
         """The default one."""
@@ -43,7 +43,7 @@ class Template(LaunchTemplate):
 
 
 @rule(EC2_GUIDE + "manage-launch-template-versions.html")
-def next_number(template: Template) -> int:
+def next_number(template: EmulatedTemplate) -> int:
     """Versions are numbered in the order of their creation, and a number is never used again."""
     return int(getattr(template, "highest", 0)) + 1
 
@@ -60,15 +60,15 @@ def inherited(source: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 @rule(EC2_API + "API_RequestLaunchTemplateData.html")
 def type_or_requirements(data: Mapping[str, Any]) -> None:
     """A template has an InstanceType or InstanceRequirements, and these name VCpuCount and MemoryMiB."""
-    wanted = data.get("InstanceRequirements")
-    if wanted and data.get("InstanceType"):
-        raise Refusal("InvalidParameterCombination", "InstanceType and InstanceRequirements exclude each other")
-    if wanted and not {"VCpuCount", "MemoryMiB"} <= wanted.keys():
-        raise Refusal("MissingParameter", "InstanceRequirements need VCpuCount and MemoryMiB")
+    requirements = data.get("InstanceRequirements")
+    if requirements and data.get("InstanceType"):
+        raise ApiError("InvalidParameterCombination", "InstanceType and InstanceRequirements exclude each other")
+    if requirements and not {"VCpuCount", "MemoryMiB"} <= requirements.keys():
+        raise ApiError("MissingParameter", "InstanceRequirements need VCpuCount and MemoryMiB")
 
 
 @rule(EC2_API + "API_DeleteLaunchTemplateVersions.html")
-def why_it_stays(template: Template, number: str) -> tuple[str, str] | None:
+def why_it_stays(template: EmulatedTemplate, number: str) -> tuple[str, str] | None:
     """Versions can be deleted, up to 200 at once, but not the default one; each is answered for."""
     if all(str(version.number) != number for version in template.versions):
         return "launchTemplateVersionDoesNotExist", f"version {number} does not exist"
@@ -89,20 +89,20 @@ def version_filter(version: LaunchTemplateVersion, name: str) -> list[str]:
     plain = {"image-id": "ImageId", "instance-type": "InstanceType", "kernel-id": "KernelId",
              "ram-disk-id": "RamDiskId"}
     if name not in plain:
-        raise answers.wrong(f"The filter '{name}' is invalid")
+        raise invalid_parameter(f"The filter '{name}' is invalid")
     return [data[plain[name]]] if data.get(plain[name]) else []
 
 
-class Templates(EC2BaseResponse):
+class LaunchTemplateApi(EC2BaseResponse):
     """The handlers."""
 
-    def _template(self) -> Template:
+    def _template(self) -> EmulatedTemplate:
         name, tid = self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId")
         if bool(name) == bool(tid):
-            raise Refusal("InvalidParameterCombination", "either LaunchTemplateId or LaunchTemplateName is required")
-        found = self.ec2_backend.get_launch_template(tid) if tid else \
+            raise ApiError("InvalidParameterCombination", "either LaunchTemplateId or LaunchTemplateName is required")
+        template = self.ec2_backend.get_launch_template(tid) if tid else \
             self.ec2_backend.get_launch_template_by_name(name)
-        return found  # type: ignore[no-any-return]
+        return template  # type: ignore[no-any-return]
 
     def _data(self) -> dict[str, Any]:
         data = dict(self._get_param("LaunchTemplateData", {}))
@@ -113,9 +113,9 @@ class Templates(EC2BaseResponse):
 
     def _once(self, what: str, make: Any) -> Any:
         request = {key: value for key, value in self.params.items() if key not in ("ClientToken", "DryRun")}
-        return answers.once(
+        return request_fields.idempotent(
             (what, self.current_account, self.region), self._get_param("ClientToken"), request, make,
-            Refusal("IdempotentParameterMismatch", "the client token belongs to another request"))
+            ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
 
     def _shown(self, template: LaunchTemplate) -> dict[str, Any]:
         return {"CreateTime": template.create_time, "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
@@ -126,7 +126,7 @@ class Templates(EC2BaseResponse):
     def _version(self, version: LaunchTemplateVersion) -> dict[str, Any]:
         template, data = version.template, dict(version.data)
         if self._get_param("ResolveAlias") and data.get("ImageId"):
-            data["ImageId"] = parameters.resolve(self.current_account, self.region, data["ImageId"])
+            data["ImageId"] = ssm_parameters.resolve(self.current_account, self.region, data["ImageId"])
         return {"CreateTime": version.create_time, "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
                 "DefaultVersion": template.is_default(version), "LaunchTemplateData": data,
                 "LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
@@ -135,7 +135,7 @@ class Templates(EC2BaseResponse):
     def create_launch_template(self) -> ActionResult:
         """The template with its first version."""
         self.error_on_dryrun()
-        tags = {"launch-template": answers.tags_for(
+        tags = {"launch-template": request_fields.tags_for(
             "launch-template", self._get_param("TagSpecifications", []), ["launch-template"])}
         template = self._once("template", lambda: self.ec2_backend.create_launch_template(
             self._get_param("LaunchTemplateName"), self._get_param("VersionDescription"), self._data(), tags))
@@ -161,7 +161,7 @@ class Templates(EC2BaseResponse):
         names = {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name}
         versions = self._get_param("Versions", [])
         if len(versions) > MOST:
-            raise answers.wrong(f"{len(versions)} versions, at most {MOST}")
+            raise invalid_parameter(f"{len(versions)} versions, at most {MOST}")
         for number in versions:
             why = why_it_stays(template, number)
             if why is not None:
@@ -176,27 +176,29 @@ class Templates(EC2BaseResponse):
     def describe_launch_template_versions(self) -> ActionResult:
         """Versions of one template, or the latest and default ones of all."""
         self.error_on_dryrun()
-        wanted = self._get_param("Versions", [])
+        aliases = self._get_param("Versions", [])
         if self._get_param("LaunchTemplateName") or self._get_param("LaunchTemplateId"):
             template = self._template()
             low, high = (int(self._get_param(name) or 0) for name in ("MinVersion", "MaxVersion"))
-            found = [template.get_version(each) for each in wanted] or [
+            versions = [template.get_version(each) for each in aliases] or [
                 version for version in template.versions if low <= version.number <= (high or version.number)]
-        elif not wanted or not set(wanted) <= {"$Latest", "$Default"}:
-            raise answers.wrong("without a template, Versions are $Latest, $Default or both")
+        elif not aliases or not set(aliases) <= {"$Latest", "$Default"}:
+            raise invalid_parameter("without a template, Versions are $Latest, $Default or both")
         else:
-            found = [template.get_version(each) for template in self.ec2_backend.launch_templates.values()
-                     for each in wanted]
-        found = answers.select(found, answers.filters_of(self._get_param("Filters")), version_filter)
-        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"), most=MOST)
-        return ActionResult({"LaunchTemplateVersions": [self._version(each) for each in some], "NextToken": more})
+            versions = [template.get_version(each) for template in self.ec2_backend.launch_templates.values()
+                        for each in aliases]
+        versions = listing.select(versions, listing.filters_of(self._get_param("Filters")), version_filter)
+        page, next_token = listing.paginate(versions, self._get_param("MaxResults"), self._get_param("NextToken"),
+                                            most=MOST)
+        return ActionResult({"LaunchTemplateVersions": [self._version(each) for each in page], "NextToken": next_token})
 
     @rule(EC2_API + "API_DescribeLaunchTemplates.html")
     def describe_launch_templates(self) -> ActionResult:
         """Templates are listed in pages, all of them."""
         self.error_on_dryrun()
-        found = self.ec2_backend.describe_launch_templates(
+        templates = self.ec2_backend.describe_launch_templates(
             template_names=self._get_param("LaunchTemplateNames", []),
             template_ids=self._get_param("LaunchTemplateIds", []), filters=self._filters_from_querystring())
-        some, more = answers.page(found, self._get_param("MaxResults"), self._get_param("NextToken"), most=MOST)
-        return ActionResult({"LaunchTemplates": [self._shown(each) for each in some], "NextToken": more})
+        page, next_token = listing.paginate(templates, self._get_param("MaxResults"), self._get_param("NextToken"),
+                                            most=MOST)
+        return ActionResult({"LaunchTemplates": [self._shown(each) for each in page], "NextToken": next_token})

@@ -1,0 +1,276 @@
+"""The EBS direct APIs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import time
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ebs.responses import EBSResponse
+from moto.ec2.models import ec2_backends
+
+from ec2_emulator import listing, request_fields, snapshots
+from ec2_emulator.block_store import BLOCK
+from ec2_emulator.errors import ApiError
+from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
+from ec2_emulator.snapshots import EmulatedSnapshot
+from ec2_emulator.state import STATE
+
+MOST_BLOCKS, LEAST_BLOCKS = 10000, 100
+"""Bounds of MaxResults, and the first is the default page (API_ListSnapshotBlocks)."""
+
+
+class InvalidRequest(ApiError):
+    """A ValidationException with its documented reason."""
+
+    def __init__(self, message: str, reason: str = "INVALID_PARAMETER_VALUE") -> None:
+        super().__init__("ValidationException", message)
+        self.Reason = reason
+
+
+class SnapshotMissing(ApiError):
+    """A ResourceNotFoundException with its documented reason."""
+
+    def __init__(self, snapshot: str) -> None:
+        super().__init__("ResourceNotFoundException", f"The snapshot {snapshot} does not exist.")
+        self.Reason = "SNAPSHOT_NOT_FOUND"
+
+
+def _sha256(given: str) -> bytes:
+    try:
+        return base64.b64decode(given, validate=True)
+    except binascii.Error:
+        raise InvalidRequest(f"{given!r} is not Base64") from None
+
+
+# --- what a block must be ---------------------------------------------------------------------------------------------
+
+@rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-DataLength")
+def block_is_whole(data: bytes, stated: int | None) -> None:
+    """The only size of a block is 524288 bytes, and DataLength says so."""
+    if stated != BLOCK or len(data) != BLOCK:
+        raise InvalidRequest(f"a block has {BLOCK} bytes: DataLength is {stated}, the body has {len(data)}",
+                             "INVALID_BLOCK")
+
+
+@rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-BlockData")
+def block_is_what_was_signed(data: bytes, checksum: str | None, algorithm: str | None) -> bytes:
+    """A block whose SHA-256 is not the checksum in the request is refused."""
+    if algorithm != "SHA256" or not checksum:
+        raise InvalidRequest("the checksum and its algorithm, SHA256, are required")
+    digest = hashlib.sha256(data).digest()
+    if _sha256(checksum) != digest:
+        raise InvalidRequest("the checksum of the block does not match its data", "INVALID_BLOCK")
+    return digest
+
+
+@rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-BlockIndex")
+def block_is_inside(snapshot: EmulatedSnapshot, index: int) -> None:
+    """A block's index is its logical offset divided by 512 KiB, so it ends where the volume does."""
+    if not 0 <= index < snapshot.blocks():
+        raise InvalidRequest(
+            f"a volume of {snapshot.volume_size} GiB has {snapshot.blocks()} blocks, and no block {index}",
+            "INVALID_BLOCK")
+
+
+@rule(EBS_API + "API_CompleteSnapshot.html")
+def block_comes_in_time(snapshot: EmulatedSnapshot) -> None:
+    """Nothing can be written to a snapshot after it has been completed."""
+    if snapshot.sealed_at is not None:
+        raise InvalidRequest(f"the snapshot {snapshot.id} is not pending", "INVALID_SNAPSHOT_ID")
+    if snapshot.status == "error":
+        raise InvalidRequest(f"the snapshot {snapshot.id} was cancelled after its timeout", "WRITE_REQUEST_TIMEOUT")
+
+
+# --- what a snapshot must be ------------------------------------------------------------------------------------------
+
+@rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-ChangedBlocksCount")
+def count_is_what_was_written(snapshot: EmulatedSnapshot, stated: int | None) -> None:
+    """ChangedBlocksCount is the number of blocks that were written.
+
+    AWS does not say what becomes of another number; here it is refused.
+    """
+    if stated != len(snapshot.written):
+        raise InvalidRequest(f"{len(snapshot.written)} blocks were written, ChangedBlocksCount is {stated}")
+
+
+@rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-ChecksumAggregationMethod")
+def snapshot_is_what_was_meant(snapshot: EmulatedSnapshot, checksum: str | None, method: str | None,
+                               algorithm: str | None) -> None:
+    """A checksum of the whole snapshot comes with its algorithm, SHA256, and method, LINEAR, and has to match."""
+    if checksum is None and method is None and algorithm is None:
+        return
+    if (method, algorithm) != ("LINEAR", "SHA256"):
+        raise InvalidRequest("the aggregation method is LINEAR and the algorithm is SHA256")
+    if checksum != snapshots.linear_checksum(snapshot.written):
+        raise InvalidRequest("the aggregated checksum does not match the blocks that were written")
+
+
+@rule(EBS_API + "API_StartSnapshot.html#ebs-StartSnapshot-request-ParentSnapshotId")
+def parent_fits(parent: EmulatedSnapshot | None, size_gib: int, encrypted: bool | None) -> None:
+    """A parent is a complete snapshot, no larger than its child, and decides about encryption."""
+    if parent is None:
+        return
+    if encrypted is not None:
+        raise InvalidRequest("Encrypted and ParentSnapshotId exclude each other")
+    if parent.status != "completed":
+        raise InvalidRequest(f"the parent {parent.id} is {parent.status}", "INVALID_DEPENDENCY_REQUEST")
+    if size_gib < parent.volume_size:
+        raise InvalidRequest(f"{size_gib} GiB are less than the parent's {parent.volume_size}", "INVALID_VOLUME_SIZE")
+
+
+@rule(EBS_API + "API_ListChangedBlocks.html")
+def snapshots_are_related(first: EmulatedSnapshot, second: EmulatedSnapshot) -> None:
+    """Changed blocks are those between two snapshots of one lineage."""
+    if not first.lineage() & second.lineage():
+        raise InvalidRequest(f"{first.id} and {second.id} have no lineage in common", "UNRELATED_SNAPSHOTS")
+
+
+@rule(EBS_API + "API_GetSnapshotBlock.html#ebs-GetSnapshotBlock-request-BlockToken")
+def token_is_ours(snapshot: EmulatedSnapshot, index: int, token: str) -> None:
+    """A block is read with the token that a list call gave for it, before that token expires."""
+    try:
+        name, at, until = base64.b64decode(token, validate=True).decode().split("|")
+        good = (name, int(at)) == (snapshot.id, index) and float(until) > time.monotonic()
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidRequest(f"the token of block {index} is not valid, or no longer", "INVALID_BLOCK_TOKEN")
+
+
+def _token(snapshot: EmulatedSnapshot, index: int) -> str:
+    until = time.monotonic() + STATE.settings.block_life_s
+    return base64.b64encode(f"{snapshot.id}|{index}|{until:.3f}".encode()).decode()
+
+
+def damage(snapshot: str, region: str, block: int, bit: int = 0) -> str:
+    """Flip a bit of a stored block, checksum included, as no API can; returns the new checksum."""
+    for account in ec2_backends:
+        stored = ec2_backends[account][region].snapshots.get(snapshot)
+        if isinstance(stored, EmulatedSnapshot) and (digest := stored.digest(block)) is not None:
+            data = bytearray(STATE.blocks.get(digest))
+            data[bit // 8] ^= 1 << bit % 8
+            stored.written[block] = hashlib.sha256(data).digest()
+            STATE.blocks.put(stored.written[block], bytes(data))
+            return base64.b64encode(stored.written[block]).decode()
+    raise SnapshotMissing(snapshot)
+
+
+class EbsDirectApi(EBSResponse):
+    """The handlers."""
+
+    @property
+    def _snapshots(self) -> Any:
+        return ec2_backends[self.current_account][self.region].snapshots
+
+    def _find(self, name: str) -> EmulatedSnapshot:
+        snapshot = self._snapshots.get(self._get_param(name))
+        if snapshot is None:
+            raise SnapshotMissing(self._get_param(name))
+        return snapshot  # type: ignore[no-any-return]
+
+    @rule(EBS_GUIDE + "ebs-direct-api-idempotency.html")
+    def start_snapshot(self) -> ActionResult:
+        """The same ClientToken gives the same snapshot again, and ConflictException for another request."""
+        request = {name: self._get_param(name) for name in (
+            "VolumeSize", "ParentSnapshotId", "Tags", "Description", "Encrypted", "KmsKeyArn", "Timeout")}
+        snapshot = request_fields.idempotent(
+            ("ebs", self.current_account, self.region), self._get_param("ClientToken"), request,
+            lambda: self._start(request),
+            ApiError("ConflictException", "this ClientToken belongs to another request"))
+        return ActionResult({
+            "SnapshotId": snapshot.id, "OwnerId": snapshot.owner_id, "Status": snapshot.status,
+            "StartTime": snapshot.start_time, "VolumeSize": snapshot.volume_size, "BlockSize": BLOCK,
+            "Description": snapshot.description, "Tags": request["Tags"],
+            "ParentSnapshotId": request["ParentSnapshotId"], "KmsKeyArn": snapshot.kms_key_id,
+        })
+
+    def _start(self, request: dict[str, Any]) -> EmulatedSnapshot:
+        size, backend = request["VolumeSize"], ec2_backends[self.current_account][self.region]
+        if size is None or not 1 <= size <= 65536:
+            raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}", "INVALID_VOLUME_SIZE")
+        parent = self._find("ParentSnapshotId") if request["ParentSnapshotId"] else None
+        parent_fits(parent, size, request["Encrypted"])
+        key = request["KmsKeyArn"] or (parent.kms_key_id if parent is not None else None)
+        if key is None and (request["Encrypted"] or backend.ebs_encryption_by_default):
+            key = backend._create_default_encryption_key()
+        snapshot = snapshots.make(backend, size, request["Description"] or "", parent=parent, kms_key=key)
+        snapshot.sealed_at = None
+        snapshot.timeout_s = 60.0 * (request["Timeout"] or 60)
+        snapshot.add_tags({tag["Key"]: tag["Value"] for tag in request["Tags"] or []})
+        return snapshot
+
+    def put_snapshot_block(self) -> ActionResult:
+        """Verify and keep a block; one that exists is overwritten."""
+        snapshot, index, data = self._find("SnapshotId"), self._get_param("BlockIndex"), self._get_param("BlockData")
+        block_comes_in_time(snapshot)
+        block_is_whole(data, self._get_param("DataLength"))
+        block_is_inside(snapshot, index)
+        checksum = self._get_param("Checksum")
+        digest = block_is_what_was_signed(data, checksum, self._get_param("ChecksumAlgorithm"))
+        STATE.blocks.put(digest, data)
+        snapshot.written[index] = digest
+        snapshot.touched_at = time.monotonic()
+        return ActionResult({"Checksum": checksum, "ChecksumAlgorithm": "SHA256"})
+
+    def complete_snapshot(self) -> ActionResult:
+        """Verify the whole and seal it; again is the same answer again."""
+        snapshot = self._find("SnapshotId")
+        if snapshot.sealed_at is None:
+            block_comes_in_time(snapshot)
+        count_is_what_was_written(snapshot, self._get_param("ChangedBlocksCount"))
+        snapshot_is_what_was_meant(snapshot, *(self._get_param(name) for name in (
+            "Checksum", "ChecksumAggregationMethod", "ChecksumAlgorithm")))
+        if snapshot.sealed_at is None:
+            snapshot.sealed_at = time.monotonic()
+        return ActionResult({"Status": snapshot.status})
+
+    def _readable(self, name: str) -> EmulatedSnapshot:
+        snapshot = self._find(name)
+        if not snapshots.readable_when_complete(snapshot):
+            raise InvalidRequest(f"the snapshot {snapshot.id} is {snapshot.status}", "INVALID_SNAPSHOT_ID")
+        return snapshot
+
+    def get_snapshot_block(self) -> ActionResult:
+        """The data of a block, inherited or its own."""
+        snapshot, index = self._readable("SnapshotId"), self._get_param("BlockIndex")
+        token_is_ours(snapshot, index, self._get_param("BlockToken"))
+        digest = snapshot.digest(index)
+        if digest is None:
+            raise InvalidRequest(f"the snapshot {snapshot.id} has no block {index}",
+            "INVALID_BLOCK")
+        return ActionResult({"DataLength": BLOCK, "BlockData": STATE.blocks.get(digest), "ChecksumAlgorithm": "SHA256",
+                             "Checksum": base64.b64encode(digest).decode()})
+
+    def _listed(self, snapshot: EmulatedSnapshot, name: str, entries: list[dict[str, Any]]) -> ActionResult:
+        limit = self._get_param("MaxResults")
+        if limit is not None and not LEAST_BLOCKS <= limit <= MOST_BLOCKS:
+            raise InvalidRequest(f"MaxResults is {LEAST_BLOCKS} to {MOST_BLOCKS}, not {limit}")
+        first = self._get_param("StartingBlockIndex") or 0
+        page, next_token = listing.paginate(entries, limit, self._get_param("NextToken"), most=MOST_BLOCKS,
+                                            start=sum(entry["BlockIndex"] < first for entry in entries),
+                                            bad_token=lambda text: InvalidRequest(text, "INVALID_PAGE_TOKEN"))
+        life = STATE.settings.block_life_s
+        return ActionResult({name: page, "NextToken": next_token, "VolumeSize": snapshot.volume_size,
+                             "BlockSize": BLOCK, "ExpiryTime": STATE.now().timestamp() + life})
+
+    def list_snapshot_blocks(self) -> ActionResult:
+        """Index and token of each block, in ascending order."""
+        snapshot = self._readable("SnapshotId")
+        return self._listed(snapshot, "Blocks", [
+            {"BlockIndex": index, "BlockToken": _token(snapshot, index)} for index in snapshot.content()])
+
+    def list_changed_blocks(self) -> ActionResult:
+        """Blocks that the second snapshot has and the first has not, or has with other content, and the reverse."""
+        if not self._get_param("FirstSnapshotId"):
+            raise InvalidRequest("FirstSnapshotId and SecondSnapshotId come together")
+        first, second = self._readable("FirstSnapshotId"), self._readable("SecondSnapshotId")
+        snapshots_are_related(first, second)
+        old, new = first.content(), second.content()
+        return self._listed(second, "ChangedBlocks", [
+            {"BlockIndex": index, "FirstBlockToken": _token(first, index) if index in old else None,
+             "SecondBlockToken": _token(second, index) if index in new else None}
+            for index in sorted(old.keys() | new.keys()) if old.get(index) != new.get(index)])

@@ -1,0 +1,60 @@
+"""Pages and filters of calls that list."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ec2_emulator.errors import ApiError, invalid_parameter
+from ec2_emulator.rules import EC2_API, rule
+from ec2_emulator.state import STATE
+
+T = TypeVar("T")
+
+
+@rule(EC2_API + "Query-Requests.html#api-pagination")
+def paginate(items: Sequence[T], limit: int | None, token: str | None, *, least: int = 1, most: int = 1000,
+             start: int = 0,
+             bad_token: Callable[[str], ApiError] = invalid_parameter) -> tuple[Sequence[T], str | None]:
+    """A list call returns at most MaxResults items and a token for the rest; a foreign token is refused."""
+    if limit is not None and limit < least:
+        raise invalid_parameter(
+            f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value of at least {least}.")
+    if token:
+        try:
+            start = int(base64.b64decode(token, validate=True).removeprefix(b"page:"))
+        except (ValueError, binascii.Error):
+            raise bad_token(f"The token '{token}' is invalid") from None
+    end = start + min(limit or most, most, STATE.settings.page_most)
+    next_token = base64.b64encode(f"page:{end}".encode()).decode() if end < len(items) else None
+    return items[start:end], next_token
+
+
+def wildcard(text: str) -> re.Pattern[str]:
+    """EC2's wildcards: `*` for any characters, `?` for one, a backslash before either for itself."""
+    parts = re.findall(r"\\.|.", text, re.DOTALL)
+    return re.compile("".join({"*": ".*", "?": "."}.get(part, re.escape(part[-1])) for part in parts), re.DOTALL)
+
+
+def select(items: Sequence[T], filters: Mapping[str, Sequence[str]],
+           value: Callable[[T, str], Sequence[str]]) -> list[T]:
+    """Items for which every filter has a value that matches one of its patterns; `value` refuses unknown names."""
+    patterns = {name: [wildcard(text) for text in texts] for name, texts in filters.items()}
+    return [item for item in items if all(
+        any(pattern.fullmatch(text) for text in value(item, name) for pattern in alternatives)
+        for name, alternatives in patterns.items())]
+
+
+def filters_of(given: Sequence[Mapping[str, Any]] | None) -> dict[str, list[str]]:
+    """The `Filters` parameter as name to values."""
+    return {each["Name"]: list(each.get("Values", [])) for each in given or []}
+
+
+def tag_values(tags: Mapping[str, str], name: str) -> list[str] | None:
+    """The values of a filter about tags; None where `name` is another filter."""
+    if name.startswith("tag:"):
+        return [tags[name[4:]]] if name[4:] in tags else []
+    return {"tag-key": list(tags), "tag-value": list(tags.values())}.get(name)

@@ -1,0 +1,42 @@
+"""Puts this package's handlers and models in the place of moto's, in this process."""
+
+from __future__ import annotations
+
+import moto.autoscaling.models
+import moto.autoscaling.urls
+import moto.ebs.urls
+import moto.ec2.models
+import moto.ec2.models.elastic_block_store
+import moto.ec2.models.launch_templates
+import moto.ec2.models.spot_requests
+import moto.ec2.urls
+import moto.ssm.urls
+from moto.ec2.responses import EC2Response
+
+from ec2_emulator import launches, snapshots
+from ec2_emulator.ebs_direct import EbsDirectApi
+from ec2_emulator.fleets import FleetApi, SpotRequest
+from ec2_emulator.image_lifecycle import ImageLifecycleApi, SnapshotApi
+from ec2_emulator.image_registration import ImageRegistrationApi
+from ec2_emulator.instance_refresh import GroupInstance, InstanceRefreshApi
+from ec2_emulator.launch_templates import EmulatedTemplate, LaunchTemplateApi
+from ec2_emulator.snapshots import EmulatedSnapshot
+from ec2_emulator.ssm_parameters import ParameterApi
+
+
+class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi, launches.LaunchApi,
+             EC2Response):
+    """EC2: the handlers of this package, then moto's."""
+
+
+def install() -> None:
+    """Replace moto's handlers and models; an application that is made afterwards has them."""
+    vars(moto.ec2.models.elastic_block_store)["Snapshot"] = EmulatedSnapshot
+    vars(moto.ec2.models.launch_templates)["LaunchTemplate"] = EmulatedTemplate
+    vars(moto.ec2.models.spot_requests)["SpotInstanceRequest"] = SpotRequest
+    vars(moto.autoscaling.models)["InstanceState"] = GroupInstance
+    moto.ec2.models.EC2Backend.get_snapshot = snapshots.get_snapshot  # type: ignore[method-assign]
+    moto.ec2.models.EC2Backend.run_instances = launches.run_instances  # type: ignore[method-assign, assignment]
+    for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, ParameterApi),
+                          (moto.autoscaling.urls, InstanceRefreshApi)):
+        vars(urls)["url_paths"] = dict.fromkeys(vars(urls)["url_paths"], handler.dispatch)

@@ -1,0 +1,135 @@
+"""Rules of Python: which way imports go, who may start processes, sizes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from support.rules import trees
+
+ROOMS: tuple[frozenset[str], ...] = (
+    frozenset({"core"}),
+    frozenset({"packages"}),
+    frozenset({"model"}),
+    frozenset({"aws", "local"}),
+    frozenset({"compilation"}),
+    frozenset({"builders"}),
+    frozenset({"lock", "bake", "verify", "publish", "lifecycle", "watch", "report"}),
+    frozenset({"commands"}),
+    frozenset({"cli"}),
+)
+"""The folders of the package, lowest first: a module imports from its own room and from lower rows. So no stage's
+package imports another's, and a folder that is in no row is itself a violation."""
+
+FILE_LINES, FUNCTION_LINES = 400, 40
+_STARTERS = re.compile(r"^(subprocess\.\w+|os\.(system|popen|fork|forkpty|posix_spawnp?|spawn\w+)|pty\.(spawn|fork)"
+                       r"|asyncio\.create_subprocess_\w+)$")
+_EXEC = re.compile(r"^os\.exec\w+$")
+_TYPES_OF_SUBPROCESS = {"Popen", "TimeoutExpired", "CompletedProcess", "CalledProcessError"}
+
+
+def _rooms(tree: ast.Module) -> set[str]:
+    """Rooms of goldenami that a file imports from, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("goldenami.")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "goldenami":
+            inner = (node.module or "").split(".")[1:]
+            found |= {inner[0]} if inner else {alias.name for alias in node.names}
+    return found
+
+
+def _row(room: str) -> int | None:
+    return next((index for index, rooms in enumerate(ROOMS) if room in rooms), None)
+
+
+def imports(root: Path) -> list[str]:
+    """Imports go one way, from a higher room to a lower one."""
+    package, problems = root / "scripts/goldenami", []
+    for path, tree in trees.python(root):
+        if package not in path.parents or path == package / "__init__.py":
+            continue
+        room = path.relative_to(package).with_suffix("").parts[0]
+        if (mine := _row(room)) is None:
+            problems.append(f"{room} is no room: put it into ROOMS and into ARCHITECTURE.md")
+            continue
+        for other in sorted(_rooms(tree) - {room}):
+            theirs = _row(other)
+            if theirs is None or theirs >= mine:
+                problems.append(f"{path.relative_to(package)} imports {other}, which is not below {room}")
+    return problems
+
+
+def emulator(root: Path) -> list[str]:
+    """The product does not know the emulator, which uses nothing of the product but core/."""
+    product, package, problems = root / "scripts/goldenami", root / "scripts/ec2_emulator", []
+    for path, tree in trees.python(root):
+        if product in path.parents:
+            problems += [f"{path.relative_to(root)} imports the emulator" for node in ast.walk(tree)
+                         if isinstance(node, ast.Import | ast.ImportFrom) and "ec2_emulator" in ast.unparse(node)]
+        elif package in path.parents:
+            problems += [f"{path.relative_to(root)} imports {room}, and may import core alone"
+                         for room in sorted(_rooms(tree) - {"core"})]
+    return problems
+
+
+def processes(root: Path) -> list[str]:
+    """Only core/shell.py starts processes; join.py, which becomes one, may exec."""
+    problems = []
+    package = root / "scripts/goldenami"
+    for path, tree in trees.python(root):
+        if package not in path.parents or path == package / "core/shell.py":
+            continue
+        for node in ast.walk(tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if _STARTERS.match(called) or (_EXEC.match(called) and path.name != "join.py"):
+                problems.append(f"{path.relative_to(root)}:{node.lineno} calls {called}")  # type: ignore[attr-defined]
+            if isinstance(node, ast.ImportFrom) and node.module == "subprocess":
+                problems += [f"{path.relative_to(root)}:{node.lineno} imports {alias.name} from subprocess"
+                             for alias in node.names if alias.name not in _TYPES_OF_SUBPROCESS]
+    return problems
+
+
+def boto3(root: Path) -> list[str]:
+    """Only aws/ knows boto3."""
+    package, problems = root / "scripts/goldenami", []
+    for path, tree in trees.python(root):
+        if package not in path.parents or package / "aws" in path.parents:
+            continue
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        problems += [f"{path.relative_to(root)} imports {name}" for name in sorted(names)
+                     if name.split(".")[0] in ("boto3", "botocore")]
+    return problems
+
+
+def clocks(root: Path) -> list[str]:
+    """One place reads the wall clock (time.monotonic measures, and is free)."""
+    clock = re.compile(r"time\.(time|time_ns|gmtime|localtime|strftime|ctime)|(datetime\.)+(now|utcnow|today)")
+    places = [f"{path.relative_to(root)}:{node.lineno}" for path, tree in trees.python(root)
+              if root / "scripts" in path.parents for node in ast.walk(tree)
+              if isinstance(node, ast.Call) and clock.fullmatch(ast.unparse(node.func))]
+    return [f"{place} reads the clock, as {places[0]} does" for place in places[1:]]
+
+
+def sizes(root: Path) -> list[str]:
+    """Files of at most 400 lines, functions of at most 40 (docstring included, decorators not)."""
+    problems = []
+    for path, tree in trees.python(root):
+        name = path.relative_to(root)
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > FILE_LINES:
+            problems.append(f"{name}: {lines} lines, at most {FILE_LINES}")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > FUNCTION_LINES:
+                    problems.append(f"{name}: {node.name} has {lines} lines, at most {FUNCTION_LINES}")
+    return problems
+
+
+def docstrings(root: Path) -> list[str]:
+    """Every module says what it is for; a test module's name may do that."""
+    return [f"{path.relative_to(root)} has no docstring" for path, tree in trees.python(root)
+            if not ast.get_docstring(tree) and not path.name.startswith("test_")]

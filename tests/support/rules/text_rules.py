@@ -1,0 +1,183 @@
+"""Rules of text: sizes, machine names and paths, documentation."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from goldenami.core import shell
+
+from support.rules import requirement_rules, trees
+
+TOP_FOLDERS = ("packer", "ansible", "roles", "molecule", "scripts", "requirements", "tests")
+TOP_REQUIRED = frozenset({
+    *TOP_FOLDERS, "Makefile", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
+    "pyproject.toml", "ansible.cfg", ".ci", ".config", ".editorconfig", ".gitignore",
+    ".pre-commit-config.yaml", ".yamllint", ".ansible-lint",
+})
+TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
+
+ROLE_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 60, 30, 25
+
+
+def top_level(root: Path) -> list[str]:
+    """The top level is exactly the fixed set."""
+    found = {path.relative_to(root).parts[0] for path in trees.files(root)}
+    return [f"{name} does not belong at the top level" for name in sorted(found - TOP_REQUIRED - TOP_OPTIONAL)] + \
+        [f"{name} is missing at the top level" for name in sorted(TOP_REQUIRED - found)]
+
+
+def sizes(root: Path) -> list[str]:
+    """Role YAML and image definitions of at most 60 lines; READMEs of folders and roles of at most 30."""
+    limits = [("roles/*/**/*.yml", ROLE_LINES), ("packer/images/*.yml", IMAGE_LINES), ("*/README.md", README_LINES),
+              ("roles/*/README.md", README_LINES)]
+    known = set(trees.files(root))
+    return [f"{path.relative_to(root)}: {lines} lines, at most {limit}" for pattern, limit in limits
+            for path in sorted(root.glob(pattern)) if path in known
+            and (lines := len(path.read_text(encoding="utf-8").splitlines())) > limit]
+
+
+def folder_readmes(root: Path) -> list[str]:
+    """Each top folder says what goes there."""
+    return [f"{folder}/README.md is missing" for folder in TOP_FOLDERS if not (root / folder / "README.md").is_file()]
+
+
+def machine_hosts() -> list[str]:
+    """Hosts of this machine's package mirrors: of the distribution's own archives in apt, and of pip.
+
+    A vendor's repository that this machine also uses is no mirror, and its address may stand in a role.
+    """
+    uris = [line.partition("|")[2] for line in _apt_sources() if line.startswith(("Debian", "Ubuntu"))]
+    uris += re.findall(r"https?://\S+", _pip_configuration())
+    uris += [value for name, value in os.environ.items()
+             if name.startswith("GOLDEN_MIRROR_") or name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")]
+    hosts = {(urlsplit(uri.strip("'\"")).hostname or "") for uri in uris}
+    return sorted(host for host in hosts if "." in host and not host.startswith("127."))
+
+
+@cache
+def _apt_sources() -> list[str]:
+    if not Path("/usr/bin/apt-get").exists():
+        return []
+    argv = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"]
+    return shell.output(argv, check=False).splitlines()
+
+
+@cache
+def _pip_configuration() -> str:
+    return shell.output([sys.executable, "-m", "pip", "config", "list"], check=False)
+
+
+def mirror_hosts(root: Path, hosts: Iterable[str]) -> list[str]:
+    """No file names a host that this machine gets packages from."""
+    return [f"{path.relative_to(root)} names the mirror {host}" for path, text in trees.texts(root)
+            for host in hosts if re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", text)]
+
+
+STOCK_USERS = ("debian", "ubuntu", "admin", "litter")
+"""Users of the distributions' images, and the one whose home the seal's scenario litters."""
+
+
+def machine_paths(root: Path, checkout: Path, home: Path) -> list[str]:
+    """No file holds the path of a checkout or of a person's home (root's and a stock user's are none)."""
+    stock = "|".join(STOCK_USERS)
+    personal = [re.escape(str(checkout)), rf"/home/(?!({stock})\b)[a-z]\w*(?=/|\b)", r"/Users/\w+(?=/)"]
+    if home != Path("/root"):
+        personal.append(re.escape(str(home)))
+    pattern = re.compile(rf"(?<![\w.*}}/-])({'|'.join(personal)})(?![\w-])")
+    return [f"{path.relative_to(root)} holds the path {found[0]}" for path, text in trees.texts(root)
+            if (found := pattern.search(text))]
+
+
+def variables(root: Path) -> list[str]:
+    """Each GOLDEN_ variable that code reads or sets is in README.md (`GOLDEN_X_<NAME>` documents a family)."""
+    readme = trees.read(root / "README.md")
+    families = tuple(re.findall(r"(GOLDEN_[A-Z_]+_)<", readme))
+    known = set(re.findall(r"GOLDEN_[A-Z_]*[A-Z]\b", readme))
+    used: dict[str, Path] = {}
+    for path, text in trees.texts(root):
+        name = path.relative_to(root)
+        if path.suffix == ".md" or name.parts[:2] in (("tests", "unit"), ("tests", "contract")):
+            continue
+        for variable in re.findall(r"\bGOLDEN_[A-Z_]*[A-Z]\b", text):
+            used.setdefault(variable, name)
+    return [f"{variable} ({where}) is not in README.md" for variable, where in sorted(used.items())
+            if variable not in known and not variable.startswith(families or ("\0",))
+            and f"{variable}_" not in families]
+
+
+def make_targets(root: Path) -> list[str]:
+    """Every Make target has a help text, is phony and calls what exists; there are at most 25."""
+    text = trees.read(root / "Makefile")
+    targets = re.findall(r"^([a-z][\w%-]*):(?!=)(.*)$", text, re.MULTILINE)
+    phony = set(" ".join(re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)).split())
+    problems = [f"make {name} has no help text" for name, rest in targets if not re.search(r"## \S", rest)]
+    problems += [f"make {name} is not .PHONY" for name, _ in targets if name not in phony and "%" not in name]
+    problems += [f"the Makefile calls {script}, which does not exist"
+                 for script in sorted(set(re.findall(r"\bscripts/[\w-]+", text))) if not (root / script).is_file()]
+    return problems + ([f"{len(targets)} Make targets, at most {MAKE_TARGETS}"] if len(targets) > MAKE_TARGETS else [])
+
+
+def exit_codes(root: Path, codes: Iterable[int]) -> list[str]:
+    """The table below README's heading "Exit codes" has exactly the codes of errors.py."""
+    section = re.search(r"^## Exit codes$(.*?)(?=^## |\Z)", trees.read(root / "README.md"), re.MULTILINE | re.DOTALL)
+    stated = {int(code) for code in re.findall(r"^\| (\d+) \|", section[1] if section else "", re.MULTILINE)}
+    known = set(codes)
+    return [f"exit code {code} is not in README.md" for code in sorted(known - stated)] + \
+        [f"README.md states exit code {code}, which does not exist" for code in sorted(stated - known)]
+
+
+def links(root: Path) -> list[str]:
+    """Relative links and pictures of Markdown files lead to files."""
+    return [f"{path.relative_to(root)}: broken link {target}" for path, text in trees.texts(root)
+            if path.suffix == ".md"
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+            if "://" not in target and not (path.parent / target).exists()]
+
+
+def benches(root: Path) -> list[str]:
+    """Every measurement is in the README and in Make's help."""
+    names = sorted(path.stem.removeprefix("bench_") for path in (root / "tests/bench").glob("bench_*.py"))
+    return [f"{where} has no bench-{name}" for where in ("README.md", "Makefile") for name in names
+            if not re.search(rf"\bbench-{name}\b", trees.read(root / where))]
+
+
+def stages(root: Path, names: Iterable[str]) -> list[str]:
+    """README's stage table has every stage that the command line has."""
+    readme = trees.read(root / "README.md")
+    return [f"stage {name} is not in README.md" for name in names if not re.search(rf"^\| `{name}` \|", readme, re.M)]
+
+
+def module_map(root: Path) -> list[str]:
+    """ARCHITECTURE.md's map has every room and every folder within one."""
+    package, text = root / "scripts/goldenami", trees.read(root / "ARCHITECTURE.md")
+    folders = {str(path.parent.relative_to(package)) for path in package.rglob("*.py")} - {"."}
+    return [f"ARCHITECTURE.md does not say what {name}/ is for" for name in sorted(folders) if f"`{name}/`" not in text]
+
+
+def libraries(root: Path) -> list[str]:
+    """ARCHITECTURE.md says why each direct requirement is there."""
+    text = trees.read(root / "ARCHITECTURE.md")
+    direct = requirement_rules.direct(root / "pyproject.toml")
+    return [f"ARCHITECTURE.md does not say why {name} is required"
+            for name in sorted({requirement.name for wanted in direct.values() for requirement in wanted})
+            if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE)]
+
+
+def prose_width(root: Path) -> list[str]:
+    """Markdown lines of at most 120 characters; rows of tables and lone links may be longer."""
+    return [f"{path.relative_to(root)}:{number}: {len(line)} characters, at most 120" for path, text
+            in trees.texts(root)
+            if path.suffix == ".md" for number, line in enumerate(text.splitlines(), 1)
+            if len(line) > 120 and not line.startswith("|") and " " in line.strip()]
+
+
+def local_hooks(root: Path) -> list[str]:
+    """pre-commit downloads nothing."""
+    found = re.findall(r"^ *- repo: *(\S+)", trees.read(root / ".pre-commit-config.yaml"), re.MULTILINE)
+    return [f".pre-commit-config.yaml downloads hooks from {repo}" for repo in found if repo != "local"]
