@@ -6,6 +6,7 @@ source "null" "local" {
   ssh_port             = 22
   ssh_username         = "root"
   ssh_private_key_file = var.ssh_key
+  ssh_agent_auth       = var.ssh_key == "" # for `packer validate packer`: a bake has a key of its own
   ssh_timeout          = "60s"
 }
 
@@ -38,6 +39,12 @@ source "amazon-ebs" "ec2" {
     }
     owners      = [local.base_image.owner]
     most_recent = true
+  }
+
+  metadata_options { # Packer 1.6 does not know it
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
   }
 
   launch_block_device_mappings {

@@ -1,12 +1,15 @@
-# Facts about an image are in its lock. Here is only where that lock is, and what belongs to the account.
+# Facts about an image are in its lock. Here is only where that lock is, and what belongs to the account. With the
+# defaults `packer validate packer` has all that it needs, and a build nothing: `golden bake` says what it is about.
 
 variable "lock" {
   type        = string
+  default     = "locks/debian-12-ml-cpu.lock.json"
   description = "Path of packer/locks/<image>.lock.json."
 }
 
 variable "vars" {
   type        = string
+  default     = "sample_vars.json"
   description = "Path of the role variables as JSON, written by `golden bake` from the lock."
 }
 
@@ -24,7 +27,7 @@ variable "ssh_host" {
 
 variable "ssh_key" {
   type        = string
-  default     = "/dev/null"
+  default     = ""
   description = "Private key for the local build container."
 }
 

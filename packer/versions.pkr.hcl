@@ -1,5 +1,16 @@
-# The oldest Packer that these templates are tested with is 1.6.6, the last of its generation that
-# distributions carry. It rejects `required_plugins`; packer/plugins/ has that block for newer ones.
+# `packer init packer` fetches the plugins. Packer 1.6, the newest that distributions carry, has them built in and
+# rejects the block: scripts/goldenami/local/packer.py gives it these templates without what it does not know.
 packer {
   required_version = ">= 1.6.6"
+
+  required_plugins {
+    amazon = {
+      source  = "github.com/hashicorp/amazon"
+      version = "~> 1.3"
+    }
+    ansible = {
+      source  = "github.com/hashicorp/ansible"
+      version = "~> 1.1"
+    }
+  }
 }

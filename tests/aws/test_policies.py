@@ -23,6 +23,7 @@ from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.bake import bake_inputs
 from goldenami.core import records
+from goldenami.local import packer
 from goldenami.model import lockfile
 from support.aws import publisher
 from support.aws.seeded_account import SeededAccount
@@ -332,9 +333,10 @@ build {
 
 def _source_of_ec2(folder: Path) -> None:
     """The template's `amazon-ebs` source as it is, but that nobody logs in to what moto launches, or turns it off."""
+    known = packer.templates(ROOT, folder)
     for name in ("variables.pkr.hcl", "locals.pkr.hcl", "base_images.json"):
-        shutil.copy(ROOT / "packer" / name, folder)
-    text = (ROOT / "packer/golden.pkr.hcl").read_text(encoding="utf-8")
+        shutil.copy(known / name, folder)
+    text = (known / "golden.pkr.hcl").read_text(encoding="utf-8")
     source = re.search(r'^source "amazon-ebs" "ec2" \{\n.*?^\}\n', text, re.MULTILINE | re.DOTALL)
     assert source is not None
     stops = source[0].replace("disable_stop_instance = true", "disable_stop_instance = false")

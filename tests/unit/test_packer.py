@@ -35,6 +35,14 @@ def _variables(image: str, folder: Path, key: Path) -> list[str]:
             "-var", "ssh_host=127.0.0.1", "-var", f"repo={folder}"]
 
 
+@pytest.fixture
+def known(tmp_path: Path) -> Path:
+    """The templates as this machine's Packer knows them."""
+    find("packer")
+    (tmp_path / "work").mkdir()
+    return packer.templates(ROOT, tmp_path / "work")
+
+
 def _validate(templates: Path, variables: list[str], source: str = "*") -> str:
     only = [] if source == "*" else [f"-only={source}"]
     return complaints("packer", "validate", *only, *variables, str(templates), env=HOST)
@@ -50,8 +58,35 @@ def test_formatted() -> None:
 
 @pytest.mark.parametrize("source", ["*", *SOURCES])
 @pytest.mark.parametrize("image", LOCKS)
-def test_valid_for(image: str, source: str, tmp_path: Path, ssh_key: Path) -> None:
-    assert _validate(ROOT / "packer", _variables(image, tmp_path, ssh_key), source) == ""
+def test_valid_for(image: str, source: str, known: Path, tmp_path: Path, ssh_key: Path) -> None:
+    assert _validate(known, _variables(image, tmp_path, ssh_key), source) == ""
+
+
+def test_valid_as_they_stand(known: Path) -> None:
+    assert _validate(known, []) == ""
+
+
+def test_a_newer_packer_gets_the_folder_itself_with_its_plugins_and_imdsv2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _program(tmp_path, monkeypatch, "Packer v1.11.2")
+    folder = packer.templates(ROOT, tmp_path)
+    assert folder == ROOT / "packer"
+    assert "required_plugins {" in (folder / "versions.pkr.hcl").read_text(encoding="utf-8")
+    assert 'http_tokens                 = "required"' in (folder / "golden.pkr.hcl").read_text(encoding="utf-8")
+
+
+def test_an_older_packer_gets_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _program(tmp_path, monkeypatch, "Packer v1.6.6")
+    for _ in range(2):  # once a step
+        folder = packer.templates(ROOT, tmp_path)
+    assert (folder / "base_images.json").samefile(ROOT / "packer/base_images.json")
+    for path in (ROOT / "packer").glob("*.pkr.hcl"):
+        whole, left = (found.read_text(encoding="utf-8") for found in (path, folder / path.name))
+        gone = {"versions": 10, "golden": 5}.get(path.name.removesuffix(".pkr.hcl"), 0)
+        assert len(whole.splitlines()) - len(left.splitlines()) == gone, path
+        assert left.count("{") == left.count("}")
+        assert not any(name in left for name in ("required_plugins", "http_tokens"))
 
 
 NOTICE = """\
@@ -86,10 +121,10 @@ def test_a_program_of_another_kind_is_no_packer(tmp_path: Path, monkeypatch: pyt
 # --- what is wrong is refused ----------------------------------------------------------------------------------------
 
 @pytest.fixture
-def templates(tmp_path: Path) -> Path:
+def templates(known: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "packer"
     folder.mkdir()
-    for path in [*(ROOT / "packer").glob("*.pkr.hcl"), ROOT / "packer/base_images.json"]:
+    for path in [*known.glob("*.pkr.hcl"), known / "base_images.json"]:
         shutil.copy(path, folder)
     return folder
 
@@ -113,11 +148,11 @@ def test_invalid_is_refused(
     assert message in _validate(templates, _variables(LOCKS[0], tmp_path, ssh_key))
 
 
-def test_missing_lock_is_refused(tmp_path: Path, ssh_key: Path) -> None:
+def test_missing_lock_is_refused(known: Path, tmp_path: Path, ssh_key: Path) -> None:
     variables = _variables(LOCKS[0], tmp_path, ssh_key)
     variables[1] = f"lock={tmp_path / 'none.lock.json'}"
-    assert _validate(ROOT / "packer", variables)
+    assert _validate(known, variables)
 
 
-def test_missing_key_is_refused(tmp_path: Path) -> None:
-    assert "no-key" in _validate(ROOT / "packer", _variables(LOCKS[0], tmp_path, tmp_path / "no-key"), "null.local")
+def test_missing_key_is_refused(known: Path, tmp_path: Path) -> None:
+    assert "no-key" in _validate(known, _variables(LOCKS[0], tmp_path, tmp_path / "no-key"), "null.local")

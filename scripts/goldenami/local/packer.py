@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.sandbox import namespaces
 
@@ -29,6 +29,8 @@ _DIED = re.compile(r"worker was found in a dead state")
 """What Ansible says where the process that ran a task is gone (ansible/plugins/strategy): no task has failed."""
 _BEGUN = re.compile(r"golden-task \S+ s: (?P<task>.+)$")
 """What the callback plugin says as a task starts. Ansible prints `TASK [...]` with its first result."""
+_SINCE_1_7 = re.compile(r"^( +)(?:required_plugins|metadata_options) \{[^\n]*\n.*?^\1\}\n", re.MULTILINE | re.DOTALL)
+"""Blocks of packer/ that Packer 1.6 rejects. `packer fmt` puts a block's end below its beginning."""
 _ROLE_LINE = re.compile(r"^.*golden-role (?!playbook )(?P<role>\S+)")
 
 
@@ -55,7 +57,8 @@ def build(
     for name, value in variables.items():
         argv += ["-var", f"{name}={value}"]
     try:
-        shell.stream([*argv, "packer"], log=log, cwd=root, env={**_environment(work, step), **env}, on_line=watch)
+        shell.stream([*argv, str(templates(root, work))], log=log, cwd=root, env={**_environment(work, step), **env},
+                     on_line=watch)
     except shell.CommandFailed:
         if any(map(_DIED.search, tail)):
             raise AnsibleDied(f"ansible: the process that ran task [{_last_task(tail)}] died",
@@ -63,6 +66,24 @@ def build(
                               tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
         raise StageFailed(*_cause(tail), hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
                           tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
+
+
+def templates(root: Path, work: Path) -> Path:
+    """The folder to build from: packer/ of the checkout `root`, for Packer 1.6 a copy in `work` of what that knows.
+
+    Without `metadata_options` EC2 gives the builder's instance what its AMI or the account says of IMDSv2.
+    """
+    source = root / "packer"
+    if tuple(map(int, version().split(".")[:2])) >= (1, 7):
+        return source
+    folder = work / "templates"
+    folder.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        if path.name.endswith(".pkr.hcl"):
+            records.write_text(folder / path.name, _SINCE_1_7.sub("", path.read_text(encoding="utf-8")))
+        elif not (folder / path.name).is_symlink():
+            (folder / path.name).symlink_to(path)
+    return folder
 
 
 def role_of(line: str) -> str | None:
