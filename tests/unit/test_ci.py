@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ import yaml
 from goldenami.bake import toolchain_digest
 from goldenami.model import definition
 from support.builds.tools import ROOT, complaints
-from support.rules import ci_rules
+from support.rules import ci_rules, requirement_rules
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 GITLAB = ROOT / ".gitlab-ci.yml"
+RENOVATE = ROOT / ".github/renovate.json"
 KNOWN = ci_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
 
 
@@ -35,6 +38,18 @@ def test_schemas() -> None:
     paths = [str(path) for path in WORKFLOWS]
     assert complaints("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *paths) == ""
     assert complaints("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(GITLAB)) == ""
+    assert complaints("check-jsonschema", "--builtin-schema", "vendor.renovate", str(RENOVATE)) == ""
+
+
+def test_every_file_of_pins_is_kept_up_to_date() -> None:
+    """Renovate reads a file's command in its header, and knows options of it with `=` only."""
+    found = json.loads(RENOVATE.read_text(encoding="utf-8"))
+    pattern = found["pip-compile"]["managerFilePatterns"][0].strip("/")
+    assert found["enabledManagers"] == ["github-actions", "gitlabci", "pip-compile"]
+    for name in requirement_rules.FILES:
+        assert re.search(pattern, f"requirements/{name}.txt")
+        command = (ROOT / f"requirements/{name}.txt").read_text(encoding="utf-8").splitlines()[1]
+        assert re.fullmatch(r"#    uv pip compile( --[a-z-]+(=\S+)?)+ pyproject\.toml", command)
 
 
 def test_zizmor() -> None:
@@ -193,6 +208,8 @@ def test_the_schemas_complain(tmp_path: Path) -> None:
     assert "run-on" in complaints("check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(bad))
     bad.write_text(PIPELINE.replace("script: [", "scripts: ["), encoding="utf-8")
     assert "bad.yml" in complaints("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(bad))
+    bad.write_text("semanticCommits: sometimes\n", encoding="utf-8")
+    assert "semanticCommits" in complaints("check-jsonschema", "--builtin-schema", "vendor.renovate", str(bad))
 
 
 def test_zizmor_complains(tmp_path: Path) -> None:
