@@ -19,6 +19,7 @@ from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages import store
 from goldenami.watch import watch
 from goldenami.watch.sources.driver import Prover
+from goldenami.watch.watch_results import WatchContext, WatchedImage
 from support.debian import debrepo
 from support.debian.debrepo import Fault, Package
 from support.debian.watch_checkout import IMAGE, KERNEL, LESS, SED, WatchCheckout
@@ -119,12 +120,12 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
 
     kept = store.Store(CachePaths.default().root)
     prover = Prover(checkout.root, kept, checkout.folder / "log", print)
-    image = watch.WatchedImage(definition.load(checkout.root, definition.path_of(checkout.root, IMAGE)),
-                               *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
-    eyes = watch.WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
-    record, [seen] = watch.look(eyes, [image], "2026-11-25T00:00:00Z")
-    moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in seen.rows)
-    done, failures = command._update(record, [replace(seen, rows=moving)], prover, kept, wait=False)
+    image = WatchedImage(definition.load(checkout.root, definition.path_of(checkout.root, IMAGE)),
+                         *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
+    context = WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
+    record, [result] = watch.look(context, [image], "2026-11-25T00:00:00Z")
+    moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in result.rows)
+    done, failures = command._update(record, [replace(result, rows=moving)], prover, kept, wait=False)
     assert (done.changes, failures) == ([], [])
     assert {(row.verdict, row.reason.partition(":")[0]) for row in done.rows} == {
         (UpdateVerdict.BLOCKED, "resolved again, the lock is the same")}

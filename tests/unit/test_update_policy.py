@@ -7,11 +7,11 @@ import pytest
 from goldenami.core.errors import BadInput, ExitCode
 from goldenami.model import compatibility, definition, lockfile
 from goldenami.model.update_policy import (
-    AvailableVersion,
     BranchType,
     UpdatePolicy,
     UpdateRule,
     UpdateVerdict,
+    VersionOffer,
     judge,
     overdue,
 )
@@ -24,8 +24,8 @@ TODAY = date(2026, 11, 25)
 TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE, "580": BranchType.LTS}
 
 
-def offer(version: str, source: str = "debian bookworm", **more: object) -> AvailableVersion:
-    return AvailableVersion(version, version.partition(".")[0], source, **more)  # type: ignore[arg-type]
+def offer(version: str, source: str = "debian bookworm", **more: object) -> VersionOffer:
+    return VersionOffer(version, version.partition(".")[0], source, **more)  # type: ignore[arg-type]
 
 
 OFFERS = [offer("535.261.03"), offer("535.309.01", "debian-security bookworm-security", security=True),
@@ -57,7 +57,7 @@ def test_each_policy_takes_its_own(name: str, available: str, verdict: UpdateVer
     ("hold", [offer("550.163.01")], "the definition holds it"),
 ])
 def test_a_newer_version_that_a_policy_leaves_is_still_shown(
-    name: str, offers: list[AvailableVersion], reason: str,
+    name: str, offers: list[VersionOffer], reason: str,
 ) -> None:
     found = judge(rule(name), "535.216.03", "535", offers, TODAY, types=TYPES)
     assert (found.available, found.verdict) == (offers[0].version, UpdateVerdict.HELD)

@@ -38,7 +38,7 @@ def test_nvidias_list() -> None:
     found = branches.parse(GOOD, "list")
     assert found.types == {"535": BranchType.LTS, "580": BranchType.LTS, "575": BranchType.NEW_FEATURE}
     assert (found.released or {})["535.309.01"] == date(2026, 5, 20)
-    assert [(source.name, source.changed, source.error) for source in found.seen] == [
+    assert [(source.name, source.changed, source.error) for source in found.statuses] == [
         ("NVIDIA releases.json", "2026-05-20", "")]
     assert found.end("580") == date(2028, 6, 30)  # the table's, as the list has none
     assert found.end("575") is None
@@ -63,7 +63,7 @@ def test_a_list_that_cannot_be_read_is_an_error_of_its_source(monkeypatch: pytes
     monkeypatch.setenv(branches.VARIABLE, str(tmp_path / "no.json"))
     found = branches.look()
     assert found.types is None
-    assert found.seen[0].error == f"{tmp_path}/no.json: No such file or directory"
+    assert found.statuses[0].error == f"{tmp_path}/no.json: No such file or directory"
     (tmp_path / "no.json").write_bytes(GOOD.data)
     assert branches.look().listed
 
@@ -86,7 +86,7 @@ def test_a_list_that_goes_backwards() -> None:
 
 def test_two_sources_that_disagree_on_an_end() -> None:
     found = branches.parse(listing(b580=branch("lts branch", "580.1@2025-01-01", end_of_life="2027-01-31")), "list")
-    assert found.seen[1].error == "says that branch 580 ends on 2027-01-31, the table of policy.py 2028-06-30"
+    assert found.statuses[1].error == "says that branch 580 ends on 2027-01-31, the table of policy.py 2028-06-30"
     assert found.end("580") == date(2027, 1, 31)
     assert compatibility.near_end("580", found.end("580"), TODAY) == "driver branch 580 ends on 2027-01-31, in 67 days"
 

@@ -23,11 +23,11 @@ from goldenami.lock import resolve
 from goldenami.model import definition, lockfile
 from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages import store
-from goldenami.watch import notice, proposal, release_notes, watch, watch_summary
+from goldenami.watch import notice, pair_proofs, proposal, release_notes, watch, watch_summary
 from goldenami.watch.sources.driver import Prover
 from goldenami.watch.sources.packages import WatchedComponent
-from goldenami.watch.watch import WatchContext, WatchedImage, WatchResult
 from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, ComponentRow, LockChange, SourceStatus, WatchRecord
+from goldenami.watch.watch_results import WatchContext, WatchedImage, WatchResult
 
 
 def cmd_watch(args: argparse.Namespace) -> int:
@@ -91,8 +91,8 @@ def _update(
     rows, changes, failures = list[ComponentRow](), list[LockChange](), list[GoldenError]()
     for one in seen:
         try:
-            one = watch.proved(one, prover, compiles=True)  # noqa: PLW2901 - the rows go on from what was proved
-            if one.moves:
+            one = pair_proofs.with_proofs(one, prover, compiles=True)  # noqa: PLW2901 - the rows go on from what was proved
+            if one.needs_a_lock:
                 one.demand_trust()
                 with workspace.image_lock(ROOT, one.image.lock.image, wait=wait):
                     changes.append(_relock(one, kept))
@@ -115,7 +115,7 @@ def _relock(seen: WatchResult, kept: store.Store) -> LockChange:
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         wanted = _follow_branch(seen, path, text)
-        found, digest = resolve.run(ROOT, wanted, kept, progress, log, keep=watch.keep(seen))
+        found, digest = resolve.run(ROOT, wanted, kept, progress, log, keep=watch.constraints(seen))
     except BaseException:
         records.write_text(path, text)  # the branch in the definition is that of the lock
         raise

@@ -70,7 +70,7 @@ class ResolvedFrameworks:
 
 
 @dataclass(frozen=True)
-class BenchmarkSides:
+class BenchmarkPair:
     """Two environments to compare: the build for the image's hardware, and the generic wheel or build `against`.
 
     Each side is the framework's own wheel, then what it needs; `order` is that of the image's build.
@@ -133,7 +133,7 @@ def fitting(name: str, request: FrameworkRequest, around: ResolverContext) -> Fi
     return cuda_wheels.fit(recipes.load(around.root, name), request.driver, request.target.sm)
 
 
-def sides(name: str, request: FrameworkRequest, around: ResolverContext) -> BenchmarkSides:
+def sides(name: str, request: FrameworkRequest, around: ResolverContext) -> BenchmarkPair:
     """What to compare for the recipe `name`; both sides are built or fetched here."""
     job, theirs, pins = alone(name, request, around)
     recipe, others = job.recipe, job.runs_with
@@ -145,7 +145,7 @@ def sides(name: str, request: FrameworkRequest, around: ResolverContext) -> Benc
         theirs = _built(order_for(name, recipe, plain, around, others, pins), around).wheel
         demand_difference(name, ours, theirs)
     around.index.fetch([theirs, *others], around.store)
-    return BenchmarkSides(job, [ours, *others], [theirs, *others], recipe.against)
+    return BenchmarkPair(job, [ours, *others], [theirs, *others], recipe.against)
 
 
 def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:

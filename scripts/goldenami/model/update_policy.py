@@ -119,7 +119,7 @@ class Watch(Record):
 
 
 @dataclass(frozen=True)
-class AvailableVersion:
+class VersionOffer:
     """One version that a source has. `released` is None where no source says so; `refusal` is why it can't be taken."""
 
     version: str
@@ -145,7 +145,7 @@ VersionOrder = Callable[[str], Any]
 
 
 def judge(
-    rule: UpdateRule, locked: str, branch: str, offers: Sequence[AvailableVersion], today: date, *,
+    rule: UpdateRule, locked: str, branch: str, offers: Sequence[VersionOffer], today: date, *,
     types: dict[str, BranchType] | None = None, order: VersionOrder = Version,
 ) -> Judgement:
     """The verdict on `offers` for a component that is locked at `locked` of `branch`."""
@@ -169,7 +169,7 @@ def judge(
     return Judgement(old[0].version, UpdateVerdict.UPDATE, passed, old[0].source)
 
 
-def _wants(policy: UpdatePolicy, offer: AvailableVersion, branch: str, types: dict[str, BranchType]) -> bool:
+def _wants(policy: UpdatePolicy, offer: VersionOffer, branch: str, types: dict[str, BranchType]) -> bool:
     match policy:
         case UpdatePolicy.SECURITY:
             return offer.security and offer.branch == branch
@@ -183,7 +183,7 @@ def _wants(policy: UpdatePolicy, offer: AvailableVersion, branch: str, types: di
             return policy is UpdatePolicy.NEWEST
 
 
-def _unwanted(policy: UpdatePolicy, offer: AvailableVersion, types: dict[str, BranchType]) -> str:
+def _unwanted(policy: UpdatePolicy, offer: VersionOffer, types: dict[str, BranchType]) -> str:
     match policy:
         case UpdatePolicy.SECURITY:
             return f"no security update: it comes from {offer.source}"
@@ -193,13 +193,13 @@ def _unwanted(policy: UpdatePolicy, offer: AvailableVersion, types: dict[str, Br
             return f"branch {offer.branch} is no {policy.value} branch but {types.get(offer.branch, 'not listed')}"
 
 
-def _old_enough(rule: UpdateRule, offer: AvailableVersion, today: date) -> bool:
+def _old_enough(rule: UpdateRule, offer: VersionOffer, today: date) -> bool:
     if rule.minimum_age_days == 0:
         return True
     return offer.released is not None and today - offer.released >= timedelta(days=rule.minimum_age_days)
 
 
-def _age(rule: UpdateRule, offer: AvailableVersion, today: date) -> str:
+def _age(rule: UpdateRule, offer: VersionOffer, today: date) -> str:
     if offer.released is None:
         return f"no source says when it came out, and it has to be {rule.minimum_age_days} days old"
     return f"{(today - offer.released).days} days old, has to be {rule.minimum_age_days}"

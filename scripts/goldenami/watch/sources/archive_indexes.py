@@ -21,7 +21,7 @@ from goldenami.model.release_dates import iso, regressions
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.apt import AptRoot
 from goldenami.packages.mirrors import Source
-from goldenami.watch.watch_records import SourceStatus as Seen
+from goldenami.watch.watch_records import SourceStatus
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Archives:
     """
 
     apt: AptRoot
-    each: Mapping[str, AptRoot]
-    seen: tuple[Seen, ...]
+    roots: Mapping[str, AptRoot]
+    statuses: tuple[SourceStatus, ...]
     suites: tuple[Suite, ...]
     down: frozenset[str]
 
@@ -41,23 +41,25 @@ class Archives:
 def look(base: Base, cache: CachePaths, *, nvidia: bool) -> Archives:
     """Ask each archive of `base` for its indexes; `cache` holds them."""
     sources = mirrors.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
-    top = cache.watch / sha256_text(repr((base, sources)))[:16]
-    seen, suites, good, each = list[Seen](), list[Suite](), list[Source](), dict[str, AptRoot]()
+    folder = cache.watch / sha256_text(repr((base, sources)))[:16]
+    statuses, suites = list[SourceStatus](), list[Suite]()
+    answered, roots = list[Source](), dict[str, AptRoot]()
     for source in sources:
         try:
             uri = mirrors.locate([source.archive])[source.archive]
-            root = AptRoot(folder=top / source.archive, sources=(source,), uris={source.archive: uri},
+            root = AptRoot(folder=folder / source.archive, sources=(source,), uris={source.archive: uri},
                            architecture=base.architecture)
-            found = _update(root)
+            root_suites = _update(root)
         except GoldenError as error:
-            seen.append(Seen(name=source.archive, error=error.message))
+            statuses.append(SourceStatus(name=source.archive, error=error.message))
             continue
-        suites += found
-        good.append(source)
-        each[source.archive] = root
-        seen += [Seen(name=f"{source.archive} {suite.suite}", changed=iso(suite.date)) for suite in found]
-    down = frozenset(source.archive for source in sources if source not in good)
-    return Archives(_together(top, good, each, base.architecture), each, tuple(seen), tuple(suites), down)
+        suites += root_suites
+        answered.append(source)
+        roots[source.archive] = root
+        statuses += [SourceStatus(name=f"{source.archive} {suite.suite}", changed=iso(suite.date))
+                     for suite in root_suites]
+    down = frozenset(source.archive for source in sources if source not in answered)
+    return Archives(_merged(folder, answered, roots, base.architecture), roots, tuple(statuses), tuple(suites), down)
 
 
 def _update(root: AptRoot) -> list[Suite]:
@@ -68,25 +70,25 @@ def _update(root: AptRoot) -> list[Suite]:
         return [Suite(**entry) for entry in root.releases()]
 
 
-def _together(top: Path, sources: Sequence[Source], each: Mapping[str, AptRoot], architecture: str) -> AptRoot:
+def _merged(folder: Path, sources: Sequence[Source], roots: Mapping[str, AptRoot], architecture: str) -> AptRoot:
     """One root over the indexes that were fetched: apt names them by their URI, so they only change folders."""
-    uris = {archive: root.uris[archive] for archive, root in each.items()}
-    root = AptRoot(folder=top / "all", sources=tuple(sources), uris=uris, architecture=architecture)
+    uris = {archive: root.uris[archive] for archive, root in roots.items()}
+    root = AptRoot(folder=folder / "all", sources=tuple(sources), uris=uris, architecture=architecture)
     with root.locked():
         shutil.rmtree(root.folder / "lists", ignore_errors=True)
         shutil.rmtree(root.folder / "cache", ignore_errors=True)
         root.configure()
-        for one in each.values():
-            for path in (one.folder / "lists").glob("*_*"):
+        for archive_root in roots.values():
+            for path in (archive_root.folder / "lists").glob("*_*"):
                 (root.folder / "lists" / path.name).hardlink_to(path)
     return root
 
 
-Age = Callable[[str, str], date | None]
+ReleasedOn = Callable[[str, str], date | None]
 """The day on which an archive got a version of a package, if its server says so."""
 
 
-def ager(apt: AptRoot) -> Age:
+def released_on(apt: AptRoot) -> ReleasedOn:
     """An index has no dates, so the file's own is asked for: mirrors keep it."""
 
     def age(name: str, version: str) -> date | None:
@@ -96,22 +98,22 @@ def ager(apt: AptRoot) -> Age:
     return age
 
 
-def regressed(lock: Lock, archives: Archives) -> list[Seen]:
+def regressed(lock: Lock, archives: Archives) -> list[SourceStatus]:
     """Suites that are older than the lock's."""
-    return [Seen(name=f"suite {found.suite}", changed=found.now, error=found.error)
-            for found in regressions(lock, archives.suites)]
+    return [SourceStatus(name=f"suite {regression.suite}", changed=regression.now, error=regression.error)
+            for regression in regressions(lock, archives.suites)]
 
 
-def disagreements(lock: Lock, archives: Archives) -> list[Seen]:
+def disagreements(lock: Lock, archives: Archives) -> list[SourceStatus]:
     """Files that the lock and the indexes, or two indexes, state different digests of: one version is one file."""
     names = [name for name, package in lock.packages.items() if package.origin != "built"]
-    found = []
-    for archive, root in archives.each.items():
+    statuses = []
+    for archive, root in archives.roots.items():
         digests = root.digests(names)
         for name in names:
             locked = lock.packages[name]
             if digests.get((name, locked.version), locked.sha256) != locked.sha256:
-                found.append(Seen(name=archive, error=f"disagrees about {name} {locked.version}: SHA-256 "
-                                                      f"{digests[name, locked.version][:12]}, locked from "
-                                                      f"{locked.origin} {locked.sha256[:12]}"))
-    return found
+                statuses.append(SourceStatus(name=archive, error=f"disagrees about {name} {locked.version}: SHA-256 "
+                                                         f"{digests[name, locked.version][:12]}, locked from "
+                                                         f"{locked.origin} {locked.sha256[:12]}"))
+    return statuses

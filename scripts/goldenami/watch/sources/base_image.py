@@ -37,10 +37,10 @@ def look(
     """The newest AMI that the rule's pattern fits, and what the image began from."""
     name = f"EC2 {rule.region}: {rule.name} of {rule.owner}"
     try:
-        found, begun = newest(rule.region, rule.owner, rule.name), built_from(root, lock, rule.region)
+        image, start = newest(rule.region, rule.owner, rule.name), built_from(root, lock, rule.region)
     except GoldenError as error:
         return SourceStatus(name=name, error=error.message), None, None
-    return SourceStatus(name=name, changed=found.created), found, begun
+    return SourceStatus(name=name, changed=image.created), image, start
 
 
 def built_from(root: Path, lock: Lock, region: str) -> BuiltFrom:
@@ -54,17 +54,17 @@ def built_from(root: Path, lock: Lock, region: str) -> BuiltFrom:
     newest = max(bakes, key=lambda bake: datetime.fromisoformat(bake.started_at), default=None)
     if newest is not None and newest.ami is not None:
         return BuiltFrom(newest.ami.base, datetime.fromisoformat(newest.started_at))
-    moments = [parsedate_to_datetime(suite.date).astimezone(UTC) for suite in lock.base.suites]
-    return BuiltFrom("", max([datetime.fromtimestamp(lock.source_date_epoch, UTC), *moments]))
+    index_dates = [parsedate_to_datetime(suite.date).astimezone(UTC) for suite in lock.base.suites]
+    return BuiltFrom("", max([datetime.fromtimestamp(lock.source_date_epoch, UTC), *index_dates]))
 
 
-def judge(rule: BaseImageRule, begun: BuiltFrom, image: BaseImage, today: date) -> Judgement:
+def judge(rule: BaseImageRule, start: BuiltFrom, image: BaseImage, today: date) -> Judgement:
     """The verdict on the newest AMI."""
     made = datetime.fromisoformat(image.created)
     label, day = f"{image.name} ({image.image_id})", made.date()
-    if image.image_id == begun.ami or made <= begun.when:
+    if image.image_id == start.ami or made <= start.when:
         return Judgement(label, UpdateVerdict.CURRENT)
     if (today - day).days < rule.minimum_age_days:
         return Judgement(label, UpdateVerdict.YOUNG, f"made on {day}, has to be {rule.minimum_age_days} days old")
-    unknown = "" if begun.ami else "; no build here says which AMI it began from: make bake BUILDER=ec2"
+    unknown = "" if start.ami else "; no build here says which AMI it began from: make bake BUILDER=ec2"
     return Judgement(label, UpdateVerdict.UPDATE, f"made on {day}{unknown}")

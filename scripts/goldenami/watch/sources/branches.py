@@ -46,7 +46,7 @@ class _Branch(BaseModel):
 class Branches:
     """The list as it was read: types, release dates by version, ends of life; empty where it could not be."""
 
-    seen: tuple[SourceStatus, ...] = ()
+    statuses: tuple[SourceStatus, ...] = ()
     types: Mapping[str, BranchType] | None = None
     released: Mapping[str, date] | None = None
     ends: Mapping[str, date] | None = None
@@ -68,7 +68,7 @@ def look() -> Branches:
     try:
         return parse(http_documents.read(where), where)
     except GoldenError as error:
-        return Branches(seen=(SourceStatus(name=NAME, error=error.message),))
+        return Branches(statuses=(SourceStatus(name=NAME, error=error.message),))
 
 
 def parse(document: http_documents.Document, where: str) -> Branches:
@@ -85,16 +85,16 @@ def parse(document: http_documents.Document, where: str) -> Branches:
             raise Unreachable(f"{where}: {'.'.join(map(str, (name, *first['loc'])))}: {first['msg']}",
                               hint="the list has another form than the one that goldenami knows") from None
         types[name] = branch.type
-        released |= {one.release_version: one.release_date for one in branch.driver_info
-                     if ARCHITECTURE in one.architectures or not one.architectures}
+        released |= {release.release_version: release.release_date for release in branch.driver_info
+                     if ARCHITECTURE in release.architectures or not release.architectures}
         if branch.end_of_life is not None:
             ends[name] = branch.end_of_life
     newest = max(released.values(), default=None)
     day = document.changed or newest
-    seen = [SourceStatus(name=NAME, changed=day.isoformat() if day else "")]
-    seen += [SourceStatus(name=NAME, error=f"says that branch {name} ends on {end}, the table of policy.py {known}")
-             for name, end in sorted(ends.items()) if (known := compatibility.branch_end(name)) not in (None, end)]
-    return Branches(tuple(seen), types, released, ends)
+    statuses = [SourceStatus(name=NAME, changed=day.isoformat() if day else "")]
+    statuses += [SourceStatus(name=NAME, error=f"says that branch {name} ends on {end}, the table of policy.py {known}")
+                 for name, end in sorted(ends.items()) if (known := compatibility.branch_end(name)) not in (None, end)]
+    return Branches(tuple(statuses), types, released, ends)
 
 
 def complaints(branches: Branches, version: str, archive: str) -> list[SourceStatus]:
@@ -107,8 +107,8 @@ def complaints(branches: Branches, version: str, archive: str) -> list[SourceSta
         return []
     if branch not in branches.types:
         return [SourceStatus(name=NAME, error=f"branch {branch}, which the lock has, vanished from the list")]
-    known = [one for one in branches.released or {} if one.partition(".")[0] == branch]
-    newest = max(known, key=compatibility.version_tuple, default="")
+    versions = [version for version in branches.released or {} if version.partition(".")[0] == branch]
+    newest = max(versions, key=compatibility.version_tuple, default="")
     if archive == "nvidia" and newest and compatibility.version_tuple(newest) < compatibility.version_tuple(version):
         return [SourceStatus(name=NAME,
                              error=f"goes backwards or disagrees with NVIDIA's repository: its newest driver of "

@@ -18,55 +18,57 @@ from goldenami.model import compatibility, driver_requests, hardware
 from goldenami.model.definition import Definition
 from goldenami.model.driver_requests import DriverRequest
 from goldenami.model.lockfile import Kernel, Lock
-from goldenami.model.update_policy import AvailableVersion
+from goldenami.model.update_policy import VersionOffer
 from goldenami.packages.apt import AptRoot, Found, store_requests
 from goldenami.packages.store import Store
-from goldenami.watch.sources.archive_indexes import Age
+from goldenami.watch.sources.archive_indexes import ReleasedOn
 from goldenami.watch.sources.branches import Branches
 
 
 def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[DriverRequest]:
     """What the role would ask for; a branch that its platform file can't express is left out."""
-    found = []
+    answered = []
     for branch in sorted(set(names), key=int):
         with contextlib.suppress(BadInput):
-            found += driver_requests.requests(root, definition, definition.variables("nvidia_driver"),
-                                              branches=[branch])
-    return found
+            answered += driver_requests.requests(root, definition, definition.variables("nvidia_driver"),
+                                                 branches=[branch])
+    return answered
 
 
 def offers(
-    root: Path, definition: Definition, apt: AptRoot, branches: Branches, age: Age | None = None,
-) -> list[AvailableVersion]:
-    """Every driver version of the image's flavours in the indexes; `age` tells the day where the list does not."""
-    known = requests(root, definition, {*compatibility.CUDA_OF_BRANCH, *(branches.types or {})})
-    found = apt.found(sorted({name for request in known for name in (request.dkms_package, request.userland_package)}))
+    root: Path, definition: Definition, apt: AptRoot, branches: Branches, released_on: ReleasedOn | None = None,
+) -> list[VersionOffer]:
+    """Every driver version of the image's flavours in the indexes; where the list has no day `released_on` has."""
+    role_requests = requests(root, definition, {*compatibility.CUDA_OF_BRANCH, *(branches.types or {})})
+    names = {name for request in role_requests for name in (request.dkms_package, request.userland_package)}
+    entries = apt.found(sorted(names))
     gpus = hardware.architectures(root, definition.hardware)
-    offered: dict[str, AvailableVersion] = {}
-    for request in known:
+    offers_by_version: dict[str, VersionOffer] = {}
+    for request in role_requests:
         refusal = compatibility.branch_refusal(request.branch, gpus)
-        for offer in _offers(request, found, refusal, branches, age):
-            if offer.version not in offered or not offer.refusal:  # one flavour's modules are enough
-                offered[offer.version] = offer
-    return list(offered.values())
+        for offer in _offers(request, entries, refusal, branches, released_on):
+            if offer.version not in offers_by_version or not offer.refusal:  # one flavour's modules are enough
+                offers_by_version[offer.version] = offer
+    return list(offers_by_version.values())
 
 
 def _offers(
-    request: DriverRequest, found: dict[str, list[Found]], refusal: str, branches: Branches, age: Age | None,
-) -> Iterator[AvailableVersion]:
+    request: DriverRequest, entries: dict[str, list[Found]], refusal: str, branches: Branches,
+    released_on: ReleasedOn | None,
+) -> Iterator[VersionOffer]:
     """The versions of one branch and flavour; one whose modules are missing is refused, unless `refusal` is known."""
-    complete = {compatibility.upstream(one.version) for one in found.get(request.dkms_package, [])}
+    complete = {compatibility.upstream(entry.version) for entry in entries.get(request.dkms_package, [])}
     for name in (request.userland_package, request.dkms_package):
-        for one in found.get(name, []):
-            version = compatibility.upstream(one.version)
+        for entry in entries.get(name, []):
+            version = compatibility.upstream(entry.version)
             if version.partition(".")[0] != request.branch or (name == request.userland_package) == (
                     version in complete):
                 continue
             half = "" if version in complete else (f"{request.userland_package} has it, but {request.dkms_package} "
                                                    f"does not: half a driver")
-            day = (branches.released or {}).get(version) or (age(name, one.version) if age else None)
-            yield AvailableVersion(version, request.branch, f"{one.archive} {one.suite}", one.security, day,
-                                   refusal or half)
+            day = (branches.released or {}).get(version) or (released_on(name, entry.version) if released_on else None)
+            yield VersionOffer(version, request.branch, f"{entry.archive} {entry.suite}", entry.security, day,
+                               refusal or half)
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,13 @@ class Prover:
 def _candidates(root: Path, definition: Definition, apt: AptRoot, version: str) -> list[DriverCandidate]:
     """The flavours in which the archives have `version`."""
     try:
-        found = driver_fit.candidates(apt, requests(root, definition, [version.partition(".")[0]]))
+        drivers = driver_fit.candidates(apt, requests(root, definition, [version.partition(".")[0]]))
     except NoFit:
         return []
-    return [candidate for candidate in found if candidate.version == version]
+    return [candidate for candidate in drivers if candidate.version == version]
 
 
-def kernel_of(lock: Lock, definition: Definition, apt: AptRoot) -> Kernel:
+def kernel_for_driver(lock: Lock, definition: Definition, apt: AptRoot) -> Kernel:
     """The locked kernel while the archive has its headers, else the newest."""
     if apt.found([f"linux-headers-{lock.kernel.release}"]):
         return lock.kernel

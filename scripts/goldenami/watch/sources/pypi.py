@@ -12,13 +12,13 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_sdist
 from packaging.version import InvalidVersion, Version
 
 from goldenami.core.errors import GoldenError, Unreachable
-from goldenami.model.update_policy import AvailableVersion
+from goldenami.model.update_policy import VersionOffer
 from goldenami.packages import http_documents
 from goldenami.packages.pypi import Index
 from goldenami.watch.watch_records import SourceStatus
 
 
-def look(name: str) -> tuple[SourceStatus, list[AvailableVersion]]:
+def look(name: str) -> tuple[SourceStatus, list[VersionOffer]]:
     """Every version of a framework that is not withdrawn, with the day on which its first file came."""
     title = f"Python index: {name}"
     try:
@@ -30,18 +30,18 @@ def look(name: str) -> tuple[SourceStatus, list[AvailableVersion]]:
     return SourceStatus(name=title, changed=max(days).isoformat() if days else ""), offers
 
 
-def parse(document: http_documents.Document, where: str, title: str) -> list[AvailableVersion]:
+def parse(document: http_documents.Document, where: str, title: str) -> list[VersionOffer]:
     """The offers of one project page; Unreachable where it is none."""
     data = document.json(where)
     if not isinstance(data, dict) or not isinstance(data.get("files"), list):
         raise Unreachable(f"{where} is no project page in JSON", hint="does the index speak PEP 691?")
-    found: dict[str, date | None] = {}
+    released: dict[str, date | None] = {}
     for file in data["files"]:
         version, day = _version(file), _day(file)
         if version is not None:
-            known = found.get(version)
-            found[version] = day if known is None else min(known, day) if day else known
-    return [AvailableVersion(version, branch(version), title, released=day) for version, day in found.items()]
+            earlier = released.get(version)
+            released[version] = day if earlier is None else min(earlier, day) if day else earlier
+    return [VersionOffer(version, branch(version), title, released=day) for version, day in released.items()]
 
 
 def branch(version: str) -> str:
