@@ -24,8 +24,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 PARENT = """
 import json, sys
 from pathlib import Path
-from goldenami.local import sandbox
-sandbox.run(json.loads(sys.argv[2]), log=Path(sys.argv[1]), on_line=lambda line: print(line, flush=True))
+from goldenami.local.sandbox import namespaces
+namespaces.run(json.loads(sys.argv[2]), log=Path(sys.argv[1]), on_line=lambda line: print(line, flush=True))
 """
 NOT_ROUTABLE = "192.0.2.1"
 """TEST-NET-1 (RFC 5737): nobody has it, but a machine with a default route tries."""

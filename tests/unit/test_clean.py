@@ -14,6 +14,7 @@ from goldenami import cli
 from goldenami.commands import image
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
+from goldenami.core.process import ProcessId
 from goldenami.core.progress import Progress
 from goldenami.model import lockfile
 from goldenami.verify import verify
@@ -94,10 +95,13 @@ def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(folder: P
 
 def test_the_work_folder_of_a_session_stays_while_it_lives(folder: Path) -> None:
     with held(folder / "any", 60) as pid:
-        for name in (f".work-shell-{pid}", ".work-shell-4194305"):  # beyond the highest that a kernel gives
-            (folder / name).mkdir()
+        process = ProcessId.of(pid)
+        assert process is not None
+        dead = (ProcessId(4194305, 1), ProcessId(pid, process.started - 1))  # no such pid; one that was used again
+        for name in (process, *dead):
+            (folder / f".work-shell-{name}").mkdir()
         assert cli.main(["clean", "--all"]) == 0
-        assert left(folder) == {f".work-shell-{pid}"}
+        assert left(folder) == {f".work-shell-{process}"}
     (folder / "logs").mkdir()
     assert cli.main(["clean"]) == 0
     assert left(folder) == {"logs"}

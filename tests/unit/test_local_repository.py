@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import signal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from goldenami.bake import bake_inputs
 from goldenami.core import shell
+from goldenami.core.process import ProcessId
 from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.download import Wanted
@@ -103,10 +103,14 @@ def test_what_a_killed_process_left_is_removed(stored: tuple[Store, list[Deb]], 
     assert done.returncode == -signal.SIGKILL
     left, = repos.iterdir()
     assert len(list(left.glob("*.deb"))) == len(debs)
-    (repos / f"other.{os.getpid()}").mkdir()
-    assert bake_inputs.repositories(store, {deb.sha256 for deb in debs}) == [left]
+    process = ProcessId.current()
+    alive, again = repos / f"other.{process}", repos / f"other.{ProcessId(process.pid, process.started - 1)}"
+    alive.mkdir()
+    again.mkdir()
+    assert set(bake_inputs.repositories(store, {deb.sha256 for deb in debs})) == {left, again}
+    again.rmdir()
     folder = local_repository.write(store, debs, repos / "abc", suite="stable", epoch=0)
-    assert sorted(repos.iterdir()) == [folder, repos / f"other.{os.getpid()}"]
+    assert sorted(repos.iterdir()) == [folder, alive]
     assert bake_inputs.repositories(store, {deb.sha256 for deb in debs}) == []
 
 

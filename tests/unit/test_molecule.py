@@ -12,7 +12,9 @@ import pytest
 from goldenami.bake import molecule
 from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
+from goldenami.core.process import ProcessId
 from goldenami.model.plans import ContainerAccess
+from goldenami.packages.store import Store
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WAITING = """
@@ -56,3 +58,17 @@ def test_what_it_says_is_returned(tmp_path: Path) -> None:
     assert molecule.wait_ready("x", tmp_path, supervisor) == access
     assert supervisor.poll() is None
     shell.stop(supervisor, grace_s=5)
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_down_ends_the_supervisor_and_nobody_who_has_its_pid_later(tmp_path: Path, earlier: int) -> None:
+    store = Store(tmp_path)
+    folder = store.cache.containers / "x"
+    folder.mkdir(parents=True)
+    supervisor = shell.start_session(["sleep", "600"], log=tmp_path / "log")
+    process = ProcessId.of(supervisor.pid)
+    assert process is not None
+    (folder / "pid").write_text(str(ProcessId(process.pid, process.started - earlier)), encoding="utf-8")
+    molecule.down("x", store)
+    assert (process.alive, folder.exists()) == (earlier > 0, False)
+    shell.stop(supervisor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from goldenami.compilation.kernel_modules import ModuleBuild, compile_modules
 from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
+from goldenami.core.process import ProcessId
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.model import recipes
@@ -65,9 +67,20 @@ def test_another_process_keeps_its_folder_while_it_lives(tmp_path: Path) -> None
         assert len(list(tmp_path.iterdir())) == 2
     assert not folder.exists()
     process.kill()
-    process.communicate()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie, for whom nobody has waited yet
     with workspace.scratch_in(tmp_path, "b") as folder:
         assert list(tmp_path.iterdir()) == [folder]
+    process.communicate()
+
+
+def test_a_pid_that_is_used_again_keeps_no_folder(tmp_path: Path) -> None:
+    process = ProcessId.of(os.getppid())
+    assert process is not None
+    (tmp_path / f".work-bake-{ProcessId(process.pid, process.started - 1)}").mkdir()
+    alive = tmp_path / f".work-bake-{process}"
+    alive.mkdir()
+    workspace.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [alive]
 
 
 def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from goldenami.aws import tags
 from goldenami.aws.session import Client, code
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
+from goldenami.core.wait import wait_until
 from goldenami.model.build_records import BakeRecord, Utc
 
 GIB = 1 << 30
@@ -174,18 +174,18 @@ def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key:
 
 def wait_available(ec2: Client, ami: str) -> Image:
     """The AMI when it can be launched, or StageFailed with AWS's reason, or after WAIT_S."""
-    ends, pauses = time.monotonic() + WAIT_S, iter(POLLS_S)
-    while True:
+    def settled() -> Image | None:
         image = get(ec2, [ami]).get(ami)
-        if image and image.state == State.AVAILABLE:
-            return image
-        if image and image.state != State.PENDING:
-            reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
-            raise StageFailed(f"{ami} is {image.state}: {reason}", hint="deregister it, then run again")
-        if time.monotonic() > ends:
-            raise StageFailed(f"{ami} is not available after {WAIT_S:.0f} s",
-                              hint="run again: it goes on waiting; status.aws.amazon.com says whether EC2 is ill")
-        time.sleep(next(pauses, POLLS_S[-1]))
+        return image if image and image.state != State.PENDING else None
+
+    image = wait_until(settled, WAIT_S, POLLS_S)
+    if image is None:
+        raise StageFailed(f"{ami} is not available after {WAIT_S:.0f} s",
+                          hint="run again: it goes on waiting; status.aws.amazon.com says whether EC2 is ill")
+    if image.state != State.AVAILABLE:
+        reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
+        raise StageFailed(f"{ami} is {image.state}: {reason}", hint="deregister it, then run again")
+    return image
 
 
 def shares(ec2: Client, ami: str) -> set[str]:

@@ -11,13 +11,14 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 from goldenami.bake import bake_inputs
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.process import ProcessId
 from goldenami.core.progress import Progress
+from goldenami.core.wait import wait_until
 from goldenami.local import container
 from goldenami.local.sandbox import namespaces, program
 from goldenami.model.lockfile import Lock
@@ -66,13 +67,15 @@ def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> Mol
 def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> ContainerAccess:
     """What the supervisor says of container `name` when it is up; if it does not come up, or nobody waits for it any
     more, the supervisor is ended."""
-    log, deadline = folder / "log", time.monotonic() + UP_LIMIT_S
+    log = folder / "log"
+
+    def ready() -> bool | None:
+        return True if (folder / "ready.json").exists() else None if supervisor.poll() is None else False
+
     try:
-        while not (folder / "ready.json").exists():
-            if supervisor.poll() is not None or time.monotonic() > deadline:
-                tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
-                raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
-            time.sleep(0.1)
+        if not wait_until(ready, UP_LIMIT_S, 0.1):
+            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+            raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
     except BaseException:  # an interrupt does not reach it: it is in a session of its own
         shell.stop(supervisor, grace_s=END_S)
         raise
@@ -82,12 +85,10 @@ def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> 
 def down(name: str, store: Store) -> None:
     """End container `name` and remove what it held; one that does not exist is no error."""
     folder = _folder(store, name)
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((folder / "pid").read_text(encoding="utf-8"))
-        if "goldenami.local.programs.supervise_container" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8"):
-            os.kill(pid, signal.SIGTERM)
-            for _ in range(100):
-                os.kill(pid, 0)
-                time.sleep(0.1)
+    with contextlib.suppress(OSError):
+        supervisor = ProcessId.parse((folder / "pid").read_text(encoding="utf-8"))
+        if supervisor and supervisor.alive:
+            os.kill(supervisor.pid, signal.SIGTERM)
+            wait_until(lambda: not supervisor.alive or None, END_S, 0.1)
     namespaces.reap()
     shutil.rmtree(folder, ignore_errors=True)

@@ -25,6 +25,7 @@ from goldenami.aws.session import Account, Client, translated
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.progress import Progress
+from goldenami.core.wait import wait_until
 from goldenami.local import image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
 from goldenami.model.build_records import COVERAGE_FILE, Accel, Ami, BakeRecord, Boot, Check, CoverageRecord, Outcome
@@ -264,15 +265,19 @@ def _publisher(root: Path, lock: Lock) -> dict[str, str]:
 def _wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
     """Return once the launch's key is let in, or StageFailed saying how far it came in `limit_s`."""
     ends, cause = time.monotonic() + limit_s, "SSH did not answer"
-    while time.monotonic() < ends:
+
+    def let_in() -> bool | None:
+        nonlocal cause
         if ssh.answers(instance.address, instances.SSH):
             refusal = ssh.login(config, ends)
             if refusal is None:
-                return
+                return True
             cause = f"sshd answers and lets nobody in: {refusal}"
-        time.sleep(1)
-    raise StageFailed(f"{instance.id}: {cause} within {limit_s:.0f} s",
-                      hint="look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same")
+        return None
+
+    if not wait_until(let_in, limit_s, 1.0):
+        raise StageFailed(f"{instance.id}: {cause} within {limit_s:.0f} s",
+                          hint="look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same")
 
 
 def _checks(lock: Lock, looked: list[str]) -> list[Check]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import stat
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.core.wait import wait_until
+from goldenami.local import ssh
 
 ADDRESS = "10.213.0.2"
 GATEWAY = "10.213.0.1"
@@ -150,12 +150,11 @@ def _no_initramfs(root: Path, scratch: Path) -> list[str]:
 
 
 def _wait_for_ssh(container: Container) -> None:
-    deadline = time.monotonic() + BOOT_LIMIT_S
-    while time.monotonic() < deadline and container.process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection((container.address, 22), timeout=1) as link:
-            if link.recv(4).startswith(b"SSH-"):
-                return
-        time.sleep(0.1)
+    def answers() -> bool | None:
+        return False if container.process.poll() is not None else ssh.answers(container.address, 22) or None
+
+    if wait_until(answers, BOOT_LIMIT_S, 0.1):
+        return
     tail = container.console.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
     raise StageFailed(
         f"the container {container.name} did not answer on SSH", tail="\n".join(tail), log=container.console,

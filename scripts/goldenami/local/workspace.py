@@ -11,6 +11,7 @@ from pathlib import Path
 
 from goldenami.core import records
 from goldenami.core.errors import BadInput, Busy
+from goldenami.core.process import ProcessId
 from goldenami.local.sandbox import namespaces
 from goldenami.model.build_records import BAKE_FILE, BakeRecord
 from goldenami.packages.store import Store
@@ -53,9 +54,9 @@ def scratch(root: Path, image: str, purpose: str) -> Iterator[Path]:
 @contextmanager
 def scratch_in(folder: Path, purpose: str) -> Iterator[Path]:
     """An empty work folder in `folder` that is gone afterwards; a killed one's is swept by the next run, by its
-    process id, whatever its purpose was."""
+    process, whatever its purpose was."""
     sweep(folder)
-    work = folder / f".work-{purpose}-{os.getpid()}"
+    work = folder / f".work-{purpose}-{ProcessId.current()}"
     work.mkdir(parents=True)
     try:
         yield work
@@ -69,7 +70,7 @@ def in_cache(store: Store) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed bake left: its cgroups and its work folders (named by process id)."""
+    """Remove what a killed bake left: its cgroups and its work folders (named by process)."""
     namespaces.reap()
     for left in folder.glob(".work-*"):
         if not in_use(left):
@@ -93,8 +94,8 @@ def noted_regions(root: Path) -> list[str]:
 
 def in_use(folder: Path) -> bool:
     """Whether it is the work folder of another process that lives: `golden shell` holds no lock on its image."""
-    pid = folder.name.rpartition("-")[2]
-    return folder.name.startswith(".work-") and pid != str(os.getpid()) and Path(f"/proc/{pid}").exists()
+    process = ProcessId.parse(folder.name) if folder.name.startswith(".work-") else None
+    return process is not None and process != ProcessId.current() and process.alive
 
 
 def keep(out: Path, folder: Path) -> None:
@@ -102,7 +103,7 @@ def keep(out: Path, folder: Path) -> None:
 
     Where its disk was the same, byte for byte, all that later stages wrote about it holds, and stays.
     """
-    old = folder.with_name(f".work-old-{os.getpid()}")
+    old = folder.with_name(f".work-old-{ProcessId.current()}")
     latest = folder.parent / "latest"
     if folder.exists():
         if _same_disk(out, folder):

@@ -13,6 +13,7 @@ from pathlib import Path
 from debian.arfile import ArFile
 
 from goldenami.core import records, shell
+from goldenami.core.process import ProcessId
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 
@@ -27,7 +28,7 @@ def write(
     which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
     only those packages whose SHA-256 it has. `others` are files that apt does not look at: path -> SHA-256.
     """
-    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    aside = folder.with_name(f"{folder.name}.{ProcessId.current()}")
     for left in [aside, *abandoned(folder.parent, folder.name)]:
         shutil.rmtree(left, ignore_errors=True)
     wanted = sorted(debs, key=lambda deb: deb.name)
@@ -60,9 +61,9 @@ def write(
 
 
 def abandoned(folder: Path, name: str = "*") -> list[Path]:
-    """What killed processes left of repositories `name` in `folder`: half of one, under their process ids."""
-    return [path for path in sorted(folder.glob(f"{name}.*")) if (pid := path.suffix[1:]).isdecimal()
-            and path.is_dir() and not Path(f"/proc/{pid}").exists()]
+    """What killed processes left of repositories `name` in `folder`: half of one, named by the process."""
+    return [path for path in sorted(folder.glob(f"{name}.*")) if (process := ProcessId.parse(path.name))
+            and path.is_dir() and not process.alive]
 
 
 def built_at(store: Store, deb: Deb) -> int:

@@ -8,7 +8,6 @@ same command.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TypeVar
@@ -26,6 +25,7 @@ from goldenami.aws.snapshots.blocks import BlockMap, scan
 from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.progress import Progress
+from goldenami.core.wait import wait_until
 from goldenami.model.build_records import PUBLISH_FILE
 from goldenami.model.definition import Definition
 from goldenami.publish import publish_plan, release_gate
@@ -214,12 +214,15 @@ class _Work:
 
         EC2's answers may lag behind its changes ("Eventual consistency"), so it is asked again for READ_BACK_S.
         """
-        ends = time.monotonic() + READ_BACK_S
-        while wrong := self._differences(region, ami):
-            if time.monotonic() > ends:
-                raise StageFailed(f"{ami} is not what was asked for: {wrong[0]}", tail="\n".join(wrong),
-                                  hint="deregister it, if nobody needs it")
-            time.sleep(READ_BACK_POLL_S)
+        wrong: list[str] = []
+
+        def right() -> bool | None:
+            wrong[:] = self._differences(region, ami)
+            return not wrong or None
+
+        if not wait_until(right, READ_BACK_S, READ_BACK_POLL_S):
+            raise StageFailed(f"{ami} is not what was asked for: {wrong[0]}", tail="\n".join(wrong),
+                              hint="deregister it, if nobody needs it")
 
     def _differences(self, region: RegionPublishPlan, ami: str) -> list[str]:
         ec2 = self.account.ec2(region.region)

@@ -9,7 +9,6 @@ Times of the lease are AWS's, from the Date header of its answers, because the c
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 import time
@@ -27,7 +26,9 @@ from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.session import Account, Client, code, translated
 from goldenami.core import clock
 from goldenami.core.errors import Busy, GoldenError, StageFailed
+from goldenami.core.process import ProcessId
 from goldenami.core.records import Record
+from goldenami.core.wait import wait_until
 
 TABLE = "golden-ami"
 LIFE_S, RENEW_S = 300.0, 60.0
@@ -49,20 +50,14 @@ class Holder(Record):
     def me(cls) -> Holder:
         """This process. A boot and a process namespace are a machine: elsewhere the pid means nothing."""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return cls(owner=tags.owner(), machine=f"{boot} {Path('/proc/self/ns/pid').readlink()}", pid=os.getpid(),
-                   started=_started(os.getpid()), nonce=secrets.token_hex(8))
+        process = ProcessId.current()
+        return cls(owner=tags.owner(), machine=f"{boot} {Path('/proc/self/ns/pid').readlink()}", pid=process.pid,
+                   started=str(process.started), nonce=secrets.token_hex(8))
 
     def is_dead(self) -> bool:
         """Whether it ran on this machine and runs no more."""
-        return self.machine == Holder.me().machine and _started(self.pid) != self.started
-
-
-def _started(pid: int) -> str:
-    """The start time of a process in clock ticks since boot (proc(5), field 22), so that a used-again pid differs."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+        process = ProcessId.of(self.pid)
+        return self.machine == Holder.me().machine and (process is None or str(process.started) != self.started)
 
 
 @dataclass(frozen=True)
@@ -170,12 +165,13 @@ def _make_table(dynamodb: Client) -> None:
     except aws.ClientError as error:
         if code(error) != "ResourceInUseException":
             raise
-    ends = time.monotonic() + TABLE_LIMIT_S
-    while dynamodb.describe_table(TableName=TABLE)["Table"]["TableStatus"] != "ACTIVE":
-        if time.monotonic() > ends:
-            raise StageFailed(f"the DynamoDB table {TABLE} is not active after {TABLE_LIMIT_S:.0f} s",
-                              hint="run again; if it stays so, look at it in the console")
-        time.sleep(POLL_S)
+
+    def active() -> bool | None:
+        return dynamodb.describe_table(TableName=TABLE)["Table"]["TableStatus"] == "ACTIVE" or None
+
+    if not wait_until(active, TABLE_LIMIT_S, POLL_S):
+        raise StageFailed(f"the DynamoDB table {TABLE} is not active after {TABLE_LIMIT_S:.0f} s",
+                          hint="run again; if it stays so, look at it in the console")
 
 
 @contextmanager

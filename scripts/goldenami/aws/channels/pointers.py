@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.session import Client, code
 from goldenami.core import records
 from goldenami.core.errors import StageFailed
+from goldenami.core.wait import wait_until
 
 PREFIX = "/golden-ami"
 LATE_S, POLL_S = 60.0, 0.25
@@ -53,16 +53,19 @@ def move(ssm: Client, name: str, ami: str, description: str) -> int:
     """Point a channel at an AMI and wait until it does; returns the parameter's version."""
     version = int(ssm.put_parameter(Name=name, Value=ami, Type="String", DataType="aws:ec2:image", Overwrite=True,
                                     Description=description)["Version"])
-    ends = time.monotonic() + LATE_S
-    while True:
+    now: dict[str, Any] | None = None
+
+    def taken() -> int | None:
+        nonlocal now
         now = _get(ssm, name)
-        if now and now["Version"] >= version and now["Value"] == ami:
-            return int(now["Version"])
-        if time.monotonic() > ends:
-            raise StageFailed(f"SSM did not take {ami} for {name} within {LATE_S:.0f} s: it names "
-                              f"{now['Value'] if now else 'nothing'}",
-                              hint="SSM validates late: does the AMI still exist, and is it available? Then run again")
-        time.sleep(POLL_S)
+        return int(now["Version"]) if now and now["Version"] >= version and now["Value"] == ami else None
+
+    moved = wait_until(taken, LATE_S, POLL_S)
+    if moved is None:
+        raise StageFailed(f"SSM did not take {ami} for {name} within {LATE_S:.0f} s: it names "
+                          f"{now['Value'] if now else 'nothing'}",
+                          hint="SSM validates late: does the AMI still exist, and is it available? Then run again")
+    return moved
 
 
 def move_back(ssm: Client, name: str, ami: str | None, description: str) -> None:

@@ -30,6 +30,7 @@ from goldenami.aws.tags import to_list
 from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
+from goldenami.core.wait import growing, wait_until
 
 Client = Any
 
@@ -264,16 +265,19 @@ class _Upload:
         self._wait(state.snapshot_id, limit_s, refused)
 
     def _wait(self, snapshot_id: str, limit_s: float, refused: ClientError | None) -> None:
-        began, pause = time.monotonic(), 0.25
-        while (status := self.status(snapshot_id)) != "completed":
-            waited = time.monotonic() - began
-            if status == "error" or waited > limit_s:
-                if refused is not None:
-                    raise refused
-                raise StageFailed(f"{snapshot_id} is {status} {waited:.0f} s after it was completed",
-                                  hint="run again: it begins a new snapshot if this one is lost")
-            time.sleep(pause)
-            pause = min(15.0, pause * 1.5)
+        began, status = time.monotonic(), ""
+
+        def ended() -> str | None:
+            nonlocal status
+            status = self.status(snapshot_id)
+            return status if status in ("completed", "error") else None
+
+        if wait_until(ended, limit_s, growing(0.25, 1.5, 15.0)) == "completed":
+            return
+        if refused is not None:
+            raise refused
+        raise StageFailed(f"{snapshot_id} is {status} {time.monotonic() - began:.0f} s after it was completed",
+                          hint="run again: it begins a new snapshot if this one is lost")
 
 
 def _start_arguments(request: SnapshotRequest) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import math
 import signal
 import sys
-import time
 from pathlib import Path
 
 from goldenami.core import records, shell
+from goldenami.core.process import ProcessId
+from goldenami.core.wait import wait_until
 from goldenami.local import container
 from goldenami.local.programs.run_container import UP_FILE
 from goldenami.local.sandbox import namespaces
@@ -21,15 +22,14 @@ def main() -> None:
     """Start the container's namespaces, say how to reach it, wait."""
     plan_path = Path(sys.argv[1])
     work = plan_path.parent
-    (work / "pid").write_text(str(os.getpid()), encoding="utf-8")
+    (work / "pid").write_text(str(ProcessId.current()), encoding="utf-8")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log = records.read(plan_path, BakePlan).log
     with namespaces.own_cgroup() as cgroup:
         argv = namespaces.python_argv("goldenami.local.programs.run_container", str(plan_path))
         process = namespaces.start(argv, cgroup=cgroup, log=log)
         try:
-            while process.poll() is None and not (work / UP_FILE).exists():
-                time.sleep(0.05)
+            wait_until(lambda: process.poll() is not None or (work / UP_FILE).exists() or None, math.inf, 0.05)
             if process.poll() is None:
                 _announce(work, process.pid)
             sys.exit(process.wait())

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from goldenami.core import shell
+from goldenami.core.process import ProcessId
+from goldenami.core.wait import wait_until
 
 CGROUP_PREFIX = "goldenami-"
-_CGROUP_NAME = re.compile(rf"^{CGROUP_PREFIX}(\d+)-(\d+)$")
 HOSTNAME = "golden"
 """The name of every build machine, inside: mmdebstrap and maintainer scripts copy it into trees."""
 RUN = "/run/goldenami"
@@ -76,15 +75,6 @@ def _cgroup_roots() -> list[Path]:
     return roots
 
 
-def _start_time(pid: int) -> str:
-    """Field 22 of /proc/PID/stat (clock ticks since boot), or "" where the process is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[19]
-
-
 @contextlib.contextmanager
 def own_cgroup() -> Iterator[str]:
     """A cgroup of this process's own in each hierarchy, named by pid and start time; yields its name.
@@ -92,7 +82,7 @@ def own_cgroup() -> Iterator[str]:
     Two containers in one cgroup would each treat the other's processes as their own.
     """
     reap()
-    name = f"{CGROUP_PREFIX}{os.getpid()}-{_start_time(os.getpid())}"
+    name = f"{CGROUP_PREFIX}{ProcessId.current()}"
     for root in _cgroup_roots():
         (root / name).mkdir(exist_ok=True)
     try:
@@ -129,12 +119,14 @@ def _members(cgroup: Path) -> set[int]:
 
 def _remove(cgroup: Path) -> None:
     """Kill what is in `cgroup`, wait until it is empty, remove it with its children."""
-    deadline = time.monotonic() + REAP_LIMIT_S
-    while (pids := _members(cgroup)) and time.monotonic() < deadline:
+    def emptied() -> bool | None:
+        pids = _members(cgroup)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
-        time.sleep(0.05)
+        return not pids or None
+
+    wait_until(emptied, REAP_LIMIT_S, 0.05)
     for folder in reversed(_folders(cgroup)):
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -145,8 +137,8 @@ def reap() -> list[str]:
     gone: list[str] = []
     for root in _cgroup_roots():
         for cgroup in root.glob(f"{CGROUP_PREFIX}*"):
-            match = _CGROUP_NAME.match(cgroup.name)
-            if match and _start_time(int(match[1])) != match[2]:
+            owner = ProcessId.parse(cgroup.name)
+            if owner and not owner.alive:
                 _remove(cgroup)
                 gone.append(cgroup.name)
     return gone

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TextIO
 
 from goldenami.core import records
 from goldenami.core.records import Record
+from goldenami.core.wait import wait_until
 
 RECORD = "layer.json"
 POLL_S = 0.2
@@ -86,11 +87,14 @@ class Stack:
 
         None is yielded where another bake, for which this one waited, has made it: then it is taken.
         """
-        while not self._hold(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            if self.take(key):
-                yield None
-                return
-            time.sleep(POLL_S)  # its maker failed, or somebody still uses what was removed as damaged
+        def taken() -> bool | None:
+            if self._hold(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                return False
+            return self.take(key) or None  # None: its maker failed, or somebody still uses what was removed as damaged
+
+        if wait_until(taken, math.inf, POLL_S):
+            yield None
+            return
         aside = self.folder / f"{key}.part"
         layer = self.folder / key
         shutil.rmtree(aside, ignore_errors=True)  # of a maker that was killed while this one waited for it

@@ -24,6 +24,7 @@ from pathlib import Path
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.core.records import Record
+from goldenami.core.wait import wait_until
 from goldenami.local import ssh
 from goldenami.local.vm import imds, qcow2, qmp
 from goldenami.model.build_records import Accel
@@ -162,31 +163,37 @@ def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> 
             log=said,
         )
         stack.callback(shell.stop, process)
-        deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline and process.poll() is None and "internal error" not in _read(said):
+
+        def spoke() -> bool | None:
             if FIRST_SIGNS.search(_read(serial)):
                 return True
-            time.sleep(POLL_S)
-    return False
+            return False if process.poll() is not None or "internal error" in _read(said) else None
+
+        return wait_until(spoke, limit_s, POLL_S) or False
 
 
 def wait_for_ssh(process: subprocess.Popen[bytes], ssh_config: Path, serial: Path, *, limit_s: float) -> None:
     """Return once `ssh -F ssh_config golden` works, or StageFailed saying where the boot got to."""
     deadline = time.monotonic() + limit_s
     cause = f"SSH did not answer within {limit_s:.0f} s"
-    while time.monotonic() < deadline:
+
+    def let_in() -> bool | None:
+        nonlocal cause
         if process.poll() is not None:
             cause = f"QEMU ended with status {process.returncode}"
-            break
+            return False
         if (end := DEAD_ENDS.search(_read(serial))) is not None:
             cause = f"the boot ended in: {end[0].strip()}"
-            break
+            return False
         if ssh.answers("127.0.0.1", SSH_PORT):
             refusal = ssh.login(ssh_config, deadline)
             if refusal is None:
-                return
+                return True
             cause = f"sshd answers and lets nobody in: {refusal}"
-        time.sleep(POLL_S)
+        return None
+
+    if wait_until(let_in, limit_s, POLL_S):
+        return
     tail = "\n".join(_read(serial).splitlines()[-shell.TAIL_LINES:]) or _read(serial.with_name("qemu.log"))
     raise StageFailed(
         cause, tail=tail, log=serial, hint="the serial console's last lines show how far it came",
@@ -231,12 +238,14 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
         log=said, env={"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     stack.callback(shell.stop, process)
-    deadline = time.monotonic() + IMDS_LIMIT_S
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def serves() -> bool | None:
         with contextlib.suppress(OSError), socket.create_connection((imds.ADDRESS, imds.PORT), timeout=1):
-            return
-        time.sleep(0.05)
-    raise StageFailed("the metadata service did not start", tail=_read(said), log=said)
+            return True
+        return None if process.poll() is None else False
+
+    if not wait_until(serves, IMDS_LIMIT_S, 0.05):
+        raise StageFailed("the metadata service did not start", tail=_read(said), log=said)
 
 
 def _identity(config: VmConfig) -> list[str]:
