@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import os
 import shutil
 import signal
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from support.builds.tools import need
 from support.debian import debrepo
-
-if TYPE_CHECKING:
-    from goldenami.packages.apt import AptRoot
+from support.debian.resolver import Resolver
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-12-ml-cpu"
 
 # What was started in the background of a script ignores interrupts, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def need(*tools: str) -> None:
-    """Skip where a tool is missing on somebody's machine; in CI that is an error."""
-    missing = [tool for tool in tools if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"CI lacks {', '.join(missing)}")
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not installed: run `make setup`")
-
-
-def need_reproducible_disks() -> None:
-    """Skip where mke2fs reads no tar (Debian 12, Ubuntu): a disk is right there, but not the same on every host."""
-    need("mke2fs")
-    if not _reads_tar():
-        pytest.skip("mke2fs of this host reads no tar, so that disks are not reproducible (Debian 13's does)")
-
-
-@functools.cache
-def _reads_tar() -> bool:
-    with tempfile.TemporaryDirectory() as folder, io.BytesIO() as archive:
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            root = tarfile.TarInfo(".")
-            root.type = tarfile.DIRTYPE
-            tar.addfile(root)
-        argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-d", "-", f"{folder}/disk", "8M"]
-        return subprocess.run(argv, input=archive.getvalue(), capture_output=True, check=False,
-                              env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}).returncode == 0
 
 
 @pytest.fixture(scope="session")
@@ -161,27 +126,3 @@ def resolver(key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytes
     yield made
     for served in made.mirrors:
         served.close()
-
-
-class Resolver:
-    """Archives of one suite `stable` with a mirror each, and apt roots over them."""
-
-    def __init__(self, key: debrepo.Key, folder: Path) -> None:
-        self.key, self.folder = key, folder
-        self.mirrors: list[debrepo.Mirror] = []
-
-    def root(self, packages: list[debrepo.Package], *, update: bool = True) -> AptRoot:
-        """A configured root over a new archive that holds `packages`."""
-        from goldenami.packages.apt import AptRoot
-        from goldenami.packages.mirrors import Source
-
-        place = self.folder / f"archive{len(self.mirrors)}"
-        debrepo.Archive(place, self.key, label="Debian", suites=("stable",)).add(packages).publish()
-        self.mirrors.append(debrepo.Mirror(place))
-        source = Source("debian", ("stable",), debrepo.COMPONENTS, "test")
-        made = AptRoot(folder=self.folder / f"apt{len(self.mirrors)}", sources=(source,),
-                       uris={"debian": self.mirrors[-1].uri})
-        made.configure()
-        if update:
-            made.update()
-        return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.aws.channels.ledger import GpuProof
@@ -18,11 +17,9 @@ from goldenami.model import definition
 from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 from goldenami.publish.publish_records import PublishPlan
+from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 NOW = channel_moves.MoveOptions(now=True)
 ONE = "publish: {regions: [us-east-1], keep_last: 1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -25,11 +25,9 @@ from goldenami.model.recipes import Allowed
 from goldenami.packages.pypi import PyFile
 from pydantic import ValidationError
 from support.aws import publisher
+from support.aws.emulator import Emulator
 from support.builds import builds, sample_lock, sample_plan, tools
 from support.ec2 import ec2_builds
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 REGION = "us-east-1"
 

@@ -6,14 +6,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami import cli
 from goldenami.commands import hardware as command
-
-if TYPE_CHECKING:
-    from conftest import Emulator
+from support.aws.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parents[2]
 Golden = Callable[..., tuple[int, str]]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from support.aws.emulator import Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
-
-if TYPE_CHECKING:
-    from conftest import Faults
 
 TRIES = 3
 """A rollback asks a region three times only, so that one that is down is known soon; its user asks again."""

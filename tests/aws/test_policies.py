@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -26,14 +26,12 @@ from goldenami.core import records
 from goldenami.local import packer
 from goldenami.model import lockfile
 from support.aws import publisher
+from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
 from support.builds.tools import POLICIES, ROOT, complaints, granted
 from support.ec2 import ec2_builds
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 GROUP, KEY_ALIAS = "trainers", "alias/golden"
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from goldenami.core import records
 from goldenami.model.build_records import Verdict
 from goldenami.publish.publish_records import PLAN_FILE, PublishPlan
+from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 
 @pytest.fixture

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 from goldenami.aws import tags
 from goldenami.core import records
 from goldenami.model.build_records import BAKE_FILE, BakeRecord
+from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import CHECKS, IMAGE, REGIONS, Boot, Checkout, RegionState, wrong
 from support.ec2 import ec2_builds
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 HOME, OTHER = REGIONS
 

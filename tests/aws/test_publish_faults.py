@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -14,11 +14,9 @@ from goldenami.aws.session import HASTY_ATTEMPTS, Account
 from goldenami.core import clock
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.publish import publish as publish_stage
+from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
-
-if TYPE_CHECKING:
-    from conftest import Emulator, Faults
 
 
 @pytest.fixture

@@ -7,15 +7,12 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionState
 from support.builds.kill_proxy import KillPoint, KillProxy, When
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 SOAK_DAYS = 2
 """For how long a candidate stands before it is promoted."""

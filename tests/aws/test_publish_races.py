@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, RegionState
 from support.builds.kill_proxy import KillProxy
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 DONE, BAD_INPUT, BUSY = 0, 2, 7
 OLDER, NEWER = 1, 2

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.lifecycle.retention import RetireStep
+from support.aws.emulator import Emulator
 from support.aws.retirement import LATER, plan, reasons, steps
 from support.aws.seeded_account import IMAGE, PARTNER, Calendar, SeededAccount, iso
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 
 @pytest.fixture(autouse=True)

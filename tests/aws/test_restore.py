@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.aws.channels import lease
+from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 GRACELESS = ("--keep-last", "1", "--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0")
 

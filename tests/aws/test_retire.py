@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.aws.channels.lease import take
@@ -15,11 +14,9 @@ from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
 from goldenami.lifecycle.retention import RetireStep
 from goldenami.lifecycle.retire import RetireRecord
+from support.aws.emulator import Emulator
 from support.aws.retirement import LATER, POLICY, plan, reasons, run, steps
 from support.aws.seeded_account import IMAGE, PARTNER, Calendar, SeededAccount, build_id, iso
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 
 @pytest.fixture(autouse=True)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from goldenami.aws.session import Account
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
+from support.aws.emulator import Faults
 from support.aws.retirement import LATER, POLICY
 from support.aws.seeded_account import IMAGE, Calendar, SeededAccount
-
-if TYPE_CHECKING:
-    from conftest import Faults
 
 
 @pytest.fixture(autouse=True)

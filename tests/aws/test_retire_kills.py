@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.aws.inventory import removal
 from goldenami.core import clock
+from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, PARTNER, REAL_NOW, Calendar, SeededAccount, iso
 from support.builds.builds import Checkout
 from support.builds.kill_proxy import KillPoint, KillProxy
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 POLICY = ("--keep-last", "1", "--max-age-days", "30", "--disable-after-days", "7", "--deregister-after-days", "7",
           "--release-shared", "--region", "us-east-1")

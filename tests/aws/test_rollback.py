@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
 from goldenami.core import records
 from goldenami.publish.publish_records import MoveRecord
+from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
-
-if TYPE_CHECKING:
-    from conftest import Emulator, Faults
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.aws import prices, tags
@@ -16,11 +15,9 @@ from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle.status import StatusRecord
+from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
 from support.builds.builds import Checkout
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 OTHER_REGION = "us-west-2"
 MIB = 1 << 20

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from goldenami.aws import tags
@@ -24,13 +24,11 @@ from goldenami.core.errors import GoldenError
 from goldenami.lifecycle import sweep
 from goldenami.model import lockfile
 from support.aws import publisher
+from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount, iso
 from support.builds import builds, sample_plan
 from support.builds.builds import IMAGE, Checkout
 from support.builds.tools import BIN, ROOT, find
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 
 def marks(days: float) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.aws.session import Account
@@ -12,11 +11,9 @@ from goldenami.aws.snapshots import blocks, ebs, readback, send
 from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.commands import snapshot
 from goldenami.model.build_records import Outcome
+from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
-
-if TYPE_CHECKING:
-    from conftest import Emulator, Faults
 
 REGION = "us-east-1"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -16,11 +16,9 @@ from goldenami.core.errors import GoldenError, Unreachable
 from goldenami.model import definition, lockfile
 from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, Builder, Host
 from goldenami.watch.watch_records import WatchRecord
+from support.aws.emulator import Emulator
 from support.builds.sample_lock import IMAGE, sample
 from support.debian import debrepo
-
-if TYPE_CHECKING:
-    from conftest import Emulator
 
 REGION = "us-east-1"
 OWNER = "123456789012"

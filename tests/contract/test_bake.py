@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import need_reproducible_disks
 from goldenami.core import records, shell
 from goldenami.local.disk.disk import NOT_REPRODUCIBLE
 from goldenami.model import definition, lockfile
 from goldenami.model.build_records import BakeRecord
 from support.builds import checkout, tools
+from support.builds.tools import need_reproducible_disks
 from support.debian import debrepo
 
 pytestmark = pytest.mark.slow

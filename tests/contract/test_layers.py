@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import need_reproducible_disks
 from goldenami.core import records
 from goldenami.local.tree.layers import RECORD, LayerRecord
 from goldenami.model.build_records import BakeRecord
 from support.builds import checkout
+from support.builds.tools import need_reproducible_disks
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-12-ml-cpu"

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import need
 from goldenami.core import shell
 from goldenami.local.disk import disk
 from goldenami.local.sandbox import namespaces
@@ -17,6 +16,7 @@ from goldenami.local.vm import vm
 from goldenami.model import instruction_sets
 from goldenami.model.build_records import Accel
 from goldenami.packages import mirrors
+from support.builds.tools import need
 
 pytestmark = pytest.mark.slow
 SIZE = 2 << 30

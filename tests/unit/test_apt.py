@@ -4,7 +4,6 @@ import dataclasses
 import subprocess
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from debian.debian_support import Version
@@ -15,9 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.debian import debrepo
 from support.debian.debrepo import Fault, Package
-
-if TYPE_CHECKING:
-    from conftest import Resolver
+from support.debian.resolver import Resolver
 
 ESSENTIAL = {"Essential": "yes", "Priority": "required"}
 VERSIONS = st.from_regex(r"\A([0-2]:)?[0-9]{1,2}(\.[0-9a-c~+]{1,3}){0,2}(-[0-9]{1,2}(\+deb1[23]u[0-9]|~bpo12\+1)?)?\Z")

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import need
 from goldenami.core.errors import BadInput
 from goldenami.local import ssh
 from goldenami.verify import verify
 from support.builds import builds
+from support.builds.tools import need
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("", 600.0), ("90", 90.0), ("0.5", 0.5)])

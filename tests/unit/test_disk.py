@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import need, need_reproducible_disks
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local.disk import disk, grub
 from goldenami.local.sandbox import namespaces
 from goldenami.local.tree import tree
-from support.builds.tools import ROOT
+from support.builds.tools import ROOT, need, need_reproducible_disks
 
 MIB = 1 << 20
 EPOCH = 1_700_000_000

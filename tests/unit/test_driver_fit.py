@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.compilation import driver_fit
@@ -14,9 +13,7 @@ from goldenami.model.driver_requests import DriverRequest
 from goldenami.model.lockfile import Kernel, PassedOver
 from goldenami.packages.apt import AptRoot, Deb
 from support.debian.debrepo import Package, kernel_packages
-
-if TYPE_CHECKING:
-    from conftest import Resolver
+from support.debian.resolver import Resolver
 
 REQUEST = DriverRequest(branch="535", flavour="proprietary", dkms_package="nvidia-kernel-dkms",
                         userland_package="nvidia-smi", pinned_sources=["nvidia-graphics-drivers"],

@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import need
 from debian.debian_support import Version
 from goldenami.compilation import dummy_packages
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.model.lockfile import Package
 from goldenami.packages.store import Store
+from support.builds.tools import need
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -30,9 +29,7 @@ from support.builds import checkout
 from support.debian import pyindex
 from support.debian.debrepo import Package
 from support.debian.pyindex import PyIndex
-
-if TYPE_CHECKING:
-    from conftest import Resolver
+from support.debian.resolver import Resolver
 
 RECIPES = {
     "plain": {"version": "1.0", "distribution": "plain", "module": "plain", "wheel": {"distribution": "plain"},

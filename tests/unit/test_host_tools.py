@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import need
 from goldenami.core import shell
 from goldenami.local import host_tools
+from support.builds.tools import need
 
 
 def test_the_versions_are_those_that_dpkg_has_installed(monkeypatch: pytest.MonkeyPatch) -> None:

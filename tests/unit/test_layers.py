@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import need
 from goldenami.core import records
 from goldenami.local.tree import layers
 from goldenami.local.tree.layers import RECORD, LayerRecord, Stack
+from support.builds.tools import need
 
 KEYS = ("a" * 64, "b" * 64, "c" * 64)
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from goldenami.bake import bake_inputs
@@ -17,9 +16,7 @@ from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.download import Wanted
 from goldenami.packages.store import Store
 from support.debian.debrepo import Package
-
-if TYPE_CHECKING:
-    from conftest import Resolver
+from support.debian.resolver import Resolver
 
 
 @pytest.fixture

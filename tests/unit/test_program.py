@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import need
 from goldenami.core import errors
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed
@@ -13,6 +12,7 @@ from goldenami.core.progress import Progress
 from goldenami.local import events
 from goldenami.local.sandbox import program
 from goldenami.model.plans import ContainerAccess, ProgramPlan
+from support.builds.tools import need
 
 FILLS_A_DISK = """
 import sys

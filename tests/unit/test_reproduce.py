@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import need, need_reproducible_disks
 from goldenami.bake import reproduce
 from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
 from goldenami.local import other_machine
 from goldenami.local.disk import disk
 from goldenami.model.build_records import BakeRecord, Disk, Host
+from support.builds.tools import need, need_reproducible_disks
 
 MIB = 1 << 20
 FILES = {"etc/motd": "hello\n", "etc/same": "same\n", "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd"}

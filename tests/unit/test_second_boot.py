@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import need
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.vm import second_boot
 from support.builds.boot_config import config
 from support.builds.checkout import processes
+from support.builds.tools import need
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import resource
 from pathlib import Path
 
 import pytest
-from conftest import need, need_reproducible_disks
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.local.disk import disk, slots
 from goldenami.local.disk.ext4 import BLOCK, SLOT, SLOT_BYTES
 from goldenami.local.tree import tree
+from support.builds.tools import need, need_reproducible_disks
 
 MIB = 1 << 20
 LAYOUT = disk.DiskLayout(image="test", size_bytes=512 * MIB, source_date_epoch=1_700_000_000)

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import need
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.progress import Progress
@@ -15,6 +14,7 @@ from goldenami.model import lockfile
 from goldenami.model.build_records import REPORT_FILE, VERIFY_FILE, Verdict
 from goldenami.verify import verify
 from support.builds import builds
+from support.builds.tools import need
 
 
 @pytest.fixture

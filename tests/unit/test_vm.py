@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import need
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.sandbox import namespaces
@@ -21,6 +20,7 @@ from goldenami.local.vm import qcow2, qmp, vm
 from goldenami.model.build_records import Accel
 from support.builds.boot_config import config
 from support.builds.checkout import processes
+from support.builds.tools import need
 
 MIB = 1 << 20
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from goldenami.aws import tags
 from goldenami.aws.inventory import inventory, removal
@@ -14,8 +14,7 @@ from goldenami.aws.inventory.topology import AccountAmi
 from goldenami.aws.session import Account
 from goldenami.core import clock
 
-if TYPE_CHECKING:
-    from conftest import Emulator
+from support.aws.emulator import Emulator
 
 IMAGE = "debian-12-ml-cpu"
 REGION = "us-east-1"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
 import shutil
+import subprocess
 import sys
+import tarfile
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,3 +52,31 @@ def complaints(name: str, *args: str, cwd: Path = ROOT, env: Mapping[str, str] |
     except GoldenError as error:
         return error.message
     return ""
+
+
+def need(*tools: str) -> None:
+    """Skip where a tool is missing on somebody's machine; in CI that is an error."""
+    missing = [tool for tool in tools if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"CI lacks {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: run `make setup`")
+
+
+def need_reproducible_disks() -> None:
+    """Skip where mke2fs reads no tar (Debian 12, Ubuntu): a disk is right there, but not the same on every host."""
+    need("mke2fs")
+    if not _reads_tar():
+        pytest.skip("mke2fs of this host reads no tar, so that disks are not reproducible (Debian 13's does)")
+
+
+@functools.cache
+def _reads_tar() -> bool:
+    with tempfile.TemporaryDirectory() as folder, io.BytesIO() as archive:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            root = tarfile.TarInfo(".")
+            root.type = tarfile.DIRTYPE
+            tar.addfile(root)
+        argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-d", "-", f"{folder}/disk", "8M"]
+        return subprocess.run(argv, input=archive.getvalue(), capture_output=True, check=False,
+                              env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}).returncode == 0

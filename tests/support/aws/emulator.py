@@ -1,0 +1,91 @@
+"""The emulated EC2 and the proxy that fails in front of it: their processes, and their control APIs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import urllib3
+
+
+class Process:
+    """A program that prints an address, or is asked until it answers, and is ended with the session."""
+
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
+        self._process = subprocess.Popen(argv, env={**os.environ, **env}, stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, text=True)
+
+    def line(self) -> str:
+        """The next line of its standard output; fails where it ended instead."""
+        assert self._process.stdout is not None
+        text = self._process.stdout.readline()
+        assert text, f"{self._process.args} ended with {self._process.wait()}"
+        return text.strip()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        assert self._process.stdout is not None and self._process.stdin is not None
+        self._process.stdout.close()
+        self._process.stdin.close()
+
+
+class Emulator:
+    """The emulator's control API."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = urllib3.PoolManager()
+
+    def _ask(self, method: str, what: str, **fields: Any) -> Any:
+        answer = self._http.request(method, f"{self.url}/_emulator/{what}", body=json.dumps(fields).encode())
+        assert answer.status == 200, answer.data.decode()
+        return answer.json()
+
+    def reset(self) -> None:
+        """An account with nothing in it, default settings, an empty log of calls."""
+        self._ask("POST", "reset")
+
+    def calls(self) -> list[tuple[str, str]]:
+        """(`service:Action`, region) of each call since the reset, in order."""
+        return [(f"{call['service']}:{call['action']}", call["region"]) for call in self._ask("GET", "calls")]
+
+    def asked(self) -> list[list[str]]:
+        """The IAM actions that each call since the reset needed."""
+        return [call["actions"] for call in self._ask("GET", "calls")]
+
+    def set(self, **settings: Any) -> None:
+        """Change `ec2_emulator.state.EmulatorSettings`, for instance `denied={"*": ["ec2:RegisterImage"]}`."""
+        self._ask("PATCH", "settings", **settings)
+
+    def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
+        """Flip a bit of a stored block, checksum included."""
+        self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
+
+
+class Faults:
+    """microburst's control API. A rule is a dictionary as its README describes; `fired` says which ones did."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = urllib3.PoolManager()
+
+    def _ask(self, method: str, what: str, *rules: object) -> Any:
+        answer = self._http.request(method, f"{self.url}/_microburst/{what}", body=json.dumps(rules).encode())
+        assert answer.status == 200, answer.data.decode()
+        return answer.json()
+
+    def add(self, service: str, operation: str | None = None, **what: Any) -> None:
+        """Add a rule: `probability=0.3, error={"code": "ThrottlingException"}`, `times=1, reset=True` and so on."""
+        self._ask("PATCH", "rules", {"service": service, "operation": operation, **what})
+
+    def clear(self) -> None:
+        """No rule, and an empty log."""
+        self._ask("DELETE", "rules")
+        self._ask("DELETE", "fired")
+
+    def fired(self) -> list[str]:
+        """`service:Operation action` of each fault, in order."""
+        return [f"{each['service']}:{each['operation']} {each['action']}" for each in self._ask("GET", "fired")]
