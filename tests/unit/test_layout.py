@@ -66,6 +66,8 @@ HASH = f"\\\n    --hash=sha256:{'0' * 64}\n"
 BAD_TREES = [
     (text_rules.top_level, {"docs/notes.md": ""}, "docs does not belong at the top level"),
     (text_rules.top_level, {"docs/notes.md": ""}, "LICENSE is missing at the top level"),
+    (text_rules.top_level, {"requirements.txt": ""}, "requirements.txt does not belong at the top level"),
+    (text_rules.top_level, {"roles/a/README.md": ""}, "galaxy.yml is missing at the top level"),
     (python_rules.imports, {f"{PACKAGE}/bake/bake.py": "from goldenami.lock import resolve"},
      "bake/bake.py imports lock, which is not below bake"),
     (python_rules.imports, {f"{PACKAGE}/core/errors.py": "from goldenami import model"},

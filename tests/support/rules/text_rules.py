@@ -18,7 +18,7 @@ TOP_FOLDERS = ("packer", "ansible", "roles", "molecule", "scripts", "requirement
 TOP_REQUIRED = frozenset({
     *TOP_FOLDERS, "Makefile", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
     "pyproject.toml", "ansible.cfg", ".ci", ".config", ".editorconfig", ".gitignore",
-    ".pre-commit-config.yaml", ".yamllint", ".ansible-lint",
+    ".pre-commit-config.yaml", ".yamllint", ".ansible-lint", "galaxy.yml", "meta",
 })
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
