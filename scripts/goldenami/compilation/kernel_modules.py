@@ -86,6 +86,12 @@ class ModuleBuild:
         }
         return records.sha256_text(records.canonical(shape))
 
+    @property
+    def tree_key(self) -> str:
+        """SHA-256 over the files of the scratch tree: drivers for one kernel share it."""
+        return records.sha256_text(records.canonical(
+            {"suite": self.suite, "modules": sorted(deb.sha256 for deb in self.build)}))
+
 
 def compile_modules(recipe: ModuleBuild, store: Store, *, log: Path) -> ModuleOutcome:
     """The outcome of `recipe`: from the cache if it is there and whole, else by compiling in a sandbox.
@@ -132,8 +138,9 @@ def _compile(recipe: ModuleBuild, store: Store, work: Path, log: Path) -> Module
     try:
         folder = local_repository.write(store, recipe.build, work / "repo", suite=recipe.suite, epoch=EPOCH)
         plan = ModulesPlan(
-            work=work, log=log, kernel_release=recipe.kernel_release, driver_version=recipe.driver_version,
-            package=recipe.package, provides=list(recipe.provides), depends=list(recipe.depends),
+            work=work, log=log, base_key=recipe.tree_key, layers=store.cache.layers,
+            kernel_release=recipe.kernel_release, driver_version=recipe.driver_version, package=recipe.package,
+            provides=list(recipe.provides), depends=list(recipe.depends),
             tree=Tree(suite=recipe.suite, repository=folder, include=sorted(deb.name for deb in recipe.build)),
             source_deb=store.path(recipe.source.sha256), source_date_epoch=EPOCH, signed=recipe.signature is not None)
         namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)

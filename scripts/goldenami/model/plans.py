@@ -129,10 +129,9 @@ class VerifyResult(Record):
 
 # --- compilation ----------------------------------------------------------------------------------------------------
 
-class ModulesPlan(ProgramPlan):
+class ModulesPlan(TreePlan):
     """Kernel modules to compile from the DKMS package `source_deb`, and the package that they become."""
 
-    tree: Tree
     source_deb: Path
     source_date_epoch: int
     kernel_release: str

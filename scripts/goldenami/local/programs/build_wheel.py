@@ -18,11 +18,11 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
-from goldenami.local import container, events
+from goldenami.local import events
 from goldenami.local.code_coverage import coverage, elf
 from goldenami.local.programs.compile_modules import denied_memory, first_error, lacks
 from goldenami.local.sandbox import program
-from goldenami.local.tree import layers, rootfs
+from goldenami.local.tree import rootfs
 from goldenami.model.plans import ScratchPlan, WheelPlan, WheelResult, WheelTests
 
 BUILD = "/build"
@@ -43,12 +43,7 @@ time, and its temporary files, of the same names then, are in a folder of their 
 @contextlib.contextmanager
 def tree(plan: ScratchPlan) -> Iterator[Path]:
     """The scratch tree: the toolchain's layer below a folder that goes with the build; yields its root."""
-    with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as kept:
-        with events.step("toolchain"):
-            rootfs.base(stack, plan)
-        if stack.damaged():
-            raise StageFailed("the toolchain's tree was damaged: removed", hint="run again: it is made anew")
-        root = kept.enter_context(container.overlay(stack.lowers, plan.work / "layer"))
+    with rootfs.scratch(plan) as root, contextlib.ExitStack() as kept:
         for source, target in ((plan.work / "wheels", "build/wheels"), (plan.programs, "build/programs"),
                                *plan.mounts):
             (root / target).mkdir(parents=True, exist_ok=True)

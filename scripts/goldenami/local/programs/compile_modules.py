@@ -81,18 +81,17 @@ def first_error(log: str) -> str:
 def main() -> None:
     """Make the tree, compile, package, write result.json beside the plan."""
     plan = records.read(Path(sys.argv[1]), ModulesPlan)
-    root = plan.work / "root"
-    rootfs.bootstrap(plan.tree, root, log=plan.log, epoch=plan.source_date_epoch)
-    shell.output(["dpkg-deb", "--extract", str(plan.source_deb), str(root)])
-    for signer in root.glob("usr/lib/linux-kbuild-*/scripts/sign-file"):
-        signer.unlink()  # else DKMS signs with a key that it makes up: never the same bytes twice
-    shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
-    rootfs.devices(root)
-    began = time.monotonic()
-    error, lacking = _build(root, plan)
-    seconds = round(time.monotonic() - began, 1)
-    compiler = shell.output(["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
-    deb, installed = (None, 0) if error else _package(root, plan)
+    with rootfs.scratch(plan) as root:
+        shell.output(["dpkg-deb", "--extract", str(plan.source_deb), str(root)])
+        for signer in root.glob("usr/lib/linux-kbuild-*/scripts/sign-file"):
+            signer.unlink()  # else DKMS signs with a key that it makes up: never the same bytes twice
+        shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
+        rootfs.devices(root)
+        began = time.monotonic()
+        error, lacking = _build(root, plan)
+        seconds = round(time.monotonic() - began, 1)
+        compiler = shell.output(["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
+        deb, installed = (None, 0) if error else _package(root, plan)
     records.write(plan.work / program.RESULT_FILE, ModulesResult(
         deb=deb, installed_size=installed, first_error=error, lacks=lacking, compiler=compiler.splitlines()[0],
         seconds=seconds))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from goldenami.core import shell
-from goldenami.local import container
+from goldenami.local import container, events
 from goldenami.local.tree.layers import Stack
 from goldenami.model.plans import Tree, TreePlan
 
@@ -73,3 +75,18 @@ def base(stack: Stack, plan: TreePlan) -> None:
             (folder / "upper/root").rename(folder / "root")
             container.forget_overlay(folder)
             (folder / "nothing").rmdir()
+
+
+@contextlib.contextmanager
+def scratch(plan: TreePlan) -> Iterator[Path]:
+    """A tree to compile in: the base tree of `plan`, a kept layer, below a folder that goes with the work; yields its
+    root."""
+    damaged = True
+    while damaged:
+        with Stack(plan.layers) as stack:
+            with events.step("toolchain"):
+                base(stack, plan)
+                damaged = bool(stack.damaged())  # it is removed, and made anew
+            if not damaged:
+                with container.overlay(stack.lowers, plan.work / "layer") as root:
+                    yield root
