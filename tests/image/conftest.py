@@ -1,7 +1,8 @@
 """What the tests of an image share: the lock's facts, whether this is the booted image, one-command gathering.
 
 Called for a container (Molecule, as root), for the booted image and for a launched instance (over SSH, as the default
-user). GOLDEN_VARS names the JSON file with the variables that the image was baked with.
+user). What is marked `no_boot` is asked of the disk's root tree instead of the booted image (as root). GOLDEN_VARS
+names the JSON file with the variables that the image was baked with.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ Gather = Callable[..., dict[str, Answer]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker of tests that a booted image has no answer to."""
+    """Name the marks: of tests that a booted image has no answer to, and of those that need no booted one."""
     config.addinivalue_line("markers", "at_rest: looks at what a sealed image no longer has; not asked of a booted one")
+    config.addinivalue_line("markers", "no_boot: needs nothing that a boot makes; verify asks the disk's root tree")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

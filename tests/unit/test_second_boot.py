@@ -35,6 +35,7 @@ def test_an_expected_failure_is_raised_with_the_firmware_s_name(folder: Path) ->
 def test_a_boot_that_breaks_off(folder: Path) -> None:
     need("setpriv", "unshare", "ip")
     with second_boot.beside(config(folder)) as second:
+        second.demand()
         os.kill(second.process.pid, signal.SIGKILL)
         with pytest.raises(StageFailed, match=r"^bios: the boot broke off with status -9"):
             second.outcome()

@@ -98,14 +98,14 @@ def stream(
 
 def start(
     argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = (),
-    stdin: int = subprocess.DEVNULL,
+    stdin: int = subprocess.DEVNULL, cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `argv` in the background with both outputs appended to `log`; the caller ends it by `stop`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         return subprocess.Popen(
             list(argv), env=environment(env), stdin=stdin, stdout=sink, stderr=subprocess.STDOUT,
-            pass_fds=tuple(pass_fds),
+            pass_fds=tuple(pass_fds), cwd=cwd,
         )
 
 

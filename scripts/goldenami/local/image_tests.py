@@ -1,12 +1,15 @@
-"""tests/image run over SSH on a booted machine: the sealed disk in QEMU, or an instance."""
+"""tests/image run on a booted machine over SSH (the sealed disk in QEMU, or an instance), or on a disk's root tree."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import shell
@@ -16,37 +19,83 @@ from goldenami.local.sandbox import namespaces
 from goldenami.model.build_records import Check, CoverageRecord, Outcome
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
-_TESTS_FAILED = 1
-"""pytest's status when all tests ran and some failed; a higher one says that not all did (pytest.ExitCode)."""
+_ALL_RAN = (0, 1, 5)
+"""pytest's status when all tests passed, some failed, and there was none to run (pytest.ExitCode)."""
+_NEEDS_NO_BOOT = "no_boot"
+"""The mark of a test that looks at files and runs programs, and at nothing that only a boot makes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tests of tests/image while they run; `found` is the file of the checks that they write."""
+
+    process: subprocess.Popen[bytes]
+    found: Path
+    log: Path
+
+    def checks(self) -> list[Check]:
+        """The checks, once all tests have run; StageFailed where pytest broke off."""
+        if (status := self.process.wait()) not in _ALL_RAN:
+            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+            raise StageFailed("the image's tests could not run", tail="\n".join(tail),
+                              hint=f"pytest ended with status {status}: see the log")
+        return [Check.model_validate(check) for check in json.loads(self.found.read_text(encoding="utf-8"))]
+
+
+@contextlib.contextmanager
+def running(
+    root: Path, roles: Sequence[str], variables: Path, argv: Sequence[str], *, work: Path, log: Path, name: str = "",
+    cpu_lacks: Sequence[str] = (),
+) -> Iterator[Run]:
+    """Start the tests of `roles` of the checkout `root`; at the end of the block they are gone.
+
+    `argv` is pytest's for where they look and which of them run there; `name` tells the files of one run in `work` from
+    another's. `variables` is the build's vars.json; `cpu_lacks` are features of the baseline that the machine has not.
+    """
+    found = work / f"checks{name}.json"
+    words = [
+        sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
+        "-p", "goldenami.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
+        f"--junitxml={work / f'junit{name}.xml'}",
+        *(str(root / "tests/image" / role) for role in tested(root, roles)),
+    ]
+    env = {**namespaces.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
+           "GOLDEN_CPU_LACKS": ",".join(cpu_lacks)}
+    process = shell.start(words, log=log, env=env, cwd=root)
+    try:
+        yield Run(process, found, log)
+    finally:
+        shell.stop(process)
+
+
+def over_ssh(ssh_config: Path, *, everything: bool = True) -> list[str]:
+    """pytest's arguments for all tests on the machine that `ssh_config` leads to, or for those that need a boot."""
+    words = [f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}"]
+    return words if everything else [*words, "-m", f"not {_NEEDS_NO_BOOT}"]
+
+
+def without_boot(tree: Path) -> list[str]:
+    """pytest's arguments for the tests that need no boot, in the root tree of a disk."""
+    return [f"--hosts={tree}", "--connection=chroot", "-m", _NEEDS_NO_BOOT]
+
+
+def tested(root: Path, roles: Sequence[str]) -> list[str]:
+    """The roles that have tests."""
+    return [role for role in roles if (root / "tests/image" / role).is_dir()]
 
 
 def run(
     root: Path, roles: Sequence[str], variables: Path, ssh_config: Path, *, work: Path, log: Path,
-    cpu_lacks: Sequence[str] = (),
 ) -> list[Check]:
-    """Run the tests of `roles` of the checkout `root`; returns the checks and leaves junit.xml in `work`.
+    """Run all tests of `roles` on the machine that `ssh_config` leads to; returns their checks."""
+    with running(root, roles, variables, over_ssh(ssh_config), work=work, log=log) as tests:
+        return complete(tests.checks(), tested(root, roles))
 
-    `variables` is the build's vars.json; `cpu_lacks` are features of the baseline that this machine has not. A role
-    that has tests and no check is `unreachable`; StageFailed where pytest broke off.
-    """
-    tested = [role for role in roles if (root / "tests/image" / role).is_dir()]
-    argv = [
-        sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
-        "-p", "goldenami.verify.pytest_plugin",
-        "--continue-on-collection-errors", f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}",
-        f"--junitxml={work / 'junit.xml'}", *(str(root / "tests/image" / role) for role in tested),
-    ]
-    found = work / "checks.json"
-    env = {**namespaces.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
-           "GOLDEN_CPU_LACKS": ",".join(cpu_lacks)}
-    try:
-        shell.stream(argv, log=log, env=env, cwd=root)
-    except shell.CommandFailed as error:
-        if error.status != _TESTS_FAILED:
-            raise StageFailed("the image's tests could not run", tail=error.tail, hint="see the log") from None
-    checks = [Check.model_validate(check) for check in json.loads(found.read_text(encoding="utf-8"))]
+
+def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:
+    """Each of `checks` once; a role of which there is none is `unreachable`."""
     seen = {check.role for check in checks}
-    return checks + [_silent(role) for role in tested if role not in seen]
+    return [*{check.id: check for check in checks}.values(), *(_silent(role) for role in roles if role not in seen)]
 
 
 def code(record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = True) -> list[Check]:

@@ -129,7 +129,7 @@ def _keep(work: Path, folder: Path) -> None:
     """
     for name in (VERIFY_FILE, REPORT_FILE):
         (folder / name).unlink(missing_ok=True)
-    for name in ("junit.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
+    for name in ("junit.xml", "junit-disk.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():
             shutil.copyfile(work / name, folder / name)
 

@@ -1,20 +1,14 @@
 """Runs on the image: prints as JSON what the tests of role cuda look at, in one SSH command.
 
-argv: variant, architectures joined by commas, source of a CUDA program. Needs only the standard library; writes only
-to a temporary folder.
+Needs only the standard library; changes nothing.
 """
 
-import base64
 import ctypes
 import json
 import re
 import subprocess
-import sys
-import tempfile
-import zlib
 from pathlib import Path
 
-VARIANT, ARCHITECTURES, SOURCE = sys.argv[1], sys.argv[2].split(","), sys.argv[3]
 LIBRARIES = (
     "cublas", "cublasLt", "cudart", "cufft", "curand", "cusolver", "cusparse", "nvrtc", "nvrtc-builtins", "nvJitLink",
 )
@@ -60,19 +54,6 @@ def runtime(soname: str | None) -> dict[str, object]:
     return {"file": Path(mapped[0]).resolve().name, "count": library.cudaGetDeviceCount(ctypes.byref(number))}
 
 
-def compiled() -> dict[str, object]:
-    """A program for every architecture: built by nvcc, the program itself, what is in it, and how it ends."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "add.cu").write_text(SOURCE)
-        codes = " ".join(f"-gencode arch=compute_{one},code=sm_{one}" for one in ARCHITECTURES)
-        built = shell(f"cd {folder} && nvcc --threads 0 {codes} -o add add.cu -lcublas")
-        images = shell(f"cuobjdump --list-elf {folder}/add")
-        found = sorted(set(re.findall(r"sm_(\d+)", str(images["out"]))))
-        program = Path(folder, "add").read_bytes() if built["rc"] == 0 else b""
-        return {"built": built, "images": found, "ran": shell(f"{folder}/add"),
-                "program": base64.b64encode(zlib.compress(program)).decode()}
-
-
 SONAMES = cached()
 print(
     json.dumps(
@@ -84,7 +65,6 @@ print(
             "runtime": runtime(SONAMES.get("cudart")),
             "nvcc": shell("nvcc --version"),
             "home": shell('test -x "$CUDA_HOME/bin/nvcc" && test -f "$CUDA_HOME/include/cuda.h" && echo "$CUDA_HOME"'),
-            "compiled": compiled() if VARIANT == "toolkit" else {},
             "static": sorted(path.name for path in Path("/usr/lib").glob("*-linux-gnu/libcublas*_static.a")),
             "packages": shell("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | sed -n 's/^.i  *//p'")["out"],
         }

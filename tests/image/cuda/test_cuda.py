@@ -18,14 +18,25 @@ UNWANTED = (
     "default-jre", "openjdk", "nsight", "nvidia-visual-profiler", "cuda-documentation", "nvidia-cuda-toolkit-doc",
 )
 HERE = Path(__file__).parent
+NO_COMPILER = "not asked: the image holds the runtime libraries only, no compiler"
 
 
 @pytest.fixture(scope="module")
-def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+def facts(host: Any) -> dict[str, Any]:
     """Everything these tests look at, gathered by one command (each costs up to a second under emulation)."""
-    source = (HERE / "add.cu").read_text()
-    arguments = (lock["cuda_variant"], ",".join(lock["cuda_architectures"]), source)
-    done = host.run("python3 -c %s %s %s %s", (HERE / "gather.py").read_text(), *arguments)
+    return _answer(host, "gather.py")
+
+
+@pytest.fixture(scope="module")
+def compiled(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+    """A program that the image's compiler made for every declared GPU, and how it ends."""
+    if lock["cuda_variant"] != "toolkit":
+        pytest.skip(NO_COMPILER)
+    return _answer(host, "compile.py", ",".join(lock["cuda_architectures"]), (HERE / "add.cu").read_text())
+
+
+def _answer(host: Any, program: str, *arguments: str) -> dict[str, Any]:
+    done = host.run("python3 -c %s" + " %s" * len(arguments), (HERE / program).read_text(), *arguments)
     assert done.rc == 0, done.stderr
     gathered: dict[str, Any] = json.loads(done.stdout)
     return gathered
@@ -35,7 +46,7 @@ def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
 def toolkit(facts: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
     """The facts, where the image holds the toolkit."""
     if lock["cuda_variant"] != "toolkit":
-        pytest.skip("not asked: the image holds the runtime libraries only, no compiler")
+        pytest.skip(NO_COMPILER)
     return facts
 
 
@@ -73,28 +84,31 @@ def test_shells_know_where_cuda_is(toolkit: dict[str, Any]) -> None:
     assert toolkit["home"]["rc"] == 0, "CUDA_HOME of a login shell has no bin/nvcc or include/cuda.h"
 
 
-def test_compiler_reaches_every_declared_gpu(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
-    built = toolkit["compiled"]["built"]
+@pytest.mark.no_boot
+def test_compiler_reaches_every_declared_gpu(compiled: dict[str, Any], lock: dict[str, Any]) -> None:
+    built = compiled["built"]
     assert built["rc"] == 0, built["err"] + built["out"]
-    assert toolkit["compiled"]["images"] == sorted(lock["cuda_architectures"])
+    assert compiled["images"] == sorted(lock["cuda_architectures"])
 
 
+@pytest.mark.no_boot
 def test_compiled_program_passes_the_coverage_gate(
-    toolkit: dict[str, Any], lock: dict[str, Any], tmp_path: Path,
+    compiled: dict[str, Any], lock: dict[str, Any], tmp_path: Path,
 ) -> None:
     """The gate reads what this CUDA's compiler writes: it agrees with cuobjdump, and misses what was left out."""
     program = tmp_path / "opt/ml/add"
     program.parent.mkdir(parents=True)
-    program.write_bytes(zlib.decompress(base64.b64decode(toolkit["compiled"]["program"])))
+    program.write_bytes(zlib.decompress(base64.b64decode(compiled["program"])))
     declared, older = lock["cuda_architectures"], "37"
     record = coverage.scan(tmp_path, ["opt/ml"], Target(sorted(instruction_sets.KNOWN_X86), [*declared, older]))
-    assert record.files[0].sass == toolkit["compiled"]["images"]
+    assert record.files[0].sass == compiled["images"]
     assert {(found.symbol, found.extension) for found in record.findings} == {(coverage.WHOLE, f"sm_{older}")}
 
 
-def test_compiled_program_runs(toolkit: dict[str, Any], answer: int) -> None:
+@pytest.mark.no_boot
+def test_compiled_program_runs(compiled: dict[str, Any], answer: int) -> None:
     """It ends in the `no device` error without a GPU: everything before the GPU itself works."""
-    ran = toolkit["compiled"]["ran"]
+    ran = compiled["ran"]
     assert ran["out"].split(" ")[0] == str(answer), ran
     assert ran["rc"] == (0 if answer == SUCCESS else 2), ran
 

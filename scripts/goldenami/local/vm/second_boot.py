@@ -43,10 +43,15 @@ class Second:
     config: vm.VmConfig
     log: Path
 
+    def demand(self) -> None:
+        """Raise what it ran into, if it has failed already."""
+        if status := self.process.poll():
+            raise _failure(self.log, self.config.firmware.value, status)
+
     def outcome(self) -> Booted:
         """Wait for its end, or raise what it ran into."""
-        if status := self.process.wait():
-            raise _failure(self.log, self.config.firmware.value, status)
+        self.process.wait()
+        self.demand()
         return records.read(self.config.scratch / "booted.json", Booted)
 
 
