@@ -1,0 +1,85 @@
+"""Bakes of the CPU image that a test watches, ends and looks at afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from goldenami.model import definition, lockfile
+
+from support.builds import checkout
+
+IMAGE = "debian-12-ml-cpu"
+LIMIT_S = 900
+LAST = "+".join(definition.STEPS[-1])
+"""The step that makes the image what it is; each run does it anew."""
+
+
+def locked(folder: Path) -> Path:
+    """A copy of the checkout with a lock whose files are here: its own (`scripts/test` saw to that), else a new one."""
+    root = checkout.copy(folder)
+    said = ""
+    for stage in (("fetch", IMAGE, "--relock"), ("lock", IMAGE)):
+        status, said = finish(checkout.golden(root, *stage))
+        if status == 0:
+            return root
+    raise AssertionError(said)
+
+
+def again(root: Path, folder: Path) -> Path:
+    """Another copy with the lock of `root`."""
+    other = checkout.copy(folder)
+    shutil.copytree(root / "packer/locks", other / "packer/locks", dirs_exist_ok=True)
+    return other
+
+
+def changed(root: Path, path: Path, text: str) -> None:
+    """Write `text` to a file of a role, and take the changed role into the lock: `lock` would read the mirror again."""
+    path.write_text(text, encoding="utf-8")
+    lock = lockfile.path_of(root, IMAGE)
+    inputs = lockfile.digests(root, definition.load(root, definition.path_of(root, IMAGE)))
+    lockfile.write(lock, lockfile.read(lock)[0].model_copy(update={"inputs": inputs}))
+
+
+def build_of_lock(root: Path) -> Path:
+    """Where the lock's build is, or would be."""
+    return root / "build" / IMAGE / lockfile.read(lockfile.path_of(root, IMAGE))[1][:lockfile.ID_LENGTH]
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and output at its end."""
+    output, _ = process.communicate(timeout=LIMIT_S)
+    return process.returncode, output
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End it by SIGKILL, itself alone."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def until(process: subprocess.Popen[str], step: str) -> str:
+    """Read messages until `step` begins; returns what was read."""
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if re.search(rf"\d:\d\d  {re.escape(step)}", line):
+            return seen
+    process.communicate()  # else its open pipe fails a later test, too
+    raise AssertionError(f"the bake ended before `{step}`:\n{seen}")
+
+
+def settle(root: Path) -> list[str]:
+    """What is left once the kernel has had a moment; work folders are the next run's to sweep."""
+    for _ in range(50):
+        left = [line for line in checkout.leftovers(root) if not line.startswith("work folder")]
+        if not left:
+            return []
+        time.sleep(0.1)
+    return left
