@@ -1,6 +1,6 @@
 """Runs on the image, as root: prints as JSON what the tests of role nvidia_driver look at, in one SSH command.
 
-argv: kernel release, driver version. Needs only the standard library; changes nothing.
+argv: kernel release, driver version, names of FACTS. Needs only the standard library; changes nothing.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 RELEASE, VERSION = sys.argv[1:3]
@@ -74,6 +75,18 @@ def on_bus(kind: str, vendor: str, pci_class: str, device: str) -> int:
         return subprocess.run(argv, env=environment, check=False).returncode
 
 
+def bus() -> dict[str, int]:
+    """Exit status of the condition for each kind of unit and device."""
+    return {
+        "gpu": on_bus("gpu", "0x10de", "0x030200", "0x1eb8"),
+        "display": on_bus("gpu", "0x10de", "0x030000", "0x2237"),
+        "other": on_bus("gpu", "0x1d0f", "0x030000", "0x1111"),
+        "switch_is_no_gpu": on_bus("gpu", "0x10de", "0x068000", "0x22a3"),
+        "nvswitch": on_bus("nvswitch", "0x10de", "0x068000", "0x22a3"),
+        "gpu_is_no_switch": on_bus("nvswitch", "0x10de", "0x030200", "0x2330"),
+    }
+
+
 def unit(name: str) -> dict[str, str]:
     """Properties of a unit after asking systemd to start it: without a GPU its condition must stop it quietly."""
     run("systemctl", "start", name)
@@ -100,34 +113,23 @@ def models() -> list[str]:
     return [line.partition(":")[2].strip() for text in texts for line in text.splitlines() if line.startswith("Model:")]
 
 
-GPU = run("sh", "-c", "/usr/local/libexec/golden-nvidia-on-bus gpu && echo yes || echo no")
-print(
-    json.dumps(
-        {
-            "gpu": GPU.endswith("yes"),
-            "models": models(),
-            "modules": modules(),
-            "resolved": run("modprobe", "-S", RELEASE, "-n", "-v", "nvidia"),
-            "modprobe": run("modprobe", "-S", RELEASE, "--showconfig"),
-            "initramfs": initramfs(),
-            "cuda": library("libcuda.so.1", "cuInit", 0),
-            "nvml": library("libnvidia-ml.so.1", "nvmlInit_v2"),
-            "smi": smi_version(),
-            "firmware": sorted(path.name for path in Path("/lib/firmware/nvidia").glob("*")),
-            "gsp": sorted(path.name for path in Path("/lib/firmware/nvidia", VERSION).glob("gsp*.bin")),
-            "packages": packages(),
-            "persistenced": unit("nvidia-persistenced.service"),
-            "failed": run("systemctl", "--failed", "--plain", "--no-legend"),
-            "load": run("sh", "-c", "cat /etc/modules-load.d/*.conf /usr/lib/modules-load.d/*.conf 2>/dev/null"),
-            "left": run("sh", "-c", "ls -d /var/lib/dkms/* /var/lib/shim-signed/mok/* /etc/dkms/no* 2>/dev/null"),
-            "bus": {
-                "gpu": on_bus("gpu", "0x10de", "0x030200", "0x1eb8"),
-                "display": on_bus("gpu", "0x10de", "0x030000", "0x2237"),
-                "other": on_bus("gpu", "0x1d0f", "0x030000", "0x1111"),
-                "switch_is_no_gpu": on_bus("gpu", "0x10de", "0x068000", "0x22a3"),
-                "nvswitch": on_bus("nvswitch", "0x10de", "0x068000", "0x22a3"),
-                "gpu_is_no_switch": on_bus("nvswitch", "0x10de", "0x030200", "0x2330"),
-            },
-        }
-    )
-)
+FACTS: dict[str, Callable[[], object]] = {
+    "gpu": lambda: run("sh", "-c", "/usr/local/libexec/golden-nvidia-on-bus gpu && echo yes").endswith("yes"),
+    "models": models,
+    "modules": modules,
+    "resolved": lambda: run("modprobe", "-S", RELEASE, "-n", "-v", "nvidia"),
+    "modprobe": lambda: run("modprobe", "-S", RELEASE, "--showconfig"),
+    "initramfs": initramfs,
+    "cuda": lambda: library("libcuda.so.1", "cuInit", 0),
+    "nvml": lambda: library("libnvidia-ml.so.1", "nvmlInit_v2"),
+    "smi": smi_version,
+    "firmware": lambda: sorted(path.name for path in Path("/lib/firmware/nvidia").glob("*")),
+    "gsp": lambda: sorted(path.name for path in Path("/lib/firmware/nvidia", VERSION).glob("gsp*.bin")),
+    "packages": packages,
+    "persistenced": lambda: unit("nvidia-persistenced.service"),
+    "failed": lambda: run("systemctl", "--failed", "--plain", "--no-legend"),
+    "load": lambda: run("sh", "-c", "cat /etc/modules-load.d/*.conf /usr/lib/modules-load.d/*.conf 2>/dev/null"),
+    "left": lambda: run("sh", "-c", "ls -d /var/lib/dkms/* /var/lib/shim-signed/mok/* /etc/dkms/no* 2>/dev/null"),
+    "bus": bus,
+}
+print(json.dumps({name: FACTS[name]() for name in sys.argv[3:]}))

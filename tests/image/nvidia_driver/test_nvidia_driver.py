@@ -1,7 +1,7 @@
 """The image's NVIDIA driver: right for its kernel, of one version, and quiet on a machine without a GPU."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import pytest
 
 CUDA_SUCCESS, CUDA_ERROR_NO_DEVICE = 0, 100  # cuda.h, CUresult
 MODULES = {"nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm"}
+ON_DISK = ("modules", "resolved", "modprobe", "initramfs", "firmware", "gsp", "packages", "load", "left", "bus")
+RUNNING = ("gpu", "models", "cuda", "nvml", "smi", "persistenced", "failed")
 ROOT = "if [ $(id -u) = 0 ]; then exec \"$@\"; else exec sudo -n \"$@\"; fi"
 
 
@@ -17,72 +19,92 @@ def as_root(host: Any, *argv: str) -> Any:
     return host.run("sh -c %s sh" + " %s" * len(argv), ROOT, *argv)
 
 
+def gathered(host: Any, lock: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """These facts, by one command (each costs up to a second under emulation)."""
+    program = Path(__file__).with_name("gather.py").read_text()
+    done = as_root(
+        host, "python3", "-c", program, lock["nvidia_driver_kernel_release"], lock["nvidia_driver_version"], *names
+    )
+    assert done.rc == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def files(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+    """What is on the disk."""
+    return gathered(host, lock, ON_DISK)
+
+
 @pytest.fixture(scope="module")
 def facts(
     host: Any, lock: dict[str, Any], record_testsuite_property: Callable[[str, object], None],
 ) -> dict[str, Any]:
-    """Everything these tests look at, gathered by one command (each costs up to a second under emulation)."""
-    program = Path(__file__).with_name("gather.py").read_text()
-    done = as_root(
-        host, "python3", "-c", program, lock["nvidia_driver_kernel_release"], lock["nvidia_driver_version"]
-    )
-    assert done.rc == 0, done.stderr
-    gathered: dict[str, Any] = json.loads(done.stdout)
-    if gathered["models"]:  # what makes the JUnit file a proof for `golden attest --gpu-test`
-        record_testsuite_property("goldenami:gpu", ", ".join(gathered["models"]))
-    return gathered
+    """What shows on a machine alone."""
+    found = gathered(host, lock, RUNNING)
+    if found["models"]:  # what makes the JUnit file a proof for `golden attest --gpu-test`
+        record_testsuite_property("goldenami:gpu", ", ".join(found["models"]))
+    return found
 
 
-def test_every_kernel_has_the_modules(facts: dict[str, Any], lock: dict[str, Any]) -> None:
-    assert lock["nvidia_driver_kernel_release"] in facts["modules"], "the locked kernel is not in the image"
-    missing = {release: sorted(MODULES - set(found)) for release, found in facts["modules"].items()}
+@pytest.mark.no_boot
+def test_every_kernel_has_the_modules(files: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert lock["nvidia_driver_kernel_release"] in files["modules"], "the locked kernel is not in the image"
+    missing = {release: sorted(MODULES - set(found)) for release, found in files["modules"].items()}
     assert not any(missing.values()), f"kernels without modules: {missing}"
 
 
-def test_modules_are_of_the_locked_driver(facts: dict[str, Any], lock: dict[str, Any]) -> None:
-    versions = {name: one["version"] for found in facts["modules"].values() for name, one in found.items()}
+@pytest.mark.no_boot
+def test_modules_are_of_the_locked_driver(files: dict[str, Any], lock: dict[str, Any]) -> None:
+    versions = {name: one["version"] for found in files["modules"].values() for name, one in found.items()}
     assert set(versions.values()) == {lock["nvidia_driver_version"]}, versions
 
 
-def test_modules_fit_their_kernel(facts: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_modules_fit_their_kernel(files: dict[str, Any]) -> None:
     wrong = {
         f"{release} {name}": one["vermagic"]
-        for release, found in facts["modules"].items()
+        for release, found in files["modules"].items()
         for name, one in found.items()
         if one["vermagic"].split(" ")[0] != release
     }
     assert not wrong, wrong
 
 
-def test_modules_are_signed_by_the_locks_signer_or_nobody(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_modules_are_signed_by_the_locks_signer_or_nobody(files: dict[str, Any], lock: dict[str, Any]) -> None:
     """A key that a bake made would differ in every bake; one that a user gave is named by the lock."""
     wanted = lock["nvidia_driver_modules_signer"] if lock["nvidia_driver_build"] == "prebuilt" else ""
-    signers = {one["signer"] for found in facts["modules"].values() for one in found.values()}
+    signers = {one["signer"] for found in files["modules"].values() for one in found.values()}
     assert signers == {wanted}
 
 
-def test_modprobe_nvidia_reaches_the_module(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_modprobe_nvidia_reaches_the_module(files: dict[str, Any], lock: dict[str, Any]) -> None:
     """Debian's modules have other names: `nvidia` is an alias that its configuration resolves."""
-    assert "not found" not in facts["resolved"] and facts["resolved"], facts["resolved"]
+    assert "not found" not in files["resolved"] and files["resolved"], files["resolved"]
 
 
-def test_gsp_firmware_is_of_the_locked_driver(facts: dict[str, Any], lock: dict[str, Any]) -> None:
-    assert facts["firmware"] == [lock["nvidia_driver_version"]]
-    assert {"gsp_ga10x.bin", "gsp_tu10x.bin"} <= set(facts["gsp"])
+@pytest.mark.no_boot
+def test_gsp_firmware_is_of_the_locked_driver(files: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert files["firmware"] == [lock["nvidia_driver_version"]]
+    assert {"gsp_ga10x.bin", "gsp_tu10x.bin"} <= set(files["gsp"])
 
 
-def test_gsp_option_is_what_the_lock_says(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_gsp_option_is_what_the_lock_says(files: dict[str, Any], lock: dict[str, Any]) -> None:
     wanted = lock.get("nvidia_driver_gsp_enabled")
     key = "NVreg_EnableGpuFirmware="
-    options = [line.split(key)[1][0] for line in facts["modprobe"].splitlines() if key in line]
+    options = [line.split(key)[1][0] for line in files["modprobe"].splitlines() if key in line]
     assert options == ([] if wanted is None else ["1" if wanted else "0"])
 
 
-def test_nouveau_is_kept_out_of_the_root_and_the_initramfs(facts: dict[str, Any]) -> None:
-    assert "blacklist nouveau" in facts["modprobe"].splitlines()
-    assert "blacklist nouveau" in facts["initramfs"]["lines"]
-    assert "options nouveau modeset=0" in facts["initramfs"]["lines"]
-    assert facts["initramfs"]["modules"] == []
+@pytest.mark.no_boot
+def test_nouveau_is_kept_out_of_the_root_and_the_initramfs(files: dict[str, Any]) -> None:
+    assert "blacklist nouveau" in files["modprobe"].splitlines()
+    assert "blacklist nouveau" in files["initramfs"]["lines"]
+    assert "options nouveau modeset=0" in files["initramfs"]["lines"]
+    assert files["initramfs"]["modules"] == []
 
 
 def test_libcuda_loads_and_finds_what_is_there(facts: dict[str, Any], lock: dict[str, Any]) -> None:
@@ -98,20 +120,22 @@ def test_management_library_and_tool_are_of_the_locked_driver(facts: dict[str, A
     assert facts["smi"], f"/usr/bin/nvidia-smi is not of driver {lock['nvidia_driver_version']}"
 
 
-def test_packages_are_of_one_version_and_held(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_packages_are_of_one_version_and_held(files: dict[str, Any], lock: dict[str, Any]) -> None:
     """Debian releases nvidia-persistenced and nvidia-modprobe on their own: held, but of other versions."""
-    driver = [row for row in facts["packages"] if row[1].startswith(("nvidia-graphics-drivers", "nvidia-open-gpu"))]
+    driver = [row for row in files["packages"] if row[1].startswith(("nvidia-graphics-drivers", "nvidia-open-gpu"))]
     assert driver, "no package of the driver is installed"
     others = {row[2]: row[3] for row in driver if row[3] != lock["nvidia_driver_version"]}
     assert not others, f"not of {lock['nvidia_driver_version']}: {others}"
-    alone = [row for row in facts["packages"] if row[1] in ("nvidia-persistenced", "nvidia-modprobe")]
-    modules = [row for row in facts["packages"] if row[2] == lock.get("nvidia_driver_modules_package")]
+    alone = [row for row in files["packages"] if row[1] in ("nvidia-persistenced", "nvidia-modprobe")]
+    modules = [row for row in files["packages"] if row[2] == lock.get("nvidia_driver_modules_package")]
     loose = [row[2] for row in driver + alone + modules if row[0] != "hold"]
     assert not loose, f"not held: {loose}"
 
 
-def test_nothing_of_a_desktop_came_along(facts: dict[str, Any]) -> None:
-    names = {row[2] for row in facts["packages"]}
+@pytest.mark.no_boot
+def test_nothing_of_a_desktop_came_along(files: dict[str, Any]) -> None:
+    names = {row[2] for row in files["packages"]}
     assert not [name for name in names if name.startswith(("xserver-xorg", "libglx-nvidia", "nvidia-settings"))]
 
 
@@ -124,8 +148,9 @@ def test_persistence_daemon_is_enabled_and_idle_without_a_gpu(facts: dict[str, A
     assert {key: unit[key] for key in idle} == (busy if facts["gpu"] else idle)
 
 
-def test_units_look_for_the_right_hardware(facts: dict[str, Any]) -> None:
-    assert facts["bus"] == {
+@pytest.mark.no_boot
+def test_units_look_for_the_right_hardware(files: dict[str, Any]) -> None:
+    assert files["bus"] == {
         "gpu": 0, "display": 0, "other": 1, "switch_is_no_gpu": 1, "nvswitch": 0, "gpu_is_no_switch": 1
     }  # fmt: skip
 
@@ -134,17 +159,19 @@ def test_no_unit_failed(facts: dict[str, Any]) -> None:
     assert facts["failed"] == ""
 
 
-def test_no_nvidia_module_is_loaded_by_name_at_boot(facts: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_no_nvidia_module_is_loaded_by_name_at_boot(files: dict[str, Any]) -> None:
     """Debian asks for nvidia-drm in modules-load.d: without a GPU, errors and a tainted kernel on every boot."""
-    asked = [line for line in facts["load"].splitlines() if line.strip().startswith("nvidia")]
+    asked = [line for line in files["load"].splitlines() if line.strip().startswith("nvidia")]
     assert not asked
 
 
-def test_no_build_tree_and_no_signing_key_is_left(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_no_build_tree_and_no_signing_key_is_left(files: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["nvidia_driver_keep_build_tools"]:
         pytest.skip("not asked: the image definition keeps the build tools")
-    assert facts["left"] == ""
-    names = {row[2] for row in facts["packages"]}
+    assert files["left"] == ""
+    names = {row[2] for row in files["packages"]}
     assert not [name for name in names if name == "dkms" or name.startswith("linux-headers-")]
 
 
