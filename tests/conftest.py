@@ -16,8 +16,16 @@ from support.debian.resolver import Resolver
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-12-ml-cpu"
 
+LONGEST = ("test_layers.py", "test_bake.py", "test_bake_ec2.py", "test_bake_boot.py", "test_wheels.py")
+"""Files of slow tests that take minutes: two workers end together if these are begun first."""
+
 # What was started in the background of a script ignores interrupts, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order tests by file, the longest first; within a file nothing changes."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from goldenami.core import records
+from goldenami.core import records, shell
+from goldenami.local.disk import disk
 from goldenami.model import lockfile
 from goldenami.model.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
 from support.builds.checkout import ROOT, leftovers
@@ -62,9 +63,15 @@ def test_the_disk_is_what_the_record_says(build: Path, baked: BakeRecord) -> Non
     assert records.sha256_file(build / "manifest.json") == baked.manifest_sha256
 
 
+def test_the_file_system_is_clean(build: Path) -> None:
+    shell.output([shell.require("e2fsck", "e2fsprogs"), "-fn", f"{build / 'disk.raw'}?offset={disk.ROOT_OFFSET}"])
+
+
 def test_the_evidence_is_kept(build: Path, verified: VerifyRecord) -> None:
     suite = ElementTree.parse(build / "junit.xml").getroot()
     assert sum(1 for _ in suite.iter("testcase")) > 20
+    without_boot = ElementTree.parse(build / "junit-disk.xml").getroot()
+    assert sum(1 for _ in without_boot.iter("testcase")) > 20
     assert "Linux version" in (build / "serial-bios.log").read_text(encoding="utf-8", errors="replace")
     assert "Linux version" in (build / "serial-uefi.log").read_text(encoding="utf-8", errors="replace")
     assert "/latest/api/token" in (build / "imds.log").read_text(encoding="utf-8")

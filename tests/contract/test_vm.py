@@ -18,7 +18,7 @@ from goldenami.model.build_records import Accel
 from goldenami.packages import mirrors
 from support.builds.tools import need
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]  # verify boots the real images the same way
 SIZE = 2 << 30
 GROWN = 5 << 30
 PACKAGES = (

@@ -79,6 +79,7 @@ def test_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(accounts, policies)
 def test_ten_thousand_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,6 +27,19 @@ def test_a_tier_that_does_not_exist_is_refused() -> None:
     ran = subprocess.run([ROOT / "scripts/test", "al"], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "there is no tier `al`" in ran.stderr
+
+
+def test_the_seconds_of_each_part_are_told_also_where_one_fails(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/test", tmp_path / "scripts/test")
+    for name, status in ((".venv/bin/python", 0), ("scripts/golden", 0), ("scripts/molecule", 3)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    ran = subprocess.run([tmp_path / "scripts/test"], capture_output=True, text=True)
+    assert ran.returncode == 3
+    told = re.findall(r"^ +\d+ s  (.*)$", ran.stdout, re.M)
+    assert told == ["fast tests", "bake and verify", "fetch", "Molecule: failed", "in all"]
 
 
 def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
