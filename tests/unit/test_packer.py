@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,15 @@ def test_missing_lock_is_refused(known: Path, tmp_path: Path, ssh_key: Path) -> 
 
 def test_missing_key_is_refused(known: Path, tmp_path: Path) -> None:
     assert "no-key" in _validate(known, _variables(LOCKS[0], tmp_path, tmp_path / "no-key"), "null.local")
+
+
+def test_packer_finds_the_ansible_of_this_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install` and a path are enough: nobody activates an environment for `golden`."""
+    (tmp_path / "packer").write_text('#!/bin/sh\n[ "$1" = build ] || { echo Packer v1.11.2; exit; }\n'
+                                     "command -v ansible-playbook\n", encoding="utf-8")
+    (tmp_path / "packer").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    said: list[str] = []
+    packer.build("null.local", {}, work=tmp_path, step="a", root=ROOT, log=tmp_path / "log", env={},
+                 on_line=said.append)
+    assert said == [str(Path(sys.executable).parent / "ansible-playbook")]

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -110,10 +111,14 @@ def version() -> str:
 
 
 def _environment(work: Path, step: str) -> dict[str, str]:
-    """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them."""
+    """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them.
+
+    Packer finds `ansible-playbook` on PATH: that of this interpreter's environment, activated or not.
+    """
+    path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
     plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
     return {
-        **_QUIET, "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
+        **_QUIET, "PATH": path, "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
         "PACKER_PLUGIN_PATH": plugins, "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
         "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
