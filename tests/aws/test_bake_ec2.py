@@ -23,7 +23,7 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.progress import Progress
 from goldenami.local.sandbox import namespaces
 from goldenami.model import lockfile
-from goldenami.model.build_records import Accel, BakeRecord, Builder, Outcome, Verdict, VerifyRecord
+from goldenami.model.build_records import Accel, BakeRecord, BuilderKind, Outcome, Verdict, VerifyRecord
 from goldenami.packages import store
 from goldenami.publish.publish_records import PublishRecord
 from support.builds import checkout
@@ -152,7 +152,7 @@ def test_an_image_baked_on_ec2(root: Path, tmp_path: Path) -> None:
 
 def _records(folder: Path, account: dict[str, Any], said: str) -> None:
     bake, verify = records.read(folder / "bake.json", BakeRecord), records.read(folder / "verify.json", VerifyRecord)
-    assert bake.builder is Builder.EC2 and bake.disk is None and bake.ami is not None
+    assert bake.builder is BuilderKind.EC2 and bake.disk is None and bake.ami is not None
     assert not (folder / "disk.raw").exists()
     assert [role.name for role in bake.roles] == [
         "os_updates", "kernel", "limits", "network_tuning", "provenance", "seal"]

@@ -13,12 +13,14 @@ from goldenami.aws import images, instances, tags
 from goldenami.aws.images import ImageSpec
 from goldenami.aws.session import Account
 from goldenami.bake import bake
-from goldenami.builders import ec2_builder
-from goldenami.builders.ec2_builder import Place
+from goldenami.builders import ec2 as ec2_builder
+from goldenami.builders.ec2 import Ec2Builder
+from goldenami.builders.local import LocalBuilder
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed, Unreachable
 from goldenami.core.progress import Progress
-from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, Builder, CoverageRecord, Outcome
+from goldenami.model.build_folder import BuildFolder
+from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, BuilderKind, CoverageRecord, Outcome
 from goldenami.model.lockfile import Framework, Lock, Origin
 from goldenami.model.plans import BakePlan
 from goldenami.model.recipes import Allowed
@@ -32,10 +34,14 @@ from support.ec2 import ec2_builds
 REGION = "us-east-1"
 
 
-def planned(work: Path, lock: Lock, build_id: str) -> BakePlan:
+def builder(kind: str = "m7i.xlarge", region: str = REGION) -> Ec2Builder:
+    return Ec2Builder(builds.ROOT, Account(), region, kind)
+
+
+def planned(work: Path, lock: Lock, lock_sha256: str) -> BakePlan:
     """The plan of a bake, as far as it is needed without Packer."""
     records.write_text(work / "out/vars.json", records.canonical({"golden_git_commit": "0" * 40}))
-    return sample_plan.sample(work, lock, build_id)
+    return sample_plan.sample(work, lock, lock_sha256)
 
 
 def test_an_instance_that_nobody_can_log_in_to_is_removed(
@@ -43,12 +49,10 @@ def test_an_instance_that_nobody_can_log_in_to_is_removed(
 ) -> None:
     monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "0.5")
     aws.set(pending_s=0, instance_address="127.0.0.2")
-    folder = ec2_builds.build(tmp_path, 1, REGION)
-    record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, "m7i.xlarge")
-    progress = Progress("verify", record.image, tmp_path / "none")
+    folder = BuildFolder(ec2_builds.build(tmp_path, 1, REGION))
+    record, progress = folder.read_bake(), Progress("verify", sample_lock.IMAGE, tmp_path / "none")
     with pytest.raises(StageFailed, match=r"i-\w+: (SSH did not answer|sshd answers and lets nobody in)"):
-        ec2_builder.verify(builds.ROOT, sample_lock.sample(), record, folder, tmp_path, tmp_path / "log", place,
-                           progress)
+        builder().verify(sample_lock.sample(), folder, tmp_path, tmp_path / "log", progress)
     ec2 = boto3.client("ec2", REGION)
     (instance,) = [raw for each in ec2.describe_instances()["Reservations"] for raw in each["Instances"]]
     assert (instance["State"]["Name"], instance["ImageId"]) == ("terminated", record.ami_id)
@@ -83,17 +87,18 @@ def test_a_network_that_is_none_is_refused_before_anything_is_made(
 def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: Path) -> None:
     """Nothing is launched again; what Packer left is deregistered, and the snapshot stays."""
     aws.set(pending_s=0)
-    folder = ec2_builds.build(tmp_path, 1, REGION)
-    record = records.read(folder / BAKE_FILE, BakeRecord)
+    folder = BuildFolder(ec2_builds.build(tmp_path, 1, REGION))
+    record = folder.read_bake()
     assert record.ami is not None
     ec2 = boto3.client("ec2", REGION)
     left = ec2.register_image(
         Name=f"{record.image}-{record.build_id}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
         BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": record.ami.snapshot}}])["ImageId"]
     lock = builds.lock(record.image, 1)
-    made = ec2_builder.bake(tmp_path, lock, planned(tmp_path, lock, record.build_id), record.lock_sha256,
-                       Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, tmp_path / "none"))
-    assert (made.id, made.snapshot) == (record.ami.id, record.ami.snapshot)
+    result = builder().bake(lock, planned(tmp_path, lock, record.lock_sha256),
+                            Progress("bake", record.image, tmp_path / "none"), force=False)
+    assert result.ami is not None
+    assert (result.ami.id, result.ami.snapshot) == (record.ami.id, record.ami.snapshot)
     amis = [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]]
     assert amis == [record.ami.id] != [left]
     assert "ec2:RunInstances" not in [name for name, _ in aws.calls()]
@@ -104,13 +109,13 @@ def test_a_type_that_the_region_lacks_is_refused_before_anything_is_made(
     aws: Emulator, tmp_path: Path, kind: str,
 ) -> None:
     said = rf"us-east-1 has no {re.escape(kind)}; it has .*m7i\.xlarge"
-    folder = ec2_builds.build(tmp_path, 1, REGION)
-    record, place = records.read(folder / BAKE_FILE, BakeRecord), Place(Account(), REGION, kind)
+    folder = BuildFolder(ec2_builds.build(tmp_path, 1, REGION))
+    record = folder.read_bake()
     lock, progress = sample_lock.sample(), Progress("bake", record.image, tmp_path / "none")
     with pytest.raises(BadInput, match=said):
-        ec2_builder.bake(tmp_path, lock, planned(tmp_path, lock, "0" * 12), record.lock_sha256, place, progress)
+        builder(kind=kind).bake(lock, planned(tmp_path, lock, "0" * 64), progress, force=False)
     with pytest.raises(BadInput, match=said):
-        ec2_builder.verify(builds.ROOT, lock, record, folder, tmp_path, tmp_path / "log", place, progress)
+        builder(kind=kind).verify(lock, folder, tmp_path, tmp_path / "log", progress)
     assert not {"ec2:RunInstances", "ec2:ImportKeyPair", "ec2:CreateSecurityGroup"} & {name for name, _ in aws.calls()}
 
 
@@ -119,8 +124,7 @@ def test_declared_families_that_the_region_lacks_are_said(
 ) -> None:
     lock = sample_lock.sample()
     families = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["m7i", "x9"]})})
-    place, progress = Place(Account(), REGION, "m7i.xlarge"), Progress("bake", lock.image, tmp_path / "none")
-    ec2_builder._demand_offered(place.account.ec2(REGION), families, place, progress)
+    builder()._demand_offered(families, Progress("bake", lock.image, tmp_path / "none"))
     assert "us-east-1 has no x9: a publish there will be refused" in capsys.readouterr().err
 
 
@@ -149,9 +153,9 @@ def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made
     lock = with_wheel(sample_lock.sample(), tmp_path / "repo", {
         "demo/core.so": code, "asks/core.so": code, "demo-1.0.data/platlib/demo/other.so": code,
         "demo-1.0.data/data/lib/data.so": code, "demo-1.0.data/headers/demo.h": b"", "demo/__init__.py": b""})
-    plan, progress = planned(tmp_path, lock, "0" * 12), Progress("bake", lock.image, tmp_path / "none")
+    plan, progress = planned(tmp_path, lock, "0" * 64), Progress("bake", lock.image, tmp_path / "none")
     with pytest.raises(StageFailed, match=r"3 functions or files .*: \S+: half: 1 instruction needs avx512fp16"):
-        ec2_builder.bake(tmp_path, lock, plan, "0" * 64, Place(Account(), REGION, "m7i.xlarge"), progress)
+        builder().bake(lock, plan, progress, force=False)
     assert aws.calls() == []
     record = records.read(tmp_path / "out/coverage.json", CoverageRecord)
     assert sorted(file.path for file in record.files) == [
@@ -163,9 +167,9 @@ def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made
 def test_the_volume_holds_the_publishers_image(aws: Emulator, tmp_path: Path) -> None:
     aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
     publisher.offer(aws.url)
-    ec2, progress = Account().ec2(REGION), Progress("bake", "x", tmp_path / "none")
+    progress = Progress("bake", "x", tmp_path / "none")
     locks = [sample_lock.sample(disk_size_gib=gib) for gib in (4, 8, 20)]
-    assert [ec2_builder._volume_gib(ec2, builds.ROOT, lock, progress) for lock in locks] == [8, 8, 20]
+    assert [builder()._volume_gib(lock, progress) for lock in locks] == [8, 8, 20]
 
 
 def test_the_ami_is_as_large_as_the_volume_that_packer_left(aws: Emulator, tmp_path: Path) -> None:
@@ -176,7 +180,7 @@ def test_the_ami_is_as_large_as_the_volume_that_packer_left(aws: Emulator, tmp_p
     snapshot = _builders(ec2, "x-0")
     spec = ImageSpec(name="x-0", description="x", architecture="x86_64", volume_size_gib=lock.disk_size_gib,
                      tags=tags.of_build("x", "0" * 64, "0" * 12, "0" * 40))
-    made = ec2_builder._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None)
+    made = builder()._registered(spec, None)
     assert (made.snapshot, made.volume_gib) == (snapshot, 8)
     assert [image["Name"] for image in ec2.describe_images(Owners=["self"])["Images"]] == ["x-0"]
 
@@ -194,8 +198,10 @@ def _builders(ec2: Any, name: str) -> str:
 def _bake(root: Path, record: BakeRecord, *, force: bool) -> Ami:
     """Bake the first build again, in an account that has no publisher's image."""
     lock = builds.lock(record.image, 1)
-    return ec2_builder.bake(builds.ROOT, lock, planned(root, lock, record.build_id), record.lock_sha256,
-                       Place(Account(), REGION, "m7i.xlarge"), Progress("bake", record.image, root / "none"), force)
+    ami = builder().bake(lock, planned(root, lock, record.lock_sha256),
+                         Progress("bake", record.image, root / "none"), force=force).ami
+    assert ami is not None
+    return ami
 
 
 def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emulator, tmp_path: Path) -> None:
@@ -208,7 +214,7 @@ def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emu
     assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [record.ami.id]
     spec = ImageSpec.of(record, "Debian 12 for tests", "amd64")
     snapshot = _builders(ec2, spec.name)
-    made = ec2_builder._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
+    made = builder()._registered(spec, None, force=True)
     assert (made.snapshot, made.id != record.ami.id) == (snapshot, True)
     assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [made.id]
     assert [one["SnapshotId"] for one in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == [snapshot]
@@ -226,7 +232,7 @@ def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> No
         _bake(tmp_path, record, force=True)
     _builders(ec2, spec.name)
     with pytest.raises(BadInput, match=said):  # published while its bake ran
-        ec2_builder._registered(Place(Account(), REGION, "m7i.xlarge"), spec, None, force=True)
+        builder()._registered(spec, None, force=True)
     assert images.find(ec2, spec.name) is not None
 
 
@@ -250,18 +256,18 @@ def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
 
 def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(aws: Emulator, tmp_path: Path) -> None:
     there, here = ec2_builds.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)
-    place, elsewhere = Place(Account(), REGION, "m7i.xlarge"), Place(Account(), "us-west-2", "m7i.xlarge")
-    assert bake._stands(there, place) and bake._stands(here, None)
-    for folder, asked in ((there, None), (there, elsewhere), (here, place)):
+    local, west = LocalBuilder(builds.ROOT), builder(region="us-west-2")
+    assert bake._exists(BuildFolder(there), builder()) and bake._exists(BuildFolder(here), local)
+    for folder, other in ((there, local), (there, west), (here, builder())):
         with pytest.raises(BadInput, match="was baked"):
-            bake._stands(folder, asked)
-    assert not bake._stands(tmp_path, place)
+            bake._exists(BuildFolder(folder), other)
+    assert not bake._exists(BuildFolder(tmp_path), builder())
 
 
 def test_a_record_says_one_thing_of_what_was_made(aws: Emulator, tmp_path: Path) -> None:
-    there, here = (records.read(folder / BAKE_FILE, BakeRecord) for folder in (
+    there, here = (BuildFolder(folder).read_bake() for folder in (
         ec2_builds.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)))
-    for wrong in (here.model_copy(update={"builder": Builder.EC2}), there.model_copy(update={"disk": here.disk}),
+    for wrong in (here.model_copy(update={"builder": BuilderKind.EC2}), there.model_copy(update={"disk": here.disk}),
                   there.model_copy(update={"ami": None}), here.model_copy(update={"manifest_sha256": None})):
         with pytest.raises(ValidationError, match="has a disk and its manifest, or an AMI"):
             BakeRecord.model_validate_json(wrong.model_dump_json())

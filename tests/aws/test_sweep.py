@@ -17,7 +17,7 @@ from goldenami.aws import tags
 from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.bake import bake_inputs
-from goldenami.builders import ec2_builder
+from goldenami.builders import ec2
 from goldenami.commands import image
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError
@@ -79,8 +79,8 @@ def test_a_region_that_only_a_bake_was_told_of_is_swept_too(
     assert elsewhere not in asked.text
     monkeypatch.setattr(image, "ROOT", checkout.root)
     args = argparse.Namespace(image=IMAGE, region=elsewhere, instance_type=None)
-    image._place(args, builds.lock(IMAGE, 1))
-    image._place(args, builds.lock(IMAGE, 1))
+    image._ec2_builder(args, builds.lock(IMAGE, 1))
+    image._ec2_builder(args, builds.lock(IMAGE, 1))
     asked = checkout.golden("sweep", "--dry-run")
     assert asked.text.count(elsewhere) == 1
     assert elsewhere not in checkout.golden("sweep", "--dry-run", "--region", "us-east-1").text
@@ -155,16 +155,16 @@ _BAKE = """
 import sys
 from pathlib import Path
 from goldenami.aws.session import Account
-from goldenami.builders import ec2_builder
+from goldenami.builders.ec2 import Ec2Builder
 from goldenami.core.progress import Progress
 from goldenami.model import lockfile
 from goldenami.model.plans import BakePlan
 
 root, plan = Path(sys.argv[1]), BakePlan.model_validate_json(sys.argv[2])
-lock, digest = lockfile.read(plan.lock)
+lock, _ = lockfile.read(plan.lock)
 lock = lock.model_copy(update={"frameworks": []})
-ec2_builder.bake(root, lock, plan, digest, ec2_builder.Place(Account(), "us-east-1", "m7i.xlarge"),
-                 Progress("bake-ec2", lock.image, root / "none"))
+Ec2Builder(root, Account(), "us-east-1", "m7i.xlarge").bake(
+    lock, plan, Progress("bake-ec2", lock.image, root / "none"), force=False)
 """
 
 
@@ -177,7 +177,8 @@ def test_what_a_killed_bake_leaves_is_found(
     publisher.offer(aws.url)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     records.write_text(tmp_path / "out/vars.json", records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
-    plan = sample_plan.sample(tmp_path, lock, digest[:12]).model_copy(update={"lock": lockfile.path_of(ROOT, IMAGE)})
+    plan = sample_plan.sample(tmp_path, lock, digest).model_copy(update={"lock": lockfile.path_of(ROOT, IMAGE)})
+    plan.tree.repository.mkdir()
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "scripts")}
     process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), plan.model_dump_json()], env=env, text=True,
                                stderr=subprocess.PIPE, start_new_session=True)
@@ -195,7 +196,7 @@ def test_what_a_killed_bake_leaves_is_found(
     for kind in ("instance", "volume", "key-pair", "security-group"):
         assert re.search(rf"keep {kind} \S+ of {owner}: a run may use it until", early.text), early.text
     now = clock.now
-    monkeypatch.setattr(clock, "now", lambda: now() + ec2_builder.LIFE + timedelta(minutes=1))
+    monkeypatch.setattr(clock, "now", lambda: now() + ec2.LIFE + timedelta(minutes=1))
     late = checkout.golden("sweep", "--region", account.region)
     assert late.code == 0, late.text
     assert leftovers.find(account.ec2) == [] and account.ec2.describe_key_pairs()["KeyPairs"] == []

@@ -14,7 +14,7 @@ from goldenami.commands import watch as command
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, Unreachable
 from goldenami.model import definition, lockfile
-from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, Builder, Host
+from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, BuilderKind, Host
 from goldenami.watch.watch_records import WatchRecord
 from support.aws.emulator import Emulator
 from support.builds.sample_lock import IMAGE, sample
@@ -53,7 +53,7 @@ def _baked(root: Path, number: int, base: str) -> None:
     folder = root / "build" / IMAGE / f"{number:012x}"
     folder.mkdir(parents=True)
     records.write(folder / BAKE_FILE, BakeRecord(
-        builder=Builder.EC2, image=IMAGE, build_id=folder.name, lock_sha256=f"{number:012x}{'0' * 52}",
+        builder=BuilderKind.EC2, image=IMAGE, build_id=folder.name, lock_sha256=f"{number:012x}{'0' * 52}",
         git_commit="0" * 40, started_at=f"2026-01-01T{number:02}:00:00Z", host=Host(cpus=2, python="3", packer="1"),
         phases=[], roles=[], components=[], packages_count=0, layers=[],
         ami=Ami(id="ami-1", region=REGION, snapshot="snap-1", base=base, volume_gib=1)))

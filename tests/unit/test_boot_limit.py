@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from goldenami.builders.local import LocalBuilder
 from goldenami.core.errors import BadInput
 from goldenami.local import ssh
+from goldenami.model.build_folder import BuildFolder
 from goldenami.verify import verify
 from support.builds import builds
 from support.builds.tools import need
@@ -41,11 +43,10 @@ def test_a_session_in_a_disk_is_given_up_when_it_says(
 ) -> None:
     """The disk is noise: no loader, no kernel."""
     need("qemu-system-x86_64", "unshare", "setpriv")
-    folder = builds.build(tmp_path, 1)
-    verify.point_latest(folder)
+    verify.point_latest(BuildFolder(builds.build(tmp_path, 1)))
     monkeypatch.setenv(ssh.LIMIT, "1")
-    assert verify.shell_session(tmp_path, builds.IMAGE) == 5
+    assert LocalBuilder(tmp_path).shell(builds.IMAGE) == 5
     assert "SSH did not answer within 1 s" in capfd.readouterr().err
     monkeypatch.setenv(ssh.LIMIT, "1 s")
     with pytest.raises(BadInput):
-        verify.shell_session(tmp_path, builds.IMAGE)
+        LocalBuilder(tmp_path).shell(builds.IMAGE)

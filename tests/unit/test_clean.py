@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
+from goldenami.builders.local import LocalBuilder
 from goldenami.commands import image
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.process import ProcessId
 from goldenami.core.progress import Progress
 from goldenami.model import lockfile
+from goldenami.model.build_folder import BuildFolder
 from goldenami.verify import verify
 from support.builds import builds
 
@@ -34,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An image with two builds, of which `latest` names the second."""
     monkeypatch.setattr(image, "ROOT", tmp_path)
     first, second = (builds.build(tmp_path, number) for number in (1, 2))
-    verify.point_latest(second)
+    verify.point_latest(BuildFolder(second))
     (first.parent / "logs").mkdir()
     return first.parent
 
@@ -85,12 +87,13 @@ def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(folder: P
     first = next(path for path in folder.iterdir() if (path / "bake.json").exists() and path.resolve() != latest)
     (first / "disk.raw").unlink()
     (latest / "verify.json").unlink()
-    verify.point_latest(latest)
+    verify.point_latest(BuildFolder(latest))
     assert not (folder / "latest").is_symlink()
     lock, _ = lockfile.read_copy(first / "lock.json")
     with pytest.raises(BadInput, match=r"disk.raw does not exist"):
-        verify.run(tmp_path, first, lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)))
-    assert verify.is_verified(first)
+        verify.run(BuildFolder(first), lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+                   LocalBuilder(tmp_path))
+    assert BuildFolder(first).is_verified
 
 
 def test_the_work_folder_of_a_session_stays_while_it_lives(folder: Path) -> None:

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from goldenami.builders.local import LocalBuilder
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local import ssh
 from goldenami.model import lockfile
+from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import REPORT_FILE, VERIFY_FILE, Verdict
 from goldenami.verify import verify
 from support.builds import builds
@@ -23,14 +25,14 @@ def folders(tmp_path: Path) -> list[Path]:
     made = [builds.build(tmp_path, number) for number in (1, 2, 3)]
     for age, folder in enumerate(made):
         os.utime(folder / VERIFY_FILE, (1000 + age, 1000 + age))
-    verify.point_latest(made[-1])
+    verify.point_latest(BuildFolder(made[-1]))
     return made
 
 
 def fail(folder: Path) -> None:
     """Verify it again, without success."""
     builds.write_verify(folder, verdict=Verdict.NOT_VERIFIED, checks=builds.wrong(builds.CHECKS[0]))
-    verify.point_latest(folder)
+    verify.point_latest(BuildFolder(folder))
 
 
 def latest(folder: Path) -> str | None:
@@ -74,12 +76,13 @@ def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
 
     def again(limit: str) -> None:
         monkeypatch.setenv(ssh.LIMIT, limit)
-        verify.run(tmp_path, folders[2], lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)))
+        verify.run(BuildFolder(folders[2]), lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+                   LocalBuilder(tmp_path))
 
     with pytest.raises(BadInput):
         again("1 s")
     assert (folders[2] / REPORT_FILE).exists()
-    assert (verify.is_verified(folders[2]), latest(folders[0])) == (True, folders[2].name)
+    assert (BuildFolder(folders[2]).is_verified, latest(folders[0])) == (True, folders[2].name)
     with pytest.raises(StageFailed, match=r"SSH did not answer within 1 s|the boot ended in: No bootable device"):
         again("1")
     assert (folders[2] / "serial-bios.log").exists()

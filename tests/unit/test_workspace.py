@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.local import workspace
+from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BAKE_FILE, VERIFY_FILE
 from goldenami.verify import verify
 from support.builds import builds
@@ -18,7 +19,7 @@ LATER = {"attest.json": "GPU", "publish.json": "AMIs", "disk.blocks": "digests",
 def folder(tmp_path: Path) -> Path:
     """A verified and published build, which `latest` names."""
     made = builds.build(tmp_path, 1)
-    verify.point_latest(made)
+    verify.point_latest(BuildFolder(made))
     for name, text in LATER.items():
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_text(text, encoding="utf-8")
@@ -42,16 +43,16 @@ def later(folder: Path) -> dict[str, str]:
 
 def test_what_is_known_of_the_same_disk_stays(folder: Path) -> None:
     (folder / "manifest.json").write_text("of the first", encoding="utf-8")
-    workspace.keep(baked_again(folder), folder)
-    assert (later(folder), verify.is_verified(folder)) == (LATER, True)
+    workspace.keep(baked_again(folder), BuildFolder(folder))
+    assert (later(folder), BuildFolder(folder).is_verified) == (LATER, True)
     assert (folder / "manifest.json").read_text(encoding="utf-8") == "of the second"
     assert (folder.parent / "latest").resolve() == folder
     assert sorted(path.name for path in folder.parent.iterdir()) == sorted([folder.name, "latest", ".work-1"])
 
 
 def test_nothing_is_known_of_another_disk(folder: Path) -> None:
-    workspace.keep(baked_again(folder, seed=2), folder)
-    assert (later(folder), verify.is_verified(folder)) == ({}, False)
+    workspace.keep(baked_again(folder, seed=2), BuildFolder(folder))
+    assert (later(folder), BuildFolder(folder).is_verified) == ({}, False)
     assert not (folder.parent / "latest").is_symlink()
 
 
@@ -60,5 +61,5 @@ def test_a_build_without_a_record_that_can_be_read_gives_way_whole(folder: Path,
     (folder / BAKE_FILE).unlink()
     if record:
         (folder / BAKE_FILE).write_text(record, encoding="utf-8")
-    workspace.keep(baked_again(folder), folder)
+    workspace.keep(baked_again(folder), BuildFolder(folder))
     assert later(folder) == {}

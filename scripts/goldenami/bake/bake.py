@@ -9,15 +9,14 @@ import shutil
 from pathlib import Path
 
 from goldenami.bake import bake_inputs
-from goldenami.builders import ec2_builder
-from goldenami.builders.ec2_builder import Place
+from goldenami.builders.builder import Builder
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.core.progress import Progress
-from goldenami.local import container, host_tools, packer, workspace
-from goldenami.local.sandbox import program
+from goldenami.local import host_tools, packer, workspace
 from goldenami.model import lockfile
-from goldenami.model.build_records import BAKE_FILE, BakeRecord, Builder, Component, Host, Timing
+from goldenami.model.build_folder import BuildFolder, ImageFolder
+from goldenami.model.build_records import BakeRecord, Component, Host, Timing
 from goldenami.model.lockfile import Lock
 from goldenami.model.plans import BakeResult
 from goldenami.packages.store import Store
@@ -27,64 +26,56 @@ SPACE_FACTOR = 3
 
 
 def run(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, *, force: bool,
-    place: Place | None = None,
-) -> Path:
-    """Bake `lock` here, or at `place` in EC2; returns the build's folder. A build that exists already is kept."""
-    if place is None:
-        container.check_host()
+    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, builder: Builder, *, force: bool,
+) -> BuildFolder:
+    """Bake `lock` by `builder`; returns the build. One that exists already is kept."""
+    builder.check_host()
     build_id = lock_sha256[:lockfile.ID_LENGTH]
-    folder = workspace.build_folder(root, lock.image, build_id)
-    if not force and _stands(folder, place):
-        progress.say(f"nothing to do: {folder} holds this build")
-        return folder
-    with workspace.scratch(root, lock.image, build_id) as work:
-        build(root, lock, lock_sha256, store, progress, work=work, layers=store.cache.layers, place=place,
-              force=force)
-        workspace.keep(work / "out", folder)
+    image = ImageFolder.of(root, lock.image)
+    build = image.build(build_id)
+    if not force and _exists(build, builder):
+        progress.say(f"nothing to do: {build.path} holds this build")
+        return build
+    with workspace.scratch_in(image.path, build_id) as work:
+        bake(root, lock, lock_sha256, store, progress, builder, work=work, layers=store.cache.layers, force=force)
+        workspace.keep(work / "out", build)
     progress.remember()
-    return folder
+    return build
 
 
-def _stands(folder: Path, place: Place | None) -> bool:
+def _exists(build: BuildFolder, builder: Builder) -> bool:
     """Whether the build is there; BadInput where it is there by another builder, or in another region."""
-    if not (folder / BAKE_FILE).exists():
+    if not build.is_baked:
         return False
-    record = records.read(folder / BAKE_FILE, BakeRecord)
-    if record.ami is None and place is None:
-        return (folder / "disk.raw").exists()
-    if record.ami and place and record.ami.region == place.region:
-        return True
+    record = build.read_bake()
+    if builder.built(record):
+        return record.disk is None or build.disk.exists()
     how = f"in EC2 as {record.ami.id} in {record.ami.region}" if record.ami else "here, as a disk"
     raise BadInput(f"build {record.build_id} of {record.image} was baked {how}",
                    hint="`golden publish` takes it to every region; FORCE=1 bakes it again and forgets this one")
 
 
-def build(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, *, work: Path, layers: Path,
-    place: Place | None = None, force: bool = False,
+def bake(
+    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, builder: Builder, *, work: Path,
+    layers: Path, force: bool = False,
 ) -> BakeRecord:
     """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in work/out.
 
-    With `force` an AMI of this build that stands in EC2 is made anew.
+    With `force` an AMI of this build that is in EC2 already is made anew.
     """
-    build_id = lock_sha256[:lockfile.ID_LENGTH]
-    folder = workspace.build_folder(root, lock.image, build_id)
-    log = folder.parent / "logs" / f"bake-{build_id}.log"
+    image = ImageFolder.of(root, lock.image)
+    log = image.build(lock_sha256[:lockfile.ID_LENGTH]).log("bake")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
     started = clock.stamp()
-    check_space(folder.parent, lock)
+    check_space(image.path, lock)
     bake_inputs.compile_if_missing(root, lock, store, progress, log)
     with progress.step("repository"):
         packages = bake_inputs.repository(lock, store)
     plan = bake_inputs.plan(root, lock, lock_sha256, packages, work, log, layers)
-    if place is None:
-        result = program.call("goldenami.local.programs.bake", plan, BakeResult, progress)
-    else:
-        result = BakeResult(ami=ec2_builder.bake(root, lock, plan, lock_sha256, place, progress, force))
-    record = _record(lock, lock_sha256, started, work, result, progress)
-    records.write(work / "out" / BAKE_FILE, record)
+    result = builder.bake(lock, plan, progress, force=force)
+    record = _record(lock, lock_sha256, started, work, builder, result, progress)
+    records.write(BuildFolder(work / "out").bake, record)
     if record.disk and record.disk.note:
         progress.say(f"not reproducible: {record.disk.note}")
     return record
@@ -100,20 +91,19 @@ def check_space(folder: Path, lock: Lock) -> None:
 
 
 def _record(
-    lock: Lock, lock_sha256: str, started: str, work: Path, result: BakeResult, progress: Progress,
+    lock: Lock, lock_sha256: str, started: str, work: Path, builder: Builder, result: BakeResult, progress: Progress,
 ) -> BakeRecord:
     roles = packer.role_seconds(work)
-    variables = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
+    variables = json.loads(BuildFolder(work / "out").variables.read_text(encoding="utf-8"))
     return BakeRecord(
-        schema_version=1, image=lock.image, build_id=lock_sha256[:lockfile.ID_LENGTH], lock_sha256=lock_sha256,
-        git_commit=variables["golden_git_commit"], started_at=started,
+        schema_version=1, builder=builder.kind, image=lock.image, build_id=lock_sha256[:lockfile.ID_LENGTH],
+        lock_sha256=lock_sha256, git_commit=variables["golden_git_commit"], started_at=started,
         host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=packer.version(),
                   tools=host_tools.versions() if result.disk else {}),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.timings.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        packages_count=len(lock.packages), builder=Builder.LOCAL if result.disk else Builder.EC2, disk=result.disk,
-        ami=result.ami, components=components(lock, result.sizes), layers=result.layers,
-        manifest_sha256=result.manifest_sha256)
+        packages_count=len(lock.packages), disk=result.disk, ami=result.ami, layers=result.layers,
+        components=components(lock, result.sizes), manifest_sha256=result.manifest_sha256)
 
 
 _COMPONENTS = (
@@ -127,10 +117,10 @@ _COMPONENTS = (
 
 def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
     """Bytes by component, of what is really in the tree (`sizes`: bytes by package, "" for what none owns)."""
-    found: dict[str, int] = {}
+    totals: dict[str, int] = {}
     for package, size in sizes.items():
         source = lock.packages[package].source if package in lock.packages else package
         name = next((name for name, prefixes in _COMPONENTS if source.startswith(prefixes)), "base system")
         name = name if package else "in no package"
-        found[name] = found.get(name, 0) + size
-    return [Component(name=name, bytes=size) for name, size in sorted(found.items(), key=lambda item: -item[1])]
+        totals[name] = totals.get(name, 0) + size
+    return [Component(name=name, bytes=size) for name, size in sorted(totals.items(), key=lambda item: -item[1])]

@@ -148,8 +148,9 @@ def plan(
                 architecture=lock.base.architecture)
     return BakePlan(
         work=work, log=log, root=root, lock=work / "out" / LOCK_FILE, image=lock.image, build_id=build_id,
-        source_date_epoch=lock.source_date_epoch, disk_size_gib=lock.disk_size_gib, tree=tree, base_key=base_key(lock),
-        layers=layers, layers_limit_bytes=layers_limit_bytes(), steps=_steps(lock, work), coverage=coverage(lock),
+        lock_sha256=lock_sha256, source_date_epoch=lock.source_date_epoch, disk_size_gib=lock.disk_size_gib,
+        tree=tree, base_key=base_key(lock), layers=layers,
+        layers_limit_bytes=layers_limit_bytes(), steps=_steps(lock, work), coverage=coverage(lock),
         packages={name: package.version for name, package in lock.packages.items()})
 
 

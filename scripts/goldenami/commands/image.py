@@ -8,27 +8,30 @@ from pathlib import Path
 from goldenami.aws import session
 from goldenami.aws.channels import channels
 from goldenami.bake import bake, bake_inputs, molecule, reproduce
-from goldenami.builders import ec2_builder
-from goldenami.builders.ec2_builder import Place
+from goldenami.builders import ec2
+from goldenami.builders.builder import Builder
+from goldenami.builders.ec2 import Ec2Builder
+from goldenami.builders.local import LocalBuilder
 from goldenami.commands import ROOT, Add
 from goldenami.commands.stores import open_store
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, Vanished
 from goldenami.core.progress import Progress
+from goldenami.lifecycle import clean
 from goldenami.local import workspace
 from goldenami.lock import lint, resolve
 from goldenami.model import definition, hardware, lockfile
-from goldenami.model.build_records import BAKE_FILE, BakeRecord, Builder
+from goldenami.model.build_folder import BuildFolder, ImageFolder
+from goldenami.model.build_records import BakeRecord, BuilderKind, Verdict
 from goldenami.report import report
 from goldenami.verify import verify
 from goldenami.watch import proposal
 
 
 def _log(image: str, stage: str) -> Path:
-    folder = ROOT / "build" / image / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{stage}.log"
+    path = ImageFolder.of(ROOT, image).log(stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("", encoding="utf-8")
     return path
 
@@ -83,30 +86,30 @@ def cmd_bake(args: argparse.Namespace) -> int:
         return 0
     with workspace.image_lock(ROOT, args.image, wait=args.wait):
         found, digest = _fetched(args)
-        place = _place(args, found) if args.builder is Builder.EC2 else None
-        progress = Progress.of(_stage("bake", place), args.image, CachePaths.default())
-        folder = bake.run(ROOT, found, digest, open_store(), progress, force=args.force, place=place)
+        builder = _ec2_builder(args, found) if args.builder is BuilderKind.EC2 else LocalBuilder(ROOT)
+        progress = Progress.of(_stage("bake", builder), args.image, CachePaths.default())
+        build = bake.run(ROOT, found, digest, open_store(), progress, builder, force=args.force)
         if args.no_verify:
             return 0
-        if not args.force and verify.is_verified(folder):
-            progress.say(f"verified already; report: {folder / 'report.html'}")
+        if not args.force and build.is_verified:
+            progress.say(f"verified already; report: {build.report}")
             return 0
-        return _verify(args.image, folder, found, place)
+        return _verify(build, found, builder)
 
 
-def _place(args: argparse.Namespace, found: lockfile.Lock, region: str | None = None) -> Place:
-    """Where in EC2 an image is baked or verified: the region asked for, else the first that it is published to."""
+def _ec2_builder(args: argparse.Namespace, found: lockfile.Lock, region: str | None = None) -> Ec2Builder:
+    """For the region asked for, else the first that the image is published to."""
     asked = channels.published(_load(args.image))
     where = region or args.region or asked.regions[0]
     session.check_regions([where])
     workspace.note_region(ROOT, args.image, where)
-    kind = args.instance_type or asked.launch_template.instance_type or ec2_builder.instance_type(found)
-    return Place(session.Account(), where, kind, asked.kms_key or "")
+    kind = args.instance_type or asked.launch_template.instance_type or ec2.instance_type(found)
+    return Ec2Builder(ROOT, session.Account(), where, kind, asked.kms_key or "")
 
 
-def _stage(name: str, place: Place | None) -> str:
+def _stage(name: str, builder: Builder) -> str:
     """What timings are remembered under: an instance takes other times than this machine."""
-    return f"{name}-ec2" if place else name
+    return name if builder.kind is BuilderKind.LOCAL else f"{name}-{builder.kind.value}"
 
 
 def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
@@ -127,34 +130,38 @@ def _fetched(args: argparse.Namespace) -> tuple[lockfile.Lock, str]:
     return found, digest
 
 
-def _verify(image: str, folder: Path, found: lockfile.Lock, place: Place | None) -> int:
-    progress = Progress.of(_stage("verify", place), image, CachePaths.default())
-    verdict = verify.run(ROOT, folder, found, progress, place)
-    page = report.write_report(folder, verify.previous(folder), found.model_dump(mode="json"))
-    progress.say(f"report: {page}")
-    made = records.read(folder / BAKE_FILE, BakeRecord)
-    progress.say(f"AMI:    {made.ami.id} in {made.ami.region}" if made.ami else f"disk:   {folder / 'disk.raw'}")
-    progress.say(f"{verdict.verdict}: {verify.summary(verdict)}")
-    if verdict.verdict != "verified":
-        raise verify.failure(verdict, folder)
+def _verify(build: BuildFolder, found: lockfile.Lock, builder: Builder) -> int:
+    progress = Progress.of(_stage("verify", builder), found.image, CachePaths.default())
+    record = verify.run(build, found, progress, builder)
+    progress.say(f"report: {_report(build, found)}")
+    ami = build.read_bake().ami
+    progress.say(f"AMI:    {ami.id} in {ami.region}" if ami else f"disk:   {build.disk}")
+    progress.say(f"{record.verdict}: {verify.summary(record)}")
+    if record.verdict is not Verdict.VERIFIED:
+        raise verify.failure(record, build)
     return 0
 
 
-def _baked(image: str) -> tuple[lockfile.Lock, Path]:
-    """The lock of `image` and the folder of its build, or BadInput where it is not baked."""
+def _report(build: BuildFolder, found: lockfile.Lock) -> Path:
+    before = verify.previous(build)
+    return report.write_report(build.path, before.path if before else None, found.model_dump(mode="json"))
+
+
+def _baked(image: str) -> tuple[lockfile.Lock, BuildFolder]:
+    """The lock of `image` and its build, or BadInput where it is not baked."""
     found, digest = lockfile.read(lockfile.path_of(ROOT, image))
-    folder = workspace.build_folder(ROOT, image, digest[:lockfile.ID_LENGTH])
-    if not (folder / "bake.json").exists():
-        raise BadInput(f"{folder} is not baked", hint=f"run `make bake IMAGE={image}`")
-    return found, folder
+    build = ImageFolder.of(ROOT, image).build(digest[:lockfile.ID_LENGTH])
+    if not build.is_baked:
+        raise BadInput(f"{build.path} is not baked", hint=f"run `make bake IMAGE={image}`")
+    return found, build
 
 
 def cmd_verify(args: argparse.Namespace) -> int:
     """Boot the newest disk of the image's lock as if on EC2 and check it; an AMI is launched."""
-    found, folder = _baked(args.image)
+    found, build = _baked(args.image)
     with workspace.image_lock(ROOT, args.image, wait=args.wait):
-        made = records.read(folder / BAKE_FILE, BakeRecord).ami
-        return _verify(args.image, folder, found, _place(args, found, made.region) if made else None)
+        ami = build.read_bake().ami
+        return _verify(build, found, _ec2_builder(args, found, ami.region) if ami else LocalBuilder(ROOT))
 
 
 def cmd_reproduce(args: argparse.Namespace) -> int:
@@ -163,24 +170,24 @@ def cmd_reproduce(args: argparse.Namespace) -> int:
     progress = Progress.of("reproduce", args.image, CachePaths.default())
 
     def bake_once(work: Path, layers: Path) -> BakeRecord:
-        return bake.build(ROOT, found, digest, open_store(), progress, work=work, layers=layers)
+        return bake.bake(ROOT, found, digest, open_store(), progress, LocalBuilder(ROOT), work=work, layers=layers)
 
     with workspace.image_lock(ROOT, args.image, wait=args.wait), \
-            workspace.scratch(ROOT, args.image, "reproduce") as folder:
+            workspace.scratch_in(ImageFolder.of(ROOT, args.image).path, "reproduce") as folder:
         print(reproduce.run(bake_once, folder))
     return 0
 
 
 def cmd_report(args: argparse.Namespace) -> int:
     """Render the report of the image's newest build again and print its path."""
-    found, folder = _baked(args.image)
-    print(report.write_report(folder, verify.previous(folder), found.model_dump(mode="json")))
+    found, build = _baked(args.image)
+    print(_report(build, found))
     return 0
 
 
 def cmd_shell(args: argparse.Namespace) -> int:
     """Boot the newest verified disk and open an SSH session in it; changes are thrown away."""
-    return verify.shell_session(ROOT, args.image)
+    return LocalBuilder(ROOT).shell(args.image)
 
 
 def cmd_container(args: argparse.Namespace) -> int:
@@ -217,11 +224,11 @@ def cmd_clean(args: argparse.Namespace) -> int:
     """Free what builds and the demo hold; the newest verified build of each image stays unless --all."""
     for image in sorted(path.name for path in (ROOT / "build").glob("*/") if (path / "logs").is_dir()):
         with workspace.image_lock(ROOT, image, wait=args.wait):
-            for line in verify.clean(ROOT / "build" / image, everything=args.all):
+            for line in clean.run(ImageFolder.of(ROOT, image), everything=args.all):
                 print(line)
     if (demo := ROOT / "build/demo").is_dir():
         with workspace.image_lock(ROOT, demo.name, wait=args.wait):
-            print(verify.clean_demo(demo))
+            print(clean.free(demo, demo.name))
     return 0
 
 
@@ -239,7 +246,7 @@ def register(add: Add) -> None:
     bakes.add_argument("--changed", metavar="REF", help="bake only if the lock differs from REF's")
     bakes.add_argument("--force", action="store_true", help="bake again although this build exists")
     bakes.add_argument("--no-verify", action="store_true", help="stop after the disk is written")
-    bakes.add_argument("--builder", type=Builder, choices=list(Builder), default=Builder.LOCAL,
+    bakes.add_argument("--builder", type=BuilderKind, choices=list(BuilderKind), default=BuilderKind.LOCAL,
                        help="a container on this machine, or an EC2 instance of the publisher's image")
     bakes.add_argument("--region", help="where --builder ec2 works (default: the first that the image is published to)")
     for command in (bakes, verifies):

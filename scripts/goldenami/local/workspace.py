@@ -1,4 +1,4 @@
-"""Where builds are: their folders, the lock on an image, scratch folders, and the rename by which a build appears."""
+"""Work on builds: the lock on an image, scratch folders, and the rename by which a build appears."""
 
 from __future__ import annotations
 
@@ -9,26 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from goldenami.core import records
 from goldenami.core.errors import BadInput, Busy
 from goldenami.core.process import ProcessId
 from goldenami.local.sandbox import namespaces
-from goldenami.model.build_records import BAKE_FILE, BakeRecord
+from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.packages.store import Store
 
 _REGIONS = "ec2-regions"
 """In an image's folder: a region of EC2 a line."""
 
 
-def build_folder(root: Path, image: str, build_id: str) -> Path:
-    """Where the records and the disk of one build are."""
-    return root / "build" / image / build_id
-
-
 @contextmanager
 def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
     """Hold `image` for this process; Busy names the holder (or, with `wait`, the caller queues)."""
-    folder = root / "build" / image
+    folder = ImageFolder.of(root, image).path
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+", encoding="utf-8") as handle:
         try:
@@ -42,13 +36,6 @@ def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
         handle.write(str(os.getpid()))
         handle.flush()
         yield
-
-
-@contextmanager
-def scratch(root: Path, image: str, purpose: str) -> Iterator[Path]:
-    """An empty work folder beside the builds of `image` that is gone afterwards, as `scratch_in` says."""
-    with scratch_in(root / "build" / image, purpose) as work:
-        yield work
 
 
 @contextmanager
@@ -79,7 +66,7 @@ def sweep(folder: Path) -> None:
 
 def note_region(root: Path, image: str, region: str) -> None:
     """Remember that a run of `image` makes things in an EC2 region, before it does: a killed one leaves no record."""
-    path = root / "build" / image / _REGIONS
+    path = ImageFolder.of(root, image).path / _REGIONS
     known = path.read_text(encoding="utf-8").split() if path.exists() else []
     if region not in known:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,15 +85,15 @@ def in_use(folder: Path) -> bool:
     return process is not None and process != ProcessId.current() and process.alive
 
 
-def keep(out: Path, folder: Path) -> None:
+def keep(out: Path, build: BuildFolder) -> None:
     """Put the finished build in its place; an older build of the same id gives way only now.
 
     Where its disk was the same, byte for byte, all that later stages wrote about it holds, and stays.
     """
+    folder, latest = build.path, build.image.latest_link
     old = folder.with_name(f".work-old-{ProcessId.current()}")
-    latest = folder.parent / "latest"
     if folder.exists():
-        if _same_disk(out, folder):
+        if _same_disk(BuildFolder(out), build):
             _copy_what_lacks(folder, out)
         elif latest.is_symlink() and latest.readlink() == Path(folder.name):
             latest.unlink()  # it names verified builds only, and the new one is not verified yet
@@ -115,13 +102,13 @@ def keep(out: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _same_disk(one: Path, other: Path) -> bool:
+def _same_disk(first: BuildFolder, second: BuildFolder) -> bool:
     """Whether two builds have one and the same disk; one whose record cannot be read, or an AMI, has no other's."""
     try:
-        first, second = (records.read(folder / BAKE_FILE, BakeRecord).disk_sha256 for folder in (one, other))
+        digests = [build.read_bake().disk_sha256 for build in (first, second)]
     except BadInput:
         return False
-    return first is not None and first == second
+    return digests[0] is not None and digests[0] == digests[1]
 
 
 def _copy_what_lacks(source: Path, target: Path) -> None:

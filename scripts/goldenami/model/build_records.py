@@ -104,7 +104,7 @@ class Disk(Record):
     note: str = ""
 
 
-class Builder(StrEnum):
+class BuilderKind(StrEnum):
     """Where the roles ran: in a container on this machine, or on an EC2 instance of the publisher's image."""
 
     LOCAL = "local"
@@ -130,7 +130,7 @@ class BakeRecord(Record):
     """
 
     schema_version: Literal[1] = 1
-    builder: Annotated[Builder, Field(strict=False)] = Builder.LOCAL
+    builder: Annotated[BuilderKind, Field(strict=False)] = BuilderKind.LOCAL
     image: str
     build_id: BuildId
     lock_sha256: Sha256
@@ -165,7 +165,7 @@ class BakeRecord(Record):
 
     @model_validator(mode="after")
     def _made_by_its_builder(self) -> Self:
-        made = {Builder.LOCAL: self.disk and self.manifest_sha256, Builder.EC2: self.ami}
+        made = {BuilderKind.LOCAL: self.disk and self.manifest_sha256, BuilderKind.EC2: self.ami}
         if not made[self.builder] or (self.disk and self.ami):
             raise ValueError(f"a build by {self.builder.value} has a disk and its manifest, or an AMI, but not both")
         return self

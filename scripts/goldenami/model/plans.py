@@ -69,6 +69,7 @@ class BakePlan(TreePlan):
     lock: Path
     image: str
     build_id: BuildId
+    lock_sha256: Sha256
     source_date_epoch: int
     disk_size_gib: int
     packages: dict[str, str]

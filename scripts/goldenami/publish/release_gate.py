@@ -16,7 +16,7 @@ from goldenami.model.build_records import (
     LOCK_FILE,
     VERIFY_FILE,
     BakeRecord,
-    Builder,
+    BuilderKind,
     Outcome,
     Verdict,
     VerifyRecord,
@@ -25,9 +25,10 @@ from goldenami.model.lockfile import Lock
 from goldenami.publish.publish_records import ATTEST_FILE, AttestRecord
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
-EVIDENCE = {Builder.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"}, Builder.EC2: IMDSV2}
+EVIDENCE = {BuilderKind.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"},
+            BuilderKind.EC2: IMDSV2}
 """Checks that publishing rests on, by what they prove: ImdsSupport v2.0 can't be taken back from an AMI."""
-FIRMWARES = {Builder.LOCAL: {"bios", "uefi"}, Builder.EC2: {"uefi"}}
+FIRMWARES = {BuilderKind.LOCAL: {"bios", "uefi"}, BuilderKind.EC2: {"uefi"}}
 """What has to have booted: an AMI that prefers UEFI starts under BIOS on instance types without it. One that was baked
 on EC2 has the publisher's own loader for BIOS, which the instance that verify launches does not use."""
 BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"

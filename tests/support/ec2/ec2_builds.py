@@ -10,10 +10,10 @@ from typing import Any
 import boto3
 from goldenami.aws import images, tags
 from goldenami.aws.images import ImageSpec
-from goldenami.builders import ec2_builder
+from goldenami.builders import ec2 as ec2_builder
 from goldenami.core import records
 from goldenami.model import lockfile
-from goldenami.model.build_records import BAKE_FILE, LOCK_FILE, Accel, Ami, BakeRecord, Boot, Builder, Host
+from goldenami.model.build_records import BAKE_FILE, LOCK_FILE, Accel, Ami, BakeRecord, Boot, BuilderKind, Host
 
 from support.builds import builds
 from support.builds.builds import FIRST, IMAGE
@@ -27,7 +27,7 @@ def build(root: Path, number: int, region: str, image: str = IMAGE) -> Path:
     folder.mkdir(parents=True)
     records.write(folder / LOCK_FILE, made)
     bake = BakeRecord(
-        builder=Builder.EC2, image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40, phases=[],
+        builder=BuilderKind.EC2, image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40, phases=[],
         roles=[], components=[], started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}",
         layers=[], host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0,
         ami=Ami(id="ami-", region=region, snapshot="snap-", base="ami-0", volume_gib=1))
