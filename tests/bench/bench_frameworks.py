@@ -86,15 +86,15 @@ def this_cpu() -> str:
 def measure(image: str, names: list[str], rounds: int) -> list[Measurement]:
     """Build what is missing and run every benchmark."""
     with resolving(image, names) as (request, around, chosen):
-        compared = {name: frameworks.sides(name, request, around) for name in chosen}
+        compared = {name: frameworks.benchmark_pair(name, request, around) for name in chosen}
     found = []
-    for name, sides in compared.items():
-        ours, theirs = wheel_builds.compare(ROOT, sides.order, sides.image, sides.generic, around.store,
+    for name, pair in compared.items():
+        ours, theirs = wheel_builds.compare(ROOT, pair.build, pair.image, pair.generic, around.store,
                                             around.progress,
                                       rounds=rounds, log=LOG)
         found.append(Measurement(
-            framework=name, version=sides.order.recipe.version, against=sides.against, machine=machine(), rounds=rounds,
-            cpu=this_cpu(), key=sides.order.key,
+            framework=name, version=pair.build.recipe.version, against=pair.against, machine=machine(), rounds=rounds,
+            cpu=this_cpu(), key=pair.build.key,
             workloads=build_decision.compare(theirs, ours)))
     return found
 
@@ -105,7 +105,7 @@ def compile_twice(image: str, names: list[str]) -> dict[str, dict[str, float]]:
     It happens in a cache folder of its own, with the real one's packages and trees.
     """
     with resolving(image, names) as (request, around, chosen):
-        orders = {name: frameworks.alone(name, request, around)[0] for name in chosen}
+        orders = {name: frameworks.standalone_build(name, request, around)[0] for name in chosen}
     found = {}
     for name, order in orders.items():
         with workspace.scratch_in(workspace.in_cache(around.store), f"ccache-{name}") as folder:
@@ -136,7 +136,7 @@ def said_of(cold: wheel_builds.WheelOutcome, warm: wheel_builds.WheelOutcome) ->
 
 def _compiled(order: WheelBuild, kept: store.Store, progress: Progress) -> wheel_builds.WheelOutcome:
     wheel_builds.path_of(kept, order.key).unlink(missing_ok=True)
-    return wheel_builds.build(ROOT, order, kept, progress, log=LOG)
+    return wheel_builds.compile_wheel(ROOT, order, kept, progress, log=LOG)
 
 
 def show(found: list[Measurement]) -> dict[str, float]:
@@ -145,7 +145,7 @@ def show(found: list[Measurement]) -> dict[str, float]:
     for one in found:
         origin = build_decision.decide(one.framework, recipes.load(ROOT, one.framework), [one.cpu], [],
                                        found).origin.value
-        print(f"{one.framework} {one.version} over {one.against}: {one.gain:.2f}x, so {origin}")
+        print(f"{one.framework} {one.version} over {one.against}: {one.speedup:.2f}x, so {origin}")
         for workload in one.workloads:
             print(f"  {workload.name:24} {workload.ratio:6.2f}x  (quartiles {workload.low:.2f} to {workload.high:.2f})")
         taken += [workload.ratio for workload in one.workloads if origin == "source"]

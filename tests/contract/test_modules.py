@@ -110,7 +110,7 @@ def test_modules_are_signed_with_the_users_key(
     unsigned = unpacked(kept, compile_modules(plain, kept, log=tmp_path / "log"), tmp_path)
     shown = subprocess.run(["modinfo", "-F", "signer", str(signed)], check=True, capture_output=True, text=True).stdout
     assert shown == "Test signer\n"
-    kbuild = next(deb for deb in wanted.build if deb.name.startswith("linux-kbuild-"))
+    kbuild = next(deb for deb in wanted.toolchain if deb.name.startswith("linux-kbuild-"))
     subprocess.run(["dpkg-deb", "--extract", str(kept.path(kbuild.sha256)), str(tmp_path / "kbuild")], check=True)
     program = next((tmp_path / "kbuild").rglob("sign-file"))
     subprocess.run([str(program), "sha256", *map(str, paths), str(unsigned)], check=True)

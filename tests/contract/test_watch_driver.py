@@ -111,7 +111,7 @@ class GpuCheckout:
         seen = archive_indexes.look(wanted.base, CachePaths(self.cache), nvidia=False)
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
         candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version == version)
-        recipe = driver_fit.recipe_of(seen.apt, NEW, candidate, suite="bookworm", signature=None)
+        recipe = driver_fit.module_build(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
         assert kernel_modules.known(recipe, store) is None
         made = None if reason else store.add(definition.path_of(self.root, IMAGE))

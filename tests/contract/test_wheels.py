@@ -46,8 +46,8 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
         library = next(name for name in archive.namelist() if name.endswith(".so"))
         assert b".debug_info" not in archive.read(library)
         assert b"/build/" not in archive.read(library)
-    assert wheel_builds.build(tmp_path, wanted, kept, Progress.of("test", IMAGE, CachePaths(tmp_path)),
-                              log=tmp_path / "none") == second
+    assert wheel_builds.compile_wheel(tmp_path, wanted, kept, Progress.of("test", IMAGE, CachePaths(tmp_path)),
+                                      log=tmp_path / "none") == second
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
 
@@ -179,7 +179,7 @@ def test_a_wheel_counts_only_if_the_frameworks_own_tests_pass_on_it(
                         for source in (plain, killed))
     with pytest.raises(StageFailed, match=r"recipe demo: its own tests fail on the wheel for \S+: FAILED \S+at_2"):
         build(failing, kept, tmp_path)
-    assert wheel_builds.kept(kept, failing) is None
+    assert wheel_builds.known(kept, failing) is None
     assert build(passing, kept, tmp_path).tests == "1 passed, 1 deselected"
 
 

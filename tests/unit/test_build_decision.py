@@ -183,7 +183,7 @@ def test_the_readme_says_what_was_measured() -> None:
     assert rows.keys() == found.keys()
     for name, one in found.items():
         row = rows[name]
-        assert (OVER[row["over"]], row["gain"]) == (one.against, f"{one.gain:.2f}"), name
+        assert (OVER[row["over"]], row["gain"]) == (one.against, f"{one.speedup:.2f}"), name
         assert row["so"] == ("compiled" if decided(one) is Origin.SOURCE else "wheel"), name
         assert said_of_workloads(row["parts"]) == said_of_workloads(row["parts"], one), name
 

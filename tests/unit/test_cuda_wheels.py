@@ -57,7 +57,7 @@ def test_what_is_passed_over_has_its_reason() -> None:
 def test_code_runs_on_later_minor_numbers_and_ptx_on_all_that_is_newer(
     held: list[str] | None, sm: list[str], lacking: list[str],
 ) -> None:
-    assert cuda_wheels.lacking(Wheel(distribution="demo", sm=held), sm) == lacking
+    assert cuda_wheels.uncovered(Wheel(distribution="demo", sm=held), sm) == lacking
 
 
 def test_a_wheel_for_gpus_is_not_traded_for_a_build_without_them() -> None:

@@ -32,7 +32,7 @@ def compiling(
 
     def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
         recipe = ModuleBuild(kernel_release=kernel.release, driver_version=driver.version, package="p", provides=[],
-                             depends=[], suite="stable", source=DEB, build=[])
+                             depends=[], suite="stable", source=DEB, toolchain=[])
         good = works(kernel.release, driver.version)
         return recipe, ModuleOutcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1, installed_size=1,
                                      compiler="gcc 12", seconds=9.0,

@@ -17,7 +17,7 @@ ROLE = "nvidia_driver"
 
 @pytest.mark.parametrize(("families", "flavour", "said", "wanted"), [
     (["g4dn", "g5", "g6"], "proprietary", {}, ["g4dn", "g5"]), (["g6", "g6e"], "proprietary", {}, []),
-    (["g4dn", "g5"], "open", {}, []), (["g5"], "proprietary", {driver_requests.GSP: True}, []),
+    (["g4dn", "g5"], "open", {}, []), (["g5"], "proprietary", {driver_requests.GSP_VARIABLE: True}, []),
 ])
 def test_the_firmware_is_left_out_where_ec2_advises_it(
     families: list[str], flavour: str, said: dict[str, bool], wanted: list[str],

@@ -102,7 +102,7 @@ def names(files: list[PyFile]) -> list[str]:
 
 def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContext) -> None:
     """`plain` takes lib 1.1 at most, so `loose`, which would take 2.0, gets that too; `solo` comes after `plain`."""
-    order = frameworks.alone("solo", REQUEST, around)[0]
+    order = frameworks.standalone_build("solo", REQUEST, around)[0]
     assert names(order.requires) == ["pip 26.3", "setuptools 80.9.0"]
     assert order.flags == {"CXXFLAGS": "-march=znver3"}
     assert (order.source.filename, order.target) == ("solo-2.0.tar.gz", REQUEST.target)
@@ -129,7 +129,7 @@ def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContex
 
 def test_a_shared_environment_has_the_wheels_of_all(around: ResolverContext) -> None:
     request = dataclasses.replace(REQUEST, shared_environment="all")
-    wheel = have_built(around, frameworks.alone("solo", request, around)[0], "built")
+    wheel = have_built(around, frameworks.standalone_build("solo", request, around)[0], "built")
     found = {one.name: one for one in frameworks.resolve(request, around).frameworks}
     assert {one.environment for one in found.values()} == {"all"}
     both = {one.name: {*names(one.requires), *names([one.wheel])} for one in found.values()}
@@ -147,9 +147,9 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Res
     """The build takes the place of the index's wheel in the environment of `solo`."""
     file = around.root / build_decision.FILE
     file.write_text(build_decision.merged([], [measured("0")]), encoding="utf-8")
-    order = frameworks.alone("plain", REQUEST, around)[0]
+    order = frameworks.standalone_build("plain", REQUEST, around)[0]
     built = have_built(around, order, "plain built")
-    have_built(around, frameworks.alone("solo", REQUEST, around)[0], "solo built")
+    have_built(around, frameworks.standalone_build("solo", REQUEST, around)[0], "solo built")
     _, plain, solo = frameworks.resolve(REQUEST, around).frameworks
     assert (plain.wheel, plain.gain, plain.measured_on) == (built, 1.5, "znver4")
     assert plain.why == ("1.50x over the wheel, measured on znver4; "
@@ -161,11 +161,11 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Res
 
 def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around: ResolverContext) -> None:
     """Its wheel and its words stay, on a machine that never compiled it; another key is compiled."""
-    order = frameworks.alone("solo", REQUEST, around)[0]
+    order = frameworks.standalone_build("solo", REQUEST, around)[0]
     wheel = have_built(around, order, "built")
     former = frameworks.resolve(REQUEST, around).frameworks
     wheel_builds.path_of(around.store, order.key).unlink()
-    around = dataclasses.replace(around, before=former)
+    around = dataclasses.replace(around, previous_frameworks=former)
     assert frameworks.resolve(REQUEST, around).frameworks == former
     assert not wheel_builds.path_of(around.store, order.key).exists()
     solo = next(one for one in former if one.name == "solo")
@@ -173,32 +173,32 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around
     own = have_built(around, order, "what this machine builds of the same key")
     assert next(one.wheel for one in frameworks.resolve(REQUEST, around).frameworks if one.name == "solo") == own
     other = dataclasses.replace(REQUEST, target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
-    built = have_built(around, frameworks.alone("solo", other, around)[0], "built for another")
+    built = have_built(around, frameworks.standalone_build("solo", other, around)[0], "built for another")
     assert next(one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo") == built
 
 
 def test_both_sides_of_a_comparison(around: ResolverContext) -> None:
     """Against a build for the recipe's generic CPU where there is no wheel, else against the wheel."""
-    order, theirs, pins = frameworks.alone("solo", REQUEST, around)
+    order, theirs, pins = frameworks.standalone_build("solo", REQUEST, around)
     assert (order.target.cpu, theirs, names(order.runs_with)) == (
         "znver4", None, ["lib 1.1", "plain 1.0"])
     assert sorted(pins) == ["lib==1.1", "plain==1.0"]
     generic = Target(cpu="x86-64-v3", options=["-march=x86-64-v3"])
-    plain = frameworks.order_for("solo", order.recipe, dataclasses.replace(REQUEST, target=generic), around,
-                                 order.runs_with, pins)
+    plain = frameworks.wheel_build("solo", order.recipe, dataclasses.replace(REQUEST, target=generic), around,
+                                   order.runs_with, pins)
     ours, other = have_built(around, order, "ours"), have_built(around, plain, "theirs")
-    found = frameworks.sides("solo", REQUEST, around)
-    assert (found.order, found.against) == (order, "x86-64-v3")
+    found = frameworks.benchmark_pair("solo", REQUEST, around)
+    assert (found.build, found.against) == (order, "x86-64-v3")
     assert (found.image[0], found.generic[0]) == (ours, other)
     assert found.image[1:] == found.generic[1:] == list(order.runs_with)
     assert all(around.store.check(file.sha256) for file in found.generic)
     have_built(around, plain, "ours")
     with pytest.raises(StageFailed, match="the builds for different CPUs are the same bytes"):
-        frameworks.sides("solo", REQUEST, around)
+        frameworks.benchmark_pair("solo", REQUEST, around)
 
-    order, wheel, _ = frameworks.alone("plain", REQUEST, around)
+    order, wheel, _ = frameworks.standalone_build("plain", REQUEST, around)
     have_built(around, order, "plain built")
-    found = frameworks.sides("plain", REQUEST, around)
+    found = frameworks.benchmark_pair("plain", REQUEST, around)
     assert (found.against, found.generic[0]) == ("the wheel", wheel)
 
 
@@ -206,7 +206,7 @@ def with_source(around: ResolverContext, name: str, **source: object) -> WheelBu
     """The order for a recipe with this source."""
     recipe = recipes.load(around.root, name)
     recipe = recipe.model_copy(update={"source": recipes.FrameworkSource.model_validate(source)})
-    return frameworks.order_for(name, recipe, REQUEST, around, [], [])
+    return frameworks.wheel_build(name, recipe, REQUEST, around, [], [])
 
 
 def test_a_source_that_is_not_what_the_recipe_names(around: ResolverContext, served: PyIndex) -> None:
@@ -226,9 +226,9 @@ def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: Py
     assert isinstance(found, Archive)
     assert (found.url, found.filename) == (page["url"], "solo-2.0.tar.gz")
     order = with_source(around, "solo", **source)
-    frameworks._supply(order, around)
+    frameworks._fetch_inputs(order, around)
     assert around.store.check(found.sha256)
-    made = frameworks._record(order, "gcc", "")
+    made = frameworks._compiled_wheel(order, "gcc", "")
     assert CompiledWheel.model_validate_json(made.model_dump_json()).source == found
     with pytest.raises(NoFit, match="recipe solo: its source archive has no SHA-256 and size"):
         with_source(around, "solo", kind="archive", url=page["url"])

@@ -88,7 +88,7 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
     store, log = Store(tmp_path / "cache"), tmp_path / "log"
     killed(workspace.in_cache(store))
     recipe = ModuleBuild(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[], depends=[],
-                         suite="bookworm", source=DEB, build=[DEB])
+                         suite="bookworm", source=DEB, toolchain=[DEB])
     with pytest.raises((OSError, GoldenError)):
         compile_modules(recipe, store, log=log)
     assert list(workspace.in_cache(store).iterdir()) == []
@@ -97,5 +97,5 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
                        source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64, size=3),
                        requires=[], runs_with=[], tests=[])
     with pytest.raises(BadInput, match="in the store is not what the lock names"):
-        wheel_builds.build(tmp_path, order, store, Progress.of("wheels", "i", CachePaths(tmp_path)), log=log)
+        wheel_builds.compile_wheel(tmp_path, order, store, Progress.of("wheels", "i", CachePaths(tmp_path)), log=log)
     assert list(workspace.in_cache(store).iterdir()) == []

@@ -154,7 +154,7 @@ def test_a_shared_cache_in_a_folder_keeps_its_attributes(tmp_path: Path, monkeyp
                          (f"file:{tmp_path}", "file:/build/ccache-remote")):
         monkeypatch.setenv(wheel_builds.REMOTE, remote)
         environment, binds = wheel_builds._shared_cache(Store(tmp_path), ORDER)
-        assert (environment["CCACHE_REMOTE_STORAGE"], binds[1]) == (seen, (str(tmp_path), "build/ccache-remote"))
+        assert (environment["CCACHE_REMOTE_STORAGE"], binds[1]) == (seen, (tmp_path, "build/ccache-remote"))
     monkeypatch.setenv(wheel_builds.REMOTE, f"file:{tmp_path}/none|read-only")
     with pytest.raises(BadInput, match=r"GOLDEN_CCACHE_REMOTE names the folder .*/none, which is not there"):
         wheel_builds._shared_cache(Store(tmp_path), ORDER)
@@ -189,7 +189,8 @@ def test_what_the_index_has_to_give(tmp_path: Path) -> None:
                               framework("user", pyfile("user", "4"), [built, pyfile("numpy", "3")])],
                   toolchain={"gcc": Package.of(deb("gcc"))})
     assert {file.project for file in wheel_builds.from_index(lock, store)} == {"numpy", "user"}
-    assert set(wheel_builds.offered(lock)) == {"wheels/demo-1.0.whl", "wheels/numpy-1.0.whl", "wheels/user-1.0.whl"}
+    assert set(wheel_builds.installed_wheels(lock)) == {"wheels/demo-1.0.whl", "wheels/numpy-1.0.whl",
+                                                        "wheels/user-1.0.whl"}
     assert {built.sha256, "1" * 64, "2" * 64, "a" * 64} <= set(lock.objects())
     store.path(built.sha256).write_text("damaged", encoding="utf-8")
     assert [one.name for one in wheel_builds.lacking(lock, store)] == ["demo"]
@@ -206,9 +207,9 @@ def test_a_framework_that_was_compiled_here_serves_the_others() -> None:
 
 
 def test_a_framework_comes_after_those_that_it_needs() -> None:
-    recipes = {name: RECIPE.model_copy(update={"distribution": name}) for name in ("a", "b", "c")}
+    fitted = {name: FittedRecipe(RECIPE.model_copy(update={"distribution": name})) for name in ("a", "b", "c")}
     closures = {"a": [pyfile("b"), pyfile("c"), pyfile("x")], "b": [pyfile("c")], "c": [pyfile("c"), pyfile("y")]}
-    assert frameworks._in_order(recipes, closures) == ["c", "b", "a"]
+    assert frameworks._in_order(fitted, closures) == ["c", "b", "a"]
 
 
 class Waiting(Progress):
@@ -230,7 +231,7 @@ def test_a_wheel_that_another_process_compiles_is_waited_for(tmp_path: Path) -> 
     with ThreadPoolExecutor(1) as pool:
         with path.with_suffix(".lock").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            waiting = pool.submit(wheel_builds.build, tmp_path, ORDER, store, progress, log=tmp_path / "log")
+            waiting = pool.submit(wheel_builds.compile_wheel, tmp_path, ORDER, store, progress, log=tmp_path / "log")
             while not progress.seen.wait(0.05) and not waiting.done():
                 pass
             wheel = pyfile("demo").model_copy(update={"sha256": store.add(tmp_path / "built.whl")})

@@ -40,9 +40,9 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
     if needs_compile(lock, store):
         store.pull(Wanted(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
     if needs_compile(lock, store) or (tools and lock.driver is not None):
-        recipe = ModuleBuild.of(lock)
-        debs += [recipe.source, *recipe.build]
-    store.pull(Wanted(one.wheel.sha256, one.wheel.size, "", one.wheel.filename) for one
+        build = ModuleBuild.of(lock)
+        debs += [build.source, *build.toolchain]
+    store.pull(Wanted(framework.wheel.sha256, framework.wheel.size, "", framework.wheel.filename) for framework
                in wheel_builds.lacking(lock, store))
     if wheel_builds.lacking(lock, store):
         debs += [package.deb(name) for name, package in lock.toolchain.items()]
@@ -87,9 +87,9 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
         debs.update((package.sha256, dummy_packages.have(store, name, package)) for name, package
                     in step.stand_ins.items())
     if tools and lock.driver is not None:
-        recipe = ModuleBuild.of(lock)
-        debs.update((deb.sha256, deb) for deb in (recipe.source, *recipe.build))
-    others = wheel_builds.offered(lock)
+        build = ModuleBuild.of(lock)
+        debs.update((deb.sha256, deb) for deb in (build.source, *build.toolchain))
+    others = wheel_builds.installed_wheels(lock)
     shape = records.canonical({"files": sorted([*debs, *others.values()]),
                                "steps": [step.model_dump() for step in lock.steps]})
     return local_repository.write(store, list(debs.values()),
@@ -116,16 +116,16 @@ def views(lock: Lock) -> dict[str, set[str]]:
 
 
 def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
-    recipe = ModuleBuild.of(lock)
-    with progress.step("modules", f"driver {recipe.driver_version} on kernel {recipe.kernel_release}"):
-        outcome = kernel_modules.compile_modules(recipe, store, log=log)
-    wanted = lock.packages[recipe.package]
+    build = ModuleBuild.of(lock)
+    with progress.step("modules", f"driver {build.driver_version} on kernel {build.kernel_release}"):
+        outcome = kernel_modules.compile_modules(build, store, log=log)
+    wanted = lock.packages[build.package]
     if outcome.deb_sha256 is None:
         raise StageFailed(f"the driver does not compile here: {outcome.first_error}", log=log,
                           hint="it did when the lock was made: run `make lock` and compare")
     if outcome.deb_sha256 != wanted.sha256:
         raise StageFailed(
-            f"{recipe.package} compiled to {outcome.deb_sha256[:12]}, the lock names {wanted.sha256[:12]}", log=log,
+            f"{build.package} compiled to {outcome.deb_sha256[:12]}, the lock names {wanted.sha256[:12]}", log=log,
             hint="the build is not reproducible on this machine: run `make lock`",
         )
 

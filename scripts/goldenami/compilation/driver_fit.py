@@ -45,7 +45,7 @@ class FittedDriver:
     driver: str
     flavour: str
     pins: dict[str, str]
-    recipe: ModuleBuild
+    build: ModuleBuild
     outcome: ModuleOutcome
     choices: list[Choice]
 
@@ -78,39 +78,39 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
     tail = f"(?:{'|'.join(map(re.escape, series))})" + r"\.[\w.+-]*" + re.escape(
         f"-{flavour}" + ("-amd64" if flavour == "cloud" else ""))
     names, headers = apt.names(rf"linux-image-{tail}"), set(apt.names(rf"linux-headers-{tail}"))
-    found = []
+    kernels = []
     for name in names:
         release = name.removeprefix("linux-image-")
         if f"linux-headers-{release}" in headers and (built := apt.versions(name)):
-            found.append(Kernel(release=release, package=name, version=built[0]))
-    if not found:
+            kernels.append(Kernel(release=release, package=name, version=built[0]))
+    if not kernels:
         raise NoFit(f"the indexes have no kernel of the series {' or '.join(series)} with its headers",
                     hint="is the mirror in the middle of an update? run again later")
-    return sorted(found, key=lambda kernel: Version(kernel.version), reverse=True)
+    return sorted(kernels, key=lambda kernel: Version(kernel.version), reverse=True)
 
 
 def _series(text: str) -> str:
     """The series (6.1) of the first kernel package in `text`."""
-    found = re.search(r"linux-image-(\d+\.\d+)", text)
-    assert found is not None, text
-    return found[1]
+    match = re.search(r"linux-image-(\d+\.\d+)", text)
+    assert match is not None, text
+    return match[1]
 
 
 def candidates(apt: AptRoot, requests: Sequence[DriverRequest]) -> list[DriverCandidate]:
     """Driver versions of every request, newest branch first, else in their order; NoFit where there is none at all."""
-    found, absent = list[DriverCandidate](), list[str]()
+    candidates, absent = list[DriverCandidate](), list[str]()
     for request in sorted(requests, key=lambda request: -int(request.branch)):
         versions = dict.fromkeys(compatibility.upstream(version) for version in apt.versions(request.dkms_package))
-        wanted = [version for version in versions if version.split(".")[0] == request.branch]
-        if not wanted:
+        versions_of_branch = [version for version in versions if version.split(".")[0] == request.branch]
+        if not versions_of_branch:
             absent.append(f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}")
-        found += [DriverCandidate(version, request,
-                                  {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources})
-                  for version in wanted]
-    if not found:
+        candidates += [DriverCandidate(version, request,
+                                       {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources})
+                       for version in versions_of_branch]
+    if not candidates:
         raise NoFit(f"no driver of branch {_branches(requests)}: {'; '.join(absent)}",
                     hint="set nvidia_driver_branch to one of these, or nvidia_driver_source to another repository")
-    return found
+    return candidates
 
 
 def _branches(requests: Sequence[DriverRequest]) -> str:
@@ -127,8 +127,8 @@ def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) 
 
     `driver` is "" in an image without one, `architectures` as in `policy.check_architectures`.
     """
-    known = {cuda_release(version) for name in apt.names(CUDA_RUNTIME.pattern) for version in apt.versions(name)}
-    newer = sorted((version for version in known
+    releases = {cuda_release(version) for name in apt.names(CUDA_RUNTIME.pattern) for version in apt.versions(name)}
+    newer = sorted((version for version in releases
                     if compatibility.version_tuple(version) > compatibility.version_tuple(taken)),
                    key=compatibility.version_tuple, reverse=True)
     return [PassedOver(what=f"CUDA {version}", reason=_cuda_refusal(version, driver, architectures)
@@ -156,7 +156,7 @@ def userland_ahead(apt: AptRoot, request: DriverRequest, taken: str) -> list[Pas
 
 
 def fit(
-    apt: AptRoot, requests: Sequence[DriverRequest], found: list[Kernel], *,
+    apt: AptRoot, requests: Sequence[DriverRequest], kernels: list[Kernel], *,
     compile_pair: Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]], only: str = "",
 ) -> FittedDriver:
     """The first pair that compiles, kernels outermost; NoFit with a table of what was tried.
@@ -167,22 +167,22 @@ def fit(
     if not drivers:
         raise NoFit(f"driver {only} is neither in the archives nor in the store",
                     hint="let another one be taken: change `watch.driver` of the definition")
-    pairs = _pairs(found, drivers)
-    tried: list[tuple[Kernel, PassedOver]] = []
+    pairs = _pairs(kernels, drivers)
+    failed: list[tuple[Kernel, PassedOver]] = []
     for kernel, driver in pairs:
         what = _pair(kernel, driver)
         try:
             recipe, outcome = compile_pair(kernel, driver)
         except NoFit as error:
-            tried.append((kernel, PassedOver(what=what, reason=error.message)))
+            failed.append((kernel, PassedOver(what=what, reason=error.message)))
             continue
         if outcome.deb_sha256 is None:
-            tried.append((kernel, PassedOver(what=what, reason=outcome.first_error)))
+            failed.append((kernel, PassedOver(what=what, reason=outcome.first_error)))
             continue
         return FittedDriver(kernel, driver.version, driver.request.flavour, driver.pins, recipe, outcome,
-                            _choices(apt, kernel, driver, tried, outcome))
-    table = "\n".join(f"  {entry.what}: {entry.reason}" for _, entry in tried)
-    untried, which = len(found) * len(drivers) - len(pairs), "a kernel of this release"
+                            _choices(apt, kernel, driver, failed, outcome))
+    table = "\n".join(f"  {entry.what}: {entry.reason}" for _, entry in failed)
+    untried, which = len(kernels) * len(drivers) - len(pairs), "a kernel of this release"
     if untried:
         table += f"\n  and {untried} older pairs that were not tried"
         which = f"the newest kernels of this release ({untried} older pairs were not tried)"
@@ -191,9 +191,9 @@ def fit(
                 hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
 
 
-def _pairs(found: list[Kernel], drivers: list[DriverCandidate]) -> list[tuple[Kernel, DriverCandidate]]:
+def _pairs(kernels: list[Kernel], drivers: list[DriverCandidate]) -> list[tuple[Kernel, DriverCandidate]]:
     """What is tried, in this order: each series as far as the limit goes, so that the next one gets its turn."""
-    return [pair for _, group in itertools.groupby(found, lambda kernel: _series(kernel.package))
+    return [pair for _, group in itertools.groupby(kernels, lambda kernel: _series(kernel.package))
             for pair in itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)]
 
 
@@ -202,17 +202,17 @@ def _pair(kernel: Kernel, driver: DriverCandidate) -> str:
 
 
 def _choices(
-    apt: AptRoot, kernel: Kernel, driver: DriverCandidate, tried: list[tuple[Kernel, PassedOver]],
+    apt: AptRoot, kernel: Kernel, driver: DriverCandidate, failed: list[tuple[Kernel, PassedOver]],
     outcome: ModuleOutcome,
 ) -> list[Choice]:
     """Failures on a newer kernel speak against that kernel, those on the kernel that was taken against the driver."""
-    older = [entry for where, entry in tried if where != kernel]
+    older = [entry for where, entry in failed if where != kernel]
     return [
         Choice(component="kernel", taken=kernel.release, passed_over=older,
                why="the newest on which the driver compiles" if older else "the newest; the driver compiles on it"),
         Choice(component="driver", taken=driver.version,  # no seconds: equal locks on every machine
                why=f"its {driver.request.flavour} modules compiled on {kernel.release} with {outcome.compiler}",
-               passed_over=[*(entry for where, entry in tried if where == kernel),
+               passed_over=[*(entry for where, entry in failed if where == kernel),
                             *userland_ahead(apt, driver.request, driver.version)]),
     ]
 
@@ -225,24 +225,24 @@ def compiler(
 
     def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
         on_try(_pair(kernel, driver))
-        recipe = recipe_of(apt, kernel, driver, suite=suite, signature=signature)
-        fetch([recipe.source, *recipe.build])
-        return recipe, kernel_modules.compile_modules(recipe, store, log=log)
+        build = module_build(apt, kernel, driver, suite=suite, signature=signature)
+        fetch([build.source, *build.toolchain])
+        return build, kernel_modules.compile_modules(build, store, log=log)
 
     return compile_pair
 
 
-def recipe_of(
+def module_build(
     apt: AptRoot, kernel: Kernel, driver: DriverCandidate, *, suite: str, signature: Signature | None,
 ) -> ModuleBuild:
     """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no solution."""
     apt.pin(driver.pins)
-    build = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
+    toolchain = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
     return ModuleBuild(
         kernel_release=kernel.release, driver_version=driver.version,
         package=kernel_modules.package_name(kernel.release),
         provides=[name.replace(VERSION, driver.version) for name in driver.request.provides], depends=[kernel.package],
-        suite=suite, source=_source(apt, driver.request.dkms_package, driver.version), build=build,
+        suite=suite, source=_source(apt, driver.request.dkms_package, driver.version), toolchain=toolchain,
         signature=signature,
     )
 

@@ -22,10 +22,8 @@ from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 
-RECIPE = 5
-"""Raise when compile_inside.py changes what comes out for the same inputs."""
-
-
+FORMAT = 5
+"""Raise when programs/compile_modules.py changes what comes out for the same inputs."""
 EPOCH = 315532800
 """1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index did."""
 
@@ -49,7 +47,7 @@ class ModuleOutcome(Record):
 
 @dataclass(frozen=True)
 class ModuleBuild:
-    """What to compile: `source` is the DKMS package, `build` the closure of the scratch tree without it.
+    """What to compile: `source` is the DKMS package, `toolchain` the closure of the scratch tree without it.
 
     `signature` says with whose key the modules are signed, or None.
     """
@@ -61,27 +59,27 @@ class ModuleBuild:
     depends: Sequence[str]
     suite: str
     source: Deb
-    build: Sequence[Deb]
+    toolchain: Sequence[Deb]
     signature: Signature | None = None
 
     @classmethod
     def of(cls, lock: Lock) -> ModuleBuild:
-        """The recipe by which a lock's modules can be compiled again on a machine that lacks them."""
+        """The build by which a lock's modules can be compiled again on a machine that lacks them."""
         assert lock.driver is not None and lock.driver.modules is not None
-        made = lock.driver.modules
-        build = {name: package.deb(name) for name, package in made.build.items()}
-        source = build.pop(made.source_package)
-        return cls(kernel_release=lock.kernel.release, driver_version=lock.driver.version, package=made.package,
-                   provides=made.provides, depends=made.depends, suite=lock.base.release, source=source,
-                   build=list(build.values()), signature=made.signature)
+        modules = lock.driver.modules
+        toolchain = {name: package.deb(name) for name, package in modules.build.items()}
+        source = toolchain.pop(modules.source_package)
+        return cls(kernel_release=lock.kernel.release, driver_version=lock.driver.version, package=modules.package,
+                   provides=modules.provides, depends=modules.depends, suite=lock.base.release, source=source,
+                   toolchain=list(toolchain.values()), signature=modules.signature)
 
     @property
     def key(self) -> str:
         """SHA-256 over everything that shapes the modules."""
         shape = {
-            "recipe": RECIPE, "kernel": self.kernel_release, "driver": self.driver_version, "package": self.package,
+            "recipe": FORMAT, "kernel": self.kernel_release, "driver": self.driver_version, "package": self.package,
             "provides": list(self.provides), "depends": list(self.depends), "source": self.source.sha256,
-            "build": sorted(deb.sha256 for deb in self.build), "epoch": EPOCH,
+            "build": sorted(deb.sha256 for deb in self.toolchain), "epoch": EPOCH,
             "signature": self.signature and self.signature.certificate_sha256,
         }
         return records.sha256_text(records.canonical(shape))
@@ -90,28 +88,27 @@ class ModuleBuild:
     def tree_key(self) -> str:
         """SHA-256 over the files of the scratch tree: drivers for one kernel share it."""
         return records.sha256_text(records.canonical(
-            {"suite": self.suite, "modules": sorted(deb.sha256 for deb in self.build)}))
+            {"suite": self.suite, "modules": sorted(deb.sha256 for deb in self.toolchain)}))
 
 
-def compile_modules(recipe: ModuleBuild, store: Store, *, log: Path) -> ModuleOutcome:
-    """The outcome of `recipe`: from the cache if it is there and whole, else by compiling in a sandbox.
+def compile_modules(build: ModuleBuild, store: Store, *, log: Path) -> ModuleOutcome:
+    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a sandbox.
 
-    BadInput where the modules are signed and the environment has another key than the recipe's, or none; HostNotReady,
+    BadInput where the modules are signed and the environment has another key than the build's, or none; HostNotReady,
     and nothing is kept, where the machine had not the space or the memory.
     """
-    found = known(recipe, store)
-    if found is not None:
-        return found
-    _check_key(recipe)
-    with workspace.scratch_in(workspace.in_cache(store), f"modules-{recipe.key[:12]}") as work:
-        outcome = _compile(recipe, store, work, log)
-    records.write(_cached(recipe, store), outcome)
+    if outcome := known(build, store):
+        return outcome
+    _check_key(build)
+    with workspace.scratch_in(workspace.in_cache(store), f"modules-{build.key[:12]}") as work:
+        outcome = _compile(build, store, work, log)
+    records.write(_cached(build, store), outcome)
     return outcome
 
 
-def known(recipe: ModuleBuild, store: Store) -> ModuleOutcome | None:
-    """The outcome of `recipe` if this machine tried it before and still has what came out."""
-    cached = _cached(recipe, store)
+def known(build: ModuleBuild, store: Store) -> ModuleOutcome | None:
+    """The outcome of `build` if this machine tried it before and still has what came out."""
+    cached = _cached(build, store)
     if not cached.exists():
         return None
     outcome = records.read(cached, ModuleOutcome)
@@ -119,42 +116,43 @@ def known(recipe: ModuleBuild, store: Store) -> ModuleOutcome | None:
     return outcome if whole else None
 
 
-def _cached(recipe: ModuleBuild, store: Store) -> Path:
-    return store.cache.modules / f"{recipe.key}.json"
+def _cached(build: ModuleBuild, store: Store) -> Path:
+    return store.cache.modules / f"{build.key}.json"
 
 
-def _check_key(recipe: ModuleBuild) -> None:
-    if recipe.signature is None:
+def _check_key(build: ModuleBuild) -> None:
+    if build.signature is None:
         return
     signer = module_signing.configured()
-    if signer is None or signer.signature != recipe.signature:
-        wanted = f"{recipe.signature.signer} (certificate {recipe.signature.certificate_sha256[:12]})"
+    if signer is None or signer.signature != build.signature:
+        signed_by = f"{build.signature.signer} (certificate {build.signature.certificate_sha256[:12]})"
         raise BadInput(
-            f"the modules are signed by {wanted}, and {module_signing.KEY} is {'another key' if signer else 'not set'}",
+            f"the modules are signed by {signed_by}, and {module_signing.KEY} is "
+            f"{'another key' if signer else 'not set'}",
             hint="set it and its certificate, fetch the signed modules from a remote store, or make a new lock")
 
 
-def _compile(recipe: ModuleBuild, store: Store, work: Path, log: Path) -> ModuleOutcome:
+def _compile(build: ModuleBuild, store: Store, work: Path, log: Path) -> ModuleOutcome:
     try:
-        folder = local_repository.write(store, recipe.build, work / "repo", suite=recipe.suite, epoch=EPOCH)
+        folder = local_repository.write(store, build.toolchain, work / "repo", suite=build.suite, epoch=EPOCH)
         plan = ModulesPlan(
-            work=work, log=log, base_key=recipe.tree_key, layers=store.cache.layers,
-            kernel_release=recipe.kernel_release, driver_version=recipe.driver_version, package=recipe.package,
-            provides=list(recipe.provides), depends=list(recipe.depends),
-            tree=Tree(suite=recipe.suite, repository=folder, include=sorted(deb.name for deb in recipe.build)),
-            source_deb=store.path(recipe.source.sha256), source_date_epoch=EPOCH, signed=recipe.signature is not None)
+            work=work, log=log, base_key=build.tree_key, layers=store.cache.layers,
+            kernel_release=build.kernel_release, driver_version=build.driver_version, package=build.package,
+            provides=list(build.provides), depends=list(build.depends),
+            tree=Tree(suite=build.suite, repository=folder, include=sorted(deb.name for deb in build.toolchain)),
+            source_deb=store.path(build.source.sha256), source_date_epoch=EPOCH, signed=build.signature is not None)
         namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)
         result = records.read(work / program.RESULT_FILE, ModulesResult)
         if result.lacks:
-            raise HostNotReady(f"compiling {recipe.package} broke off: {result.lacks}", log=log,
+            raise HostNotReady(f"compiling {build.package} broke off: {result.lacks}", log=log,
                                hint="free space or memory and run again: nothing is concluded about the driver")
         deb = result.deb
         return ModuleOutcome(
-            key=recipe.key, deb_sha256=store.add(deb) if deb else None, deb_size=deb.stat().st_size if deb else 0,
+            key=build.key, deb_sha256=store.add(deb) if deb else None, deb_size=deb.stat().st_size if deb else 0,
             installed_size=result.installed_size, compiler=result.compiler, first_error=result.first_error,
             seconds=result.seconds,
         )
     except shell.CommandFailed as error:
-        raise StageFailed(f"the scratch tree for {recipe.package} could not be made: {error.message}",
+        raise StageFailed(f"the scratch tree for {build.package} could not be made: {error.message}",
                           hint="see the log; a broken package or a full disk looks like this", log=log,
                           tail=error.tail) from error

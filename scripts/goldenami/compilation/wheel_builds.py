@@ -39,7 +39,7 @@ from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 
 FORMAT = 1
-"""Raise when wheel_inside.py or wheel_pack.py change what comes out for the same inputs."""
+"""Raise when programs/build_wheel.py or wheel_pack.py change what comes out for the same inputs."""
 EPOCH = 315532800
 """1980-01-01, the earliest date that ZIP knows: a wheel does not change because an index did."""
 MEMORY_SHARE = 0.8
@@ -92,23 +92,24 @@ class WheelBuild:
 
     @classmethod
     def of(cls, lock: Lock, framework: Framework, recipe: Recipe) -> WheelBuild:
-        """The order by which a lock's wheel can be built again on a machine that lacks it."""
-        made = framework.made
-        assert made is not None
-        return cls(name=framework.name, recipe=recipe, target=made.target, suite=lock.base.release, source=made.source,
-                   debs=[lock.toolchain[name].deb(name) for name in made.build], requires=made.requires,
-                   runs_with=framework.requires, tests=made.tests)
+        """The build by which a lock's wheel can be built again on a machine that lacks it."""
+        wheel = framework.made
+        assert wheel is not None
+        return cls(name=framework.name, recipe=recipe, target=wheel.target, suite=lock.base.release,
+                   source=wheel.source, debs=[lock.toolchain[name].deb(name) for name
+                                              in wheel.build], requires=wheel.requires,
+                   runs_with=framework.requires, tests=wheel.tests)
 
     @property
     def flags(self) -> dict[str, str]:
         """The environment of the build; what stands for the number of compilers is left in."""
-        build = self.recipe.build
-        found = build.environment | build.added(self.target.sm).environment
+        instructions = self.recipe.build
+        environment = instructions.environment | instructions.added(self.target.sm).environment
         words = {
             "{options}": " ".join(self.target.options), "{sm}": ";".join(self.target.sm),
             "{sm_dotted}": ";".join(f"{sm[:-1]}.{sm[-1]}" for sm in self.target.sm),
         }
-        return {name: _filled(value, words) for name, value in found.items()}
+        return {name: _filled(value, words) for name, value in environment.items()}
 
     @property
     def toolchain_key(self) -> str:
@@ -124,12 +125,13 @@ class WheelBuild:
     @property
     def key(self) -> str:
         """SHA-256 over everything that shapes the wheel."""
-        build = self.recipe.build
+        instructions = self.recipe.build
         return records.sha256_text(records.canonical({
             "format": FORMAT, "source": self.source.sha256, "target": self.target.model_dump(mode="json"),
-            "flags": self.flags, "settings": build.settings, "files": build.files, "suite": self.suite,
-            "patches": [patch.model_dump(mode="json") for patch in build.patches], "library_path": build.library_path,
-            "toolchain": self.toolchain_key, "requires": sorted(file.sha256 for file in self.requires),
+            "flags": self.flags, "settings": instructions.settings, "files": instructions.files, "suite": self.suite,
+            "patches": [patch.model_dump(mode="json") for patch in instructions.patches],
+            "library_path": instructions.library_path, "toolchain": self.toolchain_key,
+            "requires": sorted(file.sha256 for file in self.requires),
             "tests": sorted(file.sha256 for file in self.tests), "epoch": EPOCH,
             **({"arguments": self.recipe.suite.arguments} if self.recipe.suite else {}),
         }))
@@ -137,35 +139,37 @@ class WheelBuild:
 
 def lacking(lock: Lock, store: Store) -> list[Framework]:
     """The frameworks whose wheel was compiled and is not in the store, or is damaged there."""
-    return [one for one in lock.frameworks if one.made and not store.has(one.wheel.sha256, one.wheel.size)]
+    return [framework for framework in lock.frameworks if framework.made
+            and not store.has(framework.wheel.sha256, framework.wheel.size)]
 
 
 def from_index(lock: Lock, store: Store) -> list[PyFile]:
     """What the package index has to give: what environments hold, and what compiles the wheels that are lacking."""
-    here = {one.wheel.sha256 for one in lock.frameworks if one.made}
-    found = [file for one in lock.frameworks for file in [one.wheel, *one.requires] if file.sha256 not in here]
-    for one in lacking(lock, store):
-        assert one.made is not None
-        found += [one.made.source, *one.made.requires, *one.made.tests]
-    return list({file.sha256: file for file in found}.values())
+    compiled = {framework.wheel.sha256 for framework in lock.frameworks if framework.made}
+    files = [file for framework in lock.frameworks for file in [framework.wheel, *framework.requires]
+             if file.sha256 not in compiled]
+    for framework in lacking(lock, store):
+        assert framework.made is not None
+        files += [framework.made.source, *framework.made.requires, *framework.made.tests]
+    return list({file.sha256: file for file in files}.values())
 
 
-def offered(lock: Lock) -> dict[str, str]:
+def installed_wheels(lock: Lock) -> dict[str, str]:
     """The wheels that a bake installs: path in its repository -> SHA-256."""
     return {f"wheels/{file.filename}": file.sha256 for one in lock.frameworks for file in [one.wheel, *one.requires]}
 
 
 def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
     """Compile the lock's wheels that this machine lacks; they have to be the lock's to the byte."""
-    for one in lacking(lock, store):
-        order = WheelBuild.of(lock, one, recipes.load(root, one.name))
-        path_of(store, order.key).unlink(missing_ok=True)
-        with progress.step(f"build {one.name}", f"{one.version} for {order.target.cpu}"):
-            outcome = build(root, order, store, progress, log=log)
-        if outcome.wheel.sha256 != one.wheel.sha256:
+    for framework in lacking(lock, store):
+        build = WheelBuild.of(lock, framework, recipes.load(root, framework.name))
+        path_of(store, build.key).unlink(missing_ok=True)
+        with progress.step(f"build {framework.name}", f"{framework.version} for {build.target.cpu}"):
+            outcome = compile_wheel(root, build, store, progress, log=log)
+        if outcome.wheel.sha256 != framework.wheel.sha256:
             raise StageFailed(
                 f"{outcome.wheel.filename} compiled to {outcome.wheel.sha256[:12]}, the lock names "
-                f"{one.wheel.sha256[:12]}", log=log,
+                f"{framework.wheel.sha256[:12]}", log=log,
                 hint=f"the build is not reproducible on this machine: run `make lock IMAGE={lock.image}`",
             )
 
@@ -175,24 +179,24 @@ def path_of(store: Store, key: str) -> Path:
     return store.cache.wheels / f"{key}.json"
 
 
-def kept(store: Store, order: WheelBuild) -> WheelOutcome | None:
-    """The outcome of `order`, if it was built on this machine and is whole."""
-    path = path_of(store, order.key)
+def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
+    """The outcome of `build`, if it was built on this machine and is whole."""
+    path = path_of(store, build.key)
     if not path.exists():
         return None
     outcome = records.read(path, WheelOutcome)
     return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
 
 
-def build(root: Path, order: WheelBuild, store: Store, progress: Progress, *, log: Path) -> WheelOutcome:
-    """The outcome of `order`: from the cache if it is there and whole, else by compiling in a sandbox.
+def compile_wheel(root: Path, build: WheelBuild, store: Store, progress: Progress, *, log: Path) -> WheelOutcome:
+    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a sandbox.
 
     HostNotReady, and nothing is kept, where the machine had not the space or the memory.
     """
-    if found := kept(store, order):
+    if found := known(store, build):
         return found
-    with _held(path_of(store, order.key).with_suffix(".lock"), progress):
-        return kept(store, order) or _made(root, order, store, progress, log)
+    with _held(path_of(store, build.key).with_suffix(".lock"), progress):
+        return known(store, build) or _compile(root, build, store, progress, log)
 
 
 @contextlib.contextmanager
@@ -208,45 +212,46 @@ def _held(path: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _made(root: Path, order: WheelBuild, store: Store, progress: Progress, log: Path) -> WheelOutcome:
-    with workspace.scratch_in(workspace.in_cache(store), f"wheel-{order.key[:12]}") as work:
-        result = program.call("goldenami.local.programs.build_wheel", plan(root, order, store, work, log), WheelResult,
+def _compile(root: Path, build: WheelBuild, store: Store, progress: Progress, log: Path) -> WheelOutcome:
+    with workspace.scratch_in(workspace.in_cache(store), f"wheel-{build.key[:12]}") as work:
+        result = program.call("goldenami.local.programs.build_wheel", plan(root, build, store, work, log), WheelResult,
                               progress, network=_uses_network())
         path = result.wheel
-        wheel = PyFile(project=order.source.project, version=order.recipe.version, filename=path.name,
+        wheel = PyFile(project=build.source.project, version=build.recipe.version, filename=path.name,
                        sha256=store.add(path), size=path.stat().st_size)
-    outcome = WheelOutcome(key=order.key, wheel=wheel, compiler=result.compiler, tests=result.tests,
+    outcome = WheelOutcome(key=build.key, wheel=wheel, compiler=result.compiler, tests=result.tests,
                            seconds=result.seconds, jobs=result.jobs, cache=result.cache)
-    records.write(path_of(store, order.key), outcome)
+    records.write(path_of(store, build.key), outcome)
     return outcome
 
 
-def plan(root: Path, order: WheelBuild, store: Store, work: Path, log: Path) -> WheelPlan:
+def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> WheelPlan:
     """The plan of a build in `work`; the wheels that it names are linked there."""
-    if not store.check(order.source.sha256):
-        raise BadInput(f"{order.source.filename} in the store is not what the lock names "
-                       f"({order.source.sha256[:12]}): removed", hint="run again: it is fetched anew")
-    _place(work, store, _placed([*order.requires, *order.runs_with, *order.tests]))
-    build, suite = order.recipe.build, order.recipe.suite
-    shared, mounts = _shared_cache(store, order)
-    site = f"/build/venv/lib/python{_python(order.debs)}/site-packages"
+    if not store.check(build.source.sha256):
+        raise BadInput(f"{build.source.filename} in the store is not what the lock names "
+                       f"({build.source.sha256[:12]}): removed", hint="run again: it is fetched anew")
+    _place(work, store, _placed([*build.requires, *build.runs_with, *build.tests]))
+    instructions, suite = build.recipe.build, build.recipe.suite
+    shared, mounts = _shared_cache(store, build)
+    site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
     return WheelPlan(
-        work=work, log=log, tree=tree(order, store), base_key=order.toolchain_key, layers=store.cache.layers,
-        programs=root / FOLDER, name=order.name, target=order.target.cpu, sm=order.target.sm if build.cuda else [],
-        source=store.path(order.source.sha256), files=build.files, patches=build.patches, settings=build.settings,
+        work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key, layers=store.cache.layers,
+        programs=root / FOLDER, name=build.name, target=build.target.cpu,
+        sm=build.target.sm if instructions.cuda else [], source=store.path(build.source.sha256),
+        files=instructions.files, patches=instructions.patches, settings=instructions.settings,
         environment={**_COMMON, **shared, **{
-            name: value.replace("{site}", site) for name, value in order.flags.items()}},
-        library_path=build.library_path, jobs=jobs_for(build.memory_mib), requires=list(_placed(order.requires)),
-        runs_with=list(_placed(order.runs_with)),
-        tests=WheelTests(wheels=list(_placed(order.tests)), arguments=suite.arguments) if suite else None,
+            name: value.replace("{site}", site) for name, value in build.flags.items()}},
+        library_path=instructions.library_path, jobs=jobs_for(instructions.memory_mib),
+        requires=list(_placed(build.requires)), runs_with=list(_placed(build.runs_with)),
+        tests=WheelTests(wheels=list(_placed(build.tests)), arguments=suite.arguments) if suite else None,
         mounts=mounts, network=_uses_network())
 
 
-def tree(order: WheelBuild, store: Store) -> Tree:
+def tree(build: WheelBuild, store: Store) -> Tree:
     """The scratch tree of a build."""
-    packages = local_repository.write(store, order.debs, store.cache.repositories / order.toolchain_key[:16],
-                                      suite=order.suite, epoch=EPOCH)
-    return Tree(suite=order.suite, repository=packages, include=sorted(deb.name for deb in order.debs))
+    packages = local_repository.write(store, build.debs, store.cache.repositories / build.toolchain_key[:16],
+                                      suite=build.suite, epoch=EPOCH)
+    return Tree(suite=build.suite, repository=packages, include=sorted(deb.name for deb in build.debs))
 
 
 def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
@@ -258,7 +263,7 @@ def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
 
 
 def compare(
-    root: Path, order: WheelBuild, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store, progress: Progress,
+    root: Path, build: WheelBuild, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store, progress: Progress,
     *, rounds: int, log: Path,
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures, ours first.
@@ -266,13 +271,13 @@ def compare(
     The sides' wheels lie apart: two builds of one source have the same file name.
     """
     ours, theirs = _placed(image, "wheels/image"), _placed(generic, "wheels/generic")
-    with workspace.scratch_in(workspace.in_cache(store), f"bench-{order.key[:12]}") as work:
+    with workspace.scratch_in(workspace.in_cache(store), f"bench-{build.key[:12]}") as work:
         _place(work, store, {**ours, **theirs})
         plan = BenchmarkPlan(
-            work=work, log=log, tree=tree(order, store), base_key=order.toolchain_key, layers=store.cache.layers,
-            programs=root / FOLDER, name=order.name, rounds=rounds, sides={
-                Side.IMAGE: BenchmarkSide(wheels=list(ours), needs=_features(order.target.cpu)),
-                Side.GENERIC: BenchmarkSide(wheels=list(theirs), needs=_features(order.recipe.generic))})
+            work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key, layers=store.cache.layers,
+            programs=root / FOLDER, name=build.name, rounds=rounds, sides={
+                Side.IMAGE: BenchmarkSide(wheels=list(ours), needs=_features(build.target.cpu)),
+                Side.GENERIC: BenchmarkSide(wheels=list(theirs), needs=_features(build.recipe.generic))})
         figures = program.call("goldenami.local.programs.benchmark", plan, BenchmarkResult, progress).figures
     return figures[Side.IMAGE], figures[Side.GENERIC]
 
@@ -292,7 +297,7 @@ _COMMON = {
 CCACHE_NAMESPACE tells it the rest."""
 
 
-def _shared_cache(store: Store, order: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
+def _shared_cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
     """What the environment says about other machines: ccache's remote storage, distcc's hosts; and folders to mount.
 
     The local cache is a folder beside the store. A remote storage that is a folder needs no network either. distcc
@@ -300,7 +305,7 @@ def _shared_cache(store: Store, order: WheelBuild) -> tuple[dict[str, str], list
     """
     folder = store.cache.ccache
     folder.mkdir(exist_ok=True)
-    found, mounts = {"CCACHE_NAMESPACE": order.compilers_key}, [(folder, "build/ccache")]
+    environment, mounts = {"CCACHE_NAMESPACE": build.compilers_key}, [(folder, "build/ccache")]
     remote = os.environ.get(REMOTE, "")
     if remote.startswith("file:"):
         shared, bar, attributes = remote.removeprefix("file:").partition("|")
@@ -309,11 +314,11 @@ def _shared_cache(store: Store, order: WheelBuild) -> tuple[dict[str, str], list
         mounts.append((Path(shared), "build/ccache-remote"))
         remote = f"file:/build/ccache-remote{bar}{attributes}"
     if remote:
-        found["CCACHE_REMOTE_STORAGE"] = remote
+        environment["CCACHE_REMOTE_STORAGE"] = remote
     if hosts := os.environ.get(DISTCC):
-        local = _local_jobs(order.recipe.build.memory_mib)
-        found |= {"CCACHE_PREFIX": "distcc", "DISTCC_HOSTS": f"--localslots={local} {hosts}"}
-    return found, mounts
+        local = _local_jobs(build.recipe.build.memory_mib)
+        environment |= {"CCACHE_PREFIX": "distcc", "DISTCC_HOSTS": f"--localslots={local} {hosts}"}
+    return environment, mounts
 
 
 def _uses_network() -> bool:

@@ -1,4 +1,4 @@
-"""What a build for the hardware gains over the generic one, as measured; and the rule that decides by it. Pure.
+"""The speedup of a build for the hardware over the index's wheel, as measured; and the rule that decides by it. Pure.
 
 roles/frameworks/files/measurements.json holds one entry for each framework, version and CPU; a benchmark writes them, a
 person commits them. So a lock comes out the same on every machine, whatever CPU that machine has.
@@ -22,9 +22,9 @@ from goldenami.model.lockfile import Origin
 from goldenami.model.recipes import CudaWheel, Recipe
 
 FILE = "roles/frameworks/files/measurements.json"
-WORTH = 1.10
+LEAST_SPEEDUP = 1.10
 """A build for the hardware is taken where it is at least this many times as fast as the wheel, over all workloads."""
-LOSS = 0.95
+LEAST_OF_A_WORKLOAD = 0.95
 """Where a single workload is slower than this, it is not taken: nobody trades one program's speed for another's."""
 
 _MODELS: Mapping[str, tuple[int, Container[int]]] = {
@@ -48,7 +48,7 @@ class Workload(Record):
 
 class Measurement(Record):
     """A benchmark's outcome: `cpu` is the machine's micro-architecture, `against` the wheel or the CPU of the generic
-    build, `key` that of the measured wheel (wheels.py)."""
+    build, `key` that of the measured wheel (wheel_builds.py)."""
 
     framework: str
     version: str
@@ -60,13 +60,13 @@ class Measurement(Record):
     workloads: list[Workload]
 
     @property
-    def gain(self) -> float:
+    def speedup(self) -> float:
         """The geometric mean over the workloads."""
         return round(statistics.geometric_mean(workload.ratio for workload in self.workloads), 2)
 
     @property
     def worst(self) -> Workload:
-        """The workload that gains least."""
+        """The workload with the least speedup."""
         return min(self.workloads, key=lambda workload: workload.ratio)
 
 
@@ -78,12 +78,12 @@ class Measurements(Record):
 
 @dataclass(frozen=True)
 class Decision:
-    """Wheel or source, and why; `gain`, `measured_on` and `key` (of the measured build) where it was measured on this
-    micro-architecture."""
+    """Wheel or source, and why; `speedup`, `measured_on` and `key` (of the measured build) where it was measured on
+    this micro-architecture."""
 
     origin: Origin
     why: str
-    gain: float | None = None
+    speedup: float | None = None
     measured_on: str | None = None
     key: str | None = None
 
@@ -100,48 +100,52 @@ def load(root: Path) -> list[Measurement]:
     return records.read(path, Measurements).measurements if path.exists() else []
 
 
-def decide(name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], found: Sequence[Measurement]) -> Decision:
+def decide(
+    name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], measurements: Sequence[Measurement],
+) -> Decision:
     """Whether the image for `cpus` and the CUDA architectures `sm` gets the index's wheel or a build of its own.
 
-    Of several CPUs the one that gains least speaks for all; one that was not measured leaves the rule's default. A
-    figure of another version, or over something else than the recipe names now, is none.
+    Of several CPUs the one with the least speedup speaks for all; one that was not measured leaves the rule's default.
+    A figure of another version, or over something else than the recipe names now, is none.
     """
-    wanted = (name, recipe.version, recipe.against)
-    measured = {one.cpu: one for one in found if (one.framework, one.version, one.against) == wanted}
-    every = [measured[cpu] for cpu in cpus if cpu in measured]
-    first = min(every, key=lambda one: one.gain) if len(every) == len(cpus) else None
-    origin, why = _judged(recipe, cpus, sm, first)
-    said = f"{first.gain:.2f}x over {first.against}, measured on {first.cpu}" if first else \
-        f"not measured on {', '.join(cpu for cpu in cpus if cpu not in measured)}"
-    why = why.replace("{said}", said)
-    return Decision(origin, why, first.gain, first.cpu, first.key) if first else Decision(origin, why)
+    by_cpu = {entry.cpu: entry for entry in measurements
+              if (entry.framework, entry.version, entry.against) == (name, recipe.version, recipe.against)}
+    if unmeasured := [cpu for cpu in cpus if cpu not in by_cpu]:
+        return Decision(*_judged(recipe, cpus, sm, None, f"not measured on {', '.join(unmeasured)}"))
+    least = min((by_cpu[cpu] for cpu in cpus), key=lambda entry: entry.speedup)
+    figure = f"{least.speedup:.2f}x over {least.against}, measured on {least.cpu}"
+    return Decision(*_judged(recipe, cpus, sm, least, figure), least.speedup, least.cpu, least.key)
 
 
-def _judged(recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], first: Measurement | None) -> tuple[Origin, str]:
-    """The rule, its cases in the order in which they count."""
+def _judged(
+    recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], measurement: Measurement | None, figure: str,
+) -> tuple[Origin, str]:
+    """The rule, its cases in the order in which they count; `figure` says what was measured, or that nothing was."""
     wheel, only = recipe.wheel, recipe.only
-    lacking = cuda_wheels.lacking(wheel, sm)
-    loses = isinstance(wheel, CudaWheel) and recipe.build.cuda is None
-    others = sorted(set(cpus) - set(only)) if only is not None else []
-    gains, worst = (first.gain, first.worst) if first else (0.0, None)
+    uncovered = cuda_wheels.uncovered(wheel, sm)
+    loses_gpus = isinstance(wheel, CudaWheel) and recipe.build.cuda is None
+    other_cpus = sorted(set(cpus) - set(only)) if only is not None else []
+    worst = measurement.worst if measurement else None
     cases: list[tuple[bool, Origin, str]] = [
         (recipe.build.not_run is not None, Origin.WHEEL, f"recipe not run here: {recipe.build.not_run}"),
-        (wheel is None, Origin.SOURCE, "the index has no wheel; {said}"),
-        (bool(lacking), Origin.SOURCE, f"the wheel has no code for sm_{', sm_'.join(lacking)}; {{said}}"),
-        (loses, Origin.WHEEL, "a build would have no code for the GPUs"),
-        (bool(others), Origin.WHEEL, f"a build is for {', '.join(only or [])} only, not for {', '.join(others)}"),
-        (first is None, Origin.WHEEL, "the rule's default; {said}"),
-        (worst is not None and worst.ratio < LOSS, Origin.WHEEL,
-         f"{worst.name if worst else ''} would be {worst.ratio if worst else 0:.2f}x; {{said}}"),
-        (gains < WORTH, Origin.WHEEL, f"{{said}}, less than {WORTH:.2f}x"),
+        (wheel is None, Origin.SOURCE, f"the index has no wheel; {figure}"),
+        (bool(uncovered), Origin.SOURCE, f"the wheel has no code for sm_{', sm_'.join(uncovered)}; {figure}"),
+        (loses_gpus, Origin.WHEEL, "a build would have no code for the GPUs"),
+        (bool(other_cpus), Origin.WHEEL,
+         f"a build is for {', '.join(only or [])} only, not for {', '.join(other_cpus)}"),
+        (measurement is None, Origin.WHEEL, f"the rule's default; {figure}"),
+        (worst is not None and worst.ratio < LEAST_OF_A_WORKLOAD, Origin.WHEEL,
+         f"{worst.name if worst else ''} would be {worst.ratio if worst else 0:.2f}x; {figure}"),
+        (measurement is not None and measurement.speedup < LEAST_SPEEDUP, Origin.WHEEL,
+         f"{figure}, less than {LEAST_SPEEDUP:.2f}x"),
     ]
-    return next(((origin, why) for holds, origin, why in cases if holds), (Origin.SOURCE, "{said}"))
+    return next(((origin, why) for holds, origin, why in cases if holds), (Origin.SOURCE, figure))
 
 
 def micro_architecture(cpuinfo: str) -> str:
     """The CPU of /proc/cpuinfo by GCC's name: of all that it can run the one with the most features.
 
-    What hypervisors hide (`isa.NO_GAIN`) does not count: of CPUs that differ by nothing else, family and model tell.
+    What hypervisors hide (`NO_SPEEDUP`) does not count: of CPUs that differ by nothing else, family and model tell.
     Only AMD's have SSE4a: no maker's is taken for the other's.
     """
     facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
@@ -166,16 +170,16 @@ def demand_own_cpu(cpus: Sequence[str], here: str) -> None:
 
 
 def compare(generic: Sequence[dict[str, float]], image: Sequence[dict[str, float]]) -> list[Workload]:
-    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a gain."""
-    found = []
+    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a speedup."""
+    workloads = []
     for name in image[0]:
         ratios = sorted(ours[name] / theirs[name] for ours, theirs in zip(image, generic, strict=True))
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-        found.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3)))
-    return found
+        workloads.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3)))
+    return workloads
 
 
-def merged(old: Sequence[Measurement], new: Sequence[Measurement]) -> str:
-    """The file's text with `new` in the place of what was measured before on the same CPU."""
-    taken = {(one.framework, one.cpu): one for one in [*old, *new]}
-    return records.canonical({"measurements": [json.loads(taken[key].model_dump_json()) for key in sorted(taken)]})
+def merged(committed: Sequence[Measurement], measured: Sequence[Measurement]) -> str:
+    """The file's text with `measured` in the place of what was committed of the same framework and CPU."""
+    entries = {(entry.framework, entry.cpu): entry for entry in [*committed, *measured]}
+    return records.canonical({"measurements": [json.loads(entries[key].model_dump_json()) for key in sorted(entries)]})

@@ -48,12 +48,12 @@ def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
 
 
 def _fits(wheel: CudaWheel, driver: str, sm: Sequence[str]) -> str:
-    if without := lacking(wheel, sm):
+    if without := uncovered(wheel, sm):
         raise NoFit(f"it has no code for sm_{', sm_'.join(without)}", hint="declare other GPUs")
     return compatibility.check_cuda(wheel.cuda, driver)
 
 
-def lacking(wheel: Wheel | None, sm: Sequence[str]) -> list[str]:
+def uncovered(wheel: Wheel | None, sm: Sequence[str]) -> list[str]:
     """Those of `sm` that no code in the wheel runs on; none where nobody looked."""
     if wheel is None or wheel.sm is None:
         return []

@@ -57,7 +57,7 @@ class ResolverContext:
     progress: Progress
     log: Path
     fetch_debs: Callable[[list[Deb]], None]
-    before: Sequence[Framework] = ()
+    previous_frameworks: Sequence[Framework] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class BenchmarkPair:
     Each side is the framework's own wheel, then what it needs; `order` is that of the image's build.
     """
 
-    order: WheelBuild
+    build: WheelBuild
     image: list[PyFile]
     generic: list[PyFile]
     against: str
@@ -95,57 +95,63 @@ def interpreter(debs: Sequence[Deb]) -> Interpreter:
     return Interpreter((int(major), int(minor)), int(match[1]))
 
 
-def resolve(request: FrameworkRequest, around: ResolverContext) -> ResolvedFrameworks:
+def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFrameworks:
     """Decide, resolve and build what `request` names."""
-    fitted = {name: fitting(name, request, around) for name in request.names}
-    wanted = {name: one.recipe for name, one in fitted.items()}
-    measured, allowances = build_decision.load(around.root), recipes.dispatching(around.root)
-    decided = {name: build_decision.decide(name, recipe, request.cpus, request.target.sm if recipe.build.cuda else [],
-                                           measured)
-               for name, recipe in wanted.items()}
-    python = interpreter(around.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
-    asked = {name: _requirements(one, decided[name].origin, request.target.sm) for name, one in fitted.items()}
-    closures, pins = _closures(asked, around.index, python, shared=bool(request.shared_environment))
-    found, toolchain = dict[str, Framework](), dict[str, Deb]()
-    order = _in_order(wanted, closures)
-    for name in order:
-        recipe, decision = wanted[name], decided[name]
-        own, others = _parts(recipe, closures[name], found)
-        made = None
-        if decision.origin is Origin.SOURCE:
-            job = order_for(name, recipe, request, around, others, pins)
-            own, made = _made(job, around)
-            decision = decided[name] = decision.of(job.key)
-            toolchain.update((deb.name, deb) for deb in job.debs)
-        assert own is not None
-        found[name] = Framework(
+    fitted = {name: fitting(name, request, context) for name in request.names}
+    decisions = _decisions(fitted, request, context)
+    requirements = {name: _requirements(recipe, decisions[name].origin, request.target.sm)
+                    for name, recipe in fitted.items()}
+    environments, pins = _environments(requirements, context, shared=bool(request.shared_environment))
+    allowances = recipes.dispatching(context.root)
+    frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
+    for name in _in_order(fitted, environments):
+        recipe = fitted[name].recipe
+        wheel, requires = _parts(recipe, environments[name], frameworks)
+        compiled = None
+        if decisions[name].origin is Origin.SOURCE:
+            build = wheel_build(name, recipe, request, context, requires, pins)
+            wheel, compiled = _compiled(build, context)
+            decisions[name] = decisions[name].of(build.key)
+            toolchain.update((deb.name, deb) for deb in build.debs)
+        assert wheel is not None
+        decision = decisions[name]
+        frameworks[name] = Framework(
             name=name, version=recipe.version, environment=request.shared_environment or name, origin=decision.origin,
-            why=decision.why, gain=decision.gain, measured_on=decision.measured_on, wheel=own, requires=others,
-            made=made, allow=[allowed for file in [own, *others] for pattern, several in allowances.items()
-                              if fnmatchcase(file.project, pattern) for allowed in several])
-    frameworks = [found[name] for name in order]
-    return ResolvedFrameworks(frameworks, list(toolchain.values()), [
-        _choice(one, fitted[one.name], decided[one.name], request.target.cpu) for one in frameworks])
+            why=decision.why, gain=decision.speedup, measured_on=decision.measured_on, wheel=wheel, requires=requires,
+            made=compiled, allow=[allowance for file in [wheel, *requires] for pattern, rows in allowances.items()
+                                  if fnmatchcase(file.project, pattern) for allowance in rows])
+    return ResolvedFrameworks(list(frameworks.values()), list(toolchain.values()), [
+        _choice(framework, fitted[name], decisions[name], request.target.cpu)
+        for name, framework in frameworks.items()])
 
 
-def fitting(name: str, request: FrameworkRequest, around: ResolverContext) -> FittedRecipe:
+def _decisions(
+    fitted: Mapping[str, FittedRecipe], request: FrameworkRequest, context: ResolverContext,
+) -> dict[str, Decision]:
+    measurements = build_decision.load(context.root)
+    return {name: build_decision.decide(name, recipe, request.cpus, request.target.sm if recipe.build.cuda else [],
+                                        measurements)
+            for name, recipe in ((name, entry.recipe) for name, entry in fitted.items())}
+
+
+def fitting(name: str, request: FrameworkRequest, context: ResolverContext) -> FittedRecipe:
     """The recipe `name` with the wheel that fits the image's driver and GPUs."""
-    return cuda_wheels.fit(recipes.load(around.root, name), request.driver, request.target.sm)
+    return cuda_wheels.fit(recipes.load(context.root, name), request.driver, request.target.sm)
 
 
-def sides(name: str, request: FrameworkRequest, around: ResolverContext) -> BenchmarkPair:
+def benchmark_pair(name: str, request: FrameworkRequest, context: ResolverContext) -> BenchmarkPair:
     """What to compare for the recipe `name`; both sides are built or fetched here."""
-    job, theirs, pins = alone(name, request, around)
-    recipe, others = job.recipe, job.runs_with
-    ours = _built(job, around).wheel
+    build, theirs, pins = standalone_build(name, request, context)
+    recipe, runs_with = build.recipe, build.runs_with
+    ours = _compile(build, context).wheel
     if theirs is None:
         assert recipe.generic is not None
         options = list(instruction_sets.baseline([recipe.generic], request.gcc).options)
         plain = replace(request, target=Target(cpu=recipe.generic, options=options))
-        theirs = _built(order_for(name, recipe, plain, around, others, pins), around).wheel
+        theirs = _compile(wheel_build(name, recipe, plain, context, runs_with, pins), context).wheel
         demand_difference(name, ours, theirs)
-    around.index.fetch([theirs, *others], around.store)
-    return BenchmarkPair(job, [ours, *others], [theirs, *others], recipe.against)
+    context.index.fetch([theirs, *runs_with], context.store)
+    return BenchmarkPair(build, [ours, *runs_with], [theirs, *runs_with], recipe.against)
 
 
 def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:
@@ -155,39 +161,41 @@ def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:
                           hint="`{options}` does not reach the compiler: does the build read CFLAGS, or CXXFLAGS?")
 
 
-def alone(name: str, request: FrameworkRequest, around: ResolverContext) -> tuple[WheelBuild, PyFile | None, list[str]]:
+def standalone_build(
+    name: str, request: FrameworkRequest, context: ResolverContext,
+) -> tuple[WheelBuild, PyFile | None, list[str]]:
     """The build of the recipe `name` in an environment of its own, the index's wheel if it has one, and the versions
     chosen, as constraints."""
-    fitted = fitting(name, request, around)
+    fitted = fitting(name, request, context)
     recipe = fitted.recipe
-    python = interpreter(around.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
-    asked = _requirements(fitted, Origin.SOURCE, request.target.sm)
-    closures, pins = _closures({name: asked}, around.index, python, shared=False)
-    theirs, others = _parts(recipe, closures[name], {})
-    order = order_for(name, recipe, request, around, others, pins)
-    _supply(order, around)
-    return order, theirs, pins
+    environments, pins = _environments({name: _requirements(fitted, Origin.SOURCE, request.target.sm)}, context,
+                                       shared=False)
+    index_wheel, runs_with = _parts(recipe, environments[name], {})
+    build = wheel_build(name, recipe, request, context, runs_with, pins)
+    _fetch_inputs(build, context)
+    return build, index_wheel, pins
 
 
-def _closures(
-    asked: Mapping[str, list[str]], index: Index, python: Interpreter, *, shared: bool,
+def _environments(
+    requirements: Mapping[str, list[str]], context: ResolverContext, *, shared: bool,
 ) -> tuple[dict[str, list[PyFile]], list[str]]:
     """The wheels of each framework's environment, of one choice of versions for all; and that choice as constraints."""
-    every = index.resolve([one for several in asked.values() for one in several], [], python)
-    pins = [f"{file.project}=={file.version}" for file in every]
+    python = interpreter(context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
+    closure = context.index.resolve([line for lines in requirements.values() for line in lines], [], python)
+    pins = [f"{file.project}=={file.version}" for file in closure]
     if shared:
-        return dict.fromkeys(asked, every), pins
-    return {name: index.resolve(several, pins, python) for name, several in asked.items()}, pins
+        return dict.fromkeys(requirements, closure), pins
+    return {name: context.index.resolve(lines, pins, python) for name, lines in requirements.items()}, pins
 
 
-def _in_order(wanted: Mapping[str, Recipe], closures: Mapping[str, list[PyFile]]) -> list[str]:
+def _in_order(fitted: Mapping[str, FittedRecipe], environments: Mapping[str, list[PyFile]]) -> list[str]:
     """Each after the frameworks that it needs: those have fewer of the others in their environments."""
-    projects = {name: canonicalize_name(recipe.distribution) for name, recipe in wanted.items()}
+    projects = {name: canonicalize_name(entry.recipe.distribution) for name, entry in fitted.items()}
 
     def needs(name: str) -> int:
-        return sum(file.project in projects.values() and file.project != projects[name] for file in closures[name])
+        return sum(file.project in projects.values() and file.project != projects[name] for file in environments[name])
 
-    return sorted(wanted, key=lambda name: (needs(name), name))
+    return sorted(fitted, key=lambda name: (needs(name), name))
 
 
 def _requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> list[str]:
@@ -202,29 +210,29 @@ def _parts(
 ) -> tuple[PyFile | None, list[PyFile]]:
     """The index's own wheel of a framework (if it has one), and the rest with what is built here in its place."""
     own = canonicalize_name(recipe.wheel.distribution) if recipe.wheel else ""
-    here = {framework.wheel.project: framework for framework in built.values() if framework.made}
+    compiled = {framework.wheel.project: framework for framework in built.values() if framework.made}
     rest = dict[str, PyFile]()
     for file in closure:
-        other = here.get(file.project)
-        for one in [other.wheel, *other.requires] if other else [file]:
-            rest[one.project] = one
+        framework = compiled.get(file.project)
+        rest.update((part.project, part) for part in (
+            [framework.wheel, *framework.requires] if framework else [file]))
     return rest.pop(own, None), [rest[project] for project in sorted(rest)]
 
 
-def order_for(
-    name: str, recipe: Recipe, request: FrameworkRequest, around: ResolverContext, runs_with: Sequence[PyFile],
+def wheel_build(
+    name: str, recipe: Recipe, request: FrameworkRequest, context: ResolverContext, runs_with: Sequence[PyFile],
     pins: Sequence[str],
 ) -> WheelBuild:
     """The exact order of a build: everything that shapes the wheel."""
     cuda = bool(request.target.sm and recipe.build.cuda)
-    debs = around.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES, *recipe.build.packages,
+    debs = context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES, *recipe.build.packages,
                             *(wheel_builds.CUDA_PACKAGES if cuda else [])])
     python = interpreter(debs)
-    source = _source(name, recipe, around.index)
+    source = _source(name, recipe, context.index)
     wanted = [wheel_builds.PIP, *recipe.build.requires, *recipe.build.added(request.target.sm).requires]
-    requires = around.index.resolve(wanted, pins, python)
+    requires = context.index.resolve(wanted, pins, python)
     # What only the tests need is in no image: the image's choice of versions does not bind it.
-    tests = around.index.resolve([*recipe.suite.requires, *(f"{file.project}=={file.version}" for file in runs_with)],
+    tests = context.index.resolve([*recipe.suite.requires, *(f"{file.project}=={file.version}" for file in runs_with)],
                                 [], python) if recipe.suite else []
     known = {file.project for file in runs_with} | {source.project}
     target = request.target if cuda else request.target.model_copy(update={"sm": []})
@@ -242,44 +250,44 @@ def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
                         hint="fetch it, look at it, and write both into the recipe")
         return Archive(project=recipe.distribution, version=recipe.version, url=source.url, size=source.size,
                        filename=source.url.rpartition("/")[2], sha256=source.sha256)
-    found = index.sdist(recipe.distribution, recipe.version)
-    if source.sha256 not in (None, found.sha256):
-        raise BadInput(f"recipe {name}: {found.filename} on the package index has SHA-256 {found.sha256[:12] or 'none'}"
+    sdist = index.sdist(recipe.distribution, recipe.version)
+    if source.sha256 not in (None, sdist.sha256):
+        raise BadInput(f"recipe {name}: {sdist.filename} on the package index has SHA-256 {sdist.sha256[:12] or 'none'}"
                        f", the recipe names {source.sha256[:12]}",
                        hint="find out why before the recipe takes it; a new version needs its own SHA-256")
-    return found
+    return sdist
 
 
-def _supply(order: WheelBuild, around: ResolverContext) -> None:
+def _fetch_inputs(build: WheelBuild, context: ResolverContext) -> None:
     """Have everything in the store that a build needs, unless it was built on this machine already."""
-    if wheel_builds.kept(around.store, order) is None:
-        around.fetch_debs(list(order.debs))
-        around.index.fetch([order.source, *order.requires, *order.runs_with, *order.tests], around.store)
+    if wheel_builds.known(context.store, build) is None:
+        context.fetch_debs(list(build.debs))
+        context.index.fetch([build.source, *build.requires, *build.runs_with, *build.tests], context.store)
 
 
-def _built(order: WheelBuild, around: ResolverContext) -> wheel_builds.WheelOutcome:
-    if found := wheel_builds.kept(around.store, order):
+def _compile(build: WheelBuild, context: ResolverContext) -> wheel_builds.WheelOutcome:
+    if found := wheel_builds.known(context.store, build):
         return found
-    _supply(order, around)
-    with around.progress.step(f"build {order.name}", f"{order.recipe.version} for {order.target.cpu}"):
-        return wheel_builds.build(around.root, order, around.store, around.progress, log=around.log)
+    _fetch_inputs(build, context)
+    with context.progress.step(f"build {build.name}", f"{build.recipe.version} for {build.target.cpu}"):
+        return wheel_builds.compile_wheel(context.root, build, context.store, context.progress, log=context.log)
 
 
-def _made(order: WheelBuild, around: ResolverContext) -> tuple[PyFile, CompiledWheel]:
+def _compiled(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, CompiledWheel]:
     """The wheel, and how it was made. One that the former lock has with the same key is not compiled again: the same
     inputs give the same bytes, and a bake that lacks it holds its own build to them. What this machine has built counts
     for more: where a bake found that those bytes do not come out, the next lock names its own."""
-    for one in around.before if wheel_builds.kept(around.store, order) is None else []:
-        if one.made and one.made.key == order.key:
-            return one.wheel, _record(order, one.made.compiler, one.made.result)
-    outcome = _built(order, around)
-    return outcome.wheel, _record(order, outcome.compiler, outcome.tests)
+    for framework in context.previous_frameworks if wheel_builds.known(context.store, build) is None else []:
+        if framework.made and framework.made.key == build.key:
+            return framework.wheel, _compiled_wheel(build, framework.made.compiler, framework.made.result)
+    outcome = _compile(build, context)
+    return outcome.wheel, _compiled_wheel(build, outcome.compiler, outcome.tests)
 
 
-def _record(order: WheelBuild, compiler: str, result: str) -> CompiledWheel:
-    return CompiledWheel(key=order.key, target=order.target, compiler=compiler, source=order.source,
+def _compiled_wheel(build: WheelBuild, compiler: str, result: str) -> CompiledWheel:
+    return CompiledWheel(key=build.key, target=build.target, compiler=compiler, source=build.source,
                          build=sorted(deb.name for deb
-                                      in order.debs), requires=list(order.requires), tests=list(order.tests),
+                                      in build.debs), requires=list(build.requires), tests=list(build.tests),
                          result=result)
 
 

@@ -213,7 +213,7 @@ def _fit_driver(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
 def _offer_modules(resolution: Resolution, fitted: FittedDriver) -> None:
     """Put the compiled package into the private root's local repository, so that apt can choose it."""
     assert fitted.outcome.deb_sha256 is not None
-    deb = built_deb(fitted.recipe.package, fitted.driver, fitted.outcome.deb_sha256, fitted.outcome.deb_size,
+    deb = built_deb(fitted.build.package, fitted.driver, fitted.outcome.deb_sha256, fitted.outcome.deb_size,
                     fitted.outcome.installed_size)
     local_repository.write(resolution.store, [deb, *resolution.offered], resolution.apt.folder / "built",
                            suite="golden", epoch=0)
@@ -236,15 +236,15 @@ def _derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None)
         resolution.derived["nvidia_driver"] = {
             "nvidia_driver_branch": fitted.driver.split(".")[0], "nvidia_driver_flavour": fitted.flavour,
             "nvidia_driver_version": fitted.driver,
-            "nvidia_driver_kernel_release": kernel.release, "nvidia_driver_modules_package": fitted.recipe.package,
-            "nvidia_driver_modules_signer": signed.signer if (signed := fitted.recipe.signature) else "",
+            "nvidia_driver_kernel_release": kernel.release, "nvidia_driver_modules_package": fitted.build.package,
+            "nvidia_driver_modules_signer": signed.signer if (signed := fitted.build.signature) else "",
         }
         _leave_out_gsp(resolution, fitted.flavour)
 
 
 def _leave_out_gsp(resolution: Resolution, flavour: str) -> None:
     if families := driver_requests.without_gsp(resolution.root, resolution.definition, flavour):
-        resolution.derived["nvidia_driver"][driver_requests.GSP] = False
+        resolution.derived["nvidia_driver"][driver_requests.GSP_VARIABLE] = False
         resolution.choices.append(Choice(component="GSP firmware", taken="off", passed_over=[],
                                          why=f"EC2's advice for {', '.join(families)} with proprietary modules"))
 
@@ -282,7 +282,8 @@ def wanted_frameworks(resolution: Resolution) -> tuple[frameworks.FrameworkReque
     return request, frameworks.ResolverContext(
         root=resolution.root, apt=resolution.apt, store=resolution.store, index=Index.configured(),
         progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
-        before=former.frameworks if (former := lockfile.previous(resolution.root, definition.image)) else (),
+        previous_frameworks=former.frameworks if (former := lockfile.previous(resolution.root,
+                                                                              definition.image)) else (),
     )
 
 
@@ -374,14 +375,14 @@ def _assemble(
 
 def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
     branch = fitted.driver.split(".")[0]
-    recipe = fitted.recipe
+    build = fitted.build
     return Driver(
         version=fitted.driver, branch=branch, flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"), cuda=compatibility.CUDA_OF_BRANCH.get(branch, "unknown"),
         modules=KernelModules(
-            key=recipe.key, package=recipe.package, source_package=recipe.source.name,
-            compiler=fitted.outcome.compiler, signature=recipe.signature, provides=list(recipe.provides),
-            depends=list(recipe.depends),
-            build={deb.name: Package.of(deb) for deb in [recipe.source, *recipe.build]},
+            key=build.key, package=build.package, source_package=build.source.name,
+            compiler=fitted.outcome.compiler, signature=build.signature, provides=list(build.provides),
+            depends=list(build.depends),
+            build={deb.name: Package.of(deb) for deb in [build.source, *build.toolchain]},
         ),
     )

@@ -14,7 +14,7 @@ from goldenami.model.definition import ANY, NEWEST, PLATFORMS, Definition
 VERSION = "VERSION"
 """Stands for the driver's version in the role's facts until a candidate is tried."""
 
-GSP = "nvidia_driver_gsp_enabled"
+GSP_VARIABLE = "nvidia_driver_gsp_enabled"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _branches(
 def without_gsp(root: Path, definition: Definition, flavour: str) -> list[str]:
     """The families for whose sake the GSP firmware is left out; none where the definition says what it wants, or with
     the open modules, which always use it."""
-    if flavour != "proprietary" or GSP in definition.variables("nvidia_driver"):
+    if flavour != "proprietary" or GSP_VARIABLE in definition.variables("nvidia_driver"):
         return []
     return hardware.without_gsp(root, definition.hardware)
 

@@ -68,5 +68,6 @@ def have(lock: Lock, kept: store.Store, files: Sequence[PyFile]) -> None:
 def build(wanted: WheelBuild, kept: store.Store, folder: Path, root: Path | None = None) -> wheel_builds.WheelOutcome:
     """Compile anew; the programs beside the recipe are below `root`, or `folder`."""
     wheel_builds.path_of(kept, wanted.key).unlink(missing_ok=True)
-    return wheel_builds.build(root or folder, wanted, kept, Progress.of("test", wanted.name, CachePaths(folder)),
-                              log=folder / "log")
+    return wheel_builds.compile_wheel(root or folder, wanted, kept,
+                                      Progress.of("test", wanted.name, CachePaths(folder)),
+                                      log=folder / "log")

@@ -29,8 +29,8 @@ class OlderArchives:
     """Archives without `drop`, a test on the text of an index's stanza; `uris` are by the archives' names."""
 
     def __init__(self, archives: Archives, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]) -> None:
-        self._real = {name: root.uris[name] for name, root in archives.each.items()}
-        for name, root in archives.each.items():
+        self._real = {name: root.uris[name] for name, root in archives.roots.items()}
+        for name, root in archives.roots.items():
             for path in sorted((root.folder / "lists").glob("*InRelease")):
                 _suite(path, key, folder / name, drop)
         outer = self

@@ -106,17 +106,17 @@ class Prover:
         signer = module_signing.configured()
         with apt.locked():
             try:
-                recipe = driver_fit.recipe_of(apt, kernel, driver, suite=definition.base.release,
-                                       signature=signer.signature if signer else None)
+                build = driver_fit.module_build(apt, kernel, driver, suite=definition.base.release,
+                                         signature=signer.signature if signer else None)
             except NoFit as error:
                 return Proof(error.message, tried=True)
             finally:
                 apt.pin({})
-        outcome = kernel_modules.known(recipe, self.store)
+        outcome = kernel_modules.known(build, self.store)
         if outcome is None and compiles:
             self.say(f"trying driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}")
-            self.store.fetch(store_requests([recipe.source, *recipe.build], apt.uris))
-            outcome = kernel_modules.compile_modules(recipe, self.store, log=self.log)
+            self.store.fetch(store_requests([build.source, *build.toolchain], apt.uris))
+            outcome = kernel_modules.compile_modules(build, self.store, log=self.log)
         if outcome is None or outcome.deb_sha256:
             return Proof(tried=outcome is not None)
         return Proof(f"driver {driver.version} does not compile on {kernel.release}: {outcome.first_error}", tried=True)
