@@ -10,7 +10,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from ec2_emulator import moto_overrides
 from ec2_emulator.rules import RULES
 from goldenami.core import shell
 
@@ -43,7 +42,6 @@ def test_prints_its_rules() -> None:
                         env={"PYTHONPATH": str(ROOT / "scripts")})
     assert "name_is_free: Two AMIs of an account in a region cannot" in text
     assert len(text.splitlines()) == 2 * len(RULES) >= 80
-    assert moto_overrides.Ec2Api
 
 
 def test_logs_calls_with_their_region_until_reset(aws: Any) -> None:

@@ -36,7 +36,7 @@ FAULTS = pytest.mark.parametrize("rule", [
 def outlast(checkout: Checkout, faults: Faults, rule: dict[str, Any], *args: str) -> None:
     """Run it under the faults until it says that all is well, and without them where it never does."""
     faults.add("*", **rule)
-    codes = []
+    codes: list[int] = []
     while not codes or (codes[-1] and len(codes) < TRIES):
         codes.append(checkout.golden(*args).code)
     assert faults.fired()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from goldenami.core import records
-from goldenami.model.build_records import Verdict
+from goldenami.model.build_records import LOCK_FILE, BakeRecord, Boot, Verdict
 from goldenami.publish.publish_records import PLAN_FILE, PublishPlan
 from support.aws.emulator import Emulator
 from support.builds import builds
@@ -45,9 +45,9 @@ def test_a_build_reaches_both_regions(checkout: Checkout, build: Path) -> None:
                          "EnaSupport": True, "RootDeviceName": "/dev/xvda", "Description": "Debian 12 for tests"}
         (device,) = ami["BlockDeviceMappings"]
         assert (device["Ebs"]["VolumeType"], device["Ebs"]["VolumeSize"]) == ("gp3", 1)
-        bake = records.read(build / "bake.json", builds.BakeRecord)
+        bake = records.read(build / "bake.json", BakeRecord)
         tags = {"goldenami:image": IMAGE, "goldenami:build-id": build.name, "goldenami:lock-sha256": bake.lock_sha256,
-                "goldenami:git-commit": "0" * 40, "goldenami:disk-sha256": bake.disk.sha256}
+                "goldenami:git-commit": "0" * 40, "goldenami:disk-sha256": bake.disk_sha256}
         assert {tag["Key"]: tag["Value"] for tag in ami["Tags"]} == tags
         (snapshot,) = state.snapshots()
         assert {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]} == tags | {
@@ -230,7 +230,8 @@ def test_an_attestation_is_of_one_disk(checkout: Checkout, tmp_path: Path) -> No
     assert "is not JUnit XML" in checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test",
                                                  str(tmp_path / "cut.xml")).text
     sha256 = builds.write_disk(build / "disk.raw", 99)
-    bake = records.read(build / "bake.json", builds.BakeRecord)
+    bake = records.read(build / "bake.json", BakeRecord)
+    assert bake.disk is not None
     records.write(build / "bake.json", bake.model_copy(update={"disk": bake.disk.model_copy(update={
         "sha256": sha256})}))
     builds.write_verify(build)
@@ -285,8 +286,8 @@ REFUSALS: list[tuple[str, Callable[[Path], object], str]] = [
     ("without IMDSv2", lambda build: builds.write_verify(build, checks=builds.wrong("x")[1:]),
      "does not prove that it boots where the metadata service"),
     ("without UEFI", lambda build: builds.write_verify(
-        build, boots=[builds.Boot(firmware="bios", seconds_to_ssh=1.0)]), "it was not booted under uefi"),
-    ("with another lock", lambda build: records.write(build / builds.LOCK_FILE, builds.lock(IMAGE, 7)),
+        build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), "it was not booted under uefi"),
+    ("with another lock", lambda build: records.write(build / LOCK_FILE, builds.lock(IMAGE, 7)),
      "lock.json is not the lock that was baked"),
     ("of a changed disk", lambda build: builds.write_disk(build / "disk.raw", 7),
      "is not the disk that was verified"),

@@ -9,10 +9,10 @@ import boto3
 import pytest
 from goldenami.aws import tags
 from goldenami.core import records
-from goldenami.model.build_records import BAKE_FILE, BakeRecord
+from goldenami.model.build_records import BAKE_FILE, BakeRecord, Boot
 from support.aws.emulator import Emulator
 from support.builds import builds
-from support.builds.builds import CHECKS, IMAGE, REGIONS, Boot, Checkout, RegionState, wrong
+from support.builds.builds import CHECKS, IMAGE, REGIONS, Checkout, RegionState, wrong
 from support.ec2 import ec2_builds
 
 HOME, OTHER = REGIONS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -103,10 +104,10 @@ def test_there_is_nothing_before_the_first(checkout: Checkout) -> None:
     (lambda ec2, ami: ec2.deregister_image(ImageId=ami), "us-west-2: gone"),
 ], ids=["disabled", "gone"])
 def test_a_build_that_cannot_be_launched(
-    checkout: Checkout, published: list[str], harm: object, message: str,
+    checkout: Checkout, published: list[str], harm: Callable[[Any, str], object], message: str,
 ) -> None:
     state = RegionState("us-west-2")
-    harm(state.ec2, state.amis()[f"{IMAGE}-{published[0]}"]["ImageId"])  # type: ignore[operator]
+    harm(state.ec2, state.amis()[f"{IMAGE}-{published[0]}"]["ImageId"])
     text = rollback(checkout, code=2)
     assert f"build {published[0]} of {IMAGE} cannot be launched everywhere: us-west-2: " in text
     assert message in text

@@ -347,9 +347,9 @@ def test_a_refresh_that_fails_rolls_back_where_asked(account_at: Callable[[str],
     account = account_at("emulator")
     group = _Group(account)
     account.ec2.disable_image(ImageId=group.new)
-    for more, wanted in (({}, "Failed"), ({"AutoRollback": True}, "RollbackSuccessful")):
-        group.start(**more)
-        assert (group.status(), group.running()) == (wanted, [(group.old, "1")] * 2)
+    for rollback, status in ((False, "Failed"), (True, "RollbackSuccessful")):
+        group.start(AutoRollback=rollback)
+        assert (group.status(), group.running()) == (status, [(group.old, "1")] * 2)
 
 
 def test_what_is_pending_ends_by_itself(account_at: Callable[[str], ProbeAccount]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from goldenami.aws import prices, tags
 from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.session import Account
-from goldenami.core import records
+from goldenami.core import clock, records
 from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle.status import StatusRecord
 from support.aws.emulator import Emulator
@@ -95,7 +95,7 @@ def test_five_hundred_amis_take_at_most_ten_calls(account: SeededAccount, checko
 
 
 def test_a_price_is_known_or_said_not_to_be() -> None:
-    snapshot = AccountSnapshot(id="snap-1", started=family_regions.clock.now(), volume_gib=2)
+    snapshot = AccountSnapshot(id="snap-1", started=clock.now(), volume_gib=2)
     assert prices.stored(snapshot, set()) == (2 << 30, False)
     assert prices.monthly(2 << 30, "us-east-1") == 0.1
     assert prices.monthly(1, "xx-nowhere-1") is None

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import driver_release
+from bench import driver_release
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import canonical, read, write_text
 from goldenami.model import lockfile

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import driver_release
+from bench import driver_release
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import canonical, write_text
 from goldenami.model import lockfile

@@ -34,7 +34,7 @@ from goldenami.aws.snapshots import blocks, ebs, raw_put
 from goldenami.aws.snapshots.blocks import BlockMap
 from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.core.records import canonical, write_text
-from support.aws import ebs_sink
+from support.aws import ebs_wire
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests/support/aws"
@@ -55,8 +55,8 @@ class Server:
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
-        os.environ |= {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": ebs_sink.KEY_ID,
-                       "AWS_SECRET_ACCESS_KEY": ebs_sink.SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
+        os.environ |= {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": ebs_wire.KEY_ID,
+                       "AWS_SECRET_ACCESS_KEY": ebs_wire.SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
         account = session.Account()
         self.clients = account.ebs("us-east-1"), account.ec2("us-east-1")
 

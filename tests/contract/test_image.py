@@ -57,6 +57,7 @@ def test_it_booted_under_both_firmwares(verified: VerifyRecord) -> None:
 
 
 def test_the_disk_is_what_the_record_says(build: Path, baked: BakeRecord) -> None:
+    assert baked.disk is not None
     with (build / "disk.raw").open("rb") as disk:
         assert hashlib.file_digest(disk, "sha256").hexdigest() == baked.disk.sha256
     assert (build / "disk.raw").stat().st_size == baked.disk.bytes_apparent

@@ -7,7 +7,8 @@ from goldenami.aws.snapshots import ebs, readback, send
 from goldenami.aws.snapshots.blocks import BlockMap
 from goldenami.model.build_records import Outcome
 from support.aws import ebs_sink
-from support.aws.ebs_sink import BLOCK, Refused, Snap
+from support.aws.ebs_sink import BLOCK, Snap
+from support.aws.ebs_wire import Refused
 from support.aws.upload_setup import UploadSetup, noise
 
 

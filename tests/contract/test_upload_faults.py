@@ -10,7 +10,8 @@ import pytest
 from goldenami.aws.snapshots import ebs, raw_put, send
 from goldenami.core.errors import HostNotReady, StageFailed, Unreachable
 from support.aws import ebs_sink
-from support.aws.ebs_sink import BLOCK, Refused, Sink
+from support.aws.ebs_sink import BLOCK, Sink
+from support.aws.ebs_wire import Refused
 from support.aws.upload_setup import UploadSetup
 from support.debian import tls
 

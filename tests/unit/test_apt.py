@@ -114,7 +114,7 @@ def test_no_mirror_decides_the_order_of_releases(key: debrepo.Key, resolver: Res
     (tmp_path / "swapped").mkdir()
     for name, other in (("a", "z"), ("z", "a")):
         (tmp_path / "swapped" / other).symlink_to(folder / name)
-    seen = []
+    seen: list[list[dict[str, str]]] = []
     for place, first, second in ((folder, "a", "z"), (tmp_path / "swapped", "z", "a")):
         mirror = debrepo.Mirror(place)
         security = dataclasses.replace(source, archive="debian-security", suites=("stable-security",))

@@ -25,8 +25,8 @@ KEPT = [f"build/cache/{name}/" for name in ("store", "modules", "wheels")]
 """What a runner has of earlier runs: locked files, and what was compiled from them."""
 
 
-def loaded(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+def loaded(path: Path) -> dict[Any, Any]:
+    found: dict[Any, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
 
 

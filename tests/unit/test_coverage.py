@@ -14,6 +14,7 @@ from goldenami.local.code_coverage.coverage import Target
 from goldenami.local.code_coverage.elf import Elf, NotElf
 from goldenami.model import instruction_sets
 from goldenami.model.build_records import Allowance, CoverageRecord, Finding
+from iced_x86 import CpuidFeature
 from support.builds import tools
 
 # What hnswlib's distance is: a plain loop that the compiler turns into the widest instructions it may use.
@@ -155,7 +156,7 @@ def test_damage_is_not_a_traceback(tmp_path: Path, content: bytes) -> None:
 
 def test_every_extension_of_the_decoder_has_gccs_name() -> None:
     """A feature of a -march that the decoder calls otherwise would be a finding on its own baseline."""
-    known = {instructions.option(name) for name in vars(instructions.CpuidFeature)}
+    known = {instructions.option(name) for name in vars(CpuidFeature)}
     assert {name for row in instruction_sets.X86.values() for name in row.adds} - known == {"sahf"}
 
 

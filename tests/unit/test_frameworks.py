@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -96,7 +96,7 @@ def have_built(around: ResolverContext, order: WheelBuild, content: str) -> PyFi
     return wheel
 
 
-def names(files: list[PyFile]) -> list[str]:
+def names(files: Sequence[PyFile]) -> list[str]:
     return [f"{file.project} {file.version}" for file in files]
 
 

@@ -11,7 +11,7 @@ import pytest
 from goldenami.core.errors import ExitCode, Unreachable
 from goldenami.packages import http_documents
 
-Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
+Answer = Callable[[http.server.BaseHTTPRequestHandler], object]
 
 
 class Server:
@@ -66,9 +66,9 @@ def sending(data: bytes, status: int = 200, **headers: str) -> Answer:
     return answer
 
 
-def refused(url: str, **more: int) -> str:
+def refused(url: str, limit: int = http_documents.LIMIT) -> str:
     with pytest.raises(Unreachable) as caught:
-        http_documents.read(url, **more)
+        http_documents.read(url, limit=limit)
     assert caught.value.exit_code is ExitCode.UNREACHABLE
     assert url in caught.value.message
     return caught.value.message
@@ -120,9 +120,7 @@ def test_a_redirect_loop_ends(server: Server) -> None:
 
 def test_a_short_redirect_is_followed(server: Server) -> None:
     def once(handler: http.server.BaseHTTPRequestHandler) -> None:
-        if handler.path == "/old":
-            return sending(b"", 301, Location="/new")(handler)
-        return sending(b"here")(handler)
+        (sending(b"", 301, Location="/new") if handler.path == "/old" else sending(b"here"))(handler)
 
     server.answer = once
     assert http_documents.read(f"{server.url}/old").data == b"here"
@@ -141,7 +139,7 @@ def test_an_answer_that_is_none(server: Server, monkeypatch: pytest.MonkeyPatch,
 def test_a_server_that_hangs_or_is_not_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
     monkeypatch.setattr(http_documents, "TIMEOUT", 0.2)
-    server.answer = lambda handler: held.wait(20) and None
+    server.answer = lambda _handler: held.wait(20)
     assert "timed out" in refused(f"{server.url}/list")
     held.set()
     assert "127.0.0.1:9/" in refused("http://127.0.0.1:9/list")

@@ -54,13 +54,18 @@ def test_one_that_failed_has_no_key(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"{KEYS[0]}.lock"]
 
 
+def _relink(link: Path) -> None:
+    link.unlink()
+    link.symlink_to("other")
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "content": lambda root: (root / "etc/file").write_text("CONTENT", encoding="utf-8"),
     "mode": lambda root: (root / "etc/file").chmod(0o600),
     "gone": lambda root: (root / "etc/file").unlink(),
     "one more": lambda root: (root / "etc/more").touch(),
     "owner": lambda root: os.chown(root / "etc/file", 1, 0),
-    "target": lambda root: ((root / "etc/link").unlink(), (root / "etc/link").symlink_to("other")),
+    "target": lambda root: _relink(root / "etc/link"),
     "attribute": lambda root: os.setxattr(root / "etc", "user.golden", b"x"),
     "empty folder": lambda root: (root / "var").mkdir(),
 }

@@ -4,12 +4,14 @@ import io
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from goldenami.core import meter
 from goldenami.core.meter import Meter
 from rich.console import Console
+from rich.progress import Progress
 
 MIB = 1 << 20
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -30,7 +32,7 @@ begun.wait()
 def test_a_log_gets_few_lines_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     now = iter([0.0, 0.0, 1.0, 20.0, 20.0, 21.0, 40.0])
-    monkeypatch.setattr(meter.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
     with Meter(said.append, Console(file=io.StringIO())).transfer("upload", 100 * MIB) as advance:
         advance(10 * MIB)  # after 1 s: too soon for a line
         advance(30 * MIB)
@@ -40,9 +42,9 @@ def test_a_log_gets_few_lines_with_rate_and_time_left(monkeypatch: pytest.Monkey
 
 def test_a_terminal_gets_one_display_for_transfers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    displays: list[meter.Progress] = []
+    displays: list[Progress] = []
 
-    class Counted(meter.Progress):
+    class Counted(Progress):
         def start(self) -> None:
             displays.append(self)
             super().start()

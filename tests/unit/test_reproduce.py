@@ -114,7 +114,11 @@ def test_diffoscope_looks_into_them_where_it_is_installed(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     work = tmp_path / "work"
     work.mkdir()
-    error = Bakes(work, lambda tree: (tree / "etc/motd").write_text("bye\n", encoding="utf-8") and None).failure()
+
+    def change(tree: Path) -> None:
+        (tree / "etc/motd").write_text("bye\n", encoding="utf-8")
+
+    error = Bakes(work, change).failure()
     assert error.tail.splitlines() == ["/etc/motd: sha256, size", "    1c1", "    < hello", "    ---", "    > bye"]
 
 

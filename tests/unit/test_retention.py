@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from goldenami.aws.inventory import references
@@ -86,7 +87,7 @@ def test_ten_thousand_random_accounts(topology: Topology, policy: RetentionPolic
     check_account(topology, policy)
 
 
-def _without(**hidden: object) -> Planner:
+def _without(**hidden: Any) -> Planner:
     return lambda found, image, policy, now: retention.plan(replace(found, **hidden), image, policy, now)
 
 

@@ -13,7 +13,7 @@ from goldenami.model.definition import ANY, PLATFORMS, ROLE_ORDER, Platform, rol
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 """Debian policy, 5.6.1: lower case letters, digits and +-., at least two, the first one alphanumeric."""
-DERIVED = {
+DERIVED: dict[str, dict[str, Any]] = {
     "kernel": {"kernel_package": "linux-image-6.1.0-50-cloud-amd64", "kernel_release": "x"},
     "nvidia_driver": {
         "nvidia_driver_version": "535.309.01", "nvidia_driver_kernel_release": "6.1.0-50-cloud-amd64",

@@ -58,7 +58,7 @@ def test_an_interrupt_ends_all_scenarios(tmp_path: Path) -> None:
     shutil.copy(ROOT / "scripts/molecule", tmp_path / "scripts/molecule")
     (tmp_path / ".venv/bin/molecule").write_text(MOLECULE, encoding="utf-8")
     (tmp_path / ".venv/bin/molecule").chmod(0o755)
-    argv = [tmp_path / "scripts/molecule", "first", "second"]
+    argv = [str(tmp_path / "scripts/molecule"), "first", "second"]
     ran = subprocess.run(argv, capture_output=True, start_new_session=True)
     assert ran.returncode == 130
     assert (tmp_path / "runs").read_text(encoding="utf-8") == "first\n"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
@@ -24,8 +25,8 @@ TODAY = date(2026, 11, 25)
 TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE, "580": BranchType.LTS}
 
 
-def offer(version: str, source: str = "debian bookworm", **more: object) -> VersionOffer:
-    return VersionOffer(version, version.partition(".")[0], source, **more)  # type: ignore[arg-type]
+def offer(version: str, source: str = "debian bookworm", **more: Any) -> VersionOffer:
+    return VersionOffer(version, version.partition(".")[0], source, **more)
 
 
 OFFERS = [offer("535.261.03"), offer("535.309.01", "debian-security bookworm-security", security=True),

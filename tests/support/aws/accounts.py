@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any
 
 from goldenami.aws.inventory.topology import (
     AccountAmi,
@@ -294,11 +295,11 @@ class Account:
                 rest = {name: each for name, each in found.parameters.items() if name != action.target}
                 self.topology = replace(found, parameters=rest)
 
-    def _change(self, identifier: str, **changes: object) -> None:
-        changed = tuple(replace(ami, **changes) if ami.id == identifier else ami  # type: ignore[arg-type]
+    def _change(self, identifier: str, **changes: Any) -> None:
+        changed = tuple(replace(ami, **changes) if ami.id == identifier else ami
                         for ami in self.topology.amis)
         self.topology = replace(self.topology, amis=changed)
 
     def _drop(self, field: str, thing: object) -> None:
-        rest = tuple(each for each in getattr(self.topology, field) if each != thing)
-        self.topology = replace(self.topology, **{field: rest})
+        rest: dict[str, Any] = {field: tuple(each for each in getattr(self.topology, field) if each != thing)}
+        self.topology = replace(self.topology, **rest)

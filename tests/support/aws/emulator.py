@@ -21,7 +21,7 @@ class Process:
         """The next line of its standard output; fails where it ended instead."""
         assert self._process.stdout is not None
         text = self._process.stdout.readline()
-        assert text, f"{self._process.args} ended with {self._process.wait()}"
+        assert text, f"{self._process.args!r} ended with {self._process.wait()}"
         return text.strip()
 
     def stop(self) -> None:

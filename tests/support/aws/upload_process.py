@@ -26,8 +26,8 @@ def main() -> None:
                       tags={"goldenami:image": "i"}, description="d", parent=parent, in_flight=in_flight,
                       say=lambda text: print(text, file=sys.stderr))
     # Not ru_maxrss: a child inherits what its parent had at the fork.
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))[1])
-    print(json.dumps(dataclasses.asdict(done) | {"peak_kib": peak}))
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    print(json.dumps(dataclasses.asdict(done) | {"peak_kib": int(peak)}))
 
 
 if __name__ == "__main__":

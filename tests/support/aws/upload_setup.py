@@ -17,16 +17,17 @@ from goldenami.aws.snapshots import blocks, ebs
 from goldenami.aws.snapshots.blocks import BlockMap
 from goldenami.core.errors import GoldenError
 
-from support.aws import ebs_sink
-from support.aws.ebs_sink import BLOCK, Refused, Sink
+from support.aws import ebs_sink, ebs_wire
+from support.aws.ebs_sink import BLOCK, Sink
+from support.aws.ebs_wire import Refused
 
 ROOT = Path(__file__).resolve().parents[3]
 TAGS = {"goldenami:image": "i", "goldenami:owner": "o"}
 
 
 def client(sink: Sink, service: str) -> Any:
-    return boto3.client(service, endpoint_url=sink.url, region_name="us-east-1", aws_access_key_id=ebs_sink.KEY_ID,
-                        aws_secret_access_key=ebs_sink.SECRET,
+    return boto3.client(service, endpoint_url=sink.url, region_name="us-east-1", aws_access_key_id=ebs_wire.KEY_ID,
+                        aws_secret_access_key=ebs_wire.SECRET,
                         config=Config(max_pool_connections=64, retries={"mode": "standard", "max_attempts": 10}))
 
 

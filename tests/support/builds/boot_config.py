@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from goldenami.local.vm import vm
 from goldenami.model.build_records import Accel
 
 
-def config(folder: Path, **changes: object) -> vm.VmConfig:
+def config(folder: Path, **changes: Any) -> vm.VmConfig:
     """An emulated boot under BIOS of `folder`/disk.raw, in `folder`/vm; `changes` replace settings."""
-    given: dict[str, object] = {
+    settings: dict[str, Any] = {
         "disk": folder / "disk.raw", "scratch": folder / "vm", "private_key": folder / "key", "user": "debian",
         "firmware": vm.Firmware.BIOS, "accelerator": Accel.TCG,
     }
-    return vm.VmConfig(**{**given, **changes})  # type: ignore[arg-type]
+    return vm.VmConfig(**{**settings, **changes})

@@ -27,7 +27,8 @@ class ProbeAccount:
     """An empty account at a server, with the clients that probes need; the first error is the answer."""
 
     def __init__(self, url: str, control: Any = None) -> None:
-        self.url, self._control, self._clients = url, control, {}
+        self.url, self._control = url, control
+        self._clients: dict[tuple[str, str, str], Any] = {}
         if control is None:
             urllib3.request("POST", f"{url}/moto-api/reset")
         else:

@@ -184,7 +184,8 @@ def _child(order: dict[str, Any]) -> int:
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOLDEN_"))]:
         del os.environ[name]
     os.environ.update(order["env"])
-    account.ROOT = life.ROOT = Path(order["root"])
+    for module in (account, life):
+        vars(module)["ROOT"] = Path(order["root"])
     now, ahead = clock.now, timedelta(days=order["days"])
     clock.now = lambda: now() + ahead
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND)

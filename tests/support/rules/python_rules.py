@@ -83,9 +83,10 @@ def processes(root: Path) -> list[str]:
         if package not in path.parents or path == package / "core/shell.py":
             continue
         for node in ast.walk(tree):
-            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if _STARTERS.match(called) or (_EXEC.match(called) and path.name != "join.py"):
-                problems.append(f"{path.relative_to(root)}:{node.lineno} calls {called}")  # type: ignore[attr-defined]
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if _STARTERS.match(called) or (_EXEC.match(called) and path.name != "join.py"):
+                    problems.append(f"{path.relative_to(root)}:{node.lineno} calls {called}")
             if isinstance(node, ast.ImportFrom) and node.module == "subprocess":
                 problems += [f"{path.relative_to(root)}:{node.lineno} imports {alias.name} from subprocess"
                              for alias in node.names if alias.name not in _TYPES_OF_SUBPROCESS]
