@@ -122,7 +122,7 @@ def test_both_firmwares_at_once(tree: Path, written: disk.DiskFacts, key: Path) 
         shell.start(
             namespaces.unshare_argv([
                 sys.executable, "-c", BOOT, str(written.disk), str(folder), str(key), firmware.value, str(GROWN),
-            ]), log=tree.parent / f"{firmware.value}.log", env=namespaces.python_env(),
+            ]), log=tree.parent / f"{firmware.value}.log", env=shell.python_env(),
         )
         for firmware, folder in scratch.items()
     ]

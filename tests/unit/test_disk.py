@@ -18,7 +18,6 @@ import yaml
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local.disk import disk, grub
-from goldenami.local.sandbox import namespaces
 from goldenami.local.tree import tree
 from support.builds.tools import ROOT, need, need_reproducible_disks
 
@@ -300,7 +299,7 @@ def test_full_disk_is_named(root: Path, target: Path, size: str, slack: int) -> 
     (root / "big").write_bytes(os.urandom(12 * MIB))
     said = shell.output(
         ["unshare", "--mount", sys.executable, "-c", FULL_DISK, str(root), str(target.parent), size, str(slack)],
-        env=namespaces.python_env(),
+        env=shell.python_env(),
     )
     assert f"no space in {target.parent}: " in said
     assert "bytes needed, " in said

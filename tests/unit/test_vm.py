@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -15,8 +16,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
-from goldenami.local.sandbox import namespaces
-from goldenami.local.vm import qcow2, qmp, vm
+from goldenami.local.vm import qmp, vm
 from goldenami.model.build_records import Accel
 from support.builds.boot_config import config
 from support.builds.checkout import processes
@@ -168,15 +168,15 @@ def test_other_words_are_not_a_kernel(tmp_path: Path) -> None:
     assert not vm.speaks(tmp_path / "disk.raw", tmp_path / "probe", Accel.TCG, limit_s=10)
 
 
-def test_overlay_s_header(tmp_path: Path) -> None:
+def test_overlay_is_larger_than_its_disk(tmp_path: Path) -> None:
+    need("qemu-img")
     (tmp_path / "disk.raw").write_bytes(b"\0" * MIB)
-    qcow2.overlay(tmp_path / "o.qcow2", tmp_path / "disk.raw", 10 << 30)
-    head = (tmp_path / "o.qcow2").read_bytes()
-    magic, version, name_at, name_size, _, size = struct.unpack_from(">4sIQIIQ", head)
-    assert (magic, version, size) == (b"QFI\xfb", 3, 10 << 30)
-    assert head[name_at:name_at + name_size].decode() == str(tmp_path / "disk.raw")
-    with pytest.raises(ValueError, match="an overlay has at most"):
-        qcow2.overlay(tmp_path / "o.qcow2", tmp_path / "disk.raw", qcow2.MAX_BYTES + 1)
+    with contextlib.ExitStack() as stack:
+        overlay = vm._overlay(tmp_path / "disk.raw", tmp_path / "o.qcow2", 10 << 30, stack)
+        found = json.loads(shell.output(["qemu-img", "info", "--output=json", str(overlay)]))
+        assert (found["format"], found["virtual-size"]) == ("qcow2", 10 << 30)
+        assert (found["backing-filename"], found["backing-filename-format"]) == (str(tmp_path / "disk.raw"), "raw")
+    assert not overlay.exists()
 
 
 # --- kill -9 --------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
     # A network namespace only: no pid namespace helps here, as it would in a real boot.
     process = shell.start(
         ["unshare", "--net", sys.executable, "-c", BOOT, str(tmp_path)], log=tmp_path / "boot.log",
-        env=namespaces.python_env(),
+        env=shell.python_env(),
     )
     deadline = time.monotonic() + 60
     while len(processes(str(tmp_path / "vm"))) < 2 and time.monotonic() < deadline:

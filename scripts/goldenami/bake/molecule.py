@@ -58,7 +58,7 @@ def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> Mol
     offered = bake_inputs.repository(lock, store, tools=True)
     plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
     supervisor = shell.start_session(program.argv("goldenami.local.programs.supervise_container", plan), log=log,
-                                     env=namespaces.python_env())
+                                     env=shell.python_env())
     access = wait_ready(name, folder, supervisor)
     return MoleculeInstance(address=access.address, ssh_key=access.ssh_key, proxy_command=access.proxy_command,
                             name=name, vars=folder / "out/vars.json", image=lock.image)

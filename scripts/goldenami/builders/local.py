@@ -70,4 +70,4 @@ class LocalBuilder:
                             boot_limit_s=ssh.boot_limit_s())
             argv = program.argv("goldenami.local.programs.shell", plan)
             return shell.interactive(namespaces.unshare_argv(namespaces.join_argv(cgroup, argv)),
-                                     env=namespaces.python_env())
+                                     env=shell.python_env())

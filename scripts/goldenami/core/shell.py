@@ -10,11 +10,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from goldenami.core.errors import HostNotReady, StageFailed
 
+SCRIPTS = Path(__file__).resolve().parents[2]
+"""The folder that has this package."""
 TAIL_LINES = 15
 """Lines of output shown with a failure: what fits on a terminal beside the message."""
 
@@ -35,6 +38,17 @@ class CommandFailed(StageFailed):
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment, made predictable: C.UTF-8, no prompts, and `extra` on top."""
     return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **(extra or {})}
+
+
+def python_argv(module: str, *args: str) -> list[str]:
+    """The argv that runs `module` with this interpreter."""
+    return [sys.executable, "-m", module, *args]
+
+
+def python_env() -> dict[str, str]:
+    """Environment under which a child interpreter finds this package, unbuffered."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH", "")])),
+            "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def require(tool: str, package: str) -> str:

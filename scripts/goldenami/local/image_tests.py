@@ -15,7 +15,6 @@ from pathlib import Path
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.local import ssh
-from goldenami.local.sandbox import namespaces
 from goldenami.model.build_records import Check, CoverageRecord, Outcome
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
@@ -59,7 +58,7 @@ def running(
         f"--junitxml={work / f'junit{name}.xml'}",
         *(str(root / "tests/image" / role) for role in tested(root, roles)),
     ]
-    env = {**namespaces.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
+    env = {**shell.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
            "GOLDEN_CPU_LACKS": ",".join(cpu_lacks)}
     process = shell.start(words, log=log, env=env, cwd=root)
     try:

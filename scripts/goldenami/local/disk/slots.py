@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,10 +76,9 @@ def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[in
 
 def _place(large: Sequence[Entry], image: str, blocks: int, env: Mapping[str, str]) -> list[list[Extent]]:
     files = [[entry.path[1:], entry.size] for entry in large]
-    here = str(Path(__file__).resolve().parents[3])
-    argv = [sys.executable, "-m", ext4.__name__, image, str(blocks)]
+    argv = shell.python_argv(ext4.__name__, image, str(blocks))
     try:
-        text = shell.output(argv, stdin=json.dumps(files), env={**env, "PYTHONPATH": here})
+        text = shell.output(argv, stdin=json.dumps(files), env={**env, **shell.python_env()})
     except shell.CommandFailed as error:
         raise StageFailed(f"the large files could not be placed: {error.output.strip()}",
                           hint="raise disk_size_gib if it says so, else report the version of e2fsprogs") from None

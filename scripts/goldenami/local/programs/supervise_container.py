@@ -26,7 +26,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log = records.read(plan_path, BakePlan).log
     with namespaces.own_cgroup() as cgroup:
-        argv = namespaces.python_argv("goldenami.local.programs.run_container", str(plan_path))
+        argv = shell.python_argv("goldenami.local.programs.run_container", str(plan_path))
         process = namespaces.start(argv, cgroup=cgroup, log=log)
         try:
             wait_until(lambda: process.poll() is not None or (work / UP_FILE).exists() or None, math.inf, 0.05)

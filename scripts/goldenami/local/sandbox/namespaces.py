@@ -12,7 +12,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,18 +35,6 @@ def unshare_argv(argv: list[str], *, network: bool = False) -> list[str]:
         shell.require("unshare", "util-linux"), *([] if network else ["--net"]), "--uts", "--mount", "--pid", "--fork",
         "--kill-child=SIGKILL", "--mount-proc", "--", *argv,
     ]
-
-
-def python_argv(module: str, *args: str) -> list[str]:
-    """The argv that runs `module` of this package with this interpreter."""
-    return [sys.executable, "-m", module, *args]
-
-
-def python_env() -> dict[str, str]:
-    """Environment under which a child interpreter finds this package, unbuffered."""
-    here = str(Path(__file__).resolve().parents[3])
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")])),
-            "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def prepare_inside() -> None:
@@ -94,7 +81,7 @@ def own_cgroup() -> Iterator[str]:
 
 def join_argv(cgroup: str, argv: list[str]) -> list[str]:
     """`argv` started inside `cgroup`: a shell-free helper writes its own pid, then execs."""
-    return python_argv("goldenami.local.sandbox.join", cgroup, "--", *argv)
+    return shell.python_argv("goldenami.local.sandbox.join", cgroup, "--", *argv)
 
 
 def join(cgroup: str) -> None:
@@ -154,11 +141,11 @@ def run(
     """
     with own_cgroup() as cgroup:
         shell.stream(
-            unshare_argv(join_argv(cgroup, argv), network=network), log=log, env={**python_env(), **(env or {})},
+            unshare_argv(join_argv(cgroup, argv), network=network), log=log, env={**shell.python_env(), **(env or {})},
             on_line=on_line, grace_s=0,  # unshare ignores TERM; its KILL takes the whole pid namespace along
         )
 
 
 def start(argv: list[str], *, cgroup: str, log: Path) -> subprocess.Popen[bytes]:
     """Start `argv` in its own namespaces within an existing `cgroup`; the caller stops it."""
-    return shell.start(unshare_argv(join_argv(cgroup, argv)), log=log, env=python_env())
+    return shell.start(unshare_argv(join_argv(cgroup, argv)), log=log, env=shell.python_env())

@@ -23,7 +23,7 @@ R = TypeVar("R", bound=Record)
 def argv(module: str, plan: ProgramPlan) -> list[str]:
     """Write `plan` into its work folder; returns the command that runs the program `module` with it."""
     records.write(plan.work / PLAN_FILE, plan)
-    return namespaces.python_argv(module, str(plan.work / PLAN_FILE))
+    return shell.python_argv(module, str(plan.work / PLAN_FILE))
 
 
 def call(module: str, plan: ProgramPlan, result: type[R], progress: Progress, *, network: bool = False) -> R:

@@ -60,8 +60,8 @@ def beside(config: vm.VmConfig) -> Iterator[Second]:
     """Start it; at the end of the block, and with this process, it is gone."""
     path, log = config.scratch / "config.json", config.scratch / "boot.log"
     records.write(path, config)
-    argv = namespaces.python_argv("goldenami.local.vm.second_boot", str(path))
-    process = shell.start(namespaces.unshare_argv(argv), log=log, env=namespaces.python_env())
+    argv = shell.python_argv("goldenami.local.vm.second_boot", str(path))
+    process = shell.start(namespaces.unshare_argv(argv), log=log, env=shell.python_env())
     try:
         yield Second(process, config, log)
     finally:

@@ -13,7 +13,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
 from goldenami.local import ssh
-from goldenami.local.vm import imds, qcow2, qmp
+from goldenami.local.vm import imds, qmp
 from goldenami.model.build_records import Accel
 
 SSH_PORT = 2222
@@ -234,8 +233,8 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
         instance_type=config.instance_type, instance_id=config.instance_id, user_data=config.user_data,
     ), settings)
     process = shell.start(
-        _dying_with_us([sys.executable, "-m", "goldenami.local.vm.imds", "--config", str(settings)]),
-        log=said, env={"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "PYTHONDONTWRITEBYTECODE": "1"},
+        _dying_with_us(shell.python_argv("goldenami.local.vm.imds", "--config", str(settings))),
+        log=said, env=shell.python_env(),
     )
     stack.callback(shell.stop, process)
 
@@ -312,8 +311,9 @@ def _firmware(config: VmConfig, stack: contextlib.ExitStack) -> list[str]:
 def _overlay(disk: Path, path: Path, size_bytes: int, stack: contextlib.ExitStack) -> Path:
     if not disk.is_file():
         raise StageFailed(f"{disk} does not exist", hint="run the stage that writes it first")
-    qcow2.overlay(path, disk, max(size_bytes, disk.stat().st_size))
     stack.callback(path.unlink, missing_ok=True)
+    shell.output([shell.require("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2", "-F", "raw",
+                  "-b", str(disk.resolve()), str(path), str(max(size_bytes, disk.stat().st_size))])
     return path
 
 
