@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws.channels.ledger import GpuProof
+from goldenami.aws.regions import Prepared
 from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import Busy
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
-from goldenami.lifecycle.retention import RetentionPolicy, RetireStep
+from goldenami.lifecycle.retention import RetentionPolicy, RetirePlan, RetireStep
 from goldenami.lifecycle.retire import RETIRE_FILE, RetireRecord
 from goldenami.model import definition
 from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
-from goldenami.publish.publish_records import PublishPlan
+from goldenami.publish.publish_records import MovePlan, PublishPlan
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
@@ -67,9 +68,9 @@ class Here:
         build = release_gate.load(self.checkout.root, IMAGE)
         return build, publish.prepare(self.account, self.wanted, build, publish_plan.PublishOptions(), self.progress)
 
-    def back_to(self, build: str) -> rollback.Prepared:
-        gate = rollback.RollbackCriteria(lambda _: GpuProof.NONE, GpuProof.NONE, NOW)
-        return rollback.prepare(self.account, self.wanted, to=build, regions=[], gate=gate)
+    def back_to(self, build: str) -> Prepared[MovePlan]:
+        criteria = rollback.RollbackCriteria(lambda _: GpuProof.NONE, GpuProof.NONE, NOW)
+        return rollback.prepare(self.account, self.wanted, to=build, regions=[], criteria=criteria)
 
 
 def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> None:
@@ -77,7 +78,7 @@ def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> No
     first = here.published(1)
     here.golden("promote", IMAGE, "--now")
     second = here.published(2)
-    plan = promote.prepare(here.account, here.wanted, promote.candidate(here.account, here.wanted), GpuProof.NONE, NOW)
+    plan = promote.prepare(here.account, here.wanted, promote.candidates(here.account, here.wanted), GpuProof.NONE, NOW)
     assert plan.build_id == second
     here.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}, /golden-ami/{IMAGE}/candidate"):
@@ -147,7 +148,7 @@ def test_what_latest_names_by_now_is_not_retired(checkout: Checkout, aws: Emulat
     here = Here(checkout)
     first, _ = here.published(1), here.published(2)
 
-    def plan() -> retire.Prepared:
+    def plan() -> Prepared[RetirePlan]:
         return retire.prepare(here.account, IMAGE, ["us-east-1"], GRACELESS)
 
     retire.execute(here.account, plan(), checkout.root, here.progress)

@@ -226,7 +226,7 @@ def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> No
     ec2, spec = boto3.client("ec2", REGION), ImageSpec.of(record, "Debian 12 for tests", "amd64")
     image = images.find(ec2, spec.name)
     assert image is not None
-    images.keep(ec2, image)  # as a publish does
+    images.clear_temporary_tags(ec2, image)  # as a publish does
     said = f"{image.ami} in {REGION} is published"
     with pytest.raises(BadInput, match=said):
         _bake(tmp_path, record, force=True)

@@ -165,7 +165,7 @@ def test_a_parameter_that_ssm_does_not_take(aws: Emulator, monkeypatch: pytest.M
     name = pointers.channel_name(IMAGE, Channel.LATEST)
     with pytest.raises(StageFailed, match=f"SSM did not take ami-0123456789abcdef0 for {name} within 1 s: it names "
                                           "nothing"):
-        pointers.move(boto3.client("ssm", region_name="us-east-1"), name, "ami-0123456789abcdef0", "build 1")
+        pointers.move_channel(boto3.client("ssm", region_name="us-east-1"), name, "ami-0123456789abcdef0", "build 1")
 
 
 def test_an_ami_that_cannot_be_made_right_is_named(
@@ -205,7 +205,7 @@ def dynamodb(region: str = "us-east-1") -> Any:
 
 
 def test_of_two_publishers_one_stops(checkout: Checkout, build: Path) -> None:
-    other = lease.take(dynamodb(), IMAGE)
+    other = lease.take_lease(dynamodb(), IMAGE)
     text = publish(checkout, code=7)
     assert f"is at work on {IMAGE}" in text
     assert "its lease ends in" in text
@@ -219,12 +219,12 @@ def test_of_two_publishers_one_stops(checkout: Checkout, build: Path) -> None:
 
 def test_a_lease_is_had_by_one(aws: Emulator) -> None:
     """The conditional write holds: also between two that have read the same item."""
-    first = lease.take(dynamodb(), IMAGE)
+    first = lease.take_lease(dynamodb(), IMAGE)
     with pytest.raises(Busy, match="is at work on"):
-        lease.take(dynamodb(), IMAGE)
+        lease.take_lease(dynamodb(), IMAGE)
     first.renew()
     first.release()
-    second = lease.take(dynamodb(), IMAGE)
+    second = lease.take_lease(dynamodb(), IMAGE)
     assert second.fence == first.fence + 1
     with pytest.raises(Busy, match="took over the lease"):
         first.record(first.ledger.withdraw("0" * 12))
@@ -235,15 +235,15 @@ def test_a_lease_is_had_by_one(aws: Emulator) -> None:
 def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher that slept beyond its lease finds the ledger closed to it, and what it holds stays."""
     monkeypatch.setattr(lease, "LIFE_S", 1.0)
-    sleeper = lease.take(dynamodb(), IMAGE)
+    sleeper = lease.take_lease(dynamodb(), IMAGE)
     time.sleep(2.1)  # AWS's dates have whole seconds
-    winner = lease.take(dynamodb(), IMAGE)
+    winner = lease.take_lease(dynamodb(), IMAGE)
     mark = LedgerEntry(build_id="1" * 12, ami="ami-1", baked_at=clock.stamp(), since=clock.stamp(), by="a@b:1",
                        fence=winner.fence, gpu=GpuProof.NONE)
     winner.record(winner.ledger.moved(Channel.LATEST, mark))
     with pytest.raises(Busy):
         sleeper.record(sleeper.ledger.moved(Channel.LATEST, mark.model_copy(update={"build_id": "2" * 12})))
-    found = lease.look(dynamodb(), IMAGE)
+    found = lease.read_lease(dynamodb(), IMAGE)
     assert (found.ledger.latest, found.fence) == (mark, winner.fence)
 
 
@@ -253,7 +253,7 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
     """Renewals that us-east-1 answers after two seconds do not keep us-west-2 waiting, nor does the last one."""
     monkeypatch.setattr(lease, "RENEW_S", 0.01)
     renewed = ("dynamodb:UpdateItem", REGIONS[1])
-    with lease.held(Account(), IMAGE, list(REGIONS)):
+    with lease.hold_leases(Account(), IMAGE, list(REGIONS)):
         faults.add("dynamodb", "UpdateItem", region=REGIONS[0], latency=2000)
         before = aws.calls().count(renewed)
         while aws.calls().count(renewed) < before + 20:
@@ -261,7 +261,7 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
         hung = len(faults.fired())
     assert hung < 10, "as many renewals where it hangs as where it does not: they take turns"
     for region in REGIONS:
-        assert lease.look(dynamodb(region), IMAGE).holder is None, "not let go"
+        assert lease.read_lease(dynamodb(region), IMAGE).holder is None, "not let go"
 
 
 def test_a_region_that_throttles_the_release_is_asked_again(
@@ -269,15 +269,15 @@ def test_a_region_that_throttles_the_release_is_asked_again(
 ) -> None:
     """More refusals in a row than the hasty client outlasts: the next publisher need not wait for the lease's end."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.05)
-    with lease.held(Account(), IMAGE, [REGIONS[0]]):
+    with lease.hold_leases(Account(), IMAGE, [REGIONS[0]]):
         faults.add("dynamodb", "UpdateItem", times=HASTY_ATTEMPTS + 1, error={"code": "ThrottlingException"})
     assert len(faults.fired()) == HASTY_ATTEMPTS + 1
-    assert lease.look(dynamodb(), IMAGE).holder is None, "not let go"
+    assert lease.read_lease(dynamodb(), IMAGE).holder is None, "not let go"
 
 
 def test_a_holder_that_died_here_does_not_block(aws: Emulator) -> None:
-    dead = lease.take(dynamodb(), IMAGE)
+    dead = lease.take_lease(dynamodb(), IMAGE)
     gone = dead.holder.model_copy(update={"pid": 2**22 - 1, "nonce": "x"})
     dynamodb().update_item(TableName=lease.TABLE, Key={"image": {"S": IMAGE}}, UpdateExpression="SET holder = :holder",
                            ExpressionAttributeValues={":holder": {"S": gone.model_dump_json()}})
-    assert lease.take(dynamodb(), IMAGE).fence == dead.fence + 1
+    assert lease.take_lease(dynamodb(), IMAGE).fence == dead.fence + 1

@@ -45,7 +45,7 @@ def test_a_restore_is_planned_and_waits_for_its_lease(checkout: Checkout, disabl
     assert json.loads(restore(checkout, disabled, "--dry-run", "--json"))["regions"]["us-west-2"]["ami"] == ami
     assert {call.partition(":")[2][:3] for call, _ in aws.calls()[before:]} == {"Des"}
     assert states(disabled) == ["disabled", "disabled"]
-    other = lease.take(RegionState("us-west-2").dynamodb, IMAGE)
+    other = lease.take_lease(RegionState("us-west-2").dynamodb, IMAGE)
     assert f"is at work on {IMAGE}" in restore(checkout, disabled, code=7)
     assert states(disabled) == ["disabled", "disabled"]
     other.release()

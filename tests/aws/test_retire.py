@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from goldenami.aws.channels.lease import take
+from goldenami.aws.channels.lease import take_lease
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.inventory import removal
 from goldenami.core import records
@@ -112,7 +112,7 @@ def test_what_a_partner_launched_lately_is_not_released(account: SeededAccount) 
 def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(account: SeededAccount) -> None:
     """`latest` came back from a newer build that turned out bad: what it would go back to now is an old one."""
     oldest, latest, *_ = amis = [account.ami(number) for number in (1, 2, 3, 4)]
-    lease = take(account.session.dynamodb(account.region), IMAGE)
+    lease = take_lease(account.session.dynamodb(account.region), IMAGE)
     marks = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1,
                          gpu=GpuProof.NONE)
              for number, ami in enumerate(amis, 1)]
@@ -264,7 +264,7 @@ def test_one_forbidden_call_makes_the_region_unreachable_not_empty(account: Seed
 def test_while_another_publishes_nothing_is_retired(account: SeededAccount, tmp_path: Path) -> None:
     old = account.ami(1)
     account.ami(2)
-    lease = take(account.session.dynamodb(account.region), IMAGE)
+    lease = take_lease(account.session.dynamodb(account.region), IMAGE)
     with pytest.raises(Busy, match="is at work on"):
         run(account, tmp_path)
     assert not account.amis()[old].deprecated

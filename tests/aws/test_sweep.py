@@ -145,7 +145,7 @@ def test_what_is_gone_already_is_done(account: SeededAccount) -> None:
     assert [each.kind for each in found] == list(LeftoverKind)
     for _ in range(2):
         for each in found:
-            leftovers.remove(account.ec2, each)
+            leftovers.remove(account.ec2, each.kind, each.id)
     assert dead.left() == set()
 
 

@@ -44,7 +44,7 @@ def test_a_rollback_goes_to_the_last_that_was_not_withdrawn() -> None:
     assert (back.went_back, back.previous()) == (True, mark(1))
     assert not ledger.went_back
     further = back.withdraw(mark(2).build_id).moved(Channel.LATEST, mark(1))
-    assert (further.previous(), further.known(mark(3).build_id)) == (None, mark(3))
+    assert (further.previous(), further.entry_of(mark(3).build_id)) == (None, mark(3))
     assert further.readmit(mark(2).build_id).previous() == mark(2)
     assert not moved(1, 2, 3, 4).moved(Channel.LATEST, mark(5)).went_back
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from goldenami.aws.channels.pointers import build_name
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
     AccountAmi,
@@ -15,7 +16,6 @@ from goldenami.aws.inventory.topology import (
     TemplateUse,
     TemplateVersion,
     Topology,
-    record_name,
 )
 from goldenami.lifecycle import retention
 from goldenami.lifecycle.retention import RegionRetirePlan, RetentionPolicy, RetireStep
@@ -125,7 +125,7 @@ BLIND: dict[str, Planner] = {
     "protection": _amis(lambda ami: replace(ami, protected=False)),
     "shares": _amis(lambda ami: replace(ami, shared_with=())),
     "tags alone": lambda found, image, policy, now: retention.plan(replace(found, parameters={
-        **found.parameters, **{record_name(ami.image, ami.build_id): ami.id for ami in found.amis if ami.image}}),
+        **found.parameters, **{build_name(ami.image, ami.build_id): ami.id for ami in found.amis if ami.image}}),
         image, policy, now),
     "uploads": lambda found, image, policy, now: retention.plan(replace(found, snapshots=tuple(
         replace(snapshot, parent="") for snapshot in found.snapshots)), image, policy, now),

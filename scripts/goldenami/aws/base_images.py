@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from goldenami.aws.calls import pages
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client, translated
 from goldenami.core.errors import Unreachable
@@ -22,12 +23,12 @@ class BaseImage:
 def newest(ec2: Client, owner: str, pattern: str) -> BaseImage:
     """The AMI of `owner` created last among those whose name fits `pattern`; Unreachable where there is none."""
     with translated():
-        pages = ec2.get_paginator("describe_images").paginate(
-            Owners=[owner], Filters=[{"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}])
-        found = [image for page in pages for image in page["Images"]]
-    if not found:
+        images = list(pages(ec2, "describe_images", "Images", Owners=[owner], Filters=[
+            {"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}]))
+    if not images:
         raise Unreachable(f"account {owner} has no AMI named {pattern}",
                           hint="check owner, name and region: `watch.base_image` of the definition, or "
                                "packer/base_images.json for a bake on EC2")
-    last = max(found, key=lambda image: str(image["CreationDate"]))
-    return BaseImage(last["ImageId"], last["Name"], last["CreationDate"], int(Image(last).root.get("VolumeSize", 0)))
+    latest = max(images, key=lambda image: str(image["CreationDate"]))
+    return BaseImage(latest["ImageId"], latest["Name"], latest["CreationDate"],
+                     int(Image(latest).root.get("VolumeSize", 0)))

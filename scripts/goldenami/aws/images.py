@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from botocore import exceptions as aws
 from pydantic import Field
 
 from goldenami.aws import tags
+from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.session import Client, code
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
@@ -27,14 +27,6 @@ WAIT_S = 900.0
 """An AMI that is made of a finished snapshot is available within a minute; a quarter of an hour is an outage."""
 POLLS_S = (0.25, 0.5, 1, 2, 4, 8, 15)
 """Pauses between looks, the last one over and over: DescribeImages is a call that EC2 throttles."""
-
-
-class State(StrEnum):
-    """The states of an AMI that matter here (DescribeImages, `State`)."""
-
-    AVAILABLE = "available"
-    PENDING = "pending"
-    DISABLED = "disabled"
 
 
 class ImageSpec(Record):
@@ -112,10 +104,10 @@ def find(ec2: Client, name: str) -> Image | None:
 
 def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
     """The account's own AMIs of those ids; what is gone is left out (a filter, unlike ImageIds, takes gone ids)."""
-    wanted = sorted(set(amis))
-    if not wanted:
+    ids = sorted(set(amis))
+    if not ids:
         return {}
-    answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": "image-id", "Values": wanted}],
+    answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": "image-id", "Values": ids}],
                                  IncludeDeprecated=True, IncludeDisabled=True)
     return {raw["ImageId"]: Image(raw) for raw in answer["Images"]}
 
@@ -128,7 +120,7 @@ def check_ours(image: Image, spec: ImageSpec) -> None:
             "was not made by this pipeline"
         raise BadInput(f"{image.ami} is named {spec.name} and {what}",
                        hint="deregister it or rename it, if nobody needs it, then run again")
-    if image.state == State.DISABLED:
+    if image.state == AmiState.DISABLED:
         raise BadInput(f"{image.ami} ({spec.name}) is disabled",
                        hint=f"`aws ec2 enable-image --image-id {image.ami}` brings it back; then run again")
 
@@ -176,32 +168,36 @@ def wait_available(ec2: Client, ami: str) -> Image:
     """The AMI when it can be launched, or StageFailed with AWS's reason, or after WAIT_S."""
     def settled() -> Image | None:
         image = get(ec2, [ami]).get(ami)
-        return image if image and image.state != State.PENDING else None
+        return image if image and image.state != AmiState.PENDING else None
 
     image = wait_until(settled, WAIT_S, POLLS_S)
     if image is None:
         raise StageFailed(f"{ami} is not available after {WAIT_S:.0f} s",
                           hint="run again: it goes on waiting; status.aws.amazon.com says whether EC2 is ill")
-    if image.state != State.AVAILABLE:
+    if image.state != AmiState.AVAILABLE:
         reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
         raise StageFailed(f"{ami} is {image.state}: {reason}", hint="deregister it, then run again")
     return image
 
 
-def shares(ec2: Client, ami: str) -> set[str]:
-    """The accounts that may launch the AMI; `all` where it is public."""
+def launch_permissions(ec2: Client, ami: str) -> list[dict[str, str]]:
+    """Who may launch the AMI, as EC2 lists it: a key and a value, such as {"UserId": "111122223333"}, for each."""
     answer = ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission")
-    return {str(row.get("UserId") or row.get("Group") or row.get("OrganizationArn") or row.get("OrganizationalUnitArn"))
-            for row in answer.get("LaunchPermissions", [])}
+    return [dict(permission) for permission in answer.get("LaunchPermissions", [])]
 
 
-def apply(ec2: Client, image: Image, wanted: AmiSettings) -> None:
+def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
+    """The accounts and organizations that may launch the AMI; `all` where it is public."""
+    return [next(iter(permission.values())) for permission in launch_permissions(ec2, ami)]
+
+
+def apply(ec2: Client, image: Image, settings: AmiSettings) -> None:
     """Set what differs. A deprecation date that stands is left: a second publish must not prolong it."""
     if not image.raw.get("DeprecationTime"):
-        ec2.enable_image_deprecation(ImageId=image.ami, DeprecateAt=datetime.fromisoformat(wanted.deprecate_at))
-    if wanted.protect and not _protected(image):
+        ec2.enable_image_deprecation(ImageId=image.ami, DeprecateAt=datetime.fromisoformat(settings.deprecate_at))
+    if settings.protect and not _protected(image):
         ec2.enable_image_deregistration_protection(ImageId=image.ami)
-    have, want = shares(ec2, image.ami), set(wanted.share_with)
+    have, want = set(accounts_shared_with(ec2, image.ami)), set(settings.share_with)
     change = {"Add": _accounts(want - have), "Remove": _accounts(have - want)}
     if have != want:
         ec2.modify_image_attribute(ImageId=image.ami, Attribute="launchPermission",
@@ -218,12 +214,12 @@ def _protected(image: Image) -> bool:
     return str(image.raw.get("DeregistrationProtection", "disabled")).startswith("enabled")
 
 
-def differences(image: Image, spec: ImageSpec, wanted: AmiSettings, shared: set[str]) -> list[str]:
+def differences(image: Image, spec: ImageSpec, settings: AmiSettings, shared_with: Iterable[str]) -> list[str]:
     """How an AMI differs from what was asked for, one line a fact; nothing where it is right."""
     root, raw = image.root, image.raw
     devices = [device.get("DeviceName") for device in raw.get("BlockDeviceMappings", [])]
     facts = [
-        ("state", State.AVAILABLE.value, image.state), ("name", spec.name, raw.get("Name")),
+        ("state", AmiState.AVAILABLE.value, image.state), ("name", spec.name, raw.get("Name")),
         ("architecture", spec.architecture, raw.get("Architecture")),
         ("boot mode", spec.boot_mode, raw.get("BootMode")), ("IMDS support", spec.imds_support, raw.get("ImdsSupport")),
         ("ENA", spec.ena, raw.get("EnaSupport")), ("TPM support", None, raw.get("TpmSupport")),
@@ -233,39 +229,39 @@ def differences(image: Image, spec: ImageSpec, wanted: AmiSettings, shared: set[
         ("volume size", spec.volume_size_gib, root.get("VolumeSize")),
         ("delete on termination", True, root.get("DeleteOnTermination")),
         ("deprecation date", True, bool(raw.get("DeprecationTime"))),
-        ("deregistration protection", True, _protected(image) or not wanted.protect),
-        ("launch permissions", sorted(wanted.share_with), sorted(shared)),
+        ("deregistration protection", True, _protected(image) or not settings.protect),
+        ("launch permissions", sorted(settings.share_with), sorted(set(shared_with))),
         *((f"tag {name}", value, image.tags.get(name)) for name, value in spec.tags.items()),
     ]
-    return [f"{name}: {found!r}, not {asked!r}" for name, asked, found in facts if found != asked]
+    return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual != expected]
 
 
 def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None, *, shared: bool) -> list[str]:
     """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: the account's default)."""
     answer = ec2.describe_snapshots(SnapshotIds=[image.snapshot])
-    found = answer["Snapshots"][0]
-    have = tags.from_list(found.get("Tags"))
-    facts = [("snapshot state", "completed", found["State"]),
-             ("snapshot's date of expiry", None, have.get(tags.EXPIRES)),
-             *((f"snapshot tag {name}", value, have.get(name)) for name, value in spec.tags.items())]
+    snapshot = answer["Snapshots"][0]
+    snapshot_tags = tags.from_list(snapshot.get("Tags"))
+    facts = [("snapshot state", "completed", snapshot["State"]),
+             ("snapshot's date of expiry", None, snapshot_tags.get(tags.EXPIRES)),
+             *((f"snapshot tag {name}", value, snapshot_tags.get(name)) for name, value in spec.tags.items())]
     if key:
-        facts += [("encryption key", key, found.get("KmsKeyId"))]
-    lines = [f"{name}: {now!r}, not {asked!r}" for name, asked, now in facts if now != asked]
-    if shared and not key and found.get("Encrypted"):
+        facts += [("encryption key", key, snapshot.get("KmsKeyId"))]
+    lines = [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual != expected]
+    if shared and not key and snapshot.get("Encrypted"):
         lines.append("encryption: by the account's default key, which no other account can use; "
                      "name one of yours as `kms_key`")
     return lines
 
 
-def keep(ec2: Client, image: Image) -> None:
+def clear_temporary_tags(ec2: Client, image: Image) -> None:
     """Take off what marks the AMI and its snapshot as unfinished or unpublished, which may be swept."""
     ec2.delete_tags(Resources=[image.ami, image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])
 
 
 def snapshot_key(ec2: Client, snapshot: str) -> str | None:
     """The ARN of the key that a snapshot is encrypted by; None where it is not encrypted."""
-    found = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
-    return str(found["KmsKeyId"]) if found.get("Encrypted") else None
+    described = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
+    return str(described["KmsKeyId"]) if described.get("Encrypted") else None
 
 
 def key_arn(kms: Client, alias: str) -> str:

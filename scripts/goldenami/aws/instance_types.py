@@ -1,22 +1,37 @@
-"""What EC2 says of instance types."""
+"""Which instance types a region has, and what EC2 says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+from goldenami.aws.calls import batches, pages
 from goldenami.aws.session import Client
-
-FILTER_VALUES = 200
-"""Values that one filter may have (EC2 API reference, "Filtering using the API")."""
 
 
 def describe(ec2: Client, families: Iterable[str]) -> list[dict[str, Any]]:
     """DescribeInstanceTypes for all sizes of the families that the client's region offers."""
-    wanted = [f"{family}.*" for family in families]
-    found: list[dict[str, Any]] = []
-    for start in range(0, len(wanted), FILTER_VALUES):
-        some = {"Name": "instance-type", "Values": wanted[start:start + FILTER_VALUES]}
-        for page in ec2.get_paginator("describe_instance_types").paginate(Filters=[some]):
-            found += page["InstanceTypes"]
-    return found
+    return [described for patterns in batches(_patterns(families))
+            for described in pages(ec2, "describe_instance_types", "InstanceTypes", Filters=[_named(patterns)])]
+
+
+def offered(ec2: Client, families: Iterable[str]) -> set[str]:
+    """The instance types of those families that the client's region offers: {"g5.xlarge", ...}."""
+    return {row["InstanceType"] for row in
+            pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="region",
+                  Filters=[_named(_patterns(families))])}
+
+
+def missing_families(ec2: Client, families: Iterable[str]) -> list[str]:
+    """Those of the families of which the region has no type at all."""
+    names = list(families)
+    present = {name.partition(".")[0] for name in offered(ec2, names)}
+    return [family for family in names if family not in present]
+
+
+def _patterns(families: Iterable[str]) -> list[str]:
+    return [f"{family}.*" for family in families]
+
+
+def _named(patterns: list[str]) -> dict[str, Any]:
+    return {"Name": "instance-type", "Values": patterns}

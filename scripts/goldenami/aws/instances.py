@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from botocore import exceptions as aws
-
 from goldenami.aws import tags
+from goldenami.aws.calls import tolerate
 from goldenami.aws.images import Image
-from goldenami.aws.session import Client, code
+from goldenami.aws.session import Client
 from goldenami.aws.tags import Tags
 from goldenami.core.errors import BadInput, StageFailed
 
@@ -66,17 +65,17 @@ def ssh_from() -> str:
 
 
 @contextlib.contextmanager
-def access(ec2: Client, name: str, public_key: Path, marks: Tags) -> Iterator[Access]:
+def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator[Access]:
     """A key and a group that lets SSH in, both called `name`, for as long as the context lasts."""
     network = ssh_from()
     with contextlib.ExitStack() as stack:
         ec2.import_key_pair(KeyName=name, PublicKeyMaterial=public_key.read_bytes(),
-                            TagSpecifications=tags.specifications(marks, "key-pair"))
-        stack.callback(_gone, ec2.delete_key_pair, KeyName=name)
+                            TagSpecifications=tags.specifications(own_tags, "key-pair"))
+        stack.callback(_remove, ec2.delete_key_pair, KeyName=name)
         group = str(ec2.create_security_group(
             GroupName=name, Description="SSH to an image that is being made or verified",
-            TagSpecifications=tags.specifications(marks, "security-group"))["GroupId"])
-        stack.callback(_gone, ec2.delete_security_group, GroupId=group)
+            TagSpecifications=tags.specifications(own_tags, "security-group"))["GroupId"])
+        stack.callback(_remove, ec2.delete_security_group, GroupId=group)
         ec2.authorize_security_group_ingress(
             GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
                                            "IpRanges": [{"CidrIp": network}]}])
@@ -89,21 +88,20 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
 
     Its metadata service takes session tokens only: a first boot that needs another does not get the key.
     """
-    with access(ec2, launch.name, launch.public_key, launch.tags) as reached:
-        instance = _launch(ec2, launch, reached)
+    with access(ec2, launch.name, launch.public_key, launch.tags) as key_and_group:
+        instance = _launch(ec2, launch, key_and_group)
         try:
             ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=WAIT)
             yield LaunchedInstance(instance, _address(ec2, instance))
         finally:
-            _gone(ec2.terminate_instances, InstanceIds=[instance])
-            ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig=WAIT)
+            terminate(ec2, instance)
 
 
-def _launch(ec2: Client, launch: Launch, reached: Access) -> str:
+def _launch(ec2: Client, launch: Launch, access: Access) -> str:
     device = str(launch.image.raw["RootDeviceName"])
     answer = ec2.run_instances(
-        ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1, KeyName=reached.key,
-        SecurityGroupIds=[reached.group], ClientToken=launch.name, InstanceInitiatedShutdownBehavior="terminate",
+        ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1, KeyName=access.key,
+        SecurityGroupIds=[access.group], ClientToken=launch.name, InstanceInitiatedShutdownBehavior="terminate",
         MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
         BlockDeviceMappings=[{"DeviceName": device, "Ebs": {"VolumeSize": launch.volume_gib,
                                                             "DeleteOnTermination": True}}],
@@ -113,17 +111,21 @@ def _launch(ec2: Client, launch: Launch, reached: Access) -> str:
 
 def _address(ec2: Client, instance: str) -> str:
     """The public address, or the private one where its network gives no other."""
-    found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
-    address = found.get("PublicIpAddress") or found.get("PrivateIpAddress")
+    described = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    address = described.get("PublicIpAddress") or described.get("PrivateIpAddress")
     if not address:
         raise StageFailed(f"{instance} has no address", hint="the region's default network has to give one")
     return str(address)
 
 
-def _gone(call: Callable[..., object], **arguments: object) -> None:
-    """Remove something by `call`, where what is gone already is done."""
-    try:
+def terminate(ec2: Client, instance: str) -> None:
+    """Terminate an instance, if there is one of that id, and wait until it is gone."""
+    with tolerate(".NotFound"):
+        ec2.terminate_instances(InstanceIds=[instance])
+        ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig=WAIT)
+
+
+def _remove(call: Callable[..., object], **arguments: object) -> None:
+    """Remove something by `call`; what is gone already is removed."""
+    with tolerate(".NotFound"):
         call(**arguments)
-    except aws.ClientError as error:
-        if not code(error).endswith(".NotFound"):
-            raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from goldenami.aws.calls import pages
 from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.session import Client
 
@@ -41,15 +42,15 @@ def monthly(count: int, region: str) -> float | None:
 
 def hourly(pricing: Client, instance_type: str) -> dict[str, float]:
     """US dollars for an hour of Linux on demand on shared hardware, by region, from AWS's price list."""
-    wanted = {"instanceType": instance_type, "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA",
+    attributes = {"instanceType": instance_type, "operatingSystem": "Linux", "tenancy": "Shared",
+                  "preInstalledSw": "NA",
               "capacitystatus": "Used", "licenseModel": "No License required"}
-    found: dict[str, float] = {}
-    for page in pricing.get_paginator("get_products").paginate(ServiceCode="AmazonEC2", Filters=[
-            {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]):
-        for text in page["PriceList"]:
-            product = json.loads(text)
-            for term in product["terms"].get("OnDemand", {}).values():
-                for dimension in term["priceDimensions"].values():
-                    region = product["product"]["attributes"].get("regionCode", "")
-                    found[region] = float(dimension["pricePerUnit"]["USD"])
-    return found
+    prices: dict[str, float] = {}
+    for text in pages(pricing, "get_products", "PriceList", ServiceCode="AmazonEC2", Filters=[
+            {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in attributes.items()]):
+        product = json.loads(text)
+        for term in product["terms"].get("OnDemand", {}).values():
+            for dimension in term["priceDimensions"].values():
+                region = product["product"]["attributes"].get("regionCode", "")
+                prices[region] = float(dimension["pricePerUnit"]["USD"])
+    return prices

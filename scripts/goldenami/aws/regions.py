@@ -15,34 +15,34 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RegionResults(Generic[T]):
-    """What came of each region: a result or an error, never both."""
+    """The result or the error of each region, never both."""
 
     done: dict[str, T]
     failed: dict[str, GoldenError]
 
-    def all(self, what: str, hint: str, *, state: Mapping[str, str] | None = None) -> dict[str, T]:
-        """The results, or one error for all regions that failed: which, why, and what is where (`state`)."""
+    def require_all(self, what: str = "nothing is changed", hint: str = "then run again") -> dict[str, T]:
+        """The results, or one error that names the regions that failed, why, and those that are done."""
         if not self.failed:
             return self.done
-        raise failure(self.failed, what, hint, {**dict.fromkeys(self.done, "done"), **(state or {})})
+        raise combined_error(self.failed, what, hint, dict.fromkeys(self.done, "done"))
 
 
-def each(regions: Iterable[str], work: Callable[[str], T]) -> RegionResults[T]:
-    """`work` in every region, in parallel; an error in one does not stop the others. A defect is raised.
+def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionResults[T]:
+    """Call `work` with every region, in parallel. An error in one does not stop the others; a defect is raised.
 
-    An interrupt does not wait for them either: what is under way then ends with the process.
+    An interrupt does not wait: what is under way then ends with the process.
     """
     names = list(regions)
     done: dict[str, T] = {}
     errors: dict[str, Exception] = {}
 
-    def one(region: str) -> None:
+    def keep_outcome(region: str) -> None:
         try:
             done[region] = work(region)
         except Exception as error:  # raised below, when all have ended
             errors[region] = error
 
-    WorkerPool(len(names)).run(names, one)
+    WorkerPool(len(names)).run(names, keep_outcome)
     # translate raises what is none of AWS's errors or ours
     failed = {region: translate(errors[region], region) for region in names if region in errors}
     return RegionResults({region: done[region] for region in names if region in done}, failed)
@@ -51,23 +51,44 @@ def each(regions: Iterable[str], work: Callable[[str], T]) -> RegionResults[T]:
 def all_or_none(
     regions: Iterable[str], forward: Callable[[str], T], back: Callable[[str], None], hint: str,
 ) -> dict[str, T]:
-    """`forward` in every region; where it fails in one, `back` in all, so that none has moved, and one error.
+    """Call `forward` in every region. Where it fails in one, call `back` in all, so that none has moved, and raise.
 
-    `back` has to bear a region in which `forward` did nothing or half. Where it fails too, the error says so.
+    `back` has to bear a region in which `forward` did nothing or half of its work. Where it fails too, the error says
+    so.
     """
     names = list(regions)
-    moved = each(names, forward)
+    moved = for_each_region(names, forward)
     if not moved.failed:
         return moved.done
-    undone = each(names, back)
+    undone = for_each_region(names, back)
     state = {**dict.fromkeys(names, "is as it was"),
              **{f"{region}, back": error.message for region, error in undone.failed.items()}}
     what = "no pointer has moved" if not undone.failed else \
         f"pointers may have moved in {', '.join(undone.failed)} and nowhere else"
-    raise failure(moved.failed, what, hint, {name: text for name, text in state.items() if name not in undone.failed})
+    raise combined_error(moved.failed, what, hint,
+                         {name: text for name, text in state.items() if name not in undone.failed})
 
 
-def failure(failed: Mapping[str, GoldenError], what: str, hint: str, state: Mapping[str, str]) -> GoldenError:
+@dataclass(frozen=True)
+class Prepared(Generic[T]):
+    """A plan for the regions that answered, and the errors of those that did not."""
+
+    plan: T
+    unreachable: dict[str, GoldenError]
+
+    def check(self, refused: Mapping[str, list[GoldenError]], what: str, hint: str) -> None:
+        """Raise one error for regions that could not be read and actions that were refused, where there are any.
+
+        A region that could not be read is not the same as an empty one: it must not end as a success.
+        """
+        first = {**self.unreachable, **{region: errors[0] for region, errors in refused.items() if errors}}
+        if first:
+            more = {f"{region}+{number}": error.message for region, errors in refused.items()
+                    for number, error in enumerate(errors[1:], 1)}
+            raise combined_error(first, what, hint, more)
+
+
+def combined_error(failed: Mapping[str, GoldenError], what: str, hint: str, state: Mapping[str, str]) -> GoldenError:
     """One error for many: the exit code that all share (else 5), a line for each region, the first one's remedy."""
     kinds = {error.exit_code: type(error) for error in failed.values()}
     kind = next(iter(kinds.values())) if len(kinds) == 1 else StageFailed

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
+from goldenami.aws.calls import tolerate
 from goldenami.aws.session import Client, code, translated
 from goldenami.core.errors import BadInput
 
@@ -38,10 +39,10 @@ class S3Store:
 
     def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
         """The bytes of an object from byte `start` on, or None where it is not there."""
-        asked = {"Range": f"bytes={start}-"} if start else {}
+        byte_range = {"Range": f"bytes={start}-"} if start else {}
         with translated():
             try:
-                return self._chunks(self._s3.get_object(**self._where(sha256), **asked)["Body"])
+                return self._chunks(self._s3.get_object(**self._where(sha256), **byte_range)["Body"])
             except ClientError as error:
                 if code(error) in _MISSING:
                     return None
@@ -66,13 +67,9 @@ class S3Store:
 
     def _digest(self, sha256: str) -> str | None:
         """What S3 says the object's content is, in base64; None where it is not there."""
-        try:
-            found = self._s3.head_object(**self._where(sha256), ChecksumMode="ENABLED")
-        except ClientError as error:
-            if code(error) in _MISSING:
-                return None
-            raise
-        return str(found.get("ChecksumSHA256", ""))
+        with tolerate(*_MISSING):
+            return str(self._s3.head_object(**self._where(sha256), ChecksumMode="ENABLED").get("ChecksumSHA256", ""))
+        return None
 
     def _where(self, sha256: str) -> dict[str, str]:
         prefix = f"{self._prefix}/" if self._prefix else ""

@@ -59,7 +59,7 @@ class Account:
                 self._clients[service, region] = made
             return self._clients[service, region]
 
-    def hasty(self) -> Account:
+    def with_short_timeouts(self) -> Account:
         """The same account with little patience: a region that is down is known within half a minute."""
         return replace(self, attempts=HASTY_ATTEMPTS, connect_s=HASTY_CONNECT_S, read_s=HASTY_READ_S, _clients={},
                        _lock=threading.Lock())
@@ -227,9 +227,9 @@ def translate(error: Exception, region: str = "") -> GoldenError:
         return error
     if isinstance(error, aws.ClientError):
         text = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
-        found = _kind_of(error, text)
+        meaning = _kind_of(error, text)
         names = {"action": _action(error, text), "where": where, "code": code(error), "text": text}
-        return found.kind(found.message.format(**names), hint=found.hint.format(**names))
+        return meaning.kind(meaning.message.format(**names), hint=meaning.hint.format(**names))
     for types, kind, message, hint in _LOCAL:
         if isinstance(error, types):
             return kind(message.format(str(error).rstrip("."), where=where), hint=hint)

@@ -54,7 +54,7 @@ def owner() -> str:
 
 def temporary(lifetime: timedelta) -> Tags:
     """What a thing carries besides that must not outlive its run: who made it, and when it may be swept (UTC)."""
-    return {OWNER: owner(), EXPIRES: (clock.now() + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {OWNER: owner(), EXPIRES: clock.stamp(clock.now() + lifetime)}
 
 
 def to_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

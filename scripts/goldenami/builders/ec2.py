@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from goldenami.aws import base_images, images, instances, offerings, tags
+from goldenami.aws import base_images, images, instance_types, instances, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import Launch
 from goldenami.aws.session import Account, Client, translated
@@ -117,7 +117,7 @@ class Ec2Builder:
     def _demand_offered(self, lock: Lock, progress: Progress) -> None:
         """BadInput where the region has no such instance type; declared families that it lacks are said."""
         family = self.instance_type.partition(".")[0]
-        offered = offerings.types(self._client(), dict.fromkeys([*lock.hardware.families, family]))
+        offered = instance_types.offered(self._client(), dict.fromkeys([*lock.hardware.families, family]))
         if self.instance_type not in offered:
             fitting = [name for family in lock.hardware.families if (name := f"{family}.{SIZE}") in offered]
             raise BadInput(

@@ -81,8 +81,8 @@ def cmd_attest(args: argparse.Namespace) -> int:
 def cmd_promote(args: argparse.Namespace) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
     wanted, progress, account = _load(args.image), _progress("promote", args.image), Account()
-    found = promote.candidate(account, wanted)
-    build = next(iter(found.values())).mark.build_id
+    found = promote.candidates(account, wanted)
+    build = next(iter(found.values())).entry.build_id
     plan = promote.prepare(account, wanted, found, _attested(args.image, build), _options(args))
     print("\n".join(channel_moves.show("promote", plan)), flush=True)
     if not args.dry_run:
@@ -96,8 +96,8 @@ def cmd_rollback(args: argparse.Namespace) -> int:
     """Take `latest` and the launch template's default back to the build before (or --to), in all regions at once."""
     wanted, progress, account = _load(args.image), _progress("rollback", args.image), Account()
     declared = GpuProof.UNTESTED if hardware.architectures(ROOT, wanted.hardware) else GpuProof.NONE
-    gate = rollback.RollbackCriteria(lambda build: _attested(args.image, build), declared, _options(args))
-    prepared = rollback.prepare(account, wanted, to=args.to, regions=args.region, gate=gate)
+    criteria = rollback.RollbackCriteria(lambda build: _attested(args.image, build), declared, _options(args))
+    prepared = rollback.prepare(account, wanted, to=args.to, regions=args.region, criteria=criteria)
     print("\n".join(channel_moves.show("roll back", prepared.plan)), flush=True)
     if not args.dry_run:
         rollback.execute(account, wanted, prepared, ROOT / "build" / args.image / "logs", progress)

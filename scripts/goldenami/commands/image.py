@@ -99,7 +99,7 @@ def cmd_bake(args: argparse.Namespace) -> int:
 
 def _ec2_builder(args: argparse.Namespace, found: lockfile.Lock, region: str | None = None) -> Ec2Builder:
     """For the region asked for, else the first that the image is published to."""
-    asked = channels.published(_load(args.image))
+    asked = channels.publish_section(_load(args.image))
     where = region or args.region or asked.regions[0]
     session.check_regions([where])
     workspace.note_region(ROOT, args.image, where)

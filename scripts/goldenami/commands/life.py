@@ -35,7 +35,7 @@ def _policy(args: argparse.Namespace, asked: definition.Publish) -> RetentionPol
 
 def cmd_retire(args: argparse.Namespace) -> int:
     """Take what nobody uses any more one step further: deprecate, disable, deregister; say why the rest stays."""
-    wanted = channels.published(definition.load(ROOT, definition.path_of(ROOT, args.image)))
+    wanted = channels.publish_section(definition.load(ROOT, definition.path_of(ROOT, args.image)))
     account, progress = Account(), Progress.of("retire", args.image, CachePaths.default())
     names = args.region or wanted.regions
     check_regions(names)
@@ -78,7 +78,7 @@ def _by_region(image: str | None, only: list[str]) -> dict[str, list[str]]:
 
 def _raise(failed: dict[str, GoldenError], what: str) -> None:
     if failed:
-        raise regions.failure(failed, what, "then run again", {})
+        raise regions.combined_error(failed, what, "then run again", {})
 
 
 def cmd_status(args: argparse.Namespace) -> int:

@@ -10,6 +10,6 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
-def stamp() -> str:
-    """This moment as records state it: `2026-01-31T12:00:00Z`."""
-    return now().strftime("%Y-%m-%dT%H:%M:%SZ")
+def stamp(moment: datetime.datetime | None = None) -> str:
+    """A moment in UTC (this one if none is given) as records state it: `2026-01-31T12:00:00Z`."""
+    return (moment or now()).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from goldenami.aws import offerings, prices
-from goldenami.aws.regions import each
+from goldenami.aws import instance_types, prices
+from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translate
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
@@ -32,17 +32,17 @@ class RegionsRecord(Record):
     unreachable: dict[str, str]
 
 
-def look(account: Account, family: str, names: list[str], home: str) -> tuple[RegionsRecord, dict[str, GoldenError]]:
-    """Ask every region (`names`; none: all that the account has enabled, which `home` is asked for)."""
-    wanted = names or sorted(row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"])
-    found = each(wanted, lambda region: offerings.types(account.ec2(region), [family]))
-    known, why = _prices(account, sorted({name for types in found.done.values() for name in types}))
+def look(account: Account, family: str, regions: list[str], home: str) -> tuple[RegionsRecord, dict[str, GoldenError]]:
+    """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked for)."""
+    asked = regions or sorted(row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"])
+    offered = for_each_region(asked, lambda region: instance_types.offered(account.ec2(region), [family]))
+    known, why = _prices(account, sorted({name for types in offered.done.values() for name in types}))
     return RegionsRecord(
         family=family, asked_at=clock.stamp(), prices_unknown=why,
-        unreachable={name: error.message for name, error in found.failed.items()},
+        unreachable={region: error.message for region, error in offered.failed.items()},
         regions={region: [OfferedType(instance_type=name, usd_hour=known.get(name, {}).get(region))
-                          for name in sorted(found.done[region])] for region in wanted if region in found.done},
-    ), found.failed
+                          for name in sorted(types)] for region, types in offered.done.items()},
+    ), offered.failed
 
 
 def _prices(account: Account, types: list[str]) -> tuple[dict[str, dict[str, float]], str]:

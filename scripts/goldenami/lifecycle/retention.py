@@ -19,9 +19,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from goldenami.aws.inventory import references, topology
+from goldenami.aws.channels.pointers import build_name
+from goldenami.aws.inventory import references
 from goldenami.aws.inventory.references import ReferenceKind, References
-from goldenami.aws.inventory.topology import AccountAmi, AccountSnapshot, AmiState, SnapshotState, Topology
+from goldenami.aws.inventory.topology import (
+    AccountAmi,
+    AccountSnapshot,
+    AmiState,
+    SnapshotState,
+    Topology,
+    is_ours,
+    records_of,
+)
 from goldenami.core.records import Record
 from goldenami.model.build_records import Utc
 
@@ -117,21 +126,21 @@ class _Region:
     records: Mapping[str, str]
 
     @classmethod
-    def of(cls, found: Topology, image: str, policy: RetentionPolicy, now: datetime) -> _Region:
-        ours = [ami for ami in found.amis if ami.image == image and topology.is_ours(ami, found.parameters)
+    def of(cls, topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> _Region:
+        ours = [ami for ami in topology.amis if ami.image == image and is_ours(ami, topology.parameters)
                 and ami.state is AmiState.AVAILABLE]
         ours.sort(key=lambda ami: (ami.created, ami.id), reverse=True)
-        return cls(topology=found, image=image, policy=policy, now=now, uses=references.of_amis(found),
+        return cls(topology=topology, image=image, policy=policy, now=now, uses=references.of_amis(topology),
                    newest=frozenset(ami.id for ami in ours[:policy.keep_last]),
-                   records=topology.records_of(found.parameters, image))
+                   records=records_of(topology.parameters, image))
 
 
-def plan(found: Topology, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
+def plan(topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
     """What is due at `now` for `image` in the region, and why everything else of it stays."""
-    region = _Region.of(found, image, policy, now)
+    region = _Region.of(topology, image, policy, now)
     actions: list[Action] = []
     survivors: list[Survivor] = []
-    for ami in sorted(found.amis, key=lambda ami: (ami.created, ami.id), reverse=True):
+    for ami in sorted(topology.amis, key=lambda ami: (ami.created, ami.id), reverse=True):
         if ami.image != image:
             continue
         step, reasons = decide(region, ami)
@@ -142,7 +151,7 @@ def plan(found: Topology, image: str, policy: RetentionPolicy, now: datetime) ->
     going = {action.target for action in actions if action.step is RetireStep.DEREGISTER}
     _sort_snapshots(region, going, actions, survivors)
     actions += _dead_records(region, going, actions)
-    return RegionRetirePlan(region=found.region, actions=actions, survivors=survivors, problems=_problems(region))
+    return RegionRetirePlan(region=topology.region, actions=actions, survivors=survivors, problems=_problems(region))
 
 
 def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[str]]:
@@ -173,7 +182,7 @@ def _is_announced(ami: AccountAmi) -> bool:
 
 
 def _is_ours(region: _Region, ami: AccountAmi) -> bool:
-    return topology.is_ours(ami, region.topology.parameters)
+    return is_ours(ami, region.topology.parameters)
 
 
 def _reasons_to_stay(region: _Region, ami: AccountAmi) -> Iterator[str]:
@@ -267,7 +276,7 @@ def _dead_records(region: _Region, going: Iterable[str], planned: Iterable[Actio
         if any(snapshot.build_id == build_id and snapshot.image == region.image and snapshot.id not in deleted
                for snapshot in region.topology.snapshots):
             continue  # the record proves whose they are
-        yield Action(step=RetireStep.DELETE_RECORD, target=topology.record_name(region.image, build_id),
+        yield Action(step=RetireStep.DELETE_RECORD, target=build_name(region.image, build_id),
                      build_id=build_id,
                      why=f"{ami_id} and its snapshots are gone")
 

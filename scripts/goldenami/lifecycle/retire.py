@@ -7,20 +7,18 @@ the same command: it reads the account again, which holds all there is to know.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from goldenami.aws import regions
-from goldenami.aws.channels import lease
-from goldenami.aws.channels.lease import Lease
+from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.inventory import inventory, removal
 from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.regions import Prepared, for_each_region
 from goldenami.aws.session import Account, translate
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError
@@ -32,7 +30,7 @@ from goldenami.model.build_records import Utc
 
 RETIRE_FILE = "retire.json"
 
-_CHANGES: Mapping[RetireStep, removal.Change] = {
+_CHANGES: Mapping[RetireStep, removal.ImageStep] = {
     RetireStep.RECALL: removal.recall, RetireStep.DEPRECATE: removal.deprecate, RetireStep.DISABLE: removal.disable,
     RetireStep.NOTE_DISABLED: removal.note_disabled, RetireStep.DEREGISTER: removal.deregister,
 }
@@ -51,92 +49,74 @@ class RetireRecord(Record):
     kept: dict[str, list[str]]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A plan, and why the regions that it does not cover could not be read."""
-
-    plan: RetirePlan
-    unreachable: dict[str, GoldenError]
-
-
-def prepare(account: Account, image: str, names: list[str], policy: RetentionPolicy) -> Prepared:
+def prepare(account: Account, image: str, regions: list[str], policy: RetentionPolicy) -> Prepared[RetirePlan]:
     """Read every region and decide. A region that cannot be read is named in the plan, and nothing of it is touched."""
     now = clock.now()
-    found = regions.each(names, lambda region: _plan(account, region, image, policy, now))
-    return Prepared(unreachable=found.failed, plan=RetirePlan(
-        image=image, planned_at=removal.stamp(now), policy=policy,
-        regions=[found.done[name] for name in names if name in found.done],
-        unreachable={name: error.message for name, error in found.failed.items()}))
+    results = for_each_region(regions, lambda region: _plan(account, region, image, policy, now))
+    return Prepared(unreachable=results.failed, plan=RetirePlan(
+        image=image, planned_at=clock.stamp(now), policy=policy, regions=list(results.done.values()),
+        unreachable={region: error.message for region, error in results.failed.items()}))
 
 
 def _plan(account: Account, region: str, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
-    seen = inventory.read(account, region, image)
+    topology = inventory.read(account, region, image)
     if policy.keep_last == 1:  # who keeps one build has given up rolling back
-        kept = {name: ami for name, ami in seen.pointers.items() if name != inventory.ROLLBACK}
-        seen = replace(seen, pointers=kept)
-    first = retention.plan(seen, image, policy, now)
-    due = [action.target for action in first.actions if action.step in _SHARES_MATTER]
+        topology = replace(topology, pointers={
+            name: ami for name, ami in topology.pointers.items() if name != inventory.ROLLBACK})
+    plan = retention.plan(topology, image, policy, now)
+    due = [action.target for action in plan.actions if action.step in _SHARES_MATTER]
     if not due:
-        return first
-    return retention.plan(inventory.with_shares(account.ec2(region), seen, due), image, policy, now)
+        return plan
+    return retention.plan(inventory.with_shares(account.ec2(region), topology, due), image, policy, now)
 
 
-def execute(account: Account, prepared: Prepared, folder: Path, progress: Progress) -> RetireRecord:
+def execute(account: Account, prepared: Prepared[RetirePlan], folder: Path, progress: Progress) -> RetireRecord:
     """Do what the plan says, all regions at once, and write retire.json; then raise if anything was refused.
 
     The leases of the image are held, so that no publish, promotion or rollback moves a pointer meanwhile; what one
     moved before, after the plan was made, is left alone.
     """
     plan = prepared.plan
-    busy = [region.region for region in plan.regions if region.actions]
-    done: dict[str, list[Action]] = {name: [] for name in busy}
-    failed: dict[str, list[GoldenError]] = {name: [] for name in busy}
+    plans = {planned.region: planned for planned in plan.regions if planned.actions}
+    done: dict[str, list[Action]] = {region: [] for region in plans}
+    refused: dict[str, list[GoldenError]] = {region: [] for region in plans}
     kept: dict[str, list[str]] = {}
 
-    def work(name: str, held: Lease) -> None:
-        due, kept[name] = _still_due(next(each for each in plan.regions if each.region == name), held.ledger,
-                                     plan.policy)
-        for line in kept[name]:
-            progress.say(f"{name}: {line}")
-        _region(account, name, due, done[name], failed[name], progress)
+    def work(region: str) -> None:
+        due, kept[region] = _still_due(plans[region], leases[region].ledger, plan.policy)
+        for line in kept[region]:
+            progress.say(f"{region}: {line}")
+        _retire(account, region, due, done[region], refused[region], progress)
 
-    with ExitStack() as stack:
-        leases = stack.enter_context(lease.held(account, plan.image, busy)) if busy else {}
-        regions.each(busy, lambda name: work(name, leases[name]))
-    record = RetireRecord(plan=plan, done=done, kept={name: lines for name, lines in kept.items() if lines}, failed={
-        name: [error.message for error in errors] for name, errors in failed.items() if errors})
+    with hold_leases(account, plan.image, list(plans)) as leases:
+        for_each_region(plans, work)
+    record = RetireRecord(
+        plan=plan, done=done, kept={region: lines for region, lines in kept.items() if lines},
+        failed={region: [error.message for error in errors] for region, errors in refused.items() if errors})
     records.write(folder / RETIRE_FILE, record)
-    check(prepared, {name: errors for name, errors in failed.items() if errors})
+    check(prepared, refused)
     return record
 
 
-def check(prepared: Prepared, failed: Mapping[str, list[GoldenError]]) -> None:
-    """One error for regions that could not be read and actions that were refused, where there are any.
-
-    What could not be read is not the same as nothing: it must not end as a success.
-    """
-    first = {**prepared.unreachable, **{name: errors[0] for name, errors in failed.items()}}
-    if first:
-        more = {f"{name}+{number}": error.message for name, errors in failed.items()
-                for number, error in enumerate(errors[1:], 1)}
-        raise regions.failure(first, "not everything was retired", f"`golden retire {prepared.plan.image}` continues",
-                              more)
+def check(prepared: Prepared[RetirePlan], refused: Mapping[str, list[GoldenError]]) -> None:
+    """Raise where a region could not be read or an action was refused."""
+    prepared.check(refused, "not everything was retired", f"`golden retire {prepared.plan.image}` continues")
 
 
 def _still_due(
     planned: RegionRetirePlan, ledger: Ledger, policy: RetentionPolicy,
 ) -> tuple[list[Action], list[str]]:
     """The actions without those on what the ledger names by now, and a line for each of these. A recall stays."""
-    marks = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
-             "candidate": ledger.candidate, "latest": ledger.latest}
-    named = {mark.build_id: name for name, mark in marks.items() if mark}
+    entries = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
+               "candidate": ledger.candidate, "latest": ledger.latest}
+    named = {entry.build_id: name for name, entry in entries.items() if entry}
     due = [action for action in planned.actions if action.step is RetireStep.RECALL or action.build_id not in named]
     return due, [f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
                  for action in planned.actions if action not in due]
 
 
-def _region(
-    account: Account, region: str, due: list[Action], done: list[Action], failed: list[GoldenError],
+def _retire(
+    account: Account, region: str, due: list[Action], done: list[Action], refused: list[GoldenError],
     progress: Progress,
 ) -> None:
     """The actions of one region in order; one that fails ends those of its build, and no others."""
@@ -147,7 +127,7 @@ def _region(
         try:
             _do(account, region, action)
         except Exception as error:  # translate raises what is none of AWS's errors or ours
-            failed.append(translate(error, region))
+            refused.append(translate(error, region))
             stopped.add(action.build_id)
         else:
             done.append(action)
@@ -205,22 +185,21 @@ class RestorePlan(Record):
     regions: dict[str, Retired]
 
 
-def prepare_restore(account: Account, image: str, names: list[str], target: str) -> RestorePlan:
+def prepare_restore(account: Account, image: str, regions: list[str], target: str) -> RestorePlan:
     """Find the AMI of ours that is `target`, an AMI or build id, in the regions; BadInput where none has it."""
-    found = regions.each(names, lambda region: _find(account, region, image, target)).all(
-        "nothing is changed", "then run again")
-    there = {region: retired for region, retired in found.items() if retired}
-    if not there:
-        raise BadInput(f"no AMI of {image} in {', '.join(names)} is {target}",
+    found = for_each_region(regions, lambda region: _find(account, region, image, target)).require_all()
+    retired = {region: ami for region, ami in found.items() if ami}
+    if not retired:
+        raise BadInput(f"no AMI of {image} in {', '.join(regions)} is {target}",
                        hint=f"`golden status {image}` lists them")
-    return RestorePlan(image=image, target=target, regions=there)
+    return RestorePlan(image=image, target=target, regions=retired)
 
 
 def _find(account: Account, region: str, image: str, target: str) -> Retired | None:
     for ami in inventory.amis(account.ec2(region)):
         if ami.image == image and target in (ami.id, ami.build_id):
             return Retired(ami=ami.id, build_id=ami.build_id, state=ami.state,
-                           announced=removal.stamp(ami.announced) if ami.announced else None)
+                           announced=clock.stamp(ami.announced) if ami.announced else None)
     return None
 
 
@@ -231,8 +210,8 @@ def restore(account: Account, plan: RestorePlan, progress: Progress) -> None:
         removal.restore(account.ec2(region), ami, clock.now())
         progress.say(f"{region}: {ami} is as it was")
 
-    with lease.held(account, plan.image, list(plan.regions)):
-        regions.each(plan.regions, back).all("not everything was restored", "then run again: it continues")
+    with hold_leases(account, plan.image, list(plan.regions)):
+        for_each_region(plan.regions, back).require_all("not everything was restored", "then run again: it continues")
 
 
 def show_restore(plan: RestorePlan) -> Iterator[str]:

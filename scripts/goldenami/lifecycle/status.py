@@ -74,11 +74,11 @@ class StatusRecord(Record):
 
 def look(account: Account, images: Mapping[str, list[str]]) -> tuple[StatusRecord, dict[str, GoldenError]]:
     """Ask every region for the images that belong there (`images`: by region)."""
-    found = regions.each(images, lambda region: _region(account, region, images[region]))
+    results = regions.for_each_region(images, lambda region: _region(account, region, images[region]))
     return StatusRecord(
         asked_at=clock.stamp(), prices_of=prices.SNAPSHOT_PRICES_OF, prices_source=prices.SNAPSHOT_PRICES_SOURCE,
-        regions={name: found.done[name] for name in images if name in found.done},
-        unreachable={name: error.message for name, error in found.failed.items()}), found.failed
+        regions={name: results.done[name] for name in images if name in results.done},
+        unreachable={name: error.message for name, error in results.failed.items()}), results.failed
 
 
 def _region(account: Account, region: str, images: list[str]) -> list[ImageStatus]:
@@ -99,7 +99,7 @@ def _image(
     groups: list[Launcher], templates: list[TemplateVersion], values: Mapping[str, str],
 ) -> ImageStatus:
     known = {ami.id: ami for ami in amis}
-    default = next((each for each in templates if each.template == pointers.template_name(image)), None)
+    default = next((version for version in templates if version.template == pointers.template_name(image)), None)
     names = {pointers.template_name(image), default.template_id if default else ""}
 
     def pointer(ami: str | None) -> Pointer | None:
@@ -125,7 +125,7 @@ def _ami(
     running = [instance for instance in instances if instance.image_id == ami.id]
     count = sum(size for size, _ in sizes)
     return AmiStatus(
-        build_id=ami.build_id, ami=ami.id, created=f"{ami.created:%Y-%m-%dT%H:%M:%SZ}", state=ami.state.value,
+        build_id=ami.build_id, ami=ami.id, created=clock.stamp(ami.created), state=ami.state.value,
         deprecated=ami.deprecated is not None and ami.deprecated <= clock.now(), instances=len(running),
         groups=dict(sorted(Counter(instance.group for instance in running if instance.group).items())),
         bytes=count, bytes_exact=all(exact for _, exact in sizes), usd_month=prices.monthly(count, region))
@@ -147,13 +147,13 @@ def show(record: StatusRecord) -> Iterator[str]:
 
 
 def _pointers(image: ImageStatus) -> Iterator[str]:
-    for name, found in (("latest", image.latest), ("candidate", image.candidate),
-                        (f"template v{image.template_version or '-'}", image.template)):
-        if found is None:
+    for name, pointer in (("latest", image.latest), ("candidate", image.candidate),
+                          (f"template v{image.template_version or '-'}", image.template)):
+        if pointer is None:
             yield f"  {name:<12} nothing"
         else:
-            what = found.build_id or ("no build of ours" if found.exists else "THIS AMI DOES NOT EXIST")
-            yield f"  {name:<12} {what} ({found.ami})"
+            what = pointer.build_id or ("no build of ours" if pointer.exists else "THIS AMI DOES NOT EXIST")
+            yield f"  {name:<12} {what} ({pointer.ami})"
     for group, version in image.template_groups.items():
         yield f"  group {group} launches version {version}"
 

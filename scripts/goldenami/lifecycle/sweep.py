@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
-from goldenami.aws import regions
 from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import Leftover, LeftoverKind
+from goldenami.aws.regions import Prepared, for_each_region
 from goldenami.aws.session import Account, translate
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
@@ -36,73 +35,57 @@ class SweepPlan(Record):
     unreachable: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A plan, what it is about, and why other regions could not be read."""
-
-    plan: SweepPlan
-    found: dict[str, list[Leftover]]
-    unreachable: dict[str, GoldenError]
-
-
-def prepare(account: Account, names: list[str]) -> Prepared:
+def prepare(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
     """Find the leftovers of every region."""
-    found = regions.each(names, lambda region: _look(account, region))
-    return Prepared(
-        plan=SweepPlan(planned_at=clock.stamp(), unreachable={name: str(error) for name, error in found.failed.items()},
-                       regions={name: [_item(each, why) for each, why in rows] for name, rows in found.done.items()}),
-        found={name: [each for each, why in rows if not why] for name, rows in found.done.items()},
-        unreachable=found.failed)
+    results = for_each_region(regions, lambda region: _items(account, region))
+    unreachable = {region: error.message for region, error in results.failed.items()}
+    return Prepared(SweepPlan(planned_at=clock.stamp(), unreachable=unreachable, regions=results.done), results.failed)
 
 
-def _look(account: Account, region: str) -> list[tuple[Leftover, str]]:
+def _items(account: Account, region: str) -> list[Item]:
     ec2 = account.ec2(region)
     found = leftovers.find(ec2)
-    going = {each.id for each in found if not _why_kept(each, set())}
-    asks = any(each.kind is LeftoverKind.SNAPSHOT for each in found)
-    used = set(leftovers.used_snapshots(ec2, going)) if asks else set()
-    return [(each, _why_kept(each, used)) for each in found]
+    going = {leftover.id for leftover in found if not _why_kept(leftover, set())}
+    has_snapshots = any(leftover.kind is LeftoverKind.SNAPSHOT for leftover in found)
+    used = set(leftovers.used_snapshots(ec2, going)) if has_snapshots else set()
+    return [Item(kind=leftover.kind.value, id=leftover.id, owner=leftover.owner, image=leftover.image,
+                 kept=_why_kept(leftover, used), expires=clock.stamp(leftover.expires) if leftover.expires else "")
+            for leftover in found]
 
 
-def _why_kept(found: Leftover, used: set[str]) -> str:
-    if found.expires is None:
+def _why_kept(leftover: Leftover, used: set[str]) -> str:
+    if leftover.expires is None:
         return "its date of expiry is no time in UTC"
-    if clock.now() <= found.expires:
-        return f"a run may use it until {found.expires:%Y-%m-%d %H:%M}"
-    return "an AMI is made of it" if found.id in used else ""
+    if clock.now() <= leftover.expires:
+        return f"a run may use it until {leftover.expires:%Y-%m-%d %H:%M}"
+    return "an AMI is made of it" if leftover.id in used else ""
 
 
-def _item(found: Leftover, why: str) -> Item:
-    return Item(kind=found.kind.value, id=found.id, owner=found.owner, image=found.image, kept=why,
-                expires=f"{found.expires:%Y-%m-%dT%H:%M:%SZ}" if found.expires else "")
-
-
-def execute(account: Account, prepared: Prepared) -> dict[str, int]:
+def execute(account: Account, prepared: Prepared[SweepPlan]) -> dict[str, int]:
     """Remove what has expired; returns how many things in each region. One that is refused does not stop the others."""
-    failed: dict[str, list[GoldenError]] = {}
-    done = regions.each(prepared.found, lambda region: _sweep(account, region, prepared.found[region], failed)).done
-    check(prepared, failed)
-    return done
+    refused: dict[str, list[GoldenError]] = {}
+    items = prepared.plan.regions
+    removed = for_each_region(items, lambda region: _remove(account, region, items[region], refused)).done
+    check(prepared, refused)
+    return removed
 
 
-def _sweep(account: Account, region: str, found: list[Leftover], failed: dict[str, list[GoldenError]]) -> int:
+def _remove(account: Account, region: str, items: list[Item], refused: dict[str, list[GoldenError]]) -> int:
     count = 0
-    for each in found:
+    for item in items:
+        if item.kept:
+            continue
         try:
-            leftovers.remove(account.ec2(region), each)
+            leftovers.remove(account.ec2(region), LeftoverKind(item.kind), item.id)
             count += 1
         except Exception as error:  # translate raises what is none of AWS's errors or ours
-            failed.setdefault(region, []).append(translate(error, region))
+            refused.setdefault(region, []).append(translate(error, region))
     return count
 
 
-def check(prepared: Prepared, failed: dict[str, list[GoldenError]]) -> None:
-    """One error for regions that could not be read and things that could not be removed, where there are any."""
-    first = {**prepared.unreachable, **{name: errors[0] for name, errors in failed.items()}}
-    if first:
-        more = {f"{name}+{number}": str(error) for name, errors in failed.items()
-                for number, error in enumerate(errors[1:], 1)}
-        raise regions.failure(first, "not everything was swept", "`golden sweep` continues", more)
+def check(prepared: Prepared[SweepPlan], refused: dict[str, list[GoldenError]]) -> None:
+    """Raise where a region could not be read or a thing could not be removed."""
+    prepared.check(refused, "not everything was swept", "`golden sweep` continues")
 
 
 def show(plan: SweepPlan) -> Iterator[str]:

@@ -1,21 +1,22 @@
-"""Moving `latest` to a build that the account has: what `promote` and `rollback` have in common."""
+"""Moving `latest` to a build that the account has: what `promote` and `rollback` share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goldenami.aws import images
+from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.lease import Lease
-from goldenami.aws.channels.ledger import Channel, GpuProof
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
+from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.session import Account
 from goldenami.core import clock
-from goldenami.core.errors import Busy, NotVerified
+from goldenami.core.errors import Busy, GoldenError, NotVerified
 from goldenami.model.definition import Definition
-from goldenami.publish.publish_records import MovePlan, RegionMove
+from goldenami.publish.publish_records import MovePlan, MoveRecord, RegionMove
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,15 @@ def show(verb: str, plan: MovePlan) -> list[str]:
 def gpu(published: Iterable[GpuProof], attested: GpuProof, *, accept: bool) -> GpuProof:
     """What is known of a build on a GPU, by the regions' ledgers (`published`) and by this machine (`attested`)."""
     noted = set(published)
-    for known in (GpuProof.NONE, GpuProof.TESTED, GpuProof.ACCEPTED):
-        if known is attested or noted == {known}:
-            return known
+    for proof in (GpuProof.NONE, GpuProof.TESTED, GpuProof.ACCEPTED):
+        if proof is attested or noted == {proof}:
+            return proof
     return GpuProof.ACCEPTED if accept else GpuProof.UNTESTED
 
 
-def check_gpu(image: str, build: str, known: GpuProof) -> None:
+def check_gpu(image: str, build: str, proof: GpuProof) -> None:
     """NotVerified for a build of a GPU image that no GPU has seen, unless a person accepted that."""
-    if known is GpuProof.UNTESTED:
+    if proof is GpuProof.UNTESTED:
         raise NotVerified(f"build {build} is not tested on a GPU",
                           hint=f"`golden attest {image} --gpu-test FILE` records a test; "
                                "--accept-untested-gpu goes on without, and that is recorded")
@@ -64,16 +65,26 @@ def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
                           hint="move `latest` to it then; --now does not wait")
 
 
-def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, held: Lease) -> None:
+def region_move(
+    region: str, ami: str, baked_at: str, gpu: GpuProof, ledger: Ledger, amis: Mapping[Channel, str],
+    template: Version | None,
+) -> RegionMove:
+    """The move of one region, which has this ledger, these AMIs in its channels and this default version now."""
+    return RegionMove(
+        region=region, ami=ami, baked_at=baked_at, gpu=gpu, ledger=ledger.digest,
+        before_build=ledger.latest.build_id if ledger.latest else None, before=amis.get(Channel.LATEST),
+        candidate_before=amis.get(Channel.CANDIDATE), template_before=template.number if template else None)
+
+
+def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
     """Busy where a region, looked at under its lease, is no longer what the plan was made of, or has lost the AMI."""
-    names = {channel: pointers.channel_name(plan.image, channel) for channel in Channel}
-    values = pointers.read(account.ssm(move.region), names.values())
+    amis = pointers.read_channels(account.ssm(move.region), plan.image)
     image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
-    changed = [] if held.ledger.digest == move.ledger else [f"the ledger of {plan.image}"]
-    changed += [name for name, before in ((names[Channel.LATEST], move.before),
-                                          (names[Channel.CANDIDATE], move.candidate_before))
-                if values.get(name) != before]
-    if image is None or image.state != images.State.AVAILABLE:
+    changed = [] if lease.ledger.digest == move.ledger else [f"the ledger of {plan.image}"]
+    changed += [pointers.channel_name(plan.image, channel)
+                for channel, before in ((Channel.LATEST, move.before), (Channel.CANDIDATE, move.candidate_before))
+                if amis.get(channel) != before]
+    if image is None or image.state != AmiState.AVAILABLE:
         changed.append(f"{move.ami} (now {image.state if image else 'gone'})")
     if changed:
         raise Busy(f"another run changed {', '.join(changed)} in {move.region} after the plan was made",
@@ -81,20 +92,30 @@ def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, held: Leas
 
 
 def apply(
-    account: Account, wanted: Definition, plan: MovePlan, move: RegionMove, held: Lease, *, as_it_was: bool = False,
+    account: Account, definition: Definition, plan: MovePlan, move: RegionMove, lease: Lease, *,
+    reuse_version: bool = False,
 ) -> Version:
     """Move one region's pointers under its lease: the ledger in one write, the parameters, the template's default last.
 
-    `as_it_was`: a version of the template that launched this AMI before is taken, whatever the definition says now.
+    `reuse_version`: a version of the template that launched this AMI before is taken, whatever the definition says now.
     """
-    target = channels.mark(plan.build_id, move.ami, move.baked_at, move.gpu, held)
+    entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
     moving = {Channel.LATEST: move.before, **({Channel.CANDIDATE: move.candidate_before} if move.candidate else {})}
-    ledger = held.ledger.readmit(plan.build_id)
+    ledger = lease.ledger.readmit(plan.build_id)
     for build in plan.withdraw:
         ledger = ledger.withdraw(build)
     for channel in moving:
-        ledger = ledger.moved(channel, target)
-    held.record(ledger)
+        ledger = ledger.moved(channel, entry)
+    lease.record(ledger)
     for channel, before in moving.items():
-        channels.point(account, move.region, plan.image, channel, target, before)
-    return channels.point_template(account, move.region, plan.image, target, wanted, as_it_was=as_it_was)
+        channels.point_channel(account, move.region, plan.image, channel, entry, before)
+    return channels.point_template(account, move.region, plan.image, entry, definition, reuse_version=reuse_version)
+
+
+def record_of(
+    plan: MovePlan, versions: Mapping[str, Version], failed: Mapping[str, GoldenError] | None = None,
+) -> MoveRecord:
+    """What came of a move just now: the template's new default version, or the error, of each region."""
+    return MoveRecord(plan=plan, at=clock.stamp(), by=tags.owner(),
+                      template_versions={region: version.number for region, version in versions.items()},
+                      failed={region: error.message for region, error in (failed or {}).items()})

@@ -1,4 +1,4 @@
-"""The `publish` stage: a proven disk becomes an AMI in every region, and then, last, what others launch by.
+"""The `publish` stage: a verified disk becomes an AMI in every region, and then, last, what others launch by.
 
 Three phases, each in all regions before the next begins: AMIs (available, read back), the build's record and
 `candidate`, then `latest` and the launch template's default; where one of the last two fails in a region, it is taken
@@ -13,12 +13,14 @@ from datetime import timedelta
 from typing import TypeVar
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import channels, lease, pointers
-from goldenami.aws.channels.lease import Lease
-from goldenami.aws.channels.ledger import Channel, Ledger
+from goldenami.aws.channels import channels, pointers
+from goldenami.aws.channels.channels import RestorePoint
+from goldenami.aws.channels.lease import Lease, hold_leases
+from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
-from goldenami.aws.regions import all_or_none, each
+from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
 from goldenami.aws.snapshots.blocks import BlockMap, scan
@@ -50,19 +52,18 @@ T = TypeVar("T")
 
 
 def prepare(
-    account: Account, wanted: Definition, build: VerifiedBuild, options: PublishOptions, progress: Progress,
+    account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions, progress: Progress,
 ) -> PublishPlan:
     """The plan, also written to plan.json of the build's folder. Nothing in the account is changed."""
     with progress.step("look at the regions"):
-        plan = publish_plan.make(account, wanted, build, options)
-    lacking = [region for region in plan.regions if region.ami is None and region.copy_of is None]
+        plan = publish_plan.make(account, definition, build, options)
+    lacking = [planned.region for planned in plan.regions if planned.ami is None and planned.copy_of is None]
     if lacking:
         with progress.step("read the disk"):
             release_gate.check_disk(build)
             blocks = _blocks(build)
-        found = each((region.region for region in lacking),
-                     lambda region: _upload_plan(account, region, build, blocks, wanted))
-        plan = publish_plan.with_uploads(plan, found.all("nothing is changed", "then run again"))
+        uploads = for_each_region(lacking, lambda region: _upload_plan(account, region, build, blocks, definition))
+        plan = publish_plan.with_uploads(plan, uploads.require_all())
     records.write(build.folder / PLAN_FILE, plan)
     return plan
 
@@ -72,13 +73,14 @@ def _blocks(build: VerifiedBuild) -> BlockMap:
     return BlockMap.open(path) if path.exists() else scan(build.disk, path)
 
 
-def _upload_plan(account: Account, region: str, build: VerifiedBuild, blocks: BlockMap, wanted: Definition) -> Upload:
+def _upload_plan(account: Account, region: str, build: VerifiedBuild, blocks: BlockMap,
+                 definition: Definition) -> Upload:
     """What `region` would be sent: the difference to what its candidate or latest holds, where that can be told."""
-    alias = channels.published(wanted).kms_key
+    alias = channels.publish_section(definition).kms_key
     key = images.key_arn(account.kms(region), alias) if alias else None
-    old, parent = _parent(account, region, build, key)
-    planned = ebs.plan(blocks, parent)
-    return Upload(blocks=planned.blocks, bytes=planned.bytes, parent=old, kms_arn=key,
+    parent_build, parent = _parent(account, region, build, key)
+    upload = ebs.plan(blocks, parent)
+    return Upload(blocks=upload.blocks, bytes=upload.bytes, parent=parent_build, kms_arn=key,
                   parent_snapshot=parent.snapshot_id if parent else None)
 
 
@@ -86,21 +88,20 @@ def _parent(
     account: Account, region: str, build: VerifiedBuild, key: str | None,
 ) -> tuple[str | None, ebs.Parent | None]:
     """A build whose snapshot is in the region under the same key, and whose list of blocks is here."""
-    names = [pointers.channel_name(build.bake.image, channel) for channel in Channel]
-    ec2, amis = account.ec2(region), pointers.read(account.ssm(region), names)
+    ec2, amis = account.ec2(region), pointers.read_channels(account.ssm(region), build.bake.image)
     for image in images.get(ec2, amis.values()).values():
-        old = image.tags.get(tags.BUILD_ID, "")
-        path = build.folder.parent / old / BLOCKS_FILE
-        if old and image.tags.get(tags.IMAGE) == build.bake.image and path.exists() and \
+        build_id = image.tags.get(tags.BUILD_ID, "")
+        path = build.folder.parent / build_id / BLOCKS_FILE
+        if build_id and image.tags.get(tags.IMAGE) == build.bake.image and path.exists() and \
                 (key is None or images.snapshot_key(ec2, image.snapshot) == key):
-            return old, ebs.Parent(image.snapshot, BlockMap.open(path))
+            return build_id, ebs.Parent(image.snapshot, BlockMap.open(path))
     return None, None
 
 
-def _candidates(made: Mapping[str, Image]) -> dict[str, Published]:
+def _candidates(amis: Mapping[str, Image]) -> dict[str, Published]:
     """What the record says of regions whose `latest` stays."""
     return {region: Published(ami=image.ami, snapshot=image.snapshot, channels=(Channel.CANDIDATE.value,))
-            for region, image in made.items()}
+            for region, image in amis.items()}
 
 
 def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
@@ -109,23 +110,23 @@ def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
 
 
 def execute(
-    account: Account, wanted: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
+    account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
 ) -> PublishRecord:
     """Do what the plan says and write publish.json. Pointers move when every region has its AMI, and not before."""
-    work = _Work(account, wanted, build, plan, progress)
-    with lease.held(account, plan.image, [region.region for region in plan.regions]) as leases:
-        for name, held in leases.items():
-            publish_plan.check_forward(name, held.ledger, plan)
-        work.phase(lambda region: publish_plan.check_unmoved(account, work.regions[region], plan), "nothing is changed")
+    steps = _RegionSteps(account, definition, build, plan, progress)
+    with hold_leases(account, plan.image, [planned.region for planned in plan.regions]) as leases:
+        for region, lease in leases.items():
+            publish_plan.check_forward(region, lease.ledger, plan)
+        steps.phase(lambda region: publish_plan.check_unmoved(account, steps.plans[region], plan), "nothing is changed")
         with progress.step("AMIs"):
-            made = work.phase(work.image, "no pointer has moved")
+            amis = steps.phase(steps.image, "no pointer has moved")
         with progress.step("candidate"):
-            work.move(work.candidate, leases, made, Channel.CANDIDATE)
-        published = _candidates(made)
+            steps.move(steps.candidate, leases, amis, Channel.CANDIDATE)
+        published = _candidates(amis)
         if not plan.held_back:
             with progress.step("latest"):
-                published = work.move(work.latest, leases, made, Channel.LATEST)
-            work.phase(work.follow, "`latest` has moved, but not every group follows")
+                published = steps.move(steps.latest, leases, amis, Channel.LATEST)
+            steps.phase(steps.follow, "`latest` has moved, but not every group follows")
     record = PublishRecord(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
         disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
@@ -134,82 +135,85 @@ def execute(
     return record
 
 
-class _Work:
-    """The steps of one region, which share the plan."""
+class _RegionSteps:
+    """The steps of a publish in one region, which share the plan."""
 
     def __init__(
-        self, account: Account, wanted: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
+        self, account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
     ) -> None:
-        self.account, self.wanted, self.build, self.plan, self.progress = account, wanted, build, plan, progress
-        self.regions = {region.region: region for region in plan.regions}
+        self.account, self.definition, self.build, self.plan, self.progress = account, definition, build, plan, progress
+        self.plans = {planned.region: planned for planned in plan.regions}
         self.versions: dict[str, Version] = {}
         again = " --again" if plan.readmit else ""
         self.continues = f"`golden publish {plan.image} --build {plan.build_id}{again}` continues"
 
     def phase(self, step: Callable[[str], T], what: str) -> dict[str, T]:
         """`step` in all regions, or one error that says what is where."""
-        return each(self.regions, step).all(what, self.continues)
+        return for_each_region(self.plans, step).require_all(what, self.continues)
 
     def move(
-        self, step: Callable[[str, Lease, Image], T], leases: Mapping[str, Lease], made: Mapping[str, Image],
+        self, step: Callable[[str, Lease, Image], T], leases: Mapping[str, Lease], amis: Mapping[str, Image],
         channel: Channel,
     ) -> dict[str, T]:
         """Move a channel by `step` in all regions or in none."""
-        former = {name: self._former(region, leases[name].ledger, channel) for name, region in self.regions.items()}
+        points = {region: self._restore_point(planned, leases[region].ledger, channel)
+                  for region, planned in self.plans.items()}
         return all_or_none(
-            self.regions, lambda name: step(name, leases[name], made[name]),
-            lambda name: channels.put_back(self.account, name, self.plan.image, leases[name], former[name]),
+            self.plans, lambda region: step(region, leases[region], amis[region]),
+            lambda region: channels.restore(self.account, region, self.plan.image, leases[region], points[region]),
             self.continues)
 
-    def _former(self, region: RegionPublishPlan, ledger: Ledger, channel: Channel) -> channels.RestorePoint:
-        template = region.template if channel is Channel.LATEST else None
-        return channels.RestorePoint(ledger=ledger, template=(template.before,) if template else None,
-                                     amis={move.channel: move.before for move in region.moves
-                                           if move.channel is channel})
+    def _restore_point(self, planned: RegionPublishPlan, ledger: Ledger, channel: Channel) -> RestorePoint:
+        template = planned.template if channel is Channel.LATEST else None
+        move = planned.move_of(channel)
+        return RestorePoint(ledger=ledger, amis={channel: move.before} if move else {},
+                            moves_template=template is not None,
+                            template_version=template.before if template else None)
 
     # --- the AMI ----------------------------------------------------------------------------------------------------
 
-    def image(self, name: str) -> Image:
+    def image(self, region: str) -> Image:
         """The region's AMI: made if it is not there, set up, waited for, read back."""
-        ec2, region = self.account.ec2(name), self.regions[name]
-        if region.ami:
-            there = images.get(ec2, [region.ami]).get(region.ami)
-            if there is None or there.state == images.State.DISABLED:
-                raise Busy(f"{region.ami} in {name} is {there.state if there else 'gone'} since the plan was made",
+        ec2, planned = self.account.ec2(region), self.plans[region]
+        if planned.ami:
+            existing = images.get(ec2, [planned.ami]).get(planned.ami)
+            if existing is None or existing.state == AmiState.DISABLED:
+                state = existing.state if existing else "gone"
+                raise Busy(f"{planned.ami} in {region} is {state} since the plan was made",
                            hint="run again: the plan is made anew")
-            if not region.settings and not region.record_build:
-                return there
-        ami = region.ami or self._made(region)
+            if not planned.settings and not planned.record_build:
+                return existing
+        ami = planned.ami or self._new_ami(planned)
         image = images.wait_available(ec2, ami)
         images.apply(ec2, image, self.plan.settings)
-        images.keep(ec2, image)
-        self._read_back(region, ami)
-        self.progress.say(f"{name}: {ami} is available and as asked for")
+        images.clear_temporary_tags(ec2, image)
+        self._read_back(planned, ami)
+        self.progress.say(f"{region}: {ami} is available and as asked for")
         return image
 
-    def _made(self, region: RegionPublishPlan) -> str:
-        ec2 = self.account.ec2(region.region)
-        if source := region.copy_of:
-            return images.copy(ec2, self.plan.spec, source.region, source.ami, self._key(region))
-        return images.register(ec2, self.plan.spec, self._upload(region))
+    def _new_ami(self, planned: RegionPublishPlan) -> str:
+        ec2 = self.account.ec2(planned.region)
+        if source := planned.copy_of:
+            return images.copy(ec2, self.plan.spec, source.region, source.ami, self._key(planned))
+        return images.register(ec2, self.plan.spec, self._upload(planned))
 
-    def _upload(self, region: RegionPublishPlan) -> str:
-        assert region.upload is not None  # the plan has one wherever there is no AMI
-        path = self.build.folder.parent / (region.upload.parent or "") / BLOCKS_FILE
-        parent = ebs.Parent(region.upload.parent_snapshot, BlockMap.open(path)) if region.upload.parent_snapshot \
-            else None
-        with self.progress.transfer(region.region, region.upload.bytes) as on_bytes:
+    def _upload(self, planned: RegionPublishPlan) -> str:
+        region, upload = planned.region, planned.upload
+        assert upload is not None  # the plan has one wherever there is no AMI
+        path = self.build.folder.parent / (upload.parent or "") / BLOCKS_FILE
+        parent = ebs.Parent(upload.parent_snapshot, BlockMap.open(path)) if upload.parent_snapshot else None
+        with self.progress.transfer(region, upload.bytes) as on_bytes:
             snapshot = ebs.upload(
-                self.account.ebs(region.region), self.account.ec2(region.region), self.build.disk, _blocks(self.build),
-                journal=self.build.folder / "upload" / region.region, parent=parent,
+                self.account.ebs(region), self.account.ec2(region), self.build.disk, _blocks(self.build),
+                journal=self.build.folder / "upload" / region, parent=parent,
                 tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE),
-                      **tags.of_blocks(region.upload.bytes, region.upload.parent_snapshot)},
+                      **tags.of_blocks(upload.bytes, upload.parent_snapshot)},
                 description=self.plan.spec.name,
-                encryption=ebs.Encryption(region.upload.kms_arn) if region.upload.kms_arn else None,
-                say=lambda text: self.progress.say(f"{region.region}: {text}"), on_bytes=on_bytes)
+                encryption=ebs.Encryption(upload.kms_arn) if upload.kms_arn else None,
+                say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes)
         return snapshot.id
 
-    def _read_back(self, region: RegionPublishPlan, ami: str) -> None:
+    def _read_back(self, planned: RegionPublishPlan, ami: str) -> None:
         """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.
 
         EC2's answers may lag behind its changes ("Eventual consistency"), so it is asked again for READ_BACK_S.
@@ -217,64 +221,61 @@ class _Work:
         wrong: list[str] = []
 
         def right() -> bool | None:
-            wrong[:] = self._differences(region, ami)
+            wrong[:] = self._differences(planned, ami)
             return not wrong or None
 
         if not wait_until(right, READ_BACK_S, READ_BACK_POLL_S):
             raise StageFailed(f"{ami} is not what was asked for: {wrong[0]}", tail="\n".join(wrong),
                               hint="deregister it, if nobody needs it")
 
-    def _differences(self, region: RegionPublishPlan, ami: str) -> list[str]:
-        ec2 = self.account.ec2(region.region)
+    def _differences(self, planned: RegionPublishPlan, ami: str) -> list[str]:
+        ec2 = self.account.ec2(planned.region)
         image = images.get(ec2, [ami]).get(ami)
         if image is None:
             return [f"{ami} is gone"]
-        return images.differences(image, self.plan.spec, self.plan.settings, images.shares(ec2, ami)) + \
-            images.snapshot_differences(ec2, image, self.plan.spec, self._key(region),
+        return images.differences(image, self.plan.spec, self.plan.settings, images.accounts_shared_with(ec2, ami)) + \
+            images.snapshot_differences(ec2, image, self.plan.spec, self._key(planned),
                                         shared=bool(self.plan.settings.share_with))
 
-    def _key(self, region: RegionPublishPlan) -> str | None:
-        if region.upload or not region.kms_key:
-            return region.upload.kms_arn if region.upload else None
-        return images.key_arn(self.account.kms(region.region), region.kms_key)
+    def _key(self, planned: RegionPublishPlan) -> str | None:
+        """The ARN of the key that the snapshot is encrypted by; None: the account's default decides."""
+        if planned.upload or not planned.kms_key:
+            return planned.upload.kms_arn if planned.upload else None
+        return images.key_arn(self.account.kms(planned.region), planned.kms_key)
 
     # --- the pointers -----------------------------------------------------------------------------------------------
 
-    def candidate(self, name: str, held: Lease, image: Image) -> None:
+    def candidate(self, region: str, lease: Lease, image: Image) -> None:
         """The build's own parameter, then `candidate`."""
-        region = self.regions[name]
         if self.plan.readmit:
-            held.record(held.ledger.readmit(self.plan.build_id))
-        if region.record_build:
-            pointers.record_build(self.account.ssm(name), pointers.build_name(self.plan.image, self.plan.build_id),
+            lease.record(lease.ledger.readmit(self.plan.build_id))
+        if self.plans[region].record_build:
+            pointers.record_build(self.account.ssm(region), pointers.build_name(self.plan.image, self.plan.build_id),
                                   image.ami)
-        if before := self._move(region, Channel.CANDIDATE):
-            target = channels.mark(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, held)
-            held.record(held.ledger.moved(Channel.CANDIDATE, target))
-            channels.point(self.account, name, self.plan.image, Channel.CANDIDATE, target, before[0])
+        if self.plans[region].move_of(Channel.CANDIDATE):
+            self._move(region, Channel.CANDIDATE, lease, image)
 
-    def latest(self, name: str, held: Lease, image: Image) -> Published:
+    def latest(self, region: str, lease: Lease, image: Image) -> Published:
         """`latest`, then the template's default."""
-        region = self.regions[name]
-        before = self._move(region, Channel.LATEST) or (image.ami,)
-        target = channels.mark(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, held)
-        held.record(held.ledger.moved(Channel.LATEST, target))
-        channels.point(self.account, name, self.plan.image, Channel.LATEST, target, before[0])
-        version = channels.point_template(self.account, name, self.plan.image, target, self.wanted)
-        self.versions[name] = version
-        former, template = held.ledger.previous(), region.template
+        entry = self._move(region, Channel.LATEST, lease, image)
+        version = channels.point_template(self.account, region, self.plan.image, entry, self.definition)
+        self.versions[region] = version
+        previous, template = lease.ledger.previous(), self.plans[region].template
         return Published(
             ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel), template=version.template,
-            template_version=version.number, previous_ami=former.ami if former else None,
+            template_version=version.number, previous_ami=previous.ami if previous else None,
             previous_template_version=template.before if template and template.before_ami != image.ami else None,
-            refreshed=region.refresh)
+            refreshed=self.plans[region].refresh)
 
-    def follow(self, name: str) -> None:
+    def _move(self, region: str, channel: Channel, lease: Lease, image: Image) -> LedgerEntry:
+        """Let a channel name the build: in the ledger, then, where the plan moves it, by its parameter."""
+        entry = channels.new_entry(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, lease)
+        lease.record(lease.ledger.moved(channel, entry))
+        if move := self.plans[region].move_of(channel):
+            channels.point_channel(self.account, region, self.plan.image, channel, entry, move.before)
+        return entry
+
+    def follow(self, region: str) -> None:
         """The groups that are to take the new version: only when it is the default everywhere."""
-        channels.refresh_groups(self.account, self.wanted, name, self.regions[name].refresh, self.versions[name],
-                                self.progress)
-
-    @staticmethod
-    def _move(region: RegionPublishPlan, channel: Channel) -> tuple[str | None] | None:
-        """What the channel named before, in a tuple, where the plan moves it."""
-        return next(((move.before,) for move in region.moves if move.channel is channel), None)
+        channels.refresh_groups(self.account, self.definition, region, self.plans[region].refresh,
+                                self.versions[region], self.progress)

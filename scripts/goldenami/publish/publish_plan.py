@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goldenami.aws import images, offerings
-from goldenami.aws.channels import channels, lease, pointers
-from goldenami.aws.channels.channels import RegionState
-from goldenami.aws.channels.lease import LeaseState
+from goldenami.aws import images, instance_types
+from goldenami.aws.channels import channels, pointers
+from goldenami.aws.channels.channels import RegionBuild
+from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.images import AmiSettings, ImageSpec
-from goldenami.aws.regions import each
+from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, check_regions
 from goldenami.core import clock, units
 from goldenami.core.errors import BadInput, Busy
@@ -31,115 +31,112 @@ class PublishOptions:
     again: bool = False
 
 
-def make(account: Account, wanted: Definition, build: VerifiedBuild, options: PublishOptions) -> PublishPlan:
+def make(account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions) -> PublishPlan:
     """Read every region and say what is to be done, or refuse. One call for the account and four for a region, more
     only where something is to be done.
     """
-    asked = channels.published(wanted)
-    check_regions(asked.regions)
-    number = account.number(asked.regions[0])
-    found = each(asked.regions, lambda region: channels.look(account, region, wanted.image, build.bake.build_id))
-    standings = found.all("nothing is changed", "then run again")
+    section = channels.publish_section(definition)
+    check_regions(section.regions)
+    number = account.number(section.regions[0])
+    states = for_each_region(section.regions, lambda region: channels.read_region(
+        account, region, definition.image, build.bake.build_id)).require_all()
     gpu = GpuProof.ACCEPTED if build.gpu is GpuProof.UNTESTED and options.accept_untested_gpu else build.gpu
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
-    settings = AmiSettings(share_with=tuple(sorted(asked.share_with)), protect=asked.deregistration_protection,
-                           deprecate_at=_in_days(asked.deprecate_after_days))
+    settings = AmiSettings(share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
+                           deprecate_at=clock.stamp(clock.now() + timedelta(days=section.deprecate_after_days)))
     plan = PublishPlan(
-        image=wanted.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
-        settings=settings, gpu=gpu, held_back=held_back(asked, gpu), regions=(), readmit=options.again)
+        image=definition.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
+        settings=settings, gpu=gpu, held_back=held_back(section, gpu), regions=(), readmit=options.again)
     plan = plan.model_copy(update={"regions": tuple(
-        _region(standing, plan, wanted, build.bake.ami) for standing in standings.values())})
-    plan = _with_refreshes(account, plan, wanted, standings)
+        _region(state, plan, definition, build.bake.ami) for state in states.values())})
+    plan = _with_refreshes(account, plan, definition, states)
     if not plan.is_done:
-        _refuse(account, plan, wanted, options)
+        _refuse(account, plan, definition, options)
     return plan
 
 
-def held_back(asked: Publish, gpu: GpuProof) -> str:
+def held_back(section: Publish, gpu: GpuProof) -> str:
     """Why `latest` does not move with this publish; nothing where it does."""
     if gpu is GpuProof.UNTESTED:
         return "not tested on a GPU: `golden attest` records a test, `--accept-untested-gpu` goes on without"
-    return f"a candidate stands {asked.soak_hours} h: then `golden promote`" if asked.soak_hours else ""
+    return f"a candidate stands {section.soak_hours} h: then `golden promote`" if section.soak_hours else ""
 
 
-def _in_days(days: int) -> str:
-    return (clock.now() + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _region(standing: RegionState, plan: PublishPlan, wanted: Definition, baked: Ami | None) -> RegionPublishPlan:
+def _region(state: RegionBuild, plan: PublishPlan, definition: Definition, baked: Ami | None) -> RegionPublishPlan:
     """What one region lacks. `baked` is the AMI of a build that has no disk here."""
-    asked, image = channels.published(wanted), standing.image
-    home = baked if baked and baked.region == standing.region else None
+    section, image = channels.publish_section(definition), state.image
+    home = baked if baked and baked.region == state.region else None
     if image is None and home:
         raise BadInput(f"{home.id}, which the bake made in {home.region}, is gone",
                        hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
     if image is None:
         source = Copy(region=baked.region, ami=baked.id) if baked else None
-        return _with_pointers(RegionPublishPlan(region=standing.region, kms_key=asked.kms_key, copy_of=source,
-                                                record_build=True), standing, plan, wanted)
+        return _with_pointers(RegionPublishPlan(region=state.region, kms_key=section.kms_key, copy_of=source,
+                                                record_build=True), state, plan, definition)
     images.check_ours(image, plan.spec)
     if home and home.id != image.ami:
         raise BadInput(f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the bake made",
                        hint="deregister it, if nobody needs it, and bake again")
     return _with_pointers(RegionPublishPlan(
-        region=standing.region, kms_key=asked.kms_key, ami=image.ami, snapshot=image.snapshot,
-        settings=tuple(images.differences(image, plan.spec, plan.settings, standing.shared)),
-        record_build=standing.recorded != image.ami), standing, plan, wanted)
+        region=state.region, kms_key=section.kms_key, ami=image.ami, snapshot=image.snapshot,
+        settings=tuple(images.differences(image, plan.spec, plan.settings, state.shared_with)),
+        record_build=state.recorded != image.ami), state, plan, definition)
 
 
 def _with_pointers(
-    region: RegionPublishPlan, standing: RegionState, plan: PublishPlan, wanted: Definition,
+    planned: RegionPublishPlan, state: RegionBuild, plan: PublishPlan, definition: Definition,
 ) -> RegionPublishPlan:
-    moves = tuple(ChannelMove(channel=channel, before=standing.pointers.get(channel)) for channel in _moving(plan)
-                  if region.ami is None or standing.pointers.get(channel) != region.ami)
-    template, now = None, standing.template
-    stands = region.ami is not None and channels.stands(standing, plan.build_id, region.ami, wanted) is not None
-    if not plan.held_back and not stands:
-        template = TemplateMove(name=pointers.template_name(plan.image), before=now.number if now else None,
-                                before_ami=now.ami if now else None)
-    return region.model_copy(update={"moves": moves, "template": template})
+    """The plan of a region with the channels that move, and the template if it moves."""
+    moves = tuple(ChannelMove(channel=channel, before=state.pointers.get(channel)) for channel in _moving(plan)
+                  if planned.ami is None or state.pointers.get(channel) != planned.ami)
+    current = channels.current_default(state, plan.build_id, planned.ami, definition) if planned.ami else None
+    template, default = None, state.template
+    if not plan.held_back and current is None:
+        template = TemplateMove(name=pointers.template_name(plan.image), before=default.number if default else None,
+                                before_ami=default.ami if default else None)
+    return planned.model_copy(update={"moves": moves, "template": template})
 
 
 def _with_refreshes(
-    account: Account, plan: PublishPlan, wanted: Definition, standings: dict[str, RegionState],
+    account: Account, plan: PublishPlan, definition: Definition, states: dict[str, RegionBuild],
 ) -> PublishPlan:
-    """Groups that have not been asked to take the template's default yet."""
+    """The plan with the groups that have not been asked to take the template's default yet."""
     if plan.held_back:
         return plan
-    due = channels.outstanding(account, wanted, {
-        region.region: None if region.template else standings[region.region].template for region in plan.regions})
+    due = channels.groups_to_refresh(account, definition, {
+        planned.region: None if planned.template else states[planned.region].template for planned in plan.regions})
     return plan.model_copy(update={"regions": tuple(
-        region.model_copy(update={"refresh": tuple(due[region.region])}) for region in plan.regions)})
+        planned.model_copy(update={"refresh": tuple(due[planned.region])}) for planned in plan.regions)})
 
 
-def _refuse(account: Account, plan: PublishPlan, wanted: Definition, options: PublishOptions) -> None:
+def _refuse(account: Account, plan: PublishPlan, definition: Definition, options: PublishOptions) -> None:
     """BadInput where a region lacks the hardware, or where the move would bring back what a rollback took away."""
-    def ask(region: str) -> tuple[list[str], LeaseState]:
+    def look(region: str) -> tuple[list[str], Ledger]:
         missing = [] if options.allow_missing_families else \
-            offerings.missing_families(account.ec2(region), wanted.hardware)
-        return missing, lease.look(account.dynamodb(region), wanted.image)
+            instance_types.missing_families(account.ec2(region), definition.hardware)
+        return missing, read_lease(account.dynamodb(region), definition.image).ledger
 
-    found = each((region.region for region in plan.regions), ask).all("nothing is changed", "then run again")
+    found = for_each_region((planned.region for planned in plan.regions), look).require_all()
     lacking = [f"{region} has no {', '.join(missing)}" for region, (missing, _) in found.items() if missing]
     if lacking:
-        raise BadInput(f"{wanted.image} declares hardware that a region lacks: {'; '.join(lacking)}",
+        raise BadInput(f"{definition.image} declares hardware that a region lacks: {'; '.join(lacking)}",
                        hint="correct `hardware` or `publish: regions:`; `golden regions` shows where a family is; "
                             "--allow-missing-families goes on")
-    for region, (_, seen) in found.items():
-        if any(entry.region == region and (entry.moves or entry.template) for entry in plan.regions):
-            check_forward(region, seen.ledger, plan)
+    for planned in plan.regions:
+        if planned.moves or planned.template:
+            check_forward(planned.region, found[planned.region][1], plan)
 
 
-def check_unmoved(account: Account, region: RegionPublishPlan, plan: PublishPlan) -> None:
+def check_unmoved(account: Account, planned: RegionPublishPlan, plan: PublishPlan) -> None:
     """Busy where a channel that the plan moves, or found as it should be, names another AMI by now."""
-    planned = {move.channel: move.before for move in region.moves}
-    names = {channel: pointers.channel_name(plan.image, channel) for channel in _moving(plan)}
-    values = pointers.read(account.ssm(region.region), names.values())
-    for channel, name in names.items():
-        before, now = planned.get(channel, region.ami), values.get(name)
+    amis = pointers.read_channels(account.ssm(planned.region), plan.image)
+    for channel in _moving(plan):
+        move, now = planned.move_of(channel), amis.get(channel)
+        before = move.before if move else planned.ami
         if now != before:
-            raise Busy(f"another run moved {name} in {region.region} from {before or 'nothing'} to {now or 'nothing'} "
-                       "after the plan was made", hint="run again: the plan is made anew")
+            raise Busy(f"another run moved {pointers.channel_name(plan.image, channel)} in {planned.region} from "
+                       f"{before or 'nothing'} to {now or 'nothing'} after the plan was made",
+                       hint="run again: the plan is made anew")
 
 
 def _moving(plan: PublishPlan) -> list[Channel]:
@@ -153,10 +150,10 @@ def check_forward(region: str, ledger: Ledger, plan: PublishPlan) -> None:
         raise BadInput(f"build {plan.build_id} was rolled back in {region}",
                        hint="bake a new build; if this one is good after all, --again publishes it")
     for channel in _moving(plan):
-        now = ledger.of(channel)
-        if now and now.build_id != plan.build_id and now.baked > datetime.fromisoformat(plan.baked_at):
-            raise BadInput(f"{channel} in {region} names build {now.build_id}, which is newer than {plan.build_id} "
-                           f"(baked {now.baked_at} and {plan.baked_at})", hint=f"to go back on purpose: {again}")
+        entry = ledger.of(channel)
+        if entry and entry.build_id != plan.build_id and entry.baked > datetime.fromisoformat(plan.baked_at):
+            raise BadInput(f"{channel} in {region} names build {entry.build_id}, which is newer than {plan.build_id} "
+                           f"(baked {entry.baked_at} and {plan.baked_at})", hint=f"to go back on purpose: {again}")
 
 
 def with_uploads(plan: PublishPlan, uploads: dict[str, Upload]) -> PublishPlan:

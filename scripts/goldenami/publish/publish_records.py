@@ -75,6 +75,10 @@ class RegionPublishPlan(Record):
         return self.ami is not None and not (self.settings or self.record_build or self.moves or self.template
                                              or self.refresh)
 
+    def move_of(self, channel: Channel) -> ChannelMove | None:
+        """The move of a channel; None where it stays."""
+        return next((move for move in self.moves if move.channel is channel), None)
+
 
 class PublishPlan(Record):
     """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves."""

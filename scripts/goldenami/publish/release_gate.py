@@ -58,19 +58,19 @@ class VerifiedBuild:
         path = self.folder / ATTEST_FILE
         if not path.exists():
             return GpuProof.UNTESTED
-        found = records.read(path, AttestRecord)
-        same = (found.build_id, found.disk_sha256, found.ami) == \
+        record = records.read(path, AttestRecord)
+        same = (record.build_id, record.disk_sha256, record.ami) == \
             (self.bake.build_id, self.bake.disk_sha256, self.bake.ami_id)
         return GpuProof.TESTED if same else GpuProof.UNTESTED
 
 
 def newest(root: Path, image: str) -> str:
     """The id of the build that was baked last, or BadInput where there is none."""
-    found = {path.parent.name: records.read(path, BakeRecord).started_at
-             for path in (root / "build" / image).glob(f"*/{BAKE_FILE}") if path.parent.name != "latest"}
-    if not found:
+    started = {path.parent.name: records.read(path, BakeRecord).started_at
+               for path in (root / "build" / image).glob(f"*/{BAKE_FILE}") if path.parent.name != "latest"}
+    if not started:
         raise BadInput(f"{image} has no build here", hint=f"run `make bake IMAGE={image}`")
-    return max(found, key=lambda build: found[build])
+    return max(started, key=lambda build: started[build])
 
 
 def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
@@ -106,11 +106,11 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
         return f"its verify record is of {verify.image} {verify.build_id}"
     if verify.verdict is not Verdict.VERIFIED:
         return f"{len(wrong)} of {len(verify.checks)} checks failed, {wrong[0] if wrong else 'none ran'} first"
-    kind, made, seen, shown = ("AMI", bake.ami_id, verify.ami, None) if bake.ami else \
+    kind, baked, verified, shown = ("AMI", bake.ami_id, verify.ami, None) if bake.ami else \
         ("disk", bake.disk_sha256, verify.disk_sha256, 12)
-    if seen != made:
-        return f"its verify record does not say that it is of this {kind}" if seen is None else \
-            f"its verify record is of another {kind} ({seen[:shown]}, not {str(made)[:shown]})"
+    if verified != baked:
+        return f"its verify record does not say that it is of this {kind}" if verified is None else \
+            f"its verify record is of another {kind} ({verified[:shown]}, not {str(baked)[:shown]})"
     if lacking := [what for check, what in EVIDENCE[bake.builder].items() if check not in correct]:
         return f"its verify record does not prove {lacking[0]}"
     if lacking := sorted(FIRMWARES[bake.builder] - {boot.firmware for boot in verify.boots}):

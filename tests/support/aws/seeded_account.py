@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from goldenami.aws import tags
+from goldenami.aws import images, tags
 from goldenami.aws.inventory import inventory, removal
 from goldenami.aws.inventory.topology import AccountAmi
 from goldenami.aws.session import Account
@@ -136,7 +136,7 @@ class SeededAccount:
         return inventory.parameters(self.ssm)
 
     def shares(self, ami: str) -> list[str]:
-        return sorted(each["UserId"] for each in inventory.permissions(self.ec2, ami))
+        return sorted(each["UserId"] for each in images.launch_permissions(self.ec2, ami))
 
     def marks(self, ami: str) -> dict[str, str]:
         """The tags of an AMI."""
@@ -160,4 +160,4 @@ class Calendar:
 
 def iso(days: float) -> str:
     """The moment so many days from now, as tags state it."""
-    return removal.stamp(datetime.now(UTC) + timedelta(days=days))
+    return clock.stamp(datetime.now(UTC) + timedelta(days=days))

@@ -74,10 +74,10 @@ class LeaseState:
 class Lease:
     """A held lease. `fence` is greater than that of every lease on this image in this region before."""
 
-    def __init__(self, dynamodb: Client, image: str, holder: Holder, seen: LeaseState) -> None:
-        self.image, self.ledger, self.fence = image, seen.ledger, seen.fence + 1
+    def __init__(self, dynamodb: Client, image: str, holder: Holder, state: LeaseState) -> None:
+        self.image, self.ledger, self.fence = image, state.ledger, state.fence + 1
         self.holder, self._dynamodb = holder, dynamodb
-        self._offset = seen.now - time.monotonic()
+        self._offset = state.now - time.monotonic()
 
     def record(self, ledger: Ledger) -> None:
         """Replace the ledger, or Busy where another has taken the lease meanwhile. An unchanged one is not sent."""
@@ -98,9 +98,9 @@ class Lease:
         self._write("REMOVE holder, expires", {}, dynamodb)
 
     def _write(self, expression: str, values: dict[str, Any], dynamodb: Client | None = None) -> None:
-        mine = {":holder": {"S": self.holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
+        holds = {":holder": {"S": self.holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
         client, condition = dynamodb or self._dynamodb, "holder = :holder AND fence = :fence"
-        if not _update(client, self.image, expression, condition, mine | values):
+        if not _update(client, self.image, expression, condition, holds | values):
             raise Busy(f"another process took over the lease on {self.image}",
                        hint="this one was silent for too long; run again when the other has finished")
 
@@ -117,7 +117,7 @@ def _update(dynamodb: Client, image: str, expression: str, condition: str, value
     return True
 
 
-def look(dynamodb: Client, image: str) -> LeaseState:
+def read_lease(dynamodb: Client, image: str) -> LeaseState:
     """The item of `image`; an empty one where there is none yet, or no table."""
     try:
         answer = dynamodb.get_item(TableName=TABLE, Key={"image": {"S": image}}, ConsistentRead=True)
@@ -125,34 +125,36 @@ def look(dynamodb: Client, image: str) -> LeaseState:
         if code(error) != "ResourceNotFoundException":
             raise
         return LeaseState(Ledger(), -1, None, 0, clock.now().timestamp())
-    item = {name: next(iter(value.values())) for name, value in answer.get("Item", {}).items()}
+    attributes = {name: next(iter(value.values())) for name, value in answer.get("Item", {}).items()}
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return LeaseState(
-        ledger=Ledger.model_validate_json(item.get("ledger", "{}")), fence=int(item.get("fence", 0)),
-        holder=Holder.model_validate_json(item["holder"]) if "holder" in item else None,
-        expires=int(item.get("expires", 0)),
+        ledger=Ledger.model_validate_json(attributes.get("ledger", "{}")), fence=int(attributes.get("fence", 0)),
+        holder=Holder.model_validate_json(attributes["holder"]) if "holder" in attributes else None,
+        expires=int(attributes.get("expires", 0)),
         now=parsedate_to_datetime(date).timestamp() if date else clock.now().timestamp(),
     )
 
 
-def take(dynamodb: Client, image: str) -> Lease:
+def take_lease(dynamodb: Client, image: str) -> Lease:
     """Take the lease, or Busy naming its holder. One that has expired, or whose holder died here, is taken over."""
-    seen = look(dynamodb, image)
-    if seen.fence < 0:
+    state = read_lease(dynamodb, image)
+    if state.fence < 0:
         _make_table(dynamodb)
-        seen = look(dynamodb, image)
-    if seen.holder and seen.expires > seen.now and not seen.holder.is_dead():
-        raise Busy(f"{seen.holder.owner} is at work on {image}",
-                   hint=f"wait for it; if it died, its lease ends in {seen.expires - seen.now:.0f} s by itself")
-    lease = Lease(dynamodb, image, Holder.me(), seen)
-    mine = lease.holder.model_dump_json()
-    values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": mine}, ":expires": {"N": str(lease.expires())},
-              ":seen": {"N": str(seen.fence)}}
-    unchanged = "fence = :seen" if seen.fence else "(attribute_not_exists(fence) OR fence = :seen)"
+        state = read_lease(dynamodb, image)
+    if state.holder and state.expires > state.now and not state.holder.is_dead():
+        raise Busy(f"{state.holder.owner} is at work on {image}",
+                   hint=f"wait for it; if it died, its lease ends in {state.expires - state.now:.0f} s by itself")
+    lease = Lease(dynamodb, image, Holder.me(), state)
+    holder = lease.holder.model_dump_json()
+    values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": holder}, ":expires": {"N": str(lease.expires())},
+              ":seen": {"N": str(state.fence)}}
+    unchanged = "fence = :seen" if state.fence else "(attribute_not_exists(fence) OR fence = :seen)"
     taken = _update(dynamodb, image, "SET holder = :holder, expires = :expires, fence = :fence", unchanged, values)
-    if not taken and (now := look(dynamodb, image)).holder != lease.holder:  # ours: the answer was lost, not the write
-        other = now.holder.owner if now.holder else "another process"
-        raise Busy(f"{other} took the lease on {image} a moment ago", hint="run again when it has finished")
+    if not taken:
+        winner = read_lease(dynamodb, image).holder
+        if winner != lease.holder:  # it is ours where only the answer to the write was lost
+            raise Busy(f"{winner.owner if winner else 'another process'} took the lease on {image} a moment ago",
+                       hint="run again when it has finished")
     return lease
 
 
@@ -175,38 +177,38 @@ def _make_table(dynamodb: Client) -> None:
 
 
 @contextmanager
-def held(account: Account, image: str, regions: list[str]) -> Iterator[dict[str, Lease]]:
+def hold_leases(account: Account, image: str, regions: list[str]) -> Iterator[dict[str, Lease]]:
     """Hold the leases of all regions, renewing them. All take them in one order, so that of two one gets them all.
 
     Each has a thread of its own and a client of little patience: a region that is down costs only its own lease.
     """
     leases: dict[str, Lease] = {}
-    done, hasty = threading.Event(), account.hasty()
+    stop, impatient = threading.Event(), account.with_short_timeouts()
     keepers: list[threading.Thread] = []
     try:
         for region in sorted(regions):
             with translated(region):
-                leases[region] = take(account.dynamodb(region), image)
+                leases[region] = take_lease(account.dynamodb(region), image)
             keepers.append(threading.Thread(
-                target=_keep, args=(leases[region], hasty.dynamodb(region), done), daemon=True))
+                target=_renew_until, args=(leases[region], impatient.dynamodb(region), stop), daemon=True))
             keepers[-1].start()
         yield leases
     finally:
-        done.set()
+        stop.set()
         for keeper in keepers:
             keeper.join()
 
 
-def _keep(lease: Lease, dynamodb: Client, done: threading.Event) -> None:
-    """Renew until `done`, then let go."""
-    while not done.wait(RENEW_S):
-        with _forgiven():  # a lease that is lost stops the next write of the ledger
+def _renew_until(lease: Lease, dynamodb: Client, stop: threading.Event) -> None:
+    """Renew until `stop`, then let go."""
+    while not stop.wait(RENEW_S):
+        with _errors_ignored():  # a lease that is lost stops the next write of the ledger
             lease.renew(dynamodb)
-    with _forgiven():  # what is not released now ends by itself
-        _let_go(lease, dynamodb)
+    with _errors_ignored():  # what is not released now ends by itself
+        _release(lease, dynamodb)
 
 
-def _let_go(lease: Lease, dynamodb: Client) -> None:
+def _release(lease: Lease, dynamodb: Client) -> None:
     """Release; a region that answers, if only to refuse for now, is worth the patience of the lease's own client."""
     try:
         lease.release(dynamodb)
@@ -215,7 +217,7 @@ def _let_go(lease: Lease, dynamodb: Client) -> None:
 
 
 @contextmanager
-def _forgiven() -> Iterator[None]:
+def _errors_ignored() -> Iterator[None]:
     try:
         yield
     except (aws.ClientError, aws.BotoCoreError, GoldenError):

@@ -69,30 +69,33 @@ class Ledger(Record):
         """What a channel names."""
         return self.candidate if channel is Channel.CANDIDATE else self.latest
 
-    def moved(self, channel: Channel, mark: LedgerEntry) -> Self:
-        """`channel` names `mark`; what `latest` named before goes to the history. A mark that stands stays as it is."""
+    def moved(self, channel: Channel, entry: LedgerEntry) -> Self:
+        """The ledger in which `channel` names `entry`; what `latest` named before goes to the history.
+
+        An entry for the same build and AMI stays as it is.
+        """
         before = self.of(channel)
-        if before and (before.build_id, before.ami) == (mark.build_id, mark.ami):
+        if before and (before.build_id, before.ami) == (entry.build_id, entry.ami):
             return self
         history = self.history
         if channel is Channel.LATEST:
-            former = [old for old in [*history, *([before] if before else [])] if old.build_id != mark.build_id]
-            history = tuple(former[-HISTORY:])
-        return self.model_copy(update={channel.value: mark, "history": history})
+            earlier = [old for old in (*history, before) if old and old.build_id != entry.build_id]
+            history = tuple(earlier[-HISTORY:])
+        return self.model_copy(update={channel.value: entry, "history": history})
 
     def previous(self) -> LedgerEntry | None:
         """What `latest` named before, withdrawn builds left out."""
-        return next((mark for mark in reversed(self.history) if mark.build_id not in self.withdrawn), None)
+        return next((entry for entry in reversed(self.history) if entry.build_id not in self.withdrawn), None)
 
     @property
     def went_back(self) -> bool:
         """Whether the last move of `latest` was a rollback."""
         return bool(self.history) and self.history[-1].build_id in self.withdrawn
 
-    def known(self, build_id: str) -> LedgerEntry | None:
+    def entry_of(self, build_id: str) -> LedgerEntry | None:
         """What was noted of a build that a channel names or named."""
-        marks = (self.latest, self.candidate, *reversed(self.history))
-        return next((mark for mark in marks if mark and mark.build_id == build_id), None)
+        entries = (self.latest, self.candidate, *reversed(self.history))
+        return next((entry for entry in entries if entry and entry.build_id == build_id), None)
 
     def withdraw(self, build_id: str) -> Self:
         """Take a build out of every channel's future."""

@@ -9,6 +9,7 @@ from typing import Any
 from botocore import exceptions as aws
 
 from goldenami.aws import tags
+from goldenami.aws.calls import pages, tolerate
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.session import Client, code
 from goldenami.core import records
@@ -33,6 +34,11 @@ def channel_name(image: str, channel: Channel) -> str:
     return f"{PREFIX}/{image}/{channel}"
 
 
+def channel_names(image: str) -> dict[Channel, str]:
+    """The parameter of each channel."""
+    return {channel: channel_name(image, channel) for channel in Channel}
+
+
 def template_name(image: str) -> str:
     """The image's launch template."""
     return f"golden-{image}"
@@ -44,47 +50,51 @@ def read(ssm: Client, names: Iterable[str]) -> dict[str, str]:
     return {row["Name"]: row["Value"] for row in answer["Parameters"]}
 
 
+def read_channels(ssm: Client, image: str) -> dict[Channel, str]:
+    """The AMI that each channel's parameter names; a channel without one is left out."""
+    names = channel_names(image)
+    values = read(ssm, names.values())
+    return {channel: values[name] for channel, name in names.items() if name in values}
+
+
 def record_build(ssm: Client, name: str, ami: str) -> None:
     """Note which AMI is a build: plain text, which a later reader trusts together with the AMI's tags."""
     ssm.put_parameter(Name=name, Value=ami, Type="String", Overwrite=True)
 
 
-def move(ssm: Client, name: str, ami: str, description: str) -> int:
+def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
     """Point a channel at an AMI and wait until it does; returns the parameter's version."""
     version = int(ssm.put_parameter(Name=name, Value=ami, Type="String", DataType="aws:ec2:image", Overwrite=True,
                                     Description=description)["Version"])
-    now: dict[str, Any] | None = None
+    parameter: dict[str, Any] | None = None
 
     def taken() -> int | None:
-        nonlocal now
-        now = _get(ssm, name)
-        return int(now["Version"]) if now and now["Version"] >= version and now["Value"] == ami else None
+        nonlocal parameter
+        parameter = _get(ssm, name)
+        is_taken = parameter is not None and parameter["Version"] >= version and parameter["Value"] == ami
+        return int(parameter["Version"]) if parameter and is_taken else None
 
     moved = wait_until(taken, LATE_S, POLL_S)
     if moved is None:
         raise StageFailed(f"SSM did not take {ami} for {name} within {LATE_S:.0f} s: it names "
-                          f"{now['Value'] if now else 'nothing'}",
+                          f"{parameter['Value'] if parameter else 'nothing'}",
                           hint="SSM validates late: does the AMI still exist, and is it available? Then run again")
     return moved
 
 
-def move_back(ssm: Client, name: str, ami: str | None, description: str) -> None:
+def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -> None:
     """Let a channel name what it named before; with no `ami` there was none, and it is deleted."""
-    now = _get(ssm, name)
-    if now is not None and ami is None:
+    parameter = _get(ssm, name)
+    if parameter is not None and ami is None:
         ssm.delete_parameter(Name=name)
-    elif ami is not None and (now is None or now["Value"] != ami):
-        move(ssm, name, ami, description)
+    elif ami is not None and (parameter is None or parameter["Value"] != ami):
+        move_channel(ssm, name, ami, description)
 
 
 def _get(ssm: Client, name: str) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = ssm.get_parameter(Name=name)["Parameter"]
-    except aws.ClientError as error:
-        if code(error) != "ParameterNotFound":
-            raise
-        return None
-    return found
+    with tolerate("ParameterNotFound"):
+        return dict(ssm.get_parameter(Name=name)["Parameter"])
+    return None
 
 
 @dataclass(frozen=True)
@@ -108,34 +118,30 @@ class Version:
                    description=raw.get("VersionDescription", ""), data=dict(raw.get("LaunchTemplateData", {})))
 
 
-_NO_TEMPLATE = frozenset({"InvalidLaunchTemplateName.NotFoundException", "InvalidLaunchTemplateId.NotFound"})
+_NO_TEMPLATE = ("InvalidLaunchTemplateName.NotFoundException", "InvalidLaunchTemplateId.NotFound")
 
 
 def default_version(ec2: Client, name: str) -> Version | None:
     """The template's default version; None where there is no such template."""
-    try:
+    with tolerate(*_NO_TEMPLATE):
         answer = ec2.describe_launch_template_versions(LaunchTemplateName=name, Versions=["$Default"])
-    except aws.ClientError as error:
-        if code(error) not in _NO_TEMPLATE:
-            raise
-        return None
-    return Version.of(answer["LaunchTemplateVersions"][0])
+        return Version.of(answer["LaunchTemplateVersions"][0])
+    return None
 
 
 def versions(ec2: Client, name: str) -> Iterator[Version]:
     """All versions of a template that exists."""
-    pages = ec2.get_paginator("describe_launch_template_versions").paginate(LaunchTemplateName=name)
-    for page in pages:
-        yield from map(Version.of, page["LaunchTemplateVersions"])
+    return map(Version.of, pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions",
+                                 LaunchTemplateName=name))
 
 
-def fits(found: Any, wanted: Any) -> bool:
-    """Whether `found` says all that `wanted` says; EC2 adds facts of its own."""
-    if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(fits(found.get(key), value) for key, value in wanted.items())
-    if isinstance(wanted, list):
-        return isinstance(found, list) and len(found) == len(wanted) and all(map(fits, found, wanted))
-    return bool(found == wanted)
+def fits(actual: Any, expected: Any) -> bool:
+    """Whether `actual` says all that `expected` says; EC2 adds facts of its own."""
+    if isinstance(expected, dict):
+        return isinstance(actual, dict) and all(fits(actual.get(key), value) for key, value in expected.items())
+    if isinstance(expected, list):
+        return isinstance(actual, list) and len(actual) == len(expected) and all(map(fits, actual, expected))
+    return bool(actual == expected)
 
 
 def description(build_id: str) -> str:
@@ -144,55 +150,55 @@ def description(build_id: str) -> str:
 
 
 def move_template(
-    ec2: Client, name: str, build_id: str, data: Data, tag: tags.Tags, *, as_it_was: bool = False,
+    ec2: Client, name: str, build_id: str, data: Data, template_tags: tags.Tags, *, reuse_version: bool = False,
 ) -> Version:
     """Make a version with `data` the template's default; one that exists is used. Returns it.
 
-    `as_it_was`: the newest version of the build that launches the AMI of `data` will do, whatever else it says.
+    `reuse_version`: the newest version of the build that launches the AMI of `data` will do, whatever else it says.
     """
     default = default_version(ec2, name)
     if default is None:
-        return _create(ec2, name, build_id, data, tag)
-    wanted = description(build_id)
+        return _create(ec2, name, build_id, data, template_tags)
+    title = description(build_id)
 
-    def good(version: Version) -> bool:
-        same = version.ami == data["ImageId"] if as_it_was else fits(version.data, data)
-        return same and version.description == wanted
+    def is_right(version: Version) -> bool:
+        same = version.ami == data["ImageId"] if reuse_version else fits(version.data, data)
+        return same and version.description == title
 
-    if good(default):
+    if is_right(default):
         return default
-    version = max(filter(good, versions(ec2, name)), key=lambda version: version.number, default=None)
+    version = max(filter(is_right, versions(ec2, name)), key=lambda version: version.number, default=None)
     version = version or Version.of(ec2.create_launch_template_version(
-        LaunchTemplateName=name, ClientToken=_token(name, wanted, data), VersionDescription=wanted,
+        LaunchTemplateName=name, ClientToken=_token(name, title, data), VersionDescription=title,
         LaunchTemplateData=data)["LaunchTemplateVersion"] | {"LaunchTemplateData": data})
     ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion=str(version.number))
     return version
 
 
-def move_template_back(ec2: Client, name: str, number: int | None) -> None:
+def restore_template(ec2: Client, name: str, number: int | None) -> None:
     """Make the version that was the default so again; with no `number` there was no template, and it is deleted."""
-    now = default_version(ec2, name)
-    if now is not None and number is None:
+    default = default_version(ec2, name)
+    if default is not None and number is None:
         ec2.delete_launch_template(LaunchTemplateName=name)
-    elif now is not None and now.number != number:
+    elif default is not None and default.number != number:
         ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion=str(number))
 
 
-def _create(ec2: Client, name: str, build_id: str, data: Data, tag: tags.Tags) -> Version:
+def _create(ec2: Client, name: str, build_id: str, data: Data, template_tags: tags.Tags) -> Version:
     """The template with its first version, which is its default.
 
     A ClientToken of our own, made of what is asked for, would find a template that was deleted since.
     """
-    wanted = description(build_id)
+    title = description(build_id)
     try:
-        made = ec2.create_launch_template(
-            LaunchTemplateName=name, VersionDescription=wanted, LaunchTemplateData=data,
-            TagSpecifications=tags.specifications(tag, "launch-template"))["LaunchTemplate"]
+        template = ec2.create_launch_template(
+            LaunchTemplateName=name, VersionDescription=title, LaunchTemplateData=data,
+            TagSpecifications=tags.specifications(template_tags, "launch-template"))["LaunchTemplate"]
     except aws.ClientError as error:
         if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException" or default_version(ec2, name) is None:
             raise
-        return move_template(ec2, name, build_id, data, tag)
-    return Version(made["LaunchTemplateId"], 1, wanted, data)
+        return move_template(ec2, name, build_id, data, template_tags)
+    return Version(template["LaunchTemplateId"], 1, title, data)
 
 
 def _token(*parts: object) -> str:

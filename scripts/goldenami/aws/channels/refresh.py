@@ -7,40 +7,30 @@ from typing import Any
 
 from botocore import exceptions as aws
 
+from goldenami.aws.calls import pages
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.session import Client, code
-from goldenami.core.records import Record
+from goldenami.model.definition import InstanceRefresh
 
-
-class RefreshPreferences(Record):
-    """How a refresh goes; seconds and percent."""
-
-    min_healthy_percent: int
-    warmup_seconds: int
-    checkpoint_percent: int | None
-    checkpoint_delay_seconds: int
-    alarms: tuple[str, ...]
-
-
-OTHER = "another refresh is in progress: run again after it"
+OTHER_REFRESH = "another refresh is in progress: run again after it"
 
 
 def groups(autoscaling: Client, names: Iterable[str]) -> list[str]:
     """Those of the groups that the region has."""
-    pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate(AutoScalingGroupNames=list(names))
-    return sorted(row["AutoScalingGroupName"] for page in pages for row in page["AutoScalingGroups"])
+    present = pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", AutoScalingGroupNames=list(names))
+    return sorted(group["AutoScalingGroupName"] for group in present)
 
 
-def has_seen(autoscaling: Client, group: str, version: Version) -> str:
+def refresh_status(autoscaling: Client, group: str, version: Version) -> str:
     """The status of the group's newest refresh if that was for this version, else nothing.
 
     One that failed or rolled back is not begun again by itself: a person has to look first.
     """
-    found = autoscaling.describe_instance_refreshes(AutoScalingGroupName=group, MaxRecords=1)["InstanceRefreshes"]
-    if not found:
-        return ""
-    return str(found[0]["Status"]) if _spec(version) in map(_by_id, _named(found[0].get("DesiredConfiguration", {}))) \
-        else ""
+    refreshes = autoscaling.describe_instance_refreshes(AutoScalingGroupName=group, MaxRecords=1)["InstanceRefreshes"]
+    for newest in refreshes:
+        if _spec(version) in map(_by_id, _named(newest.get("DesiredConfiguration", {}))):
+            return str(newest["Status"])
+    return ""
 
 
 def _spec(version: Version) -> dict[str, str]:
@@ -70,51 +60,57 @@ def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
     policy = group.get("MixedInstancesPolicy")
     if not policy:
         return {"LaunchTemplate": _spec(version)}
-    is_ours = [spec.get("LaunchTemplateId") == version.template for spec in _named(group)]
+    is_named = any(spec.get("LaunchTemplateId") == version.template for spec in _named(group))
 
-    def renewed(spec: dict[str, str], *, otherwise: bool) -> dict[str, str]:
-        return _spec(version) if otherwise or spec.get("LaunchTemplateId") == version.template else _by_id(spec)
+    def renewed(spec: dict[str, str], *, always: bool) -> dict[str, str]:
+        return _spec(version) if always or spec.get("LaunchTemplateId") == version.template else _by_id(spec)
 
     template = policy["LaunchTemplate"]
-    overrides = [{**override, **({"LaunchTemplateSpecification": renewed(spec, otherwise=False)} if (
+    overrides = [{**override, **({"LaunchTemplateSpecification": renewed(spec, always=False)} if (
         spec := override.get("LaunchTemplateSpecification")) else {})} for override in template.get("Overrides", [])]
-    main = renewed(template["LaunchTemplateSpecification"], otherwise=not any(is_ours))
+    main = renewed(template["LaunchTemplateSpecification"], always=not is_named)
     return {"MixedInstancesPolicy": {
         **policy, "LaunchTemplate": {**template, "LaunchTemplateSpecification": main, "Overrides": overrides}}}
 
 
-def start(autoscaling: Client, group: str, version: Version, wanted: RefreshPreferences) -> str:
+def start(autoscaling: Client, group: str, version: Version, preferences: InstanceRefresh) -> str:
     """Begin the refresh; returns its status as a word, or that of the one which runs already.
 
     The desired configuration names a numbered version with a literal AMI: with `$Latest`, or an AMI by SSM parameter,
     Auto Scaling refuses to roll back ("Undo changes with a rollback").
     """
-    preferences: dict[str, Any] = {
-        "MinHealthyPercentage": wanted.min_healthy_percent, "InstanceWarmup": wanted.warmup_seconds,
-        "SkipMatching": True, "AutoRollback": True,
-    }
-    if wanted.checkpoint_percent:
-        preferences |= {"CheckpointPercentages": [wanted.checkpoint_percent, 100],
-                        "CheckpointDelay": wanted.checkpoint_delay_seconds}
-    if wanted.alarms:
-        preferences["AlarmSpecification"] = {"Alarms": list(wanted.alarms)}
-    found = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
-    if not found:
+    described = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+    if not described:
         return "the group is gone"
     try:
-        autoscaling.start_instance_refresh(AutoScalingGroupName=group, Strategy="Rolling", Preferences=preferences,
-                                           DesiredConfiguration=_desired(found[0], version))
+        autoscaling.start_instance_refresh(
+            AutoScalingGroupName=group, Strategy="Rolling", Preferences=_preferences(preferences),
+            DesiredConfiguration=_desired(described[0], version))
     except aws.ClientError as error:
         if code(error) not in ("InstanceRefreshInProgress", "InstanceRefreshInProgressFault"):
             raise
-        return has_seen(autoscaling, group, version) or OTHER
+        return refresh_status(autoscaling, group, version) or OTHER_REFRESH
     return "started"
 
 
-def back(autoscaling: Client, group: str, version: Version, wanted: RefreshPreferences) -> str:
+def _preferences(preferences: InstanceRefresh) -> dict[str, Any]:
+    """How the refresh goes, in the words of StartInstanceRefresh."""
+    request: dict[str, Any] = {
+        "MinHealthyPercentage": preferences.min_healthy_percent, "InstanceWarmup": preferences.warmup_seconds,
+        "SkipMatching": True, "AutoRollback": True,
+    }
+    if preferences.checkpoint_percent:
+        request |= {"CheckpointPercentages": [preferences.checkpoint_percent, 100],
+                    "CheckpointDelay": preferences.checkpoint_delay_seconds}
+    if preferences.alarms:
+        request["AlarmSpecification"] = {"Alarms": preferences.alarms}
+    return request
+
+
+def go_back(autoscaling: Client, group: str, version: Version, preferences: InstanceRefresh) -> str:
     """Bring a group back to an older version: roll a running refresh back, else begin one."""
-    status = start(autoscaling, group, version, wanted)
-    if status != OTHER:
+    status = start(autoscaling, group, version, preferences)
+    if status != OTHER_REFRESH:
         return status
     autoscaling.rollback_instance_refresh(AutoScalingGroupName=group)
     return "rolling the running refresh back"

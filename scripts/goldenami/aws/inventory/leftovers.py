@@ -12,14 +12,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from botocore import exceptions as aws
-
-from goldenami.aws import tags
-from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional, pages
-from goldenami.aws.session import Client, code
-
-TERMINATE_POLL_S, TERMINATE_POLLS = 5, 120
-"""An instance stops within about two minutes; a GPU one may take longer."""
+from goldenami.aws import instances, tags
+from goldenami.aws.calls import pages, tolerate
+from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional
+from goldenami.aws.session import Client
 
 
 class LeftoverKind(StrEnum):
@@ -47,44 +43,42 @@ class Leftover:
 def find(ec2: Client) -> list[Leftover]:
     """Everything that carries a date of expiry, in the order in which it can be removed."""
     tagged = {"Name": "tag-key", "Values": [tags.EXPIRES]}
-    reservations = pages(ec2, "describe_instances", "Reservations", 1000, Filters=[*NOT_TERMINATED, tagged])
-    found: list[tuple[LeftoverKind, str, Any]] = [
-        *((LeftoverKind.INSTANCE, "InstanceId", each) for reservation in reservations for each
-          in reservation["Instances"]),
-        *((LeftoverKind.IMAGE, "ImageId", each) for each in
-          pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True, Filters=[tagged])),
-        *((LeftoverKind.VOLUME, "VolumeId", each) for each
-          in pages(ec2, "describe_volumes", "Volumes", 500, Filters=[tagged])),
-        *((LeftoverKind.SNAPSHOT, "SnapshotId", each) for each in
-          pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=[tagged])),
-        *((LeftoverKind.KEY_PAIR, "KeyPairId", each) for each in ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"]),
-        *((LeftoverKind.SECURITY_GROUP, "GroupId", each) for each in
-          pages(ec2, "describe_security_groups", "SecurityGroups", 1000, Filters=[tagged]))]
-    return [_leftover(kind, each[key], tags.from_list(each["Tags"])) for kind, key, each in found]
+
+    def listed(call: str, key: str, size: int, *filters: Any, **arguments: Any) -> Iterator[Any]:
+        return pages(ec2, call, key, size, Filters=[*filters, tagged], **arguments)
+
+    reservations = listed("describe_instances", "Reservations", 1000, *NOT_TERMINATED)
+    described = {
+        LeftoverKind.INSTANCE: [each for reservation in reservations for each in reservation["Instances"]],
+        LeftoverKind.IMAGE: listed("describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True),
+        LeftoverKind.VOLUME: listed("describe_volumes", "Volumes", 500),
+        LeftoverKind.SNAPSHOT: listed("describe_snapshots", "Snapshots", 1000, OwnerIds=["self"]),
+        LeftoverKind.KEY_PAIR: ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"],
+        LeftoverKind.SECURITY_GROUP: listed("describe_security_groups", "SecurityGroups", 1000),
+    }
+    return [_leftover(kind, each[_ID_KEYS[kind]], tags.from_list(each["Tags"]))
+            for kind, things in described.items() for each in things]
 
 
-def _leftover(kind: LeftoverKind, name: str, marks: Mapping[str, str]) -> Leftover:
-    return Leftover(kind=kind, id=name, owner=marks.get(tags.OWNER, ""), image=marks.get(tags.IMAGE, ""),
-                    expires=optional(marks[tags.EXPIRES]))
+_ID_KEYS: Mapping[LeftoverKind, str] = {
+    LeftoverKind.INSTANCE: "InstanceId", LeftoverKind.IMAGE: "ImageId", LeftoverKind.VOLUME: "VolumeId",
+    LeftoverKind.SNAPSHOT: "SnapshotId", LeftoverKind.KEY_PAIR: "KeyPairId", LeftoverKind.SECURITY_GROUP: "GroupId",
+}
 
 
-def remove(ec2: Client, leftover: Leftover) -> None:
-    """Remove one thing; what is gone already is done. An instance is waited for, since others wait for it."""
-    try:
-        _REMOVERS[leftover.kind](ec2, leftover.id)
-    except aws.ClientError as error:
-        if not code(error).endswith((".NotFound", ".Unavailable")):
-            raise
+def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Leftover:
+    return Leftover(kind=kind, id=name, owner=own_tags.get(tags.OWNER, ""), image=own_tags.get(tags.IMAGE, ""),
+                    expires=optional(own_tags[tags.EXPIRES]))
 
 
-def _instance(ec2: Client, name: str) -> None:
-    ec2.terminate_instances(InstanceIds=[name])
-    ec2.get_waiter("instance_terminated").wait(
-        InstanceIds=[name], WaiterConfig={"Delay": TERMINATE_POLL_S, "MaxAttempts": TERMINATE_POLLS})
+def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
+    """Remove one thing by its id; what is gone already is removed. An instance is waited for: others may need it."""
+    with tolerate(".NotFound", ".Unavailable"):
+        _REMOVERS[kind](ec2, name)
 
 
 _REMOVERS: Mapping[LeftoverKind, Callable[[Client, str], object]] = {
-    LeftoverKind.INSTANCE: _instance,
+    LeftoverKind.INSTANCE: instances.terminate,
     LeftoverKind.IMAGE: lambda ec2, name: ec2.deregister_image(ImageId=name),
     LeftoverKind.VOLUME: lambda ec2, name: ec2.delete_volume(VolumeId=name),
     LeftoverKind.SNAPSHOT: lambda ec2, name: ec2.delete_snapshot(SnapshotId=name),
@@ -95,8 +89,8 @@ _REMOVERS: Mapping[LeftoverKind, Callable[[Client, str], object]] = {
 
 def used_snapshots(ec2: Client, going: Container[str]) -> Iterator[str]:
     """Snapshots that an AMI of the account is made of, other than the AMIs that are `going`."""
-    found = pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True)
-    for image in (image for image in found if image["ImageId"] not in going):
+    images = pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True)
+    for image in (image for image in images if image["ImageId"] not in going):
         for device in image.get("BlockDeviceMappings", []):
             if snapshot := device.get("Ebs", {}).get("SnapshotId"):
                 yield snapshot

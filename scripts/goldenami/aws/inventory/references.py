@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from goldenami.aws.channels.pointers import build_name
 from goldenami.aws.inventory.topology import (
     AMI_ID,
     LauncherKind,
@@ -18,7 +19,6 @@ from goldenami.aws.inventory.topology import (
     TemplateVersion,
     Topology,
     is_record,
-    record_name,
 )
 
 RESOLVE = "resolve:ssm:"
@@ -74,11 +74,11 @@ def idle(topology: Topology) -> tuple[TemplateVersion, ...]:
 
 def of_amis(topology: Topology) -> References:
     """Every use of every AMI in the region, sorted."""
-    found: dict[str, set[Reference]] = defaultdict(set)
+    uses: dict[str, set[Reference]] = defaultdict(set)
     for source in (_pointers, _templates, _launchers, _running, _through_snapshots):
         for ami_id, reference in source(topology):
-            found[ami_id].add(reference)
-    return {ami_id: tuple(sorted(uses)) for ami_id, uses in found.items() if ami_id}
+            uses[ami_id].add(reference)
+    return {ami_id: tuple(sorted(references)) for ami_id, references in uses.items() if ami_id}
 
 
 def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
@@ -87,7 +87,7 @@ def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
     """
     for pointer, ami_id in topology.pointers.items():
         yield ami_id, Reference(ReferenceKind.POINTER, pointer)
-    own = {(record_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image and ami.build_id}
+    own = {(build_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image and ami.build_id}
     present = {ami.id for ami in topology.amis}
     for name, value in topology.parameters.items():
         for ami_id in AMI_ID.findall(value):
@@ -143,16 +143,16 @@ def of_snapshots(topology: Topology) -> References:
     A finished snapshot needs its parent no more: EBS keeps the blocks that it shares ("Delete an Amazon EBS
     snapshot": only data that no other snapshot needs is removed). An unfinished one does.
     """
-    found: dict[str, set[Reference]] = defaultdict(set)
+    uses: dict[str, set[Reference]] = defaultdict(set)
     for ami in topology.amis:
         for snapshot_id in ami.snapshots:
-            found[snapshot_id].add(Reference(ReferenceKind.AMI, ami.id))
+            uses[snapshot_id].add(Reference(ReferenceKind.AMI, ami.id))
     for volume in topology.volumes:
-        found[volume.snapshot_id].add(Reference(ReferenceKind.VOLUME, volume.id))
+        uses[volume.snapshot_id].add(Reference(ReferenceKind.VOLUME, volume.id))
     for version in _selected(topology):
         for snapshot_id in version.snapshots:
-            found[snapshot_id].add(_of_version(version))
+            uses[snapshot_id].add(_of_version(version))
     for snapshot in topology.snapshots:
         if snapshot.parent and snapshot.state is SnapshotState.PENDING:
-            found[snapshot.parent].add(Reference(ReferenceKind.UPLOAD, snapshot.id))
-    return {snapshot_id: tuple(sorted(uses)) for snapshot_id, uses in found.items() if snapshot_id}
+            uses[snapshot.parent].add(Reference(ReferenceKind.UPLOAD, snapshot.id))
+    return {snapshot_id: tuple(sorted(references)) for snapshot_id, references in uses.items() if snapshot_id}

@@ -6,17 +6,15 @@ once more before it acts, because a person may have changed it since the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from botocore import exceptions as aws
-
-from goldenami.aws import tags
-from goldenami.aws.inventory import inventory
+from goldenami.aws import images, tags
+from goldenami.aws.calls import tolerate
 from goldenami.aws.inventory.topology import AMI_ID
-from goldenami.aws.session import Client, code
+from goldenami.aws.session import Client
+from goldenami.core import clock
 from goldenami.core.errors import StageFailed
 
 NEVER = "never"
@@ -24,27 +22,18 @@ TAG_LENGTH = 256
 """Characters of a tag's value ("Tag your Amazon EC2 resources")."""
 AHEAD = timedelta(minutes=2)
 """EnableImageDeprecation refuses a moment that has passed and rounds to the minute."""
-_GONE = frozenset({
+_GONE = (
     "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound", "ParameterNotFound",
     "InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException",
-})
+)
 _VERSION_GONE = frozenset({"launchTemplateVersionDoesNotExist", "launchTemplateIdDoesNotExist"})
-
-
-@contextmanager
-def _gone_is_done() -> Iterator[None]:
-    try:
-        yield
-    except aws.ClientError as error:
-        if code(error) not in _GONE:
-            raise
 
 
 def describe(ec2: Client, ami_id: str) -> dict[str, Any] | None:
     """The image as it is now, or None where it does not exist."""
-    with _gone_is_done():
-        found = ec2.describe_images(ImageIds=[ami_id], IncludeDisabled=True, IncludeDeprecated=True)["Images"]
-        return dict(found[0]) if found and found[0]["State"] != "deregistered" else None
+    with tolerate(*_GONE):
+        images = ec2.describe_images(ImageIds=[ami_id], IncludeDisabled=True, IncludeDeprecated=True)["Images"]
+        return dict(images[0]) if images and images[0]["State"] != "deregistered" else None
     return None
 
 
@@ -53,10 +42,10 @@ def deprecate(ec2: Client, ami_id: str, now: datetime) -> None:
     if (image := describe(ec2, ami_id)) is None:
         return
     before = image.get("DeprecationTime", NEVER)
-    marks = tags.from_list(image.get("Tags"))
+    own_tags = tags.from_list(image.get("Tags"))
     # The tags first: of two runs the second would take the first one's date for the publisher's.
     ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({
-        tags.RETIRING: stamp(now), tags.DEPRECATED_BEFORE: marks.get(tags.DEPRECATED_BEFORE, before)}))
+        tags.RETIRING: clock.stamp(now), tags.DEPRECATED_BEFORE: own_tags.get(tags.DEPRECATED_BEFORE, before)}))
     if before == NEVER or datetime.fromisoformat(before) > now:
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=now + AHEAD)
 
@@ -65,13 +54,13 @@ def recall(ec2: Client, ami_id: str, now: datetime) -> None:
     """Take the announcement back: the deprecation date that the image had before, and no tags."""
     if (image := describe(ec2, ami_id)) is None:
         return
-    marks = tags.from_list(image.get("Tags"))
-    before = marks.get(tags.DEPRECATED_BEFORE, "")
+    own_tags = tags.from_list(image.get("Tags"))
+    before = own_tags.get(tags.DEPRECATED_BEFORE, "")
     if before == NEVER:
         ec2.disable_image_deprecation(ImageId=ami_id)
     elif before and datetime.fromisoformat(before) > now:
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=datetime.fromisoformat(before))
-    ours = [name for name in marks if name in (tags.RETIRING, tags.DISABLED, tags.DEPRECATED_BEFORE)
+    ours = [name for name in own_tags if name in (tags.RETIRING, tags.DISABLED, tags.DEPRECATED_BEFORE)
             or name.startswith(tags.PERMISSIONS)]
     ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in ours])
 
@@ -81,19 +70,19 @@ def disable(ec2: Client, ami_id: str, now: datetime) -> None:
     image = describe(ec2, ami_id)
     if image is None or image["State"] == "disabled":
         return
-    saved = pack(inventory.permissions(ec2, ami_id))
+    saved = pack(images.launch_permissions(ec2, ami_id))
     stale = [name for name in tags.from_list(image.get("Tags"))
              if name.startswith(tags.PERMISSIONS) and name not in saved]
     if stale:
         ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in stale])
-    ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: stamp(now), **saved}))
+    ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: clock.stamp(now), **saved}))
     ec2.disable_image(ImageId=ami_id)
 
 
 def note_disabled(ec2: Client, ami_id: str, now: datetime) -> None:
     """Begin the wait of an image that somebody else disabled."""
-    with _gone_is_done():
-        ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: stamp(now)}))
+    with tolerate(*_GONE):
+        ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
 
 
 def restore(ec2: Client, ami_id: str, now: datetime) -> None:
@@ -114,23 +103,23 @@ def deregister(ec2: Client, ami_id: str, now: datetime) -> None:
     if image["State"] != "disabled":
         raise StageFailed(f"{ami_id} was {image['State']} again when it was to be deregistered",
                           hint="run `golden retire --dry-run` to see why it stays")
-    with _gone_is_done():
+    with tolerate(*_GONE):
         ec2.deregister_image(ImageId=ami_id)
 
 
 def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
     """Delete a snapshot; EC2 refuses one that an image is made of."""
-    with _gone_is_done():
+    with tolerate(*_GONE):
         ec2.delete_snapshot(SnapshotId=snapshot_id)
 
 
 def delete_version(ec2: Client, target: str) -> None:
     """Delete one version of a launch template (`lt-...:7`); EC2 refuses the default one."""
     template_id, _, number = target.partition(":")
-    with _gone_is_done():
+    with tolerate(*_GONE):
         answer = ec2.delete_launch_template_versions(LaunchTemplateId=template_id, Versions=[number])
-        for each in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", []):
-            error = each.get("ResponseError", {})
+        for failure in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", []):
+            error = failure.get("ResponseError", {})
             if error.get("Code") not in _VERSION_GONE:
                 raise StageFailed(f"launch template version {target} was not deleted: {error.get('Message')}",
                                   hint="run again")
@@ -138,16 +127,11 @@ def delete_version(ec2: Client, target: str) -> None:
 
 def delete_record(ec2: Client, ssm: Client, name: str) -> None:
     """Delete the record of a build, unless its AMI exists after all: a list of images may lag behind."""
-    with _gone_is_done():
+    with tolerate(*_GONE):
         value = ssm.get_parameter(Name=name)["Parameter"]["Value"]
         if AMI_ID.fullmatch(value) and describe(ec2, value) is not None:
             raise StageFailed(f"{value} exists after all, so its record {name} stays", hint="run again")
         ssm.delete_parameter(Name=name)
-
-
-def stamp(moment: datetime) -> str:
-    """A moment in UTC as tags state it: `2026-01-31T12:00:00Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 # --- launch permissions as tags -------------------------------------------------------------------------------------
@@ -163,12 +147,12 @@ def pack(permissions: list[dict[str, str]]) -> dict[str, str]:
     return {f"{tags.PERMISSIONS}{number}": value for number, value in enumerate(values, 1)}
 
 
-def unpack(marks: Mapping[str, str]) -> list[dict[str, str]]:
-    """The launch permissions that `pack` made `marks` of."""
-    words = [word for name, value in sorted(marks.items()) if name.startswith(tags.PERMISSIONS)
+def unpack(own_tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """The launch permissions that `pack` made `own_tags` of."""
+    words = [word for name, value in sorted(own_tags.items()) if name.startswith(tags.PERMISSIONS)
              for word in value.split()]
     return [{key: value} for key, _, value in (word.partition("=") for word in words)]
 
 
-Change = Callable[[Client, str, datetime], None]
-"""A step on an image."""
+ImageStep = Callable[[Client, str, datetime], None]
+"""A step on an image: its client, its id, and the moment."""

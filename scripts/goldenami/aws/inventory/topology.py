@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from goldenami.aws.channels.pointers import PREFIX, build_name, template_name
+
 AMI_ID = re.compile(r"\bami-[0-9a-f]{8,17}\b")
-_RECORD = re.compile(r"^/golden-ami/(?P<image>[a-z0-9][a-z0-9.-]{1,62})/(?P<build_id>[0-9a-f]{12})$")
+_RECORD = re.compile(rf"^{PREFIX}/(?P<image>[a-z0-9][a-z0-9.-]{{1,62}})/(?P<build_id>[0-9a-f]{{12}})$")
 
 
 class AmiState(StrEnum):
@@ -96,7 +98,7 @@ class TemplateVersion:
     @property
     def ours(self) -> bool:
         """Whether the template is the one that this pipeline keeps for its image: by name and by tag."""
-        return bool(self.image) and self.template == f"golden-{self.image}"
+        return bool(self.image) and self.template == template_name(self.image)
 
 
 @dataclass(frozen=True)
@@ -174,11 +176,6 @@ class Topology:
     pointers: Mapping[str, str] = field(default_factory=dict)
 
 
-def record_name(image: str, build_id: str) -> str:
-    """The SSM parameter by which the account itself says that this pipeline made the AMI of a build."""
-    return f"/golden-ami/{image}/{build_id}"
-
-
 def is_record(parameter: str) -> bool:
     """Whether a parameter has the name of a build's record, whatever it holds."""
     return _RECORD.match(parameter) is not None
@@ -186,10 +183,10 @@ def is_record(parameter: str) -> bool:
 
 def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
     """The AMI of each recorded build of `image`, by build id."""
-    return {found["build_id"]: value for name, value in parameters.items()
-            if (found := _RECORD.match(name)) and found["image"] == image and AMI_ID.fullmatch(value)}
+    return {match["build_id"]: value for name, value in parameters.items()
+            if (match := _RECORD.match(name)) and match["image"] == image and AMI_ID.fullmatch(value)}
 
 
 def is_ours(ami: AccountAmi, parameters: Mapping[str, str]) -> bool:
     """Whether this pipeline made `ami`: its tags say so, and the record of that build names it."""
-    return bool(ami.image and ami.build_id) and parameters.get(record_name(ami.image, ami.build_id)) == ami.id
+    return bool(ami.image and ami.build_id) and parameters.get(build_name(ami.image, ami.build_id)) == ami.id

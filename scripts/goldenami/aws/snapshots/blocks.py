@@ -89,7 +89,7 @@ def scan(disk: Path, target: Path, on_bytes: Callable[[int], None] = lambda _: N
     Two threads: SHA-256 runs outside Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take.
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}")
-    found = BlockMap.create(aside, volume_gib(disk))
+    block_map = BlockMap.create(aside, volume_gib(disk))
     try:
         with disk.open("rb") as source, aside.open("r+b") as sink:
 
@@ -103,7 +103,7 @@ def scan(disk: Path, target: Path, on_bytes: Callable[[int], None] = lambda _: N
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
-    return BlockMap(target, found.gib)
+    return BlockMap(target, block_map.gib)
 
 
 def differing(new: BlockMap, old: BlockMap | None) -> Iterator[tuple[int, bytes]]:

@@ -21,6 +21,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from goldenami.aws import session
+from goldenami.aws.calls import tolerate
 from goldenami.aws.snapshots.blocks import BlockMap, differing
 from goldenami.aws.snapshots.journal import Journal, SnapshotRequest, UploadState
 from goldenami.aws.snapshots.raw_put import Lane
@@ -135,16 +136,16 @@ class _Upload:
     """The steps of `upload`, which share what it was given."""
 
     def __init__(
-        self, ebs: Client, ec2: Client, disk: Path, blocks: BlockMap, journal: Journal, wanted: dict[str, str],
+        self, ebs: Client, ec2: Client, disk: Path, blocks: BlockMap, journal: Journal, tags: dict[str, str],
         description: str, parent: Parent | None, encryption: Encryption | None, say: Callable[[str], None],
     ) -> None:
         self.ebs, self.ec2, self.disk, self.blocks, self.journal = ebs, ec2, disk, blocks, journal
-        self.tags, self.description, self.parent = wanted, description, parent
+        self.tags, self.description, self.parent = tags, description, parent
         self.encryption, self.say = encryption, say
         self.region: str = ebs.meta.region_name
         self.content = blocks.content()
 
-    def wanted(self) -> Iterator[tuple[int, bytes]]:
+    def blocks_to_write(self) -> Iterator[tuple[int, bytes]]:
         """The blocks to write."""
         return differing(self.blocks, self.parent.blocks if self.parent else None)
 
@@ -152,29 +153,31 @@ class _Upload:
 
     def finished(self) -> UploadState | None:
         """What an earlier run completed, if EC2 has it still."""
-        old = self.journal.load()
-        done = old is not None and self._mine(old) and old.sealed and self.status(old.snapshot_id) == "completed"
-        return old if done else None
+        earlier = self.journal.load()
+        if earlier is None or not (self._is_of_this_disk(earlier) and earlier.sealed):
+            return None
+        return earlier if self.status(earlier.snapshot_id) == "completed" else None
 
     def begin(self) -> UploadState:
         """The snapshot to write to: that of the run before, if it is of the same disk and still there, or a new one."""
         self.parent = self._usable(self.parent)
-        old = self.journal.load()
-        if old is None:
+        earlier = self.journal.load()
+        if earlier is None:
             return self._start(1)
-        if not self._mine(old) or old.request.parent != self._parent_id():
-            self.say(f"{old.snapshot_id or 'what was begun before'} is of another disk or parent: a new one is begun")
+        if not self._is_of_this_disk(earlier) or earlier.request.parent != self._parent_id():
+            begun = earlier.snapshot_id or "what was begun before"
+            self.say(f"{begun} is of another disk or parent: a new one is begun")
             return self._start(1)
-        if not old.snapshot_id:
-            return self._started(old)  # killed around StartSnapshot: the same words give the same snapshot
-        status = self.status(old.snapshot_id)
+        if not earlier.snapshot_id:
+            return self._started(earlier)  # killed around StartSnapshot: the same words give the same snapshot
+        status = self.status(earlier.snapshot_id)
         if status == "pending":
-            self.ec2.create_tags(Resources=[old.snapshot_id], Tags=to_list(self.tags))
-            return old
-        self.say(f"{old.snapshot_id}, begun {old.started_at}, is {status}: a new snapshot is begun")
-        return self._start(old.attempt + 1)
+            self.ec2.create_tags(Resources=[earlier.snapshot_id], Tags=to_list(self.tags))
+            return earlier
+        self.say(f"{earlier.snapshot_id}, begun {earlier.started_at}, is {status}: a new snapshot is begun")
+        return self._start(earlier.attempt + 1)
 
-    def _mine(self, state: UploadState) -> bool:
+    def _is_of_this_disk(self, state: UploadState) -> bool:
         return (state.region, state.content) == (self.region, self.content)
 
     def _usable(self, parent: Parent | None) -> Parent | None:
@@ -189,13 +192,10 @@ class _Upload:
 
     def status(self, snapshot_id: str) -> str:
         """The snapshot's state in EC2's words (`pending`, `completed`, `error`), or `gone`."""
-        try:
-            found = self.ec2.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]
-        except ClientError as error:
-            if session.code(error) not in ("InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound"):
-                raise
-            found = []
-        return str(found[0]["State"]) if found else "gone"
+        with tolerate("InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound"):
+            for snapshot in self.ec2.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]:
+                return str(snapshot["State"])
+        return "gone"
 
     def _parent_id(self) -> str:
         return self.parent.snapshot_id if self.parent else ""
@@ -231,9 +231,9 @@ class _Upload:
 
     def send(self, state: UploadState, in_flight: int, on_bytes: Callable[[int], None]) -> int:
         """Send what EBS has not confirmed; returns the number of blocks."""
-        crew, count = WorkerPool(in_flight), itertools.count()
+        pool, count = WorkerPool(in_flight), itertools.count()
         with self.journal.sent(state.snapshot_id, self.blocks.gib) as sent, self.disk.open("rb") as source, \
-                Sender(self.ebs, state.snapshot_id, crew, Lane.of(self.ebs)) as sender:
+                Sender(self.ebs, state.snapshot_id, pool, Lane.of(self.ebs)) as sender:
 
             def work(item: tuple[int, bytes]) -> None:
                 index, sha256 = item
@@ -243,14 +243,14 @@ class _Upload:
                     next(count)
                 on_bytes(BLOCK)
 
-            crew.run(self.wanted(), work)
+            pool.run(self.blocks_to_write(), work)
         return next(count)
 
     def seal(self, state: UploadState) -> None:
         """Complete the snapshot and wait until EC2 shows it so."""
         self.journal.save(state.model_copy(update={"sealed": True}))
         count, digest = 0, hashlib.sha256()
-        for _index, sha256 in self.wanted():
+        for _index, sha256 in self.blocks_to_write():
             digest.update(sha256)
             count += 1
         limit_s, refused = SEAL_S, None

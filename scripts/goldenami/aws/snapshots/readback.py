@@ -97,33 +97,33 @@ class _Reading:
 
     def compare(self) -> tuple[Outcome, str]:
         """The outcome and its detail."""
-        seen = bytearray(self.blocks.gib * PIECE)
+        listed = bytearray(self.blocks.gib * PIECE)
         with self.blocks.path.open("rb") as slots:
             try:
-                self.crew.run(self._listed(seen), lambda item: self._check(item, slots.fileno()))
+                self.crew.run(self._listed(listed), lambda item: self._check(item, slots.fileno()))
             except ClientError as error:
                 if session.code(error) in _NO_SNAPSHOT:
                     return Outcome.MISSING, f"{self.id} does not exist in {self.ebs.meta.region_name}"
                 raise
         for index, _sha256 in self.blocks:
-            if not seen[index]:
+            if not listed[index]:
                 self.absent.add(index)
-        found = [self.wrong.text("differs", "differ"), self.absent.text("is missing", "are missing"),
-                 self.extra.text("should be zeros", "should be zeros")]
+        problems = [self.wrong.text("differs", "differ"), self.absent.text("is missing", "are missing"),
+                    self.extra.text("should be zeros", "should be zeros")]
         if self.gib != self.blocks.gib:
-            found.append(f"the volume has {self.gib} GiB, the disk needs {self.blocks.gib}")
-        detail = "; ".join(text for text in found if text)
+            problems.append(f"the volume has {self.gib} GiB, the disk needs {self.blocks.gib}")
+        detail = "; ".join(text for text in problems if text)
         return (Outcome.INCORRECT if detail else Outcome.CORRECT), detail
 
-    def _listed(self, seen: bytearray) -> Iterator[tuple[int, str]]:
-        """Index and token of each block that the snapshot lists, page by page; they are noted in `seen`."""
+    def _listed(self, listed: bytearray) -> Iterator[tuple[int, str]]:
+        """Index and token of each block that the snapshot lists, page by page; they are noted in `listed`."""
         page: dict[str, Any] = {}
         while True:
             reply = self.ebs.list_snapshot_blocks(SnapshotId=self.id, **page)
             self.gib = reply["VolumeSize"]
             for block in reply["Blocks"]:
-                if block["BlockIndex"] < len(seen):
-                    seen[block["BlockIndex"]] = 1
+                if block["BlockIndex"] < len(listed):
+                    listed[block["BlockIndex"]] = 1
                 yield block["BlockIndex"], block["BlockToken"]
             if not reply.get("NextToken"):
                 return
@@ -132,12 +132,12 @@ class _Reading:
     def _check(self, item: tuple[int, str], slots: int) -> None:
         index, token = item
         slot = os.pread(slots, SLOT, index * SLOT)  # nothing behind the volume's end
-        wanted = ZEROS_SHA256 if slot in (EMPTY, b"") else slot
-        good = any(self._digest(index, token) == wanted for _ in range(READS))
+        expected = ZEROS_SHA256 if slot in (EMPTY, b"") else slot
+        is_equal = any(self._digest(index, token) == expected for _ in range(READS))
         with self._lock:
             self.count += 1
-            if not good:
-                (self.extra if wanted == ZEROS_SHA256 else self.wrong).add(index)
+            if not is_equal:
+                (self.extra if expected == ZEROS_SHA256 else self.wrong).add(index)
         self.on_bytes(BLOCK)
 
     def _digest(self, index: int, token: str) -> bytes:

@@ -53,8 +53,8 @@ class Patience:
 class Sender:
     """Sends blocks of one snapshot; many threads use one, by `lane` where there is one. A context manager."""
 
-    def __init__(self, ebs: Any, snapshot_id: str, crew: WorkerPool, lane: Lane | None) -> None:
-        self._ebs, self._id, self._crew, self._lane = ebs, snapshot_id, crew, lane
+    def __init__(self, ebs: Any, snapshot_id: str, pool: WorkerPool, lane: Lane | None) -> None:
+        self._ebs, self._id, self._crew, self._lane = ebs, snapshot_id, pool, lane
         self._began, self._patience = time.monotonic(), Patience(f"confirmed a block of {snapshot_id}")
 
     def __enter__(self) -> Self:
