@@ -26,7 +26,7 @@ _NEXT = {"Pending": "InProgress", "InProgress": "Successful", "Cancelling": "Can
 
 
 @dataclass
-class InstanceRefresh:
+class EmulatedRefresh:
     """One refresh of a group, and what the group was like before."""
 
     group: FakeAutoScalingGroup
@@ -126,12 +126,12 @@ def _named(desired: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in named if each]
 
 
-def _running(group: FakeAutoScalingGroup) -> InstanceRefresh | None:
+def _running(group: FakeAutoScalingGroup) -> EmulatedRefresh | None:
     return next((each for each in _refreshes(group) if each.status in RUNNING), None)
 
 
-def _refreshes(group: FakeAutoScalingGroup) -> list[InstanceRefresh]:
-    refreshes: list[InstanceRefresh] = vars(group).setdefault("refreshes", [])
+def _refreshes(group: FakeAutoScalingGroup) -> list[EmulatedRefresh]:
+    refreshes: list[EmulatedRefresh] = vars(group).setdefault("refreshes", [])
     for each in refreshes:
         each.advance()
     return refreshes
@@ -146,7 +146,7 @@ def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
 
 
 @rule(ASG_GUIDE + "instance-refresh-rollback.html")
-def why_irreversible(refresh: InstanceRefresh) -> str | None:
+def why_irreversible(refresh: EmulatedRefresh) -> str | None:
     """There is no rollback without a desired configuration, from $Latest or $Default, or with an SSM parameter."""
     group = refresh.group
     if not refresh.desired:
@@ -161,7 +161,7 @@ def why_irreversible(refresh: InstanceRefresh) -> str | None:
 
 
 @rule(ASG_API + "API_RollbackInstanceRefresh.html#API_RollbackInstanceRefresh_Errors")
-def in_progress(group: FakeAutoScalingGroup) -> InstanceRefresh:
+def in_progress(group: FakeAutoScalingGroup) -> EmulatedRefresh:
     """What is not in progress can be neither cancelled nor rolled back."""
     running = _running(group)
     if running is None:
@@ -190,7 +190,7 @@ class InstanceRefreshApi(AutoScalingResponse):
         group = self._group()
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
-        refresh = InstanceRefresh(group, desired, self._get_param("Preferences") or {}, _before(group))
+        refresh = EmulatedRefresh(group, desired, self._get_param("Preferences") or {}, _before(group))
         for each in _named(desired or {}):
             _template_version(group, each)
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None

@@ -94,6 +94,8 @@ BAD_TREES = [
     (python_rules.boto3, {f"{PACKAGE}/publish.py": "import boto3"}, "publish.py imports boto3"),
     (python_rules.boto3, {f"{PACKAGE}/publish.py": "from botocore.config import Config"}, "imports botocore.config"),
     (python_rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"}, "a.py:3 reads the clock, as"),
+    (python_rules.class_names, {f"{PACKAGE}/a.py": "class Odd: ...", "scripts/ec2_emulator/b.py": "class Odd: ..."},
+     "a.py has a class Odd, as b.py has"),
     (python_rules.sizes, {"tests/a.py": "x = 1\n" * 401}, "tests/a.py: 401 lines, at most 400"),
     (python_rules.sizes, {"a.py": "def long():\n" + "    x = 1\n" * 40}, "a.py: long has 41 lines, at most 40"),
     (python_rules.docstrings, {"a.py": "x = 1"}, "a.py has no docstring"),
@@ -145,7 +147,7 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
     good = {
         f"{PACKAGE}/core/errors.py": '"""Errors."""',
         f"{PACKAGE}/bake/bake.py": '"""Bake."""\nimport subprocess\nfrom goldenami.model import lockfile\n'
-                                   "x: subprocess.Popen",
+                                   "x: subprocess.Popen\nclass A:\n    class B: ...\nclass B: ...",
         "scripts/ec2_emulator/server.py": '"""EC2."""\nfrom goldenami.core import clock\nimport botocore',
         f"{PACKAGE}/aws/client.py": '"""AWS."""\nimport boto3',
         f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.core import errors\nos.execvp("a", [])',

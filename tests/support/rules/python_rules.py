@@ -23,6 +23,8 @@ ROOMS: tuple[frozenset[str], ...] = (
 package imports another's, and a folder that is in no row is itself a violation."""
 
 FILE_LINES, FUNCTION_LINES = 400, 40
+SHARED = {"Image", "Kernel", "Prepared", "Target"}
+"""Class names that two modules have still; there must come no others."""
 _STARTERS = re.compile(r"^(subprocess\.\w+|os\.(system|popen|fork|forkpty|posix_spawnp?|spawn\w+)|pty\.(spawn|fork)"
                        r"|asyncio\.create_subprocess_\w+)$")
 _EXEC = re.compile(r"^os\.exec\w+$")
@@ -113,6 +115,18 @@ def clocks(root: Path) -> list[str]:
               if root / "scripts" in path.parents for node in ast.walk(tree)
               if isinstance(node, ast.Call) and clock.fullmatch(ast.unparse(node.func))]
     return [f"{place} reads the clock, as {places[0]} does" for place in places[1:]]
+
+
+def class_names(root: Path) -> list[str]:
+    """One noun, one type: no two modules of scripts/ have a class of the same name."""
+    problems, known = [], dict[str, Path]()
+    for path, tree in trees.python(root):
+        if root / "scripts" not in path.parents:
+            continue
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and known.setdefault(node.name, path) != path and node.name not in SHARED:
+                problems.append(f"{path.relative_to(root)} has a class {node.name}, as {known[node.name].name} has")
+    return problems
 
 
 def sizes(root: Path) -> list[str]:
