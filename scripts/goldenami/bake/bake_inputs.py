@@ -63,8 +63,8 @@ def needs_compile(lock: Lock, store: Store) -> bool:
     """Whether the lock's kernel modules are not in the store and have to be compiled again."""
     if lock.driver is None or lock.driver.modules is None:
         return False
-    made = lock.packages.get(lock.driver.modules.package)
-    return made is not None and not store.has(made.sha256, made.size)
+    package = lock.packages.get(lock.driver.modules.package)
+    return package is not None and not store.has(package.sha256, package.size)
 
 
 def compile_if_missing(
@@ -107,25 +107,25 @@ def repositories(store: Store, named: Collection[str]) -> list[Path]:
 
 
 def views(lock: Lock) -> dict[str, set[str]]:
-    """For each step the SHA-256 of what apt sees in it: its own packages, those of the steps before, stand-ins."""
-    found, known = dict[str, set[str]](), {lock.packages[name].sha256 for name in lock.base_packages}
+    """For each step the SHA-256 of what apt sees in it: its own packages, those of the steps before, dummy packages."""
+    seen, known = dict[str, set[str]](), {lock.packages[name].sha256 for name in lock.base_packages}
     for number, step in enumerate(lock.steps):
         known = known | {lock.packages[name].sha256 for name in step.packages}
-        found[f"step-{number}"] = known | {package.sha256 for package in step.stand_ins.values()}
-    return found
+        seen[f"step-{number}"] = known | {package.sha256 for package in step.stand_ins.values()}
+    return seen
 
 
 def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
     build = ModuleBuild.of(lock)
     with progress.step("modules", f"driver {build.driver_version} on kernel {build.kernel_release}"):
         outcome = kernel_modules.compile_modules(build, store, log=log)
-    wanted = lock.packages[build.package]
+    locked = lock.packages[build.package]
     if outcome.deb_sha256 is None:
         raise StageFailed(f"the driver does not compile here: {outcome.first_error}", log=log,
                           hint="it did when the lock was made: run `make lock` and compare")
-    if outcome.deb_sha256 != wanted.sha256:
+    if outcome.deb_sha256 != locked.sha256:
         raise StageFailed(
-            f"{build.package} compiled to {outcome.deb_sha256[:12]}, the lock names {wanted.sha256[:12]}", log=log,
+            f"{build.package} compiled to {outcome.deb_sha256[:12]}, the lock names {locked.sha256[:12]}", log=log,
             hint="the build is not reproducible on this machine: run `make lock`",
         )
 
@@ -202,7 +202,7 @@ def _step_key(lock: Lock, step: Step, parent: str) -> str:
     other roles whether there is a seal, which every image has."""
     own = tuple(f"{role}_" for role in step.roles)
     return records.sha256_text(records.canonical({
-        "parent": parent, "format": FORMAT, "machinery": toolchain_digest.digest(),
+        "parent": parent, "format": FORMAT, "toolchain": toolchain_digest.digest(),
         "playbook": lock.inputs.get("ansible"),
         "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
         "variables": {name: value for name, value in lock.variables.items() if name.startswith(own)},
@@ -222,7 +222,7 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
             "image": lock.image, "build_id": build_id, "lock_sha256": lock_sha256,
             "source_date_epoch": lock.source_date_epoch, "kernel": lock.kernel.release,
             "driver": lock.driver.version if lock.driver else None, "cuda": lock.cuda.version if lock.cuda else None,
-            "frameworks": {one.wheel.project: one.version for one in lock.frameworks},
+            "frameworks": {framework.wheel.project: framework.version for framework in lock.frameworks},
         },
     }
 
@@ -233,7 +233,7 @@ def git_commit(root: Path, path: Path, sha256: str) -> str:
         return "uncommitted"
     try:
         clean = not shell.output(["git", "status", "--porcelain", "--", str(path)], cwd=root).strip()
-        found = shell.output(["git", "log", "-1", "--format=%H", "--", str(path)], cwd=root).strip()
+        commit = shell.output(["git", "log", "-1", "--format=%H", "--", str(path)], cwd=root).strip()
     except (shell.CommandFailed, HostNotReady, OSError):
         return "uncommitted"
-    return found if clean and found else "uncommitted"
+    return commit if clean and commit else "uncommitted"

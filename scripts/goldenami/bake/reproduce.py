@@ -78,17 +78,18 @@ def _files(first: Manifest, second: Manifest) -> list[str]:
     """Paths of regular files that are in both, with other content."""
     digests = ({path: entry["sha256"] for path, entry in manifest.items() if "sha256" in entry}
                for manifest in (first, second))
-    one, other = digests
-    return sorted(path for path in one.keys() & other.keys() if one[path] != other[path])
+    before, after = digests
+    return sorted(path for path in before.keys() & after.keys() if before[path] != after[path])
 
 
 def differences(first: Manifest, second: Manifest) -> list[str]:
     """One line for each path that is not the same in both manifests, with what differs."""
     lines = []
     for path in sorted(first.keys() | second.keys()):
-        one, other = first.get(path), second.get(path)
-        if one is None or other is None:
-            lines.append(f"{path}: only in the {'second' if one is None else 'first'}")
-        elif one != other:
-            lines.append(f"{path}: {', '.join(sorted(key for key in one | other if one.get(key) != other.get(key)))}")
+        before, after = first.get(path), second.get(path)
+        if before is None or after is None:
+            lines.append(f"{path}: only in the {'second' if before is None else 'first'}")
+        elif before != after:
+            keys = sorted(key for key in before | after if before.get(key) != after.get(key))
+            lines.append(f"{path}: {', '.join(keys)}")
     return lines

@@ -145,14 +145,14 @@ class Ec2Builder:
         def on_line(line: str) -> None:
             if role := packer.role_of(line):
                 progress.say(f"role {role}")
-            elif found := re.search(r"Instance ID: (i-\w+)", line):
-                progress.say(f"instance {found[1]} ({self.instance_type}) in {self.region}")
+            elif match := re.search(r"Instance ID: (i-\w+)", line):
+                progress.say(f"instance {match[1]} ({self.instance_type}) in {self.region}")
 
         with tempfile.TemporaryDirectory(prefix="golden-") as short, \
-                instances.access(ec2, _name("bake", plan.build_id), key.with_suffix(".pub"), marks) as reached:
-            own = {"key": reached.key, "private_key": str(key), "groups": [reached.group], "tags": marks,
+                instances.access(ec2, _name("bake", plan.build_id), key.with_suffix(".pub"), marks) as access:
+            launch = {"key": access.key, "private_key": str(key), "groups": [access.group], "tags": marks,
                    "kms_key": self.kms_key, "volume_gib": spec.volume_size_gib}
-            records.write_text(work / "ec2.json", records.canonical({**variables, "golden_ec2": own}))
+            records.write_text(work / "ec2.json", records.canonical({**variables, "golden_ec2": launch}))
             # ssh's socket lies in `short`: its path has 108 bytes at most.
             env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short,
                    "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible"}  # noqa: S108 - the instance's memory, gone with it
@@ -270,8 +270,8 @@ def user(root: Path, lock: Lock) -> str:
 
 def _publisher(root: Path, lock: Lock) -> dict[str, str]:
     """Whose image a bake begins from: `owner` and `name`, its `user` and `device`."""
-    known: dict[str, dict[str, str]] = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
-    return known[lock.base.release]
+    publishers: dict[str, dict[str, str]] = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
+    return publishers[lock.base.release]
 
 
 def _wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
@@ -292,26 +292,26 @@ def _wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: f
                           hint="look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same")
 
 
-def _checks(lock: Lock, looked: list[str]) -> list[Check]:
+def _checks(lock: Lock, seen: list[str]) -> list[Check]:
     """What only a launch can show, and what the AMI has beside or instead of the lock's packages."""
-    cloud = looked[1].strip() if len(looked) > 1 else ""
+    cloud = seen[1].strip() if len(seen) > 1 else ""
     return [_check("ec2_datasource", "cloud-init chose its Ec2 source", cloud == "aws", f"cloud-id said {cloud}"),
             _check("imdsv2", "The launch's key came from a metadata service that takes session tokens only",
                    cloud == "aws", "cloud-init did not ask the metadata service"),
-            _packages(lock, looked[2:])]
+            _packages(lock, seen[2:])]
 
 
 def _packages(lock: Lock, lines: Iterable[str]) -> Check:
     """What is there of the lock's packages (a role removes some) is in its version; the rest is the publisher's."""
     rows = [line.split("\t") for line in lines if line.startswith(("ii", "hi"))]
-    found = {name: version for _, name, version in rows}
-    wrong = [f"{name} is {found[name]}, not {package.version}"
-             for name, package in sorted(lock.packages.items()) if found.get(name, package.version) != package.version]
-    wrong += [] if found else ["dpkg names no package"]
-    others = sorted(found.keys() - lock.packages.keys())
-    said = f"{len(others)} packages are the publisher's, beside the lock: {', '.join(others[:12])}" if others else ""
+    installed = {name: version for _, name, version in rows}
+    wrong = [f"{name} is {installed[name]}, not {package.version}" for name, package in sorted(lock.packages.items())
+             if installed.get(name, package.version) != package.version]
+    wrong += [] if installed else ["dpkg names no package"]
+    publishers = sorted(installed.keys() - lock.packages.keys())
+    beside = f"{len(publishers)} packages are the publisher's, beside the lock: {', '.join(publishers[:12])}"
     check = _check("packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8]))
-    return check if wrong else check.model_copy(update={"detail": said})
+    return check if wrong else check.model_copy(update={"detail": beside if publishers else ""})
 
 
 def _check(name: str, title: str, passed: bool, detail: str) -> Check:

@@ -42,8 +42,8 @@ def _id(item: pytest.Item) -> str:
     name = item.name
     callspec: Any = getattr(item, "callspec", None)
     if callspec is not None:
-        kept = [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"]
-        name = name.partition("[")[0] + (f"[{'-'.join(kept)}]" if kept else "")
+        parameters = [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"]
+        name = name.partition("[")[0] + (f"[{'-'.join(parameters)}]" if parameters else "")
     return f"{item.path.parent.name}/{name.removeprefix('test_')}"
 
 
@@ -98,5 +98,5 @@ def pytest_sessionfinish() -> None:
     """Write the checks."""
     target = os.environ.get("GOLDEN_CHECKS")
     if target:
-        found = [check.model_dump(mode="json") for check in _checks.values()]
-        records.write_text(Path(target), records.canonical(found))
+        checks = [check.model_dump(mode="json") for check in _checks.values()]
+        records.write_text(Path(target), records.canonical(checks))

@@ -1,1 +1,1 @@
-"""What runs inside the namespaces, each `python -m goldenami.local.programs.NAME PLAN`."""
+"""What runs in namespaces of its own, each `python -m goldenami.local.programs.NAME PLAN`."""

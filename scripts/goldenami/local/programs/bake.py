@@ -1,4 +1,4 @@
-"""`python -m goldenami.local.programs.bake PLAN`: the hermetic part of a bake, inside its own namespaces.
+"""`python -m goldenami.local.programs.bake PLAN`: the hermetic part of a bake, in namespaces of its own.
 
 base tree -> for each step a container, Packer with Ansible, a layer -> sealed tree -> disk. There is no route out.
 """
@@ -152,10 +152,10 @@ def _compare_packages(plan: BakePlan, root: Path) -> None:
     """StageFailed where the packages of the sealed tree are not exactly the lock's."""
     text = shell.output(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
                          "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n"])
-    found = {name: version for status, name, version in (line.split("\t") for line in text.splitlines())
-             if status.startswith(("ii", "hi"))}
+    installed = {name: version for status, name, version in (line.split("\t") for line in text.splitlines())
+                 if status.startswith(("ii", "hi"))}
     broken = sorted(line for line in text.splitlines() if line[1:2] not in ("i", "n", "c"))
-    alien = sorted(f"{name} {version}" for name, version in found.items() if plan.packages.get(name) != version)
+    alien = sorted(f"{name} {version}" for name, version in installed.items() if plan.packages.get(name) != version)
     if alien or broken:
         raise StageFailed(f"the tree holds packages that the lock does not name: {', '.join((broken + alien)[:8])}",
                           hint="a role installed or upgraded something outside the locked repository")

@@ -56,11 +56,11 @@ def _run(plan: BenchmarkPlan, root: Path, side: Side) -> dict[str, float]:
 def figures(text: str, name: str, side: str) -> dict[str, float]:
     """The JSON object in the last line of a benchmark's output."""
     try:
-        found: dict[str, float] = json.loads((text.splitlines() or [""])[-1])
+        rates: dict[str, float] = json.loads((text.splitlines() or [""])[-1])
     except ValueError:
         raise StageFailed(f"the benchmark of {name} prints no figures with the {side} build", tail=text,
                           hint="the last line of its bench.py has to be a JSON object of rates") from None
-    return found
+    return rates
 
 
 def lacking(needs: Collection[str], cpuinfo: str) -> list[str]:

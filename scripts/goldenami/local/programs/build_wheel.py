@@ -1,6 +1,6 @@
 """`python -m goldenami.local.programs.build_wheel PLAN`: compile a wheel in a scratch tree, pack it, try it.
 
-Runs inside the namespaces of `sandbox`. The tree is a layer of exactly the image's Python, glibc and compiler; all
+Runs in the namespaces of `sandbox`. The tree is a layer of exactly the image's Python, glibc and compiler; all
 paths in it are fixed, so that ccache recognises what it has seen and the same source gives the same bytes.
 """
 
@@ -43,17 +43,17 @@ time, and its temporary files, of the same names then, are in a folder of their 
 @contextlib.contextmanager
 def tree(plan: ScratchPlan) -> Iterator[Path]:
     """The scratch tree: the toolchain's layer below a folder that goes with the build; yields its root."""
-    with rootfs.scratch(plan) as root, contextlib.ExitStack() as kept:
+    with rootfs.scratch(plan) as root, contextlib.ExitStack() as stack:
         for source, target in ((plan.work / "wheels", "build/wheels"), (plan.programs, "build/programs"),
                                *plan.mounts):
             (root / target).mkdir(parents=True, exist_ok=True)
-            _mount(kept, "--bind", str(source), root / target)
+            _mount(stack, "--bind", str(source), root / target)
         if plan.network:
             resolving(root)
         if (root / _NVCC).exists():
             (root / _NVCC).write_text(_SAME_NVCC, encoding="utf-8")
-        _mount(kept, "-tproc", "proc", root / "proc")
-        kept.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(root))], check=False)
+        _mount(stack, "-tproc", "proc", root / "proc")
+        stack.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(root))], check=False)
         yield root
 
 
@@ -64,9 +64,9 @@ def resolving(root: Path) -> None:
             shutil.copyfile(path, root / path.relative_to("/"))
 
 
-def _mount(kept: contextlib.ExitStack, how: str, source: str, target: Path) -> None:
+def _mount(stack: contextlib.ExitStack, how: str, source: str, target: Path) -> None:
     shell.output(["mount", how, source, str(target)])
-    kept.callback(shell.output, ["umount", "--lazy", str(target)], check=False)
+    stack.callback(shell.output, ["umount", "--lazy", str(target)], check=False)
 
 
 def build(plan: WheelPlan) -> WheelResult:
@@ -115,8 +115,8 @@ def unpack(plan: WheelPlan, root: Path) -> str:
     for patch in plan.patches:
         path = folder / patch.file
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if (found := text.count(patch.find)) != patch.count:
-            raise StageFailed(f"recipe {plan.name}: `{patch.find}` stands {found} times in {patch.file}, "
+        if (count := text.count(patch.find)) != patch.count:
+            raise StageFailed(f"recipe {plan.name}: `{patch.find}` stands {count} times in {patch.file}, "
                               f"not {patch.count}", hint="the source of this version is another: adapt the patch")
         path.write_text(text.replace(patch.find, patch.replace), encoding="utf-8")
     return f"{BUILD}/src/{folder.name}"
@@ -172,11 +172,11 @@ def _pack(plan: WheelPlan, root: Path, log: Path) -> Path:
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.read_bytes()[:4] == elf.MAGIC[:4]):
         name = f"/{path.relative_to(root)}"
         run_in(root, ["strip", "--strip-debug", name], log)
-        found = shell.output(["chroot", str(root), "patchelf", "--print-rpath", name]).strip()
-        if BUILD in found:
-            kept = [part for part in found.split(":") if not part.startswith(BUILD)]
-            wanted = ":".join([*kept, *([plan.library_path] if plan.library_path else [])])
-            run_in(root, ["patchelf", *(["--set-rpath", wanted] if wanted else ["--remove-rpath"]), name], log)
+        rpath = shell.output(["chroot", str(root), "patchelf", "--print-rpath", name]).strip()
+        if BUILD in rpath:
+            folders = [folder for folder in rpath.split(":") if not folder.startswith(BUILD)]
+            rpath = ":".join([*folders, *([plan.library_path] if plan.library_path else [])])
+            run_in(root, ["patchelf", *(["--set-rpath", rpath] if rpath else ["--remove-rpath"]), name], log)
     run_in(root, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     return wheel
 

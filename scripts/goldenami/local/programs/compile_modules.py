@@ -1,6 +1,6 @@
 """`python -m goldenami.local.programs.compile_modules PLAN`: compile kernel modules in a scratch tree and package them.
 
-Runs inside the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json), and so is that
+Runs in the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json), and so is that
 this machine had not the space or the memory, which says nothing of the source. Only a scratch tree that cannot be made
 is a failure.
 """

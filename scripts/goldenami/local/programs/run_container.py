@@ -22,9 +22,9 @@ def main() -> None:
     work = plan.work
     scratch = work / "layer"
     scratch.mkdir()
-    with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as kept:
+    with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as mounts:
         rootfs.base(stack, plan)
-        root = kept.enter_context(container.overlay(stack.lowers, scratch))
+        root = mounts.enter_context(container.overlay(stack.lowers, scratch))
         container.use_repository(root)
         with container.running(root, work, name="golden-molecule", repo=plan.tree.repository,
                                console=work / "console.log") as machine:

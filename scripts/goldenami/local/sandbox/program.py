@@ -1,4 +1,4 @@
-"""Run a program of `local/programs/` inside its own namespaces: a plan goes in, a result or an error comes out."""
+"""Run a program of `local/programs/` in namespaces of its own: a plan goes in, a result or an error comes out."""
 
 from __future__ import annotations
 
