@@ -150,7 +150,7 @@ def throughput(disk: Path, folder: Path) -> dict[str, object]:
             hashing, bare = (plain(made.url, disk, listed, 8, checksum=wanted) for wanted in (True, False))
             many = plain(made.url, disk, listed, ebs.IN_FLIGHT, checksum=True)
             sending, _done = upload(made, disk, listed, folder)
-            with patch.object(raw_put.Lane, "of", lambda _ebs: None):
+            with patch.object(raw_put.PutConnections, "of", lambda _ebs: None):
                 slow, _done = upload(made, disk, listed, folder)
             for name, seconds in (
                 ("list the blocks (SHA-256 of all data)", scanned),
@@ -167,6 +167,8 @@ def throughput(disk: Path, folder: Path) -> dict[str, object]:
                                                               "list and upload"),
         "list and upload / plain PUTs without checksums": _ratio(found, "plain PUTs without, 8 threads",
                                                                  "list and upload"),
+        "upload by botocore alone / upload of listed blocks": _ratio(found, "upload by botocore alone",
+                                                                     "upload of listed blocks"),
     }
     rates = {name: round(DATA_BLOCKS * BLOCK / 1e6 / statistics.median(seconds)) for name, seconds in found.items()}
     return {"MB/s, median": rates, "ratio, median": ratios}

@@ -250,14 +250,14 @@ def test_a_disk_of_a_tebibyte_needs_little_memory(setup: UploadSetup) -> None:
 
 
 def test_a_failing_worker_ends_the_others(tmp_path: Path) -> None:
-    crew, seen = worker_pool.WorkerPool(4), []
+    pool, seen = worker_pool.WorkerPool(4), []
 
     def work(item: int) -> None:
         seen.append(item)
         if item == 3:
             raise ValueError("third")
-        crew.pause(30)
+        pool.pause(30)
 
     with pytest.raises(ValueError, match="third"):
-        crew.run(iter(range(10_000)), work)
+        pool.run(iter(range(10_000)), work)
     assert len(seen) == 4

@@ -143,7 +143,7 @@ def test_a_snapshot_that_never_completes_is_reported(setup: UploadSetup, monkeyp
         setup.upload(setup.sparse(2))
 
 
-def test_what_ebs_throttles_is_sent_again_by_the_lane(setup: UploadSetup) -> None:
+def test_what_ebs_throttles_is_sent_again_without_the_client(setup: UploadSetup) -> None:
     def busy(action: str, count: int) -> None:
         if action == "PutSnapshotBlock" and count % 2:
             raise Refused(400, "RequestThrottledException", "slow down", "RESOURCE_LEVEL_THROTTLE")
@@ -155,7 +155,7 @@ def test_what_ebs_throttles_is_sent_again_by_the_lane(setup: UploadSetup) -> Non
 
 # --- the short way ----------------------------------------------------------------------------------------------------
 
-def test_blocks_go_by_the_lane_and_fall_back_to_the_client(setup: UploadSetup) -> None:
+def test_blocks_go_without_the_client_and_fall_back_to_the_client(setup: UploadSetup) -> None:
     setup.upload(setup.sparse(30))
     assert setup.sink.agents == {"": 30}
     setup.sink.faults.before = lambda action, count: False if action == "PutSnapshotBlock" and count % 10 == 0 else None
@@ -177,7 +177,7 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
         done = setup.upload(listed)
         assert sink.differences(done.id, setup.disk) == [] and sink.agents == {"": 10}
     else:
-        made = raw_put.Lane.of(setup.ebs)
+        made = raw_put.PutConnections.of(setup.ebs)
         assert made is not None and made.put("snap-0", 0, "", bytes(BLOCK)) is raw_put.Answer.OTHER
         assert not sink.calls
     sink.close()
@@ -186,6 +186,6 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
 def test_a_proxy_is_left_to_the_client(setup: UploadSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert raw_put.Lane.of(setup.ebs) is not None
+    assert raw_put.PutConnections.of(setup.ebs) is not None
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert raw_put.Lane.of(setup.ebs) is None
+    assert raw_put.PutConnections.of(setup.ebs) is None

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 GRACE_S = 2.0
-"""Seconds for which an ended crew waits for its threads: local work is done by then, a request may not be."""
+"""Seconds for which an ended pool waits for its threads: local work is done by then, a request may not be."""
 
 
 class PoolStopped(Exception):

@@ -24,7 +24,7 @@ from goldenami.aws import session
 from goldenami.aws.calls import tolerate
 from goldenami.aws.snapshots.blocks import BlockMap, differing
 from goldenami.aws.snapshots.journal import Journal, SnapshotRequest, UploadState
-from goldenami.aws.snapshots.raw_put import Lane
+from goldenami.aws.snapshots.raw_put import PutConnections
 from goldenami.aws.snapshots.send import Sender, passes
 from goldenami.aws.snapshots.sparse import BLOCK, read_block
 from goldenami.aws.tags import to_list
@@ -233,7 +233,7 @@ class _Upload:
         """Send what EBS has not confirmed; returns the number of blocks."""
         pool, count = WorkerPool(in_flight), itertools.count()
         with self.journal.sent(state.snapshot_id, self.blocks.gib) as sent, self.disk.open("rb") as source, \
-                Sender(self.ebs, state.snapshot_id, pool, Lane.of(self.ebs)) as sender:
+                Sender(self.ebs, state.snapshot_id, pool, PutConnections.of(self.ebs)) as sender:
 
             def work(item: tuple[int, bytes]) -> None:
                 index, sha256 = item

@@ -4,8 +4,8 @@ A call of botocore costs about 0.6 ms of processor for each block beside the dat
 lock: validation, endpoint rules, events, user agent. That is as much as sending and hashing 512 KiB together, and it is
 the same for every block. Here a block costs its signature (0.07 ms) and its bytes; bench_upload.py measures both.
 
-A lane only ever says that EBS confirmed a block, or is busy. Whatever else happens (a refusal, a broken connection, a
-proxy, a certificate that it does not know) is left to the client, which knows how to retry and what an error means.
+The only answers are that EBS confirmed a block, or is busy. Whatever else happens (a refusal, a broken connection, a
+proxy, a certificate that is not known here) is left to the client, which knows how to retry and what an error means.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BUSY = frozenset({"RequestThrottledException", "ThrottlingException"})
 """Refusals that ask for patience ("You should always retry requests that receive server (5xx) error responses, and
 ThrottlingException and RequestThrottledException client error responses", EBS direct APIs, PutSnapshotBlock)."""
 TRIES = 3
-"""Connections that may fail before one has worked; then the lane stays closed."""
+"""Connections that may fail before one has worked; then all blocks go by the client."""
 
 
 class Answer(Enum):
@@ -39,19 +39,19 @@ class Answer(Enum):
     OTHER = "other"
 
 
-class Lane:
-    """Connections to one endpoint; threads share it. `close` it."""
+class PutConnections:
+    """Connections to one endpoint, kept open for further blocks; threads share them. `close` them."""
 
     def __init__(self, url: str, signer: Any, region: str, timeout_s: float) -> None:
         self._url, self._signer, self._region, self._timeout_s = url.rstrip("/"), signer, region, timeout_s
         self._parts = urlsplit(url)
         self._tls = ssl.create_default_context(cafile=_ca_bundle()) if self._parts.scheme == "https" else None
         self._lock, self._idle = threading.Lock(), list[http.client.HTTPConnection]()
-        self._failed, self._proven, self._closed = 0, False, False
+        self._failed, self._has_worked, self._closed = 0, False, False
 
     @classmethod
-    def of(cls, ebs: Any) -> Lane | None:
-        """A lane beside the client `ebs`; None where the client goes by a proxy, or signs in another way."""
+    def of(cls, ebs: Any) -> PutConnections | None:
+        """Those of the client `ebs`; None where it goes by a proxy, or signs in another way."""
         signer = getattr(ebs, "_request_signer", None)  # has the client's credentials and renews them
         url = ebs.meta.endpoint_url
         if signer is None or signer.signature_version != "v4" or ebs.meta.config.proxies or get_environ_proxies(url):
@@ -60,7 +60,7 @@ class Lane:
 
     def put(self, snapshot_id: str, index: int, checksum: str, block: bytes) -> Answer:
         """Send the block, whose SHA-256 in Base64 is `checksum`, once."""
-        if self._closed or (self._failed >= TRIES and not self._proven):
+        if self._closed or (self._failed >= TRIES and not self._has_worked):
             return Answer.OTHER
         path = f"/snapshots/{snapshot_id}/blocks/{index}"
         headers = self._signed(path, checksum)
@@ -74,7 +74,7 @@ class Lane:
             connection.close()
             return Answer.OTHER
         self._keep(connection)
-        self._proven = True
+        self._has_worked = True
         if answer.status == http.client.CREATED and answer.getheader("x-amz-Checksum", checksum) == checksum:
             return Answer.CONFIRMED
         busy = (answer.getheader("x-amzn-ErrorType") or "").partition(":")[0] in BUSY
@@ -114,6 +114,6 @@ class Lane:
 
 
 def _ca_bundle() -> str:
-    """Where botocore finds its certificates: its own variables first. One in a profile is unknown here: the lane's
+    """Where botocore finds its certificates: its own variables first. One in a profile is unknown here: the
     connections fail then, and the client sends."""
     return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or str(get_cert_path(True))

@@ -91,7 +91,7 @@ class _Reading:
         self, ebs: Any, snapshot_id: str, blocks: BlockMap, in_flight: int, on_bytes: Callable[[int], None],
     ) -> None:
         self.ebs, self.id, self.blocks, self.on_bytes = ebs, snapshot_id, blocks, on_bytes
-        self.crew, self.count, self.gib = WorkerPool(in_flight), 0, blocks.gib
+        self.pool, self.count, self.gib = WorkerPool(in_flight), 0, blocks.gib
         self.wrong, self.extra, self.absent = _Difference(), _Difference(), _Difference()
         self._lock, self._patience = threading.Lock(), Patience(f"given a block of {snapshot_id}")
 
@@ -100,7 +100,7 @@ class _Reading:
         listed = bytearray(self.blocks.gib * PIECE)
         with self.blocks.path.open("rb") as slots:
             try:
-                self.crew.run(self._listed(listed), lambda item: self._check(item, slots.fileno()))
+                self.pool.run(self._listed(listed), lambda item: self._check(item, slots.fileno()))
             except ClientError as error:
                 if session.code(error) in _NO_SNAPSHOT:
                     return Outcome.MISSING, f"{self.id} does not exist in {self.ebs.meta.region_name}"
@@ -153,5 +153,5 @@ class _Reading:
                 if isinstance(error, ClientError) and not passes(error):
                     raise
                 self._patience.failure(error)
-            self.crew.pause(pause_s(tries))
+            self.pool.pause(pause_s(tries))
             tries += 1

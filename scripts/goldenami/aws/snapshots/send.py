@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from goldenami.aws import session
-from goldenami.aws.snapshots.raw_put import BUSY, Answer, Lane
+from goldenami.aws.snapshots.raw_put import BUSY, Answer, PutConnections
 from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import StageFailed, Unreachable
@@ -51,18 +51,21 @@ class Patience:
 
 
 class Sender:
-    """Sends blocks of one snapshot; many threads use one, by `lane` where there is one. A context manager."""
+    """Sends blocks of one snapshot; many threads use one. A context manager.
 
-    def __init__(self, ebs: Any, snapshot_id: str, pool: WorkerPool, lane: Lane | None) -> None:
-        self._ebs, self._id, self._crew, self._lane = ebs, snapshot_id, pool, lane
+    A block goes by `connections` where there are any, and by the client `ebs` where that does not work.
+    """
+
+    def __init__(self, ebs: Any, snapshot_id: str, pool: WorkerPool, connections: PutConnections | None) -> None:
+        self._ebs, self._id, self._pool, self._connections = ebs, snapshot_id, pool, connections
         self._began, self._patience = time.monotonic(), Patience(f"confirmed a block of {snapshot_id}")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._lane is not None:
-            self._lane.close()
+        if self._connections is not None:
+            self._connections.close()
 
     def put(self, index: int, sha256: bytes, block: bytes) -> None:
         """Have EBS confirm the block.
@@ -72,13 +75,13 @@ class Sender:
         """
         checksum, tries = base64.b64encode(sha256).decode(), 0
         while True:
-            answer = self._lane.put(self._id, index, checksum, block) if self._lane else Answer.OTHER
+            answer = self._connections.put(self._id, index, checksum, block) if self._connections else Answer.OTHER
             if answer is Answer.OTHER:
                 answer = self._by_client(index, sha256, checksum, block)
             if answer is Answer.CONFIRMED:
                 break
             self._patience.failure("it is busy")
-            self._crew.pause(pause_s(tries))
+            self._pool.pause(pause_s(tries))
             tries += 1
         self._patience.success()
 
