@@ -41,7 +41,7 @@ def names() -> list[str]:
     """Everything that the CPU image's roles name on Debian 12."""
     from goldenami.lock import resolve
     from goldenami.model import role_packages
-    from goldenami.model.definition import PLATFORMS
+    from goldenami.model.platforms import PLATFORMS
 
     given = {"kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
              "kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}

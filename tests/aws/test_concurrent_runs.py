@@ -14,7 +14,7 @@ from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
 from goldenami.lifecycle.retention import RetentionPolicy, RetirePlan, RetireStep
 from goldenami.lifecycle.retire import RETIRE_FILE, RetireRecord
-from goldenami.model import definition
+from goldenami.model import definition_file
 from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 from goldenami.publish.publish_records import MovePlan, PublishPlan
@@ -38,7 +38,7 @@ class Here:
 
     @property
     def wanted(self) -> Definition:
-        return definition.load(self.checkout.root, definition.path_of(self.checkout.root, IMAGE))
+        return definition_file.load(self.checkout.root, definition_file.path_of(self.checkout.root, IMAGE))
 
     def golden(self, *args: str) -> None:
         """What another one does."""

@@ -20,10 +20,9 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed, Unreachable
 from goldenami.core.progress import Progress
 from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, BuilderKind, CoverageRecord, Outcome
+from goldenami.model.build_records import BAKE_FILE, Allowance, Ami, BakeRecord, BuilderKind, CoverageRecord, Outcome
 from goldenami.model.lockfile import Framework, Lock, Origin
 from goldenami.model.plans import BakePlan
-from goldenami.model.recipes import Allowed
 from goldenami.packages.pypi import PyFile
 from pydantic import ValidationError
 from support.aws import publisher
@@ -135,7 +134,7 @@ def with_wheel(lock: Lock, repo: Path, files: dict[str, bytes]) -> Lock:
         for name, content in files.items():
             archive.writestr(name, content)
     wheel = PyFile(project="demo", version="1.0", filename="demo-1.0.whl", sha256="0" * 64, size=1)
-    allowed = Allowed(files="asks/*.so", extensions=["avx*"], reason="it asks the CPU")
+    allowed = Allowance(files="asks/*.so", extensions=["avx*"], reason="it asks the CPU")
     return lock.model_copy(update={
         "packages": lock.packages | {"python3": lock.packages["bash"].model_copy(update={"version": "3.11.2-1"})},
         "frameworks": [Framework(name="demo", version="1.0", environment="ml", origin=Origin.WHEEL, why="", gain=None,

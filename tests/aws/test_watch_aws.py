@@ -13,7 +13,7 @@ from goldenami.aws import base_images, notify
 from goldenami.commands import watch as command
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, Unreachable
-from goldenami.model import definition, lockfile
+from goldenami.model import definition_file, lockfile
 from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, BuilderKind, Host
 from goldenami.watch.watch_records import WatchRecord
 from support.aws.emulator import Emulator
@@ -64,7 +64,7 @@ def test_watch_compares_base_images_with_what_the_newest_build_began_from(
 ) -> None:
     """However old its packages are, and whatever older builds began from."""
     monkeypatch.setattr(command, "ROOT", root)
-    path = definition.path_of(root, IMAGE)
+    path = definition_file.path_of(root, IMAGE)
     path.write_text(f"{path.read_text(encoding='utf-8')}watch:\n  base_image: "
                     f"{{owner: self, name: 'debian-12-amd64-*', region: {REGION}}}\n", encoding="utf-8")
     lockfile.write(lockfile.path_of(root, IMAGE), sample(packages={}))

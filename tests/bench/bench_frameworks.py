@@ -34,7 +34,7 @@ from goldenami.local import workspace
 from goldenami.lock import build_decision, frameworks, resolve
 from goldenami.lock.build_decision import Measurement
 from goldenami.lock.frameworks import FrameworkRequest, ResolverContext
-from goldenami.model import definition, lockfile, recipes
+from goldenami.model import definition_file, lockfile, recipes
 from goldenami.packages import store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def resolving(image: str, names: list[str]) -> Iterator[tuple[FrameworkRequest, 
     kept, progress = store.Store(CachePaths.default().root), Progress.of("bench", image, CachePaths.default())
     LOG.parent.mkdir(parents=True, exist_ok=True)
     LOG.write_text("", encoding="utf-8")
-    wanted = definition.load(ROOT, definition.path_of(ROOT, image))
+    wanted = definition_file.load(ROOT, definition_file.path_of(ROOT, image))
     chosen = runnable(names or wanted.frameworks)
     if not chosen:
         raise BadInput(f"{image} has no frameworks to compile",
@@ -184,7 +184,7 @@ def _ccache(args: argparse.Namespace) -> dict[str, Any]:
 
 def _ratios(args: argparse.Namespace) -> dict[str, Any]:
     if args.record:  # before anything is compiled
-        wanted = definition.load(ROOT, definition.path_of(ROOT, args.image))
+        wanted = definition_file.load(ROOT, definition_file.path_of(ROOT, args.image))
         build_decision.demand_own_cpu(lockfile.derive_hardware(ROOT, wanted).cpus, this_cpu())
     found = measure(args.image, args.framework, args.rounds)
     if args.record:

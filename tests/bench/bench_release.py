@@ -22,7 +22,7 @@ from goldenami.compilation import driver_fit
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import NoFit
 from goldenami.core.records import canonical, write_text
-from goldenami.model import definition, driver_requests, lockfile
+from goldenami.model import definition_file, driver_requests, lockfile
 from goldenami.watch.sources import archive_indexes
 from support.builds import checkout
 from support.debian import older_archives
@@ -39,10 +39,10 @@ class Bench:
     def __init__(self, folder: Path, image: str) -> None:
         self.root, self.image = checkout.copy(folder / "checkout"), image
         self.cache = checkout.cache(folder / "cache", built=False)  # the driver is compiled, as on its day
-        path = definition.path_of(self.root, image)
+        path = definition_file.path_of(self.root, image)
         path.write_text(path.read_text(encoding="utf-8").partition("\nwatch:")[0].rstrip() + HELD_KERNEL,
                         encoding="utf-8")
-        self.definition = definition.load(self.root, path)
+        self.definition = definition_file.load(self.root, path)
         self.env: dict[str, str] = {}
 
     def run(self, *args: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from goldenami.compilation import driver_fit
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model import definition, driver_requests, lockfile
+from goldenami.model import definition_file, driver_requests, lockfile
 from goldenami.watch.sources import archive_indexes
 from support.builds import checkout
 from support.debian import older_archives
@@ -24,13 +24,13 @@ class Checkout:
     def __init__(self, folder: Path, image: str, **changes: str) -> None:
         self.root, self.image = checkout.copy(folder / "checkout"), image
         self.env = {"GOLDEN_CACHE": str(checkout.cache(folder / "cache", built=False))}
-        path = definition.path_of(self.root, image)
+        path = definition_file.path_of(self.root, image)
         text = path.read_text(encoding="utf-8").partition("\nwatch:")[0].rstrip() + "\n"
         for key, value in changes.items():
             text, count = re.subn(rf"{key}: .*", f"{key}: {value}", text)
             assert count == 1, key
         path.write_text(text, encoding="utf-8")
-        self.definition = definition.load(self.root, path)
+        self.definition = definition_file.load(self.root, path)
 
     def golden(self, *args: str, code: int, **env: str) -> str:
         process = checkout.golden(self.root, *args, **self.env, **env)

@@ -15,7 +15,7 @@ from goldenami.compilation import driver_fit, kernel_modules
 from goldenami.compilation.kernel_modules import ModuleOutcome
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model import definition, lockfile
+from goldenami.model import definition_file, lockfile
 from goldenami.model.lockfile import BaseLock, Cuda, Driver, Lock
 from goldenami.model.update_policy import BranchType
 from goldenami.packages.store import Store
@@ -91,7 +91,7 @@ class GpuCheckout:
         lockfile.write(lockfile.path_of(self.root, IMAGE), gpu_lock(version, flavour, kernel))
 
     def define(self, section: str, old: str = "", new: str = "") -> None:
-        path = definition.path_of(self.root, IMAGE)
+        path = definition_file.path_of(self.root, IMAGE)
         path.write_text(path.read_text(encoding="utf-8").replace(old, new) + section + "\n", encoding="utf-8")
 
     def listing(self, **types: str) -> None:
@@ -107,14 +107,14 @@ class GpuCheckout:
 
         Without a reason it did not fail.
         """
-        wanted = definition.load(self.root, definition.path_of(self.root, IMAGE))
+        wanted = definition_file.load(self.root, definition_file.path_of(self.root, IMAGE))
         seen = archive_indexes.look(wanted.base, CachePaths(self.cache), nvidia=False)
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
         candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version == version)
         recipe = driver_fit.module_build(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
         assert kernel_modules.known(recipe, store) is None
-        made = None if reason else store.add(definition.path_of(self.root, IMAGE))
+        made = None if reason else store.add(definition_file.path_of(self.root, IMAGE))
         size = 0 if made is None else store.path(made).stat().st_size
         records.write(store.cache.modules / f"{recipe.key}.json", ModuleOutcome(
             key=recipe.key, deb_sha256=made, deb_size=size, installed_size=0, compiler="gcc 12", first_error=reason,
@@ -354,7 +354,7 @@ def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> 
 
 def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mirror) -> None:
     """Preferences that hold the locked driver, as an image has them, change nothing in what the indexes show."""
-    wanted = definition.load(checkout.root, definition.path_of(checkout.root, IMAGE))
+    wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
     seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache), nvidia=False)
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
     offers = driver.offers(checkout.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))

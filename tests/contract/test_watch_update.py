@@ -14,7 +14,7 @@ from goldenami.aws.base_images import BaseImage
 from goldenami.commands import watch as command
 from goldenami.core.cache_paths import CachePaths
 from goldenami.local import workspace
-from goldenami.model import definition, lockfile
+from goldenami.model import definition_file, lockfile
 from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages import store
 from goldenami.watch import watch
@@ -120,7 +120,7 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
 
     kept = store.Store(CachePaths.default().root)
     prover = Prover(checkout.root, kept, checkout.folder / "log", print)
-    image = WatchedImage(definition.load(checkout.root, definition.path_of(checkout.root, IMAGE)),
+    image = WatchedImage(definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE)),
                          *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
     context = WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
     record, [result] = watch.look(context, [image], "2026-11-25T00:00:00Z")

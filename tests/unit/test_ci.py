@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from goldenami.bake import toolchain_digest
-from goldenami.model import definition
+from goldenami.model import definition_file
 from support.builds.tools import ROOT, complaints
 from support.rules import ci_rules, requirement_rules
 
@@ -66,7 +66,7 @@ def test_the_gitlab_pipeline_keeps_the_rules() -> None:
     assert ci_rules.gitlab(pipeline, text, KNOWN) == []
     images = [path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json")]
     assert ci_rules.matrix(pipeline, ".images", images) == []
-    published = [name for name in images if definition.load(ROOT, definition.path_of(ROOT, name)).publish]
+    published = [name for name in images if definition_file.load(ROOT, definition_file.path_of(ROOT, name)).publish]
     assert ci_rules.matrix(pipeline, ".published", published) == []
     assert ".published" in pipeline["publish"]["extends"]
 

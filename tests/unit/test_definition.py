@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import definition
+from goldenami.model import definition, definition_file
 
 IMAGE = "debian-12-ml-cpu"
 
@@ -12,7 +12,7 @@ IMAGE = "debian-12-ml-cpu"
 def refused(root: Path, image: str = IMAGE) -> str:
     """The one-line complaint about a definition, without the folder that it is in."""
     with pytest.raises(BadInput) as caught:
-        definition.load(root, definition.path_of(root, image))
+        definition_file.load(root, definition_file.path_of(root, image))
     assert caught.value.exit_code is ExitCode.BAD_INPUT
     assert "\n" not in caught.value.message
     return caught.value.message.replace(f"{root}/packer/images/", "")
@@ -27,7 +27,7 @@ def edit(root: Path, old: str, new: str, image: str = IMAGE) -> None:
 
 def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
     for path in (root / "packer/images").glob("*.yml"):
-        found = definition.load(root, path)
+        found = definition_file.load(root, path)
         assert found.role_names == [role for role in definition.ROLE_ORDER if role in found.roles]
         assert found.role_names[-1] == "seal"
 
@@ -62,7 +62,7 @@ def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
 def test_a_definition_that_is_wrong(root: Path, old: str, new: str, complaint: str | None) -> None:
     edit(root, old, new)
     if complaint is None:
-        assert definition.load(root, definition.path_of(root, IMAGE)).image == IMAGE
+        assert definition_file.load(root, definition_file.path_of(root, IMAGE)).image == IMAGE
     else:
         assert refused(root).startswith(complaint)
 
@@ -82,7 +82,7 @@ def test_a_definition_that_is_wrong(root: Path, old: str, new: str, complaint: s
 def test_a_role_variable_that_is_wrong(root: Path, role: str, variable: str, complaint: str | None) -> None:
     edit(root, f"  {role}:\n", f"  {role}:\n    {variable}\n")
     if complaint is None:
-        assert definition.load(root, definition.path_of(root, IMAGE)).roles[role]
+        assert definition_file.load(root, definition_file.path_of(root, IMAGE)).roles[role]
     else:
         line = {"os_updates": 11, "kernel": 12, "limits": 13}[role]
         assert refused(root) == f"{IMAGE}.yml:{line}: roles.{role}.{complaint}"
@@ -131,7 +131,7 @@ def test_a_publish_section_may_say_everything(root: Path) -> None:
   soak_hours: 24
   launch_template: {{iops: 6000, throughput: 500, initialization_rate: 300, instance_type: c7i.large}}
   instance_refresh: {{groups: [web], checkpoint_percent: 20, alarms: [errors]}}""")
-    found = definition.load(root, definition.path_of(root, IMAGE)).publish
+    found = definition_file.load(root, definition_file.path_of(root, IMAGE)).publish
     assert found is not None
     assert (found.regions, found.keep_last, found.max_age_days) == (["us-east-1", "us-west-2"], 5, 180)
     assert found.instance_refresh is not None
@@ -143,7 +143,7 @@ def test_a_publish_section_may_say_everything(root: Path) -> None:
     "image: a\nkernel: cloud\npublish:\n  regions:\n    - x\n", "image: a\nkernel: cloud\n",
 ])
 def test_the_text_that_shapes_the_image(text: str) -> None:
-    assert definition.without_publish(text) == "image: a\nkernel: cloud\n"
+    assert definition_file.without_publish(text) == "image: a\nkernel: cloud\n"
 
 
 @pytest.mark.parametrize(("old", "new", "complaint"), [
@@ -166,13 +166,13 @@ def test_frameworks_that_are_wrong(root: Path, old: str, new: str, complaint: st
 def test_frameworks_may_share_an_environment(root: Path, name: str) -> None:
     image = "debian-12-ml-frameworks"
     edit(root, "  frameworks:\n", f"  frameworks:\n    frameworks_shared_environment: {name}\n", image)
-    assert definition.load(root, definition.path_of(root, image)).frameworks
+    assert definition_file.load(root, definition_file.path_of(root, image)).frameworks
 
 
 def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:
     edit(root, "    nvidia_driver_source:", "    nvidia_driver_gsp_enabled: null\n    nvidia_driver_source:",
          "debian-12-ml-gpu")
-    definition.load(root, definition.path_of(root, "debian-12-ml-gpu"))
+    definition_file.load(root, definition_file.path_of(root, "debian-12-ml-gpu"))
     edit(root, "nvidia_driver_gsp_enabled: null", "nvidia_driver_gsp_enabled: 3", "debian-12-ml-gpu")
     assert refused(root, "debian-12-ml-gpu").endswith("nvidia_driver_gsp_enabled: expected bool, got int 3")
 
@@ -181,7 +181,7 @@ def test_a_family_of_another_architecture(root: Path) -> None:
     edit(root, "[c7i,", "[c7g,")
     assert refused(root) == f"{IMAGE}.yml:8: hardware.0: `c7g` is arm64, the image amd64"
     with pytest.raises(BadInput) as caught:
-        definition.load(root, definition.path_of(root, IMAGE))
+        definition_file.load(root, definition_file.path_of(root, IMAGE))
     assert caught.value.hint.startswith("no program runs on both: split the image")
 
 

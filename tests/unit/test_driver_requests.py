@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from goldenami.model import definition, driver_requests, hardware, role_packages
-from goldenami.model.definition import PLATFORMS
+from goldenami.model import definition_file, driver_requests, hardware, role_packages
+from goldenami.model.platforms import PLATFORMS
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE = definition.load(ROOT, definition.path_of(ROOT, "debian-12-ml-gpu"))
+IMAGE = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-12-ml-gpu"))
 ROLE = "nvidia_driver"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import definition, hardware, lockfile
+from goldenami.model import definition_file, hardware, lockfile
 from goldenami.model.lockfile import Lock, Package
 from support.builds.sample_lock import IMAGE, sample
 
@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def locked(root: Path) -> Lock:
     """A lock whose inputs are those of `root`."""
-    wanted = definition.load(root, definition.path_of(root, IMAGE))
+    wanted = definition_file.load(root, definition_file.path_of(root, IMAGE))
     return sample(inputs=lockfile.digests(root, wanted))
 
 
 def check(root: Path, lock: Lock) -> None:
-    lockfile.check_fresh(root, lock, definition.load(root, definition.path_of(root, IMAGE)))
+    lockfile.check_fresh(root, lock, definition_file.load(root, definition_file.path_of(root, IMAGE)))
 
 
 def test_a_lock_is_canonical_and_its_name_is_its_digest(tmp_path: Path) -> None:
@@ -167,5 +167,5 @@ def test_where_an_image_is_published_does_not_make_its_lock_stale(root: Path) ->
     lock = locked(root)
     path = root / f"packer/images/{IMAGE}.yml"
     path.write_text(path.read_text(encoding="utf-8") + "  keep_last: 9\n", encoding="utf-8")
-    assert definition.load(root, path).publish is not None
+    assert definition_file.load(root, path).publish is not None
     check(root, lock)

@@ -116,5 +116,5 @@ def test_what_the_coverage_gate_allows_has_reasons(tmp_path: Path) -> None:
     path = tmp_path / recipes.DISPATCHING
     path.parent.mkdir(parents=True)
     path.write_text("demo:\n  - files: a\n    extensions: ['*']\n", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"dispatching.yml:2: demo\.0\.reason: Field required"):
+    with pytest.raises(BadInput, match=r"dispatching.yml:2: demo\.0\.reason: is required and missing"):
         recipes.dispatching(tmp_path)

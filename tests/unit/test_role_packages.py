@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from goldenami.core.errors import BadInput
 from goldenami.model import role_packages
-from goldenami.model.definition import ANY, PLATFORMS, ROLE_ORDER, Platform, role_spec
+from goldenami.model.definition import ANY, ROLE_ORDER
+from goldenami.model.platforms import PLATFORMS, Platform
+from goldenami.model.role_specs import role_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")

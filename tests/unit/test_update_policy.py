@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import compatibility, definition, lockfile
+from goldenami.model import compatibility, definition, definition_file, lockfile
 from goldenami.model.update_policy import (
     BranchType,
     UpdatePolicy,
@@ -169,13 +169,13 @@ IMAGE = "debian-12-ml-gpu"
 
 
 def written(root: Path, section: str, image: str = IMAGE) -> definition.Definition:
-    path = definition.path_of(root, image)
+    path = definition_file.path_of(root, image)
     path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")
-    return definition.load(root, path)
+    return definition_file.load(root, path)
 
 
 def test_what_holds_without_a_section(root: Path) -> None:
-    watch = definition.load(root, definition.path_of(root, IMAGE)).watch
+    watch = definition_file.load(root, definition_file.path_of(root, IMAGE)).watch
     assert (watch.driver.policy, watch.packages.policy) == (UpdatePolicy.BRANCH, UpdatePolicy.SECURITY)
 
 
@@ -222,28 +222,28 @@ def test_a_section_that_is_wrong(root: Path, section: str, complaint: str) -> No
 
 
 def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
-    path = definition.path_of(root, IMAGE)
+    path = definition_file.path_of(root, IMAGE)
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("[g4dn, g5, g6, g6e]", "[p3]").replace('branch: "535"', 'branch: "590"'),
                     encoding="utf-8")
     with pytest.raises(BadInput) as caught:
-        definition.load(root, path)
+        definition_file.load(root, path)
     line = text[:text.index("nvidia_driver_branch")].count("\n") + 1
     assert caught.value.message == (f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: branch 590 does not run "
                                     f"sm_70: 580 was the last branch that does")
     path.write_text(text.replace('branch: "535"', "branch: newst"), encoding="utf-8")
     with pytest.raises(BadInput, match="`newst` is no branch such as `535`"):
-        definition.load(root, path)
+        definition_file.load(root, path)
 
 
 def test_the_branch_alone_is_changed(root: Path) -> None:
-    path = definition.path_of(root, IMAGE)
+    path = definition_file.path_of(root, IMAGE)
     text = path.read_text(encoding="utf-8")
-    changed = definition.with_branch(path, text, "580")
+    changed = definition_file.with_branch(path, text, "580")
     assert changed == text.replace('"535"', '"580"')
     path.write_text(text.replace('    nvidia_driver_branch: "535"\n', ""), encoding="utf-8")
     with pytest.raises(BadInput, match="states no nvidia_driver_branch that could be moved"):
-        definition.with_branch(path, path.read_text(encoding="utf-8"), "580")
+        definition_file.with_branch(path, path.read_text(encoding="utf-8"), "580")
 
 
 @pytest.mark.parametrize("component", ["driver", "cuda"])
@@ -253,7 +253,7 @@ def test_nvidias_repository_has_no_security_updates(root: Path, component: str) 
 
 
 def test_a_watch_section_does_not_make_a_lock_stale(root: Path) -> None:
-    text = definition.path_of(root, IMAGE).read_text(encoding="utf-8")
+    text = definition_file.path_of(root, IMAGE).read_text(encoding="utf-8")
     written(root, "watch: {driver: {policy: lts}}\n")
-    assert definition.without_publish(definition.path_of(root, IMAGE).read_text(encoding="utf-8")) == \
-        definition.without_publish(text)
+    assert definition_file.without_publish(definition_file.path_of(root, IMAGE).read_text(encoding="utf-8")) == \
+        definition_file.without_publish(text)

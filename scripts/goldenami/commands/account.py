@@ -14,7 +14,7 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import lint
-from goldenami.model import definition, hardware
+from goldenami.model import definition, definition_file, hardware
 from goldenami.model.build_records import BAKE_FILE
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 
@@ -31,7 +31,7 @@ def _in_account(run: Command) -> Command:
 
 
 def _load(image: str) -> definition.Definition:
-    return definition.load(ROOT, definition.path_of(ROOT, image))
+    return definition_file.load(ROOT, definition_file.path_of(ROOT, image))
 
 
 def _progress(stage: str, image: str) -> Progress:

@@ -11,13 +11,13 @@ from goldenami.compilation import wheel_builds
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
-from goldenami.model import definition, lockfile
+from goldenami.model import definition_file, lockfile
 from goldenami.model.lockfile import Framework
 
 
 def cmd_wheels(args: argparse.Namespace) -> int:
     """Build the lock's wheels that this machine lacks; say of each framework where it comes from and why."""
-    wanted = definition.load(ROOT, definition.path_of(ROOT, args.image))
+    wanted = definition_file.load(ROOT, definition_file.path_of(ROOT, args.image))
     found, _ = lockfile.read(lockfile.path_of(ROOT, args.image))
     lockfile.check_fresh(ROOT, found, wanted)
     kept, progress = open_store(), Progress.of("wheels", args.image, CachePaths.default())

@@ -21,7 +21,7 @@ from goldenami.core.progress import Progress
 from goldenami.lifecycle import clean
 from goldenami.local import workspace
 from goldenami.lock import lint, resolve
-from goldenami.model import definition, hardware, lockfile
+from goldenami.model import definition, definition_file, hardware, lockfile
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import BakeRecord, BuilderKind, Verdict
 from goldenami.report import report
@@ -37,7 +37,7 @@ def _log(image: str, stage: str) -> Path:
 
 
 def _load(image: str) -> definition.Definition:
-    return definition.load(ROOT, definition.path_of(ROOT, image))
+    return definition_file.load(ROOT, definition_file.path_of(ROOT, image))
 
 
 def _locked(image: str) -> tuple[lockfile.Lock, str]:
@@ -203,10 +203,11 @@ def cmd_container(args: argparse.Namespace) -> int:
 
 def cmd_check(args: argparse.Namespace) -> int:
     """Check definitions and committed locks, and that the parts of each lock fit; resolve nothing."""
-    paths = [definition.path_of(ROOT, args.image)] if args.image else sorted((ROOT / "packer/images").glob("*.yml"))
+    paths = [definition_file.path_of(ROOT, args.image)] if args.image \
+        else sorted((ROOT / "packer/images").glob("*.yml"))
     wrong = 0
     for path in paths:
-        wanted = definition.load(ROOT, path)
+        wanted = definition_file.load(ROOT, path)
         where = lockfile.path_of(ROOT, wanted.image)
         if not where.exists():
             print(f"{wanted.image}: no lock")

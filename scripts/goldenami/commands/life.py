@@ -19,7 +19,7 @@ from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle import retire, status, sweep
 from goldenami.lifecycle.retention import RetentionPolicy
 from goldenami.local import workspace
-from goldenami.model import definition
+from goldenami.model import definition, definition_file
 
 
 def _folder(image: str) -> Path:
@@ -35,7 +35,7 @@ def _policy(args: argparse.Namespace, asked: definition.Publish) -> RetentionPol
 
 def cmd_retire(args: argparse.Namespace) -> int:
     """Take what nobody uses any more one step further: deprecate, disable, deregister; say why the rest stays."""
-    wanted = channels.publish_section(definition.load(ROOT, definition.path_of(ROOT, args.image)))
+    wanted = channels.publish_section(definition_file.load(ROOT, definition_file.path_of(ROOT, args.image)))
     account, progress = Account(), Progress.of("retire", args.image, CachePaths.default())
     names = args.region or wanted.regions
     check_regions(names)
@@ -67,9 +67,9 @@ def _restore(args: argparse.Namespace, account: Account, names: list[str], progr
 
 def _by_region(image: str | None, only: list[str]) -> dict[str, list[str]]:
     """The images that are published to each region, by their definitions; `only`: these regions, declared or not."""
-    paths = [definition.path_of(ROOT, image)] if image else sorted((ROOT / "packer/images").glob("*.yml"))
+    paths = [definition_file.path_of(ROOT, image)] if image else sorted((ROOT / "packer/images").glob("*.yml"))
     found: dict[str, list[str]] = {}
-    for wanted in (definition.load(ROOT, path) for path in paths):
+    for wanted in (definition_file.load(ROOT, path) for path in paths):
         for region in only or (wanted.publish.regions if wanted.publish else []):
             found.setdefault(region, []).append(wanted.image)
     check_regions(found)

@@ -20,7 +20,7 @@ from goldenami.core.errors import BadInput, ExitCode, GoldenError, NoFit, Unreac
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import resolve
-from goldenami.model import definition, lockfile
+from goldenami.model import definition, definition_file, lockfile
 from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages import store
 from goldenami.watch import notice, pair_proofs, proposal, release_notes, watch, watch_summary
@@ -65,12 +65,12 @@ def _images(name: str | None) -> tuple[list[WatchedImage], list[str], dict[str, 
     Of the one that was named both are raised.
     """
     if name:
-        wanted = definition.load(ROOT, definition.path_of(ROOT, name))
+        wanted = definition_file.load(ROOT, definition_file.path_of(ROOT, name))
         return [WatchedImage(wanted, *lockfile.read(lockfile.path_of(ROOT, name)))], [], {}
     images, missing, unread = list[WatchedImage](), list[str](), dict[str, GoldenError]()
     for path in sorted((ROOT / "packer/images").glob("*.yml")):
         try:
-            wanted, where = definition.load(ROOT, path), lockfile.path_of(ROOT, path.stem)
+            wanted, where = definition_file.load(ROOT, path), lockfile.path_of(ROOT, path.stem)
             if where.exists():
                 images.append(WatchedImage(wanted, *lockfile.read(where)))
             else:
@@ -108,7 +108,7 @@ def _update(
 def _relock(seen: WatchResult, kept: store.Store) -> LockChange:
     """A new lock of one image. Where that fails, the old lock and the definition stay as they are."""
     image, old = seen.image.definition, seen.image
-    path, where = definition.path_of(ROOT, image.image), lockfile.path_of(ROOT, image.image)
+    path, where = definition_file.path_of(ROOT, image.image), lockfile.path_of(ROOT, image.image)
     text = path.read_text(encoding="utf-8")
     progress = Progress.of("lock", image.image, CachePaths.default())
     log = ROOT / "build" / image.image / "logs/lock.log"
@@ -133,8 +133,8 @@ def _follow_branch(seen: WatchResult, path: Path, text: str) -> definition.Defin
         return seen.image.definition
     branch = row.available.partition(".")[0]
     if seen.image.definition.variables("nvidia_driver").get("nvidia_driver_branch") not in (branch, definition.NEWEST):
-        records.write_text(path, definition.with_branch(path, text, branch))
-    return definition.load(ROOT, path)
+        records.write_text(path, definition_file.with_branch(path, text, branch))
+    return definition_file.load(ROOT, path)
 
 
 def _summary(record: WatchRecord) -> str:
@@ -205,7 +205,7 @@ def cmd_images(args: argparse.Namespace) -> int:
     if args.changed:
         locked = [name for name in locked if name in proposal.changed(ROOT, args.changed)]
     if args.published:
-        locked = [name for name in locked if definition.load(ROOT, definition.path_of(ROOT, name)).publish]
+        locked = [name for name in locked if definition_file.load(ROOT, definition_file.path_of(ROOT, name)).publish]
     names = json.dumps(locked)
     print(names)
     if output := os.environ.get("GITHUB_OUTPUT"):

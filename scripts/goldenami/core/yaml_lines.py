@@ -6,13 +6,15 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from goldenami.core.errors import BadInput
 
 Key = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,42 @@ def nearest(word: str, known: Iterable[str]) -> str:
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(words)}"
+
+
+def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()) -> M:
+    """`data`, which stands at the key `at` of `source` (without it: all of the document), as `model`.
+
+    BadInput with file, line, key and the nearest valid key where it is none.
+    """
+    try:
+        return model.model_validate(source.data if data is None else data)
+    except ValidationError as error:
+        # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says more.
+        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    key: Key = first["loc"]
+    problem = f"{first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})"
+    match first["type"]:
+        case "extra_forbidden":
+            problem = f"unknown key; {nearest(str(key[-1]), _keys_of(model, key[:-1]))}"
+        case "missing":
+            problem = "is required and missing"
+        case "value_error":
+            problem = str(first["ctx"]["error"])
+    raise source.error((*at, *key), problem)
+
+
+def _keys_of(model: type[BaseModel], path: Key) -> list[str]:
+    """The keys that the part of `model` at `path` may have."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        model = (field and _model_in(field.annotation)) or model  # an index or an entry's name is no field
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in getattr(annotation, "__args__", ()) if (model := _model_in(part))), None)
 
 
 def load(path: Path) -> YamlFile:

@@ -18,7 +18,7 @@ from goldenami.core.records import sha256_text
 from goldenami.local import module_signing
 from goldenami.lock import frameworks, lint
 from goldenami.model import compatibility, driver_requests, hardware, lockfile, recipes, release_dates, role_packages
-from goldenami.model.definition import PLATFORMS, Definition, Platform
+from goldenami.model.definition import Definition
 from goldenami.model.lockfile import (
     BaseLock,
     Choice,
@@ -32,6 +32,7 @@ from goldenami.model.lockfile import (
     Suite,
     Target,
 )
+from goldenami.model.platforms import PLATFORMS, Platform
 from goldenami.packages import local_repository, mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests
 from goldenami.packages.pypi import Index

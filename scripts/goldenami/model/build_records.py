@@ -180,7 +180,9 @@ class BakeRecord(Record):
 class Allowance(Record):
     """Code beyond the baseline that is reached only where the CPU has it, or device code for one GPU only.
 
-    `files` (relative to the tree), `symbols` and `extensions` are shell patterns; `reason` says what makes it safe.
+    `files` (relative to the tree; in a recipe, to the environment's site-packages), `symbols` of functions (or `device
+    code *` for the parts of a file, never the whole) and `extensions` (instruction sets, or `sm_*`) are shell patterns;
+    `reason` says what makes it safe.
     """
 
     files: str

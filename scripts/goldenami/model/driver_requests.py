@@ -9,7 +9,8 @@ from typing import Any
 
 from goldenami.core.errors import BadInput
 from goldenami.model import compatibility, hardware, role_packages
-from goldenami.model.definition import ANY, NEWEST, PLATFORMS, Definition
+from goldenami.model.definition import ANY, NEWEST, Definition
+from goldenami.model.platforms import PLATFORMS
 
 VERSION = "VERSION"
 """Stands for the driver's version in the role's facts until a candidate is tried."""

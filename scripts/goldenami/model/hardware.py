@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from goldenami.core import yaml_lines
 from goldenami.core.records import Record
@@ -146,15 +146,7 @@ def _row(source: YamlFile, key: tuple[str, str], kind: type[R], linked: dict[str
     row = source.data[key[0]][key[1]]
     if not isinstance(row, dict):
         raise source.error(key, f"expected a mapping, got {row!r}")
-    try:
-        found = kind.model_validate(row | linked)
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        where = (*key, *first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise source.error(where, f"unknown key; {nearest(str(where[-1]), kind.model_fields)}") from None
-        problem = "is required and missing" if first["type"] == "missing" else first["msg"]
-        raise source.error(where, problem[0].lower() + problem[1:]) from None
+    found = yaml_lines.validate(source, kind, row | linked, at=key)
     if row["source"] not in source.data["sources"]:
         raise source.error((*key, "source"), f"unknown source; {nearest(row['source'], source.data['sources'])}")
     return found

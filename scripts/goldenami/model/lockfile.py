@@ -19,8 +19,10 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.model import hardware
-from goldenami.model.definition import PLATFORMS, Definition, without_publish
-from goldenami.model.recipes import Allowed
+from goldenami.model.build_records import Allowance
+from goldenami.model.definition import Definition
+from goldenami.model.definition_file import without_publish
+from goldenami.model.platforms import PLATFORMS
 from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import Archive, PyFile
 
@@ -185,7 +187,7 @@ class Framework(Record):
     wheel: PyFile
     requires: list[PyFile]
     made: CompiledWheel | None
-    allow: list[Allowed]
+    allow: list[Allowance]
 
     def files(self) -> list[PyFile]:
         """Every wheel and sdist that installing or compiling it may need."""

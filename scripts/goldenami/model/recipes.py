@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
-from goldenami.core.yaml_lines import Key, YamlFile, nearest
+from goldenami.core.yaml_lines import nearest
+from goldenami.model.build_records import Allowance
 
 FOLDER = "roles/frameworks/files"
 """A folder for each recipe; beside it `smoke.py`, which prints what it did, and `bench.py`: a JSON object of rates."""
@@ -118,20 +119,6 @@ class UpstreamTests(Record):
     arguments: list[str]
 
 
-class Allowed(Record):
-    """Code beyond the baseline that asks the CPU or the GPU before it is reached: the coverage gate lets it be, by the
-    reason.
-
-    `files` is a pattern below the environment's site-packages; `extensions` are patterns of instruction sets, or of
-    CUDA architectures (`sm_*`); `symbols` of functions, or `device code *` for the parts of a file, never the whole.
-    """
-
-    files: str
-    symbols: str = "*"
-    extensions: list[str]
-    reason: str
-
-
 class Recipe(Record):
     """One framework. `only` names the CPUs for which compiling it is considered; absent: all.
 
@@ -157,21 +144,15 @@ class Recipe(Record):
 
 
 @cache
-def dispatching(root: Path) -> dict[str, list[Allowed]]:
+def dispatching(root: Path) -> dict[str, list[Allowance]]:
     """Projects of the package index whose code chooses at run time, with what the coverage gate allows them.
 
     A project may be a pattern: `nvidia-*`.
     """
     source = yaml_lines.load(root / DISPATCHING)
-    found = dict[str, list[Allowed]]()
-    for project, entries in source.data.items():
-        for index, entry in enumerate(entries):
-            try:
-                found.setdefault(project, []).append(Allowed.model_validate(entry))
-            except ValidationError as error:
-                first = error.errors()[0]
-                raise source.error((project, index, *first["loc"]), first["msg"]) from None
-    return found
+    return {project: [yaml_lines.validate(source, Allowance, entry, at=(project, index))
+                      for index, entry in enumerate(entries)]
+            for project, entries in source.data.items()}
 
 
 @cache
@@ -186,37 +167,7 @@ def load(root: Path, name: str) -> Recipe:
         raise BadInput(f"no framework `{name}`; {nearest(name, known(root))}",
                        hint=f"recipes are the folders of {FOLDER}/")
     source = yaml_lines.load(root / FOLDER / name / "recipe.yml")
-    try:
-        recipe = Recipe.model_validate(source.data)
-    except ValidationError as error:
-        raise _problem(source, error) from None
+    recipe = yaml_lines.validate(source, Recipe)
     if recipe.wheel is None and recipe.generic is None:
         raise source.error(("generic",), "is required where there is no wheel: the CPU of the build to compare with")
     return recipe
-
-
-def _problem(source: YamlFile, error: ValidationError) -> BadInput:
-    # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says more.
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    key: Key = tuple(first["loc"])
-    if first["type"] == "extra_forbidden":
-        return source.error(key, f"unknown key; {nearest(str(key[-1]), _fields(key[:-1]))}")
-    if first["type"] == "missing":
-        return source.error(key, "is required and missing")
-    return source.error(key, f"{first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})")
-
-
-def _fields(at: Key) -> list[str]:
-    """The keys that the part of a recipe at `at` may have."""
-    kind: type[BaseModel] = Recipe
-    for part in at:
-        if isinstance(part, str):
-            kind = _model(kind.model_fields[part].annotation) or kind
-    return list(kind.model_fields)
-
-
-def _model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    parts = getattr(annotation, "__args__", ())
-    return next((found for part in parts if (found := _model(part))), None)

@@ -17,7 +17,8 @@ from jinja2 import StrictUndefined
 from jinja2.nativetypes import NativeEnvironment
 
 from goldenami.core.errors import BadInput
-from goldenami.model.definition import Platform, role_spec
+from goldenami.model.platforms import Platform
+from goldenami.model.role_specs import role_spec
 
 _JINJA = NativeEnvironment(undefined=StrictUndefined)
 

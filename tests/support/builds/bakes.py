@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from goldenami.model import definition, lockfile
+from goldenami.model import definition, definition_file, lockfile
 
 from support.builds import checkout
 
@@ -42,7 +42,7 @@ def changed(root: Path, path: Path, text: str) -> None:
     """Write `text` to a file of a role, and take the changed role into the lock: `lock` would read the mirror again."""
     path.write_text(text, encoding="utf-8")
     lock = lockfile.path_of(root, IMAGE)
-    inputs = lockfile.digests(root, definition.load(root, definition.path_of(root, IMAGE)))
+    inputs = lockfile.digests(root, definition_file.load(root, definition_file.path_of(root, IMAGE)))
     lockfile.write(lock, lockfile.read(lock)[0].model_copy(update={"inputs": inputs}))
 
 

@@ -23,7 +23,7 @@ from goldenami import cli
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.commands import account, life, snapshot
 from goldenami.core import records
-from goldenami.model import definition, lockfile
+from goldenami.model import definition_file, lockfile
 from goldenami.model.build_records import (
     BAKE_FILE,
     LOCK_FILE,
@@ -137,7 +137,7 @@ def copy_definitions(root: Path) -> Path:
 def define(root: Path, text: str, image: str = IMAGE) -> None:
     """Replace the section `publish` of a definition."""
     path = root / f"packer/images/{image}.yml"
-    path.write_text(definition.without_publish(path.read_text(encoding="utf-8")) + textwrap.dedent(text),
+    path.write_text(definition_file.without_publish(path.read_text(encoding="utf-8")) + textwrap.dedent(text),
                     encoding="utf-8")
 
 

@@ -1,0 +1,149 @@
+"""Whether a definition fits the checkout: hardware that is known, roles and variables that exist, recipes, branches.
+
+A role variable is checked against the role's own argument_specs, because Ansible itself accepts an unknown extra
+variable silently.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from goldenami.core.yaml_lines import Key, YamlFile, nearest
+from goldenami.model import compatibility, hardware, recipes
+from goldenami.model.definition import NEWEST, REQUIRED_ROLES, ROLE_ORDER, Base, Definition, Publish, VolumeType
+from goldenami.model.platforms import PLATFORMS
+from goldenami.model.role_specs import role_spec
+from goldenami.model.update_policy import UpdatePolicy
+
+
+def check(root: Path, source: YamlFile, definition: Definition) -> None:
+    """BadInput with file, line and key where a part of `definition`, read from `source`, does not fit."""
+    _check_release(source, definition.base)
+    _check_hardware(root, source, definition)
+    _check_roles(root, source, definition)
+    _check_frameworks(root, source, definition)
+    _check_watch(source, definition)
+    if definition.publish:
+        _check_publish(source, definition, definition.publish)
+
+
+def _check_release(source: YamlFile, base: Base) -> None:
+    known = [name for name, platform in PLATFORMS.items() if platform.distribution.lower() == base.distribution]
+    if base.release not in known:
+        raise source.error(("base", "release"),
+                           f"unknown release of {base.distribution} `{base.release}`; {nearest(base.release, known)}")
+
+
+def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> None:
+    known = hardware.load(root)
+    for index, name in enumerate(definition.hardware):
+        key = ("hardware", index)
+        if name not in known:
+            raise source.error(key, f"unknown family `{name}`; {nearest(name, known)}")
+        if (architecture := known[name].cpu.architecture) != definition.base.architecture:
+            raise source.error(key, f"`{name}` is {architecture}, the image {definition.base.architecture}",
+                               hint="no program runs on both: split the image, a definition for each architecture")
+
+
+def _check_watch(source: YamlFile, definition: Definition) -> None:
+    if definition.variables("nvidia_driver").get("nvidia_driver_source") != "nvidia":
+        return
+    for name, rule in (("driver", definition.watch.driver), ("cuda", definition.watch.cuda)):
+        if rule.policy is UpdatePolicy.SECURITY:
+            raise source.error(("watch", name, "policy"),
+                               "NVIDIA's repository marks no security updates: `security` would never take anything")
+
+
+def _check_publish(source: YamlFile, definition: Definition, wanted: Publish) -> None:
+    template = wanted.launch_template
+    for key, values in (("regions", wanted.regions), ("share_with", wanted.share_with)):
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise source.error(("publish", key, index), f"`{value}` is given twice")
+    if template.instance_type and (family := template.instance_type.partition(".")[0]) not in definition.hardware:
+        raise source.error(("publish", "launch_template", "instance_type"),
+                           f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}")
+    if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
+        raise source.error(("publish", "launch_template", "volume_size_gib"),
+                           f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}")
+    if wanted.kms_key and wanted.kms_key.startswith("alias/aws/"):
+        raise source.error(("publish", "kms_key"), "AWS manages that key, and no other account can use it")
+    if template.volume_type is VolumeType.GP3 and template.throughput * 4 > template.iops:
+        raise source.error(("publish", "launch_template", "throughput"),
+                           f"gp3 gives 1 MiB/s for 4 IOPS: {template.throughput} MiB/s need {template.throughput * 4}")
+
+
+def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
+    for role, variables in definition.roles.items():
+        if role not in ROLE_ORDER:
+            raise source.error(("roles", role), f"unknown role; {nearest(role, ROLE_ORDER)}")
+        spec = role_spec(root, role)
+        for name, value in (variables or {}).items():
+            key = ("roles", role, name)
+            if name not in spec.options:
+                raise source.error(key, f"unknown role variable; {nearest(name, spec.settable)}")
+            if name not in spec.settable:
+                raise source.error(key, "is derived by `lock` and cannot be set")
+            if value is not None or spec.defaults[name] is not None:
+                _check_type(source, key, spec.options[name], value)
+    _check_branch(root, source, definition)
+    for role in REQUIRED_ROLES:
+        if role not in definition.roles:
+            raise source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
+
+
+def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
+    """A driver branch that does not run a declared GPU is refused before anything is resolved."""
+    if "nvidia_driver" not in definition.roles:
+        return
+    branch = {**role_spec(root, "nvidia_driver").defaults, **definition.variables("nvidia_driver")}[
+        "nvidia_driver_branch"]
+    if branch == NEWEST:
+        return
+    if not str(branch).isdecimal():
+        raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), f"`{branch}` is no branch such as `535`")
+    refusal = compatibility.branch_refusal(str(branch), hardware.architectures(root, definition.hardware))
+    if refusal:
+        raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
+
+
+SHARED = "frameworks_shared_environment"
+
+
+def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> None:
+    """Every framework has a recipe that can be read; the role and the list come together."""
+    known = recipes.known(root)
+    for index, name in enumerate(definition.frameworks):
+        if name not in known:
+            raise source.error(("frameworks", index), f"unknown framework `{name}`; {nearest(name, known)}")
+        if name in definition.frameworks[:index]:
+            raise source.error(("frameworks", index), f"`{name}` stands there twice")
+        recipes.load(root, name)
+    if bool(definition.frameworks) != ("frameworks" in definition.roles):
+        raise source.error(("frameworks",), "the list `frameworks` and the role `frameworks` need each other")
+    shared = definition.variables("frameworks").get(SHARED) or "all"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", shared) or shared == "bin":  # as the role itself asks for, hours later
+        raise source.error(("roles", "frameworks", SHARED), f"`{shared}` is no name for a folder of /opt/ml; use small "
+                                                            "letters, digits, `-` and `.`, and not `bin`")
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,), "int": (int,), "bool": (bool,), "list": (list,), "dict": (dict,), "float": (float, int),
+    "path": (str,), "raw": (object,),
+}
+
+
+def _check_type(source: YamlFile, key: Key, option: dict[str, Any], value: Any) -> None:
+    wanted = option.get("type", "str")
+    matches = isinstance(value, _TYPES[wanted]) and not (wanted in ("int", "float") and isinstance(value, bool))
+    if not matches:
+        given = "nothing" if value is None else f"{type(value).__name__} {value!r}"
+        raise source.error(key, f"expected {wanted}, got {given}")
+    choices = option.get("choices")
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_type(source, (*key, index), {"type": option.get("elements", "raw"), "choices": choices}, item)
+    elif choices and value not in choices:
+        raise source.error(key, f"unknown value `{value}`; {nearest(str(value), map(str, choices))}")

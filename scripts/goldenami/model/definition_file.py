@@ -1,0 +1,62 @@
+"""Definitions as files: read, checked, and rewritten where `watch` moves to another driver branch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from goldenami.core import yaml_lines
+from goldenami.core.errors import BadInput
+from goldenami.core.yaml_lines import nearest
+from goldenami.model import definition_checks
+from goldenami.model.definition import Definition
+
+
+def path_of(root: Path, image: str) -> Path:
+    """The definition file of `image`, or BadInput with the nearest image there is."""
+    path = root / "packer/images" / f"{image}.yml"
+    if not path.is_file():
+        known = [found.stem for found in path.parent.glob("*.yml")]
+        raise BadInput(f"no image `{image}`: {nearest(image, known)}", hint="images are the files of packer/images/")
+    return path
+
+
+def load(root: Path, path: Path) -> Definition:
+    """Read and check a definition, or BadInput with file, line, key and the nearest valid one."""
+    source = yaml_lines.load(path)
+    definition = yaml_lines.validate(source, Definition)
+    if definition.image != path.stem:
+        raise source.error(("image",), f"is `{definition.image}` but the file is named `{path.stem}`")
+    definition_checks.check(root, source, definition)
+    return definition
+
+
+APART = ("publish", "watch")
+"""Sections that say where an image goes and when it is made again: no part of them is in it."""
+
+
+def without_publish(text: str) -> str:
+    """The text of a definition without the sections of `APART`, which do not shape the image."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
+    lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line) for key, _ in node.value]
+    ends = [*(line for _, line in starts[1:]), len(lines)]
+    for (name, start), end in reversed(list(zip(starts, ends, strict=True))):  # from below: line numbers stay true
+        if name in APART:
+            del lines[start:end]
+    return "".join(lines)
+
+
+def with_branch(path: Path, text: str, branch: str) -> str:
+    """The text of a definition with another driver branch; every other character stays."""
+    key = ("roles", "nvidia_driver", "nvidia_driver_branch")
+    source = yaml_lines.load(path)
+    if key not in source.lines:
+        raise source.error(key[:2], "states no nvidia_driver_branch that could be moved",
+                           hint="write the branch, also where it is the default")
+    lines = text.splitlines(keepends=True)
+    number = source.lines[key] - 1
+    changed = re.sub(r"(nvidia_driver_branch:\s*)[\"']?\d+[\"']?", rf'\g<1>"{branch}"', lines[number], count=1)
+    return "".join([*lines[:number], changed, *lines[number + 1:]])
