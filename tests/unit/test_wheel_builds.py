@@ -111,19 +111,6 @@ def test_compilers_are_bounded_by_memory_and_by_the_user(
     assert wheel_builds.jobs_for(memory_mib) == jobs
 
 
-@pytest.mark.parametrize(("hosts", "limit", "jobs"), [
-    ("10.0.0.2", "", 5), ("10.0.0.2/8 localhost/2", "", 9), ("--randomize +zeroconf 10.0.0.2:3632/16,lzo", "", 17),
-    ("me@builder/3:/opt/bin/distccd @other", "", 8), ("[fd00::2]:3632/2", "", 3), ("10.0.0.2/8", "6", 6),
-])
-def test_distccs_hosts_compile_beside_this_machine(
-    hosts: str, limit: str, jobs: int, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Here memory is enough for one compiler only."""
-    monkeypatch.setenv(wheel_builds.DISTCC, hosts)
-    monkeypatch.setenv(wheel_builds.JOBS, limit)
-    assert wheel_builds.jobs_for(10**9) == jobs
-
-
 def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
     """An update of what makes no object leaves what it has; and it is none of the flags, which are in a wheel's key."""
 
@@ -139,16 +126,6 @@ def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
     assert "CCACHE_NAMESPACE" not in ORDER.flags
 
 
-@pytest.mark.parametrize(("limit", "memory_mib", "slots"), [("1", 1, 1), ("", 10**9, 1), ("8", 10**9, 1)])
-def test_what_distcc_compiles_here_in_place_of_its_hosts_is_no_more_than_fits(
-    limit: str, memory_mib: int, slots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv(wheel_builds.DISTCC, "10.0.0.2/8 --randomize")
-    monkeypatch.setenv(wheel_builds.JOBS, limit)
-    environment, _ = wheel_builds._shared_cache(Store(tmp_path), rebuilt(memory_mib=memory_mib))
-    assert environment["DISTCC_HOSTS"] == f"--localslots={slots} 10.0.0.2/8 --randomize"
-
-
 def test_a_shared_cache_in_a_folder_keeps_its_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for remote, seen in ((f"file:{tmp_path}|read-only|umask=002", "file:/build/ccache-remote|read-only|umask=002"),
                          (f"file:{tmp_path}", "file:/build/ccache-remote")):
@@ -158,13 +135,6 @@ def test_a_shared_cache_in_a_folder_keeps_its_attributes(tmp_path: Path, monkeyp
     monkeypatch.setenv(wheel_builds.REMOTE, f"file:{tmp_path}/none|read-only")
     with pytest.raises(BadInput, match=r"GOLDEN_CCACHE_REMOTE names the folder .*/none, which is not there"):
         wheel_builds._shared_cache(Store(tmp_path), ORDER)
-
-
-@pytest.mark.parametrize("hosts", ["10.0.0.2/many", "10.0.0.2/8/2", "a@b@c"])
-def test_a_host_list_that_is_none(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(wheel_builds.DISTCC, hosts)
-    with pytest.raises(BadInput, match=f"GOLDEN_DISTCC_HOSTS is `{hosts}`"):
-        wheel_builds.jobs_for(1)
 
 
 def test_a_number_of_compilers_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,18 +44,13 @@ EPOCH = 315532800
 """1980-01-01, the earliest date that ZIP knows: a wheel does not change because an index did."""
 MEMORY_SHARE = 0.8
 """Part of the free memory that compilers may take together."""
-PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build", "pkgconf", "patchelf", "ccache",
-            "distcc")
+PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build", "pkgconf", "patchelf", "ccache")
 """What every build has beside the essential packages."""
 CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
 _COMPILERS = re.compile(r"binutils|gcc-\d+|llvm-toolchain-\d+|nvidia-cuda-toolkit")
 """Their source packages. ccache itself looks at the driver only: not at as, ptxas and cicc, and nvcc's is a script."""
-REMOTE, DISTCC, JOBS = "GOLDEN_CCACHE_REMOTE", "GOLDEN_DISTCC_HOSTS", "GOLDEN_JOBS"
-"""Optional: ccache's remote storage (its own syntax), distcc's list of hosts, an upper bound of compilers."""
-DISTCC_LIMIT = 4
-"""Jobs of a host that states no limit (distcc's manual, "Host Specifications")."""
-_HOST = re.compile(r"(?:\w*@)?(?:\[[^]]+\]|[^/:,@]+)(?::\d+)?(?:/(\d+))?(?:[:,].*)?")
-"""HOST[:PORT][/LIMIT][,OPTIONS] or [USER]@HOST[/LIMIT][:COMMAND][,OPTIONS] (the same)."""
+REMOTE, JOBS = "GOLDEN_CCACHE_REMOTE", "GOLDEN_JOBS"
+"""Optional: ccache's remote storage (its own syntax), an upper bound of compilers."""
 PIP = "pip==26.3"
 """The build environment's own: the release's may be too old for repeated settings of a build backend (pip 23.1)."""
 
@@ -298,10 +293,9 @@ CCACHE_NAMESPACE tells it the rest."""
 
 
 def _shared_cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
-    """What the environment says about other machines: ccache's remote storage, distcc's hosts; and folders to mount.
+    """ccache's part of the environment, its remote storage among it; and folders to mount.
 
-    The local cache is a folder beside the store. A remote storage that is a folder needs no network either. distcc
-    compiles here what a host does not take, or one that is down: no more at once than fit, however many jobs there are.
+    The local cache is a folder beside the store. A remote storage that is a folder needs no network either.
     """
     folder = store.cache.ccache
     folder.mkdir(exist_ok=True)
@@ -315,27 +309,17 @@ def _shared_cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list
         remote = f"file:/build/ccache-remote{bar}{attributes}"
     if remote:
         environment["CCACHE_REMOTE_STORAGE"] = remote
-    if hosts := os.environ.get(DISTCC):
-        local = _local_jobs(build.recipe.build.memory_mib)
-        environment |= {"CCACHE_PREFIX": "distcc", "DISTCC_HOSTS": f"--localslots={local} {hosts}"}
     return environment, mounts
 
 
 def _uses_network() -> bool:
-    """Only a compiler or cache on another machine needs it; pip has everything in a folder either way."""
+    """Only a cache on another machine needs it; pip has everything in a folder either way."""
     remote = os.environ.get(REMOTE, "")
-    return bool(os.environ.get(DISTCC)) or bool(remote and not remote.startswith("file:"))
+    return bool(remote) and not remote.startswith("file:")
 
 
 def jobs_for(memory_mib: int) -> int:
-    """How many compilers run at once: as many as there are CPUs and memory for here, and those of distcc's hosts
-    besides; at most GOLDEN_JOBS."""
-    most = _local_jobs(memory_mib) + _elsewhere(os.environ.get(DISTCC, ""))
-    return min(most, _limit() or most)
-
-
-def _local_jobs(memory_mib: int) -> int:
-    """Those of them that this machine has the CPUs and the memory for."""
+    """How many compilers run at once: as many as there are CPUs and memory for, at most GOLDEN_JOBS."""
     found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
     fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
     most = max(1, min(fitting, len(os.sched_getaffinity(0))))
@@ -348,15 +332,6 @@ def _limit() -> int:
     if text and not (text.isdecimal() and int(text)):
         raise BadInput(f"{JOBS} is `{text}`", hint="give a number of compilers, such as 2")
     return int(text or "0")
-
-
-def _elsewhere(hosts: str) -> int:
-    """Compilers that distcc's hosts run at once, by its host list; its options and this machine are none."""
-    found = [_HOST.fullmatch(word) for word in hosts.split() if not word.startswith(("-", "+", "localhost"))]
-    limits = [match[1] or str(DISTCC_LIMIT) for match in found if match]
-    if len(limits) < len(found):
-        raise BadInput(f"{DISTCC} is `{hosts}`", hint="write it as distcc's manual says, such as `10.0.0.2/8 10.0.0.3`")
-    return sum(map(int, limits))
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:

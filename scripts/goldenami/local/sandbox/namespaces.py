@@ -137,7 +137,7 @@ def run(
 ) -> None:
     """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`.
 
-    `network` leaves it this machine's network: only for a build whose compilers a person has put on other machines.
+    `network` leaves it this machine's network: only for a build whose cache is on another machine.
     """
     with own_cgroup() as cgroup:
         shell.stream(
