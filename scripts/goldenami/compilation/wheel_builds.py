@@ -7,15 +7,15 @@ everything that shapes them, so that the second image that wants the same wheel 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.core import records
+from goldenami.core import locks, records
 from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.locks import AT_ONCE, EXCLUSIVE
 from goldenami.core.progress import Progress
 from goldenami.core.records import Record
 from goldenami.local import workspace
@@ -197,13 +197,12 @@ def compile_wheel(root: Path, build: WheelBuild, store: Store, progress: Progres
 @contextlib.contextmanager
 def _held(path: Path, progress: Progress) -> Iterator[None]:
     """Hold this lock: two processes that want one wheel compile it once. It goes with the process that holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.say("waits for a wheel that another process compiles")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        handle = locks.hold(path, EXCLUSIVE | AT_ONCE)
+    except BlockingIOError:
+        progress.say("waits for a wheel that another process compiles")
+        handle = locks.hold(path)
+    with handle:
         yield
 
 

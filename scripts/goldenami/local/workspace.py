@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from goldenami.core import locks
 from goldenami.core.errors import BadInput, Busy
+from goldenami.core.locks import AT_ONCE, EXCLUSIVE
 from goldenami.core.process import ProcessId
 from goldenami.local.sandbox import namespaces
 from goldenami.model.build_folder import BuildFolder, ImageFolder
@@ -22,17 +23,14 @@ _REGIONS = "ec2-regions"
 @contextmanager
 def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
     """Hold `image` for this process; Busy names the holder (or, with `wait`, the caller queues)."""
-    folder = ImageFolder.of(root, image).path
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            handle.seek(0)
-            raise Busy(f"{image} is being built by process {handle.read().strip() or '?'}",
-                       hint="wait for it, or run again with WAIT=1") from None
-        handle.seek(0)
-        handle.truncate()
+    path = ImageFolder.of(root, image).path / ".lock"
+    try:
+        handle = locks.hold(path, EXCLUSIVE if wait else EXCLUSIVE | AT_ONCE)
+    except BlockingIOError:
+        raise Busy(f"{image} is being built by process {path.read_text(encoding='utf-8').strip() or '?'}",
+                   hint="wait for it, or run again with WAIT=1") from None
+    with handle:
+        handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
         yield

@@ -6,7 +6,6 @@ answers for a whole image: the full closure, with each file's version, size and 
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from urllib.parse import unquote
 from debian.deb822 import Packages, Release
 from debian.debian_support import Version
 
-from goldenami.core import shell
+from goldenami.core import locks, shell
 from goldenami.core.errors import NoFit, Unreachable
 from goldenami.core.records import sha256_file
 from goldenami.packages import mirrors
@@ -91,9 +90,7 @@ class AptRoot:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the root for one process; a second one waits."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locks.hold(self.folder / "lock"):
             yield
 
     def configure(self) -> None:

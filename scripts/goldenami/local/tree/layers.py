@@ -8,7 +8,6 @@ A process that is killed leaves a folder that no key names, which the next one r
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import math
 import os
@@ -19,7 +18,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
-from goldenami.core import records
+from goldenami.core import locks, records
+from goldenami.core.locks import AT_ONCE, EXCLUSIVE, SHARED
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
 
@@ -68,9 +68,9 @@ class Stack:
 
         One that another bake is making is waited for.
         """
-        if not self._hold(key, fcntl.LOCK_SH | fcntl.LOCK_NB):
+        if not self._hold(key, SHARED | AT_ONCE):
             self._say("waits for a layer that another bake makes")
-            self._hold(key, fcntl.LOCK_SH)
+            self._hold(key, SHARED)
         layer = self.folder / key
         if not (layer / RECORD).exists():
             self._release(key)
@@ -88,7 +88,7 @@ class Stack:
         None is yielded where another bake, for which this one waited, has made it: then it is taken.
         """
         def taken() -> bool | None:
-            if self._hold(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if self._hold(key, EXCLUSIVE | AT_ONCE):
                 return False
             return self.take(key) or None  # None: its maker failed, or somebody still uses what was removed as damaged
 
@@ -108,18 +108,15 @@ class Stack:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self.trees.append(layer / "root")
-        self._hold(key, fcntl.LOCK_SH)
+        self._hold(key, SHARED)
 
     def _hold(self, key: str, how: int) -> bool:
-        """Hold the layer's lock in this way and no other; with LOCK_NB False where another is in the way."""
+        """Hold the layer's lock in this way and no other; with AT_ONCE False where another is in the way."""
         self._release(key)  # two handles of one process would wait for each other
-        handle = (self.folder / f"{key}.lock").open("w", encoding="utf-8")
         try:
-            fcntl.flock(handle, how)
+            self._held.append(locks.hold(self.folder / f"{key}.lock", how))
         except BlockingIOError:
-            handle.close()
             return False
-        self._held.append(handle)
         return True
 
     def _release(self, key: str) -> None:
@@ -161,21 +158,19 @@ def evict(folder: Path, limit_bytes: int) -> list[str]:
 
 
 def _remove(layer: Path) -> bool:
-    with layer.with_name(f"{layer.name}.lock").open("w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(layer)
-        return True
+    try:
+        with locks.hold(layer.with_name(f"{layer.name}.lock"), EXCLUSIVE | AT_ONCE):
+            shutil.rmtree(layer)
+            return True
+    except BlockingIOError:
+        return False
 
 
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left half-made; one that is still being made holds its lock."""
     for part in folder.glob("*.part"):
         key = part.name.partition(".")[0]
-        with (folder / f"{key}.lock").open("w", encoding="utf-8") as handle, contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(BlockingIOError), locks.hold(folder / f"{key}.lock", EXCLUSIVE | AT_ONCE):
             shutil.rmtree(part, ignore_errors=True)
 
 
