@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from goldenami.bake import bake_inputs
+from goldenami.bake import bake_inputs, toolchain_digest
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.local.tree.layers import RECORD, LayerRecord
@@ -36,9 +36,9 @@ class Checkout:
     def keys(self) -> list[str]:
         """The layers' keys, the base tree's first; of the last step none is kept."""
         lock, _ = lockfile.read(lockfile.path_of(self.root, IMAGE))
-        found = [bake_inputs.base_key(lock)]
+        found, toolchain = [bake_inputs.base_key(lock)], toolchain_digest.digest(self.root)
         for step in lock.steps[:-1]:
-            found.append(bake_inputs._step_key(lock, step, found[-1]))
+            found.append(bake_inputs._step_key(lock, step, found[-1], toolchain))
         return found
 
     def start(self, stage: str, *options: str, **env: str) -> subprocess.Popen[str]:

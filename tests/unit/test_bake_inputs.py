@@ -14,6 +14,7 @@ from goldenami.model import lockfile
 from goldenami.model.lockfile import Lock, Package, Step
 from goldenami.model.plans import BakePlan
 from support.builds.sample_lock import sample
+from support.builds.tools import ROOT
 
 
 def package(sha256: str) -> Package:
@@ -42,7 +43,7 @@ def keys(found: Lock, work: Path) -> list[str]:
     (work / "out").mkdir(parents=True, exist_ok=True)
     everything = {**found.variables, "golden_build_id": "0"}
     (work / "out/vars.json").write_text(json.dumps(everything), encoding="utf-8")
-    return [bake_inputs.base_key(found), *(step.key for step in bake_inputs._steps(found, work))]
+    return [bake_inputs.base_key(found), *(step.key for step in bake_inputs._steps(ROOT, found, work))]
 
 
 def packages(**changes: str) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def test_a_step_sees_no_package_of_a_later_one() -> None:
 
 def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
     keys(lock(), tmp_path)
-    assert [step.replaces for step in bake_inputs._steps(lock(), tmp_path)] == [[], [], ["module"], [], []]
+    assert [step.replaces for step in bake_inputs._steps(ROOT, lock(), tmp_path)] == [[], [], ["module"], [], []]
 
 
 def test_what_runs_the_roles_reaches_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,6 @@ def test_what_the_environment_names(key: rsa.RSAPrivateKey, tmp_path: Path, monk
     monkeypatch.setenv(module_signing.CERTIFICATE, str(paths[1]))
     found = module_signing.configured()
     assert found is not None and found.signature.signer == "Test signer"
-    monkeypatch.setattr(module_signing, "CHECKOUT", tmp_path)
-    with pytest.raises(BadInput, match=r"key\.pem is inside the checkout"):
+    (tmp_path / "packer/images").mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"key\.pem is inside a checkout"):
         module_signing.configured()

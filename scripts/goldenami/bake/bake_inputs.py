@@ -150,7 +150,7 @@ def plan(
         work=work, log=log, root=root, lock=work / "out" / LOCK_FILE, image=lock.image, build_id=build_id,
         lock_sha256=lock_sha256, source_date_epoch=lock.source_date_epoch, disk_size_gib=lock.disk_size_gib,
         tree=tree, base_key=base_key(lock), layers=layers,
-        layers_limit_bytes=layers_limit_bytes(), steps=_steps(lock, work), coverage=coverage(lock),
+        layers_limit_bytes=layers_limit_bytes(), steps=_steps(root, lock, work), coverage=coverage(lock),
         packages={name: package.version for name, package in lock.packages.items()})
 
 
@@ -180,16 +180,17 @@ def base_key(lock: Lock) -> str:
     return records.sha256_text(records.canonical({"files": files, "suite": lock.base.release, "format": FORMAT}))
 
 
-def _steps(lock: Lock, work: Path) -> list[BakeStep]:
+def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
     """Each step of the bake with the key of its layer; its variables go to a file in `work`."""
     everything = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
     parent, dummies, steps = base_key(lock), set[str](), list[BakeStep]()
+    toolchain = toolchain_digest.digest(root)
     for number, step in enumerate(lock.steps):
         known = {name: value for name, value in everything.items() if name.startswith(
             (*(f"{role}_" for role in step.roles), "golden_"))}
         path = work / f"step-{number}.json"
         records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
-        parent = _step_key(lock, step, parent)
+        parent = _step_key(lock, step, parent, toolchain)
         steps.append(BakeStep(
             name=ROLES_JOINED_BY.join(step.roles), key=parent, view=f"step-{number}", variables=path,
             installs=bool(step.packages), replaces=sorted(dummies - step.stand_ins.keys())))
@@ -197,12 +198,12 @@ def _steps(lock: Lock, work: Path) -> list[BakeStep]:
     return steps
 
 
-def _step_key(lock: Lock, step: Step, parent: str) -> str:
+def _step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
     """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only `provenance` reads them, and
     other roles whether there is a seal, which every image has."""
     own = tuple(f"{role}_" for role in step.roles)
     return records.sha256_text(records.canonical({
-        "parent": parent, "format": FORMAT, "toolchain": toolchain_digest.digest(),
+        "parent": parent, "format": FORMAT, "toolchain": toolchain,
         "playbook": lock.inputs.get("ansible"),
         "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
         "variables": {name: value for name, value in lock.variables.items() if name.startswith(own)},

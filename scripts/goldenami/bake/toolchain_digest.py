@@ -7,8 +7,8 @@ from pathlib import Path
 
 from goldenami.core import records
 
-ROOT = Path(__file__).resolve().parents[3]
-"""The checkout whose code runs."""
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The code that runs."""
 LIBRARIES = ("ansible-core", "jinja2", "mitogen")
 """What interprets the roles."""
 FILES = ("ansible.cfg", "ansible/plugins/**/*.py", "packer/*.pkr.hcl")
@@ -17,12 +17,12 @@ MODULES = ("container", "packer", "programs/bake", "sandbox/namespaces", "tree/l
 """Of `local/`: what makes the tree that the roles meet, and what is kept of it."""
 
 
-def digest(root: Path = ROOT) -> str:
-    """SHA-256 over all of it in the checkout `root`."""
-    paths = [path for pattern in FILES for path in sorted(root.glob(pattern))]
-    paths += [root / f"scripts/goldenami/local/{name}.py" for name in MODULES]
+def digest(root: Path, package: Path = PACKAGE) -> str:
+    """SHA-256 over all of it: the files of the checkout `root`, the modules of the `package` that runs."""
+    paths = {str(path.relative_to(root)): path for pattern in FILES for path in sorted(root.glob(pattern))}
+    paths |= {f"scripts/goldenami/local/{name}.py": package / f"local/{name}.py" for name in MODULES}
     return records.sha256_text(records.canonical({
-        "files": {str(path.relative_to(root)): records.sha256_file(path) for path in paths},
+        "files": {name: records.sha256_file(path) for name, path in paths.items()},
         "libraries": {name: _version(name) for name in LIBRARIES},
     }))
 

@@ -24,7 +24,6 @@ from goldenami.model.lockfile import Signature
 
 KEY, CERTIFICATE = "GOLDEN_MODULE_KEY", "GOLDEN_MODULE_CERTIFICATE"
 """Environment variables: files of the private key (PEM, not encrypted) and of its certificate (PEM or DER)."""
-CHECKOUT = Path(__file__).resolve().parents[3]
 PKCS7 = 2
 """PKEY_ID_PKCS7 of the kernel's include/linux/module_signature.h."""
 MAGIC = b"~Module signature appended~\n"
@@ -57,15 +56,15 @@ class Signer:
 
 
 def configured() -> Signer | None:
-    """The key that the environment names, or None; BadInput where it cannot sign, or is inside this checkout."""
+    """The key that the environment names, or None; BadInput where it cannot sign, or is inside a checkout."""
     paths = [Path(os.environ[name]) for name in (KEY, CERTIFICATE) if os.environ.get(name)]
     if not paths:
         return None
     if len(paths) == 1:
         raise BadInput(f"only one of {KEY} and {CERTIFICATE} is set", hint=_HINT)
     for path in paths:
-        if path.resolve().is_relative_to(CHECKOUT):
-            raise BadInput(f"{path} is inside the checkout", hint="keep keys out of the repository")
+        if any((folder / "packer/images").is_dir() for folder in path.resolve().parents):
+            raise BadInput(f"{path} is inside a checkout", hint="keep keys out of the repository")
     return load(*paths)
 
 
