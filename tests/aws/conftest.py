@@ -50,9 +50,9 @@ def checkout(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
     """The project's clock, which a test may set ahead."""
-    made = Calendar()
-    monkeypatch.setattr(clock, "now", made)
-    return made
+    days_ahead = Calendar()
+    monkeypatch.setattr(clock, "now", days_ahead)
+    return days_ahead
 
 
 @pytest.fixture
@@ -77,8 +77,9 @@ def moto() -> Iterator[str]:
 def account_at(request: pytest.FixtureRequest) -> Callable[[str], emulator_probe.ProbeAccount]:
     """An empty account at the `emulator`, or at `moto` alone."""
     def make(server: str) -> emulator_probe.ProbeAccount:
-        found = request.getfixturevalue(server)
-        return emulator_probe.ProbeAccount(found) if server == "moto" else emulator_probe.ProbeAccount(found.url, found)
+        fixture = request.getfixturevalue(server)
+        return emulator_probe.ProbeAccount(fixture) if server == "moto" else \
+            emulator_probe.ProbeAccount(fixture.url, fixture)
     return make
 
 
@@ -94,6 +95,6 @@ def proxy(emulator: Emulator) -> Iterator[str]:
 def faults(aws: Emulator, proxy: str, monkeypatch: pytest.MonkeyPatch) -> Faults:
     """The empty account of `aws`, reached through a proxy that fails as told."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
-    made = Faults(proxy)
-    made.clear()
-    return made
+    control = Faults(proxy)
+    control.clear()
+    return control

@@ -22,13 +22,13 @@ def build(checkout: Checkout, number: int) -> str:
 
 def candidates() -> list[str]:
     """The build that `candidate` names in each region, by SSM and by the ledger alike."""
-    found = []
+    build_ids = []
     for region in REGIONS:
-        mark = RegionState(region).ledger().candidate
-        assert mark is not None
-        assert mark.ami == RegionState(region).parameter("candidate")
-        found.append(mark.build_id)
-    return found
+        entry = RegionState(region).ledger().candidate
+        assert entry is not None
+        assert entry.ami == RegionState(region).parameter("candidate")
+        build_ids.append(entry.build_id)
+    return build_ids
 
 
 @pytest.mark.parametrize(("service", "operation", "stands"), [
@@ -36,27 +36,27 @@ def candidates() -> list[str]:
 def test_a_region_that_refuses_keeps_all_where_they_were(
     checkout: Checkout, faults: Faults, service: str, operation: str, stands: int,
 ) -> None:
-    made = [build(checkout, 1)]
+    build_ids = [build(checkout, 1)]
     golden(checkout, "publish", IMAGE)
-    made.append(build(checkout, 2))
+    build_ids.append(build(checkout, 2))
     faults.add(service, operation, region="us-west-2", error=ERROR)
     text = golden(checkout, "publish", IMAGE, code=5)
     faults.clear()
     assert f"no pointer has moved: AWS refused {operation} in us-west-2" in text
     assert "us-east-1       is as it was" in text
-    assert f"`golden publish {IMAGE} --build {made[1]}` continues" in text
+    assert f"`golden publish {IMAGE} --build {build_ids[1]}` continues" in text
     for region in REGIONS:
         state = RegionState(region)
         latest = state.ledger().latest
         template = state.template()
         assert latest is not None and template is not None
-        assert latest.build_id == made[0]
+        assert latest.build_id == build_ids[0]
         assert (state.parameter("latest"), template["LaunchTemplateData"]["ImageId"]) == (latest.ami, latest.ami)
-    assert candidates() == [made[stands]] * 2
-    golden(checkout, "publish", IMAGE, "--build", made[1])
+    assert candidates() == [build_ids[stands]] * 2
+    golden(checkout, "publish", IMAGE, "--build", build_ids[1])
     for region in REGIONS:
-        RegionState(region).check(made, made[1])
-    assert candidates() == [made[1]] * 2
+        RegionState(region).check(build_ids, build_ids[1])
+    assert candidates() == [build_ids[1]] * 2
 
 
 def test_of_a_first_publish_nothing_stays(checkout: Checkout, faults: Faults) -> None:
@@ -88,9 +88,9 @@ def test_a_region_that_cannot_be_taken_back_is_named(checkout: Checkout, faults:
 
 def test_a_promotion_moves_all_or_none(checkout: Checkout, faults: Faults) -> None:
     checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
-    made = []
+    build_ids = []
     for number in (1, 2):
-        made.append(build(checkout, number))
+        build_ids.append(build(checkout, number))
         golden(checkout, "publish", IMAGE)
         if number == 1:
             golden(checkout, "promote", IMAGE, "--now")
@@ -100,7 +100,7 @@ def test_a_promotion_moves_all_or_none(checkout: Checkout, faults: Faults) -> No
     assert "no pointer has moved: AWS refused ModifyLaunchTemplate in us-west-2" in text
     assert f"`golden promote {IMAGE}` continues" in text
     for region in REGIONS:
-        RegionState(region).check(made, made[0])
+        RegionState(region).check(build_ids, build_ids[0])
     golden(checkout, "promote", IMAGE, "--now")
     for region in REGIONS:
-        RegionState(region).check(made, made[1])
+        RegionState(region).check(build_ids, build_ids[1])

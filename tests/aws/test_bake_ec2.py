@@ -79,9 +79,9 @@ class Cloud:
 
 
 def _env() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     paths = ":".join([str(checkout.ROOT / "scripts"), str(checkout.ROOT / "tests")])
-    return {**kept, **ENV, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**environment, **ENV, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @pytest.fixture
@@ -92,9 +92,9 @@ def root(tmp_path: Path) -> Path:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "frameworks" not in line), encoding="utf-8")
     define(copy, f"publish: {{regions: [{', '.join(REGIONS)}]}}\n")
-    made = checkout.golden(copy, "lock", IMAGE)
-    output, _ = made.communicate(timeout=LIMIT_S)
-    assert made.returncode == 0, output
+    process = checkout.golden(copy, "lock", IMAGE)
+    output, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, output
     return copy
 
 
@@ -146,8 +146,8 @@ def test_an_image_baked_on_ec2(root: Path, tmp_path: Path) -> None:
     _nothing_left(baked)
     assert "verified already" in again
     _published(folder, after, published)
-    asked = {action for call in baked["calls"] for action in call["actions"]}
-    assert asked == set(granted("bake-ec2")) - set(iam.KEY_ACTIONS), "the image names no key"
+    actions_asked = {action for call in baked["calls"] for action in call["actions"]}
+    assert actions_asked == set(granted("bake-ec2")) - set(iam.KEY_ACTIONS), "the image names no key"
 
 
 def _records(folder: Path, account: dict[str, Any], said: str) -> None:
@@ -183,13 +183,14 @@ def _nothing_left(account: dict[str, Any]) -> None:
 
 def _published(folder: Path, account: dict[str, Any], said: str) -> None:
     """The AMI itself where it was baked, a copy of it elsewhere; the pointers name them, and nothing expires."""
-    bake, made = records.read(folder / "bake.json", BakeRecord), records.read(folder / "publish.json", PublishRecord)
+    bake = records.read(folder / "bake.json", BakeRecord)
+    published = records.read(folder / "publish.json", PublishRecord)
     assert bake.ami is not None
-    assert made.regions[REGIONS[0]].ami == bake.ami.id
+    assert published.regions[REGIONS[0]].ami == bake.ami.id
     assert f"copy {bake.ami.id} of {REGIONS[0]}" in said
     for region in REGIONS:
         (image,) = account[region]["images"]
-        assert (image["ImageId"], image["Name"]) == (made.regions[region].ami, f"{IMAGE}-{bake.build_id}")
+        assert (image["ImageId"], image["Name"]) == (published.regions[region].ami, f"{IMAGE}-{bake.build_id}")
         assert account[region]["parameters"][f"/golden-ami/{IMAGE}/latest"] == image["ImageId"]
-        marks = [tag["Key"] for each in (image, *account[region]["snapshots"]) for tag in each["Tags"]]
-        assert "goldenami:build-id" in marks and "goldenami:expires" not in marks
+        keys = [tag["Key"] for thing in (image, *account[region]["snapshots"]) for tag in thing["Tags"]]
+        assert "goldenami:build-id" in keys and "goldenami:expires" not in keys

@@ -51,10 +51,10 @@ class Here:
         return build
 
     def latest(self) -> str:
-        mark = self.state.ledger().latest
-        assert mark is not None
-        assert self.state.parameter("latest") == mark.ami
-        return mark.build_id
+        entry = self.state.ledger().latest
+        assert entry is not None
+        assert self.state.parameter("latest") == entry.ami
+        return entry.build_id
 
     def ami(self, build: str) -> str:
         return str(self.state.amis()[f"{IMAGE}-{build}"]["ImageId"])

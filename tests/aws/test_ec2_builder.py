@@ -179,8 +179,8 @@ def test_the_ami_is_as_large_as_the_volume_that_packer_left(aws: Emulator, tmp_p
     snapshot = _builders(ec2, "x-0")
     spec = ImageSpec(name="x-0", description="x", architecture="x86_64", volume_size_gib=lock.disk_size_gib,
                      tags=tags.of_build("x", "0" * 64, "0" * 12, "0" * 40))
-    made = builder()._registered(spec, None)
-    assert (made.snapshot, made.volume_gib) == (snapshot, 8)
+    registered = builder()._registered(spec, None)
+    assert (registered.snapshot, registered.volume_gib) == (snapshot, 8)
     assert [image["Name"] for image in ec2.describe_images(Owners=["self"])["Images"]] == ["x-0"]
 
 
@@ -213,9 +213,9 @@ def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emu
     assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [record.ami.id]
     spec = ImageSpec.of(record, "Debian 12 for tests", "amd64")
     snapshot = _builders(ec2, spec.name)
-    made = builder()._registered(spec, None, force=True)
-    assert (made.snapshot, made.id != record.ami.id) == (snapshot, True)
-    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [made.id]
+    registered = builder()._registered(spec, None, force=True)
+    assert (registered.snapshot, registered.id != record.ami.id) == (snapshot, True)
+    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [registered.id]
     assert [one["SnapshotId"] for one in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == [snapshot]
 
 

@@ -14,16 +14,16 @@ TRIES = 3
 
 
 @pytest.fixture
-def made(checkout: Checkout) -> list[str]:
+def build_ids(checkout: Checkout) -> list[str]:
     """Ids of two builds: the first is `latest`, the second its candidate."""
     checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
-    found = []
+    ids = []
     for number in (1, 2):
-        found.append(builds.build(checkout.root, number).name)
+        ids.append(builds.build(checkout.root, number).name)
         assert checkout.golden("publish", IMAGE).code == 0
         if number == 1:
             assert checkout.golden("promote", IMAGE, "--now").code == 0
-    return found
+    return ids
 
 
 FAULTS = pytest.mark.parametrize("rule", [
@@ -49,25 +49,26 @@ def outlast(checkout: Checkout, faults: Faults, rule: dict[str, Any], *args: str
 
 @FAULTS
 def test_a_promotion_outlasts_faults(
-    checkout: Checkout, made: list[str], faults: Faults, rule: dict[str, Any],
+    checkout: Checkout, build_ids: list[str], faults: Faults, rule: dict[str, Any],
 ) -> None:
     outlast(checkout, faults, rule, "promote", IMAGE, "--now")
     for region in REGIONS:
-        RegionState(region).check(made, made[1])
+        RegionState(region).check(build_ids, build_ids[1])
 
 
 @FAULTS
-def test_a_rollback_outlasts_faults(checkout: Checkout, made: list[str], faults: Faults, rule: dict[str, Any]) -> None:
+def test_a_rollback_outlasts_faults(checkout: Checkout, build_ids: list[str], faults: Faults,
+                                    rule: dict[str, Any]) -> None:
     assert checkout.golden("promote", IMAGE, "--now").code == 0
-    outlast(checkout, faults, rule, "rollback", IMAGE, "--to", made[0])
+    outlast(checkout, faults, rule, "rollback", IMAGE, "--to", build_ids[0])
     for region in REGIONS:
-        RegionState(region).check(made, made[0])
-        assert RegionState(region).ledger().withdrawn == (made[1],)
+        RegionState(region).check(build_ids, build_ids[0])
+        assert RegionState(region).ledger().withdrawn == (build_ids[1],)
 
 
 @pytest.mark.parametrize("command", ["promote", "rollback"])
 def test_an_answer_that_was_lost_moves_nothing_twice(
-    checkout: Checkout, made: list[str], faults: Faults, command: str,
+    checkout: Checkout, build_ids: list[str], faults: Faults, command: str,
 ) -> None:
     """The request arrives, the connection breaks before the answer: the SDK sends it again."""
     if command == "rollback":
@@ -75,9 +76,9 @@ def test_an_answer_that_was_lost_moves_nothing_twice(
     for service, operation in (("ssm", "PutParameter"), ("ec2", "CreateLaunchTemplateVersion"),
                                ("ec2", "ModifyLaunchTemplate"), ("dynamodb", "UpdateItem")):
         faults.add(service, operation, times=1, response={"abort_frac": 0.3})
-    ran = checkout.golden(command, IMAGE, *(["--now"] if command == "promote" else ["--to", made[0]]))
+    ran = checkout.golden(command, IMAGE, *(["--now"] if command == "promote" else ["--to", build_ids[0]]))
     assert ran.code == 0, ran.text
     assert faults.fired()
     for region in REGIONS:
-        RegionState(region).check(made, made[0] if command == "rollback" else made[1])
+        RegionState(region).check(build_ids, build_ids[0] if command == "rollback" else build_ids[1])
         assert len(RegionState(region).versions()) == 2

@@ -99,9 +99,9 @@ def test_a_permission_that_is_missing(remote: S3Store, source: Path, aws: Any) -
 def test_a_store_that_fills_from_s3_without_any_mirror(remote: S3Store, source: Path, tmp_path: Path) -> None:
     digest = sha256_file(source)
     remote.put(digest, source)
-    kept = Store(tmp_path / "cache", remote=remote)
-    kept.fetch([Wanted(digest, len(CONTENT), "http://127.0.0.1:9/gone", "x")])
-    assert kept.check(digest)
+    store = Store(tmp_path / "cache", remote=remote)
+    store.fetch([Wanted(digest, len(CONTENT), "http://127.0.0.1:9/gone", "x")])
+    assert store.check(digest)
 
 
 def test_a_damaged_object_in_s3_is_fetched_from_the_mirror(
@@ -110,12 +110,12 @@ def test_a_damaged_object_in_s3_is_fetched_from_the_mirror(
     digest = sha256_file(source)
     bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=CONTENT[:-1])
     mirror = debrepo.Mirror(tmp_path)
-    kept = Store(tmp_path / "cache", remote=remote)
-    kept.fetch([Wanted(digest, len(CONTENT), f"{mirror.uri}/source", "x")])
+    store = Store(tmp_path / "cache", remote=remote)
+    store.fetch([Wanted(digest, len(CONTENT), f"{mirror.uri}/source", "x")])
     mirror.close()
     assert mirror.requests == ["/source"]
-    assert kept.check(digest)
-    assert os.listdir(kept.path(digest).parent) == [digest]  # noqa: PTH208 - names, not paths
+    assert store.check(digest)
+    assert os.listdir(store.path(digest).parent) == [digest]  # noqa: PTH208 - names, not paths
 
 
 @pytest.mark.usefixtures("bucket")

@@ -179,19 +179,19 @@ def retire(stage: Stage) -> None:
     """Three builds of which the first, which had no deprecation date, goes, is called back, and goes to its end."""
     stage.checkout.define("publish: {regions: [us-east-1], keep_last: 1, share_with: ['210987654321']}\n")
     stage.aws.set(backdate_days=400)
-    made = []
+    build_ids = []
     for number in (1, 2, 3):
-        made.append(stage.build(number))
+        build_ids.append(stage.build(number))
         stage.golden("publish", IMAGE)
     state = RegionState("us-east-1")
-    state.ec2.disable_image_deprecation(ImageId=state.amis()[f"{IMAGE}-{made[0]}"]["ImageId"])
+    state.ec2.disable_image_deprecation(ImageId=state.amis()[f"{IMAGE}-{build_ids[0]}"]["ImageId"])
     graceless = ("--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0", "--release-shared")
     for _ in range(2):
         stage.under_policy("retire", IMAGE, *graceless)
-    stage.under_policy("retire", IMAGE, "--restore", made[0])
+    stage.under_policy("retire", IMAGE, "--restore", build_ids[0])
     for _ in range(3):
         stage.under_policy("retire", IMAGE, *graceless)
-    assert f"{IMAGE}-{made[0]}" not in state.amis()
+    assert f"{IMAGE}-{build_ids[0]}" not in state.amis()
 
 
 def verify_snapshot(stage: Stage) -> None:
@@ -358,7 +358,7 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(stage: Stage, tmp_p
                       "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={stage.aws.url}", str(tmp_path),
                       cwd=tmp_path, env={"CHECKPOINT_DISABLE": "1"})
     assert said == ""
-    asked = {action for actions in stage.aws.asked()[before:] for action in actions}
+    actions_asked = {action for actions in stage.aws.asked()[before:] for action in actions}
     # What else it grants is verify's and golden's own: test_bake_ec2.py runs all of it.
-    assert asked - PACKERS <= set(granted("bake-ec2"))
-    assert asked & set(iam.KEY_ACTIONS) == (set(iam.KEY_ACTIONS) if key else set())
+    assert actions_asked - PACKERS <= set(granted("bake-ec2"))
+    assert actions_asked & set(iam.KEY_ACTIONS) == (set(iam.KEY_ACTIONS) if key else set())

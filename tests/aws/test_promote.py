@@ -20,12 +20,12 @@ GROUP = SOAK.replace("soak_hours", "instance_refresh: {groups: [web], checkpoint
 def soaking(checkout: Checkout) -> list[Path]:
     """Folders of two builds: the first is `latest`, the second its candidate."""
     checkout.define(SOAK)
-    made = [builds.build(checkout.root, 1)]
+    folders = [builds.build(checkout.root, 1)]
     publish(checkout)
     promote(checkout, "--now")
-    made.append(builds.build(checkout.root, 2))
+    folders.append(builds.build(checkout.root, 2))
     publish(checkout)
-    return made
+    return folders
 
 
 def publish(checkout: Checkout, *args: str) -> None:
@@ -73,9 +73,9 @@ def test_a_candidate_that_was_withdrawn(checkout: Checkout, soaking: list[Path])
 def unmoved(soaking: list[Path]) -> None:
     """`latest` is still the first build everywhere."""
     for region in REGIONS:
-        mark = RegionState(region).ledger().latest
-        assert mark is not None
-        assert (mark.build_id, mark.ami) == (soaking[0].name, RegionState(region).parameter("latest"))
+        entry = RegionState(region).ledger().latest
+        assert entry is not None
+        assert (entry.build_id, entry.ami) == (soaking[0].name, RegionState(region).parameter("latest"))
 
 
 # --- groups that follow ---------------------------------------------------------------------------------------------

@@ -89,9 +89,9 @@ def test_the_records_say_what_is_where(checkout: Checkout, build: Path) -> None:
     record = checkout.record(build)
     for region in REGIONS:
         ami = RegionState(region).amis()[f"{IMAGE}-{build.name}"]
-        found = record.regions[region]
-        assert (found.ami, found.template_version, found.previous_ami) == (ami["ImageId"], 1, None)
-        assert found.snapshot == ami["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        published = record.regions[region]
+        assert (published.ami, published.template_version, published.previous_ami) == (ami["ImageId"], 1, None)
+        assert published.snapshot == ami["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
 
 
 def test_a_second_build_is_sent_as_the_difference(checkout: Checkout, build: Path, aws: Emulator) -> None:
@@ -104,14 +104,14 @@ def test_a_second_build_is_sent_as_the_difference(checkout: Checkout, build: Pat
         state = RegionState(region)
         state.check([build.name, second.name], second.name)
         assert [version["VersionNumber"] for version in state.versions()] == [1, 2]
-        found = checkout.record(second).regions[region]
-        assert (found.previous_ami, found.previous_template_version) == (
+        published = checkout.record(second).regions[region]
+        assert (published.previous_ami, published.previous_template_version) == (
             state.amis()[f"{IMAGE}-{build.name}"]["ImageId"], 1)
         old, new = (state.amis()[f"{IMAGE}-{each.name}"]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
                     for each in (build, second))
-        marks = next(each["Tags"] for each in state.snapshots() if each["SnapshotId"] == new)
+        own_tags = next(each["Tags"] for each in state.snapshots() if each["SnapshotId"] == new)
         assert {"goldenami:parent-snapshot": old, "goldenami:stored-bytes": str(1 << 19)}.items() <= {
-            tag["Key"]: tag["Value"] for tag in marks}.items()
+            tag["Key"]: tag["Value"] for tag in own_tags}.items()
 
 
 def test_a_second_publish_is_a_no_op_that_says_so(checkout: Checkout, build: Path, aws: Emulator) -> None:
@@ -192,9 +192,9 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
     assert ran.code == 0, ran.text
     for region in REGIONS:
         RegionState(region, builds.GPU_IMAGE).check([build.name], build.name)
-        mark = RegionState(region, builds.GPU_IMAGE).ledger().latest
-        assert mark is not None
-        assert mark.gpu == "tested on a GPU"
+        entry = RegionState(region, builds.GPU_IMAGE).ledger().latest
+        assert entry is not None
+        assert entry.gpu == "tested on a GPU"
 
 
 def test_an_untested_gpu_may_be_accepted_and_that_is_recorded(checkout: Checkout) -> None:
@@ -202,9 +202,9 @@ def test_an_untested_gpu_may_be_accepted_and_that_is_recorded(checkout: Checkout
     publish(checkout, "--accept-untested-gpu", image=builds.GPU_IMAGE)
     state = RegionState("us-west-2", builds.GPU_IMAGE)
     state.check([build.name], build.name)
-    mark = state.ledger().latest
-    assert mark is not None
-    assert mark.gpu == checkout.record(build).gpu == "not tested on a GPU, accepted"
+    entry = state.ledger().latest
+    assert entry is not None
+    assert entry.gpu == checkout.record(build).gpu == "not tested on a GPU, accepted"
 
 
 @pytest.mark.parametrize(("changes", "message"), [

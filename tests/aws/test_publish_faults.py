@@ -238,13 +238,13 @@ def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPa
     sleeper = lease.take_lease(dynamodb(), IMAGE)
     time.sleep(2.1)  # AWS's dates have whole seconds
     winner = lease.take_lease(dynamodb(), IMAGE)
-    mark = LedgerEntry(build_id="1" * 12, ami="ami-1", baked_at=clock.stamp(), since=clock.stamp(), by="a@b:1",
-                       fence=winner.fence, gpu=GpuProof.NONE)
-    winner.record(winner.ledger.moved(Channel.LATEST, mark))
+    entry = LedgerEntry(build_id="1" * 12, ami="ami-1", baked_at=clock.stamp(), since=clock.stamp(), by="a@b:1",
+                        fence=winner.fence, gpu=GpuProof.NONE)
+    winner.record(winner.ledger.moved(Channel.LATEST, entry))
     with pytest.raises(Busy):
-        sleeper.record(sleeper.ledger.moved(Channel.LATEST, mark.model_copy(update={"build_id": "2" * 12})))
-    found = lease.read_lease(dynamodb(), IMAGE)
-    assert (found.ledger.latest, found.fence) == (mark, winner.fence)
+        sleeper.record(sleeper.ledger.moved(Channel.LATEST, entry.model_copy(update={"build_id": "2" * 12})))
+    state = lease.read_lease(dynamodb(), IMAGE)
+    assert (state.ledger.latest, state.fence) == (entry, winner.fence)
 
 
 def test_a_region_that_hangs_costs_no_other_its_lease(

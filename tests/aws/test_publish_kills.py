@@ -22,9 +22,9 @@ SAMPLE = 2
 
 @pytest.fixture(scope="module")
 def kill_proxy(emulator: Emulator) -> Iterator[KillProxy]:
-    made = KillProxy(emulator.url)
-    yield made
-    made.close()
+    proxy = KillProxy(emulator.url)
+    yield proxy
+    proxy.close()
 
 
 class Life:

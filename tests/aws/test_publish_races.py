@@ -19,9 +19,9 @@ OLDER, NEWER = 1, 2
 @pytest.fixture(scope="module")
 def publishers(emulator: Emulator) -> Iterator[list[KillProxy]]:
     """Each forks processes of its own and kills none of them."""
-    made = [KillProxy(emulator.url), KillProxy(emulator.url)]
-    yield made
-    for one in made:
+    kill_proxies = [KillProxy(emulator.url), KillProxy(emulator.url)]
+    yield kill_proxies
+    for one in kill_proxies:
         one.close()
 
 

@@ -45,15 +45,15 @@ def by_own_template(account: SeededAccount, ami: str) -> None:
 
 def by_group_of_own_template(account: SeededAccount, ami: str) -> None:
     other = account.ami(90)
-    made = account.template(f"golden-{IMAGE}", [other, ami, other], tagged=True)
-    account.group("workers", LaunchTemplate={"LaunchTemplateId": made, "Version": "2"})
+    template = account.template(f"golden-{IMAGE}", [other, ami, other], tagged=True)
+    account.group("workers", LaunchTemplate={"LaunchTemplateId": template, "Version": "2"})
 
 
 def by_mixed_overrides(account: SeededAccount, ami: str) -> None:
     other = account.ami(90)
-    made = account.template(f"golden-{IMAGE}", [other, ami, other], tagged=True)
+    template = account.template(f"golden-{IMAGE}", [other, ami, other], tagged=True)
     account.group("mixed", MixedInstancesPolicy={"LaunchTemplate": {
-        "LaunchTemplateSpecification": {"LaunchTemplateId": made, "Version": "$Default"},
+        "LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "$Default"},
         "Overrides": [{"InstanceType": "c7i.large",
                        "LaunchTemplateSpecification": {"LaunchTemplateName": f"golden-{IMAGE}", "Version": "2"}}]}})
 

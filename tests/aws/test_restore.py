@@ -17,14 +17,14 @@ GRACELESS = ("--keep-last", "1", "--max-age-days", "1", "--disable-after-days", 
 def disabled(checkout: Checkout, aws: Emulator) -> str:
     """The id of a build that is disabled in both regions."""
     aws.set(backdate_days=400)
-    made = []
+    build_ids = []
     for number in (1, 2):
-        made.append(builds.build(checkout.root, number).name)
+        build_ids.append(builds.build(checkout.root, number).name)
         assert checkout.golden("publish", IMAGE).code == 0
     for _ in range(2):
         assert checkout.golden("retire", IMAGE, *GRACELESS).code == 0
-    assert states(made[0]) == ["disabled", "disabled"]
-    return made[0]
+    assert states(build_ids[0]) == ["disabled", "disabled"]
+    return build_ids[0]
 
 
 def states(build: str) -> list[str]:

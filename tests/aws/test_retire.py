@@ -68,8 +68,8 @@ def test_a_use_that_comes_late_is_respected_and_the_announcement_taken_back(
     assert steps(plan(account)) == [(RetireStep.RECALL, old)]
     run(account, tmp_path)
     assert not plan(account).actions
-    found = removal.describe(account.ec2, old)
-    assert found is not None and found["DeprecationTime"] == before
+    described = removal.describe(account.ec2, old)
+    assert described is not None and described["DeprecationTime"] == before
     assert set(account.marks(old)) == {"goldenami:image", "goldenami:build-id"}
 
 
@@ -113,10 +113,10 @@ def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(account: Seeded
     """`latest` came back from a newer build that turned out bad: what it would go back to now is an old one."""
     oldest, latest, *_ = amis = [account.ami(number) for number in (1, 2, 3, 4)]
     lease = take_lease(account.session.dynamodb(account.region), IMAGE)
-    marks = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1,
-                         gpu=GpuProof.NONE)
-             for number, ami in enumerate(amis, 1)]
-    lease.record(Ledger(latest=marks[1], history=(marks[0],)))
+    entries = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1,
+                           gpu=GpuProof.NONE)
+               for number, ami in enumerate(amis, 1)]
+    lease.record(Ledger(latest=entries[1], history=(entries[0],)))
     lease.release()
     keeps_two = POLICY.model_copy(update={"keep_last": 2})
     assert reasons(plan(account, keeps_two))[oldest] == ["used by ledger: the build to roll back to"]

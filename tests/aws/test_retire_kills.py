@@ -76,9 +76,9 @@ class Scene:
 
 @pytest.fixture
 def kill_proxy(aws: Emulator) -> Iterator[KillProxy]:
-    made = KillProxy(aws.url)
-    yield made
-    made.close()
+    proxy = KillProxy(aws.url)
+    yield proxy
+    proxy.close()
 
 
 def settle(checkout: Checkout, scene: Scene) -> None:

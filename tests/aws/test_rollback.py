@@ -19,12 +19,12 @@ from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 @pytest.fixture
 def published(checkout: Checkout) -> list[str]:
     """Ids of two builds, both published, one after the other."""
-    made = []
+    build_ids = []
     for number in (1, 2):
-        made.append(builds.build(checkout.root, number).name)
+        build_ids.append(builds.build(checkout.root, number).name)
         ran = checkout.golden("publish", IMAGE)
         assert ran.code == 0, ran.text
-    return made
+    return build_ids
 
 
 def rollback(checkout: Checkout, *args: str, code: int = 0) -> str:
@@ -34,9 +34,9 @@ def rollback(checkout: Checkout, *args: str, code: int = 0) -> str:
 
 
 def latest(region: str) -> str:
-    mark = RegionState(region).ledger().latest
-    assert mark is not None
-    return mark.build_id
+    entry = RegionState(region).ledger().latest
+    assert entry is not None
+    return entry.build_id
 
 
 def test_pointers_and_template_go_back_everywhere(checkout: Checkout, published: list[str]) -> None:
@@ -160,10 +160,10 @@ def test_the_same_command_again_finishes_what_one_region_lacks(
 def gpu_candidate(checkout: Checkout) -> str:
     """A GPU image whose second build is a candidate that no GPU has seen; returns its id."""
     for number, allowed in ((1, ["--accept-untested-gpu"]), (2, [])):
-        made = builds.build(checkout.root, number, image=builds.GPU_IMAGE, sm=("86",)).name
+        build_id = builds.build(checkout.root, number, image=builds.GPU_IMAGE, sm=("86",)).name
         ran = checkout.golden("publish", builds.GPU_IMAGE, *allowed)
         assert ran.code == 0, ran.text
-    return made
+    return build_id
 
 
 def test_the_gate_for_gpus_has_no_way_round(checkout: Checkout) -> None:
@@ -178,25 +178,25 @@ def test_the_gate_for_gpus_has_no_way_round(checkout: Checkout) -> None:
     ran = checkout.golden(*to, "--accept-untested-gpu")
     assert ran.code == 0, ran.text
     for region in REGIONS:
-        mark = RegionState(region, builds.GPU_IMAGE).ledger().latest
-        assert mark is not None
-        assert (mark.build_id, mark.gpu) == (candidate, "not tested on a GPU, accepted")
+        entry = RegionState(region, builds.GPU_IMAGE).ledger().latest
+        assert entry is not None
+        assert (entry.build_id, entry.gpu) == (candidate, "not tested on a GPU, accepted")
     assert checkout.golden("rollback", builds.GPU_IMAGE).code == 0
     assert checkout.golden(*to).code == 0, "it was `latest` already"
 
 
 def test_a_soak_has_no_way_round(checkout: Checkout, published: list[str]) -> None:
     checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 24}\n")
-    made = [builds.build(checkout.root, number).name for number in (3, 4)]
-    for build in made:
+    build_ids = [builds.build(checkout.root, number).name for number in (3, 4)]
+    for build in build_ids:
         assert checkout.golden("publish", IMAGE, "--build", build).code == 0
-    assert f"the candidate {made[1]} has to stand until" in rollback(checkout, "--to", made[1], code=6)
-    assert f"build {made[0]} was neither `latest` nor is it the candidate" in rollback(
-        checkout, "--to", made[0], code=6)
+    assert f"the candidate {build_ids[1]} has to stand until" in rollback(checkout, "--to", build_ids[1], code=6)
+    assert f"build {build_ids[0]} was neither `latest` nor is it the candidate" in rollback(
+        checkout, "--to", build_ids[0], code=6)
     assert {latest(region) for region in REGIONS} == {published[1]}
     rollback(checkout, "--to", published[0])
-    rollback(checkout, "--to", made[0], "--now")
-    assert {latest(region) for region in REGIONS} == {made[0]}
+    rollback(checkout, "--to", build_ids[0], "--now")
+    assert {latest(region) for region in REGIONS} == {build_ids[0]}
 
 
 # --- groups that follow ---------------------------------------------------------------------------------------------
@@ -238,9 +238,9 @@ def test_groups_follow_latest_forth_and_back(checkout: Checkout, aws: Emulator) 
     assert (ran.code, "us-east-1: refresh of web: started" in ran.text) == (0, True), ran.text
     (refresh,) = refreshes()
     assert refresh["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "2"
-    wanted = {"AutoRollback": True, "SkipMatching": True, "MinHealthyPercentage": 90,
+    preferences = {"AutoRollback": True, "SkipMatching": True, "MinHealthyPercentage": 90,
               "CheckpointPercentages": [20, 100], "CheckpointDelay": 3600}
-    assert refresh["Preferences"] == refresh["Preferences"] | wanted
+    assert refresh["Preferences"] == refresh["Preferences"] | preferences
     assert f"nothing to do: build {second.name}" in checkout.golden("publish", IMAGE).text
     wait_for("Successful")
     assert "us-east-1: refresh of web: started" in rollback(checkout)

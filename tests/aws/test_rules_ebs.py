@@ -67,9 +67,9 @@ def test_the_whole_is_checked(account: ProbeAccount) -> None:
     snapshot = account.start()
     high, low = account.put(snapshot, 7, block("a")), account.put(snapshot, 3, block("b"))
     right, wrong = (base64.b64encode(hashlib.sha256(both).digest()).decode() for both in (low + high, high + low))
-    asked = {"SnapshotId": snapshot, "ChangedBlocksCount": 2, "ChecksumAlgorithm": "SHA256"}
-    refused("ValidationException", account.ebs.complete_snapshot, **asked, Checksum=right)
-    linear = {**asked, "ChecksumAggregationMethod": "LINEAR"}
+    request = {"SnapshotId": snapshot, "ChangedBlocksCount": 2, "ChecksumAlgorithm": "SHA256"}
+    refused("ValidationException", account.ebs.complete_snapshot, **request, Checksum=right)
+    linear = {**request, "ChecksumAggregationMethod": "LINEAR"}
     refused("ValidationException", account.ebs.complete_snapshot, **linear, Checksum=wrong)
     account.ebs.complete_snapshot(**linear, Checksum=right)
 
@@ -130,9 +130,9 @@ def test_changed_blocks_are_those_of_a_lineage(account: ProbeAccount) -> None:
 def test_a_block_is_read_by_its_token(account: ProbeAccount) -> None:
     snapshot = account.snapshot(1, {0: block("a"), 1: block("b")})
     listed = account.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
-    asked = {"SnapshotId": snapshot, "BlockToken": listed[0]["BlockToken"]}
-    refused("ValidationException", account.ebs.get_snapshot_block, **asked, BlockIndex=1)
-    account.ebs.get_snapshot_block(**asked, BlockIndex=0)
+    request = {"SnapshotId": snapshot, "BlockToken": listed[0]["BlockToken"]}
+    refused("ValidationException", account.ebs.get_snapshot_block, **request, BlockIndex=1)
+    account.ebs.get_snapshot_block(**request, BlockIndex=0)
     account.set(block_life_s=-1)
     late = account.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"][0]["BlockToken"]
     refused("ValidationException", account.ebs.get_snapshot_block, SnapshotId=snapshot, BlockToken=late, BlockIndex=0)

@@ -41,16 +41,16 @@ def _described(account: ProbeAccount, fleet: str) -> dict[str, Any]:
 
 
 def _request(account: ProbeAccount, image: str, **more: Any) -> dict[str, Any]:
-    asked = {"ImageId": image, "InstanceType": TYPE}
-    made: dict[str, Any] = account.ec2.request_spot_instances(LaunchSpecification=asked, **more)[
+    request = {"ImageId": image, "InstanceType": TYPE}
+    made: dict[str, Any] = account.ec2.request_spot_instances(LaunchSpecification=request, **more)[
         "SpotInstanceRequests"][0]
     return made
 
 
 def _state(account: ProbeAccount, request: dict[str, Any]) -> str:
-    found = account.ec2.describe_spot_instance_requests(
+    described = account.ec2.describe_spot_instance_requests(
         SpotInstanceRequestIds=[request["SpotInstanceRequestId"]])["SpotInstanceRequests"]
-    state: str = found[0]["State"]
+    state: str = described[0]["State"]
     return state
 
 
@@ -66,9 +66,10 @@ def test_fleets_come_in_pages_and_an_instant_one_by_its_id(account: ProbeAccount
 
 @probe("describe_spot_fleet_requests")
 def test_spot_fleets_come_in_pages_and_stay_after_their_end(account: ProbeAccount) -> None:
-    asked = {"LaunchSpecifications": [{"ImageId": account.image(), "InstanceType": TYPE}]}
-    made = [_spot_fleet(account, 1, **asked) for _ in range(3)]
-    for fleet, terminate, state in ((made[0], False, "cancelled_running"), (made[1], True, "cancelled_terminating")):
+    request = {"LaunchSpecifications": [{"ImageId": account.image(), "InstanceType": TYPE}]}
+    fleets = [_spot_fleet(account, 1, **request) for _ in range(3)]
+    for fleet, terminate, state in ((fleets[0], False, "cancelled_running"),
+                                    (fleets[1], True, "cancelled_terminating")):
         (done,) = account.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet], TerminateInstances=terminate)[
             "SuccessfulFleetRequests"]
         assert (done["PreviousSpotFleetRequestState"], done["CurrentSpotFleetRequestState"]) == ("active", state)
@@ -89,9 +90,9 @@ def test_a_spot_fleet_launches_from_the_version_it_names_and_says_so(account: Pr
     configs = [{"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "1"},
                 "Overrides": [{"InstanceType": "c7i.xlarge"}, {"InstanceType": "c7i.2xlarge"}]}]
     fleet = _spot_fleet(account, 2, AllocationStrategy="diversified", LaunchTemplateConfigs=configs)
-    found = _described(account, fleet)["SpotFleetRequestConfig"]
-    assert found["LaunchTemplateConfigs"] == configs
-    assert "LaunchSpecifications" not in found
+    config = _described(account, fleet)["SpotFleetRequestConfig"]
+    assert config["LaunchTemplateConfigs"] == configs
+    assert "LaunchSpecifications" not in config
     launched = {(each["ImageId"], each["InstanceType"]) for one in account.ec2.describe_instances()["Reservations"]
                 for each in one["Instances"]}
     assert launched == {(first, "c7i.xlarge"), (first, "c7i.2xlarge")}
@@ -102,12 +103,12 @@ def test_a_spot_fleet_launches_from_the_version_it_names_and_says_so(account: Pr
 @probe("describe_spot_instance_requests")
 def test_spot_requests_come_in_pages_and_stay_after_their_end(account: ProbeAccount) -> None:
     image = account.image()
-    made = [_request(account, image)["SpotInstanceRequestId"] for _ in range(7)]
-    account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=made[:1])
+    request_ids = [_request(account, image)["SpotInstanceRequestId"] for _ in range(7)]
+    account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=request_ids[:1])
     pages = account.ec2.get_paginator("describe_spot_instance_requests").paginate(PaginationConfig={"PageSize": 5})
     assert [len(each["SpotInstanceRequests"]) for each in pages] == [5, 2]
-    found = account.ec2.describe_spot_instance_requests(Filters=[{"Name": "state", "Values": ["cancelled"]}])
-    assert [each["SpotInstanceRequestId"] for each in found["SpotInstanceRequests"]] == made[:1]
+    described = account.ec2.describe_spot_instance_requests(Filters=[{"Name": "state", "Values": ["cancelled"]}])
+    assert [each["SpotInstanceRequestId"] for each in described["SpotInstanceRequests"]] == request_ids[:1]
     refused("InvalidParameterValue", account.ec2.describe_spot_instance_requests, MaxResults=4)
 
 

@@ -40,10 +40,10 @@ def test_an_image_keeps_every_field(account: ProbeAccount) -> None:
         BlockDeviceMappings=_devices(snapshot, VolumeSize=8, VolumeType="gp3", DeleteOnTermination=True),
         TagSpecifications=[_tags("image", colour="gold")])
     shown = account.describe(image)
-    wanted = {"Architecture": "x86_64", "BootMode": "uefi", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
+    attributes = {"Architecture": "x86_64", "BootMode": "uefi", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
               "EnaSupport": True, "VirtualizationType": "hvm", "RootDeviceName": ROOT_DEVICE, "RootDeviceType": "ebs",
               "OwnerId": ACCOUNT, "Name": "golden-1", "Description": "first", "Public": False, "State": "available"}
-    assert {key: shown.get(key) for key in wanted} == wanted
+    assert {key: shown.get(key) for key in attributes} == attributes
     assert _tagged(shown) == {"colour": "gold"}
     assert shown["BlockDeviceMappings"] == [{"DeviceName": ROOT_DEVICE, "Ebs": {
         "SnapshotId": snapshot, "VolumeSize": 8, "VolumeType": "gp3", "DeleteOnTermination": True, "Encrypted": False}}]
@@ -97,9 +97,9 @@ def test_a_tpm_needs_uefi(account: ProbeAccount) -> None:
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 def _copy(account: ProbeAccount, image: str, **more: Any) -> dict[str, Any]:
-    there = account.client("ec2", OTHER_REGION)
-    made = there.copy_image(Name="copy", SourceImageId=image, SourceRegion=REGION, **more)["ImageId"]
-    shown: dict[str, Any] = there.describe_images(ImageIds=[made])["Images"][0]
+    other_region = account.client("ec2", OTHER_REGION)
+    copy = other_region.copy_image(Name="copy", SourceImageId=image, SourceRegion=REGION, **more)["ImageId"]
+    shown: dict[str, Any] = other_region.describe_images(ImageIds=[copy])["Images"][0]
     return shown
 
 
@@ -112,10 +112,11 @@ def test_a_copy_keeps_and_names_its_source(account: ProbeAccount) -> None:
     assert (copy["BootMode"], copy["ImdsSupport"], copy["EnaSupport"]) == ("uefi-preferred", "v2.0", True)
     assert _tagged(copy) == {"b": "2"}
     assert _tagged(_copy(account, image, CopyImageTags=True)) == {"a": "1"}
-    there = account.client("ec2", OTHER_REGION)
-    shot = there.describe_snapshots(SnapshotIds=[copy["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]])["Snapshots"][0]
-    assert _tagged(shot) == {"c": "3"}
-    assert there.describe_image_attribute(ImageId=copy["ImageId"], Attribute="launchPermission")[
+    other_region = account.client("ec2", OTHER_REGION)
+    (snapshot,) = other_region.describe_snapshots(
+        SnapshotIds=[copy["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]])["Snapshots"]
+    assert _tagged(snapshot) == {"c": "3"}
+    assert other_region.describe_image_attribute(ImageId=copy["ImageId"], Attribute="launchPermission")[
         "LaunchPermissions"] == []
 
 
@@ -151,10 +152,10 @@ def test_only_an_available_image_is_copied(account: ProbeAccount) -> None:
 def test_create_image_tags_snapshots_and_keeps_the_size(account: ProbeAccount) -> None:
     image = account.image(snapshot=account.snapshot(3, {0: block("a")}))
     launched = account.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="g5.xlarge")
-    made = account.ec2.create_image(
+    created = account.ec2.create_image(
         InstanceId=launched["Instances"][0]["InstanceId"], Name="made",
         TagSpecifications=[_tags("image", a="1"), _tags("snapshot", b="2")])["ImageId"]
-    shown = account.describe(made)
+    shown = account.describe(created)
     ebs = shown["BlockDeviceMappings"][0]["Ebs"]
     shot = account.ec2.describe_snapshots(SnapshotIds=[ebs["SnapshotId"]])["Snapshots"][0]
     assert (_tagged(shown), _tagged(shot)) == ({"a": "1"}, {"b": "2"})
@@ -172,8 +173,8 @@ def test_images_are_filtered_by_every_documented_name(account: ProbeAccount) -> 
     account.image("other", EnaSupport=False)
     for name, value in (("block-device-mapping.snapshot-id", snapshot), ("imds-support", "v2.0"), ("name", "gold*-?"),
                         ("ena-support", "true"), ("tag:colour", "g?ld"), ("tag-key", "colour"), ("image-id", image)):
-        found = account.ec2.describe_images(Filters=[{"Name": name, "Values": ["nothing", value]}])["Images"]
-        assert [each["ImageId"] for each in found] == [image], name
+        images = account.ec2.describe_images(Filters=[{"Name": name, "Values": ["nothing", value]}])["Images"]
+        assert [each["ImageId"] for each in images] == [image], name
     for name in ("source-image-id", "block-device-mapping.encrypted"):
         assert account.ec2.describe_images(Filters=[{"Name": name, "Values": ["ami-1"]}])["Images"] == []
     refused("InvalidParameterValue", account.ec2.describe_images, Filters=[{"Name": "colour", "Values": ["gold"]}])
@@ -182,10 +183,10 @@ def test_images_are_filtered_by_every_documented_name(account: ProbeAccount) -> 
 @probe("paginate")
 def test_images_are_listed_in_pages(account: ProbeAccount) -> None:
     snapshot = account.snapshot()
-    made = [account.image(f"golden-{number}", snapshot) for number in range(7)]
+    image_ids = [account.image(f"golden-{number}", snapshot) for number in range(7)]
     first = account.ec2.describe_images(Owners=["self"], MaxResults=5)
     rest = account.ec2.describe_images(Owners=["self"], MaxResults=5, NextToken=first["NextToken"])
-    assert [each["ImageId"] for each in first["Images"] + rest["Images"]] == made
+    assert [each["ImageId"] for each in first["Images"] + rest["Images"]] == image_ids
     assert not rest.get("NextToken")
     refused("InvalidParameterValue", account.ec2.describe_images, NextToken="nonsense")
 
@@ -207,11 +208,11 @@ def test_a_deregistered_image_is_unavailable(account: ProbeAccount) -> None:
 
 @probe("describe_snapshots")
 def test_snapshots_are_listed_in_pages(account: ProbeAccount) -> None:
-    made = [account.snapshot() for _ in range(7)]
+    snapshot_ids = [account.snapshot() for _ in range(7)]
     first = account.ec2.describe_snapshots(OwnerIds=["self"], MaxResults=5)
     rest = account.ec2.describe_snapshots(OwnerIds=["self"], NextToken=first["NextToken"])
-    assert [each["SnapshotId"] for each in first["Snapshots"] + rest["Snapshots"]] == made
-    refused("InvalidParameterCombination", account.ec2.describe_snapshots, SnapshotIds=made[:1], MaxResults=5)
+    assert [each["SnapshotId"] for each in first["Snapshots"] + rest["Snapshots"]] == snapshot_ids
+    refused("InvalidParameterCombination", account.ec2.describe_snapshots, SnapshotIds=snapshot_ids[:1], MaxResults=5)
     refused("InvalidParameterValue", account.ec2.describe_snapshots, MaxResults=4)
 
 
@@ -264,8 +265,8 @@ def test_a_deprecated_image_is_hidden_from_others(account: ProbeAccount) -> None
     account.ec2.enable_image_deprecation(ImageId=image, DeprecateAt=soon)
 
     def seen(key: str, **more: Any) -> list[str]:
-        found = account.client("ec2", key=key).describe_images(**more)["Images"]
-        return [each["ImageId"] for each in found]
+        images = account.client("ec2", key=key).describe_images(**more)["Images"]
+        return [each["ImageId"] for each in images]
     assert seen(STRANGERS_KEY) == [image]
     account.set(clock_ahead_s=0)
     account.ec2.enable_image_deprecation(ImageId=image, DeprecateAt=datetime.datetime.now(datetime.UTC))
@@ -315,8 +316,8 @@ def test_a_snapshot_is_shared_unless_the_default_key_hides_it(account: ProbeAcco
     share = account.ec2.modify_snapshot_attribute
 
     def users() -> list[Any]:
-        found = account.ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
-        permissions: list[Any] = found["CreateVolumePermissions"]
+        described = account.ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
+        permissions: list[Any] = described["CreateVolumePermissions"]
         return permissions
     share(SnapshotId=snapshot, CreateVolumePermission={"Add": [{"UserId": STRANGER}]})
     assert users() == [{"UserId": STRANGER}]
@@ -376,6 +377,6 @@ def test_what_was_over_stays_so_and_may_seem_older(account_at: Any) -> None:
     image = account.image()
     account.set(pending_s=3600)
     shown = account.describe(image)
-    made = datetime.datetime.fromisoformat(shown["CreationDate"])
-    age = datetime.datetime.now(datetime.UTC) - made
+    created = datetime.datetime.fromisoformat(shown["CreationDate"])
+    age = datetime.datetime.now(datetime.UTC) - created
     assert (shown["State"], age.days) == ("available", 400)

@@ -10,9 +10,9 @@ TYPE = "g5.xlarge"
 
 
 def _run(account: ProbeAccount, **more: Any) -> dict[str, Any]:
-    made = account.ec2.run_instances(**{"MinCount": 1, "MaxCount": 1, "InstanceType": TYPE, **more})["Instances"][0]
-    found = account.ec2.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0]["Instances"]
-    instance: dict[str, Any] = found[0]
+    ran = account.ec2.run_instances(**{"MinCount": 1, "MaxCount": 1, "InstanceType": TYPE, **more})["Instances"][0]
+    described = account.ec2.describe_instances(InstanceIds=[ran["InstanceId"]])["Reservations"][0]["Instances"]
+    instance: dict[str, Any] = described[0]
     return instance
 
 
@@ -23,8 +23,8 @@ def _put(account: ProbeAccount, value: str, **more: Any) -> int:
 
 
 def _latest(account: ProbeAccount) -> tuple[str, int]:
-    found = account.ssm.get_parameter(Name="/golden-ami/x/latest")["Parameter"]
-    return found["Value"], found["Version"]
+    parameter = account.ssm.get_parameter(Name="/golden-ami/x/latest")["Parameter"]
+    return parameter["Value"], parameter["Version"]
 
 
 # --- launches ---------------------------------------------------------------------------------------------------------
@@ -53,8 +53,8 @@ def test_a_shared_image_of_another_account_is_launched(account_at: Callable[[str
     (instance,) = theirs.run_instances(**launch)["Instances"]
     (volume,) = theirs.describe_volumes()["Volumes"]
     assert (instance["RootDeviceName"], volume["Size"]) == ("/dev/xvda", 2)
-    made = theirs.create_image(InstanceId=instance["InstanceId"], Name="of-theirs")["ImageId"]
-    assert theirs.describe_images(ImageIds=[made])["Images"][0]["Architecture"] == "x86_64"
+    image_id = theirs.create_image(InstanceId=instance["InstanceId"], Name="of-theirs")["ImageId"]
+    assert theirs.describe_images(ImageIds=[image_id])["Images"][0]["Architecture"] == "x86_64"
 
 
 @probe("architecture_fits")
@@ -90,10 +90,10 @@ def test_a_launch_has_no_volume_smaller_than_the_images_snapshot(account: ProbeA
 def test_an_instance_has_the_devices_of_the_image(account: ProbeAccount) -> None:
     image = account.image(snapshot=account.snapshot(3))
     for given, size in ((None, 3), ([{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 9}}], 9)):
-        made = _run(account, ImageId=image, **({"BlockDeviceMappings": given} if given else {}))
-        volume = made["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+        instance = _run(account, ImageId=image, **({"BlockDeviceMappings": given} if given else {}))
+        volume = instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
         assert account.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Size"] == size
-        assert len(made["BlockDeviceMappings"]) == 1
+        assert len(instance["BlockDeviceMappings"]) == 1
 
 
 @probe("metadata_of")
@@ -135,8 +135,8 @@ def test_a_parameter_names_the_image(account: ProbeAccount) -> None:
         LaunchTemplateName="golden-t", LaunchTemplateData={"ImageId": "resolve:ssm:/golden-ami/x/latest"})
     ask = {"LaunchTemplateName": "golden-t", "Versions": ["1"]}
     for more, wanted in (({}, "resolve:ssm:/golden-ami/x/latest"), ({"ResolveAlias": True}, new)):
-        found = account.ec2.describe_launch_template_versions(**ask, **more)["LaunchTemplateVersions"]
-        assert found[0]["LaunchTemplateData"]["ImageId"] == wanted
+        versions = account.ec2.describe_launch_template_versions(**ask, **more)["LaunchTemplateVersions"]
+        assert versions[0]["LaunchTemplateData"]["ImageId"] == wanted
 
 
 @probe("describe_instance_type_offerings")
@@ -191,14 +191,14 @@ def test_versions_are_deleted_but_not_the_default(account: ProbeAccount) -> None
         assert _version(account, template)["VersionNumber"] == number
     answer = account.ec2.delete_launch_template_versions(LaunchTemplateId=template, Versions=["1", "3", "9"])
     gone = [each["VersionNumber"] for each in answer["SuccessfullyDeletedLaunchTemplateVersions"]]
-    kept = {each["VersionNumber"]: each["ResponseError"]["Code"]
-            for each in answer["UnsuccessfullyDeletedLaunchTemplateVersions"]}
-    assert (gone, kept) == ([3], {1: "unexpectedError", 9: "launchTemplateVersionDoesNotExist"})
+    refusals = {each["VersionNumber"]: each["ResponseError"]["Code"]
+                for each in answer["UnsuccessfullyDeletedLaunchTemplateVersions"]}
+    assert (gone, refusals) == ([3], {1: "unexpectedError", 9: "launchTemplateVersionDoesNotExist"})
     assert _version(account, template)["VersionNumber"] == 4
     account.ec2.modify_launch_template(LaunchTemplateId=template, DefaultVersion="4")
     account.ec2.delete_launch_template_versions(LaunchTemplateId=template, Versions=["1"])
-    found = account.ec2.describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]
-    assert [(each["VersionNumber"], each["DefaultVersion"]) for each in found] == [(2, False), (4, True)]
+    versions = account.ec2.describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]
+    assert [(each["VersionNumber"], each["DefaultVersion"]) for each in versions] == [(2, False), (4, True)]
 
 
 @probe("inherited")
@@ -224,8 +224,8 @@ def test_versions_are_filtered_by_image(account: ProbeAccount) -> None:
     _version(account, template, LaunchTemplateData={"ImageId": "ami-2"})
 
     def found(**filters: str) -> list[int]:
-        asked = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
-        versions = account.ec2.describe_launch_template_versions(Versions=["$Latest", "$Default"], Filters=asked)
+        as_filters = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
+        versions = account.ec2.describe_launch_template_versions(Versions=["$Latest", "$Default"], Filters=as_filters)
         return [each["VersionNumber"] for each in versions["LaunchTemplateVersions"]]
     assert (found(image_id="ami-2"), found(image_id="ami-1"), found(is_default_version="true")) == ([2], [1], [1])
     refused("InvalidParameterValue", found, colour="gold")
@@ -276,9 +276,9 @@ class _Group:
         """(AMI, template version) of each instance that runs in the group."""
         group = self.account.groups.describe_auto_scaling_groups(AutoScalingGroupNames=["g"])["AutoScalingGroups"][0]
         versions = {each["InstanceId"]: each["LaunchTemplate"]["Version"] for each in group["Instances"]}
-        found = self.account.ec2.describe_instances(Filters=[
+        reservations = self.account.ec2.describe_instances(Filters=[
             {"Name": "instance-state-name", "Values": ["running"]}])["Reservations"]
-        return [(each["ImageId"], versions[each["InstanceId"]]) for one in found for each in one["Instances"]]
+        return [(each["ImageId"], versions[each["InstanceId"]]) for one in reservations for each in one["Instances"]]
 
 
 @probe("describe_instance_refreshes", "launched_with")
@@ -290,8 +290,8 @@ def test_a_refresh_replaces_the_instances(account: ProbeAccount) -> None:
     account.set(refresh_s=0)
     assert (group.status(), group.running()) == ("Successful", [(group.new, "2")] * 2)
     second = group.start()
-    found = account.groups.describe_instance_refreshes(AutoScalingGroupName="g")["InstanceRefreshes"]
-    assert [each["InstanceRefreshId"] for each in found] == [second, first]
+    refreshes = account.groups.describe_instance_refreshes(AutoScalingGroupName="g")["InstanceRefreshes"]
+    assert [each["InstanceRefreshId"] for each in refreshes] == [second, first]
 
 
 @probe("one_refresh_at_a_time")

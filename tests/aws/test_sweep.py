@@ -57,13 +57,13 @@ class Build:
     def left(self) -> set[str]:
         """What is still there."""
         ec2 = self.account.ec2
-        found = {each["InstanceId"] for reservation in ec2.describe_instances()["Reservations"]
-                 for each in reservation["Instances"] if each["State"]["Name"] != "terminated"}
-        found |= {each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]} | self.account.snapshots()
-        found |= {each["KeyPairId"] for each in ec2.describe_key_pairs()["KeyPairs"]}
-        found |= {each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]}
-        found |= {each["ImageId"] for each in ec2.describe_images(Owners=["self"])["Images"]}
-        return found & self.all()
+        instance_ids = {each["InstanceId"] for reservation in ec2.describe_instances()["Reservations"]
+                        for each in reservation["Instances"] if each["State"]["Name"] != "terminated"}
+        instance_ids |= {each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]} | self.account.snapshots()
+        instance_ids |= {each["KeyPairId"] for each in ec2.describe_key_pairs()["KeyPairs"]}
+        instance_ids |= {each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]}
+        instance_ids |= {each["ImageId"] for each in ec2.describe_images(Owners=["self"])["Images"]}
+        return instance_ids & self.all()
 
     def all(self) -> set[str]:
         return {self.group, self.key, self.instance, self.image, self.volume, self.snapshot}
@@ -74,15 +74,15 @@ def test_a_region_that_only_a_bake_was_told_of_is_swept_too(
 ) -> None:
     """The bake fails in a region that no definition names; its own choice there is what `sweep` looks at next."""
     elsewhere = "eu-north-1"
-    asked = checkout.golden("sweep", "--dry-run")
-    assert asked.code == 0, asked.text
-    assert elsewhere not in asked.text
+    ran = checkout.golden("sweep", "--dry-run")
+    assert ran.code == 0, ran.text
+    assert elsewhere not in ran.text
     monkeypatch.setattr(image, "ROOT", checkout.root)
     args = argparse.Namespace(image=IMAGE, region=elsewhere, instance_type=None)
     image._ec2_builder(args, builds.lock(IMAGE, 1))
     image._ec2_builder(args, builds.lock(IMAGE, 1))
-    asked = checkout.golden("sweep", "--dry-run")
-    assert asked.text.count(elsewhere) == 1
+    ran = checkout.golden("sweep", "--dry-run")
+    assert ran.text.count(elsewhere) == 1
     assert elsewhere not in checkout.golden("sweep", "--dry-run", "--region", "us-east-1").text
 
 
@@ -118,8 +118,8 @@ def test_a_snapshot_that_an_ami_is_made_of_and_a_date_that_is_none_stay(account:
 def test_a_snapshot_goes_with_the_ami_that_is_made_of_it(account: SeededAccount) -> None:
     """As a bake on EC2 leaves them that was killed, or never published."""
     used = account.snapshot(1, expires=iso(-1), owner="me@host:1")
-    made = account.ami(1, snapshot=used)
-    account.ec2.create_tags(Resources=[made], Tags=tags.to_list(marks(-1)))
+    ami = account.ami(1, snapshot=used)
+    account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks(-1)))
     sweep.execute(account.session, sweep.prepare(account.session, [account.region]))
     assert used not in account.snapshots()
     assert account.ec2.describe_images(Owners=["self"])["Images"] == []
@@ -141,11 +141,11 @@ def test_one_refusal_does_not_stop_the_others(account: SeededAccount, aws: Emula
 
 def test_what_is_gone_already_is_done(account: SeededAccount) -> None:
     dead = Build(account, 1, marks(-1))
-    found = leftovers.find(account.ec2)
-    assert [each.kind for each in found] == list(LeftoverKind)
+    things = leftovers.find(account.ec2)
+    assert [leftover.kind for leftover in things] == list(LeftoverKind)
     for _ in range(2):
-        for each in found:
-            leftovers.remove(account.ec2, each.kind, each.id)
+        for leftover in things:
+            leftovers.remove(account.ec2, leftover.kind, leftover.id)
     assert dead.left() == set()
 
 

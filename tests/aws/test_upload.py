@@ -81,15 +81,15 @@ def test_snapshots_of_a_published_image_are_read_back(published: tuple[Checkout,
     checkout, build = published
     ran = checkout.golden("verify-snapshot", IMAGE)
     assert ran.code == 0 and ran.text.count(" correct, 3 blocks read") == len(REGIONS), ran.text
-    made = checkout.record(build).regions[REGION].snapshot
-    assert checkout.golden("verify-snapshot", made).text.count("correct") == 1
+    snapshot = checkout.record(build).regions[REGION].snapshot
+    assert checkout.golden("verify-snapshot", snapshot).text.count("correct") == 1
     ran = checkout.golden("verify-snapshot", "snap-0123")
     assert ran.code == 2 and "no publish record here names snap-0123" in ran.text
     (build / "disk.raw").unlink()
-    assert checkout.golden("verify-snapshot", made).code == 0, "the list of blocks is enough"
+    assert checkout.golden("verify-snapshot", snapshot).code == 0, "the list of blocks is enough"
     aws.set(denied={"*": ["ebs:GetSnapshotBlock"]})
     ran = checkout.golden("verify-snapshot", IMAGE, "--region", REGION)
-    assert ran.code == 4 and f"{made} unreachable" in ran.text and "may not call ebs:GetSnapshotBlock" in ran.text
+    assert ran.code == 4 and f"{snapshot} unreachable" in ran.text and "may not call ebs:GetSnapshotBlock" in ran.text
 
 
 def test_one_bit_that_differs_and_a_lost_snapshot_are_found(published: tuple[Checkout, Path]) -> None:

@@ -41,11 +41,11 @@ def _register(ec2: Any, name: str) -> str:
 def test_the_newest_base_image_of_a_pattern(ec2: Any) -> None:
     for name in ("debian-12-amd64-1", "debian-12-amd64-2", "debian-13-amd64-1"):
         _register(ec2, name)
-    found = base_images.newest(ec2, "self", "debian-12-amd64-*")
-    assert found.name in ("debian-12-amd64-1", "debian-12-amd64-2")
+    base_image = base_images.newest(ec2, "self", "debian-12-amd64-*")
+    assert base_image.name in ("debian-12-amd64-1", "debian-12-amd64-2")
     newest = max(ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])
                  ["Images"], key=lambda image: image["CreationDate"])
-    assert found.created == newest["CreationDate"]
+    assert base_image.created == newest["CreationDate"]
 
 
 def _baked(root: Path, number: int, base: str) -> None:
@@ -71,8 +71,8 @@ def test_watch_compares_base_images_with_what_the_newest_build_began_from(
 
     def row() -> tuple[int, str, str]:
         code = cli.main(["watch", IMAGE])
-        found = records.read(root / "build/watch/watch.json", WatchRecord).rows[-1]
-        return code, found.verdict.value, found.locked
+        last = records.read(root / "build/watch/watch.json", WatchRecord).rows[-1]
+        return code, last.verdict.value, last.locked
 
     first = _register(ec2, "debian-12-amd64-1")
     assert row() == (10, "update", "lock of 1970-01-01")

@@ -55,8 +55,8 @@ class Account:
         """The client of `service` in `region`; nothing is sent yet."""
         with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
             if (service, region) not in self._clients:
-                made = self._session.client(service, region_name=region, config=self._config())
-                self._clients[service, region] = made
+                client = self._session.client(service, region_name=region, config=self._config())
+                self._clients[service, region] = client
             return self._clients[service, region]
 
     def with_short_timeouts(self) -> Account:
