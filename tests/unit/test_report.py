@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from goldenami.core.errors import BadInput
 from goldenami.model import lockfile
-from goldenami.model.build_records import LOCK_FILE, Check, Component, Outcome, Timing, Verdict
+from goldenami.model.build_folder import BuildFolder
+from goldenami.model.build_records import Check, Component, Outcome, Timing, Verdict
 from goldenami.report import report, view
 from support.builds import report_data as data
 from support.builds.tools import ROOT
@@ -84,32 +85,32 @@ def inaccessible(html: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> data.Pair:
     return data.write_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")
-def failing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+def failing(tmp_path_factory: pytest.TempPathFactory) -> data.Pair:
     return data.write_pair(tmp_path_factory.mktemp("failing"), data.FAILING)
 
 
 # The page
 
-def test_verified_page(pair: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_verified_page(pair: data.Pair) -> None:
     html = report.render(*pair)
     page = Page(html)
-    assert page.text("title").startswith(f"{data.IMAGE} {pair[0].name}: verified")
+    assert page.text("title").startswith(f"{data.IMAGE} {pair[0].build_id}: verified")
     for text in (
         "All 36 checks are correct (2 boots of the sealed disk under TCG, 3 min 07 s).", "535.309.01",
         "sm_75, sm_80, sm_86, sm_89, sm_90", "nv-pci.c:237: too few arguments to function 'pci_resize_resource'",
-        "5 changed, 2 added, 1 removed, 393 unchanged", pair[1].name, "unsigned: Secure Boot would refuse them",
+        "5 changed, 2 added, 1 removed, 393 unchanged", pair[1].build_id, "unsigned: Secure Boot would refuse them",
         "All 400 packages of the lock",
     ):
         assert text in page.text(), text
     assert "Not verified" not in page.text()
 
 
-def test_failures_come_first_with_their_messages(failing: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
     text = Page(report.render(*failing)).text()
     assert "4 of 36 checks are not correct: 2 incorrect, 1 missing, 1 unreachable" in text
     assert "the running kernel says cubic" in text and "correct in the previous build" in text
@@ -118,7 +119,7 @@ def test_failures_come_first_with_their_messages(failing: tuple[Path, Path, dict
     assert text.index("journals are gone") < text.index("no shell history") < text.index("machine-id was empty")
 
 
-def test_only_failing_roles_are_unfolded(failing: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_only_failing_roles_are_unfolded(failing: data.Pair) -> None:
     unfolded = [attrs for attrs in Page(report.render(*failing)).all("details") if "open" in attrs]
     assert len(unfolded) == len({"network_tuning", "provenance", "seal"})
 
@@ -189,12 +190,12 @@ def test_frameworks_are_named_with_their_versions() -> None:
     assert (facts("debian-12-ml-gpu")["Frameworks"].value, facts("debian-12-ml-gpu")["Frameworks"].note) == ("none", "")
 
 
-def test_the_same_build_is_no_predecessor(pair: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_the_same_build_is_no_predecessor(pair: data.Pair) -> None:
     folder, _, lock = pair
     assert report.render(folder, folder, lock) == report.render(folder, None, lock)
 
 
-def hostile_build(root: Path) -> tuple[Path, dict[str, Any]]:
+def hostile_build(root: Path) -> tuple[BuildFolder, dict[str, Any]]:
     """A build in which every free text is an attack or very long."""
     bad = f"{data.HOSTILE} {data.LONG}"
     choice = {"component": bad, "taken": bad, "why": bad, "passed_over": [{"what": bad, "reason": bad}]}
@@ -218,7 +219,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert html.count("<style>") == html.count("</style>") == 1
 
 
-def test_page_needs_nothing_else(failing: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_page_needs_nothing_else(failing: data.Pair) -> None:
     html = report.render(*failing)
     assert outside(html) == []
     assert "default-src 'none'; style-src 'unsafe-inline'" in html
@@ -232,7 +233,7 @@ def test_outside_notices(bad: str) -> None:
     assert outside(bad)
 
 
-def test_page_is_accessible(failing: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_page_is_accessible(failing: data.Pair, tmp_path: Path) -> None:
     assert inaccessible(report.render(*failing)) == []
     folder, lock = hostile_build(tmp_path)
     assert inaccessible(report.render(folder, None, lock)) == []
@@ -246,16 +247,16 @@ def test_inaccessible_notices(bad: str) -> None:
     assert inaccessible(bad)
 
 
-def test_equal_records_give_equal_bytes(pair: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_equal_records_give_equal_bytes(pair: data.Pair) -> None:
     first = report.render(*pair)
     assert report.write_report(*pair).read_text(encoding="utf-8") == first == report.render(*pair)
-    assert [path.name for path in pair[0].iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in pair[0].path.iterdir() if path.name.startswith(".")] == []
 
 
 # Refusals
 
-def test_a_lock_that_was_not_baked_is_refused(pair: tuple[Path, Path, dict[str, Any]]) -> None:
-    with pytest.raises(BadInput, match=f"was baked from lock {pair[0].name}, but the lock given is"):
+def test_a_lock_that_was_not_baked_is_refused(pair: data.Pair) -> None:
+    with pytest.raises(BadInput, match=f"was baked from lock {pair[0].build_id}, but the lock given is"):
         report.render(pair[0], None, data.previous_lock())
 
 
@@ -267,21 +268,21 @@ def test_records_of_two_builds_are_refused(tmp_path: Path) -> None:
         report.render(folder, None, lock)
 
 
-def test_previous_of_another_image_is_refused(tmp_path: Path, pair: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_previous_of_another_image_is_refused(tmp_path: Path, pair: data.Pair) -> None:
     other = data.write_build(tmp_path, data.bake_record(data.lock(image="debian-12-ml-cpu")), None)
     with pytest.raises(BadInput, match="is a build of debian-12-ml-cpu, not of debian-12-ml-gpu"):
         report.render(pair[0], other, pair[2])
 
 
-def test_missing_and_damaged_files_are_refused(tmp_path: Path, pair: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_missing_and_damaged_files_are_refused(tmp_path: Path, pair: data.Pair) -> None:
     with pytest.raises(BadInput, match=r"bake\.json does not exist"):
-        report.render(tmp_path, None, pair[2])
+        report.render(BuildFolder(tmp_path), None, pair[2])
     then = data.previous_lock()
     old = data.write_build(tmp_path, data.bake_record(then), None, then)
-    (old / LOCK_FILE).write_text("{", encoding="utf-8")
+    old.lock.write_text("{", encoding="utf-8")
     with pytest.raises(BadInput, match=r"lock.json: Expecting property name"):
         report.render(pair[0], old, pair[2])
-    (old / LOCK_FILE).write_text("{}", encoding="utf-8")
+    old.lock.write_text("{}", encoding="utf-8")
     with pytest.raises(BadInput, match="but the lock given is"):
         report.render(pair[0], old, pair[2])
 

@@ -143,8 +143,7 @@ def _verify(build: BuildFolder, found: lockfile.Lock, builder: Builder) -> int:
 
 
 def _report(build: BuildFolder, found: lockfile.Lock) -> Path:
-    before = verify.previous(build)
-    return report.write_report(build.path, before.path if before else None, found.model_dump(mode="json"))
+    return report.write_report(build, verify.previous(build), found.model_dump(mode="json"))
 
 
 def _baked(image: str) -> tuple[lockfile.Lock, BuildFolder]:

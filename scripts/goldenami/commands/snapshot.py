@@ -16,8 +16,7 @@ from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, NotVerified, Unreachable
 from goldenami.core.progress import Progress
-from goldenami.model.build_records import BAKE_FILE, PUBLISH_FILE, BakeRecord, Outcome
-from goldenami.publish.publish import BLOCKS_FILE
+from goldenami.model.build_records import BAKE_FILE, BLOCKS_FILE, PUBLISH_FILE, BakeRecord, Outcome
 from goldenami.publish.publish_records import PublishRecord
 
 

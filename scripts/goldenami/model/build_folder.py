@@ -8,6 +8,7 @@ from pathlib import Path
 from goldenami.core import records
 from goldenami.model.build_records import (
     BAKE_FILE,
+    BLOCKS_FILE,
     COVERAGE_FILE,
     LOCK_FILE,
     PUBLISH_FILE,
@@ -69,6 +70,11 @@ class BuildFolder:
     def disk(self) -> Path:
         """The disk image."""
         return self.path / "disk.raw"
+
+    @property
+    def blocks(self) -> Path:
+        """The SHA-256 of each block of the disk."""
+        return self.path / BLOCKS_FILE
 
     @property
     def variables(self) -> Path:

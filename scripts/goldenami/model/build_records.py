@@ -20,6 +20,8 @@ PUBLISH_FILE = "publish.json"
 LOCK_FILE = "lock.json"
 """The copy of the lock that a build was baked from: a later report compares packages with it."""
 REPORT_FILE = "report.html"
+BLOCKS_FILE = "disk.blocks"
+"""The SHA-256 of each block of the disk: what an upload goes by."""
 COVERAGE_FILE = "coverage.json"
 
 ROLES_JOINED_BY = "+"

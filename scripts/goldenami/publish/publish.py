@@ -28,7 +28,6 @@ from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.core.wait import wait_until
-from goldenami.model.build_records import PUBLISH_FILE
 from goldenami.model.definition import Definition
 from goldenami.publish import publish_plan, release_gate
 from goldenami.publish.publish_plan import PublishOptions
@@ -42,8 +41,6 @@ from goldenami.publish.publish_records import (
 )
 from goldenami.publish.release_gate import VerifiedBuild
 
-BLOCKS_FILE = "disk.blocks"
-"""The SHA-256 of each block of a build's disk: what its upload, and the next build's difference, are made from."""
 SNAPSHOT_LIFE = timedelta(days=2)
 """An unfinished upload may be continued the next day; after that `golden sweep` removes its snapshot."""
 READ_BACK_S, READ_BACK_POLL_S = 60.0, 2.0
@@ -64,12 +61,12 @@ def prepare(
             blocks = _blocks(build)
         uploads = for_each_region(lacking, lambda region: _upload_plan(account, region, build, blocks, definition))
         plan = publish_plan.with_uploads(plan, uploads.require_all())
-    records.write(build.folder / PLAN_FILE, plan)
+    records.write(build.folder.path / PLAN_FILE, plan)
     return plan
 
 
 def _blocks(build: VerifiedBuild) -> BlockMap:
-    path = build.folder / BLOCKS_FILE
+    path = build.folder.blocks
     return BlockMap.open(path) if path.exists() else scan(build.disk, path)
 
 
@@ -91,7 +88,7 @@ def _parent(
     ec2, amis = account.ec2(region), pointers.read_channels(account.ssm(region), build.bake.image)
     for image in images.get(ec2, amis.values()).values():
         build_id = image.tags.get(tags.BUILD_ID, "")
-        path = build.folder.parent / build_id / BLOCKS_FILE
+        path = build.folder.image.build(build_id).blocks
         if build_id and image.tags.get(tags.IMAGE) == build.bake.image and path.exists() and \
                 (key is None or images.snapshot_key(ec2, image.snapshot) == key):
             return build_id, ebs.Parent(image.snapshot, BlockMap.open(path))
@@ -106,7 +103,7 @@ def _candidates(amis: Mapping[str, Image]) -> dict[str, Published]:
 
 def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
     """Whether there is nothing to do at all: the account has it, and the build's record says so."""
-    return plan.is_done and (build.folder / PUBLISH_FILE).exists()
+    return plan.is_done and build.folder.publish.exists()
 
 
 def execute(
@@ -131,7 +128,7 @@ def execute(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
         disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
         held_back=plan.held_back, regions=published)
-    records.write(build.folder / PUBLISH_FILE, record)
+    records.write(build.folder.publish, record)
     return record
 
 
@@ -200,12 +197,12 @@ class _RegionSteps:
     def _upload(self, planned: RegionPublishPlan) -> str:
         region, upload = planned.region, planned.upload
         assert upload is not None  # the plan has one wherever there is no AMI
-        path = self.build.folder.parent / (upload.parent or "") / BLOCKS_FILE
+        path = self.build.folder.image.build(upload.parent or "").blocks
         parent = ebs.Parent(upload.parent_snapshot, BlockMap.open(path)) if upload.parent_snapshot else None
         with self.progress.transfer(region, upload.bytes) as on_bytes:
             snapshot = ebs.upload(
                 self.account.ebs(region), self.account.ec2(region), self.build.disk, _blocks(self.build),
-                journal=self.build.folder / "upload" / region, parent=parent,
+                journal=self.build.folder.path / "upload" / region, parent=parent,
                 tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE),
                       **tags.of_blocks(upload.bytes, upload.parent_snapshot)},
                 description=self.plan.spec.name,

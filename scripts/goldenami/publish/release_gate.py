@@ -11,10 +11,8 @@ from goldenami.aws.channels.ledger import GpuProof
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.model import lockfile
+from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import (
-    BAKE_FILE,
-    LOCK_FILE,
-    VERIFY_FILE,
     BakeRecord,
     BuilderKind,
     Outcome,
@@ -39,7 +37,7 @@ BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
 class VerifiedBuild:
     """A build with a passing record."""
 
-    folder: Path
+    folder: BuildFolder
     bake: BakeRecord
     verify: VerifyRecord
     lock: Lock
@@ -48,14 +46,14 @@ class VerifiedBuild:
     def disk(self) -> Path:
         """The disk image; only of a build that has one."""
         assert self.bake.disk is not None
-        return self.folder / self.bake.disk.path
+        return self.folder.path / self.bake.disk.path
 
     @property
     def gpu(self) -> GpuProof:
         """What is known of it on a GPU."""
         if not self.lock.hardware.sm:
             return GpuProof.NONE
-        path = self.folder / ATTEST_FILE
+        path = self.folder.path / ATTEST_FILE
         if not path.exists():
             return GpuProof.UNTESTED
         record = records.read(path, AttestRecord)
@@ -66,8 +64,7 @@ class VerifiedBuild:
 
 def newest(root: Path, image: str) -> str:
     """The id of the build that was baked last, or BadInput where there is none."""
-    started = {path.parent.name: records.read(path, BakeRecord).started_at
-               for path in (root / "build" / image).glob(f"*/{BAKE_FILE}") if path.parent.name != "latest"}
+    started = {build.build_id: build.read_bake().started_at for build in ImageFolder.of(root, image).builds}
     if not started:
         raise BadInput(f"{image} has no build here", hint=f"run `make bake IMAGE={image}`")
     return max(started, key=lambda build: started[build])
@@ -76,20 +73,20 @@ def newest(root: Path, image: str) -> str:
 def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
     """The build (the newest if none is named) with its proof, or NotVerified saying what is not proven."""
     name = build_id or newest(root, image)
-    folder = root / "build" / image / name
-    if not (folder / BAKE_FILE).exists():
-        raise BadInput(f"{image} has no build {name} here", hint=f"builds are the folders of {folder.parent}")
-    bake = records.read(folder / BAKE_FILE, BakeRecord)
-    if not (folder / VERIFY_FILE).exists():
+    folder = ImageFolder.of(root, image).build(name)
+    if not folder.is_baked:
+        raise BadInput(f"{image} has no build {name} here", hint=f"builds are the folders of {folder.image.path}")
+    bake = folder.read_bake()
+    if not folder.verify.exists():
         raise NotVerified(f"{image} {name} has no verify record", hint=_again(image, name))
-    verify = records.read(folder / VERIFY_FILE, VerifyRecord)
+    verify = records.read(folder.verify, VerifyRecord)
     problem = _problem(bake, verify, name)
     if problem:
-        raise NotVerified(f"{image} {name} is not proven: {problem}", log=folder / VERIFY_FILE,
+        raise NotVerified(f"{image} {name} is not proven: {problem}", log=folder.verify,
                           hint=_again(image, name))
-    lock, digest = lockfile.read_copy(folder / LOCK_FILE)
+    lock, digest = lockfile.read_copy(folder.lock)
     if digest != bake.lock_sha256:
-        raise NotVerified(f"{folder / LOCK_FILE} is not the lock that was baked",
+        raise NotVerified(f"{folder.lock} is not the lock that was baked",
                           hint=f"`make bake IMAGE={image} FORCE=1` makes the build again")
     return VerifiedBuild(folder, bake, verify, lock)
 
@@ -152,5 +149,5 @@ def attest(build: VerifiedBuild, file: Path) -> AttestRecord:
         image=build.bake.image, build_id=build.bake.build_id, disk_sha256=build.bake.disk_sha256, ami=build.bake.ami_id,
         gpu=facts[GPU_PROPERTY], tests=len(ran), file_name=file.name, file_sha256=records.sha256_file(file),
         attested_at=clock.stamp(), by=tags.owner())
-    records.write(build.folder / ATTEST_FILE, record)
+    records.write(build.folder.path / ATTEST_FILE, record)
     return record

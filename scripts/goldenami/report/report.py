@@ -16,7 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from goldenami.core import records, units
 from goldenami.core.errors import BadInput
-from goldenami.model.build_records import BAKE_FILE, LOCK_FILE, REPORT_FILE, VERIFY_FILE, BakeRecord, VerifyRecord
+from goldenami.model.build_folder import BuildFolder
+from goldenami.model.build_records import BakeRecord, VerifyRecord
 from goldenami.packages import package_diff
 from goldenami.report import charts, view
 
@@ -32,15 +33,15 @@ class BuildRecords:
     lock: Mapping[str, Any] | None
 
 
-def render(build_dir: Path, previous: Path | None, lock: dict[str, Any]) -> str:
-    """The page of the build in `build_dir`, compared with the one in `previous` if given.
+def render(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> str:
+    """The page of the build in `folder`, compared with the one in `previous` if given.
 
     `lock` is the lock that was baked; the previous one is read from the previous build's lock.json.
     A `previous` of the same build id is no comparison and is ignored. Raises BadInput for a record
     that is missing (except verify.json), damaged or of another image, and for a lock that was not baked.
     """
-    build = _load(build_dir)
-    _check_lock(build.bake, lock, build_dir)
+    build = _load(folder)
+    _check_lock(build.bake, lock, folder)
     old = _load_previous(previous, build.bake) if previous else None
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -50,11 +51,10 @@ def render(build_dir: Path, previous: Path | None, lock: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(_context(build, old, lock))
 
 
-def write_report(build_dir: Path, previous: Path | None, lock: dict[str, Any]) -> Path:
+def write_report(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> Path:
     """Write the page beside the records it shows, replacing an older one atomically; returns its path."""
-    path = build_dir / REPORT_FILE
-    records.write_text(path, render(build_dir, previous, lock))
-    return path
+    records.write_text(folder.report, render(folder, previous, lock))
+    return folder.report
 
 
 def _context(build: BuildRecords, old: BuildRecords | None, lock: dict[str, Any]) -> dict[str, Any]:
@@ -73,27 +73,27 @@ def _context(build: BuildRecords, old: BuildRecords | None, lock: dict[str, Any]
     }
 
 
-def _load(folder: Path) -> BuildRecords:
-    bake = records.read(folder / BAKE_FILE, BakeRecord)
-    verify = records.read(folder / VERIFY_FILE, VerifyRecord) if (folder / VERIFY_FILE).exists() else None
+def _load(folder: BuildFolder) -> BuildRecords:
+    bake = folder.read_bake()
+    verify = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
     if verify and (verify.image, verify.build_id) != (bake.image, bake.build_id):
         raise BadInput(
-            f"{folder / VERIFY_FILE} is of {verify.image} {verify.build_id}, "
-            f"but {BAKE_FILE} of {bake.image} {bake.build_id}",
+            f"{folder.verify} is of {verify.image} {verify.build_id}, "
+            f"but {folder.bake.name} of {bake.image} {bake.build_id}",
             hint=f"run `make verify IMAGE={bake.image}` again",
         )
     return BuildRecords(bake=bake, verify=verify, lock=None)
 
 
-def _load_previous(folder: Path, bake: BakeRecord) -> BuildRecords | None:
+def _load_previous(folder: BuildFolder, bake: BakeRecord) -> BuildRecords | None:
     old = _load(folder)
     if old.bake.image != bake.image:
         raise BadInput(
-            f"{folder} is a build of {old.bake.image}, not of {bake.image}", hint="compare builds of one image"
+            f"{folder.path} is a build of {old.bake.image}, not of {bake.image}", hint="compare builds of one image"
         )
     if old.bake.build_id == bake.build_id:
         return None
-    path = folder / LOCK_FILE
+    path = folder.lock
     if not path.exists():
         return old
     try:
@@ -104,10 +104,10 @@ def _load_previous(folder: Path, bake: BakeRecord) -> BuildRecords | None:
     return BuildRecords(bake=old.bake, verify=old.verify, lock=lock)
 
 
-def _check_lock(bake: BakeRecord, lock: Any, folder: Path) -> None:
+def _check_lock(bake: BakeRecord, lock: Any, folder: BuildFolder) -> None:
     found = records.sha256_text(records.canonical(lock))
     if found != bake.lock_sha256:
         raise BadInput(
-            f"{folder} was baked from lock {bake.lock_sha256[:12]}, but the lock given is {found[:12]}",
+            f"{folder.path} was baked from lock {bake.lock_sha256[:12]}, but the lock given is {found[:12]}",
             hint=f"run `make bake IMAGE={bake.image}` for the lock as it is now, or give the lock that was baked",
         )

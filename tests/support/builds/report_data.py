@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core import records
+from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import (
-    BAKE_FILE,
-    LOCK_FILE,
-    VERIFY_FILE,
     Accel,
     BakeRecord,
     Boot,
@@ -207,18 +205,22 @@ def verify_record(bake: BakeRecord, outcomes: dict[str, Outcome] | None = None, 
 
 
 def write_build(
-    folder: Path, bake: BakeRecord, verify: VerifyRecord | None, kept: dict[str, Any] | None = None,
-) -> Path:
+    path: Path, bake: BakeRecord, verify: VerifyRecord | None, kept: dict[str, Any] | None = None,
+) -> BuildFolder:
     """Write a build's records, and the lock that it `kept`."""
-    records.write(folder / BAKE_FILE, bake)
+    folder = BuildFolder(path)
+    records.write(folder.bake, bake)
     if verify is not None:
-        records.write(folder / VERIFY_FILE, verify)
+        records.write(folder.verify, verify)
     if kept is not None:
-        records.write_text(folder / LOCK_FILE, records.canonical(kept))
+        records.write_text(folder.lock, records.canonical(kept))
     return folder
 
 
-def write_pair(root: Path, outcomes: dict[str, Outcome] | None = None) -> tuple[Path, Path, dict[str, Any]]:
+Pair = tuple[BuildFolder, BuildFolder, dict[str, Any]]
+
+
+def write_pair(root: Path, outcomes: dict[str, Outcome] | None = None) -> Pair:
     """A build and its predecessor: their folders, and the newer one's lock."""
     now, then = lock(), previous_lock()
     bake, old = bake_record(now), bake_record(then, scale=0.93, started_at="2026-11-03T21:40:51Z")

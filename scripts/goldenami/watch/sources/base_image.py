@@ -9,9 +9,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from goldenami.aws.base_images import BaseImage
-from goldenami.core import records
 from goldenami.core.errors import GoldenError
-from goldenami.model.build_records import BAKE_FILE, BakeRecord
+from goldenami.model.build_folder import ImageFolder
 from goldenami.model.lockfile import Lock
 from goldenami.model.update_policy import BaseImageRule, Judgement, UpdateVerdict
 from goldenami.watch.watch_records import SourceStatus
@@ -48,8 +47,7 @@ def built_from(root: Path, lock: Lock, region: str) -> BuiltFrom:
 
     That is the day of the newest index that it was made from, or of its newest package.
     """
-    paths = (root / "build" / lock.image).glob(f"*/{BAKE_FILE}")
-    bakes = [bake for bake in (records.read(path, BakeRecord) for path in paths)
+    bakes = [bake for bake in (build.read_bake() for build in ImageFolder.of(root, lock.image).builds)
              if bake.ami is not None and bake.ami.region == region]
     newest = max(bakes, key=lambda bake: datetime.fromisoformat(bake.started_at), default=None)
     if newest is not None and newest.ami is not None:
