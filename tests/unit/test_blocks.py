@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from goldenami.aws.snapshots import sparse
 from goldenami.aws.snapshots.blocks import PIECE, SLOT, ZEROS_SHA256, BlockMap, differing, scan
-from goldenami.aws.snapshots.sparse import BLOCK, GIB
+from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.core.errors import BadInput
+from goldenami.core.units import GIB
 
 
 def write(path: Path, parts: dict[int, bytes], size: int) -> Path:

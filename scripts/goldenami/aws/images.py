@@ -15,10 +15,10 @@ from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.session import Client, code
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
+from goldenami.core.units import GIB
 from goldenami.core.wait import wait_until
 from goldenami.model.build_records import BakeRecord, Utc
 
-GIB = 1 << 30
 ARCHITECTURES = {"amd64": "x86_64"}
 """EC2's names of Debian's architectures (RegisterImage, `Architecture`)."""
 ROOT_DEVICE = "/dev/xvda"

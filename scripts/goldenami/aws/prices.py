@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from goldenami.aws.calls import pages
 from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.session import Client
+from goldenami.core.units import GIB
 
 SNAPSHOT_PRICES_OF = "2024-12"
 SNAPSHOT_PRICES_SOURCE = "https://aws.amazon.com/ebs/pricing/ (Amazon EBS Snapshots, standard tier)"
@@ -20,7 +21,6 @@ SNAPSHOT_PRICES: Mapping[str, float] = {
     "ap-northeast-1": 0.05, "ap-south-1": 0.05, "ap-southeast-1": 0.05, "ap-southeast-2": 0.055, "sa-east-1": 0.068,
 }
 """US dollars for a GiB-month as they were known then; a region that is not here has no price, and none is guessed."""
-GIB = 1 << 30
 
 
 def stored(snapshot: AccountSnapshot, present: set[str]) -> tuple[int, bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+GIB = 1 << 30
+"""Bytes of a GiB."""
 MINUS = "\N{MINUS SIGN}"
 _BINARY = ("KiB", "MiB", "GiB", "TiB")
 

@@ -1,1 +1,1 @@
-"""From a proven image to what others launch by, and back: `publish`, `promote`, `rollback`."""
+"""From a verified image to what others launch by, and back: `publish`, `promote`, `rollback`."""

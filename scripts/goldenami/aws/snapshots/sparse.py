@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from goldenami.core.errors import BadInput
+from goldenami.core.units import GIB
 
 BLOCK = 512 << 10
 """Bytes of a snapshot's block, the only size that PutSnapshotBlock takes (EBS direct APIs, PutSnapshotBlock)."""
-GIB = 1 << 30
 ZEROS = bytes(BLOCK)
 LARGEST_GIB = 65_536
 """The largest volume: 64 TiB (EBS direct APIs, StartSnapshot: VolumeSize)."""
