@@ -14,7 +14,7 @@ from typing import Any
 
 from goldenami.core.errors import StageFailed
 from goldenami.local.disk import compare
-from goldenami.local.other_machine import elsewhere
+from goldenami.local.other_machine import another_machine
 from goldenami.model.build_records import BakeRecord
 
 SHOWN = 20
@@ -39,7 +39,7 @@ def run(bake_once: BakeOnce, scratch: Path) -> str:
     `bake_once(work, layers)` bakes into the empty folder `work` with base trees of its own in `layers`.
     """
     first = _bake(bake_once, scratch / "first")
-    with elsewhere() as where:
+    with another_machine() as where:
         second = _bake(bake_once, scratch / "the-second")
     if first.record.disk_sha256 == second.record.disk_sha256:
         return f"reproduced: both disks have SHA-256 {first.record.disk_sha256}; the second was baked {where}"

@@ -21,7 +21,7 @@ _LIBRARIES = "usr/lib/*/faketime/libfaketime.so.1"
 
 
 @contextlib.contextmanager
-def elsewhere() -> Iterator[str]:
+def another_machine() -> Iterator[str]:
     """What this thread starts meanwhile sees another hostname and, with libfaketime, another day; yields that in words.
 
     Programs of a container keep this machine's clock: the library is not in their tree.
