@@ -15,7 +15,7 @@ from goldenami.aws.session import Account
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, HostNotReady
 from goldenami.core.records import sha256_file
-from goldenami.packages.download import Wanted
+from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 from support.debian import debrepo
 
@@ -100,7 +100,7 @@ def test_a_store_that_fills_from_s3_without_any_mirror(remote: S3Store, source: 
     digest = sha256_file(source)
     remote.put(digest, source)
     store = Store(tmp_path / "cache", remote=remote)
-    store.fetch([Wanted(digest, len(CONTENT), "http://127.0.0.1:9/gone", "x")])
+    store.fetch([StoreRequest(digest, len(CONTENT), "http://127.0.0.1:9/gone", "x")])
     assert store.check(digest)
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_object_in_s3_is_fetched_from_the_mirror(
     bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=CONTENT[:-1])
     mirror = debrepo.Mirror(tmp_path)
     store = Store(tmp_path / "cache", remote=remote)
-    store.fetch([Wanted(digest, len(CONTENT), f"{mirror.uri}/source", "x")])
+    store.fetch([StoreRequest(digest, len(CONTENT), f"{mirror.uri}/source", "x")])
     mirror.close()
     assert mirror.requests == ["/source"]
     assert store.check(digest)

@@ -33,7 +33,7 @@ from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import cpu, vm
 from goldenami.model import instruction_sets
 from goldenami.model.build_records import Accel
-namespaces.prepare_inside()
+namespaces.prepare()
 disk, scratch, key, firmware, size = sys.argv[1:]
 try:
     with vm.running(vm.VmConfig(

@@ -85,7 +85,7 @@ def test_a_package_compiled_for_the_machine_at_hand_is_stopped(lock: Lock, kept:
     wanted = WheelBuild.of(lock, framework, plain)
     have(lock, kept, [wanted.source, *wanted.requires, *wanted.runs_with])
     unpack(kept, build(wanted, kept, tmp_path, ROOT).wheel, tmp_path)
-    record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(sorted(instruction_sets.features("x86-64-v2"))))
+    record = coverage.scan(tmp_path, ["opt/ml"], coverage.CodeBaseline(sorted(instruction_sets.features("x86-64-v2"))))
     assert "avx" in {found.extension for found in record.findings}
     with pytest.raises(StageFailed, match=r"opt/ml/hnswlib\S*\.so: .*: \d+ instructions? needs? \w+ \(0x"):
         coverage.demand(record)
@@ -99,10 +99,10 @@ def test_a_framework_with_cuda_has_code_for_every_declared_gpu_and_no_other(kept
         pytest.skip("its compilation takes ten minutes: `golden wheels debian-12-ml-gpu-frameworks`")
     unpack(kept, framework.wheel, tmp_path)
     declared, older = lock.hardware.sm, "70"
-    record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(lock.hardware.features, declared))
+    record = coverage.scan(tmp_path, ["opt/ml"], coverage.CodeBaseline(lock.hardware.features, declared))
     assert record.findings == []
     assert [file.sass for file in record.files if file.sass] == [declared]
-    record = coverage.scan(tmp_path, ["opt/ml"], coverage.Target(lock.hardware.features, [older, *declared]))
+    record = coverage.scan(tmp_path, ["opt/ml"], coverage.CodeBaseline(lock.hardware.features, [older, *declared]))
     assert {found.extension for found in record.findings} == {f"sm_{older}"}
     with pytest.raises(StageFailed, match=r"lib_lightgbm\.so: file: sm_70: has compute_75"):
         coverage.demand(record)

@@ -1,4 +1,4 @@
-"""The coverage gate on programs made here: what a newer machine's compiler leaves behind is found, by name."""
+"""The coverage check on programs made here: what a newer machine's compiler leaves behind is found, by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.local.code_coverage import coverage, instructions
-from goldenami.local.code_coverage.coverage import Target
+from goldenami.local.code_coverage.coverage import CodeBaseline
 from goldenami.local.code_coverage.elf import Elf, NotElf
 from goldenami.model import instruction_sets
 from goldenami.model.build_records import Allowance, CoverageRecord, Finding
@@ -41,7 +41,7 @@ def compiled(folder: Path, name: str, *options: str, source: str = DISTANCE) -> 
 
 
 def scan(folder: Path, cpu: str, *allowances: Allowance, sm: tuple[str, ...] = ()) -> CoverageRecord:
-    return coverage.scan(folder, ["opt/ml"], Target(sorted(instruction_sets.features(cpu)), sm), allowances)
+    return coverage.scan(folder, ["opt/ml"], CodeBaseline(sorted(instruction_sets.features(cpu)), sm), allowances)
 
 
 def said(record: CoverageRecord) -> set[str]:

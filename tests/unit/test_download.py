@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import Unreachable
 from goldenami.packages import download
-from goldenami.packages.download import Wanted
+from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 from support.builds.store_process import assert_whole, fill_process, kept_part, kill_halfway, objects, wanted
 from support.debian import debrepo
@@ -85,7 +85,7 @@ def test_each_try_continues_where_the_last_one_broke_off(tmp_path: Path, served:
     assert_whole(tmp_path / "cache", [item])
 
 
-def waiting(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
+def waiting(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
     """A process that has come as far as the part, which another one holds."""
     process = fill_process(root, items)
     while not any(path.resolve().suffix == ".part" for path in Path(f"/proc/{process.pid}/fd").iterdir()):
@@ -130,7 +130,7 @@ def test_an_interrupt_does_not_wait_for_a_stalled_mirror(tmp_path: Path, served:
 def test_a_proxy_gets_the_requests_that_are_its_own(tmp_path: Path, served: debrepo.Mirror) -> None:
     """The mirror stands in for the proxy: a host that does not resolve is reached through it, with its login."""
     item = wanted(served, "00")[0]
-    behind = Wanted(item.sha256, item.size, "http://mirror.invalid/00", item.name)
+    behind = StoreRequest(item.sha256, item.size, "http://mirror.invalid/00", item.name)
     through = Store(tmp_path / "cache", proxy=lambda _: served.uri.replace("//", "//user:p%40ss@"))
     through.fetch([behind])
     assert_whole(tmp_path / "cache", [item])

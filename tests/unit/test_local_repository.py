@@ -13,7 +13,7 @@ from goldenami.core import shell
 from goldenami.core.process import ProcessId
 from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
-from goldenami.packages.download import Wanted
+from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 from support.debian.debrepo import Package
 from support.debian.resolver import Resolver
@@ -27,7 +27,7 @@ def stored(resolver: Resolver, tmp_path: Path) -> tuple[Store, list[Deb]]:
                                                                                                              "1.5")])
     debs = root.solve(["?essential", "tool"])
     store = Store(tmp_path / "cache")
-    store.fetch(Wanted(deb.sha256, deb.size, f"{root.uris['debian']}/{deb.path}", deb.name) for deb in debs)
+    store.fetch(StoreRequest(deb.sha256, deb.size, f"{root.uris['debian']}/{deb.path}", deb.name) for deb in debs)
     return store, debs
 
 

@@ -1,4 +1,4 @@
-"""A failure inside the namespaces keeps its exit code on its way out."""
+"""A failure in the namespaces keeps its exit code on its way out."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_a_file_with_another_digest_than_the_lock_names_is_refused(served: PyInd
     served.sdist("app", "1.0", {"setup.py": ""})
     file = index.sdist("app", "1.0")
     with pytest.raises(Unreachable, match=f"has SHA-256 {file.sha256[:12]}, the lock names 111111111111"):
-        index.wanted([file.model_copy(update={"sha256": "1" * 64})])
+        index.store_requests([file.model_copy(update={"sha256": "1" * 64})])
 
 
 def test_content_with_another_digest_than_its_index_states_is_refused(
@@ -103,7 +103,7 @@ def test_a_file_that_is_gone(served: PyIndex, index: Index) -> None:
     served.sdist("app", "1.0", {"setup.py": ""})
     file = index.sdist("app", "1.0").model_copy(update={"filename": "app-0.9.tar.gz"})
     with pytest.raises(Vanished, match=r"app-0\.9\.tar\.gz is no longer on the package index"):
-        index.wanted([file])
+        index.store_requests([file])
 
 
 def test_an_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:

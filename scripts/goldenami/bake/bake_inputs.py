@@ -23,7 +23,7 @@ from goldenami.model.lockfile import Lock, Step
 from goldenami.model.plans import BakePlan, BakeStep, CoverageRequest, Tree
 from goldenami.packages import local_repository, mirrors
 from goldenami.packages.apt import store_requests
-from goldenami.packages.download import Wanted
+from goldenami.packages.download import StoreRequest
 from goldenami.packages.pypi import Index
 from goldenami.packages.store import Store
 
@@ -31,24 +31,24 @@ FORMAT = 1
 """Raise when the code of a bake changes what a layer holds for the same inputs."""
 
 CODE_FOLDERS = ("opt/ml",)
-"""Where code is that no distribution compiled for every x86-64: what the coverage gate looks at."""
+"""Where code is that no distribution compiled for every x86-64: what the coverage check looks at."""
 
 
 def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
     debs = [deb for deb in lock.debs() if deb.archive != "built"]
     if needs_compile(lock, store):
-        store.pull(Wanted(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
+        store.pull(StoreRequest(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
     if needs_compile(lock, store) or (tools and lock.driver is not None):
         build = ModuleBuild.of(lock)
         debs += [build.source, *build.toolchain]
-    store.pull(Wanted(framework.wheel.sha256, framework.wheel.size, "", framework.wheel.filename) for framework
+    store.pull(StoreRequest(framework.wheel.sha256, framework.wheel.size, "", framework.wheel.filename) for framework
                in wheel_builds.lacking(lock, store))
     if wheel_builds.lacking(lock, store):
         debs += [package.deb(name) for name, package in lock.toolchain.items()]
     files = wheel_builds.from_index(lock, store)
     named = [*((deb.sha256, deb.size) for deb in debs), *((file.sha256, file.size) for file in files)]
-    missing = store.missing((Wanted(sha256, size, "", "") for sha256, size in named))
+    missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
     if not missing:
         return
     todo = {item.sha256 for item in missing}
@@ -94,7 +94,7 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
                                "steps": [step.model_dump() for step in lock.steps]})
     return local_repository.write(store, list(debs.values()),
                                   store.cache.repositories / records.sha256_text(shape)[:16],
-                      suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock), others=others)
+                      suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock), files=others)
 
 
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
@@ -155,7 +155,7 @@ def plan(
 
 
 def coverage(lock: Lock) -> CoverageRequest:
-    """What the coverage gate (local/code_coverage) looks at, and what it holds it to."""
+    """What the coverage check (local/code_coverage) looks at, and what it holds it to."""
     allowed = {
         (allowance.files, allowance.symbols, *allowance.extensions): Allowance(
             files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}", symbols=allowance.symbols,

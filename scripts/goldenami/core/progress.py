@@ -40,10 +40,10 @@ class Progress:
 
     def _expected(self) -> dict[str, float]:
         try:
-            found: dict[str, float] = json.loads(self.memory.read_text(encoding="utf-8"))
+            seconds: dict[str, float] = json.loads(self.memory.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found
+        return seconds
 
     def say(self, text: str) -> None:
         """One line, with the stage and the seconds since it began."""
@@ -61,7 +61,7 @@ class Progress:
         self.record(name, time.monotonic() - began)
 
     def relay(self, event: dict[str, Any]) -> None:
-        """Show an event of a process inside the namespaces (see local/events.py)."""
+        """Show an event of a process in the namespaces (see local/events.py)."""
         if event["kind"] == "step":
             expected = self._expected().get(event["name"], 0)
             self.say(event["name"] + (f" (about {_clock(expected)})" if expected >= 1 else ""))

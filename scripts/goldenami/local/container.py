@@ -1,6 +1,6 @@
 """A build container: systemd as PID 1 on an overlay, reachable by SSH and by nothing else.
 
-Runs inside the namespaces of `sandbox`. The container's network namespace is joined to ours by a veth
+Runs in the namespaces of `sandbox`. The container's network namespace is joined to ours by a veth
 pair without a route or a gateway, so an address outside fails with ENETUNREACH at once.
 """
 

@@ -1,4 +1,4 @@
-"""How a process inside the namespaces tells its parent what it does: one JSON line an event."""
+"""How a process in the namespaces tells its parent what it does: one JSON line an event."""
 
 from __future__ import annotations
 

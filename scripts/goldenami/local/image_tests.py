@@ -98,7 +98,7 @@ def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:
 
 
 def code(record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = True) -> list[Check]:
-    """Whether the machine has what the coverage gate read; `ask` runs a command there. An image without such code gets
+    """Whether the machine has what the coverage check read; `ask` runs a command there. An image without such code gets
     no check. Where the gate read no tree, only wheels (not `complete`), any other library is wrong."""
     if complete and not record.files:
         return []
@@ -111,7 +111,7 @@ def code(record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = 
     beside = [] if complete else [name for name in now if _LIBRARY.search(name) and now[name] not in read]
     said = [*([f"it read others: {', '.join(wrong[:4])}"] if wrong else []),
             *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else [])]
-    return [Check(id="boot/code", role="boot", title="The frameworks' code is what the coverage gate read",
+    return [Check(id="boot/code", role="boot", title="The frameworks' code is what the coverage check read",
                   outcome=Outcome.INCORRECT if said else Outcome.CORRECT, detail="; ".join(said), seconds=0.0)]
 
 

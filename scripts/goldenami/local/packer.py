@@ -95,19 +95,19 @@ def role_of(line: str) -> str | None:
 
 def role_seconds(work: Path) -> dict[str, float]:
     """Seconds of each role that ran, from the files that the callback plugin wrote, one a step."""
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for path in work.glob("roles-*.json"):
-        found |= json.loads(path.read_text(encoding="utf-8"))
-    return found
+        seconds |= json.loads(path.read_text(encoding="utf-8"))
+    return seconds
 
 
 def version() -> str:
     """Packer's version; its vendor is not asked whether there is a newer one."""
     said = shell.output(["packer", "version"], env=_QUIET)
-    found = re.search(r"^Packer v([\d.]+)", said, re.M)
-    if found is None:
+    match = re.search(r"^Packer v([\d.]+)", said, re.M)
+    if match is None:
         raise HostNotReady(f"`packer version` does not name one: {said.strip()[:80]!r}", hint="run `make setup`")
-    return found[1]
+    return match[1]
 
 
 def _environment(work: Path, step: str) -> dict[str, str]:
@@ -131,11 +131,11 @@ def _strategy() -> dict[str, str]:
 
     It keeps one interpreter in the container instead of starting one for each task.
     """
-    found = importlib.util.find_spec("ansible_mitogen")
-    if os.environ.get("GOLDEN_MITOGEN", "1") == "0" or found is None or found.origin is None:
+    spec = importlib.util.find_spec("ansible_mitogen")
+    if os.environ.get("GOLDEN_MITOGEN", "1") == "0" or spec is None or spec.origin is None:
         return {}
     return {"ANSIBLE_STRATEGY": "mitogen_linear",
-            "ANSIBLE_STRATEGY_PLUGINS": str(Path(found.origin).parent / "plugins/strategy")}
+            "ANSIBLE_STRATEGY_PLUGINS": str(Path(spec.origin).parent / "plugins/strategy")}
 
 
 def _last_task(lines: list[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from goldenami.core.errors import NoFit
 from goldenami.local.code_coverage import fatbin
-from goldenami.local.code_coverage.fatbin import Image
+from goldenami.local.code_coverage.fatbin import DeviceImage
 from goldenami.model import compatibility
 from goldenami.model.recipes import PTX, CudaWheel, Recipe, Wheel
 
@@ -57,6 +57,6 @@ def uncovered(wheel: Wheel | None, sm: Sequence[str]) -> list[str]:
     """Those of `sm` that no code in the wheel runs on; none where nobody looked."""
     if wheel is None or wheel.sm is None:
         return []
-    held = [Image(capability=int(name.removesuffix(PTX)), suffix="", ptx=kind)
+    held = [DeviceImage(capability=int(name.removesuffix(PTX)), suffix="", ptx=kind)
             for name in wheel.sm for kind in ((False, True) if name.endswith(PTX) else (False,))]
     return fatbin.missing(held, sm)

@@ -176,7 +176,7 @@ def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
 def _hold(resolution: Resolution) -> None:
     """Pin what is to stay, and offer from the store what the archive has dropped of it."""
     apt, keep = resolution.apt, resolution.keep
-    found = apt.found(sorted(keep.stock))
+    found = apt.entries(sorted(keep.stock))
     resolution.offered = [package.deb(name) for name, package in sorted(keep.stock.items())
                           if package.version not in {one.version for one in found.get(name, [])}]
     resolution.fetch(resolution.offered)

@@ -58,7 +58,7 @@ class BuildFolder:
 
     @property
     def coverage(self) -> Path:
-        """What the coverage gate read."""
+        """What the coverage check read."""
         return self.path / COVERAGE_FILE
 
     @property

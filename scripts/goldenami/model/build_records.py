@@ -217,7 +217,7 @@ class CodeFile(Record):
 
 
 class CoverageRecord(Record):
-    """What the coverage gate saw. `allowed` counts what each allowance's reason excused, 0 where nothing needed it."""
+    """What the coverage check saw. `allowed` counts what each allowance's reason excused, 0 where nothing needed it."""
 
     schema_version: Literal[1] = 1
     folders: list[str]

@@ -54,7 +54,7 @@ class BakeStep(Record):
 
 
 class CoverageRequest(Record):
-    """What the coverage gate looks at: the folders of a tree, what every declared machine has, what is allowed."""
+    """What the coverage check looks at: the folders of a tree, what every declared machine has, what is allowed."""
 
     folders: list[str]
     features: list[str]

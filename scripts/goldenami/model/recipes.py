@@ -145,7 +145,7 @@ class Recipe(Record):
 
 @cache
 def dispatching(root: Path) -> dict[str, list[Allowance]]:
-    """Projects of the package index whose code chooses at run time, with what the coverage gate allows them.
+    """Projects of the package index whose code chooses at run time, with what the coverage check allows them.
 
     A project may be a pattern: `nvidia-*`.
     """

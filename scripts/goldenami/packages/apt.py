@@ -21,7 +21,7 @@ from goldenami.core import locks, shell
 from goldenami.core.errors import NoFit, Unreachable
 from goldenami.core.records import sha256_file
 from goldenami.packages import mirrors
-from goldenami.packages.download import Wanted
+from goldenami.packages.download import StoreRequest
 from goldenami.packages.mirrors import Source
 
 FETCH_TIMEOUT_S = 10
@@ -51,14 +51,14 @@ class Deb:
     source: str
 
 
-def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[Wanted]:
+def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[StoreRequest]:
     """What the store is asked for: files that mirrors have (what was built here is in it already)."""
-    return [Wanted(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}")
+    return [StoreRequest(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}")
             for deb in debs if deb.archive != "built"]
 
 
 @dataclass(frozen=True)
-class Found:
+class IndexEntry:
     """One version of a package, the archive and the suite that have it."""
 
     version: str
@@ -150,11 +150,11 @@ class AptRoot:
         )
         (self.folder / "etc/preferences.d/golden").write_text(text + "\n", encoding="utf-8")
 
-    def solve(self, wanted: Sequence[str]) -> list[Deb]:
-        """The closure of `wanted` on an empty system, by name; NoFit with apt's own reason if there is none."""
+    def solve(self, names: Sequence[str]) -> list[Deb]:
+        """The closure of packages on an empty system, by name; NoFit with apt's own reason if there is none."""
         try:
             text = shell.output(
-                ["apt-get", "install", "--print-uris", "--yes", "-q", "--no-install-recommends", *wanted],
+                ["apt-get", "install", "--print-uris", "--yes", "-q", "--no-install-recommends", *names],
                 env=self._env,
             )
         except shell.CommandFailed as error:
@@ -191,20 +191,21 @@ class AptRoot:
     def versions(self, package: str) -> list[str]:
         """Every version of `package` in the indexes, newest first in Debian's order."""
         text = shell.output(["apt-cache", "madison", package], env=self._env, check=False)
-        found = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|") >= 2}
-        return sorted(found, key=Version, reverse=True)
+        versions = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|") >= 2}
+        return sorted(versions, key=Version, reverse=True)
 
-    def found(self, names: Sequence[str]) -> dict[str, list[Found]]:
+    def entries(self, names: Sequence[str]) -> dict[str, list[IndexEntry]]:
         """Every version of each package with where it is from, newest first; a package that is nowhere is left out."""
         text = shell.output(["apt-cache", "madison", *names], env=self._env, check=False) if names else ""
-        found: dict[str, list[Found]] = {}
+        entries: dict[str, list[IndexEntry]] = {}
         for line in text.splitlines():
             parts = [part.strip() for part in line.split("|")]
             if len(parts) == 3:
                 uri, suite = parts[2].split()[:2]
                 archive = next((name for name, base in self.uris.items() if uri.rstrip("/") == base), "built")
-                found.setdefault(parts[0], []).append(Found(parts[1], archive, suite.partition("/")[0] or suite))
-        return {name: sorted(all_, key=lambda one: Version(one.version), reverse=True) for name, all_ in found.items()}
+                entries.setdefault(parts[0], []).append(IndexEntry(parts[1], archive, suite.partition("/")[0] or suite))
+        return {name: sorted(versions, key=lambda entry: Version(entry.version), reverse=True)
+                for name, versions in entries.items()}
 
     def preferred(self, names: Sequence[str]) -> dict[str, str]:
         """The version of each package that apt would install, by the suites' priorities and the pins."""
@@ -235,12 +236,12 @@ class AptRoot:
 
     def releases(self) -> list[dict[str, str]]:
         """What the signed Release files say: suite, date (RFC 2822) and the SHA-256 of the file."""
-        found = []
+        releases = []
         for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
-            found.append({"suite": release.get("Codename", release.get("Suite", "./")),
-                          "date": release["Date"], "sha256": sha256_file(path)})
-        return sorted(found, key=lambda entry: (entry["suite"], entry["sha256"]))  # file names begin with the host
+            releases.append({"suite": release.get("Codename", release.get("Suite", "./")),
+                             "date": release["Date"], "sha256": sha256_file(path)})
+        return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))  # file names begin with the host
 
 
 def _uri_line(line: str) -> re.Match[str]:

@@ -39,7 +39,7 @@ PART, NOTE = ".part", ".from"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class StoreRequest:
     """A file to have: its SHA-256, size in bytes, where to get it and what to call it."""
 
     sha256: str
@@ -121,7 +121,7 @@ class Part:
         self.digest.update(chunk)
         self.size += len(chunk)
 
-    def holds(self, item: Wanted) -> bool:
+    def holds(self, item: StoreRequest) -> bool:
         """Whether it is the whole file, byte for byte."""
         return self.size == item.size and self.digest.hexdigest() == item.sha256
 
@@ -179,20 +179,20 @@ def _locked(path: Path, stop: threading.Event) -> Iterator[BinaryIO]:
                 return  # else the one before us renamed or removed it
 
 
-def receive(http: Http, item: Wanted, part: Part, on_chunk: Callable[[int], None]) -> None:
+def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
     """Complete `part` from the item's address; Vanished, or Unreachable where what came is not the item."""
     _body(http, item, part, on_chunk)
     if not part.fresh and not part.holds(item):  # what an earlier transfer had left was of something else after all
         part.begin("", "")
         _body(http, item, part, on_chunk)
     if not part.holds(item):
-        found, size = part.digest.hexdigest(), part.size
+        digest, size = part.digest.hexdigest(), part.size
         part.begin("", "")
-        raise Unreachable(f"{item.url}: {size} bytes with SHA-256 {found[:12]}, expected {item.size} with "
+        raise Unreachable(f"{item.url}: {size} bytes with SHA-256 {digest[:12]}, expected {item.size} with "
                           f"{item.sha256[:12]}", hint="the mirror serves something else than the lock names")
 
 
-def _body(http: Http, item: Wanted, part: Part, on_chunk: Callable[[int], None]) -> None:
+def _body(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
     for left in reversed(range(BODY_TRIES)):
         try:
             return _transfer(http, item, part, on_chunk)
@@ -201,7 +201,7 @@ def _body(http: Http, item: Wanted, part: Part, on_chunk: Callable[[int], None])
                 raise
 
 
-def _transfer(http: Http, item: Wanted, part: Part, on_chunk: Callable[[int], None]) -> None:
+def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
     if part.holds(item):
         return
     address, version = part.origin

@@ -20,37 +20,37 @@ from goldenami.packages.store import Store
 
 def write(
     store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int,
-    views: Mapping[str, Collection[str]] | None = None, others: Mapping[str, str] | None = None,
+    views: Mapping[str, Collection[str]] | None = None, files: Mapping[str, str] | None = None,
 ) -> Path:
     """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`.
 
     A folder that is complete and still linked to the store is kept. `suite` is the codename under
     which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
-    only those packages whose SHA-256 it has. `others` are files that apt does not look at: path -> SHA-256.
+    only those packages whose SHA-256 it has. `files` are others, that apt does not look at: path -> SHA-256.
     """
     aside = folder.with_name(f"{folder.name}.{ProcessId.current()}")
     for left in [aside, *abandoned(folder.parent, folder.name)]:
         shutil.rmtree(left, ignore_errors=True)
-    wanted = sorted(debs, key=lambda deb: deb.name)
-    views, others = views or {}, others or {}
-    index = records.sha256_text("\n".join([*(deb.sha256 for deb in wanted), *(
+    debs = sorted(debs, key=lambda deb: deb.name)
+    views, files = views or {}, files or {}
+    index = records.sha256_text("\n".join([*(deb.sha256 for deb in debs), *(
         f"{view} {sorted(digests)}" for view, digests in sorted(views.items())), *(
-        f"{path} {sha256}" for path, sha256 in sorted(others.items()))]))
+        f"{path} {sha256}" for path, sha256 in sorted(files.items()))]))
     stamp = folder / "complete"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, wanted, others, folder):
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, debs, files, folder):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     aside.mkdir(parents=True)
     with ThreadPoolExecutor() as pool:
-        stanzas = list(pool.map(lambda deb: _stanza(store, deb), wanted))
-    for deb in wanted:
+        stanzas = list(pool.map(lambda deb: _stanza(store, deb), debs))
+    for deb in debs:
         link(store.path(deb.sha256), aside / _file(deb))
-    for path, sha256 in others.items():
+    for path, sha256 in files.items():
         (aside / path).parent.mkdir(exist_ok=True)
         link(store.path(sha256), aside / path)
     _index(aside, stanzas, suite, epoch)
     for view, digests in views.items():
-        chosen = [stanza for deb, stanza in zip(wanted, stanzas, strict=True) if deb.sha256 in digests]
+        chosen = [stanza for deb, stanza in zip(debs, stanzas, strict=True) if deb.sha256 in digests]
         _index(aside / view, chosen, suite, epoch)
     records.write_text(aside / "complete", index)
     try:
@@ -83,11 +83,11 @@ def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None
     records.write_text(folder / "Release", _release(packages, suite, epoch))
 
 
-def _linked(store: Store, debs: Iterable[Deb], others: Mapping[str, str], folder: Path) -> bool:
+def _linked(store: Store, debs: Iterable[Deb], files: Mapping[str, str], folder: Path) -> bool:
     """Whether every file is still the store's own: an object that was damaged and fetched anew is another file."""
     try:
-        files = {**{_file(deb): deb.sha256 for deb in debs}, **others}
-        return all((folder / name).samefile(store.path(sha256)) for name, sha256 in files.items())
+        digests = {**{_file(deb): deb.sha256 for deb in debs}, **files}
+        return all((folder / name).samefile(store.path(sha256)) for name, sha256 in digests.items())
     except FileNotFoundError:
         return False
 

@@ -48,14 +48,14 @@ def sources(distribution: str, release: str, *, backports: bool, nvidia: bool) -
     """The archives and suites that an image of `distribution` `release` is resolved from."""
     if distribution == "debian":
         suites = (release, f"{release}-updates", *((f"{release}-backports",) if backports else ()))
-        found = [
+        archives = [
             Source("debian", suites, _DEBIAN_COMPONENTS, "debian-archive-keyring"),
             Source("debian-security", (f"{release}-security",), _DEBIAN_COMPONENTS, "debian-archive-keyring"),
         ]
     else:
         suites = (release, f"{release}-updates", f"{release}-security")
-        found = [Source("ubuntu", suites, _UBUNTU_COMPONENTS, "ubuntu-archive-keyring")]
-    return [*found, *([Source("nvidia", ("./",), (), "golden-nvidia")] if nvidia else [])]
+        archives = [Source("ubuntu", suites, _UBUNTU_COMPONENTS, "ubuntu-archive-keyring")]
+    return [*archives, *([Source("nvidia", ("./",), (), "golden-nvidia")] if nvidia else [])]
 
 
 def _configured() -> dict[str, str]:
@@ -63,13 +63,13 @@ def _configured() -> dict[str, str]:
     text = shell.output(
         ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
     )
-    found: dict[str, str] = {}
+    uris: dict[str, str] = {}
     for line in text.splitlines():
         origin, label, uri = line.split("|", 2)
         archive = _LABELS.get((origin, label))
         if archive:
-            found.setdefault(archive, uri.rstrip("/"))
-    return found
+            uris.setdefault(archive, uri.rstrip("/"))
+    return uris
 
 
 def variable(archive: str) -> str:
@@ -80,7 +80,7 @@ def variable(archive: str) -> str:
 def locate(archives: Sequence[str]) -> dict[str, str]:
     """The base URI of each archive, or Unreachable naming the first that this machine knows no mirror of."""
     configured = _configured()
-    found: dict[str, str] = {}
+    uris: dict[str, str] = {}
     for archive in archives:
         uri = os.environ.get(variable(archive)) or configured.get(archive)
         if not uri:
@@ -88,8 +88,8 @@ def locate(archives: Sequence[str]) -> dict[str, str]:
                 f"no mirror of the archive `{archive}` is known: this machine's apt sources have none",
                 hint=f"set {variable(archive)} to the mirror's URI, or run `apt-get update` after adding it to apt",
             )
-        found[archive] = uri.rstrip("/")
-    return found
+        uris[archive] = uri.rstrip("/")
+    return uris
 
 
 @cache
@@ -111,12 +111,12 @@ def proxy(url: str) -> str | None:
         return None
     settings = {name.lower(): value for name, value in proxy_settings().items()}
     levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))  # https falls back to the settings of http
-    specific = next((found for level in levels if (found := settings.get(f"{level}::proxy::{host}"))), "")
-    program = next((found for level in levels if (found := settings.get(f"{level}::proxy-auto-detect"))), "")
-    general = next((found for level in levels if (found := settings.get(f"{level}::proxy"))), "")
-    found = specific or (_detected(program, f"{scheme}://{host}/") if program else "") or general \
+    specific = next((setting for level in levels if (setting := settings.get(f"{level}::proxy::{host}"))), "")
+    program = next((setting for level in levels if (setting := settings.get(f"{level}::proxy-auto-detect"))), "")
+    general = next((setting for level in levels if (setting := settings.get(f"{level}::proxy"))), "")
+    address = specific or (_detected(program, f"{scheme}://{host}/") if program else "") or general \
         or os.environ.get(f"{scheme}_proxy", "")
-    return None if not found or found.upper() == "DIRECT" else found
+    return None if not address or address.upper() == "DIRECT" else address
 
 
 @cache

@@ -68,8 +68,8 @@ def compare(before: Packages, after: Packages) -> PackageDiff:
     )
 
 
-def _only(these: Packages, others: Packages) -> tuple[Presence, ...]:
-    return tuple(Presence(name, str(these[name]["version"])) for name in sorted(these.keys() - others.keys()))
+def _only(these: Packages, without: Packages) -> tuple[Presence, ...]:
+    return tuple(Presence(name, str(these[name]["version"])) for name in sorted(these.keys() - without.keys()))
 
 
 def _installed(packages: Packages) -> int:

@@ -24,7 +24,7 @@ from goldenami.core import shell
 from goldenami.core.errors import NoFit, Unreachable, Vanished
 from goldenami.core.records import Record
 from goldenami.packages import http_documents, mirrors
-from goldenami.packages.download import Wanted
+from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 
 ARCHIVE = "pypi"
@@ -85,9 +85,9 @@ class Index:
         """The index that this machine's pip uses."""
         lines = shell.output([sys.executable, "-m", "pip", "config", "list"]).splitlines()
         pairs = (line.partition("=") for line in lines)
-        found = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
-        return cls(url=(os.environ.get(VARIABLE) or found.get("index-url") or _default()).rstrip("/"),
-                   certificates=found.get("cert"))
+        settings = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
+        return cls(url=(os.environ.get(VARIABLE) or settings.get("index-url") or _default()).rstrip("/"),
+                   certificates=settings.get("cert"))
 
     def resolve(
         self, requirements: Sequence[str], constraints: Sequence[str], python: Interpreter,
@@ -108,11 +108,11 @@ class Index:
 
     def _environment(self) -> dict[str, str]:
         """pip with this index and nothing of the machine's other settings."""
-        others = dict.fromkeys((name for name in os.environ if name.startswith("PIP_")), "")
-        found = {**others, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": self.url, "PIP_NO_INPUT": "1",
+        cleared = dict.fromkeys((name for name in os.environ if name.startswith("PIP_")), "")
+        environment = {**cleared, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": self.url, "PIP_NO_INPUT": "1",
                  "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_DEFAULT_TIMEOUT": "60"}
         more = {"PIP_CERT": self.certificates, "PIP_PROXY": mirrors.proxy(self.url)}
-        return found | {name: value for name, value in more.items() if value}
+        return environment | {name: value for name, value in more.items() if value}
 
     def _refused(self, requirements: Sequence[str], error: shell.CommandFailed) -> NoFit | Unreachable:
         lines = [line.removeprefix("ERROR: ") for line in error.output.splitlines() if line.startswith("ERROR: ")]
@@ -145,12 +145,12 @@ class Index:
                               sha256=entry["hashes"].get("sha256", ""), size=_size(entry))
         raise Vanished(f"the package index has no sdist of {project} {version}", hint="change the recipe's version")
 
-    def wanted(self, files: Iterable[PyFile]) -> list[Wanted]:
+    def store_requests(self, files: Iterable[PyFile]) -> list[StoreRequest]:
         """Where the files are today; Vanished names one that the index no longer has with this SHA-256."""
-        found = []
+        requests = []
         for file in files:
             if isinstance(file, Archive):
-                found.append(Wanted(file.sha256, file.size, file.url, file.filename))
+                requests.append(StoreRequest(file.sha256, file.size, file.url, file.filename))
                 continue
             entry = next((one for one in self._files(file.project) if one["filename"] == file.filename), None)
             if entry is None:
@@ -160,12 +160,12 @@ class Index:
                 raise Unreachable(
                     f"{file.filename}: the package index has SHA-256 {there[:12]}, the lock names {file.sha256[:12]}",
                     hint="the index serves something else than the lock names: find out why before a new lock takes it")
-            found.append(Wanted(file.sha256, file.size, entry["url"], file.filename))
-        return found
+            requests.append(StoreRequest(file.sha256, file.size, entry["url"], file.filename))
+        return requests
 
     def fetch(self, files: Iterable[PyFile], store: Store) -> None:
         """Have the files in the store; those that are there, or were built here, are not asked for."""
-        store.fetch(self.wanted(file for file in files if not store.has(file.sha256, file.size)))
+        store.fetch(self.store_requests(file for file in files if not store.has(file.sha256, file.size)))
 
     def page(self, project: str) -> tuple[str, http_documents.Document]:
         """The address of a project's page, and what is there: by apt's proxy, with this index's certificates."""

@@ -23,7 +23,7 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy, HostNotReady, Unreachable, Vanished
 from goldenami.core.records import sha256_file
 from goldenami.packages import download
-from goldenami.packages.download import Http, Part, Stopped, Wanted
+from goldenami.packages.download import Http, Part, Stopped, StoreRequest
 
 PARALLEL = 8
 """Downloads in flight; more did not help on the 2-core machines that this was tried on."""
@@ -94,12 +94,12 @@ class Store:
                 path.unlink()
         return False
 
-    def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+    def missing(self, requests: Iterable[StoreRequest]) -> list[StoreRequest]:
         """Those that have to be fetched."""
-        items = list(wanted)
+        todo = list(requests)
         with ThreadPoolExecutor() as pool:
-            whole = list(pool.map(lambda item: self.has(item.sha256, item.size), items))
-        return [item for item, good in zip(items, whole, strict=True) if not good]
+            whole = list(pool.map(lambda item: self.has(item.sha256, item.size), todo))
+        return [item for item, good in zip(todo, whole, strict=True) if not good]
 
     def objects(self) -> list[str]:
         """The SHA-256 of everything in the store."""
@@ -107,14 +107,14 @@ class Store:
 
     def verify(self) -> list[str]:
         """Read every object; returns those that were damaged, which are removed."""
-        found = self.objects()
+        digests = self.objects()
         with ThreadPoolExecutor() as pool:
-            return [name for name, good in zip(found, pool.map(self.check, found), strict=True) if not good]
+            return [name for name, good in zip(digests, pool.map(self.check, digests), strict=True) if not good]
 
     def garbage(self, named: Iterable[str]) -> dict[Path, int]:
         """Objects that nothing names and parts of downloads, with their bytes."""
-        kept = set(named)
-        return {path: path.stat().st_size for path in sorted(self.root.glob("??/*")) if path.name not in kept}
+        names = set(named)
+        return {path: path.stat().st_size for path in sorted(self.root.glob("??/*")) if path.name not in names}
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -128,9 +128,9 @@ class Store:
         finally:
             fcntl.flock(self._use, fcntl.LOCK_SH)
 
-    def fetch(self, wanted: Iterable[Wanted], on_bytes: Callable[[int], None] = lambda _: None) -> int:
+    def fetch(self, requests: Iterable[StoreRequest], on_bytes: Callable[[int], None] = lambda _: None) -> int:
         """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as one error."""
-        todo = self.missing({item.sha256: item for item in wanted}.values())
+        todo = self.missing({item.sha256: item for item in requests}.values())
         stop = threading.Event()
 
         def on_chunk(size: int) -> None:
@@ -150,16 +150,16 @@ class Store:
             raise _worst(problems)
         return sum(item.size for item in todo)
 
-    def pull(self, wanted: Iterable[Wanted]) -> None:
+    def pull(self, requests: Iterable[StoreRequest]) -> None:
         """Fetch from the remote store what it has of what is missing here: what was compiled is nowhere else."""
-        todo = self.missing(wanted)
+        todo = self.missing(requests)
         if self.remote is not None and todo:
             for item in todo:
                 with self._part(item, threading.Event()) as part:
                     if part is not None and self._from_remote(item, part, lambda _: None):
                         part.finish()
 
-    def _have(self, http: Http, item: Wanted, on_chunk: Callable[[int], None], stop: threading.Event) -> None:
+    def _have(self, http: Http, item: StoreRequest, on_chunk: Callable[[int], None], stop: threading.Event) -> None:
         with self._part(item, stop) as part:
             if part is not None:
                 if not self._from_remote(item, part, on_chunk):
@@ -167,7 +167,7 @@ class Store:
                 part.finish()
 
     @contextmanager
-    def _part(self, item: Wanted, stop: threading.Event) -> Iterator[Part | None]:
+    def _part(self, item: StoreRequest, stop: threading.Event) -> Iterator[Part | None]:
         """The item's part, with errors that name it. An object that is not the item gives way."""
         target = self.path(item.sha256)
         try:
@@ -183,7 +183,7 @@ class Store:
             raise HostNotReady(f"the store cannot take {item.name}: {error.strerror}",
                                hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk") from error
 
-    def _from_remote(self, item: Wanted, part: Part, on_chunk: Callable[[int], None]) -> bool:
+    def _from_remote(self, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> bool:
         """Whether the remote store had the item, whole; what it has damaged is fetched from the mirror instead."""
         if self.remote is None:
             return False
@@ -207,8 +207,8 @@ def _problems(jobs: list[Future[None]]) -> list[Unreachable]:
         if isinstance(problem, Unreachable):
             problems.append(problem)
             if not isinstance(problem, Vanished):  # the rest would only wait for the same mirror
-                for other in jobs:
-                    other.cancel()
+                for waiting in jobs:
+                    waiting.cancel()
         elif problem is not None:
             raise problem
     return problems

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from goldenami.core.records import sha256_file
-from goldenami.packages.download import Wanted
+from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 
 from support.debian import debrepo
@@ -22,20 +22,21 @@ FILL = """
 import sys
 from pathlib import Path
 from goldenami.core.errors import GoldenError
-from goldenami.packages.download import Wanted
+from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 rows = [line.split() for line in sys.stdin]
 try:
-    Store(Path(sys.argv[1])).fetch([Wanted(digest, int(size), url, url) for digest, size, url in rows])
+    Store(Path(sys.argv[1])).fetch([StoreRequest(digest, int(size), url, url) for digest, size, url in rows])
 except GoldenError as error:
     sys.exit(f"{type(error).__name__}: {error.message} / {error.hint}")
 """
 
 
-def wanted(served: debrepo.Mirror, *names: str) -> list[Wanted]:
+def wanted(served: debrepo.Mirror, *names: str) -> list[StoreRequest]:
     """Requests for the named files of the mirror, or for all of them."""
     paths = [served.folder / name for name in names] or sorted(served.folder.iterdir())
-    return [Wanted(sha256_file(path), path.stat().st_size, f"{served.uri}/{path.name}", path.name) for path in paths]
+    return [StoreRequest(sha256_file(path), path.stat().st_size, f"{served.uri}/{path.name}", path.name)
+            for path in paths]
 
 
 def objects(root: Path) -> list[Path]:
@@ -43,7 +44,7 @@ def objects(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def fill_process(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
+def fill_process(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
     """A process that fills the store in `root`."""
     process = subprocess.Popen([sys.executable, "-c", FILL, str(root)], text=True, stdin=subprocess.PIPE,
                                stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
@@ -54,7 +55,7 @@ def fill_process(root: Path, items: list[Wanted]) -> subprocess.Popen[str]:
     return process
 
 
-def assert_whole(root: Path, items: list[Wanted]) -> None:
+def assert_whole(root: Path, items: list[StoreRequest]) -> None:
     """The store holds exactly `items`, each under the digest of its content."""
     found = objects(root)
     assert sorted(path.name for path in found) == sorted(item.sha256 for item in items)
@@ -66,7 +67,7 @@ def kept_part(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*.part"))
 
 
-def kill_halfway(root: Path, served: debrepo.Mirror) -> Wanted:
+def kill_halfway(root: Path, served: debrepo.Mirror) -> StoreRequest:
     """A process that is killed when half of the large file has arrived."""
     served.faults = {"/large": Fault.STALLED}
     items = wanted(served, "large")

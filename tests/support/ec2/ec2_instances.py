@@ -194,7 +194,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 def main() -> None:
     """Serve, and run what is launched."""
-    namespaces.prepare_inside()
+    namespaces.prepare()
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     emulator = subprocess.Popen([sys.executable, "-m", "ec2_emulator", "--port", str(PORT)],
                                 stdout=subprocess.DEVNULL)

@@ -1,6 +1,7 @@
-"""The coverage gate: whether the code in a tree runs on every machine that an image is declared for.
+"""The coverage check: whether the code in a tree runs on every machine that an image is declared for.
 
-    record = coverage.scan(tree, ["opt/ml"], Target(features=lock.hardware.features, sm=lock.hardware.sm), allowances)
+    baseline = CodeBaseline(features=lock.hardware.features, sm=lock.hardware.sm)
+    record = coverage.scan(tree, ["opt/ml"], baseline, allowances)
     coverage.demand(record)          # StageFailed with the findings, if there are any
 
 `scan` reads every ELF file below the folders, wherever the tree is: a wheel unpacked into a folder, an environment, a
@@ -44,7 +45,7 @@ SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Target:
+class CodeBaseline:
     """What every declared machine has: `features` of the CPU (isa.py's names), GPUs' `sm` ("86")."""
 
     features: Sequence[str]
@@ -56,37 +57,39 @@ class _Scan:
     """The state of one scan."""
 
     root: Path
-    target: Target
+    baseline: CodeBaseline
     allowances: Sequence[Allowance]
     classifier: Classifier = field(default_factory=Classifier)
     files: list[CodeFile] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     allowed: dict[str, int] = field(default_factory=dict)
 
-    def judge(self, found: Finding) -> None:
+    def judge(self, finding: Finding) -> None:
         """Record a finding, or count it for the first allowance that fits."""
         for allowance in self.allowances:
-            if fits(allowance, found):
-                self.allowed[allowance.reason] += found.count
+            if fits(allowance, finding):
+                self.allowed[allowance.reason] += finding.count
                 return
-        self.findings.append(found)
+        self.findings.append(finding)
 
 
-def scan(root: Path, folders: Sequence[str], target: Target, allowances: Sequence[Allowance] = ()) -> CoverageRecord:
+def scan(
+    root: Path, folders: Sequence[str], baseline: CodeBaseline, allowances: Sequence[Allowance] = (),
+) -> CoverageRecord:
     """Look at all code below `folders` of the tree `root`; a folder that is not there holds none."""
-    state = _Scan(root, target, allowances, allowed={allowance.reason: 0 for allowance in allowances})
+    state = _Scan(root, baseline, allowances, allowed={allowance.reason: 0 for allowance in allowances})
     for path in _programs(root, folders):
         _file(state, path)
-    return CoverageRecord(folders=list(folders), features=list(target.features), sm=list(target.sm),
+    return CoverageRecord(folders=list(folders), features=list(baseline.features), sm=list(baseline.sm),
                           files=state.files, findings=state.findings, allowed=state.allowed)
 
 
 def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
     """Hold the code of the tree `root` to what a plan asks for; the record goes into `out`."""
-    record = scan(root, request.folders, Target(request.features, request.sm), request.allow)
+    record = scan(root, request.folders, CodeBaseline(request.features, request.sm), request.allow)
     records.write(out / COVERAGE_FILE, record)
     with log.open("a", encoding="utf-8") as sink:
-        sink.writelines(f"coverage: {describe(found)}\n" for found in record.findings)
+        sink.writelines(f"coverage: {describe(finding)}\n" for finding in record.findings)
     demand(record)
 
 
@@ -95,14 +98,14 @@ def demand(record: CoverageRecord) -> None:
     if record.findings:
         raise StageFailed(f"{len(record.findings)} functions or files cannot run on every declared machine: "
                           f"{describe(record.findings[0])}",
-                          tail="\n".join(describe(found) for found in record.findings[:SHOWN]),
+                          tail="\n".join(describe(finding) for finding in record.findings[:SHOWN]),
                           hint="compile for the lock's `hardware.options` and `hardware.sm`; where the code asks the "
                                "CPU before it uses them, allow it with the reason in the framework's recipe")
 
 
 def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
     """StageFailed where all programs below `folder` together have no code for one of `sm`; `whose` names the build."""
-    images = list[fatbin.Image]()
+    images = list[fatbin.DeviceImage]()
     for path in _programs(folder, ["."] if sm else []):
         with suppress(NotElf), Elf(path) as elf:  # `scan` says of the tree what could not be looked at
             images += [image for module in fatbin.modules(elf) for image in module]
@@ -111,25 +114,25 @@ def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
                           hint="the recipe's CUDA flags do not reach the build: does it read these variables still?")
 
 
-def describe(found: Finding) -> str:
+def describe(finding: Finding) -> str:
     """`opt/ml/x.so: dot: 12 instructions need avx512f (0x1139: vmovups zmm0,[rdi])`."""
-    if found.extension == UNREADABLE or found.extension.startswith("sm_"):
-        return f"{found.file}: {found.symbol}: {found.extension}: {found.example}"
-    plural = "s need" if found.count > 1 else " needs"
-    return f"{found.file}: {found.symbol}: {found.count} instruction{plural} {found.extension} ({found.example})"
+    if finding.extension == UNREADABLE or finding.extension.startswith("sm_"):
+        return f"{finding.file}: {finding.symbol}: {finding.extension}: {finding.example}"
+    what = "instructions need" if finding.count > 1 else "instruction needs"
+    return f"{finding.file}: {finding.symbol}: {finding.count} {what} {finding.extension} ({finding.example})"
 
 
-def fits(allowance: Allowance, found: Finding) -> bool:
+def fits(allowance: Allowance, finding: Finding) -> bool:
     """Whether the allowance is for this finding. `*` is every instruction set: what a GPU lacks has to be named, and so
     has what could not be looked at."""
-    named = found.extension == UNREADABLE or found.extension.startswith("sm_")
+    named = finding.extension == UNREADABLE or finding.extension.startswith("sm_")
     patterns = [pattern for pattern in allowance.extensions if pattern != "*" or not named]
-    return fnmatchcase(found.file, allowance.files) and fnmatchcase(found.symbol, allowance.symbols) \
-        and any(fnmatchcase(found.extension, pattern) for pattern in patterns)
+    return fnmatchcase(finding.file, allowance.files) and fnmatchcase(finding.symbol, allowance.symbols) \
+        and any(fnmatchcase(finding.extension, pattern) for pattern in patterns)
 
 
 def _programs(root: Path, folders: Sequence[str]) -> Iterator[Path]:
-    """Each ELF file once, in the order of paths; links lead to files that are seen by themselves or lie elsewhere."""
+    """Each ELF file once, in the order of paths; links lead to files that are seen by themselves or lie outside."""
     seen: set[tuple[int, int]] = set()
     for folder in folders:
         for place, names, files in os.walk(root / folder):
@@ -162,7 +165,7 @@ def _file(state: _Scan, path: Path) -> None:
 def _cpu(state: _Scan, name: str, elf: Elf) -> tuple[int, dict[str, int]]:
     """Number of instructions, and of those that need each extension; judges what is beyond the baseline."""
     total, extensions = 0, dict[str, int]()
-    features = frozenset(state.target.features)
+    features = frozenset(state.baseline.features)
     for address, symbol, code in elf.code():
         count, uses = state.classifier.uses(code, address)
         total += count
@@ -178,17 +181,17 @@ def _gpu(state: _Scan, name: str, elf: Elf) -> tuple[list[str], list[str]]:
     """Architectures of the file's SASS and PTX; judges the file as a whole, then each fat binary."""
     modules = list(fatbin.modules(elf))
     images = [image for module in modules for image in module]
-    whole = fatbin.missing(images, state.target.sm) if images else []
+    whole = fatbin.missing(images, state.baseline.sm) if images else []
     for sm in whole:
         state.judge(Finding(file=name, symbol=WHOLE, extension=f"sm_{sm}", count=1, example=_has(images)))
     for number, module in enumerate(modules, 1):
-        for sm in fatbin.missing(module, [sm for sm in state.target.sm if sm not in whole]):
+        for sm in fatbin.missing(module, [sm for sm in state.baseline.sm if sm not in whole]):
             state.judge(Finding(file=name, symbol=f"device code {number} of {len(modules)}", extension=f"sm_{sm}",
                                 count=1, example=_has(module)))
     sass, ptx = ({image.name for image in images if image.ptx is kind} for kind in (False, True))
     return sorted(sass), sorted(ptx)
 
 
-def _has(images: Sequence[fatbin.Image]) -> str:
+def _has(images: Sequence[fatbin.DeviceImage]) -> str:
     names = sorted({f"{'compute' if image.ptx else 'sm'}_{image.name}" for image in images})
     return f"has {', '.join(names) or 'no device code'}"

@@ -1,4 +1,4 @@
-"""Just enough of ELF for the coverage gate: 64-bit little-endian files, their sections, functions and code.
+"""Just enough of ELF for the coverage check: 64-bit little-endian files, their sections, functions and code.
 
 Functions come from the symbol table and from the unwind table (.eh_frame_hdr), which stripped files have too. Read
 in place by offsets: a framework's library has half a million functions, for which a general reader takes minutes.
@@ -119,14 +119,14 @@ class Elf:
             raise NotElf(f"has damaged tables of functions: {error}") from None
 
     def _functions(self) -> dict[int, str]:
-        found: dict[int, str] = dict.fromkeys(self._unwound(), "")
+        functions: dict[int, str] = dict.fromkeys(self._unwound(), "")
         for table in (".dynsym", ".symtab"):
             for section in self.named(table):
                 strings = self.sections[section.link].offset
                 for name, info, _, index, value, _ in struct.iter_unpack("<IBBHQQ", self.content(section)):
                     if info & 0xF in _FUNCTION_TYPES and index:
-                        found[value] = self._string(strings + name)
-        return found
+                        functions[value] = self._string(strings + name)
+        return functions
 
     def _unwound(self) -> Iterator[int]:
         """Start of each function in .eh_frame_hdr's table of (start, description), both relative to the header."""

@@ -22,7 +22,7 @@ _ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
-class Image:
+class DeviceImage:
     """Code for one architecture. `suffix` is "a" where no other GPU runs it, "f" for the same major number's."""
 
     capability: int
@@ -42,7 +42,7 @@ class Image:
         return self.capability <= capability and (same_major or (self.ptx and not self.suffix))
 
 
-def modules(elf: Elf) -> Iterator[list[Image]]:
+def modules(elf: Elf) -> Iterator[list[DeviceImage]]:
     """The images of each fat binary that holds any code: what the device linker leaves empty does not count."""
     for name in SECTIONS:
         for section in elf.named(name):
@@ -58,7 +58,7 @@ def modules(elf: Elf) -> Iterator[list[Image]]:
                 at += max(header + size, _ALIGNMENT)
 
 
-def _images(data: bytes) -> Iterator[Image]:
+def _images(data: bytes) -> Iterator[DeviceImage]:
     at = 0
     while at + 64 <= len(data):
         kind, _, header, size = struct.unpack_from("<HHIQ", data, at)
@@ -68,10 +68,10 @@ def _images(data: bytes) -> Iterator[Image]:
         suffix = "a" if flags & _EXACT else "f" if flags & _FAMILY else ""
         holds_code = flags & _COMPRESSED or (b".text." in payload if kind == _SASS else b".entry" in payload)
         if kind in (_PTX, _SASS) and holds_code:
-            yield Image(capability=capability, suffix=suffix, ptx=kind == _PTX)
+            yield DeviceImage(capability=capability, suffix=suffix, ptx=kind == _PTX)
         at += max(header + size, _ALIGNMENT)
 
 
-def missing(images: Sequence[Image], sm: Sequence[str]) -> list[str]:
+def missing(images: Sequence[DeviceImage], sm: Sequence[str]) -> list[str]:
     """Those of `sm` ("86") that none of the images runs on."""
     return [name for name in sm if not any(image.runs_on(int(name)) for image in images)]

@@ -44,7 +44,7 @@ class Classifier:
         An instruction that needs several (AVX-512VL and F) counts for each. Bytes that are no instruction are skipped.
         """
         decoder, instruction, needs = Decoder(64, code, ip=address), Instruction(), self._needs
-        total, found = 0, dict[str, Use]()
+        total, uses = 0, dict[str, Use]()
         while decoder.can_decode:
             decoder.decode_out(instruction)
             total += 1
@@ -52,11 +52,11 @@ class Classifier:
             if (extensions := needs.get(opcode)) is None:
                 extensions = needs[opcode] = tuple(_extensions(instruction))
             for name in extensions:
-                if use := found.get(name):
+                if use := uses.get(name):
                     use.count += 1
                 else:
-                    found[name] = Use(1, f"{instruction.ip:#x}: {instruction}")
-        return total, found
+                    uses[name] = Use(1, f"{instruction.ip:#x}: {instruction}")
+        return total, uses
 
 
 def _extensions(instruction: Instruction) -> Iterator[str]:
@@ -75,6 +75,6 @@ def option(name: str) -> str:
     return _RENAMED.get(name, plain.replace("_", ""))
 
 
-def beyond(found: Iterable[str], features: frozenset[str]) -> list[str]:
+def beyond(extensions: Iterable[str], features: frozenset[str]) -> list[str]:
     """Those of the extensions that a baseline lacks."""
-    return sorted(name for name in found if name not in features)
+    return sorted(name for name in extensions if name not in features)

@@ -21,16 +21,16 @@ _PLACES = ((disk.BIOS_BOOT[0], "the first sectors and the partition table"), (di
 
 def places(first: Path, second: Path) -> list[str]:
     """One line for each part of the disk that differs, with the first byte that does and how many MiB do."""
-    found: dict[str, list[int]] = {}
+    offsets: dict[str, list[int]] = {}
     size = first.stat().st_size
-    with first.open("rb") as one, second.open("rb") as other:
+    with first.open("rb") as left, second.open("rb") as right:
         for offset in range(0, max(size, second.stat().st_size), MIB):
-            mine, its = one.read(MIB), other.read(MIB)
+            mine, its = left.read(MIB), right.read(MIB)
             if mine != its:
                 pairs = enumerate(zip(mine, its, strict=False))
-                inside = next((number for number, (left, right) in pairs if left != right), min(len(mine), len(its)))
-                found.setdefault(_place(offset, size), []).append(offset + inside)
-    return [f"{place}: {len(at)} MiB, first at byte {at[0]}" for place, at in found.items()]
+                within = next((number for number, (a, b) in pairs if a != b), min(len(mine), len(its)))
+                offsets.setdefault(_place(offset, size), []).append(offset + within)
+    return [f"{place}: {len(at)} MiB, first at byte {at[0]}" for place, at in offsets.items()]
 
 
 def _place(offset: int, size: int) -> str:

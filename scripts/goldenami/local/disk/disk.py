@@ -162,7 +162,7 @@ def _write_boot_files(tree: Path, layout: DiskLayout) -> None:
     (tree / "boot/grub").mkdir(parents=True, exist_ok=True)
     _replace(tree / "boot/grub/grub.cfg", grub.menu(tree, root_uuid))
     fstab = tree / "etc/fstab"
-    others = [
+    mounts = [
         line for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
         if not line.startswith("#") and line.split()[1:2] not in ([], ["/"], ["/boot/efi"])
     ]
@@ -170,7 +170,7 @@ def _write_boot_files(tree: Path, layout: DiskLayout) -> None:
     _replace(fstab, "\n".join([
         f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1",
         f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail 0 0",
-        *others, "",
+        *mounts, "",
     ]))
 
 

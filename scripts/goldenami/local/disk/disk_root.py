@@ -1,7 +1,7 @@
 """The root of a sealed disk as a tree to run programs in, without a boot and at this machine's speed.
 
 Below is the partition of the disk itself, which nothing writes to; what a program writes goes to an overlay that is
-thrown away. Runs inside the namespaces of `sandbox`: the mounts go with them, and the loop device with its mount.
+thrown away. Runs in the namespaces of `sandbox`: the mounts go with them, and the loop device with its mount.
 """
 
 from __future__ import annotations

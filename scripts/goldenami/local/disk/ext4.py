@@ -71,16 +71,16 @@ class FileSystem:
 
     def _free_slot(self) -> int:
         """The next slot that is wholly free; the bitmap is asked each time, since an extent tree may have grown."""
-        found = ctypes.c_uint64()
+        free = ctypes.c_uint64()
         while self._next <= self._last:
             if self._status("ext2fs_get_free_blocks2", self._fs, ctypes.c_uint64(self._next),
-                            ctypes.c_uint64(self._last + 1), SLOT, None, ctypes.byref(found)):
+                            ctypes.c_uint64(self._last + 1), SLOT, None, ctypes.byref(free)):
                 break
-            aligned = -(-found.value // SLOT) * SLOT
+            aligned = -(-free.value // SLOT) * SLOT
             if aligned < self._next:
                 break  # the search began anew at the first block
-            self._next = aligned + (SLOT if aligned == found.value else 0)
-            if aligned == found.value:
+            self._next = aligned + (SLOT if aligned == free.value else 0)
+            if aligned == free.value:
                 return aligned
         raise BadInput("the large files find no free slots of 512 KiB on the disk", hint="raise disk_size_gib")
 
@@ -131,9 +131,9 @@ class FileSystem:
 def main() -> int:
     """Read the files, place them, print their extents; a failure is one line on stderr and status 1."""
     try:
-        found = FileSystem(sys.argv[1], int(sys.argv[2]))
-        extents = [found.allocate(path, size) for path, size in json.load(sys.stdin)]
-        found.close()
+        system = FileSystem(sys.argv[1], int(sys.argv[2]))
+        extents = [system.allocate(path, size) for path, size in json.load(sys.stdin)]
+        system.close()
     except GoldenError as error:
         print(f"{error.message}; {error.hint}", file=sys.stderr)
         return 1

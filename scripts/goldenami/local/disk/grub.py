@@ -2,7 +2,7 @@
 
 `grub-install` and `grub-bios-setup` want block devices; `grub-mkimage` wants none. What is left of their
 work are three numbers in two sectors (GRUB 2.12, include/grub/i386/pc/boot.h and grub-core/boot/i386/pc).
-Every module that booting needs is inside the core image, so the tree needs no GRUB package at all.
+Every module that booting needs is in the core image, so the tree needs no GRUB package at all.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ EXTRA_COMMAND_LINE = Path("etc/default/golden-cmdline")
 
 
 @dataclass(frozen=True)
-class Kernel:
+class BootKernel:
     """Paths of kernel and initrd as GRUB sees them from the root file system."""
 
     image: str
     initrd: str
 
 
-def find_kernel(tree: Path) -> Kernel:
+def find_kernel(tree: Path) -> BootKernel:
     """What the menu boots: the distribution's own links where it keeps them, else the only kernel there is.
 
     Links survive a kernel update in a running instance: it need not know about this menu.
     """
     for folder in ("", "/boot"):
-        kernel = Kernel(f"{folder}/vmlinuz", f"{folder}/initrd.img")
+        kernel = BootKernel(f"{folder}/vmlinuz", f"{folder}/initrd.img")
         if _exists(tree, kernel.image) and _exists(tree, kernel.initrd):
             return kernel
-    found = sorted(path.name.removeprefix("vmlinuz-") for path in (tree / "boot").glob("vmlinuz-*"))
-    if len(found) == 1 and _exists(tree, f"/boot/initrd.img-{found[0]}"):
-        return Kernel(f"/boot/vmlinuz-{found[0]}", f"/boot/initrd.img-{found[0]}")
+    releases = sorted(path.name.removeprefix("vmlinuz-") for path in (tree / "boot").glob("vmlinuz-*"))
+    if len(releases) == 1 and _exists(tree, f"/boot/initrd.img-{releases[0]}"):
+        return BootKernel(f"/boot/vmlinuz-{releases[0]}", f"/boot/initrd.img-{releases[0]}")
     raise StageFailed(
-        f"{tree} has no kernel to boot: no vmlinuz link, and {len(found)} kernels in /boot",
+        f"{tree} has no kernel to boot: no vmlinuz link, and {len(releases)} kernels in /boot",
         hint="the role kernel installs the kernel and its initrd; with several, keep the distribution's links",
     )
 
 
 def _exists(tree: Path, path: str) -> bool:
-    """Whether `path` leads to a file inside `tree`, following one link as the tree itself would."""
+    """Whether `path` leads to a file in `tree`, following one link as the tree itself would."""
     real = tree / path.lstrip("/")
     if real.is_symlink():
         target = real.readlink()

@@ -53,25 +53,25 @@ def fill(
     placed = _place(large, f"{disk}?offset={offset}", blocks, env)
     first, *unwritten = [offset + block * BLOCK for block in _first_unwritten(placed, blocks)]
     final(first)
-    found: dict[str, str] = {}
+    by_path: dict[str, str] = {}
     descriptor = os.open(disk, os.O_WRONLY)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             digests = pool.map(lambda entry, extents: _copy(tree, entry, extents, descriptor, offset), large, placed)
             for entry, digest, until in zip(large, digests, unwritten, strict=True):
-                found[entry.path] = digest
+                by_path[entry.path] = digest
                 final(until)
     finally:
         os.close(descriptor)
-    return found
+    return by_path
 
 
 def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[int]:
     """The lowest block still to be written when none, one, two ... of the files are; `blocks` after the last."""
-    found = [blocks]
+    firsts = [blocks]
     for extents in reversed(placed):
-        found.append(min([found[-1], *(physical for _, physical, _ in extents)]))
-    return found[::-1]
+        firsts.append(min([firsts[-1], *(physical for _, physical, _ in extents)]))
+    return firsts[::-1]
 
 
 def _place(large: Sequence[Entry], image: str, blocks: int, env: Mapping[str, str]) -> list[list[Extent]]:
@@ -82,8 +82,8 @@ def _place(large: Sequence[Entry], image: str, blocks: int, env: Mapping[str, st
     except shell.CommandFailed as error:
         raise StageFailed(f"the large files could not be placed: {error.output.strip()}",
                           hint="raise disk_size_gib if it says so, else report the version of e2fsprogs") from None
-    found: list[list[Extent]] = json.loads(text)
-    return found
+    extents: list[list[Extent]] = json.loads(text)
+    return extents
 
 
 def _copy(tree: Path, entry: Entry, extents: Sequence[Extent], disk: int, offset: int) -> str:

@@ -1,4 +1,4 @@
-"""`python -m goldenami.local.programs.verify PLAN`: boot the sealed disk twice and look, inside own namespaces.
+"""`python -m goldenami.local.programs.verify PLAN`: boot the sealed disk twice and look, in own namespaces.
 
 Three things at once, all from the same untouched disk: a boot under BIOS, on which tests/image run; one under UEFI,
 which shows that identity is made anew; and the tests that need no boot, in the disk's root tree, since emulation makes
@@ -137,7 +137,7 @@ def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.
 
 
 def code_checks(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
-    """What the coverage gate read at the bake is what is on the booted disk; and which CPU all of it ran on."""
+    """What the coverage check read at the bake is what is on the booted disk; and which CPU all of it ran on."""
     found: list[Check] = []
     if emulated:
         flags = machine.ssh("grep -m1 ^flags /proc/cpuinfo").split()

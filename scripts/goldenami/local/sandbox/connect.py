@@ -1,6 +1,6 @@
 """`python connect.py HOST PORT`: standard input and output spliced to a TCP connection (an ssh ProxyCommand).
 
-Run by `nsenter` inside a container's network namespace; plain Python, because nc and socat may be missing.
+Run by `nsenter` in a container's network namespace; plain Python, because nc and socat may be missing.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def main() -> None:
     if separator != "--" or not argv:
         raise SystemExit("usage: python -m goldenami.local.sandbox.join CGROUP -- COMMAND [ARGUMENT...]")
     namespaces.join(cgroup)
-    namespaces.prepare_inside()
+    namespaces.prepare()
     os.execvp(argv[0], argv)  # noqa: S606 - becoming the command is what this is for
 
 

@@ -21,7 +21,7 @@ from goldenami.core.wait import wait_until
 
 CGROUP_PREFIX = "goldenami-"
 HOSTNAME = "golden"
-"""The name of every build machine, inside: mmdebstrap and maintainer scripts copy it into trees."""
+"""The name of every build machine, as it sees itself: mmdebstrap and maintainer scripts copy it into trees."""
 RUN = "/run/goldenami"
 """A folder in memory that each run has for itself, with a path short enough for sockets (108 bytes)."""
 REAP_LIMIT_S = 5.0
@@ -37,8 +37,8 @@ def unshare_argv(argv: list[str], *, network: bool = False) -> list[str]:
     ]
 
 
-def prepare_inside() -> None:
-    """First act inside the namespaces: loopback up, private /run folders for `ip netns` and nspawn.
+def prepare() -> None:
+    """First act in the namespaces: loopback up, private /run folders for `ip netns` and nspawn.
 
     The tmpfs mounts hide the host's folders, so that nothing this run
     leaves there outlives it and nothing of another run is in its way.
@@ -80,7 +80,7 @@ def own_cgroup() -> Iterator[str]:
 
 
 def join_argv(cgroup: str, argv: list[str]) -> list[str]:
-    """`argv` started inside `cgroup`: a shell-free helper writes its own pid, then execs."""
+    """`argv` started in `cgroup`: a shell-free helper writes its own pid, then execs."""
     return shell.python_argv("goldenami.local.sandbox.join", cgroup, "--", *argv)
 
 
@@ -97,11 +97,11 @@ def _folders(cgroup: Path) -> list[Path]:
 
 
 def _members(cgroup: Path) -> set[int]:
-    found: set[int] = set()
+    pids: set[int] = set()
     for folder in _folders(cgroup):
         with contextlib.suppress(OSError):
-            found.update(int(line) for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split())
-    return found - {0}
+            pids.update(int(line) for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split())
+    return pids - {0}
 
 
 def _remove(cgroup: Path) -> None:
@@ -121,14 +121,14 @@ def _remove(cgroup: Path) -> None:
 
 def reap() -> list[str]:
     """Remove the cgroups of runs whose process is gone; returns their names."""
-    gone: list[str] = []
+    names: list[str] = []
     for root in _cgroup_roots():
         for cgroup in root.glob(f"{CGROUP_PREFIX}*"):
             owner = ProcessId.parse(cgroup.name)
             if owner and not owner.alive:
                 _remove(cgroup)
-                gone.append(cgroup.name)
-    return gone
+                names.append(cgroup.name)
+    return names
 
 
 def run(

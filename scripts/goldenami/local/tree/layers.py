@@ -126,35 +126,35 @@ class Stack:
 
     def damaged(self) -> list[str]:
         """Remove the layers whose content is not what it was; returns their names."""
-        found = [layer for layer, check in self._checks.items() if not check.result()]
-        names = [records.read(layer / RECORD, LayerRecord).name for layer in found]
-        for layer in found:
+        layers = [layer for layer, check in self._checks.items() if not check.result()]
+        names = [records.read(layer / RECORD, LayerRecord).name for layer in layers]
+        for layer in layers:
             shutil.rmtree(layer)
         return names
 
 
 def ranks(trees: Sequence[Path]) -> dict[str, int]:
     """For each file (`./usr/bin/x`) the number of the highest of `trees`, the lowest first, that holds it."""
-    found: dict[str, int] = {}
+    rank_of: dict[str, int] = {}
     for rank, tree in enumerate(trees):
         for folder, _, names in os.walk(tree):
             place = os.path.relpath(folder, tree)
             prefix = "./" if place == "." else f"./{place}/"
-            found.update((prefix + name, rank) for name in names)
-    return found
+            rank_of.update((prefix + name, rank) for name in names)
+    return rank_of
 
 
 def evict(folder: Path, limit_bytes: int) -> list[str]:
     """Remove the layers that were used longest ago until the rest fits; one in use stays. Returns their names."""
-    found = [(layer.stat().st_mtime, layer) for path in folder.glob(f"*/{RECORD}") if (layer := path.parent)]
-    kept, gone = 0, []
-    for _, layer in sorted(found, reverse=True):
+    layers = [(layer.stat().st_mtime, layer) for path in folder.glob(f"*/{RECORD}") if (layer := path.parent)]
+    occupied, names = 0, []
+    for _, layer in sorted(layers, reverse=True):
         record = records.read(layer / RECORD, LayerRecord)
-        kept += record.bytes
-        if kept > limit_bytes and _remove(layer):
-            kept -= record.bytes
-            gone.append(record.name)
-    return gone
+        occupied += record.bytes
+        if occupied > limit_bytes and _remove(layer):
+            occupied -= record.bytes
+            names.append(record.name)
+    return names
 
 
 def _remove(layer: Path) -> bool:

@@ -21,7 +21,7 @@ def check(root: Path, program: Path) -> None:
     try:
         shell.output([sys.executable, "-I", "-B", str(program), "--root", str(root), "--check"])
     except shell.CommandFailed as error:
-        found = error.output.splitlines()
-        more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
-        raise StageFailed(f"the tree is not sealed: {'; '.join(found[:SHOWN])}{more}", tail=error.output,
+        lines = error.output.splitlines()
+        more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
+        raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}", tail=error.output,
                           hint="roles/seal must remove it") from None

@@ -18,13 +18,13 @@ def by_package(tree: Path, manifest: Path) -> dict[str, int]:
     """Bytes by package name; files that no package owns stand under UNOWNED."""
     entries = json.loads(manifest.read_text(encoding="utf-8"))["entries"]
     left = {entry["path"]: entry["size"] for entry in entries if "size" in entry}
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for listing in sorted((tree / "var/lib/dpkg/info").glob("*.list")):
         name = listing.stem.partition(":")[0]
         paths = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        found[name] = found.get(name, 0) + sum(left.pop(_real(path), 0) for path in paths)
-    found[UNOWNED] = sum(left.values())
-    return found
+        sizes[name] = sizes.get(name, 0) + sum(left.pop(_real(path), 0) for path in paths)
+    sizes[UNOWNED] = sum(left.values())
+    return sizes
 
 
 def _real(path: str) -> str:

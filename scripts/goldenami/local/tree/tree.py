@@ -80,8 +80,8 @@ def scan(tree: Path) -> list[Entry]:
 
 def _walk(tree: Path, path: str) -> Iterator[str]:
     yield path
-    with os.scandir(tree / path) as found:
-        children = sorted((os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in found)
+    with os.scandir(tree / path) as items:
+        children = sorted((os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in items)
     for name, is_directory in children:
         child = f"{path}/{os.fsdecode(name)}"
         if is_directory:

@@ -45,11 +45,11 @@ class Emulated:
 
 def emulated(features: Iterable[str], known: Iterable[str]) -> Emulated:
     """The CPU that has of all `known` features (GCC's names) just `features`, as far as the emulator can."""
-    wanted, has = set(features), probe()
-    off = sorted(prop for name in known if name not in wanted and (prop := PROPERTIES.get(name, name)) in has)
+    needed, has = set(features), probe()
+    off = sorted(prop for name in known if name not in needed and (prop := PROPERTIES.get(name, name)) in has)
     off += sorted(prop for prop in OTHERS if prop in has)
     return Emulated(argument=",".join(["max", *(f"{prop}=off" for prop in off)]),
-                    missing=tuple(sorted(name for name in wanted if PROPERTIES.get(name, name) not in has)))
+                    missing=tuple(sorted(name for name in needed if PROPERTIES.get(name, name) not in has)))
 
 
 def shown(flags: Iterable[str], known: Iterable[str]) -> set[str]:

@@ -77,8 +77,8 @@ def dump(instance: Instance, path: Path) -> None:
 
 def answers(instance: Instance) -> dict[str, str]:
     """Every readable path below a version, without leading slash, and its text."""
-    found = {f"meta-data/{path}": text for path, text in _metadata(instance).items()}
-    found["dynamic/instance-identity/document"] = json.dumps({
+    texts = {f"meta-data/{path}": text for path, text in _metadata(instance).items()}
+    texts["dynamic/instance-identity/document"] = json.dumps({
         "accountId": ACCOUNT, "architecture": "x86_64", "availabilityZone": instance.availability_zone,
         "billingProducts": None, "devpayProductCodes": None, "marketplaceProductCodes": None,
         "imageId": instance.ami_id, "instanceId": instance.instance_id, "instanceType": instance.instance_type,
@@ -86,8 +86,8 @@ def answers(instance: Instance) -> dict[str, str]:
         "ramdiskId": None, "region": instance.region, "version": "2017-09-30",
     }, indent=2)
     if instance.user_data is not None:
-        found["user-data"] = instance.user_data
-    return found
+        texts["user-data"] = instance.user_data
+    return texts
 
 
 def _metadata(instance: Instance) -> dict[str, str]:

@@ -71,8 +71,8 @@ def beside(config: vm.VmConfig) -> Iterator[Second]:
 def _failure(log: Path, firmware: str, status: int) -> GoldenError:
     """What ended the process that wrote `log`, its message beginning with the firmware."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    found = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
-    event = found[0] if found else {"message": f"the boot broke off with status {status}", "hint": "see the log",
+    errors = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
+    event = errors[0] if errors else {"message": f"the boot broke off with status {status}", "hint": "see the log",
                                     "tail": "\n".join(lines[-shell.TAIL_LINES:]), "code": ExitCode.STAGE_FAILED}
     return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
 
@@ -82,11 +82,11 @@ def main() -> int:
     config = records.read(Path(sys.argv[1]), vm.VmConfig)
     try:
         with space(config.scratch), vm.running(config) as machine:
-            found = Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity(machine),
+            booted = Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity(machine),
                            powered_off=vm.power_off(machine))
     except GoldenError as error:
         return events.fail(error)
-    records.write(config.scratch / "booted.json", found)
+    records.write(config.scratch / "booted.json", booted)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Boot a disk in QEMU as if on EC2: NVMe root, Amazon's SMBIOS, metadata by token, SSH by the key from there.
 
-Runs inside a network namespace that the caller made: 169.254.169.254 goes on its loopback, where QEMU's user
+Runs in a network namespace that the caller made: 169.254.169.254 goes on its loopback, where QEMU's user
 mode network finds the metadata service; a namespace without links keeps the guest from everything else.
 The disk is never written: the guest's writes go to an overlay in the scratch folder.
 """
@@ -100,7 +100,7 @@ def running(config: VmConfig) -> Iterator[Machine]:
     """Boot `config.disk`, yield the machine once SSH lets the metadata's key in, power it off afterwards.
 
     Raises HostNotReady for a host without tools or space, StageFailed with the console's last lines when the
-    boot ends elsewhere. QEMU and the metadata service die with this process, however it ends.
+    boot ends in something else. QEMU and the metadata service die with this process, however it ends.
     """
     _check_memory(config)
     _check_namespace()

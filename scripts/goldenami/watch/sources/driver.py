@@ -19,7 +19,7 @@ from goldenami.model.definition import Definition
 from goldenami.model.driver_requests import DriverRequest
 from goldenami.model.lockfile import Kernel, Lock
 from goldenami.model.update_policy import VersionOffer
-from goldenami.packages.apt import AptRoot, Found, store_requests
+from goldenami.packages.apt import AptRoot, IndexEntry, store_requests
 from goldenami.packages.store import Store
 from goldenami.watch.sources.archive_indexes import ReleasedOn
 from goldenami.watch.sources.branches import Branches
@@ -41,7 +41,7 @@ def offers(
     """Every driver version of the image's flavours in the indexes; where the list has no day `released_on` has."""
     role_requests = requests(root, definition, {*compatibility.CUDA_OF_BRANCH, *(branches.types or {})})
     names = {name for request in role_requests for name in (request.dkms_package, request.userland_package)}
-    entries = apt.found(sorted(names))
+    entries = apt.entries(sorted(names))
     gpus = hardware.architectures(root, definition.hardware)
     offers_by_version: dict[str, VersionOffer] = {}
     for request in role_requests:
@@ -53,7 +53,7 @@ def offers(
 
 
 def _offers(
-    request: DriverRequest, entries: dict[str, list[Found]], refusal: str, branches: Branches,
+    request: DriverRequest, entries: dict[str, list[IndexEntry]], refusal: str, branches: Branches,
     released_on: ReleasedOn | None,
 ) -> Iterator[VersionOffer]:
     """The versions of one branch and flavour; one whose modules are missing is refused, unless `refusal` is known."""
@@ -133,6 +133,6 @@ def _candidates(root: Path, definition: Definition, apt: AptRoot, version: str) 
 
 def kernel_for_driver(lock: Lock, definition: Definition, apt: AptRoot) -> Kernel:
     """The locked kernel while the archive has its headers, else the newest."""
-    if apt.found([f"linux-headers-{lock.kernel.release}"]):
+    if apt.entries([f"linux-headers-{lock.kernel.release}"]):
         return lock.kernel
     return driver_fit.kernels(apt, definition.kernel)[0]

@@ -14,7 +14,7 @@ from goldenami.model import compatibility
 from goldenami.model.definition import Definition
 from goldenami.model.lockfile import Kernel, Lock, Package
 from goldenami.model.update_policy import Judgement, UpdateRule, UpdateVerdict, VersionOffer, judge
-from goldenami.packages.apt import AptRoot, Found
+from goldenami.packages.apt import AptRoot, IndexEntry
 from goldenami.watch.sources.archive_indexes import Archives, ReleasedOn
 from goldenami.watch.watch_records import PackageUpdate, SourceStatus
 
@@ -49,7 +49,7 @@ def component(package: Package) -> WatchedComponent:
 def kernel_offers(definition: Definition, apt: AptRoot, released_on: ReleasedOn | None = None) -> list[VersionOffer]:
     """The kernels that the image could have; their branch is their series."""
     kernels = driver_fit.kernels(apt, definition.kernel)
-    entries = apt.found([kernel.package for kernel in kernels])
+    entries = apt.entries([kernel.package for kernel in kernels])
     offers = []
     for kernel in kernels:
         entry = next(entry for entry in entries[kernel.package] if entry.version == kernel.version)
@@ -72,8 +72,8 @@ def series(release: str) -> str:
 def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn | None = None) -> list[VersionOffer]:
     """CUDA releases in the archives; one that the locked driver or a declared GPU can't take says so."""
     names = [name for name in apt.names(RUNTIME.pattern) if name in lock.packages or "-" in name]
-    newest = dict[str, tuple[str, Found]]()
-    for name, entries in apt.found(names).items():
+    newest = dict[str, tuple[str, IndexEntry]]()
+    for name, entries in apt.entries(names).items():
         for entry in entries:
             newest.setdefault(".".join(compatibility.upstream(entry.version).split(".")[:2]), (name, entry))
     return [VersionOffer(version, version.partition(".")[0], f"{entry.archive} {entry.suite}", entry.security,
@@ -95,7 +95,7 @@ def judge_packages(
     rule: UpdateRule, lock: Lock, names: list[str], apt: AptRoot, today: date, released_on: ReleasedOn | None = None,
 ) -> tuple[list[PackageUpdate], list[PackageUpdate], Judgement]:
     """What of `names` the rule moves, what it leaves, and the verdict on all of them together."""
-    found, preferred = apt.found(names), apt.preferred(names)
+    found, preferred = apt.entries(names), apt.preferred(names)
     updates, held, reasons = list[PackageUpdate](), list[PackageUpdate](), list[Judgement]()
     for name in sorted(preferred.keys() & found.keys()):
         package, wanted = lock.packages[name], Version(preferred[name])
@@ -134,7 +134,7 @@ def emptied(lock: Lock, archives: Archives) -> list[SourceStatus]:
     statuses = []
     for archive, root in archives.roots.items():
         names = [name for name, package in lock.packages.items() if package.origin == archive]
-        if names and not root.found(names):
+        if names and not root.entries(names):
             statuses.append(SourceStatus(name=archive, error=f"is empty: it has none of the {len(names)} packages that "
                                                              f"the lock of {lock.image} took from it"))
     return statuses
@@ -144,7 +144,7 @@ def backwards(lock: Lock, apt: AptRoot, down: frozenset[str]) -> list[SourceStat
     """Packages of which the archive that had them has only older versions now, by archive."""
     names = [name for name, package in lock.packages.items() if package.origin not in down | {"built"}]
     gone: dict[str, list[str]] = {}
-    for name, entries in apt.found(names).items():
+    for name, entries in apt.entries(names).items():
         package = lock.packages[name]
         own = [entry.version for entry in entries if entry.archive == package.origin]
         if own and Version(entries[0].version) < Version(package.version):
