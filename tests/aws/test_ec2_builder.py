@@ -24,6 +24,7 @@ from goldenami.model.build_records import BAKE_FILE, Allowance, Ami, BakeRecord,
 from goldenami.model.lockfile import Framework, Lock, Origin
 from goldenami.model.plans import BakePlan
 from goldenami.packages.pypi import PyFile
+from goldenami.verify import verify
 from pydantic import ValidationError
 from support.aws import publisher
 from support.aws.emulator import Emulator
@@ -251,6 +252,14 @@ def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
     assert ec2_builder.instance_type(lock) == "m7i.xlarge"
     gpu = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["p5"], "sm": ["90"]})})
     assert ec2_builder.instance_type(gpu) == "m7i.xlarge"
+
+
+def test_a_session_needs_a_disk(aws: Emulator, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="has no verified build"):
+        LocalBuilder(tmp_path).shell(builds.IMAGE)
+    verify.point_latest(BuildFolder(ec2_builds.build(tmp_path, 1, REGION)))
+    with pytest.raises(BadInput, match="was baked on EC2: there is no disk to boot"):
+        LocalBuilder(tmp_path).shell(builds.IMAGE)
 
 
 def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(aws: Emulator, tmp_path: Path) -> None:
