@@ -39,13 +39,13 @@ def key() -> Iterator[debrepo.Key]:
 @pytest.fixture(scope="session")
 def names() -> list[str]:
     """Everything that the CPU image's roles name on Debian 12."""
-    from goldenami.lock import resolve
+    from goldenami.lock.resolution import BASE_PACKAGES
     from goldenami.model import role_packages
     from goldenami.model.platforms import PLATFORMS
 
     given = {"kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
              "kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
-    return [*resolve.BASE_PACKAGES, *(
+    return [*BASE_PACKAGES, *(
         name for role in ("os_updates", "kernel", "limits", "network_tuning", "provenance", "seal")
         for name in role_packages.packages(ROOT, role, PLATFORMS["bookworm"], given))]
 

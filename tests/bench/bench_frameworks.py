@@ -34,6 +34,7 @@ from goldenami.local import workspace
 from goldenami.lock import build_decision, frameworks, resolve
 from goldenami.lock.build_decision import Measurement
 from goldenami.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.lock.resolution import opened
 from goldenami.model import definition_file, lockfile, recipes
 from goldenami.packages import store
 
@@ -74,8 +75,8 @@ def resolving(image: str, names: list[str]) -> Iterator[tuple[FrameworkRequest, 
     if not chosen:
         raise BadInput(f"{image} has no frameworks to compile",
                        hint="make bench-frameworks IMAGE=debian-12-ml-frameworks")
-    with resolve.opened(ROOT, wanted, kept, progress, LOG) as resolution:
-        yield *resolve.wanted_frameworks(resolution), chosen
+    with opened(ROOT, wanted, kept, progress, LOG) as resolution:
+        yield *resolve.framework_request(resolution), chosen
 
 
 def this_cpu() -> str:

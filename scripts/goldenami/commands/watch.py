@@ -115,7 +115,7 @@ def _relock(seen: WatchResult, kept: store.Store) -> LockChange:
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         wanted = _follow_branch(seen, path, text)
-        found, digest = resolve.run(ROOT, wanted, kept, progress, log, keep=watch.constraints(seen))
+        found, digest = resolve.run(ROOT, wanted, kept, progress, log, constraints=watch.constraints(seen))
     except BaseException:
         records.write_text(path, text)  # the branch in the definition is that of the lock
         raise
