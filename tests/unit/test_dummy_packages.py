@@ -43,5 +43,5 @@ def test_a_store_that_lacks_it_or_has_it_damaged_gets_it_again(store: Store) -> 
 
 def test_one_that_comes_out_otherwise_is_refused(store: Store) -> None:
     wanted = Package.of(dummy_packages.make(store, "libcuda1", "535", "amd64"))
-    with pytest.raises(StageFailed, match=r"the stand-in of libcuda1 came out as \w{12}, the lock names 0{12}"):
+    with pytest.raises(StageFailed, match=r"the dummy package libcuda1 came out as \w{12}, the lock names 0{12}"):
         dummy_packages.have(store, "libcuda1", wanted.model_copy(update={"sha256": "0" * 64}))

@@ -139,7 +139,7 @@ def test_the_end_of_a_branch_is_announced_90_days_ahead(end: date | None, said: 
 
 def test_a_branch_whose_end_is_not_known_is_not_passed_over_in_silence() -> None:
     assert compatibility.near_end("999", compatibility.branch_end("999"), TODAY) == \
-        "the end of driver branch 999 is not known: look it up, and add it to BRANCH_END of policy.py"
+        "the end of driver branch 999 is not known: look it up, add it to BRANCH_END of compatibility.py"
     assert compatibility.near_end("550", None, TODAY) == \
         "driver branch 550 has ended, NVIDIA says: no more fixes of its own come"
     assert compatibility.near_end("550", date(2027, 12, 31), TODAY) == ""  # a list that states one knows better

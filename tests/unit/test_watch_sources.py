@@ -86,7 +86,8 @@ def test_a_list_that_goes_backwards() -> None:
 
 def test_two_sources_that_disagree_on_an_end() -> None:
     found = branches.parse(listing(b580=branch("lts branch", "580.1@2025-01-01", end_of_life="2027-01-31")), "list")
-    assert found.statuses[1].error == "says that branch 580 ends on 2027-01-31, the table of policy.py 2028-06-30"
+    error = "says that branch 580 ends on 2027-01-31, the table of compatibility.py 2028-06-30"
+    assert found.statuses[1].error == error
     assert found.end("580") == date(2027, 1, 31)
     assert compatibility.near_end("580", found.end("580"), TODAY) == "driver branch 580 ends on 2027-01-31, in 67 days"
 

@@ -1,8 +1,8 @@
-"""Empty packages that stand in for a later step's, so that an earlier step's dependencies hold without them.
+"""Dummy packages in the place of a later step's, so that an earlier step's dependencies hold without them.
 
 Debian's CUDA depends on the driver's libraries. Were they in CUDA's layer, every driver release would unpack CUDA anew.
-So CUDA's step installs a stand-in of the same name and a lower version, and the driver's step upgrades it: nothing of
-a stand-in remains in the image, and CUDA's layer names no driver but its branch.
+So CUDA's step installs a dummy of the same name and a lower version, and the driver's step upgrades it: nothing of
+a dummy remains in the image, and CUDA's layer names no driver but its branch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 
 EPOCH = 315532800
-"""1980-01-01: what stands in is the same whenever it was made."""
+"""1980-01-01: a dummy is the same whenever it was made."""
 
 
 def version(branch: str) -> str:
@@ -26,7 +26,7 @@ def version(branch: str) -> str:
 
 
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
-    """Build the stand-in of `name` into the store; equal arguments give equal bytes."""
+    """Build the dummy of `name` into the store; equal arguments give equal bytes."""
     with tempfile.TemporaryDirectory() as folder:
         tree, built = Path(folder) / "tree", Path(folder) / "built.deb"
         (tree / "DEBIAN").mkdir(parents=True, mode=0o755)
@@ -41,11 +41,11 @@ def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
                    installed_size=0, archive="built", path=f"{name}.deb", source=name)
 
 
-def have(store: Store, name: str, wanted: Package) -> Deb:
-    """The stand-in that a lock names, built again where the store lacks it."""
-    if not store.has(wanted.sha256, wanted.size):
-        made = make(store, name, wanted.version.partition("+")[0], wanted.architecture)
-        if made.sha256 != wanted.sha256:
-            raise StageFailed(f"the stand-in of {name} came out as {made.sha256[:12]}, the lock names "
-                              f"{wanted.sha256[:12]}", hint="another dpkg-deb packs it otherwise: run `make lock`")
-    return wanted.deb(name)
+def have(store: Store, name: str, package: Package) -> Deb:
+    """The dummy that a lock names, built again where the store lacks it."""
+    if not store.has(package.sha256, package.size):
+        dummy = make(store, name, package.version.partition("+")[0], package.architecture)
+        if dummy.sha256 != package.sha256:
+            raise StageFailed(f"the dummy package {name} came out as {dummy.sha256[:12]}, the lock names "
+                              f"{package.sha256[:12]}", hint="another dpkg-deb packs it otherwise: run `make lock`")
+    return package.deb(name)

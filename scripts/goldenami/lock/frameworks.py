@@ -47,8 +47,7 @@ class FrameworkRequest:
 
 @dataclass(frozen=True)
 class ResolverContext:
-    """What resolving and building needs of its surroundings; `before` is what the image's former lock says of
-    frameworks."""
+    """The tools of resolving and building; `previous_frameworks` are those of the lock that a new one replaces."""
 
     root: Path
     apt: AptRoot
@@ -274,7 +273,7 @@ def _compile(build: WheelBuild, context: ResolverContext) -> wheel_builds.WheelO
 
 
 def _compiled(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, CompiledWheel]:
-    """The wheel, and how it was made. One that the former lock has with the same key is not compiled again: the same
+    """The wheel, and how it was made. One that the previous lock has with the same key is not compiled again: the same
     inputs give the same bytes, and a bake that lacks it holds its own build to them. What this machine has built counts
     for more: where a bake found that those bytes do not come out, the next lock names its own."""
     for framework in context.previous_frameworks if wheel_builds.known(context.store, build) is None else []:

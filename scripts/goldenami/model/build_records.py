@@ -194,8 +194,8 @@ class Allowance(Record):
 
 
 class Finding(Record):
-    """Code that a declared machine cannot run: `extension` is what the CPU lacks (isa.py's names, or another that no
-    baseline has), `sm_NN` for a GPU that has no device code, or `unreadable` for a file that could not be looked at."""
+    """Code that a declared machine cannot run: `extension` is what the CPU lacks (a name of instruction_sets.py, or
+    another that no baseline has), `sm_NN` for a GPU without device code, or `unreadable` for an unreadable file."""
 
     file: str
     symbol: str

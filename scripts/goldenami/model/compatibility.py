@@ -58,7 +58,7 @@ def check_architectures(cuda: str, architectures: list[str]) -> None:
         if version_tuple(cuda) >= version_tuple(release):
             highest = newest
     if not lowest or not highest:
-        raise NoFit(f"what CUDA {cuda} compiles for is not known", hint="add it to the tables of policy.py")
+        raise NoFit(f"what CUDA {cuda} compiles for is not known", hint="add it to the tables of compatibility.py")
     bad = [f"sm_{sm}" for sm in architectures if not lowest <= int(sm) <= highest
            or version_tuple(cuda) < version_tuple(LATE_ARCHITECTURE.get(sm, "0"))]
     if bad:
@@ -127,7 +127,7 @@ def near_end(branch: str, end: date | None, today: date) -> str:
     if end is None and branch in ENDED_BRANCHES:
         return f"driver branch {branch} has ended, NVIDIA says: no more fixes of its own come"
     if end is None:
-        return f"the end of driver branch {branch} is not known: look it up, and add it to BRANCH_END of policy.py"
+        return f"the end of driver branch {branch} is not known: look it up, add it to BRANCH_END of compatibility.py"
     if end - today > END_NOTICE:
         return ""
     if end < today:

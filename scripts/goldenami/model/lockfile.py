@@ -133,8 +133,8 @@ class Cuda(Record):
 class HardwareLock(Record):
     """The declared families and what follows from them.
 
-    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it (names: isa.py). `sm` are
-    the CUDA compute capabilities that GPU code has to cover.
+    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it, by the names
+    of instruction_sets.py. `sm` are the CUDA compute capabilities that GPU code has to cover.
     """
 
     families: list[str]
@@ -214,7 +214,7 @@ class Choice(Record):
 class Step(Record):
     """Roles that make one layer, and the packages that come with them: all that apt sees there beyond the last one.
 
-    `stand_ins` are empty packages in the place of a later step's (see standin.py).
+    `stand_ins` are dummy packages in the place of a later step's (see dummy_packages.py).
     """
 
     roles: list[str]
@@ -252,10 +252,10 @@ class Lock(Record):
     def objects(self) -> dict[str, int]:
         """SHA-256 and bytes of every file that a bake of this lock may need."""
         build = self.driver.modules.build if self.driver and self.driver.modules else {}
-        stand_ins = [package for step in self.steps for package in step.stand_ins.values()]
-        debs = [*self.packages.values(), *build.values(), *stand_ins, *self.toolchain.values()]
+        dummies = [package for step in self.steps for package in step.stand_ins.values()]
+        debs = [*self.packages.values(), *build.values(), *dummies, *self.toolchain.values()]
         files = [file for framework in self.frameworks for file in framework.files()]
-        return {found.sha256: found.size for found in debs} | {file.sha256: file.size for file in files}
+        return {package.sha256: package.size for package in debs} | {file.sha256: file.size for file in files}
 
 
 def path_of(root: Path, image: str) -> Path:
@@ -309,12 +309,12 @@ def read_copy(path: Path) -> tuple[Lock, str]:
 def digests(root: Path, definition: Definition) -> dict[str, str]:
     """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles, playbook."""
     text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
-    found = {
+    inputs = {
         "definition": records.sha256_text(without_publish(text)),
         "hardware": _hardware(root, definition),
         "ansible": records.sha256_file(root / "ansible/bake.yml"),
     }
-    return found | {f"roles/{role}": _folder(root / "roles" / role) for role in definition.role_names}
+    return inputs | {f"roles/{role}": _folder(root / "roles" / role) for role in definition.role_names}
 
 
 def derive_hardware(root: Path, definition: Definition) -> HardwareLock:

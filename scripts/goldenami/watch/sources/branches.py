@@ -1,7 +1,7 @@
 """NVIDIA's machine-readable list of data center driver branches: type, releases and their dates.
 
 Its form: branch -> type, driver_info[release_version, release_date, architectures]. It has no end of life; where a
-list states one as `end_of_life`, it is held against the table of policy.py.
+list states one as `end_of_life`, it is held against the table of compatibility.py.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def parse(document: http_documents.Document, where: str) -> Branches:
     newest = max(released.values(), default=None)
     day = document.changed or newest
     statuses = [SourceStatus(name=NAME, changed=day.isoformat() if day else "")]
-    statuses += [SourceStatus(name=NAME, error=f"says that branch {name} ends on {end}, the table of policy.py {known}")
+    statuses += [SourceStatus(name=NAME, error=f"says that branch {name} ends on {end}, the table of compatibility.py "
+                                               f"{known}")
                  for name, end in sorted(ends.items()) if (known := compatibility.branch_end(name)) not in (None, end)]
     return Branches(tuple(statuses), types, released, ends)
 
