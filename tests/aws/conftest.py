@@ -10,9 +10,11 @@ from pathlib import Path
 import boto3
 import pytest
 from goldenami.core import clock
+from support.aws import emulator_probe
 from support.aws.emulator import Emulator, Faults, Process
+from support.aws.kill_proxy import KillProxy
+from support.aws.retirement import LATER
 from support.aws.seeded_account import Calendar, SeededAccount
-from support.builds import emulator_probe
 from support.builds.builds import Checkout
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,10 +58,24 @@ def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
 
 
 @pytest.fixture
+def later(calendar: Calendar) -> None:
+    """The day on which everything in a seeded account is old."""
+    calendar.days = LATER
+
+
+@pytest.fixture
 def account(aws: Emulator) -> SeededAccount:
     """An account to fill, in which nothing stays pending."""
     aws.set(pending_s=0)
     return SeededAccount(aws)
+
+
+@pytest.fixture(scope="module")
+def kill_proxy(emulator: Emulator) -> Iterator[KillProxy]:
+    """A proxy in front of the emulator that kills a run at a call."""
+    proxy = KillProxy(emulator.url)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ ONE = "publish: {regions: [us-east-1], keep_last: 1"
 GRACELESS = RetentionPolicy(keep_last=1, max_age_days=1, disable_after_days=0, deregister_after_days=0)
 
 
-class Here:
+class InterruptedRuns:
     """A checkout whose runs are interrupted by others, in one region."""
 
     def __init__(self, checkout: Checkout, *, soak: int = 0) -> None:
@@ -74,90 +74,90 @@ class Here:
 
 
 def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> None:
-    here = Here(checkout, soak=1)
-    first = here.published(1)
-    here.golden("promote", IMAGE, "--now")
-    second = here.published(2)
-    plan = promote.prepare(here.account, here.wanted, promote.candidates(here.account, here.wanted), GpuProof.NONE, NOW)
+    runs = InterruptedRuns(checkout, soak=1)
+    first = runs.published(1)
+    runs.golden("promote", IMAGE, "--now")
+    second = runs.published(2)
+    plan = promote.prepare(runs.account, runs.wanted, promote.candidates(runs.account, runs.wanted), GpuProof.NONE, NOW)
     assert plan.build_id == second
-    here.published(3)
+    runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}, /golden-ami/{IMAGE}/candidate"):
-        promote.execute(here.account, here.wanted, plan, checkout.root, here.progress)
-    assert here.latest() == first
+        promote.execute(runs.account, runs.wanted, plan, checkout.root, runs.progress)
+    assert runs.latest() == first
 
 
 def test_a_candidate_older_than_latest_is_not_promoted(checkout: Checkout) -> None:
-    here = Here(checkout, soak=1)
-    first = here.published(1)
-    second = here.published(2)
-    here.golden("promote", IMAGE, "--now")
-    item = here.state.ledger()
+    runs = InterruptedRuns(checkout, soak=1)
+    first = runs.published(1)
+    second = runs.published(2)
+    runs.golden("promote", IMAGE, "--now")
+    item = runs.state.ledger()
     assert item.latest is not None
-    older = item.latest.model_copy(update={"build_id": first, "ami": here.ami(first),
+    older = item.latest.model_copy(update={"build_id": first, "ami": runs.ami(first),
                                            "baked_at": "2026-01-01T01:00:00Z"})
-    here.state.dynamodb.update_item(
+    runs.state.dynamodb.update_item(
         TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
         ExpressionAttributeValues={":ledger": {"S": item.model_copy(update={"candidate": older}).model_dump_json()}})
     ran = checkout.golden("promote", IMAGE, "--now")
     assert (ran.code, f"names build {second}, which is newer than the candidate {first}" in ran.text) == (2, True)
-    assert here.latest() == second
+    assert runs.latest() == second
 
 
 def test_a_rollback_does_not_undo_what_was_published_meanwhile(checkout: Checkout) -> None:
-    here = Here(checkout)
-    first, _ = here.published(1), here.published(2)
-    prepared = here.back_to(first)
-    third = here.published(3)
+    runs = InterruptedRuns(checkout)
+    first, _ = runs.published(1), runs.published(2)
+    prepared = runs.back_to(first)
+    third = runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}"):
-        rollback.execute(here.account, here.wanted, prepared, checkout.root, here.progress)
-    assert here.latest() == third
+        rollback.execute(runs.account, runs.wanted, prepared, checkout.root, runs.progress)
+    assert runs.latest() == third
 
 
 def test_a_rollback_does_not_go_to_what_was_disabled_meanwhile(checkout: Checkout) -> None:
-    here = Here(checkout)
-    first, second = here.published(1), here.published(2)
-    prepared = here.back_to(first)
-    here.state.ec2.disable_image(ImageId=here.ami(first))
+    runs = InterruptedRuns(checkout)
+    first, second = runs.published(1), runs.published(2)
+    prepared = runs.back_to(first)
+    runs.state.ec2.disable_image(ImageId=runs.ami(first))
     with pytest.raises(Busy, match=r"another run changed ami-\w+ \(now disabled\) in us-east-1"):
-        rollback.execute(here.account, here.wanted, prepared, checkout.root, here.progress)
-    assert here.latest() == second
+        rollback.execute(runs.account, runs.wanted, prepared, checkout.root, runs.progress)
+    assert runs.latest() == second
 
 
 def test_a_publish_does_not_go_over_a_rollback(checkout: Checkout) -> None:
-    here = Here(checkout)
-    first, _ = here.published(1), here.published(2)
-    build, plan = here.to_publish(3)
-    here.golden("rollback", IMAGE)
+    runs = InterruptedRuns(checkout)
+    first, _ = runs.published(1), runs.published(2)
+    build, plan = runs.to_publish(3)
+    runs.golden("rollback", IMAGE)
     with pytest.raises(Busy, match=f"another run moved /golden-ami/{IMAGE}/candidate in us-east-1 from ami"):
-        publish.execute(here.account, here.wanted, build, plan, here.progress)
-    assert here.latest() == first
-    assert len(here.state.amis()) == 2
+        publish.execute(runs.account, runs.wanted, build, plan, runs.progress)
+    assert runs.latest() == first
+    assert len(runs.state.amis()) == 2
 
 
 def test_an_ami_that_vanished_after_the_plan_is_named(checkout: Checkout) -> None:
-    here = Here(checkout)
-    ami = here.ami(here.published(1))
-    build, plan = here.planned()
-    here.state.ec2.deregister_image(ImageId=ami)
+    runs = InterruptedRuns(checkout)
+    ami = runs.ami(runs.published(1))
+    build, plan = runs.planned()
+    runs.state.ec2.deregister_image(ImageId=ami)
     with pytest.raises(Busy, match=f"{ami} in us-east-1 is gone since the plan was made"):
-        publish.execute(here.account, here.wanted, build, plan, here.progress)
+        publish.execute(runs.account, runs.wanted, build, plan, runs.progress)
 
 
 def test_what_latest_names_by_now_is_not_retired(checkout: Checkout, aws: Emulator) -> None:
     aws.set(backdate_days=400)
-    here = Here(checkout)
-    first, _ = here.published(1), here.published(2)
+    runs = InterruptedRuns(checkout)
+    first, _ = runs.published(1), runs.published(2)
 
     def plan() -> Prepared[RetirePlan]:
-        return retire.prepare(here.account, IMAGE, ["us-east-1"], GRACELESS)
+        return retire.prepare(runs.account, IMAGE, ["us-east-1"], GRACELESS)
 
-    retire.execute(here.account, plan(), checkout.root, here.progress)
+    retire.execute(runs.account, plan(), checkout.root, runs.progress)
     prepared = plan()
     assert [action.step for action in prepared.plan.regions[0].actions] == [RetireStep.DISABLE]
-    here.golden("rollback", IMAGE, "--to", first)
-    record = retire.execute(here.account, prepared, checkout.root, here.progress)
-    assert here.state.amis()[f"{IMAGE}-{first}"]["State"] == "available"
-    assert here.latest() == first
+    runs.golden("rollback", IMAGE, "--to", first)
+    record = retire.execute(runs.account, prepared, checkout.root, runs.progress)
+    assert runs.state.amis()[f"{IMAGE}-{first}"]["State"] == "available"
+    assert runs.latest() == first
     assert record.done == {"us-east-1": []}
     assert record == records.read(Path(checkout.root / RETIRE_FILE), RetireRecord)
-    assert record.kept == {"us-east-1": [f"keep {here.ami(first)} ({first}): it is latest since the plan was made"]}
+    assert record.kept == {"us-east-1": [f"keep {runs.ami(first)} ({first}): it is latest since the plan was made"]}

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, HTTPClientError
-from support.builds.emulator_probe import block
+from support.aws.emulator_probe import block
 
 ONCE = Config(retries={"total_max_attempts": 1})
 PATIENT = Config(retries={"mode": "standard", "total_max_attempts": 10})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
@@ -80,12 +79,6 @@ def unmoved(soaking: list[Path]) -> None:
 
 # --- groups that follow ---------------------------------------------------------------------------------------------
 
-def refreshes() -> list[dict[str, Any]]:
-    """The group's refreshes, newest first."""
-    client = boto3.client("autoscaling", region_name="us-east-1")
-    return list(client.describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"])
-
-
 def test_groups_follow_a_promotion_once(checkout: Checkout, soaking: list[Path]) -> None:
     checkout.define(GROUP)
     assert "no region has the Auto Scaling group web" in promote(checkout, "--now", code=2)
@@ -93,10 +86,10 @@ def test_groups_follow_a_promotion_once(checkout: Checkout, soaking: list[Path])
         AutoScalingGroupName="web", MinSize=1, MaxSize=1, AvailabilityZones=["us-east-1a"],
         LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"})
     assert "us-east-1       refresh the group web" in promote(checkout, "--now", "--dry-run")
-    assert refreshes() == []
+    assert RegionState("us-east-1").refreshes() == []
     text = promote(checkout, "--now")
     assert ("us-east-1: refresh of web: started" in text, "us-west-2: refresh" in text) == (True, False), text
-    (refresh,) = refreshes()
+    (refresh,) = RegionState("us-east-1").refreshes()
     version = RegionState("us-east-1").template()
     assert version is not None
     assert refresh["DesiredConfiguration"]["LaunchTemplate"] == {
@@ -104,4 +97,4 @@ def test_groups_follow_a_promotion_once(checkout: Checkout, soaking: list[Path])
     record = records.read(soaking[1] / PROMOTE_FILE, MoveRecord)
     assert {move.region: move.refresh for move in record.plan.regions} == {"us-east-1": ("web",), "us-west-2": ()}
     assert "refresh" not in promote(checkout, "--now")
-    assert len(refreshes()) == 1
+    assert len(RegionState("us-east-1").refreshes()) == 1

@@ -5,26 +5,18 @@ from __future__ import annotations
 import random
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.aws.emulator import Emulator
+from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionState
-from support.builds.kill_proxy import KillPoint, KillProxy, When
 
 SOAK_DAYS = 2
 """For how long a candidate stands before it is promoted."""
 SAMPLE = 2
 """Points that the fast tests try of each list, each time others; the slow ones try all."""
-
-
-@pytest.fixture(scope="module")
-def kill_proxy(emulator: Emulator) -> Iterator[KillProxy]:
-    proxy = KillProxy(emulator.url)
-    yield proxy
-    proxy.close()
 
 
 class Life:

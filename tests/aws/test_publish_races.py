@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from support.aws.emulator import Emulator
+from support.aws.kill_proxy import KillProxy
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, RegionState
-from support.builds.kill_proxy import KillProxy
 
 DONE, BAD_INPUT, BUSY = 0, 2, 7
 OLDER, NEWER = 1, 2

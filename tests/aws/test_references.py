@@ -9,12 +9,9 @@ import pytest
 from goldenami.lifecycle.retention import RetireStep
 from support.aws.emulator import Emulator
 from support.aws.retirement import LATER, plan, reasons, steps
-from support.aws.seeded_account import IMAGE, PARTNER, Calendar, SeededAccount, iso
+from support.aws.seeded_account import IMAGE, PARTNER, SeededAccount, iso
 
-
-@pytest.fixture(autouse=True)
-def later(calendar: Calendar) -> None:
-    calendar.days = LATER
+pytestmark = pytest.mark.usefixtures("later")
 
 
 def by_parameter(account: SeededAccount, ami: str) -> None:

@@ -18,10 +18,7 @@ from support.aws.emulator import Emulator
 from support.aws.retirement import LATER, POLICY, plan, reasons, run, steps
 from support.aws.seeded_account import IMAGE, PARTNER, Calendar, SeededAccount, build_id, iso
 
-
-@pytest.fixture(autouse=True)
-def later(calendar: Calendar) -> None:
-    calendar.days = LATER
+pytestmark = pytest.mark.usefixtures("later")
 
 
 # --- the steps ---

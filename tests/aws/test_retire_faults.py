@@ -10,13 +10,10 @@ from goldenami.aws.session import Account
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
 from support.aws.emulator import Faults
-from support.aws.retirement import LATER, POLICY
+from support.aws.retirement import POLICY
 from support.aws.seeded_account import IMAGE, Calendar, SeededAccount
 
-
-@pytest.fixture(autouse=True)
-def later(calendar: Calendar) -> None:
-    calendar.days = LATER
+pytestmark = pytest.mark.usefixtures("later")
 
 
 @pytest.mark.parametrize("rule", [

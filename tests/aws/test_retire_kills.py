@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 from goldenami.aws.inventory import removal
 from goldenami.core import clock
 from support.aws.emulator import Emulator
+from support.aws.kill_proxy import KillPoint, KillProxy
 from support.aws.seeded_account import IMAGE, PARTNER, REAL_NOW, Calendar, SeededAccount, iso
 from support.builds.builds import Checkout
-from support.builds.kill_proxy import KillPoint, KillProxy
 
 POLICY = ("--keep-last", "1", "--max-age-days", "30", "--disable-after-days", "7", "--deregister-after-days", "7",
           "--release-shared", "--region", "us-east-1")
@@ -72,13 +71,6 @@ class Scene:
         assert sorted(each["VersionNumber"] for each in versions["LaunchTemplateVersions"]) == [1, 4]
         lease = account.session.dynamodb(account.region).get_item(TableName="golden-ami", Key={"image": {"S": IMAGE}})
         assert "holder" not in lease["Item"]
-
-
-@pytest.fixture
-def kill_proxy(aws: Emulator) -> Iterator[KillProxy]:
-    proxy = KillProxy(aws.url)
-    yield proxy
-    proxy.close()
 
 
 def settle(checkout: Checkout, scene: Scene) -> None:

@@ -204,12 +204,6 @@ def test_a_soak_has_no_way_round(checkout: Checkout, published: list[str]) -> No
 GROUP = "publish: {regions: [us-east-1, us-west-2], instance_refresh: {groups: [web], checkpoint_percent: 20}}\n"
 
 
-def refreshes() -> list[dict[str, Any]]:
-    """The group's refreshes, newest first."""
-    client = boto3.client("autoscaling", region_name="us-east-1")
-    return list(client.describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"])
-
-
 def make_group(version: str) -> None:
     state = RegionState("us-east-1")
     zone = state.ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
@@ -220,8 +214,8 @@ def make_group(version: str) -> None:
 
 def wait_for(status: str) -> None:
     ends = time.monotonic() + 30
-    while refreshes()[0]["Status"] != status:
-        assert time.monotonic() < ends, refreshes()
+    while RegionState("us-east-1").refreshes()[0]["Status"] != status:
+        assert time.monotonic() < ends, RegionState("us-east-1").refreshes()
         time.sleep(0.1)
 
 
@@ -236,7 +230,7 @@ def test_groups_follow_latest_forth_and_back(checkout: Checkout, aws: Emulator) 
     second = builds.build(checkout.root, 2)
     ran = checkout.golden("publish", IMAGE)
     assert (ran.code, "us-east-1: refresh of web: started" in ran.text) == (0, True), ran.text
-    (refresh,) = refreshes()
+    (refresh,) = RegionState("us-east-1").refreshes()
     assert refresh["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "2"
     preferences = {"AutoRollback": True, "SkipMatching": True, "MinHealthyPercentage": 90,
               "CheckpointPercentages": [20, 100], "CheckpointDelay": 3600}
@@ -244,5 +238,5 @@ def test_groups_follow_latest_forth_and_back(checkout: Checkout, aws: Emulator) 
     assert f"nothing to do: build {second.name}" in checkout.golden("publish", IMAGE).text
     wait_for("Successful")
     assert "us-east-1: refresh of web: started" in rollback(checkout)
-    assert refreshes()[0]["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "1"
+    assert RegionState("us-east-1").refreshes()[0]["DesiredConfiguration"]["LaunchTemplate"]["Version"] == "1"
     RegionState("us-east-1").check([first.name, second.name], first.name)

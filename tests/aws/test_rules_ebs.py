@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from support.builds.emulator_probe import ProbeAccount, block, probe, refused
+from support.aws.emulator_probe import ProbeAccount, block, probe, refused
 
 
 def _asked(snapshot: str, data: bytes, **more: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from support.builds.emulator_probe import ProbeAccount, probe, refused
+from support.aws.emulator_probe import ProbeAccount, probe, refused
 
 TYPE = "c7i.large"
 ROLE = "arn:aws:iam::123456789012:role/fleet"

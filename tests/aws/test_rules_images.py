@@ -4,7 +4,7 @@ import datetime
 from typing import Any
 
 import pytest
-from support.builds.emulator_probe import (
+from support.aws.emulator_probe import (
     ACCOUNT,
     KEY,
     OTHER_REGION,

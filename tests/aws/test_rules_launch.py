@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from support.builds.emulator_probe import OTHER_REGION, STRANGER, STRANGERS_KEY, ProbeAccount, probe, refused
+from support.aws.emulator_probe import OTHER_REGION, STRANGER, STRANGERS_KEY, ProbeAccount, probe, refused
 
 TYPE = "g5.xlarge"
 

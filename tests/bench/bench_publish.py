@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core.records import canonical, write_text
+from support.aws.kill_proxy import KillProxy
 from support.builds import builds
 from support.builds.builds import IMAGE
-from support.builds.kill_proxy import KillProxy
 
 ROOT = Path(__file__).resolve().parents[2]
 REGIONS = ("us-east-1", "us-west-2", "us-east-2", "eu-west-1", "eu-central-1", "ap-northeast-1", "ap-southeast-2",

@@ -20,7 +20,7 @@ from goldenami.packages import apt, store
 from support.aws.ebs_sink import Sink
 from support.aws.upload_setup import UploadSetup
 from support.builds.checkout import ROOT
-from support.debian import debrepo, watch_checkout
+from support.debian import debrepo, lock_commands, watch_checkout
 from support.debian.watch_checkout import WatchCheckout
 
 
@@ -90,6 +90,14 @@ def checkout(
     monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
     yield WatchCheckout(tmp_path / "checkout", mirror, key, capsys, monkeypatch, tmp_path)
     mirror.close()
+
+
+@pytest.fixture
+def locked(root: Path, debian: debrepo.Mirror) -> Path:
+    """A checkout with a lock of the CPU image, made from the synthetic mirror."""
+    done = lock_commands.golden(root, "lock", lock_commands.IMAGE)
+    assert done.returncode == 0, done.stderr
+    return root
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 LAYERS = ["base", "os_updates", "frameworks", "kernel"]
 
 
-class Checkout:
+class LayerCheckout:
     """A copy of the checkout with layers of its own, at first this machine's; what was downloaded is shared."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,9 +56,9 @@ class Checkout:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LayerCheckout]:
     need_reproducible_disks()
-    made = Checkout(tmp_path_factory.mktemp("layers"))
+    made = LayerCheckout(tmp_path_factory.mktemp("layers"))
     if len(made.layers()) < len(LAYERS):
         made.bake()
     yield made
@@ -66,7 +66,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 
 @pytest.fixture(scope="module")
-def first(copy: Checkout) -> BakeRecord:
+def first(copy: LayerCheckout) -> BakeRecord:
     """A bake from all layers."""
     output, record = copy.bake()
     assert "starts from layer kernel" in output
@@ -75,7 +75,7 @@ def first(copy: Checkout) -> BakeRecord:
 
 
 def test_bakes_from_nothing_agree_elsewhere_on_another_day_and_with_one_from_layers(
-    copy: Checkout, first: BakeRecord,
+    copy: LayerCheckout, first: BakeRecord,
 ) -> None:
     """The network is cut: a namespace without a link, so that not even this machine's services answer."""
     program = str(copy.root / "scripts/golden")
@@ -91,7 +91,7 @@ def test_bakes_from_nothing_agree_elsewhere_on_another_day_and_with_one_from_lay
     assert settle(copy.root) == []
 
 
-def test_a_damaged_layer_is_made_anew(copy: Checkout, first: BakeRecord) -> None:
+def test_a_damaged_layer_is_made_anew(copy: LayerCheckout, first: BakeRecord) -> None:
     victim = copy.layers()["kernel"] / "root/etc/default/golden-cmdline"
     times, text = victim.stat(), victim.read_bytes()
     victim.unlink()  # the machine's own layer has the same file
@@ -105,7 +105,7 @@ def test_a_damaged_layer_is_made_anew(copy: Checkout, first: BakeRecord) -> None
     assert record.manifest_sha256 == first.manifest_sha256
 
 
-def test_a_changed_role_is_baked_from_the_layer_below_it(copy: Checkout, first: BakeRecord) -> None:
+def test_a_changed_role_is_baked_from_the_layer_below_it(copy: LayerCheckout, first: BakeRecord) -> None:
     """A step that is killed leaves no layer: the next run does it again. Then layers that do not fit the limit go."""
     defaults = copy.root / "roles/kernel/defaults/main.yml"
     changed(copy.root, defaults, f"{defaults.read_text(encoding='utf-8')}# changed\n")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,36 +15,13 @@ from goldenami.commands import image
 from goldenami.packages import apt
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Fault, Package
+from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 
 pytestmark = pytest.mark.usefixtures("debian")
-IMAGE = "debian-12-ml-cpu"
-
-
-def golden(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "goldenami.cli", *args], text=True, capture_output=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
-
-
-def lock_path(root: Path) -> Path:
-    return root / f"packer/locks/{IMAGE}.lock.json"
-
-
-def edit(root: Path, old: str, new: str) -> None:
-    path = root / f"packer/images/{IMAGE}.yml"
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def files(*folders: Path) -> set[Path]:
     return {path for folder in folders for path in folder.rglob("*")}
-
-
-@pytest.fixture
-def locked(root: Path) -> Path:
-    done = golden(root, "lock", IMAGE)
-    assert done.returncode == 0, done.stderr
-    return root
 
 
 def test_a_definition_becomes_exact_files(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:

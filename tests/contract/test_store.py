@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,22 +12,9 @@ from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 from support.debian import debrepo
+from support.debian.lock_commands import IMAGE, golden
 
 pytestmark = pytest.mark.usefixtures("debian")
-IMAGE = "debian-12-ml-cpu"
-
-
-def golden(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "goldenami.cli", *args], text=True, capture_output=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1", **env})
-
-
-@pytest.fixture
-def locked(root: Path) -> Path:
-    done = golden(root, "lock", IMAGE)
-    assert done.returncode == 0, done.stderr
-    return root
 
 
 def stored(root: Path, cache: Path, name: str) -> Path:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,27 +11,11 @@ from goldenami.model import lockfile
 from goldenami.model.lockfile import Lock
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Package
+from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 
 pytestmark = pytest.mark.usefixtures("debian")
-IMAGE = "debian-12-ml-cpu"
 TOOLKIT, LIBRARY = "nvidia-container-toolkit", "libnvidia-container1"
 SEVERAL = f"the container toolkit is of several versions: {TOOLKIT} 1.17.8-1, {LIBRARY} 1.17.4-1"
-
-
-def golden(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "goldenami.cli", *args], text=True, capture_output=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
-
-
-def edit(root: Path, old: str, new: str) -> None:
-    path = root / f"packer/images/{IMAGE}.yml"
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-def lock_path(root: Path) -> Path:
-    return lockfile.path_of(root, IMAGE)
 
 
 Upstream = Callable[[str], None]

@@ -19,7 +19,7 @@ from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local.disk import disk, grub
 from goldenami.local.tree import tree
-from support.builds.tools import ROOT, need, need_reproducible_disks
+from support.builds.tools import ROOT, need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
 EPOCH = 1_700_000_000
@@ -29,7 +29,7 @@ NAMES = {"etc/hostname": "x\n", "usr/share/café-ñ": "ü", "boot/vmlinuz-6.1": 
 
 @pytest.fixture(autouse=True)
 def tools() -> None:
-    need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
+    need_disk_tools()
 
 
 def make_tree(root: Path, names: dict[str, str] = NAMES) -> Path:

@@ -13,9 +13,9 @@ from goldenami.core.errors import Unreachable
 from goldenami.packages import download
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
-from support.builds.store_process import assert_whole, fill_process, kept_part, kill_halfway, objects, wanted
 from support.debian import debrepo
 from support.debian.debrepo import Fault
+from support.debian.store_process import assert_whole, fill_process, kept_part, kill_halfway, objects, wanted
 
 
 def test_a_kill_leaves_nothing_visible_and_the_next_run_continues(tmp_path: Path, served: debrepo.Mirror) -> None:
@@ -94,14 +94,18 @@ def waiting(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
     return process
 
 
+def two_fill_processes(root: Path, items: list[Wanted]) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """One that has begun the part, and one that waits for it."""
+    first = fill_process(root, items)
+    while not kept_part(root):
+        time.sleep(0.02)
+    return first, waiting(root, items)
+
+
 def test_a_file_that_another_process_fetches_is_waited_for(tmp_path: Path, served: debrepo.Mirror) -> None:
     """The second process asks the mirror for nothing while the first one lives, and goes on where that was killed."""
-    served.faults = {"/large": Fault.STALLED}
-    items = wanted(served, "large")
-    first = fill_process(tmp_path / "cache", items)
-    while not kept_part(tmp_path / "cache"):
-        time.sleep(0.02)
-    second = waiting(tmp_path / "cache", items)
+    served.faults, items = {"/large": Fault.STALLED}, wanted(served, "large")
+    first, second = two_fill_processes(tmp_path / "cache", items)
     time.sleep(2 * download.WAIT_S)
     assert (first.poll(), second.poll(), served.requests) == (None, None, ["/large"])
     served.faults = {}
@@ -114,12 +118,8 @@ def test_a_file_that_another_process_fetches_is_waited_for(tmp_path: Path, serve
 
 def test_an_interrupt_does_not_wait_for_a_stalled_mirror(tmp_path: Path, served: debrepo.Mirror) -> None:
     """Who waits for another process's download is free at once; what has arrived stays."""
-    served.faults = {"/large": Fault.STALLED}
-    items = wanted(served, "large")
-    first = fill_process(tmp_path / "cache", items)
-    while not kept_part(tmp_path / "cache"):
-        time.sleep(0.02)
-    second = waiting(tmp_path / "cache", items)
+    served.faults, items = {"/large": Fault.STALLED}, wanted(served, "large")
+    first, second = two_fill_processes(tmp_path / "cache", items)
     second.send_signal(signal.SIGINT)
     second.communicate(timeout=20)
     first.kill()

@@ -14,7 +14,7 @@ from goldenami.core.errors import StageFailed
 from goldenami.local import other_machine
 from goldenami.local.disk import disk
 from goldenami.model.build_records import BakeRecord, Disk, Host
-from support.builds.tools import need, need_reproducible_disks
+from support.builds.tools import need, need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
 FILES = {"etc/motd": "hello\n", "etc/same": "same\n", "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd"}
@@ -23,7 +23,7 @@ Change = Callable[[Path], None]
 
 @pytest.fixture(autouse=True)
 def tools() -> None:
-    need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
+    need_disk_tools()
     need_reproducible_disks()
 
 

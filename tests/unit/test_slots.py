@@ -13,7 +13,7 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.local.disk import disk, slots
 from goldenami.local.disk.ext4 import BLOCK, SLOT, SLOT_BYTES
 from goldenami.local.tree import tree
-from support.builds.tools import need, need_reproducible_disks
+from support.builds.tools import need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
 LAYOUT = disk.DiskLayout(image="test", size_bytes=512 * MIB, source_date_epoch=1_700_000_000)
@@ -21,7 +21,7 @@ LAYOUT = disk.DiskLayout(image="test", size_bytes=512 * MIB, source_date_epoch=1
 
 @pytest.fixture(autouse=True)
 def tools() -> None:
-    need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
+    need_disk_tools()
     need_reproducible_disks()
 
 

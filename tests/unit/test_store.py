@@ -14,9 +14,9 @@ import urllib3
 from goldenami.core.errors import ExitCode, HostNotReady, Unreachable, Vanished
 from goldenami.packages import download
 from goldenami.packages.store import Store
-from support.builds.store_process import FILL, SCRIPTS, assert_whole, fill_process, objects, wanted
 from support.debian import debrepo
 from support.debian.debrepo import Fault
+from support.debian.store_process import FILL, SCRIPTS, assert_whole, fill_process, objects, wanted
 
 
 def test_a_file_is_fetched_once(tmp_path: Path, served: debrepo.Mirror) -> None:

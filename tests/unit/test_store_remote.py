@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import Busy
 from goldenami.packages.store import Store
-from support.builds.store_process import assert_whole, kill_halfway, wanted
 from support.debian import debrepo
+from support.debian.store_process import assert_whole, kill_halfway, wanted
 
 
 class SharedFolder:

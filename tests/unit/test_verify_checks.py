@@ -15,7 +15,7 @@ from goldenami.model.build_records import Check, CodeFile, CoverageRecord, Outco
 from goldenami.model.plans import VerifyPlan
 
 
-class Here:
+class LocalMachine:
     """Runs what the check would run over SSH; `sudo` is a script that runs its arguments."""
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ def plan(tmp_path: Path) -> VerifyPlan:
 
 
 def checks(plan: VerifyPlan, tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
-    machine: Any = Here(tmp_path)
+    machine: Any = LocalMachine(tmp_path)
     return verify.code_checks(plan, machine, emulated)
 
 
@@ -72,7 +72,7 @@ def test_a_library_that_the_gate_did_not_read_is_found_where_it_read_wheels_only
     plan: VerifyPlan, tmp_path: Path,
 ) -> None:
     """A role may have brought it. The same bytes elsewhere were read, and what is no library is not asked for."""
-    record, here = records.read(plan.coverage, CoverageRecord), Here(tmp_path)
+    record, here = records.read(plan.coverage, CoverageRecord), LocalMachine(tmp_path)
     for name, text in (("copy.so.1", "one.so"), ("text.txt", "new")):
         (tmp_path / "opt/ml" / name).write_text(text, encoding="utf-8")
     (check,) = image_tests.code(record, here.ssh, complete=False)

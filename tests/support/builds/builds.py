@@ -231,6 +231,11 @@ class RegionState:
         mark = Ledger.model_validate_json(item["ledger"]["S"]).latest
         return mark is not None and mark.build_id == latest and "holder" not in item
 
+    def refreshes(self, group: str = "web") -> list[dict[str, Any]]:
+        """Instance refreshes of a group, newest first."""
+        client = _client("autoscaling", self.region, os.environ["AWS_ENDPOINT_URL"])
+        return list(client.describe_instance_refreshes(AutoScalingGroupName=group)["InstanceRefreshes"])
+
     def check(self, builds: Sequence[str], latest: str) -> None:
         """Exactly these builds, once each, with nothing beside them; `latest` is one of them and can be launched."""
         amis = self.amis()

@@ -63,6 +63,11 @@ def need(*tools: str) -> None:
         pytest.skip(f"{', '.join(missing)} not installed: run `make setup`")
 
 
+def need_disk_tools() -> None:
+    """What `disk` calls."""
+    need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
+
+
 def need_reproducible_disks() -> None:
     """Skip where mke2fs reads no tar (Debian 12, Ubuntu): a disk is right there, but not the same on every host."""
     need("mke2fs")
