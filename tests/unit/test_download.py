@@ -94,7 +94,7 @@ def waiting(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
     return process
 
 
-def two_fill_processes(root: Path, items: list[Wanted]) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+def two_fill_processes(root: Path, items: list[StoreRequest]) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
     """One that has begun the part, and one that waits for it."""
     first = fill_process(root, items)
     while not kept_part(root):

@@ -23,8 +23,6 @@ ROOMS: tuple[frozenset[str], ...] = (
 package imports another's, and a folder that is in no row is itself a violation."""
 
 FILE_LINES, FUNCTION_LINES = 400, 40
-SHARED = {"Image", "Kernel", "Prepared", "Target"}
-"""Class names that two modules have still; there must come no others."""
 _STARTERS = re.compile(r"^(subprocess\.\w+|os\.(system|popen|fork|forkpty|posix_spawnp?|spawn\w+)|pty\.(spawn|fork)"
                        r"|asyncio\.create_subprocess_\w+)$")
 _EXEC = re.compile(r"^os\.exec\w+$")
@@ -124,7 +122,7 @@ def class_names(root: Path) -> list[str]:
         if root / "scripts" not in path.parents:
             continue
         for node in tree.body:
-            if isinstance(node, ast.ClassDef) and known.setdefault(node.name, path) != path and node.name not in SHARED:
+            if isinstance(node, ast.ClassDef) and known.setdefault(node.name, path) != path:
                 problems.append(f"{path.relative_to(root)} has a class {node.name}, as {known[node.name].name} has")
     return problems
 
