@@ -47,7 +47,7 @@ def lost(snapshot: str) -> Refused:
 
 @dataclass
 class Snap:
-    """A snapshot: blocks as (offset in the arena, SHA-256)."""
+    """A snapshot: blocks as (offset in the file of blocks, SHA-256)."""
 
     id: str
     gib: int
@@ -90,7 +90,7 @@ class Sink:
         """Deleted snapshots: their tokens go on naming them."""
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._arena = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the sink
+        self._block_file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the sink
         self._used = 0
         self._server = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.getsockname()[1]}"
@@ -98,7 +98,7 @@ class Sink:
 
     def close(self) -> None:
         self._server.close()
-        self._arena.close()
+        self._block_file.close()
 
     def environment(self) -> dict[str, str]:
         """What makes a client come here."""
@@ -112,7 +112,7 @@ class Sink:
         snap: Snap | None = self.snaps[snapshot]
         while snap is not None:
             if index in snap.blocks:
-                return os.pread(self._arena.fileno(), BLOCK, snap.blocks[index][0])
+                return os.pread(self._block_file.fileno(), BLOCK, snap.blocks[index][0])
             snap = self.snaps.get(snap.parent)
         return bytes(BLOCK)
 
@@ -140,8 +140,8 @@ class Sink:
     def flip(self, snapshot: str, index: int, bit: int) -> None:
         """Damage one bit of a stored block."""
         at, _sha256 = self.snaps[snapshot].blocks[index]
-        old = os.pread(self._arena.fileno(), 1, at + bit // 8)
-        os.pwrite(self._arena.fileno(), bytes([old[0] ^ 1 << bit % 8]), at + bit // 8)
+        old = os.pread(self._block_file.fileno(), 1, at + bit // 8)
+        os.pwrite(self._block_file.fileno(), bytes([old[0] ^ 1 << bit % 8]), at + bit // 8)
 
     def delete(self, snapshot: str) -> None:
         with self._lock:
@@ -203,7 +203,7 @@ class Sink:
             if not 0 <= index < snap.gib * PER_GIB:
                 raise invalid("BlockIndex", "INVALID_BLOCK")
             at, self._used = self._used, self._used + BLOCK
-        os.pwrite(self._arena.fileno(), request.body, at)
+        os.pwrite(self._block_file.fileno(), request.body, at)
         with self._lock:
             snap.blocks[index] = at, digest
             self.stored[name, index] += 1
@@ -344,7 +344,7 @@ class Sink:
         except OSError:
             connection.close()
         except ValueError:
-            if not self._arena.closed:  # else the test has ended before its last request
+            if not self._block_file.closed:  # else the test has ended before its last request
                 raise
 
 
