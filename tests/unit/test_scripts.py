@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import shutil
@@ -58,10 +59,35 @@ def test_an_interrupt_ends_all_scenarios(tmp_path: Path) -> None:
     shutil.copy(ROOT / "scripts/molecule", tmp_path / "scripts/molecule")
     (tmp_path / ".venv/bin/molecule").write_text(MOLECULE, encoding="utf-8")
     (tmp_path / ".venv/bin/molecule").chmod(0o755)
-    argv = [str(tmp_path / "scripts/molecule"), "first", "second"]
+    argv = [str(tmp_path / "scripts/molecule"), "first", "second", "third"]
     ran = subprocess.run(argv, capture_output=True, start_new_session=True)
     assert ran.returncode == 130
-    assert (tmp_path / "runs").read_text(encoding="utf-8") == "first\n"
+    assert "third" not in (tmp_path / "runs").read_text(encoding="utf-8")
+
+
+def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) -> None:
+    """Each waits for the other to have begun, but for the last."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / "roles/limits").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/molecule", tmp_path / "scripts/molecule")
+    program = tmp_path / ".venv/bin/molecule"
+    program.write_text("""#!/bin/sh
+touch "ran-$3"
+case $3 in first) other=second;; second) other=first;; *) exit 0;; esac
+until [ -e "ran-$other" ]; do sleep 0.05; done
+echo "this is $3"; [ "$3" = first ]
+""", encoding="utf-8")
+    program.chmod(0o755)
+    run = functools.partial(subprocess.run, capture_output=True, text=True)
+    ran = run([tmp_path / "scripts/molecule", "first", "second", "third"])
+    assert ran.returncode == 1
+    assert re.search(r"^molecule first +passed in \d+ s$", ran.stdout, re.M)
+    assert re.search(r"^  \| this is second\nmolecule second +FAILED after \d+ s; log: ", ran.stdout, re.M)
+    assert (tmp_path / "ran-third").exists() and not (tmp_path / "ran-limits").exists()
+    ran = run([tmp_path / "scripts/molecule"])
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1 passed")
+    assert (tmp_path / "ran-limits").exists()
 
 
 def test_every_installation_waits_for_dpkgs_lock_and_asks_nothing() -> None:

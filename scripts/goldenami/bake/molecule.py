@@ -1,4 +1,4 @@
-"""Throw-away containers for Molecule: the same tree, network and package source as in a bake.
+"""Throw-away containers for Molecule: the same layers, network and package source as in a bake.
 
 `up` starts a supervisor that outlives this process and holds the namespaces; `down` ends it. A supervisor
 that was killed takes its container along, and its folder is removed by the next `up` or `down`.
@@ -25,8 +25,8 @@ from goldenami.model.lockfile import Lock
 from goldenami.model.plans import ContainerAccess
 from goldenami.packages.store import Store
 
-UP_LIMIT_S = 300.0
-"""Seconds for the base tree (once, about 30) and the boot (1-6)."""
+UP_LIMIT_S = 1200.0
+"""Seconds for the layers below a role (once, 30-180) and the boot (1-6)."""
 END_S = 10.0
 """Seconds in which a supervisor has ended its container; after that it is killed."""
 
@@ -46,22 +46,34 @@ def _folder(store: Store, name: str) -> Path:
     return store.cache.containers / name
 
 
-def up(root: Path, name: str, lock: Lock, lock_sha256: str, store: Store) -> MoleculeInstance:
-    """Start container `name` on the lock's base tree; returns how Molecule reaches it."""
+def up(
+    root: Path, name: str, lock: Lock, lock_sha256: str, store: Store, *, role: str, tools: bool,
+) -> MoleculeInstance:
+    """Start container `name` on the layers that a bake has below `role` (of a role that the image lacks, on the base
+    tree); returns how Molecule reaches it. With `tools` the lock's compilers are among its packages."""
     container.check_host()
+    _forget_molecule()
     down(name, store)
     folder = _folder(store, name)
     folder.mkdir(parents=True)
     log = folder / "log"
     progress = Progress.of("molecule", lock.image, store.cache)
-    bake_inputs.compile_if_missing(root, lock, store, progress, log, tools=True)
-    offered = bake_inputs.repository(lock, store, tools=True)
+    bake_inputs.compile_if_missing(root, lock, store, progress, log, tools=tools)
+    offered = bake_inputs.repository(lock, store, tools=tools)
     plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
+    below = next((number for number, step in enumerate(lock.steps) if role in step.roles), 0)
+    plan = plan.model_copy(update={"steps": plan.steps[:below]})
     supervisor = shell.start_session(program.argv("goldenami.local.programs.supervise_container", plan), log=log,
                                      env=shell.python_env())
     access = wait_ready(name, folder, supervisor)
     return MoleculeInstance(address=access.address, ssh_key=access.ssh_key, proxy_command=access.proxy_command,
                             name=name, vars=folder / "out/vars.json", image=lock.image)
+
+
+def _forget_molecule() -> None:
+    """A layer is made here as in a bake: what Molecule tells its own Ansible is not for it."""
+    for name in [name for name in os.environ if name.startswith(("ANSIBLE_", "MOLECULE_"))]:
+        del os.environ[name]
 
 
 def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> ContainerAccess:

@@ -193,7 +193,7 @@ def cmd_container(args: argparse.Namespace) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
     if args.action == "up":
         found, digest = _locked(args.image)
-        instance = molecule.up(ROOT, args.name, found, digest, open_store())
+        instance = molecule.up(ROOT, args.name, found, digest, open_store(), role=args.role, tools=args.tools)
         print(records.canonical(instance.model_dump(mode="json")))
     else:
         molecule.down(args.name, open_store())
@@ -259,3 +259,5 @@ def register(add: Add) -> None:
     box.add_argument("action", choices=["up", "down"])
     box.add_argument("name")
     box.add_argument("--image", default="debian-12-ml-cpu")
+    box.add_argument("--role", default="", help="start from the layers that a bake has below this role")
+    box.add_argument("--tools", action="store_true", help="have what compiles the driver among the packages")

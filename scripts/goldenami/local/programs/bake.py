@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from goldenami.core import records, shell
@@ -27,7 +27,7 @@ def bake(plan: BakePlan) -> BakeResult:
     """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to start from."""
     while True:
         with layers.Stack(plan.layers, say=lambda text: events.emit("say", text=text)) as stack:
-            _build_layers(plan, stack)
+            build_layers(plan, stack, plan.steps[:-1])
             with _last_step(plan, stack) as root:
                 damaged = stack.damaged()
                 if not damaged:
@@ -39,11 +39,10 @@ def bake(plan: BakePlan) -> BakeResult:
     return result
 
 
-def _build_layers(plan: BakePlan, stack: layers.Stack) -> None:
-    """Stack all layers but the last step's; what is there already is taken from the cache."""
+def build_layers(plan: BakePlan, stack: layers.Stack, steps: Sequence[BakeStep]) -> None:
+    """Stack the base tree and the layers of the first `steps`; what is there already is taken from the cache."""
     with events.step("base"):
         rootfs.base(stack, plan)
-    steps = plan.steps[:-1]
     done = next((number for number, step in enumerate(steps) if not stack.take(step.key)), len(steps))
     if stack.reused:
         events.emit("say", text=f"starts from layer {stack.reused[-1]}")

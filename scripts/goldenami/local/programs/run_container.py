@@ -1,4 +1,4 @@
-"""`python -m goldenami.local.programs.run_container PLAN`: a container on the plan's base tree, until killed."""
+"""`python -m goldenami.local.programs.run_container PLAN`: a container on the plan's layers, until killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from goldenami.core import records
 from goldenami.local import container
-from goldenami.local.tree import layers, rootfs
+from goldenami.local.programs import bake
+from goldenami.local.tree import layers
 from goldenami.model.plans import BakePlan
 
 UP_FILE = "up"
@@ -23,7 +24,7 @@ def main() -> None:
     scratch = work / "layer"
     scratch.mkdir()
     with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as mounts:
-        rootfs.base(stack, plan)
+        bake.build_layers(plan, stack, plan.steps)
         root = mounts.enter_context(container.overlay(stack.lowers, scratch))
         container.use_repository(root)
         with container.running(root, work, name="golden-molecule", repo=plan.tree.repository,
