@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
+import botocore.loaders
 import pytest
 from goldenami.core import clock
 from support.aws import emulator_probe
@@ -20,6 +22,14 @@ from support.builds.builds import Checkout
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"AWS_ACCESS_KEY_ID": emulator_probe.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": emulator_probe.REGION,
         "AWS_DEFAULT_REGION": emulator_probe.REGION, "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_loader() -> Iterator[None]:
+    """botocore reads its descriptions of AWS once for all tests, and not for each session that a command makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", functools.cache(botocore.loaders.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from goldenami.packages import apt, store
 from support.aws.ebs_sink import Sink
 from support.aws.upload_setup import UploadSetup
 from support.builds.checkout import ROOT
-from support.debian import debrepo, lock_commands, watch_checkout
+from support.debian import debrepo, watch_checkout
 from support.debian.watch_checkout import WatchCheckout
 
 
@@ -93,11 +93,10 @@ def checkout(
 
 
 @pytest.fixture
-def locked(root: Path, debian: debrepo.Mirror) -> Path:
-    """A checkout with a lock of the CPU image, made from the synthetic mirror."""
-    done = lock_commands.golden(root, "lock", lock_commands.IMAGE)
-    assert done.returncode == 0, done.stderr
-    return root
+def locked(watched: Path, debian: debrepo.Mirror, tmp_path: Path) -> Path:
+    """A checkout of the test's own with the lock of the CPU image and the store that were made once for all."""
+    shutil.copytree(watched / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("apt"))
+    return Path(shutil.copytree(watched / "checkout", tmp_path / "checkout"))
 
 
 @pytest.fixture

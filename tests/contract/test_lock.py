@@ -24,13 +24,15 @@ def files(*folders: Path) -> set[Path]:
     return {path for folder in folders for path in folder.rglob("*")}
 
 
-def test_a_definition_becomes_exact_files(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:
+def test_a_definition_becomes_exact_files(
+    locked: Path, debian: debrepo.Mirror, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     text = lock_path(locked).read_text(encoding="utf-8")
     data = json.loads(text)
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert text == json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert "127.0.0.1" not in text
-    assert str(tmp_path) not in text
+    assert str(tmp_path_factory.getbasetemp()) not in text
     assert (data["kernel"]["release"], data["variables"]["kernel_release"]) == ("6.1.0-50-cloud-amd64",) * 2
     assert data["packages"]["sed"]["version"] == "12.4+deb12u6"  # of the security archive, over the main one's
     assert (data["packages"]["sed"]["origin"], data["packages"]["bash"]["origin"]) == ("debian-security", "debian")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,4 +33,11 @@ def read(path: Path) -> str:
 def python(root: Path) -> Iterator[tuple[Path, ast.Module]]:
     for path in files(root):
         if path.suffix == ".py":
-            yield path, ast.parse(path.read_text(encoding="utf-8"))
+            status = path.stat()
+            yield path, _parsed(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.cache
+def _parsed(path: Path, _modified: int, _size: int) -> ast.Module:
+    """One tree for all rules: nobody changes it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
