@@ -2,65 +2,170 @@
 
 from __future__ import annotations
 
-import argparse
+import ast
+import functools
+import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
+from typing import Annotated, Any
 
-from goldenami.commands import account, frameworks, hardware, image, life, snapshot, stores, watch
+import typer
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.errors import ExitCode, GoldenError, space
+from goldenami.core.errors import BadInput, ExitCode, GoldenError, space
+from goldenami.core.yaml_lines import nearest
 
-COMMANDS = (image, frameworks, hardware, stores, account, snapshot, life, watch)
-"""Modules of commands, in the order of the help."""
+AREAS: dict[str, dict[str, str]] = {
+    "Definitions and locks": {
+        "check": "locks", "hardware": "hardware", "lock": "locks", "fetch": "locks", "wheels": "locks"},
+    "Builds on this machine": {
+        "bake": "builds", "verify": "builds", "report": "builds", "shell": "builds", "reproduce": "builds",
+        "container": "builds", "clean": "builds", "store": "stores"},
+    "Published images": {
+        "publish": "account", "attest": "account", "promote": "account", "rollback": "account",
+        "verify-snapshot": "snapshot", "status": "life", "retire": "life", "sweep": "life", "regions": "life"},
+    "New releases": {"watch": "watch", "images": "watch", "propose": "watch"},
+}
+"""What commands work on, and by the command's name the module of `commands/` that has it: the order of the help."""
+MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
 CONTINUED = frozenset({"publish", "promote", "rollback", "retire", "sweep"})
 """Commands that leave in the account what they have done; the same command does the rest."""
+COMPLETION = "_GOLDEN_COMPLETE"
+"""The environment variable by which a shell asks for completions, as Typer derives it from `golden`."""
 
 
-def parser() -> argparse.ArgumentParser:
+class Commands(TyperGroup):
+    """All commands; the module of one is imported when it is called, and of none for the help."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """The names, in the order of the help."""
+        return list(MODULES)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
+        """The command of that name as the help and a shell show it; BadInput where there is none."""
+        if cmd_name not in MODULES:
+            raise BadInput(f"there is no command `{cmd_name}`: {nearest(cmd_name, MODULES)}",
+                           hint="`golden --help` lists them")
+        return TyperCommand(cmd_name, help=_help_line(cmd_name), rich_markup_mode=_markup(),
+                            rich_help_panel=_area(cmd_name))
+
+    def resolve_command(  # type: ignore[override]
+        self, ctx: typer.Context, args: list[str],
+    ) -> tuple[str | None, TyperCommand | None, list[str]]:
+        """The command that `args` begin with, to be run."""
+        name, _, others = super().resolve_command(ctx, args)
+        return name, command(name) if name else None, others
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """The commands by area."""
+        for area, names in AREAS.items():
+            with formatter.section(area):
+                formatter.write_dl([(name, _help_line(name)) for name in names])
+
+
+@functools.cache
+def _functions(module: str) -> dict[str, str]:
+    """First lines of the docstrings of a module's functions, without an import of what they work with."""
+    text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
+    return {node.name: (ast.get_docstring(node) or "").split("\n")[0]
+            for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+
+def _function(name: str) -> str:
+    return f"cmd_{name.replace('-', '_')}"
+
+
+def _help_line(name: str) -> str:
+    return _functions(MODULES[name])[_function(name)]
+
+
+def _area(name: str) -> str:
+    return next(area for area, names in AREAS.items() if name in names)
+
+
+def command(name: str) -> TyperCommand:
+    """The command `name`, made of the function of that name in its module."""
+    from goldenami.commands import with_checkout  # noqa: PLC0415 - 0.5 s that the help need not wait for
+
+    module = importlib.import_module(f"goldenami.commands.{MODULES[name]}")
+    app = typer.Typer(add_completion=False, rich_markup_mode=_markup())
+    app.command(name, cls=getattr(module, "COMMAND_CLASS", TyperCommand))(
+        with_checkout(getattr(module, _function(name))))
+    made = typer.main.get_command(app)
+    assert isinstance(made, TyperCommand)
+    return made
+
+
+def _markup() -> Any:
+    """Panels and colours on a terminal only."""
+    return "rich" if sys.stdout.isatty() else None
+
+
+def _top(
+    context: typer.Context,
+    root: Annotated[Path | None, typer.Option(
+        help="the checkout to work on (default: the one that the working directory is in)")] = None,
+) -> None:
+    """Bake, prove, publish and retire golden machine images."""
+    context.obj = root
+
+
+def parser() -> TyperGroup:
     """The command line's grammar."""
-    top = argparse.ArgumentParser(prog="golden", description="Bake, prove, publish and retire golden machine images.")
-    commands = top.add_subparsers(required=True, metavar="STAGE")
-
-    def add(name: str, run: Callable[[argparse.Namespace], int], image: str = "") -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=(run.__doc__ or "").split("\n")[0], description=run.__doc__)
-        command.set_defaults(run=run, stage=name)
-        if image:
-            command.add_argument("image", nargs="?" if image == "?" else None, help="name of packer/images/NAME.yml")
-        return command
-
-    for module in COMMANDS:
-        module.register(add)
-    return top
+    app = typer.Typer(cls=Commands, rich_markup_mode=_markup(), pretty_exceptions_enable=False)
+    app.callback()(_top)
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
 
 
 def _terminate(signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGHUP, _terminate)
-    args = parser().parse_args(argv)
-    began = time.monotonic()
+    words, grammar, began = list(sys.argv[1:] if argv is None else argv), parser(), time.monotonic()
+    if COMPLETION in os.environ:
+        with suppress(GoldenError):  # a shell that asks has no place for errors
+            grammar.main(words, prog_name="golden")
+        return int(ExitCode.BAD_INPUT)
+    context: Any = None
     try:
-        with space(CachePaths.default().root):
-            code: int = args.run(args)
-        return code
-    except GoldenError as error:
-        show(error)
-        return int(error.exit_code)
+        with space(CachePaths.default().root), grammar.make_context("golden", words) as context:
+            return int(grammar.invoke(context))
+    except typer.Exit as done:  # after --help
+        return done.exit_code
+    except (GoldenError, typer.TyperException) as error:
+        problem = error if isinstance(error, GoldenError) else _usage(error)
+        show(problem)
+        return int(problem.exit_code)
     except KeyboardInterrupt:
-        left = "the same command continues" if args.stage in CONTINUED else "nothing is left behind"
+        continues = context is not None and context.invoked_subcommand in CONTINUED
+        left = "the same command continues" if continues else "nothing is left behind"
         print(f"golden: interrupted after {time.monotonic() - began:.0f} s; {left}", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
+
+
+def _usage(error: typer.TyperException) -> BadInput:
+    """What is wrong with the command line, and where to look."""
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "golden"
+    return BadInput(message[0].lower() + message[1:], hint=f"`{path} --help` shows what it takes")
 
 
 def show(error: GoldenError) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.commands import hardware as command
 from support.aws.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,10 +39,10 @@ def test_a_row_that_ec2_contradicts_is_named(
     aws: Emulator, golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = (ROOT / "packer/hardware.yml").read_text(encoding="utf-8")
-    (tmp_path / "packer").mkdir()
+    (tmp_path / "packer/images").mkdir(parents=True)
     changed = text.replace("g6: {cpu: znver3, gpu: L4", "g6: {cpu: cascadelake, gpu: T4")
     (tmp_path / "packer/hardware.yml").write_text(changed, encoding="utf-8")
-    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     status, said = golden("g5", "g6", "--check", "--region", "us-west-2", "eu-west-1")
     assert status == 2
     assert "2 families (16 instance types) compared with EC2 in us-west-2, eu-west-1" in said

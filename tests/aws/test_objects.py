@@ -123,7 +123,7 @@ def test_a_lock_whose_files_are_pushed_is_fetched_without_its_mirror(
     root: Path, debian: debrepo.Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def golden(*args: str) -> str:
-        return shell.output([sys.executable, "-m", "goldenami.cli", *args],
+        return shell.output([sys.executable, "-m", "goldenami.cli", "--root", str(root), *args],
                             env={"PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
 
     golden("lock", "debian-12-ml-cpu")

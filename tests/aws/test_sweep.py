@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import signal
@@ -18,7 +17,8 @@ from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.bake import bake_inputs
 from goldenami.builders import ec2
-from goldenami.commands import image
+from goldenami.commands import builds as commands
+from goldenami.commands.checkout import Checkout as CommandCheckout
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError
 from goldenami.lifecycle import sweep
@@ -69,18 +69,14 @@ class Build:
         return {self.group, self.key, self.instance, self.image, self.volume, self.snapshot}
 
 
-def test_a_region_that_only_a_bake_was_told_of_is_swept_too(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_region_that_only_a_bake_was_told_of_is_swept_too(checkout: Checkout) -> None:
     """The bake fails in a region that no definition names; its own choice there is what `sweep` looks at next."""
     elsewhere = "eu-north-1"
     ran = checkout.golden("sweep", "--dry-run")
     assert ran.code == 0, ran.text
     assert elsewhere not in ran.text
-    monkeypatch.setattr(image, "ROOT", checkout.root)
-    args = argparse.Namespace(image=IMAGE, region=elsewhere, instance_type=None)
-    image._ec2_builder(args, builds.lock(IMAGE, 1))
-    image._ec2_builder(args, builds.lock(IMAGE, 1))
+    for _ in range(2):
+        commands._ec2_builder(CommandCheckout(checkout.root), builds.lock(IMAGE, 1), elsewhere, None)
     ran = checkout.golden("sweep", "--dry-run")
     assert ran.text.count(elsewhere) == 1
     assert elsewhere not in checkout.golden("sweep", "--dry-run", "--region", "us-east-1").text

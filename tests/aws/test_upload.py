@@ -9,7 +9,6 @@ import pytest
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import blocks, ebs, readback, send
 from goldenami.aws.snapshots.sparse import BLOCK
-from goldenami.commands import snapshot
 from goldenami.model.build_records import Outcome
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
@@ -70,7 +69,6 @@ def test_faults_on_the_way_are_survived(
 def published(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Checkout, Path]:
     """A checkout with a build that is published in two regions."""
     checkout = Checkout(tmp_path / "checkout", monkeypatch)
-    monkeypatch.setattr(snapshot, "ROOT", checkout.root)
     build = builds.build(checkout.root, 1)
     ran = checkout.golden("publish", IMAGE)
     assert ran.code == 0, ran.text

@@ -10,7 +10,6 @@ import boto3
 import pytest
 from goldenami import cli
 from goldenami.aws import base_images, notify
-from goldenami.commands import watch as command
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, Unreachable
 from goldenami.model import definition_file, lockfile
@@ -63,7 +62,7 @@ def test_watch_compares_base_images_with_what_the_newest_build_began_from(
     ec2: Any, debian: debrepo.Mirror, root: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However old its packages are, and whatever older builds began from."""
-    monkeypatch.setattr(command, "ROOT", root)
+    monkeypatch.chdir(root)
     path = definition_file.path_of(root, IMAGE)
     path.write_text(f"{path.read_text(encoding='utf-8')}watch:\n  base_image: "
                     f"{{owner: self, name: 'debian-12-amd64-*', region: {REGION}}}\n", encoding="utf-8")

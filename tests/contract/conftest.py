@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.commands import image
-from goldenami.commands import watch as command
 from goldenami.core.cache_paths import CachePaths
 from goldenami.model import lockfile
 from goldenami.model.lockfile import Lock
@@ -66,7 +64,7 @@ def watched(
     root = lockable(folder / "checkout")
     with pytest.MonkeyPatch.context() as patch:
         watch_checkout.environment(patch, key, folder / "cache", served.uri)
-        patch.setattr(image, "ROOT", root)
+        patch.chdir(root)
         assert cli.main(["lock", watch_checkout.IMAGE]) == 0
     served.close()
     yield folder
@@ -85,7 +83,7 @@ def checkout(
         (served / name).symlink_to(distribution / name)
     mirror = debrepo.Mirror(served)
     watch_checkout.environment(monkeypatch, key, tmp_path / "cache", mirror.uri)
-    monkeypatch.setattr(command, "ROOT", tmp_path / "checkout")
+    monkeypatch.chdir(tmp_path / "checkout")
     monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
     monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
     yield WatchCheckout(tmp_path / "checkout", mirror, key, capsys, monkeypatch, tmp_path)

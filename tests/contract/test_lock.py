@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.commands import image
 from goldenami.packages import apt
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Fault, Package
@@ -148,7 +147,7 @@ def test_a_kernel_flavour_that_the_release_has_not(root: Path) -> None:
 @pytest.fixture
 def in_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The command line in this process, where a hanging mirror can be given less time."""
-    monkeypatch.setattr(image, "ROOT", root)
+    monkeypatch.chdir(root)
     monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
     monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
     yield root

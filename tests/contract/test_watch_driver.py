@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.commands import watch as command
 from goldenami.compilation import driver_fit, kernel_modules
 from goldenami.compilation.kernel_modules import ModuleOutcome
 from goldenami.core import records
@@ -139,7 +138,7 @@ def checkout(
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{served.uri}/debian")
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{served.uri}/security")
     monkeypatch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
-    monkeypatch.setattr(command, "ROOT", root)
+    monkeypatch.chdir(root)
     made = GpuCheckout(root, tmp_path / "cache", capsys, monkeypatch)
     made.lock("535.261.03")
     return made

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws.base_images import BaseImage
-from goldenami.commands import watch as command
+from goldenami.compilation.driver_fit import LockConstraints
 from goldenami.core.cache_paths import CachePaths
+from goldenami.core.progress import Progress
 from goldenami.local import workspace
+from goldenami.lock import resolve
 from goldenami.model import definition_file, lockfile
+from goldenami.model.definition import Definition
+from goldenami.model.lockfile import Lock
 from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages import store
 from goldenami.watch import watch
+from goldenami.watch.relock import Relock
 from goldenami.watch.sources.driver import Prover
 from goldenami.watch.watch_results import WatchContext, WatchedImage
 from support.debian import debrepo
@@ -125,7 +130,13 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
     context = WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
     record, [result] = watch.look(context, [image], "2026-11-25T00:00:00Z")
     moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in result.rows)
-    done, failures = command._update(record, [replace(result, rows=moving)], prover, kept, wait=False)
+
+    def make_lock(wanted: Definition, constraints: LockConstraints) -> tuple[Lock, str]:
+        return resolve.run(checkout.root, wanted, kept, Progress.of("lock", IMAGE, kept.cache), checkout.folder / "log",
+                           constraints=constraints)
+
+    relock = Relock(checkout.root, kept, prover, make_lock, wait=False)
+    done, failures = relock.run(record, [replace(result, rows=moving)])
     assert (done.changes, failures) == ([], [])
     assert {(row.verdict, row.reason.partition(":")[0]) for row in done.rows} == {
         (UpdateVerdict.BLOCKED, "resolved again, the lock is the same")}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from goldenami import cli
 from goldenami.bake import toolchain_digest
 from goldenami.model import definition_file
 from support.builds.tools import ROOT, complaints
@@ -18,7 +19,7 @@ from support.rules import ci_rules, requirement_rules
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 GITLAB = ROOT / ".gitlab-ci.yml"
 RENOVATE = ROOT / ".github/renovate.json"
-KNOWN = ci_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
+KNOWN = ci_rules.calls((ROOT / "Makefile").read_text(encoding="utf-8"), cli.MODULES)
 
 
 KEPT = [f"build/cache/{name}/" for name in ("store", "modules", "wheels")]
@@ -75,7 +76,7 @@ def test_a_push_of_several_commits_publishes_all_its_locks() -> None:
     job = loaded(ROOT / ".github/workflows/publish.yml")["jobs"]["images"]
     assert job["steps"][0]["with"]["fetch-depth"] == 0
     assert job["steps"][1]["env"] == {"CHANGED": "${{ github.event.before }}"}
-    assert job["steps"][1]["run"] == "sudo -E make images PUBLISHED=1"
+    assert job["steps"][1]["run"].splitlines()[1] == 'sudo -E scripts/golden images --published --changed "$CHANGED"'
 
 
 def test_what_a_watch_locked_is_proposed_whatever_else_went_wrong() -> None:
@@ -157,8 +158,11 @@ jobs:
 @pytest.mark.parametrize(("old", "new", "said"), [
     ("", "", None),
     ("make test-fast", "make test-fsat", "a calls `make test-fsat`, which does not exist"),
-    ("sudo -E make test-fast", "pip install x", "a runs `pip install x`, which is no Make target"),
+    ("sudo -E make test-fast", "pip install x", "a runs `pip install x`, which is no Make target and no command"),
     ("make test-fast", "make test-fast; curl x", "a runs `sudo -E make test-fast; curl x`, which is no Make target"),
+    ("make test-fast", 'scripts/golden images --changed "$REF" --published', None),
+    ("make test-fast", "scripts/golden imags", "a calls `scripts/golden imags`, which does not exist"),
+    ("make test-fast", "scripts/golden images $(x)", "a runs `sudo -E scripts/golden images $(x)`, which is no Make"),
     ("@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2", "@v6", "`uses: actions/checkout@v6` is not pinned"),
     (" # v6.0.2", "", "is not pinned"), ("permissions: {}\n", "", "permissions are not `{}` by default"),
     ("    permissions: {contents: read}\n", "", "a does not say its permissions"),
@@ -168,7 +172,7 @@ jobs:
 ])
 def test_a_workflow_that_breaks_a_rule(old: str, new: str, said: str | None) -> None:
     text = GOOD.replace(old, new) if old else GOOD
-    found = ci_rules.github(yaml.safe_load(text), text, {"test-fast"})
+    found = ci_rules.github(yaml.safe_load(text), text, {"make test-fast", "scripts/golden images"})
     assert (found == []) if said is None else (said in "\n".join(found))
 
 
@@ -191,7 +195,7 @@ a:
 ])
 def test_a_pipeline_that_breaks_a_rule(old: str, new: str, said: str | None) -> None:
     text = PIPELINE.replace(old, new) if old else PIPELINE
-    found = ci_rules.gitlab(yaml.safe_load(text), text, {"test-fast"})
+    found = ci_rules.gitlab(yaml.safe_load(text), text, {"make test-fast", "scripts/golden images"})
     assert (found == []) if said is None else (said in "\n".join(found))
 
 

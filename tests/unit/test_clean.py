@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from goldenami import cli
 from goldenami.builders.local import LocalBuilder
-from goldenami.commands import image
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.process import ProcessId
@@ -34,7 +33,8 @@ with open(sys.argv[1], "a") as lock:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An image with two builds, of which `latest` names the second."""
-    monkeypatch.setattr(image, "ROOT", tmp_path)
+    (tmp_path / "packer/images").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     first, second = (builds.build(tmp_path, number) for number in (1, 2))
     verify.point_latest(BuildFolder(second))
     (first.parent / "logs").mkdir()

@@ -28,9 +28,16 @@ def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks
 
 def test_a_commit_to_compare_with_comes_from_the_environment_too() -> None:
     """As pipelines give it."""
-    assert run("images", "PUBLISHED=1", CHANGED="HEAD") == "scripts/golden images --changed HEAD --published"
     assert run("bake", "IMAGE=x", CI="true", CHANGED="HEAD") == "scripts/golden bake x --changed HEAD"
-    assert run("images", CHANGED="") == "scripts/golden images"
+    assert run("bake", "IMAGE=x", CI="true", CHANGED="") == "scripts/golden bake x"
+
+
+def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    names = [path.stem for path in (ROOT / "packer/images").glob("*.yml")]
+    names += [path.stem.removeprefix("bench_") for path in (ROOT / "tests/bench").glob("bench_*.py")]
+    assert set(names) <= set(done.stdout.split())
 
 
 def test_a_measurement_is_kept_or_of_ccache_where_that_is_asked() -> None:

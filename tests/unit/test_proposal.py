@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.commands import image
-from goldenami.commands import watch as command
 from goldenami.core import records
 from goldenami.core.errors import StageFailed
 from goldenami.watch import proposal
@@ -27,7 +25,8 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     hook.write_text('#!/bin/sh\nenv | grep ^GIT_PUSH_OPTION_ | sort > "$GIT_DIR/options"\n', encoding="utf-8")
     hook.chmod(0o755)
     git(tmp_path, "clone", "--quiet", str(server), str(made))
-    (made / "packer/locks").mkdir(parents=True)
+    for name in ("packer/images", "packer/locks"):
+        (made / name).mkdir(parents=True)
     (made / "packer/locks/a.lock.json").write_text("{}", encoding="utf-8")
     git(made, "add", ".")
     git(made, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "packer: Lock")
@@ -36,7 +35,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     records.write(made / "build/watch/watch.json", WatchRecord(looked_at="2026-11-25T00:00:00Z", sources=[], rows=[],
                                                               warnings=[]))
     (made / "build/watch/summary.md").write_text("# new lock of a\n\n| a | b |\n", encoding="utf-8")
-    monkeypatch.setattr(command, "ROOT", made)
+    monkeypatch.chdir(made)
     monkeypatch.delenv("CI_DEFAULT_BRANCH", raising=False)
     monkeypatch.delenv(proposal.URL, raising=False)
     return made
@@ -98,7 +97,7 @@ def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tm
 def test_images_that_are_published_nowhere_are_left_out(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(command, "ROOT", root)
+    monkeypatch.chdir(root)
     (root / "packer/locks").mkdir()
     for name in ("debian-12-ml-cpu", "debian-13-ml-gpu"):
         (root / f"packer/locks/{name}.lock.json").write_text("{}", encoding="utf-8")
@@ -110,7 +109,7 @@ def test_images_that_are_published_nowhere_are_left_out(
 def test_an_image_whose_lock_is_the_committed_one_is_not_baked(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(image, "ROOT", root)
+    monkeypatch.chdir(root)
     git(root, "init", "--quiet")
     git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-qm", "x")
     assert cli.main(["bake", "debian-12-ml-cpu", "--changed", "HEAD"]) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import re
@@ -14,6 +13,7 @@ import pytest
 from goldenami import cli
 from support.builds import tools
 from support.builds.tools import ROOT
+from support.rules import ci_rules
 
 MOLECULE = """#!/bin/sh
 # Ctrl-C reaches the whole group; molecule cleans up and exits with 1.
@@ -183,9 +183,10 @@ def test_a_purpose_that_does_not_exist_is_refused(machine: Path) -> None:
 
 
 def waiting() -> list[str]:
-    """Subcommands with --wait."""
-    action = next(found for found in cli.parser()._actions if isinstance(found, argparse._SubParsersAction))
-    return [name for name, command in action.choices.items() if "--wait" in command.format_help()]
+    """Subcommands with --wait that are Make targets, too."""
+    targets = ci_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
+    return [name for name in cli.MODULES if name in targets
+            and any("--wait" in option.opts for option in cli.command(name).params)]
 
 
 @pytest.mark.parametrize("target", waiting())

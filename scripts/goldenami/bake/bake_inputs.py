@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from goldenami.bake import toolchain_digest
 from goldenami.compilation import dummy_packages, kernel_modules, wheel_builds
 from goldenami.compilation.kernel_modules import ModuleBuild
 from goldenami.core import records, shell
-from goldenami.core.errors import BadInput, HostNotReady, StageFailed
+from goldenami.core.errors import BadInput, HostNotReady, StageFailed, Vanished
 from goldenami.core.progress import Progress
 from goldenami.model import lockfile
 from goldenami.model.build_records import LOCK_FILE, ROLES_JOINED_BY, Allowance
@@ -57,6 +57,25 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris))
         if any(file.sha256 in todo for file in files):
             Index.configured().fetch(files, store)
+
+
+def fetched(
+    read: Callable[[], tuple[Lock, str]], store: Store, progress: Progress,
+    relock: Callable[[], tuple[Lock, str]] | None,
+) -> tuple[Lock, str]:
+    """The lock that `read` gives, with its files in the store.
+
+    Where upstream deleted one it is the lock that `relock` makes, or Vanished.
+    """
+    lock, digest = read()
+    try:
+        fetch(lock, store, progress)
+    except Vanished as error:
+        if relock is None:
+            raise
+        progress.say(f"{error.message}: making a new lock (see `git diff packer/locks`)")
+        return relock()
+    return lock, digest
 
 
 def needs_compile(lock: Lock, store: Store) -> bool:

@@ -1,20 +1,48 @@
-"""The subcommands, by what they work on: each module adds its own to the command line with `register`."""
+"""The commands: a function each, with its arguments and options in its signature; a module for what they work on."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
-ROOT = Path(__file__).resolve().parents[3]
-"""The checkout that this file is part of."""
+import typer
+
+from goldenami.commands.checkout import Checkout
 
 
-class Add(Protocol):
-    """What adds the subcommand `name`; `image` is "1" where it needs an image's name, "?" where it may have one."""
+def _images(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """Names of images, for the shell that completes one."""
+    root = Checkout((context.parent or context).params["root"]).root
+    return (path.stem for path in sorted((root / "packer/images").glob(f"{incomplete}*.yml")))
 
-    def __call__(
-        self, name: str, run: Callable[[argparse.Namespace], int], image: str = "",
-    ) -> argparse.ArgumentParser:
-        """Returns the command's own parser, for its options."""
+
+_IMAGE = typer.Argument(metavar="IMAGE", help="name of packer/images/IMAGE.yml", autocompletion=_images)
+
+ImageName = Annotated[str, _IMAGE]
+"""The image that a command is about."""
+OptionalImage = Annotated[str | None, _IMAGE]
+"""The only image that a command is about, else all."""
+Wait = Annotated[bool, typer.Option("--wait", help="wait for another run on the same image")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Strict = Annotated[bool, typer.Option("--strict", help="warnings count as errors")]
+BuildId = Annotated[str | None, typer.Option("--build", metavar="ID", help="this build instead of the newest")]
+Regions = Annotated[list[str], typer.Option(
+    "--region", metavar="REGION", help="only this region (may be given again)", default_factory=list,
+    show_default=False)]
+
+
+def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
+    """A command as Typer calls it: its first parameter, the checkout, comes from the context, which has --root."""
+    signature = inspect.signature(run, eval_str=True)
+    first, *others = signature.parameters.values()
+
+    def call(context: typer.Context, **options: Any) -> int:
+        return run(Checkout(context.obj), **options)
+
+    call.__doc__ = run.__doc__
+    call.__annotations__ = {"context": typer.Context, **{other.name: other.annotation for other in others}}
+    call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[first.replace(name="context", annotation=typer.Context), *others])
+    return call

@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
 
 from goldenami.aws import instance_types
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import ROOT, Add
+from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.core.yaml_lines import nearest
 from goldenami.lifecycle import hardware_check
-from goldenami.model import hardware
 from goldenami.model.hardware import Family
 
 _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
 
 
-def cmd_hardware(args: argparse.Namespace) -> int:
+class RegionsCommand(TyperCommand):
+    """A command whose --region takes all words up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer does, with --region before each of its words."""
+        words, within = list[str](), False
+        for word in args:
+            if word.startswith("-"):
+                within = word == "--region"
+            elif within and words[-1] != "--region":
+                words.append("--region")
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
+COMMAND_CLASS = RegionsCommand
+
+
+def cmd_hardware(
+    checkout: Checkout,
+    family: Annotated[list[str] | None, typer.Argument(help="instance families; none: all")] = None, *,
+    check: Annotated[bool, typer.Option("--check", help="compare the rows with EC2's own description")] = False,
+    region: Annotated[list[str], typer.Option(
+        "--region", metavar="REGION...", help="regions to ask (default: AWS_REGION)", default_factory=list,
+        show_default=False)],
+) -> int:
     """List the instance families that images can be declared for; with --check compare them with EC2."""
-    known = hardware.load(ROOT)
-    for name in args.family:
+    known, named = checkout.families, family or []
+    for name in named:
         if name not in known:
             raise BadInput(f"unknown family `{name}`: {nearest(name, known)}", hint="see packer/hardware.yml")
-    families = {name: known[name] for name in args.family or known}
-    if args.check:
-        _check(families, args.region or _environment(), args.family)
+    families = {name: known[name] for name in named or known}
+    if check:
+        _check(families, region or _environment(), named)
     else:
         print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
         print("\n".join(_row(name, family) for name, family in families.items()))
@@ -56,22 +83,15 @@ def _check(families: dict[str, Family], regions: list[str], named: list[str]) ->
         with translated(region):
             types.update({entry["InstanceType"]: entry
                           for entry in instance_types.describe(account.ec2(region), families)})
-    found = hardware_check.compare(families, types.values())
-    print(f"{len(found.compared)} families ({len(types)} instance types) compared with EC2 in {', '.join(regions)}")
-    if found.unreachable:
-        print(f"unreachable: not offered there: {', '.join(found.unreachable)}")
-    if found.differences:
-        raise BadInput(f"packer/hardware.yml differs from EC2 in {len(found.differences)} facts",
-                       tail="\n".join(str(difference) for difference in found.differences),
+    comparison = hardware_check.compare(families, types.values())
+    print(f"{len(comparison.compared)} families ({len(types)} instance types) compared with EC2 in "
+          + ", ".join(regions))
+    if comparison.unreachable:
+        print(f"unreachable: not offered there: {', '.join(comparison.unreachable)}")
+    if comparison.differences:
+        raise BadInput(f"packer/hardware.yml differs from EC2 in {len(comparison.differences)} facts",
+                       tail="\n".join(str(difference) for difference in comparison.differences),
                        hint="correct the rows, then `make lock` for the images of these families")
-    if lacking := [name for name in found.unreachable if name in named or not found.compared]:
+    if lacking := [name for name in comparison.unreachable if name in named or not comparison.compared]:
         raise Unreachable(f"not compared, EC2 offers none in {', '.join(regions)}: {', '.join(lacking)}",
                           hint="ask another region with --region")
-
-
-def register(add: Add) -> None:
-    """Add the command to the command line."""
-    command = add("hardware", cmd_hardware)
-    command.add_argument("family", nargs="*", help="instance families; none: all")
-    command.add_argument("--check", action="store_true", help="compare the rows with EC2's own description")
-    command.add_argument("--region", nargs="+", default=[], help="regions to ask; default: AWS_REGION")

@@ -33,6 +33,7 @@ from goldenami.aws.inventory.topology import (
 )
 from goldenami.core.records import Record
 from goldenami.model.build_records import Utc
+from goldenami.model.definition import Publish
 
 PLAN_FILE = "retire.json"
 UPLOAD_GRACE = timedelta(days=2)
@@ -52,6 +53,12 @@ class RetentionPolicy(Record):
     deregister_after_days: Days = 14
     release_shared: bool = False
     idle_days: Days = 30
+
+    @classmethod
+    def of(cls, publish: Publish, **instead: int | bool | None) -> RetentionPolicy:
+        """The definition's policy with what the command line says `instead`."""
+        said = {"keep_last": publish.keep_last, "max_age_days": publish.max_age_days}
+        return cls.model_validate(said | {name: value for name, value in instead.items() if value is not None})
 
     @property
     def max_age(self) -> timedelta:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.records import Record
 from goldenami.lock.lint_rules import DATED, ERRORS, WARNINGS, Families
+from goldenami.model import hardware, lockfile
+from goldenami.model.definition import Definition
 from goldenami.model.lockfile import Lock
 
 
@@ -44,6 +47,14 @@ def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput
         raise refusal(f"the parts of {lock.image} do not fit: {errors[0].message}",
                       tail="\n".join(f"{finding.message} [{finding.rule}]" for finding in errors),
                       hint=f"change the definition, or run `make lock IMAGE={lock.image}` once the archives agree")
+
+
+def committed(root: Path, definition: Definition) -> tuple[Lock, str]:
+    """The lock of `definition` with its SHA-256; BadInput where it is stale, edited, or its parts do not fit."""
+    lock, digest = lockfile.read(lockfile.path_of(root, definition.image))
+    lockfile.check_fresh(root, lock, definition)
+    demand(lock, hardware.load(root))
+    return lock, digest
 
 
 def _finding(rule: Callable[..., object], severity: Severity, message: str) -> LintFinding:

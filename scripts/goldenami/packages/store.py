@@ -116,6 +116,11 @@ class Store:
         names = set(named)
         return {path: path.stat().st_size for path in sorted(self.root.glob("??/*")) if path.name not in names}
 
+    def send(self, digests: Iterable[str]) -> list[str]:
+        """Have these objects in the remote store; returns those that it lacked."""
+        assert self.remote is not None
+        return [digest for digest in digests if self.remote.put(digest, self.path(digest))]
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Nobody else uses the store meanwhile; Busy where somebody does."""

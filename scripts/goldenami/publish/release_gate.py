@@ -70,6 +70,12 @@ def newest(root: Path, image: str) -> str:
     return max(started, key=lambda build: started[build])
 
 
+def attested(root: Path, image: str, build_id: str) -> GpuProof:
+    """What this machine's records say of a build on a GPU."""
+    known = ImageFolder.of(root, image).build(build_id).is_baked
+    return load(root, image, build_id).gpu if known else GpuProof.UNTESTED
+
+
 def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
     """The build (the newest if none is named) with its proof, or NotVerified saying what is not proven."""
     name = build_id or newest(root, image)

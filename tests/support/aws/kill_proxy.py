@@ -178,26 +178,23 @@ class KillProxy:
 
 def _child(order: dict[str, Any]) -> int:
     from goldenami import cli
-    from goldenami.commands import account, life
     from goldenami.core import clock
 
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOLDEN_"))]:
         del os.environ[name]
     os.environ.update(order["env"])
-    for module in (account, life):
-        vars(module)["ROOT"] = Path(order["root"])
     now, ahead = clock.now, timedelta(days=order["days"])
     clock.now = lambda: now() + ahead
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    return cli.main(order["argv"])
+    return cli.main(["--root", order["root"], *order["argv"]])
 
 
 def _serve() -> None:
     """Fork a `golden` for each line of orders; answer with its pid, then with its status."""
     import boto3  # noqa: F401 - what each fork would import
-    from goldenami import cli  # noqa: F401 - as above
+    from goldenami.commands import account, life  # noqa: F401 - as above
 
     for line in sys.stdin:
         pid = os.fork()

@@ -21,7 +21,6 @@ import boto3
 import pytest
 from goldenami import cli
 from goldenami.aws.channels.ledger import Ledger
-from goldenami.commands import account, life, snapshot
 from goldenami.core import records
 from goldenami.model import definition_file, lockfile
 from goldenami.model.build_records import (
@@ -154,8 +153,6 @@ class Checkout:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = copy_definitions(root)
-        for module in (account, life, snapshot):
-            monkeypatch.setattr(module, "ROOT", root)
         monkeypatch.setenv("GOLDEN_CACHE", str(root / "cache"))
 
     def golden(self, *args: str) -> Ran:
@@ -163,7 +160,7 @@ class Checkout:
         said = io.StringIO()
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         with redirect_stdout(said), redirect_stderr(said):
-            code = cli.main(list(args))
+            code = cli.main(["--root", str(self.root), *args])
         for number, handler in handlers.items():
             signal.signal(number, handler)
         return Ran(code, said.getvalue())

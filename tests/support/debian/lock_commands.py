@@ -15,7 +15,8 @@ IMAGE = "debian-12-ml-cpu"
 def golden(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command with the program in `root`."""
     return subprocess.run(
-        [sys.executable, "-m", "goldenami.cli", *args], text=True, capture_output=True, check=False,
+        [sys.executable, "-m", "goldenami.cli", "--root", str(root),
+         *args], text=True, capture_output=True, check=False,
         env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1", **env})
 
 

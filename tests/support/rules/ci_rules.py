@@ -1,7 +1,8 @@
 """Rules of the CI definitions, as functions from their parsed text to the list of violations.
 
-What linters know (schemas, injection, excessive permissions) is theirs; here is what they can't know: that a job calls
-Make only, that the targets exist, that what is used is pinned with its version beside it, and that no key is stored.
+What linters know (schemas, injection, excessive permissions) is theirs; here is what they can't know: that a job
+calls Make and `scripts/golden` only, that targets and commands exist, that what is used is pinned with its version
+beside it, and that no key is stored.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-CALL = re.compile(r"(?:sudo -E )?make (?P<target>[a-z-]+)(?: [A-Z_]+=[\w~.-]+)*")
-"""A line of a job: one Make target, with variables, as root on GitHub's runners."""
+CALL = re.compile(r"(?:sudo -E )?(?P<name>make [a-z-]+)(?: [A-Z_]+=[\w~.-]+)*"
+                  r"|(?:sudo -E )?(?P<golden>scripts/golden [a-z-]+)(?: --[a-z-]+(?: (?:[A-Z]+|\"\$[A-Z]+\"))?)*")
+"""A line of a job: one Make target with variables, or one command with options, as root on GitHub's runners."""
 PINNED = re.compile(r"uses: [\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 OWN = re.compile(r"uses: \$/\.github/workflows/[\w-]+\.yml$")
 IMAGE = re.compile(r"image: [\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64} # \S+$")
@@ -19,7 +21,7 @@ STORED_KEY = re.compile(r"aws[-_](access[-_]key|secret)|AKIA[0-9A-Z]{16}", re.IG
 
 GITLAB_SETUP = re.compile(r"apt-get update -q && apt-get install -y -q --no-install-recommends [a-z -]+")
 GITLAB_TOKEN = 'umask 077 && printf %s "$AWS_ID_TOKEN" >"$AWS_WEB_IDENTITY_TOKEN_FILE"'
-"""The only lines that are no Make target: a container without make gets it, and a token becomes a file."""
+"""The only lines that are neither: a container without make gets it, and a token becomes a file."""
 
 
 def targets(makefile: str) -> set[str]:
@@ -27,15 +29,20 @@ def targets(makefile: str) -> set[str]:
     return set(re.findall(r"^([a-z][a-z-]*):(?!=)", makefile, re.MULTILINE))
 
 
+def calls(makefile: str, names: Iterable[str]) -> set[str]:
+    """What a job may call: Make targets, and the commands `names`."""
+    return {f"make {name}" for name in targets(makefile)} | {f"scripts/golden {name}" for name in names}
+
+
 def commands(where: str, lines: Iterable[str], known: set[str], allowed: Iterable[re.Pattern[str]] = ()) -> list[str]:
-    """Each line is one call of a Make target that exists."""
+    """Each line is one call of a Make target or a command that exists."""
     problems = []
     for line in lines:
         call = CALL.fullmatch(line)
         if call is None and not any(pattern.fullmatch(line) for pattern in allowed):
-            problems.append(f"{where} runs `{line}`, which is no Make target")
-        elif call is not None and call["target"] not in known:
-            problems.append(f"{where} calls `make {call['target']}`, which does not exist")
+            problems.append(f"{where} runs `{line}`, which is no Make target and no command")
+        elif call is not None and (name := call["name"] or call["golden"]) not in known:
+            problems.append(f"{where} calls `{name}`, which does not exist")
     return problems
 
 
@@ -46,7 +53,7 @@ def _steps(workflow: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def github(workflow: Mapping[str, Any], text: str, known: set[str]) -> list[str]:
-    """A workflow grants nothing by default, bounds each job in time and calls Make targets only."""
+    """A workflow grants nothing by default, bounds each job in time and calls Make targets and commands only."""
     problems = [] if workflow.get("permissions") == {} else ["permissions are not `{}` by default"]
     for name, job in workflow["jobs"].items():
         if "uses" not in job and "timeout-minutes" not in job:

@@ -1,0 +1,185 @@
+"""Commands on builds of this machine: from a lock to a verified disk."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goldenami.aws import session
+from goldenami.aws.channels import channels
+from goldenami.bake import bake, molecule, reproduce
+from goldenami.builders import ec2
+from goldenami.builders.builder import Builder
+from goldenami.builders.ec2 import Ec2Builder
+from goldenami.builders.local import LocalBuilder
+from goldenami.commands import ImageName, Wait
+from goldenami.commands.checkout import Checkout
+from goldenami.commands.locks import Relock, fetched
+from goldenami.core import records
+from goldenami.core.errors import BadInput
+from goldenami.lifecycle import clean
+from goldenami.local import workspace
+from goldenami.lock import lint
+from goldenami.model import lockfile
+from goldenami.model.build_folder import BuildFolder
+from goldenami.model.build_records import BakeRecord, BuilderKind, Verdict
+from goldenami.model.lockfile import Lock
+from goldenami.report import report
+from goldenami.verify import verify
+from goldenami.watch import proposal
+
+InstanceType = Annotated[str | None, typer.Option(
+    "--instance-type", metavar="TYPE", help="of the EC2 instances (default: of the first declared family)")]
+
+
+def cmd_bake(
+    checkout: Checkout, image: ImageName, *, wait: Wait = False, relock: Relock = False,
+    changed: Annotated[str | None, typer.Option(
+        "--changed", metavar="REF", help="bake only if the lock differs from REF's")] = None,
+    force: Annotated[bool, typer.Option("--force", help="bake again although this build exists")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="stop after the disk is written")] = False,
+    builder: Annotated[BuilderKind, typer.Option(
+        "--builder", help="a container on this machine, or an EC2 instance of the publisher's image",
+    )] = BuilderKind.LOCAL,
+    region: Annotated[str | None, typer.Option(
+        "--region", metavar="REGION", help="of --builder ec2 (default: the first that the image is published to)",
+    )] = None,
+    instance_type: InstanceType = None,
+) -> int:
+    """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from REF's."""
+    checkout.definition(image)  # one that is wrong is refused before anything is written
+    if changed and image not in proposal.changed(checkout.root, changed):
+        print(f"the lock of {image} is that of {changed}: nothing to bake")
+        return 0
+    with workspace.image_lock(checkout.root, image, wait=wait):
+        lock, digest = fetched(checkout, image, relock=relock)
+        chosen = _ec2_builder(checkout, lock, region, instance_type) if builder is BuilderKind.EC2 \
+            else LocalBuilder(checkout.root)
+        progress = checkout.progress(_stage("bake", chosen), image)
+        build = bake.run(checkout.root, lock, digest, checkout.store, progress, chosen, force=force)
+        if no_verify:
+            return 0
+        if not force and build.is_verified:
+            progress.say(f"verified already; report: {build.report}")
+            return 0
+        return _verify(checkout, build, lock, chosen)
+
+
+def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None, instance_type: str | None) -> Ec2Builder:
+    """For `region`, else the first that the image is published to."""
+    publish = channels.publish_section(checkout.definition(lock.image))
+    region = region or publish.regions[0]
+    session.check_regions([region])
+    workspace.note_region(checkout.root, lock.image, region)
+    kind = instance_type or publish.launch_template.instance_type or ec2.instance_type(lock)
+    return Ec2Builder(checkout.root, session.Account(), region, kind, publish.kms_key or "")
+
+
+def _stage(name: str, builder: Builder) -> str:
+    """What timings are remembered under: an instance takes other times than this machine."""
+    return name if builder.kind is BuilderKind.LOCAL else f"{name}-{builder.kind.value}"
+
+
+def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder) -> int:
+    progress = checkout.progress(_stage("verify", builder), lock.image)
+    record = verify.run(build, lock, progress, builder)
+    progress.say(f"report: {_report(build, lock)}")
+    ami = build.read_bake().ami
+    progress.say(f"AMI:    {ami.id} in {ami.region}" if ami else f"disk:   {build.disk}")
+    progress.say(f"{record.verdict}: {verify.summary(record)}")
+    if record.verdict is not Verdict.VERIFIED:
+        raise verify.failure(record, build)
+    return 0
+
+
+def _report(build: BuildFolder, lock: Lock) -> Path:
+    return report.write_report(build, verify.previous(build), lock.model_dump(mode="json"))
+
+
+def _baked(checkout: Checkout, image: str) -> tuple[Lock, BuildFolder]:
+    """The lock of `image` and its build, or BadInput where it is not baked."""
+    lock, digest = checkout.lock(image)
+    build = checkout.builds(image).build(digest[:lockfile.ID_LENGTH])
+    if not build.is_baked:
+        raise BadInput(f"{build.path} is not baked", hint=f"run `make bake IMAGE={image}`")
+    return lock, build
+
+
+def cmd_verify(
+    checkout: Checkout, image: ImageName, *, wait: Wait = False, instance_type: InstanceType = None,
+) -> int:
+    """Boot the newest disk of the image's lock as if on EC2 and check it; an AMI is launched."""
+    lock, build = _baked(checkout, image)
+    with workspace.image_lock(checkout.root, image, wait=wait):
+        ami = build.read_bake().ami
+        builder = _ec2_builder(checkout, lock, ami.region, instance_type) if ami else LocalBuilder(checkout.root)
+        return _verify(checkout, build, lock, builder)
+
+
+def cmd_report(checkout: Checkout, image: ImageName) -> int:
+    """Render the report of the image's newest build again and print its path."""
+    lock, build = _baked(checkout, image)
+    print(_report(build, lock))
+    return 0
+
+
+def cmd_shell(checkout: Checkout, image: ImageName) -> int:
+    """Boot the newest verified disk and open an SSH session in it; changes are thrown away."""
+    return LocalBuilder(checkout.root).shell(image)
+
+
+def cmd_reproduce(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
+    """Bake the lock twice from nothing and compare the disks byte for byte."""
+    lock, digest = lint.committed(checkout.root, checkout.definition(image))
+    progress, builder = checkout.progress("reproduce", image), LocalBuilder(checkout.root)
+
+    def bake_once(work: Path, layers: Path) -> BakeRecord:
+        return bake.bake(checkout.root, lock, digest, checkout.store, progress, builder, work=work, layers=layers)
+
+    with workspace.image_lock(checkout.root, image, wait=wait), \
+            workspace.scratch_in(checkout.builds(image).path, "reproduce") as folder:
+        print(reproduce.run(bake_once, folder))
+    return 0
+
+
+class ContainerAction(StrEnum):
+    """What is done with a container."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+def cmd_container(
+    checkout: Checkout, action: ContainerAction, name: str, *,
+    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="whose packages it has")] = "debian-12-ml-cpu",
+    role: Annotated[str, typer.Option("--role", metavar="ROLE",
+                                      help="start from the layers that a bake has below this role")] = "",
+    tools: Annotated[bool, typer.Option("--tools", help="have what compiles the driver among the packages")] = False,
+) -> int:
+    """Start or stop the throw-away container of a Molecule scenario."""
+    if action is ContainerAction.UP:
+        lock, digest = lint.committed(checkout.root, checkout.definition(image))
+        instance = molecule.up(checkout.root, name, lock, digest, checkout.store, role=role, tools=tools)
+        print(records.canonical(instance.model_dump(mode="json")))
+    else:
+        molecule.down(name, checkout.store)
+    return 0
+
+
+def cmd_clean(
+    checkout: Checkout, *, wait: Wait = False,
+    everything: Annotated[bool, typer.Option("--all", help="also the newest verified builds")] = False,
+) -> int:
+    """Free what builds and the demo hold; the newest verified build of each image stays unless --all."""
+    builds = checkout.root / "build"
+    for image in sorted(path.name for path in builds.glob("*/") if (path / "logs").is_dir()):
+        with workspace.image_lock(checkout.root, image, wait=wait):
+            for line in clean.run(checkout.builds(image), everything=everything):
+                print(line)
+    if (demo := builds / "demo").is_dir():
+        with workspace.image_lock(checkout.root, demo.name, wait=wait):
+            print(clean.free(demo, demo.name))
+    return 0

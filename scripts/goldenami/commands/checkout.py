@@ -1,0 +1,89 @@
+"""What a command works on: a checkout of the repository, and this user's cache and store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from goldenami.aws.remote_store import S3Store
+from goldenami.aws.session import Account
+from goldenami.core.cache_paths import CachePaths
+from goldenami.core.errors import BadInput
+from goldenami.core.progress import Progress
+from goldenami.model import definition_file, hardware, lockfile
+from goldenami.model.build_folder import ImageFolder
+from goldenami.model.definition import Definition
+from goldenami.model.hardware import Family
+from goldenami.model.lockfile import Lock
+from goldenami.packages import mirrors
+from goldenami.packages.store import Store
+
+IMAGES = "packer/images"
+"""The folder by which a checkout is known."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout in the folder `given`, else in the working directory or above it; all of it is opened when needed."""
+
+    given: Path | None = None
+
+    @cached_property
+    def root(self) -> Path:
+        """The checkout's folder; BadInput where there is none."""
+        start = (self.given or Path.cwd()).resolve()
+        for folder in [start] if self.given else [start, *start.parents]:
+            if (folder / IMAGES).is_dir():
+                return folder
+        raise BadInput(f"{start} is no checkout of goldenami" + ("" if self.given else ", nor is a folder above it")
+                       + f": there is no {IMAGES}", hint="go to a checkout, or name one: `golden --root PATH ...`")
+
+    @cached_property
+    def cache(self) -> CachePaths:
+        """Where this user's store, layers and timings are."""
+        return CachePaths.default()
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of this user, behind apt's proxies, with the remote one that GOLDEN_STORE_S3 names."""
+        location = os.environ.get("GOLDEN_STORE_S3")
+        # S3 sends a client of another region to the bucket's own, so any region is a place to begin.
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        remote = S3Store.at(Account().s3(region), location) if location else None
+        return Store(self.cache.root, remote=remote, proxy=mirrors.proxy)
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """The instance families of packer/hardware.yml."""
+        return hardware.load(self.root)
+
+    def definition(self, image: str) -> Definition:
+        """The definition of an image."""
+        return definition_file.load(self.root, definition_file.path_of(self.root, image))
+
+    def definitions(self, image: str | None) -> Iterator[Definition]:
+        """The definition of one image, or of all by name, each read when it is its turn."""
+        paths = [definition_file.path_of(self.root, image)] if image else sorted((self.root / IMAGES).glob("*.yml"))
+        return (definition_file.load(self.root, path) for path in paths)
+
+    def lock(self, image: str) -> tuple[Lock, str]:
+        """The lock of an image with its SHA-256."""
+        return lockfile.read(lockfile.path_of(self.root, image))
+
+    def builds(self, image: str) -> ImageFolder:
+        """The folder of an image's builds."""
+        return ImageFolder.of(self.root, image)
+
+    def log(self, image: str, stage: str) -> Path:
+        """A new empty log of a stage."""
+        path = self.builds(image).log(stage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+        return path
+
+    def progress(self, stage: str, image: str) -> Progress:
+        """What is shown while a stage works on an image."""
+        return Progress.of(stage, image, self.cache)

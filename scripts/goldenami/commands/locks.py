@@ -1,0 +1,114 @@
+"""Commands on definitions and locks: what an image is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from goldenami.bake import bake_inputs
+from goldenami.commands import ImageName, OptionalImage, Strict, Wait
+from goldenami.commands.checkout import Checkout
+from goldenami.compilation import wheel_builds
+from goldenami.compilation.driver_fit import LockConstraints
+from goldenami.core.errors import ExitCode
+from goldenami.local import workspace
+from goldenami.lock import lint, resolve
+from goldenami.model import lockfile
+from goldenami.model.definition import Definition
+from goldenami.model.lockfile import Framework, Lock
+
+Relock = Annotated[bool, typer.Option("--relock", help="make a new lock where upstream deleted a file")]
+
+
+def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict = False) -> int:
+    """Check definitions and committed locks, and that the parts of each lock fit; resolve nothing."""
+    wrong = 0
+    for definition in checkout.definitions(image):
+        if not lockfile.path_of(checkout.root, definition.image).exists():
+            print(f"{definition.image}: no lock")
+            continue
+        lock, digest = checkout.lock(definition.image)
+        lockfile.check_fresh(checkout.root, lock, definition)
+        print(f"{definition.image}: build {digest[:lockfile.ID_LENGTH]}")
+        for finding in lint.check(lock, checkout.families):
+            print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
+            wrong += strict or finding.severity is lint.Severity.ERROR
+    return int(ExitCode.BAD_INPUT) if wrong else 0
+
+
+def cmd_lock(
+    checkout: Checkout, image: ImageName, *, wait: Wait = False,
+    explain: Annotated[bool, typer.Option("--explain", help="show the choices of the existing lock")] = False,
+) -> int:
+    """Resolve the definition to exact files and prove that the driver compiles."""
+    definition = checkout.definition(image)
+    if explain:
+        lockfile.explain(checkout.lock(image)[0], print)
+        return 0
+    with workspace.image_lock(checkout.root, image, wait=wait):
+        make_lock(checkout, definition)
+    return 0
+
+
+def make_lock(
+    checkout: Checkout, definition: Definition, constraints: LockConstraints | None = None,
+) -> tuple[Lock, str]:
+    """A new lock with its SHA-256, within `constraints`; of one without them `lint`'s findings are said, too."""
+    image, progress = definition.image, checkout.progress("lock", definition.image)
+    lock, digest = resolve.run(checkout.root, definition, checkout.store, progress, checkout.log(image, "lock"),
+                               constraints=constraints)
+    progress.remember()
+    for finding in lint.check(lock, checkout.families) if constraints is None else []:
+        progress.say(f"{finding.severity.value}: {finding.message}")
+    progress.say(f"build {digest[:lockfile.ID_LENGTH]}: "
+                 f"{lockfile.path_of(checkout.root, image).relative_to(checkout.root)}")
+    return lock, digest
+
+
+def cmd_fetch(checkout: Checkout, image: ImageName, *, wait: Wait = False, relock: Relock = False) -> int:
+    """Have every file of the lock in the store, so that a bake needs no network."""
+    checkout.definition(image)  # one that is wrong is refused before anything is written
+    with workspace.image_lock(checkout.root, image, wait=wait):
+        fetched(checkout, image, relock=relock)
+    return 0
+
+
+def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]:
+    """The lock with its files present. A file that upstream deleted is an error, or with `relock` a new lock."""
+    definition = checkout.definition(image)
+
+    def read() -> tuple[Lock, str]:
+        return lint.committed(checkout.root, definition)
+
+    def make() -> tuple[Lock, str]:
+        return make_lock(checkout, definition)
+
+    if relock and not lockfile.path_of(checkout.root, image).exists():
+        return make()
+    return bake_inputs.fetched(read, checkout.store, checkout.progress("bake", image), make if relock else None)
+
+
+def cmd_wheels(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
+    """Build the lock's wheels that this machine lacks; say of each framework where it comes from and why."""
+    definition, (lock, _) = checkout.definition(image), checkout.lock(image)
+    lockfile.check_fresh(checkout.root, lock, definition)
+    progress = checkout.progress("wheels", image)
+    with workspace.image_lock(checkout.root, image, wait=wait):
+        bake_inputs.fetch(lock, checkout.store, progress)
+        wheel_builds.rebuild(checkout.root, lock, checkout.store, progress, checkout.log(image, "wheels"))
+    progress.remember()
+    for framework in lock.frameworks:
+        print(describe(framework))
+    if not lock.frameworks:
+        print(f"{image} has no frameworks: `frameworks: [...]` in its definition asks for them")
+    return 0
+
+
+def describe(framework: Framework) -> str:
+    """`hnswlib 0.8.0: compiled for znver4 (key 009271860055), 0.2 MB: the index has no wheel; 1.59x over ...`."""
+    made = framework.made
+    origin = f"compiled for {made.target.cpu} (key {made.key[:12]})" if made else "the index's wheel"
+    tests = f"; its own tests: {made.result}" if made and made.result else ""
+    size = framework.wheel.size / 1e6
+    return f"{framework.name} {framework.version}: {origin}, {size:.1f} MB: {framework.why}{tests}"

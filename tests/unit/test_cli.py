@@ -1,0 +1,174 @@
+"""The command line's grammar: names, choices, help, errors, and which checkout it works on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from goldenami import cli
+from goldenami.builders.local import LocalBuilder
+from goldenami.commands.checkout import Checkout
+from goldenami.core.errors import BadInput
+from support.builds.tools import ROOT
+
+HELP_WIDTH = 100
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+GOLDEN = [sys.executable, "-m", "goldenami.cli"]
+"""The command as an installation has it: nothing but its working directory tells it where a checkout is."""
+
+
+@pytest.mark.parametrize(("args", "message", "hint"), [
+    (["bake", "x", "--builder", "foo"], "invalid value for '--builder': 'foo' is not one of 'local', 'ec2'",
+     "`golden bake --help` shows what it takes"),
+    (["store", "empty"], "invalid value for 'action': 'empty' is not one of 'verify', 'gc', 'push'",
+     "`golden store --help` shows what it takes"),
+    (["bake"], "missing argument 'IMAGE'", "`golden bake --help` shows what it takes"),
+    (["bake", "x", "y"], "got unexpected extra argument(s) (y)", "`golden bake --help` shows what it takes"),
+    (["attest", "x"], "missing option '--gpu-test'", "`golden attest --help` shows what it takes"),
+    (["lock", "x", "--explian"], "no such option: --explian (Possible options: --explain)",
+     "`golden lock --help` shows what it takes"),
+    (["retire", "x", "--keep-last", "0"],
+     "invalid value for '--keep-last': Input should be greater than or equal to 1",
+     "`golden retire --help` shows what it takes"),
+    (["bkae"], "there is no command `bkae`: did you mean `bake`?", "`golden --help` lists them"),
+    ([], "missing command", "`golden --help` shows what it takes"),
+])
+def test_a_wrong_command_line_is_one_line_and_a_hint(
+    capsys: pytest.CaptureFixture[str], args: list[str], message: str, hint: str,
+) -> None:
+    assert cli.main(args) == 2
+    assert capsys.readouterr() == ("", f"golden: error: {message}\ngolden: to do: {hint}\n")
+
+
+def test_the_help_has_every_command_once_below_what_it_works_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.removesuffix(":") for line in lines if line in {f"{area}:" for area in cli.AREAS}] == list(cli.AREAS)
+    rows = [row[1] for line in lines if (row := re.match(r"  ([a-z][a-z-]*)  +[A-Z]", line))]
+    assert rows == [*cli.MODULES]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("name", cli.MODULES)
+def test_the_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "╭" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    command = cli.command(name)
+    first = (command.help or "").splitlines()[0]
+    assert first == cli._help_line(name)
+    assert 0 < len(first) <= HELP_WIDTH, first
+    for parameter in command.params:
+        assert len(getattr(parameter, "help", None) or "") <= HELP_WIDTH, parameter.name
+
+
+def test_the_help_waits_for_no_command_of_its_own() -> None:
+    """What publishing and baking import takes half a second."""
+    code = ("import sys; from goldenami import cli; cli.main(['--help'])\n"
+            "assert not [name for name in sys.modules if name.startswith(('goldenami.commands', 'botocore'))]")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=ENVIRONMENT)
+
+
+def test_a_terminal_gets_panels() -> None:
+    done = subprocess.run(["script", "-qec", f"{' '.join(GOLDEN)} --help", "/dev/null"], text=True, check=True,
+                          capture_output=True, env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "80"})
+    assert all(area in done.stdout for area in cli.AREAS)
+    assert "╭" in done.stdout
+
+
+@pytest.mark.parametrize(("words", "answer"), [
+    ("golden verif", ["verify", "verify-snapshot"]), ("golden bake debian-12-ml-c", ["debian-12-ml-cpu"]),
+    ("golden bake --builder ", ["local", "ec2"]), ("golden store p", ["push"]), ("golden nothing x", []),
+])
+def test_a_shell_completes(
+    words: str, answer: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert completed(words, monkeypatch, capsys) == answer
+
+
+def completed(words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a shell offers for the last of `words`."""
+    for name, value in (("_GOLDEN_COMPLETE", "complete_bash"), ("COMP_WORDS", words),
+                        ("COMP_CWORD", str(words.count(" ")))):
+        monkeypatch.setenv(name, value)
+    with contextlib.suppress(SystemExit):
+        cli.main([])
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out.split()
+
+
+def test_a_shell_outside_a_checkout_is_told_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert completed("golden bake d", monkeypatch, capsys) == []
+
+
+def test_the_checkout_is_the_one_above_the_working_directory_or_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT / "roles/seal")
+    assert cli.main(["images"]) == 0
+    names = capsys.readouterr().out
+    assert "debian-12-ml-cpu" in names
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["--root", str(ROOT), "images"]) == 0
+    assert capsys.readouterr().out == names
+    shim = subprocess.run([ROOT / "scripts/golden", "images"], cwd=tmp_path, capture_output=True, text=True)
+    assert shim.stdout == names, "a checkout's own command works on it wherever it is called"
+
+
+@pytest.mark.parametrize("args", [["images"], ["--root", "{}", "images"], ["check"]])
+def test_where_there_is_no_checkout_is_said(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    above = "" if "--root" in args else ", nor is a folder above it"
+    assert cli.main([word.format(tmp_path) for word in args]) == 2
+    assert capsys.readouterr() == ("", f"golden: error: {tmp_path} is no checkout of goldenami{above}: there is no "
+                                       "packer/images\ngolden: to do: go to a checkout, or name one: "
+                                       "`golden --root PATH ...`\n")
+
+
+def test_help_needs_no_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["lock", "--help"]) == 0
+
+
+@pytest.mark.parametrize(("name", "left"), [
+    ("shell", "nothing is left behind"), ("retire", "the same command continues")])
+def test_an_interrupt_is_130_and_says_what_is_left(
+    name: str, left: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Checkout, "definition", interrupt)
+    monkeypatch.setattr(LocalBuilder, "shell", interrupt)
+    assert cli.main([name, "debian-12-ml-cpu"]) == 130
+    assert capsys.readouterr().err == f"golden: interrupted after 0 s; {left}\n"
+
+
+def test_a_reader_that_has_gone_is_1_without_a_traceback() -> None:
+    with subprocess.Popen([*GOLDEN, "hardware"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_a_given_folder_is_not_searched_upwards() -> None:
+    with pytest.raises(BadInput, match="is no checkout of goldenami: there is no packer/images"):
+        _ = Checkout(ROOT / "roles").root
