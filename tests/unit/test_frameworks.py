@@ -23,7 +23,7 @@ from goldenami.lock.build_decision import Measurement, Workload
 from goldenami.lock.frameworks import FrameworkRequest, ResolverContext
 from goldenami.model import recipes
 from goldenami.model.lockfile import CompiledWheel, Origin, Target
-from goldenami.packages.pypi import VARIABLE, Archive, Index, PyFile
+from goldenami.packages.pypi import VARIABLE, Archive, Index, Interpreter, PyFile
 from goldenami.packages.store import Store
 from support.builds import checkout
 from support.debian import pyindex
@@ -63,7 +63,26 @@ def served() -> Iterator[PyIndex]:
 
 
 @pytest.fixture
-def around(served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResolverContext:
+def asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip runs once in a test for what it is asked several times: the index stays as it is."""
+    answers: dict[object, list[PyFile]] = {}
+    ask = Index.resolve
+
+    def resolve(
+        index: Index, requirements: Sequence[str], constraints: Sequence[str], python: Interpreter,
+    ) -> list[PyFile]:
+        key = (index, tuple(requirements), tuple(constraints), python)
+        if key not in answers:
+            answers[key] = ask(index, requirements, constraints, python)
+        return answers[key]
+
+    monkeypatch.setattr(Index, "resolve", resolve)
+
+
+@pytest.fixture
+def around(
+    served: PyIndex, resolver: Resolver, asked_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> ResolverContext:
     """A copy of the checkout whose only recipes are these, an archive of tiny tools, an empty store."""
     root = checkout.copy(tmp_path / "checkout")
     for name in recipes.known(root):

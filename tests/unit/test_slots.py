@@ -47,9 +47,7 @@ def root(tmp_path: Path) -> Path:
 
 def write(root: Path, folder: Path, ranks: dict[str, int] | None = None) -> disk.DiskFacts:
     folder.mkdir()
-    made = disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks)
-    assert made.sha256 == records.sha256_file(made.disk)
-    return made
+    return disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks)
 
 
 def debugfs(facts: disk.DiskFacts, request: str) -> str:
@@ -70,6 +68,7 @@ def changed(one: disk.DiskFacts, other: disk.DiskFacts) -> int:
 
 def test_the_file_system_is_clean_and_holds_every_byte(root: Path, tmp_path: Path) -> None:
     facts = write(root, tmp_path / "out")
+    assert facts.sha256 == records.sha256_file(facts.disk)
     shell.output(["/usr/sbin/e2fsck", "-fn", f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
     for name in ("slot", "odd", "odd-twin", "hole", "zzz-last", "café"):
         debugfs(facts, f"dump /usr/lib/{name} {tmp_path / 'copy'}")
