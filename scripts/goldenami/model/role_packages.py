@@ -1,7 +1,7 @@
-"""What a role needs installed, read from the role itself: roles/<role>/vars/<Distribution>_<major>.yml.
+"""What a role needs installed, read from the role itself: its vars/main.yml and vars/<Distribution>_<major>.yml.
 
-The same list drives the lock (what to resolve) and the role (what to install). It is a YAML list or one Jinja
-expression over the role's own variables, rendered here by plain Jinja.
+The same list drives the lock (what to resolve) and the role (what to install). Names stand in the platform's file as
+data; what picks from them is a Jinja expression over the role's own variables, rendered here by plain Jinja.
 """
 
 from __future__ import annotations
@@ -29,22 +29,27 @@ def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def facts(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The platform file of `role` with every Jinja expression rendered over the role's variables."""
+    """What vars/main.yml and the platform's file of `role` say, every Jinja expression rendered over its variables."""
     path = root / "roles" / role / "vars" / platform.vars_file
     if not path.is_file():
         if not list(path.parent.glob("*_*.yml")):
             return {}  # a role without platform files is the same everywhere and installs nothing
         raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
                        hint=f"write {path.relative_to(root)}, or take the role out of the definition")
-    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    data = {**_read(path.with_name("main.yml")), **_read(path)}
     context, found = variables(root, role, given), dict[str, Any]()
-    while left := data.keys() - found.keys():  # an expression may use another one of the same file
+    while left := data.keys() - found.keys():  # an expression may use another one
         ready = sorted(name for name in left if not _names(path, name, data[name]) & left)
         if not ready:
             raise BadInput(f"{path}: {', '.join(sorted(left))}: these expressions use each other in a circle")
         for name in ready:
             found[name] = _render(path, name, data[name], {**context, **found})
     return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+    return data
 
 
 def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
@@ -56,6 +61,8 @@ def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]
 def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return [_render(path, name, item, context) for item in value]
+    if isinstance(value, dict):
+        return {key: _render(path, name, item, context) for key, item in value.items()}
     if not isinstance(value, str) or "{" not in value:
         return value
     try:
@@ -68,9 +75,10 @@ def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> An
 
 
 def _names(path: Path, name: str, value: Any) -> set[str]:
-    """The variables that an expression, or a list of them, uses."""
-    if isinstance(value, list):
-        return {found for item in value for found in _names(path, name, item)}
+    """The variables that an expression uses, or a list or a table of them."""
+    if isinstance(value, list | dict):
+        items = value.values() if isinstance(value, dict) else value
+        return {used for item in items for used in _names(path, name, item)}
     if not isinstance(value, str) or "{" not in value:
         return set()
     try:
