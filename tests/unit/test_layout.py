@@ -94,6 +94,7 @@ BAD_TREES = [
     (python_rules.sizes, {"a.py": "def long():\n" + "    x = 1\n" * 40}, "a.py: long has 41 lines, at most 40"),
     (python_rules.docstrings, {"a.py": "x = 1"}, "a.py has no docstring"),
     (text_rules.sizes, {"roles/a/tasks/main.yml": "#\n" * 61}, "roles/a/tasks/main.yml: 61 lines, at most 60"),
+    (text_rules.sizes, {"roles/a/vars/main.yml": "#\n" * 101}, "roles/a/vars/main.yml: 101 lines, at most 100"),
     (text_rules.sizes, {"packer/images/a.yml": "#\n" * 61}, "packer/images/a.yml: 61 lines, at most 60"),
     (text_rules.sizes, {"roles/README.md": "x\n" * 31}, "roles/README.md: 31 lines, at most 30"),
     (text_rules.sizes, {"roles/a/README.md": "x\n" * 31}, "roles/a/README.md: 31 lines, at most 30"),

@@ -22,7 +22,7 @@ TOP_REQUIRED = frozenset({
 })
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
-ROLE_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 60, 30, 16
+ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 16
 
 
 def top_level(root: Path) -> list[str]:
@@ -33,9 +33,9 @@ def top_level(root: Path) -> list[str]:
 
 
 def sizes(root: Path) -> list[str]:
-    """Role YAML and image definitions of at most 60 lines; READMEs of folders and roles of at most 30."""
-    limits = [("roles/*/**/*.yml", ROLE_LINES), ("packer/images/*.yml", IMAGE_LINES), ("*/README.md", README_LINES),
-              ("roles/*/README.md", README_LINES)]
+    """Role YAML and image definitions of at most 60 lines, tables of a role's names 100; READMEs of at most 30."""
+    limits = [("roles/*/[!v]*/**/*.yml", ROLE_LINES), ("roles/*/vars/*.yml", VARS_LINES),
+              ("packer/images/*.yml", IMAGE_LINES), ("*/README.md", README_LINES), ("roles/*/README.md", README_LINES)]
     known = set(trees.files(root))
     return [f"{path.relative_to(root)}: {lines} lines, at most {limit}" for pattern, limit in limits
             for path in sorted(root.glob(pattern)) if path in known
