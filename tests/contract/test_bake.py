@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records, shell
+from goldenami.core.process import ProcessId
 from goldenami.local.disk.disk import NOT_REPRODUCIBLE
 from goldenami.model import lockfile
 from goldenami.model.build_records import BakeRecord
@@ -96,7 +97,7 @@ def test_the_next_run_sweeps_what_a_kill_left(root: Path) -> None:
     work = list(root.glob("build/*/.work-*"))
     os.killpg(second.pid, signal.SIGTERM)
     status, output = finish(second)
-    assert [path.name.rpartition("-")[2] for path in work] == [str(second.pid)]
+    assert [owner.pid for path in work if (owner := ProcessId.parse(path.name))] == [second.pid]
     assert status == 130, output
 
 
