@@ -119,8 +119,12 @@ def proxy(emulator: Emulator) -> Iterator[str]:
 
 @pytest.fixture
 def faults(aws: Emulator, proxy: str, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """The empty account of `aws`, reached through a proxy that fails as told."""
+    """The empty account of `aws`, reached through a proxy that fails as told.
+
+    Pauses are of milliseconds: what is tested is what happens after the tries, not botocore's wait between them.
+    """
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
     control = Faults(proxy)
     control.clear()
     return control

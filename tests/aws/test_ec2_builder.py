@@ -189,7 +189,7 @@ def _builders(ec2: Any, name: str) -> str:
     """An AMI as Packer leaves it; returns its snapshot."""
     snapshot = str(boto3.client("ebs", REGION).start_snapshot(VolumeSize=8)["SnapshotId"])
     boto3.client("ebs", REGION).complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
-    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
     ec2.register_image(Name=f"{name}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
                        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
     return snapshot

@@ -336,7 +336,7 @@ def test_an_ami_of_that_name_that_is_not_ours(checkout: Checkout, build: Path) -
     state = RegionState("us-west-2")
     volume = state.ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
     snapshot = state.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-    state.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    state.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
     state.ec2.register_image(Name=f"{IMAGE}-{build.name}", RootDeviceName="/dev/xvda", Architecture="x86_64",
                              VirtualizationType="hvm",
                              BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])

@@ -33,8 +33,10 @@ def _register(ec2: Any, name: str) -> str:
     snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
     ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
     mapping = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}]
-    return str(ec2.register_image(Name=name, RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping,
-                                  Architecture="x86_64", VirtualizationType="hvm")["ImageId"])
+    image = str(ec2.register_image(Name=name, RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping,
+                                   Architecture="x86_64", VirtualizationType="hvm")["ImageId"])
+    ec2.get_waiter("image_available").wait(ImageIds=[image], WaiterConfig={"Delay": 1})
+    return image
 
 
 def test_the_newest_base_image_of_a_pattern(ec2: Any) -> None:

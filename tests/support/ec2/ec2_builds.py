@@ -52,6 +52,6 @@ def _register(bake: BakeRecord, region: str) -> Ami:
     marks = {**spec.tags, **tags.temporary(ec2_builder.UNPUBLISHED_LIFE)}
     snapshot = ebs.start_snapshot(VolumeSize=1, Tags=tags.to_list({**spec.tags, **marks}))["SnapshotId"]
     ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
-    boto3.client("ec2", region).get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    boto3.client("ec2", region).get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
     ami = images.wait_available(ec2, images.register(ec2, spec.model_copy(update={"tags": marks}), snapshot)).ami
     return Ami(id=ami, region=region, snapshot=snapshot, base="ami-0", volume_gib=1)
