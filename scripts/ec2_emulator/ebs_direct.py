@@ -122,6 +122,18 @@ def parent_fits(parent: EmulatedSnapshot | None, size_gib: int, encrypted: bool 
         raise InvalidRequest(f"{size_gib} GiB are less than the parent's {parent.volume_size}", "INVALID_VOLUME_SIZE")
 
 
+@rule(EBS_GUIDE + "ebsapis-using-encryption.html")
+def encryption_fits_parent(parent: EmulatedSnapshot | None, key: str | None, *, by_default: bool) -> None:
+    """A key and a parent exclude each other, and where encryption by default is on, an unencrypted parent is refused.
+    """
+    if parent is None:
+        return
+    if key is not None:
+        raise InvalidRequest("KmsKeyArn and ParentSnapshotId exclude each other")
+    if by_default and not parent.encrypted:
+        raise InvalidRequest(f"encryption by default is on, and the parent {parent.id} is not encrypted")
+
+
 @rule(EBS_API + "API_ListChangedBlocks.html")
 def snapshots_are_related(first: EmulatedSnapshot, second: EmulatedSnapshot) -> None:
     """Changed blocks are those between two snapshots of one lineage."""
@@ -194,6 +206,7 @@ class EbsDirectApi(EBSResponse):
             raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}", "INVALID_VOLUME_SIZE")
         parent = self._find("ParentSnapshotId") if request["ParentSnapshotId"] else None
         parent_fits(parent, size, request["Encrypted"])
+        encryption_fits_parent(parent, request["KmsKeyArn"], by_default=backend.ebs_encryption_by_default)
         key = request["KmsKeyArn"] or (parent.kms_key_id if parent is not None else None)
         if key is None and (request["Encrypted"] or backend.ebs_encryption_by_default):
             key = backend._create_default_encryption_key()

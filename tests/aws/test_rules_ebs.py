@@ -116,6 +116,22 @@ def test_a_parent_is_inherited_from(account: ProbeAccount) -> None:
     assert _blocks(account, child) == {0: block("a"), 1: block("c")}
 
 
+@probe("encryption_fits_parent")
+def test_a_parent_decides_about_encryption_and_has_to_have_it_where_it_is_the_default(account: ProbeAccount) -> None:
+    plain = account.snapshot(1, {0: block("a")})
+    arn = account.client("kms").create_key()["KeyMetadata"]["Arn"]
+    secret = account.snapshot(1, {0: block("a")}, Encrypted=True, KmsKeyArn=arn)
+    for parent in (plain, secret):
+        refused("ValidationException", account.ebs.start_snapshot, VolumeSize=1, ParentSnapshotId=parent, KmsKeyArn=arn)
+    account.ec2.enable_ebs_encryption_by_default()
+    refused("ValidationException", account.ebs.start_snapshot, VolumeSize=1, ParentSnapshotId=plain)
+    child = account.snapshot(1, ParentSnapshotId=secret)
+    assert account.ec2.describe_snapshots(SnapshotIds=[child])["Snapshots"][0]["KmsKeyId"] == arn
+    account.ec2.disable_ebs_encryption_by_default()
+    child = account.snapshot(1, ParentSnapshotId=plain)
+    assert not account.ec2.describe_snapshots(SnapshotIds=[child])["Snapshots"][0]["Encrypted"]
+
+
 @probe("snapshots_are_related")
 def test_changed_blocks_are_those_of_a_lineage(account: ProbeAccount) -> None:
     parent = account.snapshot(1, {0: block("a"), 1: block("b")})
