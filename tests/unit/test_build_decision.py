@@ -25,6 +25,7 @@ WHEEL = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(di
 NONE = WHEEL.model_copy(update={"wheel": None, "generic": "x86-64-v3"})
 GPU = WHEEL.model_copy(update={"wheel": Wheel(distribution="demo", sm=["80", "90"])})
 ZEN4 = WHEEL.model_copy(update={"only": ["znver4"]})
+WHEEL_ONLY = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(distribution="demo"))
 NOT_RUN = WHEEL.model_copy(update={"build": BuildInstructions(requires=[], memory_mib=100, not_run="too long")})
 
 
@@ -56,6 +57,7 @@ def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0", over: st
     (GPU, ["znver4"], ["80"], [], Origin.WHEEL, "the rule's default; not measured on znver4"),
     (ZEN4, ["sapphirerapids"], [], [], Origin.WHEEL, "a build is for znver4 only, not for sapphirerapids"),
     (ZEN4, ["znver4"], [], [measured(3)], Origin.SOURCE, "3.00x over the wheel, measured on znver4"),
+    (WHEEL_ONLY, ["znver4"], ["70"], [measured(3)], Origin.WHEEL, "the recipe has no build"),
     (NOT_RUN, ["znver4"], ["70"], [measured(3)], Origin.WHEEL, "recipe not run here: too long"),
 ])
 def test_the_rule(

@@ -127,6 +127,7 @@ def _judged(
     other_cpus = sorted(set(cpus) - set(only)) if only is not None else []
     worst = measurement.worst if measurement else None
     cases: list[tuple[bool, Origin, str]] = [
+        (not recipe.has_build, Origin.WHEEL, "the recipe has no build"),
         (recipe.build.not_run is not None, Origin.WHEEL, f"recipe not run here: {recipe.build.not_run}"),
         (wheel is None, Origin.SOURCE, f"the index has no wheel; {figure}"),
         (bool(uncovered), Origin.SOURCE, f"the wheel has no code for sm_{', sm_'.join(uncovered)}; {figure}"),

@@ -167,6 +167,9 @@ def standalone_build(
     chosen, as constraints."""
     fitted = fitting(name, request, context)
     recipe = fitted.recipe
+    if not recipe.has_build:
+        raise NoFit(f"recipe {name} describes no build, so there is nothing to compile or to compare",
+                    hint="leave the framework out, or write `build` into its recipe")
     environments, pins = _environments({name: _requirements(fitted, Origin.SOURCE, request.target.sm)}, context,
                                        shared=False)
     index_wheel, runs_with = _parts(recipe, environments[name], {})

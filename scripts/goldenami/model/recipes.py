@@ -112,6 +112,10 @@ class BuildInstructions(Record):
         return self.cuda if sm and self.cuda else CudaAdditions()
 
 
+NO_BUILD = BuildInstructions(requires=[], memory_mib=64, not_run="it describes no build")
+"""Of a recipe without `build`: the image gets the index's wheel whatever its hardware."""
+
+
 class UpstreamTests(Record):
     """The framework's own tests: the wheel counts as built only if they pass on it."""
 
@@ -132,7 +136,7 @@ class Recipe(Record):
     wheel: Wheel | None = None
     cuda_wheels: list[CudaWheel] = Field(default_factory=list)
     requires: list[str] = Field(default_factory=list)
-    build: BuildInstructions
+    build: BuildInstructions = NO_BUILD
     suite: UpstreamTests | None = None
     only: list[str] | None = None
     generic: str | None = None
@@ -141,6 +145,11 @@ class Recipe(Record):
     def against(self) -> str:
         """What a build for the hardware is compared with: the CPU of a generic one, or the wheel."""
         return self.generic or "the wheel"
+
+    @property
+    def has_build(self) -> bool:
+        """Whether it says how the framework is compiled."""
+        return self.build != NO_BUILD
 
 
 @cache
@@ -168,6 +177,8 @@ def load(root: Path, name: str) -> Recipe:
                        hint=f"recipes are the folders of {FOLDER}/")
     source = yaml_lines.load(root / FOLDER / name / "recipe.yml")
     recipe = yaml_lines.validate(source, Recipe)
+    if recipe.wheel is None and not recipe.has_build:
+        raise source.error(("build",), "is required where there is no wheel")
     if recipe.wheel is None and recipe.generic is None:
         raise source.error(("generic",), "is required where there is no wheel: the CPU of the build to compare with")
     return recipe
