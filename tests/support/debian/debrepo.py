@@ -66,6 +66,9 @@ class Key:
                   "sign", "0")
         self.keyring = self.home / "test-archive.gpg"
         self._gpg("--output", str(self.keyring), "--export")
+        self.public = self._gpg("--armor", "--export")
+        rows = self._gpg("--with-colons", "--fingerprint").splitlines()
+        self.fingerprint = next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
 
     def _gpg(self, *args: str, stdin: str | None = None) -> str:
         return subprocess.run(["gpg", "--batch", "--quiet", *args], check=True, capture_output=True, text=True,
