@@ -75,6 +75,27 @@ def test_when_ebs_stops_confirming_the_upload_ends_and_can_continue(
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
+@pytest.mark.parametrize("action", ["StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "EC2"])
+def test_an_outage_is_outlived(setup: UploadSetup, action: str, silent: bool) -> None:
+    """The server is gone for a second, whatever is under way; more calls fail than botocore's retries would bear."""
+    gone = threading.Event()
+
+    def end(asked: str, _count: int) -> bool | None:
+        if asked != action or gone.is_set():
+            return None
+        gone.set()
+        setup.sink.door.go_out(silent=silent)
+        threading.Timer(1.0, setup.sink.door.come_back).start()
+        return False
+
+    setup.sink.faults.before = end
+    done = setup.upload(setup.sparse(200), in_flight=32)
+    assert gone.is_set()
+    assert setup.sink.differences(done.id, setup.disk) == [] and len(setup.sink.snaps) == 1
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_new_snapshot_that_some_servers_do_not_know_yet_is_waited_for(setup: UploadSetup) -> None:
     def unknown(action: str, count: int) -> None:
         if action == "PutSnapshotBlock" and count < 12:

@@ -29,6 +29,9 @@ Client = Any
 MAX_ATTEMPTS = 10
 """Tries of one call. Standard retries back off with jitter to 20 s; with the default of 3 the third throttle in a row
 is final (measured), with 10 a call fails once in 10^5 where 30 % are throttled."""
+RETRIED_BY_CALLERS = frozenset({"ebs"})
+"""Services whose callers have a patience of their own, for 300 s. Retries of the client below it would drain the quota
+that its threads share (500, of which each takes 5), and sleep for up to 20 s after EBS is back."""
 CONNECT_S, READ_S = 10, 60
 """Seconds without a connection or a byte after which a try has failed; RegisterImage answers within seconds."""
 HASTY_ATTEMPTS, HASTY_CONNECT_S, HASTY_READ_S = 4, 3, 8
@@ -55,7 +58,7 @@ class Account:
         """The client of `service` in `region`; nothing is sent yet."""
         with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
             if (service, region) not in self._clients:
-                client = self._session.client(service, region_name=region, config=self._config())
+                client = self._session.client(service, region_name=region, config=self._config(service))
                 self._clients[service, region] = client
             return self._clients[service, region]
 
@@ -64,8 +67,9 @@ class Account:
         return replace(self, attempts=HASTY_ATTEMPTS, connect_s=HASTY_CONNECT_S, read_s=HASTY_READ_S, _clients={},
                        _lock=threading.Lock())
 
-    def _config(self) -> Config:
-        return Config(retries={"mode": "standard", "max_attempts": self.attempts}, connect_timeout=self.connect_s,
+    def _config(self, service: str) -> Config:
+        tries = attempts_of(service, self.attempts)
+        return Config(retries={"mode": "standard", "total_max_attempts": tries}, connect_timeout=self.connect_s,
                       read_timeout=self.read_s, max_pool_connections=POOL, user_agent_extra="goldenami")
 
     @cached_property
@@ -116,6 +120,10 @@ class Account:
         with translated(region):
             return str(self.sts(region).get_caller_identity()["Account"])
 
+
+def attempts_of(service: str, otherwise: int = MAX_ATTEMPTS) -> int:
+    """Tries of one call by the service's client."""
+    return 1 if service in RETRIED_BY_CALLERS else otherwise
 
 
 def check_regions(regions: Iterable[str]) -> None:

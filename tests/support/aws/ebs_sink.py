@@ -30,6 +30,7 @@ from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
+from support.aws.door import Door
 from support.aws.ebs_wire import KEY_ID, SECRET, Refused, Request, check_signature, receive, refusal
 
 BLOCK = 524288
@@ -92,12 +93,11 @@ class Sink:
         self._lock = threading.Lock()
         self._block_file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the sink
         self._used = 0
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.door = Door(self._serve)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.door.port}"
 
     def close(self) -> None:
-        self._server.close()
+        self.door.close()
         self._block_file.close()
 
     def environment(self) -> dict[str, str]:
@@ -317,15 +317,6 @@ class Sink:
         with self._lock:
             self.heads += 1
             return self.faults.cut(self.heads)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _address = self._server.accept()
-            except OSError:
-                return
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         buffer = bytearray(BLOCK + 65536)

@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from goldenami.aws import session
 from goldenami.aws.snapshots import blocks, ebs
 from goldenami.aws.snapshots.blocks import BlockMap
 from goldenami.core.errors import GoldenError
@@ -23,12 +24,15 @@ from support.aws.ebs_wire import Refused
 
 ROOT = Path(__file__).resolve().parents[3]
 TAGS = {"goldenami:image": "i", "goldenami:owner": "o"}
+CONNECT_S = 0.3
+"""Seconds until a server that does not answer at all counts as out."""
 
 
 def client(sink: Sink, service: str) -> Any:
     return boto3.client(service, endpoint_url=sink.url, region_name="us-east-1", aws_access_key_id=ebs_wire.KEY_ID,
                         aws_secret_access_key=ebs_wire.SECRET,
-                        config=Config(max_pool_connections=64, retries={"mode": "standard", "max_attempts": 10}))
+                        config=Config(max_pool_connections=64, connect_timeout=CONNECT_S,
+                                      retries={"mode": "standard", "total_max_attempts": session.attempts_of(service)}))
 
 
 class UploadSetup:

@@ -25,7 +25,7 @@ from goldenami.aws.calls import tolerate
 from goldenami.aws.snapshots.blocks import BlockMap, differing
 from goldenami.aws.snapshots.journal import Journal, SnapshotRequest, UploadState
 from goldenami.aws.snapshots.raw_put import PutConnections
-from goldenami.aws.snapshots.send import Sender, passes
+from goldenami.aws.snapshots.send import Sender, patiently
 from goldenami.aws.snapshots.sparse import BLOCK, read_block
 from goldenami.aws.tags import to_list
 from goldenami.aws.worker_pool import WorkerPool
@@ -172,7 +172,8 @@ class _Upload:
             return self._started(earlier)  # killed around StartSnapshot: the same words give the same snapshot
         status = self.status(earlier.snapshot_id)
         if status == "pending":
-            self.ec2.create_tags(Resources=[earlier.snapshot_id], Tags=to_list(self.tags))
+            patiently(f"tagged {earlier.snapshot_id}", lambda: self.ec2.create_tags(
+                Resources=[earlier.snapshot_id], Tags=to_list(self.tags)))
             return earlier
         self.say(f"{earlier.snapshot_id}, begun {earlier.started_at}, is {status}: a new snapshot is begun")
         return self._start(earlier.attempt + 1)
@@ -193,7 +194,9 @@ class _Upload:
     def status(self, snapshot_id: str) -> str:
         """The snapshot's state in EC2's words (`pending`, `completed`, `error`), or `gone`."""
         with tolerate("InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound"):
-            for snapshot in self.ec2.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]:
+            answer = patiently(f"described {snapshot_id}", lambda: self.ec2.describe_snapshots(
+                SnapshotIds=[snapshot_id]))
+            for snapshot in answer["Snapshots"]:
                 return str(snapshot["State"])
         return "gone"
 
@@ -219,7 +222,7 @@ class _Upload:
         not pending any more, is used up: the next attempt's token is another.
         """
         try:
-            reply = self.ebs.start_snapshot(**_start_arguments(state.request))
+            reply = patiently("begun a snapshot", lambda: self.ebs.start_snapshot(**_start_arguments(state.request)))
             if reply["Status"] == "pending":
                 return self.journal.save(state.model_copy(update={"snapshot_id": reply["SnapshotId"]}))
         except ClientError as error:
@@ -255,12 +258,10 @@ class _Upload:
             count += 1
         limit_s, refused = SEAL_S, None
         try:
-            self.ebs.complete_snapshot(
+            patiently(f"completed {state.snapshot_id}", lambda: self.ebs.complete_snapshot(
                 SnapshotId=state.snapshot_id, ChangedBlocksCount=count, ChecksumAlgorithm="SHA256",
-                Checksum=base64.b64encode(digest.digest()).decode(), ChecksumAggregationMethod="LINEAR")
+                Checksum=base64.b64encode(digest.digest()).decode(), ChecksumAggregationMethod="LINEAR"))
         except ClientError as error:
-            if passes(error):
-                raise
             limit_s, refused = RESEAL_S, error  # a call whose answer was lost may have sealed it
         self._wait(state.snapshot_id, limit_s, refused)
 

@@ -6,6 +6,7 @@ with itself. A block that is not listed is zeros.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import threading
@@ -18,7 +19,7 @@ from botocore.exceptions import ClientError, IncompleteReadError
 
 from goldenami.aws import session
 from goldenami.aws.snapshots.blocks import EMPTY, PIECE, SLOT, ZEROS_SHA256, BlockMap
-from goldenami.aws.snapshots.send import LOST, Patience, passes, pause_s
+from goldenami.aws.snapshots.send import LOST, Patience, passes, patiently, pause_s
 from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import GoldenError
@@ -119,7 +120,8 @@ class _Reading:
         """Index and token of each block that the snapshot lists, page by page; they are noted in `listed`."""
         page: dict[str, Any] = {}
         while True:
-            reply = self.ebs.list_snapshot_blocks(SnapshotId=self.id, **page)
+            reply = patiently(f"listed the blocks of {self.id}",
+                              functools.partial(self.ebs.list_snapshot_blocks, SnapshotId=self.id, **page))
             self.gib = reply["VolumeSize"]
             for block in reply["Blocks"]:
                 if block["BlockIndex"] < len(listed):

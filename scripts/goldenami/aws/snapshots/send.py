@@ -6,10 +6,11 @@ import base64
 import hashlib
 import random
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from goldenami.aws import session
@@ -18,8 +19,11 @@ from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import StageFailed, Unreachable
 
-PATIENCE_S = 300.0
-"""Seconds in which EBS must take or give at least one block; then an upload ends, to be continued."""
+T = TypeVar("T")
+
+PATIENCE_S = 420.0
+"""Seconds in which EBS must answer at least one call; then an upload ends, to be continued. An outage of 300 s is
+outlived: one try may hang for another 60 s, and the next finds the network again within as many."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 """Pauses before a block is tried again: a random part of a bound that doubles ("full jitter", AWS architecture blog,
 "Exponential backoff and jitter"). Where EBS takes 50, 100 or 200 blocks a second of 64 in flight, an upload reaches
@@ -29,8 +33,8 @@ SETTLE_S = 120.0
 (awslabs/coldsnap issue 43)."""
 _PASSING = BUSY | {"ServiceQuotaExceededException", "ConcurrentLimitExceededException"}
 """Refusals that pass."""
-LOST = (HTTPClientError, ResponseParserError)
-"""What botocore raises where the network failed: no answer, or half of one."""
+LOST = (ConnectionError, HTTPClientError, ResponseParserError)
+"""What botocore raises where the network failed: no connection, no answer, or half of one."""
 
 
 class Patience:
@@ -48,6 +52,23 @@ class Patience:
         if time.monotonic() - self._succeeded > PATIENCE_S:
             raise Unreachable(f"EBS has not {self._what} for {PATIENCE_S:.0f} s: {why}",
                               hint="check the network and the account's quotas; run again: it continues")
+
+
+def patiently(what: str, call: Callable[[], T]) -> T:
+    """What `call` returns, tried again while the network fails or AWS is busy; it has to bear being made twice.
+
+    Raises Unreachable after PATIENCE_S, and what else AWS refuses as botocore's.
+    """
+    patience, tries = Patience(what), 0
+    while True:
+        try:
+            return call()
+        except (ClientError, *LOST) as error:
+            if isinstance(error, ClientError) and not passes(error):
+                raise
+            patience.failure(error)
+        time.sleep(pause_s(tries))
+        tries += 1
 
 
 class Sender:
