@@ -2,7 +2,8 @@
 
 Called for a container (Molecule, as root), for the booted image and for a launched instance (over SSH, as the default
 user). What is marked `no_boot` is asked of the disk's root tree instead of the booted image (as root). GOLDEN_VARS
-names the JSON file with the variables that the image was baked with.
+names the JSON file with the variables that the image was baked with. Tests marked `gpu` run only where GOLDEN_GPU_TYPE
+names the JSON file that says what the instance type's GPUs are (`golden gpu-test` writes it).
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests `at_rest` where GOLDEN_BOOTED says that this is a booted image."""
-    if not os.environ.get("GOLDEN_BOOTED"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("at_rest")]
+    """Leave out tests `at_rest` where GOLDEN_BOOTED says that this is a booted image, and `gpu` where no GPU is."""
+    asked = {"at_rest": not os.environ.get("GOLDEN_BOOTED"), "gpu": bool(os.environ.get("GOLDEN_GPU_TYPE"))}
+    marks = [mark for mark, wanted in asked.items() if not wanted]
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
@@ -58,6 +59,13 @@ def lock() -> dict[str, Any]:
         pytest.fail("GOLDEN_VARS has to name the JSON file with the image's variables", pytrace=False)
     variables: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return variables
+
+
+@pytest.fixture(scope="session")
+def gpu_type() -> dict[str, Any]:
+    """What the instance type's GPUs are: the figures of `GpuType` in goldenami/model/hardware.py."""
+    figures: dict[str, Any] = json.loads(Path(os.environ["GOLDEN_GPU_TYPE"]).read_text(encoding="utf-8"))
+    return figures
 
 
 @pytest.fixture(scope="session", autouse=True)

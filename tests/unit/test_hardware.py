@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import copy
-import gzip
-import importlib.util
-import json
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from goldenami.core.errors import BadInput
 from goldenami.lifecycle import hardware_check
 from goldenami.model import hardware
 from goldenami.model.hardware import OpenModules
+from support.ec2.instance_types import described
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_IN_MOTO = {
@@ -29,15 +26,6 @@ ML_AND_GENERAL = (
     "c5 c5n c6i c6a c6g c7i c7a c7g c8g c8i c8a m5 m5a m6i m6a m6g m7i m7a m7g m8i m8a m8g "
     "r5 r5a r6i r6a r6g r7i r7a r7g r8i r8a r8g"
 )
-
-
-@cache
-def described() -> list[dict[str, Any]]:
-    """Every instance type, as EC2 describes it."""
-    package = importlib.util.find_spec("moto")
-    assert package is not None and package.origin is not None
-    packed = Path(package.origin).parent / "ec2/resources/instance_types.json.gz"
-    return list(json.loads(gzip.decompress(packed.read_bytes())).values())
 
 
 def test_the_families_of_machine_learning_and_general_compute_are_there() -> None:

@@ -54,6 +54,17 @@ class Cpu(Record):
         return instruction_sets.architecture(self.name)
 
 
+class GpuFigures(Record):
+    """What a GPU reaches at most: GB/s of its memory, TFLOPS of dense 16-bit matrix products, its PCIe link ("4x16":
+    generation 4, 16 lanes). The last two are None where the source does not say.
+    """
+
+    memory_gb_s: float
+    matmul_tflops: float | None = None
+    pcie: Annotated[str, Field(pattern=r"^[3-6]x(8|16)$")] | None = None
+    source: str
+
+
 class Gpu(Record):
     """A GPU by EC2's name. `sm` is the CUDA compute capability without its dot ("86"); only NVIDIA's have one."""
 
@@ -61,6 +72,7 @@ class Gpu(Record):
     maker: Annotated[Maker, Field(strict=False)]
     sm: Annotated[str, Field(pattern=r"^\d{2,3}$")] | None = None
     open_modules: Annotated[OpenModules, Field(strict=False)] | None = None
+    figures: GpuFigures | None = None
     source: str
 
 
@@ -101,8 +113,39 @@ class Family(Record):
                       "open_modules": self.open_modules}
 
 
+class GpuType(Record):
+    """What a GPU test expects of one instance type; tests/image reads it as JSON.
+
+    `gpus` of `memory_mib` each, as EC2 describes them; the rest are the GPU's figures. An unknown PCIe link has 0 lanes
+    of generation 0: no link is below it. `nvswitch`: it connects the GPUs, so each reaches the others' memory.
+    """
+
+    type: str
+    gpu: str
+    gpus: int
+    memory_mib: int
+    memory_gb_s: float
+    matmul_tflops: float | None
+    pcie_generation: int
+    pcie_width: int
+    nvswitch: bool
+
+
+def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuType:
+    """One row of DescribeInstanceTypes, of a family with an NVIDIA GPU, with the figures of its GPU."""
+    name: str = described["InstanceType"]
+    family, row = known[name.partition(".")[0]], described["GpuInfo"]["Gpus"][0]
+    assert family.gpu is not None and family.gpu.figures is not None
+    figures, count = family.gpu.figures, int(row["Count"])
+    generation, _, width = (figures.pcie or "0x0").partition("x")
+    return GpuType(
+        type=name, gpu=family.gpu.name, gpus=count, memory_mib=int(row["MemoryInfo"]["SizeInMiB"]),
+        memory_gb_s=figures.memory_gb_s, matmul_tflops=figures.matmul_tflops, pcie_generation=int(generation),
+        pcie_width=int(width), nvswitch=family.nvswitch and count > 1)
+
+
 R = TypeVar("R", bound=Record)
-SECTIONS = ("sources", "cpus", "gpus", "families")
+SECTIONS = ("sources", "cpus", "gpus", "figures", "families")
 
 
 @cache
@@ -121,7 +164,11 @@ def load(root: Path) -> dict[str, Family]:
         known = [*instruction_sets.X86, *instruction_sets.ARM]
         if name not in known:
             raise source.error(("cpus", name), f"what it can run is not known; {nearest(name, known)}")
-    gpus = {name: _row(source, ("gpus", name), Gpu, {"name": name}) for name in source.data["gpus"]}
+    figures = {name: _row(source, ("figures", name), GpuFigures, {}) for name in source.data["figures"]}
+    gpus = {name: _row(source, ("gpus", name), Gpu, {"name": name, "figures": figures.get(name)})
+            for name in source.data["gpus"]}
+    for name in figures.keys() - gpus.keys():
+        raise source.error(("figures", name), f"unknown GPU; {nearest(name, gpus)}")
     return {name: _family(source, name, cpus, gpus) for name in source.data["families"]}
 
 

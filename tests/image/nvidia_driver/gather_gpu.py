@@ -1,0 +1,305 @@
+"""Runs on the machine with the GPU, as root: prints as JSON what the GPU checks look at, in one SSH command.
+
+argv: a folder to look for /sys in; "/" but in tests. Needs only the standard library and the driver. Clocks and PCIe
+links rest while nothing runs, so both are read while each GPU copies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import operator
+import re
+import subprocess
+import sys
+import threading
+from array import array
+from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(sys.argv[1])
+NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"  # PCI vendor and classes
+LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
+UNCORRECTED, VOLATILE = 1, 0  # nvml.h, nvmlMemoryErrorType_t and nvmlEccCounterType_t
+READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
+COPY_BYTES, COPIES = 256 << 20, 20  # far larger than any GPU's cache; some milliseconds for each copy
+XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-f:.]+)\): (\d+)")
+
+FILL = b"""
+.version 6.0
+.target sm_50
+.address_size 64
+.visible .entry fill(.param .u64 out, .param .u32 n)
+{
+    .reg .pred %p;
+    .reg .b32 %r<6>;
+    .reg .b64 %d<4>;
+    ld.param.u64 %d1, [out];
+    ld.param.u32 %r1, [n];
+    mov.u32 %r2, %ctaid.x;
+    mov.u32 %r3, %ntid.x;
+    mov.u32 %r4, %tid.x;
+    mad.lo.u32 %r5, %r2, %r3, %r4;
+    setp.ge.u32 %p, %r5, %r1;
+    @%p bra END;
+    cvta.to.global.u64 %d2, %d1;
+    mul.wide.u32 %d3, %r5, 4;
+    add.u64 %d2, %d2, %d3;
+    mad.lo.u32 %r5, %r5, 3, 1;
+    st.global.u32 [%d2], %r5;
+END:
+    ret;
+}
+"""
+"""PTX for every GPU since Maxwell: out[i] = 3 * i + 1. The driver compiles it for the GPU that it finds."""
+
+
+class Failed(Exception):
+    """A call into one of NVIDIA's libraries that did not return 0."""
+
+
+class Library:
+    """A library whose calls return 0 or a number that says why not."""
+
+    def __init__(self, name: str) -> None:
+        self._library = ctypes.CDLL(name)
+        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line}
+        stem = name.split(".so")[0]
+        self.file = next(Path(path).resolve().name for path in mapped if f"/{stem}.so" in path)
+
+    def __call__(self, name: str, *arguments: Any) -> None:
+        if status := getattr(self._library, name)(*arguments):
+            raise Failed(f"{name} returned {status}")
+
+    def number(self, name: str, *arguments: Any, kind: Any = c_uint) -> int:
+        """The number that a call writes through its last argument."""
+        value = kind()
+        self(name, *arguments, byref(value))
+        return int(value.value)
+
+    def numbers(self, count: int, name: str, *arguments: Any) -> list[int]:
+        """The numbers that a call writes through its last `count` arguments."""
+        values = [c_uint() for _ in range(count)]
+        self(name, *arguments, *(byref(value) for value in values))
+        return [value.value for value in values]
+
+    def text(self, name: str, *arguments: Any) -> str:
+        """The text that a call writes to a buffer."""
+        buffer = (c_char * 96)()
+        self(name, *arguments, buffer, c_uint(len(buffer)))
+        return buffer.value.decode()
+
+    def optional(self, question: Any) -> Any:
+        """An answer, or None where this GPU or this driver has none."""
+        try:
+            return question()
+        except (Failed, AttributeError):
+            return None
+
+
+class Memory(ctypes.Structure):
+    """nvml.h, nvmlMemory_t: bytes."""
+
+    _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
+
+
+class Pci(ctypes.Structure):
+    """nvml.h, nvmlPciInfo_t."""
+
+    _fields_ = (("legacy", c_char * 16), *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
+                ("bus_id", c_char * 32))
+
+
+def state(nvml: Library, device: c_void_p) -> dict[str, Any]:
+    """What NVML says of one GPU that does not change while it works."""
+    memory, pci = Memory(), Pci()
+    nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
+    nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))
+    ask = nvml.optional
+    return {
+        "name": nvml.text("nvmlDeviceGetName", device),
+        "uuid": nvml.text("nvmlDeviceGetUUID", device),
+        "bus": pci.bus_id.decode().lower()[-12:],
+        "memory_mib": memory.total >> 20,
+        "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
+        "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
+        "uncorrected": ask(lambda: nvml.number("nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, VOLATILE,
+                                               kind=c_ulonglong)),
+        "remapped": ask(lambda: nvml.numbers(4, "nvmlDeviceGetRemappedRows", device)),
+        "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
+        "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
+        "nvlinks": links(nvml, device),
+    }
+
+
+def links(nvml: Library, device: c_void_p) -> list[int]:
+    """Whether each NVLink that the GPU has is up."""
+    found = [nvml.optional(lambda link=link: nvml.number("nvmlDeviceGetNvLinkState", device, link))
+             for link in range(LINKS)]
+    return [up for up in found if up is not None]
+
+
+def strangers(nvml: Library, handles: list[c_void_p]) -> list[list[int]]:
+    """Pairs of GPUs of which the first cannot reach the second's memory."""
+    def reaches(one: int, other: int) -> bool:
+        return not any(nvml.optional(lambda what=what: nvml.number("nvmlDeviceGetP2PStatus", handles[one],
+                                                                   handles[other], what)) for what in (READ, WRITE))
+
+    return [list(pair) for pair in itertools.permutations(range(len(handles)), 2) if not reaches(*pair)]
+
+
+def working(nvml: Library, device: c_void_p) -> dict[str, int]:
+    """What NVML says of one GPU that changes with its load."""
+    return {
+        "pcie_generation": nvml.number("nvmlDeviceGetCurrPcieLinkGeneration", device),
+        "pcie_width": nvml.number("nvmlDeviceGetCurrPcieLinkWidth", device),
+        "throttled_by": nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device, kind=c_ulonglong),
+    }
+
+
+class Cuda:
+    """The work that each GPU does through the driver alone: no toolkit and no framework is needed."""
+
+    def __init__(self) -> None:
+        self.library = Library("libcuda.so.1")
+        self.library("cuInit", 0)
+
+    def numbers(self) -> dict[str, int]:
+        """PCI address -> CUDA's number of the GPU: CUDA and NVML count in different orders."""
+        found = {}
+        for number in range(self.library.number("cuDeviceGetCount", kind=c_int)):
+            address = (c_char * 32)()
+            self.library("cuDeviceGetPCIBusId", address, len(address), number)
+            found[address.value.decode().lower()[-12:]] = number
+        return found
+
+    def work(self, number: int) -> dict[str, Any]:
+        """Numbers that a kernel got wrong, GB/s of copies within the GPU's memory (each byte is read and written)."""
+        call = self.library
+        context, source, target = c_void_p(), c_ulonglong(), c_ulonglong()
+        call("cuCtxCreate_v2", byref(context), 0, number)
+        try:
+            for pointer in (source, target):
+                call("cuMemAlloc_v2", byref(pointer), c_size_t(COPY_BYTES))
+            wrong = self._wrong(source)
+            events = (c_void_p(), c_void_p())
+            for event in events:
+                call("cuEventCreate", byref(event), 0)
+            self._copy(target, source)
+            call("cuEventRecord", events[0], None)
+            for _ in range(COPIES):
+                self._copy(target, source)
+            call("cuEventRecord", events[1], None)
+            call("cuEventSynchronize", events[1])
+            milliseconds = ctypes.c_float()
+            call("cuEventElapsedTime", byref(milliseconds), *events)
+            return {"wrong": wrong, "copy_gb_s": round(2 * COPIES * COPY_BYTES / milliseconds.value / 1e6, 1)}
+        finally:
+            call("cuCtxDestroy_v2", context)
+
+    def _copy(self, target: c_ulonglong, source: c_ulonglong) -> None:
+        self.library("cuMemcpyDtoDAsync_v2", target, source, c_size_t(COPY_BYTES), None)
+
+    def _wrong(self, memory: c_ulonglong, count: int = 1 << 20) -> int:
+        call, module, function = self.library, c_void_p(), c_void_p()
+        call("cuModuleLoadData", byref(module), FILL)
+        call("cuModuleGetFunction", byref(function), module, b"fill")
+        length = c_uint(count)
+        arguments = (c_void_p * 2)(ctypes.addressof(memory), ctypes.addressof(length))
+        call("cuLaunchKernel", function, count // 256, 1, 1, 256, 1, 1, 0, None, arguments, None)
+        answer, right = (c_uint * count)(), array("I", range(1, 3 * count, 3))
+        call("cuMemcpyDtoH_v2", answer, memory, c_size_t(4 * count))
+        return 0 if bytes(answer) == right.tobytes() else sum(map(operator.ne, answer, right))
+
+
+def gpus() -> dict[str, Any]:
+    """The driver's version and each GPU, at rest and at work; where a library fails, its words."""
+    try:
+        nvml = Library("libnvidia-ml.so.1")
+        nvml("nvmlInit_v2")
+        handles = []
+        for number in range(nvml.number("nvmlDeviceGetCount_v2")):
+            device = c_void_p()
+            nvml("nvmlDeviceGetHandleByIndex_v2", number, byref(device))
+            handles.append(device)
+        found = [state(nvml, device) for device in handles]
+        answer = {"driver": nvml.text("nvmlSystemGetDriverVersion"), "library": nvml.file, "gpus": found,
+                  "not_peers": strangers(nvml, handles), "error": ""}
+    except (Failed, OSError, AttributeError) as error:
+        return {"error": str(error), "gpus": [], "not_peers": [], "cuda_error": ""}
+    return answer | load_all(nvml, handles, found)
+
+
+def load_all(nvml: Library, handles: list[c_void_p], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Have one GPU after the other work, and look at it meanwhile; adds to `found`."""
+    try:
+        cuda = Cuda()
+        numbers = cuda.numbers()
+    except (Failed, OSError, AttributeError) as error:
+        return {"cuda_error": str(error), "cuda_library": ""}
+    for device, row in zip(handles, found, strict=True):
+        row |= at_work(nvml, device, cuda, numbers.get(row["bus"]))
+    return {"cuda_error": "", "cuda_library": cuda.library.file}
+
+
+def at_work(nvml: Library, device: c_void_p, cuda: Cuda, number: int | None) -> dict[str, Any]:
+    """One GPU's result and speed, its fastest PCIe link meanwhile, and what throttled it meanwhile."""
+    if number is None:
+        return {"work_error": "CUDA does not see it"}
+    results: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            results.update(cuda.work(number))
+        except Failed as error:
+            results["work_error"] = str(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    samples = [working(nvml, device)]
+    while thread.is_alive():
+        thread.join(0.02)
+        samples.append(working(nvml, device))
+    throttled = 0
+    for sample in samples:
+        throttled |= sample["throttled_by"]
+    return results | {"throttled_by": throttled, **{
+        name: max(sample[name] for sample in samples) for name in ("pcie_generation", "pcie_width")}}
+
+
+def on_bus() -> tuple[list[str], int]:
+    """PCI addresses of NVIDIA's GPUs, and the number of its NVSwitches."""
+    addresses, switches = [], 0
+    for device in sorted((ROOT / "sys/bus/pci/devices").glob("*")):
+        kind = (device / "class").read_text().strip()
+        if (device / "vendor").read_text().strip() == NVIDIA:
+            addresses += [device.name] if kind.startswith(GPU_CLASSES) else []
+            switches += kind.startswith(SWITCH_CLASS)
+    return addresses, switches
+
+
+def output(*argv: str) -> str:
+    """What a command prints; nothing where it is not installed."""
+    try:
+        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""
+
+
+def module_version() -> str:
+    """The version of the kernel module that is loaded."""
+    path = ROOT / "sys/module/nvidia/version"
+    return path.read_text().strip() if path.exists() else ""
+
+
+ADDRESSES, SWITCHES = on_bus()
+print(json.dumps(gpus() | {
+    "bus": ADDRESSES,
+    "switches": SWITCHES,
+    "module": module_version(),
+    "fabricmanager": output("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager").strip(),
+    "fabricmanager_version": "".join(re.findall(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))[:1]),
+    "xids": [list(match.groups()) for match in XID.finditer(output("dmesg"))],
+}))

@@ -1,0 +1,76 @@
+/* libcuda.so.1 without a GPU: the calls that the GPU checks make, with cuda.h's signatures; the work is done by the CPU.
+ * Time is made up: copies take as long as the setting "copy_gb_s" says. */
+#include "settings.h"
+
+#define OK 0
+
+static int context = -1;
+static double clock_ms;
+
+int cuInit(unsigned flags) { (void)flags; return number("cuda_init", -1, OK); }
+int cuDeviceGetCount(int *to) { *to = number("cuda_count", -1, number("count", -1, 1)); return OK; }
+
+int cuDeviceGetPCIBusId(char *to, int length, int device)
+{
+	snprintf(to, length, "0000:00:%02x.0", 0x10 + device);
+	return OK;
+}
+
+int cuCtxCreate_v2(void **to, unsigned flags, int device)
+{
+	(void)flags;
+	context = device;
+	*to = &context;
+	return number("context", device, OK);
+}
+
+int cuCtxDestroy_v2(void *which) { (void)which; return OK; }
+
+int cuMemAlloc_v2(unsigned long long *to, size_t bytes)
+{
+	*to = (unsigned long long)calloc(1, bytes < (8 << 20) ? bytes : (8 << 20));
+	return OK;
+}
+
+int cuModuleLoadData(void **to, const void *image) { *to = (void *)image; return OK; }
+
+int cuModuleGetFunction(void **to, void *module, const char *name)
+{
+	*to = module;
+	return strstr(module, name) ? OK : 500; /* CUDA_ERROR_NOT_FOUND */
+}
+
+int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+		   unsigned shared, void *stream, void **arguments, void **extra)
+{
+	unsigned *out = *(unsigned **)arguments[0], n = *(unsigned *)arguments[1], i;
+
+	(void)function, (void)gy, (void)gz, (void)by, (void)bz, (void)shared, (void)stream, (void)extra;
+	for (i = 0; i < gx * bx && i < n; i++)
+		out[i] = 3 * i + 1;
+	out[n / 2] ^= number("wrong_bits", context, 0);
+	return number("launch", context, OK);
+}
+
+int cuMemcpyDtoH_v2(void *to, unsigned long long from, size_t bytes)
+{
+	memcpy(to, (void *)from, bytes);
+	return OK;
+}
+
+int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes, void *stream)
+{
+	(void)to, (void)from, (void)stream;
+	clock_ms += 2.0 * bytes / number("copy_gb_s", context, 1) / 1e6;
+	return OK;
+}
+
+int cuEventCreate(void **to, unsigned flags) { (void)flags; *to = calloc(1, sizeof(double)); return OK; }
+int cuEventRecord(void *event, void *stream) { (void)stream; *(double *)event = clock_ms; return OK; }
+int cuEventSynchronize(void *event) { (void)event; return OK; }
+
+int cuEventElapsedTime(float *to, void *from, void *until)
+{
+	*to = *(double *)until - *(double *)from;
+	return OK;
+}

@@ -1,0 +1,108 @@
+/* libnvidia-ml.so.1 without a driver: the calls that the GPU checks make, with nvml.h's signatures. */
+#include "settings.h"
+
+#define OK 0
+#define NOT_SUPPORTED 3
+#define GPU(device) ((int)(long)(device) - 1)
+
+typedef void *device_t;
+struct memory { unsigned long long total, free, used; };
+struct pci { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; };
+
+static int copy(char *to, unsigned length, const char *text)
+{
+	snprintf(to, length, "%s", text);
+	return OK;
+}
+
+static int answer(unsigned *to, const char *name, device_t device, unsigned long long otherwise)
+{
+	if (!strcmp(setting(name, GPU(device), ""), "unsupported"))
+		return NOT_SUPPORTED;
+	*to = number(name, GPU(device), otherwise);
+	return OK;
+}
+
+int nvmlInit_v2(void) { return number("init", -1, OK); }
+int nvmlSystemGetDriverVersion(char *to, unsigned length) { return copy(to, length, setting("driver", -1, "0")); }
+int nvmlDeviceGetCount_v2(unsigned *to) { *to = number("count", -1, 1); return OK; }
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *to)
+{
+	*to = (device_t)(long)(index + 1);
+	return number("handle", index, OK);
+}
+
+int nvmlDeviceGetName(device_t d, char *to, unsigned length) { return copy(to, length, setting("name", GPU(d), "")); }
+
+int nvmlDeviceGetUUID(device_t d, char *to, unsigned length)
+{
+	snprintf(to, length, "GPU-00000000-0000-0000-0000-%012d", GPU(d));
+	return OK;
+}
+
+int nvmlDeviceGetMemoryInfo(device_t d, struct memory *to)
+{
+	to->total = number("memory_mib", GPU(d), 0) << 20;
+	to->free = to->total;
+	to->used = 0;
+	return OK;
+}
+
+int nvmlDeviceGetPciInfo_v3(device_t d, struct pci *to)
+{
+	memset(to, 0, sizeof *to);
+	snprintf(to->bus_id, sizeof to->bus_id, "00000000:00:%02X.0", 0x10 + GPU(d));
+	return OK;
+}
+
+int nvmlDeviceGetPersistenceMode(device_t d, unsigned *to) { return answer(to, "persistence", d, 1); }
+
+int nvmlDeviceGetEccMode(device_t d, unsigned *current, unsigned *pending)
+{
+	*pending = 1;
+	return answer(current, "ecc", d, 1);
+}
+
+int nvmlDeviceGetTotalEccErrors(device_t d, int kind, int counter, unsigned long long *to)
+{
+	*to = kind == 1 && counter == 0 ? number("uncorrected", GPU(d), 0) : 0;
+	return OK;
+}
+
+int nvmlDeviceGetRemappedRows(device_t d, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed)
+{
+	*corrected = *uncorrected = 0;
+	*failed = number("remap_failed", GPU(d), 0);
+	return answer(pending, "remap_pending", d, 0);
+}
+
+int nvmlDeviceGetRetiredPagesPendingStatus(device_t d, unsigned *to) { return answer(to, "pages_pending", d, 0); }
+int nvmlDeviceGetCurrPcieLinkGeneration(device_t d, unsigned *to) { return answer(to, "pcie_generation", d, 4); }
+int nvmlDeviceGetCurrPcieLinkWidth(device_t d, unsigned *to) { return answer(to, "pcie_width", d, 16); }
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *to)
+{
+	*to = number("throttled_by", GPU(d), 0);
+	return OK;
+}
+
+int nvmlDeviceGetMigMode(device_t d, unsigned *current, unsigned *pending)
+{
+	*pending = 0;
+	return answer(current, "mig", d, 0);
+}
+
+int nvmlDeviceGetNvLinkState(device_t d, unsigned link, unsigned *to)
+{
+	if (link >= number("nvlinks", GPU(d), 0))
+		return NOT_SUPPORTED;
+	*to = link >= number("nvlinks_down", GPU(d), 0);
+	return OK;
+}
+
+int nvmlDeviceGetP2PStatus(device_t one, device_t other, int what, unsigned *to)
+{
+	(void)other, (void)what;
+	return answer(to, "p2p", one, 0);
+}

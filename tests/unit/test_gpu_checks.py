@@ -1,0 +1,149 @@
+"""The checks on a GPU: none complains of a healthy machine, and each fault is found by the check that names it."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from goldenami.model import hardware
+from goldenami.model.hardware import GpuType
+from support.ec2.instance_types import described
+from support.gpu import gpu_machine
+from support.gpu.gpu_machine import DRIVER, GpuMachine
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = {"nvidia_driver_version": DRIVER, "nvidia_driver_persistenced_enabled": True}
+BIG, SMALL = "p5.48xlarge", "g4dn.xlarge"
+Break = Callable[[GpuMachine], None]
+
+
+def sets(**settings: object) -> Break:
+    """A fault of the GPUs' answers; `_3` at a name's end is GPU 3."""
+    names = {(f"{name[:-2]}.{name[-1]}" if name[-2:-1] == "_" and name[-1].isdigit() else name): value
+             for name, value in settings.items()}
+    return lambda machine: machine.set(names)
+
+
+def says(name: str, output: str) -> Break:
+    """A fault that a command shows."""
+    return lambda machine: machine.program(name, output)
+
+
+def xid(number: int) -> Break:
+    return says("dmesg", f"[  812.3] NVRM: Xid (PCI:0000:00:13): {number}, pid='<unknown>', name=<unknown>")
+
+
+def off_the_bus(machine: GpuMachine) -> None:
+    device = machine.path / "sys/bus/pci/devices/0000:00:17.0"
+    for file in device.iterdir():
+        file.unlink()
+    device.rmdir()
+    machine.set({"count": 7})
+
+
+FAULTS: dict[str, tuple[Break, str, str]] = {
+    "GPU missing": (off_the_bus, "every_gpu_of_the_type_is_on_the_bus", "p5.48xlarge has 8 GPUs"),
+    "GPU unknown to the driver": (sets(count=7), "driver_has_every_gpu_that_is_on_the_bus", "0000:00:17.0"),
+    "GPU hidden from CUDA": (sets(cuda_count=7), "every_gpu_computes_right", "GPU 7: CUDA does not see it"),
+    "module of another version": (lambda machine: machine.module("570.1.1"),
+                                  "driver_libraries_and_module_are_of_one_version", "'kernel module': '570.1.1'"),
+    "libraries do not fit the module": (sets(init=18), "driver_answers", "nvmlInit_v2 returned 18"),
+    "CUDA does not start": (sets(cuda_init=802), "driver_answers", "cuInit returned 802"),
+    "wrong memory size": (sets(memory_mib_2=40960), "every_gpu_has_the_type_s_memory", "GPU 2"),
+    "ECC off": (sets(ecc_1=0), "memory_has_error_correction_on", "ECC is off"),
+    "uncorrected ECC errors": (sets(uncorrected_4=2), "no_memory_error_was_left_uncorrected", "GPU 4"),
+    "row remap pending": (sets(remap_pending_5=1), "no_memory_waits_for_repair", "GPU 5"),
+    "row remap failed": (sets(remap_failed_5=1), "no_memory_is_beyond_repair", "has to be replaced: ['GPU 5']"),
+    "page retirement pending": (sets(pages_pending_0=1), "no_memory_waits_for_repair", "page waits"),
+    "PCIe x8": (sets(pcie_width_6=8), "links_have_their_width", "GPU 6"),
+    "PCIe generation 1": (sets(pcie_generation_6=1), "links_have_their_generation", "GPU 6"),
+    "thermal throttling": (sets(throttled_by_3=0x20), "nothing_throttles_a_busy_gpu", "software thermal slowdown"),
+    "hardware thermal": (sets(throttled_by_3=0x48), "nothing_throttles_a_busy_gpu", "hardware thermal slowdown"),
+    "power brake": (sets(throttled_by_3=0x80), "nothing_throttles_a_busy_gpu", "power brake"),
+    "persistence off": (sets(persistence=0), "persistence_is_on", "persistence mode is off"),
+    "MIG on": (sets(mig_0=1), "no_gpu_is_divided", "MIG is on"),
+    "Xid 79": (xid(79), "kernel_log_has_no_gpu_error", "fallen off the bus"),
+    "Xid 74": (xid(74), "kernel_log_has_no_gpu_error", "NVLink error"),
+    "Xid 48": (xid(48), "kernel_log_has_no_gpu_error", "uncorrected memory error"),
+    "Xid 94": (xid(94), "kernel_log_has_no_gpu_error", "contained memory error"),
+    "Xid of no name": (xid(140), "kernel_log_has_no_gpu_error", "Xid 140"),
+    "NVLink down": (sets(nvlinks_down_2=1), "every_nvlink_is_up", "GPU 2: link 0"),
+    "no NVLink": (sets(nvlinks_2=0), "every_nvlink_is_up", "has no NVLink"),
+    "no access between GPUs": (sets(p2p_1=1), "gpus_reach_each_other", "1 to 0"),
+    "fabric manager stopped": (says("systemctl", "inactive"), "fabric_manager_runs_where_an_nvswitch_is",
+                               "is inactive"),
+    "fabric manager of another version": (says("nv-fabricmanager", "Fabric Manager version is : 570.1.1"),
+                                          "fabric_manager_runs_where_an_nvswitch_is", "570.1.1 beside driver"),
+    "wrong result": (sets(wrong_bits_7=4), "every_gpu_computes_right", "GPU 7 (0000:00:17.0): 1"),
+    "kernel does not run": (sets(launch_2=719), "every_gpu_computes_right", "cuLaunchKernel returned 719"),
+    "slow memory": (sets(copy_gb_s_1=1500), "memory_is_fast_enough", "GPU 1"),
+}
+
+
+@cache
+def checks() -> ModuleType:
+    path = ROOT / "tests/image/nvidia_driver/test_gpu.py"
+    spec = importlib.util.spec_from_file_location("gpu_checks", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def gpu_type(name: str) -> GpuType:
+    return hardware.gpu_type(hardware.load(ROOT), next(row for row in described() if row["InstanceType"] == name))
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gpu_machine.compile_libraries(tmp_path_factory.mktemp("libraries"))
+
+
+def complaints(machine: GpuMachine, kind: GpuType) -> dict[str, str]:
+    """What the checks that fail say of a machine."""
+    facts = {"gpus": machine.gather(), "gpu_type": kind.model_dump(), "lock": LOCK}
+    said: dict[str, str] = {}
+    for name, check in vars(checks()).items():
+        if name.startswith("test_"):
+            try:
+                check(**{key: facts[key] for key in inspect.signature(check).parameters})
+            except AssertionError as error:
+                said[name.removeprefix("test_")] = str(error)
+            except pytest.skip.Exception:
+                pass
+    return said
+
+
+@pytest.mark.parametrize("name", [SMALL, "g5.12xlarge", "g6.xlarge", "g6e.12xlarge", "p4d.24xlarge", BIG])
+def test_a_healthy_machine_raises_no_alarm(tmp_path: Path, libraries: Path, name: str) -> None:
+    kind = gpu_type(name)
+    assert complaints(gpu_machine.healthy(tmp_path / "machine", libraries, kind), kind) == {}
+
+
+def test_what_a_gpu_does_not_have_is_no_fault(tmp_path: Path, libraries: Path) -> None:
+    kind = gpu_type(SMALL)
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, kind)
+    machine.set({"mig": "unsupported", "remap_pending": "unsupported", "ecc": "unsupported"})
+    assert complaints(machine, kind) == {}
+
+
+def test_a_busy_gpu_at_its_power_limit_is_no_fault(tmp_path: Path, libraries: Path) -> None:
+    kind = gpu_type(SMALL)
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, kind)
+    machine.set({"throttled_by": 0x4})
+    assert complaints(machine, kind) == {}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_found_and_named(tmp_path: Path, libraries: Path, fault: str) -> None:
+    do, check, cause = FAULTS[fault]
+    kind = gpu_type(BIG)
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, kind)
+    do(machine)
+    found = complaints(machine, kind)
+    assert cause in found.get(check, ""), found
