@@ -17,8 +17,10 @@ LITTER = (
     "home/left/.cache/pip/x", "etc/ssh/ssh_host_rsa_key", "etc/apt/sources.list.d/golden-bake.sources",
     "var/log/apt/history.log", "var/log/wtmp", "var/log/journal/0/system.journal", "var/tmp/.hidden", "etc/shadow-",
     "var/lib/dkms/nvidia/1.0/build/nv.o", "var/lib/cloud/instance/id", "etc/hostname", "etc/nvme/hostid",
+    "etc/docker/key.json", "var/lib/docker/engine-id", "var/lib/docker/containers/0/0-json.log",
 )
-KEPT = ("etc/ssh/sshd_config", "var/lib/apt/extended_states", "home/debian/x", "var/lib/dkms/nvidia/1.0/source/nv.c")
+KEPT = ("etc/ssh/sshd_config", "etc/docker/daemon.json", "var/lib/docker/overlay2/0/diff/x",
+        "var/lib/apt/extended_states", "home/debian/x", "var/lib/dkms/nvidia/1.0/source/nv.c")
 
 
 def seal(root: Path, *options: str) -> list[str]:

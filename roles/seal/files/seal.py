@@ -50,6 +50,11 @@ REMOVE = {
         "var/lib/logrotate/*", "var/lib/sudo/*", "var/crash/*", "var/spool/mail/*", "var/mail/*", "core", "core.[0-9]*",
         "root/core", "root/core.[0-9]*", "swapfile", "swap.img", "var/swap*",
     ],
+    "container engines": [
+        # What a daemon writes when it starts: keys, its identity, networks, logs of containers. Images stay.
+        "etc/docker/key.json", "var/lib/docker/engine-id", "var/lib/docker/containers/*", "var/lib/docker/network/*",
+        "var/lib/docker/swarm/*", "var/lib/docker/tmp/*", "var/lib/containerd/tmpmounts/*",
+    ],
     "caches": [
         "var/cache/man/*", "var/cache/fontconfig/*", "var/cache/ldconfig/*", "var/cache/apparmor/*",
         "var/cache/dictionaries-common/*",
