@@ -72,8 +72,8 @@ def test_a_definition_that_is_wrong(root: Path, old: str, new: str, complaint: s
     ("limits", "limits_nofile: many", "limits_nofile: expected int, got str 'many'"),
     ("limits", "limits_nofile: true", "limits_nofile: expected int, got bool True"),
     ("limits", "limits_nofile:", "limits_nofile: expected int, got nothing"),
-    ("limits", "limits_container_engine: dockr",
-     "limits_container_engine: unknown value `dockr`; did you mean `docker`?"),
+    ("network_tuning", "network_tuning_transparent_hugepage: alway",
+     "network_tuning_transparent_hugepage: unknown value `alway`; did you mean `always`?"),
     ("kernel", "kernel_release: x", "kernel_release: is derived by `lock` and cannot be set"),
     ("os_updates", "os_updates_extra_packages: htop", "os_updates_extra_packages: expected list, got str 'htop'"),
     ("os_updates", "os_updates_extra_packages: [htop, 5]", "os_updates_extra_packages.1: expected str, got int 5"),
@@ -84,7 +84,7 @@ def test_a_role_variable_that_is_wrong(root: Path, role: str, variable: str, com
     if complaint is None:
         assert definition_file.load(root, definition_file.path_of(root, IMAGE)).roles[role]
     else:
-        line = {"os_updates": 11, "kernel": 12, "limits": 13}[role]
+        line = {"os_updates": 11, "kernel": 12, "limits": 13, "network_tuning": 14}[role]
         assert refused(root) == f"{IMAGE}.yml:{line}: roles.{role}.{complaint}"
 
 
@@ -167,6 +167,25 @@ def test_frameworks_may_share_an_environment(root: Path, name: str) -> None:
     image = "debian-12-ml-frameworks"
     edit(root, "  frameworks:\n", f"  frameworks:\n    frameworks_shared_environment: {name}\n", image)
     assert definition_file.load(root, definition_file.path_of(root, image)).frameworks
+
+
+@pytest.mark.parametrize(("image", "engine", "gpus", "complaint"), [
+    ("debian-12-ml-gpu", "docker", "debian", "the docker of bookworm cannot give containers GPUs: it has no CDI"),
+    ("debian-12-ml-gpu", "docker", "nvidia", "the docker of bookworm cannot give containers GPUs: it has no CDI"),
+    ("debian-12-ml-cpu", "podman", "debian", "`debian` gives containers GPUs, but the image has no driver"),
+    ("debian-12-ml-cpu", "docker", "none", None), ("debian-12-ml-gpu", "podman", "debian", None),
+    ("debian-13-ml-gpu", "docker", "nvidia", None),
+])
+def test_gpus_in_containers(root: Path, image: str, engine: str, gpus: str, complaint: str | None) -> None:
+    edit(root, "  kernel:\n", "  container_runtime:\n    container_runtime_engine: "
+         f"{engine}\n    container_runtime_gpu_source: {gpus}\n  kernel:\n", image)
+    path = definition_file.path_of(root, image)
+    if complaint is None:
+        assert definition_file.load(root, path).nvidia_archive is (gpus == "nvidia")
+    else:
+        where = path.read_text(encoding="utf-8").splitlines().index(f"    container_runtime_gpu_source: {gpus}") + 1
+        assert refused(root, image) == \
+            f"{image}.yml:{where}: roles.container_runtime.container_runtime_gpu_source: {complaint}"
 
 
 def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:

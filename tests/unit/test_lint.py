@@ -144,10 +144,12 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
      "one_version: libc6 is 2.36-9+deb12u"),
     (lambda data: data["variables"].update(os_updates_extra_packages=["nvidia-container-toolkit"]),
      "container_toolkit: nvidia-container-toolkit is asked for"),
+    (lambda data: data["variables"].update(container_runtime_gpu_source="nvidia"),
+     "container_toolkit: nvidia-container-toolkit is asked for"),
     (toolkit("1.17.4-1", "1.17.8-1"), "container_toolkit: the container toolkit is of several versions: "
      "nvidia-container-toolkit 1.17.4-1, libnvidia-container1 1.17.8-1"),
     (lambda data: data["packages"].update(podman=data["packages"]["bash"]),
-     "containers_see_gpus: containers of podman see no GPU"),
+     "containers_see_gpus: containers of podman see no GPU: set container_runtime_gpu_source"),
 ])
 def test_a_lock_that_does_not_fit(change: Callable[[Data], None], expected: str) -> None:
     assert [line for line in findings(change) if line.startswith(expected)], findings(change)
@@ -160,12 +162,17 @@ def test_what_fits_is_no_finding() -> None:
         toolkit("1.17.8-1", "1.17.8-1")(data)
         data["packages"]["docker.io"] = data["packages"]["bash"]
 
+    def described_gpus(data: Data) -> None:
+        data["packages"]["docker.io"] = data["packages"]["bash"]
+        data["variables"]["container_runtime_gpu_source"] = "debian"
+
     def with_fabric_manager(data: Data) -> None:
         data["hardware"]["families"].append("p4d")
         add(data, "nvidia-fabricmanager-535", data["driver"]["version"])
 
     assert findings(lambda _: None) == []
     assert findings(cuda_by_minor_version) == []
+    assert findings(described_gpus) == []
     assert findings(with_fabric_manager) == []
     for fits in (framework("pytorch", "torch 2.7.0+cu128"), framework("xgboost", "xgboost 3.2.0", "nvidia-nccl-cu12 2"),
                  framework("demo", "demo 1.0", "nvidia-cuda-runtime-cu12 12.9.79"), framework("numpy", "numpy 2.4.6"),

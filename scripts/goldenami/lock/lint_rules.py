@@ -17,6 +17,7 @@ _FABRIC_MANAGER = re.compile(r"nvidia-fabric-?manager(-\d+)?")
 _HELPERS = ("nvidia-persistenced", "nvidia-modprobe")
 _TOOLKIT = "nvidia-container-toolkit"
 _TOOLKIT_PARTS = (_TOOLKIT, "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1")
+_GPU_SOURCE = "container_runtime_gpu_source"
 _ENGINES = frozenset({"containerd", "containerd.io", "cri-o", "docker-ce", "docker.io", "podman"})
 _CUDA_PROJECT = re.compile(r"(?:^|-)cu(?:da)?(\d{2})(?:x|-|$)")
 """In names on the package index: nvidia-nccl-cu12, cupy-cuda12x, jax-cuda12-plugin."""
@@ -60,7 +61,9 @@ def one_version(lock: Lock, _: Families) -> Iterator[str]:
 
 def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
     """NVIDIA's container toolkit is there where the definition asks for it, all of one version."""
-    if _TOOLKIT in lock.variables.get("os_updates_extra_packages", ()) and _TOOLKIT not in lock.packages:
+    asked = (_TOOLKIT in lock.variables.get("os_updates_extra_packages", ())
+             or lock.variables.get(_GPU_SOURCE) == "nvidia")
+    if asked and _TOOLKIT not in lock.packages:
         yield f"{_TOOLKIT} is asked for, but not among the packages"
     versions = {name: lock.packages[name].version for name in _TOOLKIT_PARTS if name in lock.packages}
     if len(set(versions.values())) > 1:
@@ -69,10 +72,11 @@ def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
-    """A container engine beside a driver needs the toolkit to give GPUs to its containers."""
+    """A container engine beside a driver needs golden-cdi or the toolkit to give GPUs to its containers."""
     engines = sorted(_ENGINES & lock.packages.keys())
-    if lock.driver and engines and _TOOLKIT not in lock.packages:
-        yield f"containers of {', '.join(engines)} see no GPU: {_TOOLKIT} is not in the image"
+    described = lock.variables.get(_GPU_SOURCE) == "debian" or _TOOLKIT in lock.packages
+    if lock.driver and engines and not described:
+        yield f"containers of {', '.join(engines)} see no GPU: set {_GPU_SOURCE} of role container_runtime"
 
 
 def cuda_runs_on_driver(lock: Lock, _: Families) -> Iterator[str]:

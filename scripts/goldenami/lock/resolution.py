@@ -95,7 +95,7 @@ def _open(
     root: Path, definition: Definition, store: Store, progress: Progress, log: Path, constraints: LockConstraints,
 ) -> Resolution:
     base = definition.base
-    nvidia = definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
+    nvidia = definition.nvidia_archive
     sources = mirrors.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
     uris = mirrors.locate([source.archive for source in sources])
     folder = store.cache.apt / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]

@@ -12,7 +12,7 @@ from goldenami.model.platforms import Distribution
 from goldenami.model.update_policy import Watch
 
 STEPS = (
-    ("os_updates",), ("cuda",), ("frameworks",), ("kernel",), ("nvidia_driver",),
+    ("os_updates",), ("cuda",), ("frameworks",), ("container_runtime",), ("kernel",), ("nvidia_driver",),
     ("limits", "network_tuning", "provenance", "seal"),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
@@ -117,6 +117,12 @@ class Definition(Record):
     def variables(self, role: str) -> dict[str, Any]:
         """What the definition sets for `role` (nothing: an empty mapping)."""
         return dict(self.roles.get(role) or {})
+
+    @property
+    def nvidia_archive(self) -> bool:
+        """Whether packages come from NVIDIA's repository: the driver, or the container toolkit."""
+        return "nvidia" in (self.variables("nvidia_driver").get("nvidia_driver_source"),
+                            self.variables("container_runtime").get("container_runtime_gpu_source"))
 
     @property
     def role_names(self) -> list[str]:

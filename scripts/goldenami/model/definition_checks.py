@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core.yaml_lines import Key, YamlFile, nearest
-from goldenami.model import compatibility, hardware, recipes
+from goldenami.model import compatibility, hardware, recipes, role_packages
 from goldenami.model.definition import NEWEST, REQUIRED_ROLES, ROLE_ORDER, Base, Definition, Publish, VolumeType
 from goldenami.model.platforms import PLATFORMS
 from goldenami.model.role_specs import role_spec
@@ -89,6 +89,7 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
             if value is not None or spec.defaults[name] is not None:
                 _check_type(source, key, spec.options[name], value)
     _check_branch(root, source, definition)
+    _check_containers(root, source, definition)
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
             raise source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
@@ -107,6 +108,25 @@ def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
     refusal = compatibility.branch_refusal(str(branch), hardware.architectures(root, definition.hardware))
     if refusal:
         raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
+
+
+def _check_containers(root: Path, source: YamlFile, definition: Definition) -> None:
+    """GPUs in containers need a driver in the image and an engine that reads CDI specifications."""
+    role, release = "container_runtime", definition.base.release
+    if role not in definition.roles:
+        return
+    settings = role_packages.variables(root, role, definition.variables(role))
+    engine, gpu_source = settings["container_runtime_engine"], settings["container_runtime_gpu_source"]
+    key = ("roles", role, "container_runtime_gpu_source")
+    if gpu_source == "none":
+        return
+    if "nvidia_driver" not in definition.roles:
+        raise source.error(key, f"`{gpu_source}` gives containers GPUs, but the image has no driver",
+                           hint="add the role `nvidia_driver`, or set it to `none`")
+    facts = role_packages.facts(root, role, PLATFORMS[release], definition.variables(role))
+    if engine not in facts["__container_runtime_cdi_engines"]:
+        raise source.error(key, f"the {engine} of {release} cannot give containers GPUs: it has no CDI",
+                           hint="set container_runtime_engine to `podman`, or take a newer release (Debian 13)")
 
 
 SHARED = "frameworks_shared_environment"

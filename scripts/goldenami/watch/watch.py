@@ -30,7 +30,7 @@ def look(
     sources, warnings = list[SourceStatus](branch_list.statuses), list[str]()
     results, rows = list[WatchResult](), list[ComponentRow]()
     for image in images:
-        nvidia = image.definition.variables("nvidia_driver").get("nvidia_driver_source") == "nvidia"
+        nvidia = image.definition.nvidia_archive
         key = (image.definition.base, nvidia)
         if key not in archives_by_base:
             archives_by_base[key] = archive_indexes.look(image.definition.base, context.cache, nvidia=nvidia)

@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+"""Describe this machine's NVIDIA GPUs to container engines: write a specification of CDI.
+
+    golden-cdi [--root FOLDER]
+
+The specification names device nodes and the driver's libraries, and no hook: a hook runs as root on an image's files.
+It is /run/cdi/golden-nvidia.json, written by rename. Where the driver is not whole the exit status is 1, one line says
+what to do, and no specification is left. FOLDER is for tests: a tree that is taken for `/`.
+
+Source of the format: SPEC.md of cncf-tags/container-device-interface, 0.5.0 (the first whose names may be numbers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import posixpath
+import re
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SPECIFICATION = "run/cdi/golden-nvidia.json"
+DRIVER = "proc/driver/nvidia"
+LIBRARIES = "/usr/lib/x86_64-linux-gnu"
+IN_CONTAINERS = (LIBRARIES, "/usr/lib64")
+"""Where the loaders of Debian's and of Red Hat's families look without a cache (ld.so(8))."""
+REQUIRED = ("libcuda.so.1", "libnvidia-ml.so.1")
+SMI = "/usr/bin/nvidia-smi"
+CONTROL = ("nvidiactl", "nvidia-uvm")
+EXTRA = ("nvidia-uvm-tools", "nvidia-modeset")
+"""Device nodes beside the GPUs' own: CUDA needs the first two, tools use the others."""
+LINKS = 40
+"""As many links as Linux follows (path_resolution(7))."""
+
+
+class Refused(Exception):
+    """The driver is not whole: one line, with what to do."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: UUID as nvidia-smi prints it, number of its device node, address on the PCI bus."""
+
+    uuid: str
+    minor: int
+    bus: str
+
+
+def driver_version(root: Path) -> str:
+    """The version of the kernel module that is loaded: `550.163.01`."""
+    path = root / DRIVER / "version"
+    match = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+){1,2})\s", path.read_text() if path.is_file() else "")
+    if match is None:
+        raise Refused(f"/{DRIVER}/version names no driver: is the module loaded? See `modprobe nvidia`")
+    return match[1]
+
+
+def gpus(root: Path) -> list[Gpu]:
+    """The GPUs that the driver has taken, in the order of the PCI bus, which is nvidia-smi's."""
+    found = []
+    for path in sorted(root.glob(f"{DRIVER}/gpus/*/information")):
+        fields = dict(re.findall(r"^([^:]+?)\s*:\s*(.*?)\s*$", path.read_text(), re.MULTILINE))
+        if fields.get("GPU Excluded") == "Yes":
+            continue
+        uuid, minor, bus = fields.get("GPU UUID", ""), fields.get("Device Minor", ""), path.parent.name
+        if not re.fullmatch(r"GPU-[0-9a-f-]{36}", uuid) or not minor.isdecimal():
+            raise Refused(f"the driver has not initialised the GPU at {bus}: see `nvidia-smi -L` and the kernel's log")
+        if any((root / DRIVER / f"capabilities/gpu{minor}/mig").glob("gi*")):
+            raise Refused(f"the GPU at {bus} is partitioned (MIG), which is not supported: "
+                          "run `nvidia-smi -mig 0`, or use container_runtime_gpu_source: nvidia")
+        found.append(Gpu(uuid, int(minor), bus))
+    if not found:
+        raise Refused(f"the driver has no GPU (/{DRIVER}/gpus): see the kernel's log for `NVRM`")
+    return found
+
+
+def follow(root: Path, name: str) -> str:
+    """The absolute path within `root` that links at `name` end at; a link never leads out of `root`.
+
+    OSError where they form a loop.
+    """
+    for _ in range(LINKS):
+        path = root / name.lstrip("/")
+        if not path.is_symlink():
+            return name
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(name), path.readlink()))
+    raise OSError(f"{name}: too many links")
+
+
+def libraries(root: Path, version: str) -> dict[str, set[str]]:
+    """Files of the driver's libraries of exactly `version`, each with the names that programs load it by."""
+    required = [_required(root, name, version) for name in REQUIRED]
+    found: dict[str, set[str]] = {}
+    for folder in sorted({LIBRARIES, *map(posixpath.dirname, required)}):
+        for link in sorted((root / folder.lstrip("/")).glob("lib*.so.*")):  # libx.so alone is the linker's
+            try:
+                file = follow(root, f"{folder}/{link.name}")
+            except OSError:
+                continue  # a loop among other libraries' links
+            if file.endswith(f".so.{version}") and (root / file.lstrip("/")).is_file():
+                found.setdefault(file, {posixpath.basename(file)}).add(link.name)
+    found[required[0]].add("libcuda.so")
+    return found
+
+
+def _required(root: Path, name: str, version: str) -> str:
+    try:
+        file = follow(root, f"{LIBRARIES}/{name}")
+    except OSError as error:
+        raise Refused(f"{error}: install the driver's libraries again") from None
+    if not (root / file.lstrip("/")).is_file():
+        raise Refused(f"{LIBRARIES}/{name} is missing: install the driver's libraries")
+    has = posixpath.basename(file).partition(".so.")[2]
+    if has != version:
+        raise Refused(f"the loaded kernel module is of driver {version}, {name} of {has}: "
+                      "reboot, and if that does not help install both of one version")
+    return file
+
+
+def nodes(root: Path, names: tuple[str, ...], *, required: bool) -> list[dict[str, str]]:
+    """CDI's entries of the device nodes `names` in /dev; Refused where a required one is no character device."""
+    found = []
+    for name in names:
+        path = root / "dev" / name
+        if os.path.lexists(path):
+            if not stat.S_ISCHR(path.lstat().st_mode):
+                raise Refused(f"/dev/{name} is no device: remove it, then run `systemctl restart golden-cdi`")
+            found.append({"path": f"/dev/{name}"})
+        elif required:
+            raise Refused(f"/dev/{name} is missing: run `nvidia-modprobe -u -c 0`, then "
+                          "`systemctl restart golden-cdi`")
+    return found
+
+
+def specification(root: Path) -> dict[str, Any]:
+    """The whole specification; each GPU has the names `<index>` and `<UUID>`, all of them `all`."""
+    version = driver_version(root)
+    files, own = libraries(root, version), {gpu: nodes(root, (f"nvidia{gpu.minor}",), required=True)
+                                            for gpu in gpus(root)}
+    mounts = [_mount(file, f"{folder}/{name}")
+              for file, names in sorted(files.items()) for name in sorted(names) for folder in IN_CONTAINERS]
+    smi = follow(root, SMI)
+    if (root / smi.lstrip("/")).is_file():
+        mounts.append(_mount(smi, SMI))
+    devices = {str(index): entries for index, entries in enumerate(own.values())}
+    devices |= {gpu.uuid: entries for gpu, entries in own.items()}
+    devices["all"] = [entry for entries in own.values() for entry in entries]
+    return {
+        "cdiVersion": "0.5.0", "kind": "nvidia.com/gpu",
+        "containerEdits": {
+            "deviceNodes": nodes(root, CONTROL, required=True) + nodes(root, EXTRA, required=False),
+            "mounts": mounts,
+        },
+        "devices": [{"name": name, "containerEdits": {"deviceNodes": entries}} for name, entries in devices.items()],
+    }
+
+
+def _mount(host: str, container: str) -> dict[str, object]:
+    return {"hostPath": host, "containerPath": container, "options": ["ro", "nosuid", "nodev", "rbind", "rprivate"]}
+
+
+def main() -> int:
+    """Write the specification, or remove it and say why."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("/"))
+    root: Path = parser.parse_args().root
+    path = root / SPECIFICATION
+    try:
+        text = json.dumps(specification(root), indent=1)
+    except (Refused, OSError, UnicodeDecodeError) as refusal:
+        path.unlink(missing_ok=True)
+        print(f"golden-cdi: containers get no GPU: {refusal}", file=sys.stderr)
+        return 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text + "\n")
+    part.chmod(0o644)
+    part.replace(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

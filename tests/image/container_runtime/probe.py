@@ -1,0 +1,184 @@
+"""Runs on the booted image, as root: starts containers as a user would, prints as JSON what they and the engine say.
+
+argv: engine, the driver's version (empty: containers get no GPU), the text of in_container.py. Where no GPU is on the
+bus, two are made up: device nodes without a driver, and what the driver would say in /proc, which only golden-cdi's
+unit is shown. All that was made is removed again. The image is of this machine's own python3 and C library.
+"""
+
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ENGINE, VERSION, PROGRAM = sys.argv[1:4]
+HERE, UNIT, SPEC = Path("/run/golden-test"), "golden-cdi.service", Path("/run/cdi/golden-nvidia.json")
+DROP_IN = Path(f"/run/systemd/system/{UNIT}.d/test.conf")
+LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
+IMAGE, HOSTILE = "localhost/golden-probe", "localhost/golden-hostile"
+NODES = {"nvidia0": (195, 0), "nvidia1": (195, 1), "nvidiactl": (195, 255), "nvidia-uvm": (511, 0)}
+"""195 is NVIDIA's (devices.txt of the kernel); nothing answers there: an allowed node ends in ENXIO, not in EPERM."""
+UUIDS = {"0000:00:1b.0": ("GPU-00000000-0000-0000-0000-00000000000a", 1),
+         "0000:00:1e.0": ("GPU-00000000-0000-0000-0000-00000000000b", 0)}
+SELF = "import ctypes, errno, json, os, pathlib, resource, stat, sys\n" \
+       "print(*(getattr(m, '__file__', None) or '' for m in sys.modules.values()), sep='\\n')\n" \
+       "print(*(line.split()[-1] for line in open('/proc/self/maps') if '/' in line), sep='\\n')"
+
+
+def run(*argv: str, stdin: bytes = b"") -> dict[str, object]:
+    """Exit status, output and seconds of a command."""
+    began = time.monotonic()
+    done = subprocess.run(argv, input=stdin, capture_output=True, check=False)
+    return {"rc": done.returncode, "out": done.stdout.decode(), "err": done.stderr.decode(),
+            "seconds": round(time.monotonic() - began, 2)}
+
+
+def files() -> set[Path]:
+    """The files that python3 needs for in_container.py, the links by which they are asked for, the C library's rest."""
+    python = Path(sys.executable).resolve()
+    text = subprocess.run([python, "-I", "-S", "-c", SELF], capture_output=True, text=True, check=True).stdout
+    found = {Path(line) for line in text.splitlines() if line.startswith("/usr/")}
+    found |= {python, Path("/usr/lib64/ld-linux-x86-64.so.2")}
+    found |= {LIBRARIES / name for name in ("libdl.so.2", "libpthread.so.0", "librt.so.1", "libm.so.6")}
+    real = {path.resolve() for path in found}
+    return found | real | {link for link in LIBRARIES.glob("lib*.so.*") if link.is_symlink() and link.resolve() in real}
+
+
+def image(name: str, links: dict[str, str]) -> dict[str, object]:
+    """Import an image of `files()` and of more `links`, path to target."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for folder in ("dev", "proc", "sys", "run", "tmp", "etc"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
+            archive.addfile(entry)
+        for path in sorted(files()):
+            archive.add(path, recursive=False)
+        usr = {folder: f"usr/{folder}" for folder in ("bin", "lib", "lib64")}
+        for link, target in {**usr, "usr/bin/python3": Path(sys.executable).resolve().name, **links}.items():
+            entry = tarfile.TarInfo(link)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
+    return run(ENGINE, "import", "-", name, stdin=packed.getvalue())
+
+
+def container(*options: str, name: str = IMAGE, made: tuple[str, ...] = ()) -> dict[str, object]:
+    """Run in_container.py in a new container."""
+    return run(ENGINE, "run", "--rm", "--pull=never", *options, name, "/usr/bin/python3", "-I", "-S", "-c", PROGRAM,
+               *made)
+
+
+def lasting() -> dict[str, object]:
+    """One container with all GPUs, asked before and after systemd reads its units again (the devices stay open)."""
+    sleep = ("/usr/bin/python3", "-I", "-S", "-c", "import time; time.sleep(3600)")
+    asked = ("exec", "golden-lasting", "/usr/bin/python3", "-I", "-S", "-c", PROGRAM)
+    started = run(ENGINE, "run", "--detach", "--pull=never", "--name=golden-lasting", "--device=nvidia.com/gpu=all",
+                  IMAGE, *sleep)
+    before = run(ENGINE, *asked)
+    reload = run("systemctl", "daemon-reload")
+    found: dict[str, object] = {"started": started, "before": before, "reload": reload, "after": run(ENGINE, *asked)}
+    run(ENGINE, "rm", "--force", "--time=0", "golden-lasting")
+    return found
+
+
+def gpus() -> dict[str, object]:
+    """What containers see of GPUs, asked for in every way."""
+    outside = HERE / "outside"
+    outside.mkdir(parents=True, exist_ok=True)
+    climbing = f"{'../' * 12}{str(outside).lstrip('/')}/x"
+    hostile = image(HOSTILE, {
+        f"{LIBRARIES}/libcuda.so.1": "libcuda.so.999", f"{LIBRARIES}/libcuda.so.999": "libc.so.6",
+        f"{LIBRARIES}/libnvidia-ml.so.{VERSION}": climbing})
+    device = "--device=nvidia.com/gpu="
+    return {
+        "hostile image": hostile, "lasting": lasting(),
+        "first": container("--network=none", f"{device}0", made=("195:1", "195:0")),
+        "uuid": container("--network=none", f"{device}{UUIDS['0000:00:1b.0'][0]}"),
+        "seventh": container("--network=none", f"{device}7"),
+        "careful": container("--network=none", f"{device}all", "--user=1000:1000", "--read-only"),
+        "hostile": container("--network=none", f"{device}all", name=HOSTILE),
+        "outside": [path.name for path in outside.iterdir()],
+    }
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def driver(version: str) -> None:
+    """What the driver would say in /proc/driver."""
+    write(HERE / "driver/nvidia/version", f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  a day\n")
+    for bus, (uuid, minor) in UUIDS.items():
+        write(HERE / f"driver/nvidia/gpus/{bus}/information", f"GPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n")
+
+
+def described() -> dict[str, object]:
+    """Start golden-cdi's unit: how it ended, the last line it said, and whether there is a specification."""
+    since = f"@{time.time():.3f}"
+    run("systemctl", "start", UNIT)
+    shown = str(run("systemctl", "show", "-P", "Result", UNIT)["out"]).strip()
+    lines = str(run("journalctl", "--unit", UNIT, "--since", since, "--output=cat")["out"]).splitlines()
+    run("systemctl", "reset-failed", UNIT)
+    return {"result": shown, "said": [line for line in lines if line.startswith("golden-cdi: ")],
+            "specification": SPEC.exists()}
+
+
+@contextmanager
+def made_up() -> Iterator[dict[str, object]]:
+    """Two GPUs that are not there; yields how golden-cdi described them, a driver that does not fit, and nothing."""
+    found: dict[str, object] = {"without": described()}
+    for name, (major, minor) in NODES.items():
+        os.mknod(f"/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(major, minor))
+        Path(f"/dev/{name}").chmod(0o666)
+    for name, text in (("vendor", "0x10de"), ("class", "0x030200"), ("device", "0x1eb8")):
+        write(HERE / f"bus/0000:00:1b.0/{name}", f"{text}\n")
+    write(DROP_IN, f"[Service]\nBindReadOnlyPaths={HERE}/driver:/proc/driver\n"
+                   f"Environment=GOLDEN_PCI_DEVICES={HERE}/bus\n")
+    run("systemctl", "daemon-reload")
+    try:
+        driver("1.2.3")
+        found["misfit"] = described()
+        driver(VERSION)
+        found["fitting"] = described()
+        yield found
+    finally:
+        for name in NODES:
+            Path(f"/dev/{name}").unlink()
+        shutil.rmtree(DROP_IN.parent)
+        SPEC.unlink(missing_ok=True)
+        run("systemctl", "daemon-reload")
+        run("systemctl", "reset-failed", UNIT)
+
+
+def main() -> None:
+    """Ask everything, leave nothing."""
+    was_active = run("systemctl", "is-active", "docker.service")["rc"] == 0
+    on_bus = Path("/usr/local/libexec/golden-nvidia-on-bus")
+    gpu = on_bus.exists() and run(str(on_bus), "gpu")["rc"] == 0
+    found: dict[str, object] = {"gpu": gpu}
+    try:
+        found["image"] = image(IMAGE, {})
+        found["info"] = run(ENGINE, "info", "--format", "{{json .}}")
+        found["plain"] = container()
+        if VERSION and gpu:
+            found["gpus"] = gpus()
+        elif VERSION:
+            with made_up() as unit:
+                found |= {"unit": unit, "gpus": gpus()}
+    finally:
+        run(ENGINE, "image", "rm", "--force", IMAGE, HOSTILE)
+        shutil.rmtree(HERE, ignore_errors=True)
+        if ENGINE == "docker" and not was_active:
+            run("systemctl", "stop", "docker.socket", "docker.service", "containerd.service")
+    print(json.dumps(found))
+
+
+main()
