@@ -12,7 +12,7 @@ from moto.core.responses import ActionResult
 from moto.ebs.responses import EBSResponse
 from moto.ec2.models import ec2_backends
 
-from ec2_emulator import listing, request_fields, snapshots
+from ec2_emulator import encryption, listing, request_fields, snapshots
 from ec2_emulator.block_store import BLOCK
 from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
@@ -207,9 +207,8 @@ class EbsDirectApi(EBSResponse):
         parent = self._find("ParentSnapshotId") if request["ParentSnapshotId"] else None
         parent_fits(parent, size, request["Encrypted"])
         encryption_fits_parent(parent, request["KmsKeyArn"], by_default=backend.ebs_encryption_by_default)
-        key = request["KmsKeyArn"] or (parent.kms_key_id if parent is not None else None)
-        if key is None and (request["Encrypted"] or backend.ebs_encryption_by_default):
-            key = backend._create_default_encryption_key()
+        key = parent.kms_key_id if parent is not None else \
+            encryption.key_of_new(backend, request["Encrypted"], request["KmsKeyArn"])
         snapshot = snapshots.make(backend, size, request["Description"] or "", parent=parent, kms_key=key)
         snapshot.sealed_at = None
         snapshot.timeout_s = 60.0 * (request["Timeout"] or 60)

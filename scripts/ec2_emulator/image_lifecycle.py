@@ -10,7 +10,7 @@ from moto.ec2.exceptions import InvalidAMIIdError, UnvailableAMIIdError
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses._base_response import EC2BaseResponse
 
-from ec2_emulator import images, listing
+from ec2_emulator import encryption, images, listing
 from ec2_emulator.errors import ApiError, invalid_parameter
 from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EBS_GUIDE, EC2_API, EC2_GUIDE, rule
@@ -49,7 +49,7 @@ def default_key_is_not_shared(image: EmulatedImage, adding: bool) -> None:
     backend = image.ec2_backend
     for name in image.snapshots() if adding else []:
         snapshot = backend.snapshots.get(name)
-        if snapshot is not None and snapshot.encrypted and snapshot.kms_key_id in (None, backend.default_kms_key_id):
+        if snapshot is not None and snapshot.encrypted and snapshot.kms_key_id == encryption.aws_key(backend):
             raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
 
 
@@ -289,7 +289,7 @@ class SnapshotApi(EC2BaseResponse):
         flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
         flat += [{"Group": each} for each in self._get_param("GroupNames", [])]
         (remove if self._get_param("OperationType") == "remove" else add).extend(flat)
-        if add and snapshot.encrypted and snapshot.kms_key_id in (None, backend.default_kms_key_id):
+        if add and snapshot.encrypted and snapshot.kms_key_id == encryption.aws_key(backend):
             raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
         for change, given in ((backend.add_create_volume_permission, add),
                               (backend.remove_create_volume_permission, remove)):

@@ -10,7 +10,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidAMIIdError
 from moto.ec2.responses._base_response import EC2BaseResponse
 
-from ec2_emulator import images, request_fields, snapshots
+from ec2_emulator import encryption, images, request_fields, snapshots
 from ec2_emulator.errors import ApiError
 from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
@@ -99,10 +99,8 @@ def copy_is_encrypted_like_this(source_encrypted: bool, encrypted: bool | None, 
 
 def _copy_snapshot(backend: Any, source: EmulatedSnapshot, image: EmulatedImage, encrypted: bool,
                    key: str | None) -> EmulatedSnapshot:
-    if encrypted and not key:
-        key = backend._create_default_encryption_key()
     snapshot = snapshots.make(backend, source.volume_size, f"Copied for DestinationAmi {image.id} from SourceSnapshot "
-                              f"{source.id}", kms_key=key if encrypted else None)
+                              f"{source.id}", kms_key=encryption.key_of_new(backend, encrypted, key))
     snapshot.written = source.content()
     return snapshot
 
@@ -161,7 +159,7 @@ class ImageRegistrationApi(EC2BaseResponse):
                 secret = copy_is_encrypted_like_this(original.encrypted, encrypted, key)
                 snapshot = _copy_snapshot(self.ec2_backend, original, image, secret, key)
                 snapshot.add_tags(dict(tags))
-                ebs = {**ebs, "SnapshotId": snapshot.id, "Encrypted": secret}
+                ebs = {**ebs, "SnapshotId": snapshot.id, "Encrypted": snapshot.encrypted}
             devices.append({**device, "Ebs": ebs} if ebs else dict(device))
         return devices
 

@@ -15,6 +15,7 @@ from moto.ec2.responses import EC2Response
 
 from ec2_emulator import launches, snapshots
 from ec2_emulator.ebs_direct import EbsDirectApi
+from ec2_emulator.encryption import EncryptionApi
 from ec2_emulator.fleets import FleetApi, SpotRequest
 from ec2_emulator.image_lifecycle import ImageLifecycleApi, SnapshotApi
 from ec2_emulator.image_registration import ImageRegistrationApi
@@ -25,7 +26,7 @@ from ec2_emulator.ssm_parameters import ParameterApi
 
 
 class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi, launches.LaunchApi,
-             EC2Response):
+             EncryptionApi, EC2Response):
     """EC2: the handlers of this package, then moto's."""
 
 

@@ -119,6 +119,7 @@ def publish(stage: Stage) -> None:
     is an AMI elsewhere.
     """
     _key()
+    boto3.client("ec2", "us-west-2").enable_ebs_encryption_by_default()
     _taken_back(stage, "publish", soak=0)
     stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
     stage.build(2)

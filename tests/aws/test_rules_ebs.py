@@ -132,6 +132,22 @@ def test_a_parent_decides_about_encryption_and_has_to_have_it_where_it_is_the_de
     assert not account.ec2.describe_snapshots(SnapshotIds=[child])["Snapshots"][0]["Encrypted"]
 
 
+@probe("get_ebs_default_kms_key_id", "key_of_new")
+def test_encryption_by_default_is_by_the_accounts_default_key(account: ProbeAccount) -> None:
+    def key_of(snapshot: str) -> Any:
+        return account.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0].get("KmsKeyId")
+
+    assert key_of(account.snapshot()) is None
+    account.ec2.enable_ebs_encryption_by_default()
+    assert account.ec2.get_ebs_default_kms_key_id()["KmsKeyId"] == "alias/aws/ebs"
+    aws, own = (account.client("kms").describe_key(KeyId="alias/aws/ebs")["KeyMetadata"]["Arn"],
+                account.client("kms").create_key()["KeyMetadata"]["Arn"])
+    assert key_of(account.snapshot()) == aws
+    account.ec2.modify_ebs_default_kms_key_id(KmsKeyId=own)
+    assert (key_of(account.snapshot()), account.ec2.get_ebs_default_kms_key_id()["KmsKeyId"]) == (own, own)
+    account.ec2.disable_ebs_encryption_by_default()
+
+
 @probe("snapshots_are_related")
 def test_changed_blocks_are_those_of_a_lineage(account: ProbeAccount) -> None:
     parent = account.snapshot(1, {0: block("a"), 1: block("b")})

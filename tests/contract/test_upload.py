@@ -27,7 +27,7 @@ def test_a_disk_arrives_whole_and_only_its_data_is_sent(setup: UploadSetup) -> N
     assert (done.blocks_sent, done.blocks_written, done.gib) == (3, 3, 1), "zeros written as data were sent"
     assert ebs.plan(listed) == ebs.UploadPlan(gib=1, blocks_total=3, blocks=3)
     assert setup.sink.stored.total() == 3
-    assert setup.sink.snaps[done.id].tags == TAGS
+    assert setup.sink.snaps[done.id].tags == TAGS | {"goldenami:stored-bytes": str(3 * BLOCK)}
     assert setup.sink.snaps[done.id].state == "completed"
 
 

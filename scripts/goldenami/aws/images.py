@@ -236,8 +236,8 @@ def differences(image: Image, spec: ImageSpec, settings: AmiSettings, shared_wit
     return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual != expected]
 
 
-def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None, *, shared: bool) -> list[str]:
-    """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: the account's default)."""
+def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None) -> list[str]:
+    """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: whatever it is)."""
     answer = ec2.describe_snapshots(SnapshotIds=[image.snapshot])
     snapshot = answer["Snapshots"][0]
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
@@ -246,30 +246,9 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
              *((f"snapshot tag {name}", value, snapshot_tags.get(name)) for name, value in spec.tags.items())]
     if key:
         facts += [("encryption key", key, snapshot.get("KmsKeyId"))]
-    lines = [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual != expected]
-    if shared and not key and snapshot.get("Encrypted"):
-        lines.append("encryption: by the account's default key, which no other account can use; "
-                     "name one of yours as `kms_key`")
-    return lines
+    return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual != expected]
 
 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:
     """Take off what marks the AMI and its snapshot as unfinished or unpublished, which may be swept."""
     ec2.delete_tags(Resources=[image.ami, image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])
-
-
-def snapshot_key(ec2: Client, snapshot: str) -> str | None:
-    """The ARN of the key that a snapshot is encrypted by; None where it is not encrypted."""
-    described = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
-    return str(described["KmsKeyId"]) if described.get("Encrypted") else None
-
-
-def key_arn(kms: Client, alias: str) -> str:
-    """The ARN of the key behind an alias, which StartSnapshot wants; BadInput where the region has no such alias."""
-    try:
-        return str(kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"])
-    except aws.ClientError as error:
-        if code(error) != "NotFoundException":
-            raise
-        raise BadInput(f"no KMS key {alias} in {kms.meta.region_name}",
-                       hint="create the key and its alias in that region, or correct `publish: kms_key:`") from None

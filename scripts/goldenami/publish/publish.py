@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
-from goldenami.aws import images, tags
+from goldenami.aws import encryption, images, tags
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RestorePoint
 from goldenami.aws.channels.lease import Lease, hold_leases
@@ -29,7 +29,7 @@ from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.core.wait import wait_until
 from goldenami.model.definition import Definition
-from goldenami.publish import publish_plan, release_gate
+from goldenami.publish import publish_plan, release_gate, upload_plan
 from goldenami.publish.publish_plan import PublishOptions
 from goldenami.publish.publish_records import (
     PLAN_FILE,
@@ -37,7 +37,6 @@ from goldenami.publish.publish_records import (
     PublishPlan,
     PublishRecord,
     RegionPublishPlan,
-    Upload,
 )
 from goldenami.publish.release_gate import VerifiedBuild
 
@@ -54,13 +53,17 @@ def prepare(
     """The plan, also written to plan.json of the build's folder. Nothing in the account is changed."""
     with progress.step("look at the regions"):
         plan = publish_plan.make(account, definition, build, options)
-    lacking = [planned.region for planned in plan.regions if planned.ami is None and planned.copy_of is None]
+        plan = publish_plan.with_encryption(plan, upload_plan.encryptions_of(
+            account, [planned.region for planned in plan.regions if planned.ami is None],
+            channels.publish_section(definition).kms_key, plan.settings.share_with))
+        upload_plan.check_shares(account, plan)
+    lacking = {planned.region: planned.encryption for planned in plan.regions
+               if planned.encryption is not None and planned.copy_of is None}
     if lacking:
         with progress.step("read the disk"):
             release_gate.check_disk(build)
             blocks = _blocks(build)
-        uploads = for_each_region(lacking, lambda region: _upload_plan(account, region, build, blocks, definition))
-        plan = publish_plan.with_uploads(plan, uploads.require_all())
+        plan = publish_plan.with_uploads(plan, upload_plan.make(account, build, blocks, lacking))
     records.write(build.folder.path / PLAN_FILE, plan)
     return plan
 
@@ -68,31 +71,6 @@ def prepare(
 def _blocks(build: VerifiedBuild) -> BlockMap:
     path = build.folder.blocks
     return BlockMap.open(path) if path.exists() else scan(build.disk, path)
-
-
-def _upload_plan(account: Account, region: str, build: VerifiedBuild, blocks: BlockMap,
-                 definition: Definition) -> Upload:
-    """What `region` would be sent: the difference to what its candidate or latest holds, where that can be told."""
-    alias = channels.publish_section(definition).kms_key
-    key = images.key_arn(account.kms(region), alias) if alias else None
-    parent_build, parent = _parent(account, region, build, key)
-    upload = ebs.plan(blocks, parent)
-    return Upload(blocks=upload.blocks, bytes=upload.bytes, parent=parent_build, kms_arn=key,
-                  parent_snapshot=parent.snapshot_id if parent else None)
-
-
-def _parent(
-    account: Account, region: str, build: VerifiedBuild, key: str | None,
-) -> tuple[str | None, ebs.Parent | None]:
-    """A build whose snapshot is in the region under the same key, and whose list of blocks is here."""
-    ec2, amis = account.ec2(region), pointers.read_channels(account.ssm(region), build.bake.image)
-    for image in images.get(ec2, amis.values()).values():
-        build_id = image.tags.get(tags.BUILD_ID, "")
-        path = build.folder.image.build(build_id).blocks
-        if build_id and image.tags.get(tags.IMAGE) == build.bake.image and path.exists() and \
-                (key is None or images.snapshot_key(ec2, image.snapshot) == key):
-            return build_id, ebs.Parent(image.snapshot, BlockMap.open(path))
-    return None, None
 
 
 def _candidates(amis: Mapping[str, Image]) -> dict[str, Published]:
@@ -191,11 +169,11 @@ class _RegionSteps:
     def _new_ami(self, planned: RegionPublishPlan) -> str:
         ec2 = self.account.ec2(planned.region)
         if source := planned.copy_of:
-            return images.copy(ec2, self.plan.spec, source.region, source.ami, self._key(planned))
+            return images.copy(ec2, self.plan.spec, source.region, source.ami, self._asked_key(planned))
         return images.register(ec2, self.plan.spec, self._upload(planned))
 
     def _upload(self, planned: RegionPublishPlan) -> str:
-        region, upload = planned.region, planned.upload
+        region, upload, key = planned.region, planned.upload, self._asked_key(planned)
         assert upload is not None  # the plan has one wherever there is no AMI
         path = self.build.folder.image.build(upload.parent or "").blocks
         parent = ebs.Parent(upload.parent_snapshot, BlockMap.open(path)) if upload.parent_snapshot else None
@@ -203,10 +181,9 @@ class _RegionSteps:
             snapshot = ebs.upload(
                 self.account.ebs(region), self.account.ec2(region), self.build.disk, _blocks(self.build),
                 journal=self.build.folder.path / "upload" / region, parent=parent,
-                tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE),
-                      **tags.of_blocks(upload.bytes, upload.parent_snapshot)},
+                tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)},
                 description=self.plan.spec.name,
-                encryption=ebs.Encryption(upload.kms_arn) if upload.kms_arn else None,
+                encryption=ebs.Encryption(key) if key else None,
                 say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes)
         return snapshot.id
 
@@ -231,14 +208,17 @@ class _RegionSteps:
         if image is None:
             return [f"{ami} is gone"]
         return images.differences(image, self.plan.spec, self.plan.settings, images.accounts_shared_with(ec2, ami)) + \
-            images.snapshot_differences(ec2, image, self.plan.spec, self._key(planned),
-                                        shared=bool(self.plan.settings.share_with))
+            images.snapshot_differences(ec2, image, self.plan.spec, self._key(planned))
+
+    def _asked_key(self, planned: RegionPublishPlan) -> str | None:
+        """The ARN of the key that a new snapshot is asked for with; None: the account's default decides."""
+        return planned.encryption.asked if planned.encryption else None
 
     def _key(self, planned: RegionPublishPlan) -> str | None:
-        """The ARN of the key that the snapshot is encrypted by; None: the account's default decides."""
-        if planned.upload or not planned.kms_key:
-            return planned.upload.kms_arn if planned.upload else None
-        return images.key_arn(self.account.kms(planned.region), planned.kms_key)
+        """The ARN of the key that the AMI's snapshot has to be encrypted by; None: it may have any, or none."""
+        if planned.encryption:
+            return planned.encryption.key
+        return encryption.key_arn(self.account.kms(planned.region), planned.kms_key) if planned.kms_key else None
 
     # --- the pointers -----------------------------------------------------------------------------------------------
 

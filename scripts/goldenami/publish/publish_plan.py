@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RegionBuild
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
+from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, check_regions
@@ -156,6 +157,12 @@ def check_forward(region: str, ledger: Ledger, plan: PublishPlan) -> None:
                            f"(baked {entry.baked_at} and {plan.baked_at})", hint=f"to go back on purpose: {again}")
 
 
+def with_encryption(plan: PublishPlan, encryptions: Mapping[str, SnapshotEncryption]) -> PublishPlan:
+    """The plan with what the snapshots that are to be made are encrypted by."""
+    return plan.model_copy(update={"regions": tuple(
+        region.model_copy(update={"encryption": encryptions.get(region.region)}) for region in plan.regions)})
+
+
 def with_uploads(plan: PublishPlan, uploads: dict[str, Upload]) -> PublishPlan:
     """The plan with what would be sent to each region that lacks the AMI."""
     return plan.model_copy(update={"regions": tuple(
@@ -176,15 +183,15 @@ def show(plan: PublishPlan) -> list[str]:
 def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
     if region.upload:
         since = f", the rest is in {region.upload.parent_snapshot} (build {region.upload.parent})" \
-            if region.upload.parent else ""
+            if region.upload.parent else f", the whole disk: {region.upload.whole}" if region.upload.whole else ""
         yield f"send {units.size(region.upload.bytes)} in {region.upload.blocks} blocks{since}"
     if region.copy_of:
         yield (f"copy {region.copy_of.ami} of {region.copy_of.region} to {plan.spec.name}"
-               + (f", encrypted by {region.kms_key}" if region.kms_key else ""))
+               + _encrypted(region))
     elif region.ami is None:
         yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, IMDSv2 only, ENA, "
                f"{plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
-               + (f", encrypted by {region.kms_key}" if region.kms_key else ""))
+               + _encrypted(region))
     if region.ami is None:
         yield f"deprecate on {plan.settings.deprecate_at[:10]}" + \
             (", protect from deregistration" if plan.settings.protect else "")
@@ -201,3 +208,9 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
             else "no template"
         yield f"move the default of {region.template.name}: {before} -> a version with {target}"
     yield from (f"refresh the group {group}" for group in region.refresh)
+
+
+def _encrypted(region: RegionPublishPlan) -> str:
+    if region.encryption is None or region.encryption.key is None:
+        return ""
+    return f", encrypted by {region.kms_key or region.encryption.key}"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.aws.channels.ledger import Channel, GpuProof
+from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.core.records import Record
 from goldenami.model.build_records import BuildId, Bytes, Sha256, Utc
@@ -22,14 +23,14 @@ PROMOTE_FILE = "promote.json"
 class Upload(Record):
     """What would be sent: `blocks` of 512 KiB; `parent` is the build whose snapshot has the others, if any.
 
-    `kms_arn` is the key that the snapshot is encrypted by; none: the account's default decides.
+    `whole` says why the region's older build is no parent, so that the whole disk is sent.
     """
 
     blocks: Annotated[int, Field(ge=0)]
     bytes: Bytes
     parent: BuildId | None = None
     parent_snapshot: str | None = None
-    kms_arn: str | None = None
+    whole: str = ""
 
 
 class Copy(Record):
@@ -55,12 +56,16 @@ class TemplateMove(Record):
 
 
 class RegionPublishPlan(Record):
-    """What is to be done in one region. `ami` exists already; `settings` are what has to be corrected on it."""
+    """What is to be done in one region. `ami` exists already; `settings` are what has to be corrected on it.
+
+    `encryption` is that of the snapshot which is to be made.
+    """
 
     region: str
     kms_key: str | None = None
     ami: str | None = None
     snapshot: str | None = None
+    encryption: SnapshotEncryption | None = None
     upload: Upload | None = None
     copy_of: Copy | None = None
     settings: tuple[str, ...] = ()

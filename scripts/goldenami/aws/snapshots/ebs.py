@@ -27,7 +27,7 @@ from goldenami.aws.snapshots.journal import Journal, SnapshotRequest, UploadStat
 from goldenami.aws.snapshots.raw_put import PutConnections
 from goldenami.aws.snapshots.send import Sender, patiently
 from goldenami.aws.snapshots.sparse import BLOCK, read_block
-from goldenami.aws.tags import to_list
+from goldenami.aws.tags import of_blocks, to_list
 from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
@@ -207,9 +207,10 @@ class _Upload:
         """A new snapshot. What is asked for is kept before it is asked."""
         token = hashlib.sha256(f"{self.content} {self.region} {self._parent_id()} {attempt}".encode()).hexdigest()
         encrypted = self.encryption is not None and self.parent is None
+        own = of_blocks(plan(self.blocks, self.parent).bytes, self._parent_id() or None)
         request = SnapshotRequest(
-            volume_gib=self.blocks.gib, tags=self.tags, description=self.description, timeout_min=PENDING_MIN,
-            client_token=token, parent=self._parent_id(), encrypted=encrypted,
+            volume_gib=self.blocks.gib, tags={**self.tags, **own}, description=self.description,
+            timeout_min=PENDING_MIN, client_token=token, parent=self._parent_id(), encrypted=encrypted,
             kms_key=self.encryption.kms_key if self.encryption and encrypted else "",
         )
         return self._started(self.journal.save(UploadState(
@@ -219,13 +220,19 @@ class _Upload:
         """Ask for the snapshot, in the words of `state`.
 
         A token whose snapshot was asked for in other words (by a run whose journal is lost: its tags differ), or is
-        not pending any more, is used up: the next attempt's token is another.
+        not pending any more, is used up: the next attempt's token is another. A parent that EBS refuses (encryption by
+        default may have been switched on since the plan) is done without.
         """
         try:
             reply = patiently("begun a snapshot", lambda: self.ebs.start_snapshot(**_start_arguments(state.request)))
             if reply["Status"] == "pending":
                 return self.journal.save(state.model_copy(update={"snapshot_id": reply["SnapshotId"]}))
         except ClientError as error:
+            if session.code(error) == "ValidationException" and self.parent is not None:
+                why = f"EBS refuses it ({error})"
+                self.say(f"no difference to {self.parent.snapshot_id}, {why}: the whole disk goes up")
+                self.parent = None
+                return self._start(1)
             if session.code(error) != "ConflictException" or state.attempt >= MOST_ATTEMPTS:
                 raise
         return self._start(state.attempt + 1)

@@ -1,0 +1,74 @@
+"""How a build's disk gets into the regions that lack it: what each is sent, and what it has already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from goldenami.aws import encryption, images, tags
+from goldenami.aws.channels import pointers
+from goldenami.aws.encryption import SnapshotEncryption
+from goldenami.aws.regions import for_each_region
+from goldenami.aws.session import Account
+from goldenami.aws.snapshots import ebs
+from goldenami.aws.snapshots.blocks import BlockMap
+from goldenami.publish.publish_records import PublishPlan, Upload
+from goldenami.publish.release_gate import VerifiedBuild
+
+
+@dataclass(frozen=True)
+class _Parent:
+    """A build in the region from which only a difference is sent, or why there is none."""
+
+    build_id: str | None = None
+    snapshot: ebs.Parent | None = None
+    unfit: str = ""
+
+
+def make(account: Account, build: VerifiedBuild, blocks: BlockMap,
+         encryptions: dict[str, SnapshotEncryption]) -> dict[str, Upload]:
+    """What each region would be sent: the difference to what its candidate or latest holds, where that can be told."""
+    def plan(region: str) -> Upload:
+        parent = _parent(account, region, build, encryptions[region])
+        upload = ebs.plan(blocks, parent.snapshot)
+        return Upload(blocks=upload.blocks, bytes=upload.bytes, parent=parent.build_id, whole=parent.unfit,
+                      parent_snapshot=parent.snapshot.snapshot_id if parent.snapshot else None)
+
+    return for_each_region(encryptions, plan).require_all()
+
+
+def encryptions_of(account: Account, regions: Iterable[str], alias: str | None,
+                   share_with: tuple[str, ...]) -> dict[str, SnapshotEncryption]:
+    """What new snapshots are encrypted by in each region; BadInput where they could not be shared as asked for."""
+    def look(region: str) -> SnapshotEncryption:
+        found = encryption.of_region(account, region, alias)
+        encryption.check_shareable(region, share_with, found)
+        return found
+
+    return for_each_region(regions, look).require_all()
+
+
+def check_shares(account: Account, plan: PublishPlan) -> None:
+    """BadInput where an AMI that exists shall be shared with accounts that could not use its snapshot."""
+    def check(region: str) -> None:
+        key = encryption.snapshot_key(account.ec2(region), snapshots[region])
+        by_aws = encryption.is_aws_key(account.kms(region), key)
+        encryption.check_shareable(region, plan.settings.share_with, SnapshotEncryption(key=key, by_aws=by_aws))
+
+    snapshots = {planned.region: planned.snapshot for planned in plan.regions if planned.snapshot and planned.settings}
+    if plan.settings.share_with:
+        for_each_region(snapshots, check).require_all()
+
+
+def _parent(account: Account, region: str, build: VerifiedBuild, wanted: SnapshotEncryption) -> _Parent:
+    """A build whose snapshot is in the region under the same key, and whose list of blocks is here."""
+    ec2, amis, unfit = account.ec2(region), pointers.read_channels(account.ssm(region), build.bake.image), ""
+    for image in images.get(ec2, amis.values()).values():
+        build_id = image.tags.get(tags.BUILD_ID, "")
+        path = build.folder.image.build(build_id).blocks
+        if not build_id or image.tags.get(tags.IMAGE) != build.bake.image or not path.exists():
+            continue
+        unfit = wanted.unfit(image.snapshot, encryption.snapshot_key(ec2, image.snapshot))
+        if not unfit:
+            return _Parent(build_id, ebs.Parent(image.snapshot, BlockMap.open(path)))
+    return _Parent(unfit=unfit)
