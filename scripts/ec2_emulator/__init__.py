@@ -10,7 +10,11 @@
   `fleets`, `instance_refresh` or `ssm_parameters`, with `listing`, `request_fields` and `errors` in common; a test in
   `tests/aws` shows that moto alone does not keep it.
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings` (`state.EmulatorSettings`: waits,
-  page sizes, IAM denials, other accounts), `GET /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block).
+  page sizes, IAM denials, other accounts), `GET /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block),
+  `POST /_emulator/refuse` (nobody listens for so many seconds).
+* Lateness: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some regions, by seed);
+  `lateness` applies them, in one place: reads that are out of date, things not found yet or still in use, throttling,
+  a region that hangs or is out, connections that break before a call or before its answer.
 
 It is not AWS: no instance runs, no quota or price counts, no policy document is evaluated (settings allow and deny by
 action), and services that this project does not call are moto's. It proves what this project asks of EC2 and how it

@@ -22,18 +22,21 @@ def main() -> int:
     options.add_argument("--port", type=int, default=5000, help="0: the kernel chooses (default: %(default)s)")
     options.add_argument("--backdate-days", type=float, default=0.0, metavar="N",
                          help="AMIs and snapshots seem N days older than they are, so that `retire` finds something")
+    options.add_argument("--settings", default="{}", metavar="JSON",
+                         help="what PATCH /_emulator/settings may set, such as the rules of `late`")
     options.add_argument("--rules", action="store_true", help="print the rules that moto lacks, with their pages")
     given = options.parse_args()
     if given.rules:
         print("\n".join(f"{each.name}: {each.demand}\n    {each.page}" for each in RULES.values()))
         return 0
-    STATE.settings = EmulatorSettings(backdate_days=given.backdate_days)
+    STATE.settings = EmulatorSettings.model_validate_json(given.settings).model_copy(
+        update={"backdate_days": given.backdate_days})
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
         served = server.make(given.port)
         print(f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
               "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator AWS_REGION=us-east-1", flush=True)
-        served.serve_forever()
+        server.serve(served)
     return 0
 
 

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import sys
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterable
@@ -20,15 +22,19 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import authorization, ebs_direct, moto_overrides
+from ec2_emulator import authorization, ebs_direct, lateness, moto_overrides
 from ec2_emulator.errors import ApiError
+from ec2_emulator.lateness import HttpAnswer
 from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
 
 CONTROL = "/_emulator/"
-"""The control API: GET calls, POST reset, POST damage, PATCH settings."""
+"""The control API: GET calls, POST reset, POST damage, POST refuse, PATCH settings."""
 
 _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 """Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe for threads."""
+
+
+_POLL_S = 0.02
 
 
 class Dispatcher(DomainDispatcherApplication):
@@ -56,8 +62,10 @@ class EmulatorApplication:
         self._moto = Dispatcher()
 
     def __call__(self, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
-        """Answer one request."""
+        """HttpAnswer one request."""
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        if time.monotonic() < STATE.refused_until:
+            raise ConnectionResetError("nobody listens")  # on a connection that was open before
         environ["wsgi.input"] = io.BytesIO(body)
         if environ["PATH_INFO"].startswith(CONTROL):
             return _control(environ, body, start)
@@ -69,24 +77,32 @@ class EmulatorApplication:
             authorization.authorize(STATE, call, environ)
             if call.key in STATE.settings.accounts:
                 environ["HTTP_X_MOTO_ACCOUNT_ID"] = STATE.settings.accounts[call.key]
-            return self._answer(call, environ, start)
+            answer = lateness.apply(call, environ, body, lambda changed: self._answer(call, changed))
+            start(answer.status, answer.headers)
+            return [answer.body]
         except ServiceException as error:
             call.status = getattr(error, "status", None) or 400
             status, headers, text = authorization.render(error, call.service, environ.get("CONTENT_TYPE", ""))
             start(status, list(headers.items()))
             return [text]
 
-    def _answer(self, call: ApiCall, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
+    def _answer(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
         try:
             if call.name in _PARALLEL:
-                return list(self._moto(environ, start))
+                return self._ask_moto(environ)
             with STATE.lock:
-                return list(self._moto(environ, start))
+                return self._ask_moto(environ)
         except NotImplementedError:
             raise authorization.unimplemented(call) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             raise ApiError("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
+
+
+    def _ask_moto(self, environ: authorization.Environ) -> HttpAnswer:
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
+        body = b"".join(self._moto(environ, lambda status, headers, *_: begun.append((status, list(headers)))))
+        return HttpAnswer(*begun[-1], body)
 
 
 def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterable[bytes]:
@@ -98,8 +114,11 @@ def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterabl
         elif what == "POST reset":
             moto_api_backend.reset()
             STATE.reset()
+            lateness.MEMORY.forget()
         elif what == "POST damage":
             answer = ebs_direct.damage(**json.loads(body))
+        elif what == "POST refuse":
+            STATE.refused_until = time.monotonic() + float(json.loads(body)["seconds"])
         elif what == "PATCH settings":
             merged = {**STATE.settings.model_dump(mode="json"), **json.loads(body)}
             STATE.set(EmulatorSettings.model_validate_json(json.dumps(merged)))
@@ -117,7 +136,29 @@ class _Handler(MotoRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing: the log of calls is the control API's."""
 
+    def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
+        """End a connection that a rule of `lateness` breaks; the client would wait for the answer else."""
+        self.close_connection = True
 
-def make(port: int) -> BaseWSGIServer:
-    """A server that listens on loopback (port 0: the kernel chooses); `serve_forever` runs it."""
-    return make_server("127.0.0.1", port, EmulatorApplication(), threaded=True, request_handler=_Handler)
+
+def make(port: int, application: EmulatorApplication | None = None) -> BaseWSGIServer:
+    """A server that listens on loopback (port 0: the kernel chooses); `serve` runs it."""
+    return make_server("127.0.0.1", port, application or EmulatorApplication(), threaded=True, request_handler=_Handler)
+
+
+def serve(listening: BaseWSGIServer) -> None:
+    """HttpAnswer until interrupted. While `STATE.refused_until` is to come, nobody listens: connections are refused."""
+    while True:
+        watch = threading.Thread(target=_stop_when_refusing, args=(listening,), daemon=True)
+        watch.start()
+        listening.serve_forever(poll_interval=_POLL_S)
+        if time.monotonic() >= STATE.refused_until:
+            return  # interrupted: werkzeug's server ends without a word
+        time.sleep(max(0.0, STATE.refused_until - time.monotonic()))
+        listening = make(listening.server_port, listening.app)  # type: ignore[arg-type]
+
+
+def _stop_when_refusing(listening: BaseWSGIServer) -> None:
+    while time.monotonic() >= STATE.refused_until:
+        time.sleep(_POLL_S)
+    listening.shutdown()

@@ -17,6 +17,7 @@ from goldenami.core.records import Record
 from pydantic import Field
 
 from ec2_emulator.block_store import BlockStore
+from ec2_emulator.late_rules import LateRule
 
 MY_ACCOUNT = "123456789012"
 """moto's account for every access key that `EmulatorSettings.accounts` does not name."""
@@ -53,6 +54,10 @@ class EmulatorSettings(Record):
     """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
     block_life_s: float = 3600.0
     """Seconds for which a token of a block is good."""
+    late: tuple[LateRule, ...] = ()
+    """Calls that answer late, out of date or not at all."""
+    late_seed: int = 0
+    """What decides which of them, where a rule's share is less than one."""
 
 
 @dataclass
@@ -86,6 +91,8 @@ class EmulatorState:
     pending_parameters: list[Any] = field(default_factory=list)
     blocks: BlockStore = field(default_factory=BlockStore)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    refused_until: float = 0.0
+    """Until when (monotonic seconds) nobody listens at the port."""
 
     def set(self, settings: EmulatorSettings) -> None:
         """Change the settings; what was over under the old ones stays so."""

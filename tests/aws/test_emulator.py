@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import ec2_emulator.moto_overrides  # noqa: F401 - registers every rule
+import ec2_emulator.server  # noqa: F401 - registers every rule
 import pytest
 from botocore.exceptions import ClientError
 from ec2_emulator.rules import RULES

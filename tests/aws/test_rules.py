@@ -3,7 +3,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import ec2_emulator.moto_overrides  # noqa: F401 - registers every rule
+import ec2_emulator.server  # noqa: F401 - registers every rule
 from ec2_emulator.rules import RULES
 
 HERE = Path(__file__).parent

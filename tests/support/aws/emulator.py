@@ -60,6 +60,14 @@ class Emulator:
         """Change `ec2_emulator.state.EmulatorSettings`, for instance `denied={"*": ["ec2:RegisterImage"]}`."""
         self._ask("PATCH", "settings", **settings)
 
+    def late(self, *rules: dict[str, Any], seed: int = 0) -> None:
+        """Set `ec2_emulator.late_rules.LateRule`s, for instance `{"mode": "stale", "share": 0.5}`, or none."""
+        self.set(late=rules, late_seed=seed)
+
+    def refuse(self, seconds: float) -> None:
+        """Refuse all connections for so long."""
+        self._ask("POST", "refuse", seconds=seconds)
+
     def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
         """Flip a bit of a stored block, checksum included."""
         self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
