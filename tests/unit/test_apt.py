@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,25 @@ def test_no_mirror_decides_the_order_of_releases(key: debrepo.Key, resolver: Res
     assert seen[0] == seen[1]
     assert [entry["suite"] for entry in seen[0]] == ["stable", "stable-security"]
     assert seen[0][0]["date"] == "Sun, 15 Jun 2025 15:06:40 GMT"
+
+
+class _Noble(debrepo.Archive):
+    """Each of Ubuntu's suites has the codename of the release."""
+
+    def release(self, suite: str, sums: Sequence[str], date: int, valid_for_s: int | None) -> str:
+        return super().release(suite, sums, date, valid_for_s).replace(f"Codename: {suite}", "Codename: noble")
+
+
+def test_suites_of_one_codename_keep_their_names(key: debrepo.Key, resolver: Resolver, tmp_path: Path) -> None:
+    suites = ("noble", "noble-updates", "noble-security")
+    _Noble(tmp_path / "noble", key, label="Ubuntu", suites=suites).add([Package("x")]).publish()
+    mirror = debrepo.Mirror(tmp_path / "noble")
+    source = dataclasses.replace(resolver.root([Package("x")]).sources[0], archive="ubuntu", suites=suites)
+    root = apt.AptRoot(folder=tmp_path / "root", sources=(source,), uris={"ubuntu": mirror.uri})
+    root.configure()
+    root.update()
+    mirror.close()
+    assert [entry["suite"] for entry in root.releases()] == sorted(suites)
 
 
 @pytest.mark.parametrize(("faults", "reason"), [

@@ -13,7 +13,7 @@ from goldenami.compilation import wheel_builds
 from goldenami.compilation.driver_fit import LockConstraints
 from goldenami.core.errors import ExitCode
 from goldenami.local import workspace
-from goldenami.lock import lint, resolve
+from goldenami.lock import lint, resolution, resolve
 from goldenami.model import lockfile
 from goldenami.model.definition import Definition
 from goldenami.model.lockfile import Framework, Lock
@@ -26,7 +26,7 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
     wrong = 0
     for definition in checkout.definitions(image):
         if not lockfile.path_of(checkout.root, definition.image).exists():
-            print(f"{definition.image}: no lock")
+            print(f"{definition.image}: no lock: {_how_to_lock(definition)}")
             continue
         lock, digest = checkout.lock(definition.image)
         lockfile.check_fresh(checkout.root, lock, definition)
@@ -35,6 +35,11 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
             print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
             wrong += strict or finding.severity is lint.Severity.ERROR
     return int(ExitCode.BAD_INPUT) if wrong else 0
+
+
+def _how_to_lock(definition: Definition) -> str:
+    archives = " and ".join(source.archive for source in resolution.sources_of(definition))
+    return f"`make lock IMAGE={definition.image}` makes it, where the archives {archives} can be reached"
 
 
 def cmd_lock(

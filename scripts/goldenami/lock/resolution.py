@@ -18,6 +18,7 @@ from goldenami.model.lockfile import Choice, Suite
 from goldenami.model.platforms import PLATFORMS, Platform
 from goldenami.packages import local_repository, mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests
+from goldenami.packages.mirrors import Source
 from goldenami.packages.store import Store
 
 BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus", "ca-certificates")
@@ -91,12 +92,17 @@ def opened(
         yield resolution
 
 
+def sources_of(definition: Definition) -> list[Source]:
+    """The archives that `definition` is resolved from."""
+    base = definition.base
+    return mirrors.sources(base.distribution, base.release, backports=base.backports,
+                           nvidia=definition.nvidia_archive)
+
+
 def _open(
     root: Path, definition: Definition, store: Store, progress: Progress, log: Path, constraints: LockConstraints,
 ) -> Resolution:
-    base = definition.base
-    nvidia = definition.nvidia_archive
-    sources = mirrors.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
+    base, sources = definition.base, sources_of(definition)
     uris = mirrors.locate([source.archive for source in sources])
     folder = store.cache.apt / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
     apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,

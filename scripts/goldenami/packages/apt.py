@@ -239,9 +239,15 @@ class AptRoot:
         releases = []
         for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
-            releases.append({"suite": release.get("Codename", release.get("Suite", "./")),
-                             "date": release["Date"], "sha256": sha256_file(path)})
+            releases.append({"suite": _suite(release), "date": release["Date"], "sha256": sha256_file(path)})
         return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))  # file names begin with the host
+
+
+def _suite(release: Release) -> str:
+    """The name of a suite that does not change: Debian's codename (`trixie-updates`, whose suite is `stable-updates`),
+    Ubuntu's suite (`noble-updates`, whose codename is that of the release)."""
+    codename, suite = release.get("Codename", ""), release.get("Suite", "")
+    return str(suite if codename and suite.startswith(codename) else codename or suite or "./")
 
 
 def _uri_line(line: str) -> re.Match[str]:

@@ -22,6 +22,9 @@ from goldenami.model.plans import ModulesPlan, ModulesResult
 
 _ERROR = re.compile(r"^(?P<file>[^\s:(]+)(?::(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: |"
                     r"\((?P<nvcc>\d+)\): (?:catastrophic )?error(?: #\S+)?: )(?P<text>.*)$")
+_SIGNERS = ("usr/lib/linux-kbuild-*/scripts/sign-file", "usr/src/linux-headers-*/scripts/sign-file", "usr/bin/kmodsign")
+"""The kernel's own program in Debian and in Ubuntu, and Ubuntu's, which DKMS prefers there (dkms 3.2,
+prepare_signing)."""
 _UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-q", "--rm")}
 """DKMS compresses modules where the kernel's configuration says so."""
 _OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|"
@@ -83,8 +86,8 @@ def main() -> None:
     plan = records.read(Path(sys.argv[1]), ModulesPlan)
     with rootfs.scratch(plan) as root:
         shell.output(["dpkg-deb", "--extract", str(plan.source_deb), str(root)])
-        for signer in root.glob("usr/lib/linux-kbuild-*/scripts/sign-file"):
-            signer.unlink()  # else DKMS signs with a key that it makes up: never the same bytes twice
+        for signer in [path for pattern in _SIGNERS for path in root.glob(pattern)]:
+            signer.unlink(missing_ok=True)  # else DKMS signs with a key that it makes up: never the same bytes twice
         shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
         rootfs.devices(root)
         began = time.monotonic()
