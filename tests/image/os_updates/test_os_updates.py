@@ -89,8 +89,9 @@ def test_first_boot_asked_ec2(first_boot: Any, needs_boot: None) -> None:
 
 
 def test_first_boot_wrote_the_distribution_s_sources(first_boot: Any, gather: Any, needs_boot: None) -> None:
-    release = gather({"codename": ". /etc/os-release; echo $VERSION_CODENAME"})["codename"].text
+    name, release = gather({"system": ". /etc/os-release; echo $ID; echo $VERSION_CODENAME"})["system"].lines
     assert release in first_boot["sources"].text
+    assert f"/{name}" in first_boot["sources"].text, "not the distribution's archive"
     assert "golden" not in first_boot["sources"].text and "file:" not in first_boot["sources"].text
 
 
