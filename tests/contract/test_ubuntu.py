@@ -1,14 +1,15 @@
 """Ubuntu 24.04 walked from definition to booted disk, over an archive dressed as noble (support/ubuntu/noble.py).
 
 It proves our names, paths, the roles' tables and cloud-init's user `ubuntu`; the packages are Debian's, so it proves
-nothing of Ubuntu's. The mirror and its key are told as a user tells them: GOLDEN_MIRROR_UBUNTU and
-GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING. The driver and CUDA of NVIDIA's repository are left out of the definition.
+nothing of Ubuntu's. Mirrors and keys are told as a user tells them: GOLDEN_MIRROR_* and GOLDEN_KEYRING_*. CUDA is left
+out of the definition; the driver is in the walk that is marked `long`, since its modules are compiled.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,87 +25,106 @@ from support.builds import checkout
 from support.builds.bakes import finish, settle
 from support.builds.tools import need
 from support.debian import debrepo
+from support.debian.nvidia_archive import NvidiaArchive
+from support.debian.nvidia_packages import DriverRelease
+from support.debian.repack import Origins
 from support.ubuntu import kernel
 from support.ubuntu.noble import Noble
 
 pytestmark = pytest.mark.slow
 IMAGE = "ubuntu-24.04-ml-gpu"
-LEFT_OUT = ("cuda", "nvidia_driver")
+DRIVER = DriverRelease("580.95.05")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the checkout whose Ubuntu image has no driver, and a smaller disk."""
-    copy = checkout.copy(tmp_path_factory.mktemp("ubuntu") / "root")
-    path = copy / f"packer/images/{IMAGE}.yml"
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    data["disk_size_gib"] = 4  # room for a driver and CUDA is not needed
-    data["roles"] = {role: given for role, given in data["roles"].items() if role not in LEFT_OUT}
-    path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-    yield copy
-    assert settle(copy) == []
-    shutil.rmtree(copy, ignore_errors=True)
+@dataclass(frozen=True)
+class Walk:
+    """A copy of the checkout, what a user with mirrors of their own sets, and whether the image has the driver."""
+
+    root: Path
+    told: dict[str, str]
+    driver: bool
+
+    def golden(self, *args: str) -> tuple[int, str]:
+        """Exit status and output of a command."""
+        return finish(checkout.golden(self.root, *args, **self.told))
 
 
-@pytest.fixture(scope="module")
-def archive(root: Path, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[debrepo.Mirror]:
-    """The archive on loopback."""
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.long)], ids=["plain", "driver"])
+def walk(
+    request: pytest.FixtureRequest, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Walk]:
+    """The archives on loopback, and a cache whose layers are this test's own."""
     need("zstd", "dpkg-deb", "gpg")
-    folder = tmp_path_factory.mktemp("noble")
-    Noble(root, IMAGE, folder, Store(CachePaths.default().root, proxy=mirrors.proxy), key)
-    mirror = debrepo.Mirror(folder)
-    yield mirror
+    folder, driver = tmp_path_factory.mktemp("ubuntu"), bool(request.param)
+    root = _without(checkout.copy(folder / "root"), "cuda" if driver else "cuda nvidia_driver")
+    Noble(root, IMAGE, folder / "served/noble", Store(CachePaths.default().root, proxy=mirrors.proxy), key)
+    mirror = debrepo.Mirror(folder / "served")
+    told = {"GOLDEN_MIRROR_UBUNTU": f"{mirror.uri}/noble", "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
+            "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING": str(key.keyring)}
+    if driver:
+        origins = Origins(folder / "origins")
+        nvidia = NvidiaArchive(folder / "served", key, origins, "ubuntu2404").release(DRIVER).publish()
+        told |= {"GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{nvidia.path}",
+                 "GOLDEN_KEYRING_GOLDEN_NVIDIA": str(key.keyring)}
+    yield Walk(root, told, driver)
     mirror.close()
+    assert settle(root) == []
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def told(archive: debrepo.Mirror, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a user with a mirror of their own sets; layers are in a cache of this test's own."""
-    return {"GOLDEN_MIRROR_UBUNTU": archive.uri, "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING": str(key.keyring),
-            "GOLDEN_CACHE": str(checkout.cache(tmp_path_factory.mktemp("cache") / "golden"))}
+def _without(root: Path, roles: str) -> Path:
+    """The Ubuntu image without these roles, and with a smaller disk."""
+    path = root / f"packer/images/{IMAGE}.yml"
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data["disk_size_gib"] = 4
+    data["roles"] = {role: given for role, given in data["roles"].items() if role not in roles.split()}
+    path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    return root
 
 
-@pytest.fixture(scope="module")
-def lock(root: Path, told: dict[str, str]) -> Lock:
-    """What `golden lock` makes of it."""
-    status, output = finish(checkout.golden(root, "lock", IMAGE, **told))
-    assert status == 0, output
-    return lockfile.read(lockfile.path_of(root, IMAGE))[0]
-
-
-def test_another_key_is_not_trusted(root: Path, told: dict[str, str], tmp_path: Path) -> None:
-    """The archive's own keyring, which `make setup` installs, did not sign it."""
-    told = {name: value for name, value in told.items() if not name.startswith("GOLDEN_KEYRING")}
-    status, output = finish(checkout.golden(root, "lock", IMAGE, **told, HOME=str(tmp_path)))
+def test_who_signed_it_has_to_be_told(walk: Walk, tmp_path: Path) -> None:
+    """Ubuntu's own keyring, which `make setup` installs, does not know the test's key."""
+    told = {name: value for name, value in walk.told.items() if name != "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING"}
+    status, output = finish(checkout.golden(walk.root, "lock", IMAGE, **told | {"GOLDEN_CACHE": str(tmp_path)}))
     assert status == 4, output
     assert "apt could not read the indexes" in output
 
 
-def test_the_lock_has_ubuntu_s_names(lock: Lock) -> None:
+@pytest.fixture(scope="module")
+def lock(walk: Walk) -> Lock:
+    """What `golden lock` makes of it."""
+    status, output = walk.golden("lock", IMAGE)
+    assert status == 0, output
+    return lockfile.read(lockfile.path_of(walk.root, IMAGE))[0]
+
+
+def test_the_lock_has_ubuntu_s_names(walk: Walk, lock: Lock) -> None:
     assert (lock.base.distribution, lock.base.release, lock.base.major) == ("ubuntu", "noble", 24)
-    assert [suite.suite for suite in lock.base.suites] == ["noble", "noble-security", "noble-updates"]
+    named = [suite.suite for suite in lock.base.suites]
+    assert named == [*(["./"] if walk.driver else []), "noble", "noble-security", "noble-updates"]
     assert (lock.kernel.package, lock.kernel.release) == (f"linux-image-{kernel.RELEASE}", kernel.RELEASE)
-    modules = next(step for step in lock.steps if step.roles == ["kernel"]).packages
-    assert modules == [f"linux-image-{kernel.RELEASE}", f"linux-modules-{kernel.RELEASE}"]
-    assert {package.origin for package in lock.packages.values()} == {"ubuntu"}
+    of_kernel = next(step for step in lock.steps if step.roles == ["kernel"]).packages
+    assert of_kernel == [f"linux-image-{kernel.RELEASE}", f"linux-modules-{kernel.RELEASE}"]
+    origins = {package.origin for package in lock.packages.values()}
+    assert origins == ({"ubuntu", "nvidia", "built"} if walk.driver else {"ubuntu"})
+    assert (lock.driver.version if lock.driver else "") == (DRIVER.version if walk.driver else "")
 
 
 @pytest.fixture(scope="module")
-def build(root: Path, told: dict[str, str], lock: Lock) -> Path:
+def build(walk: Walk, lock: Lock) -> Path:
     """The folder of the build that `golden bake` made, booted and looked at."""
-    assert lock.image == IMAGE
-    status, output = finish(checkout.golden(root, "bake", IMAGE, **told))
+    status, output = walk.golden("bake", IMAGE)
     assert status == 0, output
-    return (root / "build" / IMAGE / "latest").resolve()
+    return (walk.root / "build" / lock.image / "latest").resolve()
 
 
-def test_the_disk_boots_and_every_check_is_correct(build: Path, lock: Lock) -> None:
+def test_the_disk_boots_and_every_check_is_correct(walk: Walk, build: Path, lock: Lock) -> None:
     """Over SSH as `ubuntu`, whose key came by the metadata service: verify logs in as nobody else."""
     verified = records.read(build / "verify.json", VerifyRecord)
     assert verified.verdict is Verdict.VERIFIED
     assert [check.id for check in verified.checks if check.outcome is not Outcome.CORRECT] == []
     assert [boot.firmware for boot in verified.boots] == ["bios", "uefi"]
+    assert ("nvidia_driver" in {check.role for check in verified.checks}) == walk.driver
     console = (build / "serial-bios.log").read_text(encoding="utf-8", errors="replace")
     assert f"Linux version {lock.kernel.release}" in console
     assert "Ubuntu 24.04" in console
