@@ -73,6 +73,19 @@ def test_kernels_of_backports_come_before_those_of_the_release_which_stay_candid
     assert [kernel.release for kernel in found] == ["6.12.73+deb12-cloud-amd64", "6.1.0-50-cloud-amd64"]
 
 
+def test_ubuntu_s_kernels_for_ec2_of_both_series(resolver: Resolver) -> None:
+    """noble-updates' linux-image-aws has left 6.8, at which linux-image-aws-lts-24.04 stays."""
+    root = resolver.root([
+        *(Package(f"linux-{kind}-{release}", version) for kind in ("image", "headers") for release, version in (
+            ("6.8.0-1008-aws", "6.8.0-1008.8"), ("6.14.0-1018-aws", "6.14.0-1018.18~24.04.1"),
+            ("6.14.0-37-generic", "6.14.0-37.37~24.04.1"))),
+        Package("linux-image-unsigned-6.14.0-1018-aws", "6.14.0-1018.18~24.04.1"),
+        Package("linux-image-aws", "6.8.0-1008.8", depends="linux-image-6.8.0-1008-aws"),
+        Package("linux-image-aws", "6.14.0-1018.18~24.04.1", depends="linux-image-6.14.0-1018-aws"),
+    ])
+    assert [kernel.release for kernel in driver_fit.kernels(root, "aws")] == ["6.14.0-1018-aws", "6.8.0-1008-aws"]
+
+
 def test_no_kernel(resolver: Resolver) -> None:
     with pytest.raises(NoFit, match="no kernel package linux-image-aws"):
         driver_fit.kernels(resolver.root([Package("x")]), "aws")
@@ -95,6 +108,21 @@ def test_candidates_are_of_the_branch_in_debians_order(drivers: AptRoot) -> None
     found = driver_fit.candidates(drivers, [REQUEST])
     assert [candidate.version for candidate in found] == ["535.9.1", "535.261.03", "535.216.03", "535.54.03"]
     assert found[1].pins == {"src:nvidia-graphics-drivers:any": "535.261.03-*"}
+
+
+def test_what_is_compiled_may_be_in_a_package_of_its_own(resolver: Resolver) -> None:
+    tools = [Package(name) for name in ("apt", "make", "gcc", "kmod", "linux-headers-6")]
+    root = resolver.root([
+        *tools, Package("base", fields={"Essential": "yes"}), Package("dkms"),
+        *(Package(name, f"580.{minor}-0ubuntu1", fields={"Source": "nvidia"}) for minor in (65, 95)
+          for name in ("nvidia-dkms-580", "nvidia-kernel-source-580"))])
+    request = DriverRequest("580", "proprietary", "nvidia-dkms-580", "smi", ["nvidia"], [],
+                            source_packages=["nvidia-kernel-source-580"])
+    older = driver_fit.candidates(root, [request])[1]
+    build = driver_fit.module_build(root, Kernel(release="6", package="linux-image-6", version="1"), older,
+                                    suite="stable", signature=None)
+    source = next(deb for deb in build.toolchain if deb.name == "nvidia-kernel-source-580")
+    assert (build.source.version, source.version) == ("580.65-0ubuntu1",) * 2
 
 
 def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:

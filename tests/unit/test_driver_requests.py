@@ -41,3 +41,11 @@ def test_the_record_s_check_knows_the_driver_of_every_platform(release: str, bra
     facts = role_packages.facts(ROOT, ROLE, PLATFORMS[release], given)
     known = yaml.safe_load((ROOT / "roles/provenance/vars/main.yml").read_text(encoding="utf-8"))
     assert re.match(known["__provenance_driver_packages"], facts["__nvidia_driver_userland_package"])
+
+
+def test_what_ubuntu_s_dkms_package_compiles_is_in_another() -> None:
+    image = definition_file.load(ROOT, definition_file.path_of(ROOT, "ubuntu-24.04-ml-gpu"))
+    found = driver_requests.requests(ROOT, image, image.variables(ROLE))
+    assert [(request.dkms_package, request.source_packages) for request in found] == [
+        ("nvidia-dkms-580-open", ["nvidia-kernel-source-580-open"])]
+    assert driver_requests.requests(ROOT, IMAGE, IMAGE.variables(ROLE))[0].source_packages == []

@@ -237,7 +237,8 @@ def module_build(
 ) -> ModuleBuild:
     """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no solution."""
     apt.pin(driver.pins)
-    toolchain = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}"])
+    toolchain = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}",
+                          *driver.request.source_packages])
     return ModuleBuild(
         kernel_release=kernel.release, driver_version=driver.version,
         package=kernel_modules.package_name(kernel.release),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class DriverRequest:
     userland_package: str
     pinned_sources: list[str]
     provides: list[str]
+    source_packages: list[str] = field(default_factory=list)
+    """What is compiled, where the DKMS package has only its configuration."""
 
 
 def requests(
@@ -88,4 +90,5 @@ def _request(root: Path, definition: Definition, given: Mapping[str, Any], flavo
         branch=branch, flavour=flavour, dkms_package=names["__nvidia_driver_dkms_package"],
         userland_package=names["__nvidia_driver_userland_package"],
         pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
+        source_packages=names["__nvidia_driver_source_packages"],
     )

@@ -86,8 +86,7 @@ def ubuntu(release: DriverRelease) -> list[Repack]:
         made.persistenced(f"nvidia-compute-utils{tail}", depends=[f"libnvidia-cfg1{tail}"], source=source),
         made.gsp(f"nvidia-kernel-common{tail}", source), made.modprobe(),
         made.smi(f"nvidia-utils{tail}", depends=[f"libnvidia-compute{tail}"], source=source),
-        made.modules(f"nvidia-dkms{tail}-open", "open", source),
-        made.modules(f"nvidia-dkms{tail}", "proprietary", source),
+        *made.split_modules(tail, "open", source), *made.split_modules(tail, "proprietary", source),
         made.fabric_manager("nvidia-fabricmanager" + tail),
         *made.metapackages(open_needs=[f"nvidia-dkms{tail}-open", f"nvidia-utils{tail}"],
                            closed_needs=[f"nvidia-dkms{tail}", f"nvidia-utils{tail}"]),
@@ -147,16 +146,30 @@ class _Set:
 
     def modules(self, name: str, flavour: str, source: str = "") -> Repack:
         """The modules' source for DKMS, whose own names NVIDIA keeps: nvidia, nvidia-uvm and so on."""
+        return self._source(name, flavour, source, "dkms", "(?!NVIDIA_Changelog)")
+
+    def split_modules(self, tail: str, flavour: str, source: str) -> list[Repack]:
+        """The same in two packages, as for Ubuntu: DKMS's configuration, and all that it compiles."""
+        end = tail + ("-open" if flavour == "open" else "")
+        code, common = f"nvidia-kernel-source{end}", f"nvidia-kernel-common{tail}"
+        return [self._source(f"nvidia-dkms{end}", flavour, source, f"dkms, {code}, {common}",
+                             r"(?=dkms\.conf$)"),
+                self._source(code, flavour, source, "", r"(?!NVIDIA_Changelog|dkms\.conf$)")]
+
+    def _source(self, name: str, flavour: str, source: str, depends: str, which: str) -> Repack:
+        """Files below usr/src that `which` finds, a pattern for what follows the folder's name."""
         origin, old = {"open": ("nvidia-open-kernel-dkms", "nvidia-current-open"),
                        "proprietary": ("nvidia-kernel-dkms", "nvidia-current")}[flavour]
         version, folder = self._modules, f"usr/src/nvidia-{self._modules}"
-        edits = [Edit(f"{folder}/dkms.conf", f'PACKAGE_NAME="{old}"', 'PACKAGE_NAME="nvidia"'),
-                 Edit(f"{folder}/dkms.conf", REAL, version), Edit(f"{folder}/Kbuild", REAL, version)]
-        if flavour == "open":
-            call = "pci_resize_resource(pci_dev, NV_GPU_BAR1, requested_size"
-            edits.append(Edit(f"{folder}/nvidia/nv-pci.c", f"{call})", f"{call}, 0)"))
-        return Repack(name, version + self._revision, source or (OPEN if flavour == "open" else DRIVER), "dkms",
-                      moves=[Move(origin, f"usr/src/{old}-{REAL}/(?!NVIDIA_Changelog)", f"{folder}/")], edits=edits)
+        call, edits = "pci_resize_resource(pci_dev, NV_GPU_BAR1, requested_size", list[Edit]()
+        if "=dkms" in which or "dkms" not in which:
+            edits += [Edit(f"{folder}/dkms.conf", f'PACKAGE_NAME="{old}"', 'PACKAGE_NAME="nvidia"'),
+                      Edit(f"{folder}/dkms.conf", REAL, version)]
+        if "=dkms" not in which:
+            edits.append(Edit(f"{folder}/Kbuild", REAL, version))
+            edits += [Edit(f"{folder}/nvidia/nv-pci.c", f"{call})", f"{call}, 0)")] if flavour == "open" else []
+        return Repack(name, version + self._revision, source or (OPEN if flavour == "open" else DRIVER), depends,
+                      moves=[Move(origin, f"usr/src/{old}-{REAL}/{which}", f"{folder}/")], edits=edits)
 
     def fabric_manager(self, name: str) -> Repack:
         """The fabric manager's program and unit; what it does is nowhere to be had."""
