@@ -9,7 +9,7 @@ RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 NAMED = $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock bake verify shell publish watch molecule demo emulator test-fast test clean
+.PHONY: help setup check lock bake verify shell publish gpu-test promote watch molecule demo emulator test-fast test clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,12 @@ shell: setup ## boot the newest verified disk of IMAGE and log in; changes are t
 
 publish: setup ## take the newest build to EC2, if verified (BUILD=id; DRY_RUN=1: the plan)
 	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(if $(DRY_RUN),--dry-run)
+
+gpu-test: setup ## test the candidate on a GPU of each architecture (DRY_RUN=1: the plan)
+	@$(GOLDEN) gpu-test $(IMAGE) $(if $(DRY_RUN),--dry-run)
+
+promote: setup ## move `latest` to the tested candidate (DRY_RUN=1: the plan)
+	@$(GOLDEN) promote $(IMAGE) $(if $(DRY_RUN),--dry-run)
 
 watch: setup ## what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=: only that)
 	@$(GOLDEN) watch $(NAMED) $(if $(UPDATE),--update) $(if $(STRICT),--strict) $(WAITS)

@@ -30,7 +30,7 @@ AREAS: dict[str, dict[str, str]] = {
         "bake": "builds", "verify": "builds", "report": "builds", "shell": "builds", "reproduce": "builds",
         "container": "builds", "clean": "builds", "store": "stores"},
     "Published images": {
-        "publish": "account", "attest": "account", "promote": "account", "rollback": "account",
+        "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
         "verify-snapshot": "snapshot", "status": "life", "retire": "life", "sweep": "life", "regions": "life"},
     "New releases": {"watch": "watch", "images": "watch", "propose": "watch"},
 }

@@ -5,85 +5,21 @@ support/ec2/ec2_instances.py says what they are; ARCHITECTURE.md says what that 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ec2_emulator import iam
-from goldenami.bake import bake_inputs
-from goldenami.core import records, shell
-from goldenami.core.cache_paths import CachePaths
-from goldenami.core.progress import Progress
-from goldenami.local.sandbox import namespaces
+from goldenami.core import records
 from goldenami.model import lockfile
 from goldenami.model.build_records import Accel, BakeRecord, BuilderKind, Outcome, Verdict, VerifyRecord
-from goldenami.packages import store
 from goldenami.publish.publish_records import PublishRecord
 from support.builds import checkout
 from support.builds.builds import define
 from support.builds.tools import granted
-from support.ec2 import ec2_instances
+from support.ec2.cloud import LIMIT_S, REGIONS, running_account
 
 IMAGE = "debian-12-ml-cpu"
-LIMIT_S = 900
-REGIONS = ("us-east-1", "us-west-2")
-ENV = {"AWS_ENDPOINT_URL": ec2_instances.URL, "AWS_ACCESS_KEY_ID": ec2_instances.OUR_KEY,
-       "AWS_SECRET_ACCESS_KEY": "none",
-       "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
-       "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_POLL_DELAY_SECONDS": "1"}
-_DUMP = """
-import json, boto3
-from support.ec2 import ec2_instances
-found = {}
-for region in json.loads('%s'):
-    ec2, ssm = ec2_instances.client(region=region), ec2_instances.client("ssm", region=region)
-    found[region] = {
-        "instances": [raw for each in ec2.describe_instances()["Reservations"] for raw in each["Instances"]],
-        "volumes": ec2.describe_volumes()["Volumes"], "keys": ec2.describe_key_pairs()["KeyPairs"],
-        "groups": ec2.describe_security_groups()["SecurityGroups"],
-        "images": ec2.describe_images(Owners=["self"])["Images"],
-        "snapshots": ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"],
-        "parameters": {row["Name"]: row["Value"] for row in ssm.describe_parameters()["Parameters"] and
-                       ssm.get_parameters_by_path(Path="/golden-ami", Recursive=True)["Parameters"]}}
-found["calls"] = [call for call in ec2_instances.control("GET", "calls") if call["key"] == ec2_instances.OUR_KEY]
-print(json.dumps(found, default=str))
-"""
-
-
-class Cloud:
-    """An account whose instances run in a network namespace, and what is run in there."""
-
-    def __init__(self, root: Path, namespace: int) -> None:
-        self.root, self._enter = root, ["nsenter", f"--net=/proc/{namespace}/ns/net"]
-
-    def golden(self, *args: str) -> str:
-        """Run `golden` in the checkout; returns what it said."""
-        done = subprocess.run([*self._enter, str(self.root / "scripts/golden"), *args], cwd=self.root, text=True,
-                              env=_env(), capture_output=True, check=False, timeout=LIMIT_S)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def account(self) -> dict[str, Any]:
-        """What the account holds."""
-        done = subprocess.run([*self._enter, sys.executable, "-c", _DUMP % json.dumps(REGIONS)], text=True, env=_env(),
-                              capture_output=True, check=True)
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-
-def _env() -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    paths = ":".join([str(checkout.ROOT / "scripts"), str(checkout.ROOT / "tests")])
-    return {**environment, **ENV, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A checkout whose image is the base, limits and tuning, with a lock of today's mirror."""
@@ -98,41 +34,10 @@ def root(tmp_path: Path) -> Path:
     return copy
 
 
-@contextmanager
-def running_account(root: Path, work: Path) -> Iterator[Cloud]:
-    """The account, with what the emulated instances are made from."""
-    lock, digest = lockfile.read(lockfile.path_of(root, IMAGE))
-    here, work = store.Store(CachePaths.default().root), work
-    (work / "plan").mkdir(parents=True)
-    bake_inputs.fetch(lock, here, Progress.of("test", IMAGE, CachePaths(work)))
-    plan = bake_inputs.plan(root, lock, digest, bake_inputs.repository(lock, here), work / "plan", work / "plan.log",
-                          here.cache.layers)
-    records.write(work / "bake-plan.json", plan)
-    settings = {"root": str(root), "work": str(work), "plan": str(work / "bake-plan.json"),
-                "allowed": [*granted("bake-ec2"), *granted("publish")]}
-    records.write_text(work / "settings.json", json.dumps(settings))
-    with namespaces.own_cgroup() as cgroup:
-        env = {"PYTHONPATH": f"{checkout.ROOT / 'scripts'}:{checkout.ROOT / 'tests'}"}
-        program = [sys.executable, "-m", "support.ec2.ec2_instances", str(work / "settings.json")]
-        process = shell.start(namespaces.unshare_argv(namespaces.join_argv(cgroup, program)),
-                              log=work / "instances.log",
-                              env=env)
-        try:
-            _until((work / "ready").exists, lambda: process.poll() is not None, work)
-            yield Cloud(root, process.pid)
-        finally:
-            shell.stop(process, grace_s=0)
-
-
-def _until(done: Callable[[], bool], dead: Callable[[], bool], work: Path) -> None:
-    while not done():
-        assert not dead(), (work / "instances.log").read_text(encoding="utf-8")
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
 def test_an_image_baked_on_ec2(root: Path, tmp_path: Path) -> None:
-    with running_account(root, tmp_path / "account") as cloud:
+    lock_file = lockfile.path_of(root, IMAGE)
+    with running_account(root, tmp_path / "account", lock_file, ["bake-ec2", "publish"]) as cloud:
         try:
             said = cloud.golden("bake", IMAGE, "--builder", "ec2")
         finally:

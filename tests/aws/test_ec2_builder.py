@@ -66,7 +66,7 @@ def test_ssh_comes_from_where_the_environment_says(
 ) -> None:
     monkeypatch.setenv(instances.SSH_FROM, asked)
     ec2 = boto3.client("ec2", REGION)
-    with instances.access(ec2, "x", ec2_builder._key(tmp_path).with_suffix(".pub"), {"x": "y"}) as reached:
+    with instances.access(ec2, "x", ec2_builder.new_key(tmp_path).with_suffix(".pub"), {"x": "y"}) as reached:
         (group,) = ec2.describe_security_groups(GroupIds=[reached.group])["SecurityGroups"]
     assert [(rule["FromPort"], rule["ToPort"], [each["CidrIp"] for each in rule["IpRanges"]])
             for rule in group["IpPermissions"]] == [(22, 22, [network])]

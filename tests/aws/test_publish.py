@@ -187,14 +187,15 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
     assert (ran.code, f"build {build.name} is not tested on a GPU" in ran.text) == (6, True)
     assert "nothing to do" in publish(checkout, image=builds.GPU_IMAGE)
     builds.write_junit(tmp_path / "gpu.xml", build.name)
-    assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml")).code == 0
+    assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"),
+                           "--by", "Ada").code == 0
     ran = checkout.golden("promote", builds.GPU_IMAGE)
     assert ran.code == 0, ran.text
     for region in REGIONS:
         RegionState(region, builds.GPU_IMAGE).check([build.name], build.name)
         entry = RegionState(region, builds.GPU_IMAGE).ledger().latest
         assert entry is not None
-        assert entry.gpu == "tested on a GPU"
+        assert entry.gpu == "tested on a GPU, by a person's word"
 
 
 def test_an_untested_gpu_may_be_accepted_and_that_is_recorded(checkout: Checkout) -> None:
@@ -209,15 +210,18 @@ def test_an_untested_gpu_may_be_accepted_and_that_is_recorded(checkout: Checkout
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"build_id": "0" * 12}, "it is of build 000000000000, not"), ({"build_id": ""}, "it is of build (unnamed), not"),
-    ({"gpu": ""}, "it names no GPU"), ({"inner": "<failure/>"}, "1 of 1 tests failed, one first"),
-    ({"inner": "<error/>"}, "1 of 1 tests failed"), ({"inner": "<skipped/>"}, "no test ran"),
+    ({"gpu": ""}, "it names no GPU"), ({"inner": "<failure/>"}, "tests failed, limits/one first"),
+    ({"inner": "<error/>"}, "tests failed, limits/one first"),
+    ({"without": "nvidia_driver/every_gpu_computes_right"},
+     "1 of 20 checks on a GPU are not in it, nvidia_driver/every_gpu_computes_right first"),
 ])
 def test_a_file_that_attests_nothing(
     checkout: Checkout, tmp_path: Path, changes: dict[str, Any], message: str,
 ) -> None:
     build = gpu_build(checkout)
     builds.write_junit(tmp_path / "gpu.xml", **({"build_id": build.name} | changes))
-    ran = checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"))
+    ran = checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"),
+                           "--by", "Ada")
     assert (ran.code, message in ran.text) == (6, True), ran.text
     assert not (build / "attest.json").exists()
 
@@ -225,10 +229,11 @@ def test_a_file_that_attests_nothing(
 def test_an_attestation_is_of_one_disk(checkout: Checkout, tmp_path: Path) -> None:
     build = gpu_build(checkout)
     builds.write_junit(tmp_path / "gpu.xml", build.name)
-    assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml")).code == 0
+    assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"),
+                           "--by", "Ada").code == 0
     (tmp_path / "cut.xml").write_text("<testsuites>", encoding="utf-8")
     assert "is not JUnit XML" in checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test",
-                                                 str(tmp_path / "cut.xml")).text
+                                                 str(tmp_path / "cut.xml"), "--by", "Ada").text
     sha256 = builds.write_disk(build / "disk.raw", 99)
     bake = records.read(build / "bake.json", BakeRecord)
     assert bake.disk is not None

@@ -2,8 +2,8 @@
 
 Called for a container (Molecule, as root), for the booted image and for a launched instance (over SSH, as the default
 user). What is marked `no_boot` is asked of the disk's root tree instead of the booted image (as root). GOLDEN_VARS
-names the JSON file with the variables that the image was baked with. Tests marked `gpu` run only where GOLDEN_GPU_TYPE
-names the JSON file that says what the instance type's GPUs are (`golden gpu-test` writes it).
+names the JSON file with the variables that the image was baked with. Tests marked `gpu` run only where GOLDEN_GPU_TEST
+names the JSON file of a GpuSession (goldenami/model/gpu_proofs.py): `golden gpu-test` writes it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests `at_rest` where GOLDEN_BOOTED says that this is a booted image, and `gpu` where no GPU is."""
-    asked = {"at_rest": not os.environ.get("GOLDEN_BOOTED"), "gpu": bool(os.environ.get("GOLDEN_GPU_TYPE"))}
+    asked = {"at_rest": not os.environ.get("GOLDEN_BOOTED"), "gpu": bool(os.environ.get("GOLDEN_GPU_TEST"))}
     marks = [mark for mark, wanted in asked.items() if not wanted]
     left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
     config.hook.pytest_deselected(items=left_out)
@@ -62,9 +62,12 @@ def lock() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def gpu_type() -> dict[str, Any]:
-    """What the instance type's GPUs are: the figures of `GpuType` in goldenami/model/hardware.py."""
-    figures: dict[str, Any] = json.loads(Path(os.environ["GOLDEN_GPU_TYPE"]).read_text(encoding="utf-8"))
+def gpu_type(record_testsuite_property: Callable[[str, object], None]) -> dict[str, Any]:
+    """What the instance type's GPUs are: a GpuType of goldenami/model/hardware.py. The JUnit file names the test."""
+    session = json.loads(Path(os.environ["GOLDEN_GPU_TEST"]).read_text(encoding="utf-8"))
+    for name in ("ami", "nonce"):
+        record_testsuite_property(f"goldenami:{name}", session[name])
+    figures: dict[str, Any] = session["kind"]
     return figures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from goldenami.aws.calls import batches, pages
@@ -20,6 +20,13 @@ def offered(ec2: Client, families: Iterable[str]) -> set[str]:
     return {row["InstanceType"] for row in
             pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="region",
                   Filters=[_named(_patterns(families))])}
+
+
+def zones(ec2: Client, families: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each instance type of those families with each availability zone of the client's region that offers it."""
+    for row in pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings",
+                     LocationType="availability-zone", Filters=[_named(_patterns(families))]):
+        yield row["InstanceType"], row["Location"]
 
 
 def missing_families(ec2: Client, families: Iterable[str]) -> list[str]:

@@ -11,17 +11,35 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
 
 from goldenami.aws import tags
 from goldenami.aws.calls import tolerate
 from goldenami.aws.images import Image
-from goldenami.aws.session import Client
+from goldenami.aws.session import Client, code
 from goldenami.aws.tags import Tags
 from goldenami.core.errors import BadInput, StageFailed
 
 SSH, SSH_FROM = 22, "GOLDEN_SSH_FROM"
+_SPOT = {"MarketType": "spot",
+         "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}}
 WAIT = {"Delay": 3, "MaxAttempts": 200}
 """Ten minutes: an instance runs within one, and terminates within two or three."""
+
+
+_NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow", "Unsupported")
+_QUOTA = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded")
+"""EC2's codes (EC2 API reference, "Error codes")."""
+
+
+class NoCapacity(StageFailed):
+    """EC2 has none of a type here and now: another zone, region or type may have."""
+
+
+class QuotaReached(StageFailed):
+    """The account's own limit in a region: no other zone helps, and waiting does not either."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,10 @@ class Access:
 
 @dataclass(frozen=True)
 class Launch:
-    """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size; `tags` are on all."""
+    """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size; `tags` are on all.
+
+    `zone`: an availability zone, or any. `user_data`: what cloud-init gets, or nothing.
+    """
 
     name: str
     image: Image
@@ -42,6 +63,9 @@ class Launch:
     public_key: Path
     volume_gib: int
     tags: Tags
+    spot: bool = False
+    zone: str = ""
+    user_data: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,15 +121,34 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
             terminate(ec2, instance)
 
 
+@contextlib.contextmanager
+def _refusals(launch: Launch) -> Iterator[None]:
+    """Tell what EC2 lacks, and what the account may not, from what is wrong."""
+    try:
+        yield
+    except ClientError as error:
+        for kind, codes in ((NoCapacity, _NO_CAPACITY), (QuotaReached, _QUOTA)):
+            if code(error) in codes:
+                where = f" in {launch.zone}" if launch.zone else ""
+                raise kind(f"EC2 launches no {launch.instance_type}{where}: {code(error)}",
+                           hint="another zone, region or type may do; quotas are raised in Service Quotas") from error
+        raise
+
+
 def _launch(ec2: Client, launch: Launch, access: Access) -> str:
     device = str(launch.image.raw["RootDeviceName"])
-    answer = ec2.run_instances(
-        ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1, KeyName=access.key,
-        SecurityGroupIds=[access.group], ClientToken=launch.name, InstanceInitiatedShutdownBehavior="terminate",
-        MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
-        BlockDeviceMappings=[{"DeviceName": device, "Ebs": {"VolumeSize": launch.volume_gib,
-                                                            "DeleteOnTermination": True}}],
-        TagSpecifications=tags.specifications(launch.tags, "instance", "volume"))
+    wishes: dict[str, Any] = {
+        **({"InstanceMarketOptions": _SPOT} if launch.spot else {}),
+        **({"Placement": {"AvailabilityZone": launch.zone}} if launch.zone else {}),
+        **({"UserData": launch.user_data} if launch.user_data else {})}
+    with _refusals(launch):
+        answer = ec2.run_instances(
+            ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1, KeyName=access.key,
+            SecurityGroupIds=[access.group], ClientToken=launch.name, InstanceInitiatedShutdownBehavior="terminate",
+            MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
+            BlockDeviceMappings=[{"DeviceName": device, "Ebs": {"VolumeSize": launch.volume_gib,
+                                                                "DeleteOnTermination": True}}],
+            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"), **wishes)
     return str(answer["Instances"][0]["InstanceId"])
 
 

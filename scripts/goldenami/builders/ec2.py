@@ -138,7 +138,7 @@ class Ec2Builder:
     def _packer(self, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, progress: Progress) -> None:
         """Let Packer's amazon-ebs source make its AMI."""
         work, ec2 = plan.work, self._client()
-        key, marks = _key(work), {**spec.tags, **tags.temporary(LIFE)}
+        key, marks = new_key(work), {**spec.tags, **tags.temporary(LIFE)}
         options = {"lock": plan.lock, "vars": work / "ec2.json", "repo": plan.tree.repository, "region": self.region,
                    "instance_type": self.instance_type, "ec2_endpoint": ec2.meta.endpoint_url}
 
@@ -192,7 +192,7 @@ class Ec2Builder:
 
     def verify(self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress) -> VerifyResult:
         """Launch the AMI once and check the instance."""
-        key, limit_s = _key(work), ssh.boot_limit_s()
+        key, limit_s = new_key(work), ssh.boot_limit_s()
         with translated(self.region), contextlib.ExitStack() as stack:
             began = time.monotonic()
             self._demand_offered(lock, progress)
@@ -204,7 +204,7 @@ class Ec2Builder:
                                       key=key)
             stack.callback(ssh.hang_up, config)
             with progress.step("boot"):
-                _wait_for_ssh(config, instance, limit_s)
+                wait_for_ssh(config, instance, limit_s)
             seconds = round(time.monotonic() - began, 1)
             with progress.step("checks"):
                 seen = ssh.run(config, _LOOK).splitlines()
@@ -251,7 +251,7 @@ def _install(wheel: Path, environment: Path, python: str) -> None:
                 target.write_bytes(archive.read(entry))
 
 
-def _key(work: Path) -> Path:
+def new_key(work: Path) -> Path:
     """A new private key, its public one beside it."""
     key = work / "launch_key"
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden", "-f", str(key)])
@@ -274,7 +274,7 @@ def _publisher(root: Path, lock: Lock) -> dict[str, str]:
     return publishers[lock.base.release]
 
 
-def _wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
+def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
     """Return once the launch's key is let in, or StageFailed saying how far it came in `limit_s`."""
     ends, cause = time.monotonic() + limit_s, "SSH did not answer"
 

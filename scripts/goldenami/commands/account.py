@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from goldenami.aws.channels import evidence
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.session import Account, translated
 from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait
@@ -14,6 +15,7 @@ from goldenami.commands.checkout import Checkout
 from goldenami.local import workspace
 from goldenami.lock import lint
 from goldenami.model import hardware
+from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 
 AcceptUntestedGpu = Annotated[bool, typer.Option(
@@ -44,6 +46,9 @@ def cmd_publish(
         elif not dry_run:
             publish.execute(account, definition, build, plan, progress)
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
+        if plan.held_back:
+            waits = "gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote"
+            progress.say(f"`latest` stays: {plan.held_back}; next: golden {waits} {image}")
     progress.remember()
     return 0
 
@@ -52,12 +57,20 @@ def cmd_attest(
     checkout: Checkout, image: ImageName, *, build_id: BuildId = None,
     gpu_test: Annotated[Path, typer.Option(
         "--gpu-test", metavar="FILE", help="JUnit XML of the tests on a GPU instance")],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="the person who vouches for the file")],
 ) -> int:
-    """Record the JUnit file of a test on a GPU as proof for a build, so that `latest` may take it."""
+    """Record the JUnit file of a test on a GPU that a person made by hand; `golden gpu-test` needs none."""
     checkout.definition(image)
-    record = release_gate.attest(release_gate.load(checkout.root, image, build_id), gpu_test)
-    print(f"{record.image} {record.build_id}: {record.tests} tests passed on {record.gpu}")
+    record = release_gate.attest(checkout.root, release_gate.load(checkout.root, image, build_id), gpu_test, by)
+    print(f"{record.image} {record.build_id}: {record.tests} tests passed on {record.gpu}, says {record.by}")
     return 0
+
+
+def _attested(checkout: Checkout, account: Account, definition: Definition, build_id: str) -> GpuProof:
+    """What this machine's records, or else the account's, say of a build on a GPU."""
+    here = release_gate.attested(checkout.root, definition.image, build_id)
+    regions = definition.publish.regions if definition.publish else []
+    return here if here is not GpuProof.UNTESTED else evidence.attested(account, regions, definition.image, build_id)
 
 
 @translated()
@@ -69,7 +82,7 @@ def cmd_promote(
     definition, progress, account = checkout.definition(image), checkout.progress("promote", image), Account()
     candidates = promote.candidates(account, definition)
     build_id = next(iter(candidates.values())).entry.build_id
-    plan = promote.prepare(account, definition, candidates, release_gate.attested(checkout.root, image, build_id),
+    plan = promote.prepare(account, definition, candidates, _attested(checkout, account, definition, build_id),
                            channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
     print("\n".join(channel_moves.show("promote", plan)), flush=True)
     if not dry_run:
@@ -89,7 +102,7 @@ def cmd_rollback(
     definition, progress, account = checkout.definition(image), checkout.progress("rollback", image), Account()
     declared = GpuProof.UNTESTED if hardware.architectures(checkout.root, definition.hardware) else GpuProof.NONE
     criteria = rollback.RollbackCriteria(
-        lambda build_id: release_gate.attested(checkout.root, image, build_id), declared,
+        lambda build_id: _attested(checkout, account, definition, build_id), declared,
         channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
     print("\n".join(channel_moves.show("roll back", prepared.plan)), flush=True)

@@ -44,12 +44,13 @@ class Run:
 @contextlib.contextmanager
 def running(
     root: Path, roles: Sequence[str], variables: Path, argv: Sequence[str], *, work: Path, log: Path, name: str = "",
-    cpu_lacks: Sequence[str] = (),
+    cpu_lacks: Sequence[str] = (), gpu_session: Path | None = None,
 ) -> Iterator[Run]:
     """Start the tests of `roles` of the checkout `root`; at the end of the block they are gone.
 
     `argv` is pytest's for where they look and which of them run there; `name` tells the files of one run in `work` from
-    another's. `variables` is the build's vars.json; `cpu_lacks` are features of the baseline that the machine has not.
+    another's. `variables` is the build's vars.json; `cpu_lacks` are features of the baseline that the machine has not;
+    `gpu_session` is a GpuSession's file, where the machine has a GPU.
     """
     found = work / f"checks{name}.json"
     words = [
@@ -59,7 +60,7 @@ def running(
         *(str(root / "tests/image" / role) for role in tested(root, roles)),
     ]
     env = {**shell.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
-           "GOLDEN_CPU_LACKS": ",".join(cpu_lacks)}
+           "GOLDEN_CPU_LACKS": ",".join(cpu_lacks), **({"GOLDEN_GPU_TEST": str(gpu_session)} if gpu_session else {})}
     process = shell.start(words, log=log, env=env, cwd=root)
     try:
         yield Run(process, found, log)

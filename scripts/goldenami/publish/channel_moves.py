@@ -43,7 +43,7 @@ def show(verb: str, plan: MovePlan) -> list[str]:
 def gpu(published: Iterable[GpuProof], attested: GpuProof, *, accept: bool) -> GpuProof:
     """What is known of a build on a GPU, by the regions' ledgers (`published`) and by this machine (`attested`)."""
     noted = set(published)
-    for proof in (GpuProof.NONE, GpuProof.TESTED, GpuProof.ACCEPTED):
+    for proof in (GpuProof.NONE, GpuProof.TESTED, GpuProof.BY_HAND, GpuProof.ACCEPTED):
         if proof is attested or noted == {proof}:
             return proof
     return GpuProof.ACCEPTED if accept else GpuProof.UNTESTED
@@ -53,7 +53,7 @@ def check_gpu(image: str, build: str, proof: GpuProof) -> None:
     """NotVerified for a build of a GPU image that no GPU has seen, unless a person accepted that."""
     if proof is GpuProof.UNTESTED:
         raise NotVerified(f"build {build} is not tested on a GPU",
-                          hint=f"`golden attest {image} --gpu-test FILE` records a test; "
+                          hint=f"`golden gpu-test {image}` tests the candidate; "
                                "--accept-untested-gpu goes on without, and that is recorded")
 
 

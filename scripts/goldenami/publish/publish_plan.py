@@ -59,7 +59,7 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
 def held_back(section: Publish, gpu: GpuProof) -> str:
     """Why `latest` does not move with this publish; nothing where it does."""
     if gpu is GpuProof.UNTESTED:
-        return "not tested on a GPU: `golden attest` records a test, `--accept-untested-gpu` goes on without"
+        return "not tested on a GPU: `golden gpu-test` tests it, `--accept-untested-gpu` goes on without"
     return f"a candidate stands {section.soak_hours} h: then `golden promote`" if section.soak_hours else ""
 
 

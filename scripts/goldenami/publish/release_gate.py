@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
-from goldenami.aws import tags
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.model import lockfile
+from goldenami.model import gpu_proofs, lockfile
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import (
     BakeRecord,
@@ -29,8 +27,6 @@ EVIDENCE = {BuilderKind.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk 
 FIRMWARES = {BuilderKind.LOCAL: {"bios", "uefi"}, BuilderKind.EC2: {"uefi"}}
 """What has to have booted: an AMI that prefers UEFI starts under BIOS on instance types without it. One that was baked
 on EC2 has the publisher's own loader for BIOS, which the instance that verify launches does not use."""
-BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
-"""Properties of a JUnit file: which build was tested, on which GPU. tests/image writes them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class VerifiedBuild:
         record = records.read(path, AttestRecord)
         same = (record.build_id, record.disk_sha256, record.ami) == \
             (self.bake.build_id, self.bake.disk_sha256, self.bake.ami_id)
-        return GpuProof.TESTED if same else GpuProof.UNTESTED
+        return GpuProof.BY_HAND if same else GpuProof.UNTESTED
 
 
 def newest(root: Path, image: str) -> str:
@@ -130,30 +126,18 @@ def check_disk(build: VerifiedBuild) -> None:
                           hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")
 
 
-def attest(build: VerifiedBuild, file: Path) -> AttestRecord:
-    """Record a JUnit file as the proof that the build was tested on a GPU, or NotVerified saying why it is none."""
-    try:
-        tree = ElementTree.parse(file)  # noqa: S314 - a file that the user names; expat expands no external entity
-    except FileNotFoundError:
-        raise BadInput(f"{file} does not exist", hint="name the JUnit file of the test on the GPU") from None
-    except ElementTree.ParseError as error:
-        raise BadInput(f"{file} is not JUnit XML: {error}", hint="name the JUnit file of the test on the GPU") from None
-    facts = {node.get("name"): node.get("value", "") for node in tree.iter("property")}
-    cases = list(tree.iter("testcase"))
-    bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    ran = [case for case in cases if case.find("skipped") is None]
-    problem = (f"it is of build {facts.get(BUILD_PROPERTY) or '(unnamed)'}, not {build.bake.build_id}"
-               if facts.get(BUILD_PROPERTY) != build.bake.build_id else
-               "it names no GPU: was there one?" if not facts.get(GPU_PROPERTY) else
-               f"{len(bad)} of {len(cases)} tests failed, {bad[0].get('name')} first" if bad else
-               "no test ran" if not ran else "")
-    if problem:
+def attest(root: Path, build: VerifiedBuild, file: Path, by: str) -> AttestRecord:
+    """Record a JUnit file, for which the person `by` vouches, as the proof that the build was tested on a GPU.
+
+    NotVerified says why it is none: every check on a GPU of the image's roles has to be in it.
+    """
+    junit = gpu_proofs.JunitFile(file)
+    if problem := junit.problem(build.bake.build_id, gpu_proofs.required(root, build.lock.roles)):
         raise NotVerified(f"{file} proves nothing of {build.bake.image}: {problem}",
-                          hint=f"run tests/image on a GPU instance of this build; the file needs the properties "
-                               f"{BUILD_PROPERTY} and {GPU_PROPERTY}")
+                          hint=f"`golden gpu-test {build.bake.image}` tests the candidate on EC2 and attests it itself")
     record = AttestRecord(
         image=build.bake.image, build_id=build.bake.build_id, disk_sha256=build.bake.disk_sha256, ami=build.bake.ami_id,
-        gpu=facts[GPU_PROPERTY], tests=len(ran), file_name=file.name, file_sha256=records.sha256_file(file),
-        attested_at=clock.stamp(), by=tags.owner())
+        gpu=junit.properties[gpu_proofs.GPU_PROPERTY], tests=len(junit.passed),
+        file_name=file.name, file_sha256=records.sha256_file(file), attested_at=clock.stamp(), by=by)
     records.write(build.folder.path / ATTEST_FILE, record)
     return record

@@ -5,6 +5,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ XIDS = {48: "uncorrected memory error", 63: "memory row remapped or page retired
 
 
 @pytest.fixture(scope="module")
-def gpus(host: Any) -> dict[str, Any]:
-    """The facts, by one command."""
+def gpus(host: Any, record_testsuite_property: Callable[[str, object], None]) -> dict[str, Any]:
+    """The facts, by one command. The JUnit file says which GPUs there are: it is what makes it a proof."""
     program, root = Path(__file__).with_name("gather_gpu.py").read_text(), os.environ.get("GOLDEN_GPU_ROOT", "/")
     done = host.run("sh -c %s sh python3 -c %s %s", 'if [ $(id -u) = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi',
                     program, root)
     assert done.rc == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
+    if names := [gpu["name"] for gpu in found["gpus"]]:
+        record_testsuite_property("goldenami:gpu", ", ".join(names))
     return found
 
 

@@ -22,7 +22,7 @@ import pytest
 from goldenami import cli
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.core import records
-from goldenami.model import definition_file, lockfile
+from goldenami.model import definition_file, gpu_proofs, lockfile
 from goldenami.model.build_records import (
     BAKE_FILE,
     LOCK_FILE,
@@ -47,6 +47,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 IMAGE = "debian-12-ml-cpu"
 GPU_IMAGE = "debian-12-ml-gpu"
+GPU_ROLES = ["os_updates", "nvidia_driver"]
 MIB = 1 << 20
 REGIONS = ("us-east-1", "us-west-2")
 CHECKS = ("boot/imdsv2", "boot/disk_untouched", "seal/machine_id")
@@ -76,7 +77,8 @@ def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
     kernel = plain.packages["bash"].model_copy(update={"version": plain.kernel.version})
     return sample_lock.sample(image=image, description="Debian 12 for tests", source_date_epoch=number, disk_size_gib=1,
                               hardware=sample_lock.HARDWARE.model_copy(update={"sm": list(sm)}),
-                              packages=plain.packages | {plain.kernel.package: kernel})
+                              packages=plain.packages | {plain.kernel.package: kernel},
+                              roles=GPU_ROLES if sm else plain.roles)
 
 
 def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = (), **changes: Any) -> Path:
@@ -118,17 +120,24 @@ def wrong(check: str) -> list[Check]:
                   outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT) for name in CHECKS]
 
 
-def write_junit(path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", inner: str = "") -> None:
-    """The JUnit file of a test of that build on a GPU; `inner` is what its one test case holds."""
+def write_junit(path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", inner: str = "", without: str = "") -> None:
+    """The JUnit file of a test of that build on a GPU; `inner` is what a test case beside the checks holds.
+
+    `without`: the check that it lacks.
+    """
     facts = {"goldenami:build-id": build_id, "goldenami:gpu": gpu}
     rows = "".join(f'<property name="{name}" value="{value}"/>' for name, value in facts.items() if value)
-    path.write_text(f'<testsuites><testsuite name="pytest"><properties>{rows}</properties><testcase name="one">{inner}'
-                    "</testcase></testsuite></testsuites>", encoding="utf-8")
+    checks = "".join(f'<testcase classname="tests.image.{role}.test_gpu" name="test_{name}[ssh://golden]"/>'
+                     for role, _, name in (check.partition("/") for check in gpu_proofs.required(ROOT, GPU_ROLES))
+                     if f"{role}/{name}" != without)
+    path.write_text(f'<testsuites><testsuite name="pytest"><properties>{rows}</properties>{checks}'
+                    f'<testcase classname="tests.image.limits.test_limits" name="test_one">{inner}</testcase>'
+                    "</testsuite></testsuites>", encoding="utf-8")
 
 
 def copy_definitions(root: Path) -> Path:
     """Put into `root` what `golden` reads of a checkout when it publishes; returns `root`."""
-    for name in ("packer", "roles"):
+    for name in ("packer", "roles", "tests/image"):
         shutil.copytree(ROOT / name, root / name)
     return root
 

@@ -86,8 +86,7 @@ class InstanceRunner:
         """Run instances until killed."""
         control("PATCH", "settings", accounts=publisher.ACCOUNTS, pending_s=0, instance_address=container.ADDRESS,
                 allowed={OUR_KEY: self.settings["allowed"]})
-        self.base = publisher.offer(URL)
-        self._left_behind()
+        self.prepare()
         (self.work / "ready").touch()
         while True:
             seen = {raw["InstanceId"]: raw for reservation in self.ec2.describe_instances()["Reservations"]
@@ -99,6 +98,11 @@ class InstanceRunner:
                 if name in self.running and raw["State"]["Name"] != "running":
                     self.running[name].over.set()
             time.sleep(0.2)
+
+    def prepare(self) -> None:
+        """What the account holds before anything is launched."""
+        self.base = publisher.offer(URL)
+        self._left_behind()
 
     def _left_behind(self) -> None:
         """What a bake of this build that was killed has left."""
@@ -114,12 +118,16 @@ class InstanceRunner:
         try:
             key = self.ec2.describe_key_pairs(KeyNames=[running.raw["KeyName"]], IncludePublicKey=True)
             public = key["KeyPairs"][0]["PublicKey"]
-            if running.raw["ImageId"] == self.base:
-                self._builder(running, public)
-            else:
-                self._launched(running, public)
+            self.run_instance(running, public)
         except Exception:
             traceback.print_exc()
+
+    def run_instance(self, running: Running, public_key: str) -> None:
+        """Be the machine until it powers off or EC2 stops it."""
+        if running.raw["ImageId"] == self.base:
+            self._builder(running, public_key)
+        else:
+            self._launched(running, public_key)
 
     def _builder(self, running: Running, public_key: str) -> None:
         """A container like the publisher's image; when it powers off, EC2 calls the instance stopped."""
@@ -128,7 +136,7 @@ class InstanceRunner:
         rootfs.base(lowers, self.plan)
         scratch.mkdir()
         self.sealed = self.stack.enter_context(container.overlay(lowers.lowers, scratch))
-        self._like_the_publishers(self.sealed, public_key)
+        self.like_the_publishers(self.sealed, public_key)
         (self.work / "no-repository").mkdir()
         with container.running(self.sealed, self.work, name=f"instance-{self.plan.build_id}", console=log,
                                repo=self.work / "no-repository") as box:
@@ -137,7 +145,7 @@ class InstanceRunner:
         if not running.over.is_set():
             self.ec2.stop_instances(InstanceIds=[running.raw["InstanceId"]])
 
-    def _like_the_publishers(self, root: Path, public_key: str) -> None:
+    def like_the_publishers(self, root: Path, public_key: str) -> None:
         """The publisher's user with the launch's key, as cloud-init has made him; sudo."""
         sudo = next(self.plan.tree.repository.glob("sudo_*.deb"))
         shell.output(["dpkg", f"--root={root}", "-i", str(sudo)])
@@ -192,7 +200,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             end.shutdown(socket.SHUT_RDWR)
 
 
-def main() -> None:
+def main(runner: type[InstanceRunner] = InstanceRunner) -> None:
     """Serve, and run what is launched."""
     namespaces.prepare()
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
@@ -202,7 +210,7 @@ def main() -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT)):
             break
         time.sleep(0.1)
-    InstanceRunner(settings).run()
+    runner(settings).run()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ TOP_REQUIRED = frozenset({
 })
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
-ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 16
+ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 18
 
 
 def top_level(root: Path) -> list[str]:
@@ -112,7 +112,7 @@ def variables(root: Path) -> list[str]:
 
 
 def make_targets(root: Path) -> list[str]:
-    """Every Make target has a help text, is phony and calls what exists; there are at most 16."""
+    """Every Make target has a help text, is phony and calls what exists; there are at most 18."""
     text = trees.read(root / "Makefile")
     targets = re.findall(r"^([a-z][\w%-]*):(?!=)(.*)$", text, re.MULTILINE)
     phony = set(" ".join(re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)).split())

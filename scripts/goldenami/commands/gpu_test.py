@@ -1,0 +1,142 @@
+"""The command between publish and promote: the candidate on a GPU of each declared architecture."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goldenami.aws import instance_types, prices
+from goldenami.aws.channels import evidence
+from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.channels.ledger import LedgerEntry
+from goldenami.aws.regions import for_each_region
+from goldenami.aws.session import Account, translate, translated
+from goldenami.bake import bake_inputs
+from goldenami.commands import DryRun, ImageName, Regions
+from goldenami.commands.checkout import Checkout
+from goldenami.core import records
+from goldenami.core.errors import BadInput
+from goldenami.core.progress import Progress
+from goldenami.gpu_test import capacity, gpu_test
+from goldenami.gpu_test.capacity import Offer, RegionTypes
+from goldenami.local import workspace
+from goldenami.model import hardware, lockfile
+from goldenami.model.definition import Definition
+from goldenami.model.gpu_proofs import GpuTestRecord
+
+_SHOWN = 6
+"""Offers of an architecture that a plan names: the rest is counted."""
+
+
+@translated()
+def cmd_gpu_test(
+    checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, region: Regions,
+    hours: Annotated[float, typer.Option("--hours", metavar="H", min=0.2, max=12,
+                                         help="what one instance may run at most")] = 1.0,
+    max_usd: Annotated[float | None, typer.Option(
+        "--max-usd", metavar="USD", min=0.01, help="what the whole test may cost (default: no limit)")] = None,
+    wait_minutes: Annotated[float, typer.Option(
+        "--wait-minutes", metavar="M", min=0, help="keep asking so long while EC2 has no capacity")] = 30.0,
+    on_demand: Annotated[bool, typer.Option("--on-demand", help="do not ask for Spot instances first")] = False,
+) -> int:
+    """Check the candidate on the cheapest GPU of each declared architecture, record it, terminate."""
+    definition, account, progress = checkout.definition(image), Account(), checkout.progress("gpu-test", image)
+    if not hardware.architectures(checkout.root, definition.hardware):
+        raise BadInput(f"{image} declares no NVIDIA GPU", hint=f"`golden promote {image}` needs no test on one")
+    lock, digest = checkout.lock(image)
+    build_id = digest[:lockfile.ID_LENGTH]
+    with progress.step("look at the account"):
+        entries = _candidates(account, definition, region, build_id)
+        found = _offers(checkout, account, definition, list(entries), spot=not on_demand)
+        found = capacity.affordable(found, hours, max_usd)
+    print("\n".join(_plan(image, build_id, found, hours)), flush=True)
+    if dry_run:
+        return 0
+    with workspace.image_lock(checkout.root, image), tempfile.TemporaryDirectory(prefix="golden-gpu-test-") as scratch:
+        variables = Path(scratch) / "vars.json"
+        records.write_text(variables, records.canonical(bake_inputs.role_variables(checkout.root, lock, digest)))
+        for name in {offer.region for each in found.values() for offer in each}:
+            workspace.note_region(checkout.root, image, name)
+        test = gpu_test.GpuTest(
+            checkout.root, account, lock, build_id, {name: entry.ami for name, entry in entries.items()}, variables,
+            Path(scratch), checkout.builds(image).logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes,
+            gpu_test.new_nonce())
+        if count := gpu_test.clear(test):
+            progress.say(f"{count} things removed that an earlier run left")
+        record = gpu_test.run(test, found, progress)
+    _keep(account, list(entries), record, progress)
+    progress.remember()
+    return 0
+
+
+def _keep(account: Account, regions: Sequence[str], record: GpuTestRecord, progress: Progress) -> None:
+    """Write the record to the regions, and say what was tested."""
+    for_each_region(regions, lambda name: evidence.write(account.ssm(name), record)).require_all(
+        "the test passed and is not recorded everywhere", f"run `golden gpu-test {record.image}` again")
+    for machine in record.machines:
+        progress.say(f"{machine.checks} checks passed on {machine.gpu} ({machine.instance_type}, {machine.region})")
+    progress.say(f"next: golden promote {record.image}")
+
+
+def _candidates(
+    account: Account, definition: Definition, only: Sequence[str], build_id: str,
+) -> dict[str, LedgerEntry]:
+    """The candidate of each region, or BadInput where there is none, or one of another build than the lock here."""
+    image = definition.image
+    regions = list(only) or (definition.publish.regions if definition.publish else [])
+    leases = for_each_region(regions, lambda name: read_lease(account.dynamodb(name), image)).require_all()
+    found = {name: entry for name, state in leases.items() if (entry := state.ledger.candidate)}
+    if not found:
+        raise BadInput(f"{image} has no candidate in {', '.join(regions) or 'any region'}",
+                       hint=f"`golden publish {image}` makes one")
+    if others := {name: entry.build_id for name, entry in found.items() if entry.build_id != build_id}:
+        name, other = next(iter(others.items()))
+        raise BadInput(f"the candidate in {name} is build {other}, the lock here is of {build_id}",
+                       hint="check out the commit of the candidate (its AMI's tag goldenami:git-commit), or publish")
+    return found
+
+
+def _offers(
+    checkout: Checkout, account: Account, definition: Definition, regions: Sequence[str], *, spot: bool,
+) -> dict[str, list[Offer]]:
+    known = hardware.load(checkout.root)
+    families = [name for name in definition.hardware if known[name].sm]
+
+    def types(name: str) -> RegionTypes:
+        client = account.ec2(name)
+        rows = {row["InstanceType"]: row for row in instance_types.describe(client, families)}
+        zones: dict[str, list[str]] = {}
+        for kind, zone in instance_types.zones(client, families):
+            zones.setdefault(kind, []).append(zone)
+        return RegionTypes(rows, zones, {})
+
+    there = for_each_region(regions, types).require_all()
+    names = sorted({name for types in there.values() for name in types.described})
+    priced = _prices(account, names)
+    return capacity.offers(known, families, {
+        name: RegionTypes(types.described, types.zones, {
+            kind: usd[name] for kind, usd in priced.items() if name in usd})
+        for name, types in there.items()}, spot=spot)
+
+
+def _prices(account: Account, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Dollars an hour by type and region; nothing where they cannot be asked for."""
+    try:
+        return {name: prices.hourly(account.pricing(), name) for name in names}
+    except Exception as error:  # translate raises what is none of AWS's errors or ours
+        translate(error)
+        return {}
+
+
+def _plan(image: str, build_id: str, found: dict[str, list[Offer]], hours: float) -> list[str]:
+    least = capacity.cheapest_usd(found, hours)
+    cost = "its prices are not known" if least is None else f"at most ${least:.2f} for the cheapest types"
+    lines = [f"test {image} {build_id} on {len(found)} GPU architectures, {hours:g} h each at most; {cost}"]
+    for sm, offered in found.items():
+        lines += [f"  sm_{sm:<4} {offer}" for offer in offered[:_SHOWN]]
+        lines += [f"  sm_{sm:<4} and {len(offered) - _SHOWN} more"] if len(offered) > _SHOWN else []
+    return lines

@@ -1,0 +1,124 @@
+"""What counts as a test of a build on a GPU: which checks it needs, what a JUnit file has to say, the record of it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+from xml.etree import ElementTree
+
+from pydantic import Field
+
+from goldenami.core.errors import BadInput
+from goldenami.core.records import Record
+from goldenami.model.build_records import BuildId, Sha256, Utc
+from goldenami.model.hardware import GpuType
+
+BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
+AMI_PROPERTY, NONCE_PROPERTY = "goldenami:ami", "goldenami:nonce"
+"""Properties of a JUnit file: which build was tested, on which GPU, as which AMI, in which session. tests/image writes
+them."""
+NOT_ASKED = "not asked: "
+"""How a skipped test says that the image's definition does not ask for what it looks at."""
+_FILE = "test_gpu.py"
+
+
+class GpuSession(Record):
+    """What the tests on one instance are told: GOLDEN_GPU_TEST names a file with it. `nonce` is of this test alone."""
+
+    ami: str
+    nonce: str
+    kind: GpuType
+
+
+class TestedGpu(Record):
+    """One instance on which all checks passed. `sm` is the CUDA compute capability without its dot."""
+
+    sm: str
+    gpu: str
+    instance_type: str
+    region: str
+    ami: str
+    checks: Annotated[int, Field(ge=1)]
+    junit_sha256: Sha256
+
+
+class GpuTestRecord(Record):
+    """A build's test on every GPU architecture that it declares. `by_hand`: a person vouches for the JUnit file."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    nonce: str
+    at: Utc
+    by: str
+    by_hand: bool = False
+    machines: tuple[TestedGpu, ...]
+
+
+def required(root: Path, roles: Iterable[str]) -> list[str]:
+    """The checks on a GPU of an image with these roles: ["nvidia_driver/driver_answers", ...]."""
+    found = []
+    for role in roles:
+        path = root / "tests/image" / role / _FILE
+        if path.exists():
+            found += [f"{role}/{node.name.removeprefix('test_')}" for node in ast.parse(path.read_text("utf-8")).body
+                      if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    return found
+
+
+class JunitFile:
+    """A JUnit file of tests/image: its properties, and the outcome of its tests on a GPU by `role/name`."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            tree = ElementTree.parse(path)  # noqa: S314 - expat expands no external entity
+        except FileNotFoundError:
+            raise BadInput(f"{path} does not exist", hint="name the JUnit file of the test on the GPU") from None
+        except ElementTree.ParseError as error:
+            raise BadInput(f"{path} is not JUnit XML: {error}",
+                           hint="name the JUnit file of the test on the GPU") from None
+        self.properties = {node.get("name", ""): node.get("value", "") for node in tree.iter("property")}
+        self._cases = list(tree.iter("testcase"))
+
+    @property
+    def failed(self) -> list[str]:
+        """Tests that did not pass, whatever they look at."""
+        return [_name(case) for case in self._cases if _has(case, "failure", "error")]
+
+    @property
+    def passed(self) -> list[str]:
+        """Tests that passed."""
+        return [_name(case) for case in self._cases if not _has(case, "failure", "error", "skipped")]
+
+    @property
+    def answered(self) -> set[str]:
+        """Tests that passed, or that the image's definition does not ask for."""
+        spared = [_name(case) for case in self._cases if (skip := case.find("skipped")) is not None
+                  and NOT_ASKED in (skip.get("message") or "")]
+        return {*self.passed, *spared}
+
+    def problem(self, build_id: str, needed: Sequence[str], *, amis: Iterable[str] = (), nonce: str = "") -> str:
+        """Why the file is no proof for the build; nothing where it is. `amis`: one of these was to be tested."""
+        said, missing = self.properties, sorted({*needed} - {*self.answered, *self.failed}, key=[*needed].index)
+        ami, wanted = said.get(AMI_PROPERTY, ""), list(amis)
+        return (f"it is of build {said.get(BUILD_PROPERTY) or '(unnamed)'}, not {build_id}"
+                if said.get(BUILD_PROPERTY) != build_id else
+                f"it is of {ami or 'an unnamed AMI'}, not {', '.join(wanted)}" if wanted and ami not in wanted else
+                "it is of another session" if nonce and said.get(NONCE_PROPERTY) != nonce else
+                "it names no GPU: was there one?" if not said.get(GPU_PROPERTY) else
+                f"{len(self.failed)} of {len(self._cases)} tests failed, {self.failed[0]} first" if self.failed else
+                f"{len(missing)} of {len(needed)} checks on a GPU are not in it, {missing[0]} first" if missing else
+                "no test ran" if not self.passed else "")
+
+
+def _has(case: ElementTree.Element, *kinds: str) -> bool:
+    return any(case.find(kind) is not None for kind in kinds)
+
+
+def _name(case: ElementTree.Element) -> str:
+    """`role/name` of a test, as a check is called: pytest's class name is tests.image.<role>.test_<role>."""
+    parts = case.get("classname", "").split(".")
+    role = parts[-2] if len(parts) > 1 else ""
+    return f"{role}/{case.get('name', '').partition('[')[0].removeprefix('test_')}"
