@@ -43,7 +43,9 @@ def userland(version: str) -> Package:
 DEBIAN = [*debrepo.base_packages(), *BUILD, modules_package("535.216.03-1"), userland("535.216.03-1"),
           modules_package("535.261.03-1"), userland("535.261.03-1"), modules_package("550.163.01-1"),
           modules_package("535.261.03-1", flavour="open-"), userland("550.163.01-1"),
-          modules_package("595.10-1"), Package("libcudart11.0", "11.8.0-1", fields={"Source": "nvidia-cuda-toolkit"})]
+          modules_package("545.1.1-1"), userland("545.1.1-1"), modules_package("545.2.1-1"),
+          modules_package("595.10-1"), userland("595.10-1"),
+          Package("libcudart11.0", "11.8.0-1", fields={"Source": "nvidia-cuda-toolkit"})]
 SECURITY = [modules_package("535.309.01-0+deb12u1"), userland("535.309.01-0+deb12u1")]
 
 
@@ -107,7 +109,7 @@ class GpuCheckout:
         Without a reason it did not fail.
         """
         wanted = definition_file.load(self.root, definition_file.path_of(self.root, IMAGE))
-        seen = archive_indexes.look(wanted.base, CachePaths(self.cache), nvidia=False)
+        seen = archive_indexes.look(wanted.base, CachePaths(self.cache))
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
         candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version == version)
         recipe = driver_fit.module_build(seen.apt, NEW, candidate, suite="bookworm", signature=None)
@@ -189,6 +191,15 @@ def test_half_a_driver_is_none(checkout: GpuCheckout) -> None:
     assert told(checkout.row()) == ("535.309.01", "refused",
                                     "libcuda1 has it, but nvidia-open-kernel-dkms does not: half "
                                                           "a driver")
+
+
+def test_modules_without_userland_are_half_a_driver(checkout: GpuCheckout) -> None:
+    checkout.lock("545.1.1")
+    checkout.define("watch: {driver: {policy: branch}}")
+    code, said = checkout.watch()
+    assert code == 0, said
+    assert told(checkout.row()) == ("545.2.1", "refused",
+                                    "nvidia-kernel-dkms has it, but libcuda1 does not: half a driver")
 
 
 def test_a_branch_that_does_not_run_the_gpu_is_passed_over(checkout: GpuCheckout) -> None:
@@ -280,7 +291,7 @@ def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
     code, said = checkout.watch()
     assert code == 4
     assert "driver branch 470: vanished: debian-12-ml-gpu is locked at 470.256.02, the archives have " in said
-    assert "branches 535, 550, 595" in said
+    assert "branches 535, 545, 550, 595" in said
 
 
 def test_a_list_that_cannot_be_read_leaves_the_archives_to_report(checkout: GpuCheckout) -> None:
@@ -354,7 +365,7 @@ def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> 
 def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mirror) -> None:
     """Preferences that hold the locked driver, as an image has them, change nothing in what the indexes show."""
     wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
-    seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache), nvidia=False)
+    seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache))
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
     offers = driver.offers(checkout.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
     assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {offer.version for offer in offers}

@@ -99,7 +99,7 @@ def test_no_kernel(resolver: Resolver) -> None:
 def drivers(resolver: Resolver) -> AptRoot:
     """Drivers in an order that strings get wrong, and user space that is ahead of the modules."""
     versions = ("535.54.03-1", "535.216.03-1~bpo12+1", "535.261.03-1", "1:535.9.1-1", "550.1-1", "535.261.03-1+deb12u1")
-    smi = ("535.54.03-1", "535.309.01-1", "550.163.01-1")
+    smi = ("535.54.03-1", "535.216.03-1", "535.261.03-1", "535.9.1-1", "535.309.01-1", "550.163.01-1")
     return resolver.root([*(Package("nvidia-kernel-dkms", version) for version in versions),
                           *(Package("nvidia-smi", version) for version in smi)])
 
@@ -115,7 +115,7 @@ def test_what_is_compiled_may_be_in_a_package_of_its_own(resolver: Resolver) -> 
     root = resolver.root([
         *tools, Package("base", fields={"Essential": "yes"}), Package("dkms"),
         *(Package(name, f"580.{minor}-0ubuntu1", fields={"Source": "nvidia"}) for minor in (65, 95)
-          for name in ("nvidia-dkms-580", "nvidia-kernel-source-580"))])
+          for name in ("nvidia-dkms-580", "nvidia-kernel-source-580", "smi"))])
     request = DriverRequest("580", "proprietary", "nvidia-dkms-580", "smi", ["nvidia"], [],
                             source_packages=["nvidia-kernel-source-580"])
     older = driver_fit.candidates(root, [request])[1]
@@ -135,9 +135,20 @@ def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:
 
 
 def test_user_space_that_is_ahead_is_passed_over(drivers: AptRoot) -> None:
-    assert driver_fit.userland_ahead(drivers, REQUEST, "535.261.03") == [PassedOver(
+    assert driver_fit.half_drivers(drivers, REQUEST, newer_than="535.261.03") == [PassedOver(
         what="535.309.01", reason="nvidia-smi has it, but nvidia-kernel-dkms does not: half a driver")]
-    assert driver_fit.userland_ahead(drivers, REQUEST, "535.309.01") == []
+    assert driver_fit.half_drivers(drivers, REQUEST, newer_than="535.309.01") == []
+
+
+def test_modules_that_are_ahead_of_user_space_are_no_candidates(resolver: Resolver) -> None:
+    half = resolver.root([Package("nvidia-kernel-dkms", "535.309.01-1"), Package("nvidia-kernel-dkms", "535.261.03-1"),
+                          Package("nvidia-smi", "535.261.03-1")])
+    reason = "nvidia-kernel-dkms has it, but nvidia-smi does not: half a driver"
+    assert [candidate.version for candidate in driver_fit.candidates(half, [REQUEST])] == ["535.261.03"]
+    fitted = driver_fit.fit(half, [REQUEST], KERNELS, compile_pair=compiling(lambda *_: True))
+    assert fitted.choices[1].passed_over == [PassedOver(what="535.309.01", reason=reason)]
+    with pytest.raises(NoFit, match=f"no driver of branch 535: 535.309.01: {reason}"):
+        driver_fit.candidates(resolver.root([Package("nvidia-kernel-dkms", "535.309.01-1")]), [REQUEST])
 
 
 TESLA = DriverRequest(branch="535", flavour="proprietary", dkms_package="nvidia-tesla-535-kernel-dkms",
@@ -223,7 +234,7 @@ def test_an_older_kernel_where_the_newest_takes_no_driver(drivers: AptRoot) -> N
     kernel, driver = fitted.choices
     assert kernel.why == "the newest on which the driver compiles"
     assert kernel.passed_over[0] == failed("535.9.1")
-    assert [entry.what for entry in driver.passed_over] == ["535.309.01", "535.54.03"]
+    assert [entry.what for entry in driver.passed_over] == ["535.309.01"]
 
 
 def test_nothing_compiles(drivers: AptRoot) -> None:

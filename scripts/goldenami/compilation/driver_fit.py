@@ -101,9 +101,12 @@ def candidates(apt: AptRoot, requests: Sequence[DriverRequest]) -> list[DriverCa
     candidates, absent = list[DriverCandidate](), list[str]()
     for request in sorted(requests, key=lambda request: -int(request.branch)):
         versions = dict.fromkeys(compatibility.upstream(version) for version in apt.versions(request.dkms_package))
-        versions_of_branch = [version for version in versions if version.split(".")[0] == request.branch]
+        half = {entry.what: entry.reason for entry in half_drivers(apt, request)}
+        versions_of_branch = [version for version in versions
+                              if version.split(".")[0] == request.branch and version not in half]
         if not versions_of_branch:
-            absent.append(f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}")
+            absent += [f"{version}: {half[version]}" for version in versions if version in half] or [
+                f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}"]
         candidates += [DriverCandidate(version, request,
                                        {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources})
                        for version in versions_of_branch]
@@ -145,14 +148,24 @@ def _cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
     return ""
 
 
-def userland_ahead(apt: AptRoot, request: DriverRequest, taken: str) -> list[PassedOver]:
-    """Newer versions of the branch whose kernel modules this flavour lacks (half a driver is none)."""
-    versions = {compatibility.upstream(version) for version in apt.versions(request.userland_package)}
-    newer = sorted((version for version in versions if version.split(".")[0] == request.branch
-                    and compatibility.version_tuple(version) > compatibility.version_tuple(taken)),
+def half_drivers(apt: AptRoot, request: DriverRequest, *, newer_than: str = "0") -> list[PassedOver]:
+    """Versions of the branch that an archive has half of, newest first: userland without this flavour's modules, or
+    modules without userland."""
+    userland, modules = ({compatibility.upstream(version) for version in apt.versions(name)}
+                         for name in (request.userland_package, request.dkms_package))
+    found = sorted((version for version in userland ^ modules if version.split(".")[0] == request.branch
+                    and compatibility.version_tuple(version) > compatibility.version_tuple(newer_than)),
                    key=compatibility.version_tuple, reverse=True)
-    reason = f"{request.userland_package} has it, but {request.dkms_package} does not: half a driver"
-    return [PassedOver(what=version, reason=reason) for version in newer]
+    return [PassedOver(what=version, reason=half_a_driver(request, has_userland=version in userland))
+            for version in found]
+
+
+def half_a_driver(request: DriverRequest, *, has_userland: bool) -> str:
+    """What is said of a version of which the archive has the userland only, or the modules only."""
+    there, missing = request.userland_package, request.dkms_package
+    if not has_userland:
+        there, missing = missing, there
+    return f"{there} has it, but {missing} does not: half a driver"
 
 
 def fit(
@@ -213,7 +226,7 @@ def _choices(
         Choice(component="driver", taken=driver.version,  # no seconds: equal locks on every machine
                why=f"its {driver.request.flavour} modules compiled on {kernel.release} with {outcome.compiler}",
                passed_over=[*(entry for where, entry in failed if where == kernel),
-                            *userland_ahead(apt, driver.request, driver.version)]),
+                            *half_drivers(apt, driver.request, newer_than=driver.version)]),
     ]
 
 

@@ -57,17 +57,18 @@ def _offers(
     released_on: ReleasedOn | None,
 ) -> Iterator[VersionOffer]:
     """The versions of one branch and flavour; one whose modules are missing is refused, unless `refusal` is known."""
-    complete = {compatibility.upstream(entry.version) for entry in entries.get(request.dkms_package, [])}
+    userland, modules = ({compatibility.upstream(entry.version) for entry in entries.get(name, [])}
+                         for name in (request.userland_package, request.dkms_package))
     for name in (request.userland_package, request.dkms_package):
         for entry in entries.get(name, []):
             version = compatibility.upstream(entry.version)
-            if version.partition(".")[0] != request.branch or (name == request.userland_package) == (
-                    version in complete):
+            if version.partition(".")[0] != request.branch or (
+                    name == request.userland_package and version in modules):  # the modules' row says it
                 continue
-            half = "" if version in complete else (f"{request.userland_package} has it, but {request.dkms_package} "
-                                                   f"does not: half a driver")
+            half = "" if version in userland & modules else driver_fit.half_a_driver(
+                request, has_userland=version in userland)
             day = (branches.released or {}).get(version) or (released_on(name, entry.version) if released_on else None)
-            yield VersionOffer(version, request.branch, f"{entry.archive} {entry.suite}", entry.security, day,
+            yield VersionOffer(version, request.branch, entry.place, entry.security, day,
                                refusal or half)
 
 
