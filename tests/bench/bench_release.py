@@ -77,7 +77,7 @@ def two_versions(bench: Bench, seen: archive_indexes.Archives) -> tuple[str, lis
 
 def measure(bench: Bench, folder: Path) -> dict[str, float]:
     """Seconds of each part. Yesterday's preparation is among them, but in neither sum."""
-    seen = archive_indexes.look(bench.definition.base, CachePaths(folder / "indexes"), nvidia=False)
+    seen = archive_indexes.look(bench.definition.base, CachePaths(folder / "indexes"))
     newest, sources = two_versions(bench, seen)
     older_archives.forget_today(bench.root, bench.image)
     with older_archives.environment(seen, folder, older_archives.of_driver(newest, sources)) as bench.env:

@@ -46,7 +46,7 @@ class ReleaseCheckout:
 
 def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
     copy = ReleaseCheckout(tmp_path, "debian-12-ml-gpu")
-    seen = archive_indexes.look(copy.definition.base, CachePaths(tmp_path / "indexes"), nvidia=False)
+    seen = archive_indexes.look(copy.definition.base, CachePaths(tmp_path / "indexes"))
     given = copy.definition.variables("nvidia_driver")
     found = driver_fit.candidates(seen.apt, driver_requests.requests(copy.root, copy.definition, given))
     newest = found[0]

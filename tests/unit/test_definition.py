@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import definition, definition_file
+from goldenami.model import definition, definition_file, vendor_archives
 
 IMAGE = "debian-12-ml-cpu"
 
@@ -181,7 +181,8 @@ def test_gpus_in_containers(root: Path, image: str, engine: str, gpus: str, comp
          f"{engine}\n    container_runtime_gpu_source: {gpus}\n  kernel:\n", image)
     path = definition_file.path_of(root, image)
     if complaint is None:
-        assert definition_file.load(root, path).nvidia_archive is (gpus == "nvidia")
+        archives = [vendor.archive for vendor in vendor_archives.of(root, definition_file.load(root, path))]
+        assert archives == (["nvidia-container"] if gpus == "nvidia" else [])
     else:
         where = path.read_text(encoding="utf-8").splitlines().index(f"    container_runtime_gpu_source: {gpus}") + 1
         assert refused(root, image) == \

@@ -8,13 +8,15 @@ from goldenami.core.errors import ExitCode, HostNotReady, Unreachable
 from goldenami.packages import mirrors
 from support.debian import debrepo
 
+NVIDIA = mirrors.VendorArchive("nvidia", "https://vendor.example/debian13/x86_64", "key.pub", "A" * 40)
+
 
 def test_what_an_image_is_resolved_from() -> None:
-    debian = mirrors.sources("debian", "bookworm", backports=False, nvidia=False)
+    debian = mirrors.sources("debian", "bookworm", backports=False)
     assert [(source.archive, source.suites) for source in debian] == [
         ("debian", ("bookworm", "bookworm-updates")), ("debian-security", ("bookworm-security",))]
-    assert "bookworm-backports" in mirrors.sources("debian", "bookworm", backports=True, nvidia=False)[0].suites
-    ubuntu = mirrors.sources("ubuntu", "noble", backports=False, nvidia=True)
+    assert "bookworm-backports" in mirrors.sources("debian", "bookworm", backports=True)[0].suites
+    ubuntu = mirrors.sources("ubuntu", "noble", backports=False, vendors=[NVIDIA])
     assert [(source.archive, source.flat) for source in ubuntu] == [("ubuntu", False), ("nvidia", True)]
 
 
@@ -33,6 +35,15 @@ def test_an_archive_that_no_mirror_is_known_of(archives: list[str], variable: st
     assert caught.value.exit_code is ExitCode.UNREACHABLE
     assert f"no mirror of the archive `{archives[0]}` is known" in caught.value.message
     assert f"set {variable} " in caught.value.hint
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_vendors_archive_is_at_its_address_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert mirrors.locate(["nvidia"], [NVIDIA]) == {"nvidia": NVIDIA.uri}
+    monkeypatch.setenv("GOLDEN_MIRROR_NVIDIA", "http://mirror.example/nvidia/")
+    assert mirrors.locate(["nvidia"], [NVIDIA]) == {"nvidia": "http://mirror.example/nvidia"}
 
 
 def test_the_machines_own_apt_says_where(

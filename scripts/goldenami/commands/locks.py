@@ -26,7 +26,7 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
     wrong = 0
     for definition in checkout.definitions(image):
         if not lockfile.path_of(checkout.root, definition.image).exists():
-            print(f"{definition.image}: no lock: {_how_to_lock(definition)}")
+            print(f"{definition.image}: no lock: {_how_to_lock(checkout, definition)}")
             continue
         lock, digest = checkout.lock(definition.image)
         lockfile.check_fresh(checkout.root, lock, definition)
@@ -37,8 +37,8 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
     return int(ExitCode.BAD_INPUT) if wrong else 0
 
 
-def _how_to_lock(definition: Definition) -> str:
-    archives = " and ".join(source.archive for source in resolution.sources_of(definition))
+def _how_to_lock(checkout: Checkout, definition: Definition) -> str:
+    archives = " and ".join(source.archive for source in resolution.sources_of(checkout.root, definition))
     return f"`make lock IMAGE={definition.image}` makes it, where the archives {archives} can be reached"
 
 

@@ -12,7 +12,7 @@ from goldenami.compilation.driver_fit import LockConstraints
 from goldenami.core.progress import Progress
 from goldenami.core.records import sha256_text
 from goldenami.lock import frameworks
-from goldenami.model import role_packages
+from goldenami.model import role_packages, vendor_archives
 from goldenami.model.definition import Definition
 from goldenami.model.lockfile import Choice, Suite
 from goldenami.model.platforms import PLATFORMS, Platform
@@ -92,18 +92,18 @@ def opened(
         yield resolution
 
 
-def sources_of(definition: Definition) -> list[Source]:
+def sources_of(root: Path, definition: Definition) -> list[Source]:
     """The archives that `definition` is resolved from."""
     base = definition.base
     return mirrors.sources(base.distribution, base.release, backports=base.backports,
-                           nvidia=definition.nvidia_archive)
+                           vendors=vendor_archives.of(root, definition))
 
 
 def _open(
     root: Path, definition: Definition, store: Store, progress: Progress, log: Path, constraints: LockConstraints,
 ) -> Resolution:
-    base, sources = definition.base, sources_of(definition)
-    uris = mirrors.locate([source.archive for source in sources])
+    base, sources = definition.base, sources_of(root, definition)
+    uris = mirrors.locate([source.archive for source in sources], [one.vendor for one in sources if one.vendor])
     folder = store.cache.apt / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
     apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
                   local_repo=folder / "built",

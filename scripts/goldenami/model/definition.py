@@ -119,12 +119,6 @@ class Definition(Record):
         return dict(self.roles.get(role) or {})
 
     @property
-    def nvidia_archive(self) -> bool:
-        """Whether packages come from NVIDIA's repository: the driver, or the container toolkit."""
-        return "nvidia" in (self.variables("nvidia_driver").get("nvidia_driver_source"),
-                            self.variables("container_runtime").get("container_runtime_gpu_source"))
-
-    @property
     def role_names(self) -> list[str]:
         """The image's roles in the order in which they are applied."""
         return [role for role in ROLE_ORDER if role in self.roles]

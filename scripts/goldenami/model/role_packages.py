@@ -28,8 +28,13 @@ def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]
     return {**role_spec(root, role).defaults, **given}
 
 
-def facts(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What vars/main.yml and the platform's file of `role` say, every Jinja expression rendered over its variables."""
+def facts(
+    root: Path, role: str, platform: Platform, given: Mapping[str, Any], *, only: str = "",
+) -> dict[str, Any]:
+    """What vars/main.yml and the platform's file of `role` say, every Jinja expression rendered over its variables.
+
+    With `only`, that fact and those that it is made of: the others may want variables that are not derived yet.
+    """
     path = root / "roles" / role / "vars" / platform.vars_file
     if not path.is_file():
         if not list(path.parent.glob("*_*.yml")):
@@ -37,6 +42,8 @@ def facts(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -
         raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
                        hint=f"write {path.relative_to(root)}, or take the role out of the definition")
     data = {**_read(path.with_name("main.yml")), **_read(path)}
+    if only:
+        data = _needed(path, data, only)
     context, found = variables(root, role, given), dict[str, Any]()
     while left := data.keys() - found.keys():  # an expression may use another one
         ready = sorted(name for name in left if not _names(path, name, data[name]) & left)
@@ -45,6 +52,15 @@ def facts(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -
         for name in ready:
             found[name] = _render(path, name, data[name], {**context, **found})
     return found
+
+
+def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The part of `data` that `name` is made of."""
+    needed, left = dict[str, Any](), {name} & data.keys()
+    while left:
+        needed |= {each: data[each] for each in left}
+        left = {used for each in left for used in _names(path, each, data[each])} & (data.keys() - needed.keys())
+    return needed
 
 
 def _read(path: Path) -> dict[str, Any]:

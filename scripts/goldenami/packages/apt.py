@@ -20,7 +20,7 @@ from debian.debian_support import Version
 from goldenami.core import locks, shell
 from goldenami.core.errors import NoFit, Unreachable
 from goldenami.core.records import sha256_file
-from goldenami.packages import mirrors
+from goldenami.packages import mirrors, signing_keys
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.mirrors import Source
 
@@ -66,6 +66,11 @@ class IndexEntry:
     suite: str
 
     @property
+    def place(self) -> str:
+        """Archive and suite; a flat repository has no suite."""
+        return self.archive if self.suite == "./" else f"{self.archive} {self.suite}"
+
+    @property
     def security(self) -> bool:
         """Whether it is from a suite of security updates: Debian's archive of its own, or Ubuntu's pocket."""
         return self.archive.endswith("-security") or self.suite.endswith("-security")
@@ -94,7 +99,7 @@ class AptRoot:
             yield
 
     def configure(self) -> None:
-        """Write the root's configuration; idempotent."""
+        """Write the root's configuration; idempotent. A vendor's key is fetched where it is not there yet."""
         for part in ("etc/apt.conf.d", "etc/preferences.d", "lists/partial", "cache/archives/partial"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").write_text("", encoding="utf-8")
@@ -123,7 +128,8 @@ class AptRoot:
             lines = ["Types: deb", f"URIs: {self.uris[source.archive]}", f"Suites: {' '.join(source.suites)}"]
             if not source.flat:
                 lines.append(f"Components: {' '.join(source.components)}")
-            stanzas.append("\n".join([*lines, f"Signed-By: {mirrors.keyring(source.keyring)}"]))
+            keyring = signing_keys.keyring(source, self.uris[source.archive], self.folder)
+            stanzas.append("\n".join([*lines, f"Signed-By: {keyring}"]))
         if self.local_repo is not None:
             stanzas.append(f"Types: deb\nURIs: file:{self.local_repo}\nSuites: ./\nTrusted: yes")
         return "\n\n".join(stanzas) + "\n"
@@ -203,7 +209,8 @@ class AptRoot:
             if len(parts) == 3:
                 uri, suite = parts[2].split()[:2]
                 archive = next((name for name, base in self.uris.items() if uri.rstrip("/") == base), "built")
-                entries.setdefault(parts[0], []).append(IndexEntry(parts[1], archive, suite.partition("/")[0] or suite))
+                suite = suite if suite == "./" else suite.partition("/")[0]
+                entries.setdefault(parts[0], []).append(IndexEntry(parts[1], archive, suite))
         return {name: sorted(versions, key=lambda entry: Version(entry.version), reverse=True)
                 for name, versions in entries.items()}
 
@@ -239,8 +246,15 @@ class AptRoot:
         releases = []
         for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
-            releases.append({"suite": _suite(release), "date": release["Date"], "sha256": sha256_file(path)})
+            releases.append({"suite": self._flat(path.name) or _suite(release), "date": release["Date"],
+                             "sha256": sha256_file(path)})
         return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))  # file names begin with the host
+
+    def _flat(self, name: str) -> str:
+        """The archive of a flat repository, whose Release file has no suite, by the file's name in apt's lists."""
+        places = {source.archive: self.uris[source.archive].partition("://")[2].replace("_", "%5f").replace("/", "_")
+                  for source in self.sources if source.flat}
+        return next((archive for archive, place in places.items() if name.startswith(f"{place}_")), "")
 
 
 def _suite(release: Release) -> str:

@@ -1,14 +1,14 @@
 """Where packages come from: the machine's own apt configuration, or the user's environment.
 
-No mirror's host name stands in this repository or in a lock. A lock says `debian: pool/main/...`; which
-host that is, this machine's apt sources say, or GOLDEN_MIRROR_<ARCHIVE> (e.g. GOLDEN_MIRROR_DEBIAN,
-GOLDEN_MIRROR_DEBIAN_SECURITY, GOLDEN_MIRROR_UBUNTU, GOLDEN_MIRROR_NVIDIA).
+No mirror's host name stands in a lock. It says `debian: pool/main/...`; which host that is, this machine's apt sources
+say, or GOLDEN_MIRROR_<ARCHIVE> (e.g. GOLDEN_MIRROR_DEBIAN, GOLDEN_MIRROR_DEBIAN_SECURITY, GOLDEN_MIRROR_UBUNTU,
+GOLDEN_MIRROR_NVIDIA). A vendor's archive has one address, which the role that wants it names.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,17 @@ KEYRINGS = Path("/usr/share/keyrings")
 
 
 @dataclass(frozen=True)
+class VendorArchive:
+    """A vendor's flat repository: its address, its key's file (a name beside the index, or an address) and that key's
+    full fingerprint, in hexadecimal."""
+
+    archive: str
+    uri: str
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Source:
     """One apt source of an image: an archive by its key, not by its host."""
 
@@ -29,6 +40,7 @@ class Source:
     suites: tuple[str, ...]
     components: tuple[str, ...]
     keyring: str
+    vendor: VendorArchive | None = None
 
     @property
     def flat(self) -> bool:
@@ -44,7 +56,9 @@ _DEBIAN_COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 _UBUNTU_COMPONENTS = ("main", "restricted", "universe", "multiverse")
 
 
-def sources(distribution: str, release: str, *, backports: bool, nvidia: bool) -> list[Source]:
+def sources(
+    distribution: str, release: str, *, backports: bool, vendors: Sequence[VendorArchive] = (),
+) -> list[Source]:
     """The archives and suites that an image of `distribution` `release` is resolved from."""
     if distribution == "debian":
         suites = (release, f"{release}-updates", *((f"{release}-backports",) if backports else ()))
@@ -55,7 +69,7 @@ def sources(distribution: str, release: str, *, backports: bool, nvidia: bool) -
     else:
         suites = (release, f"{release}-updates", f"{release}-security")
         archives = [Source("ubuntu", suites, _UBUNTU_COMPONENTS, "ubuntu-archive-keyring")]
-    return [*archives, *([Source("nvidia", ("./",), (), "golden-nvidia")] if nvidia else [])]
+    return [*archives, *(Source(vendor.archive, ("./",), (), f"golden-{vendor.archive}", vendor) for vendor in vendors)]
 
 
 def _configured() -> dict[str, str]:
@@ -77,9 +91,12 @@ def variable(archive: str) -> str:
     return f"GOLDEN_MIRROR_{archive.upper().replace('-', '_')}"
 
 
-def locate(archives: Sequence[str]) -> dict[str, str]:
-    """The base URI of each archive, or Unreachable naming the first that this machine knows no mirror of."""
-    configured = _configured()
+def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> dict[str, str]:
+    """The base URI of each archive, or Unreachable naming the first that this machine knows no mirror of.
+
+    The environment comes first, then this machine's apt sources, then the address of one of `vendors`.
+    """
+    configured: Mapping[str, str] = {**{vendor.archive: vendor.uri for vendor in vendors}, **_configured()}
     uris: dict[str, str] = {}
     for archive in archives:
         uri = os.environ.get(variable(archive)) or configured.get(archive)
@@ -127,10 +144,22 @@ def _detected(program: str, url: str) -> str:
 
 def keyring(name: str) -> Path:
     """The file of a distribution's archive keyring (newer releases say .pgp, older .gpg)."""
-    override = os.environ.get(f"GOLDEN_KEYRING_{name.upper().replace('-', '_')}")
-    candidates = [Path(override)] if override else [KEYRINGS / f"{name}{suffix}" for suffix in (".pgp", ".gpg", ".asc")]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise HostNotReady(f"the keyring {name} is not installed ({candidates[0]})",
-                       hint=f"run `make setup`, or set GOLDEN_KEYRING_{name.upper().replace('-', '_')}")
+    if path := installed_keyring(name):
+        return path
+    raise HostNotReady(f"the keyring {name} is not installed ({_keyrings(name)[0]})",
+                       hint=f"run `make setup`, or set {keyring_variable(name)}")
+
+
+def installed_keyring(name: str) -> Path | None:
+    """The file of keyring `name` that the environment names or this machine has, if it is there."""
+    return next((path for path in _keyrings(name) if path.is_file()), None)
+
+
+def keyring_variable(name: str) -> str:
+    """The environment variable that overrides where the keyring `name` is."""
+    return f"GOLDEN_KEYRING_{name.upper().replace('-', '_')}"
+
+
+def _keyrings(name: str) -> list[Path]:
+    override = os.environ.get(keyring_variable(name))
+    return [Path(override)] if override else [KEYRINGS / f"{name}{suffix}" for suffix in (".pgp", ".gpg", ".asc")]

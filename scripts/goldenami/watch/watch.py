@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from functools import cache
 
 from goldenami.compilation.driver_fit import LockConstraints
+from goldenami.model import vendor_archives
 from goldenami.model.definition import Base
 from goldenami.model.update_policy import UpdatePolicy, UpdateVerdict
+from goldenami.packages.mirrors import VendorArchive
 from goldenami.watch.image_watcher import ImageWatcher
 from goldenami.watch.sources import archive_indexes, branches, packages, pypi
 from goldenami.watch.sources.archive_indexes import Archives
@@ -25,15 +27,14 @@ def look(
     context: WatchContext, images: Sequence[WatchedImage], looked_at: str,
 ) -> tuple[WatchRecord, list[WatchResult]]:
     """Ask every source once, whatever the number of images that use it."""
-    archives_by_base, lookup = dict[tuple[Base, bool], Archives](), cache(pypi.look)
+    archives_by_base, lookup = dict[tuple[Base, tuple[VendorArchive, ...]], Archives](), cache(pypi.look)
     branch_list = branches.look() if any(_needs_branches(image) for image in images) else Branches()
     sources, warnings = list[SourceStatus](branch_list.statuses), list[str]()
     results, rows = list[WatchResult](), list[ComponentRow]()
     for image in images:
-        nvidia = image.definition.nvidia_archive
-        key = (image.definition.base, nvidia)
+        key = (image.definition.base, vendor_archives.of(context.root, image.definition))
         if key not in archives_by_base:
-            archives_by_base[key] = archive_indexes.look(image.definition.base, context.cache, nvidia=nvidia)
+            archives_by_base[key] = archive_indexes.look(image.definition.base, context.cache, key[1])
             sources += archives_by_base[key].statuses
         watcher = ImageWatcher(context, image, archives_by_base[key], branch_list, lookup)
         result = watcher.run()

@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 from collections.abc import Iterable
 from email.utils import formatdate
+from fnmatch import fnmatch
 from pathlib import Path
 
 from support.debian import debrepo
@@ -34,10 +35,8 @@ class FlatArchive:
         return self
 
     def remove(self, pattern: str) -> FlatArchive:
-        """Drop what fits `pattern` (a glob of file names)."""
-        for path in self.folder.glob(pattern):
-            self.entries.pop(path.name, None)
-            path.unlink()
+        """Leave what fits `pattern` (a glob of file names) out of the next index."""
+        self.entries = {name: entry for name, entry in self.entries.items() if not fnmatch(name, pattern)}
         return self
 
     def publish(self, *, date: int = debrepo.DATE, valid_for_s: int | None = None) -> FlatArchive:

@@ -70,7 +70,7 @@ class Origins:
 
     def __init__(self, folder: Path, release: str = "trixie") -> None:
         self.folder = folder
-        sources = mirrors.sources("debian", release, backports=False, nvidia=False)
+        sources = mirrors.sources("debian", release, backports=False)
         uris = mirrors.locate([source.archive for source in sources])
         self._apt = AptRoot(folder=folder / "apt", sources=tuple(sources), uris=uris)
         self._apt.configure()

@@ -101,7 +101,7 @@ class Noble:
 def _debian(root: Path, image: str, folder: Path, store: Store) -> tuple[list[Deb], AptRoot]:
     """What the roles of `image` name on noble, and all that it depends on, from this machine's Debian 13."""
     definition = definition_file.load(root, definition_file.path_of(root, image))
-    sources = mirrors.sources("debian", "trixie", backports=False, nvidia=False)
+    sources = mirrors.sources("debian", "trixie", backports=False)
     apt = AptRoot(folder, tuple(sources), mirrors.locate([source.archive for source in sources]))
     apt.configure()
     apt.pin({})

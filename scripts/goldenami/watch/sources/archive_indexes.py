@@ -20,7 +20,7 @@ from goldenami.model.lockfile import Lock, Suite
 from goldenami.model.release_dates import iso, regressions
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.apt import AptRoot
-from goldenami.packages.mirrors import Source
+from goldenami.packages.mirrors import Source, VendorArchive
 from goldenami.watch.watch_records import SourceStatus
 
 
@@ -38,15 +38,15 @@ class Archives:
     down: frozenset[str]
 
 
-def look(base: Base, cache: CachePaths, *, nvidia: bool) -> Archives:
-    """Ask each archive of `base` for its indexes; `cache` holds them."""
-    sources = mirrors.sources(base.distribution, base.release, backports=base.backports, nvidia=nvidia)
+def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -> Archives:
+    """Ask each archive of `base`, and those of `vendors`, for its indexes; `cache` holds them."""
+    sources = mirrors.sources(base.distribution, base.release, backports=base.backports, vendors=vendors)
     folder = cache.watch / sha256_text(repr((base, sources)))[:16]
     statuses, suites = list[SourceStatus](), list[Suite]()
     answered, roots = list[Source](), dict[str, AptRoot]()
     for source in sources:
         try:
-            uri = mirrors.locate([source.archive])[source.archive]
+            uri = mirrors.locate([source.archive], vendors)[source.archive]
             root = AptRoot(folder=folder / source.archive, sources=(source,), uris={source.archive: uri},
                            architecture=base.architecture)
             root_suites = _update(root)
@@ -77,6 +77,9 @@ def _merged(folder: Path, sources: Sequence[Source], roots: Mapping[str, AptRoot
     with root.locked():
         shutil.rmtree(root.folder / "lists", ignore_errors=True)
         shutil.rmtree(root.folder / "cache", ignore_errors=True)
+        for key in (key for archive_root in roots.values() for key in archive_root.folder.glob("*.asc")):
+            (folder / "all" / key.name).unlink(missing_ok=True)
+            (folder / "all" / key.name).hardlink_to(key)
         root.configure()
         for archive_root in roots.values():
             for path in (archive_root.folder / "lists").glob("*_*"):

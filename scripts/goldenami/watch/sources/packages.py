@@ -53,7 +53,7 @@ def kernel_offers(definition: Definition, apt: AptRoot, released_on: ReleasedOn 
     offers = []
     for kernel in kernels:
         entry = next(entry for entry in entries[kernel.package] if entry.version == kernel.version)
-        offers.append(VersionOffer(kernel.version, series(kernel.release), f"{entry.archive} {entry.suite}",
+        offers.append(VersionOffer(kernel.version, series(kernel.release), entry.place,
                                    entry.security,
                                    released_on(kernel.package, kernel.version) if released_on else None))
     return offers
@@ -76,7 +76,7 @@ def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn | None = None)
     for name, entries in apt.entries(names).items():
         for entry in entries:
             newest.setdefault(".".join(compatibility.upstream(entry.version).split(".")[:2]), (name, entry))
-    return [VersionOffer(version, version.partition(".")[0], f"{entry.archive} {entry.suite}", entry.security,
+    return [VersionOffer(version, version.partition(".")[0], entry.place, entry.security,
                          released_on(name, entry.version) if released_on else None, _cuda_refusal(version, lock))
             for version, (name, entry) in newest.items()]
 
@@ -100,7 +100,7 @@ def judge_packages(
     for name in sorted(preferred.keys() & found.keys()):
         package, wanted = lock.packages[name], Version(preferred[name])
         newer = [entry for entry in found[name] if Version(package.version) < Version(entry.version) <= wanted]
-        offers = [VersionOffer(entry.version, "", f"{entry.archive} {entry.suite}", entry.security,
+        offers = [VersionOffer(entry.version, "", entry.place, entry.security,
                                released_on(name, entry.version) if released_on else None) for entry in newer]
         judgement = judge(rule, package.version, "", offers, today)
         security = any(offer.security and offer.version == judgement.available for offer in offers)

@@ -1,0 +1,62 @@
+"""Keys of vendors' archives: fetched from beside the index, and believed only by the fingerprint that a role states."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.core.errors import Unreachable
+from goldenami.packages import http_documents, mirrors
+from goldenami.packages.mirrors import Source, VendorArchive
+
+LIMIT = 1 << 20
+"""Bytes that a key may have: NVIDIA's have 1.7 KB."""
+
+
+def keyring(source: Source, uri: str, folder: Path) -> Path:
+    """The file with which apt checks `source`, which is at `uri`.
+
+    A vendor's key is one that this machine has as a keyring, else the one beside the index, kept in `folder`. Either is
+    refused (Unreachable) where it has not exactly the vendor's fingerprint.
+    """
+    vendor = source.vendor
+    if vendor is None:
+        return mirrors.keyring(source.keyring)
+    if installed := mirrors.installed_keyring(source.keyring):
+        _demand(vendor, installed.read_bytes(), str(installed), mirrors.keyring_variable(source.keyring))
+        return installed
+    kept = folder / f"{vendor.archive}.asc"
+    if not kept.is_file() or fingerprints(kept.read_bytes()) != [vendor.fingerprint]:
+        where = vendor.key if "://" in vendor.key else f"{uri}/{vendor.key}"
+        data = http_documents.read(where, limit=LIMIT).data
+        _demand(vendor, data, where, mirrors.variable(vendor.archive))
+        records.write_text(kept, data.decode("ascii", "replace"))  # apt takes .asc for armored text
+    return kept
+
+
+def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> None:
+    """One file could hold several keys, and apt would trust them all: so exactly one, the vendor's."""
+    if (found := fingerprints(data)) != [vendor.fingerprint]:
+        raise Unreachable(
+            f"the key of the archive `{vendor.archive}` is {' and '.join(found) or 'no key at all'}, not "
+            f"{vendor.fingerprint} ({where})",
+            hint=f"do not trust this source: check {variable}; if the vendor announced a new key, change the role's "
+                 "fingerprint")
+
+
+def fingerprints(data: bytes) -> list[str]:
+    """The fingerprints of the primary keys in `data`, armored or not; none where it is no key."""
+    with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
+        path = Path(home) / "key"
+        path.write_bytes(data)
+        text = shell.output(["gpg", "--batch", "--quiet", "--with-colons", "--show-keys", str(path)],
+                            env={"GNUPGHOME": home}, check=False)
+    found, primary = list[str](), False
+    for line in text.splitlines():
+        fields = line.split(":")
+        primary = primary or fields[0] == "pub"
+        if fields[0] == "fpr" and primary:
+            found.append(fields[9])
+            primary = False
+    return found

@@ -1,0 +1,50 @@
+"""Which vendors' archives an image wants beside its distribution's, by what its definition sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami.model import definition_file, vendor_archives
+from goldenami.packages.mirrors import VendorArchive
+
+ROOT = Path(__file__).resolve().parents[2]
+NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos"
+OLDER = "EB693B3035CD5710E231E123A4B469963BF863CC"
+
+
+def archives(image: str, **roles: dict[str, Any]) -> tuple[VendorArchive, ...]:
+    """Those of a committed definition whose roles have these variables besides; a role may be new."""
+    loaded = definition_file.load(ROOT, definition_file.path_of(ROOT, image))
+    wanted = {**loaded.roles, **{role: {**loaded.variables(role), **given} for role, given in roles.items()}}
+    return vendor_archives.of(ROOT, loaded.model_copy(update={"roles": wanted}))
+
+
+@pytest.mark.parametrize(("image", "repository", "key", "fingerprint"), [
+    ("debian-13-nvidia", "debian13", "8793F200.pub", "02182E60104FCDC26EAE1B8597A5D4CB8793F200"),
+    ("ubuntu-24.04-ml-gpu", "ubuntu2404", "3bf863cc.pub", OLDER),
+])
+def test_the_driver_of_nvidias_repository(image: str, repository: str, key: str, fingerprint: str) -> None:
+    assert archives(image) == (VendorArchive("nvidia", f"{NVIDIA}/{repository}/x86_64", key, fingerprint),)
+
+
+def test_the_distributions_own_driver_wants_none() -> None:
+    assert archives("debian-12-ml-gpu") == ()
+
+
+def test_cuda_of_nvidias_repository_beside_a_driver_of_the_distribution() -> None:
+    found = archives("debian-12-ml-gpu", cuda={"cuda_source": "nvidia", "cuda_release": "12.8"})
+    assert found == (VendorArchive("nvidia", f"{NVIDIA}/debian12/x86_64", "3bf863cc.pub", OLDER),)
+
+
+def test_address_and_fingerprint_may_be_the_definitions() -> None:
+    found = archives("debian-13-nvidia", nvidia_driver={
+        "nvidia_driver_repository_url": "https://mirror.example/cuda", "nvidia_driver_repository_key_fingerprint": "A"})
+    assert (found[0].uri, found[0].fingerprint) == ("https://mirror.example/cuda/debian13/x86_64", "A")
+
+
+def test_the_container_toolkit_has_a_repository_of_its_own() -> None:
+    found = archives("debian-13-nvidia", container_runtime={"container_runtime_gpu_source": "nvidia"})
+    assert [vendor.archive for vendor in found] == ["nvidia-container", "nvidia"]
+    assert found[0].key.startswith("https://")
