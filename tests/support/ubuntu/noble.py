@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
@@ -51,7 +52,8 @@ class Noble:
         made.mkdir(parents=True)
         image = next(name for name in there if name.startswith("linux-image-6"))
         release = image.removeprefix("linux-image-")
-        changed = [_base_files(there["base-files"], made), _cloud_init(there["cloud-init"], made)]
+        changed = [_base_files(there["base-files"], made), _cloud_init(there["cloud-init"], made),
+                   _openssh_server(there["openssh-server"], made)]
         headers = there[f"linux-headers-{release}"]
         kbuild = next(path for name, path in there.items() if name.startswith("linux-kbuild-"))
         for found in (*changed, *(_other_priority(there[name], made) for name in OPTIONAL if name in there)):
@@ -62,7 +64,7 @@ class Noble:
                         for kind in ("image", "headers"))):
             for suite in ("noble-updates", "noble-security"):
                 self._add(suite, "main", found)
-        replaced = {"base-files", "cloud-init", *OPTIONAL, image, f"linux-headers-{release}"}
+        replaced = {*(package.name for package in changed), *OPTIONAL, image, f"linux-headers-{release}"}
         for name, path in there.items():
             if name not in replaced:
                 component = "universe" if name in UNIVERSE else "main"
@@ -140,6 +142,17 @@ def _cloud_init(deb: Path, folder: Path) -> Repacked:
     with dressed.unpacked(deb) as tree:
         dressed.put(tree, "etc/cloud/cloud.cfg", (FILES / "cloud.cfg").read_text(encoding="utf-8"),
                    "etc/cloud/cloud.cfg")
+        return _ubuntu(tree, folder)
+
+
+def _openssh_server(deb: Path, folder: Path) -> Repacked:
+    """Its socket is enabled, not its service ("SSHd now uses socket-based activation", Ubuntu 22.10 and later)."""
+    with dressed.unpacked(deb) as tree:
+        script = tree / "DEBIAN/postinst"
+        words = re.split(r"('ssh\.(?:service|socket)')", script.read_text(encoding="utf-8"))
+        other = {"'ssh.service'": "'ssh.socket'", "'ssh.socket'": "'ssh.service'"}
+        assert other.keys() <= set(words), "the script enables its units in another way"
+        script.write_text("".join(other.get(word, word) for word in words), encoding="utf-8")
         return _ubuntu(tree, folder)
 
 
