@@ -9,6 +9,7 @@ newer series, as Ubuntu's guide to linux-aws-64k shows: linux-image-6.14.0-1009-
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -92,14 +93,18 @@ def named(bzimage: bytes, old: str, new: str) -> bytes:
     start += (bzimage[_SETUP_SECTORS] + 1) * 512
     end = start + length - _SIZE_BYTES
     kernel = _zstd("-dc", bzimage[start:end])
-    padded = new.encode().ljust(len(old), b"\0")
-    changed = kernel.replace(old.encode(), padded)
+    changed = _renamed(kernel, old.encode(), new.encode())
     packed = _zstd("-22", "--ultra", "-c", changed)  # as the kernel's own build does
     assert changed != kernel and len(packed) <= end - start, (len(packed), end - start)
     image = bytearray(bzimage)
     image[start:end] = packed.ljust(end - start, b"\0")
-    image[text:text + len(old)] = padded
+    image[text:text + len(old)] = new.encode().ljust(len(old), b"\0")
     return bytes(image)
+
+
+def _renamed(kernel: bytes, old: bytes, new: bytes) -> bytes:
+    """`new` for `old` in each text: what follows moves up, so that the kernel's vermagic, for its modules, is whole."""
+    return re.sub(re.escape(old) + rb"([^\0]*)", lambda found: (new + found[1]).ljust(len(found[0]), b"\0"), kernel)
 
 
 def _zstd(*argv: str | bytes) -> bytes:
