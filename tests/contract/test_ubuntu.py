@@ -8,9 +8,10 @@ out of the definition; the driver is in the walk that is marked `long`, since it
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -64,8 +65,9 @@ def walk(
     if driver:
         origins = Origins(folder / "origins")
         nvidia = NvidiaArchive(folder / "served", key, origins, "ubuntu2404").release(DRIVER).publish()
-        told |= {"GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{nvidia.path}",
-                 "GOLDEN_KEYRING_GOLDEN_NVIDIA": str(key.keyring)}
+        told |= {"GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{nvidia.path}"}
+        _edit(root, lambda data: data["roles"]["nvidia_driver"].update(
+            nvidia_driver_repository_key_fingerprint=key.fingerprint))
     yield Walk(root, told, driver)
     mirror.close()
     assert settle(root) == []
@@ -74,12 +76,19 @@ def walk(
 
 def _without(root: Path, roles: str) -> Path:
     """The Ubuntu image without these roles, and with a smaller disk."""
+    def shrink(data: dict[str, Any]) -> None:
+        data["disk_size_gib"] = 4
+        data["roles"] = {role: given for role, given in data["roles"].items() if role not in roles.split()}
+
+    _edit(root, shrink)
+    return root
+
+
+def _edit(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = root / f"packer/images/{IMAGE}.yml"
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    data["disk_size_gib"] = 4
-    data["roles"] = {role: given for role, given in data["roles"].items() if role not in roles.split()}
+    change(data)
     path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-    return root
 
 
 def test_who_signed_it_has_to_be_told(walk: Walk, tmp_path: Path) -> None:
@@ -101,7 +110,7 @@ def lock(walk: Walk) -> Lock:
 def test_the_lock_has_ubuntu_s_names(walk: Walk, lock: Lock) -> None:
     assert (lock.base.distribution, lock.base.release, lock.base.major) == ("ubuntu", "noble", 24)
     named = [suite.suite for suite in lock.base.suites]
-    assert named == [*(["./"] if walk.driver else []), "noble", "noble-security", "noble-updates"]
+    assert named == ["noble", "noble-security", "noble-updates", *(["nvidia"] if walk.driver else [])]
     assert (lock.kernel.package, lock.kernel.release) == (f"linux-image-{kernel.RELEASE}", kernel.RELEASE)
     of_kernel = next(step for step in lock.steps if step.roles == ["kernel"]).packages
     assert of_kernel == [f"linux-image-{kernel.RELEASE}", f"linux-modules-{kernel.RELEASE}"]
