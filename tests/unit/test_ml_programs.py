@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment, StrictUndefined
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "roles/frameworks/files"
 HERE = len(os.sched_getaffinity(0))
@@ -67,3 +68,28 @@ def test_ml_run_names_what_it_needs() -> None:
     done = subprocess.run([str(PROGRAMS / "ml-run"), "nosuch", "true"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: ml-run ENVIRONMENT COMMAND")
+
+
+def login_file(name: str, *environments: str) -> str:
+    """A file of /etc that the role writes for frameworks, one in each of `environments`."""
+    template = PROGRAMS.parent / f"templates/etc/{name}.j2"
+    installed = [{"name": f"f{number}", "module": f"m{number}", "environment": environment}
+                 for number, environment in enumerate(environments)]
+    # As Ansible has it: a block's own line leaves no empty one.
+    return Environment(trim_blocks=True, undefined=StrictUndefined).from_string(
+        template.read_text(encoding="utf-8")).render(
+            frameworks_installed=installed, __frameworks_home="/opt/ml", ansible_managed="managed")
+
+
+@pytest.mark.parametrize(("environments", "path", "told"), [
+    (["ml", "ml"], "/opt/ml/ml/bin:/opt/ml/bin:/bin", "python3 has f0, f1 (from /opt/ml/ml).\n"),
+    (["numpy"], "/opt/ml/numpy/bin:/opt/ml/bin:/bin", "python3 has f0 (from /opt/ml/numpy).\n"),
+    (["a", "b"], "/opt/ml/bin:/bin", "Each framework has an environment of its own. To use one:\n"
+     '    ml a && python3 -c "import m0"\n    ml b && python3 -c "import m1"\n'),
+])
+def test_a_login_has_the_only_environment_or_is_told_of_each(environments: list[str], path: str, told: str) -> None:
+    script = login_file("profile.d/golden-frameworks.sh", *environments) + '\necho "$PATH"; type -t ml'
+    done = subprocess.run(["/bin/bash", "--norc", "-c", script], capture_output=True, text=True, check=False,
+                          env={"PATH": "/bin", "OMP_NUM_THREADS": "1"})
+    assert done.stdout.split() == [path, *(["function"] if len(set(environments)) > 1 else [])], done.stderr
+    assert login_file("motd.d/60-golden-frameworks", *environments) == told

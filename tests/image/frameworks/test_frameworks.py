@@ -1,6 +1,7 @@
 """The image's frameworks: exactly the lock's, usable without rights, within the CPUs that they were compiled for."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,22 @@ def test_everything_is_roots_and_everybody_can_read_it(facts: dict[str, Any]) ->
 
 def test_login_shells_know_the_programs_and_the_threads(facts: dict[str, Any]) -> None:
     assert facts["login"]["out"].splitlines() == [str(facts["cpus"]), "/opt/ml/bin/ml-run"], facts["login"]
+
+
+def test_frameworks_work_for_whoever_logs_in(gather: Any, lock: dict[str, Any], lacking: list[str]) -> None:
+    """As the user of this connection, in a login shell, by nothing but what the login's message says."""
+    installed = lock["frameworks_installed"]
+    told = gather({"motd": "cat /etc/motd.d/60-golden-frameworks", "pam": "grep pam_motd.so /etc/pam.d/sshd"},
+                  root=False)
+    assert any("motd=" not in line for line in told["pam"].lines), "sshd shows no /etc/motd.d"
+    commands = [line for line in told["motd"].lines if line.startswith("    ml ")]
+    if len({one["environment"] for one in installed}) == 1:
+        assert told["motd"].text.startswith("python3 has " + ", ".join(one["name"] for one in installed))
+        commands = [f'python3 -c "import {one["module"]}"' for one in installed]
+    assert len(commands) == len(installed)
+    done = gather({command: f"bash -lc {shlex.quote(command)}" for command in commands}, root=False)
+    allowed = {0, SIGILL} if lacking else {0}
+    assert {command: answer for command, answer in done.items() if answer.status not in allowed} == {}
 
 
 @pytest.mark.usefixtures("needs_boot")
