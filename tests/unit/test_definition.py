@@ -189,6 +189,30 @@ def test_gpus_in_containers(root: Path, image: str, engine: str, gpus: str, comp
             f"{image}.yml:{where}: roles.container_runtime.container_runtime_gpu_source: {complaint}"
 
 
+HUB = "debian-13-jupyterhub"
+USERS, ADMINS = "    jupyterhub_users: [admin]\n", "    jupyterhub_admins: [admin]\n"
+
+
+@pytest.mark.parametrize(("old", "new", "complaint"), [
+    (USERS + ADMINS, "", "jupyterhub_users: is empty: name the accounts that may log in"),
+    (USERS, USERS.replace("admin", ""), "jupyterhub_users: is empty: name the accounts that may log in"),
+    (USERS, USERS.replace("admin", "admin, Ann Lee"), "jupyterhub_users.1: `Ann Lee` is no account that may have note"),
+    (USERS, USERS.replace("admin", "root"), "jupyterhub_users.0: `root` is no account that may have notebooks"),
+    (USERS, USERS.replace("admin", "12"), "jupyterhub_users.0: expected str, got int 12"),
+    (ADMINS, ADMINS.replace("admin]", "admni]"), "jupyterhub_admins.0: `admni` is not in jupyterhub_users; did you mean"
+                                                 " `admin`?"),
+    (ADMINS, "    jupyterhub_bind_address: localhost\n", "jupyterhub_bind_address: 'localhost' does not appear to be"),
+    (ADMINS, "    jupyterhub_port: 8081\n", "jupyterhub_port: 8081 is no port from 1 to 65535, or one of"),
+    (ADMINS, "    jupyterhub_port: 0\n", "jupyterhub_port: 0 is no port"),
+    ("release: trixie", "release: bookworm", "is for Debian 13, not for Debian 12"),
+])
+def test_notebooks_that_are_wrong(root: Path, old: str, new: str, complaint: str) -> None:
+    edit(root, old, new, HUB)
+    said = refused(root, HUB)
+    assert said.startswith(f"{HUB}.yml:")
+    assert said.partition(": ")[2].removeprefix("roles.jupyterhub").lstrip(".: ").startswith(complaint)
+
+
 def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:
     edit(root, "    nvidia_driver_source:", "    nvidia_driver_gsp_enabled: null\n    nvidia_driver_source:",
          "debian-12-ml-gpu")

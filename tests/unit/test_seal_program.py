@@ -18,6 +18,7 @@ LITTER = (
     "var/log/apt/history.log", "var/log/wtmp", "var/log/journal/0/system.journal", "var/tmp/.hidden", "etc/shadow-",
     "var/lib/dkms/nvidia/1.0/build/nv.o", "var/lib/cloud/instance/id", "etc/hostname", "etc/nvme/hostid",
     "etc/docker/key.json", "var/lib/docker/engine-id", "var/lib/docker/containers/0/0-json.log",
+    "var/lib/jupyterhub/jupyterhub_cookie_secret",
 )
 KEPT = ("etc/ssh/sshd_config", "etc/docker/daemon.json", "var/lib/docker/overlay2/0/diff/x",
         "var/lib/apt/extended_states", "home/debian/x", "var/lib/dkms/nvidia/1.0/source/nv.c")

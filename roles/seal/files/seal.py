@@ -65,7 +65,7 @@ REMOVE = {
     ],
     "credentials": [
         "etc/ssh/authorized_keys*", "etc/apt/auth.conf", "etc/apt/auth.conf.d/*", "etc/docker/config.json",
-        "var/lib/kubelet/config.json",
+        "var/lib/kubelet/config.json", "var/lib/jupyterhub/*",
     ],
     "temporary": ["tmp/*", "tmp/.[!.]*", "var/tmp/*", "var/tmp/.[!.]*"],
 }

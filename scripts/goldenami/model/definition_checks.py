@@ -6,10 +6,12 @@ variable silently.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
 
+from goldenami.core.errors import GoldenError
 from goldenami.core.yaml_lines import Key, YamlFile, nearest
 from goldenami.model import compatibility, hardware, recipes, role_packages
 from goldenami.model.definition import NEWEST, REQUIRED_ROLES, ROLE_ORDER, Base, Definition, Publish, VolumeType
@@ -88,8 +90,10 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
                 raise source.error(key, "is derived by `lock` and cannot be set")
             if value is not None or spec.defaults[name] is not None:
                 _check_type(source, key, spec.options[name], value)
+        _check_platform(root, source, role, definition.base)
     _check_branch(root, source, definition)
     _check_containers(root, source, definition)
+    _check_notebooks(root, source, definition)
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
             raise source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
@@ -127,6 +131,50 @@ def _check_containers(root: Path, source: YamlFile, definition: Definition) -> N
     if engine not in facts["__container_runtime_cdi_engines"]:
         raise source.error(key, f"the {engine} of {release} cannot give containers GPUs: it has no CDI",
                            hint="set container_runtime_engine to `podman`, or take a newer release (Debian 13)")
+
+
+def _check_platform(root: Path, source: YamlFile, role: str, base: Base) -> None:
+    """A role that has facts for some platforms, and none for this one, does not run there."""
+    known = sorted(path.stem.replace("_", " ") for path in (root / "roles" / role / "vars").glob("*_*.yml"))
+    platform = PLATFORMS[base.release]
+    if known and f"{platform.distribution} {platform.major}" not in known:
+        raise source.error(("roles", role), f"is for {', '.join(known)}, not for {platform.distribution} "
+                                            f"{platform.major}", hint="take it out, or give the image another base")
+
+
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+"""What useradd takes (shadow's man page useradd(8))."""
+_HUB_S_OWN_PORTS = (8001, 8081)
+"""The proxy's API and the hub behind it, on the loopback ("Networking basics" of JupyterHub)."""
+
+
+def _check_notebooks(root: Path, source: YamlFile, definition: Definition) -> None:
+    """Somebody may log in, by the name of an account; the hub's address is one."""
+    role = "jupyterhub"
+    if role not in definition.roles:
+        return
+    given = {**role_spec(root, role).defaults, **definition.variables(role)}
+    users, admins, port = (given[f"{role}_{name}"] for name in ("users", "admins", "port"))
+
+    def refuse(name: str, *index: int, because: str) -> GoldenError:
+        return source.error(("roles", role, f"{role}_{name}", *index), because)
+
+    if not users:
+        raise refuse("users", because="is empty: name the accounts that may log in, such as `admin`, which cloud-init "
+                                      "makes on Debian")
+    for number, name in enumerate(users):
+        if not _ACCOUNT.fullmatch(name) or name == "root":
+            raise refuse("users", number, because=f"`{name}` is no account that may have notebooks: small letters, "
+                                                  "digits, `-` and `_`, and not root")
+    for number, name in enumerate(admins):
+        if name not in users:
+            raise refuse("admins", number, because=f"`{name}` is not in {role}_users; {nearest(name, users)}")
+    try:
+        ipaddress.ip_address(given[f"{role}_bind_address"])
+    except ValueError as error:
+        raise refuse("bind_address", because=f"{error}") from None
+    if not 1 <= port <= 65535 or port in _HUB_S_OWN_PORTS:
+        raise refuse("port", because=f"{port} is no port from 1 to 65535, or one of the hub's own (8001, 8081)")
 
 
 SHARED = "frameworks_shared_environment"

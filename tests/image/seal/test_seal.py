@@ -37,9 +37,12 @@ MADE_ANEW = {
     "leases": "/var/lib/dhcp/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*",
     "seeds": "/var/lib/systemd/random-seed /var/lib/systemd/credential.secret",
     "cloud-init": "/var/lib/cloud/* /etc/netplan/50-cloud-init.yaml /etc/sudoers.d/90-cloud-init-users",
+    "notebooks' secrets": "/var/lib/jupyterhub/*",
     "temporary files": "/var/tmp/* /var/tmp/.[!.]*",
 }
 """Not there at rest. A boot makes some of them anew: then each has to be younger than the machine's first boot."""
+HUB_S_OWN_PORTS = ("8001", "8081")
+"""The proxy's API and JupyterHub itself, on the loopback: tests/image/jupyterhub looks at the addresses."""
 FIRST_LOG_GRACE_S = 60
 """The first lines of a journal carry the clock as it was before it was set."""
 
@@ -145,10 +148,12 @@ def test_system_is_running_and_no_unit_failed(machine: Any, needs_boot: None) ->
     assert machine["state"].text == "running"
 
 
-def test_only_sshd_listens(machine: Any, needs_boot: None) -> None:
-    """Port 68 and 546 are DHCP's: a client has to hear the lease's renewal."""
+def test_only_sshd_listens(machine: Any, lock: dict[str, Any], needs_boot: None) -> None:
+    """Port 68 and 546 are DHCP's: a client has to hear the lease's renewal. Notebooks' hub has its own test besides."""
     heard = [line.split() for line in machine["sockets"].lines]
     allowed = {("tcp", "22"), ("udp", "68"), ("udp", "546")}
+    if "jupyterhub" in lock["golden_roles"]:
+        allowed |= {("tcp", port) for port in (str(lock["jupyterhub_port"]), *HUB_S_OWN_PORTS)}
     assert [" ".join(words) for words in heard if (words[0], words[4].rpartition(":")[2]) not in allowed] == []
     assert any(words[4].endswith(":22") for words in heard)
 

@@ -1,0 +1,155 @@
+"""The image's notebooks: a user logs in by PAM, gets a server, and a cell has the limits and devices of a login.
+
+In a container the hub is started for the tests: the bake has enabled it and never let it run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STATE = "/var/lib/jupyterhub"
+SYSTEM = "python3"
+"""Name of the kernel of the system's Python, as Debian's ipykernel has it."""
+NODE = "/dev/nvidia0"
+CELL = """
+import json, os, resource, sys
+def ask(node):
+    try:
+        os.close(os.open(node, os.O_RDWR))
+    except OSError as error:
+        return error.strerror
+    return "opened"
+def versions(*names):
+    return {name: __import__(name).__version__ for name in names}
+print(json.dumps({
+    "nofile": resource.getrlimit(resource.RLIMIT_NOFILE), "memlock": resource.getrlimit(resource.RLIMIT_MEMLOCK),
+    "stack": resource.getrlimit(resource.RLIMIT_STACK), "prefix": sys.prefix, "folder": os.getcwd(),
+    "user": os.getuid(), "node": ask(NODE), "versions": versions(*MODULES),
+    "threads": os.environ.get("OMP_NUM_THREADS"),
+}))
+"""
+LIMITS = {"nofile": "n", "memlock": "l", "stack": "s"}
+
+
+@pytest.fixture(scope="module")
+def facts(gather: Any, lock: dict[str, Any]) -> Any:
+    """What stands there before this file's own login."""
+    return gather({
+        "enabled": "systemctl is-enabled jupyterhub", "active": "systemctl is-active jupyterhub",
+        "unit": "systemctl show jupyterhub -p PrivateDevices -p PrivateTmp -p DevicePolicy -p PAMName",
+        "state": f"ls -A {STATE}", "born": f"stat -c %W {STATE}/*", "boot": "grep ^btime /proc/stat",
+        "modes": f"stat -c %a {STATE}",
+        "known": "getent passwd -- " + " ".join(lock["jupyterhub_users"]),
+    })
+
+
+@pytest.fixture(scope="module")
+def login(gather: Any) -> Any:
+    """The limits of an SSH login, soft and hard: KiB but for open files."""
+    return gather({name: f"ulimit -S{letter}; ulimit -H{letter}" for name, letter in LIMITS.items()}, root=False)
+
+
+@pytest.fixture(scope="module")
+def environments(lock: dict[str, Any]) -> dict[str, list[str]]:
+    """The image's environments below /opt/ml, with the modules of each."""
+    found = dict[str, list[str]]()
+    for one in lock.get("frameworks_installed", []) if "frameworks" in lock["golden_roles"] else []:
+        found.setdefault(one["environment"], []).append(one["module"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def base(lock: dict[str, Any]) -> str:
+    return f"http://{lock['jupyterhub_bind_address']}:{lock['jupyterhub_port']}"
+
+
+@pytest.fixture(scope="module")
+def used(host: Any, facts: Any, lock: dict[str, Any], base: str, environments: dict[str, list[str]]) -> dict[str, Any]:
+    """What a login, a server and a cell in each kernel gave; a GPU's node is made where there is none."""
+    sudo = "" if host.user().name == "root" else "sudo -n "
+    host.run(f"{sudo}sh -c %s", f"test -e {NODE} || mknod -m 666 {NODE} c 195 0")
+    cells = {kind: f"NODE, MODULES = {NODE!r}, {modules!r}\n{CELL}"
+             for kind, modules in {SYSTEM: [], **environments}.items()}
+    program = (Path(__file__).parent / "session.py").read_text()
+    done = host.run(f"{sudo}python3 -B -c %s %s %s %s", program, base, lock["jupyterhub_users"][0], json.dumps(cells))
+    assert done.rc == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert {kind: said["error"] for kind, said in answer["cells"].items() if said["error"]} == {}
+    answer["cells"] = {kind: json.loads(said["out"]) for kind, said in answer["cells"].items()}
+    return answer
+
+
+def test_hub_starts_with_the_machine_and_never_before(facts: Any, booted: bool) -> None:
+    assert facts["enabled"].text == "enabled"
+    assert facts["active"].text == ("active" if booted else "inactive")
+
+
+def test_secrets_are_of_this_machine(facts: Any, booted: bool) -> None:
+    """The cookie secret, tokens and the database: none is in the image; a boot makes them, for root's eyes."""
+    if not booted:
+        assert facts["state"].lines == []
+        return
+    began = int(facts["boot"].text.split()[1]) - 1
+    assert "jupyterhub_cookie_secret" in facts["state"].lines and "jupyterhub.sqlite" in facts["state"].lines
+    assert [born for born in facts["born"].lines if int(born) < began] == []
+    assert facts["modes"].text == "700"
+
+
+def test_unit_hides_no_gpu_and_asks_pam(facts: Any) -> None:
+    assert sorted(facts["unit"].lines) == ["DevicePolicy=auto", "PAMName=jupyterhub", "PrivateDevices=no",
+                                           "PrivateTmp=no"]
+
+
+def test_user_logs_in_by_password_alone(used: dict[str, Any]) -> None:
+    """The right password opened a session, one that lacks its last character did not."""
+    assert used["refused"]
+
+
+def test_nobody_listens_to_the_network(used: dict[str, Any], lock: dict[str, Any]) -> None:
+    """Asked while hub, proxy and a notebook server ran."""
+    heard = {line.split()[3] for line in used["sockets"]}
+    outward = {address for address in heard if not address.startswith(("127.", "[::1]"))}
+    wanted = f"{lock['jupyterhub_bind_address']}:{lock['jupyterhub_port']}"
+    assert wanted in heard or f"*:{lock['jupyterhub_port']}" in heard
+    assert {address for address in outward if not address.endswith(":22") and address != wanted} == set()
+
+
+def test_every_environment_is_a_kernel(used: dict[str, Any], environments: dict[str, list[str]]) -> None:
+    assert set(used["kernels"]) == {SYSTEM, *environments}
+
+
+def test_cell_runs_in_the_environment_with_its_frameworks(
+    used: dict[str, Any], environments: dict[str, list[str]], lock: dict[str, Any],
+) -> None:
+    assert used["cells"][SYSTEM]["prefix"] == "/usr"
+    for name, modules in environments.items():
+        cell = used["cells"][name]
+        assert (cell["prefix"], set(cell["versions"])) == (f"/opt/ml/{name}", set(modules)), cell
+        assert int(cell["threads"]) >= 1
+    versions = {one["module"]: one["version"] for one in lock.get("frameworks_installed", [])}
+    shown = {name: version for cell in used["cells"].values() for name, version in cell["versions"].items()}
+    assert {name: version.partition("+")[0] for name, version in shown.items()} == \
+        {name: versions[name].partition("+")[0] for name in shown}
+
+
+def test_cell_has_the_limits_of_a_login(used: dict[str, Any], login: Any) -> None:
+    for kind, cell in used["cells"].items():
+        for name in LIMITS:
+            unit = 1 if name == "nofile" else 1024
+            limits = ["unlimited" if limit == -1 else str(limit // unit) for limit in cell[name]]
+            assert limits == login[name].lines, (kind, name)
+
+
+def test_cell_runs_as_the_user(used: dict[str, Any]) -> None:
+    for cell in used["cells"].values():
+        assert cell["user"] != 0
+
+
+@pytest.mark.usefixtures("needs_boot")
+def test_cell_reaches_the_gpu_s_device_node(used: dict[str, Any]) -> None:
+    """The node is there and may be opened; without a driver behind it the kernel knows no such device."""
+    assert {cell["node"] for cell in used["cells"].values()} <= {"opened", "No such device or address"}
