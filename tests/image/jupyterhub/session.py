@@ -180,7 +180,7 @@ def main() -> None:
         try:
             spawn(session)
             kernels = session.get(f"{HOME}/api/kernelspecs").json()["kernelspecs"]
-            sockets = run("ss", "-Hlnt")
+            sockets = run("ss", "-Hlntp")
             found = cells(session)
         finally:
             stop(session)
