@@ -190,16 +190,16 @@ def test_gpus_in_containers(root: Path, image: str, engine: str, gpus: str, comp
 
 
 HUB = "debian-13-jupyterhub"
-USERS, ADMINS = "    jupyterhub_users: [admin]\n", "    jupyterhub_admins: [admin]\n"
+USERS, ADMINS = "    jupyterhub_users: [debian, admin]\n", "    jupyterhub_admins: [debian, admin]\n"
 
 
 @pytest.mark.parametrize(("old", "new", "complaint"), [
     (USERS + ADMINS, "", "jupyterhub_users: is empty: name the accounts that may log in"),
-    (USERS, USERS.replace("admin", ""), "jupyterhub_users: is empty: name the accounts that may log in"),
-    (USERS, USERS.replace("admin", "admin, Ann Lee"), "jupyterhub_users.1: `Ann Lee` is no account that may have note"),
-    (USERS, USERS.replace("admin", "root"), "jupyterhub_users.0: `root` is no account that may have notebooks"),
-    (USERS, USERS.replace("admin", "12"), "jupyterhub_users.0: expected str, got int 12"),
-    (ADMINS, ADMINS.replace("admin]", "admni]"), "jupyterhub_admins.0: `admni` is not in jupyterhub_users; did you mean"
+    (USERS, USERS.replace("debian, admin", ""), "jupyterhub_users: is empty: name the accounts that may log in"),
+    (USERS, USERS.replace("admin", "Ann Lee"), "jupyterhub_users.1: `Ann Lee` is no account that may have note"),
+    (USERS, USERS.replace("debian", "root"), "jupyterhub_users.0: `root` is no account that may have notebooks"),
+    (USERS, USERS.replace("debian", "12"), "jupyterhub_users.0: expected str, got int 12"),
+    (ADMINS, ADMINS.replace("admin]", "admni]"), "jupyterhub_admins.1: `admni` is not in jupyterhub_users; did you mean"
                                                  " `admin`?"),
     (ADMINS, "    jupyterhub_bind_address: localhost\n", "jupyterhub_bind_address: 'localhost' does not appear to be"),
     (ADMINS, "    jupyterhub_port: 8081\n", "jupyterhub_port: 8081 is no port from 1 to 65535, or one of"),

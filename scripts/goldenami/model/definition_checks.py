@@ -160,8 +160,8 @@ def _check_notebooks(root: Path, source: YamlFile, definition: Definition) -> No
         return source.error(("roles", role, f"{role}_{name}", *index), because)
 
     if not users:
-        raise refuse("users", because="is empty: name the accounts that may log in, such as `admin`, which cloud-init "
-                                      "makes on Debian")
+        raise refuse("users", because="is empty: name the accounts that may log in, such as `debian`, which cloud-init "
+                                      "makes of Debian's own package")
     for number, name in enumerate(users):
         if not _ACCOUNT.fullmatch(name) or name == "root":
             raise refuse("users", number, because=f"`{name}` is no account that may have notebooks: small letters, "

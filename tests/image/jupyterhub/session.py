@@ -1,7 +1,8 @@
-"""Use the hub as its user does and print as JSON what became of it; argv: base URL, user, cells as JSON by kernel.
+"""Use the hub as its user does and print as JSON what became of it; argv: base URL, users, cells as JSON by kernel.
 
-Runs as root on the image's own Python with what the hub brings (requests, tornado). The user gets a password, or comes
-to be, for as long as this runs; the hub is started where no boot did that, and stopped again.
+Runs as root on the image's own Python with what the hub brings (requests, tornado). For as long as this runs, the first
+user who exists has a password, or, where none exists, the first one exists. The hub is started where no boot did that,
+and stopped again.
 """
 
 import asyncio
@@ -21,7 +22,9 @@ import requests
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-BASE, USER, CELLS = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+BASE, USERS, CELLS = sys.argv[1], sys.argv[2].split(","), json.loads(sys.argv[3])
+ACCOUNTS = {account.pw_name for account in pwd.getpwall()}
+USER = next((user for user in USERS if user in ACCOUNTS), USERS[0])
 HOME = f"{BASE}/user/{USER}"
 PAUSE_S, ASK_AGAIN_S = 0.5, 5.0
 
@@ -34,7 +37,7 @@ def run(*argv: str, stdin: str = "") -> str:
 @contextlib.contextmanager
 def password() -> Iterator[str]:
     """A password that USER has for now; without such an account, one that exists for now."""
-    made = USER not in {account.pw_name for account in pwd.getpwall()}
+    made = USER not in ACCOUNTS
     if made:
         run("useradd", "--create-home", "--shell", "/bin/bash", USER)
     before = run("getent", "shadow", USER).split(":")[1]

@@ -44,7 +44,6 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "unit": "systemctl show jupyterhub -p PrivateDevices -p PrivateTmp -p DevicePolicy -p PAMName",
         "state": f"ls -A {STATE}", "born": f"stat -c %W {STATE}/*", "boot": "grep ^btime /proc/stat",
         "modes": f"stat -c %a {STATE}",
-        "known": "getent passwd -- " + " ".join(lock["jupyterhub_users"]),
     })
 
 
@@ -76,7 +75,8 @@ def used(host: Any, facts: Any, lock: dict[str, Any], base: str, environments: d
     cells = {kind: f"NODE, MODULES = {NODE!r}, {modules!r}\n{CELL}"
              for kind, modules in {SYSTEM: [], **environments}.items()}
     program = (Path(__file__).parent / "session.py").read_text()
-    done = host.run(f"{sudo}python3 -B -c %s %s %s %s", program, base, lock["jupyterhub_users"][0], json.dumps(cells))
+    done = host.run(f"{sudo}python3 -B -c %s %s %s %s", program, base, ",".join(lock["jupyterhub_users"]),
+                    json.dumps(cells))
     assert done.rc == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     assert {kind: said["error"] for kind, said in answer["cells"].items() if said["error"]} == {}
