@@ -51,8 +51,8 @@ def files() -> set[Path]:
     return found | real | {link for link in LIBRARIES.glob("lib*.so.*") if link.is_symlink() and link.resolve() in real}
 
 
-def image(name: str, links: dict[str, str]) -> dict[str, object]:
-    """Import an image of `files()` and of more `links`, path to target."""
+def image(name: str, links: dict[str, str], more: tuple[str, ...] = ()) -> dict[str, object]:
+    """Import an image of `files()`, of more `links`, path to target, and of files that are no libraries."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for folder in ("dev", "proc", "sys", "run", "tmp", "etc"):
@@ -66,6 +66,8 @@ def image(name: str, links: dict[str, str]) -> dict[str, object]:
             entry = tarfile.TarInfo(link)
             entry.type, entry.linkname = tarfile.SYMTYPE, target
             archive.addfile(entry)
+        for name_of_file in more:
+            archive.addfile(tarfile.TarInfo(name_of_file), io.BytesIO())
     return run(ENGINE, "import", "-", name, stdin=packed.getvalue())
 
 
@@ -93,13 +95,12 @@ def gpus() -> dict[str, object]:
     outside = HERE / "outside"
     outside.mkdir(parents=True, exist_ok=True)
     climbing = f"{'../' * 12}{str(outside).lstrip('/')}/x"
-    hostile = image(HOSTILE, {
-        f"{LIBRARIES}/libcuda.so.1": "libcuda.so.999", f"{LIBRARIES}/libcuda.so.999": "libc.so.6",
-        f"{LIBRARIES}/libnvidia-ml.so.{VERSION}": climbing})
+    hostile = image(HOSTILE, {f"{LIBRARIES}/libcuda.so.1": "libcuda.so.999",
+                              f"{LIBRARIES}/libnvidia-ml.so.{VERSION}": climbing}, (f"{LIBRARIES}/libcuda.so.999",))
     device = "--device=nvidia.com/gpu="
     return {
         "hostile image": hostile, "lasting": lasting(),
-        "first": container("--network=none", f"{device}0", made=("195:1", "195:0")),
+        "first": container("--network=none", "--cap-add=MKNOD", f"{device}0", made=("195:1", "195:0")),
         "uuid": container("--network=none", f"{device}{UUIDS['0000:00:1b.0'][0]}"),
         "seventh": container("--network=none", f"{device}7"),
         "careful": container("--network=none", f"{device}all", "--user=1000:1000", "--read-only"),
