@@ -221,6 +221,50 @@ def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:
     assert refused(root, "debian-12-ml-gpu").endswith("nvidia_driver_gsp_enabled: expected bool, got int 3")
 
 
+NO_FABRIC_MANAGER = "joins its GPUs by NVSwitches, for which Debian has no fabric manager: CUDA would not start there"
+
+
+@pytest.mark.parametrize("family", ["p4d", "p5"])
+def test_gpus_behind_switches_need_a_fabric_manager(root: Path, family: str) -> None:
+    image = "debian-12-ml-gpu"
+    edit(root, "[g4dn, g5,", f"[g4dn, {family},", image)
+    assert refused(root, image) == f"{image}.yml:8: hardware.1: `{family}` {NO_FABRIC_MANAGER}"
+    with pytest.raises(BadInput) as caught:
+        definition_file.load(root, definition_file.path_of(root, image))
+    assert "nvidia_driver_source: nvidia and nvidia_driver_fabricmanager_enabled: true" in caught.value.hint
+    edit(root, "nvidia_driver_source: debian", "nvidia_driver_source: nvidia", image)
+    assert family in definition_file.load(root, definition_file.path_of(root, image)).hardware
+
+
+def test_gpus_behind_switches_on_ubuntu(root: Path) -> None:
+    image = "ubuntu-24.04-ml-gpu"
+    edit(root, "    nvidia_driver_source: nvidia\n", "", image)
+    assert "p5" in definition_file.load(root, definition_file.path_of(root, image)).hardware
+
+
+EFA = "  kernel:\n    kernel_efa_enabled: true\n"
+
+
+def test_efa_is_refused_where_no_kernel_has_its_driver(root: Path) -> None:
+    """A family that has it (g5) needs it not: only who asks for it is refused."""
+    assert "g5" in definition_file.load(root, definition_file.path_of(root, "debian-12-ml-gpu")).hardware
+    edit(root, "  kernel:\n", EFA, "debian-12-ml-gpu")
+    assert refused(root, "debian-12-ml-gpu") == (
+        "debian-12-ml-gpu.yml:14: roles.kernel.kernel_efa_enabled: Debian's kernels have no EFA driver "
+        "(CONFIG_INFINIBAND_EFA is not set)")
+    with pytest.raises(BadInput) as caught:
+        definition_file.load(root, definition_file.path_of(root, "debian-12-ml-gpu"))
+    assert "take `distribution: ubuntu` with `kernel: aws`" in caught.value.hint
+
+
+def test_efa_is_refused_where_no_size_has_one(root: Path) -> None:
+    image = "ubuntu-24.04-ml-gpu"
+    edit(root, "  kernel:\n", EFA, image)
+    definition_file.load(root, definition_file.path_of(root, image))
+    edit(root, "[g4dn, g5, g6, p4d, p5]", "[c5, m5]", image)
+    assert refused(root, image).endswith("roles.kernel.kernel_efa_enabled: no size of c5, m5 has an EFA")
+
+
 def test_a_family_of_another_architecture(root: Path) -> None:
     edit(root, "[c7i,", "[c7g,")
     assert refused(root) == f"{IMAGE}.yml:8: hardware.0: `c7g` is arm64, the image amd64"

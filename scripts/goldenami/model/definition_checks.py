@@ -25,6 +25,7 @@ def check(root: Path, source: YamlFile, definition: Definition) -> None:
     _check_release(source, definition.base)
     _check_hardware(root, source, definition)
     _check_roles(root, source, definition)
+    _check_fabrics(root, source, definition)
     _check_frameworks(root, source, definition)
     _check_watch(source, definition)
     if definition.publish:
@@ -47,6 +48,32 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Non
         if (architecture := known[name].cpu.architecture) != definition.base.architecture:
             raise source.error(key, f"`{name}` is {architecture}, the image {definition.base.architecture}",
                                hint="no program runs on both: split the image, a definition for each architecture")
+
+
+def _check_fabrics(root: Path, source: YamlFile, definition: Definition) -> None:
+    """What joins several GPUs (NVSwitch) and several instances (EFA) has its software in the distribution."""
+    distribution, known = definition.base.distribution, hardware.load(root)
+    settings = {name: value for role in ("kernel", "nvidia_driver") for name, value in
+                {**role_spec(root, role).defaults, **definition.variables(role)}.items()}
+    if "nvidia_driver" in definition.roles and settings["nvidia_driver_source"] != "nvidia" \
+            and distribution in compatibility.WITHOUT_FABRIC_MANAGER:
+        for index, name in enumerate(definition.hardware):
+            if known[name].nvswitch:
+                raise source.error(
+                    ("hardware", index), f"`{name}` joins its GPUs by NVSwitches, for which Debian has no fabric "
+                    "manager: CUDA would not start there",
+                    hint="set nvidia_driver_source: nvidia and nvidia_driver_fabricmanager_enabled: true, as "
+                         "ubuntu-24.04-ml-gpu does, or take the family out of `hardware`")
+    if not settings["kernel_efa_enabled"]:
+        return
+    key = ("roles", "kernel", "kernel_efa_enabled")
+    if distribution in compatibility.WITHOUT_EFA:
+        raise source.error(key, "Debian's kernels have no EFA driver (CONFIG_INFINIBAND_EFA is not set)",
+                           hint="take `distribution: ubuntu` with `kernel: aws`, as ubuntu-24.04-ml-gpu does, or leave "
+                                "it out: instances with EFA run without it, over ENA")
+    if not any(known[name].efa for name in definition.hardware):
+        raise source.error(key, f"no size of {', '.join(definition.hardware)} has an EFA",
+                           hint="leave it out, or declare a family that packer/hardware.yml marks `efa`")
 
 
 def _check_watch(source: YamlFile, definition: Definition) -> None:

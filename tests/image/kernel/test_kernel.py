@@ -16,6 +16,7 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "initramfs": f"lsinitramfs /boot/initrd.img-{release}; cat /lib/modules/{release}/modules.builtin",
         "compression": f"LC_ALL=C grep -acP '\\x28\\xb5\\x2f\\xfd' /boot/initrd.img-{release}",
         "cmdline": "cat /etc/default/golden-cmdline",
+        "efa": f"modinfo -k {release} -F filename efa; ls /usr/lib/*/libibverbs/libefa-*.so",
     })
 
 
@@ -52,6 +53,14 @@ def test_initramfs_is_zstd(facts: Any) -> None:
 @pytest.mark.no_boot
 def test_command_line_for_the_loader_is_the_lock_s(facts: Any, lock: dict[str, Any]) -> None:
     assert facts["cmdline"].lines == [" ".join(lock["kernel_cmdline"])]
+
+
+@pytest.mark.no_boot
+def test_efa_has_its_driver_and_its_library_where_it_is_asked_for(facts: Any, lock: dict[str, Any]) -> None:
+    if not lock["kernel_efa_enabled"]:
+        pytest.skip("not asked: the definition wants no EFA")
+    module, library = facts["efa"].lines
+    assert "/efa.ko" in module and "/libefa-" in library
 
 
 def test_kernel_booted_with_that_command_line(booted_kernel: Any, lock: dict[str, Any], needs_boot: None) -> None:
