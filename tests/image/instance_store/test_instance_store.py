@@ -1,0 +1,134 @@
+"""Local disks: the program and its unit in the image, and on the booted image what it does with real NVMe devices.
+
+Their model is EC2's; `local_disks.py` makes them of files and takes them away again. A machine that has local disks of
+its own is asked whether they are mounted instead.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MODEL = "Amazon EC2 NVMe Instance Storage"
+SCENES = ("none", "one", "two", "half_wiped", "foreign", "taken")
+ENGINES = {"none": [], "docker": ["/var/lib/docker", "/var/lib/containerd"], "podman": ["/var/lib/containers"]}
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def facts(gather: Any, lock: dict[str, Any]) -> Any:
+    point = lock["instance_store_mount_point"]
+    return gather({
+        "unit": "cat /etc/systemd/system/golden-instance-store.service",
+        "enabled": "systemctl is-enabled golden-instance-store.service",
+        "mdadm": "grep -v '^#' /etc/mdadm/mdadm.conf",
+        "local": f"grep -l '{MODEL}' /sys/block/nvme*/device/model | wc -l",
+        "state": "systemctl show -p Result,ActiveState,SubState,ConditionResult golden-instance-store.service",
+        "mounted": f"findmnt -n -o FSTYPE --mountpoint {point}", "folder": f"ls -d {point}",
+        "engine": "grep -l golden-instance-store.service /etc/systemd/system/*.service.d/golden-instance-store.conf",
+    })
+
+
+@pytest.fixture(scope="module")
+def played(host: Any, booted: bool, facts: Any) -> dict[str, Any]:
+    """What the program did in each scene."""
+    if not booted:
+        pytest.skip("needs the image's own kernel: a container can have no NVMe device")
+    if int(facts["local"].text):
+        pytest.skip("not asked: this machine has local disks of its own")
+    program = (Path(__file__).parent / "local_disks.py").read_text(encoding="utf-8")
+    sudo = "" if host.user().name == "root" else "sudo -n "
+    done = host.run(f"{sudo}python3 -B -c %s {' '.join(SCENES)}", program)
+    assert done.rc == 0, done.stderr
+    answers: dict[str, Any] = json.loads(done.stdout)
+    return answers
+
+
+def good(run: dict[str, Any]) -> bool:
+    """Whether everybody can write to an xfs at the mount point."""
+    return (run["status"], run["mounted"], run["type"], run["mode"], run["writable"]) == (
+        0, True, "xfs", "0o1777", True)
+
+
+def test_unit_is_enabled_and_says_what_the_lock_says(facts: Any, lock: dict[str, Any]) -> None:
+    start = next(line for line in facts["unit"].lines if line.startswith("ExecStart="))
+    words = start.split()
+    assert words[1:5] == ["--mount-point", lock["instance_store_mount_point"], "--mode", lock["instance_store_mode"]]
+    bound = ENGINES[lock["instance_store_container_engine"]]
+    assert words[5:] == [word for path in bound for word in ("--bind", path)]
+    assert facts["enabled"].text == "enabled"
+
+
+def test_engine_waits_for_its_disks(facts: Any, lock: dict[str, Any]) -> None:
+    names = {line.split("/")[-2].removesuffix(".service.d") for line in facts["engine"].lines}
+    wanted = {"none": set(), "docker": {"docker", "containerd"}, "podman": {"podman", "podman-restart"}}
+    assert names == wanted[lock["instance_store_container_engine"]], facts["engine"].text
+
+
+def test_arrays_are_known_by_name_not_by_host(facts: Any) -> None:
+    """And the file is ours: the package's would have the day of the bake in it."""
+    assert facts["mdadm"].lines == ["HOMEHOST <ignore>", "MAILADDR root", "ARRAY <ignore> name=any:golden-store"]
+
+
+def test_boot_mounted_the_disks_or_did_nothing(facts: Any, needs_boot: None) -> None:
+    state = dict(line.split("=", 1) for line in facts["state"].lines)
+    assert state == {"Result": "success", "ActiveState": "active", "SubState": "exited", "ConditionResult": "yes"}
+    if int(facts["local"].text):
+        assert facts["mounted"].text == "xfs"
+    else:
+        assert facts["mounted"].status and facts["folder"].status, "a folder that would fill the root disk"
+
+
+def test_without_local_disks_nothing_happens(played: dict[str, Any]) -> None:
+    (run,) = played["none"]
+    assert (run["status"], run["mounted"]) == (0, False) and "no local disk" in run["said"]
+
+
+def test_one_disk_is_made_kept_and_made_anew(played: dict[str, Any]) -> None:
+    made, again, rebooted, stopped = played["one"]
+    assert all(good(run) for run in played["one"]), played["one"]
+    assert ("made anew" in made["said"], made["kept"], made["arrays"]) == (True, False, {})
+    assert again["kept"]
+    assert (rebooted["kept"], "found on" in rebooted["said"]) == (True, True)
+    assert (stopped["kept"], "made anew" in stopped["said"]) == (False, True)
+
+
+def test_two_disks_are_one_striped_array(played: dict[str, Any]) -> None:
+    made, again, rebooted, stopped = played["two"]["runs"]
+    assert all(good(run) for run in played["two"]["runs"]), played["two"]
+    assert list(made["arrays"].values()) == ["raid0"]
+    assert made["bytes"] > 400 * MIB, "less than two disks"
+    assert again["kept"] and rebooted["kept"] and not stopped["kept"]
+    assert len(rebooted["arrays"]) == 1
+
+
+def test_engine_s_data_lies_on_the_disks(played: dict[str, Any]) -> None:
+    assert played["two"]["bound"]
+    assert played["two"]["data"] == [False, True], "before and after the program's run of a later boot"
+
+
+def test_half_wiped_disks_are_refused_with_the_way_out(played: dict[str, Any]) -> None:
+    found = played["half_wiped"]
+    assert found["refused"]["status"] == 1 and not found["refused"]["mounted"]
+    assert "half-wiped" in found["refused"]["said"] and len(found["refused"]["said"].splitlines()) == 1
+    assert found["untouched"]
+    assert good(found["after"]), found
+
+
+def test_a_file_system_of_others_is_left_alone(played: dict[str, Any]) -> None:
+    found = played["foreign"]
+    assert found["refused"]["status"] == 1 and found["untouched"]
+    assert "holds ext4 'mine', which was not made here" in found["refused"]["said"]
+
+
+def test_a_folder_with_files_is_never_hidden(played: dict[str, Any]) -> None:
+    for found in played["taken"]:
+        assert found["refused"]["status"] == 1 and found["untouched"] and not found["refused"]["mounted"]
+        assert "is taken: it holds files" in found["refused"]["said"]
+
+
+def test_nothing_failed_and_nothing_is_left(played: dict[str, Any]) -> None:
+    assert (played["failed"], played["left"]) == ("", [])

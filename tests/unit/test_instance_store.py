@@ -1,0 +1,172 @@
+"""roles/instance_store's program: which disks are local, on made-up trees of /sys, and what it does with which."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[2] / "roles/instance_store/files/golden-instance-store"
+LOCAL, EBS = "Amazon EC2 NVMe Instance Storage        ", "Amazon Elastic Block Store              "
+
+
+def _load() -> ModuleType:
+    loader = SourceFileLoader("golden_instance_store", str(PROGRAM))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    try:
+        loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+store = _load()
+
+
+def block(sys_root: Path, name: str, model: str, hidden: str = "0") -> None:
+    """A disk as /sys shows it; the model is padded to 40 characters, as NVMe has it."""
+    folder = sys_root / "block" / name
+    (folder / "device").mkdir(parents=True)
+    (folder / "holders").mkdir()
+    (folder / "device/model").write_text(f"{model}\n", encoding="utf-8")
+    (folder / "hidden").write_text(f"{hidden}\n", encoding="utf-8")
+
+
+def controller(sys_root: Path, slot: str, *, vendor: str = "0x1d0f", kind: str = "0x010802", driver: str = "nvme",
+               disk: bool = True) -> None:
+    """A PCI device; with `disk` its driver has found the namespace."""
+    folder = sys_root / "bus/pci/devices" / slot
+    folder.mkdir(parents=True)
+    (folder / "vendor").write_text(f"{vendor}\n", encoding="utf-8")
+    (folder / "class").write_text(f"{kind}\n", encoding="utf-8")
+    if driver:
+        (sys_root / "bus/pci/drivers" / driver).mkdir(parents=True, exist_ok=True)
+        (folder / "driver").symlink_to(sys_root / "bus/pci/drivers" / driver)
+    if disk:
+        (folder / "nvme/nvme1/nvme1n1").mkdir(parents=True)
+
+
+def test_disks_are_chosen_by_model_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    block(tmp_path, "nvme0n1", EBS)
+    for name in ("nvme10n1", "nvme2n1", "nvme1n1"):
+        block(tmp_path, name, LOCAL)
+    block(tmp_path, "nvme1c1n1", LOCAL, hidden="1")
+    block(tmp_path, "sda", LOCAL)
+    assert store.local_disks(tmp_path) == ["nvme1n1", "nvme2n1", "nvme10n1"]
+
+
+def test_an_instance_without_local_disks(tmp_path: Path) -> None:
+    assert store.local_disks(tmp_path) == []
+    block(tmp_path, "nvme0n1", EBS)
+    assert store.local_disks(tmp_path) == []
+
+
+@pytest.mark.parametrize(("shape", "waits"), [
+    ({}, False), ({"disk": False}, True), ({"disk": False, "driver": ""}, True),
+    ({"disk": False, "vendor": "0x8086"}, False), ({"disk": False, "kind": "0x020000"}, False),
+    ({"disk": False, "driver": "vfio-pci"}, False),
+])
+def test_controllers_that_are_waited_for(tmp_path: Path, shape: dict[str, Any], waits: bool) -> None:
+    controller(tmp_path, "0000:00:1f.0", **shape)
+    assert store.probing(tmp_path) == (["0000:00:1f.0"] if waits else [])
+
+
+def test_the_array_that_holds_a_disk(tmp_path: Path) -> None:
+    block(tmp_path, "nvme1n1", LOCAL)
+    assert store.holder(tmp_path, "nvme1n1") is None
+    (tmp_path / "block/nvme1n1/holders/md127").mkdir()
+    assert store.holder(tmp_path, "nvme1n1") == "/dev/md127"
+
+
+def blank(name: str) -> Any:
+    return store.Disk(f"/dev/{name}")
+
+
+def single(name: str) -> Any:
+    return store.Disk(f"/dev/{name}", "xfs", "golden-store")
+
+
+def member(name: str, array: str = "u1", members: int = 2) -> Any:
+    return store.Disk(f"/dev/{name}", "linux_raid_member", "golden-store", array, members)
+
+
+@pytest.mark.parametrize(("disks", "action"), [
+    ([blank("a")], "create"), ([blank("a"), blank("b")], "create"), ([single("a")], "reuse"),
+    ([member("a"), member("b")], "reuse"),
+])
+def test_what_is_done_with_disks(disks: list[Any], action: str) -> None:
+    assert store.choose(disks) == action
+
+
+@pytest.mark.parametrize(("disks", "complaint"), [
+    ([blank("a"), member("b")], "half-wiped: /dev/a is blank, /dev/b holds linux_raid_member 'golden-store'"),
+    ([blank("a"), single("b")], "half-wiped: /dev/a is blank, /dev/b holds xfs"),
+    ([member("a"), member("b", "u2")], "not the members of one array of 2"),
+    ([member("a", members=3), member("b", members=3)], "not the members of one array of 2"),
+    ([member("a")], "not the members of one array of 1"),
+    ([single("a"), single("b")], "not the members of one array of 2"),
+    ([store.Disk("/dev/a", "ext4", "mine")], "/dev/a holds ext4 'mine', which was not made here: back it up"),
+    ([store.Disk("/dev/a", "gpt")], "/dev/a holds gpt '', which was not made here"),
+    ([store.Disk("/dev/a", "xfs", "data"), blank("b")], "/dev/a holds xfs 'data', which was not made here"),
+    ([store.Disk("/dev/a", "linux_raid_member", "md0", "u", 2), member("b")], "holds linux_raid_member 'md0', which"),
+])
+def test_disks_that_are_left_alone(disks: list[Any], complaint: str) -> None:
+    with pytest.raises(store.Refused) as caught:
+        store.choose(disks)
+    assert complaint in str(caught.value) and "wipefs --all /dev/" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mount_point_that_is_free(tmp_path: Path) -> None:
+    mounts, fstab = "/dev/x / ext4 rw 0 0\n", "# x /scratch xfs\nUUID=1 / ext4 defaults 0 1\n"
+    assert not store.check_free(tmp_path / "scratch", "/dev/a", mounts, fstab)
+    (tmp_path / "scratch").mkdir()
+    assert not store.check_free(tmp_path / "scratch", "/dev/a", mounts, fstab)
+
+
+def test_a_mount_point_that_has_the_disks_already(tmp_path: Path) -> None:
+    assert store.check_free(tmp_path, "/dev/a", f"/dev/a {tmp_path} xfs rw 0 0\n", "")
+
+
+@pytest.mark.parametrize(("mounts", "fstab", "made", "complaint"), [
+    ("/dev/b {0} ext4 rw 0 0\n", "", None, "is taken: /dev/b is mounted there"),
+    ("", "UUID=1 {0} xfs defaults 0 0\n", None, "is taken: /etc/fstab has it"),
+    ("", "UUID=1 {0}/ xfs defaults 0 0\n", None, "is taken: /etc/fstab has it"),
+    ("", "", "folder", "is taken: it holds files"),
+    ("", "", "file", "is taken: it is no folder"),
+    ("", "", "link", "is taken: it is no folder"),
+])
+def test_a_mount_point_that_is_taken(
+    tmp_path: Path, mounts: str, fstab: str, made: str | None, complaint: str,
+) -> None:
+    point = tmp_path / "scratch"
+    if made == "folder":
+        (point / "mine").mkdir(parents=True)
+    elif made == "file":
+        point.touch()
+    elif made == "link":
+        point.symlink_to(tmp_path)
+    with pytest.raises(store.Refused, match=complaint) as caught:
+        store.check_free(point, "/dev/a", mounts.format(point), fstab.format(point))
+    assert str(caught.value).startswith(f"{point} is taken")
+
+
+def test_a_command_that_fails_is_named_in_one_line() -> None:
+    with pytest.raises(store.Refused, match=r"^sh -c .*: second$"):
+        store.run("sh", "-c", "echo first >&2; echo second >&2; exit 3")
+    assert store.run("sh", "-c", "exit 2", may=(0, 2)) == ""
+
+
+def test_it_says_how_it_is_called() -> None:
+    done = subprocess.run([sys.executable, "-B", str(PROGRAM)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--mount-point" in done.stderr
