@@ -221,6 +221,23 @@ def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:
     assert refused(root, "debian-12-ml-gpu").endswith("nvidia_driver_gsp_enabled: expected bool, got int 3")
 
 
+@pytest.mark.parametrize(("runtime", "disks", "complaint"), [
+    ("docker", "docker", None), ("podman", "none", None),
+    ("podman", "docker", "is `docker`, but the image's container engine is `podman`"),
+    (None, "podman", "is `podman`, but the image's container engine is `none`"),
+])
+def test_the_engine_that_gets_the_local_disks(
+    root: Path, runtime: str | None, disks: str, complaint: str | None,
+) -> None:
+    engine = f"  container_runtime:\n    container_runtime_engine: {runtime}\n" if runtime else ""
+    edit(root, "  kernel:\n",
+         f"{engine}  instance_store:\n    instance_store_container_engine: {disks}\n  kernel:\n")
+    if complaint is None:
+        assert "instance_store" in definition_file.load(root, definition_file.path_of(root, IMAGE)).roles
+    else:
+        assert refused(root).endswith(f"roles.instance_store.instance_store_container_engine: {complaint}")
+
+
 NO_FABRIC_MANAGER = "joins its GPUs by NVSwitches, for which Debian has no fabric manager: CUDA would not start there"
 
 

@@ -121,6 +121,7 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
     _check_branch(root, source, definition)
     _check_containers(root, source, definition)
     _check_notebooks(root, source, definition)
+    _check_local_disks(root, source, definition)
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
             raise source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
@@ -202,6 +203,17 @@ def _check_notebooks(root: Path, source: YamlFile, definition: Definition) -> No
         raise refuse("bind_address", because=f"{error}") from None
     if not 1 <= port <= 65535 or port in _HUB_S_OWN_PORTS:
         raise refuse("port", because=f"{port} is no port from 1 to 65535, or one of the hub's own (8001, 8081)")
+
+
+def _check_local_disks(root: Path, source: YamlFile, definition: Definition) -> None:
+    """The engine whose data goes onto the local disks is the image's."""
+    role, name = "instance_store", "instance_store_container_engine"
+    wanted = definition.variables(role).get(name, "none")
+    runtime = role_packages.variables(root, "container_runtime", definition.variables("container_runtime"))
+    engine = runtime["container_runtime_engine"] if "container_runtime" in definition.roles else "none"
+    if wanted not in ("none", engine):
+        raise source.error(("roles", role, name), f"is `{wanted}`, but the image's container engine is `{engine}`",
+                           hint=f"set it to `{engine}`, or change container_runtime")
 
 
 SHARED = "frameworks_shared_environment"

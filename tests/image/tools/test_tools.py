@@ -1,0 +1,57 @@
+"""Each group's commands answer where the group is asked for, and are not there where it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+COMMANDS: dict[str, dict[str, str]] = {
+    "shell": {
+        "bash-completion": "bash -ic 'type -t _init_completion || type -t _comp_initialize'", "htop": "htop --version",
+        "jq": "echo '{\"a\": 7}' | jq -e '.a == 7'", "rsync": "rsync --version", "tmux": "tmux -V",
+        "unzip": "unzip -v", "wget": "wget --version", "vim": "vi --version", "tree": "tree --version",
+    },
+    "git": {
+        "git": "cd $(mktemp -d) && git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x",
+        "git-lfs": "git lfs version",
+    },
+    "aws": {"aws": "aws --version", "ec2-metadata": "command -v ec2-metadata"},
+    "gpu": {"nvtop": "nvtop --version"},
+    "diagnostics": {
+        "dig": "dig -v", "ethtool": "ethtool --version", "iostat": "iostat -V",
+        "iperf3": "iperf3 --version", "lsof": "lsof -v", "numactl": "command -v numactl", "strace": "strace --version",
+    },
+    "compiler": {"compiler": "cd $(mktemp -d) && echo 'int main(void) { return 7; }' > a.c && cc -o a a.c && ./a; "
+                             "test $? = 7", "headers": "python3-config --includes"},
+    "shared_file_systems": {"nfs": "command -v mount.nfs4"},
+}
+"""Group -> what is asked for -> a command that works without rights, network or GPU."""
+NOT_IN_UBUNTU = {"aws"}
+
+
+@pytest.fixture(scope="module")
+def answers(gather: Any) -> Any:
+    return gather({
+        **{name: f"export PATH=$PATH:/usr/sbin:/sbin; {command}" for group in COMMANDS.values()
+           for name, command in group.items()},
+        "ubuntu": "grep -q '^ID=ubuntu' /etc/os-release",
+    }, root=False)
+
+
+@pytest.mark.no_boot
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in COMMANDS for name in COMMANDS[group]])
+def test_command_is_there_where_its_group_is(answers: Any, lock: dict[str, Any], group: str, name: str) -> None:
+    wanted = lock[f"tools_{group}_enabled"] and not (name in NOT_IN_UBUNTU and not answers["ubuntu"].status)
+    if wanted:
+        assert answers[name].status == 0, answers[name].text
+    elif name in ("compiler", "git", "nvtop", "aws"):
+        assert answers[name].status, "there, and not asked for"
+
+
+def test_no_tool_listens_or_failed(gather: Any, needs_boot: None) -> None:
+    """sysstat collects nothing unless it is asked to, and rpcbind's port would be open to the network."""
+    found = gather({"failed": "systemctl --failed --plain --no-legend", "rpcbind": "ss -Hlntu sport = :111",
+                    "sysstat": "systemctl is-active sysstat-collect.timer"})
+    assert (found["failed"].lines, found["rpcbind"].lines) == ([], [])
+    assert found["sysstat"].text != "active"
