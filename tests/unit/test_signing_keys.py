@@ -75,6 +75,13 @@ def test_a_key_on_this_machine_needs_the_fingerprint_too(
     assert vendor.requests == []
 
 
+def test_a_key_as_text_is_the_same_key(key: debrepo.Key) -> None:
+    binary = signing_keys.armored(key.keyring.read_bytes())
+    assert binary != key.public
+    assert signing_keys.armored(key.public.encode()) == key.public
+    assert signing_keys.fingerprints(binary.encode()) == [key.fingerprint]
+
+
 def test_a_distributions_keyring_is_this_machines(
     key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,6 +8,7 @@ from goldenami.local import module_signing
 from goldenami.lock.resolution import Resolution
 from goldenami.model import driver_requests, hardware
 from goldenami.model.lockfile import Choice, Kernel
+from goldenami.packages import signing_keys
 from goldenami.packages.apt import Deb
 
 
@@ -58,6 +59,18 @@ def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) 
             "nvidia_driver_modules_signer": signed.signer if (signed := fitted.build.signature) else "",
         }
         _choose_gsp(resolution, fitted.flavour)
+        _give_key(resolution)
+
+
+def _give_key(resolution: Resolution) -> None:
+    """Where the image keeps NVIDIA's repository it needs the key, and a bake has no network to fetch it by."""
+    if not resolution.setting("nvidia_driver", "repository_enabled") or resolution.setting("nvidia_driver",
+                                                                                           "repository_key"):
+        return
+    apt = resolution.apt
+    for source in (source for source in apt.sources if source.archive == "nvidia"):
+        key = signing_keys.keyring(source, apt.uris[source.archive], apt.folder).read_bytes()
+        resolution.derived["nvidia_driver"]["nvidia_driver_repository_key"] = signing_keys.armored(key)
 
 
 def _choose_gsp(resolution: Resolution, flavour: str) -> None:

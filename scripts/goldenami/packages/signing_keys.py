@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
         _demand(vendor, data, where, mirrors.variable(vendor.archive))
         records.write_text(kept, data.decode("ascii", "replace"))  # apt takes .asc for armored text
     return kept
+
+
+def armored(data: bytes) -> str:
+    """A public key as text, whichever of its two forms `data` has (RFC 9580, 6.2)."""
+    if data.startswith(b"-----BEGIN"):
+        return data.decode("ascii")
+    return ("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n" + base64.encodebytes(data).decode("ascii")
+            + "-----END PGP PUBLIC KEY BLOCK-----\n")
 
 
 def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> None:
