@@ -81,7 +81,7 @@ def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> No
     plan = promote.prepare(runs.account, runs.wanted, promote.candidates(runs.account, runs.wanted), GpuProof.NONE, NOW)
     assert plan.build_id == second
     runs.published(3)
-    with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}, /golden-ami/{IMAGE}/candidate"):
+    with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE} in us-east-1"):
         promote.execute(runs.account, runs.wanted, plan, checkout.root, runs.progress)
     assert runs.latest() == first
 
@@ -128,7 +128,7 @@ def test_a_publish_does_not_go_over_a_rollback(checkout: Checkout) -> None:
     first, _ = runs.published(1), runs.published(2)
     build, plan = runs.to_publish(3)
     runs.golden("rollback", IMAGE)
-    with pytest.raises(Busy, match=f"another run moved /golden-ami/{IMAGE}/candidate in us-east-1 from ami"):
+    with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE} in us-east-1"):
         publish.execute(runs.account, runs.wanted, build, plan, runs.progress)
     assert runs.latest() == first
     assert len(runs.state.amis()) == 2

@@ -30,6 +30,12 @@ class MoveOptions:
 def show(verb: str, plan: MovePlan) -> list[str]:
     """The plan for a person."""
     lines = [f"{verb} {plan.image} to build {plan.build_id} in account {plan.account}"]
+    if plan.is_repeated:
+        where = ", ".join(move.region for move in plan.regions)
+        lines.append(f"  {plan.image} is already at {plan.build_id} in {where}: its pointers are written again and "
+                     "read back")
+        if plan.further:
+            lines.append(f"  `golden rollback {plan.image} --to {plan.further}` goes one build further")
     for move in plan.regions:
         lines.append(f"  {move.region:<15} latest {move.before or 'nothing'} -> {move.ami}; "
                      f"default of {pointers.template_name(plan.image)}: version {move.template_before or 'none'} -> "
@@ -77,13 +83,12 @@ def region_move(
 
 
 def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
-    """Busy where a region, looked at under its lease, is no longer what the plan was made of, or has lost the AMI."""
-    amis = pointers.read_channels(account.ssm(move.region), plan.image)
-    image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
+    """Busy where a region, looked at under its lease, is no longer what the plan was made of, or has lost the AMI.
+
+    The ledger is what tells: it is read consistently, and parameters are not.
+    """
     changed = [] if lease.ledger.digest == move.ledger else [f"the ledger of {plan.image}"]
-    changed += [pointers.channel_name(plan.image, channel)
-                for channel, before in ((Channel.LATEST, move.before), (Channel.CANDIDATE, move.candidate_before))
-                if amis.get(channel) != before]
+    image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
     if image is None or image.state != AmiState.AVAILABLE:
         changed.append(f"{move.ami} (now {image.state if image else 'gone'})")
     if changed:
@@ -100,16 +105,17 @@ def apply(
     `reuse_version`: a version of the template that launched this AMI before is taken, whatever the definition says now.
     """
     entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
-    moving = {Channel.LATEST: move.before, **({Channel.CANDIDATE: move.candidate_before} if move.candidate else {})}
+    moving = [Channel.LATEST, *([Channel.CANDIDATE] if move.candidate else [])]
     ledger = lease.ledger.readmit(plan.build_id)
     for build in plan.withdraw:
         ledger = ledger.withdraw(build)
     for channel in moving:
         ledger = ledger.moved(channel, entry)
     lease.record(ledger)
-    for channel, before in moving.items():
-        channels.point_channel(account, move.region, plan.image, channel, entry, before)
-    return channels.point_template(account, move.region, plan.image, entry, definition, reuse_version=reuse_version)
+    version = channels.follow_ledger(account, move.region, plan.image, lease, definition, moving=moving,
+                                     reuse_version=reuse_version)
+    assert version is not None  # the ledger names `latest`
+    return version
 
 
 def record_of(

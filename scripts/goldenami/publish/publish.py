@@ -16,7 +16,7 @@ from goldenami.aws import encryption, images, tags
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RestorePoint
 from goldenami.aws.channels.lease import Lease, hold_leases
-from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry
+from goldenami.aws.channels.ledger import Channel, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
@@ -92,7 +92,7 @@ def execute(
     with hold_leases(account, plan.image, [planned.region for planned in plan.regions]) as leases:
         for region, lease in leases.items():
             publish_plan.check_forward(region, lease.ledger, plan)
-        steps.phase(lambda region: publish_plan.check_unmoved(account, steps.plans[region], plan), "nothing is changed")
+            publish_plan.check_unmoved(steps.plans[region], plan, lease.ledger)
         with progress.step("AMIs"):
             amis = steps.phase(steps.image, "no pointer has moved")
         with progress.step("candidate"):
@@ -141,7 +141,7 @@ class _RegionSteps:
     def _restore_point(self, planned: RegionPublishPlan, ledger: Ledger, channel: Channel) -> RestorePoint:
         template = planned.template if channel is Channel.LATEST else None
         move = planned.move_of(channel)
-        return RestorePoint(ledger=ledger, amis={channel: move.before} if move else {},
+        return RestorePoint(ledger=ledger, amis={channel: move.before if move else planned.ami},
                             moves_template=template is not None,
                             template_version=template.before if template else None)
 
@@ -229,13 +229,12 @@ class _RegionSteps:
         if self.plans[region].record_build:
             pointers.record_build(self.account.ssm(region), pointers.build_name(self.plan.image, self.plan.build_id),
                                   image.ami)
-        if self.plans[region].move_of(Channel.CANDIDATE):
-            self._move(region, Channel.CANDIDATE, lease, image)
+        self._move(region, Channel.CANDIDATE, lease, image)
 
     def latest(self, region: str, lease: Lease, image: Image) -> Published:
         """`latest`, then the template's default."""
-        entry = self._move(region, Channel.LATEST, lease, image)
-        version = channels.point_template(self.account, region, self.plan.image, entry, self.definition)
+        version = self._move(region, Channel.LATEST, lease, image)
+        assert version is not None  # the ledger names `latest`
         self.versions[region] = version
         previous, template = lease.ledger.previous(), self.plans[region].template
         return Published(
@@ -244,13 +243,11 @@ class _RegionSteps:
             previous_template_version=template.before if template and template.before_ami != image.ami else None,
             refreshed=self.plans[region].refresh)
 
-    def _move(self, region: str, channel: Channel, lease: Lease, image: Image) -> LedgerEntry:
-        """Let a channel name the build: in the ledger, then, where the plan moves it, by its parameter."""
+    def _move(self, region: str, channel: Channel, lease: Lease, image: Image) -> Version | None:
+        """Let a channel name the build: in the ledger, then all pointers by what it says."""
         entry = channels.new_entry(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, lease)
         lease.record(lease.ledger.moved(channel, entry))
-        if move := self.plans[region].move_of(channel):
-            channels.point_channel(self.account, region, self.plan.image, channel, entry, move.before)
-        return entry
+        return channels.follow_ledger(self.account, region, self.plan.image, lease, self.definition, moving=[channel])
 
     def follow(self, region: str) -> None:
         """The groups that are to take the new version: only when it is the default everywhere."""

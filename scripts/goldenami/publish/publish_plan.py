@@ -88,14 +88,24 @@ def _with_pointers(
     planned: RegionPublishPlan, state: RegionBuild, plan: PublishPlan, definition: Definition,
 ) -> RegionPublishPlan:
     """The plan of a region with the channels that move, and the template if it moves."""
+    def stands(channel: Channel) -> bool:
+        """Whether ledger and parameter name the build's AMI; of a run that was killed nothing is believed."""
+        entry = state.ledger.of(channel)
+        return not state.is_abandoned and state.pointers.get(channel) == planned.ami and entry is not None and \
+            (entry.build_id, entry.ami) == (plan.build_id, planned.ami)
+
     moves = tuple(ChannelMove(channel=channel, before=state.pointers.get(channel)) for channel in _moving(plan)
-                  if planned.ami is None or state.pointers.get(channel) != planned.ami)
+                  if not stands(channel))
+    moved = {move.channel for move in moves}
+    astray = tuple(text for channel, text in channels.astray(plan.image, state.ledger, state.pointers, state.template)
+                   if channel not in moved)
     current = channels.current_default(state, plan.build_id, planned.ami, definition) if planned.ami else None
     template, default = None, state.template
     if not plan.held_back and current is None:
         template = TemplateMove(name=pointers.template_name(plan.image), before=default.number if default else None,
                                 before_ami=default.ami if default else None)
-    return planned.model_copy(update={"moves": moves, "template": template})
+    return planned.model_copy(update={"moves": moves, "template": template, "astray": astray,
+                                      "ledger": state.ledger.digest})
 
 
 def _with_refreshes(
@@ -128,16 +138,11 @@ def _refuse(account: Account, plan: PublishPlan, definition: Definition, options
             check_forward(planned.region, found[planned.region][1], plan)
 
 
-def check_unmoved(account: Account, planned: RegionPublishPlan, plan: PublishPlan) -> None:
-    """Busy where a channel that the plan moves, or found as it should be, names another AMI by now."""
-    amis = pointers.read_channels(account.ssm(planned.region), plan.image)
-    for channel in _moving(plan):
-        move, now = planned.move_of(channel), amis.get(channel)
-        before = move.before if move else planned.ami
-        if now != before:
-            raise Busy(f"another run moved {pointers.channel_name(plan.image, channel)} in {planned.region} from "
-                       f"{before or 'nothing'} to {now or 'nothing'} after the plan was made",
-                       hint="run again: the plan is made anew")
+def check_unmoved(planned: RegionPublishPlan, plan: PublishPlan, ledger: Ledger) -> None:
+    """Busy where a region's ledger is not what the plan was made of. Parameters do not tell: reads of them may lag."""
+    if ledger.digest != planned.ledger:
+        raise Busy(f"another run changed the ledger of {plan.image} in {planned.region} after the plan was made",
+                   hint="run again: the plan is made anew")
 
 
 def _moving(plan: PublishPlan) -> list[Channel]:
@@ -207,6 +212,7 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
         before = f"version {region.template.before} ({region.template.before_ami})" if region.template.before \
             else "no template"
         yield f"move the default of {region.template.name}: {before} -> a version with {target}"
+    yield from (f"bring back: {text}" for text in region.astray)
     yield from (f"refresh the group {group}" for group in region.refresh)
 
 

@@ -73,12 +73,14 @@ class RegionPublishPlan(Record):
     moves: tuple[ChannelMove, ...] = ()
     template: TemplateMove | None = None
     refresh: tuple[str, ...] = ()
+    ledger: Sha256 | None = None
+    astray: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
         return self.ami is not None and not (self.settings or self.record_build or self.moves or self.template
-                                             or self.refresh)
+                                             or self.refresh or self.astray)
 
     def move_of(self, channel: Channel) -> ChannelMove | None:
         """The move of a channel; None where it stays."""
@@ -173,14 +175,24 @@ class RegionMove(Record):
 
 
 class MovePlan(Record):
-    """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again unasked."""
+    """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again unasked.
+
+    `further` is the build before the target of a rollback.
+    """
 
     schema_version: Literal[1] = 1
     image: str
     build_id: BuildId
     account: str
     withdraw: tuple[BuildId, ...] = ()
+    further: BuildId | None = None
     regions: tuple[RegionMove, ...]
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the ledger of every region names the build already: pointers are written and read back all the same.
+        """
+        return all(move.before_build == self.build_id for move in self.regions)
 
 
 class MoveRecord(Record):

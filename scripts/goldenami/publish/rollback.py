@@ -1,7 +1,8 @@
 """The `rollback` stage: `latest` and the launch template's default go back, in all regions at once.
 
 It needs no disk and no record of this machine: the account knows which build was before. A region that does not
-answer does not keep the others; the same command, perhaps with `--region`, takes it back later.
+answer does not keep the others; the same command, perhaps with `--region`, takes it back later. Repeated, it brings
+all pointers to where the first rollback went, and no further: only `--to` goes a second step.
 """
 
 from __future__ import annotations
@@ -31,26 +32,11 @@ from goldenami.publish.publish_records import MovePlan, MoveRecord, RegionMove
 
 @dataclass(frozen=True)
 class RollbackState:
-    """A region before the rollback. `is_abandoned`: whoever held its lease last did not let go of it."""
+    """A region before the rollback."""
 
     ledger: Ledger
-    is_abandoned: bool
     pointers: dict[Channel, str]
     template: Version | None
-
-    @property
-    def is_half_back(self) -> bool:
-        """Whether a rollback wrote the ledger, and failed or was killed before it had moved the pointers."""
-        latest = self.ledger.latest
-        if latest is None or not self.ledger.went_back:
-            return False
-        amis = (self.pointers.get(Channel.LATEST), self.template.ami if self.template else None)
-        return self.is_abandoned or amis != (latest.ami, latest.ami)
-
-    def build_of(self, channel: Channel) -> str | None:
-        """The build that a channel names."""
-        entry = self.ledger.of(channel)
-        return entry.build_id if entry else None
 
 
 @dataclass(frozen=True)
@@ -90,28 +76,43 @@ def prepare(
                 if state.ledger.latest and state.ledger.latest.baked > baked}
     return Prepared(MovePlan(
         image=image, build_id=target, account=account.number(next(iter(states))),
-        withdraw=tuple(sorted(withdraw)), regions=tuple(
-            move.model_copy(update={"candidate": states[move.region].build_of(Channel.CANDIDATE) in withdraw})
+        further=_further(states), withdraw=tuple(sorted(withdraw)), regions=tuple(
+            move.model_copy(update={"candidate": _takes_candidate(states[move.region].ledger, withdraw, target)})
             for move in moves)), results.failed)
+
+
+def _further(states: dict[str, RollbackState]) -> str | None:
+    """The build one step further back, where all regions have the same one."""
+    before = {entry.build_id if (entry := state.ledger.previous()) else None for state in states.values()}
+    return before.pop() if len(before) == 1 else None
+
+
+def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str) -> bool:
+    """Whether the candidate is a withdrawn build, by this rollback or by one before that ended too early."""
+    candidate = ledger.candidate
+    return candidate is not None and candidate.build_id in {*withdraw, *ledger.withdrawn} - {target}
 
 
 def _read(account: Account, region: str, image: str) -> RollbackState:
     amis = pointers.read_channels(account.ssm(region), image)
     lease = read_lease(account.dynamodb(region), image)
-    return RollbackState(ledger=lease.ledger, is_abandoned=lease.holder is not None, pointers=amis,
+    return RollbackState(ledger=lease.ledger, pointers=amis,
                          template=pointers.default_version(account.ec2(region), pointers.template_name(image)))
 
 
 def _target(image: str, states: dict[str, RollbackState]) -> str:
     """The build to go back to, the same in all regions.
 
-    Where regions differ, or a rollback was killed half-way, it is the older one that some have already; else it is
-    the one before.
+    Where regions went back already, it is the build that they went to: a rollback that is repeated finishes the first.
+    Where a publish was stopped half-way, it is the older build that some have; else it is the one before.
     """
     latest = {entry.build_id: entry for state in states.values() if (entry := state.ledger.latest)}
+    back = {entry.build_id for state in states.values() if (entry := state.ledger.latest) and state.ledger.went_back}
+    if len(back) == 1:
+        return back.pop()
     withdrawn = {build for state in states.values() for build in state.ledger.withdrawn}
     standing = [entry for entry in latest.values() if entry.build_id not in withdrawn]
-    if standing and (len(latest) > 1 or any(state.is_half_back for state in states.values())):
+    if standing and len(latest) > 1:
         return min(standing, key=lambda entry: entry.baked).build_id
     before = {region: entry.build_id for region, state in states.items() if (entry := state.ledger.previous())}
     if len(set(before.values())) == 1 and before.keys() == states.keys():

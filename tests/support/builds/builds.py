@@ -231,12 +231,6 @@ class RegionState:
         assert "holder" not in item, item
         return Ledger.model_validate_json(item["ledger"]["S"])
 
-    def is_done(self, latest: str) -> bool:
-        """Whether the ledger names `latest`, and nobody holds the lease or died holding it."""
-        item = self.dynamodb.get_item(TableName="golden-ami", Key={"image": {"S": self.image}})["Item"]
-        mark = Ledger.model_validate_json(item["ledger"]["S"]).latest
-        return mark is not None and mark.build_id == latest and "holder" not in item
-
     def refreshes(self, group: str = "web") -> list[dict[str, Any]]:
         """Instance refreshes of a group, newest first."""
         client = _client("autoscaling", self.region, os.environ["AWS_ENDPOINT_URL"])
@@ -261,3 +255,14 @@ class RegionState:
         mark = self.ledger().latest
         assert mark is not None
         assert (mark.build_id, mark.ami) == (latest, ami["ImageId"])
+        self.agree()
+
+    def agree(self) -> str:
+        """What the ledger says, both parameters and the template's default say too; returns the build of `latest`."""
+        ledger, template = self.ledger(), self.template()
+        assert ledger.latest is not None and template is not None
+        for name, entry in (("latest", ledger.latest), ("candidate", ledger.candidate)):
+            assert self.parameter(name) == (entry.ami if entry else None), f"{self.region}: {name} is not {entry}"
+            assert entry is None or entry.build_id not in ledger.withdrawn, f"{self.region}: {name} was withdrawn"
+        assert template["LaunchTemplateData"]["ImageId"] == ledger.latest.ami, self.region
+        return ledger.latest.build_id

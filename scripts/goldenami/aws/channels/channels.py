@@ -6,16 +6,17 @@ that was killed between them is seen, and the next one brings the pointers to wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import pointers, refresh
-from goldenami.aws.channels.lease import Lease
+from goldenami.aws.channels.lease import Lease, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
+from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, Client
 from goldenami.core import clock
@@ -32,7 +33,7 @@ would leave the smallest sizes of the cheapest family, and no GPU beside a CPU f
 class RegionBuild:
     """What a region has of one build of an image. `recorded` is the AMI that the build's parameter names.
 
-    `pointers` are the AMIs that the channels' parameters name.
+    `pointers` are the AMIs that the channels' parameters name. `is_abandoned`: who held the lease last did not let go.
     """
 
     region: str
@@ -41,20 +42,38 @@ class RegionBuild:
     recorded: str | None
     pointers: dict[Channel, str]
     template: Version | None
+    ledger: Ledger
+    is_abandoned: bool
 
 
 def read_region(account: Account, region: str, image: str, build_id: str) -> RegionBuild:
-    """Read what a region has of a build: four calls, three where its AMI does not exist."""
+    """Read what a region has of a build: five calls, four where its AMI does not exist."""
     ec2 = account.ec2(region)
     ami = images.find(ec2, f"{image}-{build_id}")
     build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
     values = pointers.read(account.ssm(region), [build_name, *names.values()])
+    lease = read_lease(account.dynamodb(region), image)
     return RegionBuild(
         region=region, image=ami, shared_with=images.accounts_shared_with(ec2, ami.ami) if ami else [],
         recorded=values.get(build_name),
         pointers={channel: values[name] for channel, name in names.items() if name in values},
         template=pointers.default_version(ec2, pointers.template_name(image)),
+        ledger=lease.ledger, is_abandoned=lease.holder is not None,
     )
+
+
+def astray(
+    image: str, ledger: Ledger, amis: Mapping[Channel, str], template: Version | None,
+) -> Iterator[tuple[Channel, str]]:
+    """Pointers that name something else than the ledger: the channel that is meant, and what is wrong as text."""
+    for channel in Channel:
+        entry = ledger.of(channel)
+        if entry and amis.get(channel) != entry.ami:
+            yield channel, (f"{pointers.channel_name(image, channel)} names {amis.get(channel, 'nothing')}, "
+                            f"not {entry.ami} as the ledger does")
+    if ledger.latest and (template is None or template.ami != ledger.latest.ami):
+        yield Channel.LATEST, (f"the default of {pointers.template_name(image)} launches "
+                               f"{template.ami if template else 'nothing'}, not {ledger.latest.ami} as the ledger says")
 
 
 def template_data(definition: Definition, ami: str) -> dict[str, Any]:
@@ -95,28 +114,36 @@ def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Leas
                        fence=lease.fence, gpu=gpu)
 
 
-def point_channel(
-    account: Account, region: str, image: str, channel: Channel, entry: LedgerEntry, before: str | None,
-) -> None:
-    """Let a channel's parameter name the entry's AMI, unless it names that already (`before`)."""
-    if before != entry.ami:
+def follow_ledger(
+    account: Account, region: str, image: str, lease: Lease, definition: Definition, *,
+    moving: Iterable[Channel] = tuple(Channel), reuse_version: bool = False,
+) -> Version | None:
+    """Let every pointer name what the lease's ledger says; returns the template's default version.
+
+    All of them, since an earlier run may have left any of them behind, and without trusting what they seem to name:
+    each is written and read back. The template is last. `moving` are the channels that have to follow; another one
+    is left where its AMI is not available any more. `reuse_version`: as for the template's move.
+    """
+    ledger, moving = lease.ledger, set(moving)
+    entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
+    there = images.get(account.ec2(region), [entry.ami for entry in entries.values()])
+    standing = {channel: entry for channel, entry in entries.items() if channel in moving
+                or ((found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)}
+    for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
+        entry = standing[channel]
         pointers.move_channel(account.ssm(region), pointers.channel_name(image, channel), entry.ami,
-                              f"build {entry.build_id}, fence {entry.fence}")
-
-
-def point_template(
-    account: Account, region: str, image: str, entry: LedgerEntry, definition: Definition, *,
-    reuse_version: bool = False,
-) -> Version:
-    """Let the template's default launch the entry's AMI; returns its version. The last pointer of all to move."""
-    return pointers.move_template(account.ec2(region), pointers.template_name(image), entry.build_id,
-                                  template_data(definition, entry.ami), {tags.IMAGE: image},
-                                  reuse_version=reuse_version)
+                              f"build {entry.build_id}, fence {lease.fence}")
+    latest = standing.get(Channel.LATEST)
+    if latest is None:
+        return None
+    return pointers.move_template(
+        account.ec2(region), pointers.template_name(image), latest.build_id, template_data(definition, latest.ami),
+        {tags.IMAGE: image}, reuse_version=reuse_version or Channel.LATEST not in moving)
 
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """What a region was before a move: its ledger, the AMI of each channel that moves, the template's default version.
+    """What a region was before a move: its ledger, and what pointers named of which the ledger knows nothing.
 
     None is a channel or a template that did not exist. Without `moves_template` the template is left as it is.
     """
@@ -133,12 +160,15 @@ def restore(account: Account, region: str, image: str, lease: Lease, restore_poi
     The ledger is last: as long as it names the new build, the pointers that differ from it show a run that did not end.
     """
     lease.renew()  # or another has the lease by now
+    before = restore_point.ledger
     if restore_point.moves_template:
-        pointers.restore_template(account.ec2(region), pointers.template_name(image), restore_point.template_version)
+        pointers.restore_template(account.ec2(region), pointers.template_name(image), restore_point.template_version,
+                                  before.latest.ami if before.latest else None)
     for channel, ami in restore_point.amis.items():
-        pointers.restore_channel(account.ssm(region), pointers.channel_name(image, channel), ami,
-                                 f"taken back, fence {lease.fence}")
-    lease.record(restore_point.ledger)
+        entry = before.of(channel)
+        pointers.restore_channel(account.ssm(region), pointers.channel_name(image, channel),
+                                 entry.ami if entry else ami, f"taken back, fence {lease.fence}")
+    lease.record(before)
 
 
 def current_default(state: RegionBuild, build_id: str, ami: str, definition: Definition) -> Version | None:

@@ -84,11 +84,13 @@ def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
 
 def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -> None:
     """Let a channel name what it named before; with no `ami` there was none, and it is deleted."""
-    parameter = _get(ssm, name)
-    if parameter is not None and ami is None:
-        ssm.delete_parameter(Name=name)
-    elif ami is not None and (parameter is None or parameter["Value"] != ami):
+    if ami is not None:
         move_channel(ssm, name, ami, description)
+        return
+    with tolerate("ParameterNotFound"):
+        ssm.delete_parameter(Name=name)
+    if not wait_until(lambda: _get(ssm, name) is None or None, LATE_S, POLL_S):
+        raise StageFailed(f"SSM still has {name} {LATE_S:.0f} s after it was deleted", hint="run again")
 
 
 def _get(ssm: Client, name: str) -> dict[str, Any] | None:
@@ -154,6 +156,7 @@ def move_template(
 ) -> Version:
     """Make a version with `data` the template's default; one that exists is used. Returns it.
 
+    The default is set and read back even where it seems to be right: one read may be out of date.
     `reuse_version`: the newest version of the build that launches the AMI of `data` will do, whatever else it says.
     """
     default = default_version(ec2, name)
@@ -165,23 +168,43 @@ def move_template(
         same = version.ami == data["ImageId"] if reuse_version else fits(version.data, data)
         return same and version.description == title
 
-    if is_right(default):
-        return default
-    version = max(filter(is_right, versions(ec2, name)), key=lambda version: version.number, default=None)
+    version = default if is_right(default) else max(
+        filter(is_right, versions(ec2, name)), key=lambda version: version.number, default=None)
     version = version or Version.of(ec2.create_launch_template_version(
         LaunchTemplateName=name, ClientToken=_token(name, title, data), VersionDescription=title,
         LaunchTemplateData=data)["LaunchTemplateVersion"] | {"LaunchTemplateData": data})
-    ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion=str(version.number))
+    _make_default(ec2, name, version.number)
     return version
 
 
-def restore_template(ec2: Client, name: str, number: int | None) -> None:
-    """Make the version that was the default so again; with no `number` there was no template, and it is deleted."""
+def _make_default(ec2: Client, name: str, number: int) -> None:
+    """Set the default and wait until the template says so ("Eventual consistency in the Amazon EC2 API")."""
+    ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion=str(number))
+    if not wait_until(lambda: _default_is(ec2, name, number) or None, LATE_S, POLL_S):
+        raise StageFailed(f"the default of {name} is not version {number} after {LATE_S:.0f} s",
+                          hint="run again: it is set and read back anew")
+
+
+def _default_is(ec2: Client, name: str, number: int | None) -> bool:
     default = default_version(ec2, name)
-    if default is not None and number is None:
-        ec2.delete_launch_template(LaunchTemplateName=name)
-    elif default is not None and default.number != number:
-        ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion=str(number))
+    return (default.number if default else None) == number
+
+
+def restore_template(ec2: Client, name: str, number: int | None, ami: str | None = None) -> None:
+    """Make the version that was the default so again; with neither number nor AMI there was no template: it goes.
+
+    `ami` is what the default launched by the ledger, which is never out of date; `number` may have been.
+    """
+    if number is None and ami is None:
+        with tolerate(*_NO_TEMPLATE):
+            ec2.delete_launch_template(LaunchTemplateName=name)
+        if not wait_until(lambda: _default_is(ec2, name, None) or None, LATE_S, POLL_S):
+            raise StageFailed(f"{name} is still there {LATE_S:.0f} s after it was deleted", hint="run again")
+        return
+    fitting = [version.number for version in versions(ec2, name) if ami in (None, version.ami)]
+    number = number if number in fitting else max(fitting, default=number)
+    if number is not None:
+        _make_default(ec2, name, number)
 
 
 def _create(ec2: Client, name: str, build_id: str, data: Data, template_tags: tags.Tags) -> Version:
@@ -195,9 +218,12 @@ def _create(ec2: Client, name: str, build_id: str, data: Data, template_tags: ta
             LaunchTemplateName=name, VersionDescription=title, LaunchTemplateData=data,
             TagSpecifications=tags.specifications(template_tags, "launch-template"))["LaunchTemplate"]
     except aws.ClientError as error:
-        if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException" or default_version(ec2, name) is None:
+        if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
             raise
+        if not wait_until(lambda: default_version(ec2, name), LATE_S, POLL_S):
+            raise StageFailed(f"{name} exists, and is not found for {LATE_S:.0f} s", hint="run again") from None
         return move_template(ec2, name, build_id, data, template_tags)
+    wait_until(lambda: default_version(ec2, name), LATE_S, POLL_S)
     return Version(template["LaunchTemplateId"], 1, title, data)
 
 

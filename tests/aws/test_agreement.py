@@ -1,0 +1,89 @@
+"""`candidate`, `latest`, template and ledger say the same, whatever was interrupted, repeated, or read too early."""
+
+from __future__ import annotations
+
+import pytest
+from support.aws.emulator import Emulator
+from support.aws.kill_proxy import KillPoint, KillProxy, When
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
+
+
+def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden(*args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+@pytest.fixture
+def published(checkout: Checkout, aws: Emulator) -> list[str]:
+    """Ids of three builds, published one after the other."""
+    aws.set(pending_s=0.01)
+    ids = []
+    for number in (1, 2, 3):
+        ids.append(builds.build(checkout.root, number).name)
+        golden(checkout, "publish", IMAGE)
+    return ids
+
+
+def latest() -> list[str]:
+    return [RegionState(region).agree() for region in REGIONS]
+
+
+def test_an_interrupted_rollback_is_repaired_with_its_candidate(
+    checkout: Checkout, published: list[str], kill_proxy: KillProxy,
+) -> None:
+    point = KillPoint("ssm:PutParameter", REGIONS[0], 2, When.BEFORE)
+    code, text = kill_proxy.run(checkout.root, "rollback", IMAGE, point=point)
+    assert (code, kill_proxy.struck) == (-9, True), text
+    golden(checkout, "rollback", IMAGE)
+    assert latest() == [published[1]] * 2
+    ran = checkout.golden("publish", IMAGE, "--again")
+    assert (ran.code, latest()) == (0, [published[2]] * 2), ran.text
+
+
+@pytest.mark.parametrize("channel", ["candidate", "latest"])
+def test_a_parameter_that_somebody_moved_is_brought_back(
+    checkout: Checkout, published: list[str], channel: str,
+) -> None:
+    golden(checkout, "rollback", IMAGE)
+    state = RegionState(REGIONS[1])
+    state.ssm.put_parameter(Name=f"/golden-ami/{IMAGE}/{channel}", Type="String", Overwrite=True,
+                            Value=state.amis()[f"{IMAGE}-{published[2]}"]["ImageId"])
+    golden(checkout, "rollback", IMAGE)
+    assert latest() == [published[1]] * 2
+
+
+def test_a_second_rollback_says_where_it_is_and_goes_no_further(checkout: Checkout, published: list[str]) -> None:
+    golden(checkout, "rollback", IMAGE)
+    text = golden(checkout, "rollback", IMAGE)
+    assert f"{IMAGE} is already at {published[1]}" in text
+    assert f"`golden rollback {IMAGE} --to {published[0]}` goes one build further" in text
+    assert latest() == [published[1]] * 2
+    golden(checkout, "rollback", IMAGE, "--to", published[0])
+    assert latest() == [published[0]] * 2
+
+
+def test_a_rollback_that_is_repeated_while_a_region_is_out_goes_back_once(
+    checkout: Checkout, published: list[str], aws: Emulator,
+) -> None:
+    aws.set(disabled_regions=[REGIONS[1]])
+    for _ in range(2):
+        text = golden(checkout, "rollback", IMAGE, code=8)
+        assert RegionState(REGIONS[0]).agree() == published[1]
+        assert f"`golden rollback {IMAGE} --to {published[1]} --region {REGIONS[1]}` does the rest" in text
+    aws.set(disabled_regions=[])
+    golden(checkout, "rollback", IMAGE)
+    assert latest() == [published[1]] * 2
+
+
+@pytest.mark.slow
+def test_pointers_are_written_although_a_read_says_that_they_are_right(
+    checkout: Checkout, published: list[str], aws: Emulator,
+) -> None:
+    for seed in range(4):
+        aws.late({"mode": "stale", "calls": ["ssm:*", "ec2:*Template*"], "share": 0.5, "seconds": 4}, seed=seed)
+        to = published[seed % 2]
+        golden(checkout, "rollback", IMAGE, "--to", to)
+        aws.late()
+        assert latest() == [to] * 2, seed
