@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy, When
@@ -87,3 +90,24 @@ def test_pointers_are_written_although_a_read_says_that_they_are_right(
         golden(checkout, "rollback", IMAGE, "--to", to)
         aws.late()
         assert latest() == [to] * 2, seed
+
+
+def test_a_rollback_goes_through_while_the_next_build_uploads(
+    checkout: Checkout, published: list[str], aws: Emulator, kill_proxy: KillProxy,
+) -> None:
+    """RegisterImage of the next build is not answered until the rollback is done."""
+    fourth = builds.build(checkout.root, 4).name
+    aws.late({"mode": "hanging", "calls": ["ec2:RegisterImage"], "seconds": 3600})
+    before, ended = len(aws.calls()), list[tuple[int, str]]()
+    uploading = threading.Thread(target=lambda: ended.append(kill_proxy.run(checkout.root, "publish", IMAGE)))
+    uploading.start()
+    while sum(call == "ec2:RegisterImage" for call, _ in aws.calls()[before:]) < len(REGIONS):
+        time.sleep(0.1)
+    golden(checkout, "rollback", IMAGE)
+    assert not ended, "the upload is still under way"
+    assert latest() == [published[1]] * 2
+    aws.late()
+    uploading.join()
+    assert (ended[0][0], f"another run changed the ledger of {IMAGE}" in ended[0][1]) == (7, True), ended
+    golden(checkout, "publish", IMAGE)
+    assert latest() == [fourth] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def cmd_publish(
         if publish.is_recorded(build, plan):
             progress.say(f"nothing to do: build {plan.build_id} is published in {len(plan.regions)} regions")
         elif not dry_run:
-            publish.execute(account, definition, build, plan, progress)
+            publish.execute(account, definition, build, plan, progress, wait_s=math.inf if wait else 0.0)
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
         if plan.held_back:
             waits = "gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote"

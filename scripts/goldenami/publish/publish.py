@@ -15,7 +15,7 @@ from typing import TypeVar
 from goldenami.aws import encryption, images, tags
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RestorePoint
-from goldenami.aws.channels.lease import Lease, hold_leases
+from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
@@ -85,23 +85,25 @@ def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
 
 
 def execute(
-    account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
+    account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress, *,
+    wait_s: float = 0.0,
 ) -> PublishRecord:
-    """Do what the plan says and write publish.json. Pointers move when every region has its AMI, and not before."""
+    """Do what the plan says and write publish.json. Pointers move when every region has its AMI, and not before.
+
+    AMIs are made under a lease on the build: two runs that make the same one would hinder each other. The image's own
+    lease is held only while pointers move, so that a rollback need not wait for an upload. `wait_s` is how long
+    another's leases are waited for, in seconds.
+    """
     steps = _RegionSteps(account, definition, build, plan, progress)
-    with hold_leases(account, plan.image, [planned.region for planned in plan.regions]) as leases:
-        for region, lease in leases.items():
-            publish_plan.check_forward(region, lease.ledger, plan)
-            publish_plan.check_unmoved(steps.plans[region], plan, lease.ledger)
+    regions = list(steps.plans)
+    steps.phase(lambda region: steps.check(region, read_lease(account.dynamodb(region), plan.image).ledger),
+                "nothing is changed")
+    with hold_leases(account, f"{plan.image}/{plan.build_id}", regions, wait_s=wait_s):
         with progress.step("AMIs"):
             amis = steps.phase(steps.image, "no pointer has moved")
-        with progress.step("candidate"):
-            steps.move(steps.candidate, leases, amis, Channel.CANDIDATE)
-        published = _candidates(amis)
-        if not plan.held_back:
-            with progress.step("latest"):
-                published = steps.move(steps.latest, leases, amis, Channel.LATEST)
-            steps.phase(steps.follow, "`latest` has moved, but not every group follows")
+        with hold_leases(account, plan.image, regions, wait_s=max(wait_s, LIFE_S)) as leases:
+            steps.phase(lambda region: steps.check(region, leases[region].ledger, amis[region]), "no pointer has moved")
+            published = steps.pointers(leases, amis)
     record = PublishRecord(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
         disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
@@ -125,6 +127,24 @@ class _RegionSteps:
     def phase(self, step: Callable[[str], T], what: str) -> dict[str, T]:
         """`step` in all regions, or one error that says what is where."""
         return for_each_region(self.plans, step).require_all(what, self.continues)
+
+    def check(self, region: str, ledger: Ledger, image: Image | None = None) -> None:
+        """Stop where the region's ledger is not what the plan was made of, or its AMI went meanwhile."""
+        publish_plan.check_forward(region, ledger, self.plan)
+        publish_plan.check_unmoved(self.plans[region], self.plan, ledger)
+        if image is not None:
+            images.wait_available(self.account.ec2(region), image.ami)
+
+    def pointers(self, leases: Mapping[str, Lease], amis: Mapping[str, Image]) -> dict[str, Published]:
+        """Move `candidate`, then, unless it is held back, `latest`, and ask the groups to follow."""
+        with self.progress.step("candidate"):
+            self.move(self.candidate, leases, amis, Channel.CANDIDATE)
+        if self.plan.held_back:
+            return _candidates(amis)
+        with self.progress.step("latest"):
+            published = self.move(self.latest, leases, amis, Channel.LATEST)
+        self.phase(self.follow, "`latest` has moved, but not every group follows")
+        return published
 
     def move(
         self, step: Callable[[str, Lease, Image], T], leases: Mapping[str, Lease], amis: Mapping[str, Image],

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers, refresh
-from goldenami.aws.channels.lease import hold_leases, read_lease
+from goldenami.aws.channels.lease import LIFE_S, hold_leases, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
@@ -175,7 +175,7 @@ def execute(
     moves = {move.region: move for move in plan.regions}
 
     def back(region: str) -> Version:
-        with hold_leases(account, plan.image, [region]) as leases:
+        with hold_leases(account, plan.image, [region], wait_s=LIFE_S) as leases:
             channel_moves.check_unmoved(account, plan, moves[region], leases[region])
             version = channel_moves.apply(account, definition, plan, moves[region], leases[region], reuse_version=True)
         progress.say(f"{region}: latest is {moves[region].ami}, the template's default version {version.number}")

@@ -31,8 +31,10 @@ from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
 
 TABLE = "golden-ami"
-LIFE_S, RENEW_S = 300.0, 60.0
-"""A holder that died on another machine blocks others for five minutes; one that lives may miss four renewals."""
+LIFE_S, RENEW_S = 60.0, 10.0
+"""A holder that died on another machine, or in another pid namespace of this one, blocks others for a minute; one that
+lives may miss five renewals. Pointers move within seconds: nothing that takes longer happens under their lease."""
+WAIT_POLL_S = 1.0
 TABLE_LIMIT_S, POLL_S = 120.0, 0.5
 """A table is active within seconds."""
 
@@ -158,6 +160,18 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
     return lease
 
 
+def _take_when_free(dynamodb: Client, image: str, wait_s: float) -> Lease:
+    """As `take_lease`; Busy only when another has held it for `wait_s` seconds."""
+    ends = time.monotonic() + wait_s
+    while True:
+        try:
+            return take_lease(dynamodb, image)
+        except Busy:
+            if time.monotonic() >= ends:
+                raise
+        time.sleep(WAIT_POLL_S)
+
+
 def _make_table(dynamodb: Client) -> None:
     """The table of leases, once in a region; two that make it at once are welcome."""
     try:
@@ -177,10 +191,13 @@ def _make_table(dynamodb: Client) -> None:
 
 
 @contextmanager
-def hold_leases(account: Account, image: str, regions: list[str]) -> Iterator[dict[str, Lease]]:
+def hold_leases(
+    account: Account, image: str, regions: list[str], *, wait_s: float = 0.0,
+) -> Iterator[dict[str, Lease]]:
     """Hold the leases of all regions, renewing them. All take them in one order, so that of two one gets them all.
 
-    Each has a thread of its own and a client of little patience: a region that is down costs only its own lease.
+    `wait_s` is how long another's lease is waited for, in seconds. Each has a thread of its own and a client of little
+    patience: a region that is down costs only its own lease.
     """
     leases: dict[str, Lease] = {}
     stop, impatient = threading.Event(), account.with_short_timeouts()
@@ -188,7 +205,7 @@ def hold_leases(account: Account, image: str, regions: list[str]) -> Iterator[di
     try:
         for region in sorted(regions):
             with translated(region):
-                leases[region] = take_lease(account.dynamodb(region), image)
+                leases[region] = _take_when_free(account.dynamodb(region), image, wait_s)
             keepers.append(threading.Thread(
                 target=_renew_until, args=(leases[region], impatient.dynamodb(region), stop), daemon=True))
             keepers[-1].start()
