@@ -154,6 +154,13 @@ class LaunchTemplateApi(EC2BaseResponse):
             type_or_requirements(data)
         return template.create_version(data, self._get_param("VersionDescription"))
 
+    def delete_launch_template(self) -> ActionResult:
+        """Delete a template with its versions; one that does not exist is not found, and moto misses a parameter."""
+        self.error_on_dryrun()
+        template = self._template()
+        self.ec2_backend.delete_launch_template(template.name, template.id)
+        return ActionResult({"LaunchTemplate": self._shown(template)})
+
     def delete_launch_template_versions(self) -> ActionResult:
         """Delete versions, and say of each whether it went."""
         self.error_on_dryrun()

@@ -62,7 +62,8 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
 def test_of_a_first_publish_nothing_stays(checkout: Checkout, faults: Faults) -> None:
     first = build(checkout, 1)
     faults.add("ec2", "CreateLaunchTemplate", region="us-west-2", error=ERROR)
-    assert "no pointer has moved" in golden(checkout, "publish", IMAGE, code=5)
+    text = golden(checkout, "publish", IMAGE, code=5)
+    assert "no pointer has moved" in text, text
     for region in REGIONS:
         state = RegionState(region)
         assert (state.parameter("latest"), state.template(), state.ledger().latest) == (None, None, None)

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from goldenami.aws.session import translate
+from goldenami.aws.session import Account, translate
 from goldenami.aws.worker_pool import WorkerPool
-from goldenami.core.errors import GoldenError, StageFailed
+from goldenami.core.errors import GoldenError, StageFailed, Unreachable
 
 T = TypeVar("T")
+
+SILENCE_S = 7.0
+"""For what a person or a monitor waits for: AWS answers what is read there within a second, from the other side of the
+world too."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,12 @@ class RegionResults(Generic[T]):
         raise combined_error(self.failed, what, hint, dict.fromkeys(self.done, "done"))
 
 
-def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionResults[T]:
+def for_each_region(
+    regions: Iterable[str], work: Callable[[str], T], *, listening: Account | None = None,
+) -> RegionResults[T]:
     """Call `work` with every region, in parallel. An error in one does not stop the others; a defect is raised.
 
+    With `listening`, the account that `work` asks, a region that leaves a request unanswered for SILENCE_S is given up.
     An interrupt does not wait: what is under way then ends with the process.
     """
     names = list(regions)
@@ -42,7 +49,15 @@ def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionR
         except Exception as error:  # raised below, when all have ended
             errors[region] = error
 
-    WorkerPool(len(names)).run(names, keep_outcome)
+    def all_silent() -> bool:
+        left = [region for region in names if region not in done and region not in errors]
+        return listening is not None and all(listening.silence_s(region) > SILENCE_S for region in left)
+
+    WorkerPool(len(names)).run(names, keep_outcome, all_silent)
+    for region in names:
+        if region not in done:
+            errors.setdefault(region, Unreachable(
+                f"AWS did not answer in {region} for {SILENCE_S:.0f} s", hint="the region hangs: ask it again later"))
     # translate raises what is none of AWS's errors or ours
     failed = {region: translate(errors[region], region) for region in names if region in errors}
     return RegionResults({region: done[region] for region in names if region in done}, failed)

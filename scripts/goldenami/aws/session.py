@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -53,19 +54,40 @@ class Account:
     read_s: float = READ_S
     _clients: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _waiting: dict[tuple[str, int], float] = field(default_factory=dict, repr=False, compare=False)
 
     def client(self, service: str, region: str) -> Client:
         """The client of `service` in `region`; nothing is sent yet."""
         with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
             if (service, region) not in self._clients:
                 client = self._session.client(service, region_name=region, config=self._config(service))
+                self._listen(client, region)
                 self._clients[service, region] = client
             return self._clients[service, region]
+
+    def _listen(self, client: Client, region: str) -> None:
+        """Note which requests wait for an answer, and since when."""
+        def sent(**_: Any) -> None:
+            self._waiting[region, threading.get_ident()] = time.monotonic()
+
+        def answered(**_: Any) -> None:
+            self._waiting.pop((region, threading.get_ident()), None)
+
+        client.meta.events.register("before-send", sent)
+        client.meta.events.register("response-received", answered)
+
+    def silence_s(self, region: str) -> float:
+        """For how many seconds a region has left a request without an answer; 0 where none waits.
+
+        A pause between two tries is no silence: a region that throttles answers.
+        """
+        since = [at for (name, _), at in list(self._waiting.items()) if name == region]
+        return time.monotonic() - min(since) if since else 0.0
 
     def with_short_timeouts(self) -> Account:
         """The same account with little patience: a region that is down is known within half a minute."""
         return replace(self, attempts=HASTY_ATTEMPTS, connect_s=HASTY_CONNECT_S, read_s=HASTY_READ_S, _clients={},
-                       _lock=threading.Lock())
+                       _lock=threading.Lock(), _waiting={})
 
     def _config(self, service: str) -> Config:
         tries = attempts_of(service, self.attempts)

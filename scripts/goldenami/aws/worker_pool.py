@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 
+POLL_S = 0.2
 GRACE_S = 2.0
 """Seconds for which an ended pool waits for its threads: local work is done by then, a request may not be."""
 
@@ -33,15 +34,21 @@ class WorkerPool:
         self._gone: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._error: BaseException | None = None
 
-    def run(self, items: Iterable[T], work: Callable[[T], None]) -> None:
-        """Call `work` with each item; raises the first exception of any of them, or of `items` itself."""
+    def run(self, items: Iterable[T], work: Callable[[T], None], give_up: Callable[[], bool] = lambda: False) -> None:
+        """Call `work` with each item; raises the first exception of any of them, or of `items` itself.
+
+        Where `give_up` says so, what is under way is left to itself.
+        """
         source, left = iter(items), self.workers
         try:
             for _ in range(self.workers):
                 threading.Thread(target=self._work, args=(source, work), daemon=True).start()
             while left and self._error is None:  # after an error nobody waits for a request without an answer
-                self._gone.get()
-                left -= 1
+                with suppress(queue.Empty):
+                    self._gone.get(timeout=POLL_S)
+                    left -= 1
+                if left and give_up():
+                    left = 0
         finally:
             self._ended.set()
             self._let_finish(left)

@@ -35,7 +35,7 @@ def cmd_publish(
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
     definition, progress, account = checkout.definition(image), checkout.progress("publish", image), Account()
-    options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again,
+    options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again, impatient=dry_run,
                                           allow_missing_families=allow_missing_families)
     with workspace.image_lock(checkout.root, image, wait=wait):
         build = release_gate.load(checkout.root, image, build_id)

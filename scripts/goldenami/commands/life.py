@@ -15,11 +15,11 @@ from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, DryRun, ImageName, OptionalImage, Regions
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
-from goldenami.core.errors import GoldenError
+from goldenami.core.errors import GoldenError, NotVerified
 from goldenami.core.progress import Progress
 from goldenami.core.records import Record
+from goldenami.lifecycle import pointer_check, retire, status, sweep
 from goldenami.lifecycle import regions as family_regions
-from goldenami.lifecycle import retire, status, sweep
 from goldenami.lifecycle.retention import RetentionPolicy
 from goldenami.local import workspace
 
@@ -99,10 +99,25 @@ def _raise(failed: dict[str, GoldenError], what: str) -> None:
 @translated()
 def cmd_status(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+    check: Annotated[bool, typer.Option(
+        "--check", help="only whether the pointers are right, for a monitor: 0 yes, 6 no, 4 or 8 a region is silent",
+    )] = False,
 ) -> int:
     """Show the builds behind latest, candidate and template, who runs which, what each costs a month."""
+    if check:
+        return _check(checkout, image, as_json=as_json)
     record, failed = status.look(Account(), _by_region(checkout, image, region))
     _print(record, status.show(record), as_json)
+    _raise(failed, "not every region could be read")
+    return 0
+
+
+def _check(checkout: Checkout, image: str | None, *, as_json: bool) -> int:
+    record, failed = pointer_check.look(Account(), list(checkout.definitions(image)))
+    _print(record, pointer_check.show(record), as_json)
+    if record.problems:
+        raise NotVerified(f"{len(record.problems)} pointers or regions are not as they have to be",
+                          hint="`golden publish` or `golden rollback` writes all pointers of an image again")
     _raise(failed, "not every region could be read")
     return 0
 

@@ -74,7 +74,8 @@ class StatusRecord(Record):
 
 def look(account: Account, images: Mapping[str, list[str]]) -> tuple[StatusRecord, dict[str, GoldenError]]:
     """Ask every region for the images that belong there (`images`: by region)."""
-    results = regions.for_each_region(images, lambda region: _region(account, region, images[region]))
+    results = regions.for_each_region(images, lambda region: _region(account, region, images[region]),
+                                      listening=account)
     return StatusRecord(
         asked_at=clock.stamp(), prices_of=prices.SNAPSHOT_PRICES_OF, prices_source=prices.SNAPSHOT_PRICES_SOURCE,
         regions={name: results.done[name] for name in images if name in results.done},

@@ -86,9 +86,11 @@ class Publish(Record):
 
     `kms_key` is an alias that has to exist in each region; without it, the account's default decides on encryption.
     `soak_hours` is how long a candidate has to stand before `promote` takes it; 0: `publish` moves `latest` itself.
+    `left_regions` had the image once: what they have stays as it is, on purpose.
     """
 
     regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]], Field(min_length=1)]
+    left_regions: list[str] = Field(default_factory=list)
     keep_last: Annotated[int, Field(ge=1, le=100)] = 3
     max_age_days: Annotated[int, Field(ge=1, le=3650)] = 180
     deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90

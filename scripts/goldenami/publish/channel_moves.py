@@ -41,6 +41,7 @@ def show(verb: str, plan: MovePlan) -> list[str]:
                      f"default of {pointers.template_name(plan.image)}: version {move.template_before or 'none'} -> "
                      f"one with {move.ami}" + ("; candidate too" if move.candidate else ""))
         lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
+    lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
     if plan.withdraw:
         lines.append(f"  withdrawn, so that no publish brings it back unasked: {', '.join(plan.withdraw)}")
     return lines
@@ -111,7 +112,7 @@ def apply(
         ledger = ledger.withdraw(build)
     for channel in moving:
         ledger = ledger.moved(channel, entry)
-    lease.record(ledger)
+    lease.record(ledger.spread(channels.publish_section(definition).regions))
     version = channels.follow_ledger(account, move.region, plan.image, lease, definition, moving=moving,
                                      reuse_version=reuse_version)
     assert version is not None  # the ledger names `latest`

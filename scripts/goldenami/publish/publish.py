@@ -266,8 +266,9 @@ class _RegionSteps:
     def _move(self, region: str, channel: Channel, lease: Lease, image: Image) -> Version | None:
         """Let a channel name the build: in the ledger, then all pointers by what it says."""
         entry = channels.new_entry(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, lease)
-        lease.record(lease.ledger.moved(channel, entry))
-        return channels.follow_ledger(self.account, region, self.plan.image, lease, self.definition, moving=[channel])
+        lease.record(lease.ledger.moved(channel, entry).spread(self.plans))
+        return channels.follow_ledger(self.account, region, self.plan.image, lease, self.definition, moving=[channel],
+                                      others=channel is Channel.LATEST or bool(self.plan.held_back))
 
     def follow(self, region: str) -> None:
         """The groups that are to take the new version: only when it is the default everywhere."""

@@ -25,11 +25,12 @@ from goldenami.publish.release_gate import VerifiedBuild
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """What a person allows on the command line."""
+    """What a person allows on the command line. `impatient`: a region that hangs is given up within seconds."""
 
     accept_untested_gpu: bool = False
     allow_missing_families: bool = False
     again: bool = False
+    impatient: bool = False
 
 
 def make(account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions) -> PublishPlan:
@@ -38,16 +39,18 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
     """
     section = channels.publish_section(definition)
     check_regions(section.regions)
+    states = for_each_region(
+        section.regions, lambda region: channels.read_region(account, region, definition.image, build.bake.build_id),
+        listening=account if options.impatient else None).require_all()
     number = account.number(section.regions[0])
-    states = for_each_region(section.regions, lambda region: channels.read_region(
-        account, region, definition.image, build.bake.build_id)).require_all()
     gpu = GpuProof.ACCEPTED if build.gpu is GpuProof.UNTESTED and options.accept_untested_gpu else build.gpu
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
     settings = AmiSettings(share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
                            deprecate_at=clock.stamp(clock.now() + timedelta(days=section.deprecate_after_days)))
     plan = PublishPlan(
         image=definition.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
-        settings=settings, gpu=gpu, held_back=held_back(section, gpu), regions=(), readmit=options.again)
+        settings=settings, gpu=gpu, held_back=held_back(section, gpu), regions=(), readmit=options.again,
+        dropped=tuple(channels.dropped(definition, (state.ledger for state in states.values()))))
     plan = plan.model_copy(update={"regions": tuple(
         _region(state, plan, definition, build.bake.ami) for state in states.values())})
     plan = _with_refreshes(account, plan, definition, states)
@@ -180,6 +183,7 @@ def show(plan: PublishPlan) -> list[str]:
     for region in plan.regions:
         lines += [f"  {region.region:<15} {text}" for text in _steps(region, plan)] or \
             [f"  {region.region:<15} nothing to do: {region.ami} has all of it"]
+    lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
     if plan.held_back:
         lines.append(f"  `latest` and the template stay: {plan.held_back}")
     return lines

@@ -88,7 +88,10 @@ class RegionPublishPlan(Record):
 
 
 class PublishPlan(Record):
-    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves."""
+    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves.
+
+    `dropped` are regions that the definition has no longer.
+    """
 
     schema_version: Literal[1] = 1
     image: str
@@ -100,6 +103,7 @@ class PublishPlan(Record):
     gpu: Annotated[GpuProof, Field(strict=False)]
     held_back: str = ""
     readmit: bool = False
+    dropped: tuple[str, ...] = ()
     regions: tuple[RegionPublishPlan, ...]
 
     @property
@@ -177,7 +181,7 @@ class RegionMove(Record):
 class MovePlan(Record):
     """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again unasked.
 
-    `further` is the build before the target of a rollback.
+    `further` is the build before the target of a rollback; `dropped` are regions that the definition has no longer.
     """
 
     schema_version: Literal[1] = 1
@@ -186,6 +190,7 @@ class MovePlan(Record):
     account: str
     withdraw: tuple[BuildId, ...] = ()
     further: BuildId | None = None
+    dropped: tuple[str, ...] = ()
     regions: tuple[RegionMove, ...]
 
     @property

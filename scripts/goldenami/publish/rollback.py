@@ -62,7 +62,7 @@ def prepare(
     names = regions or channels.publish_section(definition).regions
     check_regions(names)
     impatient = account.with_short_timeouts()
-    results = for_each_region(names, lambda region: _read(impatient, region, image))
+    results = for_each_region(names, lambda region: _read(impatient, region, image), listening=impatient)
     if not results.done:
         raise combined_error(results.failed, "nothing is changed", "then run again", {})
     states = results.done
@@ -76,7 +76,8 @@ def prepare(
                 if state.ledger.latest and state.ledger.latest.baked > baked}
     return Prepared(MovePlan(
         image=image, build_id=target, account=account.number(next(iter(states))),
-        further=_further(states), withdraw=tuple(sorted(withdraw)), regions=tuple(
+        further=_further(states), dropped=tuple(channels.dropped(definition, (
+            state.ledger for state in states.values()))), withdraw=tuple(sorted(withdraw)), regions=tuple(
             move.model_copy(update={"candidate": _takes_candidate(states[move.region].ledger, withdraw, target)})
             for move in moves)), results.failed)
 

@@ -108,6 +108,18 @@ def publish_section(definition: Definition) -> Publish:
     return definition.publish
 
 
+DROPPED = ("the definition has dropped this region, and what it launches by stays as it is and ages: add it to "
+           "`publish: regions:` again, or to `left_regions:` if that is meant")
+"""What is said of a region that the ledgers know and the definition does not."""
+
+
+def dropped(definition: Definition, ledgers: Iterable[Ledger]) -> list[str]:
+    """Regions to which the image was published, which its definition neither names nor leaves on purpose."""
+    section = publish_section(definition)
+    known = {region for ledger in ledgers for region in ledger.regions}
+    return sorted(known - {*section.regions, *section.left_regions})
+
+
 def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Lease) -> LedgerEntry:
     """A ledger entry of this moment, by this process."""
     return LedgerEntry(build_id=build_id, ami=ami, baked_at=baked_at, since=clock.stamp(), by=tags.owner(),
@@ -116,19 +128,19 @@ def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Leas
 
 def follow_ledger(
     account: Account, region: str, image: str, lease: Lease, definition: Definition, *,
-    moving: Iterable[Channel] = tuple(Channel), reuse_version: bool = False,
+    moving: Iterable[Channel], others: bool = True, reuse_version: bool = False,
 ) -> Version | None:
     """Let every pointer name what the lease's ledger says; returns the template's default version.
 
     All of them, since an earlier run may have left any of them behind, and without trusting what they seem to name:
     each is written and read back. The template is last. `moving` are the channels that have to follow; another one
-    is left where its AMI is not available any more. `reuse_version`: as for the template's move.
+    follows with `others`, unless its AMI is not available any more. `reuse_version`: as for the template's move.
     """
     ledger, moving = lease.ledger, set(moving)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
     there = images.get(account.ec2(region), [entry.ami for entry in entries.values()])
     standing = {channel: entry for channel, entry in entries.items() if channel in moving
-                or ((found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)}
+                or (others and (found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)}
     for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
         entry = standing[channel]
         pointers.move_channel(account.ssm(region), pointers.channel_name(image, channel), entry.ami,

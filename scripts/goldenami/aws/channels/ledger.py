@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
@@ -54,12 +55,14 @@ class Ledger(Record):
     """The channels of one image in one region. `history` holds former builds of `latest`, newest last.
 
     `withdrawn` are builds that a rollback took back: no publish or promotion brings them in again unasked.
+    `regions` are all to which the image was ever published: the account remembers them when a definition does not.
     """
 
     candidate: LedgerEntry | None = None
     latest: LedgerEntry | None = None
     history: tuple[LedgerEntry, ...] = ()
     withdrawn: tuple[BuildId, ...] = ()
+    regions: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -97,6 +100,10 @@ class Ledger(Record):
         """What was noted of a build that a channel names or named."""
         entries = (self.latest, self.candidate, *reversed(self.history))
         return next((entry for entry in entries if entry and entry.build_id == build_id), None)
+
+    def spread(self, regions: Iterable[str]) -> Self:
+        """Note that the image is in these regions, too."""
+        return self.model_copy(update={"regions": tuple(sorted({*self.regions, *regions}))})
 
     def withdraw(self, build_id: str) -> Self:
         """Take a build out of every channel's future."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,14 +84,28 @@ def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
 
 
 def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -> None:
-    """Let a channel name what it named before; with no `ami` there was none, and it is deleted."""
+    """Let a channel name what it named before; with no `ami` there was none, and it is deleted.
+
+    What cannot be written may be as it was: a region that refuses has refused the move, too.
+    """
     if ami is not None:
-        move_channel(ssm, name, ami, description)
+        with _unless(lambda: (_get(ssm, name) or {}).get("Value") == ami):
+            move_channel(ssm, name, ami, description)
         return
     with tolerate("ParameterNotFound"):
         ssm.delete_parameter(Name=name)
     if not wait_until(lambda: _get(ssm, name) is None or None, LATE_S, POLL_S):
         raise StageFailed(f"SSM still has {name} {LATE_S:.0f} s after it was deleted", hint="run again")
+
+
+@contextmanager
+def _unless(is_right: Callable[[], bool]) -> Iterator[None]:
+    """Within it, a refusal by AWS ends the block and nothing more where all is right."""
+    try:
+        yield
+    except aws.ClientError:
+        if not is_right():
+            raise
 
 
 def _get(ssm: Client, name: str) -> dict[str, Any] | None:
@@ -202,9 +217,10 @@ def restore_template(ec2: Client, name: str, number: int | None, ami: str | None
             raise StageFailed(f"{name} is still there {LATE_S:.0f} s after it was deleted", hint="run again")
         return
     fitting = [version.number for version in versions(ec2, name) if ami in (None, version.ami)]
-    number = number if number in fitting else max(fitting, default=number)
-    if number is not None:
-        _make_default(ec2, name, number)
+    wanted = number if number in fitting else max(fitting, default=number)
+    if wanted is not None:
+        with _unless(lambda: _default_is(ec2, name, wanted)):
+            _make_default(ec2, name, wanted)
 
 
 def _create(ec2: Client, name: str, build_id: str, data: Data, template_tags: tags.Tags) -> Version:
