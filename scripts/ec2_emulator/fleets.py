@@ -112,6 +112,16 @@ class FleetApi(EC2BaseResponse):
                     self.ec2_backend.terminate_instances([request.instance_id])
         return ActionResult({"SuccessfulFleetRequests": done, "UnsuccessfulFleetRequests": []})
 
+    @rule(EC2_API + "API_LaunchSpecification.html")
+    def request_spot_instances(self) -> ActionResult:
+        """A Spot request keeps the block devices that it launches with."""
+        made: ActionResult = super().request_spot_instances()  # type: ignore[misc]
+        result: Any = made.result
+        for request in result["SpotInstanceRequests"]:
+            request.launch_specification.block_device_mappings = self._get_param(
+                "LaunchSpecification.BlockDeviceMappings", [])
+        return made
+
     @rule(EC2_API + "API_DescribeSpotInstanceRequests.html")
     def describe_spot_instance_requests(self) -> ActionResult:
         """Spot instance requests come in pages of 5 or more, cancelled ones for four hours too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from goldenami.lifecycle.retention import RetireStep
@@ -113,6 +114,36 @@ def by_template_of_a_volume(account: SeededAccount, ami: str) -> None:
         "BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": account.backing(ami)}}]})
 
 
+def _data_volume(account: SeededAccount, ami: str) -> dict[str, object]:
+    """A launch of another image, with a volume of the AMI's snapshot."""
+    return {"ImageId": "ami-00000000000000000", "InstanceType": "c7i.large",
+            "BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": account.backing(ami)}}]}
+
+
+def by_launch_configuration_of_a_volume(account: SeededAccount, ami: str) -> None:
+    account.groups.create_launch_configuration(LaunchConfigurationName="data", **_data_volume(account, ami))
+
+
+def by_spot_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
+    account.spot_fleet(LaunchSpecifications=[_data_volume(account, ami)])
+
+
+def by_override_of_a_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
+    override = _data_volume(account, ami)
+    account.fleet(account.template("theirs", ["ami-00000000000000000"]), "1",
+                  BlockDeviceMappings=override["BlockDeviceMappings"])
+
+
+def by_spot_request_of_a_volume(account: SeededAccount, ami: str) -> None:
+    account.ec2.request_spot_instances(LaunchSpecification={**_data_volume(account, ami), "ImageId": account.ami(90)},
+                                       ValidFrom=datetime.now(UTC) + timedelta(days=1))
+
+
+def by_share_of_a_snapshot(account: SeededAccount, ami: str) -> None:
+    account.ec2.modify_snapshot_attribute(SnapshotId=account.backing(ami),
+                                          CreateVolumePermission={"Add": [{"UserId": PARTNER}]})
+
+
 def by_upload(account: SeededAccount, ami: str) -> None:
     account.snapshot(91, complete=False, expires=iso(LATER + 1), parent_snapshot=account.backing(ami))
 
@@ -141,6 +172,11 @@ USES: dict[Callable[[SeededAccount, str], None], str] = {
     by_launch_configuration: "used by launch configuration old", by_instance: "(running)",
     by_stopped_instance: "(stopped)", by_volume: "used by volume vol-",
     by_template_of_a_volume: "used by launch template theirs version 1",
+    by_launch_configuration_of_a_volume: "used by launch configuration data",
+    by_spot_fleet_of_a_volume: "used by Spot fleet request sfr-",
+    by_override_of_a_fleet_of_a_volume: "used by EC2 Fleet fleet-",
+    by_spot_request_of_a_volume: "used by Spot instance request sir-",
+    by_share_of_a_snapshot: f"used by createVolumePermission of {PARTNER}",
     by_upload: "used by unfinished upload snap-",
     by_protection: "deregistration protection is on", by_share: f"shared with {PARTNER}",
 }

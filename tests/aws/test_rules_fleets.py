@@ -122,3 +122,13 @@ def test_a_spot_request_is_what_its_time_and_its_instance_are(account: ProbeAcco
     account.ec2.stop_instances(InstanceIds=[kept["InstanceId"]])
     account.ec2.terminate_instances(InstanceIds=[ended["InstanceId"]])
     assert (_state(account, kept), _state(account, ended)) == ("disabled", "closed")
+
+
+@probe("request_spot_instances")
+def test_a_request_keeps_its_block_devices(account: ProbeAccount) -> None:
+    data = {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": account.snapshot()}}
+    request = account.ec2.request_spot_instances(LaunchSpecification={
+        "ImageId": account.image(), "InstanceType": TYPE, "BlockDeviceMappings": [data]})["SpotInstanceRequests"][0]
+    described = account.ec2.describe_spot_instance_requests(
+        SpotInstanceRequestIds=[request["SpotInstanceRequestId"]])["SpotInstanceRequests"]
+    assert described[0]["LaunchSpecification"]["BlockDeviceMappings"] == [data]

@@ -119,6 +119,9 @@ def _steps(*kept: RetireStep) -> Planner:
 
 BLIND: dict[str, Planner] = {
     "templates": _without(templates=()), "configurations": _without(configurations={}),
+    "volumes of configurations": _without(configured={}), "shares of snapshots": _without(shared_snapshots={}),
+    "volumes of launchers": lambda found, image, policy, now: retention.plan(replace(found, launchers=tuple(
+        replace(launcher, snapshots=()) for launcher in found.launchers)), image, policy, now),
     **{kind.value: _no(kind) for kind in LauncherKind},
     "ledger": _without(pointers={}), "instances": _without(instances=()), "volumes": _without(volumes=()),
     "parameters": _records_only,

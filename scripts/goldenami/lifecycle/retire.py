@@ -64,10 +64,13 @@ def _plan(account: Account, region: str, image: str, policy: RetentionPolicy, no
         topology = replace(topology, pointers={
             name: ami for name, ami in topology.pointers.items() if name != inventory.ROLLBACK})
     plan = retention.plan(topology, image, policy, now)
-    due = [action.target for action in plan.actions if action.step in _SHARES_MATTER]
-    if not due:
+    due = {action.target for action in plan.actions if action.step in _SHARES_MATTER}
+    backing = {snapshot for ami in topology.amis if ami.id in due for snapshot in ami.snapshots}
+    backing |= {action.target for action in plan.actions if action.step is RetireStep.DELETE_SNAPSHOT}
+    if not due | backing:
         return plan
-    return retention.plan(inventory.with_shares(account.ec2(region), topology, due), image, policy, now)
+    shared = inventory.with_shares(account.ec2(region), topology, sorted(due), sorted(backing))
+    return retention.plan(shared, image, policy, now)
 
 
 def execute(account: Account, prepared: Prepared[RetirePlan], folder: Path, progress: Progress) -> RetireRecord:

@@ -123,7 +123,8 @@ def _launcher(dice: Dice, kind: LauncherKind) -> Launcher:
                         dice.choice(["$Latest", "$Default", "1", "2", "3", ""])) for _ in range(dice.randrange(3))]
     configuration = "lc-a" if kind is LauncherKind.GROUP and dice.chance(0.2) else ""
     return Launcher(kind=kind, name=f"{kind.value}-a", templates=tuple(uses), configuration=configuration,
-                    image_refs=(dice.reference(),) if dice.chance(0.2) else ())
+                    image_refs=(dice.reference(),) if dice.chance(0.2) else (),
+                    snapshots=(dice.snapshot(),) if dice.chance(0.1) else ())
 
 
 def account(seed: int) -> Topology:
@@ -139,7 +140,9 @@ def account(seed: int) -> Topology:
         launchers=tuple(_launcher(dice, kind) for kind in LauncherKind if dice.chance(0.2)),
         instances=(AccountInstance("i-1", dice.ami(), "stopped"),) if dice.chance(0.2) else (),
         volumes=(Volume("vol-1", dice.snapshot()),) if dice.chance(0.2) else (),
-        pointers={"latest": dice.ami()} if dice.chance(0.2) else {})
+        pointers={"latest": dice.ami()} if dice.chance(0.2) else {},
+        configured={"lc-b": (dice.snapshot(),)} if dice.chance(0.1) else {},
+        shared_snapshots={dice.snapshot(): ("111122223333",)} if dice.chance(0.1) else {})
 
 
 accounts = st.builds(account, st.integers(0, 2 ** 64 - 1))
@@ -178,7 +181,9 @@ def alive(account: Topology) -> set[str]:
             graph.image("in use", reference)
         graph.edge("in use", f"configuration {launcher.configuration}")
     for held in (*account.pointers.values(), *(instance.image_id for instance in account.instances),
-                 *(volume.snapshot_id for volume in account.volumes),
+                 *(volume.snapshot_id for volume in account.volumes), *account.shared_snapshots,
+                 *(data for launcher in account.launchers for data in launcher.snapshots),
+                 *(data for configured in account.configured.values() for data in configured),
                  *(snapshot.parent for snapshot in account.snapshots if snapshot.state == "pending")):
         graph.edge("in use", held)
     for ami in account.amis:

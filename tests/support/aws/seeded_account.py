@@ -96,7 +96,7 @@ class SeededAccount:
         self.groups.create_auto_scaling_group(
             AutoScalingGroupName=name, MinSize=0, MaxSize=1, AvailabilityZones=[f"{self.region}a"], **given)
 
-    def fleet(self, template: str, version: str, **override: str) -> str:
+    def fleet(self, template: str, version: str, **override: Any) -> str:
         """An EC2 Fleet without instances."""
         named = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": version}}
         return str(self.ec2.create_fleet(

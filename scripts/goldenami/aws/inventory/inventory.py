@@ -49,8 +49,8 @@ instance to be started.
 
 
 def read(account: Account, region: str, image: str) -> Topology:
-    """Everything in `region` that can refer to an AMI; `image` is whose pointers are read. Launch permissions are
-    not read: they cost a call for each image (`with_shares`).
+    """Everything in `region` that can refer to an AMI; `image` is whose pointers are read. Who it is shared with is
+    not read: that costs a call for each image and snapshot (`with_shares`).
     """
     ec2, autoscaling = account.ec2(region), account.autoscaling(region)
     with translated(region):
@@ -58,7 +58,7 @@ def read(account: Account, region: str, image: str) -> Topology:
         ours = {snapshot.id for snapshot in all_snapshots}
         ours |= {snapshot_id for ami in all_amis if ami.image for snapshot_id in ami.snapshots}
         all_templates, all_launchers = tuple(templates(ec2)), (*groups(autoscaling), *fleets(ec2))
-        configurations = {configuration["LaunchConfigurationName"]: configuration["ImageId"] for configuration in
+        configurations = {configuration["LaunchConfigurationName"]: configuration for configuration in
                           pages(autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100)}
         named = {references.parameter_of(ref) for ref in
                  [version.image_ref for version in all_templates]
@@ -66,15 +66,25 @@ def read(account: Account, region: str, image: str) -> Topology:
         return Topology(
             region=region, amis=all_amis, snapshots=all_snapshots,
             parameters=parameters(account.ssm(region), named - {""}), templates=all_templates,
-            launchers=all_launchers, configurations=configurations, instances=tuple(instances(ec2)),
+            launchers=all_launchers, instances=tuple(instances(ec2)),
+            configurations={name: each["ImageId"] for name, each in configurations.items()},
+            configured={name: _volumes_of(each) for name, each in configurations.items()},
             volumes=tuple(volumes(ec2, ours)), pointers=pointers(account.dynamodb(region), image))
 
 
-def with_shares(ec2: Client, topology: Topology, ami_ids: Iterable[str]) -> Topology:
-    """The topology with the launch permissions of these images."""
+def with_shares(ec2: Client, topology: Topology, ami_ids: Iterable[str], snapshot_ids: Iterable[str]) -> Topology:
+    """The topology with the launch permissions of these images, and who may make volumes from these snapshots."""
     shares = {ami_id: tuple(images.accounts_shared_with(ec2, ami_id)) for ami_id in ami_ids}
-    return replace(topology, amis=tuple(
-        replace(ami, shared_with=shares[ami.id]) if ami.id in shares else ami for ami in topology.amis))
+    return replace(
+        topology, shared_snapshots={snapshot_id: _volume_permissions(ec2, snapshot_id) for snapshot_id in snapshot_ids},
+        amis=tuple(replace(ami, shared_with=shares[ami.id]) if ami.id in shares else ami for ami in topology.amis))
+
+
+def _volume_permissions(ec2: Client, snapshot_id: str) -> tuple[str, ...]:
+    with tolerate("InvalidSnapshot.NotFound"):
+        answer = ec2.describe_snapshot_attribute(SnapshotId=snapshot_id, Attribute="createVolumePermission")
+        return tuple(sorted(next(iter(each.values())) for each in answer.get("CreateVolumePermissions", [])))
+    return ()
 
 
 def pointers(dynamodb: Client, image: str) -> dict[str, str]:
@@ -134,12 +144,17 @@ def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
 def template_version(described: Mapping[str, Any], latest: int, image: str) -> TemplateVersion:
     """One version as EC2 describes it; `latest` is its template's newest, `image` the template's tag."""
     data = described["LaunchTemplateData"]
-    devices = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in data.get("BlockDeviceMappings", []))
     return TemplateVersion(
         template_id=described["LaunchTemplateId"], template=described["LaunchTemplateName"],
         number=described["VersionNumber"], image_ref=data.get("ImageId", ""),
         default=described["DefaultVersion"], latest=described["VersionNumber"] == latest, image=image,
-        snapshots=tuple(filter(None, devices)))
+        snapshots=_volumes_of(data))
+
+
+def _volumes_of(launch: Mapping[str, Any]) -> tuple[str, ...]:
+    """The snapshots in the block device mappings of whatever launches an instance."""
+    devices = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in launch.get("BlockDeviceMappings", []))
+    return tuple(filter(None, devices))
 
 
 def groups(autoscaling: Client) -> Iterator[Launcher]:
@@ -177,7 +192,8 @@ def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any], config
     named = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
     return Launcher(
         kind=kind, name=name, configuration=configuration, templates=tuple(_use(use) for use in named if use),
-        image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")))
+        image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")),
+        snapshots=tuple(snapshot for override in overrides for snapshot in _volumes_of(override)))
 
 
 def _use(specification: Mapping[str, str]) -> TemplateUse:

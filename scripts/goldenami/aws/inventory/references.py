@@ -35,6 +35,7 @@ class ReferenceKind(StrEnum):
     INSTANCE = "instance"
     VOLUME = "volume"
     UPLOAD = "unfinished upload"
+    SHARE = "createVolumePermission of"
     AMI = "AMI"
 
 
@@ -137,8 +138,8 @@ def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
 
 
 def of_snapshots(topology: Topology) -> References:
-    """What needs each snapshot: AMIs, volumes made from it, launch templates that will make one, and uploads of
-    changed blocks that rest on it.
+    """What needs each snapshot: AMIs, volumes made from it, whatever launches with one more volume of it, accounts
+    that may make one, and uploads of changed blocks that rest on it.
 
     A finished snapshot needs its parent no more: EBS keeps the blocks that it shares ("Delete an Amazon EBS
     snapshot": only data that no other snapshot needs is removed). An unfinished one does.
@@ -149,10 +150,22 @@ def of_snapshots(topology: Topology) -> References:
             uses[snapshot_id].add(Reference(ReferenceKind.AMI, ami.id))
     for volume in topology.volumes:
         uses[volume.snapshot_id].add(Reference(ReferenceKind.VOLUME, volume.id))
-    for version in _selected(topology):
-        for snapshot_id in version.snapshots:
-            uses[snapshot_id].add(_of_version(version))
+    for reference, snapshot_ids in _data_volumes(topology):
+        for snapshot_id in snapshot_ids:
+            uses[snapshot_id].add(reference)
+    for snapshot_id, accounts in topology.shared_snapshots.items():
+        uses[snapshot_id] |= {Reference(ReferenceKind.SHARE, account) for account in accounts}
     for snapshot in topology.snapshots:
         if snapshot.parent and snapshot.state is SnapshotState.PENDING:
             uses[snapshot.parent].add(Reference(ReferenceKind.UPLOAD, snapshot.id))
     return {snapshot_id: tuple(sorted(references)) for snapshot_id, references in uses.items() if snapshot_id}
+
+
+def _data_volumes(topology: Topology) -> Iterator[tuple[Reference, tuple[str, ...]]]:
+    """What launches with volumes of snapshots beside the root's, and these snapshots."""
+    for version in _selected(topology):
+        yield _of_version(version), version.snapshots
+    for launcher in topology.launchers:
+        yield Reference(launcher.kind, launcher.name), launcher.snapshots
+    for name, snapshot_ids in topology.configured.items():
+        yield Reference(ReferenceKind.CONFIGURATION, name), snapshot_ids

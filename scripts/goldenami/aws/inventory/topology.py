@@ -128,7 +128,7 @@ class LauncherKind(StrEnum):
 @dataclass(frozen=True)
 class Launcher:
     """The templates that it launches from (overrides included), a launch configuration, or images as templates name
-    them. `name` is its name or id.
+    them. `name` is its name or id, `snapshots` are those that it makes further volumes from.
     """
 
     kind: LauncherKind
@@ -136,6 +136,7 @@ class Launcher:
     templates: tuple[TemplateUse, ...] = ()
     configuration: str = ""
     image_refs: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ class Volume:
 class Topology:
     """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a template pins one.
 
-    `configurations` are launch configurations: name to the image that they name. `pointers` are the ledger's.
+    `configurations` are launch configurations: name to the image that they name; `configured` the snapshots that they
+    make further volumes from. `pointers` are the ledger's. `shared_snapshots` are the accounts that may make volumes
+    from a snapshot, of those that were asked for.
     """
 
     region: str
@@ -171,9 +174,11 @@ class Topology:
     templates: tuple[TemplateVersion, ...] = ()
     launchers: tuple[Launcher, ...] = ()
     configurations: Mapping[str, str] = field(default_factory=dict)
+    configured: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     instances: tuple[AccountInstance, ...] = ()
     volumes: tuple[Volume, ...] = ()
     pointers: Mapping[str, str] = field(default_factory=dict)
+    shared_snapshots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def is_record(parameter: str) -> bool:
