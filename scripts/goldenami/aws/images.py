@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -11,6 +13,7 @@ from botocore import exceptions as aws
 from pydantic import Field
 
 from goldenami.aws import tags
+from goldenami.aws.calls import NOT_YET, settled
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.session import Client, code
 from goldenami.core.errors import BadInput, StageFailed
@@ -25,6 +28,12 @@ ROOT_DEVICE = "/dev/xvda"
 """A name only: on Nitro the disk appears as NVMe whatever it is called ("Device names for volumes")."""
 WAIT_S = 900.0
 """An AMI that is made of a finished snapshot is available within a minute; a quarter of an hour is an outage."""
+COPY_WAIT_S, COPY_SAY_S = 6 * 3600.0, 300.0
+"""A copy into another region takes from minutes to hours, by its size and by what else is copied ("Copy an Amazon EC2
+AMI"): it is waited for, with a line every five minutes."""
+COPY_SLOT_S = 3600.0
+"""Seconds to wait for one of the 20 copies of snapshots that may be under way to a region ("Copy an Amazon EBS
+snapshot": "There is a limit of 20 concurrent snapshot copy requests per destination Region")."""
 POLLS_S = (0.25, 0.5, 1, 2, 4, 8, 15)
 """Pauses between looks, the last one over and over: DescribeImages is a call that EC2 throttles."""
 
@@ -130,11 +139,11 @@ def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
     ebs = {"SnapshotId": snapshot, "VolumeType": spec.volume_type, "VolumeSize": spec.volume_size_gib,
            "DeleteOnTermination": True}
     try:
-        answer = ec2.register_image(
+        answer = settled(lambda: ec2.register_image(
             Name=spec.name, Description=spec.description, Architecture=spec.architecture, VirtualizationType="hvm",
             RootDeviceName=ROOT_DEVICE, BlockDeviceMappings=[{"DeviceName": ROOT_DEVICE, "Ebs": ebs}],
             EnaSupport=spec.ena, BootMode=spec.boot_mode, ImdsSupport=spec.imds_support,
-            TagSpecifications=tags.specifications(spec.tags, "image"))
+            TagSpecifications=tags.specifications(spec.tags, "image")), *NOT_YET)
     except aws.ClientError as error:
         image = find(ec2, spec.name) if code(error) == "InvalidAMIName.Duplicate" else None
         if image is None:
@@ -152,27 +161,35 @@ def deregister(ec2: Client, image: Image) -> None:
 def remove(ec2: Client, image: Image) -> None:
     """Deregister an AMI and delete its snapshot."""
     deregister(ec2, image)
-    ec2.delete_snapshot(SnapshotId=image.snapshot)
+    settled(lambda: ec2.delete_snapshot(SnapshotId=image.snapshot), "InvalidSnapshot.InUse")
 
 
 def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key: str | None) -> str:
     """Have EC2 copy an AMI of another region with its snapshot; returns the copy's id. `key` (an ARN) encrypts it."""
     encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
-    answer = ec2.copy_image(
+    token = secrets.token_hex(16)  # an answer that is lost does not make a second copy
+    answer = settled(lambda: ec2.copy_image(
         Name=spec.name, Description=spec.description, SourceRegion=source_region, SourceImageId=source_ami,
-        TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"), **encryption)
+        ClientToken=token, TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"), **encryption),
+        *NOT_YET, "ResourceLimitExceeded", limit_s=COPY_SLOT_S)
     return str(answer["ImageId"])
 
 
-def wait_available(ec2: Client, ami: str) -> Image:
-    """The AMI when it can be launched, or StageFailed with AWS's reason, or after WAIT_S."""
-    def settled() -> Image | None:
-        image = get(ec2, [ami]).get(ami)
-        return image if image and image.state != AmiState.PENDING else None
+def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _: None) -> Image:
+    """The AMI when it can be launched, or StageFailed with AWS's reason, or after WAIT_S, a copy after COPY_WAIT_S."""
+    seen: list[Image] = []
 
-    image = wait_until(settled, WAIT_S, POLLS_S)
+    def settled_image() -> Image | None:
+        seen[:] = get(ec2, [ami]).values()
+        return seen[0] if seen and seen[0].state != AmiState.PENDING else None
+
+    began = time.monotonic()
+    image = wait_until(settled_image, WAIT_S, POLLS_S)
+    while image is None and seen and seen[0].raw.get("SourceImageId") and time.monotonic() - began < COPY_WAIT_S:
+        say(f"{ami} is being copied for {(time.monotonic() - began) / 60:.0f} min")
+        image = wait_until(settled_image, COPY_SAY_S, POLLS_S[-1])
     if image is None:
-        raise StageFailed(f"{ami} is not available after {WAIT_S:.0f} s",
+        raise StageFailed(f"{ami} is not available after {time.monotonic() - began:.0f} s",
                           hint="run again: it goes on waiting; status.aws.amazon.com says whether EC2 is ill")
     if image.state != AmiState.AVAILABLE:
         reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
@@ -182,7 +199,7 @@ def wait_available(ec2: Client, ami: str) -> Image:
 
 def launch_permissions(ec2: Client, ami: str) -> list[dict[str, str]]:
     """Who may launch the AMI, as EC2 lists it: a key and a value, such as {"UserId": "111122223333"}, for each."""
-    answer = ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission")
+    answer = settled(lambda: ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission"), *NOT_YET)
     return [dict(permission) for permission in answer.get("LaunchPermissions", [])]
 
 
@@ -192,7 +209,14 @@ def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
 
 
 def apply(ec2: Client, image: Image, settings: AmiSettings) -> None:
-    """Set what differs. A deprecation date that stands is left: a second publish must not prolong it."""
+    """Set what differs. A deprecation date that stands is left: a second publish must not prolong it.
+
+    An AMI that was registered a moment ago may be unknown to some of EC2's servers.
+    """
+    settled(lambda: _apply(ec2, image, settings), *NOT_YET)
+
+
+def _apply(ec2: Client, image: Image, settings: AmiSettings) -> None:
     if not image.raw.get("DeprecationTime"):
         ec2.enable_image_deprecation(ImageId=image.ami, DeprecateAt=datetime.fromisoformat(settings.deprecate_at))
     if settings.protect and not _protected(image):
@@ -238,7 +262,7 @@ def differences(image: Image, spec: ImageSpec, settings: AmiSettings, shared_wit
 
 def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None) -> list[str]:
     """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: whatever it is)."""
-    answer = ec2.describe_snapshots(SnapshotIds=[image.snapshot])
+    answer = settled(lambda: ec2.describe_snapshots(SnapshotIds=[image.snapshot]), *NOT_YET)
     snapshot = answer["Snapshots"][0]
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
     facts = [("snapshot state", "completed", snapshot["State"]),
@@ -251,4 +275,5 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:
     """Take off what marks the AMI and its snapshot as unfinished or unpublished, which may be swept."""
-    ec2.delete_tags(Resources=[image.ami, image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])
+    settled(lambda: ec2.delete_tags(Resources=[image.ami, image.snapshot],
+                                    Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}]), *NOT_YET)

@@ -16,7 +16,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from goldenami.aws import tags
-from goldenami.aws.calls import tolerate
+from goldenami.aws.calls import NOT_YET, settled, tolerate
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client, code
 from goldenami.aws.tags import Tags
@@ -100,9 +100,9 @@ def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator
             GroupName=name, Description="SSH to an image that is being made or verified",
             TagSpecifications=tags.specifications(own_tags, "security-group"))["GroupId"])
         stack.callback(_remove, ec2.delete_security_group, GroupId=group)
-        ec2.authorize_security_group_ingress(
+        settled(lambda: ec2.authorize_security_group_ingress(
             GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
-                                           "IpRanges": [{"CidrIp": network}]}])
+                                           "IpRanges": [{"CidrIp": network}]}]), *NOT_YET)
         yield Access(name, group)
 
 
@@ -118,6 +118,8 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
             ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=WAIT)
             yield LaunchedInstance(instance, _address(ec2, instance))
         finally:
+            with tolerate(*NOT_YET):  # one that was launched a moment ago may be unknown, and must not be left
+                settled(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
             terminate(ec2, instance)
 
 
@@ -142,19 +144,20 @@ def _launch(ec2: Client, launch: Launch, access: Access) -> str:
         **({"Placement": {"AvailabilityZone": launch.zone}} if launch.zone else {}),
         **({"UserData": launch.user_data} if launch.user_data else {})}
     with _refusals(launch):
-        answer = ec2.run_instances(
+        answer = settled(lambda: ec2.run_instances(
             ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1, KeyName=access.key,
             SecurityGroupIds=[access.group], ClientToken=launch.name, InstanceInitiatedShutdownBehavior="terminate",
             MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
             BlockDeviceMappings=[{"DeviceName": device, "Ebs": {"VolumeSize": launch.volume_gib,
                                                                 "DeleteOnTermination": True}}],
-            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"), **wishes)
+            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"), **wishes), *NOT_YET)
     return str(answer["Instances"][0]["InstanceId"])
 
 
 def _address(ec2: Client, instance: str) -> str:
     """The public address, or the private one where its network gives no other."""
-    described = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    answer = settled(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
+    described = answer["Reservations"][0]["Instances"][0]
     address = described.get("PublicIpAddress") or described.get("PrivateIpAddress")
     if not address:
         raise StageFailed(f"{instance} has no address", hint="the region's default network has to give one")
@@ -169,6 +172,6 @@ def terminate(ec2: Client, instance: str) -> None:
 
 
 def _remove(call: Callable[..., object], **arguments: object) -> None:
-    """Remove something by `call`; what is gone already is removed."""
+    """Remove something by `call`; what is gone already is removed, what an instance had is free after a while."""
     with tolerate(".NotFound"):
-        call(**arguments)
+        settled(lambda: call(**arguments), "DependencyViolation")

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from goldenami.aws import instances, tags
-from goldenami.aws.calls import pages, tolerate
+from goldenami.aws.calls import pages, settled, tolerate
 from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional
 from goldenami.aws.session import Client
 
@@ -71,10 +71,14 @@ def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Lef
                     expires=optional(own_tags[tags.EXPIRES]))
 
 
+_IN_USE = (".InUse", "DependencyViolation")
+"""Refusals of what seems to be in use by something that was removed a moment ago."""
+
+
 def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
     """Remove one thing by its id; what is gone already is removed. An instance is waited for: others may need it."""
     with tolerate(".NotFound", ".Unavailable"):
-        _REMOVERS[kind](ec2, name)
+        settled(lambda: _REMOVERS[kind](ec2, name), *_IN_USE)
 
 
 _REMOVERS: Mapping[LeftoverKind, Callable[[Client, str], object]] = {

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from goldenami.aws import images, tags
-from goldenami.aws.calls import tolerate
+from goldenami.aws.calls import settled, tolerate
 from goldenami.aws.inventory.topology import AMI_ID
 from goldenami.aws.session import Client
 from goldenami.core import clock
@@ -108,9 +108,9 @@ def deregister(ec2: Client, ami_id: str, now: datetime) -> None:
 
 
 def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
-    """Delete a snapshot; EC2 refuses one that an image is made of."""
+    """Delete a snapshot; EC2 refuses one that an image is made of, and for a while one that an image was made of."""
     with tolerate(*_GONE):
-        ec2.delete_snapshot(SnapshotId=snapshot_id)
+        settled(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), "InvalidSnapshot.InUse")
 
 
 def delete_version(ec2: Client, target: str) -> None:

@@ -1,0 +1,79 @@
+"""What EC2 does not show yet: an AMI, a group or an instance that was just made, a snapshot whose AMI just went."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from goldenami.aws import calls, images, instances
+from goldenami.aws.inventory import leftovers, removal
+from goldenami.aws.inventory.leftovers import LeftoverKind
+from goldenami.core import clock
+from support.aws.emulator import Emulator
+from support.aws.seeded_account import SeededAccount
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
+
+NOT_FOUND: dict[str, Any] = {"mode": "not-found", "calls": ["ec2:*"], "seconds": 3.0}
+IN_USE: dict[str, Any] = {"mode": "in-use", "seconds": 2.0}
+
+
+def test_a_publish_outlasts_that_its_ami_is_not_found(checkout: Checkout, aws: Emulator) -> None:
+    build = builds.build(checkout.root, 1)
+    aws.late({**NOT_FOUND, "calls": ["ec2:EnableImage*", "ec2:DescribeImageAttribute", "ec2:DeleteTags"]})
+    ran = checkout.golden("publish", IMAGE)
+    aws.late()
+    assert ran.code == 0, ran.text
+    for region in REGIONS:
+        RegionState(region).check([build.name], build.name)
+
+
+def test_a_snapshot_goes_after_its_ami(account: SeededAccount, aws: Emulator) -> None:
+    ami = account.ami(1)
+    snapshot = account.backing(ami)
+    removal.disable(account.ec2, ami, clock.now())
+    aws.late(IN_USE)
+    removal.deregister(account.ec2, ami, clock.now())
+    removal.delete_snapshot(account.ec2, snapshot)
+    assert snapshot not in account.snapshots()
+    for number, remove in ((2, images.remove), (3, _sweep)):
+        ami = account.ami(number)
+        snapshot = account.backing(ami)
+        remove(account.ec2, images.get(account.ec2, [ami])[ami])
+        assert snapshot not in account.snapshots()
+
+
+def _sweep(ec2: Any, image: images.Image) -> None:
+    for kind, name in ((LeftoverKind.IMAGE, image.ami), (LeftoverKind.SNAPSHOT, image.snapshot)):
+        leftovers.remove(ec2, kind, name)
+
+
+def test_a_snapshot_that_stays_in_use_is_refused_in_the_end(
+    account: SeededAccount, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "SETTLE_S", 0.1)
+    with pytest.raises(ClientError, match=r"InvalidSnapshot\.InUse"):
+        removal.delete_snapshot(account.ec2, account.backing(account.ami(1)))
+
+
+def test_an_instance_and_its_group_are_not_found_at_first(
+    account: SeededAccount, aws: Emulator, tmp_path: Path,
+) -> None:
+    """Both are used, and both are gone in the end."""
+    ami = account.ami(1)
+    image, ec2 = images.get(account.ec2, [ami])[ami], boto3.client("ec2")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    launch = instances.Launch(name="golden-x", image=image, instance_type="c7i.large", tags={},
+                              public_key=tmp_path / "key.pub", volume_gib=8)
+    aws.late({**NOT_FOUND, "seconds": 1.0}, IN_USE)
+    with pytest.raises(ZeroDivisionError), instances.running(ec2, launch):
+        raise ZeroDivisionError
+    aws.late()
+    states = [each["State"]["Name"] for reservation in ec2.describe_instances()["Reservations"]
+              for each in reservation["Instances"]]
+    assert states == ["terminated"]
+    assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
