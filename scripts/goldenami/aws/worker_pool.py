@@ -1,37 +1,77 @@
-"""Work on a stream of items by threads, of which the first failure ends all."""
+"""Work on a stream of items by threads, of which the first failure ends all; pools may share a budget of threads."""
 
 from __future__ import annotations
 
-import queue
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 T = TypeVar("T")
 
 POLL_S = 0.2
-GRACE_S = 2.0
+GRACE_S, GRACE_POLL_S = 2.0, 0.01
 """Seconds for which an ended pool waits for its threads: local work is done by then, a request may not be."""
+_END = object()
 
 
 class PoolStopped(Exception):
     """Raised in a worker that was waiting when the work ended; nobody sees it."""
 
 
+class Budget:
+    """Workers that several pools have together: a pool may have its share of `most`, and one in any case.
+
+    What a pool does not need, or gives back at its end, goes to the others.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        self._most, self._free, self._pools = most, most, 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Within it, one pool more shares."""
+        with self._lock:
+            self._pools += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pools -= 1
+
+    def take(self, held: int) -> bool:
+        """Whether a pool that has `held` workers may have one more; then it has."""
+        with self._lock:
+            if held and (self._free < 1 or held >= self._most / self._pools):
+                return False
+            self._free -= 1
+            return True
+
+    def is_over(self, held: int) -> bool:
+        """Whether a pool has more than its share, since others have come."""
+        with self._lock:
+            return held > max(1, self._most / max(1, self._pools))
+
+    def give(self) -> None:
+        """A worker has ended."""
+        with self._lock:
+            self._free += 1
+
+
 class WorkerPool:
-    """Threads that take items from one iterator; `pause` lets a worker wait without missing the end.
+    """At most `workers` threads that take items from one iterator; `pause` lets a worker wait without missing the end.
 
     Memory does not grow with the number of items: no queue, each thread holds the one item that it works on. The
     threads are daemons, so that an interrupted process ends at once although a request is still waiting.
     """
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._gone: queue.SimpleQueue[None] = queue.SimpleQueue()
+    def __init__(self, workers: int, budget: Budget | None = None) -> None:
+        self.workers, self._budget = workers, budget or Budget()
+        self._ended, self._left = threading.Event(), threading.Event()
+        self._lock, self._active, self._drained = threading.Lock(), 0, False
         self._error: BaseException | None = None
 
     def run(self, items: Iterable[T], work: Callable[[T], None], give_up: Callable[[], bool] = lambda: False) -> None:
@@ -39,48 +79,63 @@ class WorkerPool:
 
         Where `give_up` says so, what is under way is left to itself.
         """
-        source, left = iter(items), self.workers
-        try:
-            for _ in range(self.workers):
-                threading.Thread(target=self._work, args=(source, work), daemon=True).start()
-            while left and self._error is None:  # after an error nobody waits for a request without an answer
-                with suppress(queue.Empty):
-                    self._gone.get(timeout=POLL_S)
-                    left -= 1
-                if left and give_up():
-                    left = 0
-        finally:
-            self._ended.set()
-            self._let_finish(left)
+        given_up = False
+        with self._budget.joined():
+            try:
+                self._hire(iter(items), work)
+                # After an error nobody waits for a request without an answer.
+                while self.workers and not given_up and not self._left.wait(POLL_S):
+                    given_up = give_up()
+            finally:
+                self._ended.set()
+                if not given_up:
+                    self._let_finish()
         if self._error is not None:
             raise self._error
 
-    def _let_finish(self, left: int) -> None:
-        """Wait a little for `left` threads. Not by join(): one that a signal interrupts takes its thread for dead."""
+    def _let_finish(self) -> None:
+        """Wait a little for threads. Not by join(): one that a signal interrupts takes its thread for dead."""
         until = time.monotonic() + GRACE_S
-        with suppress(queue.Empty):
-            for _ in range(left):
-                self._gone.get(timeout=max(0.0, until - time.monotonic()))
+        while self._active and time.monotonic() < until:
+            time.sleep(GRACE_POLL_S)
 
     def pause(self, seconds: float) -> None:
         """Wait inside `work`; raises Stopped when the work has ended meanwhile."""
         if self._ended.wait(seconds):
             raise PoolStopped
 
+    def _hire(self, source: Iterator[T], work: Callable[[T], None]) -> None:
+        """Start a thread, if there may be one more and there is work for it."""
+        with self._lock:
+            if self._ended.is_set() or self._drained or self._active >= self.workers or \
+                    not self._budget.take(self._active):
+                return
+            self._active += 1
+        threading.Thread(target=self._work, args=(source, work), daemon=True).start()
+
     def _work(self, source: Iterator[T], work: Callable[[T], None]) -> None:
-        marker = object()
         try:
-            while not self._ended.is_set():
+            while True:
                 with self._lock:
-                    item = next(source, marker)
-                if item is marker:
-                    return
+                    if self._ended.is_set() or self._budget.is_over(self._active):
+                        break
+                    item = next(source, _END)
+                    if item is _END:
+                        self._drained = True
+                        break
+                self._hire(source, work)
                 work(cast(T, item))
         except PoolStopped:
-            return
+            pass
         except BaseException as error:
             with self._lock:
                 self._error = self._error or error  # raised in the caller's thread
             self._ended.set()
-        finally:
-            self._gone.put(None)
+        self._leave()
+
+    def _leave(self) -> None:
+        self._budget.give()
+        with self._lock:
+            self._active -= 1
+            if not self._active or self._error is not None:
+                self._left.set()

@@ -28,7 +28,7 @@ from goldenami.aws.snapshots.raw_put import PutConnections
 from goldenami.aws.snapshots.send import Sender, patiently
 from goldenami.aws.snapshots.sparse import BLOCK, read_block
 from goldenami.aws.tags import of_blocks, to_list
-from goldenami.aws.worker_pool import WorkerPool
+from goldenami.aws.worker_pool import Budget, WorkerPool
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
 from goldenami.core.wait import growing, wait_until
@@ -36,9 +36,9 @@ from goldenami.core.wait import growing, wait_until
 Client = Any
 
 IN_FLIGHT = 64
-"""Blocks under way at once, at most. Where EBS takes 100 ms for one they are 640 a second, 335 MB/s; bench_upload.py
-measures how near to that an upload comes. Twice as many would be more than a snapshot may be sent (1,000 a second; EBS
-quotas, PutSnapshotBlock), and here their threads cost what they gained."""
+"""Blocks under way at once, at most, over all regions of a publish (`Budget`). Where EBS takes 100 ms for one they are
+640 a second, 335 MB/s; bench_upload.py measures how near to that an upload comes. Twice as many would be more than a
+snapshot may be sent (1,000 a second; EBS quotas, PutSnapshotBlock), and here their threads cost what they gained."""
 FEWEST_IN_FLIGHT = 8
 PENDING_MIN = 1440
 """Minutes that EBS keeps a snapshot to which nobody writes (StartSnapshot: Timeout, default 60): a run that was killed
@@ -108,14 +108,14 @@ def in_flight_of(blocks: int) -> int:
 def upload(
     ebs: Client, ec2: Client, disk: Path, blocks: BlockMap, *, journal: Path, tags: Mapping[str, str],
     description: str, parent: Parent | None = None, encryption: Encryption | None = None,
-    in_flight: int | None = None, say: Callable[[str], None] = lambda _: None,
+    in_flight: int | None = None, budget: Budget | None = None, say: Callable[[str], None] = lambda _: None,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> UploadedSnapshot:
     """Have a completed snapshot of `disk`, whose `blocks` were scanned, in the region of the clients.
 
     `journal` is a folder of this build and region; what an earlier run confirmed is not sent again. `tags` replace
-    those of a snapshot that an earlier run began. `on_bytes` is told of bytes that are there, those of an earlier run
-    included, in any thread; `say` gets what a person has to know.
+    those of a snapshot that an earlier run began. `budget` is shared with other uploads. `on_bytes` is told of bytes
+    that are there, those of an earlier run included, in any thread; `say` gets what a person has to know.
     Raises Unreachable when EBS stops confirming blocks, StageFailed when the disk changes meanwhile or EBS gives the
     snapshot up; in every case, and on an interrupt or a kill, a second call continues.
     """
@@ -125,7 +125,8 @@ def upload(
         state, sent = work.finished(), 0
         if state is None:
             state = work.begin()
-            sent = work.send(state, in_flight or in_flight_of(blocks.count()), on_bytes)
+            pool = WorkerPool(in_flight or in_flight_of(blocks.count()), budget)
+            sent = work.send(state, pool, on_bytes)
             work.seal(state)
     planned = plan(blocks, work.parent)
     return UploadedSnapshot(state.snapshot_id, blocks.gib, planned.blocks_total, planned.blocks, sent,
@@ -239,9 +240,9 @@ class _Upload:
 
     # --- its blocks -------------------------------------------------------------------------------------------------
 
-    def send(self, state: UploadState, in_flight: int, on_bytes: Callable[[int], None]) -> int:
+    def send(self, state: UploadState, pool: WorkerPool, on_bytes: Callable[[int], None]) -> int:
         """Send what EBS has not confirmed; returns the number of blocks."""
-        pool, count = WorkerPool(in_flight), itertools.count()
+        count = itertools.count()
         with self.journal.sent(state.snapshot_id, self.blocks.gib) as sent, self.disk.open("rb") as source, \
                 Sender(self.ebs, state.snapshot_id, pool, PutConnections.of(self.ebs)) as sender:
 

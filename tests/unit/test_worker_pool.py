@@ -1,0 +1,91 @@
+"""Pools that share a budget of threads: never more than it, never none, and what one leaves another takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from goldenami.aws.worker_pool import Budget, WorkerPool
+
+MOST, POOLS = 16, 8
+
+
+class Load:
+    """Counts what is at work at once, over all pools."""
+
+    def __init__(self) -> None:
+        self._lock, self._now, self.peak, self.done = threading.Lock(), 0, 0, 0
+
+    def work(self, _item: int, seconds: float = 0.001) -> None:
+        with self._lock:
+            self._now += 1
+            self.peak = max(self.peak, self._now)
+        time.sleep(seconds)
+        with self._lock:
+            self._now -= 1
+            self.done += 1
+
+
+def together(*runs: Callable[[], None]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=run) for run in runs]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_pools_have_no_more_than_their_budget() -> None:
+    """One more for a pool may be there that found nothing free: each has one."""
+    load, budget = Load(), Budget(MOST)
+    for thread in together(*[lambda: WorkerPool(64, budget).run(range(300), load.work)] * POOLS):
+        thread.join()
+    assert load.done == 300 * POOLS
+    assert MOST // 2 <= load.peak <= MOST + POOLS
+
+
+def test_a_pool_that_hangs_leaves_the_others_their_share_and_one_that_ends_leaves_its_own() -> None:
+    budget, release, load = Budget(MOST), threading.Event(), Load()
+
+    def hang(_item: int) -> None:
+        release.wait()
+
+    (stuck,) = together(lambda: WorkerPool(64, budget).run(range(64), hang))
+    for thread in together(*[lambda: WorkerPool(64, budget).run(range(100), load.work)] * 3):
+        thread.join()
+    assert load.done == 300, "the pool that hangs had all threads"
+    release.set()
+    stuck.join()
+    alone = Load()
+    WorkerPool(64, budget).run(range(200), alone.work)
+    assert alone.peak == MOST, "threads were lost on the way"
+
+
+def test_a_failure_ends_a_pool_and_gives_its_threads_back() -> None:
+    budget, load = Budget(MOST), Load()
+
+    def fail(item: int) -> None:
+        if item == 5:
+            raise ValueError(item)
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyError("source")
+
+    for _ in range(MOST):
+        with pytest.raises(ValueError, match="5"):
+            WorkerPool(4, budget).run(range(100), fail)
+        with pytest.raises(KeyError, match="source"):
+            WorkerPool(4, budget).run(items(), load.work)
+    WorkerPool(64, budget).run(range(200), load.work)
+    assert load.peak == MOST
+
+
+def test_no_item_is_lost_or_done_twice_whatever_comes_and_goes() -> None:
+    budget = Budget(3)
+    for _ in range(20):
+        done: list[int] = []
+        threads = together(*[lambda done=done: WorkerPool(5, budget).run(range(50), done.append)] * 6)  # type: ignore[misc]
+        for thread in threads:
+            thread.join()
+        assert sorted(done) == sorted([*range(50)] * 6)
