@@ -67,7 +67,7 @@ def test_an_instance_and_its_group_are_not_found_at_first(
     ami = account.ami(1)
     image, ec2 = images.get(account.ec2, [ami])[ami], boto3.client("ec2")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
-    launch = instances.Launch(name="golden-x", image=image, instance_type="c7i.large", tags={},
+    launch = instances.Launch(name="golden-x", image=image, instance_type="c7i.large", tags={"a": "b"},
                               public_key=tmp_path / "key.pub", volume_gib=8)
     aws.late({**NOT_FOUND, "seconds": 1.0}, IN_USE)
     with pytest.raises(ZeroDivisionError), instances.running(ec2, launch):

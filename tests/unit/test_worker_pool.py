@@ -89,3 +89,10 @@ def test_no_item_is_lost_or_done_twice_whatever_comes_and_goes() -> None:
         for thread in threads:
             thread.join()
         assert sorted(done) == sorted([*range(50)] * 6)
+
+
+def test_nothing_to_do_is_done_at_once() -> None:
+    done: list[int] = []
+    WorkerPool(0).run([], done.append)
+    WorkerPool(4).run([], done.append)
+    assert done == []

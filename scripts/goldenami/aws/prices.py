@@ -22,6 +22,29 @@ SNAPSHOT_PRICES: Mapping[str, float] = {
 }
 """US dollars for a GiB-month as they were known then; a region that is not here has no price, and none is guessed."""
 
+PUT_USD_A_BLOCK = 0.006 / 1000
+"""US dollars for one PutSnapshotBlock; data that goes to AWS is free (same page, "EBS direct APIs", as of 2024-12)."""
+COPY_PRICES_SOURCE = "https://aws.amazon.com/ec2/pricing/on-demand/ (Data Transfer OUT to another AWS Region)"
+COPY_USD_A_GB: Mapping[str, float] = dict.fromkeys((
+    "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "eu-west-1", "eu-west-2", "eu-west-3",
+    "eu-central-1", "eu-north-1"), 0.02)
+"""US dollars for 10^9 bytes that leave a region for another one, by the region that they leave, as of 2024-12; other
+regions have other prices, and none is guessed."""
+COPY_USD_A_GB_BETWEEN: Mapping[frozenset[str], float] = {frozenset({"us-east-1", "us-east-2"}): 0.01}
+"""The pairs of regions that have a price of their own (same page)."""
+GB = 10 ** 9
+
+
+def upload(blocks: int, count: int, uplink_usd_gib: float) -> float:
+    """US dollars for sending so many blocks of `count` bytes in all, where the sender pays for its own uplink too."""
+    return blocks * PUT_USD_A_BLOCK + count / GIB * uplink_usd_gib
+
+
+def copy(count: int, source: str, target: str) -> float | None:
+    """US dollars for a copy of a snapshot of so many bytes, or None where the price is not known."""
+    price = COPY_USD_A_GB_BETWEEN.get(frozenset({source, target}), COPY_USD_A_GB.get(source))
+    return None if price is None else count / GB * price
+
 
 def stored(snapshot: AccountSnapshot, present: set[str]) -> tuple[int, bool]:
     """Bytes that a snapshot is billed for, and whether that is exact and not an upper bound.

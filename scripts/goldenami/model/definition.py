@@ -81,12 +81,22 @@ class InstanceRefresh(Record):
     alarms: Annotated[list[str], Field(max_length=10, default_factory=list)]
 
 
+class Transfer(StrEnum):
+    """How a disk gets to further regions: by what costs less, always from this machine, or by copies of one upload."""
+
+    CHEAPEST = "cheapest"
+    UPLOAD = "upload"
+    COPY = "copy"
+
+
 class Publish(Record):
     """Where the image is published and for how long it is kept. No part of it shapes the image.
 
     `kms_key` is an alias that has to exist in each region; without it, the account's default decides on encryption.
     `soak_hours` is how long a candidate has to stand before `promote` takes it; 0: `publish` moves `latest` itself.
     `left_regions` had the image once: what they have stays as it is, on purpose.
+    `transfer` says how a disk gets to the regions; `uplink_usd_gib` is what a GiB costs that leaves the machine which
+    publishes (US dollars: 0 in most offices, 0.02 on an instance in another region, more behind a NAT gateway).
     """
 
     regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]], Field(min_length=1)]
@@ -98,6 +108,8 @@ class Publish(Record):
     deregistration_protection: bool = False
     share_with: Annotated[list[Annotated[str, Field(pattern=r"^\d{12}$")]], Field(default_factory=list)]
     kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
+    transfer: Annotated[Transfer, Field(strict=False)] = Transfer.CHEAPEST
+    uplink_usd_gib: Annotated[float, Field(ge=0, le=1)] = 0.0
     launch_template: LaunchTemplate = LaunchTemplate()
     instance_refresh: InstanceRefresh | None = None
 

@@ -8,7 +8,7 @@ same command.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
@@ -24,6 +24,8 @@ from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
 from goldenami.aws.snapshots.blocks import BlockMap, scan
+from goldenami.aws.snapshots.sparse import BLOCK
+from goldenami.aws.worker_pool import Budget
 from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.progress import Progress
@@ -63,7 +65,9 @@ def prepare(
         with progress.step("read the disk"):
             release_gate.check_disk(build)
             blocks = _blocks(build)
-        plan = publish_plan.with_uploads(plan, upload_plan.make(account, build, blocks, lacking))
+        uploads = upload_plan.make(account, build, blocks, lacking)
+        plan = upload_plan.with_transfers(account, plan, uploads, blocks.count() * BLOCK,
+                                          channels.publish_section(definition))
     records.write(build.folder.path / PLAN_FILE, plan)
     return plan
 
@@ -100,7 +104,7 @@ def execute(
                 "nothing is changed")
     with hold_leases(account, f"{plan.image}/{plan.build_id}", regions, wait_s=wait_s):
         with progress.step("AMIs"):
-            amis = steps.phase(steps.image, "no pointer has moved")
+            amis = steps.make_images()
         with hold_leases(account, plan.image, regions, wait_s=max(wait_s, LIFE_S)) as leases:
             steps.phase(lambda region: steps.check(region, leases[region].ledger, amis[region]), "no pointer has moved")
             published = steps.pointers(leases, amis)
@@ -121,12 +125,22 @@ class _RegionSteps:
         self.account, self.definition, self.build, self.plan, self.progress = account, definition, build, plan, progress
         self.plans = {planned.region: planned for planned in plan.regions}
         self.versions: dict[str, Version] = {}
+        self.amis: dict[str, Image] = {}
+        self.budget = Budget(ebs.IN_FLIGHT)
         again = " --again" if plan.readmit else ""
         self.continues = f"`golden publish {plan.image} --build {plan.build_id}{again}` continues"
 
-    def phase(self, step: Callable[[str], T], what: str) -> dict[str, T]:
-        """`step` in all regions, or one error that says what is where."""
-        return for_each_region(self.plans, step).require_all(what, self.continues)
+    def phase(self, step: Callable[[str], T], what: str, regions: Iterable[str] | None = None) -> dict[str, T]:
+        """`step` in all regions (or in these), or one error that says what is where."""
+        names = self.plans if regions is None else regions
+        return for_each_region(names, step).require_all(what, self.continues)
+
+    def make_images(self) -> dict[str, Image]:
+        """The AMI of every region: first those that are copied from none of this publish, then the copies of these."""
+        waiting = [region for region, planned in self.plans.items() if planned.copy_of and not planned.copy_of.ami]
+        what = "no pointer has moved"
+        self.amis = self.phase(self.image, what, [region for region in self.plans if region not in waiting])
+        return {**self.amis, **self.phase(self.image, what, waiting)}
 
     def check(self, region: str, ledger: Ledger, image: Image | None = None) -> None:
         """Stop where the region's ledger is not what the plan was made of, or its AMI went meanwhile."""
@@ -179,7 +193,7 @@ class _RegionSteps:
             if not planned.settings and not planned.record_build:
                 return existing
         ami = planned.ami or self._new_ami(planned)
-        image = images.wait_available(ec2, ami)
+        image = images.wait_available(ec2, ami, lambda text: self.progress.say(f"{region}: {text}"))
         images.apply(ec2, image, self.plan.settings)
         images.clear_temporary_tags(ec2, image)
         self._read_back(planned, ami)
@@ -189,7 +203,8 @@ class _RegionSteps:
     def _new_ami(self, planned: RegionPublishPlan) -> str:
         ec2 = self.account.ec2(planned.region)
         if source := planned.copy_of:
-            return images.copy(ec2, self.plan.spec, source.region, source.ami, self._asked_key(planned))
+            ami = source.ami or self.amis[source.region].ami
+            return images.copy(ec2, self.plan.spec, source.region, ami, self._asked_key(planned))
         return images.register(ec2, self.plan.spec, self._upload(planned))
 
     def _upload(self, planned: RegionPublishPlan) -> str:
@@ -203,7 +218,7 @@ class _RegionSteps:
                 journal=self.build.folder.path / "upload" / region, parent=parent,
                 tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)},
                 description=self.plan.spec.name,
-                encryption=ebs.Encryption(key) if key else None,
+                encryption=ebs.Encryption(key) if key else None, budget=self.budget,
                 say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes)
         return snapshot.id
 

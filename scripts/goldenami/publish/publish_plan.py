@@ -19,7 +19,7 @@ from goldenami.core import clock, units
 from goldenami.core.errors import BadInput, Busy
 from goldenami.model.build_records import Ami
 from goldenami.model.definition import Definition, Publish
-from goldenami.publish.publish_records import ChannelMove, Copy, PublishPlan, RegionPublishPlan, TemplateMove, Upload
+from goldenami.publish.publish_records import ChannelMove, Copy, PublishPlan, RegionPublishPlan, TemplateMove
 from goldenami.publish.release_gate import VerifiedBuild
 
 
@@ -74,7 +74,7 @@ def _region(state: RegionBuild, plan: PublishPlan, definition: Definition, baked
         raise BadInput(f"{home.id}, which the bake made in {home.region}, is gone",
                        hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
     if image is None:
-        source = Copy(region=baked.region, ami=baked.id) if baked else None
+        source = Copy(region=baked.region, ami=baked.id, why="there is no disk here") if baked else None
         return _with_pointers(RegionPublishPlan(region=state.region, kms_key=section.kms_key, copy_of=source,
                                                 record_build=True), state, plan, definition)
     images.check_ours(image, plan.spec)
@@ -171,12 +171,6 @@ def with_encryption(plan: PublishPlan, encryptions: Mapping[str, SnapshotEncrypt
         region.model_copy(update={"encryption": encryptions.get(region.region)}) for region in plan.regions)})
 
 
-def with_uploads(plan: PublishPlan, uploads: dict[str, Upload]) -> PublishPlan:
-    """The plan with what would be sent to each region that lacks the AMI."""
-    return plan.model_copy(update={"regions": tuple(
-        region.model_copy(update={"upload": uploads.get(region.region)}) for region in plan.regions)})
-
-
 def show(plan: PublishPlan) -> list[str]:
     """The plan for a person: a line for each step of each region."""
     lines = [f"publish {plan.image} {plan.build_id} in account {plan.account}: {plan.gpu.value}"]
@@ -184,6 +178,10 @@ def show(plan: PublishPlan) -> list[str]:
         lines += [f"  {region.region:<15} {text}" for text in _steps(region, plan)] or \
             [f"  {region.region:<15} nothing to do: {region.ami} has all of it"]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
+    sent = [region.upload.bytes for region in plan.regions if region.upload]
+    if len(sent) > 1:
+        lines.append(f"  {units.size(sum(sent))} leave this machine, for {len(sent)} regions; `transfer: copy` sends "
+                     "the disk to one and lets EC2 copy it")
     if plan.held_back:
         lines.append(f"  `latest` and the template stay: {plan.held_back}")
     return lines
@@ -195,8 +193,8 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
             if region.upload.parent else f", the whole disk: {region.upload.whole}" if region.upload.whole else ""
         yield f"send {units.size(region.upload.bytes)} in {region.upload.blocks} blocks{since}"
     if region.copy_of:
-        yield (f"copy {region.copy_of.ami} of {region.copy_of.region} to {plan.spec.name}"
-               + _encrypted(region))
+        yield (f"copy {region.copy_of.ami or 'the new AMI'} of {region.copy_of.region} to {plan.spec.name}"
+               + _encrypted(region) + f": {region.copy_of.why}")
     elif region.ami is None:
         yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, IMDSv2 only, ENA, "
                f"{plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"

@@ -34,10 +34,11 @@ class Upload(Record):
 
 
 class Copy(Record):
-    """An AMI of another region that is copied, since there is no disk here to upload."""
+    """An AMI of another region that is copied, and why. `ami` is empty where this publish makes it there first."""
 
     region: str
-    ami: str
+    ami: str = ""
+    why: str = ""
 
 
 class ChannelMove(Record):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from goldenami.aws import encryption, images, tags
+from goldenami.aws import encryption, images, prices, tags
 from goldenami.aws.channels import pointers
 from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
 from goldenami.aws.snapshots.blocks import BlockMap
-from goldenami.publish.publish_records import PublishPlan, Upload
+from goldenami.model.definition import Publish, Transfer
+from goldenami.publish.publish_records import Copy, PublishPlan, RegionPublishPlan, Upload
 from goldenami.publish.release_gate import VerifiedBuild
 
 
@@ -46,6 +47,64 @@ def encryptions_of(account: Account, regions: Iterable[str], alias: str | None,
         return found
 
     return for_each_region(regions, look).require_all()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The region that others get copies from: the AMI that is there already, and the key of its snapshot."""
+
+    region: str
+    ami: str
+    key: str | None
+
+
+def with_transfers(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload], whole_bytes: int,
+                   section: Publish) -> PublishPlan:
+    """The plan with what is sent to each region that lacks the AMI, or whose copy it gets.
+
+    `whole_bytes` are those of the disk's blocks that are not zeros: a copy takes all of them, whatever is there.
+    """
+    def changed(region: RegionPublishPlan) -> RegionPublishPlan:
+        upload = uploads.get(region.region)
+        copied = _copy(source, region, upload, whole_bytes, section) if upload else None
+        return region.model_copy(update={"copy_of": copied} if copied else {"upload": upload})
+
+    if section.transfer is Transfer.UPLOAD:
+        return plan.model_copy(update={"regions": tuple(
+            region.model_copy(update={"upload": uploads.get(region.region)}) for region in plan.regions)})
+    source = _source(account, plan, uploads)
+    return plan.model_copy(update={"regions": tuple(
+        changed(region) if region.region in uploads else region for region in plan.regions)})
+
+
+def _source(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload]) -> _Source:
+    """One that has the AMI, else the one with the least to send."""
+    for region in plan.regions:
+        if region.ami and region.snapshot:
+            ec2 = account.ec2(region.region)
+            return _Source(region.region, region.ami, encryption.snapshot_key(ec2, region.snapshot))
+    first = min((region for region in plan.regions if region.region in uploads),
+                key=lambda region: uploads[region.region].bytes)
+    return _Source(first.region, "", first.encryption.key if first.encryption else None)
+
+
+def _copy(source: _Source, region: RegionPublishPlan, upload: Upload, whole_bytes: int,
+          section: Publish) -> Copy | None:
+    """The copy that a region gets; None where this machine sends to it.
+
+    EC2 encrypts the copy of what is encrypted, so a region without encryption gets none of an encrypted source.
+    """
+    is_plain = region.encryption is None or region.encryption.key is None
+    if region.region == source.region or (is_plain and source.key is not None):
+        return None
+    sent = prices.upload(upload.blocks, upload.bytes, section.uplink_usd_gib)
+    copied = prices.copy(whole_bytes, source.region, region.region)
+    costs = f"${copied:.3f}, an upload ${sent:.3f}" if copied is not None else f"an upload ${sent:.3f}"
+    if section.transfer is Transfer.COPY:
+        return Copy(region=source.region, ami=source.ami, why=f"as `transfer: copy` says; {costs}")
+    if copied is None or copied >= sent:
+        return None
+    return Copy(region=source.region, ami=source.ami, why=f"it costs {costs}")
 
 
 def check_shares(account: Account, plan: PublishPlan) -> None:

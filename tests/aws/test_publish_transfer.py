@@ -1,0 +1,114 @@
+"""How a disk gets to many regions: sent to each, or sent once and copied by EC2; what the plan says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import boto3
+import pytest
+from goldenami.aws import images
+from support.aws.emulator import Emulator, Faults
+from support.builds import builds
+from support.builds.builds import IMAGE, Checkout, RegionState
+
+NEAR, FAR = "us-east-2", "us-west-2"
+HOME = "us-east-1"
+REGIONS = (HOME, NEAR, FAR)
+
+
+@pytest.fixture
+def build(checkout: Checkout) -> Path:
+    return builds.build(checkout.root, 1)
+
+
+def publish(checkout: Checkout, more: str = "", *, regions: tuple[str, ...] = REGIONS) -> str:
+    checkout.define(f"publish: {{regions: [{', '.join(regions)}]{more}}}\n")
+    ran = checkout.golden("publish", IMAGE)
+    assert ran.code == 0, ran.text
+    return ran.text
+
+
+def by(aws: Emulator, call: str, since: int = 0) -> set[str]:
+    """The regions that a call was made in."""
+    return {region for name, region in aws.calls()[since:] if name == call}
+
+
+def test_a_disk_is_sent_once_where_the_definition_says_so(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    said = publish(checkout, ", transfer: copy")
+    assert by(aws, "ebs:PutSnapshotBlock") == {HOME}
+    assert by(aws, "ec2:CopyImage") == {NEAR, FAR}
+    assert f"copy the new AMI of {HOME} to {IMAGE}-{build.name}: as `transfer: copy` says; $0.000, an upload" in said
+    for region in REGIONS:
+        RegionState(region).check([build.name], build.name)
+    second, before = builds.build(checkout.root, 2), len(aws.calls())
+    publish(checkout)
+    assert by(aws, "ebs:PutSnapshotBlock", before) == set(REGIONS), "a copy is a parent like any other"
+    for region in REGIONS:
+        RegionState(region).check([build.name, second.name], second.name)
+
+
+def test_what_is_cheaper_decides_where_nobody_did(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    """3 blocks cost $0.000018 to send; 1.5 MiB cost $0.000016 to copy between the near ones, $0.000031 to others."""
+    said = publish(checkout)
+    assert by(aws, "ec2:CopyImage") == {NEAR}
+    assert by(aws, "ebs:PutSnapshotBlock") == {HOME, FAR}
+    assert "it costs $0.000, an upload $0.000" in said
+    assert "leave this machine, for 2 regions" in said
+
+
+def test_an_uplink_that_costs_is_counted(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    publish(checkout, ", uplink_usd_gib: 0.05")
+    assert by(aws, "ec2:CopyImage") == {NEAR, FAR}
+
+
+def test_who_says_so_sends_to_each(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    publish(checkout, ", transfer: upload")
+    assert by(aws, "ec2:CopyImage") == set()
+    assert by(aws, "ebs:PutSnapshotBlock") == set(REGIONS)
+
+
+def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    publish(checkout, regions=(HOME,))
+    before = len(aws.calls())
+    ami = RegionState(HOME).parameter("latest")
+    assert f"copy {ami} of {HOME} to" in publish(checkout, ", transfer: copy")
+    assert by(aws, "ebs:PutSnapshotBlock", before) == set()
+    RegionState(FAR).check([build.name], build.name)
+
+
+def test_what_is_encrypted_is_not_copied_to_where_nothing_is(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    """EC2 would encrypt the copy, by a key that nobody chose."""
+    ec2 = boto3.client("ec2", HOME)
+    ec2.enable_ebs_encryption_by_default()
+    publish(checkout, ", transfer: copy")
+    ec2.disable_ebs_encryption_by_default()
+    assert by(aws, "ec2:CopyImage") == set()
+    assert [RegionState(region).snapshots()[0]["Encrypted"] for region in REGIONS] == [True, False, False]
+
+
+def test_a_copy_that_takes_long_is_waited_for(
+    checkout: Checkout, build: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Longer than an AMI may take that is registered here, and than one look between two lines."""
+    publish(checkout, regions=(HOME,))
+    monkeypatch.setattr(images, "WAIT_S", 0.3)
+    monkeypatch.setattr(images, "COPY_SAY_S", 0.3)
+    monkeypatch.setattr(images, "POLLS_S", (0.1,))
+    aws.set(pending_s=2.0)
+    assert "is being copied for 0 min" in publish(checkout, ", transfer: copy", regions=(HOME, FAR))
+    RegionState(FAR).check([build.name], build.name)
+
+
+def test_a_region_to_which_too_much_is_copied_is_asked_again(checkout: Checkout, build: Path, faults: Faults) -> None:
+    faults.add("ec2", "CopyImage", times=3, error={"code": "ResourceLimitExceeded", "status": 400})
+    publish(checkout, ", transfer: copy")
+    assert len(faults.fired()) == 3
+    for region in REGIONS:
+        RegionState(region).check([build.name], build.name)
+
+
+def test_a_copy_whose_answer_is_lost_is_one_copy(checkout: Checkout, build: Path, faults: Faults) -> None:
+    faults.add("ec2", "CopyImage", times=2, response={"abort_frac": 0.3})
+    publish(checkout, ", transfer: copy")
+    for region in REGIONS:
+        RegionState(region).check([build.name], build.name)
