@@ -14,6 +14,8 @@ from pathlib import Path
 
 from debian.deb822 import Deb822
 
+from support.debian import debrepo
+
 FILES = Path(__file__).parent / "files"
 
 
@@ -55,9 +57,10 @@ def build(tree: Path, folder: Path) -> Repacked:
     (tree / "DEBIAN/md5sums").unlink(missing_ok=True)
     control = Deb822((tree / "DEBIAN/control").read_text(encoding="utf-8"))
     target = folder / f"{control['Package']}_{control['Version'].rpartition(':')[2]}_{control['Architecture']}.deb"
-    newest = max(int(path.lstat().st_mtime) for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
+    dates = [int(path.stat().st_mtime) for path in tree.rglob("*") if path.is_file() and not path.is_symlink()
+             and path.parent.name != "DEBIAN"]
     _run("dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--threads-max=1", "--build", str(tree), str(target),
-         SOURCE_DATE_EPOCH=str(newest))
+         SOURCE_DATE_EPOCH=str(max(dates, default=debrepo.DATE)))
     return described(target)
 
 
