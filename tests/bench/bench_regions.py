@@ -59,11 +59,11 @@ def send(way: str, disk: Path, folder: Path) -> None:
     def watch() -> None:
         while True:
             threads[0] = max(threads[0], threading.active_count())
-            time.sleep(0.02)
+            time.sleep(0.002)
 
     def upload(region: str) -> None:
         ebs.upload(account.ebs(region), account.ec2(region), disk, listed, journal=folder / way / region, tags={},
-                   description="", budget=budget)
+                   description="", budget=budget, in_flight=ebs.IN_FLIGHT)
 
     threading.Thread(target=watch, daemon=True).start()
     for_each_region(REGIONS[:1] if way == "copy" else REGIONS, upload).require_all()

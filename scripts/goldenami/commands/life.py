@@ -56,6 +56,8 @@ def cmd_retire(
     publish = channels.publish_section(checkout.definition(image))
     account, progress, names = Account(), checkout.progress("retire", image), region or publish.regions
     check_regions(names)
+    if publish.account:
+        account.expect(publish.account, names[0])
     if restore:
         return _restore(account, image, names, restore, progress, as_json=as_json, dry_run=dry_run)
     policy = RetentionPolicy.of(publish, release_shared=release_shared, keep_last=keep_last, max_age_days=max_age_days,

@@ -89,8 +89,15 @@ class Transfer(StrEnum):
     COPY = "copy"
 
 
+_PRINCIPAL = (r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a-z0-9]{10,32}"
+              r"|ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}))$")
+"""An account, an organization or a unit of one (EC2 API reference, LaunchPermission; Organizations, ARNs)."""
+
+
 class Publish(Record):
     """Where the image is published and for how long it is kept. No part of it shapes the image.
+
+    `account` is the only one that it is published to, whatever the credentials of the day are.
 
     `kms_key` is an alias that has to exist in each region; without it, the account's default decides on encryption.
     `soak_hours` is how long a candidate has to stand before `promote` takes it; 0: `publish` moves `latest` itself.
@@ -100,13 +107,14 @@ class Publish(Record):
     """
 
     regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]], Field(min_length=1)]
+    account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
     left_regions: list[str] = Field(default_factory=list)
     keep_last: Annotated[int, Field(ge=1, le=100)] = 3
     max_age_days: Annotated[int, Field(ge=1, le=3650)] = 180
     deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90
     soak_hours: Annotated[int, Field(ge=0, le=720)] = 0
     deregistration_protection: bool = False
-    share_with: Annotated[list[Annotated[str, Field(pattern=r"^\d{12}$")]], Field(default_factory=list)]
+    share_with: Annotated[list[Annotated[str, Field(pattern=_PRINCIPAL)]], Field(default_factory=list)]
     kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
     transfer: Annotated[Transfer, Field(strict=False)] = Transfer.CHEAPEST
     uplink_usd_gib: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -81,7 +81,8 @@ def prepare(
     due = channels.groups_to_refresh(account, definition, {
         region: channels.current_default(state, build, entries[region].ami, definition)
         for region, state in states.items()})
-    return MovePlan(image=image, build_id=build, account=account.number(next(iter(entries))), dropped=tuple(
+    number = account.expect(channels.publish_section(definition).account, next(iter(entries)))
+    return MovePlan(image=image, build_id=build, account=number, dropped=tuple(
         channels.dropped(definition, (candidate.ledger for candidate in found.values()))), regions=tuple(
         move.model_copy(update={"refresh": tuple(due[region])}) for region, move in moves.items()))
 

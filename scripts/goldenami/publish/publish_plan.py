@@ -42,7 +42,7 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
     states = for_each_region(
         section.regions, lambda region: channels.read_region(account, region, definition.image, build.bake.build_id),
         listening=account if options.impatient else None).require_all()
-    number = account.number(section.regions[0])
+    number = account.expect(section.account, section.regions[0])
     gpu = GpuProof.ACCEPTED if build.gpu is GpuProof.UNTESTED and options.accept_untested_gpu else build.gpu
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
     settings = AmiSettings(share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,

@@ -75,7 +75,8 @@ def prepare(
     withdraw = {state.ledger.latest.build_id for state in states.values()
                 if state.ledger.latest and state.ledger.latest.baked > baked}
     return Prepared(MovePlan(
-        image=image, build_id=target, account=account.number(next(iter(states))),
+        image=image, build_id=target,
+        account=account.expect(channels.publish_section(definition).account, next(iter(states))),
         further=_further(states), dropped=tuple(channels.dropped(definition, (
             state.ledger for state in states.values()))), withdraw=tuple(sorted(withdraw)), regions=tuple(
             move.model_copy(update={"candidate": _takes_candidate(states[move.region].ledger, withdraw, target)})
