@@ -20,6 +20,8 @@ from support.debian.flat_archive import FlatArchive
 from support.debian.nvidia_packages import DriverRelease
 from support.debian.repack import Origins, Repack
 
+CONTAINERS = "libnvidia-container"
+"""Folder of the container toolkit's own repository, on another host of NVIDIA's, and of its key `gpgkey`."""
 KEY_FILES = {"debian13": "8793F200.pub", "ubuntu2404": "3bf863cc.pub"}
 """The file beside the index that has the key, by repository: named after NVIDIA's key, here it has the test's."""
 _PACKAGES: dict[str, Callable[[DriverRelease], list[Repack]]] = {
@@ -62,3 +64,13 @@ class NvidiaArchive:
                 {"release_version": version, "release_date": "2025-10-01", "architectures": ["x86_64"]}
                 for version in versions]} for branch, versions in self._releases.items()}), encoding="utf-8")
         return self
+
+
+def containers(folder: Path, key: debrepo.Key, packages: Iterable[Repack], origins: Origins) -> FlatArchive:
+    """The repository of the container toolkit below `folder`, published anew with these packages alone."""
+    built = folder / ".built" / CONTAINERS
+    built.mkdir(parents=True, exist_ok=True)
+    made = FlatArchive(folder / CONTAINERS / "stable/deb/amd64", key, origin="NVIDIA", label="NVIDIA CORPORATION")
+    made.add([repack.build(package, origins, built) for package in packages]).publish()
+    (folder / CONTAINERS / "gpgkey").write_text(key.public, encoding="utf-8")
+    return made
