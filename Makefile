@@ -1,5 +1,5 @@
 # Golden machine images: definition -> lock -> bake -> verify. `make` prints this help; the rest is `scripts/golden NAME`.
-IMAGE ?= debian-12-ml-gpu
+IMAGE ?= debian-13-ml
 ROLE ?=
 GOLDEN = scripts/golden
 WAITS = $(if $(WAIT),--wait)

@@ -3,7 +3,7 @@
 
 variable "lock" {
   type        = string
-  default     = "locks/debian-12-ml-cpu.lock.json"
+  default     = "locks/debian-13-ml-cpu.lock.json"
   description = "Path of packer/locks/<image>.lock.json."
 }
 

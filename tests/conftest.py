@@ -14,7 +14,7 @@ from support.debian import debrepo
 from support.debian.resolver import Resolver
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 
 LONGEST = ("test_layers.py", "test_bake.py", "test_bake_ec2.py", "test_bake_boot.py", "test_wheels.py")
 """Files of slow tests that take minutes: two workers end together if these are begun first."""
@@ -47,13 +47,13 @@ def names() -> list[str]:
              "kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
     return [*BASE_PACKAGES, *(
         name for role in ("os_updates", "kernel", "limits", "network_tuning", "provenance", "seal")
-        for name in role_packages.packages(ROOT, role, PLATFORMS["bookworm"], given))]
+        for name in role_packages.packages(ROOT, role, PLATFORMS["trixie"], given))]
 
 
 @pytest.fixture(scope="session")
 def distribution(key: debrepo.Key, names: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Debian 12 that has it."""
-    return debrepo.bookworm(tmp_path_factory.mktemp("archives"), key, names)
+    return debrepo.trixie(tmp_path_factory.mktemp("archives"), key, names)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def _lockable(target: Path) -> Path:
     shutil.rmtree(target / "packer/locks", ignore_errors=True)
     path = target / f"packer/images/{IMAGE}.yml"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if not line.strip().startswith("frameworks:")), encoding="utf-8")
+    path.write_text("".join(line for line in lines if not line.strip().startswith("frameworks")), encoding="utf-8")
     return target
 
 

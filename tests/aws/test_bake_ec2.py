@@ -19,7 +19,7 @@ from support.builds.builds import define
 from support.builds.tools import granted
 from support.ec2.cloud import LIMIT_S, REGIONS, running_account
 
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A checkout whose image is the base, limits and tuning, with a lock of today's mirror."""

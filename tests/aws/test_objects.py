@@ -126,7 +126,7 @@ def test_a_lock_whose_files_are_pushed_is_fetched_without_its_mirror(
         return shell.output([sys.executable, "-m", "goldenami.cli", "--root", str(root), *args],
                             env={"PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
 
-    golden("lock", "debian-12-ml-cpu")
+    golden("lock", "debian-13-ml-cpu")
     monkeypatch.setenv("GOLDEN_STORE_S3", "s3://golden-store/packages")
     planned = golden("store", "push", "--dry-run")
     assert len(planned.splitlines()) == 1
@@ -134,5 +134,5 @@ def test_a_lock_whose_files_are_pushed_is_fetched_without_its_mirror(
     assert golden("store", "push").endswith("sent 0, 0 MB; it had the others\n")
     debian.close()
     monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other"))
-    golden("fetch", "debian-12-ml-cpu")
+    golden("fetch", "debian-13-ml-cpu")
     assert f"{len(Store(tmp_path / 'other').objects())} files, " in planned

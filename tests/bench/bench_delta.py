@@ -65,7 +65,7 @@ def main() -> None:
         root = checkout.copy(Path(temporary) / "checkout")
         lock, _ = lockfile.read(lockfile.path_of(root, image))
         if lock.driver is None:
-            sys.exit(f"{image} has no driver; try IMAGE=debian-12-ml-gpu")
+            sys.exit(f"{image} has no driver; try IMAGE=debian-13-ml")
         first = bake(root, image)
         before = blocks(first / "disk.raw")
         again = changed(before, blocks(bake(root, image) / "disk.raw"))

@@ -31,7 +31,7 @@ def kept() -> store.Store:
 @pytest.fixture(scope="module")
 def lock() -> Lock:
     """The lock of the smallest image, as it stands in the checkout."""
-    return lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-cpu"))[0]
+    return lockfile.read(lockfile.path_of(ROOT, "debian-13-ml-cpu"))[0]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from goldenami.model.build_records import BakeRecord, Outcome, Verdict, VerifyRe
 from support.builds.checkout import ROOT, leftovers
 
 pytestmark = pytest.mark.slow
-IMAGE = "debian-12-ml-gpu"
+IMAGE = "debian-13-ml"
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_a_lock_is_never_made_from_less_than_the_last_one(
     done = golden(locked, "lock", IMAGE)
     mirror.close()
     assert done.returncode == 4, done.stderr
-    assert "suite bookworm-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, the lock of " in \
+    assert "suite trixie-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, the lock of " in \
         done.stderr
     assert lock_path(locked).read_bytes() == before
 
@@ -106,8 +106,8 @@ def test_explain_says_what_was_chosen(locked: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "complaint"), [
-    (b"", ":1: the file is empty"), (b"image: debian-12-ml-cpu\nbase: {distribution: deb", ":2: not valid YAML"),
-    (b"image: \xff", ":1: not UTF-8 text"), (b"imge: debian-12-ml-cpu\n",
+    (b"", ":1: the file is empty"), (b"image: debian-13-ml-cpu\nbase: {distribution: deb", ":2: not valid YAML"),
+    (b"image: \xff", ":1: not UTF-8 text"), (b"imge: debian-13-ml-cpu\n",
                                              ":1: imge: unknown key; did you mean `image`?"),
 ])
 def test_bad_input_writes_nothing(root: Path, tmp_path: Path, content: bytes, complaint: str) -> None:
@@ -123,9 +123,9 @@ def test_bad_input_writes_nothing(root: Path, tmp_path: Path, content: bytes, co
 
 def test_an_unknown_image(root: Path, tmp_path: Path) -> None:
     before = files(root, tmp_path)
-    done = golden(root, "lock", "debian-12-ml-cpuu")
+    done = golden(root, "lock", "debian-13-ml-cpuu")
     assert done.returncode == 2
-    assert "no image `debian-12-ml-cpuu`: did you mean `debian-12-ml-cpu`?" in done.stderr
+    assert "no image `debian-13-ml-cpuu`: did you mean `debian-13-ml-cpu`?" in done.stderr
     assert files(root, tmp_path) == before
 
 
@@ -180,10 +180,10 @@ def test_a_mirror_that_refuses(in_process: Path, debian: debrepo.Mirror, capsys:
 def test_an_expired_index(
     in_process: Path, debian: debrepo.Mirror, key: debrepo.Key, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
-    old = Archive(tmp_path / "old", key, label="Debian", suites=("bookworm",)).publish(valid_for_s=60)
-    debian.instead = {"/debian/dists/bookworm/InRelease": (old.folder / "dists/bookworm/InRelease").read_bytes()}
+    old = Archive(tmp_path / "old", key, label="Debian", suites=("trixie",)).publish(valid_for_s=60)
+    debian.instead = {"/debian/dists/trixie/InRelease": (old.folder / "dists/trixie/InRelease").read_bytes()}
     assert cli.main(["lock", IMAGE]) == 4
-    assert f"Release file for {debian.uri}/debian/dists/bookworm/InRelease is expired" in capsys.readouterr().err
+    assert f"Release file for {debian.uri}/debian/dists/trixie/InRelease is expired" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("fault", "complaint"), [
@@ -267,7 +267,7 @@ def test_a_newer_kernel_moves_the_lock(
 ) -> None:
     """A security update brings kernel -51: the next lock takes it, the package of the older one stays out."""
     newer = Package("linux-image-cloud-amd64", "6.1.150-1", depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")
-    Archive(tmp_path / "updates", key, label="Debian-Security", suites=("bookworm-security",)).add(
+    Archive(tmp_path / "updates", key, label="Debian-Security", suites=("trixie-security",)).add(
         [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"), newer]).publish()
     updates = debrepo.Mirror(tmp_path / "updates")
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", updates.uri)

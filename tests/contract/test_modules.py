@@ -23,7 +23,7 @@ from support.builds.checkout import ROOT
 from support.debian import module_keys
 
 pytestmark = pytest.mark.slow
-IMAGE = "debian-12-ml-gpu"
+IMAGE = "debian-13-ml"
 SOURCE = """
 #include <linux/module.h>
 #include <linux/pci.h>

@@ -45,7 +45,7 @@ class ReleaseCheckout:
 
 
 def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
-    copy = ReleaseCheckout(tmp_path, "debian-12-ml-gpu")
+    copy = ReleaseCheckout(tmp_path, "debian-13-ml")
     seen = archive_indexes.look(copy.definition.base, CachePaths(tmp_path / "indexes"))
     given = copy.definition.variables("nvidia_driver")
     found = driver_fit.candidates(seen.apt, driver_requests.requests(copy.root, copy.definition, given))
@@ -71,7 +71,7 @@ def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
 
 def test_drivers_that_compile_on_no_kernel_are_refused_with_what_each_compiler_said(tmp_path: Path) -> None:
     """Open 550.163.01 on Debian 13's kernels; true until Debian mends one of them."""
-    copy = ReleaseCheckout(tmp_path, "debian-13-ml-gpu", nvidia_driver_branch='"550"', nvidia_driver_flavour="open")
+    copy = ReleaseCheckout(tmp_path, "debian-13-ml", nvidia_driver_branch='"550"', nvidia_driver_flavour="open")
     before = lockfile.path_of(copy.root, copy.image).read_bytes()
     said = copy.golden("lock", copy.image, code=3)
     tried = re.findall(r"trying driver (\S+) \(open\) on kernel (\S+)", said)

@@ -128,7 +128,7 @@ def rows(png: bytes) -> tuple[int, int, int]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Pages of a verified, a failing, a bare and a hostile build."""
     root = tmp_path_factory.mktemp("pages")
-    cpu = data.lock(image="debian-12-ml-cpu", driver=None, cuda=None, choices=[])
+    cpu = data.lock(image="debian-13-ml-cpu", driver=None, cuda=None, choices=[])
     bare = data.write_build(root / "bare", data.bake_record(cpu, components=[], phases=[], roles=[]), None)
     return {
         "verified": report.render(*data.write_pair(root / "verified")),

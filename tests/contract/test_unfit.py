@@ -28,7 +28,7 @@ def upstream(key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def release(version: str) -> None:
         folder = tmp_path / f"toolkit-{version}"
-        Archive(folder, key, label="Debian-Security", suites=("bookworm-security",)).add([
+        Archive(folder, key, label="Debian-Security", suites=("trixie-security",)).add([
             Package(TOOLKIT, f"{version}-1", depends=LIBRARY), Package(LIBRARY, "1.17.4-1")]).publish(
                 date=debrepo.DATE + len(mirrors))
         mirrors.append(debrepo.Mirror(folder))

@@ -24,7 +24,7 @@ def test_nothing_is_newer(checkout: WatchCheckout) -> None:
     assert checkout.verdicts() == {"kernel": "current", "packages": "current"}
     assert {source.name: source.changed for source in checkout.record.sources} == {
         f"{archive} {suite}": "2025-06-15T15:06:40Z" for archive, suite in (
-            ("debian", "bookworm"), ("debian", "bookworm-updates"), ("debian-security", "bookworm-security"))}
+            ("debian", "trixie"), ("debian", "trixie-updates"), ("debian-security", "trixie-security"))}
 
 
 def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchCheckout) -> None:
@@ -66,7 +66,7 @@ def test_what_a_policy_leaves_stays_even_where_upstream_dropped_it(checkout: Wat
     code, said = checkout.watch()
     assert code == 0, said
     assert checkout.verdicts()["packages"] == "held"
-    assert "no security update: it comes from debian bookworm (nano)" in said
+    assert "no security update: it comes from debian trixie (nano)" in said
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch("--update")
     assert code == 0, said
@@ -117,12 +117,12 @@ def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict
 
 def test_a_newer_package_is_told_although_another_source_is_down(checkout: WatchCheckout) -> None:
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    checkout.mirror.faults = {"/debian/dists/bookworm-updates/*": Fault.BROKEN}
+    checkout.mirror.faults = {"/debian/dists/trixie-updates/*": Fault.BROKEN}
     checkout.define("watch: {kernel: {policy: newest}}")
     code, said = checkout.watch()
     assert code == 4, said
     assert checkout.verdicts() == {"kernel": "unreachable", "packages": "update"}
-    assert "newer for debian-12-ml-cpu; could not look at debian" in said
+    assert "newer for debian-13-ml-cpu; could not look at debian" in said
 
 
 def test_a_two_gigabyte_release_file_is_not_read(checkout: WatchCheckout) -> None:
@@ -148,7 +148,7 @@ def test_the_signature_of_somebody_else(checkout: WatchCheckout) -> None:
 def test_an_expired_release_file(checkout: WatchCheckout) -> None:
     checkout.archive("security", [SED]).publish(date=debrepo.DATE + 1, valid_for_s=60)
     code, said = checkout.watch()
-    expired = f"Release file for {checkout.mirror.uri}/security/dists/bookworm-security/InRelease is expired"
+    expired = f"Release file for {checkout.mirror.uri}/security/dists/trixie-security/InRelease is expired"
     assert (code, expired in said) == (4, True), said
 
 
@@ -157,7 +157,7 @@ def test_a_mirror_that_goes_backwards(checkout: WatchCheckout) -> None:
     assert checkout.watch()[0] == 0
     checkout.archive("security", [SED]).publish(date=debrepo.DATE - 86400)
     code, said = checkout.watch()
-    old = "suite bookworm-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"
+    old = "suite trixie-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"
     assert (code, old in said) == (4, True), said
 
 
@@ -219,7 +219,7 @@ def test_a_lock_that_cannot_be_made_is_blocked_and_the_old_one_stays(checkout: W
     assert code == 0, said
     assert checkout.verdicts()["packages"] == "blocked"
     assert "apt finds no solution: " in said
-    assert "blocked: packages 1 newer, 1 by security of debian-12-ml-cpu" in said
+    assert "blocked: packages 1 newer, 1 by security of debian-13-ml-cpu" in said
     assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
 
@@ -256,11 +256,11 @@ def test_frameworks_of_a_lock_are_watched_by_default(checkout: WatchCheckout) ->
 def test_images_without_a_lock_are_named(checkout: WatchCheckout) -> None:
     code, said = checkout.watch(name="")
     assert code == 0, said
-    assert "warning: debian-12-ml-gpu: no lock, so nothing to compare with: make lock IMAGE=debian-12-ml-gpu" in said
-    code, said = checkout.watch(name="debian-12-ml-gpu")
+    assert "warning: debian-13-ml: no lock, so nothing to compare with: make lock IMAGE=debian-13-ml" in said
+    code, said = checkout.watch(name="debian-13-ml")
     assert code == 2
-    assert "debian-12-ml-gpu.lock.json: no lock" in said
-    assert "did you mean `debian-12-ml-cpu`" in checkout.watch(name="debian-12-ml-cp")[1]
+    assert "debian-13-ml.lock.json: no lock" in said
+    assert "did you mean `debian-13-ml-cpu`" in checkout.watch(name="debian-13-ml-cp")[1]
 
 
 def test_another_run_holds_the_image(checkout: WatchCheckout) -> None:
@@ -275,7 +275,7 @@ def test_a_webhook_is_told_what_there_is_to_tell(checkout: WatchCheckout, webhoo
     assert webhook() == []  # silence while nothing happens
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
     assert checkout.watch()[0] == 10
-    assert webhook()[0].startswith("*newer for debian-12-ml-cpu*\n# newer for debian-12-ml-cpu\n")
+    assert webhook()[0].startswith("*newer for debian-13-ml-cpu*\n# newer for debian-13-ml-cpu\n")
     checkout.mirror.faults = {"/security/*": Fault.LOST}
     assert checkout.watch()[0] == 4
     assert "could not look at debian-security" in webhook()[1]

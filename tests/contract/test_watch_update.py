@@ -29,7 +29,7 @@ from support.debian import debrepo
 from support.debian.debrepo import Fault, Package
 from support.debian.watch_checkout import IMAGE, KERNEL, LESS, SED, WatchCheckout
 
-OTHER = "debian-12-ml-other"
+OTHER = "debian-13-ml-other"
 
 
 def another_image(checkout: WatchCheckout) -> Path:
@@ -46,16 +46,16 @@ def test_a_source_that_is_down_while_a_lock_is_wanted_is_recorded_and_told(
     checkout: WatchCheckout, webhook: Callable[[], list[str]],
 ) -> None:
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    checkout.mirror.faults = {"/debian/dists/bookworm-updates/*": Fault.BROKEN}
+    checkout.mirror.faults = {"/debian/dists/trixie-updates/*": Fault.BROKEN}
     shutil.rmtree(CachePaths.default().apt, ignore_errors=True)
     before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
     code, said = checkout.watch("--update")
     assert code == 4, said
     assert checkout.verdicts() == {"kernel": "unreachable", "packages": "failed"}
     assert "apt could not read the indexes" in checkout.record.rows[-1].reason
-    assert "no new lock of debian-12-ml-cpu; could not look at debian" in said
-    assert "# newer for debian-12-ml-cpu; no new lock of debian-12-ml-cpu; could not look at debian" in checkout.summary
-    assert webhook()[0].startswith("*newer for debian-12-ml-cpu; no new lock of debian-12-ml-cpu")
+    assert "no new lock of debian-13-ml-cpu; could not look at debian" in said
+    assert "# newer for debian-13-ml-cpu; no new lock of debian-13-ml-cpu; could not look at debian" in checkout.summary
+    assert webhook()[0].startswith("*newer for debian-13-ml-cpu; no new lock of debian-13-ml-cpu")
     assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
 
@@ -102,7 +102,7 @@ def test_a_topic_that_is_none_keeps_the_webhook_from_nothing(
     monkeypatch.setenv("GOLDEN_SNS_TOPIC", "golden")
     code, said = checkout.watch()
     assert (code, "GOLDEN_SNS_TOPIC is no ARN" in said) == (2, True), said
-    assert webhook()[0].startswith("*newer for debian-12-ml-cpu*")
+    assert webhook()[0].startswith("*newer for debian-13-ml-cpu*")
 
 
 def test_a_kernel_moves_to_the_one_that_was_judged(checkout: WatchCheckout) -> None:
@@ -143,7 +143,7 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
 
 
 @pytest.mark.parametrize(("sed", "day", "said"), [
-    (SED, -86400, "suite bookworm-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"),
+    (SED, -86400, "suite trixie-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"),
     (replace(SED, version="12.4+deb12u5.1"), 1, "debian-security: goes backwards: sed 12.4+deb12u6 -> 12.4+deb12u5.1"),
 ])
 def test_what_goes_backwards_makes_no_new_lock(checkout: WatchCheckout, sed: Package, day: int, said: str) -> None:

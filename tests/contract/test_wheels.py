@@ -23,7 +23,7 @@ from support.builds.checkout import ROOT
 from support.debian.demo_wheel import build, have, order, sdist
 
 pytestmark = pytest.mark.slow
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 KILLER = '["-wrapper", "/bin/sh,-c,test $MAX_JOBS = 1 && exec \\"$0\\" \\"$@\\" || kill -9 $$"]'
 """For the compiler's driver: its compiler is killed as the kernel does when memory is short, but not if it is alone."""
 SIGILL = "import os; os.kill(os.getpid(), 4)"

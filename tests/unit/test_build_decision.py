@@ -143,7 +143,7 @@ def test_the_benchmark_refuses_to_record_before_it_measures(tmp_path: Path) -> N
     """The image's families have two CPUs, so no machine's figure is its own."""
     before = (ROOT / build_decision.FILE).read_bytes()
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}", "GOLDEN_CACHE": str(tmp_path)}
-    done = subprocess.run([sys.executable, ROOT / "tests/bench/bench_frameworks.py", "debian-12-ml-cpu", "--record"],
+    done = subprocess.run([sys.executable, ROOT / "tests/bench/bench_frameworks.py", "debian-13-ml-cpu", "--record"],
                           env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "not recorded: the image is for sapphirerapids, znver4, and this machine is" in done.stderr

@@ -123,7 +123,7 @@ def test_what_a_watch_fetched_is_kept_also_where_the_locks_did_not_change() -> N
 
 @pytest.mark.parametrize("path", [
     *toolchain_digest.FILES, "scripts/goldenami/local/programs/bake.py", "scripts/setup", "requirements/run.txt",
-    "packer/images/debian-12-ml-cpu.yml", "roles/seal/tasks/main.yml", "tests/image/seal/test_seal.py",
+    "packer/images/debian-13-ml-cpu.yml", "roles/seal/tasks/main.yml", "tests/image/seal/test_seal.py",
 ])
 def test_a_change_of_what_makes_an_image_bakes_images(path: str) -> None:
     asked = loaded(ROOT / ".github/workflows/bake.yml")[True]["pull_request"]["paths"]  # `on` is YAML 1.1's true

@@ -86,7 +86,7 @@ def test_a_terminal_gets_panels() -> None:
 
 
 @pytest.mark.parametrize(("words", "answer"), [
-    ("golden verif", ["verify", "verify-snapshot"]), ("golden bake debian-12-ml-c", ["debian-12-ml-cpu"]),
+    ("golden verif", ["verify", "verify-snapshot"]), ("golden bake debian-13-ml-c", ["debian-13-ml-cpu"]),
     ("golden bake --builder ", ["local", "ec2"]), ("golden store p", ["push"]), ("golden nothing x", []),
 ])
 def test_a_shell_completes(
@@ -121,7 +121,7 @@ def test_the_checkout_is_the_one_above_the_working_directory_or_the_one_that_is_
     monkeypatch.chdir(ROOT / "roles/seal")
     assert cli.main(["images"]) == 0
     names = capsys.readouterr().out
-    assert "debian-12-ml-cpu" in names
+    assert "debian-13-ml-cpu" in names
     monkeypatch.chdir(tmp_path)
     assert cli.main(["--root", str(ROOT), "images"]) == 0
     assert capsys.readouterr().out == names
@@ -156,7 +156,7 @@ def test_an_interrupt_is_130_and_says_what_is_left(
 
     monkeypatch.setattr(Checkout, "definition", interrupt)
     monkeypatch.setattr(LocalBuilder, "shell", interrupt)
-    assert cli.main([name, "debian-12-ml-cpu"]) == 130
+    assert cli.main([name, "debian-13-ml-cpu"]) == 130
     assert capsys.readouterr().err == f"golden: interrupted after 0 s; {left}\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from goldenami.core.errors import NoFit
 from goldenami.lock import build_decision, cuda_wheels
 from goldenami.model import recipes
 from goldenami.model.lockfile import Origin
@@ -25,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
      "CUDA 12.8: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
     ("pytorch", "535.309.01", ["61"], "torch===2.7.1",
      "CUDA 12.6: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
-    ("pytorch", "470.256.02", ["75"], "torch==2.15.0", "no wheel with CUDA fits"),
     ("tensorflow", "535.309.01", ["75", "89"], "tensorflow[and-cuda]===2.21.0",
      "CUDA 12.5: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
     ("tensorflow", "580.95.05", ["120"], "tensorflow[and-cuda]===2.21.0", "CUDA 12.5: driver branch 580 has CUDA 13.0"),
@@ -48,6 +48,19 @@ def test_what_is_passed_over_has_its_reason() -> None:
     found = cuda_wheels.fit(recipes.load(ROOT, "pytorch"), "535.309.01", ["86"])
     assert found.passed_over == (
         ("torch 2.15.0", "CUDA 13.2 does not run on driver 535.309.01: CUDA 13.x needs 580.65.06"),)
+
+
+@pytest.mark.parametrize(("driver", "sm", "reasons"), [
+    ("470.256.02", ["75"], "torch 2.15.0: it has no code for sm_75; torch 2.10.0: CUDA 12.8 does not run on driver "
+     "470.256.02: CUDA 12.x needs 525.60.13; torch 2.7.1: CUDA 12.6 does not run on driver 470.256.02: "),
+    ("595.71.05", ["37", "86"], "torch 2.15.0: it has no code for sm_37; torch 2.10.0: it has no code for sm_37; "),
+])
+def test_pytorch_is_refused_where_no_wheel_fits(driver: str, sm: list[str], reasons: str) -> None:
+    """The index has no wheel of it without CUDA, so there is nothing to fall back to."""
+    with pytest.raises(NoFit) as caught:
+        cuda_wheels.fit(recipes.load(ROOT, "pytorch"), driver, sm)
+    assert caught.value.message.startswith(f"no wheel of torch fits: {reasons}")
+    assert "\n" not in caught.value.message
 
 
 @pytest.mark.parametrize(("held", "sm", "lacking"), [

@@ -6,7 +6,7 @@ import pytest
 from goldenami.core.errors import BadInput, ExitCode
 from goldenami.model import definition, definition_file, vendor_archives
 
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 
 
 def refused(root: Path, image: str = IMAGE) -> str:
@@ -42,10 +42,10 @@ def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
     ("disk_size_gib: 4", "disk_size_gib: 1",
      f"{IMAGE}.yml:7: disk_size_gib: input should be greater than or equal to 2"),
     ("distribution: debian", "distribution: debain", f"{IMAGE}.yml:4: base.distribution: input should be 'debian' or"),
-    ("release: bookworm", "release: bookwurm",
-     f"{IMAGE}.yml:5: base.release: unknown release of debian `bookwurm`; did you mean `bookworm`?"),
-    ("release: bookworm", "release: noble", f"{IMAGE}.yml:5: base.release: unknown release of debian `noble`; "),
-    ("release: bookworm", "release: 12", f"{IMAGE}.yml:5: base.release: input should be a valid string (got 12)"),
+    ("release: trixie", "release: trixi",
+     f"{IMAGE}.yml:5: base.release: unknown release of debian `trixi`; did you mean `trixie`?"),
+    ("release: trixie", "release: noble", f"{IMAGE}.yml:5: base.release: unknown release of debian `noble`; "),
+    ("release: trixie", "release: 12", f"{IMAGE}.yml:5: base.release: input should be a valid string (got 12)"),
     ("kernel: cloud", "kernel: clowd", f"{IMAGE}.yml:6: kernel: input should be 'cloud' or 'aws' (got 'clowd')"),
     ("[c7i, m7i, c7a, m7a]", "[c7i, m7j]", f"{IMAGE}.yml:8: hardware.1: unknown family `m7j`; did you mean `m7i`?"),
     ("[c7i, m7i, c7a, m7a]", "[]", f"{IMAGE}.yml:8: hardware: list should have at least 1 item"),
@@ -170,11 +170,13 @@ def test_frameworks_may_share_an_environment(root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("image", "engine", "gpus", "complaint"), [
-    ("debian-12-ml-gpu", "docker", "debian", "the docker of bookworm cannot give containers GPUs: it has no CDI"),
-    ("debian-12-ml-gpu", "docker", "nvidia", "the docker of bookworm cannot give containers GPUs: it has no CDI"),
-    ("debian-12-ml-cpu", "podman", "debian", "`debian` gives containers GPUs, but the image has no driver"),
-    ("debian-12-ml-cpu", "docker", "none", None), ("debian-12-ml-gpu", "podman", "debian", None),
-    ("debian-13-ml-gpu", "docker", "nvidia", None),
+    ("debian-12-ml-gpu-frameworks", "docker", "debian",
+     "the docker of bookworm cannot give containers GPUs: it has no CDI"),
+    ("debian-12-ml-gpu-frameworks", "docker", "nvidia",
+     "the docker of bookworm cannot give containers GPUs: it has no CDI"),
+    ("debian-13-ml-cpu", "podman", "debian", "`debian` gives containers GPUs, but the image has no driver"),
+    ("debian-13-ml-cpu", "docker", "none", None), ("debian-12-ml-gpu-frameworks", "podman", "debian", None),
+    ("debian-13-nvidia", "docker", "nvidia", None),
 ])
 def test_gpus_in_containers(root: Path, image: str, engine: str, gpus: str, complaint: str | None) -> None:
     edit(root, "  kernel:\n", "  container_runtime:\n    container_runtime_engine: "
@@ -213,12 +215,22 @@ def test_notebooks_that_are_wrong(root: Path, old: str, new: str, complaint: str
     assert said.partition(": ")[2].removeprefix("roles.jupyterhub").lstrip(".: ").startswith(complaint)
 
 
+@pytest.mark.parametrize(("old", "new", "complaint"), [
+    ("    cuda_source: wheels\n", "", "13: roles.cuda.cuda_variant: `jit` is for cuda_source: wheels only"),
+    ("    frameworks_shared_environment: ml\n", "",
+     "13: roles.cuda.cuda_source: with `wheels` the frameworks share CUDA's environment: set frameworks_shared"),
+])
+def test_wheels_of_cuda_have_one_place(root: Path, old: str, new: str, complaint: str) -> None:
+    edit(root, old, new, "debian-13-ml")
+    assert refused(root, "debian-13-ml").startswith(f"debian-13-ml.yml:{complaint}")
+
+
 def test_null_is_a_value_where_it_is_the_default(root: Path) -> None:
     edit(root, "    nvidia_driver_source:", "    nvidia_driver_gsp_enabled: null\n    nvidia_driver_source:",
-         "debian-12-ml-gpu")
-    definition_file.load(root, definition_file.path_of(root, "debian-12-ml-gpu"))
-    edit(root, "nvidia_driver_gsp_enabled: null", "nvidia_driver_gsp_enabled: 3", "debian-12-ml-gpu")
-    assert refused(root, "debian-12-ml-gpu").endswith("nvidia_driver_gsp_enabled: expected bool, got int 3")
+         "debian-13-ml")
+    definition_file.load(root, definition_file.path_of(root, "debian-13-ml"))
+    edit(root, "nvidia_driver_gsp_enabled: null", "nvidia_driver_gsp_enabled: 3", "debian-13-ml")
+    assert refused(root, "debian-13-ml").endswith("nvidia_driver_gsp_enabled: expected bool, got int 3")
 
 
 @pytest.mark.parametrize(("runtime", "disks", "complaint"), [
@@ -291,7 +303,7 @@ def test_a_family_of_another_architecture(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "complaint"), [
-    (b"", ":1: the file is empty"), (b"image: debian-12-ml-cpu\nbase: {distribution: deb", ":2: not valid YAML"),
+    (b"", ":1: the file is empty"), (b"image: debian-13-ml-cpu\nbase: {distribution: deb", ":2: not valid YAML"),
     (b"image: \xff\n", ":1: not UTF-8 text"),
 ])
 def test_a_file_that_is_no_definition(root: Path, content: bytes, complaint: str) -> None:
@@ -300,5 +312,5 @@ def test_a_file_that_is_no_definition(root: Path, content: bytes, complaint: str
 
 
 def test_an_image_that_does_not_exist(root: Path) -> None:
-    assert refused(root, "debian-12-ml-gpus") == "no image `debian-12-ml-gpus`: did you mean `debian-12-ml-gpu`?"
+    assert refused(root, "debian-13-mls") == "no image `debian-13-mls`: did you mean `debian-13-ml`?"
     assert refused(root, "../hardware").startswith("../hardware.yml:15: sources: unknown key")

@@ -11,7 +11,7 @@ from goldenami.model import definition_file, driver_requests, hardware, role_pac
 from goldenami.model.platforms import PLATFORMS
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-12-ml-gpu"))
+IMAGE = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-12-ml-gpu-frameworks"))
 ROLE = "nvidia_driver"
 
 

@@ -13,7 +13,7 @@ from goldenami.model import hardware
 from goldenami.model.lockfile import Lock
 
 ROOT = Path(__file__).resolve().parents[2]
-GPU = ROOT / "packer/locks/debian-12-ml-gpu.lock.json"
+GPU = ROOT / "packer/locks/debian-12-ml-gpu-frameworks.lock.json"
 Data = dict[str, Any]
 
 

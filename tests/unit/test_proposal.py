@@ -99,11 +99,11 @@ def test_images_that_are_published_nowhere_are_left_out(
 ) -> None:
     monkeypatch.chdir(root)
     (root / "packer/locks").mkdir()
-    for name in ("debian-12-ml-cpu", "debian-13-ml-gpu"):
+    for name in ("debian-12-ml-frameworks", "debian-13-ml"):
         (root / f"packer/locks/{name}.lock.json").write_text("{}", encoding="utf-8")
     assert cli.main(["images"]) == 0
     assert cli.main(["images", "--published"]) == 0
-    assert capsys.readouterr().out == '["debian-12-ml-cpu", "debian-13-ml-gpu"]\n["debian-12-ml-cpu"]\n'
+    assert capsys.readouterr().out == '["debian-12-ml-frameworks", "debian-13-ml"]\n["debian-13-ml"]\n'
 
 
 def test_an_image_whose_lock_is_the_committed_one_is_not_baked(
@@ -112,8 +112,8 @@ def test_an_image_whose_lock_is_the_committed_one_is_not_baked(
     monkeypatch.chdir(root)
     git(root, "init", "--quiet")
     git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-qm", "x")
-    assert cli.main(["bake", "debian-12-ml-cpu", "--changed", "HEAD"]) == 0
-    assert capsys.readouterr().out == "the lock of debian-12-ml-cpu is that of HEAD: nothing to bake\n"
+    assert cli.main(["bake", "debian-13-ml-cpu", "--changed", "HEAD"]) == 0
+    assert capsys.readouterr().out == "the lock of debian-13-ml-cpu is that of HEAD: nothing to bake\n"
     (root / "packer/locks").mkdir()
-    (root / "packer/locks/debian-12-ml-cpu.lock.json").write_text("{}", encoding="utf-8")
-    assert cli.main(["bake", "debian-12-ml-cpu", "--changed", "HEAD"]) == 2  # it goes on, to a lock that is none
+    (root / "packer/locks/debian-13-ml-cpu.lock.json").write_text("{}", encoding="utf-8")
+    assert cli.main(["bake", "debian-13-ml-cpu", "--changed", "HEAD"]) == 2  # it goes on, to a lock that is none

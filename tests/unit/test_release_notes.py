@@ -163,7 +163,7 @@ def test_a_kernel_of_another_name_is_the_next_version_of_its_source(tmp_path: Pa
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 def row(component: str, verdict: UpdateVerdict, reason: str = "") -> ComponentRow:
-    return ComponentRow(image="debian-12-ml-gpu", component=component, locked="535.216.03", available="535.309.01",
+    return ComponentRow(image="debian-13-ml", component=component, locked="535.216.03", available="535.309.01",
                         policy="branch", verdict=verdict, reason=reason)
 
 
@@ -177,19 +177,19 @@ def change(*entries: ChangelogEntry) -> LockChange:
     moved = SourcePackageChange(source="nvidia-graphics-drivers", packages=["libcuda1"], before="1", after="2",
                                 entries=list(entries),
                                 advisories=["CVE-2026-1"] if entries else [])
-    return LockChange(image="debian-12-ml-gpu", build_before="a" * 12, build_after="b" * 12, kernel=[],
+    return LockChange(image="debian-13-ml", build_before="a" * 12, build_after="b" * 12, kernel=[],
                       driver=["535.216.03", "535.309.01"], moved=[moved], added=[], removed=[], installed_bytes=-4096,
                       download_bytes=1 << 20)
 
 
 @pytest.mark.parametrize(("given", "said"), [
     (record(row("driver", UpdateVerdict.CURRENT)), "nothing newer that matters"),
-    (record(row("driver", UpdateVerdict.UPDATE)), "newer for debian-12-ml-gpu"),
+    (record(row("driver", UpdateVerdict.UPDATE)), "newer for debian-13-ml"),
     (record(row("driver", UpdateVerdict.BLOCKED, "x")),
-     "nothing newer that matters; blocked: driver 535.309.01 of debian-12-ml-gpu"),
-    (record(row("driver", UpdateVerdict.UPDATE), changes=(change(),)), "new lock of debian-12-ml-gpu"),
+     "nothing newer that matters; blocked: driver 535.309.01 of debian-13-ml"),
+    (record(row("driver", UpdateVerdict.UPDATE), changes=(change(),)), "new lock of debian-13-ml"),
     (record(row("driver", UpdateVerdict.UPDATE), error="down"),
-     "newer for debian-12-ml-gpu; could not look at debian bookworm"),
+     "newer for debian-13-ml; could not look at debian bookworm"),
 ])
 def test_the_headline(given: WatchRecord, said: str) -> None:
     assert headline(given) == said
@@ -199,16 +199,16 @@ def test_the_table_is_aligned_and_gives_reasons() -> None:
     lines = table(record(row("driver", UpdateVerdict.BLOCKED, "nv-pci.c:237: error"),
                          row("cuda", UpdateVerdict.CURRENT)))
     assert lines.splitlines() == [
-        "image             component  locked      available   policy  verdict",
-        "debian-12-ml-gpu  driver     535.216.03  535.309.01  branch  blocked", "  nv-pci.c:237: error",
-        "debian-12-ml-gpu  cuda       535.216.03  535.309.01  branch  current"]
+        "image         component  locked      available   policy  verdict",
+        "debian-13-ml  driver     535.216.03  535.309.01  branch  blocked", "  nv-pci.c:237: error",
+        "debian-13-ml  cuda       535.216.03  535.309.01  branch  current"]
 
 
 def test_the_markdown_of_a_change() -> None:
     text = markdown(record(row("driver", UpdateVerdict.UPDATE),
                            changes=(change(ChangelogEntry(version="2", date="today", text="  * Fix")),)), "https://run")
     assert "Reports of the bakes: https://run\n" in text
-    assert "## debian-12-ml-gpu: build aaaaaaaaaaaa to bbbbbbbbbbbb\n" in text
+    assert "## debian-13-ml: build aaaaaaaaaaaa to bbbbbbbbbbbb\n" in text
     assert "* Driver: 535.216.03 to **535.309.01**\n" in text
     assert "* Advisories named in changelogs: CVE-2026-1\n" in text
     assert "* Installed: 4.00 KiB less; to download: 1.00 MiB more\n" in text

@@ -165,7 +165,7 @@ def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> 
 
 # --- the section of a definition --------------------------------------------------------------------------------------
 
-IMAGE = "debian-12-ml-gpu"
+IMAGE = "debian-12-ml-gpu-frameworks"
 
 
 def written(root: Path, section: str, image: str = IMAGE) -> definition.Definition:

@@ -30,11 +30,11 @@ def test_the_driver_of_nvidias_repository(image: str, repository: str, key: str,
 
 
 def test_the_distributions_own_driver_wants_none() -> None:
-    assert archives("debian-12-ml-gpu") == ()
+    assert archives("debian-13-ml") == ()
 
 
 def test_cuda_of_nvidias_repository_beside_a_driver_of_the_distribution() -> None:
-    found = archives("debian-12-ml-gpu", cuda={"cuda_source": "nvidia", "cuda_release": "12.8"})
+    found = archives("debian-13-ml", cuda={"cuda_source": "nvidia", "cuda_release": "12.8"})
     assert found == (VendorArchive("nvidia", f"{NVIDIA}/debian12/x86_64", "3bf863cc.pub", OLDER),)
 
 

@@ -14,6 +14,7 @@ from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.core.progress import Progress
 from goldenami.local import host_tools, packer, workspace
+from goldenami.local.tree.sizes import UNOWNED, WHEEL
 from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import BakeRecord, Component, Host, Timing
@@ -23,6 +24,8 @@ from goldenami.packages.store import Store
 
 SPACE_FACTOR = 3
 """Free space needed, in units of the packages' installed size: the tree, the disk, and the tools' scratch."""
+UNPACKED = 2
+"""What a wheel takes, in units of its file (PyTorch 2.10.0 with all that it requires: 1.7)."""
 
 
 def run(
@@ -83,7 +86,8 @@ def bake(
 
 def check_space(folder: Path, lock: Lock) -> None:
     """HostNotReady where the disk cannot hold the tree, the image and their scratch."""
-    needed = SPACE_FACTOR * sum(package.installed_size for package in lock.packages.values())
+    wheels = sum(file.size for files in lock.environments().values() for file in files)
+    needed = SPACE_FACTOR * (UNPACKED * wheels + sum(package.installed_size for package in lock.packages.values()))
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise HostNotReady(f"no space: the bake needs {needed / 1e9:.1f} GB below {folder}, {free / 1e9:.1f} are free",
@@ -116,11 +120,18 @@ _COMPONENTS = (
 
 
 def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
-    """Bytes by component, of what is really in the tree (`sizes`: bytes by package, "" for what none owns)."""
+    """Bytes by component, of what is really in the tree (`sizes`: see `local/tree/sizes.py`)."""
     totals: dict[str, int] = {}
     for package, size in sizes.items():
-        source = lock.packages[package].source if package in lock.packages else package
-        name = next((name for name, prefixes in _COMPONENTS if source.startswith(prefixes)), "base system")
-        name = name if package else "in no package"
+        name = _component(lock, package)
         totals[name] = totals.get(name, 0) + size
     return [Component(name=name, bytes=size) for name, size in sorted(totals.items(), key=lambda item: -item[1])]
+
+
+def _component(lock: Lock, package: str) -> str:
+    if package == UNOWNED:
+        return "in no package"
+    if package.startswith(WHEEL):
+        return "cuda" if package.removeprefix(WHEEL).startswith(("nvidia-", "cuda-")) else "frameworks"
+    source = lock.packages[package].source if package in lock.packages else package
+    return next((name for name, prefixes in _COMPONENTS if source.startswith(prefixes)), "base system")

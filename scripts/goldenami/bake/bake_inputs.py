@@ -179,7 +179,7 @@ def coverage(lock: Lock) -> CoverageRequest:
         (allowance.files, allowance.symbols, *allowance.extensions): Allowance(
             files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}", symbols=allowance.symbols,
             extensions=allowance.extensions, reason=allowance.reason)
-        for framework in lock.frameworks for allowance in framework.allow
+        for allowance in lock.allowances()
     }
     return CoverageRequest(folders=list(CODE_FOLDERS), features=lock.hardware.features, sm=lock.hardware.sm,
                            allow=list(allowed.values()))

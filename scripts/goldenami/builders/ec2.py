@@ -229,11 +229,10 @@ class Ec2Builder:
 def _cover(lock: Lock, plan: BakePlan) -> None:
     """Hold the lock's wheels to the declared machines, as they will be installed: before anything is launched."""
     with tempfile.TemporaryDirectory(dir=plan.work) as tree:
-        for framework in lock.frameworks:
-            python = ".".join(lock.packages["python3"].version.split(".")[:2])
-            environment = Path(tree) / "opt/ml" / framework.environment
-            for file in [framework.wheel, *framework.requires]:
-                _install(plan.tree.repository / "wheels" / file.filename, environment, python)
+        python = ".".join(lock.packages["python3"].version.split(".")[:2])
+        for environment, files in lock.environments().items():
+            for file in files:
+                _install(plan.tree.repository / "wheels" / file.filename, Path(tree) / "opt/ml" / environment, python)
         coverage.hold(Path(tree), plan.coverage, plan.work / "out", plan.log)
 
 

@@ -154,7 +154,7 @@ class ContainerAction(StrEnum):
 
 def cmd_container(
     checkout: Checkout, action: ContainerAction, name: str, *,
-    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="whose packages it has")] = "debian-12-ml-cpu",
+    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="whose packages it has")] = "debian-13-ml-cpu",
     role: Annotated[str, typer.Option("--role", metavar="ROLE",
                                       help="start from the layers that a bake has below this role")] = "",
     tools: Annotated[bool, typer.Option("--tools", help="have what compiles the driver among the packages")] = False,

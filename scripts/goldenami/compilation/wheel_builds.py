@@ -141,8 +141,7 @@ def lacking(lock: Lock, store: Store) -> list[Framework]:
 def from_index(lock: Lock, store: Store) -> list[PyFile]:
     """What the package index has to give: what environments hold, and what compiles the wheels that are lacking."""
     compiled = {framework.wheel.sha256 for framework in lock.frameworks if framework.made}
-    files = [file for framework in lock.frameworks for file in [framework.wheel, *framework.requires]
-             if file.sha256 not in compiled]
+    files = [file for files in lock.environments().values() for file in files if file.sha256 not in compiled]
     for framework in lacking(lock, store):
         assert framework.made is not None
         files += [framework.made.source, *framework.made.requires, *framework.made.tests]
@@ -151,7 +150,7 @@ def from_index(lock: Lock, store: Store) -> list[PyFile]:
 
 def installed_wheels(lock: Lock) -> dict[str, str]:
     """The wheels that a bake installs: path in its repository -> SHA-256."""
-    return {f"wheels/{file.filename}": file.sha256 for one in lock.frameworks for file in [one.wheel, *one.requires]}
+    return {f"wheels/{file.filename}": file.sha256 for files in lock.environments().values() for file in files}
 
 
 def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:

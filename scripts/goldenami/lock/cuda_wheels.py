@@ -34,6 +34,7 @@ def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
     """The recipe for an image with `driver` ("535.309.01"; "" for none) and the CUDA architectures `sm` ("86").
 
     Where no wheel with CUDA fits, the image gets the one for images without GPUs: the lint says what that means.
+    NoFit where that one holds CUDA too, and is never compiled here.
     """
     over = list[tuple[str, str]]()
     for wheel in recipe.cuda_wheels if driver and sm else []:
@@ -44,6 +45,11 @@ def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
             continue
         return FittedRecipe(recipe.model_copy(update={"version": wheel.version, "wheel": wheel}),
                             f"CUDA {wheel.cuda}: {why}", tuple(over))
+    if over and recipe.build.not_run and recipe.wheel and recipe.wheel.distribution in {
+            wheel.distribution for wheel in recipe.cuda_wheels}:
+        raise NoFit(f"no wheel of {recipe.wheel.distribution} fits: "
+                    + "; ".join(f"{what}: {reason}" for what, reason in over),
+                    hint="choose a newer nvidia_driver_branch, or take the GPUs that none covers out of `hardware`")
     return FittedRecipe(recipe, "no wheel with CUDA fits" if over else "", tuple(over))
 
 

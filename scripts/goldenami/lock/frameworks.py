@@ -34,7 +34,7 @@ _GLIBC = re.compile(r"2\.(\d+)")
 @dataclass(frozen=True)
 class FrameworkRequest:
     """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target` what they share;
-    `driver` is NVIDIA's locked version, "" without one."""
+    `driver` is NVIDIA's locked version, "" without one. `beside` is what else the shared environment holds, for pip."""
 
     names: Sequence[str]
     shared_environment: str
@@ -43,6 +43,7 @@ class FrameworkRequest:
     suite: str
     gcc: instruction_sets.GccVersion
     driver: str = ""
+    beside: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFram
     decisions = _decisions(fitted, request, context)
     requirements = {name: _requirements(recipe, decisions[name].origin, request.target.sm)
                     for name, recipe in fitted.items()}
-    environments, pins = _environments(requirements, context, shared=bool(request.shared_environment))
+    environments, pins = _environments(requirements, context, shared=bool(request.shared_environment),
+                                       beside=request.beside)
     allowances = recipes.dispatching(context.root)
     frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
     for name in _in_order(fitted, environments):
@@ -179,11 +181,12 @@ def standalone_build(
 
 
 def _environments(
-    requirements: Mapping[str, list[str]], context: ResolverContext, *, shared: bool,
+    requirements: Mapping[str, list[str]], context: ResolverContext, *, shared: bool, beside: Sequence[str] = (),
 ) -> tuple[dict[str, list[PyFile]], list[str]]:
     """The wheels of each framework's environment, of one choice of versions for all; and that choice as constraints."""
     python = interpreter(context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
-    closure = context.index.resolve([line for lines in requirements.values() for line in lines], [], python)
+    wanted = [line for lines in requirements.values() for line in lines]
+    closure = context.index.resolve([*wanted, *beside], [], python)
     pins = [f"{file.project}=={file.version}" for file in closure]
     if shared:
         return dict.fromkeys(requirements, closure), pins

@@ -24,7 +24,7 @@ _CUDA_PROJECT = re.compile(r"(?:^|-)cu(?:da)?(\d{2})(?:x|-|$)")
 _CUDA_BUILD = re.compile(r"\+cu(\d{2})(\d)$")
 """In versions: torch 2.7.0+cu128 is for CUDA 12.8."""
 _CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
-_FOR_CPUS = frozenset({"numpy", "hnswlib"})
+_FOR_CPUS = frozenset({"hnswlib", "numpy", "pandas", "scikit-learn"})
 """Frameworks that have no code for GPUs anywhere."""
 Families = dict[str, Family]
 

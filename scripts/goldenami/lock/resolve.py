@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from goldenami.compilation import driver_fit
 from goldenami.compilation.driver_fit import FittedDriver, LockConstraints
 from goldenami.core.errors import NoFit
 from goldenami.core.progress import Progress
-from goldenami.lock import assemble, bake_steps, driver, frameworks, lint
+from goldenami.lock import assemble, bake_steps, cuda, driver, frameworks, lint
 from goldenami.lock.resolution import Resolution, opened
-from goldenami.model import compatibility, hardware, lockfile, recipes, release_dates
+from goldenami.model import hardware, lockfile, recipes, release_dates
 from goldenami.model.definition import Definition
 from goldenami.model.lockfile import Choice, Cuda, Kernel, Lock, Target
-from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import Index
 from goldenami.packages.store import Store
 
@@ -59,14 +59,14 @@ def _resolve(resolution: Resolution) -> Lock:
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve(resolution.names([]))]
         debs = apt.solve(resolution.names(definition.role_names))
-        cuda = _cuda(resolution, fitted, debs)
-    if definition.frameworks:
-        _frameworks(resolution)
+        found = cuda.of_packages(resolution, fitted, debs)
+    if definition.frameworks or cuda.from_wheels(resolution):
+        found = _from_index(resolution, fitted) or found
     with progress.step("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages"):
         resolution.fetch(debs)
     with progress.step("steps"):
         steps = bake_steps.steps(resolution, fitted, base, debs)
-    return assemble.assemble(resolution, kernel, fitted, cuda, base, debs, steps)
+    return assemble.assemble(resolution, kernel, fitted, found, base, debs, steps)
 
 
 def _why_this_kernel(resolution: Resolution, kernel: Kernel) -> str:
@@ -90,11 +90,22 @@ def _pin_what_stays(resolution: Resolution) -> None:
     apt.pin(constraints.packages)
 
 
-def _frameworks(resolution: Resolution) -> None:
+def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | None:
+    """What the package index gives: frameworks, and CUDA beside them where the definition wants its wheels."""
+    definition, (request, context) = resolution.definition, framework_request(resolution)
+    with resolution.progress.step("frameworks", ", ".join(definition.frameworks) or "CUDA alone"):
+        wanted = cuda.requirement(resolution, request, context) if cuda.from_wheels(resolution) else ""
+        if definition.frameworks:
+            _frameworks(resolution, replace(request, beside=[wanted] if wanted else []), context)
+        return cuda.of_wheels(resolution, wanted, fitted, request, context) if wanted else None
+
+
+def _frameworks(
+    resolution: Resolution, request: frameworks.FrameworkRequest, context: frameworks.ResolverContext,
+) -> None:
     """Wheel or source for each framework, exact files, and what has to be compiled compiled (or found in the cache)."""
     definition = resolution.definition
-    with resolution.progress.step("frameworks", ", ".join(definition.frameworks)):
-        resolved = frameworks.resolve(*framework_request(resolution))
+    resolved = frameworks.resolve(request, context)
     resolution.frameworks = resolved
     resolution.choices.extend(resolved.choices)
     modules = {name: recipes.load(resolution.root, name).module for name in definition.frameworks}
@@ -120,21 +131,3 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
         progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
         previous_frameworks=previous.frameworks if previous else (),
     )
-
-
-def _cuda(resolution: Resolution, fitted: FittedDriver | None, debs: list[Deb]) -> Cuda | None:
-    """The CUDA that the closure contains, proved against the driver and the declared architectures."""
-    if "cuda" not in resolution.definition.roles:
-        return None
-    runtime = next((deb for deb in debs if driver_fit.CUDA_RUNTIME.fullmatch(deb.name)), None)
-    if runtime is None:
-        raise NoFit("the closure has no CUDA runtime library, so the CUDA version is unknown",
-                    hint="see roles/cuda/vars")
-    version = driver_fit.cuda_release(runtime.version)
-    why = compatibility.check_cuda(version, fitted.driver) if fitted else "no driver in this image"
-    architectures = resolution.derived["cuda"]["cuda_architectures"]
-    compatibility.check_architectures(version, architectures)
-    resolution.derived["cuda"]["cuda_version"] = version
-    passed_over = driver_fit.newer_cuda(resolution.apt, version, fitted.driver if fitted else "", architectures)
-    resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=passed_over))
-    return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)

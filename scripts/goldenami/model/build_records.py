@@ -236,7 +236,8 @@ class Boot(Record):
 
 
 class Check(Record):
-    """One check of the image and what it found; `detail` is its message, empty when there is none."""
+    """One check of the image and what it found; `detail` is its message (of a correct one: the figures that its test
+    recorded), empty when there is none."""
 
     id: str
     role: str

@@ -27,6 +27,7 @@ def check(root: Path, source: YamlFile, definition: Definition) -> None:
     _check_roles(root, source, definition)
     _check_fabrics(root, source, definition)
     _check_frameworks(root, source, definition)
+    _check_cuda(source, definition)
     _check_watch(source, definition)
     if definition.publish:
         _check_publish(source, definition, definition.publish)
@@ -234,6 +235,17 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> N
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", shared) or shared == "bin":  # as the role itself asks for, hours later
         raise source.error(("roles", "frameworks", SHARED), f"`{shared}` is no name for a folder of /opt/ml; use small "
                                                             "letters, digits, `-` and `.`, and not `bin`")
+
+
+def _check_cuda(source: YamlFile, definition: Definition) -> None:
+    """CUDA's wheels are installed once: where there are frameworks, into the environment that these share."""
+    given = definition.variables("cuda")
+    from_wheels = given.get("cuda_source") == "wheels"
+    if given.get("cuda_variant") == "jit" and not from_wheels:
+        raise source.error(("roles", "cuda", "cuda_variant"), "`jit` is for cuda_source: wheels only; take `toolkit`")
+    if from_wheels and definition.frameworks and not definition.variables("frameworks").get(SHARED):
+        raise source.error(("roles", "cuda", "cuda_source"),
+                           f"with `wheels` the frameworks share CUDA's environment: set {SHARED}, such as `ml`")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -123,11 +123,15 @@ class Driver(Record):
 
 
 class Cuda(Record):
-    """The CUDA of the image."""
+    """The CUDA of the image. `wheels` are its files where they come from the package index, in `environment`, and
+    `allow` what the coverage check grants them."""
 
     version: str
     variant: str
     why: str
+    environment: str = ""
+    wheels: list[PyFile] = Field(default_factory=list)
+    allow: list[Allowance] = Field(default_factory=list)
 
 
 class HardwareLock(Record):
@@ -249,12 +253,26 @@ class Lock(Record):
         """Every file of the image."""
         return [package.deb(name) for name, package in self.packages.items()]
 
+    def environments(self) -> dict[str, list[PyFile]]:
+        """The wheels of each virtual environment, each once, CUDA's first."""
+        found = dict[str, dict[str, PyFile]]()
+        if self.cuda and self.cuda.wheels:
+            found[self.cuda.environment] = {file.sha256: file for file in self.cuda.wheels}
+        for one in self.frameworks:
+            found.setdefault(one.environment, {}).update((file.sha256, file) for file in [one.wheel, *one.requires])
+        return {name: list(files.values()) for name, files in found.items()}
+
+    def allowances(self) -> list[Allowance]:
+        """What the coverage check grants the installed wheels."""
+        return [*(self.cuda.allow if self.cuda else []), *(row for one in self.frameworks for row in one.allow)]
+
     def objects(self) -> dict[str, int]:
         """SHA-256 and bytes of every file that a bake of this lock may need."""
         build = self.driver.modules.build if self.driver and self.driver.modules else {}
         dummies = [package for step in self.steps for package in step.stand_ins.values()]
         debs = [*self.packages.values(), *build.values(), *dummies, *self.toolchain.values()]
         files = [file for framework in self.frameworks for file in framework.files()]
+        files += self.cuda.wheels if self.cuda else []
         return {package.sha256: package.size for package in debs} | {file.sha256: file.size for file in files}
 
 

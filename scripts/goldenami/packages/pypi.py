@@ -6,6 +6,7 @@ API). Nothing else of the machine's configuration counts: constraints or folders
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from goldenami.core import shell
 from goldenami.core.errors import NoFit, Unreachable, Vanished
@@ -135,6 +137,14 @@ class Index:
                               hint="it changed in between: run again")
         return PyFile(project=project, version=item["metadata"]["version"], filename=filename, sha256=digest,
                       size=_size(entry))
+
+    def versions(self, project: str) -> list[str]:
+        """Every version of a project that has a wheel, oldest first; pre-releases are none."""
+        found = set[Version]()
+        for entry in self._files(canonicalize_name(project)):
+            with contextlib.suppress(InvalidWheelFilename):
+                found.add(parse_wheel_filename(entry["filename"])[1])
+        return [str(version) for version in sorted(found) if not version.is_prerelease]
 
     def sdist(self, project: str, version: str) -> PyFile:
         """The source archive of one version; Vanished where the index has none."""

@@ -83,7 +83,7 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Outcome, str]:
     if report.passed:
-        return Outcome.CORRECT, ""
+        return Outcome.CORRECT, ", ".join(f"{name} {value}" for name, value in report.user_properties)
     if report.skipped:
         return Outcome.UNREACHABLE, _reason(report)
     error = call.excinfo.value if call.excinfo else None

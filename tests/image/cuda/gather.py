@@ -5,6 +5,7 @@ Needs only the standard library; changes nothing.
 
 import ctypes
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -43,15 +44,25 @@ def loads(sonames: dict[str, str]) -> dict[str, str]:
 
 
 def runtime(soname: str | None) -> dict[str, object]:
-    """File that the loader takes for the runtime, and its answer to a count of GPUs.
-
-    cudaRuntimeGetVersion says nothing here: CUDA 11.8's fails without a GPU.
-    """
+    """File that the loader takes for the runtime, its version (CUDA 11.8 has none without a GPU), its count of GPUs."""
     if soname is None:
         return {}
     library, number = ctypes.CDLL(soname), ctypes.c_int()
     mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libcudart.so" in line]
-    return {"file": Path(mapped[0]).resolve().name, "count": library.cudaGetDeviceCount(ctypes.byref(number))}
+    library.cudaRuntimeGetVersion(ctypes.byref(number))
+    return {"file": Path(mapped[0]).resolve().name, "version": number.value,
+            "count": library.cudaGetDeviceCount(ctypes.byref(number))}
+
+
+def copies(sonames: dict[str, str]) -> dict[str, list[str]]:
+    """Library -> its files, where there are several of the same name."""
+    wanted = set(sonames.values())
+    found: dict[str, set[str]] = {}
+    for top in ("/opt", "/usr"):
+        for folder, _, names in os.walk(top):
+            for name in wanted.intersection(names):
+                found.setdefault(name, set()).add(str(Path(folder, name).resolve()))
+    return {name: sorted(paths) for name, paths in found.items() if len(paths) > 1}
 
 
 SONAMES = cached()
@@ -65,6 +76,10 @@ print(
             "runtime": runtime(SONAMES.get("cudart")),
             "nvcc": shell("nvcc --version"),
             "home": shell('test -x "$CUDA_HOME/bin/nvcc" && test -f "$CUDA_HOME/include/cuda.h" && echo "$CUDA_HOME"'),
+            "jit": shell('"$CUDA_HOME/bin/ptxas" --version && cd "$CUDA_HOME" && cat nvvm/libdevice/libdevice.10.bc'
+                         " include/cuda.h include/crt/host_defines.h >/dev/null"),
+            "broken": shell("find -L /usr/local/cuda/ -type l")["out"],
+            "twice": copies(SONAMES),
             "static": sorted(path.name for path in Path("/usr/lib").glob("*-linux-gnu/libcublas*_static.a")),
             "packages": shell("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | sed -n 's/^.i  *//p'")["out"],
         }

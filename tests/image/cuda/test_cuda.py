@@ -68,7 +68,11 @@ def test_libraries_load(facts: dict[str, Any]) -> None:
 
 
 def test_runtime_is_of_the_locked_version(facts: dict[str, Any], lock: dict[str, Any]) -> None:
-    assert facts["runtime"]["file"].startswith(f"libcudart.so.{lock['cuda_version']}."), facts["runtime"]
+    if lock["cuda_source"] == "wheels":  # their files are named by the major version
+        major, minor = map(int, lock["cuda_version"].split("."))
+        assert facts["runtime"]["version"] == 1000 * major + 10 * minor, facts["runtime"]
+    else:
+        assert facts["runtime"]["file"].startswith(f"libcudart.so.{lock['cuda_version']}."), facts["runtime"]
 
 
 def test_runtime_answers_as_expected(facts: dict[str, Any], answer: int) -> None:
@@ -82,6 +86,25 @@ def test_compiler_is_of_the_locked_version(toolkit: dict[str, Any], lock: dict[s
 
 def test_shells_know_where_cuda_is(toolkit: dict[str, Any]) -> None:
     assert toolkit["home"]["rc"] == 0, "CUDA_HOME of a login shell has no bin/nvcc or include/cuda.h"
+
+
+def test_compilers_at_run_time_have_their_parts(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    """Numba, XLA and CuPy look for ptxas, libdevice and headers below CUDA_HOME."""
+    if lock["cuda_source"] != "wheels" or lock["cuda_variant"] == "runtime":
+        pytest.skip("not asked: variant runtime, or CUDA comes in packages")
+    assert facts["jit"]["rc"] == 0, facts["jit"]
+    assert f"release {lock['cuda_version']}," in facts["jit"]["out"]
+
+
+def test_links_lead_to_the_wheels(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    if lock["cuda_source"] != "wheels":
+        pytest.skip("not asked: CUDA comes in packages")
+    assert facts["broken"] == ""
+
+
+def test_no_library_is_there_twice(facts: dict[str, Any]) -> None:
+    """What frameworks bring and what the toolkit has are the same files."""
+    assert facts["twice"] == {}
 
 
 @pytest.mark.no_boot
@@ -115,7 +138,7 @@ def test_compiled_program_runs(compiled: dict[str, Any], answer: int) -> None:
 
 def test_static_libraries_are_as_the_lock_says(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["cuda_source"] != "debian":
-        pytest.skip("not asked: NVIDIA's packages keep their libraries elsewhere")
+        pytest.skip("not asked: only Debian's packages have them in /usr/lib")
     assert bool(toolkit["static"]) == lock["cuda_static_libraries_enabled"]
 
 
@@ -125,5 +148,5 @@ def test_no_desktop_documentation_or_java_came_along(facts: dict[str, Any]) -> N
 
 def test_runtime_image_has_no_compiler(facts: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["cuda_variant"] != "runtime":
-        pytest.skip("not asked: the image holds the toolkit")
+        pytest.skip("not asked: the image holds more than the runtime")
     assert facts["nvcc"]["rc"] == 127

@@ -13,6 +13,7 @@ from pathlib import Path
 INSTALLED = json.loads(sys.argv[1])
 SMOKE = json.loads(sys.argv[2])
 HOME = Path("/opt/ml")
+COMPILE = "g++ -fsyntax-only -x c++ -I$(python -c 'import sysconfig; print(sysconfig.get_paths()[\"include\"])') -"
 
 
 def run(*argv: str, stdin: str = "") -> dict[str, object]:
@@ -56,6 +57,9 @@ def main() -> None:
                   for name in environments},
         "smoke": {framework["name"]: run(*nobody, f"{HOME}/bin/ml-run", framework["environment"], "python", "-I", "-B",
                                          "-", stdin=SMOKE[framework["name"]]) for framework in INSTALLED},
+        "compiled": {name: run(*nobody, f"{HOME}/bin/ml-run", name, "sh", "-c", COMPILE, stdin="#include <Python.h>\n")
+                     for name in environments},
+        "gpu": Path("/proc/driver/nvidia/gpus").is_dir(),
         "record": json.loads((HOME / "FRAMEWORKS.json").read_text()),
         "closed": closed(),
         "login": run(*nobody, "bash", "-lc", "echo $OMP_NUM_THREADS; command -v ml-run"),

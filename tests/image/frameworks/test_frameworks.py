@@ -1,29 +1,14 @@
 """The image's frameworks: exactly the lock's, usable without rights, within the CPUs that they were compiled for."""
 
-import json
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
 from goldenami.local.vm import cpu
 from goldenami.model.instruction_sets import NO_SPEEDUP
 
-PROGRAMS = Path(__file__).resolve().parents[3] / "roles/frameworks/files"
 SIGILL = 132
 """What a shell or `runuser` returns for a program that died of an illegal instruction: 128 + 4."""
-
-
-@pytest.fixture(scope="module")
-def facts(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
-    installed = lock["frameworks_installed"]
-    smoke = {one["name"]: (PROGRAMS / one["name"] / "smoke.py").read_text() for one in installed}
-    program = (Path(__file__).parent / "gather.py").read_text()
-    sudo = "" if host.user().name == "root" else "sudo -n "
-    done = host.run(f"{sudo}python3 -B -c %s %s %s", program, json.dumps(installed), json.dumps(smoke))
-    assert done.rc == 0, done.stderr
-    gathered: dict[str, Any] = json.loads(done.stdout)
-    return gathered
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +41,13 @@ def test_frameworks_work_for_a_user_without_rights(
     if foreign:
         pytest.skip(f"not asked: this CPU is none of the declared hardware, it lacks {', '.join(lacking)}, which "
                     f"{', '.join(sorted(foreign))} may use")
+
+
+def test_what_runs_can_be_compiled(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+    """Triton, and so torch.compile, compiles its launchers with g++ and Python's headers."""
+    if not lock["frameworks_compiler_enabled"]:
+        pytest.skip("not asked: frameworks_compiler_enabled is false")
+    assert {name: done["err"] for name, done in facts["compiled"].items() if done["rc"]} == {}
 
 
 def test_record_says_what_the_lock_says(facts: dict[str, Any], lock: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from goldenami.core import clock
 
 from support.aws.emulator import Emulator
 
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 REGION = "us-east-1"
 PARTNER = "210987654321"
 

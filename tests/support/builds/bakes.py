@@ -14,7 +14,7 @@ from goldenami.model import definition, definition_file, lockfile
 
 from support.builds import checkout
 
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 LIMIT_S = 900
 LAST = "+".join(definition.STEPS[-1])
 """The step that makes the image what it is; each run does it anew."""

@@ -45,8 +45,8 @@ from support.builds import sample_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 
-IMAGE = "debian-12-ml-cpu"
-GPU_IMAGE = "debian-12-ml-gpu"
+IMAGE = "debian-13-ml-cpu"
+GPU_IMAGE = "debian-13-ml"
 GPU_ROLES = ["os_updates", "nvidia_driver"]
 MIB = 1 << 20
 REGIONS = ("us-east-1", "us-west-2")

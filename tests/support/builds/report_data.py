@@ -23,7 +23,7 @@ from goldenami.model.build_records import (
     VerifyRecord,
 )
 
-IMAGE = "debian-12-ml-gpu"
+IMAGE = "debian-13-ml"
 MIB = 1 << 20
 KERNEL = "6.1.0-56-cloud-amd64"
 HOSTILE = "</style></title><script>alert('x')</script><img src=x onerror=alert(1)>{{ 7*7 }}\"'&"

@@ -6,7 +6,7 @@ from typing import Any
 
 from goldenami.model.lockfile import BaseLock, HardwareLock, Kernel, Lock, Package
 
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 HARDWARE = HardwareLock(families=["m7i"], cpus=["sapphirerapids"], gcc="12.2", march="sapphirerapids",
                         options=["-march=sapphirerapids"], features=["avx2"], sm=[])
 

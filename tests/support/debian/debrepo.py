@@ -1,7 +1,7 @@
 """A Debian archive made of tiny real packages, signed by a key of its own and served on loopback with faults.
 
 `Key` signs, `Archive` is a folder with `pool/` and `dists/`, `Mirror` serves a folder over HTTP and can be told to
-hang, refuse, lose, truncate or corrupt what it serves. `bookworm` makes the two archives from which the CPU image
+hang, refuse, lose, truncate or corrupt what it serves. `trixie` makes the two archives from which the CPU image
 resolves. Nothing here imitates apt: apt-get, dpkg-deb and gpg are the real ones.
 """
 
@@ -342,13 +342,13 @@ def base_packages() -> list[Package]:
     ]
 
 
-def bookworm(folder: Path, key: Key, wanted: Iterable[str]) -> Path:
+def trixie(folder: Path, key: Key, wanted: Iterable[str]) -> Path:
     """Both archives of a synthetic Debian 12 that holds `wanted`; returns the folder to serve."""
     known = base_packages()
     names = sorted(set(wanted) - {package.name for package in known})
-    Archive(folder / "debian", key, label="Debian", suites=("bookworm", "bookworm-updates")).add(
+    Archive(folder / "debian", key, label="Debian", suites=("trixie", "trixie-updates")).add(
         [*known, *(Package(name, depends="libc6") for name in names)]).publish()
-    Archive(folder / "security", key, label="Debian-Security", suites=("bookworm-security",)).add(
+    Archive(folder / "security", key, label="Debian-Security", suites=("trixie-security",)).add(
         [Package("sed", "12.4+deb12u6", depends="libc6", fields={"Essential": "yes", "Priority": "required"})]
     ).publish()
     return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from goldenami.model import lockfile
 
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 
 
 def golden(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -13,16 +13,16 @@ from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Package
 
-IMAGE = "debian-12-ml-cpu"
+IMAGE = "debian-13-ml-cpu"
 SECURE = {"Essential": "yes", "Priority": "required"}
 SED = Package("sed", "12.4+deb12u6", depends="libc6", fields=SECURE)
-FIXED = """less (1.0-1+deb12u1) bookworm-security; urgency=high
+FIXED = """less (1.0-1+deb12u1) trixie-security; urgency=high
 
   * Refuse a file name that is a command (CVE-2026-12345, DSA-5999-1).
 
  -- Nobody <nobody@localhost>  Tue, 24 Nov 2026 10:00:00 +0000
 
-less (1.0-1) bookworm; urgency=low
+less (1.0-1) trixie; urgency=low
 
   * The locked version, with CVE-2020-11111 in it.
 
@@ -78,8 +78,8 @@ class WatchCheckout:
 
     def archive(self, name: str, packages: list[Package], *, key: debrepo.Key | None = None) -> Archive:
         """A new `debian` or `security` archive in the place of the old one; publish it."""
-        label, suites = ("Debian", ("bookworm", "bookworm-updates")) if name == "debian" else (
-            "Debian-Security", ("bookworm-security",))
+        label, suites = ("Debian", ("trixie", "trixie-updates")) if name == "debian" else (
+            "Debian-Security", ("trixie-security",))
         made = Archive(self.folder / f"new-{name}", key or self.key, label=label, suites=suites).add(packages)
         (self.mirror.folder / name).unlink()
         (self.mirror.folder / name).symlink_to(made.folder)

@@ -1,0 +1,37 @@
+"""What the tests of frameworks share: all that is looked at, gathered by one command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAMS = Path(__file__).resolve().parents[3] / "roles/frameworks/files"
+PROBES = Path(__file__).parent / "probes"
+
+
+def program(name: str) -> str:
+    """A framework's smoke test, after what is asked of it in the same process."""
+    probe = PROBES / f"{name}.py"
+    return (probe.read_text() if probe.exists() else "") + (PROGRAMS / name / "smoke.py").read_text()
+
+
+@pytest.fixture(scope="session")
+def gathered() -> dict[str, Any]:
+    """The facts of each host, which every file of tests looks at."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def facts(host: Any, lock: dict[str, Any], gathered: dict[str, Any]) -> dict[str, Any]:
+    where = str(host)
+    if where not in gathered:
+        installed = lock["frameworks_installed"]
+        smoke = {one["name"]: program(one["name"]) for one in installed}
+        text = (Path(__file__).parent / "gather.py").read_text()
+        sudo = "" if host.user().name == "root" else "sudo -n "
+        done = host.run(f"{sudo}python3 -B -c %s %s %s", text, json.dumps(installed), json.dumps(smoke))
+        assert done.rc == 0, done.stderr
+        gathered[where] = json.loads(done.stdout)
+    found: dict[str, Any] = gathered[where]
+    return found
