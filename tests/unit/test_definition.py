@@ -176,7 +176,7 @@ def test_frameworks_may_share_an_environment(root: Path, name: str) -> None:
      "the docker of bookworm cannot give containers GPUs: it has no CDI"),
     ("debian-13-ml-cpu", "podman", "debian", "`debian` gives containers GPUs, but the image has no driver"),
     ("debian-13-ml-cpu", "docker", "none", None), ("debian-12-ml-gpu-frameworks", "podman", "debian", None),
-    ("debian-13-nvidia", "docker", "nvidia", None),
+    ("debian-13-jupyterhub", "docker", "nvidia", None),
 ])
 def test_gpus_in_containers(root: Path, image: str, engine: str, gpus: str, complaint: str | None) -> None:
     edit(root, "  kernel:\n", "  container_runtime:\n    container_runtime_engine: "

@@ -43,6 +43,18 @@ def test_a_closure_for_another_python(served: PyIndex, index: Index) -> None:
         "lib-2.0-cp311-cp311-manylinux_2_28_x86_64.whl"]
 
 
+@pytest.mark.parametrize(("version", "wanted"), [((3, 13), "newer"), ((3, 9), "older")])
+def test_markers_are_the_other_pythons(
+    served: PyIndex, index: Index, version: tuple[int, int], wanted: str,
+) -> None:
+    """Whatever Python this runs on."""
+    served.wheel("newer", "1.0")
+    served.wheel("older", "1.0")
+    served.wheel("marked", "1.0", ('newer; python_version >= "3.10"', 'older; python_full_version < "3.10"'))
+    found = index.resolve(["marked"], [], Interpreter(version, 36))
+    assert [file.project for file in found] == ["marked", wanted]
+
+
 def test_what_this_machine_sets_for_pip_does_not_count(
     served: PyIndex, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,6 +12,7 @@ from goldenami.packages.mirrors import VendorArchive
 ROOT = Path(__file__).resolve().parents[2]
 NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos"
 OLDER = "EB693B3035CD5710E231E123A4B469963BF863CC"
+NEWER = "02182E60104FCDC26EAE1B8597A5D4CB8793F200"
 
 
 def archives(image: str, **roles: dict[str, Any]) -> tuple[VendorArchive, ...]:
@@ -35,7 +36,7 @@ def test_the_distributions_own_driver_wants_none() -> None:
 
 def test_cuda_of_nvidias_repository_beside_a_driver_of_the_distribution() -> None:
     found = archives("debian-13-ml", cuda={"cuda_source": "nvidia", "cuda_release": "12.8"})
-    assert found == (VendorArchive("nvidia", f"{NVIDIA}/debian12/x86_64", "3bf863cc.pub", OLDER),)
+    assert found == (VendorArchive("nvidia", f"{NVIDIA}/debian13/x86_64", "8793F200.pub", NEWER),)
 
 
 def test_address_and_fingerprint_may_be_the_definitions() -> None:

@@ -38,6 +38,18 @@ _OLDEST_GLIBC = 5
 _ALIASES = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
 
+_PIP = """
+import sys
+from pip._vendor.packaging import markers
+release, own = sys.argv.pop(1), markers.default_environment
+markers.default_environment = lambda: {**own(), "python_version": release, "python_full_version": f"{release}.0"}
+from pip._internal.cli.main import main
+sys.exit(main())
+"""
+"""pip for another Python's markers (`setuptools; python_version >= "3.12"`): its own --python-version chooses files by
+their tags, but asks the Python that it runs on what each file requires. pip is pinned, so this is of one version."""
+
+
 class PyFile(Record):
     """A wheel or sdist: the project on the index, version, file name, SHA-256 and bytes."""
 
@@ -63,6 +75,11 @@ class Interpreter:
     machine: str = "x86_64"
 
     @property
+    def release(self) -> str:
+        """Its version as in markers: "3.11"."""
+        return ".".join(map(str, self.version))
+
+    @property
     def options(self) -> list[str]:
         """pip's options by which it resolves for this interpreter instead of its own."""
         tag = f"cp{self.version[0]}{self.version[1]}"
@@ -70,7 +87,7 @@ class Interpreter:
         for minor in range(_OLDEST_GLIBC, self.glibc + 1):
             platforms.append(f"manylinux_2_{minor}_{self.machine}")
             platforms += [f"{_ALIASES[minor]}_{self.machine}"] if minor in _ALIASES else []
-        return ["--python-version", ".".join(map(str, self.version)), "--implementation", "cp",
+        return ["--python-version", self.release, "--implementation", "cp",
                 *(word for abi in (tag, "abi3", "none") for word in ("--abi", abi)),
                 *(word for name in platforms for word in ("--platform", name))]
 
@@ -98,7 +115,7 @@ class Index:
         with tempfile.TemporaryDirectory() as folder:
             limits, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
             limits.write_text("\n".join(constraints) + "\n", encoding="utf-8")
-            argv = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
+            argv = [sys.executable, "-c", _PIP, python.release, "install", "--quiet", "--dry-run", "--ignore-installed",
                     "--no-cache-dir", "--only-binary=:all:", "--target", str(Path(folder, "none")), *python.options,
                     "--constraint", str(limits), "--report", str(report), *requirements]
             try:
