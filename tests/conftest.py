@@ -16,6 +16,9 @@ from support.debian.resolver import Resolver
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-13-ml-cpu"
 
+LEFT_OUT = ("frameworks", "instance_store", "tools")
+"""Lines of its definition that the image of `lockable` does without."""
+
 LONGEST = ("test_layers.py", "test_bake.py", "test_bake_ec2.py", "test_bake_boot.py", "test_wheels.py")
 """Files of slow tests that take minutes: two workers end together if these are begun first."""
 
@@ -107,16 +110,16 @@ def lockable() -> Callable[[Path], Path]:
 
 
 def _lockable(target: Path) -> Path:
-    """A copy of what `lock` reads and runs, without the committed locks; its CPU image is without frameworks.
+    """A copy of what `lock` reads and runs, without the committed locks; its CPU image is without frameworks and optional roles.
 
-    Their wheels are another source's, which the synthetic distribution does not have.
+    Their packages and wheels are another source's, which the synthetic distribution does not have.
     """
     for name in ("packer", "roles", "ansible", "scripts"):
         shutil.copytree(ROOT / name, target / name)
     shutil.rmtree(target / "packer/locks", ignore_errors=True)
     path = target / f"packer/images/{IMAGE}.yml"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if not line.strip().startswith("frameworks")), encoding="utf-8")
+    path.write_text("".join(line for line in lines if not line.strip().startswith(LEFT_OUT)), encoding="utf-8")
     return target
 
 

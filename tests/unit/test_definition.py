@@ -255,7 +255,7 @@ NO_FABRIC_MANAGER = "joins its GPUs by NVSwitches, for which Debian has no fabri
 
 @pytest.mark.parametrize("family", ["p4d", "p5"])
 def test_gpus_behind_switches_need_a_fabric_manager(root: Path, family: str) -> None:
-    image = "debian-12-ml-gpu"
+    image = "debian-12-ml-gpu-frameworks"
     edit(root, "[g4dn, g5,", f"[g4dn, {family},", image)
     assert refused(root, image) == f"{image}.yml:8: hardware.1: `{family}` {NO_FABRIC_MANAGER}"
     with pytest.raises(BadInput) as caught:
@@ -276,13 +276,13 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
 
 def test_efa_is_refused_where_no_kernel_has_its_driver(root: Path) -> None:
     """A family that has it (g5) needs it not: only who asks for it is refused."""
-    assert "g5" in definition_file.load(root, definition_file.path_of(root, "debian-12-ml-gpu")).hardware
-    edit(root, "  kernel:\n", EFA, "debian-12-ml-gpu")
-    assert refused(root, "debian-12-ml-gpu") == (
-        "debian-12-ml-gpu.yml:14: roles.kernel.kernel_efa_enabled: Debian's kernels have no EFA driver "
+    assert "g5" in definition_file.load(root, definition_file.path_of(root, "debian-12-ml-gpu-frameworks")).hardware
+    edit(root, "  kernel:\n", EFA, "debian-12-ml-gpu-frameworks")
+    assert refused(root, "debian-12-ml-gpu-frameworks") == (
+        "debian-12-ml-gpu-frameworks.yml:15: roles.kernel.kernel_efa_enabled: Debian's kernels have no EFA driver "
         "(CONFIG_INFINIBAND_EFA is not set)")
     with pytest.raises(BadInput) as caught:
-        definition_file.load(root, definition_file.path_of(root, "debian-12-ml-gpu"))
+        definition_file.load(root, definition_file.path_of(root, "debian-12-ml-gpu-frameworks"))
     assert "take `distribution: ubuntu` with `kernel: aws`" in caught.value.hint
 
 
