@@ -110,7 +110,8 @@ def lockable() -> Callable[[Path], Path]:
 
 
 def _lockable(target: Path) -> Path:
-    """A copy of what `lock` reads and runs, without the committed locks; its CPU image is without frameworks and optional roles.
+    """A copy of what `lock` reads and runs, without the committed locks; its CPU image has neither frameworks nor
+    optional roles.
 
     Their packages and wheels are another source's, which the synthetic distribution does not have.
     """
