@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from goldenami.core.errors import StageFailed, Unreachable
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
+from support.builds.tools import POLICIES
 
 REGION = "us-east-1"
 OURS, THEIRS = "123456789012", "210987654321"
@@ -81,6 +83,13 @@ def test_a_quota_stops_a_publish_and_the_same_command_continues(
     faults.clear()
     assert checkout.golden("publish", IMAGE).code == 0
     RegionState(REGION).check([build.name], build.name)
+
+
+def test_policies_name_their_partition_in_one_way() -> None:
+    """So that one replacement makes them those of another partition (ACCOUNTS.md)."""
+    for path in POLICIES.glob("*.json"):
+        arns = re.findall(r'"(arn[^"]*)"', path.read_text(encoding="utf-8"))
+        assert [arn for arn in arns if not arn.startswith("arn:aws:")] == [], path.name
 
 
 def test_an_account_has_one_session_for_all_its_clients() -> None:
