@@ -51,7 +51,7 @@ def password() -> Iterator[str]:
 
 @contextlib.contextmanager
 def hub() -> Iterator[None]:
-    """The hub, running and answering."""
+    """The hub, running and answering; what one that no boot started has kept is removed."""
     booted = subprocess.run(["systemctl", "is-active", "--quiet", "jupyterhub"], check=False).returncode == 0
     if not booted:
         run("systemctl", "start", "jupyterhub")
@@ -67,6 +67,7 @@ def hub() -> Iterator[None]:
     finally:
         if not booted:
             run("systemctl", "stop", "jupyterhub")
+            run("sh", "-c", "rm -rf /var/lib/jupyterhub/*")
 
 
 def log() -> str:
