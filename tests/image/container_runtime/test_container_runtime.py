@@ -182,13 +182,13 @@ def test_gpus_stay_after_systemd_reads_its_units_again(gpus: dict[str, Any]) -> 
 
 
 def test_one_gpu_is_the_first_on_the_bus_and_no_other(made_up: dict[str, Any]) -> None:
-    found = said(made_up["first"])
+    found = said(made_up["hostile"])
     assert set(found["nodes"]) == CONTROL | {"nvidia1"}
     assert found["made"] == {"195:1": NOBODY_THERE, "195:0": DENIED}
 
 
-def test_gpu_by_its_uuid_is_the_same(made_up: dict[str, Any]) -> None:
-    assert said(made_up["uuid"])["nodes"] == said(made_up["first"])["nodes"]
+def test_gpu_by_its_uuid_is_another(made_up: dict[str, Any]) -> None:
+    assert set(said(made_up["careful"])["nodes"]) == CONTROL | {"nvidia0"}
 
 
 def test_gpu_that_is_not_there_is_refused(gpus: dict[str, Any]) -> None:
