@@ -113,7 +113,12 @@ def account_at(request: pytest.FixtureRequest) -> Callable[[str], emulator_probe
 def proxy(emulator: Emulator) -> Iterator[str]:
     """The address of microburst in front of the emulator."""
     process = Process([sys.executable, str(ROOT / "tests/support/aws/faults.py"), emulator.url], {})
-    yield process.line()
+    url = process.line()
+    for service, call in (("ec2", "describe_regions"), ("ssm", "describe_parameters"), ("dynamodb", "list_tables")):
+        client = boto3.client(service, region_name=emulator_probe.REGION, endpoint_url=url,
+                              aws_access_key_id=emulator_probe.KEY, aws_secret_access_key="none")
+        getattr(client, call)()  # the proxy reads a description once, for seconds: no test is to wait for it
+    yield url
     process.stop()
 
 

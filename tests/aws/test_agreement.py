@@ -111,3 +111,19 @@ def test_a_rollback_goes_through_while_the_next_build_uploads(
     assert (ended[0][0], f"another run changed the ledger of {IMAGE}" in ended[0][1]) == (7, True), ended
     golden(checkout, "publish", IMAGE)
     assert latest() == [fourth] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_throttling_that_lasts_leaves_no_pointer_half_way(
+    checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch, seed: int,
+) -> None:
+    """Writes of pointers are refused nine times out of ten: ten tries of one call are often not enough."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+    fourth = builds.build(checkout.root, 4).name
+    aws.late({"mode": "throttled", "calls": ["ssm:Put*", "ec2:Modify*"], "share": 0.9}, seed=seed)
+    for args, at in ((("publish", IMAGE), fourth), (("rollback", IMAGE), published[2])):
+        golden(checkout, *args)
+        aws.late()
+        assert latest() == [at] * 2
+        aws.late({"mode": "throttled", "calls": ["ssm:Put*", "ec2:Modify*"], "share": 0.9}, seed=seed)

@@ -96,7 +96,7 @@ def test_a_region_that_does_not_exist_or_is_not_enabled(checkout: Checkout, buil
     checkout.define("publish: {regions: [us-east-1, us-west-2]}\n")
     aws.set(disabled_regions=["us-west-2"])
     text = publish(checkout, code=8)
-    assert "us-west-2" in text
+    assert "the account has not enabled us-west-2: it refuses the credentials that us-east-1 takes" in text
     aws.set(disabled_regions=[])
     untouched(aws)
 

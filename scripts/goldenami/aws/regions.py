@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from goldenami.aws.session import Account, translate
+from goldenami.aws.session import Account, UnknownCredentials, translate
 from goldenami.aws.worker_pool import WorkerPool
-from goldenami.core.errors import GoldenError, StageFailed, Unreachable
+from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, Unreachable
+from goldenami.core.wait import growing
 
 T = TypeVar("T")
 
+FORWARD_S, BACK_S = 60.0, 300.0
+"""For how long a move is tried where AWS throttles it or does not answer, and then its way back."""
+AGAIN_S, MOST_AGAIN_S = 0.5, 8.0
 SILENCE_S = 7.0
 """For what a person or a monitor waits for: AWS answers what is read there within a second, from the other side of the
 world too."""
@@ -60,7 +65,30 @@ def for_each_region(
                 f"AWS did not answer in {region} for {SILENCE_S:.0f} s", hint="the region hangs: ask it again later"))
     # translate raises what is none of AWS's errors or ours
     failed = {region: translate(errors[region], region) for region in names if region in errors}
+    for region, error in failed.items():
+        if done and isinstance(error, UnknownCredentials):
+            failed[region] = HostNotReady(
+                f"the account has not enabled {region}: it refuses the credentials that {next(iter(done))} takes",
+                hint="enable it (account settings, AWS Regions), or take it out of the definition")
     return RegionResults({region: done[region] for region in names if region in done}, failed)
+
+
+def persist(regions: Iterable[str], work: Callable[[str], T], limit_s: float) -> RegionResults[T]:
+    """As `for_each_region`, but `work` is begun again, for at most `limit_s` seconds, where AWS throttles or is silent.
+
+    `work` has to bear that it was done before, or half of it.
+    """
+    names, ends = list(regions), time.monotonic() + limit_s
+    results = for_each_region(names, work)
+    pauses = growing(AGAIN_S, 2, MOST_AGAIN_S)
+    while time.monotonic() < ends and any(isinstance(error, Unreachable) for error in results.failed.values()):
+        time.sleep(next(pauses))
+        again = for_each_region([region for region, error in results.failed.items() if isinstance(error, Unreachable)],
+                                work)
+        done = {**results.done, **again.done}
+        failed = {region: error for region, error in {**results.failed, **again.failed}.items() if region not in done}
+        results = RegionResults({name: done[name] for name in names if name in done}, failed)
+    return results
 
 
 def all_or_none(
@@ -68,14 +96,15 @@ def all_or_none(
 ) -> dict[str, T]:
     """Call `forward` in every region. Where it fails in one, call `back` in all, so that none has moved, and raise.
 
+    Both are begun again for a while where AWS throttles: pointers that have moved half-way are worth the patience.
     `back` has to bear a region in which `forward` did nothing or half of its work. Where it fails too, the error says
     so.
     """
     names = list(regions)
-    moved = for_each_region(names, forward)
+    moved = persist(names, forward, FORWARD_S)
     if not moved.failed:
         return moved.done
-    undone = for_each_region(names, back)
+    undone = persist(names, back, BACK_S)
     state = {**dict.fromkeys(names, "is as it was"),
              **{f"{region}, back": error.message for region, error in undone.failed.items()}}
     what = "no pointer has moved" if not undone.failed else \

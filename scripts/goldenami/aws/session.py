@@ -203,6 +203,10 @@ class _ErrorKind:
     hint: str
 
 
+class UnknownCredentials(HostNotReady):
+    """AWS does not know the credentials; of one region alone it means that the account has not enabled it."""
+
+
 _CLOCK = _ErrorKind(frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"}), HostNotReady,
                "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
                "set the clock (`timedatectl set-ntp true`), then run again")
@@ -222,7 +226,7 @@ _KINDS = (
           "the AWS credentials have expired ({action}{where})",
           f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
     _ErrorKind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId",
-                     "IncompleteSignature", "MissingAuthenticationToken"}), HostNotReady,
+                     "IncompleteSignature", "MissingAuthenticationToken"}), UnknownCredentials,
           "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
     _ErrorKind(frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"}), HostNotReady,
           "AWS refuses the signature ({action}{where}): the secret key is not the key id's", _LOGIN),

@@ -19,7 +19,7 @@ from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
-from goldenami.aws.regions import Prepared, combined_error, for_each_region
+from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region, persist
 from goldenami.aws.session import Account, check_regions
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified
@@ -174,11 +174,13 @@ def execute(
     Regions that failed, now or before, are raised as one error after the others are done.
     """
     plan = prepared.plan
-    moves = {move.region: move for move in plan.regions}
+    moves, begun = {move.region: move for move in plan.regions}, dict[str, int]()
 
     def back(region: str) -> Version:
         with hold_leases(account, plan.image, [region], wait_s=LIFE_S) as leases:
-            channel_moves.check_unmoved(account, plan, moves[region], leases[region])
+            if begun.get(region) != leases[region].fence - 1:  # nobody came between two tries of ours
+                channel_moves.check_unmoved(account, plan, moves[region], leases[region])
+            begun[region] = leases[region].fence
             version = channel_moves.apply(account, definition, plan, moves[region], leases[region], reuse_version=True)
         progress.say(f"{region}: latest is {moves[region].ami}, the template's default version {version.number}")
         if instance_refresh := channels.publish_section(definition).instance_refresh:
@@ -187,7 +189,7 @@ def execute(
         return version
 
     with progress.step("back"):
-        results = for_each_region(moves, back)
+        results = persist(moves, back, FORWARD_S)
     failed = {**prepared.unreachable, **results.failed}
     record = channel_moves.record_of(plan, results.done, failed)
     records.write(folder / f"rollback-{record.at}.json", record)
