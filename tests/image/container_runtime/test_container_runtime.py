@@ -212,6 +212,7 @@ def test_golden_cdi_is_idle_without_a_gpu_and_fails_loudly_on_a_misfit(
     asked: dict[str, Any], made_up: dict[str, Any], lock: dict[str, Any],
 ) -> None:
     unit = asked["unit"]
+    assert len(unit["programs"]) == 4 and all(unit["programs"].values()), unit["programs"]
     assert unit["without"] == {"result": "exec-condition", "said": [], "specification": False}
     assert (unit["misfit"]["result"], unit["misfit"]["specification"]) == ("exit-code", False)
     assert unit["misfit"]["said"] == [
