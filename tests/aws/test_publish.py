@@ -122,7 +122,7 @@ def test_a_second_publish_is_a_no_op_that_says_so(checkout: Checkout, build: Pat
     calls = [call for call, _ in aws.calls()[before:]]
     assert sorted(calls) == sorted(["sts:GetCallerIdentity", *2 * [
         "ec2:DescribeImages", "ec2:DescribeImageAttribute", "ec2:DescribeLaunchTemplateVersions",
-        "ssm:GetParameters"]])
+        "ssm:GetParameters", "dynamodb:GetItem"]])
 
 
 def test_a_dry_run_changes_nothing(checkout: Checkout, build: Path, aws: Emulator) -> None:

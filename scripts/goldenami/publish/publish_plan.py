@@ -34,7 +34,7 @@ class PublishOptions:
 
 
 def make(account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions) -> PublishPlan:
-    """Read every region and say what is to be done, or refuse. One call for the account and four for a region, more
+    """Read every region and say what is to be done, or refuse. One call for the account and five for a region, more
     only where something is to be done.
     """
     section = channels.publish_section(definition)
