@@ -170,3 +170,8 @@ def test_a_command_that_fails_is_named_in_one_line() -> None:
 def test_it_says_how_it_is_called() -> None:
     done = subprocess.run([sys.executable, "-B", str(PROGRAM)], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--mount-point" in done.stderr
+
+
+def test_mdadm_is_told_of_the_array_that_the_program_makes() -> None:
+    template = PROGRAM.parents[1] / "templates/etc/mdadm/mdadm.conf.j2"
+    assert f"ARRAY <ignore> UUID={store.UUID}" in template.read_text(encoding="utf-8").splitlines()

@@ -68,9 +68,10 @@ def test_engine_waits_for_its_disks(facts: Any, lock: dict[str, Any]) -> None:
     assert names == wanted[lock["instance_store_container_engine"]], facts["engine"].text
 
 
-def test_arrays_are_known_by_name_not_by_host(facts: Any) -> None:
+def test_udev_leaves_the_array_to_the_unit(facts: Any) -> None:
     """And the file is ours: the package's would have the day of the bake in it."""
-    assert facts["mdadm"].lines == ["HOMEHOST <ignore>", "MAILADDR root", "ARRAY <ignore> name=any:golden-store"]
+    assert facts["mdadm"].lines == ["HOMEHOST <ignore>", "MAILADDR root",
+                                    "ARRAY <ignore> UUID=676f6c64:656e2d73:746f7265:2d617272"]
 
 
 def test_boot_mounted_the_disks_or_did_nothing(facts: Any, needs_boot: None) -> None:
