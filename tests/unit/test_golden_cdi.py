@@ -161,7 +161,7 @@ def test_an_excluded_gpu_has_no_number(tree: Path) -> None:
 def test_links_never_lead_out_of_the_tree(tree: Path, tmp_path: Path) -> None:
     """A library's link that climbs above the root ends within it: on a machine, the root's parent is the root."""
     write(tmp_path / f"outside/libnvidia-x.so.{VERSION}")
-    link(tree / FOLDER / "libnvidia-x.so.1", f"{'../' * 9}outside/libnvidia-x.so.{VERSION}")
+    link(tree / FOLDER / "libnvidia-x.so.1", f"{'../' * 4}outside/libnvidia-x.so.{VERSION}")
     assert "libnvidia-x" not in json.dumps(described(tree))
 
 
