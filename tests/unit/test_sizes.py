@@ -1,0 +1,32 @@
+"""Bytes by package and by wheel of a tree, and the components that a report draws of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from goldenami.bake import bake
+from goldenami.local.tree import sizes
+from support.builds import sample_lock
+
+SITE = "/opt/ml/ml/lib/python3.13/site-packages"
+
+
+def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
+    files = {f"{SITE}/nvidia/nccl/lib/libnccl.so.2": 300, f"{SITE}/torch/a,b.py": 40, "/opt/ml/ml/bin/torchrun": 2,
+             "/usr/bin/bash": 7, "/etc/motd": 1}
+    records = {"nvidia_nccl_cu12-2.27.5": "nvidia/nccl/lib/libnccl.so.2,sha256=x,300\nnot/there,,\n",
+               "torch-2.10.0": '"torch/a,b.py",,40\n../../../bin/torchrun,,2\n'}
+    for name, text in records.items():
+        folder = tmp_path / f"{SITE[1:]}/{name}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "RECORD").write_text(text, encoding="utf-8")
+    (tmp_path / "var/lib/dpkg/info").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/info/bash.list").write_text("/bin/bash\n", encoding="utf-8")
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"entries": [{"path": path, "size": size} for path, size in files.items()]}),
+                        encoding="utf-8")
+    found = sizes.by_package(tmp_path, manifest)
+    assert found == {"bash": 7, "wheel:nvidia-nccl-cu12": 300, "wheel:torch": 42, "": 1}
+    drawn = {part.name: part.bytes for part in bake.components(sample_lock.sample(), found)}
+    assert drawn == {"cuda": 300, "frameworks": 42, "base system": 7, "in no package": 1}
