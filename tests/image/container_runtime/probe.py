@@ -167,6 +167,7 @@ def made_up() -> Iterator[dict[str, object]]:
 
 def main() -> None:
     """Ask everything, leave nothing."""
+    run("systemctl", "is-system-running", "--wait")  # SSH answers while the engine still starts
     was_active = run("systemctl", "is-active", "docker.service")["rc"] == 0
     on_bus = Path("/usr/local/libexec/golden-nvidia-on-bus")
     gpu = on_bus.exists() and run(str(on_bus), "gpu")["rc"] == 0

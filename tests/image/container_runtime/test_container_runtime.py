@@ -23,7 +23,7 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "docker": "cat /etc/docker/daemon.json", "podman": "cat /etc/containers/containers.conf.d/60-golden.conf",
         "version": f"{lock['container_runtime_engine']} --version",
         "enabled": "systemctl is-enabled containerd.service docker.service",
-        "active": "systemctl is-active docker.service",
+        "active": "systemctl is-system-running --wait > /dev/null; systemctl is-active docker.service",
         "traces": "ls -d /etc/docker/key.json /var/lib/docker/engine-id /var/lib/docker/overlay2 2>/dev/null",
         "cdi": "systemctl show -p UnitFileState -p Before golden-cdi.service", "rule": f"cat {RULE}",
         "held": "apt-mark showhold",
