@@ -28,7 +28,8 @@ class GpuInstanceRunner(InstanceRunner):
     """Gives each instance a container with the GPUs of its type."""
 
     def prepare(self) -> None:
-        """The account is empty: the test publishes."""
+        """The account is empty: the test publishes. NVIDIA's libraries are those of all instances."""
+        self.libraries = gpu_machine.compile_libraries(self.work)
 
     def run_instance(self, running: Running, public_key: str) -> None:
         """A container; EC2 terminates the instance when it powers off."""
@@ -50,9 +51,8 @@ class GpuInstanceRunner(InstanceRunner):
     def _plug_in(self, tree: Path, instance_type: str) -> None:
         row = next(row for row in described() if row["InstanceType"] == instance_type)
         kind = hardware.gpu_type(hardware.load(Path(self.settings["root"])), row)
-        libraries = gpu_machine.compile_libraries(self.work)
-        machine = gpu_machine.healthy(tree / ROOT.lstrip("/"), libraries, kind)
-        for file in libraries.glob("lib*.so*"):
+        machine = gpu_machine.healthy(tree / ROOT.lstrip("/"), self.libraries, kind)
+        for file in self.libraries.glob("lib*.so*"):
             shutil.copy2(file, tree / _LIBRARIES, follow_symlinks=False)
         for file in (machine.path / "bin").iterdir():
             if file.name != "systemctl":
