@@ -186,7 +186,7 @@ def coverage(lock: Lock) -> CoverageRequest:
 
 
 def layers_limit_bytes() -> int:
-    """What all layers may occupy: GOLDEN_LAYERS_GB, or 24 (a GPU image's are 4 GB)."""
+    """What all layers may occupy: GOLDEN_LAYERS_GB, or 24 (those of `debian-13-ml` are 9 GB)."""
     text = os.environ.get("GOLDEN_LAYERS_GB", "24")
     if not text.isdecimal():
         raise BadInput(f"GOLDEN_LAYERS_GB is `{text}`", hint="give whole gigabytes, such as 24")
