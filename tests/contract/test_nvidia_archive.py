@@ -139,7 +139,7 @@ def test_the_container_toolkit_is_of_a_repository_of_its_own(
     fails: NvidiaCheckout, key: debrepo.Key, origins: Origins,
 ) -> None:
     """Its address is on another host of NVIDIA's; the copy of the role names the test's key, and where it is."""
-    vendor, names = fails.mirror.folder, nvidia_packages.CONTAINER_TOOLKIT
+    names = nvidia_packages.CONTAINER_TOOLKIT
     role = fails.root / "roles/container_runtime/vars/main.yml"
     text = re.sub(r"fingerprint: \w+", f"fingerprint: {key.fingerprint}", role.read_text(encoding="utf-8"))
     text = re.sub(r"key: \S+/gpgkey", f"key: {fails.mirror.uri}/{nvidia_archive.CONTAINERS}/gpgkey", text)
@@ -147,15 +147,29 @@ def test_the_container_toolkit_is_of_a_repository_of_its_own(
     fails.env["GOLDEN_MIRROR_NVIDIA_CONTAINER"] = f"{fails.mirror.uri}/{nvidia_archive.CONTAINERS}/stable/deb/amd64"
     wanted = "  container_runtime:\n    container_runtime_gpu_source: nvidia\n"
     fails.definition = fails.definition.replace("  kernel:\n", f"{wanted}  kernel:\n", 1)
-    nvidia_archive.containers(vendor, key, nvidia_packages.container_toolkit("1.18.1", library="1.17.8"), origins)
-    refused(fails, "lock", 3, "the container toolkit is of several versions: nvidia-container-toolkit 1.18.1-1")
-    nvidia_archive.containers(vendor, key, nvidia_packages.container_toolkit("1.18.1"), origins)
+    nvidia_archive.containers(fails.mirror.folder, key, nvidia_packages.container_toolkit("1.18.1"), origins)
     code, said = fails.golden("lock", fails.image)
     assert code == 0, said
     lock = fails.lock()
     assert {(lock.packages[name].version, lock.packages[name].origin) for name in names} == {
         ("1.18.1-1", "nvidia-container")}
     assert {"nvidia", "nvidia-container"} <= {suite.suite for suite in lock.base.suites}
+
+
+@pytest.mark.long
+def test_cuda_and_a_kept_repository(fails: NvidiaCheckout, key: debrepo.Key) -> None:
+    """CUDA's packages hold NVIDIA's own wheels, 1.2 GB; an image that keeps the repository gets its key by the lock."""
+    fails.archive.cuda("13.0").publish(date=debrepo.DATE + DAY_S)
+    wanted = '  cuda:\n    cuda_source: nvidia\n    cuda_release: "13.0"\n    cuda_variant: toolkit\n'
+    fails.definition = fails.definition.replace("  kernel:\n", f"{wanted}  kernel:\n", 1)
+    fails.define(nvidia_driver_repository_enabled="true")
+    code, said = fails.golden("lock", fails.image)
+    assert code == 0, said
+    lock = fails.lock()
+    assert lock.cuda is not None and lock.cuda.version == lock.variables["cuda_version"] == "13.0"
+    assert {lock.packages[name].origin for name in ("cuda-nvcc-13-0", "cuda-cudart-13-0", "libcublas-dev-13-0")} == {
+        "nvidia"}
+    assert lock.variables["nvidia_driver_repository_key"] == key.public
 
 
 def test_a_newer_release_is_noticed_and_taken_as_a_whole(image: NvidiaCheckout) -> None:

@@ -98,15 +98,14 @@ CONTAINER_TOOLKIT = ("libnvidia-container1", "libnvidia-container-tools", "nvidi
 """The container toolkit's packages, each of which needs the ones before it."""
 
 
-def container_toolkit(version: str, *, library: str = "") -> list[Repack]:
-    """The toolkit of `version`, its library of another if given. Its files are nowhere to be had: nvidia-ctk fails."""
+def container_toolkit(version: str) -> list[Repack]:
+    """The toolkit of `version`. Its files are nowhere to be had: nvidia-ctk is a script that fails."""
     refusal = f"#!/bin/sh\n# Stands in for NVIDIA's container toolkit {version}.\nexit 1\n"
     made = []
     for index, name in enumerate(CONTAINER_TOOLKIT):
-        own = library or version if index == 0 else version
         needs = ", ".join(["libc6", *CONTAINER_TOOLKIT[:index]])
         files = {"usr/bin/nvidia-ctk": refusal} if name.endswith("-base") else {}
-        made.append(Repack(name, f"{own}-1", depends=needs, files=files))
+        made.append(Repack(name, f"{version}-1", depends=needs, files=files))
     return made
 
 
