@@ -229,7 +229,8 @@ def _ledger(state: RegionState) -> Ledger:
 
 
 @pytest.mark.parametrize(("examples", "steps"), [
-    pytest.param(10, 30, id="300", marks=pytest.mark.slow),
+    pytest.param(3, 30, id="60", marks=pytest.mark.slow),
+    pytest.param(10, 30, id="300", marks=[pytest.mark.slow, pytest.mark.long]),
     pytest.param(100, 50, id="5000", marks=[pytest.mark.slow, pytest.mark.long]),
 ])
 def test_whatever_happens_the_pointers_hold(
