@@ -32,8 +32,7 @@ MADE_ANEW = {
     "authorized keys": "/root/.ssh /home/*/.ssh /etc/ssh/authorized_keys*",
     "apt lists": "/var/lib/apt/lists/*_* /var/cache/apt/*.bin",
     "hostname": "/etc/hostname /etc/machine-info",
-    "container engines": "/etc/docker/key.json /var/lib/docker/engine-id /var/lib/docker/containers/*"
-                         " /var/lib/docker/network/* /var/lib/docker/swarm/*",
+    "container engines": "/etc/docker/key.json /var/lib/docker/*",
     "leases": "/var/lib/dhcp/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*",
     "seeds": "/var/lib/systemd/random-seed /var/lib/systemd/credential.secret",
     "cloud-init": "/var/lib/cloud/* /etc/netplan/50-cloud-init.yaml /etc/sudoers.d/90-cloud-init-users",
