@@ -179,9 +179,10 @@ def test_frameworks_may_share_an_environment(root: Path, name: str) -> None:
     ("debian-13-jupyterhub", "docker", "nvidia", None),
 ])
 def test_gpus_in_containers(root: Path, image: str, engine: str, gpus: str, complaint: str | None) -> None:
-    edit(root, "  kernel:\n", "  container_runtime:\n    container_runtime_engine: "
-         f"{engine}\n    container_runtime_gpu_source: {gpus}\n  kernel:\n", image)
     path = definition_file.path_of(root, image)
+    asked = "  container_runtime:\n    container_runtime_engine: {}\n    container_runtime_gpu_source: {}\n".format
+    old = asked("docker", "debian") if image == "debian-13-jupyterhub" else ""
+    edit(root, old or "  kernel:\n", asked(engine, gpus) + ("" if old else "  kernel:\n"), image)
     if complaint is None:
         archives = [vendor.archive for vendor in vendor_archives.of(root, definition_file.load(root, path))]
         assert archives == (["nvidia-container"] if gpus == "nvidia" else [])
