@@ -87,7 +87,7 @@ def lasting() -> dict[str, object]:
     before = run(ENGINE, *asked)
     reload = run("systemctl", "daemon-reload")
     found: dict[str, object] = {"started": started, "before": before, "reload": reload, "after": run(ENGINE, *asked)}
-    run(ENGINE, "rm", "--force", "--time=0", "golden-lasting")
+    run(ENGINE, "rm", "--force", "golden-lasting")
     return found
 
 
