@@ -95,6 +95,6 @@ def served(
 
 
 def _without_frameworks(text: str) -> str:
-    """They are another source's, and gigabytes."""
+    """They, and the CUDA of their wheels, are another source's, and gigabytes."""
     text = re.sub(r"^frameworks: .*\n", "", text, flags=re.M)
-    return re.sub(r"^  frameworks:\n(?:    .*\n)+", "", text, flags=re.M)
+    return re.sub(r"^  (?:frameworks|cuda):\n(?:    .*\n)+", "", text, flags=re.M)
