@@ -25,6 +25,11 @@ def booted_kernel(gather: Any) -> Any:
     return gather({"cmdline": "cat /proc/cmdline", "release": "uname -r"}, root=False)
 
 
+@pytest.fixture(scope="module")
+def boot_log(gather: Any) -> Any:
+    return gather({"circles": "journalctl --boot --no-pager --output=cat | grep -i 'ordering cycle'"})
+
+
 @pytest.mark.no_boot
 def test_kernel_is_the_locked_one_alone_and_held(facts: Any, lock: dict[str, Any]) -> None:
     installed = [line.split() for line in facts["kernels"].lines if line.split()[1] == "installed"]
@@ -70,3 +75,8 @@ def test_kernel_booted_with_that_command_line(booted_kernel: Any, lock: dict[str
 
 def test_running_kernel_is_the_locked_one(booted_kernel: Any, lock: dict[str, Any], needs_boot: None) -> None:
     assert booted_kernel["release"].text == lock["kernel_release"]
+
+
+def test_no_unit_was_left_out_of_the_boot(boot_log: Any, needs_boot: None) -> None:
+    """Where units wait for each other in a circle, systemd starts all but one, and none of them fails."""
+    assert boot_log["circles"].lines == []
