@@ -127,6 +127,7 @@ def build(walk: Walk, lock: Lock) -> Path:
     return (walk.root / "build" / lock.image / "latest").resolve()
 
 
+@pytest.mark.long
 def test_the_disk_boots_and_every_check_is_correct(walk: Walk, build: Path, lock: Lock) -> None:
     """Over SSH as `ubuntu`, whose key came by the metadata service: verify logs in as nobody else."""
     verified = records.read(build / "verify.json", VerifyRecord)
