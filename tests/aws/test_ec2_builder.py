@@ -166,7 +166,7 @@ def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made
 
 def test_the_volume_holds_the_publishers_image(aws: Emulator, tmp_path: Path) -> None:
     aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
-    publisher.offer(aws.url)
+    publisher.offer(aws.url, major=sample_lock.sample().base.major)
     progress = Progress("bake", "x", tmp_path / "none")
     locks = [sample_lock.sample(disk_size_gib=gib) for gib in (4, 8, 20)]
     assert [builder()._volume_gib(lock, progress) for lock in locks] == [8, 8, 20]

@@ -209,9 +209,10 @@ def hardware(stage: Stage) -> None:
 
 
 def status(stage: Stage) -> None:
-    """An account with a published build."""
+    """An account with a published build, looked at by a person and by a monitor."""
     stage.golden("publish", IMAGE, "--build", stage.build(1))
     stage.under_policy("status", IMAGE)
+    stage.under_policy("status", IMAGE, "--check")
 
 
 def regions(stage: Stage) -> None:

@@ -229,8 +229,8 @@ class Ec2Builder:
 def _cover(lock: Lock, plan: BakePlan) -> None:
     """Hold the lock's wheels to the declared machines, as they will be installed: before anything is launched."""
     with tempfile.TemporaryDirectory(dir=plan.work) as tree:
-        python = ".".join(lock.packages["python3"].version.split(".")[:2])
         for environment, files in lock.environments().items():
+            python = ".".join(lock.packages["python3"].version.split(".")[:2])
             for file in files:
                 _install(plan.tree.repository / "wheels" / file.filename, Path(tree) / "opt/ml" / environment, python)
         coverage.hold(Path(tree), plan.coverage, plan.work / "out", plan.log)

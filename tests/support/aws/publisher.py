@@ -9,8 +9,8 @@ ACCOUNTS = {KEY: "136693071363"}
 """The emulator's setting `accounts`: Debian's account, which packer/base_images.json names."""
 
 
-def offer(url: str, region: str = "us-east-1") -> str:
-    """Have a public AMI of Debian 12 in the emulator at `url`, of 8 GiB as theirs is, with nothing in its snapshot.
+def offer(url: str, region: str = "us-east-1", *, major: int = 13) -> str:
+    """Have a public AMI of Debian `major` in the emulator at `url`, of 8 GiB as theirs is; its snapshot is empty.
 
     Returns its id.
     """
@@ -19,7 +19,7 @@ def offer(url: str, region: str = "us-east-1") -> str:
     snapshot = ebs.start_snapshot(VolumeSize=8)["SnapshotId"]
     ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
     made = ec2.register_image(
-        Name="debian-12-amd64-20261101-1", Architecture="x86_64", VirtualizationType="hvm", EnaSupport=True,
+        Name=f"debian-{major}-amd64-20261101-1", Architecture="x86_64", VirtualizationType="hvm", EnaSupport=True,
         RootDeviceName="/dev/xvda", BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
     ec2.modify_image_attribute(ImageId=made["ImageId"], LaunchPermission={"Add": [{"Group": "all"}]})
     return str(made["ImageId"])
