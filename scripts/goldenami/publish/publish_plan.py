@@ -39,10 +39,11 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
     """
     section = channels.publish_section(definition)
     check_regions(section.regions)
+    number = "" if options.impatient else account.expect(section.account, section.regions[0])  # says best what is wrong
     states = for_each_region(
         section.regions, lambda region: channels.read_region(account, region, definition.image, build.bake.build_id),
         listening=account if options.impatient else None).require_all()
-    number = account.expect(section.account, section.regions[0])
+    number = number or account.expect(section.account, section.regions[0])
     gpu = GpuProof.ACCEPTED if build.gpu is GpuProof.UNTESTED and options.accept_untested_gpu else build.gpu
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
     settings = AmiSettings(share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
