@@ -211,7 +211,7 @@ class Ec2Builder:
                 checks = image_tests.run(self.root, lock.roles, build.variables, config, work=work, log=log)
                 checks += image_tests.code(
                     records.read(build.coverage, CoverageRecord),
-                    lambda command: ssh.run(config, command, timeout_s=limit_s), complete=False)
+                    lambda command: ssh.run(config, image_tests.as_root(command), timeout_s=limit_s), complete=False)
         return VerifyResult(accel=Accel.EC2, boots=[Boot(firmware=seen[0], seconds_to_ssh=seconds)],
                             checks=checks + _checks(lock, seen))
 

@@ -51,7 +51,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
         with events.step("checks"):
             identity = second_boot.identity(machine)
             checks = [*_run_tests(plan, machine, emulated, without_boot, second),
-                      *code_checks(plan, machine, emulated)]
+                      *code_checks(plan, machine, emulated, plan.work / "root" if without_boot else None)]
         with events.step("power off bios"):
             clean = vm.power_off(machine)
         with events.step("wait for uefi"):
@@ -136,8 +136,13 @@ def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.
                  detail="" if passed else detail, seconds=seconds)
 
 
-def code_checks(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
-    """What the coverage check read at the bake is what is on the booted disk; and which CPU all of it ran on."""
+def code_checks(
+    plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None, tree: Path | None = None,
+) -> list[Check]:
+    """What the coverage check read at the bake is what is on the disk; and which CPU all of it ran on.
+
+    `tree` is the disk's root, where it is mounted: emulation takes minutes to sum gigabytes of libraries.
+    """
     found: list[Check] = []
     if emulated:
         flags = machine.ssh("grep -m1 ^flags /proc/cpuinfo").split()
@@ -145,7 +150,13 @@ def code_checks(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | 
         found.append(_check("boot/oldest_cpu", "The whole image ran on what all declared CPUs have, and no more",
                             not beyond, f"the machine also had {', '.join(beyond)}"))
     record = records.read(plan.coverage, CoverageRecord)
-    found += image_tests.code(record, lambda command: machine.ssh(command, timeout_s=plan.boot_limit_s))
+
+    def ask(command: str) -> str:
+        if tree:
+            return shell.output(["chroot", str(tree), "sh", "-c", command])
+        return machine.ssh(image_tests.as_root(command), timeout_s=plan.boot_limit_s)
+
+    found += image_tests.code(record, ask)
     return found
 
 
