@@ -172,6 +172,7 @@ def test_cuda_and_a_kept_repository(fails: NvidiaCheckout, key: debrepo.Key) -> 
     assert lock.variables["nvidia_driver_repository_key"] == key.public
 
 
+@pytest.mark.long
 def test_a_newer_release_is_noticed_and_taken_as_a_whole(image: NvidiaCheckout) -> None:
     """One of the branch is taken; the next branch, which the archive has too, is not."""
     code, said = image.golden("watch", image.image)
