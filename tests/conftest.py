@@ -55,7 +55,7 @@ def names() -> list[str]:
 
 @pytest.fixture(scope="session")
 def distribution(key: debrepo.Key, names: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Debian 12 that has it."""
+    """A Debian 13 that has it."""
     return debrepo.trixie(tmp_path_factory.mktemp("archives"), key, names)
 
 

@@ -67,7 +67,7 @@ def mirror_of_apt(
     (machine / "status").touch()
     (machine / "test.sources").write_text("\n".join(
         f"Types: deb\nURIs: {served.uri}/{name}/\nSuites: {suite}\nComponents: main\nSigned-By: {key.keyring}\n"
-        for name, suite in (("debian", "bookworm"), ("security", "bookworm-security"))), encoding="utf-8")
+        for name, suite in (("debian", "trixie"), ("security", "trixie-security"))), encoding="utf-8")
     (machine / "apt.conf").write_text(
         f'Dir::Etc "{machine}/etc/"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "{machine}/";\n'
         f'Dir::State "{machine}/state/"; Dir::State::status "{machine}/status"; Dir::Cache "{machine}/cache/";\n'
