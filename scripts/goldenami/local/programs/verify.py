@@ -13,6 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import records, shell
@@ -51,7 +52,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
         with events.step("checks"):
             identity = second_boot.identity(machine)
             checks = [*_run_tests(plan, machine, emulated, without_boot, second),
-                      *code_checks(plan, machine, emulated, plan.work / "root" if without_boot else None)]
+                      *code_checks(plan, machine, emulated, without_boot.tree if without_boot else None)]
         with events.step("power off bios"):
             clean = vm.power_off(machine)
         with events.step("wait for uefi"):
@@ -99,7 +100,15 @@ def _keep(work: Path) -> None:
                 sink.write((scratch / "imds.log").read_text(encoding="utf-8"))
 
 
-def _begin_without_boot(plan: VerifyPlan, stack: contextlib.ExitStack) -> image_tests.Run | None:
+@dataclass(frozen=True)
+class _WithoutBoot:
+    """The disk's root while it is mounted, and the tests that run in it."""
+
+    tree: Path
+    run: image_tests.Run
+
+
+def _begin_without_boot(plan: VerifyPlan, stack: contextlib.ExitStack) -> _WithoutBoot | None:
     """Start the tests that need no boot; None where this machine cannot mount the disk: then a boot runs them too."""
     try:
         tree = stack.enter_context(disk_root.mounted(plan.disk, plan.work / "root"))
@@ -107,20 +116,20 @@ def _begin_without_boot(plan: VerifyPlan, stack: contextlib.ExitStack) -> image_
         events.emit("say", text=f"the disk's root cannot be mounted here, so all checks wait for a boot: "
                                 f"{error.message}")
         return None
-    return stack.enter_context(image_tests.running(
+    return _WithoutBoot(tree, stack.enter_context(image_tests.running(
         plan.root, plan.roles, plan.variables, image_tests.without_boot(tree), work=plan.work, log=plan.log,
-        name="-disk"))
+        name="-disk")))
 
 
 def _run_tests(
-    plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None, without_boot: image_tests.Run | None,
+    plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None, without_boot: _WithoutBoot | None,
     second: second_boot.Second,
 ) -> list[Check]:
     """Run the tests on the machine, wait for those that need none; the second boot's failure ends all of them."""
     argv = image_tests.over_ssh(machine.ssh_config, everything=without_boot is None)
     with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work, log=plan.log,
                              cpu_lacks=emulated.missing if emulated else ()) as tests:
-        runs = [tests, *([without_boot] if without_boot else [])]
+        runs = [tests, *([without_boot.run] if without_boot else [])]
 
         def all_ended() -> bool | None:
             second.demand()
