@@ -70,6 +70,7 @@ def test_encryption_by_default_that_is_switched_on_later(checkout: Checkout, fir
     RegionState(REGION).check([first.name, second.name, third.name], third.name)
 
 
+@pytest.mark.slow
 def test_encryption_by_default_that_is_switched_on_after_the_plan(
     checkout: Checkout, first: Path, ec2: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -90,6 +91,7 @@ def test_encryption_by_default_that_is_switched_on_after_the_plan(
     assert of_build(second)["Tags"]["goldenami:stored-bytes"] == str(builds.BLOCKS << 19)
 
 
+@pytest.mark.slow
 def test_a_key_that_is_taken_out_or_replaced(checkout: Checkout, first: Path) -> None:
     """A child has its parent's key: under another key, or none, there is no child."""
     old_key, new_key = own_key(), own_key("alias/new")
@@ -119,6 +121,7 @@ def test_a_share_that_nobody_could_use_is_refused_before_anything_is_sent(
     assert f"which {PARTNER} cannot use" in publish(checkout, code=2), "of an AMI that exists"
 
 
+@pytest.mark.slow
 def test_a_default_key_of_ones_own_may_be_shared(checkout: Checkout, first: Path, ec2: Any) -> None:
     own = own_key()
     ec2.enable_ebs_encryption_by_default()

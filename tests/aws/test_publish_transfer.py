@@ -56,17 +56,20 @@ def test_what_is_cheaper_decides_where_nobody_did(checkout: Checkout, build: Pat
     assert "leave this machine, for 2 regions" in said
 
 
+@pytest.mark.slow
 def test_an_uplink_that_costs_is_counted(checkout: Checkout, build: Path, aws: Emulator) -> None:
     publish(checkout, ", uplink_usd_gib: 0.05")
     assert by(aws, "ec2:CopyImage") == {NEAR, FAR}
 
 
+@pytest.mark.slow
 def test_who_says_so_sends_to_each(checkout: Checkout, build: Path, aws: Emulator) -> None:
     publish(checkout, ", transfer: upload")
     assert by(aws, "ec2:CopyImage") == set()
     assert by(aws, "ebs:PutSnapshotBlock") == set(REGIONS)
 
 
+@pytest.mark.slow
 def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(checkout: Checkout, build: Path, aws: Emulator) -> None:
     publish(checkout, regions=(HOME,))
     before = len(aws.calls())
@@ -76,6 +79,7 @@ def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(checkout: Checkout, b
     RegionState(FAR).check([build.name], build.name)
 
 
+@pytest.mark.slow
 def test_what_is_encrypted_is_not_copied_to_where_nothing_is(checkout: Checkout, build: Path, aws: Emulator) -> None:
     """EC2 would encrypt the copy, by a key that nobody chose."""
     ec2 = boto3.client("ec2", HOME)
@@ -99,6 +103,7 @@ def test_a_copy_that_takes_long_is_waited_for(
     RegionState(FAR).check([build.name], build.name)
 
 
+@pytest.mark.slow
 def test_a_region_to_which_too_much_is_copied_is_asked_again(checkout: Checkout, build: Path, faults: Faults) -> None:
     faults.add("ec2", "CopyImage", times=3, error={"code": "ResourceLimitExceeded", "status": 400})
     publish(checkout, ", transfer: copy")
@@ -107,6 +112,7 @@ def test_a_region_to_which_too_much_is_copied_is_asked_again(checkout: Checkout,
         RegionState(region).check([build.name], build.name)
 
 
+@pytest.mark.slow
 def test_a_copy_whose_answer_is_lost_is_one_copy(checkout: Checkout, build: Path, faults: Faults) -> None:
     faults.add("ec2", "CopyImage", times=2, response={"abort_frac": 0.3})
     publish(checkout, ", transfer: copy")
