@@ -25,7 +25,7 @@ from support.builds.sample_lock import sample
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Fault, Package
 
-IMAGE = "debian-13-ml"
+IMAGE = "debian-12-ml-gpu-frameworks"
 SOURCE = {"Source": "nvidia-graphics-drivers"}
 OPEN = {"Source": "nvidia-open-gpu-kernel-modules"}
 BUILD = [Package(name) for name in ("dkms", "make", "gcc", "kmod")]
@@ -57,7 +57,7 @@ def gpu_lock(version: str, flavour: str = "proprietary", kernel: lockfile.Kernel
     """A lock as of when that driver was the newest; its packages do not matter here."""
     return sample(
         image=IMAGE, kernel=kernel,
-        base=BaseLock(distribution="debian", release="trixie", major=13, architecture="amd64", suites=[]),
+        base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
         hardware=sample().hardware.model_copy(update={"families": ["g4dn", "p5"], "sm": ["75", "90"]}), packages={},
         driver=Driver(version=version, branch=version.partition(".")[0], flavour=flavour, source="debian",
                       cuda="12.2", modules=None),
@@ -112,7 +112,7 @@ class GpuCheckout:
         seen = archive_indexes.look(wanted.base, CachePaths(self.cache))
         known = driver.requests(self.root, wanted, [version.partition(".")[0]])
         candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version == version)
-        recipe = driver_fit.module_build(seen.apt, NEW, candidate, suite="trixie", signature=None)
+        recipe = driver_fit.module_build(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
         assert kernel_modules.known(recipe, store) is None
         made = None if reason else store.add(definition_file.path_of(self.root, IMAGE))
@@ -125,8 +125,8 @@ class GpuCheckout:
 @pytest.fixture(scope="module")
 def served(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[debrepo.Mirror]:
     folder = tmp_path_factory.mktemp("gpu")
-    Archive(folder / "debian", key, label="Debian", suites=("trixie", "trixie-updates")).add(DEBIAN).publish()
-    Archive(folder / "security", key, label="Debian-Security", suites=("trixie-security",)).add(SECURITY).publish()
+    Archive(folder / "debian", key, label="Debian", suites=("bookworm", "bookworm-updates")).add(DEBIAN).publish()
+    Archive(folder / "security", key, label="Debian-Security", suites=("bookworm-security",)).add(SECURITY).publish()
     mirror = debrepo.Mirror(folder)
     yield mirror
     mirror.close()
@@ -154,7 +154,7 @@ def test_the_branch_moves_by_a_security_update(checkout: GpuCheckout) -> None:
     code, said = checkout.watch()
     assert code == 10, said
     assert told(checkout.row()) == ("535.309.01", "update", untried("535.309.01"))
-    assert checkout.row().source == "debian-security trixie-security"
+    assert checkout.row().source == "debian-security bookworm-security"
     assert "driver branch 535 ended on 2026-06-30" in said
 
 
@@ -220,7 +220,7 @@ def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(checkout
         code, said = checkout.watch(*args)
         assert code == 0, said
         assert told(checkout.row()) == blocked
-        assert "blocked: driver 535.309.01 of debian-13-ml" in said
+        assert f"blocked: driver 535.309.01 of {IMAGE}" in said
     assert error.replace("_", r"\_") in (checkout.root / "build/watch/summary.md").read_text(encoding="utf-8")
     assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
@@ -281,16 +281,16 @@ def test_the_newest_kernel_that_the_driver_fits_is_taken(checkout: GpuCheckout) 
 
 def test_a_branch_whose_end_is_not_known_is_a_warning(checkout: GpuCheckout) -> None:
     checkout.lock("555.42.02")
-    assert "warning: debian-13-ml: the end of driver branch 555 is not known" in checkout.watch()[1]
+    assert f"warning: {IMAGE}: the end of driver branch 555 is not known" in checkout.watch()[1]
     checkout.lock("550.163.01")
-    assert "warning: debian-13-ml: driver branch 550 has ended, NVIDIA says" in checkout.watch()[1]
+    assert f"warning: {IMAGE}: driver branch 550 has ended, NVIDIA says" in checkout.watch()[1]
 
 
 def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
     checkout.lock("470.256.02")
     code, said = checkout.watch()
     assert code == 4
-    assert "driver branch 470: vanished: debian-13-ml is locked at 470.256.02, the archives have " in said
+    assert f"driver branch 470: vanished: {IMAGE} is locked at 470.256.02, the archives have " in said
     assert "branches 535, 545, 550, 595" in said
 
 
@@ -355,7 +355,7 @@ def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> 
     checkout.lock("535.309.01")
     path = lock_cuda_11_7(checkout)
     before = path.read_bytes()
-    checkout.define("", "cuda_variant: toolkit", "cuda_variant: toolkit\n    cuda_release: \"11.7\"")
+    checkout.define("", "  cuda:\n", "  cuda:\n    cuda_release: \"11.7\"\n")
     assert checkout.watch()[0] == 10
     code, said = checkout.watch("--update")
     assert (code, "a person moves it: cuda_release of the definition" in said) == (0, True), said
