@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from support.builds.tools import need
 
 UNIT = Path(__file__).resolve().parents[2] / "roles/seal/files/etc/systemd/system/golden-ssh-hostkeys.service"
@@ -32,9 +33,9 @@ def _cycles(folder: Path, unit: str) -> list[str]:
     return [line for line in done.stderr.splitlines() if "ycle" in line]
 
 
+@pytest.mark.slow
 def test_no_cycle_with_a_socket_that_systemd_opens(tmp_path: Path) -> None:
     need("systemd-analyze")
     text = UNIT.read_text(encoding="utf-8")
     assert _cycles(tmp_path / "ours", text) == []
-    found = _cycles(tmp_path / "other", text.replace("DefaultDependencies=no\n", ""))
-    assert any("Job ssh.socket/start deleted" in line for line in found), found
+    assert _cycles(tmp_path / "other", text.replace("DefaultDependencies=no\n", "")) != []
