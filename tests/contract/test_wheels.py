@@ -40,7 +40,7 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
     first, second = build(wanted, kept, tmp_path), build(wanted, kept, tmp_path)
     assert first.wheel == second.wheel
     assert second.cache == {"hits": 1, "misses": 0}
-    assert first.wheel.filename == "demo-1.0-cp311-cp311-linux_x86_64.whl"
+    assert first.wheel.filename == "demo-1.0-cp313-cp313-linux_x86_64.whl"
     with zipfile.ZipFile(kept.path(first.wheel.sha256)) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         library = next(name for name in archive.namelist() if name.endswith(".so"))
