@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from goldenami.core import locks, records
+from goldenami.core.errors import BadInput
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE, SHARED
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
@@ -145,11 +146,16 @@ def ranks(trees: Sequence[Path]) -> dict[str, int]:
 
 
 def evict(folder: Path, limit_bytes: int) -> list[str]:
-    """Remove the layers that were used longest ago until the rest fits; one in use stays. Returns their names."""
-    layers = [(layer.stat().st_mtime, layer) for path in folder.glob(f"*/{RECORD}") if (layer := path.parent)]
+    """Remove the layers that were used longest ago until the rest fits; one in use stays. Returns their names.
+
+    Another bake may do so at the same time: what it removes is not counted.
+    """
+    layers: list[tuple[float, Path, LayerRecord]] = []
+    for path in folder.glob(f"*/{RECORD}"):
+        with contextlib.suppress(FileNotFoundError, BadInput):
+            layers.append((path.parent.stat().st_mtime, path.parent, records.read(path, LayerRecord)))
     occupied, names = 0, []
-    for _, layer in sorted(layers, reverse=True):
-        record = records.read(layer / RECORD, LayerRecord)
+    for _, layer, record in sorted(layers, key=lambda each: each[:2], reverse=True):
         occupied += record.bytes
         if occupied > limit_bytes and _remove(layer):
             occupied -= record.bytes
@@ -162,7 +168,7 @@ def _remove(layer: Path) -> bool:
         with locks.hold(layer.with_name(f"{layer.name}.lock"), EXCLUSIVE | AT_ONCE):
             shutil.rmtree(layer)
             return True
-    except BlockingIOError:
+    except (BlockingIOError, FileNotFoundError):
         return False
 
 
