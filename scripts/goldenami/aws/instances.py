@@ -154,10 +154,15 @@ def _launch(ec2: Client, launch: Launch, access: Access) -> str:
     return str(answer["Instances"][0]["InstanceId"])
 
 
+def describe(ec2: Client, instance: str) -> dict[str, Any]:
+    """What EC2 says of an instance; one that was launched a moment ago may be unknown for a while."""
+    answer = settled(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
+    return dict(answer["Reservations"][0]["Instances"][0])
+
+
 def _address(ec2: Client, instance: str) -> str:
     """The public address, or the private one where its network gives no other."""
-    answer = settled(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
-    described = answer["Reservations"][0]["Instances"][0]
+    described = describe(ec2, instance)
     address = described.get("PublicIpAddress") or described.get("PrivateIpAddress")
     if not address:
         raise StageFailed(f"{instance} has no address", hint="the region's default network has to give one")

@@ -167,8 +167,7 @@ def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
     try:
         yield
     except GoldenError:
-        found = ec2.describe_instances(InstanceIds=[instance.id])["Reservations"][0]["Instances"][0]
-        if found.get("StateReason", {}).get("Code") == INTERRUPTED:
+        if instances.describe(ec2, instance.id).get("StateReason", {}).get("Code") == INTERRUPTED:
             raise SpotInterrupted from None
         raise
 
@@ -210,8 +209,7 @@ def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:
         ssh.run(config, "sudo", "systemctl", "poweroff", timeout_s=30)
 
     def gone() -> bool | None:
-        found = ec2.describe_instances(InstanceIds=[instance.id])["Reservations"][0]["Instances"][0]
-        return found["State"]["Name"] in ("shutting-down", "terminated") or None
+        return instances.describe(ec2, instance.id)["State"]["Name"] in ("shutting-down", "terminated") or None
 
     if not wait_until(gone, POWER_OFF_S, 2.0):
         raise NotVerified(f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",
