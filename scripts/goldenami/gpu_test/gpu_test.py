@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import tempfile
 import time
@@ -26,7 +25,8 @@ from goldenami.core.progress import Progress
 from goldenami.core.wait import wait_until
 from goldenami.gpu_test.capacity import Offer
 from goldenami.local import image_tests, ssh
-from goldenami.model.gpu_proofs import GpuSession, GpuTestRecord, JunitFile, TestedGpu, required
+from goldenami.model.build_records import Check, Outcome
+from goldenami.model.gpu_proofs import GPU_PROPERTY, GpuSession, GpuTestRecord, JunitFile, TestedGpu, required
 from goldenami.model.lockfile import Lock
 
 GRACE = timedelta(minutes=30)
@@ -144,8 +144,8 @@ def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
         stack.callback(ssh.hang_up, config)
         with _interruptions(ec2, instance):
             ec2_builder.wait_for_ssh(config, instance, ssh.boot_limit_s())
-            junit = _checks(test, offer, work, config)
-        machine = _judge(test, offer, junit)
+            checks = _checks(test, offer, work, config)
+        machine = _judge(test, offer, work / "junit.xml", checks)
         _power_off(ec2, instance, config)
     return machine
 
@@ -172,35 +172,34 @@ def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
         raise
 
 
-def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> Path:
-    """Run the checks on a GPU; returns the JUnit file."""
+def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check]:
+    """Run the checks on a GPU; their JUnit file is `work`/junit.xml."""
     session = work / "session.json"
     records.write(session, GpuSession(ami=test.candidates[offer.region], nonce=test.nonce, kind=offer.kind))
     argv = [*image_tests.over_ssh(config), "-m", "gpu"]
     with image_tests.running(test.root, test.roles, test.variables, argv, work=work, log=test.log,
                              gpu_session=session) as tests:
-        tests.checks()
-    return work / "junit.xml"
+        return tests.checks()
 
 
-def _judge(test: GpuTest, offer: Offer, path: Path) -> TestedGpu:
+def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
     junit = JunitFile(path)
     problem = junit.problem(test.build_id, required(test.root, test.roles), amis=[test.candidates[offer.region]],
                             nonce=test.nonce)
     if problem:
         raise NotVerified(f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
-                          tail="\n".join(_failures(path.with_name("checks.json"))), log=test.log,
+                          tail="\n".join(_failures(checks)), log=test.log,
                           hint="`latest` stays where it is; mend the image, or try another instance: run again")
-    return TestedGpu(sm=offer.sm, gpu=junit.properties["goldenami:gpu"], instance_type=offer.kind.type,
+    return TestedGpu(sm=offer.sm, gpu=junit.properties[GPU_PROPERTY], instance_type=offer.kind.type,
                      region=offer.region, ami=test.candidates[offer.region], checks=len(junit.passed),
                      junit_sha256=records.sha256_file(path))
 
 
-def _failures(checks: Path) -> Iterator[str]:
+def _failures(checks: Sequence[Check]) -> Iterator[str]:
     """What each check that did not pass says, in its words."""
-    for check in json.loads(checks.read_text(encoding="utf-8")) if checks.exists() else []:
-        if check["outcome"] != "correct":
-            yield f"{check['id']}: {check['detail'].splitlines()[0] if check['detail'] else check['outcome']}"
+    for check in checks:
+        if check.outcome is not Outcome.CORRECT:
+            yield f"{check.id}: {check.detail.splitlines()[0] if check.detail else check.outcome}"
 
 
 def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:

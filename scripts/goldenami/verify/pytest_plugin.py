@@ -21,10 +21,10 @@ import pytest
 
 from goldenami.core import records
 from goldenami.model.build_records import Check, Outcome
+from goldenami.model.gpu_proofs import NOT_ASKED
 
 DETAIL_LIMIT = 600
 """Characters of a failure's message that a record keeps; the whole is in the JUnit file."""
-NOT_ASKED = "not asked: "
 _MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found", "is missing")
 
 _checks: dict[str, Check] = {}

@@ -125,7 +125,7 @@ def write_junit(path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", inner: s
 
     `without`: the check that it lacks.
     """
-    facts = {"goldenami:build-id": build_id, "goldenami:gpu": gpu}
+    facts = {gpu_proofs.BUILD_PROPERTY: build_id, gpu_proofs.GPU_PROPERTY: gpu}
     rows = "".join(f'<property name="{name}" value="{value}"/>' for name, value in facts.items() if value)
     checks = "".join(f'<testcase classname="tests.image.{role}.test_gpu" name="test_{name}[ssh://golden]"/>'
                      for role, _, name in (check.partition("/") for check in gpu_proofs.required(ROOT, GPU_ROLES))
