@@ -6,11 +6,11 @@ The table is what status can say without another permission; it is an estimate, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from goldenami.aws.calls import pages
 from goldenami.aws.inventory.topology import AccountSnapshot
-from goldenami.aws.session import Client
+from goldenami.aws.session import Account, Client, translate
 from goldenami.core.units import GIB
 
 SNAPSHOT_PRICES_OF = "2024-12"
@@ -24,11 +24,11 @@ SNAPSHOT_PRICES: Mapping[str, float] = {
 
 PUT_USD_A_BLOCK = 0.006 / 1000
 """US dollars for one PutSnapshotBlock; data that goes to AWS is free (same page, "EBS direct APIs", as of 2024-12)."""
-COPY_PRICES_SOURCE = "https://aws.amazon.com/ec2/pricing/on-demand/ (Data Transfer OUT to another AWS Region)"
 COPY_USD_A_GB: Mapping[str, float] = dict.fromkeys((
     "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "eu-west-1", "eu-west-2", "eu-west-3",
     "eu-central-1", "eu-north-1"), 0.02)
-"""US dollars for 10^9 bytes that leave a region for another one, by the region that they leave, as of 2024-12; other
+"""US dollars for 10^9 bytes that leave a region for another one, by the region that they leave, as of 2024-12
+(https://aws.amazon.com/ec2/pricing/on-demand/, "Data Transfer OUT to another AWS Region"); other
 regions have other prices, and none is guessed."""
 COPY_USD_A_GB_BETWEEN: Mapping[frozenset[str], float] = {frozenset({"us-east-1", "us-east-2"}): 0.01}
 """The pairs of regions that have a price of their own (same page)."""
@@ -77,3 +77,11 @@ def hourly(pricing: Client, instance_type: str) -> dict[str, float]:
                 region = product["product"]["attributes"].get("regionCode", "")
                 prices[region] = float(dimension["pricePerUnit"]["USD"])
     return prices
+
+
+def hourly_by_type(account: Account, types: Iterable[str]) -> tuple[dict[str, dict[str, float]], str]:
+    """`hourly` of each type, or why prices cannot be known. No price is worth failing for."""
+    try:
+        return {name: hourly(account.pricing(), name) for name in types}, ""
+    except Exception as error:  # translate raises what is none of AWS's errors or ours
+        return {}, translate(error).message

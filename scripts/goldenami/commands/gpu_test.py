@@ -14,7 +14,7 @@ from goldenami.aws.channels import evidence
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import LedgerEntry
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account, translate, translated
+from goldenami.aws.session import Account, translated
 from goldenami.bake import bake_inputs
 from goldenami.commands import DryRun, ImageName, Regions
 from goldenami.commands.checkout import Checkout
@@ -117,20 +117,11 @@ def _offers(
 
     there = for_each_region(regions, types).require_all()
     names = sorted({name for types in there.values() for name in types.described})
-    priced = _prices(account, names)
+    priced, _ = prices.hourly_by_type(account, names)
     return capacity.offers(known, families, {
         name: RegionTypes(types.described, types.zones, {
             kind: usd[name] for kind, usd in priced.items() if name in usd})
         for name, types in there.items()}, spot=spot)
-
-
-def _prices(account: Account, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Dollars an hour by type and region; nothing where they cannot be asked for."""
-    try:
-        return {name: prices.hourly(account.pricing(), name) for name in names}
-    except Exception as error:  # translate raises what is none of AWS's errors or ours
-        translate(error)
-        return {}
 
 
 def _plan(image: str, build_id: str, found: dict[str, list[Offer]], hours: float) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from goldenami.aws import instance_types, prices
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account, translate
+from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
@@ -36,21 +36,13 @@ def look(account: Account, family: str, regions: list[str], home: str) -> tuple[
     """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked for)."""
     asked = regions or sorted(row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"])
     offered = for_each_region(asked, lambda region: instance_types.offered(account.ec2(region), [family]))
-    known, why = _prices(account, sorted({name for types in offered.done.values() for name in types}))
+    known, why = prices.hourly_by_type(account, sorted({name for types in offered.done.values() for name in types}))
     return RegionsRecord(
         family=family, asked_at=clock.stamp(), prices_unknown=why,
         unreachable={region: error.message for region, error in offered.failed.items()},
         regions={region: [OfferedType(instance_type=name, usd_hour=known.get(name, {}).get(region))
                           for name in sorted(types)] for region, types in offered.done.items()},
     ), offered.failed
-
-
-def _prices(account: Account, types: list[str]) -> tuple[dict[str, dict[str, float]], str]:
-    """Dollars an hour by type and region, or why they cannot be known. No price is worth failing for."""
-    try:
-        return {name: prices.hourly(account.pricing(), name) for name in types}, ""
-    except Exception as error:  # translate raises what is none of AWS's errors or ours
-        return {}, translate(error).message
 
 
 def show(record: RegionsRecord) -> Iterator[str]:
