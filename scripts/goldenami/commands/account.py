@@ -70,8 +70,9 @@ def cmd_attest(
 def _attested(checkout: Checkout, account: Account, definition: Definition, build_id: str) -> GpuProof:
     """What this machine's records, or else the account's, say of a build on a GPU."""
     here = release_gate.attested(checkout.root, definition.image, build_id)
-    regions = definition.publish.regions if definition.publish else []
-    return here if here is not GpuProof.UNTESTED else evidence.attested(account, regions, definition.image, build_id)
+    if here is not GpuProof.UNTESTED:
+        return here
+    return evidence.attested(account, definition.regions, definition.image, build_id)
 
 
 @translated()

@@ -11,7 +11,6 @@ import typer
 
 from goldenami.aws import instance_types, prices
 from goldenami.aws.channels import evidence
-from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import LedgerEntry
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
@@ -27,6 +26,7 @@ from goldenami.local import workspace
 from goldenami.model import hardware, lockfile
 from goldenami.model.definition import Definition
 from goldenami.model.gpu_proofs import GpuTestRecord
+from goldenami.publish import promote
 
 _SHOWN = 6
 """Offers of an architecture that a plan names: the rest is counted."""
@@ -88,9 +88,8 @@ def _candidates(
 ) -> dict[str, LedgerEntry]:
     """The candidate of each region, or BadInput where there is none, or one of another build than the lock here."""
     image = definition.image
-    regions = list(only) or (definition.publish.regions if definition.publish else [])
-    leases = for_each_region(regions, lambda name: read_lease(account.dynamodb(name), image)).require_all()
-    found = {name: entry for name, state in leases.items() if (entry := state.ledger.candidate)}
+    regions = list(only) or definition.regions
+    found = {name: candidate.entry for name, candidate in promote.read_candidates(account, image, regions).items()}
     if not found:
         raise BadInput(f"{image} has no candidate in {', '.join(regions) or 'any region'}",
                        hint=f"`golden publish {image}` makes one")

@@ -87,7 +87,7 @@ def _by_region(checkout: Checkout, image: str | None, only: list[str]) -> dict[s
     """The images that are published to each region, by their definitions; `only`: these regions, declared or not."""
     images: dict[str, list[str]] = {}
     for definition in checkout.definitions(image):
-        for region in only or (definition.publish.regions if definition.publish else []):
+        for region in only or definition.regions:
             images.setdefault(region, []).append(definition.image)
     check_regions(images)
     return images

@@ -54,7 +54,7 @@ def look(account: Account, definitions: list[Definition]) -> tuple[CheckRecord, 
     """Ask the regions of every definition, at once; one that does not answer within seconds is given up."""
     wanted: dict[str, list[Definition]] = {}
     for definition in definitions:
-        for region in definition.publish.regions if definition.publish else []:
+        for region in definition.regions:
             wanted.setdefault(region, []).append(definition)
     impatient = account.with_short_timeouts()
     results = for_each_region(wanted, lambda region: {

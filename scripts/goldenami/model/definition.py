@@ -141,6 +141,11 @@ class Definition(Record):
         return dict(self.roles.get(role) or {})
 
     @property
+    def regions(self) -> list[str]:
+        """The regions that the image is published to: none without a section `publish`."""
+        return self.publish.regions if self.publish else []
+
+    @property
     def role_names(self) -> list[str]:
         """The image's roles in the order in which they are applied."""
         return [role for role in ROLE_ORDER if role in self.roles]

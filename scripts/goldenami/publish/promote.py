@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,14 +31,19 @@ class RegionCandidate:
     ledger: Ledger
 
 
+def read_candidates(account: Account, image: str, regions: Sequence[str]) -> dict[str, RegionCandidate]:
+    """The candidate of each region that has one."""
+    leases = for_each_region(regions, lambda region: read_lease(account.dynamodb(region), image)).require_all()
+    return {region: RegionCandidate(entry, state.ledger) for region, state in leases.items()
+            if (entry := state.ledger.candidate)}
+
+
 def candidates(account: Account, definition: Definition) -> dict[str, RegionCandidate]:
     """The candidate of every region, or BadInput where one has none, they differ, or it must not become `latest`."""
     regions, image = channels.publish_section(definition).regions, definition.image
     check_regions(regions)
-    leases = for_each_region(regions, lambda region: read_lease(account.dynamodb(region), image)).require_all()
-    found = {region: RegionCandidate(entry, state.ledger) for region, state in leases.items()
-             if (entry := state.ledger.candidate)}
-    if bare := sorted(leases.keys() - found.keys()):
+    found = read_candidates(account, image, regions)
+    if bare := sorted(set(regions) - found.keys()):
         raise BadInput(f"{image} has no candidate in {', '.join(bare)}", hint=f"`golden publish {image}` makes one")
     builds = {region: candidate.entry.build_id for region, candidate in found.items()}
     if len(set(builds.values())) > 1:
