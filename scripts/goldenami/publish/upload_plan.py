@@ -65,14 +65,11 @@ def with_transfers(account: Account, plan: PublishPlan, uploads: Mapping[str, Up
     `whole_bytes` are those of the disk's blocks that are not zeros: a copy takes all of them, whatever is there.
     """
     def changed(region: RegionPublishPlan) -> RegionPublishPlan:
-        upload = uploads.get(region.region)
-        copied = _copy(source, region, upload, whole_bytes, section) if upload else None
+        upload = uploads[region.region]
+        copied = _copy(source, region, upload, whole_bytes, section) if source else None
         return region.model_copy(update={"copy_of": copied} if copied else {"upload": upload})
 
-    if section.transfer is Transfer.UPLOAD:
-        return plan.model_copy(update={"regions": tuple(
-            region.model_copy(update={"upload": uploads.get(region.region)}) for region in plan.regions)})
-    source = _source(account, plan, uploads)
+    source = None if section.transfer is Transfer.UPLOAD else _source(account, plan, uploads)
     return plan.model_copy(update={"regions": tuple(
         changed(region) if region.region in uploads else region for region in plan.regions)})
 
