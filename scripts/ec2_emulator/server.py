@@ -62,7 +62,7 @@ class EmulatorApplication:
         self._moto = Dispatcher()
 
     def __call__(self, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
-        """HttpAnswer one request."""
+        """Answer one request."""
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         if time.monotonic() < STATE.refused_until:
             raise ConnectionResetError("nobody listens")  # on a connection that was open before
@@ -97,7 +97,6 @@ class EmulatorApplication:
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             raise ApiError("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
-
 
     def _ask_moto(self, environ: authorization.Environ) -> HttpAnswer:
         begun: list[tuple[str, list[tuple[str, str]]]] = []
@@ -147,7 +146,7 @@ def make(port: int, application: EmulatorApplication | None = None) -> BaseWSGIS
 
 
 def serve(listening: BaseWSGIServer) -> None:
-    """HttpAnswer until interrupted. While `STATE.refused_until` is to come, nobody listens: connections are refused."""
+    """Answer until interrupted. While `STATE.refused_until` is to come, nobody listens: connections are refused."""
     while True:
         watch = threading.Thread(target=_stop_when_refusing, args=(listening,), daemon=True)
         watch.start()

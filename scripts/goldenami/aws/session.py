@@ -147,7 +147,6 @@ class Account:
         with translated(region):
             return str(self.sts(region).get_caller_identity()["Account"])
 
-
     def expect(self, number: str | None, region: str) -> str:
         """The account's number, or HostNotReady where the definition pins another one: nothing is done there."""
         own = self.number(region)

@@ -31,7 +31,6 @@ END_S = 10.0
 """Seconds in which a supervisor has ended its container; after that it is killed."""
 
 
-
 class MoleculeInstance(ContainerAccess):
     """What a scenario is told of its container; `vars` are the roles' variables."""
 
