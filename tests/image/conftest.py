@@ -34,6 +34,7 @@ class Answer(NamedTuple):
 
 
 Gather = Callable[..., dict[str, Answer]]
+RunProgram = Callable[..., dict[str, Any]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -109,12 +110,40 @@ def gather(host: Any) -> Gather:
 
 
 @pytest.fixture(scope="module")
+def as_root(host: Any) -> Callable[..., Any]:
+    """A function that runs a command as root: a container is entered as root, the booted image as its default user."""
+    sudo = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi'
+
+    def run(*argv: str) -> Any:
+        return host.run("sh -c %s sh" + " %s" * len(argv), sudo, *argv)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_program(host: Any, as_root: Callable[..., Any]) -> RunProgram:
+    """A function that runs a Python program's text, as root or as the user who logged in, and reads its JSON.
+
+    Under emulation each command costs up to a second, so a program gathers all that a file of tests looks at.
+    """
+
+    def run(program: str, *arguments: str, root: bool = True) -> dict[str, Any]:
+        argv = ("python3", "-B", "-c", program, *arguments)
+        done = as_root(*argv) if root else host.run(" ".join(["%s"] * len(argv)), *argv)
+        assert done.rc == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    return run
+
+
+@pytest.fixture(scope="module")
 def booted(gather: Gather) -> bool:
     """Whether this is a machine on the image's own kernel rather than a container on the builder's."""
     return gather({"container": "systemd-detect-virt --quiet --container"}, root=False)["container"].status != 0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def needs_boot(booted: bool) -> None:
     """Skip in a container."""
     if not booted:

@@ -32,18 +32,13 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def asked(
-    host: Any, lock: dict[str, Any], booted: bool, record_testsuite_property: Callable[[str, object], None],
-) -> dict[str, Any]:
+    lock: dict[str, Any], needs_boot: None, run_program: Any,
+    record_testsuite_property: Callable[[str, object], None],
+) -> Any:
     """What probe.py answers; half a minute where the processor is emulated, which starts each container in seconds."""
-    if not booted:
-        pytest.skip("needs the image's own kernel: a container runs the builder's")
     version = lock["nvidia_driver_version"] if lock["container_runtime_gpu_source"] == "debian" else ""
     program, inner = ((HERE / name).read_text(encoding="utf-8") for name in ("probe.py", "in_container.py"))
-    root = 'if [ $(id -u) = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi'
-    done = host.run("sh -c %s sh python3 -c %s %s %s %s", root, program, lock["container_runtime_engine"], version,
-                    inner)
-    assert done.rc == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found = run_program(program, lock["container_runtime_engine"], version, inner)
     record_testsuite_property("goldenami:container-start-seconds", found["plain"]["seconds"])
     return found
 

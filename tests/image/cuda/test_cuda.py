@@ -1,7 +1,6 @@
 """The image's CUDA: of the locked version, complete, and able to compile and run what the declared hardware needs."""
 
 import base64
-import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,18 @@ NO_COMPILER = "not asked: the image holds the runtime libraries only, no compile
 
 
 @pytest.fixture(scope="module")
-def facts(host: Any) -> dict[str, Any]:
-    """Everything these tests look at, gathered by one command (each costs up to a second under emulation)."""
-    return _answer(host, "gather.py")
+def facts(run_program: Any) -> Any:
+    """Everything these tests look at, as the user who logged in finds it."""
+    return run_program((HERE / "gather.py").read_text(), root=False)
 
 
 @pytest.fixture(scope="module")
-def compiled(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+def compiled(run_program: Any, lock: dict[str, Any]) -> Any:
     """A program that the image's compiler made for every declared GPU, and how it ends."""
     if lock["cuda_variant"] != "toolkit":
         pytest.skip(NO_COMPILER)
-    return _answer(host, "compile.py", ",".join(lock["cuda_architectures"]), (HERE / "add.cu").read_text())
-
-
-def _answer(host: Any, program: str, *arguments: str) -> dict[str, Any]:
-    done = host.run("python3 -c %s" + " %s" * len(arguments), (HERE / program).read_text(), *arguments)
-    assert done.rc == 0, done.stderr
-    gathered: dict[str, Any] = json.loads(done.stdout)
-    return gathered
+    return run_program((HERE / "compile.py").read_text(), ",".join(lock["cuda_architectures"]),
+                       (HERE / "add.cu").read_text(), root=False)
 
 
 @pytest.fixture

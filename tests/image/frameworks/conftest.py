@@ -23,15 +23,12 @@ def gathered() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def facts(host: Any, lock: dict[str, Any], gathered: dict[str, Any]) -> dict[str, Any]:
+def facts(host: Any, lock: dict[str, Any], gathered: dict[str, Any], run_program: Any) -> dict[str, Any]:
     where = str(host)
     if where not in gathered:
         installed = lock["frameworks_installed"]
         smoke = {one["name"]: program(one["name"]) for one in installed}
         text = (Path(__file__).parent / "gather.py").read_text()
-        sudo = "" if host.user().name == "root" else "sudo -n "
-        done = host.run(f"{sudo}python3 -B -c %s %s %s", text, json.dumps(installed), json.dumps(smoke))
-        assert done.rc == 0, done.stderr
-        gathered[where] = json.loads(done.stdout)
+        gathered[where] = run_program(text, json.dumps(installed), json.dumps(smoke))
     found: dict[str, Any] = gathered[where]
     return found

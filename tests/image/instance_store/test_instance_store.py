@@ -6,7 +6,6 @@ its own is asked whether they are mounted instead.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +32,14 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def played(host: Any, booted: bool, facts: Any) -> dict[str, Any]:
+def played(run_program: Any, booted: bool, facts: Any) -> Any:
     """What the program did in each scene."""
     if not booted:
         pytest.skip("needs the image's own kernel: a container can have no NVMe device")
     if int(facts["local"].text):
         pytest.skip("not asked: this machine has local disks of its own")
     program = (Path(__file__).parent / "local_disks.py").read_text(encoding="utf-8")
-    sudo = "" if host.user().name == "root" else "sudo -n "
-    done = host.run(f"{sudo}python3 -B -c %s {' '.join(SCENES)}", program)
-    assert done.rc == 0, done.stderr
-    answers: dict[str, Any] = json.loads(done.stdout)
-    return answers
+    return run_program(program, *SCENES)
 
 
 def good(run: dict[str, Any]) -> bool:

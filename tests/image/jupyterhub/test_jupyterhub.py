@@ -74,18 +74,18 @@ def base(lock: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def used(host: Any, facts: Any, lock: dict[str, Any], base: str, environments: dict[str, list[str]]) -> dict[str, Any]:
+def used(
+    as_root: Any, run_program: Any, facts: Any, lock: dict[str, Any], base: str, environments: dict[str, list[str]],
+) -> Any:
     """What a login, a server and a cell in each kernel gave, while there was one more node of a GPU."""
-    sudo = "" if host.user().name == "root" else "sudo -n "
-    host.run(f"{sudo}mknod -m 666 {NODE} c {MAJOR} 0")
+    as_root("mknod", "-m", "666", NODE, "c", str(MAJOR), "0")
     cells = {kind: f"NODE, MODULES = {NODE!r}, {modules!r}\n{CELL}"
              for kind, modules in {SYSTEM: [], **environments}.items()}
     program = (Path(__file__).parent / "session.py").read_text()
-    done = host.run(f"{sudo}python3 -B -c %s %s %s %s", program, base, ",".join(lock["jupyterhub_users"]),
-                    json.dumps(cells))
-    host.run(f"{sudo}rm -f {NODE}")
-    assert done.rc == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
+    try:
+        answer = run_program(program, base, ",".join(lock["jupyterhub_users"]), json.dumps(cells))
+    finally:
+        as_root("rm", "-f", NODE)
     assert {kind: said["error"] for kind, said in answer["cells"].items() if said["error"]} == {}
     answer["cells"] = {kind: json.loads(said["out"]) for kind, said in answer["cells"].items()}
     return answer

@@ -3,7 +3,6 @@
 `gpus` are the facts that gather_gpu.py prints, `gpu_type` is what EC2 and packer/hardware.yml say of the instance type.
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +26,10 @@ XIDS = {48: "uncorrected memory error", 63: "memory row remapped or page retired
 
 
 @pytest.fixture(scope="module")
-def gpus(host: Any, record_testsuite_property: Callable[[str, object], None]) -> dict[str, Any]:
+def gpus(run_program: Any, record_testsuite_property: Callable[[str, object], None]) -> dict[str, Any]:
     """The facts, by one command. The JUnit file says which GPUs there are: it is what makes it a proof."""
     program, root = Path(__file__).with_name("gather_gpu.py").read_text(), os.environ.get("GOLDEN_GPU_ROOT", "/")
-    done = host.run("sh -c %s sh python3 -c %s %s", 'if [ $(id -u) = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi',
-                    program, root)
-    assert done.rc == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = run_program(program, root)
     if names := [gpu["name"] for gpu in found["gpus"]]:
         record_testsuite_property("goldenami:gpu", ", ".join(names))
     return found

@@ -1,6 +1,5 @@
 """The image's NVIDIA driver: right for its kernel, of one version, and quiet on a machine without a GPU."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,37 +10,26 @@ CUDA_SUCCESS, CUDA_ERROR_NO_DEVICE = 0, 100  # cuda.h, CUresult
 MODULES = {"nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm"}
 ON_DISK = ("modules", "resolved", "modprobe", "initramfs", "firmware", "gsp", "packages", "load", "left", "bus")
 RUNNING = ("gpu", "models", "cuda", "nvml", "smi", "persistenced", "failed")
-ROOT = "if [ $(id -u) = 0 ]; then exec \"$@\"; else exec sudo -n \"$@\"; fi"
 
 
-def as_root(host: Any, *argv: str) -> Any:
-    """Run a command as root: the container is entered as root, the booted image as its default user."""
-    return host.run("sh -c %s sh" + " %s" * len(argv), ROOT, *argv)
-
-
-def gathered(host: Any, lock: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """These facts, by one command (each costs up to a second under emulation)."""
+@pytest.fixture(scope="module")
+def gathered(run_program: Any, lock: dict[str, Any]) -> Callable[[Sequence[str]], dict[str, Any]]:
+    """A function that returns these facts."""
     program = Path(__file__).with_name("gather.py").read_text()
-    done = as_root(
-        host, "python3", "-c", program, lock["nvidia_driver_kernel_release"], lock["nvidia_driver_version"], *names
-    )
-    assert done.rc == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    driver = (lock["nvidia_driver_kernel_release"], lock["nvidia_driver_version"])
+    return lambda names: dict(run_program(program, *driver, *names))
 
 
 @pytest.fixture(scope="module")
-def files(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+def files(gathered: Any) -> Any:
     """What is on the disk."""
-    return gathered(host, lock, ON_DISK)
+    return gathered(ON_DISK)
 
 
 @pytest.fixture(scope="module")
-def facts(
-    host: Any, lock: dict[str, Any], record_testsuite_property: Callable[[str, object], None],
-) -> dict[str, Any]:
+def facts(gathered: Any, record_testsuite_property: Callable[[str, object], None]) -> Any:
     """What shows on a machine alone."""
-    found = gathered(host, lock, RUNNING)
+    found = gathered(RUNNING)
     if found["models"]:  # what makes the JUnit file a proof for `golden attest --gpu-test`
         record_testsuite_property("goldenami:gpu", ", ".join(found["models"]))
     return found
@@ -175,11 +163,9 @@ def test_no_build_tree_and_no_signing_key_is_left(files: dict[str, Any], lock: d
     assert not [name for name in names if name == "dkms" or name.startswith("linux-headers-")]
 
 
-def test_driver_loads_into_the_running_kernel(host: Any, booted: bool, facts: dict[str, Any]) -> None:
+def test_driver_loads_into_the_running_kernel(needs_boot: None, as_root: Any, facts: dict[str, Any]) -> None:
     """The kernel takes the module: without a GPU it says so, with a misfit it says `Invalid module format` instead."""
-    if not booted:
-        pytest.skip("needs the image's own kernel: a container runs the host's")
-    done = as_root(host, "sh", "-c", "modprobe nvidia; echo $?; dmesg | grep -iE 'nvrm|nvidia' | tail -n 20")
+    done = as_root("sh", "-c", "modprobe nvidia; echo $?; dmesg | grep -iE 'nvrm|nvidia' | tail -n 20")
     status, log = done.stdout.split("\n", 1)
     if facts["gpu"]:
         assert status == "0", log + done.stderr
