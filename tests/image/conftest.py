@@ -137,6 +137,15 @@ def run_program(host: Any, as_root: Callable[..., Any]) -> RunProgram:
     return run
 
 
+@pytest.fixture
+def record_figure(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """A function that puts a figure into the check's detail in verify.json, and into the test's part of JUnit's file.
+
+    pytest's record_property does the same and warns, as its default schema of JUnit's file knows no such part.
+    """
+    return lambda name, value: request.node.user_properties.append((name, value))
+
+
 @pytest.fixture(scope="module")
 def booted(gather: Gather) -> bool:
     """Whether this is a machine on the image's own kernel rather than a container on the builder's."""

@@ -28,6 +28,9 @@ def gathered():
 def test_right(gathered):
     """It is right."""
 
+def test_measured(request):
+    request.node.user_properties.append(("import torch", "1.5 s"))
+
 def test_wrong():
     assert 1 == 2, "one is not two"
 
@@ -72,7 +75,8 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 
 
 @pytest.mark.parametrize(("name", "outcome", "detail"), [
-    ("right", "correct", ""), ("wrong", "incorrect", "one is not two"), ("gone", "missing", "/nonexistent/file"),
+    ("right", "correct", ""), ("measured", "correct", "import torch 1.5 s"),
+    ("wrong", "incorrect", "one is not two"), ("gone", "missing", "/nonexistent/file"),
     ("package", "missing", "package x is not installed"), ("not_looked", "unreachable", "no route to host"),
     ("crash", "unreachable", "ValueError"), ("skipped", "unreachable", "needs a GPU"), ("each[a]", "correct", ""),
     ("each[b]", "incorrect", "assert"),
@@ -84,7 +88,7 @@ def test_outcome(checks: dict[str, dict[str, Any]], name: str, outcome: str, det
 
 def test_what_the_definition_does_not_ask_for_is_no_check(checks: dict[str, dict[str, Any]]) -> None:
     assert "limits/left_out" not in checks
-    assert len(checks) == 9
+    assert len(checks) == 10
 
 
 def test_titles_are_the_docstrings_or_the_names(checks: dict[str, dict[str, Any]]) -> None:

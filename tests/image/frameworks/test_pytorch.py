@@ -1,7 +1,6 @@
 """PyTorch in the image: its CUDA is the locked one, reaches the declared GPUs, and fails only for want of a GPU."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,9 @@ def gpu(lock: dict[str, Any]) -> list[str]:
     return found
 
 
-def test_pytorch_is_imported(said: dict[str, Any], record_testsuite_property: Callable[[str, object], None]) -> None:
+def test_pytorch_is_imported(said: dict[str, Any], record_figure: Any) -> None:
     """A first import from a cold disk; its seconds are in the record."""
-    record_testsuite_property("goldenami:import-torch", f"{said['seconds']:.1f} s")
+    record_figure("import torch", f"{said['seconds']:.1f} s")
     assert said["seconds"] > 0
 
 
@@ -66,12 +65,10 @@ def test_only_a_gpu_is_missing(said: dict[str, Any], facts: dict[str, Any], lock
 
 
 @pytest.mark.usefixtures("gpu")
-def test_nccl_and_cuda_are_those_of_the_environment(
-    said: dict[str, Any], wheels: dict[str, str], record_testsuite_property: Callable[[str, object], None],
-) -> None:
+def test_nccl_and_cuda_are_those_of_the_environment(said: Any, wheels: dict[str, str], record_figure: Any) -> None:
     """NCCL loads, is of the locked version, and nothing of CUDA comes from elsewhere."""
     locked = next(version for project, version in wheels.items() if project.startswith("nvidia-nccl-"))
-    record_testsuite_property("goldenami:nccl", locked)
+    record_figure("NCCL", locked)
     assert ".".join(map(str, said["nccl"])) == locked
     assert [Path(path).name.partition(".so")[0] for path in said["mapped"]] == ["libcublas", "libcudart", "libnccl"]
     assert [path for path in said["mapped"] if not path.startswith("/opt/ml/")] == []
