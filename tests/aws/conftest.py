@@ -13,7 +13,7 @@ import botocore.loaders
 import pytest
 from goldenami.core import clock
 from support.aws import emulator_probe
-from support.aws.emulator import Emulator, Faults, Process
+from support.aws.emulator import Emulator, Faults, Process, retry_at_once
 from support.aws.kill_proxy import KillProxy
 from support.aws.retirement import LATER
 from support.aws.seeded_account import Calendar, SeededAccount
@@ -124,12 +124,9 @@ def proxy(emulator: Emulator) -> Iterator[str]:
 
 @pytest.fixture
 def faults(aws: Emulator, proxy: str, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """The empty account of `aws`, reached through a proxy that fails as told.
-
-    Pauses are of milliseconds: what is tested is what happens after the tries, not botocore's wait between them.
-    """
+    """The empty account of `aws`, reached through a proxy that fails as told; pauses between tries are short."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+    retry_at_once(monkeypatch)
     control = Faults(proxy)
     control.clear()
     return control

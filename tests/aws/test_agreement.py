@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from support.aws.emulator import Emulator
+from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
@@ -22,11 +22,7 @@ def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
 def published(checkout: Checkout, aws: Emulator) -> list[str]:
     """Ids of three builds, published one after the other."""
     aws.set(pending_s=0.01)
-    ids = []
-    for number in (1, 2, 3):
-        ids.append(builds.build(checkout.root, number).name)
-        golden(checkout, "publish", IMAGE)
-    return ids
+    return [checkout.publish(number) for number in (1, 2, 3)]
 
 
 def latest() -> list[str]:
@@ -119,7 +115,7 @@ def test_throttling_that_lasts_leaves_no_pointer_half_way(
     checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch, seed: int,
 ) -> None:
     """Writes of pointers are refused nine times out of ten: ten tries of one call are often not enough."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+    retry_at_once(monkeypatch)
     fourth = builds.build(checkout.root, 4).name
     aws.late({"mode": "throttled", "calls": ["ssm:Put*", "ec2:Modify*"], "share": 0.9}, seed=seed)
     for args, at in ((("publish", IMAGE), fourth), (("rollback", IMAGE), published[2])):

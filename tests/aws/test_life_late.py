@@ -6,7 +6,8 @@ import random
 from typing import Any
 
 import pytest
-from support.aws.emulator import Emulator
+from support.aws.emulator import Emulator, retry_at_once
+from support.aws.retirement import GRACELESS
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
@@ -18,7 +19,6 @@ MODES: dict[str, dict[str, Any]] = {
     "lost": {"mode": "lost", "share": 0.15},
     "cut": {"mode": "cut", "share": 0.15},
 }
-GRACELESS = ("--keep-last", "1", "--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0")
 
 
 def outlast(checkout: Checkout, *args: str) -> None:
@@ -67,8 +67,7 @@ def life(checkout: Checkout, aws: Emulator, rules: list[dict[str, Any]], seed: i
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Milliseconds between botocore's tries."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+    retry_at_once(monkeypatch)
 
 
 @pytest.mark.slow

@@ -20,8 +20,9 @@ from goldenami.model.build_records import Verdict
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from support.aws.emulator import Emulator
+from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
+from support.aws.retirement import GRACELESS
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, Ran, RegionState
 
@@ -38,7 +39,6 @@ LATE: tuple[dict[str, Any], ...] = (
     {"mode": "in-use", "seconds": 0.3})
 GONE: tuple[dict[str, Any], ...] = (
     {"mode": "out"}, {"mode": "cut"}, {"mode": "throttled", "share": 0.65}, {"mode": "hanging", "seconds": 0.05})
-GRACELESS = ("--keep-last", "1", "--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0")
 
 
 class Account(RuleBasedStateMachine):
@@ -236,7 +236,7 @@ def _ledger(state: RegionState) -> Ledger:
 def test_whatever_happens_the_pointers_hold(
     aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, examples: int, steps: int,
 ) -> None:
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+    retry_at_once(monkeypatch)
     made = 0
 
     def checkouts() -> list[Checkout]:

@@ -265,11 +265,8 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
         assert lease.read_lease(dynamodb(region), IMAGE).holder is None, "not let go"
 
 
-def test_a_region_that_throttles_the_release_is_asked_again(
-    aws: Emulator, faults: Faults, monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_region_that_throttles_the_release_is_asked_again(aws: Emulator, faults: Faults) -> None:
     """More refusals in a row than the hasty client outlasts: the next publisher need not wait for the lease's end."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.05)
     with lease.hold_leases(Account(), IMAGE, [REGIONS[0]]):
         faults.add("dynamodb", "UpdateItem", times=HASTY_ATTEMPTS + 1, error={"code": "ThrottlingException"})
     assert len(faults.fired()) == HASTY_ATTEMPTS + 1

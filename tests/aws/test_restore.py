@@ -7,20 +7,15 @@ import json
 import pytest
 from goldenami.aws.channels import lease
 from support.aws.emulator import Emulator
-from support.builds import builds
+from support.aws.retirement import GRACELESS
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
-
-GRACELESS = ("--keep-last", "1", "--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0")
 
 
 @pytest.fixture
 def disabled(checkout: Checkout, aws: Emulator) -> str:
     """The id of a build that is disabled in both regions."""
     aws.set(backdate_days=400)
-    build_ids = []
-    for number in (1, 2):
-        build_ids.append(builds.build(checkout.root, number).name)
-        assert checkout.golden("publish", IMAGE).code == 0
+    build_ids = [checkout.publish(number) for number in (1, 2)]
     for _ in range(2):
         assert checkout.golden("retire", IMAGE, *GRACELESS).code == 0
     assert states(build_ids[0]) == ["disabled", "disabled"]

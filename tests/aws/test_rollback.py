@@ -19,12 +19,7 @@ from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 @pytest.fixture
 def published(checkout: Checkout) -> list[str]:
     """Ids of two builds, both published, one after the other."""
-    build_ids = []
-    for number in (1, 2):
-        build_ids.append(builds.build(checkout.root, number).name)
-        ran = checkout.golden("publish", IMAGE)
-        assert ran.code == 0, ran.text
-    return build_ids
+    return [checkout.publish(number) for number in (1, 2)]
 
 
 def rollback(checkout: Checkout, *args: str, code: int = 0) -> str:
@@ -73,8 +68,7 @@ def test_a_withdrawn_build_comes_back_only_when_asked(checkout: Checkout, publis
 
 def test_a_third_build_after_a_rollback(checkout: Checkout, published: list[str]) -> None:
     rollback(checkout)
-    third = builds.build(checkout.root, 3).name
-    assert checkout.golden("publish", IMAGE).code == 0
+    third = checkout.publish(3)
     for region in REGIONS:
         RegionState(region).check([*published, third], third)
     assert f"to build {published[0]}" in rollback(checkout)
@@ -82,8 +76,7 @@ def test_a_third_build_after_a_rollback(checkout: Checkout, published: list[str]
 
 
 def test_a_named_build_and_back_again(checkout: Checkout, published: list[str]) -> None:
-    third = builds.build(checkout.root, 3).name
-    assert checkout.golden("publish", IMAGE).code == 0
+    third = checkout.publish(3)
     rollback(checkout, "--to", published[0])
     assert {latest(region) for region in REGIONS} == {published[0]}
     rollback(checkout, "--to", third)

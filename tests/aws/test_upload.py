@@ -56,7 +56,6 @@ def test_faults_on_the_way_are_survived(
     aws: Emulator, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: dict[str, object],
 ) -> None:
     monkeypatch.setattr(send, "LONGEST_PAUSE_S", 0.05)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.05)
     faults.add("ebs", "PutSnapshotBlock", **what)
     done, listed = upload(tmp_path, 1)
     assert faults.fired(), "nothing failed"

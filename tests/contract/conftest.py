@@ -50,9 +50,10 @@ def setup(sink: Sink, tmp_path: Path) -> UploadSetup:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds: what is tested is that a block is tried again, not the wait."""
     from goldenami.aws.snapshots import send
+    from support.aws.emulator import retry_at_once
 
     monkeypatch.setattr(send, "LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+    retry_at_once(monkeypatch)
 
 
 @pytest.fixture(scope="session")

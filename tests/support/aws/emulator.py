@@ -7,6 +7,7 @@ import os
 import subprocess
 from typing import Any
 
+import pytest
 import urllib3
 
 
@@ -71,6 +72,11 @@ class Emulator:
     def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
         """Flip a bit of a stored block, checksum included."""
         self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
+
+
+def retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milliseconds between botocore's tries: what is tested is what happens after them, not the wait."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
 
 
 class Faults:
