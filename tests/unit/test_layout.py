@@ -58,8 +58,8 @@ def _write(root: Path, name: str, text: str) -> None:
 PACKAGE = "scripts/goldenami"
 HASH = f"\\\n    --hash=sha256:{'0' * 64}\n"
 BAD_TREES = [
-    (text_rules.top_level, {"docs/notes.md": ""}, "docs does not belong at the top level"),
-    (text_rules.top_level, {"docs/notes.md": ""}, "LICENSE is missing at the top level"),
+    (text_rules.top_level, {"notes/a.md": ""}, "notes does not belong at the top level"),
+    (text_rules.top_level, {"notes/a.md": ""}, "LICENSE is missing at the top level"),
     (text_rules.top_level, {"requirements.txt": ""}, "requirements.txt does not belong at the top level"),
     (text_rules.top_level, {"roles/a/README.md": ""}, "galaxy.yml is missing at the top level"),
     (python_rules.imports, {f"{PACKAGE}/bake/bake.py": "from goldenami.lock import resolve"},
