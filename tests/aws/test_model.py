@@ -1,8 +1,8 @@
 """A model that is checked: people, kills, outages, late answers and changed definitions in any order, by hypothesis.
 
-After each step it holds: what others launch by is a proven build that can be launched, and nothing of it went; who
-says 0 left all regions alike; who says another code named the regions that are not; every snapshot is an AMI's or has
-a date on which it may be swept.
+After each step it holds: what others launch by is a proven build that can be launched, and nothing of it went; what
+somebody refers to is there; who says 0 left all regions alike; who says another code named the regions that are not;
+every snapshot is an AMI's or has a date on which it may be swept.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from goldenami.model.build_records import Verdict
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from support.aws import references
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.aws.retirement import GRACELESS
+from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, Ran, RegionState
 
@@ -40,8 +42,13 @@ LATE: tuple[dict[str, Any], ...] = (
 GONE: tuple[dict[str, Any], ...] = (
     {"mode": "out"}, {"mode": "cut"}, {"mode": "throttled", "share": 0.65}, {"mode": "hanging", "seconds": 0.05})
 
+REFERENCES: tuple[Callable[[SeededAccount, str], None], ...] = (
+    references.by_instance, references.by_volume, references.by_spot_fleet, references.by_spot_fleet_of_a_volume,
+    references.by_spot_request, references.by_share_of_a_snapshot)
+"""What people do with an AMI of any age, as often as they like; half of it names the snapshot only."""
 
-class Account(RuleBasedStateMachine):
+
+class AccountModel(RuleBasedStateMachine):
     """One account, two people with a checkout each."""
 
     steps = 0
@@ -51,6 +58,7 @@ class Account(RuleBasedStateMachine):
         self.aws, self.kill_proxy, self.people = aws, kill_proxy, checkouts()
         self.number, self.proven = 0, set[str]()
         self.regions: list[str] = []
+        self.used = set[tuple[str, str]]()
         self.before: dict[str, str | None] = {}
         self.late_rules: list[dict[str, Any]] = []
 
@@ -113,6 +121,17 @@ class Account(RuleBasedStateMachine):
         self.regions = [REGIONS[number] for number in sorted(chosen)]
         for checkout in self.people:
             checkout.define(f"publish: {{regions: [{', '.join(self.regions)}], soak_hours: {soak}}}\n")
+
+    @rule(refer=st.sampled_from(REFERENCES), region=st.sampled_from(REGIONS), number=st.integers(0, 5))
+    def use(self, refer: Callable[[SeededAccount, str], None], region: str, number: int) -> None:
+        """Somebody launches an AMI of a region, or has a volume of its snapshot, or will."""
+        self.looking()
+        amis = [raw["ImageId"] for raw in RegionState(region).amis().values() if raw["State"] == "available"]
+        if amis:
+            ami = sorted(amis)[number % len(amis)]
+            refer(SeededAccount(self.aws, region), ami)
+            self.used.add((region, ami))
+        self.aws.late(*self.late_rules)
 
     # --- what happens to them -----------------------------------------------------------------------------------------
 
@@ -214,6 +233,8 @@ class Account(RuleBasedStateMachine):
         for name, ami in named.items():
             assert ami in amis and amis[ami]["State"] == "available", f"{state.region}: {name} names {ami}"
             assert tags.from_list(amis[ami]["Tags"])[tags.BUILD_ID] in self.proven, f"{state.region}: {name} not proven"
+        for ami in {ami for region, ami in self.used if region == state.region}:
+            assert ami in amis and amis[ami]["State"] == "available", f"{state.region}: {ami} went, which is in use"
         used = {device["Ebs"]["SnapshotId"] for raw in amis.values() for device in raw["BlockDeviceMappings"]}
         for snapshot in state.snapshots():
             assert snapshot["SnapshotId"] in used or tags.EXPIRES in tags.from_list(snapshot["Tags"]), \
@@ -244,9 +265,9 @@ def test_whatever_happens_the_pointers_hold(
         made += 1
         return [Checkout(tmp_path / f"{made}-{name}", monkeypatch) for name in ("one", "other")]
 
-    Account.steps = 0
+    AccountModel.steps = 0
     run_state_machine_as_test(
-        lambda: Account(aws, kill_proxy, checkouts), settings=settings(  # type: ignore[arg-type]
+        lambda: AccountModel(aws, kill_proxy, checkouts), settings=settings(  # type: ignore[arg-type]
             max_examples=examples, stateful_step_count=steps, derandomize=True, database=None, deadline=None,
             phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
-    print(f"{Account.steps} steps without a violation")
+    print(f"{AccountModel.steps} steps without a violation")

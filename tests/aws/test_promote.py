@@ -69,6 +69,18 @@ def test_a_candidate_that_was_withdrawn(checkout: Checkout, soaking: list[Path])
     unmoved(soaking)
 
 
+def test_a_region_that_was_added_gets_what_is_latest_elsewhere(checkout: Checkout) -> None:
+    """The build was released once; a second soak would leave the regions apart."""
+    checkout.define("publish: {regions: [us-east-1], soak_hours: 0}\n")
+    build = checkout.publish(1)
+    checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
+    ran = checkout.golden("publish", IMAGE)
+    assert ran.code == 0, ran.text
+    assert "stays" not in ran.text
+    for region in REGIONS:
+        RegionState(region).check([build], build)
+
+
 def unmoved(soaking: list[Path]) -> None:
     """`latest` is still the first build everywhere."""
     for region in REGIONS:

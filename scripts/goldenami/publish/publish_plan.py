@@ -35,7 +35,8 @@ class PublishOptions:
 
 def make(account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions) -> PublishPlan:
     """Read every region and say what is to be done, or refuse. One call for the account and five for a region, more
-    only where something is to be done.
+    only where something is to be done. What is `latest` in one region was released: a region that was added gets it,
+    too, without a second soak or test.
     """
     section = channels.publish_section(definition)
     check_regions(section.regions)
@@ -44,13 +45,16 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
         section.regions, lambda region: channels.read_region(account, region, definition.image, build.bake.build_id),
         listening=account if options.impatient else None).require_all()
     number = number or account.expect(section.account, section.regions[0])
-    gpu = GpuProof.ACCEPTED if build.gpu is GpuProof.UNTESTED and options.accept_untested_gpu else build.gpu
+    released = _released(states.values(), build)
+    accepted = GpuProof.ACCEPTED if options.accept_untested_gpu else GpuProof.UNTESTED
+    gpu = build.gpu if build.gpu is not GpuProof.UNTESTED else released or accepted
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
     settings = AmiSettings(share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
                            deprecate_at=clock.stamp(clock.now() + timedelta(days=section.deprecate_after_days)))
     plan = PublishPlan(
         image=definition.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
-        settings=settings, gpu=gpu, held_back=held_back(section, gpu), regions=(), readmit=options.again,
+        settings=settings, gpu=gpu, held_back="" if released else held_back(section, gpu), regions=(),
+        readmit=options.again,
         dropped=tuple(channels.dropped(definition, (state.ledger for state in states.values()))))
     plan = plan.model_copy(update={"regions": tuple(
         _region(state, plan, definition, build.bake.ami) for state in states.values())})
@@ -58,6 +62,12 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
     if not plan.is_done:
         _refuse(account, plan, definition, options)
     return plan
+
+
+def _released(states: Iterable[RegionBuild], build: VerifiedBuild) -> GpuProof | None:
+    """What the ledger says of this build on a GPU where it is `latest` in a region; None where it is in none."""
+    named = (state.ledger.latest for state in states if not state.is_abandoned)
+    return next((entry.gpu for entry in named if entry and entry.build_id == build.bake.build_id), None)
 
 
 def held_back(section: Publish, gpu: GpuProof) -> str:
