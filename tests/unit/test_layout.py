@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from goldenami import cli
+from goldenami import reference
 from goldenami.core import shell
-from goldenami.core.errors import ExitCode
-from support.rules import history_rules, layout_rules, python_rules, text_rules
+from support.rules import history_rules, layout_rules, prose_rules, python_rules, text_rules
 from support.rules.requirement_rules import FILES, pins
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +27,8 @@ def test_no_file_holds_a_path_of_this_machine() -> None:
     assert "\n".join(text_rules.machine_paths(ROOT, ROOT, Path.home())) == ""
 
 
-def test_readme_has_every_exit_code() -> None:
-    assert "\n".join(text_rules.exit_codes(ROOT, map(int, ExitCode))) == ""
-
-
-def test_readme_has_every_command() -> None:
-    assert "\n".join(text_rules.stages(ROOT, cli.MODULES)) == ""
+def test_reference_is_what_the_code_says() -> None:
+    assert (ROOT / reference.PAGE).read_text(encoding="utf-8") == reference.page(ROOT), "run scripts/reference"
 
 
 def test_changelog_form() -> None:
@@ -99,14 +93,21 @@ BAD_TREES = [
     (text_rules.sizes, {"roles/README.md": "x\n" * 31}, "roles/README.md: 31 lines, at most 30"),
     (text_rules.sizes, {"roles/a/README.md": "x\n" * 31}, "roles/a/README.md: 31 lines, at most 30"),
     (text_rules.folder_readmes, {"packer/README.md": ""}, "tests/README.md is missing"),
-    (text_rules.variables, {"scripts/a": "$GOLDEN_ODD", "README.md": "GOLDEN_ODDITY"},
+    (text_rules.variables, {"scripts/a": "$GOLDEN_ODD", text_rules.ENVIRONMENT: "GOLDEN_ODDITY"},
      "GOLDEN_ODD (scripts/a) is not in"),
     (text_rules.make_targets, {"Makefile": ".PHONY: a\na: b\n\t@true\n"}, "make a has no help text"),
     (text_rules.make_targets, {"Makefile": "a: ## does it\n"}, "make a is not .PHONY"),
     (text_rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(19))}, "19 Make targets, at most 18"),
     (text_rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"}, "calls scripts/odd, which does not exist"),
-    (text_rules.benches, {"tests/bench/bench_a.py": "", "README.md": "`bench-ab`"}, "README.md has no bench-a"),
-    (text_rules.links, {"README.md": "[x](no/such.md)"}, "README.md: broken link no/such.md"),
+    (text_rules.benches, {"tests/bench/bench_a.py": "", "CONTRIBUTING.md": "`bench-ab`"},
+     "CONTRIBUTING.md has no bench-a"),
+    (prose_rules.links, {"README.md": "# A\n\n[x](no/such.md)"}, "README.md:3: broken link no/such.md"),
+    (prose_rules.links, {"README.md": "![x](no.png)"}, "README.md:1: broken link no.png"),
+    (prose_rules.links, {"a.md": "[x](b.md#even-odd)", "b.md": "# Even\n\n# Odd"}, "a.md:1: broken link b.md#even-odd"),
+    (prose_rules.links, {"a.md": "# One\n\n| a |\n| - |\n| [x](#two) |"}, "a.md:5: broken link #two"),
+    (prose_rules.page_sizes, {"README.md": "x\n" * 131}, "README.md: 131 lines, at most 130"),
+    (prose_rules.page_sizes, {"docs/a.md": "x\n" * 151}, "docs/a.md: 151 lines, at most 150"),
+    (prose_rules.questions, {"docs/a.md": "# A\n\nIt is so.\n\nWhy?"}, "docs/a.md does not begin with a question"),
     (text_rules.module_map, {f"{PACKAGE}/odd/a.py": ""}, "ARCHITECTURE.md does not say what odd/ is for"),
     (text_rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""}, "ARCHITECTURE.md does not say what aws/odd/ is for"),
     (text_rules.libraries, {"pyproject.toml": '[project]\ndependencies = ["odd>=1"]'},
@@ -149,7 +150,9 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
         "ARCHITECTURE.md": "`core/`, `bake/`, `aws/`, `local/`, even",
         "pyproject.toml": '[project]\ndependencies = ["even>=1"]\n[dependency-groups]\ntest = ["even"]',
         **{f"requirements/{name}.txt": f"# by a tool\neven==1 {HASH}odd==2 ; x == 'y' {HASH}" for name in FILES},
-        "README.md": "`GOLDEN_MIRROR_<ARCHIVE>` `GOLDEN_CACHE` [code](scripts/run) [web](https://example.org/x)",
+        text_rules.ENVIRONMENT: '"""GOLDEN_MIRROR_<ARCHIVE> GOLDEN_CACHE"""',
+        "README.md": "[code](scripts/run) [web](https://example.org/x) [page](docs/a.md#it-is-so-1)",
+        "docs/a.md": "# A\n\nIs it\nso?\n\n## It is *so*.\n\n## It is `so`",
     }
     for name, text in good.items():
         _write(tmp_path, name, text)
@@ -183,26 +186,6 @@ def test_machine_path_is_seen(tmp_path: Path, text: str) -> None:
 def test_other_paths_are_no_machines(tmp_path: Path, text: str) -> None:
     _write(tmp_path, "a.md", text)
     assert not text_rules.machine_paths(tmp_path, Path("/srv/checkout"), Path("/root"))
-
-
-def test_exit_code_is_seen(tmp_path: Path) -> None:
-    _write(tmp_path, "README.md", textwrap.dedent("""\
-        ## Exit codes
-
-        | code | meaning |
-        | 0 | fine |
-        | 9 | odd |
-
-        ## Next
-        | 2 | of another table |
-        """))
-    assert text_rules.exit_codes(tmp_path, iter([0, 2])) == [
-        "exit code 2 is not in README.md", "README.md states exit code 9, which does not exist"]
-
-
-def test_stage_is_seen(tmp_path: Path) -> None:
-    _write(tmp_path, "README.md", "| `lock` | x |\n")
-    assert text_rules.stages(tmp_path, ["lock", "bake"]) == ["stage bake is not in README.md"]
 
 
 @pytest.mark.parametrize(("text", "message"), [

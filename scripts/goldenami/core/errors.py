@@ -1,7 +1,7 @@
 """Every way goldenami stops, as one tree of exceptions.
 
 An error carries what happened (its message), what to do about it (`hint`) and the process's exit
-code. Only `cli.py` catches them. The codes are documented in README.md ("Exit codes").
+code. Only `cli.py` catches them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,27 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """Documented exit codes of `golden` and so of every Make target."""
+    """Exit codes of `golden` with their meanings, from which docs/reference.md is made. `make` ends with 2 instead."""
 
-    OK = 0
-    INTERNAL = 1
-    BAD_INPUT = 2
-    NO_FIT = 3
-    UNREACHABLE = 4
-    STAGE_FAILED = 5
-    NOT_VERIFIED = 6
-    BUSY = 7
-    HOST = 8
-    NEWER = 10
-    INTERRUPTED = 130
+    meaning: str
+
+    OK = 0, "done; for `bake` and `verify`: every check is correct"
+    INTERNAL = 1, "a defect of goldenami: a traceback; without one: the reader of its output has gone"
+    BAD_INPUT = 2, "bad input: a definition, lock or argument that a person has to correct"
+    NO_FIT = 3, "no kernel, driver and CUDA satisfy the definition, or the parts of a new lock do not fit each other"
+    UNREACHABLE = 4, "a mirror or AWS did not answer, answered nonsense, or lost a locked file"
+    STAGE_FAILED = 5, "a stage failed: the tool's name, status and last lines are shown"
+    NOT_VERIFIED = 6, "at least one check was not `correct`"
+    BUSY = 7, "another process works on this image, here or in the account"
+    HOST = 8, "this host lacks a tool, a permission, space, memory, or AWS credentials that are good for the call"
+    NEWER = 10, "`watch`: something newer matters"
+    INTERRUPTED = 130, "interrupted; what is left behind is removed or continued by the same command"
+
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
+        """The member of that number."""
+        member = int.__new__(cls, code)
+        member._value_, member.meaning = code, meaning
+        return member
 
 
 class GoldenError(Exception):

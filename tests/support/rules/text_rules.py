@@ -22,6 +22,7 @@ TOP_REQUIRED = frozenset({
 })
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml", "SECURITY.md"})
 
+ENVIRONMENT = "scripts/goldenami/core/environment.py"
 ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 18
 
 
@@ -95,10 +96,10 @@ def machine_paths(root: Path, checkout: Path, home: Path) -> list[str]:
 
 
 def variables(root: Path) -> list[str]:
-    """Each GOLDEN_ variable that code reads or sets is in README.md (`GOLDEN_X_<NAME>` documents a family)."""
-    readme = trees.read(root / "README.md")
-    families = tuple(re.findall(r"(GOLDEN_[A-Z_]+_)<", readme))
-    known = set(re.findall(r"GOLDEN_[A-Z_]*[A-Z]\b", readme))
+    """Each GOLDEN_ variable that code reads or sets is in core/environment.py (`GOLDEN_X_<NAME>` is a family)."""
+    table = trees.read(root / ENVIRONMENT)
+    families = tuple(re.findall(r"(GOLDEN_[A-Z_]+_)<", table))
+    known = set(re.findall(r"GOLDEN_[A-Z_]*[A-Z]\b", table))
     used: dict[str, Path] = {}
     for path, text in trees.texts(root):
         name = path.relative_to(root)
@@ -106,7 +107,7 @@ def variables(root: Path) -> list[str]:
             continue
         for variable in re.findall(r"\bGOLDEN_[A-Z_]*[A-Z]\b", text):
             used.setdefault(variable, name)
-    return [f"{variable} ({where}) is not in README.md" for variable, where in sorted(used.items())
+    return [f"{variable} ({where}) is not in {ENVIRONMENT}" for variable, where in sorted(used.items())
             if variable not in known and not variable.startswith(families or ("\0",))
             and f"{variable}_" not in families]
 
@@ -123,34 +124,11 @@ def make_targets(root: Path) -> list[str]:
     return problems + ([f"{len(targets)} Make targets, at most {MAKE_TARGETS}"] if len(targets) > MAKE_TARGETS else [])
 
 
-def exit_codes(root: Path, codes: Iterable[int]) -> list[str]:
-    """The table below README's heading "Exit codes" has exactly the codes of errors.py."""
-    section = re.search(r"^## Exit codes$(.*?)(?=^## |\Z)", trees.read(root / "README.md"), re.MULTILINE | re.DOTALL)
-    stated = {int(code) for code in re.findall(r"^\| (\d+) \|", section[1] if section else "", re.MULTILINE)}
-    known = set(codes)
-    return [f"exit code {code} is not in README.md" for code in sorted(known - stated)] + \
-        [f"README.md states exit code {code}, which does not exist" for code in sorted(stated - known)]
-
-
-def links(root: Path) -> list[str]:
-    """Relative links and pictures of Markdown files lead to files."""
-    return [f"{path.relative_to(root)}: broken link {target}" for path, text in trees.texts(root)
-            if path.suffix == ".md"
-            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-            if "://" not in target and not (path.parent / target).exists()]
-
-
 def benches(root: Path) -> list[str]:
-    """Every measurement is in the README."""
+    """CONTRIBUTING.md says what each measurement is for."""
     names = sorted(path.stem.removeprefix("bench_") for path in (root / "tests/bench").glob("bench_*.py"))
-    readme = trees.read(root / "README.md")
-    return [f"README.md has no bench-{name}" for name in names if not re.search(rf"\bbench-{name}\b", readme)]
-
-
-def stages(root: Path, names: Iterable[str]) -> list[str]:
-    """README's stage table has every stage that the command line has."""
-    readme = trees.read(root / "README.md")
-    return [f"stage {name} is not in README.md" for name in names if not re.search(rf"^\| `{name}` \|", readme, re.M)]
+    text = trees.read(root / "CONTRIBUTING.md")
+    return [f"CONTRIBUTING.md has no bench-{name}" for name in names if not re.search(rf"\bbench-{name}\b", text)]
 
 
 def module_map(root: Path) -> list[str]:

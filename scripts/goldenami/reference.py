@@ -1,0 +1,99 @@
+"""docs/reference.md from the code: `scripts/reference` writes it, and a test holds the page equal to the code."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from goldenami import cli
+from goldenami.core.environment import VARIABLES
+from goldenami.core.errors import ExitCode
+
+PAGE = "docs/reference.md"
+HEAD = """\
+# Reference
+
+Which commands, options, Make targets, environment variables and exit codes are there?
+
+This page is made from the code by `scripts/reference`. Do not edit it.
+
+* [Make targets](#make-targets)
+* [Commands](#commands)
+* [Environment variables](#environment-variables)
+* [Exit codes](#exit-codes)
+"""
+_TARGET = re.compile(r"^(?P<name>[a-z][a-z%-]*):.*?## (?P<help>.+)\n(?P<recipe>(?:\t.*\n)*)", re.MULTILINE)
+_ASSIGNED = re.compile(r"^([A-Z]+) *\??= *(.*)$", re.MULTILINE)
+_OWN = frozenset({"GOLDEN", "MAKEFILE_LIST"})
+"""Variables of the Makefile that nobody sets."""
+
+
+def page(root: Path) -> str:
+    """The whole page, for the checkout `root`."""
+    parts = [HEAD, "## Make targets\n", *_make((root / "Makefile").read_text(encoding="utf-8")), "## Commands\n",
+             "`scripts/golden NAME` runs a command. `golden NAME` does, where goldenami is installed.\n",
+             *_table("option of all", "meaning", _options(cli.parser(), "golden"))]
+    for area, names in cli.AREAS.items():
+        parts.append(f"### {area}\n")
+        for name in names:
+            parts += _command(name)
+    parts.append("## Environment variables\n")
+    for group, variables in VARIABLES.items():
+        parts += [f"### {group}\n", *_table("variable", "meaning", ((f"`{name}`", said)
+                                                                    for name, said in variables.items()))]
+    parts += ["## Exit codes\n", *_table("code", "meaning", ((str(int(code)), code.meaning) for code in ExitCode))]
+    return "\n".join(parts)
+
+
+def _table(left: str, right: str, rows: Iterable[tuple[str, str]]) -> list[str]:
+    """A table of two columns, with the empty line behind it."""
+    lines = [f"| {key} | {said.replace('|', chr(92) + '|')} |" for key, said in rows]
+    return [f"| {left} | {right} |\n| --- | --- |", *lines, ""]
+
+
+def _command(name: str) -> list[str]:
+    """Heading, help and table of one command."""
+    command = cli.command(name)
+    text = textwrap.fill(" ".join((command.help or "").split()), 120, break_on_hyphens=False)
+    return [f"#### golden {name}\n", f"{text}\n",
+            *_table("argument or option", "meaning", _options(command, name))]
+
+
+def _options(command: TyperCommand | TyperGroup, name: str) -> list[tuple[str, str]]:
+    """What the command's help says of each argument and option but `--help`."""
+    context = typer.Context(command, info_name=name)
+    records = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context))]
+    return [(f"`{key}`", " ".join(said.split())) for key, said in records if key != "--help"]
+
+
+def _make(text: str) -> list[str]:
+    """Targets in the Makefile's order, with the variables that their recipes look at."""
+    assigned = dict(_ASSIGNED.findall(text))
+
+    def variables(recipe: str) -> set[str]:
+        found: set[str] = set()
+        for name in re.findall(r"\$\(([A-Z_]+)\)", recipe):
+            found |= variables(assigned[name]) if "$(" in assigned.get(name, "") else {name}
+        return found - _OWN
+
+    rows = [(f"`make {each['name']}`", each["help"], " ".join(f"`{one}`" for one in sorted(variables(each["recipe"]))))
+            for each in _TARGET.finditer(text)]
+    lines = [f"| {name} | {said} | {names} |" for name, said, names in rows]
+    return ["| target | does | variables |\n| --- | --- | --- |", *lines, ""]
+
+
+def main() -> int:
+    """Write the page of the checkout that this module is in."""
+    root = Path(__file__).resolve().parents[2]
+    (root / PAGE).write_text(page(root), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
