@@ -8,8 +8,20 @@ WAITS = $(if $(WAIT),--wait)
 RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 NAMED = $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 
+# A variable that nothing reads, such as `image=x`, would silently bake the default. Others may be set for the environment.
+KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE ALL BUILDS RECORD CCACHE
+WORDS = $(foreach word,$(subst \ ,_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
+UNKNOWN = $(firstword $(filter-out $(KNOWN) CI GOLDEN_% AWS_%,$(WORDS)))
+ifneq ($(UNKNOWN),)
+$(error there is no variable $(UNKNOWN); known, in capitals: $(KNOWN))
+endif
+ifeq ($(strip $(IMAGE)),)
+$(error IMAGE is empty; known: $(basename $(notdir $(wildcard packer/images/*.yml))))
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock bake verify shell publish gpu-test promote watch molecule demo emulator test-fast test clean
+.PHONY: help setup check lock bake verify shell publish gpu-test promote status retire sweep watch molecule demo
+.PHONY: emulator test-fast test clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,45 +33,54 @@ help: ## print this help
 setup: ## install what this machine lacks (apt packages, Packer, .venv)
 	@scripts/setup
 
-check: setup ## check definitions and committed locks, resolve nothing (STRICT=1: warnings fail)
-	@$(GOLDEN) check $(if $(STRICT),--strict)
+check: setup ## check definitions and locks, resolve nothing (STRICT=1)
+	@$(GOLDEN) check $(NAMED) $(if $(STRICT),--strict)
 
-lock: setup ## resolve IMAGE to exact files, its driver compiled (EXPLAIN=1: why which)
+lock: setup ## resolve IMAGE to exact files, compile its driver (EXPLAIN=1)
 	@$(GOLDEN) lock $(IMAGE) $(WAITS) $(if $(EXPLAIN),--explain)
 
-bake: setup ## bake IMAGE from its lock, boot, check, report (BUILDER=ec2: on an instance)
+bake: setup ## bake IMAGE from its lock, boot, check, report (BUILDER=ec2)
 	@$(GOLDEN) bake $(IMAGE) $(RELOCKS) $(WAITS) $(if $(CHANGED),--changed $(CHANGED)) $(if $(FORCE),--force) $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGION),--region $(REGION))
 
 verify: setup ## boot the baked disk of IMAGE again and check it
 	@$(GOLDEN) verify $(IMAGE) $(WAITS)
 
-shell: setup ## boot the newest verified disk of IMAGE and log in; changes are thrown away
+shell: setup ## log in to the newest verified disk of IMAGE; nothing is kept
 	@$(GOLDEN) shell $(IMAGE)
 
-publish: setup ## take the newest build to EC2, if verified (BUILD=id; DRY_RUN=1: the plan)
+publish: setup ## take the newest verified build to EC2 (BUILD=id; DRY_RUN=1)
 	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(if $(DRY_RUN),--dry-run)
 
-gpu-test: setup ## test the candidate on a GPU of each architecture (DRY_RUN=1: the plan)
+gpu-test: setup ## test the candidate on each GPU architecture (DRY_RUN=1)
 	@$(GOLDEN) gpu-test $(IMAGE) $(if $(DRY_RUN),--dry-run)
 
-promote: setup ## move `latest` to the tested candidate (DRY_RUN=1: the plan)
+promote: setup ## move `latest` to the tested candidate (DRY_RUN=1)
 	@$(GOLDEN) promote $(IMAGE) $(if $(DRY_RUN),--dry-run)
 
-watch: setup ## what is newer than the locks and matters (UPDATE=1: lock it; IMAGE=: only that)
+status: setup ## who runs which build, where, at what cost a month
+	@$(GOLDEN) status $(NAMED)
+
+retire: setup ## take what nobody uses a step further (DRY_RUN=1)
+	@$(GOLDEN) retire $(IMAGE) $(if $(DRY_RUN),--dry-run)
+
+sweep: setup ## remove what killed runs left in the account (DRY_RUN=1)
+	@$(GOLDEN) sweep $(if $(DRY_RUN),--dry-run)
+
+watch: setup ## what is newer than the locks and matters (UPDATE=1: lock)
 	@$(GOLDEN) watch $(NAMED) $(if $(UPDATE),--update) $(if $(STRICT),--strict) $(WAITS)
 
-demo: ## an image's life: bake, publish, roll back, retire (BUILDS=3: something goes)
+demo: ## bake, publish, roll back, retire on this machine (BUILDS=3)
 	@scripts/setup emulator
 	@scripts/demo
 
-emulator: ## EC2 on this machine, moto under AWS's rules; prints what to export
+emulator: ## EC2 on this machine (moto, stricter); prints what to export
 	@scripts/setup emulator
 	@PYTHONPATH=scripts .venv/bin/python -m ec2_emulator
 
-clean: ## free what builds and the demo hold, but newest verified builds (ALL=1: those, too)
+clean: ## free what builds hold, but newest verified ones (ALL=1: all)
 	@$(GOLDEN) clean $(WAITS) $(if $(ALL),--all)
 
-molecule: ## run all Molecule scenarios (or ROLE=name) in real containers
+molecule: ## run all Molecule scenarios, or ROLE, in real containers
 	@scripts/setup test
 	@scripts/molecule $(ROLE)
 
@@ -71,6 +92,6 @@ test: ## everything: linters, tests, Molecule, one full bake and boot
 	@scripts/setup test
 	@scripts/test all
 
-bench-%: ## measure something (frameworks: RECORD=1 keeps it, CCACHE=1 times ccache)
+bench-%: ## measure something (frameworks: RECORD=1, CCACHE=1)
 	@scripts/setup test
 	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE) $(if $(RECORD),--record) $(if $(CCACHE),--ccache)

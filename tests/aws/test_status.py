@@ -147,6 +147,8 @@ def test_regions_of_a_family_with_and_without_prices(
     del os.environ["AWS_ENDPOINT_URL_PRICING"]  # the emulator has no price list
     ran = checkout.golden("regions", "--family", "g5", "--region", "us-east-1")
     assert (ran.code, "g5.xlarge" in ran.text) == (0, True)
+    unknown = checkout.golden("regions", "--family", "g55", "--region", "us-east-1")
+    assert unknown.code == 2 and "no region has a family `g55`: did you mean `g5`?" in unknown.text
     assert "what an hour costs cannot be known" in ran.text and "$" not in ran.text
 
 

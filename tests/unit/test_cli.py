@@ -18,7 +18,8 @@ from goldenami.core.errors import BadInput
 from support.builds.tools import ROOT
 
 HELP_WIDTH = 100
-
+IMAGE = "debian-13-ml-cpu"
+IMAGES = ", ".join(sorted(path.stem for path in (ROOT / "packer/images").glob("*.yml")))
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
 GOLDEN = [sys.executable, "-m", "goldenami.cli"]
@@ -26,26 +27,52 @@ GOLDEN = [sys.executable, "-m", "goldenami.cli"]
 
 
 @pytest.mark.parametrize(("args", "message", "hint"), [
-    (["bake", "x", "--builder", "foo"], "invalid value for '--builder': 'foo' is not one of 'local', 'ec2'",
+    (["bake", IMAGE, "--builder", "foo"], "invalid value for '--builder': 'foo' is not one of 'local', 'ec2'",
      "`golden bake --help` shows what it takes"),
     (["store", "empty"], "invalid value for 'action': 'empty' is not one of 'verify', 'gc', 'push'",
      "`golden store --help` shows what it takes"),
     (["bake"], "missing argument 'IMAGE'", "`golden bake --help` shows what it takes"),
-    (["bake", "x", "y"], "got unexpected extra argument(s) (y)", "`golden bake --help` shows what it takes"),
-    (["attest", "x"], "missing option '--gpu-test'", "`golden attest --help` shows what it takes"),
-    (["lock", "x", "--explian"], "no such option: --explian (Possible options: --explain)",
+    (["bake", IMAGE, "y"], "got unexpected extra argument(s) (y)", "`golden bake --help` shows what it takes"),
+    (["attest", IMAGE], "missing option '--gpu-test'", "`golden attest --help` shows what it takes"),
+    (["lock", IMAGE, "--explian"], "no such option: --explian (Possible options: --explain)",
      "`golden lock --help` shows what it takes"),
-    (["retire", "x", "--keep-last", "0"],
+    (["retire", IMAGE, "--keep-last", "0"],
      "invalid value for '--keep-last': Input should be greater than or equal to 1",
      "`golden retire --help` shows what it takes"),
+    (["images", "--changed", "nope"], "there is no commit `nope` in this clone",
+     "correct CHANGED, or fetch it: a shallow clone has the newest alone"),
+    (["status", IMAGE, "--region", "us-esat-1"], "unknown region `us-esat-1`; did you mean `us-east-1`?",
+     "correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region newer than the pinned "
+     "botocore needs a newer one in requirements/"),
     (["bkae"], "there is no command `bkae`: did you mean `bake`?", "`golden --help` lists them"),
     ([], "missing command", "`golden --help` shows what it takes"),
 ])
 def test_a_wrong_command_line_is_one_line_and_a_hint(
     capsys: pytest.CaptureFixture[str], args: list[str], message: str, hint: str,
 ) -> None:
-    assert cli.main(args) == 2
+    assert cli.main(["--root", str(ROOT), *args]) == 2
     assert capsys.readouterr() == ("", f"golden: error: {message}\ngolden: to do: {hint}\n")
+
+
+@pytest.mark.parametrize(("image", "message", "hint"), [
+    ("debian-13-mlcpu", f"no image `debian-13-mlcpu`: did you mean `{IMAGE}`?",
+     "images are the files of packer/images/"),
+    (f"packer/images/{IMAGE}.yml", f"IMAGE is a name and no file, but was `packer/images/{IMAGE}.yml`: "
+                                   f"did you mean `{IMAGE}`?", "images are the files of packer/images/"),
+    ("", "IMAGE is empty", f"name one of {IMAGES}"),
+])
+def test_every_command_knows_the_images(
+    image: str, message: str, hint: str, capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One that advised `make lock` or `make bake` of a misspelt name would send its reader round in a circle."""
+    asked = [name for name in cli.MODULES if any(parameter.name in ("image", "target") and
+                                                 parameter.param_type_name == "argument"
+                                                 for parameter in cli.command(name).params)]
+    assert len(asked) > 15
+    for name in asked:
+        needed = ["--gpu-test", "x", "--by", "x"] if name == "attest" else []
+        assert cli.main(["--root", str(ROOT), name, image, *needed]) == 2
+        assert capsys.readouterr() == ("", f"golden: error: {message}\ngolden: to do: {hint}\n"), name
 
 
 def test_the_help_has_every_command_once_below_what_it_works_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,13 @@ IMAGE = "debian-13-ml-cpu"
 
 
 def refused(root: Path, image: str = IMAGE) -> str:
-    """The one-line complaint about a definition, without the folder that it is in."""
+    """The one-line complaint about a definition, or the first, without the folder that it is in."""
     with pytest.raises(BadInput) as caught:
         definition_file.load(root, definition_file.path_of(root, image))
     assert caught.value.exit_code is ExitCode.BAD_INPUT
     assert "\n" not in caught.value.message
-    return caught.value.message.replace(f"{root}/packer/images/", "")
+    first = (caught.value.tail or caught.value.message).splitlines()[0]
+    return first.replace(f"{root}/packer/images/", "")
 
 
 def edit(root: Path, old: str, new: str, image: str = IMAGE) -> None:
@@ -300,7 +301,37 @@ def test_a_family_of_another_architecture(root: Path) -> None:
     assert refused(root) == f"{IMAGE}.yml:8: hardware.0: `c7g` is arm64, the image amd64"
     with pytest.raises(BadInput) as caught:
         definition_file.load(root, definition_file.path_of(root, IMAGE))
-    assert caught.value.hint.startswith("no program runs on both: split the image")
+    assert caught.value.hint == "images are made for amd64 only: take a family of that, such as m7i or g6"
+
+
+def test_all_that_is_wrong_is_said_at_once(root: Path) -> None:
+    """Whoever mends one line and starts again, for each of five, has waited five times."""
+    for old, new in (("kernel: cloud", "kernal: cloud"), ("disk_size_gib: 4", "disk_size_gib: four")):
+        edit(root, old, new)
+    assert mistakes(root) == ["6: kernal: unknown key; did you mean `kernel`?",
+                              "7: disk_size_gib: input should be a valid integer (got 'four')"]
+    edit(root, "kernal: cloud", "kernel: cloud")
+    for old, new in (("disk_size_gib: four", "disk_size_gib: 4"), ("release: trixie", "release: trixi"),
+                     ("[c7i,", "[c7x, c7g,"), ("  limits:", "  limitss:"), ("[us-east-1,", "[us-esat-1,")):
+        edit(root, old, new)
+    assert mistakes(root, ["us-east-1", "us-west-2"]) == [
+        "5: base.release: unknown release of debian `trixi`; did you mean `trixie`?",
+        "8: hardware.0: unknown family `c7x`; did you mean `c7i`?",
+        "8: hardware.1: `c7g` is arm64, the image amd64: images are made for amd64 only: take a family of that, such "
+        "as m7i or g6",
+        "12: roles.limitss: unknown role; did you mean `limits`?",
+        "17: publish.regions.0: unknown region `us-esat-1`; did you mean `us-east-1`?: a region newer than the pinned "
+        "botocore needs a newer one in requirements/"]
+
+
+def mistakes(root: Path, regions: list[str] | None = None) -> list[str]:
+    """The lines of a definition with several mistakes, without the file's name."""
+    path = definition_file.path_of(root, IMAGE)
+    with pytest.raises(BadInput) as caught:
+        definition_file.load(root, path, regions)
+    lines = caught.value.tail.splitlines()
+    assert caught.value.message == f"{path} has {len(lines)} mistakes"
+    return [line.removeprefix(f"{path}:") for line in lines]
 
 
 @pytest.mark.parametrize(("content", "complaint"), [
@@ -314,4 +345,4 @@ def test_a_file_that_is_no_definition(root: Path, content: bytes, complaint: str
 
 def test_an_image_that_does_not_exist(root: Path) -> None:
     assert refused(root, "debian-13-mls") == "no image `debian-13-mls`: did you mean `debian-13-ml`?"
-    assert refused(root, "../hardware").startswith("../hardware.yml:15: sources: unknown key")
+    assert refused(root, "../hardware").startswith("IMAGE is a name and no file, but was `../hardware`: known: debian")

@@ -118,6 +118,7 @@ def test_a_row_that_is_wrong(tmp_path: Path, old: str, new: str, complaint: str)
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(BadInput) as caught:
         hardware.load(tmp_path)
-    where, _, said = caught.value.message.partition(": ")
+    first = (caught.value.tail or caught.value.message).splitlines()[0]  # what follows from it comes after it
+    where, _, said = first.partition(": ")
     assert said.startswith(complaint)
     assert where.startswith(str(path))

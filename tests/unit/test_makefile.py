@@ -34,7 +34,7 @@ def test_a_commit_to_compare_with_comes_from_the_environment_too() -> None:
 
 def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert max(map(len, done.stdout.splitlines())) <= 80
     names = [path.stem for path in (ROOT / "packer/images").glob("*.yml")]
     names += [path.stem.removeprefix("bench_") for path in (ROOT / "tests/bench").glob("bench_*.py")]
     assert set(names) <= set(done.stdout.split())
@@ -45,3 +45,19 @@ def test_a_measurement_is_kept_or_of_ccache_where_that_is_asked() -> None:
     assert run("bench-frameworks", "IMAGE=x") == program
     assert run("bench-frameworks", "IMAGE=x", "RECORD=1") == f"{program} --record"
     assert run("bench-frameworks", "IMAGE=x", "CCACHE=1") == f"{program} --ccache"
+
+
+@pytest.mark.parametrize(("args", "complaint"), [
+    (["bake", "image=x"], "there is no variable image; known, in capitals: IMAGE ROLE "),
+    (["clean", "ALL=1", "IMGAE=x"], "there is no variable IMGAE; known, in capitals: IMAGE ROLE "),
+    (["bake", "IMAGE="], "IMAGE is empty; known: "),
+])
+def test_a_variable_that_nothing_reads_is_refused(args: list[str], complaint: str) -> None:
+    """Make would bake the default image instead."""
+    done = subprocess.run(["make", "--dry-run", *args], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert complaint in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_what_the_product_reads_from_the_environment_may_be_given_to_make() -> None:
+    assert run("bake", "IMAGE=x", "GOLDEN_CACHE=/a b=c", "AWS_REGION=us-east-1", "CI=1") == "scripts/golden bake x"

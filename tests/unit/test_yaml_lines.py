@@ -69,6 +69,19 @@ def test_what_is_no_usable_yaml(tmp_path: Path, content: bytes, complaint: str) 
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(("content", "hint"), [
+    ("a:\n\tb: 2\n", "indent with spaces: YAML takes no tabs there"),
+    ("a: [1,\n", "is the file truncated, or a quote or bracket open?"),
+    ("a: b: c\n", "look at the indentation, colons, quotes and brackets of this line and the one above"),
+])
+def test_what_to_do_about_what_is_no_yaml(tmp_path: Path, content: str, hint: str) -> None:
+    path = tmp_path / "x.yml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        yaml_lines.load(path)
+    assert caught.value.hint == hint
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"gone\.yml: no such file"):
         yaml_lines.load(tmp_path / "gone.yml")
@@ -76,4 +89,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_nearest_word_or_all_of_them() -> None:
     assert yaml_lines.nearest("relese", ["release", "kernel"]) == "did you mean `release`?"
+    assert yaml_lines.nearest("us-esat-1", ["us-west-1", "us-east-1"]) == "did you mean `us-east-1`?"
     assert yaml_lines.nearest("xyzzy", ["release", "kernel"]) == "known: kernel, release"

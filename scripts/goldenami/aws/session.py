@@ -5,7 +5,6 @@ Credentials, profile and endpoint come from the environment as with every AWS to
 
 from __future__ import annotations
 
-import difflib
 import re
 import threading
 import time
@@ -23,6 +22,7 @@ from botocore.config import Config
 
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
+from goldenami.core.yaml_lines import nearest
 
 Client = Any
 """A boto3 client. boto3 builds its methods at run time from the service's model, so there is no type to name."""
@@ -163,17 +163,17 @@ def attempts_of(service: str, otherwise: int = MAX_ATTEMPTS) -> int:
 
 def check_regions(regions: Iterable[str]) -> None:
     """BadInput for a region that does not exist, with the nearest that does. Nothing is sent: botocore has the list."""
-    known = _known_regions()
+    known = known_regions()
     for region in regions:
         if region not in known:
-            close = difflib.get_close_matches(region, known, n=1, cutoff=0.5)
-            raise BadInput(f"unknown region `{region}`" + (f"; did you mean `{close[0]}`?" if close else ""),
-                           hint="correct it in the definition's `publish: regions:`; a region newer than the pinned "
-                                "botocore needs a newer one in requirements/")
+            raise BadInput(f"unknown region `{region}`; {nearest(region, known)}",
+                           hint="correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region "
+                                "newer than the pinned botocore needs a newer one in requirements/")
 
 
 @cache
-def _known_regions() -> list[str]:
+def known_regions() -> list[str]:
+    """Every region of EC2 in every partition, as the pinned botocore has them."""
     session = botocore.session.Session()
     return [region for partition in session.get_available_partitions()
             for region in session.get_available_regions("ec2", partition)]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from goldenami.commands.checkout import Checkout
+from goldenami.model import definition_file
 
 
 def _images(context: typer.Context, incomplete: str) -> Iterator[str]:
@@ -17,7 +18,15 @@ def _images(context: typer.Context, incomplete: str) -> Iterator[str]:
     return (path.stem for path in sorted((root / "packer/images").glob(f"{incomplete}*.yml")))
 
 
-_IMAGE = typer.Argument(metavar="IMAGE", help="name of packer/images/IMAGE.yml", autocompletion=_images)
+def _known(context: typer.Context, image: str | None) -> str | None:
+    """`image`, or BadInput where no file of packer/images/ has that name: before a command does anything."""
+    if image is not None and not context.resilient_parsing:  # which a shell's completion is
+        definition_file.path_of(Checkout(context.obj).root, image)
+    return image
+
+
+_IMAGE = typer.Argument(metavar="IMAGE", help="name of packer/images/IMAGE.yml", autocompletion=_images,
+                        callback=_known)
 
 ImageName = Annotated[str, _IMAGE]
 """The image that a command is about."""

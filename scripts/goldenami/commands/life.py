@@ -15,9 +15,10 @@ from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, DryRun, ImageName, OptionalImage, Regions
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
-from goldenami.core.errors import GoldenError, NotVerified
+from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.core.progress import Progress
 from goldenami.core.records import Record
+from goldenami.core.yaml_lines import nearest
 from goldenami.lifecycle import pointer_check, retire, status, sweep
 from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle.retention import RetentionPolicy
@@ -144,7 +145,7 @@ def cmd_sweep(checkout: Checkout, *, as_json: AsJson = False, region: Regions, d
 
 @translated()
 def cmd_regions(
-    _checkout: Checkout, *, as_json: AsJson = False, region: Regions,
+    checkout: Checkout, *, as_json: AsJson = False, region: Regions,
     family: Annotated[str, typer.Option("--family", metavar="NAME", help="an instance family, for instance g5")],
 ) -> int:
     """Show where an instance family exists and what an hour of each of its types costs there."""
@@ -153,4 +154,7 @@ def cmd_regions(
     record, failed = family_regions.look(Account(), family, region, home)
     _print(record, family_regions.show(record), as_json)
     _raise(failed, "not every region could be read")
+    if not any(record.regions.values()):
+        raise BadInput(f"no region has a family `{family}`: {nearest(family, checkout.families)}",
+                       hint="a family is what stands before the dot of an instance type")
     return 0

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from goldenami.aws import session
 from goldenami.bake import bake_inputs
 from goldenami.commands import ImageName, OptionalImage, Strict, Wait
 from goldenami.commands.checkout import Checkout
@@ -24,7 +25,7 @@ Relock = Annotated[bool, typer.Option("--relock", help="make a new lock where up
 def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict = False) -> int:
     """Check definitions and committed locks, and that the parts of each lock fit; resolve nothing."""
     wrong = 0
-    for definition in checkout.definitions(image):
+    for definition in checkout.definitions(image, session.known_regions()):
         if not lockfile.path_of(checkout.root, definition.image).exists():
             print(f"{definition.image}: no lock: {_how_to_lock(checkout, definition)}")
             continue

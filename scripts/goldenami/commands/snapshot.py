@@ -9,6 +9,7 @@ import typer
 from goldenami.aws.session import Account, check_regions
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import ExitCode, NotVerified, Unreachable
+from goldenami.model import definition_file
 from goldenami.model.build_records import Outcome
 from goldenami.publish import published_snapshots
 
@@ -25,6 +26,8 @@ def cmd_verify_snapshot(
         "--image", metavar="IMAGE", help="the image that the snapshot should hold, where no record names it")] = None,
 ) -> int:
     """Read snapshots back, block by block, and compare them with the disk that was baked."""
+    if not target.startswith("snap-"):
+        definition_file.path_of(checkout.root, target)
     snapshots = [published_snapshots.of_id(checkout.root, target, image, build_id, region)] \
         if target.startswith("snap-") else published_snapshots.of_image(checkout.root, target, build_id, region)
     progress, account = checkout.progress("verify", "snapshot"), Account()

@@ -7,7 +7,7 @@ code. Only `cli.py` catches them.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -97,6 +97,14 @@ class HostNotReady(GoldenError):
     """This machine lacks a tool, a permission or the space that the work needs."""
 
     exit_code = ExitCode.HOST
+
+
+def together(errors: Sequence[BadInput], where: Path) -> BadInput:
+    """All that is wrong with the file `where`, in one error; a single one stays as it is."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = [error.message + (f": {error.hint}" if error.hint else "") for error in errors]
+    return BadInput(f"{where} has {len(errors)} mistakes", tail="\n".join(lines), hint="correct the lines above")
 
 
 KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from goldenami.core.errors import BadInput
+from goldenami.core.errors import BadInput, together
 
 Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -27,40 +28,53 @@ class YamlFile:
 
     def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
         """BadInput in the form `file:line: key: problem`."""
-        at = key
-        while at and at not in self.lines:
-            at = at[:-1]
         name = ".".join(str(part) for part in key)
-        return BadInput(f"{self.path}:{self.lines.get(at, 1)}: {name + ': ' if name else ''}{problem}", hint=hint)
+        return BadInput(f"{self.path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}", hint=hint)
+
+    def line_of(self, key: Key) -> int:
+        """The line of a key, or of the nearest above it that the file has."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return self.lines.get(key, 1)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the known word nearest to `word`, or the known ones if none is near."""
     words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
+    close.sort(key=lambda near: sorted(near) != sorted(word))  # two letters in the wrong order are the likeliest slip
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(words)}"
 
 
 def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()) -> M:
     """`data`, which stands at the key `at` of `source` (without it: all of the document), as `model`.
 
-    BadInput with file, line, key and the nearest valid key where it is none.
+    BadInput with file, line, key and the nearest valid key where it is none: of all that is wrong, not of the first.
     """
     try:
         return model.model_validate(source.data if data is None else data)
     except ValidationError as error:
-        # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says more.
-        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    key: Key = first["loc"]
-    problem = f"{first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})"
-    match first["type"]:
+        found = sorted(error.errors(), key=lambda problem: (
+            source.line_of((*at, *problem["loc"])), problem["type"] == "missing"))
+    said = {problem["loc"]: _problem(problem, model) for problem in found}
+    # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says more.
+    unknown = " ".join(said[problem["loc"]] for problem in found if problem["type"] == "extra_forbidden")
+    told = [source.error((*at, *problem["loc"]), said[problem["loc"]]) for problem in found
+            if problem["type"] != "missing" or f"`{problem['loc'][-1]}`" not in unknown]
+    raise together(told, source.path)
+
+
+def _problem(found: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is wrong, in a person's words."""
+    key: Key = found["loc"]
+    match found["type"]:
         case "extra_forbidden":
-            problem = f"unknown key; {nearest(str(key[-1]), _keys_of(model, key[:-1]))}"
+            return f"unknown key; {nearest(str(key[-1]), _keys_of(model, key[:-1]))}"
         case "missing":
-            problem = "is required and missing"
+            return "is required and missing"
         case "value_error":
-            problem = str(first["ctx"]["error"])
-    raise source.error((*at, *key), problem)
+            return str(found["ctx"]["error"])
+    return f"{found['msg'][0].lower()}{found['msg'][1:]} (got {found['input']!r})"
 
 
 def _keys_of(model: type[BaseModel], path: Key) -> list[str]:
@@ -91,7 +105,7 @@ def load(path: Path) -> YamlFile:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or "not YAML"
-        raise BadInput(f"{path}:{line}: not valid YAML: {problem}", hint="is the file truncated?") from None
+        raise BadInput(f"{path}:{line}: not valid YAML: {problem}", hint=_cure(problem)) from None
     except (RecursionError, ValueError) as error:  # an alias inside itself; a date such as 2026-13-45
         raise BadInput(f"{path}:1: not usable YAML: {error}") from None
     if node is None:
@@ -104,6 +118,15 @@ def load(path: Path) -> YamlFile:
     except RecursionError:
         raise BadInput(f"{path}:1: an alias stands inside its own anchor") from None
     return YamlFile(path=path, data=data, lines=lines)
+
+
+def _cure(problem: str) -> str:
+    """What to do about a problem that the YAML parser names."""
+    if r"'\t'" in problem:
+        return "indent with spaces: YAML takes no tabs there"
+    if "end" in problem:
+        return "is the file truncated, or a quote or bracket open?"
+    return "look at the indentation, colons, quotes and brackets of this line and the one above"
 
 
 def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:

@@ -8,50 +8,69 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from goldenami.core.errors import GoldenError
+from goldenami.core.errors import BadInput, together
 from goldenami.core.yaml_lines import Key, YamlFile, nearest
 from goldenami.model import compatibility, hardware, recipes, role_packages
-from goldenami.model.definition import NEWEST, REQUIRED_ROLES, ROLE_ORDER, Base, Definition, Publish, VolumeType
+from goldenami.model.definition import (
+    NEWEST,
+    REQUIRED_ROLES,
+    ROLE_ORDER,
+    Architecture,
+    Base,
+    Definition,
+    Publish,
+    VolumeType,
+)
 from goldenami.model.platforms import PLATFORMS
 from goldenami.model.role_specs import role_spec
 from goldenami.model.update_policy import UpdatePolicy
 
+Mistakes = Iterator[BadInput]
 
-def check(root: Path, source: YamlFile, definition: Definition) -> None:
-    """BadInput with file, line and key where a part of `definition`, read from `source`, does not fit."""
-    _check_release(source, definition.base)
-    _check_hardware(root, source, definition)
-    _check_roles(root, source, definition)
-    _check_fabrics(root, source, definition)
-    _check_frameworks(root, source, definition)
-    _check_cuda(source, definition)
-    _check_watch(source, definition)
+
+def check(root: Path, source: YamlFile, definition: Definition, regions: Collection[str] | None = None) -> None:
+    """BadInput with file, line and key of all parts of `definition`, read from `source`, that do not fit.
+
+    `regions` are those that exist, where that is to be looked at.
+    """
+    found = [*_check_release(source, definition.base), *_check_hardware(root, source, definition),
+             *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
+             *_check_frameworks(root, source, definition), *_check_watch(source, definition)]
     if definition.publish:
-        _check_publish(source, definition, definition.publish)
+        found += _check_publish(source, definition, definition.publish, regions)
+    # What goes together can be asked of parts that are right by themselves.
+    found = found or [
+        *_check_fabrics(root, source, definition), *_check_branch(root, source, definition),
+        *_check_containers(root, source, definition), *_check_notebooks(root, source, definition),
+        *_check_local_disks(root, source, definition), *_check_shared(source, definition),
+        *_check_cuda(source, definition)]
+    if found:
+        raise together(found, source.path)
 
 
-def _check_release(source: YamlFile, base: Base) -> None:
+def _check_release(source: YamlFile, base: Base) -> Mistakes:
     known = [name for name, platform in PLATFORMS.items() if platform.distribution.lower() == base.distribution]
     if base.release not in known:
-        raise source.error(("base", "release"),
+        yield source.error(("base", "release"),
                            f"unknown release of {base.distribution} `{base.release}`; {nearest(base.release, known)}")
 
 
-def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> None:
-    known = hardware.load(root)
+def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
+    known, served = hardware.load(root), " and ".join(Architecture)
     for index, name in enumerate(definition.hardware):
         key = ("hardware", index)
         if name not in known:
-            raise source.error(key, f"unknown family `{name}`; {nearest(name, known)}")
-        if (architecture := known[name].cpu.architecture) != definition.base.architecture:
-            raise source.error(key, f"`{name}` is {architecture}, the image {definition.base.architecture}",
-                               hint="no program runs on both: split the image, a definition for each architecture")
+            yield source.error(key, f"unknown family `{name}`; {nearest(name, known)}")
+        elif (architecture := known[name].cpu.architecture) != definition.base.architecture:
+            yield source.error(key, f"`{name}` is {architecture}, the image {definition.base.architecture}",
+                               hint=f"images are made for {served} only: take a family of that, such as m7i or g6")
 
 
-def _check_fabrics(root: Path, source: YamlFile, definition: Definition) -> None:
+def _check_fabrics(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     """What joins several GPUs (NVSwitch) and several instances (EFA) has its software in the distribution."""
     distribution, known = definition.base.distribution, hardware.load(root)
     settings = {name: value for role in ("kernel", "nvidia_driver") for name, value in
@@ -60,7 +79,7 @@ def _check_fabrics(root: Path, source: YamlFile, definition: Definition) -> None
             and distribution in compatibility.WITHOUT_FABRIC_MANAGER:
         for index, name in enumerate(definition.hardware):
             if known[name].nvswitch:
-                raise source.error(
+                yield source.error(
                     ("hardware", index), f"`{name}` joins its GPUs by NVSwitches, for which Debian has no fabric "
                     "manager: CUDA would not start there",
                     hint="set nvidia_driver_source: nvidia and nvidia_driver_fabricmanager_enabled: true, as "
@@ -69,66 +88,68 @@ def _check_fabrics(root: Path, source: YamlFile, definition: Definition) -> None
         return
     key = ("roles", "kernel", "kernel_efa_enabled")
     if distribution in compatibility.WITHOUT_EFA:
-        raise source.error(key, "Debian's kernels have no EFA driver (CONFIG_INFINIBAND_EFA is not set)",
+        yield source.error(key, "Debian's kernels have no EFA driver (CONFIG_INFINIBAND_EFA is not set)",
                            hint="take `distribution: ubuntu` with `kernel: aws`, as ubuntu-24.04-ml-gpu does, or leave "
                                 "it out: instances with EFA run without it, over ENA")
     if not any(known[name].efa for name in definition.hardware):
-        raise source.error(key, f"no size of {', '.join(definition.hardware)} has an EFA",
+        yield source.error(key, f"no size of {', '.join(definition.hardware)} has an EFA",
                            hint="leave it out, or declare a family that packer/hardware.yml marks `efa`")
 
 
-def _check_watch(source: YamlFile, definition: Definition) -> None:
+def _check_watch(source: YamlFile, definition: Definition) -> Mistakes:
     if definition.variables("nvidia_driver").get("nvidia_driver_source") != "nvidia":
         return
     for name, rule in (("driver", definition.watch.driver), ("cuda", definition.watch.cuda)):
         if rule.policy is UpdatePolicy.SECURITY:
-            raise source.error(("watch", name, "policy"),
+            yield source.error(("watch", name, "policy"),
                                "NVIDIA's repository marks no security updates: `security` would never take anything")
 
 
-def _check_publish(source: YamlFile, definition: Definition, wanted: Publish) -> None:
+def _check_publish(
+    source: YamlFile, definition: Definition, wanted: Publish, regions: Collection[str] | None,
+) -> Mistakes:
     template = wanted.launch_template
+    for index, region in enumerate(wanted.regions):
+        if regions is not None and region not in regions:
+            yield source.error(("publish", "regions", index), f"unknown region `{region}`; {nearest(region, regions)}",
+                               hint="a region newer than the pinned botocore needs a newer one in requirements/")
     for key, values in (("regions", wanted.regions), ("share_with", wanted.share_with)):
         for index, value in enumerate(values):
             if value in values[:index]:
-                raise source.error(("publish", key, index), f"`{value}` is given twice")
+                yield source.error(("publish", key, index), f"`{value}` is given twice")
     if template.instance_type and (family := template.instance_type.partition(".")[0]) not in definition.hardware:
-        raise source.error(("publish", "launch_template", "instance_type"),
+        yield source.error(("publish", "launch_template", "instance_type"),
                            f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}")
     if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
-        raise source.error(("publish", "launch_template", "volume_size_gib"),
+        yield source.error(("publish", "launch_template", "volume_size_gib"),
                            f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}")
     if wanted.kms_key and wanted.kms_key.startswith("alias/aws/"):
-        raise source.error(("publish", "kms_key"), "AWS manages that key, and no other account can use it")
+        yield source.error(("publish", "kms_key"), "AWS manages that key, and no other account can use it")
     if template.volume_type is VolumeType.GP3 and template.throughput * 4 > template.iops:
-        raise source.error(("publish", "launch_template", "throughput"),
+        yield source.error(("publish", "launch_template", "throughput"),
                            f"gp3 gives 1 MiB/s for 4 IOPS: {template.throughput} MiB/s need {template.throughput * 4}")
 
 
-def _check_roles(root: Path, source: YamlFile, definition: Definition) -> None:
+def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     for role, variables in definition.roles.items():
         if role not in ROLE_ORDER:
-            raise source.error(("roles", role), f"unknown role; {nearest(role, ROLE_ORDER)}")
+            yield source.error(("roles", role), f"unknown role; {nearest(role, ROLE_ORDER)}")
+            continue
         spec = role_spec(root, role)
         for name, value in (variables or {}).items():
             key = ("roles", role, name)
             if name not in spec.options:
-                raise source.error(key, f"unknown role variable; {nearest(name, spec.settable)}")
-            if name not in spec.settable:
-                raise source.error(key, "is derived by `lock` and cannot be set")
-            if value is not None or spec.defaults[name] is not None:
-                _check_type(source, key, spec.options[name], value)
-        _check_platform(root, source, role, definition.base)
-    _check_branch(root, source, definition)
-    _check_containers(root, source, definition)
-    _check_notebooks(root, source, definition)
-    _check_local_disks(root, source, definition)
+                yield source.error(key, f"unknown role variable; {nearest(name, spec.settable)}")
+            elif name not in spec.settable:
+                yield source.error(key, "is derived by `lock` and cannot be set")
+            elif value is not None or spec.defaults[name] is not None:
+                yield from _check_type(source, key, spec.options[name], value)
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
-            raise source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
+            yield source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
 
 
-def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
+def _check_branch(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     """A driver branch that does not run a declared GPU is refused before anything is resolved."""
     if "nvidia_driver" not in definition.roles:
         return
@@ -137,13 +158,14 @@ def _check_branch(root: Path, source: YamlFile, definition: Definition) -> None:
     if branch == NEWEST:
         return
     if not str(branch).isdecimal():
-        raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), f"`{branch}` is no branch such as `535`")
+        yield source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), f"`{branch}` is no branch such as `535`")
+        return
     refusal = compatibility.branch_refusal(str(branch), hardware.architectures(root, definition.hardware))
     if refusal:
-        raise source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
+        yield source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
 
 
-def _check_containers(root: Path, source: YamlFile, definition: Definition) -> None:
+def _check_containers(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     """GPUs in containers need a driver in the image and an engine that reads CDI specifications."""
     role, release = "container_runtime", definition.base.release
     if role not in definition.roles:
@@ -154,21 +176,26 @@ def _check_containers(root: Path, source: YamlFile, definition: Definition) -> N
     if gpu_source == "none":
         return
     if "nvidia_driver" not in definition.roles:
-        raise source.error(key, f"`{gpu_source}` gives containers GPUs, but the image has no driver",
+        yield source.error(key, f"`{gpu_source}` gives containers GPUs, but the image has no driver",
                            hint="add the role `nvidia_driver`, or set it to `none`")
+        return
     facts = role_packages.facts(root, role, PLATFORMS[release], definition.variables(role))
     if engine not in facts["__container_runtime_cdi_engines"]:
-        raise source.error(key, f"the {engine} of {release} cannot give containers GPUs: it has no CDI",
+        yield source.error(key, f"the {engine} of {release} cannot give containers GPUs: it has no CDI",
                            hint="set container_runtime_engine to `podman`, or take a newer release (Debian 13)")
 
 
-def _check_platform(root: Path, source: YamlFile, role: str, base: Base) -> None:
+def _check_platforms(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     """A role that has facts for some platforms, and none for this one, does not run there."""
-    known = sorted(path.stem.replace("_", " ") for path in (root / "roles" / role / "vars").glob("*_*.yml"))
-    platform = PLATFORMS[base.release]
-    if known and f"{platform.distribution} {platform.major}" not in known:
-        raise source.error(("roles", role), f"is for {', '.join(known)}, not for {platform.distribution} "
-                                            f"{platform.major}", hint="take it out, or give the image another base")
+    platform = PLATFORMS.get(definition.base.release)
+    if platform is None:
+        return
+    here = f"{platform.distribution} {platform.major}"
+    for role in definition.roles:
+        known = sorted(path.stem.replace("_", " ") for path in (root / "roles" / role / "vars").glob("*_*.yml"))
+        if known and here not in known:
+            yield source.error(("roles", role), f"is for {', '.join(known)}, not for {here}",
+                               hint="take it out, or give the image another base")
 
 
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -177,7 +204,7 @@ _HUB_S_OWN_PORTS = (8001, 8081)
 """The proxy's API and the hub behind it, on the loopback ("Networking basics" of JupyterHub)."""
 
 
-def _check_notebooks(root: Path, source: YamlFile, definition: Definition) -> None:
+def _check_notebooks(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     """Somebody may log in, by the name of an account; the hub's address is one."""
     role = "jupyterhub"
     if role not in definition.roles:
@@ -185,66 +212,71 @@ def _check_notebooks(root: Path, source: YamlFile, definition: Definition) -> No
     given = {**role_spec(root, role).defaults, **definition.variables(role)}
     users, admins, port = (given[f"{role}_{name}"] for name in ("users", "admins", "port"))
 
-    def refuse(name: str, *index: int, because: str) -> GoldenError:
+    def refuse(name: str, *index: int, because: str) -> BadInput:
         return source.error(("roles", role, f"{role}_{name}", *index), because)
 
     if not users:
-        raise refuse("users", because="is empty: name the accounts that may log in, such as `debian`, which cloud-init "
+        yield refuse("users", because="is empty: name the accounts that may log in, such as `debian`, which cloud-init "
                                       "makes of Debian's own package")
     for number, name in enumerate(users):
         if not _ACCOUNT.fullmatch(name) or name == "root":
-            raise refuse("users", number, because=f"`{name}` is no account that may have notebooks: small letters, "
+            yield refuse("users", number, because=f"`{name}` is no account that may have notebooks: small letters, "
                                                   "digits, `-` and `_`, and not root")
     for number, name in enumerate(admins):
-        if name not in users:
-            raise refuse("admins", number, because=f"`{name}` is not in {role}_users; {nearest(name, users)}")
+        if users and name not in users:
+            yield refuse("admins", number, because=f"`{name}` is not in {role}_users; {nearest(name, users)}")
     try:
         ipaddress.ip_address(given[f"{role}_bind_address"])
     except ValueError as error:
-        raise refuse("bind_address", because=f"{error}") from None
+        yield refuse("bind_address", because=f"{error}")
     if not 1 <= port <= 65535 or port in _HUB_S_OWN_PORTS:
-        raise refuse("port", because=f"{port} is no port from 1 to 65535, or one of the hub's own (8001, 8081)")
+        yield refuse("port", because=f"{port} is no port from 1 to 65535, or one of the hub's own (8001, 8081)")
 
 
-def _check_local_disks(root: Path, source: YamlFile, definition: Definition) -> None:
+def _check_local_disks(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     """The engine whose data goes onto the local disks is the image's."""
     role, name = "instance_store", "instance_store_container_engine"
     wanted = definition.variables(role).get(name, "none")
     runtime = role_packages.variables(root, "container_runtime", definition.variables("container_runtime"))
     engine = runtime["container_runtime_engine"] if "container_runtime" in definition.roles else "none"
     if wanted not in ("none", engine):
-        raise source.error(("roles", role, name), f"is `{wanted}`, but the image's container engine is `{engine}`",
+        yield source.error(("roles", role, name), f"is `{wanted}`, but the image's container engine is `{engine}`",
                            hint=f"set it to `{engine}`, or change container_runtime")
 
 
 SHARED = "frameworks_shared_environment"
 
 
-def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> None:
+def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     """Every framework has a recipe that can be read; the role and the list come together."""
     known = recipes.known(root)
     for index, name in enumerate(definition.frameworks):
         if name not in known:
-            raise source.error(("frameworks", index), f"unknown framework `{name}`; {nearest(name, known)}")
-        if name in definition.frameworks[:index]:
-            raise source.error(("frameworks", index), f"`{name}` stands there twice")
-        recipes.load(root, name)
+            yield source.error(("frameworks", index), f"unknown framework `{name}`; {nearest(name, known)}")
+        elif name in definition.frameworks[:index]:
+            yield source.error(("frameworks", index), f"`{name}` stands there twice")
+        else:
+            recipes.load(root, name)
     if bool(definition.frameworks) != ("frameworks" in definition.roles):
-        raise source.error(("frameworks",), "the list `frameworks` and the role `frameworks` need each other")
+        yield source.error(("frameworks",), "the list `frameworks` and the role `frameworks` need each other")
+
+
+def _check_shared(source: YamlFile, definition: Definition) -> Mistakes:
+    """The environment that frameworks share has a name that a folder may have."""
     shared = definition.variables("frameworks").get(SHARED) or "all"
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", shared) or shared == "bin":  # as the role itself asks for, hours later
-        raise source.error(("roles", "frameworks", SHARED), f"`{shared}` is no name for a folder of /opt/ml; use small "
+        yield source.error(("roles", "frameworks", SHARED), f"`{shared}` is no name for a folder of /opt/ml; use small "
                                                             "letters, digits, `-` and `.`, and not `bin`")
 
 
-def _check_cuda(source: YamlFile, definition: Definition) -> None:
+def _check_cuda(source: YamlFile, definition: Definition) -> Mistakes:
     """CUDA's wheels are installed once: where there are frameworks, into the environment that these share."""
     given = definition.variables("cuda")
     from_wheels = given.get("cuda_source") == "wheels"
     if given.get("cuda_variant") == "jit" and not from_wheels:
-        raise source.error(("roles", "cuda", "cuda_variant"), "`jit` is for cuda_source: wheels only; take `toolkit`")
+        yield source.error(("roles", "cuda", "cuda_variant"), "`jit` is for cuda_source: wheels only; take `toolkit`")
     if from_wheels and definition.frameworks and not definition.variables("frameworks").get(SHARED):
-        raise source.error(("roles", "cuda", "cuda_source"),
+        yield source.error(("roles", "cuda", "cuda_source"),
                            f"with `wheels` the frameworks share CUDA's environment: set {SHARED}, such as `ml`")
 
 
@@ -254,15 +286,17 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check_type(source: YamlFile, key: Key, option: dict[str, Any], value: Any) -> None:
+def _check_type(source: YamlFile, key: Key, option: dict[str, Any], value: Any) -> Mistakes:
     wanted = option.get("type", "str")
     matches = isinstance(value, _TYPES[wanted]) and not (wanted in ("int", "float") and isinstance(value, bool))
     if not matches:
         given = "nothing" if value is None else f"{type(value).__name__} {value!r}"
-        raise source.error(key, f"expected {wanted}, got {given}")
+        yield source.error(key, f"expected {wanted}, got {given}")
+        return
     choices = option.get("choices")
     if isinstance(value, list):
         for index, item in enumerate(value):
-            _check_type(source, (*key, index), {"type": option.get("elements", "raw"), "choices": choices}, item)
+            inner = {"type": option.get("elements", "raw"), "choices": choices}
+            yield from _check_type(source, (*key, index), inner, item)
     elif choices and value not in choices:
-        raise source.error(key, f"unknown value `{value}`; {nearest(str(value), map(str, choices))}")
+        yield source.error(key, f"unknown value `{value}`; {nearest(str(value), map(str, choices))}")

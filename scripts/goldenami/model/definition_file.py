@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
@@ -16,20 +17,26 @@ from goldenami.model.definition import Definition
 
 def path_of(root: Path, image: str) -> Path:
     """The definition file of `image`, or BadInput with the nearest image there is."""
-    path = root / "packer/images" / f"{image}.yml"
-    if not path.is_file():
-        known = [found.stem for found in path.parent.glob("*.yml")]
-        raise BadInput(f"no image `{image}`: {nearest(image, known)}", hint="images are the files of packer/images/")
-    return path
+    folder = root / "packer/images"
+    known, name = sorted(found.stem for found in folder.glob("*.yml")), Path(image).name.removesuffix(".yml")
+    if image in known:
+        return folder / f"{image}.yml"
+    if not image:
+        raise BadInput("IMAGE is empty", hint=f"name one of {', '.join(known)}")
+    what = f"no image `{image}`" if name == image else f"IMAGE is a name and no file, but was `{image}`"
+    raise BadInput(f"{what}: {nearest(name, known)}", hint="images are the files of packer/images/")
 
 
-def load(root: Path, path: Path) -> Definition:
-    """Read and check a definition, or BadInput with file, line, key and the nearest valid one."""
+def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Definition:
+    """Read and check a definition, or BadInput with file, line, key and the nearest valid one.
+
+    `regions` are those that exist, where that is to be looked at.
+    """
     source = yaml_lines.load(path)
     definition = yaml_lines.validate(source, Definition)
     if definition.image != path.stem:
         raise source.error(("image",), f"is `{definition.image}` but the file is named `{path.stem}`")
-    definition_checks.check(root, source, definition)
+    definition_checks.check(root, source, definition, regions)
     return definition
 
 

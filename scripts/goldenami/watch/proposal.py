@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from goldenami.core import shell
-from goldenami.core.errors import StageFailed
+from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
 
 BRANCH = "golden/watch"
@@ -28,7 +28,13 @@ class Proposal(Record):
 
 
 def changed(root: Path, ref: str) -> set[str]:
-    """Names of the images whose lock differs from that of the commit `ref`, or is not in it."""
+    """Names of the images whose lock differs from that of the commit `ref`, or is not in it; BadInput where the clone
+    has no such commit."""
+    try:
+        shell.output(["git", "rev-parse", "--quiet", "--verify", f"{ref}^{{commit}}"], cwd=root)
+    except shell.CommandFailed as error:  # its words, if any, are of another cause: a clone that git does not trust
+        raise BadInput(f"there is no commit `{ref}` in this clone", tail=error.tail,
+                       hint="correct CHANGED, or fetch it: a shallow clone has the newest alone") from None
     text = shell.output(["git", "diff", "--name-only", ref, "--", "packer/locks"], cwd=root)
     text += shell.output(["git", "ls-files", "--others", "--exclude-standard", "--", "packer/locks"], cwd=root)
     return {Path(line).name.removesuffix(".lock.json") for line in text.splitlines() if line.endswith(".lock.json")}

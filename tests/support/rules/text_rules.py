@@ -23,7 +23,7 @@ TOP_REQUIRED = frozenset({
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml", "SECURITY.md"})
 
 ENVIRONMENT = "scripts/goldenami/core/environment.py"
-ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 18
+ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 21
 
 
 def top_level(root: Path) -> list[str]:
@@ -113,7 +113,7 @@ def variables(root: Path) -> list[str]:
 
 
 def make_targets(root: Path) -> list[str]:
-    """Every Make target has a help text, is phony and calls what exists; there are at most 18."""
+    """Every Make target has a help text, is phony and calls what exists; there are at most 21."""
     text = trees.read(root / "Makefile")
     targets = re.findall(r"^([a-z][\w%-]*):(?!=)(.*)$", text, re.MULTILINE)
     phony = set(" ".join(re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)).split())
