@@ -28,7 +28,7 @@ AREAS: dict[str, dict[str, str]] = {
         "check": "locks", "hardware": "hardware", "lock": "locks", "fetch": "locks", "wheels": "locks"},
     "Builds on this machine": {
         "bake": "builds", "verify": "builds", "report": "builds", "shell": "builds", "reproduce": "builds",
-        "container": "builds", "clean": "builds", "store": "stores"},
+        "container": "builds", "clean": "builds", "store": "stores", "sbom": "security"},
     "Published images": {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
         "verify-snapshot": "snapshot", "status": "life", "retire": "life", "sweep": "life", "regions": "life"},

@@ -19,15 +19,14 @@ from goldenami.commands import ImageName, Wait
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.locks import Relock, fetched
 from goldenami.core import records
-from goldenami.core.errors import BadInput
 from goldenami.lifecycle import clean
 from goldenami.local import workspace
 from goldenami.lock import lint
-from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord, BuilderKind, Verdict
 from goldenami.model.lockfile import Lock
 from goldenami.report import report
+from goldenami.security import sbom
 from goldenami.verify import verify
 from goldenami.watch import proposal
 
@@ -60,6 +59,7 @@ def cmd_bake(
             else LocalBuilder(checkout.root)
         progress = checkout.progress(_stage("bake", chosen), image)
         build = bake.run(checkout.root, lock, digest, checkout.store, progress, chosen, force=force)
+        sbom.write(build, lock, checkout.store)
         if no_verify:
             return 0
         if not force and build.is_verified:
@@ -99,20 +99,11 @@ def _report(build: BuildFolder, lock: Lock) -> Path:
     return report.write_report(build, verify.previous(build), lock.model_dump(mode="json"))
 
 
-def _baked(checkout: Checkout, image: str) -> tuple[Lock, BuildFolder]:
-    """The lock of `image` and its build, or BadInput where it is not baked."""
-    lock, digest = checkout.lock(image)
-    build = checkout.builds(image).build(digest[:lockfile.ID_LENGTH])
-    if not build.is_baked:
-        raise BadInput(f"{build.path} is not baked", hint=f"run `make bake IMAGE={image}`")
-    return lock, build
-
-
 def cmd_verify(
     checkout: Checkout, image: ImageName, *, wait: Wait = False, instance_type: InstanceType = None,
 ) -> int:
     """Boot the newest disk of the image's lock as if on EC2 and check it; an AMI is launched."""
-    lock, build = _baked(checkout, image)
+    lock, build = checkout.baked(image)
     with workspace.image_lock(checkout.root, image, wait=wait):
         ami = build.read_bake().ami
         builder = _ec2_builder(checkout, lock, ami.region, instance_type) if ami else LocalBuilder(checkout.root)
@@ -121,7 +112,7 @@ def cmd_verify(
 
 def cmd_report(checkout: Checkout, image: ImageName) -> int:
     """Render the report of the image's newest build again and print its path."""
-    lock, build = _baked(checkout, image)
+    lock, build = checkout.baked(image)
     print(_report(build, lock))
     return 0
 

@@ -14,7 +14,7 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
 from goldenami.model import definition_file, hardware, lockfile
-from goldenami.model.build_folder import ImageFolder
+from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.definition import Definition
 from goldenami.model.hardware import Family
 from goldenami.model.lockfile import Lock
@@ -73,6 +73,14 @@ class Checkout:
     def lock(self, image: str) -> tuple[Lock, str]:
         """The lock of an image with its SHA-256."""
         return lockfile.read(lockfile.path_of(self.root, image))
+
+    def baked(self, image: str) -> tuple[Lock, BuildFolder]:
+        """The lock of an image and its build, or BadInput where it is not baked."""
+        lock, digest = self.lock(image)
+        build = self.builds(image).build(digest[:lockfile.ID_LENGTH])
+        if not build.is_baked:
+            raise BadInput(f"{build.path} is not baked", hint=f"run `make bake IMAGE={image}`")
+        return lock, build
 
     def builds(self, image: str) -> ImageFolder:
         """The folder of an image's builds."""

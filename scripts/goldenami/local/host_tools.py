@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 from goldenami.core import shell
 
 PACKAGES = (
@@ -17,3 +19,9 @@ def versions() -> dict[str, str]:
                          check=False)
     lines = (line.split("\t") for line in shown.splitlines())
     return {name: version for status, name, version in lines if status == "installed"}
+
+
+def distribution() -> str:
+    """This machine's distribution by its own identifiers (os-release(5)): `debian-13`, `ubuntu-24.04`."""
+    facts = platform.freedesktop_os_release()
+    return f"{facts['ID']}-{facts['VERSION_ID']}" if "VERSION_ID" in facts else facts["ID"]

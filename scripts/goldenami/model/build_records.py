@@ -70,13 +70,15 @@ class Accel(StrEnum):
 
 
 class Host(Record):
-    """The machine that baked. `tools` are the versions of what made the disk and no lock fixes, by package."""
+    """The machine that baked. `tools` are the versions of what made the disk and no lock fixes, by package;
+    `distribution` is whose they are (`debian-13`)."""
 
     cpus: Annotated[int, Field(ge=1)]
     accel: str | None = None
     python: str
     packer: str
     tools: dict[str, str] = Field(default_factory=dict)
+    distribution: str = ""
 
 
 class Timing(Record):

@@ -13,6 +13,7 @@ from pathlib import Path
 from debian.arfile import ArFile
 
 from goldenami.core import records, shell
+from goldenami.core.errors import BadInput
 from goldenami.core.process import ProcessId
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
@@ -104,13 +105,19 @@ def link(source_file: Path, target: Path) -> None:
         shutil.copyfile(source_file, target)
 
 
-def _stanza(store: Store, deb: Deb) -> str:
-    """The Packages entry of one file; its control data is read once and kept beside the store."""
+def control(store: Store, deb: Deb) -> str:
+    """The control data of one file, read once and kept beside the store; BadInput where the store lacks the file."""
     cached = store.cache.control / deb.sha256
     if not cached.exists():
+        if not store.path(deb.sha256).is_file():
+            raise BadInput(f"the store has no {_file(deb)}", hint="`golden fetch IMAGE` has it again")
         records.write_text(cached, shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))]))
-    control = cached.read_text(encoding="utf-8").rstrip("\n")
-    return f"{control}\nFilename: ./{_file(deb)}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+    return cached.read_text(encoding="utf-8").rstrip("\n")
+
+
+def _stanza(store: Store, deb: Deb) -> str:
+    """The Packages entry of one file."""
+    return f"{control(store, deb)}\nFilename: ./{_file(deb)}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
 
 
 def _release(packages: str, suite: str, epoch: int) -> str:

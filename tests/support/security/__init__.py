@@ -1,0 +1,1 @@
+"""Builds whose packages have control data, for bills of materials and vulnerabilities."""
