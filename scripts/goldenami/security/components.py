@@ -123,8 +123,8 @@ def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> Imag
     vendor = lock.base.distribution
     if not package.origin.startswith(vendor):
         vendor = package.origin.partition("-")[0]
-    return ImagePart(name, package.version, _deb_purl(lock, vendor, name, package, source), package.sha256, vendor, source,
-                properties=(("archive", package.origin),))
+    return ImagePart(name, package.version, _deb_purl(lock, vendor, name, package, source), package.sha256, vendor,
+                     source, properties=(("archive", package.origin),))
 
 
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:
@@ -140,11 +140,12 @@ def _modules(lock: Lock, name: str, package: Package) -> ImagePart:
     made, version = lock.driver.modules, lock.driver.version
     facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release), ("flavour", lock.driver.flavour)]
     facts += [("signer", made.signature.signer)] if made.signature else []
-    origin = made.build.get(made.source_package)
-    ancestors = [_deb(lock, made.source_package, origin, SourcePackage(origin.source, origin.version))] if origin else []
+    origin, ancestors = made.build.get(made.source_package), list[ImagePart]()
+    if origin:
+        ancestors.append(_deb(lock, made.source_package, origin, SourcePackage(origin.source, origin.version)))
     return ImagePart(name, package.version, purl("generic", name, package.version), package.sha256, "nvidia",
-                cpe=f"cpe:2.3:a:nvidia:gpu_display_driver:{version}:*:*:*:*:linux:*:*",
-                properties=tuple(facts), ancestors=tuple(ancestors))
+                     cpe=f"cpe:2.3:a:nvidia:gpu_display_driver:{version}:*:*:*:*:linux:*:*",
+                     properties=tuple(facts), ancestors=tuple(ancestors))
 
 
 def _wheels(lock: Lock) -> Iterator[ImagePart]:
@@ -161,20 +162,17 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
         facts = [("environment", name) for name in sorted(homes[sha256])]
         facts += [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)] if compiled else []
         yield ImagePart(file.project, file.version, purl("pypi", file.project, file.version), sha256, "pypi",
-                   properties=(("file", file.filename), *facts),
-                   ancestors=tuple(_origin(compiled)) if compiled else ())
+                        properties=(("file", file.filename), *facts),
+                        ancestors=(_origin(compiled),) if compiled else ())
 
 
-def _origin(made: CompiledWheel) -> Iterator[ImagePart]:
-    source = made.source
+def _origin(made: CompiledWheel) -> ImagePart:
+    """The source that a wheel was compiled from, on the index or at an address of its own."""
+    source, kind, facts = made.source, "pypi", {"file_name": made.source.filename}
     if isinstance(source, Archive):
-        facts = {"checksum": f"sha256:{source.sha256}", "download_url": source.url}
-        yield ImagePart(source.project, source.version, purl("generic", source.project, source.version, facts),
-                   source.sha256, source.project)
-    else:
-        facts = {"file_name": source.filename}
-        yield ImagePart(source.project, source.version, purl("pypi", source.project, source.version, facts), source.sha256,
-                   "pypi")
+        kind, facts = "generic", {"checksum": f"sha256:{source.sha256}", "download_url": source.url}
+    where = purl(kind, source.project, source.version, facts)
+    return ImagePart(source.project, source.version, where, source.sha256, kind)
 
 
 def _loader(host: Host) -> Iterator[ImagePart]:
@@ -185,7 +183,7 @@ def _loader(host: Host) -> Iterator[ImagePart]:
             qualifiers = {"arch": "amd64", "distro": host.distribution, "upstream": "grub2"}
             where = purl(f"deb/{vendor}", name, version, qualifiers) if vendor else purl("generic", name, version)
             yield ImagePart(name, version, where, "", vendor or "GNU", SourcePackage("grub2", version),
-                       properties=(("from", "the host that baked"),))
+                            properties=(("from", "the host that baked"),))
 
 
 def _in_tree(manifest: Path, lock: Lock) -> set[str]:

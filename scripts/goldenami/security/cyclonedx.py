@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from goldenami.core import clock
-from goldenami.security.components import Materials, ImagePart
+from goldenami.security.components import ImagePart, Materials
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from goldenami.core import clock
-from goldenami.security.components import Materials, ImagePart
+from goldenami.security.components import ImagePart, Materials
 
 _UNKNOWN = "NOASSERTION"
 _IMAGE = "SPDXRef-image"
