@@ -1,6 +1,6 @@
 """The EC2 builder from end to end: `golden bake --builder ec2`, verify, publish; the account's instances run here.
 
-support/ec2/ec2_instances.py says what they are; ARCHITECTURE.md says what that proves and what it does not.
+support/ec2/ec2_instances.py says what they are; docs/publishing.md says what that proves and what it does not.
 """
 
 from __future__ import annotations

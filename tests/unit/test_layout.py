@@ -105,6 +105,9 @@ BAD_TREES = [
     (prose_rules.links, {"README.md": "![x](no.png)"}, "README.md:1: broken link no.png"),
     (prose_rules.links, {"a.md": "[x](b.md#even-odd)", "b.md": "# Even\n\n# Odd"}, "a.md:1: broken link b.md#even-odd"),
     (prose_rules.links, {"a.md": "# One\n\n| a |\n| - |\n| [x](#two) |"}, "a.md:5: broken link #two"),
+    (prose_rules.sentences, {"README.md": "Short.\n\n* Even `a b`.\n* " + "word " * 30 + "`last word`."},
+     "README.md:4: 31 words, at most 30: word"),
+    (prose_rules.sentences, {"a.md": "| a |\n| - |\n| " + "word " * 31 + "|"}, "a.md:3: 31 words"),
     (prose_rules.page_sizes, {"README.md": "x\n" * 131}, "README.md: 131 lines, at most 130"),
     (prose_rules.page_sizes, {"docs/a.md": "x\n" * 151}, "docs/a.md: 151 lines, at most 150"),
     (prose_rules.questions, {"docs/a.md": "# A\n\nIt is so.\n\nWhy?"}, "docs/a.md does not begin with a question"),
@@ -152,6 +155,7 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
         **{f"requirements/{name}.txt": f"# by a tool\neven==1 {HASH}odd==2 ; x == 'y' {HASH}" for name in FILES},
         text_rules.ENVIRONMENT: '"""GOLDEN_MIRROR_<ARCHIVE> GOLDEN_CACHE"""',
         "README.md": "[code](scripts/run) [web](https://example.org/x) [page](docs/a.md#it-is-so-1)",
+        "a.md": "word\n" * 29 + "word!\nNext one `a b c` " + "word\n" * 27 + "\n" + f"    {'code ' * 20}\n" * 2,
         "docs/a.md": "# A\n\nIs it\nso?\n\n## It is *so*.\n\n## It is `so`",
     }
     for name, text in good.items():
