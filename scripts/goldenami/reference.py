@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import typer
@@ -14,17 +14,19 @@ from typer.core import TyperCommand, TyperGroup
 from goldenami import cli
 from goldenami.core.environment import VARIABLES
 from goldenami.core.errors import ExitCode
+from goldenami.model import definition_keys
 
 PAGE = "docs/reference.md"
 HEAD = """\
 # Reference
 
-Which commands, options, Make targets, environment variables and exit codes are there?
+Which commands, options, keys, variables and exit codes are there?
 
 This page is made from the code by `scripts/reference`. Do not edit it.
 
 * [Make targets](#make-targets)
 * [Commands](#commands)
+* [Keys of a definition](#keys-of-a-definition)
 * [Environment variables](#environment-variables)
 * [Exit codes](#exit-codes)
 """
@@ -38,23 +40,33 @@ def page(root: Path) -> str:
     """The whole page, for the checkout `root`."""
     parts = [HEAD, "## Make targets\n", *_make((root / "Makefile").read_text(encoding="utf-8")), "## Commands\n",
              "`scripts/golden NAME` runs a command. `golden NAME` does, where goldenami is installed.\n",
-             *_table("option of all", "meaning", _options(cli.parser(), "golden"))]
+             *_table(("option of all", "meaning"), _options(cli.parser(), "golden"))]
     for area, names in cli.AREAS.items():
         parts.append(f"### {area}\n")
         for name in names:
             parts += _command(name)
+    parts += _definition()
     parts.append("## Environment variables\n")
     for group, variables in VARIABLES.items():
-        parts += [f"### {group}\n", *_table("variable", "meaning", ((f"`{name}`", said)
+        parts += [f"### {group}\n", *_table(("variable", "meaning"), ((f"`{name}`", said)
                                                                     for name, said in variables.items()))]
-    parts += ["## Exit codes\n", *_table("code", "meaning", ((str(int(code)), code.meaning) for code in ExitCode))]
+    parts += ["## Exit codes\n", *_table(("code", "meaning"), ((str(int(code)), code.meaning) for code in ExitCode))]
     return "\n".join(parts)
 
 
-def _table(left: str, right: str, rows: Iterable[tuple[str, str]]) -> list[str]:
-    """A table of two columns, with the empty line behind it."""
-    lines = [f"| {key} | {said.replace('|', chr(92) + '|')} |" for key, said in rows]
-    return [f"| {left} | {right} |\n| --- | --- |", *lines, ""]
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table, with the empty line behind it."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (heads, ["---"] * len(heads), *rows)]
+    return [*("| " + " | ".join(row) + " |" for row in lines), ""]
+
+
+def _definition() -> list[str]:
+    """A table for each section of a definition."""
+    parts = ["## Keys of a definition\n", "A file of `packer/images/`. Other keys are refused.\n"]
+    for path, keys in definition_keys.sections():
+        parts += [f"### Section {path}\n" if path else "### The top level\n",
+                  *_table(("key", "values", "default", "meaning"), ((f"`{key.name}`", *key[1:]) for key in keys))]
+    return parts
 
 
 def _command(name: str) -> list[str]:
@@ -62,7 +74,7 @@ def _command(name: str) -> list[str]:
     command = cli.command(name)
     text = textwrap.fill(" ".join((command.help or "").split()), 120, break_on_hyphens=False)
     return [f"#### golden {name}\n", f"{text}\n",
-            *_table("argument or option", "meaning", _options(command, name))]
+            *_table(("argument or option", "meaning"), _options(command, name))]
 
 
 def _options(command: TyperCommand | TyperGroup, name: str) -> list[tuple[str, str]]:
@@ -84,8 +96,7 @@ def _make(text: str) -> list[str]:
 
     rows = [(f"`make {each['name']}`", each["help"], " ".join(f"`{one}`" for one in sorted(variables(each["recipe"]))))
             for each in _TARGET.finditer(text)]
-    lines = [f"| {name} | {said} | {names} |" for name, said, names in rows]
-    return ["| target | does | variables |\n| --- | --- | --- |", *lines, ""]
+    return _table(("target", "does", "variables"), rows)
 
 
 def main() -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from goldenami import reference
 from goldenami.core import shell
+from goldenami.model import definition_keys
 from support.rules import history_rules, layout_rules, prose_rules, python_rules, text_rules
 from support.rules.requirement_rules import FILES, pins
 
@@ -28,7 +30,14 @@ def test_no_file_holds_a_path_of_this_machine() -> None:
 
 
 def test_reference_is_what_the_code_says() -> None:
-    assert (ROOT / reference.PAGE).read_text(encoding="utf-8") == reference.page(ROOT), "run scripts/reference"
+    found, made = (ROOT / reference.PAGE).read_text(encoding="utf-8"), reference.page(ROOT)
+    other = "\n".join(difflib.unified_diff(found.splitlines(), made.splitlines(), lineterm="", n=0))
+    assert other == "", f"run scripts/reference, which writes {reference.PAGE}"
+
+
+def test_every_key_of_a_definition_has_a_meaning() -> None:
+    """It is the string below the field."""
+    assert not [f"{path}.{key.name}" for path, keys in definition_keys.sections() for key in keys if not key.meaning]
 
 
 def test_changelog_form() -> None:

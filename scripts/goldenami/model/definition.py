@@ -43,9 +43,13 @@ class Base(Record):
     """What the image starts from."""
 
     distribution: Annotated[Distribution, Field(strict=False)]
+    """Debian or Ubuntu"""
     release: str
+    """its codename: bookworm, trixie, noble"""
     architecture: Annotated[Architecture, Field(strict=False)] = Architecture.AMD64
+    """in Debian's words"""
     backports: bool = False
+    """take kernels and drivers from the release's backports, too"""
 
 
 class VolumeType(StrEnum):
@@ -63,22 +67,34 @@ class LaunchTemplate(Record):
     """
 
     volume_type: Annotated[VolumeType, Field(strict=False)] = VolumeType.GP3
+    """the root volume's"""
     volume_size_gib: Annotated[int, Field(ge=2, le=65536)] | None = None
+    """GiB; default: the disk's size"""
     iops: Annotated[int, Field(ge=3000, le=256000)] = 3000
+    """of the volume"""
     throughput: Annotated[int, Field(ge=125, le=2000)] = 125
+    """MiB/s of the volume"""
     initialization_rate: Annotated[int, Field(ge=100, le=300)] | None = None
+    """MiB/s at which EBS loads the snapshot's blocks; it costs extra"""
     instance_type: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = None
+    """type of a launch that names none"""
 
 
 class InstanceRefresh(Record):
     """Auto Scaling groups that take a new `latest` at once, by a refresh that rolls itself back."""
 
     groups: Annotated[list[str], Field(min_length=1)]
+    """names of Auto Scaling groups"""
     min_healthy_percent: Annotated[int, Field(ge=0, le=100)] = 90
+    """part of a group that stays healthy while it is refreshed"""
     warmup_seconds: Annotated[int, Field(ge=0, le=21600)] = 300
+    """until a new instance counts"""
     checkpoint_percent: Annotated[int, Field(ge=1, le=99)] | None = None
+    """part of a group after which the refresh pauses"""
     checkpoint_delay_seconds: Annotated[int, Field(ge=0, le=172800)] = 3600
+    """how long it pauses"""
     alarms: Annotated[list[str], Field(max_length=10, default_factory=list)]
+    """names of CloudWatch alarms that end a refresh and roll it back"""
 
 
 class Transfer(StrEnum):
@@ -107,34 +123,58 @@ class Publish(Record):
     """
 
     regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]], Field(min_length=1)]
+    """where it is published"""
     account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
+    """the only account that it is published to, whatever the credentials are"""
     left_regions: list[str] = Field(default_factory=list)
+    """had the image once; what they have stays"""
     keep_last: Annotated[int, Field(ge=1, le=100)] = 3
+    """newest builds that `retire` keeps whatever their age"""
     max_age_days: Annotated[int, Field(ge=1, le=3650)] = 180
+    """days that any build stays"""
     deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    """days until EC2 calls an AMI deprecated"""
     soak_hours: Annotated[int, Field(ge=0, le=720)] = 0
+    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest` itself"""
     deregistration_protection: bool = False
+    """EC2 lets nobody deregister the AMIs, `retire` included"""
     share_with: Annotated[list[Annotated[str, Field(pattern=_PRINCIPAL)]], Field(default_factory=list)]
+    """accounts, organizations and their units, by number or ARN"""
     kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
+    """alias of a key in each region; without it the account's default decides on encryption"""
     transfer: Annotated[Transfer, Field(strict=False)] = Transfer.CHEAPEST
+    """how the disk gets to further regions"""
     uplink_usd_gib: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """US dollars that a GiB costs which leaves the publishing machine"""
     launch_template: LaunchTemplate = LaunchTemplate()
+    """how its launch template launches it"""
     instance_refresh: InstanceRefresh | None = None
+    """Auto Scaling groups that follow `latest`"""
 
 
 class Definition(Record):
     """One image, as written by a person."""
 
     image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")]
+    """its name, and that of the file"""
     description: str
+    """one line, shown in EC2"""
     base: Base
+    """what the image starts from"""
     kernel: Annotated[KernelFlavour, Field(strict=False)]
+    """kernel packages by purpose: `cloud` is Debian's, `aws` is Ubuntu's"""
     disk_size_gib: Annotated[int, Field(ge=2, le=1024)]
+    """GiB of the root disk"""
     hardware: Annotated[list[str], Field(min_length=1)]
+    """instance families, rows of packer/hardware.yml"""
     frameworks: list[str] = Field(default_factory=list)
+    """names of recipes, for the role `frameworks`"""
     roles: dict[str, dict[str, Any] | None]
+    """roles in any order, each with its variables or nothing; the README of a role lists them"""
     publish: Publish | None = None
+    """where and how it is published; without it the image stays here"""
     watch: Watch = Watch()
+    """which new releases become a new lock"""
 
     def variables(self, role: str) -> dict[str, Any]:
         """What the definition sets for `role` (nothing: an empty mapping)."""

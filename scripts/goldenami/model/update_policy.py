@@ -59,9 +59,13 @@ class UpdateRule(Record):
     """
 
     policy: Annotated[UpdatePolicy, Field(strict=False)]
+    """which newer versions are taken"""
     minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
+    """days that others have to find a release's faults"""
     review: date | None = None
+    """last day of a hold; a hold needs it, and nothing else has it"""
     reason: str = ""
+    """why it is held"""
 
     @model_validator(mode="after")
     def _a_hold_is_reviewed(self) -> Self:
@@ -74,9 +78,13 @@ class BaseImageRule(Record):
     """Which AMI an EC2 builder starts from: its publisher's account id and the pattern of its names."""
 
     owner: Annotated[str, Field(pattern=r"^(\d{12}|self|amazon|aws-marketplace)$")]
+    """the publisher's account"""
     name: str
+    """pattern of the AMIs' names"""
     region: str
+    """where to look"""
     minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
+    """days that others have to find its faults"""
 
 
 _OF_ARCHIVES = (UpdatePolicy.SECURITY, UpdatePolicy.BRANCH, UpdatePolicy.NEWEST)
@@ -98,11 +106,17 @@ class Watch(Record):
     """A definition's `watch` section. Without one, these defaults hold."""
 
     driver: UpdateRule = UpdateRule(policy=UpdatePolicy.BRANCH)
+    """NVIDIA's driver"""
     kernel: UpdateRule = UpdateRule(policy=UpdatePolicy.BRANCH)
+    """the kernel"""
     cuda: UpdateRule = UpdateRule(policy=UpdatePolicy.BRANCH)
+    """CUDA"""
     packages: UpdateRule = UpdateRule(policy=UpdatePolicy.SECURITY)
+    """all other packages"""
     frameworks: dict[str, UpdateRule] = Field(default_factory=dict)
+    """by name; what is not named stays in its branch"""
     base_image: BaseImageRule | None = None
+    """the publisher's AMI that the EC2 builder starts from"""
 
     def framework(self, name: str) -> UpdateRule:
         """The rule of one framework; what the section does not name stays in its series, as all else does."""
