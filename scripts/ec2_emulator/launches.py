@@ -12,7 +12,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 
-from ec2_emulator import image_registration, images, listing, request_fields, ssm_parameters
+from ec2_emulator import image_registration, images, listing, request_fields, ssm_parameters, type_choice
 from ec2_emulator.errors import ApiError, invalid_parameter
 from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
@@ -79,19 +79,13 @@ def requirements_need_a_group(data: Mapping[str, Any]) -> None:
         raise ApiError("InvalidParameterCombination", "InstanceRequirements cannot be used with RunInstances")
 
 
-def _some_type(data: Mapping[str, Any]) -> str | None:
-    """A type that the requirements allow, as a group would choose one."""
-    allowed = [listing.wildcard(each) for each in data.get("InstanceRequirements", {}).get("AllowedInstanceTypes", [])]
-    return next((name for name in sorted(INSTANCE_TYPES) if any(each.fullmatch(name) for each in allowed)), None)
-
-
 def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwargs: Any) -> Any:
     """In the place of `EC2Backend.run_instances`, which RunInstances, Auto Scaling and fleets call."""
     template = kwargs.get("launch_template") or {}
     data = self._get_template_from_args(template).data if template else {}
     image = launchable(self, ssm_parameters.resolve(
         self.account_id, self.region_name, image_id or data.get("ImageId", "")))
-    kwargs["instance_type"] = kwargs.get("instance_type") or _some_type(data)
+    kwargs["instance_type"] = kwargs.get("instance_type") or type_choice.some_type(data.get("InstanceRequirements", {}))
     architecture_fits(image, data.get("InstanceType") if kwargs.get("is_instance_type_default")
                       else kwargs.get("instance_type"))
     kwargs["block_device_mappings"] = devices_of(

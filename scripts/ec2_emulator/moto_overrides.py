@@ -13,7 +13,7 @@ import moto.ec2.urls
 import moto.ssm.urls
 from moto.ec2.responses import EC2Response
 
-from ec2_emulator import launches, snapshots
+from ec2_emulator import launches, snapshots, type_choice
 from ec2_emulator.ebs_direct import EbsDirectApi
 from ec2_emulator.encryption import EncryptionApi
 from ec2_emulator.fleets import FleetApi, SpotRequest
@@ -38,6 +38,9 @@ def install() -> None:
     vars(moto.autoscaling.models)["InstanceState"] = GroupInstance
     moto.ec2.models.EC2Backend.get_snapshot = snapshots.get_snapshot  # type: ignore[method-assign]
     moto.ec2.models.EC2Backend.run_instances = launches.run_instances  # type: ignore[method-assign, assignment]
+    moto.ec2.models.EC2Backend.create_fleet = type_choice.create_fleet  # type: ignore[method-assign, assignment]
+    moto.autoscaling.models.FakeAutoScalingGroup.instance_type = property(  # type: ignore[method-assign, assignment]
+        type_choice.group_type)
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, ParameterApi),
                           (moto.autoscaling.urls, InstanceRefreshApi)):
         vars(urls)["url_paths"] = dict.fromkeys(vars(urls)["url_paths"], handler.dispatch)

@@ -31,7 +31,8 @@ AREAS: dict[str, dict[str, str]] = {
         "container": "builds", "clean": "builds", "store": "stores", "sbom": "security"},
     "Published images": {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
-        "verify-snapshot": "snapshot", "status": "life", "retire": "life", "sweep": "life", "regions": "life"},
+        "mixed-policy": "launching", "verify-snapshot": "snapshot", "status": "life", "retire": "life", "sweep": "life",
+        "regions": "life"},
     "New releases": {"watch": "watch", "images": "watch", "propose": "watch"},
 }
 """What commands work on, and by the command's name the module of `commands/` that has it: the order of the help."""

@@ -71,9 +71,7 @@ def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: 
     assert data["BlockDeviceMappings"] == [{"DeviceName": "/dev/xvda", "Ebs": {
         "VolumeType": "gp3", "Iops": 6000, "Throughput": 500, "VolumeInitializationRate": 200, "VolumeSize": 20,
         "DeleteOnTermination": True}}]
-    assert data["InstanceRequirements"] == {
-        "VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1}, "AllowedInstanceTypes": ["c7i.*", "m7i.*", "c7a.*", "m7a.*"],
-        "OnDemandMaxPricePercentageOverLowestPrice": 999999, "SpotMaxPricePercentageOverLowestPrice": 999999}
+    assert not {"InstanceType", "InstanceRequirements"} & data.keys(), "each launch names its own type"
     checkout.define("publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n")
     assert "move the default" in publish(checkout)
     version = RegionState("us-east-1").template()

@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+from botocore.exceptions import ClientError
 from support.aws.emulator_probe import ProbeAccount, probe, refused
 
 TYPE = "c7i.large"
@@ -132,3 +134,58 @@ def test_a_request_keeps_its_block_devices(account: ProbeAccount) -> None:
     described = account.ec2.describe_spot_instance_requests(
         SpotInstanceRequestIds=[request["SpotInstanceRequestId"]])["SpotInstanceRequests"]
     assert described[0]["LaunchSpecification"]["BlockDeviceMappings"] == [data]
+
+
+# --- types of groups and fleets -------------------------------------------------------------------------------------
+
+NEED = {"VCpuCount": {"Min": 4}, "MemoryMiB": {"Min": 16384}, "AllowedInstanceTypes": ["m7i.*"]}
+
+
+def _plain_template(account: ProbeAccount) -> str:
+    made: str = account.ec2.create_launch_template(LaunchTemplateName="plain", LaunchTemplateData={
+        "ImageId": account.image()})["LaunchTemplate"]["LaunchTemplateId"]
+    return made
+
+
+def _group(account: ProbeAccount, *overrides: dict[str, Any]) -> None:
+    named = {"LaunchTemplateId": account.ec2.describe_launch_templates()["LaunchTemplates"][0]["LaunchTemplateId"],
+             "Version": "1"}
+    account.groups.create_auto_scaling_group(
+        AutoScalingGroupName="g", MinSize=1, MaxSize=1, AvailabilityZones=["us-east-1a"], MixedInstancesPolicy={
+            "LaunchTemplate": {"LaunchTemplateSpecification": named, "Overrides": list(overrides)}})
+
+
+def _launched(account: ProbeAccount) -> list[str]:
+    return [each["InstanceType"] for one in account.ec2.describe_instances()["Reservations"]
+            for each in one["Instances"]]
+
+
+@probe("override_type", "group_type")
+def test_a_groups_policy_says_its_types(account: ProbeAccount) -> None:
+    _plain_template(account)
+    refused("ValidationError", _group, account=account)
+    both = {"InstanceType": TYPE, "InstanceRequirements": NEED}
+    with pytest.raises(ClientError, match="can't specify InstanceType"):
+        _group(account, both)
+    assert _launched(account) == []
+    _group(account, {"InstanceRequirements": NEED})
+    (chosen,) = _launched(account)
+    (described,) = account.ec2.describe_instance_types(InstanceTypes=[chosen])["InstanceTypes"]
+    assert chosen.startswith("m7i.") and described["VCpuInfo"]["DefaultVCpus"] >= 4
+
+
+@probe("fleet_type")
+def test_a_fleets_overrides_say_its_types(account: ProbeAccount) -> None:
+    named = {"LaunchTemplateId": _plain_template(account), "Version": "$Default"}
+    capacity = {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "on-demand"}
+
+    def fleet(*overrides: dict[str, Any]) -> Any:
+        return account.ec2.create_fleet(Type="instant", TargetCapacitySpecification=capacity, LaunchTemplateConfigs=[
+            {"LaunchTemplateSpecification": named, "Overrides": list(overrides)}])
+
+    refused("InvalidFleetConfig", fleet)
+    with pytest.raises(ClientError, match="exclude each other"):
+        fleet({"InstanceType": TYPE, "InstanceRequirements": NEED})
+    assert _launched(account) == []
+    fleet({"InstanceRequirements": NEED})
+    assert [name.partition(".")[0] for name in _launched(account)] == ["m7i"]

@@ -60,9 +60,8 @@ class VolumeType(StrEnum):
 
 
 class LaunchTemplate(Record):
-    """How the image's launch template launches it. Without `instance_type` it names the declared families.
+    """How the image's launch template launches it. Without `instance_type` each launch names its own.
 
-    EC2 takes a template with families (InstanceRequirements) for Auto Scaling and fleets; RunInstances wants a type.
     Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS volumes": IOPS, MiB/s, MiB/s.
     """
 

@@ -24,10 +24,6 @@ from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
 from goldenami.model.definition import Definition, InstanceRefresh, Publish, VolumeType
 
-NO_PRICE_LIMIT = 999999
-"""Percent over the cheapest type: turns price protection off (InstanceRequirements). Its default of 20 for on-demand
-would leave the smallest sizes of the cheapest family, and no GPU beside a CPU family."""
-
 
 @dataclass(frozen=True)
 class RegionBuild:
@@ -77,9 +73,11 @@ def astray(
 
 
 def template_data(definition: Definition, ami: str) -> dict[str, Any]:
-    """What a version of the image's launch template says: the literal AMI, IMDSv2 only, the volume, the families.
+    """What a version of the image's launch template says: the literal AMI, IMDSv2 only, the volume.
 
-    Two hops let a container on the instance reach the metadata service ("Configure the instance metadata options").
+    It has no InstanceRequirements, with which RunInstances refuses a template (RequestLaunchTemplateData): a group
+    brings its own (`group_policy`). Two hops let a container on the instance reach the metadata service ("Configure the
+    instance metadata options").
     """
     template = publish_section(definition).launch_template
     ebs: dict[str, Any] = {"VolumeType": template.volume_type.value, "Iops": template.iops, "DeleteOnTermination": True}
@@ -89,11 +87,7 @@ def template_data(definition: Definition, ami: str) -> dict[str, Any]:
         ebs |= {"VolumeSize": template.volume_size_gib}
     if template.initialization_rate:
         ebs |= {"VolumeInitializationRate": template.initialization_rate}
-    types: dict[str, Any] = {"InstanceType": template.instance_type} if template.instance_type else {
-        "InstanceRequirements": {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1},
-                                 "AllowedInstanceTypes": [f"{family}.*" for family in definition.hardware],
-                                 "OnDemandMaxPricePercentageOverLowestPrice": NO_PRICE_LIMIT,
-                                 "SpotMaxPricePercentageOverLowestPrice": NO_PRICE_LIMIT}}
+    types = {"InstanceType": template.instance_type} if template.instance_type else {}
     return {
         "ImageId": ami, "BlockDeviceMappings": [{"DeviceName": images.ROOT_DEVICE, "Ebs": ebs}],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2}, **types,

@@ -1,0 +1,96 @@
+"""Launches by the image's names, as their users make them: one instance, a group, a fleet, a parameter."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import boto3
+import pytest
+from support.builds import builds
+from support.builds.builds import IMAGE, Checkout, RegionState
+
+NAMED = {"LaunchTemplateName": f"golden-{IMAGE}"}
+GROUP: dict[str, Any] = {"AutoScalingGroupName": "web", "MinSize": 1, "MaxSize": 2,
+                         "AvailabilityZones": ["us-east-1a"]}
+
+
+@pytest.fixture
+def region(checkout: Checkout) -> RegionState:
+    """Where one build is `latest`, by a definition that names no type."""
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    builds.build(checkout.root, 1)
+    assert checkout.golden("publish", IMAGE).code == 0
+    return RegionState("us-east-1")
+
+
+def launched(state: RegionState) -> list[dict[str, Any]]:
+    """The instances that run."""
+    found = state.ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])
+    return [each for one in found["Reservations"] for each in one["Instances"]]
+
+
+def policy(checkout: Checkout, *args: str) -> Any:
+    """What `golden mixed-policy` prints."""
+    ran = checkout.golden("mixed-policy", IMAGE, *args)
+    assert ran.code == 0, ran.text
+    return json.loads(ran.text)
+
+
+def test_one_instance_by_the_template_and_a_type(region: RegionState) -> None:
+    region.ec2.run_instances(LaunchTemplate=NAMED, InstanceType="m7i.xlarge", MinCount=1, MaxCount=1)
+    (instance,) = launched(region)
+    assert (instance["ImageId"], instance["InstanceType"]) == (region.parameter("latest"), "m7i.xlarge")
+    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+
+
+def test_one_instance_by_the_parameter(region: RegionState) -> None:
+    region.ec2.run_instances(ImageId=f"resolve:ssm:/golden-ami/{IMAGE}/latest", InstanceType="m7i.large",
+                             MinCount=1, MaxCount=1)
+    assert [each["ImageId"] for each in launched(region)] == [region.parameter("latest")]
+
+
+def test_a_group_by_the_policy_that_golden_prints(region: RegionState, checkout: Checkout) -> None:
+    groups = boto3.client("autoscaling", region_name="us-east-1")
+    made = policy(checkout, "--spot", "50", "--vcpus", "8", "--memory-gib", "32")
+    groups.create_auto_scaling_group(**GROUP, MixedInstancesPolicy=made, DesiredCapacity=2)
+    instance, _ = launched(region)
+    (described,) = region.ec2.describe_instance_types(InstanceTypes=[instance["InstanceType"]])["InstanceTypes"]
+    assert instance["ImageId"] == region.parameter("latest")
+    assert described["VCpuInfo"]["DefaultVCpus"] >= 8 and described["MemoryInfo"]["SizeInMiB"] >= 32768
+    assert instance["InstanceType"].partition(".")[0] in ("c7i", "m7i", "c7a", "m7a")
+    assert made["InstancesDistribution"]["OnDemandPercentageAboveBaseCapacity"] == 50
+
+
+def test_a_group_launches_what_latest_became(region: RegionState, checkout: Checkout) -> None:
+    groups = boto3.client("autoscaling", region_name="us-east-1")
+    groups.create_auto_scaling_group(**GROUP, MixedInstancesPolicy=policy(checkout, "--version", "1"))
+    checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
+    second = builds.build(checkout.root, 2).name
+    ran = checkout.golden("publish", IMAGE)
+    assert ran.code == 0, ran.text
+    ends = time.monotonic() + 60
+    while [each["ImageId"] for each in launched(region)] != [region.parameter(second)]:
+        assert time.monotonic() < ends
+        groups.describe_instance_refreshes(AutoScalingGroupName="web")
+        time.sleep(0.1)
+    (shown,) = groups.describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"]
+    (override,) = shown["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
+    assert override["InstanceRequirements"]["AllowedInstanceTypes"] == ["c7i.*", "m7i.*", "c7a.*", "m7a.*"]
+
+
+def test_a_fleet_by_the_configs_that_golden_prints(region: RegionState, checkout: Checkout) -> None:
+    region.ec2.create_fleet(
+        Type="instant", LaunchTemplateConfigs=policy(checkout, "--fleet", "--version", "1"),
+        TargetCapacitySpecification={"TotalTargetCapacity": 2, "DefaultTargetCapacityType": "on-demand"})
+    assert [each["ImageId"] for each in launched(region)] == [region.parameter("latest")] * 2
+    assert {each["InstanceType"].partition(".")[0] for each in launched(region)} <= {"c7i", "m7i", "c7a", "m7a"}
+
+
+def test_a_version_that_no_group_can_have(checkout: Checkout) -> None:
+    assert (ran := checkout.golden("mixed-policy", IMAGE, "--version", "newest")).code == 2
+    assert "`newest` is no version of a launch template" in ran.text
+    checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
+    assert (ran := checkout.golden("mixed-policy", IMAGE)).code == 2
+    assert "a refresh does not roll back on $Default" in ran.text
