@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from goldenami.model import hardware
 from goldenami.model.hardware import GpuType
 from support.ec2.instance_types import described
-from support.gpu import gpu_machine
+from support.gpu import gpu_checks, gpu_machine
 from support.gpu.gpu_machine import DRIVER, GpuMachine
 
 ROOT = Path(__file__).resolve().parents[2]
+CHECKS = gpu_checks.module(ROOT / "tests/image/nvidia_driver/test_gpu.py")
 LOCK = {"nvidia_driver_version": DRIVER, "nvidia_driver_persistenced_enabled": True}
 BIG, SMALL = "p5.48xlarge", "g4dn.xlarge"
 Break = Callable[[GpuMachine], None]
@@ -85,16 +82,6 @@ FAULTS: dict[str, tuple[Break, str, str]] = {
 }
 
 
-@cache
-def checks() -> ModuleType:
-    path = ROOT / "tests/image/nvidia_driver/test_gpu.py"
-    spec = importlib.util.spec_from_file_location("gpu_checks", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def gpu_type(name: str) -> GpuType:
     return hardware.gpu_type(hardware.load(ROOT), next(row for row in described() if row["InstanceType"] == name))
 
@@ -106,17 +93,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def complaints(machine: GpuMachine, kind: GpuType) -> dict[str, str]:
     """What the checks that fail say of a machine."""
-    facts = {"gpus": machine.gather(), "gpu_type": kind.model_dump(), "lock": LOCK}
-    said: dict[str, str] = {}
-    for name, check in vars(checks()).items():
-        if name.startswith("test_"):
-            try:
-                check(**{key: facts[key] for key in inspect.signature(check).parameters})
-            except AssertionError as error:
-                said[name.removeprefix("test_")] = str(error)
-            except pytest.skip.Exception:
-                pass
-    return said
+    return gpu_checks.complaints(CHECKS, {"gpus": machine.gather(), "gpu_type": kind.model_dump(), "lock": LOCK})
 
 
 @pytest.mark.parametrize("name", [SMALL, "g5.12xlarge", "g6.xlarge", "g6e.12xlarge", "p4d.24xlarge", BIG])

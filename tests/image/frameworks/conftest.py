@@ -1,6 +1,7 @@
 """What the tests of frameworks share: all that is looked at, gathered by one command."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,21 @@ def facts(host: Any, lock: dict[str, Any], gathered: dict[str, Any], run_program
         gathered[where] = run_program(text, json.dumps(installed), json.dumps(smoke))
     found: dict[str, Any] = gathered[where]
     return found
+
+
+@pytest.fixture(scope="module")
+def run_pytorch(host: Any, lock: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """A function that runs gpu_pytorch.py in PyTorch's environment, as the user of this connection."""
+    environment = next((one["environment"] for one in lock["frameworks_installed"] if one["name"] == "pytorch"), "")
+    if not environment:
+        pytest.skip("not asked: the image has no PyTorch")
+    text = Path(__file__).with_name("gpu_pytorch.py").read_text()
+
+    def run(*arguments: str) -> dict[str, Any]:
+        done = host.run("/opt/ml/bin/ml-run %s python -I -B -c %s" + " %s" * len(arguments), environment, text,
+                        *arguments)
+        assert done.rc == 0, done.stderr[-600:]
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
+
+    return run

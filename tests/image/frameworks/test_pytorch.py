@@ -72,3 +72,14 @@ def test_nccl_and_cuda_are_those_of_the_environment(said: Any, wheels: dict[str,
     assert ".".join(map(str, said["nccl"])) == locked
     assert [Path(path).name.partition(".so")[0] for path in said["mapped"]] == ["libcublas", "libcudart", "libnccl"]
     assert [path for path in said["mapped"] if not path.startswith("/opt/ml/")] == []
+
+
+@pytest.mark.no_boot
+def test_training_and_a_sum_of_ranks_are_right(run_pytorch: Any) -> None:
+    """By the program that runs on GPUs, on the CPU: twice the same losses, 16 bits near them, two ranks by Gloo."""
+    worked = run_pytorch("cpu", "2")
+    reference, (device,) = worked["reference"], worked["devices"]
+    assert device["trained"] == pytest.approx(reference, rel=1e-4) and reference[-1] < reference[0] / 2
+    assert device["half"] == pytest.approx(reference, abs=0.05 * reference[0])
+    assert device["products"]["wrong"] == 0
+    assert [said if isinstance(said, str) else said["wrong"] for said in worked["sums"]] == [0, 0]

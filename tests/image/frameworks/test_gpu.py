@@ -1,0 +1,100 @@
+"""PyTorch on the GPUs: each trains as the CPU does, in 16 bits and compiled, and multiplies fast; all sum by NCCL.
+
+`worked` is what gpu_pytorch.py prints; test_pytorch.py shows on every image, on the CPU, that the program is right.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.gpu
+
+MATMUL_SHARE = 1 / 3
+"""Of the GPU's 16-bit TFLOPS: half is what a card with a low power limit keeps, an eighth what one without its tensor
+cores reaches (a T4: 8 of 65)."""
+EXACT, ROUNDED = 1e-3, 0.05
+"""How far a loss may be from the CPU's, in shares of the first one: sums in another order; 16-bit numbers."""
+
+
+@pytest.fixture(scope="module")
+def worked(run_pytorch: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What every GPU did for the user who logged in."""
+    return run_pytorch("cuda")
+
+
+def wrong(worked: dict[str, Any], judge: Callable[[dict[str, Any]], str]) -> list[str]:
+    """GPUs of which `judge` says something, with its words."""
+    return [f"GPU {number} ({device['name']}): {said}" for number, device in enumerate(worked["devices"])
+            if (said := judge(device))]
+
+
+def differs(losses: list[float] | str, wanted: list[float], share: float) -> str:
+    """Where losses leave the CPU's, or the error that they ended in; nothing where they agree. NaN never does."""
+    if isinstance(losses, str):
+        return losses
+    if len(losses) != len(wanted):
+        return f"{len(losses)} steps of {len(wanted)}"
+    return next((f"loss {loss:.4f} in step {step}, {right:.4f} on the CPU"
+                 for step, (loss, right) in enumerate(zip(losses, wanted, strict=True))
+                 if not abs(loss - right) <= share * wanted[0]), "")
+
+
+def test_pytorch_has_every_gpu(worked: dict[str, Any], gpu_type: dict[str, Any]) -> None:
+    found = [device["name"] for device in worked["devices"]]
+    assert len(found) == gpu_type["gpus"], f"{gpu_type['type']} has {gpu_type['gpus']} GPUs; PyTorch: {found or 'none'}"
+
+
+def test_training_is_that_of_the_cpu(worked: dict[str, Any]) -> None:
+    found = wrong(worked, lambda device: differs(device["trained"], worked["reference"], EXACT))
+    assert not found, f"training in 32 bits: {found}"
+
+
+def test_training_works_in_16_bits(worked: dict[str, Any], record_figure: Any) -> None:
+    """In bf16, or fp16 where the GPU has none."""
+    record_figure("numbers", ", ".join(sorted({device["numbers"] for device in worked["devices"]})))
+    found = wrong(worked, lambda device: differs(device["half"], worked["reference"], ROUNDED))
+    assert not found, f"training in 16 bits: {found}"
+
+
+def test_compiled_training_is_that_of_the_cpu(worked: dict[str, Any], lock: dict[str, Any]) -> None:
+    """torch.compile: Triton compiles for the GPU, and its launchers with g++ and Python's headers."""
+    if not (worked["triton"] and lock["frameworks_compiler_enabled"]):
+        pytest.skip("not asked: the image has no Triton, or no compiler for it")
+    found = wrong(worked, lambda device: differs(device["compiled"], worked["reference"], EXACT))
+    assert not found, f"training by torch.compile: {found}"
+
+
+def test_matrix_products_are_right(worked: dict[str, Any]) -> None:
+    def judge(device: dict[str, Any]) -> str:
+        found = device["products"]
+        return found if isinstance(found, str) else f"{found['wrong']} wrong numbers" if found["wrong"] else ""
+
+    found = wrong(worked, judge)
+    assert not found, f"products of 16-bit matrices: {found}"
+
+
+def test_matrix_products_are_fast_enough(
+    worked: dict[str, Any], gpu_type: dict[str, Any], record_figure: Any,
+) -> None:
+    if gpu_type["matmul_tflops"] is None:
+        pytest.skip("not asked: packer/hardware.yml has no figure of this GPU's matrix products")
+    least = MATMUL_SHARE * gpu_type["matmul_tflops"]
+    speeds = [device["products"] if isinstance(device["products"], str) else device["products"]["tflops"]
+              for device in worked["devices"]]
+    record_figure("TFLOPS", ", ".join(map(str, speeds)))
+    found = [f"GPU {number}: {speed}" for number, speed in enumerate(speeds)
+             if isinstance(speed, str) or speed < least]
+    assert not found, f"TFLOPS of 16-bit products, {least:.0f} of {gpu_type['matmul_tflops']} wanted: {found}"
+
+
+def test_gpus_sum_by_nccl(worked: dict[str, Any], gpu_type: dict[str, Any], record_figure: Any) -> None:
+    """All-reduce, one process for each GPU, as training does; of one GPU it shows that NCCL starts."""
+    sums = worked["sums"]
+    assert worked["nccl"], "this PyTorch was built without NCCL"
+    assert not isinstance(sums, str), f"all-reduce: {sums}"
+    found = [f"GPU {number}: {said if isinstance(said, str) else str(said['wrong']) + ' wrong sums'}"
+             for number, said in enumerate(sums) if isinstance(said, str) or said["wrong"]]
+    assert not found, f"all-reduce over {gpu_type['gpus']} GPUs: {found}"
+    assert len(sums) == gpu_type["gpus"], f"{len(sums)} GPUs of {gpu_type['gpus']} took part"
+    record_figure("GB/s of all-reduce", min(said["gb_s"] for said in sums))
