@@ -20,7 +20,7 @@ $(error IMAGE is empty; known: $(basename $(notdir $(wildcard packer/images/*.ym
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock bake verify shell publish gpu-test promote status retire sweep watch molecule demo
+.PHONY: help setup check lock bake verify shell publish gpu-test promote status retire sweep watch drift molecule demo
 .PHONY: emulator test-fast test clean
 
 help: ## print this help
@@ -68,6 +68,9 @@ sweep: setup ## remove what killed runs left in the account (DRY_RUN=1)
 
 watch: setup ## what is newer than the locks and matters (UPDATE=1: lock)
 	@$(GOLDEN) watch $(NAMED) $(if $(UPDATE),--update) $(if $(STRICT),--strict) $(WAITS)
+
+drift: setup ## what runs that is not as published
+	@$(GOLDEN) drift $(NAMED)
 
 demo: ## bake, publish, roll back, retire on this machine (BUILDS=3)
 	@scripts/setup emulator

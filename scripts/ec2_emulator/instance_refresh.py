@@ -17,7 +17,7 @@ from moto.core.responses import ActionResult
 
 from ec2_emulator import listing, ssm_parameters
 from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import ASG_API, ASG_GUIDE, rule
+from ec2_emulator.rules import ASG_API, ASG_GUIDE, EC2_GUIDE, rule
 from ec2_emulator.state import STATE
 
 RUNNING = ("Pending", "InProgress", "Cancelling", "RollbackInProgress")
@@ -93,6 +93,8 @@ class GroupInstance(InstanceState):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._launched_with = launched_with(self.auto_scaling_group)
+        if self._launched_with:
+            self.instance.add_tags(tagged_by_template(self._launched_with))
 
     @property
     def launch_template(self) -> dict[str, Any] | None:
@@ -108,6 +110,13 @@ def launched_with(group: Any) -> dict[str, Any] | None:
     template = group.ec2_launch_template
     return {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
             "Version": str(template.get_version(group.launch_template_version).number)}
+
+
+@rule(EC2_GUIDE + "launch-instances-from-launch-template.html")
+def tagged_by_template(launched: dict[str, str]) -> dict[str, str]:
+    """An instance has two tags of EC2's own with the id and the version of the template that its group names."""
+    return {"aws:ec2launchtemplate:id": launched["LaunchTemplateId"],
+            "aws:ec2launchtemplate:version": launched["Version"]}
 
 
 def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:

@@ -33,6 +33,7 @@ AREAS: dict[str, dict[str, str]] = {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
         "mixed-policy": "launching", "verify-snapshot": "snapshot", "status": "life", "retire": "life", "sweep": "life",
         "regions": "life"},
+    "Running instances": {"drift": "drift"},
     "New releases": {"watch": "watch", "images": "watch", "propose": "watch"},
 }
 """What commands work on, and by the command's name the module of `commands/` that has it: the order of the help."""

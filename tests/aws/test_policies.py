@@ -215,6 +215,19 @@ def status(stage: Stage) -> None:
     stage.under_policy("status", IMAGE, "--check")
 
 
+def drift(stage: Stage) -> None:
+    """A fleet with an instance of an older build, of which a topic is told."""
+    stage.checkout.define("publish: {regions: [us-east-1], launch_template: {instance_type: m7i.large}}\n")
+    for number in (1, 2):
+        stage.golden("publish", IMAGE, "--build", stage.build(number))
+    older = RegionState("us-east-1").versions()[0]["LaunchTemplateData"]["ImageId"]
+    boto3.client("ec2", "us-east-1").run_instances(ImageId=older, MinCount=1, MaxCount=1, InstanceType="m7i.large")
+    topic = boto3.client("sns", "us-east-1").create_topic(Name="golden")["TopicArn"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(notify.TOPIC, topic)
+        stage.under_policy("drift", IMAGE, code=6)
+
+
 def regions(stage: Stage) -> None:
     """A family everywhere; the emulator has no price list, which is no failure."""
     stage.under_policy("regions", "--family", "g5")
@@ -264,7 +277,7 @@ def store(stage: Stage) -> None:
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
-    "verify-snapshot": verify_snapshot, "status": status, "regions": regions, "sweep": sweep,
+    "verify-snapshot": verify_snapshot, "status": status, "drift": drift, "regions": regions, "sweep": sweep,
     "watch": watch, "store": store}
 
 

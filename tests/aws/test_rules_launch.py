@@ -294,6 +294,18 @@ def test_a_refresh_replaces_the_instances(account: ProbeAccount) -> None:
     assert [each["InstanceRefreshId"] for each in refreshes] == [second, first]
 
 
+@probe("tagged_by_template")
+def test_an_instance_of_a_group_is_tagged_with_its_version(account: ProbeAccount) -> None:
+    """moto launches the default version, and says so."""
+    group = _Group(account)
+    account.groups.create_auto_scaling_group(
+        AutoScalingGroupName="h", MinSize=1, MaxSize=1, AvailabilityZones=["us-east-1a"],
+        LaunchTemplate={"LaunchTemplateId": group.template, "Version": "2"})
+    tags = [{tag["Key"]: tag["Value"] for tag in each["Tags"]} for one in account.ec2.describe_instances()[
+        "Reservations"] for each in one["Instances"]]
+    assert sorted(each["aws:ec2launchtemplate:version"] for each in tags) == ["1", "1", "2"]
+
+
 @probe("one_refresh_at_a_time")
 def test_one_refresh_at_a_time(account: ProbeAccount) -> None:
     group = _Group(account)

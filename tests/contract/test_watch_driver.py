@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
+from goldenami.aws import notify
 from goldenami.compilation import driver_fit, kernel_modules
 from goldenami.compilation.kernel_modules import ModuleOutcome
 from goldenami.core import records
@@ -18,7 +19,6 @@ from goldenami.model import definition_file, lockfile
 from goldenami.model.lockfile import BaseLock, Cuda, Driver, Lock
 from goldenami.model.update_policy import BranchType
 from goldenami.packages.store import Store
-from goldenami.watch import notice
 from goldenami.watch.sources import archive_indexes, branches, driver
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
 from support.builds.sample_lock import sample
@@ -313,11 +313,11 @@ def test_a_minimum_age_is_that_of_nvidias_list(checkout: GpuCheckout) -> None:
 
 
 def test_a_topic_that_is_none(checkout: GpuCheckout) -> None:
-    checkout.patch.setenv(notice.TOPIC, "golden")
+    checkout.patch.setenv(notify.TOPIC, "golden")
     code, said = checkout.watch()
     assert (code, "GOLDEN_SNS_TOPIC is no ARN of an SNS topic" in said) == (2, True), said
-    assert notice.region("arn:aws:sns:eu-west-1:123456789012:golden") == "eu-west-1"
-    assert notice.region("arn:aws:sqs:eu-west-1:123456789012:golden") == ""
+    assert notify.region("arn:aws:sns:eu-west-1:123456789012:golden") == "eu-west-1"
+    assert notify.region("arn:aws:sqs:eu-west-1:123456789012:golden") == ""
 
 
 def test_a_framework_whose_index_is_down(checkout: GpuCheckout) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from debian.changelog import Changelog
+from goldenami.core.markdown import cell
 from goldenami.model.lockfile import Driver, Kernel, Lock, Package
 from goldenami.model.update_policy import UpdateVerdict
 from goldenami.packages.store import Store
@@ -17,7 +18,7 @@ from goldenami.watch.watch_records import (
     SourceStatus,
     WatchRecord,
 )
-from goldenami.watch.watch_summary import BODY_LIMIT, LOG_LINES, cell, headline, markdown, table
+from goldenami.watch.watch_summary import BODY_LIMIT, LOG_LINES, headline, markdown, table
 from support.builds.sample_lock import sample
 
 LOG = """tool (1:2.0-1) bookworm-security; urgency=high

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from goldenami.aws import regions
 from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, DryRun, ImageName, OptionalImage, Regions
+from goldenami.commands.account_views import images_by_region, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
-from goldenami.core import records
-from goldenami.core.errors import BadInput, GoldenError, NotVerified
+from goldenami.core.errors import BadInput, NotVerified
 from goldenami.core.progress import Progress
-from goldenami.core.records import Record
 from goldenami.core.yaml_lines import nearest
 from goldenami.lifecycle import pointer_check, retire, status, sweep
 from goldenami.lifecycle import regions as family_regions
@@ -25,11 +22,6 @@ from goldenami.lifecycle.retention import RetentionPolicy
 from goldenami.local import workspace
 
 _LONGEST_DAYS = 3650
-
-
-def _print(record: Record, lines: Iterable[str], as_json: bool) -> None:
-    text = records.canonical(record.model_dump(mode="json")) if as_json else "\n".join(lines) + "\n"
-    print(text, end="", flush=True)
 
 
 @translated()
@@ -65,7 +57,7 @@ def cmd_retire(
                        disable_after_days=disable_after_days, deregister_after_days=deregister_after_days)
     with progress.step("look at the regions"):
         prepared = retire.prepare(account, image, names, policy)
-    _print(prepared.plan, retire.show(prepared.plan), as_json)
+    print_record(prepared.plan, retire.show(prepared.plan), as_json)
     if dry_run:
         retire.check(prepared, {})
         return 0
@@ -78,25 +70,10 @@ def _restore(
     account: Account, image: str, names: list[str], target: str, progress: Progress, *, as_json: bool, dry_run: bool,
 ) -> int:
     plan = retire.prepare_restore(account, image, names, target)
-    _print(plan, retire.show_restore(plan), as_json)
+    print_record(plan, retire.show_restore(plan), as_json)
     if not dry_run:
         retire.restore(account, plan, progress)
     return 0
-
-
-def _by_region(checkout: Checkout, image: str | None, only: list[str]) -> dict[str, list[str]]:
-    """The images that are published to each region, by their definitions; `only`: these regions, declared or not."""
-    images: dict[str, list[str]] = {}
-    for definition in checkout.definitions(image):
-        for region in only or definition.regions:
-            images.setdefault(region, []).append(definition.image)
-    check_regions(images)
-    return images
-
-
-def _raise(failed: dict[str, GoldenError], what: str) -> None:
-    if failed:
-        raise regions.combined_error(failed, what, "then run again", {})
 
 
 @translated()
@@ -109,19 +86,19 @@ def cmd_status(
     """Show the builds behind latest, candidate and template, who runs which, what each costs a month."""
     if check:
         return _check(checkout, image, as_json=as_json)
-    record, failed = status.look(Account(), _by_region(checkout, image, region))
-    _print(record, status.show(record), as_json)
-    _raise(failed, "not every region could be read")
+    record, failed = status.look(Account(), images_by_region(checkout, image, region))
+    print_record(record, status.show(record), as_json)
+    raise_failed(failed, "not every region could be read")
     return 0
 
 
 def _check(checkout: Checkout, image: str | None, *, as_json: bool) -> int:
     record, failed = pointer_check.look(Account(), list(checkout.definitions(image)))
-    _print(record, pointer_check.show(record), as_json)
+    print_record(record, pointer_check.show(record), as_json)
     if record.problems:
         raise NotVerified(f"{len(record.problems)} pointers or regions are not as they have to be",
                           hint="`golden publish` or `golden rollback` writes all pointers of an image again")
-    _raise(failed, "not every region could be read")
+    raise_failed(failed, "not every region could be read")
     return 0
 
 
@@ -133,8 +110,8 @@ def cmd_sweep(checkout: Checkout, *, as_json: AsJson = False, region: Regions, d
     """
     account, used = Account(), [] if region else workspace.noted_regions(checkout.root)
     check_regions(used)
-    prepared = sweep.prepare(account, list(dict.fromkeys([*_by_region(checkout, None, region), *used])))
-    _print(prepared.plan, sweep.show(prepared.plan), as_json)
+    prepared = sweep.prepare(account, list(dict.fromkeys([*images_by_region(checkout, None, region), *used])))
+    print_record(prepared.plan, sweep.show(prepared.plan), as_json)
     if dry_run:
         sweep.check(prepared, {})
     else:
@@ -152,8 +129,8 @@ def cmd_regions(
     check_regions(region)
     home = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     record, failed = family_regions.look(Account(), family, region, home)
-    _print(record, family_regions.show(record), as_json)
-    _raise(failed, "not every region could be read")
+    print_record(record, family_regions.show(record), as_json)
+    raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):
         raise BadInput(f"no region has a family `{family}`: {nearest(family, checkout.families)}",
                        hint="a family is what stands before the dot of an instance type")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import base_images
+from goldenami.aws import base_images, notify
 from goldenami.aws.base_images import BaseImage
 from goldenami.aws.session import Account
 from goldenami.commands import DryRun, OptionalImage, Strict, Wait
@@ -20,7 +20,7 @@ from goldenami.commands.locks import make_lock
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, Unreachable
 from goldenami.model.update_policy import UpdateVerdict
-from goldenami.watch import notice, proposal, watch, watch_summary, watched_images
+from goldenami.watch import proposal, watch, watch_summary, watched_images
 from goldenami.watch.relock import Relock
 from goldenami.watch.sources.driver import Prover
 from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, WatchRecord
@@ -57,7 +57,9 @@ def cmd_watch(
     records.write_text(folder / SUMMARY_FILE, summary)
     _show(record)
     progress.say(f"summary: {folder / SUMMARY_FILE}")
-    failures += [*_unseen(record), *notice.tell(record, summary, account)]
+    failures += _unseen(record)
+    if watch_summary.is_news(record):
+        failures += notify.tell(account, watch_summary.headline(record), summary)
     return _end(record, failures, strict=strict, update=update)
 
 

@@ -36,9 +36,9 @@ VARIABLES: dict[str, dict[str, str]] = {
         "AWS_<NAME>": "credentials, region and profile, as with the AWS CLI; `AWS_ENDPOINT_URL` names the emulator",
     },
     "Notices and pipelines": {
-        "GOLDEN_WEBHOOK": "Slack-compatible webhook that is told what `watch` found",
+        "GOLDEN_WEBHOOK": "Slack-compatible webhook that is told what `watch` and `drift` found",
         "GOLDEN_SNS_TOPIC": "ARN of an SNS topic that is told the same",
-        "GOLDEN_RUN_URL": "the pipeline's run, linked in the summary of `watch`",
+        "GOLDEN_RUN_URL": "the pipeline's run, linked in the summaries of `watch` and `drift`",
         "GOLDEN_PUSH_URL": "where `propose` pushes, token included; default: the remote `origin`",
         "GOLDEN_PUBLISH_ROLE": "ARN of the role that the pipelines publish with, by OIDC",
         "GOLDEN_PUBLISH_REGION": "region in which GitHub's pipeline takes that role",

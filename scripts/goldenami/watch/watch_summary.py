@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from goldenami.core.markdown import cell
 from goldenami.core.units import growth
 from goldenami.model.update_policy import UpdateVerdict
 from goldenami.watch.watch_records import ComponentRow, LockChange, SourcePackageChange, WatchRecord
@@ -30,6 +31,12 @@ def table(record: WatchRecord) -> str:
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def is_news(record: WatchRecord) -> bool:
+    """Whether somebody should be told."""
+    return bool(record.errors or record.warnings or record.changes or any(
+        row.verdict not in (UpdateVerdict.CURRENT, UpdateVerdict.HELD) for row in record.rows))
 
 
 def headline(record: WatchRecord) -> str:
@@ -66,11 +73,6 @@ def markdown(record: WatchRecord, link: str = "") -> str:
         return text
     note = "\n```\n\nShortened: all of it is in watch.json.\n"
     return text[:BODY_LIMIT - len(note)] + note
-
-
-def cell(text: str) -> str:
-    """`text` of a stranger within a line: no markup, no mention, no end of the cell."""
-    return re.sub(r"([\\`*_\[\]<>|#@~!])", r"\\\1", " ".join(text.split()))
 
 
 def _warnings(record: WatchRecord) -> str:

@@ -15,7 +15,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"aws", "local"}),
     frozenset({"compilation"}),
     frozenset({"builders"}),
-    frozenset({"lock", "bake", "verify", "publish", "gpu_test", "lifecycle", "watch", "report", "security"}),
+    frozenset({"lock", "bake", "verify", "publish", "gpu_test", "lifecycle", "watch", "drift", "report", "security"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
     frozenset({"reference"}),

@@ -23,7 +23,7 @@ TOP_REQUIRED = frozenset({
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml", "SECURITY.md"})
 
 ENVIRONMENT = "scripts/goldenami/core/environment.py"
-ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 21
+ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 22
 
 
 def top_level(root: Path) -> list[str]:

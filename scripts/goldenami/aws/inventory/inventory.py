@@ -205,9 +205,20 @@ def instances(ec2: Client) -> Iterator[AccountInstance]:
     """Instances that are not terminated."""
     for reservation in pages(ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED):
         for instance in reservation["Instances"]:
-            group = tags.from_list(instance.get("Tags")).get("aws:autoscaling:groupName", "")
-            yield AccountInstance(id=instance["InstanceId"], image_id=instance["ImageId"],
-                                  state=instance["State"]["Name"], group=group)
+            own_tags = tags.from_list(instance.get("Tags"))
+            yield AccountInstance(
+                id=instance["InstanceId"], image_id=instance["ImageId"], state=instance["State"]["Name"],
+                group=own_tags.get("aws:autoscaling:groupName", ""), since=_attached(instance),
+                template=own_tags.get("aws:ec2launchtemplate:id", ""),
+                template_version=own_tags.get("aws:ec2launchtemplate:version", ""))
+
+
+def _attached(instance: Mapping[str, Any]) -> datetime | None:
+    """When the root volume was attached: unlike LaunchTime, a stop and a start leave that as it is."""
+    for device in instance.get("BlockDeviceMappings", []):
+        if device["DeviceName"] == instance.get("RootDeviceName") and "AttachTime" in device.get("Ebs", {}):
+            return device["Ebs"]["AttachTime"]  # type: ignore[no-any-return]
+    return instance.get("LaunchTime")
 
 
 def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:

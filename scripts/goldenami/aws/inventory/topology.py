@@ -141,12 +141,17 @@ class Launcher:
 
 @dataclass(frozen=True)
 class AccountInstance:
-    """An instance that is not terminated."""
+    """An instance that is not terminated. `template` and `template_version` are the launch template's id and number by
+    which it was launched, by EC2's own tags; `since` is when its root volume was attached.
+    """
 
     id: str
     image_id: str
     state: str = "running"
     group: str = ""
+    template: str = ""
+    template_version: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)

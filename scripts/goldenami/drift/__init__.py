@@ -1,0 +1,1 @@
+"""What runs against what was baked: the fleet, the disks of its instances, and their repair."""

@@ -1,0 +1,124 @@
+"""What `golden drift` says of the instances that run an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from goldenami.aws import notify
+from goldenami.drift.fleet_records import FleetDrift, FleetRecord, ImageFleet
+from support.aws.emulator import Emulator
+from support.aws.seeded_account import SeededAccount
+from support.builds.builds import IMAGE, Checkout
+
+REGION, OTHER_REGION = "us-east-1", "us-west-2"
+TYPE = "launch_template: {instance_type: c7i.large}"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """An account in which two builds of an image were published, each by a template version; the second is `latest`."""
+
+    account: SeededAccount
+    checkout: Checkout
+    builds: tuple[str, str]
+
+    def ami(self, number: int) -> str:
+        """The AMI of the first or the second build."""
+        (found,) = (ami.id for ami in self.account.amis().values() if ami.build_id == self.builds[number - 1])
+        return found
+
+    def by_version(self, version: int) -> str:
+        """An instance that the launch template launches."""
+        return self.account.launch(self.ami(version), LaunchTemplate={
+            "LaunchTemplateName": f"golden-{IMAGE}", "Version": str(version)})
+
+    def look(self, *args: str, code: int = 0) -> FleetRecord:
+        """The record of `golden drift`."""
+        ran = self.checkout.golden("drift", IMAGE, "--json", *args)
+        assert ran.code == code, ran.text
+        return FleetRecord.model_validate_json(ran.text[:ran.text.index("\n}\n") + 3])
+
+    def only(self, code: int = 0) -> ImageFleet:
+        """The image in the only region."""
+        (found,) = self.look(code=code).regions[REGION]
+        return found
+
+
+@pytest.fixture
+def fleet(account: SeededAccount, checkout: Checkout) -> Fleet:
+    checkout.define(f"publish: {{regions: [{REGION}], {TYPE}}}\n")
+    return Fleet(account, checkout, (checkout.publish(1), checkout.publish(2)))
+
+
+def kinds(found: ImageFleet) -> dict[str, set[FleetDrift]]:
+    """How each instance (by its id) and each group (by its name) drifted."""
+    return {**{row.id: {each.kind for each in row.drift} for row in found.instances},
+            **{row.name: {each.kind for each in row.drift} for row in found.groups}}
+
+
+def test_each_way_to_drift_is_told_with_its_time(fleet: Fleet) -> None:
+    account = fleet.account
+    template = {"LaunchTemplateName": f"golden-{IMAGE}", "Version": "2"}
+    stranger = account.ami(7, tagged=False, recorded=False)
+    good, pinned, by_hand, odd = fleet.by_version(2), fleet.by_version(1), account.launch(fleet.ami(1)), \
+        account.launch(stranger)
+    account.group("workers", LaunchTemplate={**template, "Version": "1"})
+    account.groups.set_desired_capacity(AutoScalingGroupName="workers", DesiredCapacity=1)
+    (grouped,) = (each["InstanceId"] for each in account.groups.describe_auto_scaling_instances()[
+        "AutoScalingInstances"])
+    replaced = account.launch(stranger, LaunchTemplate=template)
+    found = fleet.only(code=6)
+    older = {FleetDrift.OTHER, FleetDrift.VERSION}
+    assert kinds(found) == {good: set(), pinned: older, by_hand: {FleetDrift.OTHER}, grouped: older,
+                            replaced: {FleetDrift.FOREIGN}, "workers": {FleetDrift.VERSION}}
+    assert found.strangers == {odd: stranger}
+    assert (found.latest, found.template_version) == (fleet.builds[1], "2")
+    assert found.metrics.instances_by_build == {fleet.builds[0]: 3, fleet.builds[1]: 1, "foreign": 1}
+    assert (found.metrics.instances, found.metrics.drifted) == (5, 4)
+    assert found.metrics.oldest_build_days is not None and 0 <= found.metrics.oldest_build_days < 1
+    assert all(row.since for row in found.instances)
+    assert all(drift.since and row.since and drift.since >= row.since for row in found.instances for drift in row.drift)
+    summary = (fleet.checkout.root / "build/drift/summary.md").read_text(encoding="utf-8")
+    for expected in (f"| {REGION} | {IMAGE} | {grouped} |", f"foreign AMI: {stranger} is no build of", "group workers",
+                     "4 of 5 instances drifted"):
+        assert expected in summary, summary
+
+
+def test_a_fleet_as_published_is_no_drift(fleet: Fleet) -> None:
+    instance = fleet.by_version(2)
+    fleet.account.group("web", LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "$Default"})
+    assert kinds(fleet.only()) == {instance: set(), "web": set()}
+    text = fleet.checkout.golden("drift").text
+    assert f"{instance} {fleet.ami(2)} {fleet.builds[1]} running since" in text and "0 of 1 instances drifted" in text
+
+
+def test_a_rolled_back_build_and_a_candidate(fleet: Fleet) -> None:
+    """A build that was withdrawn has to go; one that is on trial may run."""
+    instance = fleet.by_version(2)
+    assert fleet.checkout.golden("rollback", IMAGE).code == 0
+    assert kinds(fleet.only(code=6)) == {instance: {FleetDrift.WITHDRAWN, FleetDrift.VERSION}}
+    fleet.account.ec2.terminate_instances(InstanceIds=[instance])
+    fleet.checkout.define(f"publish: {{regions: [{REGION}], soak_hours: 5, {TYPE}}}\n")
+    candidate = fleet.checkout.publish(3)
+    (ami,) = (ami.id for ami in fleet.account.amis().values() if ami.build_id == candidate)
+    instance = fleet.account.launch(ami)
+    assert kinds(fleet.only()) == {instance: set()}
+
+
+def test_a_region_that_cannot_be_read_and_people_who_cannot_be_told(
+    fleet: Fleet, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Drift outranks what could not be looked at, which is never a success."""
+    fleet.checkout.define(f"publish: {{regions: [{REGION}, {OTHER_REGION}], {TYPE}}}\n")
+    aws.set(disabled_regions=[OTHER_REGION])
+    assert list(fleet.look(code=8).unreachable) == [OTHER_REGION]
+    aws.set(disabled_regions=[], denied={"*": ["autoscaling:DescribeAutoScalingGroups"]})
+    record = fleet.look(code=8)
+    assert not record.regions and "DescribeAutoScalingGroups" in record.unreachable[REGION]
+    aws.set(denied={})
+    fleet.by_version(1)
+    monkeypatch.setenv(notify.TOPIC, "no topic")
+    ran = fleet.checkout.golden("drift", IMAGE)
+    assert ran.code == 6 and "GOLDEN_SNS_TOPIC is no ARN" in ran.text, ran.text
+    assert fleet.checkout.golden("drift", "nothing").code == 2
