@@ -45,11 +45,12 @@ def test_nobody_waits_for_it(folder: Path) -> None:
     """Its block ends while it boots a disk with nothing on it: its machine is gone too."""
     need("qemu-system-x86_64", "setpriv", "unshare", "ip")
     machine = str(folder / "vm/root.qcow2")
-    with second_boot.beside(config(folder)):
+    with second_boot.beside(config(folder)) as second:
         deadline = time.monotonic() + 60
         while not processes(machine) and time.monotonic() < deadline:
+            second.demand()
             time.sleep(0.05)
-        assert processes(machine)
+        assert processes(machine), second.log.read_text(encoding="utf-8")
     deadline = time.monotonic() + 10
     while processes(machine) and time.monotonic() < deadline:
         time.sleep(0.05)
