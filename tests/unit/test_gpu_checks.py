@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +126,37 @@ def test_each_fault_is_found_and_named(tmp_path: Path, libraries: Path, fault: s
     do(machine)
     found = complaints(machine, kind)
     assert cause in found.get(check, ""), found
+
+
+CONTAINER_FAULTS: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
+    "engine refuses": ({}, {"rc": 125, "err": "unresolvable CDI devices"}, "does not start: unresolvable CDI"),
+    "GPU hidden": ({"cuda_count": 7}, {}, "CUDA has 7 of 8 GPUs in the container"),
+    "devices denied": ({"cuda_init": 999}, {}, "cuInit returned 999 in the container"),
+}
+
+
+def in_container(machine: GpuMachine, **ran: object) -> dict[str, str]:
+    """What the check says of a container that has the machine's libraries; that one starts takes a booted image."""
+    done = subprocess.run([sys.executable, ROOT / "tests/image/container_runtime/in_container.py"], text=True,
+                          env=machine.environment, capture_output=True, check=True)
+    checks = gpu_checks.module(ROOT / "tests/image/container_runtime/test_gpu.py")
+    return gpu_checks.complaints(checks, {
+        "seen": {"image": {"rc": 0}, "all": {"rc": 0, "out": done.stdout, "err": "", **ran}},
+        "gpu_type": gpu_type(BIG).model_dump()})
+
+
+def test_a_container_with_all_gpus_raises_no_alarm(tmp_path: Path, libraries: Path) -> None:
+    assert in_container(gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))) == {}
+
+
+@pytest.mark.parametrize("fault", CONTAINER_FAULTS)
+def test_each_fault_of_a_container_is_named(tmp_path: Path, libraries: Path, fault: str) -> None:
+    settings, ran, cause = CONTAINER_FAULTS[fault]
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
+    machine.set(settings)
+    assert cause in in_container(machine, **ran).get("container_has_every_gpu", "")
+
+
+def test_a_container_without_the_driver_is_named(tmp_path: Path) -> None:
+    machine = gpu_machine.healthy(tmp_path / "machine", tmp_path / "no-libraries", gpu_type(BIG))
+    assert "golden-cdi mounted no driver" in in_container(machine).get("container_has_every_gpu", "")

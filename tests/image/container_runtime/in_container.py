@@ -23,6 +23,15 @@ def call(name: str, function: str) -> object:
         return None
 
 
+def count() -> int | None:
+    """How many GPUs CUDA has here, once cuInit was called; None where it does not say."""
+    number = ctypes.c_int()
+    try:
+        return None if ctypes.CDLL("libcuda.so.1").cuDeviceGetCount(ctypes.byref(number)) else number.value
+    except OSError:
+        return None
+
+
 def opened(path: str) -> str:
     """`open`, or the name of what opening it ended in: EPERM is a device that the container is not given."""
     try:
@@ -55,7 +64,7 @@ def names(folder: str) -> list[str]:
 
 
 print(json.dumps({
-    "cuda": call("libcuda.so.1", "cuInit"), "plain": call("libcuda.so", "cuInit"),
+    "cuda": call("libcuda.so.1", "cuInit"), "plain": call("libcuda.so", "cuInit"), "count": count(),
     "nvml": call("libnvidia-ml.so.1", "nvmlInit_v2"),
     "nodes": {name: opened(f"/dev/{name}") for name in names("/dev") if name.startswith("nvidia")},
     "made": {number: made(number) for number in sys.argv[1:]},

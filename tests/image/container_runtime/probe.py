@@ -1,8 +1,9 @@
 """Runs on the booted image, as root: starts containers as a user would, prints as JSON what they and the engine say.
 
-argv: engine, the driver's version (empty: containers get no GPU), the text of in_container.py. Where no GPU is on the
-bus, two are made up: device nodes without a driver, and what the driver would say in /proc, which only golden-cdi's
-unit is shown. All that was made is removed again. The image is of this machine's own python3 and C library.
+argv: engine, the driver's version (empty: containers get no GPU), the text of in_container.py, and `gpus` where nothing
+is asked but what a container with all GPUs sees. Where no GPU is on the bus, two are made up: device nodes without a
+driver, and what the driver would say in /proc, which only golden-cdi's unit is shown. All that was made is removed
+again. The image is of this machine's own python3 and C library.
 """
 
 import io
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ENGINE, VERSION, PROGRAM = sys.argv[1:4]
+ONLY_GPUS = sys.argv[4:] == ["gpus"]
 HERE, UNIT, SPEC = Path("/run/golden-test"), "golden-cdi.service", Path("/run/cdi/golden-nvidia.json")
 DROP_IN = Path(f"/run/systemd/system/{UNIT}.d/test.conf")
 LIBRARIES, LOADER = Path("/usr/lib/x86_64-linux-gnu"), Path("/proc/sys/kernel/modprobe")
@@ -170,7 +172,7 @@ def made_up() -> Iterator[dict[str, object]]:
         run("systemctl", "reset-failed", UNIT)
 
 
-def main() -> None:
+def main() -> dict[str, object]:
     """Ask everything, leave nothing."""
     run("systemctl", "is-system-running", "--wait")  # SSH answers while the engine still starts
     was_active = run("systemctl", "is-active", "docker.service")["rc"] == 0
@@ -179,6 +181,9 @@ def main() -> None:
     found: dict[str, object] = {"gpu": gpu}
     try:
         found["image"] = image(IMAGE, {})
+        if ONLY_GPUS:
+            found["all"] = container("--network=none", "--device=nvidia.com/gpu=all")
+            return found
         found["info"] = run(ENGINE, "info", "--format", "{{json .}}")
         found["plain"] = container()
         if VERSION and gpu:
@@ -191,7 +196,7 @@ def main() -> None:
         shutil.rmtree(HERE, ignore_errors=True)
         if ENGINE == "docker" and not was_active:
             run("systemctl", "stop", "docker.socket", "docker.service", "containerd.service")
-    print(json.dumps(found))
+    return found
 
 
-main()
+print(json.dumps(main()))
