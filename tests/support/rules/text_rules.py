@@ -16,11 +16,11 @@ from support.rules import requirement_rules, trees
 
 TOP_FOLDERS = ("packer", "ansible", "roles", "molecule", "scripts", "requirements", "docs", "tests")
 TOP_REQUIRED = frozenset({
-    *TOP_FOLDERS, "Makefile", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
-    "pyproject.toml", "ansible.cfg", ".ci", ".config", ".editorconfig", ".gitignore",
+    *TOP_FOLDERS, "Makefile", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
+    "LICENSE", "pyproject.toml", "ansible.cfg", ".ci", ".config", ".editorconfig", ".gitignore",
     ".pre-commit-config.yaml", ".yamllint", ".ansible-lint", "galaxy.yml", "meta",
 })
-TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml", "SECURITY.md"})
+TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
 ENVIRONMENT = "scripts/goldenami/core/environment.py"
 ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 22
