@@ -29,6 +29,8 @@ SKEW = datetime.timedelta(minutes=15)
 """The largest difference of clocks: RequestExpired in
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html says 15 minutes either way."""
 
+_QUERY = frozenset({"autoscaling", "cloudformation", "iam", "s3", "sts"})
+"""Services that say AccessDenied, where those that speak JSON say AccessDeniedException."""
 _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 
@@ -73,11 +75,12 @@ def authorize(state: EmulatorState, call: ApiCall, environ: Environ) -> None:
     denied = (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))
     allowed = settings.allowed.get(call.key, settings.allowed.get("*", ("*",)))
     for action in call.actions:
-        if _matches(action, denied) or not _matches(action, allowed):
+        if matches(action, denied) or not matches(action, allowed):
             raise _denied(call, action, settings.accounts.get(call.key, MY_ACCOUNT))
 
 
-def _matches(action: str, patterns: Iterable[str]) -> bool:
+def matches(action: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns, such as `ec2:Describe*`, is of the action."""
     return any(fnmatchcase(action, pattern) for pattern in patterns)
 
 
@@ -116,7 +119,7 @@ def _denied(call: ApiCall, action: str, account: str) -> ApiError:
     why = f"because no identity-based policy allows the {action} action"
     if call.service == "ec2":
         return ApiError("UnauthorizedOperation", f"You are not authorized to perform this operation. {who} {why}", 403)
-    code = "AccessDenied" if call.service in ("autoscaling", "sts", "s3") else "AccessDeniedException"
+    code = "AccessDenied" if call.service in _QUERY else "AccessDeniedException"
     return ApiError(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
 
 

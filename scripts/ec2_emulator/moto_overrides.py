@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import moto.autoscaling.models
 import moto.autoscaling.urls
+import moto.cloudformation.urls
 import moto.ebs.urls
 import moto.ec2.models
 import moto.ec2.models.elastic_block_store
@@ -11,9 +12,10 @@ import moto.ec2.models.launch_templates
 import moto.ec2.models.spot_requests
 import moto.ec2.urls
 import moto.ssm.urls
+from moto.cloudformation.models import CloudFormationBackend
 from moto.ec2.responses import EC2Response
 
-from ec2_emulator import launches, snapshots, type_choice
+from ec2_emulator import launches, snapshots, stacks, type_choice
 from ec2_emulator.ebs_direct import EbsDirectApi
 from ec2_emulator.encryption import EncryptionApi
 from ec2_emulator.fleets import FleetApi, SpotRequest
@@ -41,6 +43,10 @@ def install() -> None:
     moto.ec2.models.EC2Backend.create_fleet = type_choice.create_fleet  # type: ignore[method-assign, assignment]
     moto.autoscaling.models.FakeAutoScalingGroup.instance_type = property(  # type: ignore[method-assign, assignment]
         type_choice.group_type)
+    CloudFormationBackend.create_change_set = stacks.create_change_set  # type: ignore[method-assign, assignment]
+    CloudFormationBackend.execute_change_set = stacks.execute_change_set  # type: ignore[method-assign, assignment]
+    CloudFormationBackend.delete_stack = stacks.delete_stack  # type: ignore[method-assign, assignment]
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, ParameterApi),
-                          (moto.autoscaling.urls, InstanceRefreshApi)):
+                          (moto.autoscaling.urls, InstanceRefreshApi),
+                          (moto.cloudformation.urls, stacks.StackApi)):
         vars(urls)["url_paths"] = dict.fromkeys(vars(urls)["url_paths"], handler.dispatch)

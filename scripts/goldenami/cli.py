@@ -29,6 +29,7 @@ AREAS: dict[str, dict[str, str]] = {
     "Builds on this machine": {
         "bake": "builds", "verify": "builds", "report": "builds", "shell": "builds", "reproduce": "builds",
         "container": "builds", "clean": "builds", "store": "stores", "sbom": "security"},
+    "Accounts": {"account": "setup"},
     "Published images": {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
         "mixed-policy": "launching", "verify-snapshot": "snapshot", "status": "life", "retire": "life", "sweep": "life",

@@ -1,0 +1,182 @@
+"""CloudFormation where moto's is too kind: conditions, rights of the caller, imports, failures and what is retained.
+
+Pages are of https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend, Stack
+from moto.cloudformation.parsing import ResourceMap
+from moto.cloudformation.responses import CloudFormationResponse
+from moto.cloudformation.utils import yaml_tag_constructor
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult
+from moto.dynamodb.models import dynamodb_backends
+from moto.iam.models import ManagedPolicy, iam_backends
+
+from ec2_emulator import authorization
+from ec2_emulator.errors import ApiError
+from ec2_emulator.state import STATE
+
+_CREATES = {
+    "AWS::DynamoDB::Table": "dynamodb:CreateTable", "AWS::S3::Bucket": "s3:CreateBucket",
+    "AWS::SNS::Topic": "sns:CreateTopic", "AWS::IAM::Role": "iam:CreateRole",
+    "AWS::IAM::ManagedPolicy": "iam:CreatePolicy", "AWS::IAM::InstanceProfile": "iam:CreateInstanceProfile"}
+"""The right that making a thing needs, by its type: CloudFormation acts as its caller."""
+_TABLE = "AWS::DynamoDB::Table"
+_LEAVES_NOTHING: set[str] = set()
+"""Ids of change sets that were made with OnStackFailure=DELETE."""
+_moto_create, _moto_delete = CloudFormationBackend.create_change_set, CloudFormationBackend.delete_stack
+
+
+def _parsed(template: str) -> dict[str, Any]:
+    yaml.add_multi_constructor("", yaml_tag_constructor)
+    loaded: dict[str, Any] = yaml.load(template, Loader=yaml.Loader)  # noqa: S506 - moto's way to read templates
+    return loaded
+
+
+def holding(template: str, parameters: dict[str, str], account: str, region: str) -> str:
+    """Resources and outputs whose condition does not hold are not part of a stack.
+
+    conditions-section-structure.html
+    """
+    whole = _parsed(template)
+    known = ResourceMap("", "", parameters, {}, region, account, {**whole, "Outputs": {}}, None)
+    known.load()
+    for section in ("Resources", "Outputs"):
+        whole[section] = {name: body for name, body in whole.get(section, {}).items()
+                          if "Condition" not in body or known.lazy_condition_map[body["Condition"]]}
+    return json.dumps(whole)
+
+
+def create_change_set(
+    backend: CloudFormationBackend, stack_name: str, change_set_name: str, template: str, parameters: dict[str, str],
+    **others: Any,
+) -> tuple[str, str]:
+    """CreateChangeSet, into which goes what the conditions let in."""
+    same = [stack for stack in backend.stacks.values() if stack.name == stack_name]
+    if others["change_set_type"] == "CREATE" and same:
+        if same[0].status != "REVIEW_IN_PROGRESS":
+            raise ApiError("AlreadyExistsException", f"Stack [{stack_name}] already exists")
+        del backend.stacks[same[0].stack_id]
+    held = holding(template, parameters, backend.account_id, backend.region_name)
+    return _moto_create(backend, stack_name, change_set_name, held, parameters, **others)
+
+
+def importable(stack: Stack, template: dict[str, Any]) -> dict[str, Any]:
+    """What a template names by a fixed name and retains, and is there without being the stack's, can be imported.
+
+    import-resources-automatically.html
+    """
+    tables = dynamodb_backends[stack.account_id][stack.region_name].tables
+    return {name: tables[body["Properties"]["TableName"]] for name, body in template["Resources"].items()
+            if body["Type"] == _TABLE and body.get("DeletionPolicy") == "Retain"
+            and name not in stack.resource_map._resource_json_map
+            and body["Properties"].get("TableName") in tables}
+
+
+def _refused(changes: list[Change]) -> Iterator[str]:
+    """Why the caller may not make what the changes add."""
+    denied = STATE.settings.denied.get("*", ())
+    for change in changes:
+        action = _CREATES.get(change.resource_type, "")
+        if change.action == "Add" and authorization.matches(action, denied):
+            yield f"{change.logical_resource_id}: User is not authorized to perform: {action} (AccessDenied)"
+
+
+def execute_change_set(backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None) -> None:
+    """A change that fails is rolled back; a first one under OnStackFailure=DELETE leaves no stack.
+
+    stack-failure-options.html
+    """
+    change_set = backend.describe_change_set(change_set_name)
+    assert change_set is not None
+    stack, kind = backend.stacks[change_set.stack_id], change_set.change_set_type
+    stack._add_stack_event(f"{kind}_IN_PROGRESS", resource_status_reason="User Initiated")
+    before, stack.description = set(stack.resource_map._parsed_resources), change_set.template_dict.get("Description")
+    try:
+        for refusal in _refused(change_set.changes):
+            raise ApiError("AccessDenied", refusal)
+        _import(stack, change_set)
+        change_set.apply()
+        stack.template_dict, stack.template = change_set.template_dict, change_set.template
+        stack.parameters = change_set.parameters
+        stack.output_map = stack._create_output_map()
+        stack.status = f"{kind}_COMPLETE"
+    except (ServiceException, ValueError) as error:
+        stack._add_stack_event(f"{kind}_FAILED", resource_status_reason=str(getattr(error, "message", error)))
+        _roll_back(stack, before)
+        stack.status = "ROLLBACK_COMPLETE" if kind == "CREATE" else "UPDATE_ROLLBACK_COMPLETE"
+        if change_set.change_set_id in _LEAVES_NOTHING:
+            stack.status = "DELETE_COMPLETE"
+            backend.deleted_stacks[stack.stack_id] = backend.stacks.pop(stack.stack_id)
+    stack._add_stack_event(stack.status)
+
+
+def _import(stack: Stack, change_set: ChangeSet) -> None:
+    there = importable(stack, change_set.template_dict)
+    for name in (change.logical_resource_id for change in change_set.changes if change.action == "Import"):
+        there[name].cf_resource_type, there[name].logical_resource_id = _TABLE, name
+        stack.resource_map._parsed_resources[name] = there[name]
+
+
+def _roll_back(stack: Stack, before: set[str]) -> None:
+    """Delete what the change made, but not what it imported."""
+    made = stack.resource_map
+    for name, policy in _policies(stack).items():
+        if name not in before:
+            iam_backends[stack.account_id]["aws"].delete_policy(policy.arn)
+    for name in sorted(made._parsed_resources.keys() - before):
+        if name in made._resource_json_map and made._resource_json_map[name].get("DeletionPolicy") != "Retain":
+            made._delete_resource(made._parsed_resources.pop(name), made._resource_json_map[name])
+
+
+def _policies(stack: Stack) -> dict[str, Any]:
+    """The stack's managed policies by logical name; moto deletes none of them."""
+    return {name: each for name, each in stack.resource_map._parsed_resources.items()
+            if isinstance(each, ManagedPolicy) and each.arn in iam_backends[stack.account_id]["aws"].managed_policies}
+
+
+def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
+    """What is to be retained stays, whether it may go with a failed creation or not; what cannot go fails the stack.
+
+    TemplateReference/aws-attribute-deletionpolicy.html
+    """
+    for stack in list(backend.stacks.values()):
+        if name_or_stack_id in (stack.name, stack.stack_id):
+            for body in stack.resource_map._resource_json_map.values():
+                if body.get("DeletionPolicy") == "RetainExceptOnCreate":
+                    body["DeletionPolicy"] = "Retain"
+            if attached := [name for name, policy in _policies(stack).items() if policy.attachment_count]:
+                stack.status = "DELETE_FAILED"
+                reason = f"{attached[0]}: Cannot delete a policy attached to entities."
+                stack._add_stack_event("DELETE_FAILED", resource_status_reason=reason)
+                return
+            for policy in _policies(stack).values():
+                iam_backends[backend.account_id]["aws"].delete_policy(policy.arn)
+            _moto_delete(backend, stack.stack_id)
+
+
+class StackApi(CloudFormationResponse):
+    """CloudFormation's change sets as AWS answers them."""
+
+    def create_change_set(self) -> ActionResult:
+        """Show as imported what is, where the caller wants that."""
+        answer = super().create_change_set()
+        assert isinstance(answer.result, dict)
+        change_set = self.cloudformation_backend.change_sets[answer.result["Id"]]
+        if self._get_param("OnStackFailure") == "DELETE":
+            _LEAVES_NOTHING.add(change_set.change_set_id)
+        imports = self._get_bool_param("ImportExistingResources", False)
+        found = importable(change_set.stack, change_set.template_dict) if imports else {}
+        for change in change_set.changes:
+            change.action = "Import" if change.logical_resource_id in found else change.action
+        return answer
+
+    def _validate_different_update(self, *_: Any) -> None:
+        """A change set without changes is made, and has failed."""

@@ -1,0 +1,86 @@
+"""The command that sets an AWS account up for all others, and takes that away again."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from goldenami.account import account_plan, account_setup
+from goldenami.aws.session import Account, check_regions, translated
+from goldenami.commands import DryRun, Regions
+from goldenami.commands.checkout import Checkout
+from goldenami.core.errors import BadInput
+from goldenami.core.progress import Progress
+
+
+class AccountAction(StrEnum):
+    """What `golden account` does."""
+
+    PLAN = "plan"
+    APPLY = "apply"
+    REMOVE = "remove"
+
+
+@translated()
+def cmd_account(
+    checkout: Checkout,
+    action: Annotated[AccountAction, typer.Argument(metavar="plan|apply|remove", help="look, make, or take away")], *,
+    github: Annotated[str | None, typer.Option(
+        "--github", metavar="OWNER/NAME", help="the repository on GitHub that may publish")] = None,
+    gitlab: Annotated[str | None, typer.Option(
+        "--gitlab", metavar="GROUP/PROJECT", help="the project on GitLab that may publish")] = None,
+    settings: Annotated[list[str], typer.Option(
+        "--set", metavar="NAME=VALUE", help="another parameter of the template (may be given again)",
+        default_factory=list, show_default=False)],
+    region: Regions, dry_run: DryRun = False,
+) -> int:
+    """Set an AWS account up from one CloudFormation template: roles, bucket, topic, tables; or take that away."""
+    account, progress = Account(), checkout.progress("account", action)
+    names = region or _declared(checkout)
+    if action is AccountAction.REMOVE:
+        return _remove(account, region, names[0], progress, dry_run=dry_run)
+    given = dict(_setting(text) for text in settings)
+    given |= {name: value for name, value in ((account_plan.GITHUB, github), (account_plan.GITLAB, gitlab))
+              if value is not None}
+    plan = account_plan.prepare(account, names, given)
+    print("\n".join(account_plan.show(plan)), flush=True)
+    if action is AccountAction.PLAN or dry_run:
+        account_plan.discard(account, plan)
+        return 0
+    home = account_setup.execute(account, plan, progress)
+    progress.remember()
+    print("variables of CI:")
+    print("\n".join(f"  {name} = {value}" for name, value in sorted(home.outputs.items())))
+    return 0
+
+
+def _declared(checkout: Checkout) -> list[str]:
+    """All regions that definitions publish to, the environment's own first; BadInput where there is none."""
+    found = {region for definition in checkout.definitions(None) if definition.publish
+             for region in definition.publish.regions}
+    if not found:
+        raise BadInput("no definition is published anywhere", hint="name regions: --region REGION, home first")
+    own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return sorted(found, key=lambda region: (region != own, region))
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"`--set {text}` is not NAME=VALUE", hint="for instance --set Email=me@example.org")
+    return name, value
+
+
+def _remove(account: Account, regions: list[str], home: str, progress: Progress, *, dry_run: bool) -> int:
+    """Take the stacks of `regions` away; without any, those of every region that the account has enabled."""
+    check_regions(regions)
+    names = regions or sorted(row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"])
+    removal = account_setup.prepare_removal(account, names, home)
+    print("\n".join(account_setup.show_removal(removal)), flush=True)
+    if not dry_run:
+        account_setup.remove(account, removal, progress)
+        progress.remember()
+    return 0

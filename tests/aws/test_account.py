@@ -1,0 +1,240 @@
+"""`golden account`: the stack is made in each region, changed, and taken away; what holds data stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+import pytest
+from goldenami.aws import stacks
+from goldenami.aws.channels.lease import TABLE, read_lease, take_lease
+from goldenami.aws.session import Account
+from support.aws.emulator import Emulator
+from support.builds.builds import Checkout
+
+HOME, OTHER = "us-east-1", "eu-west-1"
+REGIONS = ("--region", HOME, "--region", OTHER)
+GITHUB, GITLAB = ("--github", "acme/images"), ("--gitlab", "acme/infra/images")
+
+
+def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("account", *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+def trust(role: str) -> Mapping[str, Any]:
+    """The trust policy of a role of the account."""
+    document: Any = boto3.client("iam").get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+    statement: Mapping[str, Any] = (json.loads(document) if isinstance(document, str) else document)["Statement"][0]
+    return statement
+
+
+def lets_in(statement: Mapping[str, Any], issuer: str, claims: Mapping[str, str]) -> bool:
+    """Whether a trust policy lets in who brings a token of `issuer` with these claims, as STS decides it."""
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRoleWithWebIdentity")
+    assert statement["Condition"].keys() == {"StringEquals"}
+    provider = statement["Principal"]["Federated"].partition("oidc-provider/")[2]
+    wanted = statement["Condition"]["StringEquals"].items()
+    return provider == issuer and all(claims.get(key.removeprefix(f"{issuer}:")) == value for key, value in wanted)
+
+
+def exists(region: str) -> bool:
+    return stacks.find(boto3.client("cloudformation", region)) is not None
+
+
+def tables(region: str) -> list[str]:
+    return list(boto3.client("dynamodb", region).list_tables()["TableNames"])
+
+
+def buckets() -> list[str]:
+    return [bucket["Name"] for bucket in boto3.client("s3", HOME).list_buckets()["Buckets"]]
+
+
+# --- made, changed, taken away ----------------------------------------------------------------------------------------
+
+def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
+    said = golden(checkout, "plan", *REGIONS, *GITHUB)
+    assert f"{OTHER}: a new stack golden-ami\n  add    AWS::DynamoDB::Table       Leases\na month:" in said
+    assert "GitLabPublisher" not in said and "$0.023 for each 10^9 bytes" in said and "unknown price" in said
+    assert not exists(HOME) and not tables(HOME)  # a plan leaves nothing
+
+    said = golden(checkout, "apply", *REGIONS, *GITHUB)
+    assert "CREATE_COMPLETE" in said
+    assert "GOLDEN_PUBLISH_ROLE of GitHub = arn:aws:iam::123456789012:role/golden-ami-github" in said
+    assert f"GOLDEN_STORE_S3 = s3://{buckets()[0]}/store" in said
+    assert tables(HOME) == tables(OTHER) == [TABLE]
+    assert read_lease(Account().dynamodb(OTHER), "any").fence == 0
+    assert golden(checkout, "plan", *REGIONS).count("nothing to do") == 2
+
+    said = golden(checkout, "apply", *REGIONS, *GITLAB)
+    assert "add    AWS::IAM::Role             GitLabPublisher" in said and "UPDATE_COMPLETE" in said
+    assert "role/golden-ami-gitlab" in said and "role/golden-ami-github" in said
+
+    assert "the stack golden-ami goes" in golden(checkout, "remove", "--dry-run")
+    assert exists(HOME)
+    golden(checkout, "remove")
+    assert not any(map(exists, (HOME, OTHER))) and not tables(HOME) + tables(OTHER) and not buckets()
+    iam = boto3.client("iam")
+    assert iam.list_roles()["Roles"] == iam.list_policies(Scope="Local")["Policies"] == []
+    assert "there is no stack golden-ami" in golden(checkout, "remove", *REGIONS, code=2)
+
+
+def test_roles_are_within_the_boundary(checkout: Checkout) -> None:
+    golden(checkout, "apply", "--region", HOME, *GITHUB, *GITLAB)
+    iam = boto3.client("iam")
+    for role in ("golden-ami-github", "golden-ami-gitlab", "golden-ami-builder"):
+        bounded = iam.get_role(RoleName=role)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"]
+        assert bounded == "arn:aws:iam::123456789012:policy/golden-ami-boundary"
+    profile = iam.get_instance_profile(InstanceProfileName="golden-ami-builder")["InstanceProfile"]
+    assert [role["RoleName"] for role in profile["Roles"]] == ["golden-ami-builder"]
+    assert trust("golden-ami-builder")["Principal"] == {"Service": "ec2.amazonaws.com"}
+
+
+def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None:
+    take_lease(Account().dynamodb(HOME), "debian-13-ml")  # a publish that came before made the table
+    assert "import AWS::DynamoDB::Table" in golden(checkout, "apply", *REGIONS, *GITHUB)
+    [bucket] = buckets()
+    boto3.client("s3", HOME).put_object(Bucket=bucket, Key="store/ab/abc", Body=b"a package")
+    said = golden(checkout, "remove", *REGIONS)
+    assert f"{HOME}: the table golden-ami stays: it has the ledgers of images" in said
+    assert f"{HOME}: the bucket {bucket} stays: it is not empty" in said
+    assert not exists(HOME) and not tables(OTHER)
+    assert buckets() == [bucket]
+    assert read_lease(Account().dynamodb(HOME), "debian-13-ml").fence == 1
+    assert "import AWS::DynamoDB::Table" in golden(checkout, "apply", *REGIONS, *GITHUB)
+
+
+def test_a_provider_that_is_there_is_used(checkout: Checkout) -> None:
+    boto3.client("iam").create_open_id_connect_provider(
+        Url="https://token.actions.githubusercontent.com", ClientIDList=["sts.amazonaws.com"])
+    said = golden(checkout, "plan", "--region", HOME, *GITHUB, *GITLAB)
+    assert "GitHubProvider = existing" in said and "GitHubTokens" not in said and "GitLabTokens" in said
+
+
+# --- who is let in ----------------------------------------------------------------------------------------------------
+
+HUB, LAB = "token.actions.githubusercontent.com", "gitlab.example.org"
+_HUB = {"aud": "sts.amazonaws.com", "sub": "repo:acme/images:environment:publish", "ref": "refs/heads/main"}
+_LAB = {"aud": "sts.amazonaws.com", "sub": "project_path:acme/infra/images:ref_type:branch:ref:main"}
+CALLERS = [
+    ("github", HUB, {}, True),
+    ("github", HUB, {"sub": "repo:acme/other:environment:publish"}, False),
+    ("github", HUB, {"sub": "repo:evil/images:environment:publish"}, False),
+    ("github", HUB, {"sub": "repo:acme/images:pull_request", "ref": "refs/pull/1/merge"}, False),
+    ("github", HUB, {"sub": "repo:acme/images:ref:refs/heads/main"}, False),  # without the environment
+    ("github", HUB, {"sub": "repo:acme/images:environment:watch"}, False),
+    ("github", HUB, {"ref": "refs/heads/feature"}, False),
+    ("github", HUB, {"ref": "refs/tags/main"}, False),
+    ("github", HUB, {"aud": "https://github.com/acme"}, False),
+    ("github", LAB, {}, False),
+    ("gitlab", LAB, {}, True),
+    ("gitlab", LAB, {"sub": "project_path:acme/infra/images:ref_type:branch:ref:feature"}, False),
+    ("gitlab", LAB, {"sub": "project_path:acme/infra/images:ref_type:tag:ref:main"}, False),
+    ("gitlab", LAB, {"sub": "project_path:acme/infra/images-fork:ref_type:branch:ref:main"}, False),
+    ("gitlab", LAB, {"aud": "https://gitlab.example.org"}, False),
+    ("gitlab", "gitlab.com", {}, False),
+    ("gitlab", HUB, {}, False),
+]
+
+
+def test_whose_tokens_are_let_in(checkout: Checkout) -> None:
+    golden(checkout, "apply", "--region", HOME, *GITHUB, *GITLAB, "--set", f"GitLabHost={LAB}")
+    statements = {"github": trust("golden-ami-github"), "gitlab": trust("golden-ami-gitlab")}
+    defaults = {"github": _HUB, "gitlab": _LAB}
+    found = [(role, issuer, changed, lets_in(statements[role], issuer, {**defaults[role], **changed}))
+             for role, issuer, changed, _ in CALLERS]
+    assert found == CALLERS
+
+
+def test_a_repository_whose_subject_names_ids(checkout: Checkout) -> None:
+    golden(checkout, "apply", "--region", HOME, "--github", "acme-12/images-34")
+    statement = trust("golden-ami-github")
+    assert lets_in(statement, HUB, {**_HUB, "sub": "repo:acme-12/images-34:environment:publish"})
+    assert not lets_in(statement, HUB, _HUB)
+
+
+# --- what goes wrong: one line and a documented exit code -------------------------------------------------------------
+
+def made_of(template: Mapping[str, Any]) -> None:
+    boto3.client("cloudformation", HOME).create_stack(StackName="golden-ami", TemplateBody=json.dumps(template))
+
+
+def another_form() -> None:
+    made_of({"Description": "somebody's", "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+
+
+def failed() -> None:
+    """A first change set whose execution failed, made by hand: it leaves a stack in ROLLBACK_COMPLETE."""
+    boto3.client("iam").create_role(RoleName="taken", AssumeRolePolicyDocument="{}")
+    role = {"Type": "AWS::IAM::Role", "Properties": {"RoleName": "taken", "AssumeRolePolicyDocument": {}}}
+    client = boto3.client("cloudformation", HOME)
+    made = client.create_change_set(StackName="golden-ami", ChangeSetName="by-hand", ChangeSetType="CREATE",
+                                    TemplateBody=json.dumps({"Description": "goldenami account",
+                                                             "Resources": {"Role": role}}))
+    client.execute_change_set(ChangeSetName=made["Id"])
+
+
+def name_taken() -> None:
+    boto3.client("iam").create_role(RoleName="golden-ami-builder", AssumeRolePolicyDocument="{}")
+
+
+@pytest.mark.parametrize(("given", "args", "code", "said"), [
+    (another_form, GITHUB, 2, "the stack golden-ami in us-east-1 is not made from account.yml: `somebody's`"),
+    (failed, GITHUB, 5, "the stack golden-ami in us-east-1 is in the state ROLLBACK_COMPLETE"),
+    (name_taken, GITHUB, 5, "golden-ami-builder already exists"),
+    (None, (), 2, "nobody would be allowed to publish"),
+    (None, ("--github", "acme"), 2, "GitHubRepository cannot be `acme`"),
+    (None, (*GITHUB, "--set", "GitHubBrnch=x"), 2, "no parameter `GitHubBrnch`: did you mean `GitHubBranch`?"),
+    (None, (*GITHUB, "--set", "GitHubProvider=no"), 2, "GitHubProvider cannot be `no`"),
+    (None, (*GITHUB, "--set", "Email"), 2, "`--set Email` is not NAME=VALUE"),
+    (None, (*GITHUB, "--region", "us-esat-1"), 2, "unknown region `us-esat-1`"),
+])
+def test_what_goes_wrong(checkout: Checkout, given: Any, args: tuple[str, ...], code: int, said: str) -> None:
+    if given:
+        given()
+    before = exists(HOME)
+    text = golden(checkout, "apply", "--region", HOME, *args, code=code)
+    assert said in text and "to do:" in text
+    assert exists(HOME) is before and not buckets()  # nothing half made
+
+
+@pytest.mark.parametrize("denied", [
+    "cloudformation:DescribeStacks", "cloudformation:CreateChangeSet", "cloudformation:ExecuteChangeSet",
+    "iam:ListOpenIDConnectProviders", "iam:CreateRole", "s3:CreateBucket"])
+def test_a_right_that_is_missing(checkout: Checkout, aws: Emulator, denied: str) -> None:
+    aws.set(denied={"*": [denied]})
+    assert denied in golden(checkout, "apply", "--region", HOME, *GITHUB, code=8)
+    aws.set(denied={})
+    assert not buckets() and not tables(HOME)
+    golden(checkout, "apply", "--region", HOME, *GITHUB)
+
+
+def test_a_failed_change_takes_nothing_away(checkout: Checkout) -> None:
+    golden(checkout, "apply", "--region", HOME, *GITHUB)
+    boto3.client("iam").create_role(RoleName="golden-ami-gitlab", AssumeRolePolicyDocument="{}")
+    said = golden(checkout, "apply", "--region", HOME, *GITLAB, code=5)
+    assert "already exists" in said and "remove what has that name" in said
+    boto3.client("iam").delete_role(RoleName="golden-ami-gitlab")
+    golden(checkout, "apply", "--region", HOME, *GITLAB)
+
+
+def test_a_removal_that_fails_is_done_again(checkout: Checkout) -> None:
+    golden(checkout, "apply", "--region", HOME, *GITHUB)
+    iam, policy = boto3.client("iam"), "arn:aws:iam::123456789012:policy/golden-ami-release"
+    iam.create_role(RoleName="mine", AssumeRolePolicyDocument="{}")
+    iam.attach_role_policy(RoleName="mine", PolicyArn=policy)
+    said = golden(checkout, "remove", "--region", HOME, code=5)
+    assert "ReleasePolicy: Cannot delete a policy attached to entities" in said
+    assert "DELETE_FAILED" in golden(checkout, "apply", "--region", HOME, *GITHUB, code=5)
+    iam.detach_role_policy(RoleName="mine", PolicyArn=policy)
+    golden(checkout, "remove", "--region", HOME)
+    assert not exists(HOME) and not buckets()
+
+
+def test_regions_are_those_of_the_definitions(checkout: Checkout) -> None:
+    checkout.define("publish: {regions: [us-west-2, us-east-1]}\n")
+    said = golden(checkout, "plan", *GITHUB)
+    assert "home us-east-1" in said and "us-west-2: a new stack" in said

@@ -1,0 +1,155 @@
+"""The CloudFormation template of an account: linted, its rights those of the policy files, within its boundary."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.decode import cfn_yaml
+from goldenami.aws import account_prices, stacks
+from goldenami.aws.channels import lease
+from support.builds.tools import POLICIES, complaints
+
+BUCKET, TOPIC = "arn:aws:s3:::golden-ami-bucket", "arn:aws:sns:us-east-1:123456789012:golden-ami"
+NARROWED = {"arn:aws:s3:::*/*": f"{BUCKET}/*", "arn:aws:s3:::*": BUCKET, "arn:aws:sns:*:*:*": TOPIC}
+"""What the policy of a command leaves open and the template knows: the bucket and the topic."""
+TEMPLATE_BYTES, POLICY_CHARACTERS, POLICIES_A_ROLE = 51_200, 6_144, 10
+"""Quotas: of a template that is sent (CloudFormation), of a policy without spaces and of a role's policies (IAM)."""
+
+Right = tuple[str, str, str]
+"""Action, resource, condition."""
+
+
+def resolved(value: Any) -> Any:
+    """A part of the template as it is in an account."""
+    if isinstance(value, list):
+        return [resolved(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "Fn::Sub" in value:
+        text = value["Fn::Sub"].replace("${AWS::Partition}", "aws").replace("${Bucket.Arn}", BUCKET)
+        assert "${" not in text, text
+        return text
+    if "Fn::GetAtt" in value:
+        assert value["Fn::GetAtt"] in (["Bucket", "Arn"], "Bucket.Arn"), value
+        return BUCKET
+    if "Ref" in value:
+        return {"Topic": TOPIC}.get(value["Ref"], value["Ref"])
+    return {key: resolved(each) for key, each in value.items()}
+
+
+RESOURCES: dict[str, Any] = {name: resolved({key: each for key, each in body.items() if key != "Condition"})
+                             for name, body in cfn_yaml.load(str(stacks.TEMPLATE))["Resources"].items()
+                             if body["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::S3::BucketPolicy")}
+RAW: dict[str, Any] = cfn_yaml.load(str(stacks.TEMPLATE))["Resources"]
+BY_COMMANDS = {name: body for name, body in RESOURCES.items() if "Metadata" in body}
+
+
+def rights(document: Mapping[str, Any]) -> set[Right]:
+    """What a policy allows, one by one."""
+    found = set()
+    for statement in document["Statement"]:
+        assert statement["Effect"] == "Allow"
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        condition = json.dumps(statement.get("Condition"), sort_keys=True)
+        found |= {(action, NARROWED.get(resource, resource), condition)
+                  for action in statement["Action"] for resource in resources}
+    return found
+
+
+def of_command(command: str) -> set[Right]:
+    return rights(json.loads((POLICIES / f"{command}.json").read_text(encoding="utf-8")))
+
+
+def test_cfn_lint() -> None:
+    assert complaints("cfn-lint", str(stacks.TEMPLATE)) == ""
+
+
+def test_cfn_lint_complains(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yml"
+    text = stacks.TEMPLATE.read_text(encoding="utf-8")
+    bad.write_text(text.replace("BillingMode: PAY_PER_REQUEST", "BillingMode: SOMETIMES"), encoding="utf-8")
+    assert "'SOMETIMES' is not one of" in complaints("cfn-lint", str(bad))
+
+
+@pytest.mark.parametrize("name", sorted(BY_COMMANDS))
+def test_a_policy_has_the_rights_of_its_commands(name: str) -> None:
+    """The files of aws/policies/ are the source; after a change there, this says what to change here."""
+    wanted = {right for command in BY_COMMANDS[name]["Metadata"]["Commands"] for right in of_command(command)}
+    has = rights(BY_COMMANDS[name]["Properties"]["PolicyDocument"])
+    assert {"lacks": sorted(wanted - has), "has too much": sorted(has - wanted)} == {"lacks": [], "has too much": []}
+
+
+def test_every_command_is_in_a_policy_and_every_policy_in_a_role() -> None:
+    named = {command for body in BY_COMMANDS.values() for command in body["Metadata"]["Commands"]}
+    assert named == {path.stem for path in POLICIES.glob("*.json")}
+    roles = {name: [arn["Ref"] for arn in body["Properties"]["ManagedPolicyArns"]]
+             for name, body in RAW.items() if body["Type"] == "AWS::IAM::Role"}
+    assert roles["GitHubPublisher"] == roles["GitLabPublisher"]
+    assert {policy for each in roles.values() for policy in each} == set(BY_COMMANDS)
+    assert max(map(len, roles.values())) <= POLICIES_A_ROLE
+    assert {body["Properties"]["PermissionsBoundary"]["Ref"] for body in RAW.values()
+            if body["Type"] == "AWS::IAM::Role"} == {"Boundary"}
+
+
+def test_quotas() -> None:
+    assert stacks.TEMPLATE.stat().st_size <= TEMPLATE_BYTES
+    for name, body in RESOURCES.items():
+        if body["Type"] == "AWS::IAM::ManagedPolicy":
+            text = json.dumps(body["Properties"]["PolicyDocument"], separators=(",", ":"))
+            assert len(text) <= POLICY_CHARACTERS, name
+
+
+def beyond(document: Mapping[str, Any], needed: set[Right]) -> Iterator[str]:
+    """Rights that the boundary `document` does not let through."""
+    for action, resource, _ in needed:
+        if not any(fnmatchcase(action, has) and (limit == "*" or fnmatchcase(resource, limit))
+                   for has, limit, _ in rights(document)):
+            yield f"{action} on {resource}"
+
+
+def test_the_boundary_lets_every_right_through_and_none_on_iam() -> None:
+    boundary = RESOURCES["Boundary"]["Properties"]["PolicyDocument"]
+    needed = {right for path in POLICIES.glob("*.json") for right in of_command(path.stem)}
+    assert sorted(beyond(boundary, needed)) == []
+    elsewhere: set[Right] = {("iam:PassRole", "*", ""), ("s3:GetObject", "arn:aws:s3:::theirs/secret", ""),
+                             ("ssm:PutParameter", "arn:aws:ssm:*:*:parameter/theirs", ""), ("sts:AssumeRole", "*", "")}
+    assert len(list(beyond(boundary, elsewhere))) == len(elsewhere)
+
+
+def test_the_bucket_is_private_encrypted_versioned_and_for_tls() -> None:
+    bucket = RAW["Bucket"]["Properties"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert "SSEAlgorithm" in str(bucket["BucketEncryption"])
+    assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    [statement] = RESOURCES["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Resource"] == [BUCKET, f"{BUCKET}/*"]
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_what_holds_data_is_retained() -> None:
+    kept = {name: body["DeletionPolicy"] for name, body in RAW.items() if "DeletionPolicy" in body}
+    assert kept == {"Leases": "Retain", "Bucket": "RetainExceptOnCreate", "BucketPolicy": "RetainExceptOnCreate"}
+    assert {RAW[name]["UpdateReplacePolicy"] for name in kept} == {"Retain"}
+    assert RAW["Leases"]["Properties"]["TableName"] == lease.TABLE  # a fixed name, so that it can be imported
+
+
+def test_each_kind_of_resource_has_a_price_or_it_is_said() -> None:
+    kinds = {body["Type"] for body in RAW.values()}
+    assert [kind for kind in kinds if not account_prices.of_kind(kind, "us-east-1")] == []
+    assert "an unknown price" in account_prices.of_kind("AWS::S3::Bucket", "mars-north-1")
+    assert account_prices.of_kind("AWS::Lambda::Function", "us-east-1") == ""
+
+
+def test_the_head_is_what_deploys_it_by_hand() -> None:
+    head = stacks.TEMPLATE.read_text(encoding="utf-8").partition("AWSTemplateFormatVersion")[0]
+    assert all(word in head for word in ("aws cloudformation deploy", "CAPABILITY_NAMED_IAM",
+                                         "--import-existing-resources", f"--stack-name {stacks.NAME}"))
+    assert re.search(r"--template-file (\S+)", head.replace("\\\n#", " "))
