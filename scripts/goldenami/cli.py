@@ -39,7 +39,7 @@ AREAS: dict[str, dict[str, str]] = {
 }
 """What commands work on, and by the command's name the module of `commands/` that has it: the order of the help."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
-CONTINUED = frozenset({"publish", "promote", "rollback", "retire", "sweep"})
+CONTINUED = frozenset({"account", "publish", "promote", "rollback", "retire", "sweep"})
 """Commands that leave in the account what they have done; the same command does the rest."""
 COMPLETION = "_GOLDEN_COMPLETE"
 """The environment variable by which a shell asks for completions, as Typer derives it from `golden`."""

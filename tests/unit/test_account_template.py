@@ -52,12 +52,12 @@ BY_COMMANDS = {name: body for name, body in RESOURCES.items() if "Metadata" in b
 
 def rights(document: Mapping[str, Any]) -> set[Right]:
     """What a policy allows, one by one."""
-    found = set()
+    found = set[Right]()
     for statement in document["Statement"]:
         assert statement["Effect"] == "Allow"
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
         condition = json.dumps(statement.get("Condition"), sort_keys=True)
-        found |= {(action, NARROWED.get(resource, resource), condition)
+        found |= {(action, str(NARROWED.get(resource, resource)), condition)
                   for action in statement["Action"] for resource in resources}
     return found
 

@@ -12,7 +12,7 @@ import yaml
 from goldenami.aws import account_prices, stacks
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, check_regions
-from goldenami.aws.stacks import ChangeSet, Stack
+from goldenami.aws.stacks import AccountStack, ChangeSet
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
 
@@ -82,14 +82,14 @@ def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) 
     return plan
 
 
-def _look(account: Account, region: str) -> Stack | None:
+def _look(account: Account, region: str) -> AccountStack | None:
     stack = stacks.find(account.client("cloudformation", region))
     if stack:
         stacks.check_usable(stack, region)
     return stack
 
 
-def _parameters(account: Account, home: str, present: Stack | None, given: Mapping[str, str]) -> dict[str, str]:
+def _parameters(account: Account, home: str, present: AccountStack | None, given: Mapping[str, str]) -> dict[str, str]:
     """All that the template needs to be told: what it was told before, `given`, and whose the providers are."""
     former = dict(present.parameters) if present and not present.is_new else {}
     known = {**former, **given, _HOME: home}

@@ -12,12 +12,12 @@ from goldenami.aws.calls import tolerate
 from goldenami.aws.channels.lease import TABLE
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
-from goldenami.aws.stacks import Stack
+from goldenami.aws.stacks import AccountStack
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
 
 
-def execute(account: Account, plan: AccountPlan, progress: Progress) -> Stack:
+def execute(account: Account, plan: AccountPlan, progress: Progress) -> AccountStack:
     """Make what the plan says, at home first, then in all other regions at once; returns the stack of `home`."""
     begun = set[str]()
 
@@ -44,14 +44,14 @@ class Removal:
     """The stacks that go, by region, and what they keep: buckets and tables, with whether these are empty."""
 
     home: str
-    found: dict[str, Stack]
+    found: dict[str, AccountStack]
     buckets: dict[str, bool]
     tables: dict[str, bool]
 
 
 def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Removal:
     """What goes and what stays. `regions` are all that may have a stack; BadInput where none has."""
-    def look(region: str) -> Stack | None:
+    def look(region: str) -> AccountStack | None:
         stack = stacks.find(account.client("cloudformation", region))
         if stack:
             stacks.check_ours(stack, region)

@@ -41,7 +41,7 @@ _CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True)
-class Stack:
+class AccountStack:
     """A stack as it is. `outputs` are values by what they are described as."""
 
     id: str
@@ -76,7 +76,7 @@ class ChangeSet:
     changes: tuple[ResourceChange, ...]
 
 
-def find(cloudformation: Client, stack: str = NAME) -> Stack | None:
+def find(cloudformation: Client, stack: str = NAME) -> AccountStack | None:
     """The stack of that name or id, or None where there is none."""
     try:
         found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
@@ -84,19 +84,19 @@ def find(cloudformation: Client, stack: str = NAME) -> Stack | None:
         if "does not exist" in str(error):
             return None
         raise
-    return Stack(found["StackId"], found["StackStatus"], found.get("Description", ""),
+    return AccountStack(found["StackId"], found["StackStatus"], found.get("Description", ""),
                  {row["ParameterKey"]: row["ParameterValue"] for row in found.get("Parameters", [])},
                  {row.get("Description", row["OutputKey"]): row["OutputValue"] for row in found.get("Outputs", [])})
 
 
-def check_ours(stack: Stack, region: str) -> None:
+def check_ours(stack: AccountStack, region: str) -> None:
     """BadInput for a stack of our name that was made from another template."""
     if not stack.is_new and stack.description != DESCRIPTION:
         raise BadInput(f"the stack {NAME} in {region} is not made from {TEMPLATE.name}: `{stack.description}`",
                        hint="delete it, or give it another name; this one's is fixed")
 
 
-def check_usable(stack: Stack, region: str) -> None:
+def check_usable(stack: AccountStack, region: str) -> None:
     """As `check_ours`; Busy while somebody changes it, StageFailed for a state that nothing can be changed in."""
     check_ours(stack, region)
     if stack.status.endswith("_IN_PROGRESS") and not stack.is_new:
@@ -106,7 +106,7 @@ def check_usable(stack: Stack, region: str) -> None:
         raise StageFailed(f"the stack {NAME} in {region} is in the state {stack.status}", hint=_REMEDIES[stack.status])
 
 
-def propose(cloudformation: Client, stack: Stack | None, parameters: Mapping[str, str]) -> ChangeSet:
+def propose(cloudformation: Client, stack: AccountStack | None, parameters: Mapping[str, str]) -> ChangeSet:
     """A change set to the template with `parameters`; what exists already by a fixed name is imported.
 
     It has to be executed or discarded. StageFailed where CloudFormation says that it cannot be carried out.
@@ -148,14 +148,14 @@ def discard(cloudformation: Client, change_set: ChangeSet) -> None:
         cloudformation.delete_stack(StackName=change_set.stack_id)
 
 
-def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> Stack:
+def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> AccountStack:
     """Carry a change set out and wait for it, an event a line; the stack as it is then."""
     seen = set(_events(cloudformation, change_set.stack_id))
     cloudformation.execute_change_set(ChangeSetName=change_set.id)
     return _wait(cloudformation, change_set.stack_id, seen, _DONE, say)
 
 
-def delete(cloudformation: Client, stack: Stack, say: Say) -> None:
+def delete(cloudformation: Client, stack: AccountStack, say: Say) -> None:
     """Delete a stack and wait for it, an event a line. What its template retains stays."""
     seen = set(_events(cloudformation, stack.id))
     cloudformation.delete_stack(StackName=stack.id)
@@ -168,11 +168,11 @@ def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
     return {event["EventId"]: event for event in reversed(found)}
 
 
-def _wait(cloudformation: Client, stack_id: str, seen: set[str], good: frozenset[str], say: Say) -> Stack:
+def _wait(cloudformation: Client, stack_id: str, seen: set[str], good: frozenset[str], say: Say) -> AccountStack:
     began = said = time.monotonic()
     failed = list[str]()
 
-    def ended() -> Stack | None:
+    def ended() -> AccountStack | None:
         nonlocal said
         stack = find(cloudformation, stack_id)
         assert stack is not None  # an id is known for 90 days after the end of its stack

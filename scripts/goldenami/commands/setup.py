@@ -27,7 +27,7 @@ class AccountAction(StrEnum):
 @translated()
 def cmd_account(
     checkout: Checkout,
-    action: Annotated[AccountAction, typer.Argument(metavar="plan|apply|remove", help="look, make, or take away")], *,
+    action: Annotated[AccountAction, typer.Argument(help="look, make, or take away")], *,
     github: Annotated[str | None, typer.Option(
         "--github", metavar="OWNER/NAME", help="the repository on GitHub that may publish")] = None,
     gitlab: Annotated[str | None, typer.Option(
@@ -37,7 +37,7 @@ def cmd_account(
         default_factory=list, show_default=False)],
     region: Regions, dry_run: DryRun = False,
 ) -> int:
-    """Set an AWS account up from one CloudFormation template: roles, bucket, topic, tables; or take that away."""
+    """Set an AWS account up by one CloudFormation template (roles, bucket, tables), or take it away."""
     account, progress = Account(), checkout.progress("account", action)
     names = region or _declared(checkout)
     if action is AccountAction.REMOVE:
