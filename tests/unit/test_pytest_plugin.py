@@ -55,6 +55,10 @@ def test_left_out():
 @pytest.mark.parametrize("kind", ["a", "b"])
 def test_each(kind):
     assert kind == "a"
+
+@pytest.mark.parametrize(("kind", "number"), [("b", 1)])
+def test_gpu_s_seed_is_the_machine_s(kind, number):
+    """It is an aside."""
 '''
 
 
@@ -88,12 +92,13 @@ def test_outcome(checks: dict[str, dict[str, Any]], name: str, outcome: str, det
 
 def test_what_the_definition_does_not_ask_for_is_no_check(checks: dict[str, dict[str, Any]]) -> None:
     assert "limits/left_out" not in checks
-    assert len(checks) == 10
+    assert len(checks) == 11
 
 
-def test_titles_are_the_docstrings_or_the_names(checks: dict[str, dict[str, Any]]) -> None:
-    assert checks["limits/right"]["title"] == "It is right"
-    assert checks["limits/wrong"]["title"] == "wrong"
+def test_titles_are_statements_by_the_names(checks: dict[str, dict[str, Any]]) -> None:
+    assert checks["limits/right"]["title"] == "Right"
+    assert checks["limits/each[a]"]["title"] == "Each: a"
+    assert checks["limits/gpu_s_seed_is_the_machine_s[b-1]"]["title"] == "GPU's seed is the machine's: b, 1"
 
 
 def test_seconds_are_those_of_the_set_up_too(checks: dict[str, dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ Use: `pytest -p goldenami.verify.pytest_plugin`, with GOLDEN_CHECKS naming the J
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -27,23 +28,32 @@ DETAIL_LIMIT = 600
 """Characters of a failure's message that a record keeps; the whole is in the JUnit file."""
 _MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found", "is missing")
 
+_SPELLED = {word.lower(): word for word in (
+    "CDI", "CPU", "CUDA", "Docker", "EC2", "EFA", "GPU", "GPUs", "GSP", "Java", "Molecule", "NCCL", "NVIDIA", "NVLink",
+    "NVSwitch", "PAM", "Podman", "PyTorch", "SSH", "UUID")}
+"""Words that a test's name cannot spell."""
+
 _checks: dict[str, Check] = {}
 _seconds: defaultdict[str, float] = defaultdict(float)
 
 
 def _title(item: pytest.Item) -> str:
-    doc = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip().split("\n")[0].rstrip(".")
-    words = item.name.partition("[")[0].removeprefix("test_").replace("_", " ")
-    return doc or words
+    """The statement that the test's name is, and what it was asked of: `No trace is left: host keys`."""
+    name = re.sub(r"_s(?=_|$)", "'s", item.name.partition("[")[0].removeprefix("test_"))
+    words = re.sub(r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]), name.replace("_", " "))
+    return ": ".join([words[0].upper() + words[1:], *filter(None, [", ".join(_parameters(item))])])
+
+
+def _parameters(item: pytest.Item) -> list[str]:
+    """The test's parameters but testinfra's host."""
+    callspec: Any = getattr(item, "callspec", None)
+    return [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"] if callspec else []
 
 
 def _id(item: pytest.Item) -> str:
-    """`role/name`, with the parameters that are not testinfra's host."""
-    name = item.name
-    callspec: Any = getattr(item, "callspec", None)
-    if callspec is not None:
-        parameters = [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"]
-        name = name.partition("[")[0] + (f"[{'-'.join(parameters)}]" if parameters else "")
+    """`role/name`, with the parameters."""
+    parameters = _parameters(item)
+    name = item.name.partition("[")[0] + (f"[{'-'.join(parameters)}]" if parameters else "")
     return f"{item.path.parent.name}/{name.removeprefix('test_')}"
 
 

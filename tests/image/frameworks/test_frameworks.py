@@ -18,7 +18,7 @@ def lacking(facts: dict[str, Any], lock: dict[str, Any]) -> list[str]:
     return sorted(wanted - cpu.shown(facts["flags"], wanted))
 
 
-def test_environments_hold_exactly_the_locks_wheels(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_environments_hold_exactly_the_lock_s_wheels(facts: dict[str, Any], lock: dict[str, Any]) -> None:
     wanted = dict[str, dict[str, str]]()
     for one in lock["frameworks_installed"]:
         wheels = {name: wheel["version"] for name, wheel in one["wheels"].items()}
@@ -54,7 +54,7 @@ def test_record_says_what_the_lock_says(facts: dict[str, Any], lock: dict[str, A
     assert facts["record"] == lock["frameworks_installed"]
 
 
-def test_everything_is_roots_and_everybody_can_read_it(facts: dict[str, Any]) -> None:
+def test_everything_is_root_s_and_everybody_can_read_it(facts: dict[str, Any]) -> None:
     assert facts["closed"] == []
 
 

@@ -60,7 +60,7 @@ def test_modules_fit_their_kernel(files: dict[str, Any]) -> None:
 
 
 @pytest.mark.no_boot
-def test_modules_are_signed_by_the_locks_signer_or_nobody(files: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_modules_are_signed_by_the_lock_s_signer_or_nobody(files: dict[str, Any], lock: dict[str, Any]) -> None:
     """A key that a bake made would differ in every bake; one that a user gave is named by the lock."""
     wanted = lock["nvidia_driver_modules_signer"] if lock["nvidia_driver_build"] == "prebuilt" else ""
     signers = {one["signer"] for found in files["modules"].values() for one in found.values()}

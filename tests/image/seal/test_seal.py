@@ -90,13 +90,13 @@ def first_boot_time(facts: Any, needs_boot: None) -> int:
 
 
 @pytest.mark.parametrize("kind", GONE)
-def test_is_gone(facts: Any, kind: str) -> None:
+def test_no_trace_is_left(facts: Any, kind: str) -> None:
     assert facts[kind].lines == []
 
 
 @pytest.mark.at_rest
 @pytest.mark.parametrize("kind", MADE_ANEW)
-def test_is_gone_at_rest(facts: Any, kind: str) -> None:
+def test_no_trace_is_left_at_rest(facts: Any, kind: str) -> None:
     assert facts[kind].lines == []
 
 
@@ -106,7 +106,7 @@ def test_logs_are_gone(facts: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [*MADE_ANEW, "logs"])
-def test_is_of_this_machine(facts: Any, first_boot_time: int, kind: str) -> None:
+def test_made_since_the_first_boot(facts: Any, first_boot_time: int, kind: str) -> None:
     """Born after the first boot: what the image brought along would be older."""
     answers = [line.split(" ", 1) for line in facts[kind].lines]
     assert [path for born, path in answers if int(born) < first_boot_time] == []
