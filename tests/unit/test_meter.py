@@ -69,7 +69,7 @@ def test_a_terminal_gets_one_display_for_transfers_at_once(monkeypatch: pytest.M
     assert len(displays) == 1
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert "us-east-1" in text and "4.0 MiB" in text
+    assert "us-east-1" in text and "4.00 MiB" in text
 
 
 def test_a_transfer_that_fails_is_not_reported_as_done() -> None:

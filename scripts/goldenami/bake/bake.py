@@ -104,7 +104,7 @@ def _record(
         lock_sha256=lock_sha256, git_commit=variables["golden_git_commit"], started_at=started,
         host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=packer.version(),
                   tools=host_tools.versions() if result.disk else {}, distribution=host_tools.distribution()),
-        phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.timings.items()],
+        phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.phases.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
         packages_count=len(lock.packages), disk=result.disk, ami=result.ami, layers=result.layers,
         components=components(lock, result.sizes), manifest_sha256=result.manifest_sha256)

@@ -52,11 +52,12 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
     if not missing:
         return
     todo = {item.sha256 for item in missing}
-    with progress.step("fetch", f"{sum(item.size for item in missing) / 1e6:.0f} MB in {len(todo)} packages"):
+    total = sum(item.size for item in missing)
+    with progress.download("fetch", f"{total / 1e6:.0f} MB in {len(todo)} packages", total) as on_bytes:
         uris = mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}))
-        store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris))
+        store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
         if any(file.sha256 in todo for file in files):
-            Index.configured().fetch(files, store)
+            Index.configured().fetch(files, store, on_bytes)
 
 
 def fetched(
@@ -137,7 +138,7 @@ def views(lock: Lock) -> dict[str, set[str]]:
 def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
     build = ModuleBuild.of(lock)
     with progress.step("modules", f"driver {build.driver_version} on kernel {build.kernel_release}"):
-        outcome = kernel_modules.compile_modules(build, store, log=log)
+        outcome = kernel_modules.compile_modules(build, store, log=log, progress=progress)
     locked = lock.packages[build.package]
     if outcome.deb_sha256 is None:
         raise StageFailed(f"the driver does not compile here: {outcome.first_error}", log=log,

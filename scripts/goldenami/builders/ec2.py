@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.core.wait import wait_until
-from goldenami.local import image_tests, packer, ssh
+from goldenami.local import how_far, image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import (
@@ -206,7 +207,7 @@ class Ec2Builder:
             with progress.step("boot"):
                 wait_for_ssh(config, instance, limit_s)
             seconds = round(time.monotonic() - began, 1)
-            with progress.step("checks"):
+            with progress.step("checks"), progress.relaying(partial(how_far.of_checks, work)):
                 seen = ssh.run(config, _LOOK).splitlines()
                 checks = image_tests.run(self.root, lock.roles, build.variables, config, work=work, log=log)
                 checks += image_tests.code(

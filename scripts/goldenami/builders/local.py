@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
-from goldenami.local import container, ssh, workspace
+from goldenami.local import container, how_far, ssh, workspace
 from goldenami.local.sandbox import namespaces, program
 from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder, ImageFolder
-from goldenami.model.build_records import BakeRecord, BuilderKind
+from goldenami.model.build_records import ROLES_JOINED_BY, BakeRecord, BuilderKind, VerifyRecord
 from goldenami.model.lockfile import Lock
 from goldenami.model.plans import BakePlan, BakeResult, BootPlan, VerifyPlan, VerifyResult
 
@@ -44,7 +45,10 @@ class LocalBuilder:
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
         """A disk, in `out` of the plan's work folder."""
-        return program.call("goldenami.local.programs.bake", plan, BakeResult, progress)
+        totals = {"base": len(lock.base_packages),
+                  **{ROLES_JOINED_BY.join(step.roles): len(step.packages) for step in lock.steps}}
+        return program.call("goldenami.local.programs.bake", plan, BakeResult, progress,
+                            look=partial(how_far.of_bake, plan, totals))
 
     def verify(self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress) -> VerifyResult:
         """Boot the disk twice, as if on EC2."""
@@ -54,7 +58,8 @@ class LocalBuilder:
             work=work, log=log, root=self.root, disk=build.disk, disk_sha256=disk.sha256, variables=build.variables,
             coverage=build.coverage, user=USERS[lock.base.distribution], roles=lock.roles,
             features=lock.hardware.features, growth_bytes=GROWTH_BYTES, boot_limit_s=ssh.boot_limit_s())
-        return program.call("goldenami.local.programs.verify", plan, VerifyResult, progress)
+        return program.call("goldenami.local.programs.verify", plan, VerifyResult, progress,
+                            look=partial(how_far.of_checks, work))
 
     def shell(self, image: str) -> int:
         """Boot the newest verified disk of `image` and run an interactive SSH session in it."""
@@ -66,8 +71,10 @@ class LocalBuilder:
         self.check_build(build)
         lock, _ = lockfile.read_copy(build.lock)
         with workspace.scratch_in(build.image.path, "shell") as work, namespaces.own_cgroup() as cgroup:
+            boots = records.read(build.verify, VerifyRecord).boots
             plan = BootPlan(work=work, log=work / "log", disk=build.disk, user=USERS[lock.base.distribution],
-                            boot_limit_s=ssh.boot_limit_s())
+                            boot_limit_s=ssh.boot_limit_s(),
+                            expected_s=max((boot.seconds_to_ssh for boot in boots), default=0.0))
             argv = program.argv("goldenami.local.programs.shell", plan)
             return shell.interactive(namespaces.unshare_argv(namespaces.join_argv(cgroup, argv)),
                                      env=shell.python_env())

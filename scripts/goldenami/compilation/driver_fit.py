@@ -14,6 +14,7 @@ from debian.debian_support import Version
 from goldenami.compilation import kernel_modules
 from goldenami.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.core.errors import NoFit
+from goldenami.core.progress import Progress
 from goldenami.model import compatibility
 from goldenami.model.driver_requests import VERSION, DriverRequest
 from goldenami.model.lockfile import Choice, Kernel, Package, PassedOver, Signature
@@ -232,7 +233,7 @@ def _choices(
 
 def compiler(
     apt: AptRoot, store: Store, *, suite: str, log: Path, fetch: Callable[[list[Deb]], None],
-    on_try: Callable[[str], Any], signature: Signature | None,
+    on_try: Callable[[str], Any], signature: Signature | None, progress: Progress | None = None,
 ) -> Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]]:
     """The function that `fit` calls: resolve the scratch tree, fetch it, compile."""
 
@@ -240,7 +241,7 @@ def compiler(
         on_try(_pair(kernel, driver))
         build = module_build(apt, kernel, driver, suite=suite, signature=signature)
         fetch([build.source, *build.toolchain])
-        return build, kernel_modules.compile_modules(build, store, log=log)
+        return build, kernel_modules.compile_modules(build, store, log=log, progress=progress)
 
     return compile_pair
 

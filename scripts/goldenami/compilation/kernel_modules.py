@@ -7,14 +7,17 @@ Results, failures included, are kept in the cache under a key of everything that
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
+from goldenami.core.progress import Progress
 from goldenami.core.records import Record
-from goldenami.local import module_signing, workspace
+from goldenami.local import how_far, module_signing, workspace
 from goldenami.local.sandbox import namespaces, program
 from goldenami.model.lockfile import Lock, Signature
 from goldenami.model.plans import ModulesPlan, ModulesResult, Tree
@@ -91,7 +94,9 @@ class ModuleBuild:
             {"suite": self.suite, "modules": sorted(deb.sha256 for deb in self.toolchain)}))
 
 
-def compile_modules(build: ModuleBuild, store: Store, *, log: Path) -> ModuleOutcome:
+def compile_modules(
+    build: ModuleBuild, store: Store, *, log: Path, progress: Progress | None = None,
+) -> ModuleOutcome:
     """The outcome of `build`: from the cache if it is there and whole, else by compiling in a sandbox.
 
     BadInput where the modules are signed and the environment has another key than the build's, or none; HostNotReady,
@@ -101,7 +106,7 @@ def compile_modules(build: ModuleBuild, store: Store, *, log: Path) -> ModuleOut
         return outcome
     _check_key(build)
     with workspace.scratch_in(workspace.in_cache(store), f"modules-{build.key[:12]}") as work:
-        outcome = _compile(build, store, work, log)
+        outcome = _compile(build, store, work, log, progress)
     records.write(_cached(build, store), outcome)
     return outcome
 
@@ -132,7 +137,9 @@ def _check_key(build: ModuleBuild) -> None:
             hint="set it and its certificate, fetch the signed modules from a remote store, or make a new lock")
 
 
-def _compile(build: ModuleBuild, store: Store, work: Path, log: Path) -> ModuleOutcome:
+def _compile(
+    build: ModuleBuild, store: Store, work: Path, log: Path, progress: Progress | None,
+) -> ModuleOutcome:
     try:
         folder = local_repository.write(store, build.toolchain, work / "repo", suite=build.suite, epoch=EPOCH)
         plan = ModulesPlan(
@@ -141,7 +148,9 @@ def _compile(build: ModuleBuild, store: Store, work: Path, log: Path) -> ModuleO
             provides=list(build.provides), depends=list(build.depends),
             tree=Tree(suite=build.suite, repository=folder, include=sorted(deb.name for deb in build.toolchain)),
             source_deb=store.path(build.source.sha256), source_date_epoch=EPOCH, signed=build.signature is not None)
-        namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)
+        look = partial(how_far.of_compilation, work)
+        with progress.relaying(look) if progress else contextlib.nullcontext():
+            namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)
         result = records.read(work / program.RESULT_FILE, ModulesResult)
         if result.lacks:
             raise HostNotReady(f"compiling {build.package} broke off: {result.lacks}", log=log,

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from goldenami.core import locks, records
@@ -18,7 +19,7 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE
 from goldenami.core.progress import Progress
 from goldenami.core.records import Record
-from goldenami.local import workspace
+from goldenami.local import how_far, workspace
 from goldenami.local.sandbox import program
 from goldenami.model import instruction_sets, recipes
 from goldenami.model.lockfile import Framework, Lock, Target
@@ -208,7 +209,7 @@ def _held(path: Path, progress: Progress) -> Iterator[None]:
 def _compile(root: Path, build: WheelBuild, store: Store, progress: Progress, log: Path) -> WheelOutcome:
     with workspace.scratch_in(workspace.in_cache(store), f"wheel-{build.key[:12]}") as work:
         result = program.call("goldenami.local.programs.build_wheel", plan(root, build, store, work, log), WheelResult,
-                              progress, network=_uses_network())
+                              progress, network=_uses_network(), look=partial(how_far.of_compilation, work))
         path = result.wheel
         wheel = PyFile(project=build.source.project, version=build.recipe.version, filename=path.name,
                        sha256=store.add(path), size=path.stat().st_size)

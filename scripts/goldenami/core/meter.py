@@ -1,4 +1,4 @@
-"""Bytes on their way, as a person sees them: bars on a terminal, now and then a line in a log."""
+"""Work that goes on, as a person sees it: a row for each step and transfer on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -6,63 +6,176 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
+from rich.progress_bar import ProgressBar
+from rich.table import Column
+from rich.text import Text
 
 from goldenami.core import units
 
 LINE_S = 15.0
 """Seconds between two lines of one transfer in a log: a large upload is a page of them, a small one none."""
+LOOK_S = 1.0
+"""Seconds between two looks at how far a step is."""
+BYTES = "bytes"
+"""What transfers count."""
+_NAME_WIDTH, _BAR_WIDTH = 22, 12
+"""Columns of a row: what is left of 80 holds its figures."""
+Counted = tuple[int, int, str]
+"""How much is done, of how much (0: that is not known), of what."""
+Counter = Callable[[int, int, str], None]
+"""Takes the three parts of a Counted."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A step or transfer on a terminal."""
+
+    name: str
+    shown: Progress
+    task: TaskID
+
+    def advance(self, count: int) -> None:
+        self.shown.advance(self.task, count)
+
+    def count(self, done: int, total: int, unit: str) -> None:
+        self.shown.update(self.task, completed=done, total=total or None, unit=unit)
 
 
 @dataclass
 class Meter:
-    """Transfers of one command, which may run at once. `say` takes lines where standard error is no terminal."""
+    """Steps and transfers of one command, which may go on at once. `say` takes lines where standard error is no
+    terminal."""
 
     say: Callable[[str], None]
     console: Console = field(default_factory=lambda: Console(stderr=True))
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _bars: Progress | None = None
-    _running: int = 0
+    _shown: Progress | None = None
+    _rows: list[_Row] = field(default_factory=list)
 
     @contextmanager
     def transfer(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
         """Show a transfer of `total` bytes; what it yields is told of bytes as they arrive, by any thread."""
         began, line = time.monotonic(), _Line(self.say, name, total)
-        with self._bar(name, total) as advance:
-            yield advance or line.advance
+        with self._row(name, total) as row:
+            yield row.advance if row else line.advance
         seconds = time.monotonic() - began
         self.say(f"{name}: {units.size(total)} in {units.duration(seconds)}")
 
     @contextmanager
-    def _bar(self, name: str, total: int) -> Iterator[Callable[[int], None] | None]:
-        """A bar among those that run, for one terminal shows one display; None where there is no terminal."""
-        if not self.console.is_terminal:
+    def working(self, name: str, expected_s: float = 0.0) -> Iterator[Counter]:
+        """Show that a step goes on, which took `expected_s` the last time (0: nobody knows); what it yields may be told
+        how far it is. A log shows nothing of it."""
+        with self._row(name, None, expected_s) as row:
+            yield row.count if row else lambda *_: None
+
+    @contextmanager
+    def watching(self, look: Callable[[str], Counted | None]) -> Iterator[None]:
+        """Meanwhile ask `look`, for the step that began last, how far that is."""
+        if not self.console.is_interactive:
+            yield
+            return
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(LOOK_S):
+                row = self._rows[-1] if self._rows else None
+                with suppress(OSError):  # what it counts comes and goes
+                    if row and (counted := look(row.name)):
+                        row.count(*counted)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+    @contextmanager
+    def _row(self, name: str, total: int | None, expected_s: float = 0.0) -> Iterator[_Row | None]:
+        """A row among those that are shown, for one terminal has one display; None where there is no terminal."""
+        if not self.console.is_interactive:
             yield None
             return
         with self._lock:
-            self._running += 1
-            if self._bars is None:
-                self._bars = Progress(
-                    TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
-                    TransferSpeedColumn(), TimeRemainingColumn(), console=self.console, transient=True)
-                self._bars.start()
-                atexit.register(self._bars.stop)  # an interrupt does not wait for the threads that transfer
-            bars = self._bars
-            task = bars.add_task(name, total=total)
+            if self._shown is None:
+                self._shown = Progress(SpinnerColumn(table_column=Column(width=1)), _Name(), _Bar(), _Figures(),
+                                       console=self.console, transient=True, redirect_stdout=False)
+                self._shown.start()
+                atexit.register(self._shown.stop)  # an interrupt does not wait for the threads that transfer
+            row = _Row(name, self._shown, self._shown.add_task(
+                name, total=total, unit="" if total is None else BYTES, expected_s=expected_s))
+            self._rows.append(row)
         try:
-            yield lambda count: bars.advance(task, count)
+            yield row
         finally:
             with self._lock:
-                bars.remove_task(task)
-                self._running -= 1
-                if not self._running:
-                    bars.stop()
-                    atexit.unregister(bars.stop)
-                    self._bars = None
+                row.shown.remove_task(row.task)
+                self._rows.remove(row)
+                if not self._rows:
+                    row.shown.stop()
+                    atexit.unregister(row.shown.stop)
+                    self._shown = None
+
+
+class _Name(ProgressColumn):
+    """What goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis"))
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description)
+
+
+class _Bar(BarColumn):
+    """How much is done: of what is counted, else of the time that it took before; where neither is known, a pulse."""
+
+    def __init__(self) -> None:
+        super().__init__(_BAR_WIDTH)
+
+    def render(self, task: Task) -> ProgressBar:
+        total, done = (task.total, task.completed) if task.total else (
+            task.fields["expected_s"] or None, task.elapsed or 0.0)
+        return ProgressBar(total=total, completed=done, width=_BAR_WIDTH, pulse=not total,
+                           animation_time=task.get_time())
+
+
+class _Figures(ProgressColumn):
+    """How far it is, since when, and how long it will still take."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True, overflow="ellipsis"))
+
+    def render(self, task: Task) -> Text:
+        return Text(", ".join(filter(None, (_done(task), _rate(task), _left(task)))))
+
+
+def _done(task: Task) -> str:
+    done, total, unit = int(task.completed), int(task.total or 0), str(task.fields["unit"])
+    if unit == BYTES:
+        return f"{units.size(done)} of {units.size(total)}" if total else units.size(done)
+    if unit:
+        return f"{unit} {done} of {total}" if total else f"{unit} {done}"
+    return ""
+
+
+def _rate(task: Task) -> str:
+    """Bytes of a second, or for how long a step goes on."""
+    if task.fields["unit"] == BYTES:
+        return f"{task.speed / 1e6:.1f} MB/s" if task.speed else ""
+    return units.clock(task.elapsed or 0.0)
+
+
+def _left(task: Task) -> str:
+    expected = task.fields["expected_s"] - (task.elapsed or 0.0)
+    left = task.time_remaining if task.fields["unit"] == BYTES else expected
+    return f"{units.clock(left)} left" if left and left >= 1 else ""
 
 
 class _Line:

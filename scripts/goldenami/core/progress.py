@@ -1,4 +1,4 @@
-"""What a person sees while a stage works: one line a step, with elapsed and expected seconds.
+"""What a person sees while a stage works: one line a step, and on a terminal how far the step is.
 
 Expected times come from the last run on this machine; they are kept in the cache, one JSON file a stage and image.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from goldenami.core import records
+from goldenami.core import records, units
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.meter import Meter
+from goldenami.core.meter import BYTES, Counted, Counter, Meter
+
+STARTED = time.monotonic()
+"""When this command began: its stages have one clock."""
 
 
 @dataclass
@@ -27,8 +31,11 @@ class Progress:
     image: str
     memory: Path
     timings: dict[str, float] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
     _meter: Meter = field(init=False)
+    _open: list[str] = field(default_factory=list)
+    _within: set[str] = field(default_factory=set)
+    _relayed: dict[str, ExitStack] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._meter = Meter(self.say)
@@ -38,6 +45,11 @@ class Progress:
         """Progress that remembers in `cache`."""
         return cls(stage, image, cache.timings / f"{stage}-{image}.json")
 
+    @property
+    def phases(self) -> dict[str, float]:
+        """The timings of the steps that follow one another: those within another one are left out."""
+        return {name: seconds for name, seconds in self.timings.items() if name not in self._within}
+
     def _expected(self) -> dict[str, float]:
         try:
             seconds: dict[str, float] = json.loads(self.memory.read_text(encoding="utf-8"))
@@ -46,29 +58,69 @@ class Progress:
         return seconds
 
     def say(self, text: str) -> None:
-        """One line, with the stage and the seconds since it began."""
-        elapsed = time.monotonic() - self.began
-        print(f"{self.stage:>7} {_clock(elapsed)}  {text}", file=sys.stderr, flush=True)
+        """One line, with the stage and the seconds since the command began."""
+        print(f"{self.stage:>7} {units.clock(time.monotonic() - STARTED)}  {text}", file=sys.stderr, flush=True)
 
     @contextmanager
-    def step(self, name: str, detail: str = "") -> Iterator[None]:
-        """Announce a step, time it, and remember its seconds if it succeeds."""
-        expected = self._expected().get(name)
-        about = f" (about {_clock(expected)})" if expected and expected >= 1 else ""
-        self.say(f"{name}{': ' + detail if detail else ''}{about}")
+    def step(self, name: str, detail: str = "") -> Iterator[Counter]:
+        """Announce a step, time it, and remember its seconds if it succeeds; what it yields may be told how far it
+        is."""
         began = time.monotonic()
-        yield
+        with self._running(name, detail) as count:
+            yield count
         self.record(name, time.monotonic() - began)
+
+    @contextmanager
+    def download(self, name: str, detail: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A step that fetches `total` bytes; what it yields is told of bytes as they arrive, by any thread."""
+        lock, done = threading.Lock(), 0
+
+        with self.step(name, detail) as count:
+            def on_bytes(size: int) -> None:
+                nonlocal done
+                with lock:
+                    done += size
+                    count(done, total, BYTES)
+
+            yield on_bytes
+
+    @contextmanager
+    def _running(self, name: str, detail: str = "") -> Iterator[Counter]:
+        expected = self._expected().get(name, 0.0)
+        about = f" (about {units.clock(expected)})" if expected >= 1 else ""
+        self.say(f"{name}{': ' + detail if detail else ''}{about}")
+        if self._open:
+            self._within.add(name)
+        self._open.append(name)
+        try:
+            with self._meter.working(name, expected) as count:
+                yield count
+        finally:
+            self._open.remove(name)
 
     def relay(self, event: dict[str, Any]) -> None:
         """Show an event of a process in the namespaces (see local/events.py)."""
         if event["kind"] == "step":
-            expected = self._expected().get(event["name"], 0)
-            self.say(event["name"] + (f" (about {_clock(expected)})" if expected >= 1 else ""))
+            self._said.clear()
+            self._relayed[event["name"]] = stack = ExitStack()
+            stack.enter_context(self._running(event["name"]))
         elif event["kind"] == "done":
+            self._relayed.pop(event["name"]).close()
             self.record(event["name"], event["seconds"])
-        elif event["kind"] == "say":
+        elif event["kind"] == "say" and event["text"] not in self._said:  # a role's handlers run after other roles
+            self._said.add(event["text"])
             self.say(event["text"])
+
+    @contextmanager
+    def relaying(self, look: Callable[[str], Counted | None] = lambda _: None) -> Iterator[None]:
+        """Within it events are relayed; steps that a process began and did not end have ended with it. `look` is asked
+        how far a step is, by its name."""
+        try:
+            with self._meter.watching(look):
+                yield
+        finally:
+            while self._relayed:
+                self._relayed.popitem()[1].close()
 
     def transfer(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         """Show a transfer of `total` bytes with its rate and the time left; several may run at once."""
@@ -81,7 +133,3 @@ class Progress:
     def remember(self) -> None:
         """Keep the timings for the next run's expectations."""
         records.write_text(self.memory, records.canonical(self._expected() | self.timings))
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -36,6 +36,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def clock(seconds: float) -> str:
+    """`seconds` as a clock shows them: "1:18", "0:04"."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
 def percent(part: float, whole: float) -> str:
     """`part` of `whole` ("34 %", "0.4 %"), or an empty string where there is no whole."""
     if whole <= 0:

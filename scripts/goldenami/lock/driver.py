@@ -22,7 +22,7 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
             resolution.apt, resolution.store, suite=resolution.definition.base.release,
             log=resolution.log, fetch=resolution.fetch,
             signature=signer.signature if signer else None,
-            on_try=lambda what: resolution.progress.say(f"trying {what}"),
+            on_try=lambda what: resolution.progress.say(f"trying {what}"), progress=resolution.progress,
         )
         fitted = driver_fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair,
                                 only=resolution.constraints.driver)

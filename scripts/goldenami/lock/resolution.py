@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +65,9 @@ class Resolution:
         """The archives' suites as they are now, without the local repository."""
         return [Suite(**entry) for entry in self.apt.releases() if entry["suite"] != LOCAL_SUITE]
 
-    def fetch(self, debs: list[Deb]) -> None:
+    def fetch(self, debs: list[Deb], on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Have the files in the store."""
-        self.store.fetch(store_requests(debs, self.apt.uris))
+        self.store.fetch(store_requests(debs, self.apt.uris), on_bytes)
 
     def offer(self, debs: list[Deb]) -> None:
         """Make `debs`, which are in the store, all that the local repository has."""

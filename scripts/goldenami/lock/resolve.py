@@ -62,8 +62,10 @@ def _resolve(resolution: Resolution) -> Lock:
         found = cuda.of_packages(resolution, fitted, debs)
     if definition.frameworks or cuda.from_wheels(resolution):
         found = _from_index(resolution, fitted) or found
-    with progress.step("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages"):
-        resolution.fetch(debs)
+    lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
+    with progress.download("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages",
+                           lacking) as on_bytes:
+        resolution.fetch(debs, on_bytes)
     with progress.step("steps"):
         steps = bake_steps.steps(resolution, fitted, base, debs)
     return assemble.assemble(resolution, kernel, fitted, found, base, debs, steps)

@@ -100,11 +100,12 @@ class ContainerAccess(Record):
 # --- verify ---------------------------------------------------------------------------------------------------------
 
 class BootPlan(ProgramPlan):
-    """A boot of the disk image `disk`, for `user` to log in within `boot_limit_s`."""
+    """A boot of the disk image `disk`, for `user` to log in within `boot_limit_s`; one took `expected_s` before."""
 
     disk: Path
     user: str
     boot_limit_s: Seconds
+    expected_s: Seconds = 0.0
 
 
 class VerifyPlan(BootPlan):

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -190,9 +190,12 @@ class Index:
             requests.append(StoreRequest(file.sha256, file.size, entry["url"], file.filename))
         return requests
 
-    def fetch(self, files: Iterable[PyFile], store: Store) -> None:
+    def fetch(
+        self, files: Iterable[PyFile], store: Store, on_bytes: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Have the files in the store; those that are there, or were built here, are not asked for."""
-        store.fetch(self.store_requests(file for file in files if not store.has(file.sha256, file.size)))
+        store.fetch(self.store_requests(file for file in files if not store.has(file.sha256, file.size)),
+                    on_bytes)
 
     def page(self, project: str) -> tuple[str, http_documents.Document]:
         """The address of a project's page, and what is there: by apt's proxy, with this index's certificates."""

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from goldenami.core import records
+from goldenami.local import how_far
 from goldenami.model.build_records import Check, Outcome
 from goldenami.model.gpu_proofs import NOT_ASKED
 
@@ -35,6 +36,30 @@ _SPELLED = {word.lower(): word for word in (
 
 _checks: dict[str, Check] = {}
 _seconds: defaultdict[str, float] = defaultdict(float)
+
+
+_done = 0
+
+
+def _say_how_far(total: int) -> None:
+    """Write `DONE TOTAL` beside the file of the checks, for who waits."""
+    if target := os.environ.get("GOLDEN_CHECKS"):
+        Path(target).with_suffix(how_far.CHECKS_SUFFIX).write_text(f"{_done} {total}", encoding="utf-8")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The number of tests is known."""
+    _say_how_far(len(session.items))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """A test with its set-up and teardown."""
+    global _done  # noqa: PLW0603 - as the checks themselves: a plugin's run is a process
+    ran = yield
+    _done += 1
+    _say_how_far(len(item.session.items))
+    return ran
 
 
 def _title(item: pytest.Item) -> str:

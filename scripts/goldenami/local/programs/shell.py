@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
 from goldenami.core import records, shell
 from goldenami.core.errors import GoldenError, space
+from goldenami.core.meter import Meter
 from goldenami.local.vm import vm
 from goldenami.model.build_records import Accel
 from goldenami.model.plans import BootPlan
@@ -19,13 +21,17 @@ def main() -> int:
     key = work / "launch_key"
     try:
         shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f", str(key)])
-        works = vm.kvm_works(disk, work / "probe")
+        meter = Meter(print)
+        with meter.working("probe"):
+            works = vm.kvm_works(disk, work / "probe")
         print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
         config = vm.VmConfig(
             disk=disk, scratch=work / "vm", private_key=key, user=plan.user, firmware=vm.Firmware.UEFI,
             accelerator=Accel.KVM if works else Accel.TCG, ssh_limit_s=plan.boot_limit_s,
         )
-        with space(work), vm.running(config) as machine:
+        with space(work), contextlib.ExitStack() as stack:
+            with meter.working("boot", plan.expected_s):
+                machine = stack.enter_context(vm.running(config))
             print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)
             return session(machine.ssh_config)
     except GoldenError as error:

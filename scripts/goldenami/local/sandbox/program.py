@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from goldenami.core import records, shell
 from goldenami.core.errors import GoldenError, StageFailed, space
+from goldenami.core.meter import Counted
 from goldenami.core.progress import Progress
 from goldenami.core.records import Record
 from goldenami.local import events
@@ -26,8 +27,11 @@ def argv(module: str, plan: ProgramPlan) -> list[str]:
     return shell.python_argv(module, str(plan.work / PLAN_FILE))
 
 
-def call(module: str, plan: ProgramPlan, result: type[R], progress: Progress, *, network: bool = False) -> R:
-    """Run the program `module` with `plan`, showing its steps; returns its result.
+def call(
+    module: str, plan: ProgramPlan, result: type[R], progress: Progress, *, network: bool = False,
+    look: Callable[[str], Counted | None] = lambda _: None,
+) -> R:
+    """Run the program `module` with `plan`, showing its steps; returns its result. `look` says how far a step is.
 
     The program reports by events (local/events.py). An expected failure arrives as one and is raised here with
     its message; anything else that ends the program is raised with its last lines.
@@ -43,7 +47,8 @@ def call(module: str, plan: ProgramPlan, result: type[R], progress: Progress, *,
             progress.relay(event)
 
     try:
-        namespaces.run(argv(module, plan), log=plan.log, on_line=on_line, network=network)
+        with progress.relaying(look):
+            namespaces.run(argv(module, plan), log=plan.log, on_line=on_line, network=network)
     except shell.CommandFailed as error:
         if failures:
             raise events.failure(failures[0], plan.log) from None

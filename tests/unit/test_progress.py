@@ -1,0 +1,144 @@
+"""What a person sees while a stage works, on a real terminal and in a log."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+from goldenami.core.cache_paths import CachePaths
+from goldenami.core.progress import Progress
+from goldenami.local import how_far
+from goldenami.model.plans import BakePlan, BakeStep
+from support.builds.tools import ROOT
+
+WORKS = """
+import sys, time
+from pathlib import Path
+from goldenami.core import meter
+from goldenami.core.progress import Progress
+
+meter.LOOK_S = 0.05
+progress = Progress("verify", "x", Path(sys.argv[1]))
+with progress.relaying(lambda name: (41, 108, "checks") if name == "checks" else None):
+    progress.relay({"kind": "step", "name": "checks"})
+    time.sleep(1.5)
+    for _ in range(2):
+        progress.relay({"kind": "say", "text": "role limits"})
+    progress.relay({"kind": "done", "name": "checks", "seconds": 1.5})
+with progress.download("fetch", "2 MB in 1 package, whose line is no longer than it was", 2 << 20) as on_bytes:
+    on_bytes(1 << 20)
+    time.sleep(0.4)
+with progress.step("a step with a very long name, longer than any column"):
+    time.sleep(0.3)
+Progress("report", "x", Path(sys.argv[1])).say("the same clock")
+"""
+LINES = [
+    " verify 0:00  checks (about 1:18)", " verify 0:01  role limits",
+    " verify 0:01  fetch: 2 MB in 1 package, whose line is no longer than it was",
+    " verify 0:01  a step with a very long name, longer than any column", " report 0:02  the same clock"]
+
+
+def environment() -> dict[str, str]:
+    known = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    return {**known, "PYTHONPATH": str(ROOT / "scripts"), "TERM": "xterm"}
+
+
+def remembering(folder: Path) -> Path:
+    path = folder / "timings.json"
+    path.write_text(json.dumps({"checks": 78.0}), encoding="utf-8")
+    return path
+
+
+def on_a_terminal(argv: list[str]) -> str:
+    """What `argv` writes on a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment()) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # Linux says so that the other side is closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def test_a_terminal_shows_how_far_each_step_is(tmp_path: Path) -> None:
+    shown = on_a_terminal([sys.executable, "-c", WORKS, str(remembering(tmp_path))])
+    rows = [row.strip() for row in re.split(r"[\r\n]+", shown) if row.strip()]
+    assert max(map(len, rows)) <= 80
+    seen = {clock for row in rows for clock in re.findall(r"checks 41 of 108, (\d:\d\d), 1:1\d left", row)}
+    assert seen == {"0:00", "0:01"}, "the row does not move"
+    assert any("1.00 MiB of 2.00 MiB" in row for row in rows)
+    assert any(re.search(r"a step with a very lo… .*0:00", row) for row in rows)
+    assert "verify 0:01  role limits" in rows
+
+
+def test_a_log_has_a_line_a_step_and_one_clock(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", WORKS, str(remembering(tmp_path))], capture_output=True, text=True,
+                         check=True, env=environment())
+    assert re.sub(r"0:0[123]", "0:01", ran.stderr).splitlines() == [line.replace("0:02", "0:01") for line in LINES]
+
+
+def test_steps_within_others_are_no_phases(tmp_path: Path) -> None:
+    """Their seconds would count twice."""
+    progress = Progress.of("bake", "x", CachePaths(tmp_path))
+    with progress.step("build hnswlib"):
+        for name in ("toolchain", "compile hnswlib"):
+            progress.relay({"kind": "step", "name": name})
+            progress.relay({"kind": "done", "name": name, "seconds": 2.0})
+    with progress.step("disk"):
+        pass
+    assert list(progress.phases) == ["build hnswlib", "disk"]
+    assert list(progress.timings) == ["toolchain", "compile hnswlib", "build hnswlib", "disk"]
+
+
+def test_how_far_a_bake_is(tmp_path: Path) -> None:
+    step = BakeStep(name="limits+seal", key="b" * 64, view="step-0", variables=tmp_path, installs=True, replaces=[])
+    plan = BakePlan.model_construct(work=tmp_path / "work", layers=tmp_path / "layers", base_key="a" * 64, steps=[step])
+    upper = tmp_path / "work/layer/upper"
+    assert how_far.of_bake(plan, {}, "limits+seal") is None, "nothing is there yet"
+    for name in ("one", "two"):
+        (upper / "var/lib/dpkg/info").mkdir(parents=True, exist_ok=True)
+        (upper / f"var/lib/dpkg/info/{name}.list").touch()
+    assert how_far.of_bake(plan, {"limits+seal": 9}, "limits+seal") == (2, 9, "packages")
+    (upper / "opt/ml/ml/lib/python3.13/site-packages/numpy-2.dist-info").mkdir(parents=True)
+    assert how_far.of_bake(plan, {}, "limits+seal") == (1, 0, "Python packages")
+    base = tmp_path / f"layers/{'a' * 64}.part/upper/root.7.part/var/lib/dpkg/info"
+    base.mkdir(parents=True)
+    (base / "dpkg.list").touch()
+    assert how_far.of_bake(plan, {"base": 80}, "base") == (1, 80, "packages")
+    assert how_far.of_bake(plan, {}, "coverage") is None
+    (tmp_path / "work/out").mkdir()
+    (tmp_path / "work/out/disk.raw").write_bytes(b"x" * 8192)
+    assert how_far.of_bake(plan, {}, "disk") == (8192, 0, "bytes")
+
+
+def test_how_far_a_compilation_is(tmp_path: Path) -> None:
+    assert how_far.of_compilation(tmp_path) is None
+    folder = tmp_path / "layer/upper/build/src/x"
+    folder.mkdir(parents=True)
+    (folder / "a.o").touch()
+    assert how_far.of_compilation(tmp_path) == (1, 0, "files compiled:")
+
+
+def test_checks_say_how_many_of_them_have_ended(tmp_path: Path) -> None:
+    assert how_far.of_checks(tmp_path, "checks") is None
+    (tmp_path / "test_two.py").write_text("def test_a(): pass\ndef test_b(): assert False\n", encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p",
+                    "goldenami.verify.pytest_plugin", str(tmp_path)], check=False, capture_output=True,
+                   env={**environment(), "GOLDEN_CHECKS": str(tmp_path / "checks.json")}, cwd=tmp_path)
+    (tmp_path / "checks-disk.progress").write_text("3 7", encoding="utf-8")
+    assert how_far.of_checks(tmp_path, "checks") == (5, 9, "checks")
+    assert how_far.of_checks(tmp_path, "boot bios") is None
