@@ -7,10 +7,11 @@
   handlers and models `moto_overrides` has replaced. `state` holds what moto has no place for.
 * `rules`: a rule is a function that `@rule` registers with the page that demands it. It is kept by a handler in
   `images`, `image_registration`, `image_lifecycle`, `snapshots`, `ebs_direct`, `launches`, `launch_templates`,
-  `fleets`, `instance_refresh` or `ssm_parameters`, with `listing`, `request_fields` and `errors` in common; a test in
-  `tests/aws` shows that moto alone does not keep it.
+  `fleets`, `root_volumes`, `instance_refresh` or `ssm_parameters`, with `listing`, `request_fields` and `errors` in
+  common; a test in `tests/aws` shows that moto alone does not keep it.
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings` (`state.EmulatorSettings`: waits,
   page sizes, IAM denials, other accounts), `GET /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block),
+  `POST /_emulator/write` (bytes of an instance's root volume),
   `POST /_emulator/refuse` (nobody listens for so many seconds).
 * Lateness: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some regions, by seed);
   `lateness` applies them, in one place: reads that are out of date, things not found yet or still in use, throttling,

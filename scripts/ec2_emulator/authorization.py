@@ -72,11 +72,17 @@ def authorize(state: EmulatorState, call: ApiCall, environ: Environ) -> None:
     sent = environ.get("HTTP_X_AMZ_DATE", "")
     if sent and abs(state.now() - datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z")) > SKEW:
         raise _skewed(call.service, sent, state.now())
+    for action in call.actions:
+        demand(state, call, action)
+
+
+def demand(state: EmulatorState, call: ApiCall, action: str) -> None:
+    """Raise AWS's refusal where the caller may not do `action`."""
+    settings = state.settings
     denied = (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))
     allowed = settings.allowed.get(call.key, settings.allowed.get("*", ("*",)))
-    for action in call.actions:
-        if matches(action, denied) or not matches(action, allowed):
-            raise _denied(call, action, settings.accounts.get(call.key, MY_ACCOUNT))
+    if matches(action, denied) or not matches(action, allowed):
+        raise _denied(call, action, settings.accounts.get(call.key, MY_ACCOUNT))
 
 
 def matches(action: str, patterns: Iterable[str]) -> bool:

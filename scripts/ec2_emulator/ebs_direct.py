@@ -12,12 +12,12 @@ from moto.core.responses import ActionResult
 from moto.ebs.responses import EBSResponse
 from moto.ec2.models import ec2_backends
 
-from ec2_emulator import encryption, listing, request_fields, snapshots
+from ec2_emulator import authorization, encryption, listing, request_fields, snapshots
 from ec2_emulator.block_store import BLOCK
 from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
 from ec2_emulator.snapshots import EmulatedSnapshot
-from ec2_emulator.state import STATE
+from ec2_emulator.state import STATE, ApiCall
 
 MOST_BLOCKS, LEAST_BLOCKS = 10000, 100
 """Bounds of MaxResults, and the first is the default page (API_ListSnapshotBlocks)."""
@@ -153,6 +153,13 @@ def token_is_ours(snapshot: EmulatedSnapshot, index: int, token: str) -> None:
         raise InvalidRequest(f"the token of block {index} is not valid, or no longer", "INVALID_BLOCK_TOKEN")
 
 
+@rule(EBS_GUIDE + "ebsapi-permissions.html")
+def key_opens_blocks(caller: ApiCall, snapshot: EmulatedSnapshot) -> None:
+    """Who reads blocks of an encrypted snapshot has to be allowed kms:Decrypt."""
+    if snapshot.encrypted:
+        authorization.demand(STATE, caller, "kms:Decrypt")
+
+
 def _token(snapshot: EmulatedSnapshot, index: int) -> str:
     until = time.monotonic() + STATE.settings.block_life_s
     return base64.b64encode(f"{snapshot.id}|{index}|{until:.3f}".encode()).decode()
@@ -249,6 +256,7 @@ class EbsDirectApi(EBSResponse):
     def get_snapshot_block(self) -> ActionResult:
         """The data of a block, inherited or its own."""
         snapshot, index = self._readable("SnapshotId"), self._get_param("BlockIndex")
+        key_opens_blocks(ApiCall("ebs", "GetSnapshotBlock", self.region, self.access_key), snapshot)
         token_is_ours(snapshot, index, self._get_param("BlockToken"))
         digest = snapshot.digest(index)
         if digest is None:

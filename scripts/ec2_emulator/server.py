@@ -22,13 +22,13 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import authorization, ebs_direct, lateness, moto_overrides
+from ec2_emulator import authorization, ebs_direct, lateness, moto_overrides, root_volumes
 from ec2_emulator.errors import ApiError
 from ec2_emulator.lateness import HttpAnswer
 from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
 
 CONTROL = "/_emulator/"
-"""The control API: GET calls, POST reset, POST damage, POST refuse, PATCH settings."""
+"""The control API: GET calls, POST reset, POST damage, POST write, POST refuse, PATCH settings."""
 
 _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 """Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe for threads."""
@@ -116,6 +116,8 @@ def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterabl
             lateness.MEMORY.forget()
         elif what == "POST damage":
             answer = ebs_direct.damage(**json.loads(body))
+        elif what == "POST write":
+            root_volumes.write(**json.loads(body))
         elif what == "POST refuse":
             STATE.refused_until = time.monotonic() + float(json.loads(body)["seconds"])
         elif what == "PATCH settings":

@@ -30,14 +30,18 @@ class NoVolume:
 
 
 class EmulatedSnapshot(Snapshot):
-    """A snapshot. moto makes one from a volume; StartSnapshot makes one that waits for blocks."""
+    """A snapshot. moto makes one from a volume, whose blocks it has as they are then; StartSnapshot makes one that
+    waits for blocks. It is encrypted as what it was made from.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         source = getattr(self.volume, "snapshot_id", None)
         self.parent = find(self.ec2_backend, source) if source else None
         self.start_time = STATE.made()
-        self.written: dict[int, bytes] = {}
+        self.written: dict[int, bytes] = dict(vars(self.volume).get("written", {}))
+        if self.parent is not None and self.parent.encrypted:
+            self.encrypted, self.kms_key_id = True, self.parent.kms_key_id
         self.sealed_at: float | None = time.monotonic()
         self.touched_at = time.monotonic()
         self.timeout_s = 60 * 60.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -72,6 +73,11 @@ class Emulator:
     def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
         """Flip a bit of a stored block, checksum included."""
         self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
+
+    def write(self, instance: str, region: str, offset: int, data: bytes) -> None:
+        """Write to an instance's root volume, as the instance itself would."""
+        self._ask("POST", "write", instance=instance, region=region, offset=offset,
+                  data=base64.b64encode(data).decode())
 
 
 def retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

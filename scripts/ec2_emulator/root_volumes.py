@@ -1,0 +1,183 @@
+"""Root volumes of instances: what is written to them, and their replacement by a task."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.models import ec2_backends
+from moto.ec2.responses._base_response import EC2BaseResponse
+from moto.moto_api._internal import mock_random
+
+from ec2_emulator import launches, listing, request_fields, snapshots
+from ec2_emulator.block_store import BLOCK
+from ec2_emulator.errors import ApiError, invalid_parameter
+from ec2_emulator.images import EmulatedImage
+from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+from ec2_emulator.state import MY_ACCOUNT, STATE
+
+STATES = ("pending", "in-progress", "succeeded")
+
+
+def root_of(instance: Any) -> Any:
+    """The root volume of an instance; IncorrectInstanceState where it has none."""
+    device = instance.block_device_mapping.get(instance.root_device_name)
+    if device is None:
+        raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' has no root volume")
+    return instance.ec2_backend.get_volume(device.volume_id)
+
+
+def written(volume: Any) -> dict[int, bytes]:
+    """Digests, by index, of the blocks of a volume that were written since it was made from its snapshot."""
+    blocks: dict[int, bytes] = vars(volume).setdefault("written", {})
+    return blocks
+
+
+def write(instance: str, region: str, offset: int, data: str) -> None:
+    """Write Base64 `data` at `offset` of an instance's root volume, as its kernel would. For tests: AWS has no such
+    call. A snapshot that is made afterwards has it, one that was made before has not.
+    """
+    backend, rest = ec2_backends[MY_ACCOUNT][region], memoryview(base64.b64decode(data))
+    volume = root_of(backend.get_instance(instance))
+    source = snapshots.find(backend, volume.snapshot_id) if volume.snapshot_id else None
+    while rest:
+        index, at = divmod(offset, BLOCK)
+        digest = written(volume).get(index) or (source.digest(index) if source is not None else None)
+        block = bytearray(STATE.blocks.get(digest) if digest else bytes(BLOCK))
+        part = rest[:BLOCK - at]
+        block[at:at + len(part)] = part
+        written(volume)[index] = hashlib.sha256(block).digest()
+        STATE.blocks.put(written(volume)[index], bytes(block))
+        rest, offset = rest[len(part):], offset + len(part)
+
+
+@dataclass
+class ReplacementTask:
+    """One replacement of a root volume: it moves on whenever somebody looks."""
+
+    instance: Any
+    image: EmulatedImage | None
+    snapshot_id: str | None
+    delete: bool
+    tags: dict[str, str]
+    id: str = field(default_factory=lambda: f"replacevol-{mock_random.get_random_hex(17)}")
+    state: str = STATES[0]
+    started: Any = field(default_factory=STATE.now)
+    ended: Any = None
+    moved_at: float = field(default_factory=time.monotonic)
+
+    def advance(self) -> None:
+        """Become what is due by now."""
+        while self.state in STATES[:2] and STATE.is_over(self.moved_at, lambda at: at.pending_s):
+            self.state, self.moved_at = STATES[STATES.index(self.state) + 1], time.monotonic()
+            if self.state == STATES[2]:
+                replace(self.instance, self.image, self.snapshot_id, delete=self.delete)
+                self.ended = STATE.now()
+
+    def shown(self) -> dict[str, Any]:
+        """The task as DescribeReplaceRootVolumeTasks shows it."""
+        return {"ReplaceRootVolumeTaskId": self.id, "InstanceId": self.instance.id, "TaskState": self.state,
+                "StartTime": self.started.isoformat(), "CompleteTime": self.ended.isoformat() if self.ended else None,
+                "ImageId": self.image.id if self.image else None, "SnapshotId": self.snapshot_id,
+                "DeleteReplacedRootVolume": self.delete,
+                "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
+
+
+@rule(EC2_GUIDE + "replace-root.html")
+def replace(instance: Any, image: EmulatedImage | None, snapshot_id: str | None, *, delete: bool) -> None:
+    """The old root volume is detached, a new one of the same type takes its place, and all else of the instance stays;
+    from another AMI the instance has that AMI's id from then on.
+    """
+    backend, old, device = instance.ec2_backend, root_of(instance), instance.root_device_name
+    source = image.snapshots()[0] if image is not None else snapshot_id or old.snapshot_id
+    on_termination = instance.block_device_mapping[device].delete_on_termination
+    backend.detach_volume(old.id, instance.id, device)
+    new = backend.create_volume(size=max(old.size, backend.get_snapshot(source).volume_size), zone_name=old.zone.name,
+                                snapshot_id=source, volume_type=old.volume_type)
+    backend.attach_volume(new.id, instance.id, device, on_termination)
+    instance.image_id = image.id if image is not None else instance.image_id
+    if delete:
+        backend.delete_volume(old.id)
+
+
+@rule(EC2_API + "API_CreateReplaceRootVolumeTask.html")
+def instance_runs(instance: Any) -> None:
+    """The root volume of a running instance is replaced, and of no other."""
+    if instance.state != "running":
+        raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' is not in the 'running' state")
+
+
+@rule(EC2_API + "API_CreateReplaceRootVolumeTask.html#API_CreateReplaceRootVolumeTask_RequestParameters")
+def source_is_one(image: str | None, snapshot: str | None) -> None:
+    """The replacement is made from an AMI, or from a snapshot, or from neither: the launch state."""
+    if image and snapshot:
+        raise ApiError("InvalidParameterCombination", "ImageId and SnapshotId exclude each other")
+
+
+@rule(EC2_API + "API_CreateReplaceRootVolumeTask.html#API_CreateReplaceRootVolumeTask_ImageId")
+def image_is_alike(instance: Any, image: EmulatedImage) -> None:
+    """The AMI has the architecture and the virtualization type of the instance."""
+    for name in ("architecture", "virtualization_type"):
+        if getattr(image, name) != getattr(instance, name):
+            raise invalid_parameter(f"the {name.replace('_', ' ')} of {image.id} is {getattr(image, name)}, that of "
+                                    f"{instance.id} is {getattr(instance, name)}")
+
+
+@rule(EC2_API + "API_CreateReplaceRootVolumeTask.html#API_CreateReplaceRootVolumeTask_SnapshotId")
+def snapshot_is_of_this_volume(instance: Any, snapshot: snapshots.EmulatedSnapshot) -> None:
+    """The snapshot was made from the original root volume."""
+    if getattr(snapshot.volume, "id", "") != root_of(instance).id:
+        raise invalid_parameter(f"{snapshot.id} is no snapshot of the root volume of {instance.id}")
+
+
+def _tasks(backend: Any) -> dict[str, ReplacementTask]:
+    tasks: dict[str, ReplacementTask] = vars(backend).setdefault("replacement_tasks", {})
+    for task in tasks.values():
+        task.advance()
+    return tasks
+
+
+class RootVolumeApi(EC2BaseResponse):
+    """The handlers."""
+
+    def create_replace_root_volume_task(self) -> ActionResult:
+        """Begin a replacement; the same ClientToken gives the same task again."""
+        request = {key: value for key, value in self.params.items() if key != "ClientToken"}
+        task = request_fields.idempotent(
+            ("root-volume", self.current_account, self.region), self._get_param("ClientToken"), request, self._begin,
+            ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
+        return ActionResult({"ReplaceRootVolumeTask": task.shown()})
+
+    def _begin(self) -> ReplacementTask:
+        backend, name, snapshot_id = self.ec2_backend, self._get_param("ImageId"), self._get_param("SnapshotId")
+        instance = backend.get_instance(self._get_param("InstanceId"))
+        instance_runs(instance)
+        source_is_one(name, snapshot_id)
+        image = launches.launchable(backend, name) if name else None
+        if image is not None:
+            image_is_alike(instance, image)
+        if snapshot_id:
+            snapshot_is_of_this_volume(instance, backend.get_snapshot(snapshot_id))
+        tags = request_fields.tags_for("replace-root-volume-task", self._get_param("TagSpecifications", []),
+                                       ("replace-root-volume-task",))
+        task = ReplacementTask(instance, image, snapshot_id, bool(self._get_param("DeleteReplacedRootVolume")), tags)
+        _tasks(backend)[task.id] = task
+        return task
+
+    @rule(EC2_API + "API_DescribeReplaceRootVolumeTasks.html")
+    def describe_replace_root_volume_tasks(self) -> ActionResult:
+        """A task is pending, then in-progress, then succeeded, and is listed by id and by filter in pages."""
+        ids = self._get_param("ReplaceRootVolumeTaskIds", [])
+        tasks = [task for task in _tasks(self.ec2_backend).values() if not ids or task.id in ids]
+
+        def value(task: ReplacementTask, name: str) -> list[str]:
+            if name != "instance-id":
+                raise invalid_parameter(f"The filter '{name}' is invalid")
+            return [task.instance.id]
+        tasks = listing.select(tasks, listing.filters_of(self._get_param("Filters")), value)
+        page, next_token = listing.paginate(tasks, self._get_param("MaxResults"), self._get_param("NextToken"), most=50)
+        return ActionResult({"ReplaceRootVolumeTasks": [task.shown() for task in page], "NextToken": next_token})
