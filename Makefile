@@ -49,7 +49,8 @@ shell: setup ## log in to the newest verified disk of IMAGE; nothing is kept
 	@$(GOLDEN) shell $(IMAGE)
 
 publish: setup ## take the newest verified build to EC2 (BUILD=id; DRY_RUN=1)
-	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(if $(DRY_RUN),--dry-run)
+	@$(GOLDEN) publish $(IMAGE) $(WAITS) $(if $(BUILD),--build $(BUILD)) $(if $(DRY_RUN),--dry-run) \
+	  || { code=$$?; [ $$code -eq 11 ] || exit $$code; } # 11: a candidate that is still to be tested or to stand
 
 gpu-test: setup ## test the candidate on each GPU architecture (DRY_RUN=1)
 	@$(GOLDEN) gpu-test $(IMAGE) $(if $(DRY_RUN),--dry-run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from goldenami.core.errors import ExitCode
 from support.aws.emulator import Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
@@ -92,7 +93,7 @@ def test_a_promotion_moves_all_or_none(checkout: Checkout, faults: Faults) -> No
     build_ids = []
     for number in (1, 2):
         build_ids.append(build(checkout, number))
-        golden(checkout, "publish", IMAGE)
+        golden(checkout, "publish", IMAGE, code=ExitCode.HELD_BACK)
         if number == 1:
             golden(checkout, "promote", IMAGE, "--now")
     faults.add("ec2", "ModifyLaunchTemplate", region="us-west-2", error=ERROR)

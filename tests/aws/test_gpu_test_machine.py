@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records
+from goldenami.core.errors import ExitCode
 from goldenami.model import lockfile
 from goldenami.model.build_records import LOCK_FILE
 from goldenami.model.gpu_proofs import GpuTestRecord
@@ -44,7 +45,7 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
     lock_file = lockfile.path_of(checkout.ROOT, TREE)
     with cloud.running_account(root, tmp_path / "account", lock_file, rights, gpu_instances) as account:
         try:
-            assert "next: golden gpu-test" in account.golden("publish", GPU_IMAGE)
+            assert "next: golden gpu-test" in account.golden("publish", GPU_IMAGE, code=ExitCode.HELD_BACK)
             (root / "fault").write_text("uncorrected.0 3\n", encoding="utf-8")
             refused = account.golden("gpu-test", GPU_IMAGE, code=6)
             (root / "fault").unlink()

@@ -46,7 +46,7 @@ class Stage:
     def golden(self, *args: str, code: int = 0) -> str:
         """Run `golden` with every right."""
         ran = self.checkout.golden(*args)
-        assert ran.code == code, ran.text
+        assert ran.code == code or (ran.is_done and not code), ran.text
         return ran.text
 
     @contextmanager

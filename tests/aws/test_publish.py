@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from goldenami.core import records
+from goldenami.core.errors import ExitCode
 from goldenami.model.build_records import LOCK_FILE, BakeRecord, Boot, Verdict
 from goldenami.publish.publish_records import PLAN_FILE, PublishPlan
 from support.aws.emulator import Emulator
@@ -175,7 +176,8 @@ def gpu_build(checkout: Checkout, number: int = 1) -> Path:
 
 def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_path: Path) -> None:
     build = gpu_build(checkout)
-    text = publish(checkout, image=builds.GPU_IMAGE)
+    text = publish(checkout, image=builds.GPU_IMAGE, code=ExitCode.HELD_BACK)
+    assert text.endswith(f"next: golden gpu-test {builds.GPU_IMAGE}\n"), text
     assert "`latest` and the template stay: not tested on a GPU" in text
     for region in REGIONS:
         state = RegionState(region, builds.GPU_IMAGE)
@@ -183,7 +185,7 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
         assert (state.parameter("latest"), state.template()) == (None, None)
     ran = checkout.golden("promote", builds.GPU_IMAGE)
     assert (ran.code, f"build {build.name} is not tested on a GPU" in ran.text) == (6, True)
-    assert "nothing to do" in publish(checkout, image=builds.GPU_IMAGE)
+    assert "nothing to do" in publish(checkout, image=builds.GPU_IMAGE, code=ExitCode.HELD_BACK)
     builds.write_junit(tmp_path / "gpu.xml", build.name)
     assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"),
                            "--by", "Ada").code == 0
@@ -243,7 +245,8 @@ def test_an_attestation_is_of_one_disk(checkout: Checkout, tmp_path: Path) -> No
 
 def test_a_candidate_soaks(checkout: Checkout, build: Path) -> None:
     checkout.define("publish: {regions: [us-east-1], soak_hours: 24}\n")
-    assert "a candidate stands 24 h: then `golden promote`" in publish(checkout)
+    assert publish(checkout, "--dry-run").endswith(f"next: golden promote {IMAGE}\n")
+    assert "a candidate stands 24 h: then `golden promote`" in publish(checkout, code=ExitCode.HELD_BACK)
     assert RegionState("us-east-1").parameter("latest") is None
     ran = checkout.golden("promote", IMAGE)
     assert (ran.code, "has to stand until" in ran.text) == (6, True)
@@ -253,12 +256,13 @@ def test_a_candidate_soaks(checkout: Checkout, build: Path) -> None:
     ran = checkout.golden("promote", IMAGE, "--now")
     assert ran.code == 0, ran.text
     RegionState("us-east-1").check([build.name], build.name)
+    assert "nothing to do" in publish(checkout), "it is `latest`, so that nothing is held back"
 
 
 def test_promote_wants_one_candidate_everywhere(checkout: Checkout, build: Path) -> None:
     assert "has no candidate in us-east-1, us-west-2" in checkout.golden("promote", IMAGE).text
     checkout.define("publish: {regions: [us-east-1], soak_hours: 1}\n")
-    publish(checkout)
+    publish(checkout, code=ExitCode.HELD_BACK)
     checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
     ran = checkout.golden("promote", IMAGE)
     assert (ran.code, "has no candidate in us-west-2" in ran.text) == (2, True)

@@ -55,6 +55,12 @@ def test_status_says_who_runs_which_build_and_what_it_costs(account: SeededAccou
     for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB", "group workers launches version 1",
                      record.prices_of):
         assert expected in text, text
+    head, *rows, _ = (line.split() for line in checkout.golden(
+        "status", "--region", account.region).text.splitlines())
+    assert head == ["image", "region", "latest", "candidate", "template", "AMIs", "running", "a", "month"]
+    shown = {row[0]: row[1:] for row in rows}
+    assert shown.pop(IMAGE) == [account.region, build_id(1), build_id(2), "v1", build_id(1), "3", "2", "<=", "$0.10"]
+    assert set(map(tuple, shown.values())) == {(account.region, "-", "-", "-", "0", "0", "$0.00")}
 
 
 def test_a_pointer_to_nothing_and_a_disabled_image_are_said(account: SeededAccount, checkout: Checkout) -> None:

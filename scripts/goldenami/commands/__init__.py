@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -40,6 +41,11 @@ BuildId = Annotated[str | None, typer.Option("--build", metavar="ID", help="this
 Regions = Annotated[list[str], typer.Option(
     "--region", metavar="REGION", help="only this region (may be given again)", default_factory=list,
     show_default=False)]
+
+
+def lead_to(command: str, image: str) -> None:
+    """Say, as the last line of a command, which one goes on."""
+    print(f"next: golden {command} {image}", file=sys.stderr, flush=True)
 
 
 def with_checkout(run: Callable[..., int]) -> Callable[..., int]:

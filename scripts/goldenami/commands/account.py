@@ -11,8 +11,9 @@ import typer
 from goldenami.aws.channels import evidence
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.session import Account, translated
-from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait
+from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait, lead_to
 from goldenami.commands.checkout import Checkout
+from goldenami.core.errors import ExitCode
 from goldenami.local import workspace
 from goldenami.lock import lint
 from goldenami.model import hardware
@@ -47,11 +48,12 @@ def cmd_publish(
         elif not dry_run:
             publish.execute(account, definition, build, plan, progress, wait_s=math.inf if wait else 0.0)
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
-        if plan.held_back:
-            waits = "gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote"
-            progress.say(f"`latest` stays: {plan.held_back}; next: golden {waits} {image}")
     progress.remember()
-    return 0
+    if not plan.held_back:
+        return ExitCode.OK
+    progress.say(f"`latest` stays: {plan.held_back}")
+    lead_to("gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote", image)
+    return ExitCode.OK if dry_run else ExitCode.HELD_BACK
 
 
 def cmd_attest(
@@ -61,9 +63,11 @@ def cmd_attest(
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="the person who vouches for the file")],
 ) -> int:
     """Record the JUnit file of a test on a GPU that a person made by hand; `golden gpu-test` needs none."""
-    checkout.definition(image)
-    record = release_gate.attest(checkout.root, release_gate.load(checkout.root, image, build_id), gpu_test, by)
+    definition, build = checkout.definition(image), release_gate.load(checkout.root, image, build_id)
+    record = release_gate.attest(checkout.root, build, gpu_test, by)
     print(f"{record.image} {record.build_id}: {record.tests} tests passed on {record.gpu}, says {record.by}")
+    if definition.publish:
+        lead_to("promote" if build.folder.publish.exists() else "publish", image)
     return 0
 
 
@@ -90,6 +94,7 @@ def cmd_promote(
     if not dry_run:
         promote.execute(account, definition, plan, checkout.builds(image).build(build_id).path, progress)
         progress.say(f"`latest` is build {build_id}")
+        lead_to("status", image)
     return 0
 
 
@@ -111,4 +116,5 @@ def cmd_rollback(
     if not dry_run:
         rollback.execute(account, definition, prepared, checkout.builds(image).logs, progress)
         progress.say(f"`latest` is build {prepared.plan.build_id}")
+        lead_to("status", image)
     return 0

@@ -15,7 +15,7 @@ from goldenami.builders import ec2
 from goldenami.builders.builder import Builder
 from goldenami.builders.ec2 import Ec2Builder
 from goldenami.builders.local import LocalBuilder
-from goldenami.commands import ImageName, Wait
+from goldenami.commands import ImageName, Wait, lead_to
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.locks import Relock, fetched
 from goldenami.core import records
@@ -61,10 +61,11 @@ def cmd_bake(
         build = bake.run(checkout.root, lock, digest, checkout.store, progress, chosen, force=force)
         sbom.write(build, lock, checkout.store)
         if no_verify:
+            lead_to("verify", image)
             return 0
         if not force and build.is_verified:
             progress.say(f"verified already; report: {build.report}")
-            return 0
+            return _verified(checkout, image)
         return _verify(checkout, build, lock, chosen)
 
 
@@ -92,6 +93,12 @@ def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder
     progress.say(f"{record.verdict}: {verify.summary(record)}")
     if record.verdict is not Verdict.VERIFIED:
         raise verify.failure(record, build)
+    return _verified(checkout, lock.image)
+
+
+def _verified(checkout: Checkout, image: str) -> int:
+    if checkout.definition(image).publish:
+        lead_to("publish", image)
     return 0
 
 

@@ -15,7 +15,7 @@ from goldenami.aws.channels.ledger import LedgerEntry
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.bake import bake_inputs
-from goldenami.commands import DryRun, ImageName, Regions
+from goldenami.commands import DryRun, ImageName, Regions, lead_to
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
@@ -80,7 +80,7 @@ def _keep(account: Account, regions: Sequence[str], record: GpuTestRecord, progr
         "the test passed and is not recorded everywhere", f"run `golden gpu-test {record.image}` again")
     for machine in record.machines:
         progress.say(f"{machine.checks} checks passed on {machine.gpu} ({machine.instance_type}, {machine.region})")
-    progress.say(f"next: golden promote {record.image}")
+    lead_to("promote", record.image)
 
 
 def _candidates(

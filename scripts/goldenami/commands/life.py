@@ -83,11 +83,11 @@ def cmd_status(
         "--check", help="only whether the pointers are right, for a monitor: 0 yes, 6 no, 4 or 8 a region is silent",
     )] = False,
 ) -> int:
-    """Show the builds behind latest, candidate and template, who runs which, what each costs a month."""
+    """Show the builds behind latest, candidate and template in each region; of one IMAGE its AMIs, too."""
     if check:
         return _check(checkout, image, as_json=as_json)
     record, failed = status.look(Account(), images_by_region(checkout, image, region))
-    print_record(record, status.show(record), as_json)
+    print_record(record, status.show(record, details=image is not None), as_json)
     raise_failed(failed, "not every region could be read")
     return 0
 

@@ -8,7 +8,7 @@ import typer
 
 from goldenami.aws import session
 from goldenami.bake import bake_inputs
-from goldenami.commands import ImageName, OptionalImage, Strict, Wait
+from goldenami.commands import ImageName, OptionalImage, Strict, Wait, lead_to
 from goldenami.commands.checkout import Checkout
 from goldenami.compilation import wheel_builds
 from goldenami.compilation.driver_fit import LockConstraints
@@ -54,6 +54,7 @@ def cmd_lock(
         return 0
     with workspace.image_lock(checkout.root, image, wait=wait):
         make_lock(checkout, definition)
+    lead_to("bake", image)
     return 0
 
 
@@ -77,6 +78,7 @@ def cmd_fetch(checkout: Checkout, image: ImageName, *, wait: Wait = False, reloc
     checkout.definition(image)  # one that is wrong is refused before anything is written
     with workspace.image_lock(checkout.root, image, wait=wait):
         fetched(checkout, image, relock=relock)
+    lead_to("bake", image)
     return 0
 
 

@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     BUSY = 7, "another process works on this image, here or in the account"
     HOST = 8, "this host lacks a tool, a permission, space, memory, or AWS credentials that are good for the call"
     NEWER = 10, "`watch`: something newer matters"
+    HELD_BACK = 11, "`publish`: the build is the candidate, and `latest` stays; `make publish` ends with 0 there"
     INTERRUPTED = 130, "interrupted; what is left behind is removed or continued by the same command"
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:

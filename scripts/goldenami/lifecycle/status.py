@@ -134,17 +134,42 @@ def _ami(
 
 # --- for a person ---------------------------------------------------------------------------------------------------
 
-def show(record: StatusRecord) -> Iterator[str]:
-    """The record as a table for each image and region."""
-    for region, images in record.regions.items():
-        for image in images:
+_COLUMNS = ("image", "region", "latest", "candidate", "template", "AMIs", "running", "a month")
+
+
+def show(record: StatusRecord, *, details: bool) -> Iterator[str]:
+    """One table with a row for each image and region; with `details` the AMIs of each, too."""
+    rows = sorted(((image, region) for region, images in record.regions.items() for image in images),
+                  key=lambda row: (row[0].image, row[1]))
+    yield from _table([_COLUMNS, *(_row(image, region) for image, region in rows)])
+    for region, cause in record.unreachable.items():
+        yield f"{region} is unreachable: {cause}"
+    if details:
+        for image, region in rows:
+            yield ""
             yield f"{image.image} in {region}"
             yield from _pointers(image)
             yield from (_line(ami) for ami in image.amis)
-            yield _sum(image.amis)
-    for region, cause in record.unreachable.items():
-        yield f"{region} is unreachable: {cause}"
     yield f"prices of {record.prices_of}: {record.prices_source}"
+
+
+def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
+    template = f"v{image.template_version} {_build(image.template)}" if image.template else "-"
+    known = [ami.usd_month for ami in image.amis if ami.usd_month is not None]
+    total = sum(known) if len(known) == len(image.amis) else None
+    return (image.image, region, _build(image.latest), _build(image.candidate), template, str(len(image.amis)),
+            str(sum(ami.instances for ami in image.amis)), _dollars(
+                total, exact=all(ami.bytes_exact for ami in image.amis)).removesuffix(" a month"))
+
+
+def _build(pointer: Pointer | None) -> str:
+    """What a pointer stands for, in a cell."""
+    return "-" if pointer is None else pointer.build_id or ("not ours" if pointer.exists else "GONE")
 
 
 def _pointers(image: ImageStatus) -> Iterator[str]:
@@ -165,13 +190,6 @@ def _line(ami: AmiStatus) -> str:
     return (f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} running"
             f"{f' ({users})' if users else ''}  {'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
             f"{_dollars(ami.usd_month, exact=ami.bytes_exact)}")
-
-
-def _sum(amis: list[AmiStatus]) -> str:
-    known = [ami.usd_month for ami in amis if ami.usd_month is not None]
-    total = sum(known) if len(known) == len(amis) else None
-    return (f"    {len(amis)} AMIs, {sum(ami.instances for ami in amis)} instances, "
-            f"{units.size(sum(ami.bytes for ami in amis))}, {_dollars(total, exact=all(a.bytes_exact for a in amis))}")
 
 
 def _dollars(amount: float | None, *, exact: bool) -> str:

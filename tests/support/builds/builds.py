@@ -22,6 +22,7 @@ import pytest
 from goldenami import cli
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.core import records
+from goldenami.core.errors import ExitCode
 from goldenami.model import definition_file, gpu_proofs, lockfile
 from goldenami.model.build_records import (
     BAKE_FILE,
@@ -50,6 +51,7 @@ GPU_IMAGE = "debian-13-ml"
 GPU_ROLES = ["os_updates", "nvidia_driver"]
 MIB = 1 << 20
 REGIONS = ("us-east-1", "us-west-2")
+DONE = (ExitCode.OK, ExitCode.HELD_BACK)
 CHECKS = ("boot/imdsv2", "boot/disk_untouched", "seal/machine_id")
 
 
@@ -155,6 +157,11 @@ class Ran:
 
     code: int
     text: str
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it did what it was asked for; a publish may leave `latest` where it is."""
+        return self.code in DONE
 
 
 class Checkout:
