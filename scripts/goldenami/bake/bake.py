@@ -14,7 +14,8 @@ from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.core.progress import Progress
 from goldenami.local import host_tools, packer, workspace
-from goldenami.local.tree.sizes import UNOWNED, WHEEL
+from goldenami.local.tree.owners import WHEEL
+from goldenami.local.tree.sizes import UNOWNED
 from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import BakeRecord, Component, Host, Timing

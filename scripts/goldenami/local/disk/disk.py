@@ -18,7 +18,7 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import NO_SPACE, BadInput, HostNotReady
-from goldenami.local.disk import checksum, grub, slots
+from goldenami.local.disk import boot_regions, checksum, grub, slots
 from goldenami.local.tree import tree as trees
 
 MIB = 1 << 20
@@ -259,7 +259,9 @@ class _Writer:
                                       blocks=self.layout.root_bytes // BLOCK, env=self.env)
             else:
                 self._root_from_directory()
-            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests)
+            with self.disk.open("rb") as image:
+                boot = boot_regions.describe(lambda offset, length: os.pread(image.fileno(), length, offset))
+            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests, boot=boot)
             return reads_tar, follower.result(self.layout.size_bytes)
 
     def _run(self, tool: str, package: str, *args: str) -> None:

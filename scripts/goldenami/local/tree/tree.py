@@ -10,21 +10,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from goldenami.core import records
 from goldenami.core.errors import StageFailed
+from goldenami.local.tree.owners import packages
 
 CAPABILITY = "security.capability"
 """The one extended attribute that `mke2fs -d tar` keeps; it drops every other one without a word."""
 
 CHUNK_BYTES = 1 << 20
 """Read size: large enough that system calls do not show in a profile."""
+
+_KEPT = re.compile(r"\./etc/(passwd|group|shadow|gshadow|subuid|subgid)")
+"""Files whose lines the manifest has: a first boot adds lines to them, so that a digest says nothing later. Passwords
+in them are locked; `seal` has seen to that."""
 
 SHOWN = 5
 """Paths named in an error; more of them do not help anybody to find the cause."""
@@ -164,18 +170,24 @@ def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
 
 def write_manifest(
     tree: Path, path: Path, *, entries: Sequence[Entry] | None = None, digests: Mapping[str, str] | None = None,
+    boot: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what `tree` holds to `path` as JSON, one line an entry, sorted by path: equal trees, equal bytes.
 
-    `entries` and `digests` (as `scan` and `stream_tar` return them) save walking and reading the tree again.
+    `entries` and `digests` (as `scan` and `stream_tar` return them) save walking and reading the tree again. `boot` is
+    what boots the disk of this tree (see `boot_regions`).
     """
     entries = scan(tree) if entries is None else entries
     digests = digests or {entry.path: _content(tree, entry, None) for entry in entries if entry.kind == "file"}
-    lines = [json.dumps(_row(entry, digests), sort_keys=True) for entry in entries]
-    records.write_text(path, '{"entries": [\n' + ",\n".join(lines) + '\n], "format": 1}\n')
+    owners = packages(tree)
+    lines = [json.dumps(_row(tree, entry, digests, owners), sort_keys=True) for entry in entries]
+    head = f'"boot": {json.dumps(boot, sort_keys=True)},\n' if boot else ""
+    records.write_text(path, f'{{{head}"entries": [\n' + ",\n".join(lines) + '\n], "format": 1}\n')
 
 
-def _row(entry: Entry, digests: Mapping[str, str]) -> dict[str, object]:
+def _row(
+    tree: Path, entry: Entry, digests: Mapping[str, str], owners: Mapping[str, str],
+) -> dict[str, object]:
     row: dict[str, object] = {
         "path": entry.path[1:] or "/", "type": entry.kind, "mode": f"{entry.mode:04o}", "uid": entry.uid,
         "gid": entry.gid,
@@ -188,4 +200,8 @@ def _row(entry: Entry, digests: Mapping[str, str]) -> dict[str, object]:
         row["device"] = list(entry.device)
     if entry.capability:
         row["capability"] = entry.capability.hex()
+    if entry.kind != "directory" and entry.path[1:] in owners:
+        row["package"] = owners[entry.path[1:]]
+    if entry.kind == "file" and _KEPT.fullmatch(entry.path):
+        row["text"] = (tree / entry.path).read_text(encoding="utf-8", errors="backslashreplace")
     return row

@@ -1,0 +1,135 @@
+"""A disk against its bake: every path, and what boots it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from goldenami.core import clock
+from goldenami.drift import comparison, manifest
+from goldenami.drift.disk_records import DiskDifference, DiskRecord, DiskVerdict
+from goldenami.drift.path_state import PathState
+from goldenami.drift.policy import Freedom, Policy, Rule
+from goldenami.drift.reader.block_source import BlockSource, Extent, merged
+from goldenami.drift.reader.limits import Unreadable
+from goldenami.drift.reader.observe import Observation, Region, observe
+from goldenami.local.disk import boot_regions
+from goldenami.model.build_folder import BuildFolder
+
+NO_RULE = "nothing may change here"
+Allowed = Callable[[str], str]
+"""Why a definition allows a path to differ; empty where it does not."""
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """A disk to look at. `label` is what people call it, `user` the image's default user.
+
+    `base` is the disk as it was baked and `changed` what was written since, in bytes of the disk. With both, only what
+    is in `changed` is read, and of `base` only what lies between; without, all of it.
+    """
+
+    label: str
+    user: str
+    disk: BlockSource
+    base: BlockSource | None = None
+    changed: Sequence[Extent] | None = None
+
+
+def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: "") -> DiskRecord:
+    """Compare a disk with what `build` baked.
+
+    Raises Unreadable (exit 4) where the disk cannot be read as a whole, BadInput where the manifest is missing, of
+    another build or edited. A disk that was not read to its end has no record.
+    """
+    baked, policy = manifest.read(build), Policy.read(looked_at.user)
+    drift, passed, expected = list[DiskDifference](), list[DiskDifference](), 0
+    drift += _boot(baked.boot, looked_at)
+    found = {state.path: state for state in _observe(looked_at, baked, policy)}
+    for path in sorted(baked.paths.keys() | found.keys()):
+        before, now = baked.paths.get(path), found.get(path)
+        if not comparison.differences(before, now):
+            continue
+        rule = policy.rule(path)
+        what = comparison.broken(before, now, rule, policy)
+        reason = allowed(path) if rule is None or rule.may is not Freedom.NOTHING else ""
+        if not what:
+            expected += 1
+        elif reason:
+            passed.append(_difference(path, before, what, reason))
+        else:
+            drift.append(_difference(path, before, what, _broken_rule(rule)))
+    record = build.read_bake()
+    return DiskRecord(
+        image=record.image, build_id=record.build_id, manifest_sha256=baked.sha256, disk=looked_at.label,
+        looked_at=clock.stamp(), verdict=DiskVerdict.DRIFTED if drift else DiskVerdict.AS_BAKED, paths=len(found),
+        expected=expected, drift=drift, passed=passed)
+
+
+def _difference(path: str, before: PathState | None, what: list[str], rule: str) -> DiskDifference:
+    shown = path.encode("utf-8", "backslashreplace").decode()
+    lines = [line.encode("utf-8", "backslashreplace").decode() for line in what]
+    return DiskDifference(path=shown, package=before.package if before else "", what=lines, rule=rule)
+
+
+def _broken_rule(rule: Rule | None) -> str:
+    return str(rule) if rule else NO_RULE
+
+
+def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> list[PathState]:
+    root = _root(looked_at.disk)
+    base = _root(looked_at.base) if looked_at.base and looked_at.changed is not None else None
+    changed = [(max(start - root.offset, 0), min(stop - root.offset, root.size))
+               for start, stop in merged(looked_at.changed or []) if stop > root.offset]
+    same_place = base is not None and base.offset == root.offset
+    found = observe(Observation(root, baked.sizes, policy.kept, base if same_place else None,
+                                changed if same_place else None))
+    if not found:
+        raise Unreadable("the reader found nothing")
+    return found
+
+
+def _root(disk: BlockSource) -> Region:
+    """The root partition of a disk; Unreadable without exactly one, or where it is not within the disk."""
+    roots = [entry for entry in _table(disk) if entry["name"] == boot_regions.ROOT]
+    if len(roots) != 1 or roots[0]["size"] <= 0 or roots[0]["offset"] + roots[0]["size"] > disk.size:
+        raise Unreadable("the disk has no root partition, or more than one, or not all of it")
+    return Region(disk, roots[0]["offset"], roots[0]["size"])
+
+
+def _table(disk: BlockSource) -> list[dict[str, Any]]:
+    return boot_regions.partitions(Region(disk, 0, disk.size).read)
+
+
+def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference]:
+    """Partitions and places that are not as baked. The root may have grown."""
+    table = _table(looked_at.disk)
+    before = {entry["name"]: entry for entry in baked["partitions"]}
+    if [entry["name"] for entry in table] != list(before):
+        yield _place("partition table", [f"partitions {', '.join(before)}, now "
+                                         f"{', '.join(entry['name'] for entry in table)}"])
+        return
+    for entry in table:
+        grown = entry["name"] == boot_regions.ROOT and entry["size"] > before[entry["name"]]["size"]
+        said = [f"{key}: {value}, now {entry[key]}" for key, value in before[entry["name"]].items()
+                if entry[key] != value and not (grown and key == "size")]
+        if said:
+            yield _place(f"partition {entry['name']}", said)
+            return
+    whole = Region(looked_at.disk, 0, looked_at.disk.size)
+    for name, (offset, size) in boot_regions.places(table).items():
+        if _is_untouched(looked_at, offset, offset + size):
+            continue
+        digest = boot_regions.digest(whole.read, name, offset, size)
+        if digest != baked["places"][name]:
+            yield _place(name, [f"content: SHA-256 {baked['places'][name][:12]}, now {digest[:12]}"])
+
+
+def _is_untouched(looked_at: LookedAt, start: int, stop: int) -> bool:
+    return looked_at.base is not None and looked_at.changed is not None and not any(
+        first < stop and start < last for first, last in looked_at.changed)
+
+
+def _place(name: str, what: list[str]) -> DiskDifference:
+    return DiskDifference(path=name, package="", what=what, rule="what boots the disk may not change")

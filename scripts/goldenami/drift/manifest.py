@@ -1,0 +1,46 @@
+"""The bake's manifest, as what a disk is compared with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from goldenami.core import records
+from goldenami.core.errors import BadInput
+from goldenami.drift.path_state import PathState
+from goldenami.model.build_folder import BuildFolder
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`paths` in the manifest's order; `boot` is what boots the disk (`boot_regions`)."""
+
+    sha256: str
+    paths: dict[str, PathState]
+    boot: dict[str, Any]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file."""
+        return {path: state.size for path, state in self.paths.items() if state.kind == "file"}
+
+
+def read(build: BuildFolder) -> Manifest:
+    """The manifest of a build; BadInput where there is none, or not the one that was baked."""
+    record, path = build.read_bake(), build.manifest
+    if record.manifest_sha256 is None:
+        raise BadInput(f"build {record.build_id} of {record.image} was baked on EC2 and has no manifest",
+                       hint="bake it on this machine: the same lock has a manifest there")
+    if not path.exists():
+        raise BadInput(f"{path} does not exist", hint="bake it again: the same lock gives the same manifest")
+    digest = records.sha256_file(path)
+    if digest != record.manifest_sha256:
+        raise BadInput(f"{path} is not the manifest that {record.image} was baked with (SHA-256 {digest[:12]}, the "
+                       f"record has {record.manifest_sha256[:12]})", hint="restore it, or bake again with FORCE=1")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if "boot" not in document:
+        raise BadInput(f"{path} does not say what boots the disk: an earlier version wrote it",
+                       hint=f"bake again: `make bake IMAGE={record.image} FORCE=1`")
+    states = map(PathState.of_row, document["entries"])
+    return Manifest(digest, {state.path: state for state in states}, document["boot"])

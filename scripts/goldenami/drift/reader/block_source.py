@@ -1,0 +1,122 @@
+"""Where the bytes of a disk come from: a file, an overlay, or the changed blocks of a snapshot over its parent."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from goldenami.core import shell
+from goldenami.core.errors import BadInput
+
+Extent = tuple[int, int]
+"""First byte of a part of a disk, and the first one behind it."""
+
+
+class BlockSource(Protocol):
+    """A disk, to be read."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the disk."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes at `offset`, both within `size`; an error of the product's where that is not possible.
+        """
+
+
+class RawFile:
+    """A raw disk image; holes are zeros."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror}", hint="name a raw disk image") from None
+        self.path = path
+        self.size = os.lseek(self._file.fileno(), 0, os.SEEK_END)  # a block device has no size of a file
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As `BlockSource`: Linux reads at most 2 GiB at once, so a short answer is the end of a file that shrank."""
+        data = os.pread(self._file.fileno(), length, offset)
+        if len(data) != length:
+            raise BadInput(f"{self.path} ended at {offset + len(data)} bytes while it was read",
+                           hint="look at a disk that nothing writes to")
+        return data
+
+
+@dataclass(frozen=True)
+class ChangedBlocks:
+    """`changed` parts of a disk, which `read_changed` reads; all else is the disk `base`, or zeros behind its end.
+
+    `read_changed` is never asked across the border of a part. Parts are sorted and do not overlap.
+    """
+
+    size: int
+    base: BlockSource
+    changed: Sequence[Extent]
+    read_changed: Callable[[int, int], bytes]
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As `BlockSource`."""
+        parts, at, end = list[bytes](), offset, offset + length
+        index = bisect.bisect_right(self.changed, at, key=lambda extent: extent[1])
+        while at < end:
+            start, stop = self.changed[index] if index < len(self.changed) else (end, end)
+            if at < start:
+                until = min(start, end)
+                parts.append(self._unchanged(at, until - at))
+            else:
+                until = min(stop, end)
+                parts.append(self.read_changed(at, until - at))
+                index += 1
+            at = until
+        return b"".join(parts)
+
+    def _unchanged(self, offset: int, length: int) -> bytes:
+        known = max(0, min(length, self.base.size - offset))
+        return (self.base.read(offset, known) if known else b"") + bytes(length - known)
+
+
+def merged(extents: Iterable[Extent]) -> list[Extent]:
+    """The same parts, sorted; neighbours are one."""
+    found = list[Extent]()
+    for start, stop in sorted(extents):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return found
+
+
+def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
+    """A qcow2 overlay over the raw disk `base`; its clusters are what changed.
+
+    qemu-img says where they are: of a machine that runs still, what QEMU has not yet written is missing.
+    """
+    try:
+        said = shell.output([shell.require("qemu-img", "qemu-utils"), "map", "--force-share", "--output=json",
+                             "-f", "qcow2", str(path)])
+    except shell.CommandFailed as failure:
+        raise BadInput(f"{path} is no overlay: {failure.tail}", hint="name a raw disk image or a qcow2 file") from None
+    rows = [row for row in json.loads(said) if row["depth"] == 0 and row["present"]]
+    starts = [row["start"] for row in rows]
+    file = RawFile(path)
+
+    def read_changed(offset: int, length: int) -> bytes:
+        """A part's neighbours in the disk may be apart in the file."""
+        data, at = b"", offset
+        while at < offset + length:
+            row = rows[bisect.bisect_right(starts, at) - 1]
+            take = min(offset + length, row["start"] + row["length"]) - at
+            data += bytes(take) if row["zero"] else file.read(row["offset"] + at - row["start"], take)
+            at += take
+        return data
+
+    size = json.loads(said)[-1]
+    return ChangedBlocks(size=size["start"] + size["length"], base=base, read_changed=read_changed,
+                         changed=merged((row["start"], row["start"] + row["length"]) for row in rows))

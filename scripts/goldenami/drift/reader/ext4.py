@@ -1,0 +1,311 @@
+"""An ext4 file system, read only, as Linux' documentation describes it ("ext4 Data Structures and Algorithms").
+
+Nothing in it is believed: each number is held to the size of the disk, and each block of metadata to its checksum.
+Features that no image has are refused, since a reader that does not know them would see another tree than the kernel.
+"""
+
+from __future__ import annotations
+
+import bisect
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from goldenami.drift.reader import limits
+from goldenami.drift.reader.block_source import BlockSource
+from goldenami.drift.reader.crc32c import START, crc32c
+from goldenami.drift.reader.limits import Unreadable
+
+BLOCK = 4096
+ROOT_INODE, JOURNAL_INODE = 2, 8
+SUPERBLOCK_AT, _SUPERBLOCK_BYTES = 1024, 1024
+_INCOMPATIBLE = {"filetype": 0x2, "recover": 0x4, "extents": 0x40, "64bit": 0x80, "flex_bg": 0x200,
+                 "csum_seed": 0x2000}
+_COMPATIBLE_REFUSED = {"fast_commit": 0x400}
+"""Changes what the journal means without an incompatible feature of its own."""
+_METADATA_CSUM = 0x400
+FLAG_INDEX, FLAG_HUGE_FILE, FLAG_EXTENTS = 0x1000, 0x40000, 0x80000
+LAYOUT_FLAGS = FLAG_INDEX | FLAG_HUGE_FILE | FLAG_EXTENTS
+"""Inode flags that say how content is laid out; all others say what may be done with it."""
+_EXTENT_DEPTH = 5
+"""Of a tree of extents (EXT4_MAX_EXTENT_DEPTH)."""
+_UNWRITTEN = 32768
+"""Extents with more blocks than this are allocated and not written: they read as zeros."""
+
+Run = tuple[int, int, int]
+"""Logical block, first block on the disk (0: zeros), blocks."""
+
+
+@dataclass(frozen=True)
+class Inode:
+    """One inode; `raw` is all of it, `seed` what checksums of its blocks begin with."""
+
+    number: int
+    raw: bytes
+    seed: int
+
+    def _u16(self, at: int) -> int:
+        return int.from_bytes(self.raw[at:at + 2], "little")
+
+    def _u32(self, at: int) -> int:
+        return int.from_bytes(self.raw[at:at + 4], "little")
+
+    @property
+    def mode(self) -> int:
+        """Type and permissions, as `stat` has them."""
+        return self._u16(0)
+
+    @property
+    def uid(self) -> int:
+        """The owner."""
+        return self._u16(2) | self._u16(0x78) << 16
+
+    @property
+    def gid(self) -> int:
+        """The group."""
+        return self._u16(0x18) | self._u16(0x7A) << 16
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content."""
+        return self._u32(4) | self._u32(0x6C) << 32
+
+    @property
+    def links(self) -> int:
+        """Names of it."""
+        return self._u16(0x1A)
+
+    @property
+    def flags(self) -> int:
+        """What `lsattr` shows, and how content is laid out."""
+        return self._u32(0x20)
+
+    @property
+    def sectors(self) -> int:
+        """512-byte sectors (blocks, of a huge file) that it holds."""
+        return self._u32(0x1C) | self._u16(0x74) << 32
+
+    @property
+    def attribute_block(self) -> int:
+        """The block of extended attributes, 0 without one."""
+        return self._u32(0x68) | self._u16(0x76) << 32
+
+    @property
+    def extra_size(self) -> int:
+        """Bytes of fields behind the first 128."""
+        return self._u16(0x80) if len(self.raw) > 128 else 0
+
+    @property
+    def blocks(self) -> bytes:
+        """The 60 bytes that hold a tree of extents, a short link or a device's number."""
+        return self.raw[0x28:0x64]
+
+
+class FileSystem:
+    """The file system that fills `source`. Raises Unreadable at whatever does not fit.
+
+    What the journal has of a block stands for it, from `replace` on.
+    """
+
+    def __init__(self, source: BlockSource) -> None:
+        self.source = source
+        self._replaced: dict[int, bytes] = {}
+        self._replaced_numbers: list[int] = []
+        self._extents_seen = 0
+        self.load()
+
+    def replace(self, blocks: dict[int, bytes]) -> None:
+        """Take these blocks from here, and the superblock anew: it may be among them."""
+        self._replaced, self._replaced_numbers = blocks, sorted(blocks)
+        self.load()
+
+    def load(self) -> None:
+        """Read the superblock."""
+        block = self.block_at(0)
+        raw = block[SUPERBLOCK_AT:SUPERBLOCK_AT + _SUPERBLOCK_BYTES]
+        if raw[0x38:0x3A] != b"\x53\xef":
+            raise Unreadable("there is no ext4 file system in the root partition")
+        fields = struct.unpack_from("<13I", raw)
+        self.compatible, self.incompatible, self.read_only = struct.unpack_from("<3I", raw, 0x5C)
+        self._check_features()
+        if crc32c(START, raw[:0x3FC]) != int.from_bytes(raw[0x3FC:], "little"):
+            raise Unreadable("the superblock does not match its checksum")
+        wide = int.from_bytes(raw[0x150:0x154], "little") << 32 if self.incompatible & _INCOMPATIBLE["64bit"] else 0
+        self.block_count = fields[1] | wide
+        self.inodes, self.blocks_per_group, self.inodes_per_group = fields[0], fields[8], fields[10]
+        self.inode_size, = struct.unpack_from("<H", raw, 0x58)
+        self.descriptor_size = struct.unpack_from("<H", raw, 0xFE)[0] if wide or self.incompatible & 0x80 else 32
+        seeded = self.incompatible & _INCOMPATIBLE["csum_seed"]
+        self.seed = struct.unpack_from("<I", raw, 0x270)[0] if seeded else crc32c(START, raw[0x68:0x78])
+        self.needs_recovery = bool(self.incompatible & _INCOMPATIBLE["recover"])
+        if fields[6] != 2 or fields[5] != 0:
+            raise Unreadable(f"blocks of {1024 << min(fields[6], 20)} bytes: images have {BLOCK}")
+        self._check_geometry()
+
+    def _check_features(self) -> None:
+        unknown = self.incompatible & ~sum(_INCOMPATIBLE.values())
+        if unknown or not self.incompatible & _INCOMPATIBLE["extents"]:
+            raise Unreadable(f"the file system has features that no image has (incompatible: {unknown:#x})")
+        for name, bit in _COMPATIBLE_REFUSED.items():
+            if self.compatible & bit:
+                raise Unreadable(f"the file system has the feature {name}, which no image has")
+        if not self.read_only & _METADATA_CSUM:
+            raise Unreadable("the file system has no checksums, as every image has (metadata_csum)")
+
+    def _check_geometry(self) -> None:
+        groups = -(-self.block_count // self.blocks_per_group) if self.blocks_per_group else 0
+        sound = (
+            0 < self.blocks_per_group <= 8 * BLOCK and 0 < self.inodes_per_group <= 8 * BLOCK
+            and self.inode_size in (128, 256, 512, 1024) and self.descriptor_size in (32, 64)
+            and self.inodes == groups * self.inodes_per_group)
+        if not sound:
+            raise Unreadable("the superblock's figures contradict one another")
+        if self.block_count * BLOCK > self.source.size:
+            raise Unreadable(f"the file system has {self.block_count} blocks, its partition "
+                             f"{self.source.size // BLOCK}")
+        self.groups = groups
+
+    # --- blocks ------------------------------------------------------------------------------------------------------
+
+    def block_at(self, number: int) -> bytes:
+        """One block, as the journal has it."""
+        known = self._replaced.get(number)
+        return known if known is not None else self.source.read(number * BLOCK, BLOCK)
+
+    def blocks_at(self, number: int, count: int) -> bytes:
+        """Blocks that follow one another."""
+        index = bisect.bisect_left(self._replaced_numbers, number)
+        if index == len(self._replaced_numbers) or self._replaced_numbers[index] >= number + count:
+            return self.source.read(number * BLOCK, count * BLOCK)
+        return b"".join(self.block_at(block) for block in range(number, number + count))
+
+    def check_block(self, number: int, count: int, what: str) -> None:
+        """Unreadable where blocks are not on the disk."""
+        if not 0 < number <= number + count <= self.block_count:
+            raise Unreadable(f"{what} names block {number} (+{count}) of {self.block_count}")
+
+    # --- inodes ------------------------------------------------------------------------------------------------------
+
+    def inode(self, number: int, what: str) -> Inode:
+        """The inode of that number; `what` names in an error what has it."""
+        if not 0 < number <= self.inodes:
+            raise Unreadable(f"{what} names inode {number} of {self.inodes}")
+        group, index = divmod(number - 1, self.inodes_per_group)
+        at = self._inode_table(group) * BLOCK + index * self.inode_size
+        self.check_block(at // BLOCK, 1, what)
+        block = self.block_at(at // BLOCK)
+        raw = block[at % BLOCK:at % BLOCK + self.inode_size]
+        seed = crc32c(crc32c(self.seed, number.to_bytes(4, "little")), raw[0x64:0x68])
+        inode = Inode(number, raw, seed)
+        self._check_inode(inode, what)
+        return inode
+
+    def _inode_table(self, group: int) -> int:
+        """The first block of a group's inodes."""
+        at = BLOCK + group * self.descriptor_size
+        block = self.block_at(at // BLOCK)
+        raw = block[at % BLOCK:at % BLOCK + self.descriptor_size]
+        blank = raw[:0x1E] + b"\0\0" + raw[0x20:]
+        if crc32c(crc32c(self.seed, group.to_bytes(4, "little")), blank) & 0xFFFF != int.from_bytes(
+                raw[0x1E:0x20], "little"):
+            raise Unreadable(f"the descriptor of block group {group} does not match its checksum")
+        high = int.from_bytes(raw[0x28:0x2C], "little") if self.descriptor_size == 64 else 0
+        return int.from_bytes(raw[8:12], "little") | high << 32
+
+    def _check_inode(self, inode: Inode, what: str) -> None:
+        raw, wide = inode.raw, inode.extra_size >= 4
+        blank = bytearray(raw)
+        blank[0x7C:0x7E] = b"\0\0"
+        stated = int.from_bytes(raw[0x7C:0x7E], "little")
+        if wide:
+            blank[0x82:0x84] = b"\0\0"
+            stated |= int.from_bytes(raw[0x82:0x84], "little") << 16
+        found = crc32c(inode.seed, blank)
+        if (found if wide else found & 0xFFFF) != stated:
+            raise Unreadable(f"{what}: inode {inode.number} does not match its checksum")
+        if inode.extra_size > self.inode_size - 128:
+            raise Unreadable(f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra fields")
+
+    # --- content -----------------------------------------------------------------------------------------------------
+
+    def runs(self, inode: Inode, what: str) -> list[Run]:
+        """Where the content of a file or folder is: in order, without overlaps, each within the disk."""
+        if not inode.flags & FLAG_EXTENTS:
+            if inode.size == 0:
+                return []
+            raise Unreadable(f"{what}: its content is not in extents, as that of every image is")
+        found, end = list[Run](), 0
+        for run in self._extents(inode, inode.blocks, _EXTENT_DEPTH, set(), what):
+            self._extents_seen += 1
+            if run[0] < end or self._extents_seen > limits.EXTENTS:
+                raise Unreadable(f"{what}: its extents overlap, or there are too many")
+            end = run[0] + run[2]
+            found.append(run)
+        return found
+
+    def _extents(self, inode: Inode, node: bytes, most: int, seen: set[int], what: str) -> Iterator[Run]:
+        """The extents below a node of the tree, whose depth is at most `most`."""
+        magic, entries, room, depth = struct.unpack_from("<4H", node)
+        if magic != 0xF30A or entries > room or 12 + 12 * room > len(node) or depth > most:
+            raise Unreadable(f"{what}: the tree of its extents is damaged")
+        for index in range(entries):
+            logical, *others = struct.unpack_from("<IHHI" if depth == 0 else "<IIHH", node, 12 + 12 * index)
+            if depth == 0:
+                length, high, low = others
+                written = length <= _UNWRITTEN
+                length -= 0 if written else _UNWRITTEN
+                self.check_block(low | high << 32, length, what)
+                yield logical, (low | high << 32) if written else 0, length
+                continue
+            child = others[0] | others[1] << 32
+            self.check_block(child, 1, what)
+            if child in seen:
+                raise Unreadable(f"{what}: the tree of its extents has a loop")
+            seen.add(child)
+            block = self.block_at(child)
+            below, = struct.unpack_from("<H", block, 6)
+            tail = 12 + 12 * int.from_bytes(block[4:6], "little")
+            if below != depth - 1 or tail + 4 > BLOCK or crc32c(inode.seed, block[:tail]) != int.from_bytes(
+                    block[tail:tail + 4], "little"):
+                raise Unreadable(f"{what}: a block of its extents does not match its checksum")
+            yield from self._extents(inode, block, depth - 1, seen, what)
+
+    def content(self, inode: Inode, runs: list[Run], chunk: int = 256) -> Iterator[bytes]:
+        """The content in pieces of at most `chunk` blocks; holes are zeros."""
+        left, at = inode.size, 0
+        for logical, physical, length in [*runs, (-(-inode.size // BLOCK), 0, 0)]:
+            pieces = [(0, logical - at), (physical, length)]
+            for first, count in pieces:
+                for begin in range(0, max(count, 0), chunk):
+                    take = min(chunk, count - begin)
+                    size = min(left, take * BLOCK)
+                    if size <= 0:
+                        return
+                    yield (self.blocks_at(first + begin, take) if first else bytes(take * BLOCK))[:size]
+                    left -= size
+            at = logical + length
+
+    def link(self, inode: Inode, what: str) -> bytes:
+        """The target of a symbolic link."""
+        held = inode.sectors - (8 if inode.attribute_block else 0)
+        if inode.size == 0 or inode.size > limits.PATH_BYTES:
+            raise Unreadable(f"{what}: a link of {inode.size} bytes")
+        if held <= 0:
+            if inode.size >= len(inode.blocks):
+                raise Unreadable(f"{what}: a link of {inode.size} bytes in its inode")
+            return inode.blocks[:inode.size]
+        return b"".join(self.content(inode, self.runs(inode, what)))
+
+
+def device(inode: Inode) -> tuple[int, int]:
+    """Major and minor number of a device, in whichever of both encodings it is (linux/kdev_t.h)."""
+    old, new = struct.unpack_from("<2I", inode.blocks)
+    if old:
+        return old >> 8 & 0xFF, old & 0xFF
+    return new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00
+
+
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "character",
+         stat.S_IFBLK: "block", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}
+"""Types as the manifest names them; it has no sockets."""

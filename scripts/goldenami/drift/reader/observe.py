@@ -1,0 +1,103 @@
+"""A file system observed: the reader's process is started, served with the disk's bytes, and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import shell
+from goldenami.drift.path_state import PathState
+from goldenami.drift.reader import limits, wire
+from goldenami.drift.reader.block_source import BlockSource, Extent
+from goldenami.drift.reader.limits import Unreadable
+from goldenami.drift.reader.wire import Say
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a disk, such as a partition, as a disk of its own."""
+
+    disk: BlockSource
+    offset: int
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As `BlockSource`."""
+        if not 0 <= offset <= offset + length <= self.size:
+            raise Unreadable(f"bytes {offset} to {offset + length} of a part of {self.size}")
+        return self.disk.read(self.offset + offset, length)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What to look at, and for what. `sizes` are the manifest's, by path; the content of what the regular expression
+    `kept` matches is handed over.
+
+    With `base`, the file system as it was baked, and `changed`, the parts written since, only files that lie elsewhere
+    or in a changed part are read.
+    """
+
+    system: BlockSource
+    sizes: Mapping[str, int]
+    kept: str
+    base: BlockSource | None = None
+    changed: Sequence[Extent] | None = None
+
+
+def observe(wanted: Observation) -> list[PathState]:
+    """Every path of the file system, in the manifest's order.
+
+    Raises Unreadable where the disk cannot be read or does not fit together, and what `wanted.system` raises.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(limits.SILENCE_S)
+        process = shell.start(
+            shell.python_argv("goldenami.drift.reader.program", str(theirs.fileno())), log=Path(os.devnull),
+            env=shell.python_env(), pass_fds=[theirs.fileno()])
+        theirs.close()
+        try:
+            return _serve(ours, wanted)
+        except TimeoutError:
+            raise Unreadable(f"the reader said nothing for {limits.SILENCE_S} s") from None
+        except ConnectionError:
+            raise Unreadable("the reader ended before its disk did") from None
+        finally:
+            shell.stop(process, grace_s=0)
+
+
+def _serve(connection: socket.socket, wanted: Observation) -> list[PathState]:
+    wire.send(connection, Say.ASKED, json.dumps(_asked(wanted)).encode())
+    found, said = list[PathState](), 0
+    disks = [wanted.system, wanted.base]
+    while True:
+        kind, data = wire.receive(connection)
+        said += len(data)
+        if said > limits.OUTPUT_BYTES:
+            raise Unreadable("the reader has too much to say")
+        match kind:
+            case Say.READ:
+                number, offset, length = wire.READ.unpack(data)
+                disk = disks[number]
+                if disk is None:
+                    raise Unreadable("the reader asks for a disk that it was not given")
+                wire.send(connection, Say.DATA, disk.read(offset, length))
+            case Say.ROWS:
+                found += map(PathState.of_row, json.loads(data))
+            case Say.DONE:
+                return found
+            case _:
+                raise Unreadable(data.decode("utf-8", "replace").removeprefix("could not look: "))
+
+
+def _asked(wanted: Observation) -> dict[str, Any]:
+    hashed = sum(wanted.sizes.values())
+    use_base = wanted.base is not None and wanted.changed is not None
+    return {"size": wanted.system.size, "base_size": wanted.base.size if wanted.base and use_base else 0,
+            "changed": wanted.changed if use_base else None, "kept": wanted.kept, "sizes": dict(wanted.sizes),
+            "cpu_s": limits.CPU_S + hashed // limits.HASHED_PER_S}

@@ -1,0 +1,52 @@
+"""What a reader and its parent say to each other, over one socket.
+
+The reader has the disk's bytes from its parent alone. So a disk can be anything that the parent can read, and its
+reader needs no file, no network and no rights. A message is its kind, the length of what follows, and that.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from enum import IntEnum
+
+from goldenami.drift.reader.limits import OUTPUT_BYTES, Unreadable
+
+_HEAD = struct.Struct(">BI")
+READ = struct.Struct(">BQI")
+"""Which disk, offset and length of what the reader wants."""
+
+
+class Say(IntEnum):
+    """Kinds of messages."""
+
+    ASKED = 1
+    READ = 2
+    DATA = 3
+    ROWS = 4
+    DONE = 5
+    UNREADABLE = 6
+
+
+def send(connection: socket.socket, kind: Say, data: bytes = b"") -> None:
+    """Send one message."""
+    connection.sendall(_HEAD.pack(kind, len(data)) + data)
+
+
+def receive(connection: socket.socket) -> tuple[Say, bytes]:
+    """The next message; Unreadable where the other side has ended, or sends none."""
+    kind, length = _HEAD.unpack(_exactly(connection, _HEAD.size))
+    if kind not in Say.__members__.values() or length > OUTPUT_BYTES:
+        raise Unreadable("the reader said something that is no answer")
+    return Say(kind), _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    data = bytearray(length)
+    view, at = memoryview(data), 0
+    while at < length:
+        count = connection.recv_into(view[at:])
+        if not count:
+            raise Unreadable("the reader ended before its disk did")
+        at += count
+    return bytes(data)

@@ -1,0 +1,81 @@
+"""What boots a disk and is in no file system that Linux mounts: first sector, partition table, GRUB's core, the ESP.
+
+`disk` writes these places; the bake's manifest has what they held, and `drift` compares. Growing the root on a larger
+volume changes the table's last partition, the protective entry's size and nothing else; mounting the ESP one bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import uuid
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from goldenami.core.errors import Unreachable
+from goldenami.local.disk.grub import SECTOR
+
+Read = Callable[[int, int], bytes]
+"""Bytes at an offset of the disk, of a length."""
+
+_ENTRIES, _ENTRY_BYTES = 128, 128
+"""Of the table, as sfdisk and growpart write it; what is larger is not read."""
+_PROTECTIVE = slice(447, 450), slice(451, 462)
+"""Of the first sector: where the disk's end is, in the entry that protects the table (UEFI 2.10, table 5.4)."""
+_DIRTY_AT = 0x25
+"""Of a FAT16 partition: the byte whose lowest bit Linux sets while it is mounted (fs/fat/inode.c)."""
+_CHUNK = 1 << 20
+ROOT = "root"
+
+
+def partitions(read: Read) -> list[dict[str, Any]]:
+    """The partitions by their place in the table, offsets and sizes in bytes; Unreachable where it is damaged."""
+    header = read(SECTOR, SECTOR)
+    signature, size, stated = header[:8], *struct.unpack_from("<I", header, 12), *struct.unpack_from("<I", header, 16)
+    if signature != b"EFI PART" or size != 92 or zlib.crc32(header[:16] + bytes(4) + header[20:92]) != stated:
+        raise Unreachable("could not look: the disk's partition table is damaged",
+                          hint="name a disk of an image; of a damaged one nothing is known")
+    at, count, width, checksum = struct.unpack_from("<QIII", header, 72)
+    if (at, width) != (2, _ENTRY_BYTES) or count > _ENTRIES or zlib.crc32(
+            table := read(at * SECTOR, count * width)) != checksum:
+        raise Unreachable("could not look: the disk's partition entries are damaged",
+                          hint="name a disk of an image; of a damaged one nothing is known")
+    return [_partition(table[begin:begin + width]) for begin in range(0, count * width, width)
+            if any(table[begin:begin + 16])]
+
+
+def _partition(entry: bytes) -> dict[str, Any]:
+    first, last = struct.unpack_from("<QQ", entry, 32)
+    return {"name": entry[56:].decode("utf-16-le", "replace").rstrip("\0"), "type": str(uuid.UUID(bytes_le=entry[:16])),
+            "id": str(uuid.UUID(bytes_le=entry[16:32])), "offset": first * SECTOR, "size": (last + 1 - first) * SECTOR,
+            "attributes": int.from_bytes(entry[48:56], "little")}
+
+
+def places(table: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Offset and size in bytes of what boots a disk, by what it is called."""
+    first = min((entry["offset"] for entry in table), default=34 * SECTOR)
+    return {"first sector": (0, SECTOR), "gap before the partitions": (34 * SECTOR, first - 34 * SECTOR)} | {
+        f"partition {entry['name']}": (entry["offset"], entry["size"]) for entry in table if entry["name"] != ROOT}
+
+
+def digest(read: Read, name: str, offset: int, size: int) -> str:
+    """SHA-256 of one of the `places`, of its chunks that are not all zeros, and without what a first boot changes."""
+    found, zeros = hashlib.sha256(), bytes(_CHUNK)
+    for at in range(0, max(size, 0), _CHUNK):
+        data = bytearray(read(offset + at, min(_CHUNK, size - at)))
+        if at == 0 and name == "first sector":
+            for part in _PROTECTIVE:
+                data[part] = bytes(part.stop - part.start)
+        if at == 0 and name == "partition esp":
+            data[_DIRTY_AT] &= 0xFE
+        if data != zeros[:len(data)]:
+            found.update(at.to_bytes(8, "little") + data)
+    return found.hexdigest()
+
+
+def describe(read: Read) -> dict[str, Any]:
+    """All of it, as the manifest has it."""
+    table = partitions(read)
+    return {"partitions": table,
+            "places": {name: digest(read, name, *place) for name, place in places(table).items()}}
