@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import os
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +35,16 @@ class RawFile:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = path.open("rb", buffering=0)
+            self._file = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise BadInput(f"{path}: {error.strerror}", hint="name a raw disk image") from None
+        weakref.finalize(self, os.close, self._file)
         self.path = path
-        self.size = os.lseek(self._file.fileno(), 0, os.SEEK_END)  # a block device has no size of a file
+        self.size = os.lseek(self._file, 0, os.SEEK_END)  # a block device has no size of a file
 
     def read(self, offset: int, length: int) -> bytes:
         """As `BlockSource`: Linux reads at most 2 GiB at once, so a short answer is the end of a file that shrank."""
-        data = os.pread(self._file.fileno(), length, offset)
+        data = os.pread(self._file, length, offset)
         if len(data) != length:
             raise BadInput(f"{self.path} ended at {offset + len(data)} bytes while it was read",
                            hint="look at a disk that nothing writes to")

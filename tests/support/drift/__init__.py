@@ -1,0 +1,1 @@
+"""Disks that drift: a small image, and what can be done to it."""

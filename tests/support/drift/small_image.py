@@ -1,0 +1,118 @@
+"""A build of a few files whose disk is real: written by `disk`, and changed by the kernel or by debugfs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.drift import disk_check
+from goldenami.drift.disk_check import LookedAt
+from goldenami.drift.disk_records import DiskRecord
+from goldenami.drift.reader.block_source import RawFile
+from goldenami.local.disk import disk
+from goldenami.model.build_folder import BuildFolder
+from goldenami.model.build_records import BakeRecord, Disk, Host
+
+MIB = 1 << 20
+USER = "debian"
+LAYOUT = disk.DiskLayout(image="small", size_bytes=192 * MIB, source_date_epoch=1_700_000_000)
+ACCOUNTS = {
+    "passwd": "root:x:0:0:root:/root:/bin/bash\nsshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n",
+    "group": "root:x:0:\nsudo:x:27:\n", "shadow": "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n",
+    "gshadow": "root:*::\nsudo:*::\n", "subuid": "", "subgid": "",
+}
+FILES = {
+    **{f"etc/{name}": text for name, text in ACCOUNTS.items()}, "etc/hostname": "localhost\n", "etc/machine-id": "",
+    "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd", "etc/ssh/sshd_config": "PermitRootLogin no\n",
+    "etc/sudoers.d/README": "", "etc/systemd/system/golden.service": "[Service]\nExecStart=/usr/bin/true\n",
+    "usr/lib/python3/tool.py": "print('tool')\n", "usr/lib/modules/6.1/extra/nvidia.ko": "module " * 400,
+    "usr/share/café": "ü", "var/lib/cloud/.keep": "", "var/log/.keep": "", "usr/bin/true": "\x7fELF true" * 900,
+    "usr/bin/false": "\x7fELF fals" * 900, "usr/bin/sudo": "\x7fELF sudo", "root/.profile": "umask 022\n",
+    "var/lib/dpkg/info/coreutils.list": "/bin\n/bin/true\n/bin/false\n",
+}
+MANY = 400
+"""Files of one folder, so that it is of several blocks and has a tree of names."""
+
+
+def make_tree(root: Path) -> Path:
+    """A tree with every type of path, capabilities and a set-id program."""
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    for number in range(MANY):
+        path = root / f"usr/share/many/a-rather-long-name-of-a-file-{number:04}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(number.to_bytes(2, "little") * (number % 50))
+    (root / "usr/lib/large.so").write_bytes(os.urandom(3 * MIB))
+    (root / "etc/link").symlink_to("hostname")
+    (root / "etc/long").symlink_to("/x" * 60)
+    os.link(root / "usr/bin/true", root / "usr/bin/same")
+    os.mknod(root / "usr/null", 0o20666, os.makedev(1, 3))
+    os.mkfifo(root / "usr/pipe")
+    (root / "usr/bin/sudo").chmod(0o4755)
+    (root / "etc/shadow").chmod(0o640)
+    (root / "etc/gshadow").chmod(0o640)
+    (root / "home").mkdir()
+    (root / "tmp").mkdir(mode=0o1777)
+    return root
+
+
+def bake(folder: Path) -> BuildFolder:
+    """The build of such a tree, with the records that `bake` leaves."""
+    folder.mkdir(parents=True)
+    facts = disk.write_disk(make_tree(folder.parent / "tree"), folder / "disk.raw", layout=LAYOUT,
+                            log=folder.parent / "disk.log")
+    build = BuildFolder(folder)
+    records.write(build.bake, BakeRecord(
+        image="small", build_id=folder.name, lock_sha256=folder.name.ljust(64, "0"), git_commit="0" * 40, phases=[],
+        roles=[], components=[], started_at="2026-01-31T12:00:00Z", layers=[], packages_count=0,
+        host=Host(cpus=2, python="3.11", packer="1.6.6"), manifest_sha256=records.sha256_file(facts.manifest),
+        disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes, bytes_allocated=facts.data_bytes,
+                  sha256=facts.sha256)))
+    return build
+
+
+def copy(build: BuildFolder, target: Path) -> Path:
+    """The disk of an instance that was launched: a sparse copy."""
+    return copy_file(build.disk, target)
+
+
+def copy_file(source: Path, target: Path) -> Path:
+    """A sparse copy."""
+    shell.output(["cp", "--sparse=always", str(source), str(target)])
+    return target
+
+
+@contextlib.contextmanager
+def mounted(image: Path, point: Path, options: str = "loop") -> Iterator[Path]:
+    """The root partition of `image` as the kernel shows it, writable."""
+    point.mkdir(exist_ok=True)
+    offset = f"offset={disk.ROOT_OFFSET},sizelimit={LAYOUT.root_bytes}"
+    shell.output(["mount", "-t", "ext4", "-o", f"{options},{offset}", str(image), str(point)])
+    try:
+        yield point
+    finally:
+        shell.output(["umount", str(point)])
+
+
+@contextlib.contextmanager
+def unclean(image: Path, point: Path, target: Path) -> Iterator[Path]:
+    """Mount `image`; behind the `yield` its bytes are copied to `target` as if the machine had lost power."""
+    with mounted(image, point, "loop,commit=1") as root:
+        yield root
+        copy_file(image, target)
+
+
+def debugfs(image: Path, *requests: str) -> None:
+    """Change the root by debugfs, which writes to the file and asks no kernel."""
+    script = image.with_name("debugfs.txt")
+    script.write_text("\n".join(requests) + "\n", encoding="utf-8")
+    shell.output([shell.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), f"{image}?offset={disk.ROOT_OFFSET}"])
+
+
+def look(build: BuildFolder, image: Path) -> DiskRecord:
+    """Compare a disk with the build."""
+    return disk_check.check(build, LookedAt(label=image.name, user=USER, disk=RawFile(image)))

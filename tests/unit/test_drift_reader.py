@@ -1,0 +1,179 @@
+"""The reader of disks against the kernel, on disks that the project's own writer made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from goldenami.core import shell
+from goldenami.drift.path_state import PathState
+from goldenami.drift.reader import journal
+from goldenami.drift.reader.block_source import ChangedBlocks, RawFile, merged, overlay
+from goldenami.drift.reader.crc32c import START, crc32c
+from goldenami.drift.reader.ext4 import KINDS, LAYOUT_FLAGS, FileSystem
+from goldenami.drift.reader.observe import Observation, Region, observe
+from goldenami.local.disk import disk
+from goldenami.model.build_folder import BuildFolder
+from support.builds.tools import need, need_disk_tools
+from support.drift import small_image
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    need_disk_tools()
+    return small_image.bake(tmp_path_factory.mktemp("build") / "0123456789ab")
+
+
+@pytest.fixture
+def image(build: BuildFolder, tmp_path: Path) -> Path:
+    return small_image.copy(build, tmp_path / "disk.raw")
+
+
+def root(image: Path) -> Region:
+    return Region(RawFile(image), disk.ROOT_OFFSET, small_image.LAYOUT.root_bytes)
+
+
+class Everything(dict[str, int]):
+    """Sizes that ask for the content of every file that a mounted tree has."""
+
+    def __init__(self, tree: Path) -> None:
+        super().__init__({f"/{path.relative_to(tree)}": path.lstat().st_size for path in tree.rglob("*")
+                          if path.is_file() and not path.is_symlink()})
+
+
+def of_kernel(tree: Path) -> Iterator[PathState]:
+    """A mounted tree as the reader should see it."""
+    first: dict[int, str] = {}
+    for path in sorted([tree, *tree.rglob("*")], key=lambda path: os.fsencode(path).split(b"/")):
+        name, status = f"/{path.relative_to(tree)}" if path != tree else "/", path.lstat()
+        kind = KINDS[stat.S_IFMT(status.st_mode)]
+        target = os.readlink(path) if kind == "symlink" else ""  # noqa: PTH115 - as it is written
+        if kind != "directory" and first.setdefault(status.st_ino, name) != name:
+            kind, target = "hardlink", first[status.st_ino]
+        plain = kind == "file"
+        yield PathState(
+            path=name, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid,
+            size=status.st_size if plain else 0, target=target,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest() if plain else None,
+            device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in ("character", "block") else (0, 0),
+            attributes={each: os.getxattr(path, each, follow_symlinks=False).hex()
+                        for each in os.listxattr(path, follow_symlinks=False)})
+
+
+def change(tree: Path) -> None:
+    """What varies metadata: large folders, fragments, holes, attributes in blocks of their own."""
+    (tree / "srv").mkdir()
+    for number in range(1500):
+        (tree / f"srv/{'n' * 40}-{number}").write_text(str(number), encoding="utf-8")
+    for number in range(0, 1500, 3):
+        (tree / f"srv/{'n' * 40}-{number}").unlink()
+    with (tree / "srv/holes").open("wb") as file:
+        for number in range(400):
+            file.seek(number * 12_288)
+            file.write(b"x" * 4096)
+    os.setxattr(tree / "srv/holes", "user.large", b"v" * 3000)
+    os.setxattr(tree / "srv/holes", "user.small", b"v")
+    os.setxattr(tree / "srv", "trusted.folder", b"t")
+    (tree / "srv/owned").touch()
+    os.chown(tree / "srv/owned", 70_000, 80_000)
+    os.mknod(tree / "srv/device", 0o600 | stat.S_IFBLK, os.makedev(259, 70_000))
+
+
+def test_a_file_system_is_what_the_kernel_shows(image: Path, tmp_path: Path) -> None:
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        change(tree)
+        expected, sizes = list(of_kernel(tree)), Everything(tree)
+    found = observe(Observation(root(image), sizes, ""))
+    assert [state for state in found if state not in expected] == []
+    assert found == expected
+
+
+def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, tmp_path: Path) -> None:
+    """The copy's journal is not played back: both the kernel and the reader do that now."""
+    lost = tmp_path / "lost.raw"
+    with small_image.unclean(image, tmp_path / "mount", lost) as tree:
+        change(tree)
+        os.sync()
+        for number in range(1, 1500, 3):
+            (tree / f"srv/{'n' * 40}-{number}").rename(tree / f"srv/renamed-{number}")
+        shell.output(["rm", "-rf", str(tree / "usr/share/many")])
+        os.sync()
+    system = FileSystem(root(lost))
+    before = system.needs_recovery
+    assert journal.replay(system) > 0
+    assert before
+    read = small_image.copy_file(lost, tmp_path / "read.raw")
+    with small_image.mounted(lost, tmp_path / "mount") as tree:
+        expected, sizes = list(of_kernel(tree)), Everything(tree)
+    assert observe(Observation(root(read), sizes, "")) == expected
+
+
+NOBODY = 0xFFFFFFFF
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """Tags, permissions and ids as setxattr(2) takes them (linux/posix_acl_xattr.h)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def test_acls_and_inode_flags(image: Path, tmp_path: Path) -> None:
+    need("chattr")
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        os.setxattr(tree / "usr/share", "system.posix_acl_access", acl(
+            (1, 7, NOBODY), (2, 6, 1000), (4, 5, NOBODY), (8, 4, 27), (16, 7, NOBODY), (32, 5, NOBODY)))
+        os.setxattr(tree / "usr/share", "system.posix_acl_default", acl(
+            (1, 7, NOBODY), (2, 7, 1000), (4, 5, NOBODY), (16, 7, NOBODY), (32, 5, NOBODY)))
+        shell.output(["chattr", "+i", str(tree / "etc/hostname")])
+    found = {state.path: state for state in observe(Observation(root(image), {}, ""))}
+    assert found["/usr/share"].attributes == {
+        "system.posix_acl_access": "user::rwx,user:1000:rw-,group::r-x,group:27:r--,mask::rwx,other::r-x",
+        "system.posix_acl_default": "user::rwx,user:1000:rwx,group::r-x,mask::rwx,other::r-x"}
+    assert found["/etc/hostname"].flags == 0x10
+    assert not found["/etc/hostname"].flags & LAYOUT_FLAGS
+
+
+def test_content_is_handed_over_where_it_is_wanted(image: Path) -> None:
+    found = {state.path: state.text for state in observe(Observation(root(image), {}, "/etc/(passwd|link)"))}
+    assert {path: text for path, text in found.items() if text is not None} == {
+        "/etc/passwd": small_image.ACCOUNTS["passwd"]}
+
+
+def test_an_overlay_is_its_changes_over_the_disk(build: BuildFolder, tmp_path: Path) -> None:
+    need("qemu-img", "qemu-io")
+    path = tmp_path / "overlay.qcow2"
+    shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(build.disk), str(path), "200M"])
+    shell.output(["qemu-io", "-f", "qcow2", "-c", f"write -P 7 {150 * MIB} 70000",
+                  "-c", f"write -z {MIB} 65536", str(path)])
+    baked = RawFile(build.disk)
+    found = overlay(path, baked)
+    assert found.size == 200 * MIB
+    assert found.read(150 * MIB - 3, 10) == baked.read(150 * MIB - 3, 3) + b"\7" * 7
+    assert found.read(MIB - 2, 65_540) == baked.read(MIB - 2, 2) + bytes(65_536) + baked.read(MIB + 65_536, 2)
+    assert found.read(192 * MIB - 2, 10) == baked.read(192 * MIB - 2, 2) + bytes(8)
+
+
+def test_changed_blocks_stand_before_the_base() -> None:
+    class Letters:
+        size = 30
+
+        def read(self, offset: int, length: int) -> bytes:
+            return bytes(range(offset, offset + length))
+
+    disk = ChangedBlocks(40, Letters(), merged([(20, 25), (5, 8), (8, 10)]), lambda _, length: b"x" * length)
+    whole = bytes(range(5)) + b"x" * 5 + bytes(range(10, 20)) + b"x" * 5 + bytes(range(25, 30)) + bytes(10)
+    for start in range(41):
+        for stop in range(start, 41):
+            assert disk.read(start, stop - start) == whole[start:stop]
+
+
+def test_checksum() -> None:
+    """The check value of CRC-32C; in two parts it is the same."""
+    assert crc32c(START, b"123456789") ^ START == 0xE3069283
+    assert crc32c(crc32c(START, b"1234"), b"56789") == crc32c(START, b"123456789")
