@@ -15,7 +15,7 @@ from goldenami.drift.path_state import PathState
 from goldenami.drift.reader import journal
 from goldenami.drift.reader.block_source import ChangedBlocks, RawFile, merged, overlay
 from goldenami.drift.reader.crc32c import START, crc32c
-from goldenami.drift.reader.ext4 import KINDS, LAYOUT_FLAGS, FileSystem
+from goldenami.drift.reader.ext4 import KINDS, LAYOUT_FLAGS, Ext4
 from goldenami.drift.reader.observe import Observation, Region, observe
 from goldenami.local.disk import disk
 from goldenami.model.build_folder import BuildFolder
@@ -105,7 +105,7 @@ def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, 
             (tree / f"srv/{'n' * 40}-{number}").rename(tree / f"srv/renamed-{number}")
         shell.output(["rm", "-rf", str(tree / "usr/share/many")])
         os.sync()
-    system = FileSystem(root(lost))
+    system = Ext4(root(lost))
     before = system.needs_recovery
     assert journal.replay(system) > 0
     assert before

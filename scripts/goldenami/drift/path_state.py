@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +44,3 @@ class PathState:
             path=row["path"], kind=row["type"], mode=int(row["mode"], 8), uid=row["uid"], gid=row["gid"],
             size=row.get("size", 0), sha256=row.get("sha256"), target=row.get("target", ""), device=(major, minor),
             attributes=attributes, flags=row.get("flags", 0), text=row.get("text"), package=row.get("package", ""))
-
-
-def parents(path: str) -> Iterator[str]:
-    """The folders above a path, nearest first."""
-    while path != "/":
-        path = path.rpartition("/")[0] or "/"
-        yield path

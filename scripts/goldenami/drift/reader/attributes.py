@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 from goldenami.drift.reader.crc32c import crc32c
-from goldenami.drift.reader.ext4 import BLOCK, FileSystem, Inode
+from goldenami.drift.reader.ext4 import BLOCK, Ext4, Inode
 from goldenami.drift.reader.limits import Unreadable
 
 _MAGIC = 0xEA020000
@@ -18,7 +18,7 @@ _TAGS = {0x01: "user:", 0x02: "user:", 0x04: "group:", 0x08: "group:", 0x10: "ma
 _NAMED = (0x02, 0x08)
 
 
-def attributes(system: FileSystem, inode: Inode, what: str) -> dict[str, str]:
+def attributes(system: Ext4, inode: Inode, what: str) -> dict[str, str]:
     """Values by name: ACLs as text, all others in hex."""
     found = dict[str, str]()
     at = 128 + inode.extra_size

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 from goldenami.drift.reader.crc32c import crc32c
-from goldenami.drift.reader.ext4 import BLOCK, FLAG_INDEX, FileSystem, Inode
+from goldenami.drift.reader.ext4 import BLOCK, FLAG_INDEX, Ext4, Inode
 from goldenami.drift.reader.limits import Unreadable
 
 _TAIL_BYTES = 12
@@ -14,7 +14,7 @@ _TAIL_MARK = 0xDE
 """Type of the entry that holds a block's checksum."""
 
 
-def entries(system: FileSystem, inode: Inode, what: str) -> dict[bytes, int]:
+def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, int]:
     """Inode numbers by name, without `.` and `..`."""
     runs = system.runs(inode, what)
     blocks = sum(length for _, _, length in runs)

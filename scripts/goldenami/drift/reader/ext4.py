@@ -102,7 +102,7 @@ class Inode:
         return self.raw[0x28:0x64]
 
 
-class FileSystem:
+class Ext4:
     """The file system that fills `source`. Raises Unreadable at whatever does not fit.
 
     What the journal has of a block stands for it, from `replace` on.

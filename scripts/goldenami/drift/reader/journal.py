@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from goldenami.drift.reader.crc32c import START, crc32c
-from goldenami.drift.reader.ext4 import BLOCK, JOURNAL_INODE, FileSystem
+from goldenami.drift.reader.ext4 import BLOCK, JOURNAL_INODE, Ext4
 from goldenami.drift.reader.limits import Unreadable
 
 _MAGIC = 0xC03B3998
@@ -39,7 +39,7 @@ class _Transaction:
 class _Journal:
     """The journal's blocks by their place in it, and its superblock's figures."""
 
-    system: FileSystem
+    system: Ext4
     physical: list[int]
     first: int
     last: int
@@ -49,7 +49,7 @@ class _Journal:
     wide: bool
 
     @classmethod
-    def of(cls, system: FileSystem) -> _Journal | None:
+    def of(cls, system: Ext4) -> _Journal | None:
         """The journal; None where it is empty."""
         inode = system.inode(JOURNAL_INODE, _WHAT)
         blocks = [first + index if first else 0 for _, first, count in system.runs(inode, _WHAT)
@@ -83,7 +83,7 @@ class _Journal:
             block[-_TAIL_BYTES:], "big")
 
 
-def replay(system: FileSystem) -> int:
+def replay(system: Ext4) -> int:
     """Let `system` have what its journal says, if it was not stopped cleanly; returns the transactions replayed.
 
     Raises Unreadable where a transaction that was finished does not match its checksums: the kernel refuses such a

@@ -17,7 +17,7 @@ from typing import Any
 from goldenami.core.errors import GoldenError
 from goldenami.drift.reader import journal, limits, wire
 from goldenami.drift.reader.block_source import Extent
-from goldenami.drift.reader.ext4 import FileSystem
+from goldenami.drift.reader.ext4 import Ext4
 from goldenami.drift.reader.walk import Row, Walk, Wanted, layouts
 from goldenami.drift.reader.wire import Say
 
@@ -63,9 +63,9 @@ def _rows(connection: socket.socket, asked: dict[str, Any]) -> Iterator[Row]:
     kept = re.compile(asked["kept"])
     baked = dict[str, Any]()
     if asked["base_size"]:
-        baked = layouts(FileSystem(_Asked(connection, 1, asked["base_size"])))
+        baked = layouts(Ext4(_Asked(connection, 1, asked["base_size"])))
     changed: Sequence[Extent] | None = asked["changed"]
-    system = FileSystem(_Asked(connection, 0, asked["size"]))
+    system = Ext4(_Asked(connection, 0, asked["size"]))
     journal.replay(system)
     yield from Walk(system, Wanted(sizes=asked["sizes"], kept=lambda path: kept.fullmatch(path) is not None,
                                    layouts=baked, changed=changed)).rows()

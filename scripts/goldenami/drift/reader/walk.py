@@ -14,7 +14,7 @@ from goldenami.drift.reader import limits
 from goldenami.drift.reader.attributes import attributes
 from goldenami.drift.reader.block_source import Extent
 from goldenami.drift.reader.directory import entries
-from goldenami.drift.reader.ext4 import BLOCK, KINDS, LAYOUT_FLAGS, ROOT_INODE, FileSystem, Inode, Run, device
+from goldenami.drift.reader.ext4 import BLOCK, KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4, Inode, Run, device
 from goldenami.drift.reader.limits import Unreadable
 
 Row = dict[str, Any]
@@ -55,7 +55,7 @@ AS_BAKED = "as baked"
 class Walk:
     """One reading of a file system."""
 
-    def __init__(self, system: FileSystem, wanted: Wanted) -> None:
+    def __init__(self, system: Ext4, wanted: Wanted) -> None:
         self._system, self._wanted = system, wanted
         self._folders: set[int] = set()
         self._first: dict[int, str] = {}
@@ -125,7 +125,7 @@ class Walk:
 class _Layouts(Walk):
     """A reading that notes where content is instead of reading it."""
 
-    def __init__(self, system: FileSystem) -> None:
+    def __init__(self, system: Ext4) -> None:
         super().__init__(system, Wanted(sizes={}, kept=lambda _: False))
         self.found: dict[str, list[Run]] = {}
 
@@ -134,7 +134,7 @@ class _Layouts(Walk):
         return {}
 
 
-def layouts(system: FileSystem) -> dict[str, list[Run]]:
+def layouts(system: Ext4) -> dict[str, list[Run]]:
     """Where the content of each file is, of the disk that was baked."""
     walk = _Layouts(system)
     for _ in walk.rows():
