@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from goldenami.aws.inventory import removal
 from goldenami.lifecycle.retention import RetireStep
 from support.aws import references
 from support.aws.emulator import Emulator
@@ -83,3 +84,15 @@ def test_every_page_is_read(account: SeededAccount, aws: Emulator) -> None:
     aws.set(page_most=1)
     kinds = sorted(reason.rpartition(" ")[0] for reason in reasons(plan(account))[old])
     assert kinds == ["used by EC2 Fleet", "used by Spot fleet request", "used by Spot instance request"]
+
+
+def test_the_record_of_a_gpu_test_keeps_nothing_and_goes_with_the_builds(account: SeededAccount) -> None:
+    """It names the AMI that was tested; a build that a GPU has seen could never be retired."""
+    used = account.ami(1)
+    account.ami(2)
+    record = f"/golden-ami/{IMAGE}/{'0' * 12}"
+    account.point(f"{record}/gpu-test", f'{{"machines":[{{"ami":"{used}"}}]}}')
+    assert (RetireStep.DEPRECATE, used) in steps(plan(account))
+    account.point(record, "ami-00000000000000000")
+    removal.delete_record(account.ec2, account.ssm, record)
+    assert not [name for name in account.parameters() if name.startswith(record)]

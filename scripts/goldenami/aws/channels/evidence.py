@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from goldenami.aws.channels.ledger import GpuProof
-from goldenami.aws.channels.pointers import build_name, read
+from goldenami.aws.channels.pointers import EVIDENCE, build_name, read
 from goldenami.aws.session import Account, Client
 from goldenami.core.errors import BadInput
 from goldenami.model.gpu_proofs import GpuTestRecord
 
-_NAME = "gpu-test"
-
 
 def parameter(image: str, build_id: str) -> str:
     """The name of the parameter: `/golden-ami/<image>/<build id>/gpu-test`."""
-    return f"{build_name(image, build_id)}/{_NAME}"
+    return f"{build_name(image, build_id)}{EVIDENCE}"
 
 
 def write(ssm: Client, record: GpuTestRecord) -> None:

@@ -18,6 +18,7 @@ from goldenami.aws.inventory.topology import (
     SnapshotState,
     TemplateVersion,
     Topology,
+    is_evidence,
     is_record,
 )
 
@@ -83,8 +84,8 @@ def of_amis(topology: Topology) -> References:
 
 
 def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
-    """The ledger, and any mention in any parameter but records: every published AMI has its own, and one that
-    outlived its AMI is what retirement is about to remove.
+    """The ledger, and any mention in any parameter but records: every published AMI has its own, one that outlived its
+    AMI is what retirement is about to remove, and a test on a GPU is no use of what it tested.
     """
     for pointer, ami_id in topology.pointers.items():
         yield ami_id, Reference(ReferenceKind.POINTER, pointer)
@@ -92,7 +93,7 @@ def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
     present = {ami.id for ami in topology.amis}
     for name, value in topology.parameters.items():
         for ami_id in AMI_ID.findall(value):
-            if (name, ami_id) not in own and not (is_record(name) and value not in present):
+            if (name, ami_id) not in own and not (is_record(name) and value not in present) and not is_evidence(name):
                 yield ami_id, Reference(ReferenceKind.PARAMETER, name)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from goldenami.aws.channels.pointers import PREFIX, build_name, template_name
+from goldenami.aws.channels.pointers import EVIDENCE, PREFIX, build_name, template_name
 
 AMI_ID = re.compile(r"\bami-[0-9a-f]{8,17}\b")
 _RECORD = re.compile(rf"^{PREFIX}/(?P<image>[a-z0-9][a-z0-9.-]{{1,62}})/(?P<build_id>[0-9a-f]{{12}})$")
@@ -189,6 +189,11 @@ class Topology:
 def is_record(parameter: str) -> bool:
     """Whether a parameter has the name of a build's record, whatever it holds."""
     return _RECORD.match(parameter) is not None
+
+
+def is_evidence(parameter: str) -> bool:
+    """Whether a parameter has the name of a GPU test's record, which names the AMIs that it was made on."""
+    return parameter.endswith(EVIDENCE) and is_record(parameter.removesuffix(EVIDENCE))
 
 
 def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
