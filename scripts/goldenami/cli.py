@@ -28,7 +28,7 @@ AREAS: dict[str, dict[str, str]] = {
         "check": "locks", "hardware": "hardware", "lock": "locks", "fetch": "locks", "wheels": "locks"},
     "Builds on this machine": {
         "bake": "builds", "verify": "builds", "report": "builds", "shell": "builds", "reproduce": "builds",
-        "container": "builds", "clean": "builds", "store": "stores", "sbom": "security"},
+        "container": "builds", "clean": "builds", "store": "stores", "sbom": "security", "cve": "security"},
     "Accounts": {"account": "setup"},
     "Published images": {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",

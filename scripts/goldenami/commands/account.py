@@ -41,6 +41,7 @@ def cmd_publish(
     with workspace.image_lock(checkout.root, image, wait=wait):
         build = release_gate.load(checkout.root, image, build_id)
         lint.demand(build.lock, checkout.families)
+        release_gate.check_vulnerabilities(definition, build.folder)
         plan = publish.prepare(account, definition, build, options, progress)
         print("\n".join(publish_plan.show(plan)), flush=True)
         if publish.is_recorded(build, plan):
@@ -88,6 +89,7 @@ def cmd_promote(
     definition, progress, account = checkout.definition(image), checkout.progress("promote", image), Account()
     candidates = promote.candidates(account, definition)
     build_id = next(iter(candidates.values())).entry.build_id
+    release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
     plan = promote.prepare(account, definition, candidates, _attested(checkout, account, definition, build_id),
                            channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
     print("\n".join(channel_moves.show("promote", plan)), flush=True)

@@ -82,6 +82,19 @@ class Checkout:
             raise BadInput(f"{build.path} is not baked", hint=f"run `make bake IMAGE={image}`")
         return lock, build
 
+    def kept(self, image: str, build_id: str) -> tuple[Lock, BuildFolder]:
+        """A build of an image that is here, with the lock that it was baked from; BadInput where it is not."""
+        build = self.builds(image).build(build_id)
+        if not build.is_baked:
+            raise BadInput(f"{image} has no build {build_id} here",
+                           hint=f"builds are the folders of {build.image.path}")
+        return lockfile.read_copy(build.lock)[0], build
+
+    @property
+    def images(self) -> list[str]:
+        """The names of all images."""
+        return sorted(path.stem for path in (self.root / IMAGES).glob("*.yml"))
+
     def builds(self, image: str) -> ImageFolder:
         """The folder of an image's builds."""
         return ImageFolder.of(self.root, image)

@@ -6,9 +6,16 @@ from typing import Annotated
 
 import typer
 
-from goldenami.commands import ImageName
+from goldenami.commands import BuildId, ImageName
 from goldenami.commands.checkout import Checkout
-from goldenami.security import components, sbom
+from goldenami.core import clock
+from goldenami.core.errors import BadInput
+from goldenami.core.yaml_lines import nearest
+from goldenami.local import workspace
+from goldenami.model.definition import CveRule
+from goldenami.model.security_records import CVE_FILE, Feed
+from goldenami.security import components, cve, sbom, waivers
+from goldenami.security.feeds import Wanted
 from goldenami.security.sbom import Spec
 
 
@@ -26,3 +33,39 @@ def cmd_sbom(
         for path in sbom.write(build, lock, checkout.store):
             print(path)
     return 0
+
+
+def cmd_cve(
+    checkout: Checkout, image: ImageName, *, build_id: BuildId = None,
+    data: Annotated[list[str], typer.Option(
+        "--data", metavar="NAME=PLACE", help="take a list from this file or address (may be given again): debian, "
+        "osv-ubuntu, osv-pypi, nvidia, kev", default_factory=list, show_default=False)],
+    sha256: Annotated[list[str], typer.Option(
+        "--sha256", metavar="NAME=DIGEST", help="use a list only if it has this SHA-256 (may be given again)",
+        default_factory=list, show_default=False)],
+) -> int:
+    """Ask public lists which vulnerabilities a build has, and say whether they stop it."""
+    rule = checkout.definition(image).security.cve or CveRule()
+    lock, build = checkout.kept(image, build_id) if build_id else checkout.baked(image)
+    wanted = Wanted(_by_feed("--data", data), _by_feed("--sha256", sha256))
+    known = waivers.load(checkout.root, checkout.images, clock.now().date())
+    with workspace.image_lock(checkout.root, image, wait=True):
+        record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)
+    for warning in record.warnings:
+        print(f"warning: {warning}")
+    print(f"{image} {record.build_id}: {cve.summary(record)}")
+    if problem := cve.failure(record, build.path / CVE_FILE):
+        raise problem
+    return 0
+
+
+def _by_feed(option: str, words: list[str]) -> dict[Feed, str]:
+    """`NAME=VALUE` by the list's name."""
+    found = dict[Feed, str]()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in set(Feed):
+            raise BadInput(f"{option} {word}: no list `{name}`; {nearest(name, [feed.value for feed in Feed])}",
+                           hint=f"{option} NAME=VALUE")
+        found[Feed(name)] = value
+    return found

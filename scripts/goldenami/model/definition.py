@@ -9,6 +9,7 @@ from pydantic import Field
 
 from goldenami.core.records import Record
 from goldenami.model.platforms import Distribution
+from goldenami.model.security_records import Rating
 from goldenami.model.update_policy import Watch
 
 STEPS = (
@@ -151,6 +152,22 @@ class Publish(Record):
     """Auto Scaling groups that follow `latest`"""
 
 
+class CveRule(Record):
+    """That a build is published and promoted only with a recent record of `cve` that passes."""
+
+    fail_on: Annotated[Rating, Field(strict=False)] = Rating.HIGH
+    """the rating from which on also a vulnerability stops a build that nothing mends"""
+    max_age_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    """hours ago that the lists may have been asked"""
+
+
+class Security(Record):
+    """What has to be shown of a build before others launch it. No part of it shapes the image."""
+
+    cve: CveRule | None = None
+    """vulnerabilities; without it nothing is asked for"""
+
+
 class Definition(Record):
     """One image, as written by a person."""
 
@@ -174,6 +191,8 @@ class Definition(Record):
     """where and how it is published; without it the image stays here"""
     watch: Watch = Watch()
     """which new releases become a new lock"""
+    security: Security = Security()
+    """what has to be shown of a build before it is published"""
 
     def variables(self, role: str) -> dict[str, Any]:
         """What the definition sets for `role` (nothing: an empty mapping)."""

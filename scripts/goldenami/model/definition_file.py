@@ -40,8 +40,8 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
     return definition
 
 
-APART = ("publish", "watch")
-"""Sections that say where an image goes and when it is made again: no part of them is in it."""
+APART = ("publish", "watch", "security")
+"""Sections that say where an image goes, when it is made again and what is shown of it: no part of them is in it."""
 
 
 def without_publish(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -39,6 +40,11 @@ class Document:
     data: bytes
     changed: date | None
 
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
     def json(self, where: str) -> Any:
         """The document as JSON, or Unreachable naming `where`."""
         try:
@@ -49,10 +55,12 @@ class Document:
 
 def read(
     where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = None, certificates: str | None = None,
+    deadline_s: float | None = None,
 ) -> Document:
     """The document at a URL, or in a file if `where` is a path; Unreachable for whatever goes wrong.
 
-    `certificates` is a file of those to trust, if not the usual ones.
+    `certificates` is a file of those to trust, if not the usual ones; `deadline_s` is for all of the document,
+    by default `DEADLINE_S`.
     """
     if urlsplit(where).scheme not in ("http", "https"):
         return _file(Path(where.removeprefix("file://")), limit)
@@ -62,7 +70,8 @@ def read(
                 if reply.status != 200:
                     raise (NotThere if reply.status == 404 else Unreachable)(
                         f"{where} answered {reply.status}", hint="check the address, then run again")
-                return Document(_bounded(reply, where, limit), _day(reply.headers.get("Last-Modified")))
+                data = _bounded(reply, where, limit, DEADLINE_S if deadline_s is None else deadline_s)
+                return Document(data, _day(reply.headers.get("Last-Modified")))
         except urllib3.exceptions.HTTPError as error:
             raise _unreachable(where, error) from None
 
@@ -104,7 +113,7 @@ def _headers(more: Mapping[str, str] | None) -> dict[str, str]:
     return {"Accept-Encoding": "identity", "User-Agent": "goldenami", **(more or {})}
 
 
-def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int) -> bytes:
+def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int, deadline_s: float) -> bytes:
     too_large = Unreachable(f"{where} is larger than {limit >> 20} MiB", hint="is this the right address?")
     stated = reply.headers.get("Content-Length") or "0"
     if not stated.isdecimal():
@@ -116,8 +125,8 @@ def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int) -> bytes:
         data += chunk
         if len(data) > limit:
             raise too_large
-        if time.monotonic() - began > DEADLINE_S:
-            raise Unreachable(f"{where} sent {len(data)} bytes in {DEADLINE_S} s", hint="run again later")
+        if time.monotonic() - began > deadline_s:
+            raise Unreachable(f"{where} sent {len(data)} bytes in {deadline_s:.0f} s", hint="run again later")
     return bytes(data)
 
 

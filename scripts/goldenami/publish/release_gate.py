@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from goldenami.aws.channels.ledger import GpuProof
@@ -17,7 +18,9 @@ from goldenami.model.build_records import (
     Verdict,
     VerifyRecord,
 )
+from goldenami.model.definition import CveRule, Definition
 from goldenami.model.lockfile import Lock
+from goldenami.model.security_records import CVE_FILE, CveRecord
 from goldenami.publish.publish_records import ATTEST_FILE, AttestRecord
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
@@ -115,6 +118,34 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
     if lacking := sorted(FIRMWARES[bake.builder] - {boot.firmware for boot in verify.boots}):
         return f"it was not booted under {lacking[0]}"
     return ""
+
+
+def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
+    """NotVerified where the definition asks for a record of `cve` that passes and is recent, and the build has none."""
+    rule, path = definition.security.cve, build.path / CVE_FILE
+    if rule is None:
+        return
+    problem = _unsafe(records.read(path, CveRecord), build.build_id, rule) if path.exists() \
+        else "it has no record of its vulnerabilities"
+    if problem:
+        raise NotVerified(f"{definition.image} {build.build_id} must not be published: {problem}", log=path,
+                          hint=f"`golden cve {definition.image} --build {build.build_id}` asks the lists again")
+
+
+def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
+    """What keeps a record of `cve` from being a proof; nothing where it is one."""
+    age = clock.now() - datetime.fromisoformat(record.checked_at)
+    looked_up = f"its vulnerabilities were looked up at {record.checked_at}"
+    problems = {
+        f"its record of vulnerabilities is of build {record.build_id}": record.build_id != build_id,
+        f"{sum(one.stops for one in record.findings)} vulnerabilities stop it": record.outcome is Outcome.INCORRECT,
+        "not all lists of vulnerabilities could be used": record.outcome is not Outcome.CORRECT,
+        f"what nothing mends was asked for {record.fail_on.value}, not for {rule.fail_on.value}":
+            record.fail_on is not rule.fail_on,
+        f"{looked_up}, which is not of the past": age < timedelta(0),
+        f"{looked_up}, more than {rule.max_age_hours} hours ago": age > timedelta(hours=rule.max_age_hours),
+    }
+    return next((said for said, holds in problems.items() if holds), "")
 
 
 def check_disk(build: VerifiedBuild) -> None:

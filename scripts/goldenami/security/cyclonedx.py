@@ -12,6 +12,11 @@ from goldenami.security.components import ImagePart, Materials
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
 
 
+def serial(materials: Materials) -> uuid.UUID:
+    """The bill's serial number: the same lock has the same."""
+    return uuid.uuid5(_NAMESPACE, materials.lock_sha256)
+
+
 def document(materials: Materials, version: str) -> dict[str, Any]:
     """The bill in a version of the specification, 1.5 or 1.6. It is dated by the image's newest package."""
     lock, build = materials.lock, materials.build_id
@@ -24,7 +29,7 @@ def document(materials: Materials, version: str) -> dict[str, Any]:
     return {
         "$schema": f"http://cyclonedx.org/schema/bom-{version}.schema.json", "bomFormat": "CycloneDX",
         "specVersion": version, "version": 1,
-        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, materials.lock_sha256)}",
+        "serialNumber": f"urn:uuid:{serial(materials)}",
         "metadata": {
             "timestamp": clock.stamp(datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)),
             "tools": {"components": [{"type": "application", "name": "goldenami"}]},

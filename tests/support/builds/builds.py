@@ -164,6 +164,17 @@ class Ran:
         return self.code in DONE
 
 
+def golden(root: Path, *args: str) -> Ran:
+    """Run a command on the checkout `root` in this process."""
+    said = io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with redirect_stdout(said), redirect_stderr(said):
+        code = cli.main(["--root", str(root), *args])
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return Ran(code, said.getvalue())
+
+
 class Checkout:
     """A checkout with definitions and builds, in which `golden` runs in this process."""
 
@@ -173,13 +184,7 @@ class Checkout:
 
     def golden(self, *args: str) -> Ran:
         """Run a command."""
-        said = io.StringIO()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-        with redirect_stdout(said), redirect_stderr(said):
-            code = cli.main(["--root", str(self.root), *args])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        return Ran(code, said.getvalue())
+        return golden(self.root, *args)
 
     def publish(self, number: int) -> str:
         """Make build `number` and publish it; returns its id."""
