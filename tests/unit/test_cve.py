@@ -311,7 +311,7 @@ def test_publishing_waits_for_a_recent_record_where_the_definition_asks(bench: B
     rewrite(fail_on=Rating.CRITICAL)
     refused("was asked for critical")
     rewrite(outcome=Outcome.UNREACHABLE)
-    refused("not all lists could be used")
+    refused("not all lists of vulnerabilities could be used")
     rewrite(build_id="0" * 12)
     refused("is of build 000000000000")
 
