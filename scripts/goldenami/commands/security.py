@@ -15,7 +15,7 @@ from goldenami.local import workspace
 from goldenami.model.definition import CveRule
 from goldenami.model.security_records import CVE_FILE, Feed
 from goldenami.security import components, cve, sbom, waivers
-from goldenami.security.feeds import Wanted
+from goldenami.security.feeds import FeedPlaces
 from goldenami.security.sbom import Spec
 
 
@@ -47,7 +47,7 @@ def cmd_cve(
     """Ask public lists which vulnerabilities a build has, and say whether they stop it."""
     rule = checkout.definition(image).security.cve or CveRule()
     lock, build = checkout.kept(image, build_id) if build_id else checkout.baked(image)
-    wanted = Wanted(_by_feed("--data", data), _by_feed("--sha256", sha256))
+    wanted = FeedPlaces(_by_feed("--data", data), _by_feed("--sha256", sha256))
     known = waivers.load(checkout.root, checkout.images, clock.now().date())
     with workspace.image_lock(checkout.root, image, wait=True):
         record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)

@@ -21,7 +21,7 @@ from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, FeedStat
 from goldenami.packages.store import Store
 from goldenami.security import components, debian_tracker, feeds, nvidia_bulletins, osv, vex
 from goldenami.security.components import Materials, SourcePackage
-from goldenami.security.feeds import Parser, Wanted
+from goldenami.security.feeds import FeedPlaces, Parser
 from goldenami.security.waivers import Waivers
 
 VEX_FILE = "cve.vex.json"
@@ -39,7 +39,7 @@ class Subject:
     fail_on: Rating
 
 
-def run(subject: Subject, store: Store, wanted: Wanted) -> CveRecord:
+def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
     """Read the lists, judge, write cve.json and cve.vex.json. BadInput for a waiver that excuses nothing."""
     build, image = subject.build, subject.lock.image
     materials = components.of_build(build, subject.lock, store)

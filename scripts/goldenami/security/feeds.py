@@ -44,7 +44,7 @@ PLACES = {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeedPlaces:
     """Where this run takes feeds from, and the SHA-256 that their data has to have, if any."""
 
     places: Mapping[Feed, str]
@@ -63,7 +63,7 @@ class FeedData:
 Parser = Callable[[bytes], FeedData]
 
 
-def read(feed: Feed, wanted: Wanted, before: FeedStatus | None, parse: Parser) -> tuple[FeedStatus, Any]:
+def read(feed: Feed, wanted: FeedPlaces, before: FeedStatus | None, parse: Parser) -> tuple[FeedStatus, Any]:
     """The status of a feed, with what `parse` found in it; None where the data is not to be believed.
 
     `before` is its status in the newest record. `parse` raises Unreachable for data of another form.
