@@ -65,13 +65,14 @@ def assert_previous_build(root: Path) -> None:
 
 @pytest.mark.parametrize("step", [pytest.param(LAST, marks=LONG), "role seal",
                                   pytest.param("seal check", marks=LONG), "disk"])
-def test_kill_9_leaves_nothing(root: Path, step: str) -> None:
+def test_kill_9_leaves_nothing(root: Path, step: str, tmp_path: Path) -> None:
     """What a kill meets differs twice: a container with Packer and Ansible, and the program that writes the disk."""
     previous_build(root)
-    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force")
+    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force", TMPDIR=str(tmp_path))
     until(process, step)
     kill(process)
     assert settle(root) == []
+    assert list(tmp_path.iterdir()) == [], "temporary files"
     assert_previous_build(root)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -199,3 +200,23 @@ def test_a_reader_that_has_gone_is_1_without_a_traceback() -> None:
 def test_a_given_folder_is_not_searched_upwards() -> None:
     with pytest.raises(BadInput, match="is no checkout of goldenami: there is no packer/images"):
         _ = Checkout(ROOT / "roles").root
+
+
+@pytest.mark.parametrize("args", [["store", "verify"], ["fetch", IMAGE]])
+def test_a_cache_that_cannot_be_written_is_the_hosts_matter(
+    args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GOLDEN_CACHE", "/dev/null")
+    assert cli.main(["--root", str(ROOT), *args]) == 8
+    assert capsys.readouterr().err.startswith("golden: error: /dev/null/store: not a directory\ngolden: to do: ")
+
+
+def test_a_checkout_that_cannot_be_written_is_the_hosts_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Root may write everywhere but on what is no folder, or is read-only."""
+    shutil.copytree(ROOT / "packer", tmp_path / "packer")
+    (tmp_path / "roles").symlink_to(ROOT / "roles")
+    (tmp_path / "build").write_text("", encoding="utf-8")
+    assert cli.main(["--root", str(tmp_path), "fetch", IMAGE]) == 8
+    assert f"golden: error: {tmp_path}/build/{IMAGE}: not a directory" in capsys.readouterr().err

@@ -27,10 +27,12 @@ sys.exit(program.serve(ProgramPlan, fill))
 """
 ANSWERS = """
 import sys
+import tempfile
 from goldenami.local.sandbox import program
 from goldenami.model.plans import ContainerAccess, ProgramPlan
 
 def answer(plan):
+    tempfile.mkdtemp(dir=None)  # as Packer and Ansible do, which leave theirs where they are killed
     return ContainerAccess(address="10.0.0.2", ssh_key=plan.work / "key", proxy_command="nc")
 
 sys.exit(program.serve(ProgramPlan, answer))
@@ -71,9 +73,12 @@ def test_a_plan_goes_in_and_a_result_comes_out(tmp_path: Path, monkeypatch: pyte
     need("unshare", "setpriv")
     (tmp_path / "answers.py").write_text(ANSWERS, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     plan = ProgramPlan(work=tmp_path, log=tmp_path / "log")
     access = program.call("answers", plan, ContainerAccess, Progress.of("bake", "x", CachePaths(tmp_path)))
     assert access == ContainerAccess(address="10.0.0.2", ssh_key=tmp_path / "key", proxy_command="nc")
+    assert list((tmp_path / "temporary").iterdir()) == [], "temporary files outlive the run"
 
 
 def test_another_error_of_the_system_stays_what_it_is(tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ class Ec2Builder:
             launch = {"key": access.key, "private_key": str(key), "groups": [access.group], "tags": marks,
                    "kms_key": self.kms_key, "volume_gib": spec.volume_size_gib}
             records.write_text(work / "ec2.json", records.canonical({**variables, "golden_ec2": launch}))
-            # ssh's socket lies in `short`: its path has 108 bytes at most.
-            env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short,
+            # Sockets lie in `short`, since their paths have 108 bytes at most, and temporary files go with it.
+            env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short, "TMPDIR": short,
                    "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible"}  # noqa: S108 - the instance's memory, gone with it
             packer.build("amazon-ebs.ec2", options, work=work, step="ec2", root=self.root, log=plan.log, env=env,
                          on_line=on_line)

@@ -22,7 +22,7 @@ from goldenami.core import records
 from goldenami.lifecycle import clean
 from goldenami.local import workspace
 from goldenami.lock import lint
-from goldenami.model.build_folder import BuildFolder
+from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import BakeRecord, BuilderKind, Verdict
 from goldenami.model.lockfile import Lock
 from goldenami.report import report
@@ -173,7 +173,8 @@ def cmd_clean(
 ) -> int:
     """Free what builds and the demo hold; the newest verified build of each image stays unless --all."""
     builds = checkout.root / "build"
-    for image in sorted(path.name for path in builds.glob("*/") if (path / "logs").is_dir()):
+    for image in sorted(path.name for path in builds.glob("*/")
+                        if (path / "logs").is_dir() or ImageFolder(path).builds):
         with workspace.image_lock(checkout.root, image, wait=wait):
             for line in clean.run(checkout.builds(image), everything=everything):
                 print(line)

@@ -15,9 +15,10 @@ class CachePaths:
 
     @classmethod
     def default(cls) -> CachePaths:
-        """GOLDEN_CACHE, else the user's cache folder (XDG base directory specification)."""
+        """GOLDEN_CACHE, below the working directory if it is relative, else the user's cache folder (XDG base directory
+        specification)."""
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        return cls(Path(os.environ.get("GOLDEN_CACHE") or Path(base) / "goldenami"))
+        return cls(Path(os.environ.get("GOLDEN_CACHE") or Path(base) / "goldenami").absolute())
 
     @property
     def store(self) -> Path:

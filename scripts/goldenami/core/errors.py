@@ -111,14 +111,21 @@ def together(errors: Sequence[BadInput], where: Path) -> BadInput:
 KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)
 """One class for each exit code."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+"""How the kernel refuses a path; ENOTDIR where a folder's name is that of a file, such as GOLDEN_CACHE=/dev/null."""
 
 
 @contextmanager
 def space(where: Path) -> Iterator[None]:
-    """HostNotReady where a disk is full meanwhile: that of the file that was written, by default of `where`."""
+    """HostNotReady where a disk is full meanwhile, that of the file that was written, by default of `where`; and where
+    this user may not write it."""
     try:
         yield
     except OSError as error:
+        if error.errno in NO_ACCESS and error.filename:
+            raise HostNotReady(f"{error.filename}: {(error.strerror or '').lower()}",
+                               hint="run as root in a checkout of your own, with a GOLDEN_CACHE that it may "
+                                    "write") from error
         if error.errno not in NO_SPACE:
             raise
         raise HostNotReady(f"no space left on the disk of {error.filename or where}",

@@ -18,6 +18,8 @@ from goldenami.local import ssh
 from goldenami.model.build_records import Check, CoverageRecord, Outcome
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
+_TMP = "/tmp"  # noqa: S108 - where each side makes its own names
+"""The tests' TMPDIR: what runs in a disk's tree sees it too, and there is no folder of this run there."""
 _ALL_RAN = (0, 1, 5)
 """pytest's status when all tests passed, some failed, and there was none to run (pytest.ExitCode)."""
 _NEEDS_NO_BOOT = "no_boot"
@@ -59,8 +61,9 @@ def running(
         f"--junitxml={work / f'junit{name}.xml'}",
         *(str(root / "tests/image" / role) for role in tested(root, roles)),
     ]
-    env = {**shell.python_env(), "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
-           "GOLDEN_CPU_LACKS": ",".join(cpu_lacks), **({"GOLDEN_GPU_TEST": str(gpu_session)} if gpu_session else {})}
+    env = {**shell.python_env(), "TMPDIR": _TMP, "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found),
+           "GOLDEN_BOOTED": "1", "GOLDEN_CPU_LACKS": ",".join(cpu_lacks),
+           **({"GOLDEN_GPU_TEST": str(gpu_session)} if gpu_session else {})}
     process = shell.start(words, log=log, env=env, cwd=root)
     try:
         yield Run(process, found, log)

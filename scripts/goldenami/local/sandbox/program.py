@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,11 +58,20 @@ def call(
     return records.read(plan.work / RESULT_FILE, result)
 
 
+def use_own_temporary_folder() -> None:
+    """From now on temporary files of this program, and of what it starts, go with the run, however that ends: Packer,
+    Ansible and mmdebstrap leave some where they are killed."""
+    folder = Path(namespaces.RUN) / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = str(folder)
+
+
 def serve(plan: type[P], work: Callable[[P], Record]) -> int:
     """The `main` of a program: run `work` with the plan that it was called with, and write what it returns.
 
     An expected failure becomes an event and an exit status.
     """
+    use_own_temporary_folder()
     read = records.read(Path(sys.argv[1]), plan)
     try:
         with space(read.work):
