@@ -30,7 +30,9 @@ from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
-from support.builds.tools import POLICIES, ROOT, complaints, granted
+from support.builds.tools import POLICIES, ROOT, complaints, granted, need_disk_tools
+from support.drift import cloud_disk
+from support.drift.cloud_disk import CloudDisk
 from support.ec2 import ec2_builds
 
 GROUP, KEY_ALIAS = "trainers", "alias/golden"
@@ -226,6 +228,17 @@ def drift(stage: Stage) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(notify.TOPIC, topic)
         stage.under_policy("drift", IMAGE, code=6)
+    _disk_of_an_instance(stage)
+
+
+def _disk_of_an_instance(stage: Stage) -> None:
+    """A disk compared with its bake, against another disk of this machine and without one."""
+    need_disk_tools()
+    stage.aws.set(pending_s=0)
+    cloud = CloudDisk.publish(SeededAccount(stage.aws), cloud_disk.bake(stage.checkout.root, IMAGE))
+    stage.under_policy("drift", IMAGE, "--instance", cloud.launch())
+    cloud.build.disk.unlink()
+    stage.under_policy("drift", IMAGE, "--instance", cloud.launch())
 
 
 def regions(stage: Stage) -> None:

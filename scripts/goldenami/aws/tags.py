@@ -33,6 +33,10 @@ PARENT = "goldenami:parent-snapshot"
 STORED_BYTES = "goldenami:stored-bytes"
 """On a snapshot: what an upload of changed blocks rests on, and the bytes of the blocks that it stores itself."""
 
+DRIFT_OF = "goldenami:drift-of"
+DRIFT_RUN = "goldenami:drift-run"
+"""On the snapshot that a drift check makes: the instance that it is of, and the process that made it."""
+
 Tags = dict[str, str]
 
 

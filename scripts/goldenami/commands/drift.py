@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
+
+import typer
 
 from goldenami.aws import notify
-from goldenami.aws.session import Account, translated
+from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, OptionalImage, Regions
 from goldenami.commands.account_views import images_by_region, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
-from goldenami.core import records
-from goldenami.core.errors import GoldenError, NotVerified
-from goldenami.drift import fleet, fleet_summary
+from goldenami.core import records, units
+from goldenami.core.errors import BadInput, GoldenError, NotVerified
+from goldenami.drift import disk_check, disk_summary, fleet, fleet_summary, outside, running_instance
+from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
 
 FOLDER = "build/drift"
@@ -21,9 +25,43 @@ FOLDER = "build/drift"
 @translated()
 def cmd_drift(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+    instance: Annotated[str | None, typer.Option(
+        "--instance", metavar="ID", help="compare this instance's disk with its bake, by a temporary snapshot")] = None,
 ) -> int:
-    """Say what runs of an image in each region, and what of it is not as published."""
+    """Say what runs of an image in each region and is not as published, or what of an instance's disk is not as baked.
+    """
+    if instance:
+        return _instance(checkout, _named(image), region, instance, as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
+
+
+def _named(image: str | None) -> str:
+    if image is None:
+        raise BadInput("of which image is it?", hint="`golden drift IMAGE ...`")
+    return image
+
+
+def _instance(checkout: Checkout, image: str, only: list[str], instance: str, *, as_json: bool) -> int:
+    """An instance's disk, from outside."""
+    account, definition, progress = Account(), checkout.definition(image), checkout.progress("drift", image)
+    names = only or definition.regions
+    check_regions(names)
+    target = running_instance.find(account, names, instance)
+    target.demand_build(image)
+    build = checkout.builds(image).build(target.build_id)
+    folder = checkout.root / FOLDER
+    with outside.opened(account, target, build, folder, progress) as found:
+        record = disk_check.check(build, LookedAt(
+            label=f"{instance} in {target.region}", user=definition.base.distribution.value, disk=found.disk,
+            base=found.base, changed=found.changed))
+        progress.say(f"{units.size(found.bytes_read)} came from EBS")
+    records.write(folder / f"{instance}.json", record)
+    records.write_text(folder / f"{instance}.md", disk_summary.markdown(record))
+    print_record(record, disk_summary.show(record), as_json)
+    drift = disk_summary.headline(record) if record.drift else ""
+    untold = notify.tell(account, drift, disk_summary.markdown(record)) if drift else []
+    _end(drift, untold, f"`golden drift repair {instance}` replaces its root volume, or the instance in its group")
+    return 0
 
 
 def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: bool) -> int:
@@ -36,16 +74,15 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
     print_record(record, fleet_summary.show(record), as_json)
     drifted = any(record.rows())
     untold = notify.tell(account, fleet_summary.headline(record), summary) if drifted or failed else []
-    _end(fleet_summary.headline(record) if drifted else "", untold)
+    _end(fleet_summary.headline(record) if drifted else "", untold,
+         "`golden drift repair INSTANCE` replaces what drifted; a group takes the default by its next refresh")
     raise_failed(failed, "not every region could be read")
     return 0
 
 
-def _end(drift: str, untold: list[GoldenError]) -> None:
+def _end(drift: str, untold: list[GoldenError], hint: str) -> None:
     """What drifted outranks who could not be told of it."""
     if drift:
-        raise NotVerified(f"drift: {drift}", tail="\n".join(error.message for error in untold),
-                          hint="`golden drift-repair INSTANCE` replaces what drifted; "
-                               "a group takes the default by its next refresh")
+        raise NotVerified(f"drift: {drift}", tail="\n".join(error.message for error in untold), hint=hint)
     if untold:
         raise untold[0]

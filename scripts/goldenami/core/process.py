@@ -12,6 +12,12 @@ _DEAD = frozenset("ZXx")
 """States of a process that has ended (proc(5), field 3), a zombie among them."""
 
 
+def machine() -> str:
+    """This boot and this process namespace: elsewhere a pid means nothing."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+
+
 @dataclass(frozen=True)
 class ProcessId:
     """A process of this pid namespace; `started` is in clock ticks since boot (proc(5), field 22)."""

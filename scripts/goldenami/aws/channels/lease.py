@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 
 from botocore import exceptions as aws
@@ -26,7 +25,7 @@ from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.session import Account, Client, code, translated
 from goldenami.core import clock
 from goldenami.core.errors import Busy, GoldenError, StageFailed
-from goldenami.core.process import ProcessId
+from goldenami.core.process import ProcessId, machine
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
 
@@ -50,16 +49,15 @@ class Holder(Record):
 
     @classmethod
     def me(cls) -> Holder:
-        """This process. A boot and a process namespace are a machine: elsewhere the pid means nothing."""
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        """This process."""
         process = ProcessId.current()
-        return cls(owner=tags.owner(), machine=f"{boot} {Path('/proc/self/ns/pid').readlink()}", pid=process.pid,
-                   started=str(process.started), nonce=secrets.token_hex(8))
+        return cls(owner=tags.owner(), machine=machine(), pid=process.pid, started=str(process.started),
+                   nonce=secrets.token_hex(8))
 
     def is_dead(self) -> bool:
         """Whether it ran on this machine and runs no more."""
         process = ProcessId.of(self.pid)
-        return self.machine == Holder.me().machine and (process is None or str(process.started) != self.started)
+        return self.machine == machine() and (process is None or str(process.started) != self.started)
 
 
 @dataclass(frozen=True)

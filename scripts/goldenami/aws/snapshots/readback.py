@@ -6,7 +6,6 @@ with itself. A block that is not listed is zeros.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import threading
@@ -15,18 +14,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import ClientError, IncompleteReadError
+from botocore.exceptions import ClientError
 
 from goldenami.aws import session
 from goldenami.aws.snapshots.blocks import EMPTY, PIECE, SLOT, ZEROS_SHA256, BlockMap
-from goldenami.aws.snapshots.send import LOST, Patience, passes, patiently, pause_s
+from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
 from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import GoldenError
 from goldenami.model.build_records import Outcome
 
-IN_FLIGHT = 64
-"""Blocks under way at once; a snapshot gives 1,000 a second (EBS quotas, GetSnapshotBlock)."""
 READS = 3
 """Times that a block is read before it counts as different: what a network damages is no fault of the snapshot."""
 SHOWN = 8
@@ -94,7 +91,7 @@ class _Reading:
         self.ebs, self.id, self.blocks, self.on_bytes = ebs, snapshot_id, blocks, on_bytes
         self.pool, self.count, self.gib = WorkerPool(in_flight), 0, blocks.gib
         self.wrong, self.extra, self.absent = _Difference(), _Difference(), _Difference()
-        self._lock, self._patience = threading.Lock(), Patience(f"given a block of {snapshot_id}")
+        self.source, self._lock = SnapshotSource(ebs, snapshot_id, self.pool), threading.Lock()
 
     def compare(self) -> tuple[Outcome, str]:
         """The outcome and its detail."""
@@ -117,43 +114,20 @@ class _Reading:
         return (Outcome.INCORRECT if detail else Outcome.CORRECT), detail
 
     def _listed(self, listed: bytearray) -> Iterator[tuple[int, str]]:
-        """Index and token of each block that the snapshot lists, page by page; they are noted in `listed`."""
-        page: dict[str, Any] = {}
-        while True:
-            reply = patiently(f"listed the blocks of {self.id}",
-                              functools.partial(self.ebs.list_snapshot_blocks, SnapshotId=self.id, **page))
-            self.gib = reply["VolumeSize"]
-            for block in reply["Blocks"]:
-                if block["BlockIndex"] < len(listed):
-                    listed[block["BlockIndex"]] = 1
-                yield block["BlockIndex"], block["BlockToken"]
-            if not reply.get("NextToken"):
-                return
-            page = {"NextToken": reply["NextToken"]}
+        """Index and token of each block that the snapshot lists; they are noted in `listed`."""
+        for index, token in self.source.listed():
+            if index < len(listed):
+                listed[index] = 1
+            yield index, token
+        self.gib = self.source.gib
 
     def _check(self, item: tuple[int, str], slots: int) -> None:
         index, token = item
         slot = os.pread(slots, SLOT, index * SLOT)  # nothing behind the volume's end
         expected = ZEROS_SHA256 if slot in (EMPTY, b"") else slot
-        is_equal = any(self._digest(index, token) == expected for _ in range(READS))
+        is_equal = any(hashlib.sha256(self.source.block(index, token)).digest() == expected for _ in range(READS))
         with self._lock:
             self.count += 1
             if not is_equal:
                 (self.extra if expected == ZEROS_SHA256 else self.wrong).add(index)
         self.on_bytes(BLOCK)
-
-    def _digest(self, index: int, token: str) -> bytes:
-        """SHA-256 of the block as it arrives. Raises Unreachable when EBS gives none for PATIENCE_S."""
-        tries = 0
-        while True:
-            try:
-                reply = self.ebs.get_snapshot_block(SnapshotId=self.id, BlockIndex=index, BlockToken=token)
-                digest = hashlib.sha256(reply["BlockData"].read()).digest()
-                self._patience.success()
-                return digest
-            except (ClientError, IncompleteReadError, *LOST) as error:
-                if isinstance(error, ClientError) and not passes(error):
-                    raise
-                self._patience.failure(error)
-            self.pool.pause(pause_s(tries))
-            tries += 1

@@ -1,0 +1,121 @@
+"""The disk that a snapshot holds, read by the block, each block once; and a local disk that is held to what was baked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from goldenami.aws import session
+from goldenami.aws.snapshots.blocks import EMPTY, SLOT, BlockMap
+from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
+from goldenami.aws.snapshots.sparse import BLOCK, ZEROS, read_block
+from goldenami.aws.worker_pool import WorkerPool
+from goldenami.core.errors import BadInput
+from goldenami.core.units import GIB
+
+_BAD_TOKEN = "INVALID_BLOCK_TOKEN"  # noqa: S105 - EBS's word for a token that expired
+
+
+class SnapshotDisk:
+    """A disk of the blocks that `list` found in a snapshot; all others are zeros.
+
+    What was read once is kept in a file without a name in `folder`. `blocks_read` is how many came from EBS.
+    """
+
+    def __init__(self, source: SnapshotSource, folder: Path) -> None:
+        self._source, self._tokens, self._has = source, dict[int, str](), set[int]()
+        self._kept = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - open as long as the disk is
+        self.size = 0
+
+    def list(self, older: str = "") -> list[int] | None:
+        """List the blocks that differ from the snapshot `older`; returns their indexes.
+
+        None where EBS knows no lineage of the two, or without `older`: then all blocks are listed.
+        """
+        with session.translated(self._source.ebs.meta.region_name):
+            changed = self._source.changed_since(older) if older else None
+            self._tokens = dict(self._source.listed()) if changed is None else \
+                {index: token for index, token in changed.items() if token}
+        self.size = self._source.gib * GIB
+        return None if changed is None else sorted(changed)
+
+    @property
+    def blocks_read(self) -> int:
+        """Blocks that came from EBS."""
+        return len(self._has)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes at `offset`, which is within `size`."""
+        parts, at = list[bytes](), offset
+        while at < offset + length:
+            start = at % BLOCK
+            part = self._block(at // BLOCK)[start:start + offset + length - at]
+            parts.append(part)
+            at += len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Forget what was read."""
+        self._kept.close()
+
+    def fetch(self) -> None:
+        """Read all blocks that are listed, many at once."""
+        self._source.pool = WorkerPool(IN_FLIGHT)
+        try:
+            with session.translated(self._source.ebs.meta.region_name):
+                self._source.pool.run(sorted(self._tokens), self._keep)
+        finally:
+            self._source.pool = WorkerPool(1)
+
+    def _block(self, index: int) -> bytes:
+        if index not in self._tokens:
+            return ZEROS
+        if index not in self._has:
+            with session.translated(self._source.ebs.meta.region_name):
+                self._keep(index)
+        return os.pread(self._kept.fileno(), BLOCK, index * BLOCK)
+
+    def _keep(self, index: int) -> None:
+        try:
+            data = self._source.block(index, self._tokens[index])
+        except ClientError as error:
+            if error.response.get("Reason") != _BAD_TOKEN:
+                raise
+            self._tokens.update((at, token) for at, token in self._source.listed() if at in self._tokens)
+            data = self._source.block(index, self._tokens[index])
+        os.pwrite(self._kept.fileno(), data, index * BLOCK)
+        self._has.add(index)
+
+
+class BakedDisk:
+    """The disk of a build on this machine; each block is compared, when it is first read, with what was published."""
+
+    def __init__(self, disk: Path, blocks: BlockMap) -> None:
+        self._path, self._disk = disk, disk.open("rb", buffering=0)
+        self._blocks, self._seen = blocks.path.open("rb", buffering=0), set[int]()
+        self.size = blocks.gib * GIB
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes at `offset`, which is within `size`; BadInput where a block is not the published one.
+        """
+        for index in range(offset // BLOCK, -(-(offset + length) // BLOCK)):
+            if index not in self._seen:
+                self._check(index)
+        return os.pread(self._disk.fileno(), length, offset).ljust(length, b"\0")
+
+    def close(self) -> None:
+        """Close both files."""
+        self._disk.close()
+        self._blocks.close()
+
+    def _check(self, index: int) -> None:
+        block, slot = read_block(self._disk.fileno(), index), os.pread(self._blocks.fileno(), SLOT, index * SLOT)
+        if (slot == EMPTY and block != ZEROS) or (slot != EMPTY and hashlib.sha256(block).digest() != slot):
+            raise BadInput(f"{self._path}: block {index} is not what was published",
+                           hint="remove that build's disk: the AMI's snapshot is read in its place")
+        self._seen.add(index)

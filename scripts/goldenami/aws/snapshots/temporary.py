@@ -1,0 +1,90 @@
+"""A snapshot of an instance's volume for a while: made, waited for, and removed whatever happens.
+
+Its tags say of which instance it is, which process made it and when it may be swept. They come with the call that makes
+it: a kill at any moment leaves nothing that the next run, or `golden sweep`, does not find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from goldenami.aws import tags
+from goldenami.aws.calls import NOT_YET, pages, settled, tolerate
+from goldenami.aws.inventory.inventory import optional
+from goldenami.aws.session import Client
+from goldenami.core import clock
+from goldenami.core.errors import StageFailed, Unreachable
+from goldenami.core.process import ProcessId, machine
+from goldenami.core.wait import growing, wait_until
+
+PENDING_S = 2 * 3600.0
+"""Seconds that a snapshot may be pending: the first one of a volume has all its blocks to copy."""
+LIFETIME = timedelta(seconds=PENDING_S) + timedelta(hours=2)
+"""How long the snapshot may be needed: then it may be swept."""
+POLLS_S = (1.0, 1.5, 15.0)
+"""The first pause between two looks, its growth, and the longest: DescribeSnapshots is a call that EC2 throttles."""
+
+
+@contextlib.contextmanager
+def temporary_snapshot(ec2: Client, instance: str, volume: str) -> Iterator[str]:
+    """A completed snapshot of a volume of `instance` for as long as the context lasts.
+
+    Raises Unreachable where it stays pending, StageFailed where EBS gives it up.
+    """
+    remove_dead(ec2, instance)
+    run = f"{machine()} {ProcessId.current()}"
+    own = {tags.DRIFT_OF: instance, tags.DRIFT_RUN: run, **tags.temporary(LIFETIME)}
+    try:
+        made = ec2.create_snapshot(VolumeId=volume, Description=f"golden drift of {instance}",
+                                   TagSpecifications=tags.specifications(own, "snapshot"))["SnapshotId"]
+        try:
+            _complete(ec2, made)
+            yield made
+        finally:
+            _remove(ec2, made)
+    finally:
+        # A call whose answer was lost is made again by the client, and CreateSnapshot knows no token: there may be two.
+        for snapshot in _of(ec2, instance):
+            if tags.from_list(snapshot["Tags"])[tags.DRIFT_RUN] == run:
+                _remove(ec2, snapshot["SnapshotId"])
+
+
+def remove_dead(ec2: Client, instance: str) -> None:
+    """Remove what earlier runs on this instance left that ended on this machine, or have expired."""
+    for snapshot in _of(ec2, instance):
+        own = tags.from_list(snapshot["Tags"])
+        where, _, process = own[tags.DRIFT_RUN].rpartition(" ")
+        maker, expires = ProcessId.parse(process), optional(own.get(tags.EXPIRES))
+        died = where == machine() and (maker is None or not maker.alive)
+        if died or (expires is not None and expires < clock.now()):
+            _remove(ec2, snapshot["SnapshotId"])
+
+
+def _of(ec2: Client, instance: str) -> list[Any]:
+    return list(pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=[
+        {"Name": f"tag:{tags.DRIFT_OF}", "Values": [instance]}, {"Name": "tag-key", "Values": [tags.DRIFT_RUN]}]))
+
+
+def _complete(ec2: Client, snapshot_id: str) -> None:
+    seen: dict[str, Any] = {}
+
+    def finished() -> bool | None:
+        nonlocal seen
+        seen = settled(lambda: ec2.describe_snapshots(SnapshotIds=[snapshot_id]), *NOT_YET)["Snapshots"][0]
+        return None if seen["State"] == "pending" else True
+
+    if not wait_until(finished, PENDING_S, growing(*POLLS_S)):
+        raise Unreachable(f"{snapshot_id} is pending after {PENDING_S:.0f} s ({seen.get('Progress') or 'no progress'})",
+                          hint="EBS is slow with this volume: run again later")
+    if seen["State"] != "completed":
+        raise StageFailed(f"{snapshot_id} is {seen['State']}: {seen.get('StateMessage') or 'EC2 does not say why'}",
+                          hint="run again; a volume's key may be disabled, or not be yours")
+
+
+def _remove(ec2: Client, snapshot_id: str) -> None:
+    """Remove a snapshot; one that is gone is removed, one that was made a moment ago may be unknown for a while."""
+    with tolerate(*NOT_YET):
+        ec2.delete_snapshot(SnapshotId=snapshot_id)

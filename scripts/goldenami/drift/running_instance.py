@@ -1,0 +1,89 @@
+"""One instance, as EC2 tells of it: where it is, which build it should be, which volume it runs on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from goldenami.aws import images, tags
+from goldenami.aws.calls import pages
+from goldenami.aws.images import Image
+from goldenami.aws.regions import combined_error, for_each_region
+from goldenami.aws.session import Account, translated
+from goldenami.core.errors import BadInput, NotVerified, Unreachable
+
+INSTANCE_ID = re.compile(r"i-[0-9a-f]{8}([0-9a-f]{9})?")
+_ENDED = ("terminated", "shutting-down")
+
+
+@dataclass(frozen=True)
+class RunningInstance:
+    """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline did not make it;
+    `volume` is its root volume, `baked` the snapshot of its AMI, empty where the AMI is gone.
+    """
+
+    region: str
+    instance: str
+    state: str
+    ami: str
+    image: str
+    build_id: str
+    disk_sha256: str
+    volume: str
+    baked: str
+    group: str
+
+    def demand_build(self, image: str) -> None:
+        """NotVerified (drift) where its AMI is no build of `image`."""
+        if self.image != image or not self.build_id:
+            raise NotVerified(f"drift: {self.instance} runs {self.ami}, which is no build of {image}",
+                              hint=f"`golden drift repair {self.instance}` replaces it")
+
+
+def find(account: Account, regions: Iterable[str], instance: str) -> RunningInstance:
+    """The instance with that id in one of `regions`.
+
+    BadInput where there is none, Unreachable where it has ended or a region that may have it did not answer.
+    """
+    if not INSTANCE_ID.fullmatch(instance):
+        raise BadInput(f"`{instance}` is no id of an instance", hint="such as i-0123456789abcdef0")
+    names = list(regions)
+    results = for_each_region(names, lambda region: _described(account, region, instance))
+    for region, described in results.done.items():
+        if described is not None:
+            return _target(account, region, described)
+    if results.failed:
+        raise combined_error(results.failed, f"{instance} was not found", "then run again", {})
+    raise BadInput(f"there is no instance {instance} in {', '.join(names) or 'any region of the definition'}",
+                   hint="--region names another region; EC2 forgets an instance about an hour after its end")
+
+
+def _described(account: Account, region: str, instance: str) -> dict[str, Any] | None:
+    with translated(region):
+        for reservation in pages(account.ec2(region), "describe_instances", "Reservations",
+                                 Filters=[{"Name": "instance-id", "Values": [instance]}]):
+            return dict(reservation["Instances"][0])
+    return None
+
+
+def _target(account: Account, region: str, described: dict[str, Any]) -> RunningInstance:
+    instance, state = described["InstanceId"], described["State"]["Name"]
+    if state in _ENDED:
+        raise Unreachable(f"{instance} in {region} is {state}: there is no disk to look at",
+                          hint="`golden drift IMAGE` lists the instances that are there")
+    with translated(region):
+        ami = images.get(account.ec2(region), [described["ImageId"]]).get(described["ImageId"], Image({}))
+    own = ami.tags
+    return RunningInstance(
+        region=region, instance=instance, state=state, ami=described["ImageId"], image=own.get(tags.IMAGE, ""),
+        build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""), volume=_root(described),
+        baked=ami.snapshot if ami.raw else "",
+        group=tags.from_list(described.get("Tags")).get("aws:autoscaling:groupName", ""))
+
+
+def _root(described: dict[str, Any]) -> str:
+    """The root volume; empty where the instance has none on EBS."""
+    return next((str(device["Ebs"]["VolumeId"]) for device in described.get("BlockDeviceMappings", [])
+                 if device["DeviceName"] == described.get("RootDeviceName") and "Ebs" in device), "")

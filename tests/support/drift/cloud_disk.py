@@ -1,0 +1,64 @@
+"""A small image in an emulated account: uploaded, registered and launched, and changed on the instance's volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami.aws import tags
+from goldenami.aws.snapshots import blocks, ebs
+from goldenami.core import records
+from goldenami.model.build_folder import BuildFolder
+from goldenami.model.build_records import BakeRecord
+
+from support.aws.seeded_account import SeededAccount
+from support.drift import small_image
+
+STEP = 4096
+"""What is compared and written at once: a block of the file system."""
+
+
+def bake(root: Path, image: str, build_id: str = "0123456789ab") -> BuildFolder:
+    """The small image as the newest build of `image` in a checkout."""
+    build = small_image.bake(root / "build" / image / build_id)
+    records.write(build.bake, records.read(build.bake, BakeRecord).model_copy(update={"image": image}))
+    return build
+
+
+@dataclass(frozen=True)
+class CloudDisk:
+    """The build as an AMI of the account."""
+
+    account: SeededAccount
+    build: BuildFolder
+    ami: str
+
+    @classmethod
+    def publish(cls, account: SeededAccount, build: BuildFolder, *, kms_key: str | None = None) -> CloudDisk:
+        """Upload the disk and register it, with the tags of `publish`."""
+        bake_record = build.read_bake()
+        marks = tags.of_build(bake_record.image, bake_record.lock_sha256, bake_record.build_id,
+                              bake_record.git_commit, bake_record.disk_sha256)
+        snapshot = ebs.upload(
+            account.ebs, account.ec2, build.disk, blocks.scan(build.disk, build.blocks), tags=marks, description="x",
+            journal=build.path / "journal", encryption=ebs.Encryption(kms_key) if kms_key else None).id
+        ami = account.ami(1, tagged=False, recorded=False, snapshot=snapshot)
+        account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks))
+        return cls(account, build, ami)
+
+    def launch(self) -> str:
+        """An instance, whose disk is that of the AMI."""
+        return self.account.launch(self.ami)
+
+    def write(self, instance: str, disk: Path, before: Path | None = None) -> int:
+        """Make the instance's volume equal to `disk`, where that differs from `before`; returns how many bytes that is.
+        """
+        count = 0
+        with disk.open("rb") as new, (before or self.build.disk).open("rb") as old:
+            at = 0
+            while part := new.read(1 << 20):
+                if part != old.read(1 << 20):
+                    self.account.emulator.write(instance, self.account.region, at, part)
+                    count += len(part)
+                at += len(part)
+        return count
