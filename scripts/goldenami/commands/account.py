@@ -72,7 +72,7 @@ def cmd_attest(
     return 0
 
 
-def _attested(checkout: Checkout, account: Account, definition: Definition, build_id: str) -> GpuProof:
+def attested(checkout: Checkout, account: Account, definition: Definition, build_id: str) -> GpuProof:
     """What this machine's records, or else the account's, say of a build on a GPU."""
     here = release_gate.attested(checkout.root, definition.image, build_id)
     if here is not GpuProof.UNTESTED:
@@ -90,7 +90,7 @@ def cmd_promote(
     candidates = promote.candidates(account, definition)
     build_id = next(iter(candidates.values())).entry.build_id
     release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
-    plan = promote.prepare(account, definition, candidates, _attested(checkout, account, definition, build_id),
+    plan = promote.prepare(account, definition, candidates, attested(checkout, account, definition, build_id),
                            channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
     print("\n".join(channel_moves.show("promote", plan)), flush=True)
     if not dry_run:
@@ -111,7 +111,7 @@ def cmd_rollback(
     definition, progress, account = checkout.definition(image), checkout.progress("rollback", image), Account()
     declared = GpuProof.UNTESTED if hardware.architectures(checkout.root, definition.hardware) else GpuProof.NONE
     criteria = rollback.RollbackCriteria(
-        lambda build_id: _attested(checkout, account, definition, build_id), declared,
+        lambda build_id: attested(checkout, account, definition, build_id), declared,
         channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
     print("\n".join(channel_moves.show("roll back", prepared.plan)), flush=True)

@@ -64,9 +64,14 @@ def check_gpu(image: str, build: str, proof: GpuProof) -> None:
                                "--accept-untested-gpu goes on without, and that is recorded")
 
 
+def soaked_at(since: Iterable[str], hours: int) -> datetime:
+    """When a candidate has stood long enough. `since` is when it became one, in each region."""
+    return max(map(datetime.fromisoformat, since)) + timedelta(hours=hours)
+
+
 def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
     """NotVerified for a candidate that has not stood long enough. `since` is when it became one, in each region."""
-    ready = max(map(datetime.fromisoformat, since)) + timedelta(hours=hours)
+    ready = soaked_at(since, hours)
     if clock.now() < ready:
         raise NotVerified(f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
                           hint="move `latest` to it then; --now does not wait")
