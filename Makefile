@@ -9,7 +9,7 @@ RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 NAMED = $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 
 # A variable that nothing reads, such as `image=x`, would silently bake the default. Others may be set for the environment.
-KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE ALL BUILDS RECORD CCACHE
+KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE ALL BUILDS RECORD CCACHE LONG
 WORDS = $(foreach word,$(subst \ ,_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
 UNKNOWN = $(firstword $(filter-out $(KNOWN) CI GOLDEN_% AWS_%,$(WORDS)))
 ifneq ($(UNKNOWN),)
@@ -20,7 +20,7 @@ $(error IMAGE is empty; known: $(basename $(notdir $(wildcard packer/images/*.ym
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock bake verify shell publish gpu-test promote status retire sweep watch drift molecule demo
+.PHONY: help setup check lock bake verify shell publish gpu-test promote release status retire sweep watch drift molecule demo
 .PHONY: emulator test-fast test clean
 
 help: ## print this help
@@ -58,6 +58,10 @@ gpu-test: setup ## test the candidate on each GPU architecture (DRY_RUN=1)
 promote: setup ## move `latest` to the tested candidate (DRY_RUN=1)
 	@$(GOLDEN) promote $(IMAGE) $(if $(DRY_RUN),--dry-run)
 
+release: setup ## bake to promote, as far as each is due (DRY_RUN=1)
+	@$(GOLDEN) release $(IMAGE) $(WAITS) $(if $(DRY_RUN),--dry-run) \
+	  || { code=$$?; [ $$code -eq 11 ] || exit $$code; } # 11: a candidate that has to stand
+
 status: setup ## who runs which build, where, at what cost a month
 	@$(GOLDEN) status $(NAMED)
 
@@ -92,9 +96,9 @@ test-fast: ## linters, unit and contract tests only (6 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
-test: ## everything: linters, tests, Molecule, one full bake and boot
+test: ## linters, tests, Molecule, a full bake and boot (LONG=1)
 	@scripts/setup test
-	@scripts/test all
+	@scripts/test $(if $(LONG),long,all)
 
 bench-%: ## measure something (frameworks: RECORD=1, CCACHE=1)
 	@scripts/setup test

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from goldenami import cli
+from goldenami.aws import stacks
 from goldenami.bake import toolchain_digest
 from goldenami.model import definition_file
 from support.builds.tools import ROOT, complaints
@@ -31,8 +32,8 @@ def loaded(path: Path) -> dict[Any, Any]:
     return found
 
 
-def test_there_are_all_four_workflows() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["bake", "checks", "publish", "watch"]
+def test_there_are_all_workflows() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["bake", "checks", "publish", "tests", "watch"]
 
 
 def test_schemas() -> None:
@@ -96,13 +97,13 @@ def test_what_a_watch_locked_is_proposed_whatever_else_went_wrong() -> None:
 def test_jobs_that_lock_or_bake_have_the_store_of_earlier_runs() -> None:
     """A locked file that its archive has dropped since is in no mirror."""
     for name, job, action in (("watch", "watch", "cache"), ("bake", "bake", "cache"),
-                              ("publish", "publish", "cache/restore")):
+                              ("publish", "publish", "cache/restore"), ("watch", "release", "cache/restore")):
         found = loaded(ROOT / f".github/workflows/{name}.yml")["jobs"][job]
         assert found["env"]["GOLDEN_CACHE"] == "${{ github.workspace }}/build/cache", name
         assert found["env"]["GOLDEN_STORE_S3"] == "${{ vars.GOLDEN_STORE_S3 }}", name
         uses = [step.get("uses", "").partition("@")[0] for step in found["steps"]]
         work = [index for index, step in enumerate(found["steps"])
-                if step.get("run", "").startswith(("sudo -E make bake", "sudo -E make watch"))]
+                if step.get("run", "").startswith(("sudo -E make bake", "sudo -E make watch", "sudo -E make release"))]
         assert uses.index(f"actions/{action}") < work[0], name
         assert found["steps"][uses.index(f"actions/{action}")]["with"]["path"].split() == KEPT, name
     pipeline = loaded(GITLAB)
@@ -110,7 +111,7 @@ def test_jobs_that_lock_or_bake_have_the_store_of_earlier_runs() -> None:
     watched, image = {"key": "store-watch", "paths": KEPT}, {"key": "store-$IMAGE", "paths": KEPT}
     assert pipeline["watch"]["cache"] == watched
     assert pipeline[".store"]["cache"] == [{**watched, "policy": "pull"}, image]
-    assert all(".store" in pipeline[name]["extends"] for name in ("bake", "publish"))
+    assert all(".store" in pipeline[name]["extends"] for name in ("bake", "publish", "release"))
 
 
 def test_what_a_watch_fetched_is_kept_also_where_the_locks_did_not_change() -> None:
@@ -135,8 +136,48 @@ def test_a_change_of_what_makes_an_image_bakes_images(path: str) -> None:
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
     asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
               if "id-token" in job["permissions"]]
-    assert asking == [("publish", "publish")]
-    assert [name for name, job in loaded(GITLAB).items() if isinstance(job, dict) and "id_tokens" in job] == ["publish"]
+    assert asking == [("publish", "publish"), ("watch", "release")]
+    pipeline = {name: job for name, job in loaded(GITLAB).items() if isinstance(job, dict)}
+    assert [name for name, job in pipeline.items() if "id_tokens" in job] == [".publisher"]
+    assert [name for name, job in pipeline.items() if ".publisher" in job.get("extends", [])] == ["publish", "release"]
+
+
+UNATTENDED = re.compile(r"(vars\.|\$)GOLDEN_UNATTENDED (==|!=) ['\"]yes['\"]")
+
+
+def test_a_job_releases_without_a_person_only_where_a_variable_says_so() -> None:
+    """It and the job that publishes what a person merged are never both on."""
+    release = loaded(ROOT / ".github/workflows/watch.yml")["jobs"]["release"]
+    publish = loaded(ROOT / ".github/workflows/publish.yml")["jobs"]["publish"]
+    pipeline = loaded(GITLAB)
+    conditions = [release["if"], publish["if"], *(pipeline[name]["rules"][0]["if"] for name in ("release", "publish"))]
+    found = [match[2] if (match := UNATTENDED.search(text)) else None for text in conditions]
+    assert found == ["==", "!=", "==", "!="]
+    assert release["needs"] == "watch" and release["environment"] == publish["environment"] == "publish"
+    assert pipeline["release"]["needs"] == [{"job": "watch", "artifacts": True}]
+    assert ".published" in pipeline["release"]["extends"]
+
+
+def test_the_credentials_of_a_release_live_as_long_as_its_job() -> None:
+    """The role allows it."""
+    release = loaded(ROOT / ".github/workflows/watch.yml")["jobs"]["release"]
+    steps = [step for step in release["steps"] if "configure-aws-credentials" in step.get("uses", "")]
+    assert release["steps"].index(steps[0]) < [step.get("run") for step in release["steps"]].index(
+        "sudo -E make release")
+    seconds = steps[0]["with"]["role-duration-seconds"]
+    assert seconds == 60 * release["timeout-minutes"]
+    assert stacks.TEMPLATE.read_text(encoding="utf-8").count(f"MaxSessionDuration: {seconds}") == 2
+
+
+def test_slow_and_long_tests_run_each_week() -> None:
+    jobs = loaded(ROOT / ".github/workflows/tests.yml")["jobs"]
+    assert [job["steps"][-1]["run"] for job in jobs.values()] == ["sudo -E make test", "sudo -E make test LONG=1"]
+    pipeline = loaded(GITLAB)
+    assert [pipeline[name]["script"] for name in ("tests", "long-tests")] == [["make test"], ["make test LONG=1"]]
+    weekly = pipeline["tests"]["rules"][0]["if"]
+    daily = {pipeline[name]["rules"][0]["if"] for name in ("watch", "bake", "merge-request", "release")}
+    assert "$GOLDEN_SCHEDULE == \"tests\"" in weekly
+    assert all("$GOLDEN_SCHEDULE != \"tests\"" in text for text in daily)
 
 
 # --- each rule and linter has been seen to complain -------------------------------------------------------------------

@@ -32,6 +32,11 @@ def test_a_commit_to_compare_with_comes_from_the_environment_too() -> None:
     assert run("bake", "IMAGE=x", CI="true", CHANGED="") == "scripts/golden bake x"
 
 
+def test_a_schedule_may_ask_for_the_long_tests() -> None:
+    assert run("test") == "scripts/test all"
+    assert run("test", "LONG=1") == run("test", LONG="1") == "scripts/test long"
+
+
 def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -1,0 +1,124 @@
+"""`golden release`: a lock's build goes all the way to `latest` by itself, each step only where it is due."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
+from goldenami.core import clock, records
+from goldenami.core.errors import ExitCode
+from goldenami.model import lockfile
+from goldenami.model.build_records import LOCK_FILE
+from goldenami.model.lockfile import Lock
+from goldenami.publish.release_steps import ReleaseStep, next_step
+from support.aws.emulator import Emulator
+from support.aws.seeded_account import Calendar
+from support.builds import builds
+from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionState
+from support.gpu import candidates
+
+NEW, OLD = "a" * 12, "b" * 12
+
+
+@pytest.fixture(autouse=True)
+def _prompt(aws: Emulator) -> None:
+    aws.set(pending_s=0)
+
+
+def entry(build_id: str, hours_ago: float = 0) -> LedgerEntry:
+    since = clock.stamp(clock.now() - timedelta(hours=hours_ago))
+    return LedgerEntry(build_id=build_id, ami="ami-1", baked_at=since, since=since, by="me", fence=1,
+                       gpu=GpuProof.UNTESTED)
+
+
+def ledger(candidate: str | None = None, latest: str | None = None, hours_ago: float = 0, **more: object) -> Ledger:
+    return Ledger(candidate=entry(candidate, hours_ago) if candidate else None,
+                  latest=entry(latest) if latest else None).model_copy(update=more)
+
+
+@pytest.mark.parametrize(("ledgers", "facts", "step", "why"), [
+    ([ledger(), ledger()], {"baked": False}, ReleaseStep.BAKE, "not the candidate in every region"),
+    ([ledger(), ledger()], {}, ReleaseStep.PUBLISH, "not the candidate in every region"),
+    ([ledger(OLD, OLD), ledger(OLD, OLD)], {"baked": False}, ReleaseStep.BAKE, "not the candidate"),
+    ([ledger(NEW, OLD), ledger(OLD, OLD)], {}, ReleaseStep.PUBLISH, "not the candidate"),  # one region refused
+    ([ledger(NEW, OLD)], {"tested": False}, ReleaseStep.GPU_TEST, "is not tested on a GPU"),
+    ([ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become `latest`"),
+    ([ledger(NEW, OLD, 3), ledger(NEW, OLD, 1)], {"soak_hours": 2}, ReleaseStep.WAIT, "has to stand until"),
+    ([ledger(NEW, OLD, 3), ledger(NEW, OLD, 3)], {"soak_hours": 2}, ReleaseStep.PROMOTE, "may become"),
+    ([ledger(NEW, NEW), ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become"),
+    ([ledger(NEW, NEW), ledger(OLD, NEW)], {"baked": False, "tested": False}, ReleaseStep.DONE, "is `latest` in"),
+    ([ledger(NEW, OLD), ledger(NEW, OLD, withdrawn=(NEW,))], {}, ReleaseStep.WAIT, "was rolled back in r1"),
+])
+def test_what_is_due(ledgers: list[Ledger], facts: dict[str, bool], step: ReleaseStep, why: str) -> None:
+    known = {"baked": True, "tested": True, "soak_hours": 0, **facts}
+    due = next_step(NEW, {f"r{index}": each for index, each in enumerate(ledgers)}, **known)  # type: ignore[arg-type]
+    assert due.step is step and why in due.why
+
+
+def build(checkout: Checkout, number: int, **publish: int) -> str:
+    """A verified build whose lock is the committed one; returns its id."""
+    keys = "".join(f", {name}: {value}" for name, value in publish.items())
+    checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}]{keys}}}\n")
+    folder = builds.build(checkout.root, number)
+    lockfile.write(lockfile.path_of(checkout.root, IMAGE), records.read(folder / LOCK_FILE, Lock))
+    return folder.name
+
+
+def release(checkout: Checkout, image: str = IMAGE, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("release", image, *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+def latest(image: str = IMAGE) -> set[str | None]:
+    return {RegionState(region, image).parameter("latest") for region in REGIONS}
+
+
+def test_a_build_without_gpus_is_latest_at_once(checkout: Checkout) -> None:
+    build_id = build(checkout, 1)
+    said = release(checkout, IMAGE, "--dry-run")
+    assert f"build {build_id} is not the candidate in every region: publish" in said
+    assert latest() == {None}
+    said = release(checkout)
+    assert f"build {build_id} is `latest` in us-east-1, us-west-2\nnext: golden status" in said
+    assert None not in latest()
+    assert ": publish" not in release(checkout)  # the next night
+
+
+def test_a_soak_is_waited_for_over_nights(checkout: Checkout, calendar: Calendar) -> None:
+    build_id = build(checkout, 1, soak_hours=20)
+    said = release(checkout, code=ExitCode.HELD_BACK)
+    assert f"the candidate {build_id} has to stand until" in said and "next: golden release" in said
+    assert latest() == {None}
+    calendar.days = 1
+    assert f"the candidate {build_id} may become `latest`: promote" in release(checkout)
+    assert None not in latest()
+
+
+def test_a_build_that_was_rolled_back_is_not_brought_again(checkout: Checkout) -> None:
+    build(checkout, 1)
+    release(checkout)
+    second = build(checkout, 2)
+    release(checkout)
+    before = latest()
+    assert checkout.golden("rollback", IMAGE).code == 0
+    assert f"build {second} was rolled back" in release(checkout, code=ExitCode.HELD_BACK)
+    assert latest() != before
+
+
+def test_a_gpu_image_stops_where_no_gpu_is_to_be_had_and_goes_on_later(
+    checkout: Checkout, aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "1")
+    aws.set(pending_s=0, instance_address="127.0.0.9")
+    build_id = candidates.build(checkout, 1)
+    said = release(checkout, GPU_IMAGE, code=ExitCode.STAGE_FAILED)  # its instance does not answer
+    assert f"the candidate {build_id} is not tested on a GPU: gpu-test" in said
+    assert latest(GPU_IMAGE) == {None} and candidates.left() == []
+    builds.write_junit(tmp_path / "junit.xml", build_id)
+    assert checkout.golden("attest", GPU_IMAGE, "--gpu-test", str(tmp_path / "junit.xml"), "--by", "me").code == 0
+    said = release(checkout, GPU_IMAGE)
+    assert "may become `latest`: promote" in said and ": publish" not in said
+    assert None not in latest(GPU_IMAGE)
