@@ -45,6 +45,8 @@ def ledger(candidate: str | None = None, latest: str | None = None, hours_ago: f
     ([ledger(NEW, OLD), ledger(OLD, OLD)], {}, ReleaseStep.PUBLISH, "not the candidate"),  # one region refused
     ([ledger(NEW, OLD)], {"tested": False}, ReleaseStep.GPU_TEST, "is not tested on a GPU"),
     ([ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become `latest`"),
+    ([ledger(NEW, OLD)], {"judged": True, "baked": False}, ReleaseStep.BAKE, "may become `latest`"),
+    ([ledger(NEW, OLD)], {"judged": True}, ReleaseStep.PROMOTE, "may become `latest`"),
     ([ledger(NEW, OLD, 3), ledger(NEW, OLD, 1)], {"soak_hours": 2}, ReleaseStep.WAIT, "has to stand until"),
     ([ledger(NEW, OLD, 3), ledger(NEW, OLD, 3)], {"soak_hours": 2}, ReleaseStep.PROMOTE, "may become"),
     ([ledger(NEW, NEW), ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become"),

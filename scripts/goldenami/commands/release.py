@@ -10,6 +10,7 @@ from goldenami.commands.account import attested, cmd_promote, cmd_publish
 from goldenami.commands.builds import cmd_bake
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.gpu_test import cmd_gpu_test
+from goldenami.commands.security import cmd_cve
 from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.model import hardware, lockfile
 from goldenami.publish import release_steps
@@ -44,12 +45,14 @@ def _look(checkout: Checkout, image: str) -> NextStep:
     needs_gpu = bool(hardware.architectures(checkout.root, definition.hardware))
     return release_steps.next_step(
         build_id, release_steps.read_ledgers(account, image, section.regions), soak_hours=section.soak_hours,
-        baked=checkout.builds(image).build(build_id).is_verified,
+        baked=checkout.builds(image).build(build_id).is_verified, judged=definition.security.cve is not None,
         tested=not needs_gpu or attested(checkout, account, definition, build_id) is not GpuProof.UNTESTED)
 
 
 def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:
     """One step, by the command of its name; what it raises ends the release."""
+    if step in (ReleaseStep.PUBLISH, ReleaseStep.PROMOTE) and checkout.definition(image).security.cve:
+        cmd_cve(checkout, image, data=[], sha256=[])  # a record of today
     if step is ReleaseStep.BAKE:
         cmd_bake(checkout, image, wait=wait)
     elif step is ReleaseStep.PUBLISH:

@@ -40,11 +40,12 @@ def read_ledgers(account: Account, image: str, regions: Sequence[str]) -> dict[s
 
 
 def next_step(
-    build_id: str, ledgers: Mapping[str, Ledger], *, baked: bool, tested: bool, soak_hours: int,
+    build_id: str, ledgers: Mapping[str, Ledger], *, baked: bool, tested: bool, soak_hours: int, judged: bool = False,
 ) -> NextStep:
     """What is to be done next for the build, by the ledgers of all its regions.
 
-    `baked`: a verified build is here. `tested`: it needs no test on a GPU, or has passed it.
+    `baked`: a verified build is here. `tested`: it needs no test on a GPU, or has passed it. `judged`: its
+    vulnerabilities have to be looked up, which takes the build.
     """
     if rolled_back := [region for region, ledger in ledgers.items() if build_id in ledger.withdrawn]:
         return NextStep(ReleaseStep.WAIT, f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
@@ -61,4 +62,5 @@ def next_step(
     ready = channel_moves.soaked_at([entry.since for entry in standing], soak_hours)
     if clock.now() < ready:
         return NextStep(ReleaseStep.WAIT, f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC")
-    return NextStep(ReleaseStep.PROMOTE, f"the candidate {build_id} may become `latest`")
+    return NextStep(ReleaseStep.BAKE if judged and not baked else ReleaseStep.PROMOTE,
+                    f"the candidate {build_id} may become `latest`")

@@ -23,7 +23,7 @@ TOP_REQUIRED = frozenset({
 TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
 
 ENVIRONMENT = "scripts/goldenami/core/environment.py"
-ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 22
+ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 24
 
 
 def top_level(root: Path) -> list[str]:
