@@ -95,6 +95,14 @@ def test_what_the_definition_does_not_ask_for_is_no_check(checks: dict[str, dict
     assert len(checks) == 11
 
 
+@pytest.mark.parametrize(("name", "actual", "expected"), [
+    ("limits/wrong", "1", "2"), ("limits/each[b]", "b", "a"), ("limits/each[a]", "", ""), ("limits/gone", "", "")])
+def test_a_comparison_that_failed_has_both_sides(
+    checks: dict[str, dict[str, Any]], name: str, actual: str, expected: str,
+) -> None:
+    assert (checks[name]["actual"], checks[name]["expected"]) == (actual, expected)
+
+
 def test_titles_are_statements_by_the_names(checks: dict[str, dict[str, Any]]) -> None:
     assert checks["limits/right"]["title"] == "Right"
     assert checks["limits/each[a]"]["title"] == "Each: a"

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami.core import records, units
 from goldenami.core.errors import BadInput
 from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import Check, Component, Outcome, Timing, Verdict
+from goldenami.model.build_records import Check, Component, Outcome, Timing, Verdict, VerifyRecord
 from goldenami.report import report, view
 from support.builds import report_data as data
 from support.builds.tools import ROOT
@@ -55,11 +56,12 @@ class Page(HTMLParser):
 
 
 def outside(html: str) -> list[str]:
-    """Everything in a page that a browser would fetch from elsewhere, or run."""
+    """Everything in a page that a browser would fetch from elsewhere, or run: a link to a file of the build is none."""
     found = [tag for tag, _ in Page(html).elements if tag in FOREIGN]
     for tag, attrs in Page(html).elements:
         for name, value in attrs.items():
-            if name in {"src", "href", "xlink:href", "srcset"} and not value.startswith("#"):
+            beside = (tag, name) == ("a", "href") and re.fullmatch(r"(\.\./[\w.-]+/)?[\w.-]+", value)
+            if name in {"src", "href", "xlink:href", "srcset"} and not value.startswith("#") and not beside:
                 found.append(f"{tag} {name}={value}")
             if name.startswith("on"):
                 found.append(f"{tag} {name}")
@@ -80,7 +82,8 @@ def inaccessible(html: str) -> list[str]:
         if attrs.get("aria-hidden") != "true" and (attrs.get("role") != "img" or "aria-labelledby" not in attrs):
             found.append("svg without role or name")
     named = " ".join(attrs.get("aria-labelledby", "") for _, attrs in page.elements).split()
-    anchors = [attrs["href"][1:] for tag, attrs in page.elements if tag in {"a", "use"} and "href" in attrs]
+    anchors = [attrs["href"][1:] for tag, attrs in page.elements if tag in {"a", "use"} and
+               attrs.get("href", "").startswith("#")]
     return found + [f"no element {name}" for name in (*named, *anchors) if name not in ids]
 
 
@@ -95,6 +98,69 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> data.Pair:
 
 
 # The page
+
+def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) -> None:
+    """AMIs by region after a publish, files with links, the largest packages, what no GPU has run."""
+    folder, previous, lock = data.write_pair(tmp_path)
+    assert previous is not None
+    page = Page(report.render(folder, previous, lock))
+    assert "no GPU has run this build" in page.text() and "Published" not in page.text()
+    folder.publish.write_text(json.dumps({
+        "published_at": "2026-11-26T12:00:00Z", "account": "123456789012", "gpu": "tested on a GPU", "regions": {
+            "us-east-1": {"ami": "ami-0abc", "snapshot": "snap-0abc", "channels": ["candidate", "latest"],
+                          "template": "golden-x", "template_version": 3}}}), encoding="utf-8")
+    folder.log("bake").parent.mkdir(parents=True)
+    folder.log("bake").write_text("", encoding="utf-8")
+    report.write_report(previous, None, json.loads(previous.lock.read_text(encoding="utf-8")))
+    report.write_report(folder, previous, lock)
+    page, summary = Page(folder.report.read_text(encoding="utf-8")), folder.summary.read_text(encoding="utf-8")
+    for text in ("ami-0abc", "snap-0abc", "candidate, latest", "golden-x 3", "123456789012"):
+        assert text in page.text(), text
+    assert "no GPU has run this build" not in page.text()
+    links = {attrs["href"] for attrs in page.all("a") if not attrs["href"].startswith("#")}
+    assert {"lock.json", "bake.json", "verify.json", "publish.json", f"../logs/bake-{folder.build_id}.log",
+            f"../{previous.build_id}/report.html"} == links
+    assert all((folder.path / link).exists() for link in links)
+    assert "| us-east-1 | `ami-0abc` | candidate, latest | golden-x 3 |" in summary.splitlines()
+    assert f"## Since {previous.build_id}" in summary
+    folder.publish.write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"publish\.json: "):
+        report.render(folder, previous, lock)
+
+
+def test_the_bake_is_as_long_as_its_clock_says(tmp_path: Path) -> None:
+    folder, _, lock = data.write_pair(tmp_path, data.FAILING)
+    bake = folder.read_bake()
+    seconds = sum(phase.seconds for phase in bake.phases)
+    assert view.figures(bake, None, None, None)[1].value == units.duration(seconds)
+    large = Component(name="libcublas12", bytes=1 << 30)
+    longer = bake.model_copy(update={"seconds": seconds + 100, "largest": [large]})
+    assert view.figures(longer, None, None, None)[1].value == units.duration(seconds + 100)
+    records.write(folder.bake, longer)
+    assert "libcublas12" in Page(report.render(folder, None, lock)).text()
+
+
+@pytest.mark.parametrize(("version", "source", "note"), [
+    ("11.8", "debian", "toolkit; older than 12.2, which the driver has: the archive of bookworm has no newer one"),
+    ("11.8", "nvidia", "toolkit; older than 12.2, which the driver has: because"),
+    ("12.8", "wheels", "toolkit; newer than 12.2, which the driver has: because"), ("12.2", "debian", "toolkit"),
+])
+def test_why_cuda_is_another_than_the_driver_s(version: str, source: str, note: str) -> None:
+    lock = data.lock(cuda={"version": version, "variant": "toolkit", "why": "because"},
+                     variables={"cuda_source": source})
+    assert next(fact for fact in view.facts(lock) if fact.term == "CUDA").note == note
+
+
+def test_a_failed_comparison_shows_both_sides(tmp_path: Path) -> None:
+    check = Check(id="kernel/x", role="kernel", title="Bbr is taken", outcome=Outcome.INCORRECT, detail="no",
+                  expected="bbr", actual="cubic | reno", seconds=1.0)
+    folder, previous, lock = data.write_pair(tmp_path, data.FAILING)
+    verify = records.read(folder.verify, VerifyRecord).model_copy(update={"checks": [check]})
+    records.write(folder.verify, verify)
+    assert "Expected bbr Actual cubic | reno" in Page(report.render(folder, previous, lock)).text()
+    assert "| Bbr is taken (`kernel/x`) | incorrect | expected bbr, actual cubic \\| reno: no |" in \
+        report.summary(folder, previous, lock).splitlines()
+
 
 def test_verified_page(pair: data.Pair) -> None:
     html = report.render(*pair)

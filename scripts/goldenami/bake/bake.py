@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from pathlib import Path
 
 from goldenami.bake import bake_inputs
@@ -25,6 +26,8 @@ from goldenami.packages.store import Store
 
 SPACE_FACTOR = 3
 """Free space needed, in units of the packages' installed size: the tree, the disk, and the tools' scratch."""
+LARGEST = 12
+"""Packages that a record names by what they take."""
 UNPACKED = 1.7
 """What a wheel takes, in units of its file: PyTorch 2.10.0 with all that it requires, 7.2 GB of 4.2."""
 
@@ -71,14 +74,15 @@ def bake(
     log = image.build(lock_sha256[:lockfile.ID_LENGTH]).log("bake")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
-    started = clock.stamp()
+    started, began = clock.stamp(), time.monotonic()
     check_space(image.path, lock)
     bake_inputs.compile_if_missing(root, lock, store, progress, log)
     with progress.step("repository"):
         packages = bake_inputs.repository(lock, store)
     plan = bake_inputs.plan(root, lock, lock_sha256, packages, work, log, layers)
     result = builder.bake(lock, plan, progress, force=force)
-    record = _record(lock, lock_sha256, started, work, builder, result, progress)
+    record = _record(lock, lock_sha256, started, work, builder, result, progress).model_copy(
+        update={"seconds": round(time.monotonic() - began, 2)})
     records.write(BuildFolder(work / "out").bake, record)
     if record.disk and record.disk.note:
         progress.say(f"not reproducible: {record.disk.note}")
@@ -108,7 +112,8 @@ def _record(
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.phases.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
         packages_count=len(lock.packages), disk=result.disk, ami=result.ami, layers=result.layers,
-        components=components(lock, result.sizes), manifest_sha256=result.manifest_sha256)
+        components=components(lock, result.sizes), largest=largest(result.sizes),
+        manifest_sha256=result.manifest_sha256)
 
 
 _COMPONENTS = (
@@ -127,6 +132,12 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
         name = _component(lock, package)
         totals[name] = totals.get(name, 0) + size
     return [Component(name=name, bytes=size) for name, size in sorted(totals.items(), key=lambda item: -item[1])]
+
+
+def largest(sizes: dict[str, int]) -> list[Component]:
+    """The packages and wheels that take most bytes of the tree, by what their names are there."""
+    owned = sorted(((size, name.removeprefix(WHEEL)) for name, size in sizes.items() if name != UNOWNED), reverse=True)
+    return [Component(name=name, bytes=size) for size, name in owned[:LARGEST]]
 
 
 def _component(lock: Lock, package: str) -> str:

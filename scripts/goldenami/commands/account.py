@@ -11,9 +11,10 @@ import typer
 from goldenami.aws.channels import evidence
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.session import Account, translated
-from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait, lead_to
+from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait, lead_to, reports
 from goldenami.commands.checkout import Checkout
-from goldenami.core.errors import ExitCode
+from goldenami.core.errors import BadInput, ExitCode
+from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import lint
 from goldenami.model import hardware
@@ -49,12 +50,21 @@ def cmd_publish(
         elif not dry_run:
             publish.execute(account, definition, build, plan, progress, wait_s=math.inf if wait else 0.0)
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
+            _tell_report(build, progress)
     progress.remember()
     if not plan.held_back:
         return ExitCode.OK
     progress.say(f"`latest` stays: {plan.held_back}")
     lead_to("gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote", image)
     return ExitCode.OK if dry_run else ExitCode.HELD_BACK
+
+
+def _tell_report(build: release_gate.VerifiedBuild, progress: Progress) -> None:
+    """Write the report with its AMIs. The build is published, whatever is wrong with the records of one before it."""
+    try:
+        progress.say(f"report: {reports.written(build.folder, build.lock)}")
+    except BadInput as error:
+        progress.say(f"no report: {error.message}")
 
 
 def cmd_attest(

@@ -15,7 +15,7 @@ from goldenami.builders import ec2
 from goldenami.builders.builder import Builder
 from goldenami.builders.ec2 import Ec2Builder
 from goldenami.builders.local import LocalBuilder
-from goldenami.commands import ImageName, Wait, lead_to
+from goldenami.commands import ImageName, Wait, lead_to, reports
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.locks import Relock, fetched
 from goldenami.core import records
@@ -25,7 +25,6 @@ from goldenami.lock import lint
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import BakeRecord, BuilderKind, Verdict
 from goldenami.model.lockfile import Lock
-from goldenami.report import report
 from goldenami.security import sbom
 from goldenami.verify import verify
 from goldenami.watch import proposal
@@ -87,7 +86,7 @@ def _stage(name: str, builder: Builder) -> str:
 def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder) -> int:
     progress = checkout.progress(_stage("verify", builder), lock.image)
     record = verify.run(build, lock, progress, builder)
-    progress.say(f"report: {_report(build, lock)}")
+    progress.say(f"report: {reports.written(build, lock)}")
     ami = build.read_bake().ami
     progress.say(f"AMI:    {ami.id} in {ami.region}" if ami else f"disk:   {build.disk}")
     progress.say(f"{record.verdict}: {verify.summary(record)}")
@@ -100,10 +99,6 @@ def _verified(checkout: Checkout, image: str) -> int:
     if checkout.definition(image).publish:
         lead_to("publish", image)
     return 0
-
-
-def _report(build: BuildFolder, lock: Lock) -> Path:
-    return report.write_report(build, verify.previous(build), lock.model_dump(mode="json"))
 
 
 def cmd_verify(
@@ -120,7 +115,7 @@ def cmd_verify(
 def cmd_report(checkout: Checkout, image: ImageName) -> int:
     """Render the report of the image's newest build again and print its path."""
     lock, build = checkout.baked(image)
-    print(_report(build, lock))
+    print(reports.written(build, lock))
     return 0
 
 

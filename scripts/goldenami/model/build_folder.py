@@ -13,6 +13,7 @@ from goldenami.model.build_records import (
     LOCK_FILE,
     PUBLISH_FILE,
     REPORT_FILE,
+    SUMMARY_FILE,
     VERIFY_FILE,
     BakeRecord,
     Verdict,
@@ -65,6 +66,11 @@ class BuildFolder:
     def report(self) -> Path:
         """The page that shows all of it."""
         return self.path / REPORT_FILE
+
+    @property
+    def summary(self) -> Path:
+        """The same in short, for a release page."""
+        return self.path / SUMMARY_FILE
 
     @property
     def disk(self) -> Path:

@@ -20,6 +20,7 @@ PUBLISH_FILE = "publish.json"
 LOCK_FILE = "lock.json"
 """The copy of the lock that a build was baked from: a later report compares packages with it."""
 REPORT_FILE = "report.html"
+SUMMARY_FILE = "report.md"
 BLOCKS_FILE = "disk.blocks"
 """The SHA-256 of each block of the disk: what an upload goes by."""
 COVERAGE_FILE = "coverage.json"
@@ -129,6 +130,7 @@ class Ami(Record):
 class BakeRecord(Record):
     """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
 
+    `seconds` is all of it by the clock; older records lack it. `largest` are the packages and wheels that take most.
     A build has a disk here, or an AMI in EC2, as its builder makes them; of an AMI nothing is known by file: no
     `components`, no `layers` and no `manifest_sha256`.
     """
@@ -143,10 +145,12 @@ class BakeRecord(Record):
     host: Host
     phases: list[Timing]
     roles: list[Timing]
+    seconds: Seconds | None = None
     components: list[Component]
     disk: Disk | None = None
     ami: Ami | None = None
     packages_count: Annotated[int, Field(ge=0)]
+    largest: list[Component] = Field(default_factory=list)
     layers: list[str]
     manifest_sha256: Sha256 | None = None
 
@@ -239,13 +243,15 @@ class Boot(Record):
 
 class Check(Record):
     """One check of the image and what it found; `detail` is its message (of a correct one: the figures that its test
-    recorded), empty when there is none."""
+    recorded), empty when there is none. Of a comparison that failed `expected` and `actual` are its sides."""
 
     id: str
     role: str
     title: str
     outcome: Annotated[Outcome, Field(strict=False)]
     detail: str = ""
+    expected: str = ""
+    actual: str = ""
     seconds: Seconds
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from goldenami.core import records, units
 from goldenami.core.errors import BadInput
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord, VerifyRecord
 from goldenami.packages import package_diff
-from goldenami.report import charts, view
+from goldenami.report import beside, charts, view
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -33,6 +33,15 @@ class BuildRecords:
     lock: Mapping[str, Any] | None
 
 
+def _template(name: str) -> Template:
+    """What it is given is escaped as in HTML: Markdown may hold that, too."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters.update(size=units.size, duration=units.duration, growth=units.growth)
+    return environment.get_template(name)
+
+
 def render(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> str:
     """The page of the build in `folder`, compared with the one in `previous` if given.
 
@@ -40,31 +49,34 @@ def render(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, An
     A `previous` of the same build id is no comparison and is ignored. Raises BadInput for a record
     that is missing (except verify.json), damaged or of another image, and for a lock that was not baked.
     """
-    build = _load(folder)
-    _check_lock(build.bake, lock, folder)
-    old = _load_previous(previous, build.bake) if previous else None
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )
-    environment.filters.update(size=units.size, duration=units.duration, growth=units.growth)
-    return environment.get_template("report.html.j2").render(_context(build, old, lock))
+    return _template("report.html.j2").render(_context(folder, previous, lock))
+
+
+def summary(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> str:
+    """The same as Markdown, in short: for a release page."""
+    return _template("summary.md.j2").render(_context(folder, previous, lock))
 
 
 def write_report(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> Path:
-    """Write the page beside the records it shows, replacing an older one atomically; returns its path."""
+    """Write page and summary beside the records they show, replacing older ones atomically; returns the page's path."""
+    records.write_text(folder.summary, summary(folder, previous, lock))
     records.write_text(folder.report, render(folder, previous, lock))
     return folder.report
 
 
-def _context(build: BuildRecords, old: BuildRecords | None, lock: dict[str, Any]) -> dict[str, Any]:
+def _context(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> dict[str, Any]:
+    build = _load(folder)
+    _check_lock(build.bake, lock, folder)
+    old = _load_previous(previous, build.bake) if previous else None
     bake, verify = build.bake, build.verify
     old_bake, old_verify = (old.bake, old.verify) if old else (None, None)
     return {
         "bake": bake, "verify": verify, "previous": old_bake, "description": lock.get("description") or "",
         "conclusion": view.conclusion(verify, bake.image),
         "figures": view.figures(bake, verify, old_bake, old_verify),
-        "facts": view.facts(lock), "choices": view.choices(lock),
+        "facts": [*view.facts(lock), *beside.gpu_test(folder, lock), *beside.vulnerabilities(folder)],
+        "publication": beside.publication(folder), "files": beside.files(folder, previous if old else None),
+        "choices": view.choices(lock),
         "sizes": charts.sizes(bake, old_bake), "timings": charts.timings(bake, old_bake),
         "outcomes": charts.outcomes(verify.checks if verify else ()),
         "groups": view.groups(verify, old_verify),

@@ -126,7 +126,7 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
         Fact("Archive", ", ".join(_suite(suite) for suite in base.get("suites") or ())),
         Fact("Kernel", str(kernel["release"]), f"package version {kernel['version']}"),
         *_driver(lock.get("driver")),
-        _cuda(lock.get("cuda")),
+        _cuda(lock),
         _frameworks(lock.get("frameworks")),
         Fact("Hardware families", _text(hardware.get("families")) or "none"),
         Fact("GPU architectures", _text([f"sm_{sm}" for sm in hardware.get("sm") or ()]) or "none"),
@@ -155,8 +155,7 @@ def figures(
     bake: BakeRecord, verify: VerifyRecord | None, old_bake: BakeRecord | None, old_verify: VerifyRecord | None,
 ) -> tuple[Figure, ...]:
     """The headline numbers."""
-    baked = sum(phase.seconds for phase in bake.phases)
-    old_baked = sum(phase.seconds for phase in old_bake.phases) if old_bake else None
+    baked, old_baked = _bake_seconds(bake), _bake_seconds(old_bake) if old_bake else None
     return (
         _size_figure(bake, old_bake),
         Figure("Bake", units.duration(baked), _against("", baked, old_baked)),
@@ -164,6 +163,11 @@ def figures(
         _checks_figure(verify),
         Figure("Packages", f"{bake.packages_count:,}", "installed"),
     )
+
+
+def _bake_seconds(bake: BakeRecord) -> float:
+    """What the bake took by the clock; an older record has only its phases."""
+    return bake.seconds if bake.seconds is not None else sum(phase.seconds for phase in bake.phases)
 
 
 def _size_figure(bake: BakeRecord, old_bake: BakeRecord | None) -> Figure:
@@ -211,8 +215,24 @@ def _driver(driver: LockData | None) -> tuple[Fact, ...]:
     return (version, Fact("Kernel modules", _text(modules.get("package")), f"{compiler}, {signed}"))
 
 
-def _cuda(cuda: LockData | None) -> Fact:
-    return Fact("CUDA", str(cuda["version"]), str(cuda.get("variant") or "")) if cuda else Fact("CUDA", "none")
+def _cuda(lock: LockData) -> Fact:
+    """CUDA, and why it is another than the newest that the driver runs."""
+    cuda, driver = lock.get("cuda"), lock.get("driver") or {}
+    if not cuda:
+        return Fact("CUDA", "none")
+    version, newest = str(cuda["version"]), str(driver.get("cuda") or "")
+    note = [str(cuda.get("variant") or "")]
+    if newest and _release(version) != _release(newest):
+        older = _release(version) < _release(newest)
+        why = f"the archive of {lock['base']['release']} has no newer one" \
+            if older and (lock.get("variables") or {}).get("cuda_source") == "debian" else str(cuda.get("why") or "")
+        note.append(f"{'older' if older else 'newer'} than {newest}, which the driver has: {why}")
+    return Fact("CUDA", version, "; ".join(filter(None, note)))
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Major and minor number: they order as numbers."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
 
 
 def _suite(suite: Any) -> str:

@@ -27,6 +27,8 @@ from goldenami.model.gpu_proofs import NOT_ASKED
 
 DETAIL_LIMIT = 600
 """Characters of a failure's message that a record keeps; the whole is in the JUnit file."""
+SIDE_LIMIT = 200
+"""Characters of either side of a comparison that a record keeps."""
 _MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found", "is missing")
 
 _SPELLED = {word.lower(): word for word in (
@@ -36,6 +38,8 @@ _SPELLED = {word.lower(): word for word in (
 
 _checks: dict[str, Check] = {}
 _seconds: defaultdict[str, float] = defaultdict(float)
+_compared: dict[str, tuple[str, str]] = {}
+_SAID_OTHERWISE = (Outcome.INCORRECT, Outcome.MISSING)
 
 
 _done = 0
@@ -92,9 +96,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         return report
     outcome, detail = _outcome(report, call)
     if before is None or before.outcome is Outcome.CORRECT:
+        actual, expected = _compared.get(item.nodeid, ("", "")) if outcome in _SAID_OTHERWISE else ("", "")
         _checks[item.nodeid] = Check(id=_id(item), role=item.path.parent.name, title=_title(item), outcome=outcome,
-                                     detail=detail[:DETAIL_LIMIT], seconds=round(_seconds[item.nodeid], 2))
+                                     detail=detail[:DETAIL_LIMIT], expected=expected, actual=actual,
+                                     seconds=round(_seconds[item.nodeid], 2))
     return report
+
+
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> None:
+    """Note both sides of a comparison that failed: tests write `actual == expected`, `part in whole`."""
+    nodeid = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    one, other = (_short(side) for side in (left, right))
+    _compared[nodeid] = (other, f"has {one}" if op == "in" else f"has no {one}") if op in ("in", "not in") \
+        else (one, other if op == "==" else f"{op} {other}")
+
+
+def _short(side: object) -> str:
+    text = side if isinstance(side, str) else repr(side)
+    return text if len(text) <= SIDE_LIMIT else f"{text[:SIDE_LIMIT]}…"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -91,7 +91,7 @@ def _keep(work: Path, build: BuildFolder) -> None:
 
     An earlier verdict goes first, with the page that shows it: it was not reached by this evidence.
     """
-    for path in (build.verify, build.report):
+    for path in (build.verify, build.report, build.summary):
         path.unlink(missing_ok=True)
     for name in ("junit.xml", "junit-disk.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():
