@@ -22,16 +22,26 @@ def packages(tree: Path) -> dict[str, str]:
     return found
 
 
+def wheel_lists(tree: Path) -> list[Path]:
+    """The file lists of the wheels in environments below /opt/ml."""
+    return sorted((tree / "opt/ml").glob("*/lib/python3*/site-packages/*.dist-info/RECORD"))
+
+
+def wheel_name(record: Path) -> str:
+    """WHEEL and the project of a wheel's file list."""
+    return WHEEL + record.parent.name.partition("-")[0].replace("_", "-").lower()
+
+
 def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
     """A package's own Installed-Size says nothing of its paths; a wheel's list is its RECORD."""
     for listing in sorted((tree / "var/lib/dpkg/info").glob("*.list")):
         lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         yield listing.stem.partition(":")[0], [_real(path) for path in lines]
-    for record in sorted((tree / "opt/ml").glob("*/lib/python3*/site-packages/*.dist-info/RECORD")):
-        project, folder = record.parent.name.partition("-")[0], record.parents[1].relative_to(tree)
+    for record in wheel_lists(tree):
+        folder = record.parents[1].relative_to(tree)
         with record.open(encoding="utf-8", newline="") as rows:
             paths = [os.path.normpath(f"/{folder}/{row[0]}") for row in csv.reader(rows) if row]
-        yield WHEEL + project.replace("_", "-").lower(), paths
+        yield wheel_name(record), paths
 
 
 def _real(path: str) -> str:

@@ -1,7 +1,8 @@
 """Whether a root tree at rest is sealed: asked before a disk is made of it.
 
 The list is roles/seal's own, run in its checking mode on the files; tests/image/seal looks at the booted image with
-a list that was written apart from it.
+a list that was written apart from it. A list names what somebody thought of, so three rules look for the rest
+(`residue.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
+from goldenami.local.tree import residue
 
 SHOWN = 6
 """Findings in the message; all of them are in the lines below it."""
@@ -18,10 +20,16 @@ SHOWN = 6
 
 def check(root: Path, program: Path) -> None:
     """StageFailed naming what the seal missed in the tree `root`; `program` is roles/seal/files/seal.py."""
+    lines = [*_listed(root, program), *residue.find(root)]
+    if lines:
+        more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
+        raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}", tail="\n".join(lines),
+                          hint="roles/seal must remove it; a file that belongs there is declared in declared_files.py")
+
+
+def _listed(root: Path, program: Path) -> list[str]:
     try:
         shell.output([sys.executable, "-I", "-B", str(program), "--root", str(root), "--check"])
     except shell.CommandFailed as error:
-        lines = error.output.splitlines()
-        more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
-        raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}", tail=error.output,
-                          hint="roles/seal must remove it") from None
+        return error.output.splitlines() or [error.message]
+    return []

@@ -1,0 +1,106 @@
+"""What a bake left in a sealed tree, by three rules: whoever looks for names alone misses what nobody thought of.
+
+1. Homes hold what skel has, and nothing else.
+2. Every other file is a package's or a wheel's, is named by a package's own scripts, or is declared.
+3. No text that was written here holds a key, token or password. What is still as its package had it is not read.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from goldenami.local.tree import declared_files, owners, secret_patterns
+
+READ_BYTES = 1 << 20
+"""Text up to this size is read: a secret in a larger file would be a database or an archive, which rule 2 names."""
+_PYC = re.compile(r"^(.*)/__pycache__/([^/]+?)\.[a-z]+-\d+(?:\.opt-\d)?\.pyc$")
+_PATHS = re.compile(r"/(?:etc|var|usr)/[\w./+@-]*\w")
+_CORE = 4
+"""e_type of a core dump (elf(5))."""
+
+
+def find(root: Path) -> list[str]:
+    """One line for each file that should not be in the tree `root`: its path, and what is wrong."""
+    owned = owners.packages(root)
+    packaged = _unpacked(root)
+    named = _scripts(root)
+    declared = re.compile("|".join(fnmatch.translate(pattern) for patterns in declared_files.DECLARED.values()
+                                   for pattern in patterns))
+    private, lines = _homes(root), list[str]()
+    for path, status in _files(root):
+        home = next((home for home in private if path.startswith(f"{home}/")), None)
+        known = path in owned
+        if home is not None and not known:
+            if path.removeprefix(f"{home}/") not in declared_files.HOME_FILES:
+                lines.append(f"home: {path}")
+                continue
+        elif not known and not declared.match(path) and path not in named and not _compiled(path, owned):
+            lines.append(f"nobody's file: {path}")
+            continue
+        if (not known or path.startswith("/etc/") or status.st_mtime > packaged.get(owned[path], 0.0)) \
+                and (kind := _secret(root, path, status)):
+            lines.append(f"{kind}: {path}")
+    return sorted(lines)
+
+
+def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Regular files of the tree; a link has no content of its own."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(f"{root}{folder}/") as entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders += [path] if path not in declared_files.UNREAD else []
+                elif stat.S_ISREG((status := entry.stat(follow_symlinks=False)).st_mode):
+                    yield path, status
+
+
+def _unpacked(root: Path) -> dict[str, float]:
+    """When each package and wheel was unpacked: its file list is written then, and its files are older."""
+    found = {path.stem.partition(":")[0]: path.stat().st_mtime
+             for path in (root / "var/lib/dpkg/info").glob("*.list")}
+    for record in owners.wheel_lists(root):
+        name = owners.wheel_name(record)
+        found[name] = max(found.get(name, 0.0), record.stat().st_mtime)
+    return found
+
+
+def _scripts(root: Path) -> frozenset[str]:
+    """Absolute paths that maintainer scripts name."""
+    found = set[str]()
+    for suffix in ("postinst", "preinst", "config"):
+        for path in (root / "var/lib/dpkg/info").glob(f"*.{suffix}"):
+            found.update(_PATHS.findall(path.read_text(encoding="utf-8", errors="replace")))
+    return frozenset(found)
+
+
+def _homes(root: Path) -> list[str]:
+    """Homes of people: below /home, root's, and those of accounts from 1000 on."""
+    lines = (root / "etc/passwd").read_text(encoding="utf-8").splitlines()
+    fields = [line.split(":") for line in lines if line.count(":") == 6]
+    own = {row[5].rstrip("/") for row in fields if row[2].isdigit() and 1000 <= int(row[2]) < 65534}
+    return sorted(own - {""} | set(declared_files.PRIVATE))
+
+
+def _compiled(path: str, owned: Mapping[str, str]) -> bool:
+    """Whether it is the byte code of a package's module."""
+    match = _PYC.match(path)
+    return match is not None and f"{match[1]}/{match[2]}.py" in owned
+
+
+def _secret(root: Path, path: str, status: os.stat_result) -> str:
+    """What is secret in a file; byte code and other binaries hold what their source says."""
+    with (root / path[1:]).open("rb") as source:
+        start = source.read(8192)
+        if start.startswith(b"\x7fELF"):
+            return "core dump" if len(start) > 17 and start[16] == _CORE else ""
+        if b"\0" in start or status.st_size > READ_BYTES:
+            return ""
+        return secret_patterns.found(start + source.read())
