@@ -184,10 +184,10 @@ def test_code_for_a_newer_cpu_ends_the_bake_before_a_disk_is_written(root: Path,
     source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n', encoding="utf-8")
     shell.output([tools.find("gcc"), "-shared", "-fPIC", "-o", str(library), str(source)])
     status, output = bake_with_task(
-        root, f"- name: Bring code\n  ansible.builtin.copy:\n    src: {library}\n    dest: /opt/ml/newer.so\n"
+        root, f"- name: Bring code\n  ansible.builtin.copy:\n    src: {library}\n    dest: /opt/ml/bin/newer.so\n"
         "    mode: '0755'\n", role="limits")
     assert status == 5, output
-    assert "error: 1 functions or files cannot run on every declared machine: opt/ml/newer.so: half: " \
+    assert "error: 1 functions or files cannot run on every declared machine: opt/ml/bin/newer.so: half: " \
         "1 instruction needs avx512fp16" in output
     assert re.search(r"\d:\d\d  coverage", output)
     assert not re.search(r"\d:\d\d  disk", output)
