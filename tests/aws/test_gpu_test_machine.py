@@ -6,6 +6,7 @@ support/ec2/gpu_instances.py says what of an instance is real.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from goldenami.core import records
 from goldenami.core.errors import ExitCode
 from goldenami.model import lockfile
 from goldenami.model.build_records import LOCK_FILE
-from goldenami.model.gpu_proofs import GpuTestRecord
+from goldenami.model.gpu_proofs import GpuTestRecord, required
 from goldenami.model.lockfile import Driver, Lock
 from support.builds import builds, checkout
 from support.builds.builds import GPU_IMAGE
@@ -45,6 +46,7 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
     lock_file = lockfile.path_of(checkout.ROOT, TREE)
     with cloud.running_account(root, tmp_path / "account", lock_file, rights, gpu_instances) as account:
         try:
+            build_id = next((root / "build" / GPU_IMAGE).glob("[0-9a-f]*")).name
             assert "next: golden gpu-test" in account.golden("publish", GPU_IMAGE, code=ExitCode.HELD_BACK)
             (root / "fault").write_text("uncorrected.0 3\n", encoding="utf-8")
             refused = account.golden("gpu-test", GPU_IMAGE, code=6)
@@ -52,6 +54,7 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
             calls = len(account.account()["calls"])
             said = account.golden("gpu-test", GPU_IMAGE)
             tested = account.account()
+            shutil.rmtree(root / "build")  # the runner of the next job has none
             promoted = account.golden("promote", GPU_IMAGE)
             after = account.account()
         finally:
@@ -60,11 +63,12 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
     assert "uncorrected memory errors since boot: ['GPU 0" in refused
     assert "19 checks passed on NVIDIA T4 (g4dn.xlarge, us-east-1)" in said and "next: golden promote" in said
     assert "`latest` is build" in promoted
-    build_id = next((root / "build" / GPU_IMAGE).glob("[0-9a-f]*")).name
     for region in REGIONS:
         record = GpuTestRecord.model_validate_json(
             tested[region]["parameters"][f"/golden-ami/{GPU_IMAGE}/{build_id}/gpu-test"])
         assert [machine.sm for machine in record.machines] == ["75", "86", "89"] and not record.by_hand
+        assert list(record.checks) == required(checkout.ROOT, ["nvidia_driver"]) and record.nonce
+        assert {machine.not_asked for machine in record.machines} == {("nvidia_driver/gpus_reach_each_other",)}
         assert {raw["State"]["Name"] for raw in tested[region]["instances"]} <= {"terminated"}
         assert (tested[region]["volumes"], tested[region]["keys"]) == ([], [])
         (image,) = after[region]["images"]

@@ -10,14 +10,15 @@ import typer
 
 from goldenami.aws.channels import evidence
 from goldenami.aws.channels.ledger import GpuProof
+from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait, lead_to, reports
 from goldenami.commands.checkout import Checkout
-from goldenami.core.errors import BadInput, ExitCode
+from goldenami.core.errors import BadInput, ExitCode, NotVerified
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import lint
-from goldenami.model import hardware
+from goldenami.model import gpu_proofs, hardware
 from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 
@@ -67,6 +68,7 @@ def _tell_report(build: release_gate.VerifiedBuild, progress: Progress) -> None:
         progress.say(f"no report: {error.message}")
 
 
+@translated()
 def cmd_attest(
     checkout: Checkout, image: ImageName, *, build_id: BuildId = None,
     gpu_test: Annotated[Path, typer.Option(
@@ -76,18 +78,38 @@ def cmd_attest(
     """Record the JUnit file of a test on a GPU that a person made by hand; `golden gpu-test` needs none."""
     definition, build = checkout.definition(image), release_gate.load(checkout.root, image, build_id)
     record = release_gate.attest(checkout.root, build, gpu_test, by)
-    print(f"{record.image} {record.build_id}: {record.tests} tests passed on {record.gpu}, says {record.by}")
+    print(f"{image} {record.build_id}: {record.machines[0].checks} tests passed, {record}")
     if definition.publish:
+        account = Account()
+        for_each_region(definition.regions, lambda region: evidence.write(account.ssm(region), record)).require_all(
+            "recorded here, and not everywhere in the account: a promotion elsewhere does not know of it",
+            f"run `golden attest {image}` again")
         lead_to("promote" if build.folder.publish.exists() else "publish", image)
     return 0
 
 
-def attested(checkout: Checkout, account: Account, definition: Definition, build_id: str) -> GpuProof:
-    """What this machine's records, or else the account's, say of a build on a GPU."""
-    here = release_gate.attested(checkout.root, definition.image, build_id)
+def attested(
+    checkout: Checkout, account: Account, definition: Definition, build_id: str, *, strict: bool,
+) -> GpuProof:
+    """What this machine's records, or else the account's, say of a build on a GPU.
+
+    NotVerified where the account's say less than the lock asks for, if `strict`, else it is untested. Where the
+    lock here is another build's, gpu-test asked for all that the build's own did.
+    """
+    here, image = release_gate.attested(checkout.root, definition.image, build_id), definition.image
     if here is not GpuProof.UNTESTED:
         return here
-    return evidence.attested(account, definition.regions, definition.image, build_id)
+    record = evidence.find(account, definition.regions, image, build_id)
+    if record is None:
+        return GpuProof.UNTESTED
+    lock, digest = checkout.lock(image)
+    if digest.startswith(build_id) and (lack := record.shortfall(
+            lock.hardware.sm, gpu_proofs.required(checkout.root, lock.roles))):
+        if not strict:
+            return GpuProof.UNTESTED
+        raise NotVerified(f"the GPU test of build {build_id}, of {record.at}, is not all that {image} asks: {lack}",
+                          hint=f"`golden gpu-test {image}` tests the candidate again")
+    return GpuProof.BY_HAND if record.by_hand else GpuProof.TESTED
 
 
 @translated()
@@ -100,7 +122,8 @@ def cmd_promote(
     candidates = promote.candidates(account, definition)
     build_id = next(iter(candidates.values())).entry.build_id
     release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
-    plan = promote.prepare(account, definition, candidates, attested(checkout, account, definition, build_id),
+    proof = attested(checkout, account, definition, build_id, strict=not accept_untested_gpu)
+    plan = promote.prepare(account, definition, candidates, proof,
                            channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
     print("\n".join(channel_moves.show("promote", plan)), flush=True)
     if not dry_run:
@@ -121,7 +144,7 @@ def cmd_rollback(
     definition, progress, account = checkout.definition(image), checkout.progress("rollback", image), Account()
     declared = GpuProof.UNTESTED if hardware.architectures(checkout.root, definition.hardware) else GpuProof.NONE
     criteria = rollback.RollbackCriteria(
-        lambda build_id: attested(checkout, account, definition, build_id), declared,
+        lambda build_id: attested(checkout, account, definition, build_id, strict=not accept_untested_gpu), declared,
         channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
     print("\n".join(channel_moves.show("roll back", prepared.plan)), flush=True)

@@ -25,7 +25,7 @@ from goldenami.gpu_test.capacity import Offer, RegionTypes
 from goldenami.local import workspace
 from goldenami.model import hardware, lockfile
 from goldenami.model.definition import Definition
-from goldenami.model.gpu_proofs import GpuTestRecord
+from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.publish import promote
 
 _SHOWN = 6
@@ -69,13 +69,17 @@ def cmd_gpu_test(
         if count := gpu_test.clear(test):
             progress.say(f"{count} things removed that an earlier run left")
         record = gpu_test.run(test, found, progress)
-    _keep(account, list(entries), record, progress)
+    _keep(checkout, account, list(entries), record, progress)
     progress.remember()
     return 0
 
 
-def _keep(account: Account, regions: Sequence[str], record: GpuTestRecord, progress: Progress) -> None:
-    """Write the record to the regions, and say what was tested."""
+def _keep(
+    checkout: Checkout, account: Account, regions: Sequence[str], record: GpuTestRecord, progress: Progress,
+) -> None:
+    """Write the record to the regions, and beside the build if it is here; say what was tested."""
+    if (folder := checkout.builds(record.image).build(record.build_id)).is_baked:
+        records.write(folder.path / ATTEST_FILE, record)
     for_each_region(regions, lambda name: evidence.write(account.ssm(name), record)).require_all(
         "the test passed and is not recorded everywhere", f"run `golden gpu-test {record.image}` again")
     for machine in record.machines:

@@ -93,7 +93,7 @@ def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress)
         with progress.step(f"architecture {sm}"):
             machines.append(_one(test, offered, progress))
     return GpuTestRecord(image=test.lock.image, build_id=test.build_id, nonce=test.nonce, at=clock.stamp(),
-                         by=tags.owner(), machines=tuple(machines))
+                         by=tags.owner(), checks=tuple(required(test.root, test.roles)), machines=tuple(machines))
 
 
 def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedGpu:
@@ -183,16 +183,16 @@ def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check
 
 
 def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
-    junit = JunitFile(path)
-    problem = junit.problem(test.build_id, required(test.root, test.roles), amis=[test.candidates[offer.region]],
-                            nonce=test.nonce)
+    junit, needed = JunitFile(path), required(test.root, test.roles)
+    problem = junit.problem(test.build_id, needed, amis=[test.candidates[offer.region]], nonce=test.nonce)
     if problem:
         raise NotVerified(f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
                           tail="\n".join(_failures(checks)), log=test.log,
                           hint="`latest` stays where it is; mend the image, or try another instance: run again")
     return TestedGpu(sm=offer.sm, gpu=junit.properties[GPU_PROPERTY], instance_type=offer.kind.type,
                      region=offer.region, ami=test.candidates[offer.region], checks=len(junit.passed),
-                     junit_sha256=records.sha256_file(path))
+                     junit_sha256=records.sha256_file(path),
+                     not_asked=tuple(name for name in needed if name in junit.not_asked))
 
 
 def _failures(checks: Sequence[Check]) -> Iterator[str]:

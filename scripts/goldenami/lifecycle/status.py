@@ -1,6 +1,6 @@
 """The `status` command's work: what each region has of each image, who runs it, and what it costs a month.
 
-Seven calls a region for hundreds of AMIs, however many images there are; two more for each further page of a thousand.
+Eight calls a region for hundreds of AMIs, however many images there are; two more for each further page of a thousand.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from goldenami.aws import prices, regions
-from goldenami.aws.channels import pointers
+from goldenami.aws.channels import evidence, pointers
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot, Launcher, TemplateVersion
@@ -40,11 +40,15 @@ class AmiStatus(Record):
 
 
 class Pointer(Record):
-    """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist (`exists`)."""
+    """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist (`exists`).
+
+    `gpu` says on which GPUs the build was tested, and who vouches for it where a person does; empty where none was.
+    """
 
     ami: str
     build_id: str
     exists: bool
+    gpu: str = ""
 
 
 class ImageStatus(Record):
@@ -92,6 +96,9 @@ def _region(account: Account, region: str, images: list[str]) -> list[ImageStatu
         templates = list(inventory.default_versions(ec2))
         values = inventory.values(account.ssm(region), [
             pointers.channel_name(image, channel) for image in images for channel in Channel])
+        named = {ami.build_id: ami.image for ami in amis if ami.image in images and ami.id in values.values()}
+        values |= inventory.values(account.ssm(region), [
+            evidence.parameter(image, build_id) for build_id, image in named.items()])
     return [_image(image, region, amis, snapshots, instances, groups, templates, values) for image in images]
 
 
@@ -104,8 +111,11 @@ def _image(
     names = {pointers.template_name(image), default.template_id if default else ""}
 
     def pointer(ami: str | None) -> Pointer | None:
-        return None if ami is None else Pointer(ami=ami, exists=ami in known,
-                                                build_id=known[ami].build_id if ami in known else "")
+        if ami is None:
+            return None
+        build_id = known[ami].build_id if ami in known else ""
+        return Pointer(ami=ami, exists=ami in known, build_id=build_id,
+                       gpu=evidence.summary(values.get(evidence.parameter(image, build_id)), image, build_id))
 
     return ImageStatus(
         image=image, latest=pointer(values.get(pointers.channel_name(image, Channel.LATEST))),
@@ -142,6 +152,8 @@ def show(record: StatusRecord, *, details: bool) -> Iterator[str]:
     rows = sorted(((image, region) for region, images in record.regions.items() for image in images),
                   key=lambda row: (row[0].image, row[1]))
     yield from _table([_COLUMNS, *(_row(image, region) for image, region in rows)])
+    yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu}" for image, _ in rows
+                       for pointer in (image.latest, image.candidate) if pointer and pointer.gpu})
     for region, cause in record.unreachable.items():
         yield f"{region} is unreachable: {cause}"
     if details:

@@ -21,6 +21,8 @@ AMI_PROPERTY, NONCE_PROPERTY = "goldenami:ami", "goldenami:nonce"
 them."""
 NOT_ASKED = "not asked: "
 """How a skipped test says that the image's definition does not ask for what it looks at."""
+ATTEST_FILE = "attest.json"
+"""In a build's folder: a copy of the record, for `report`, or of a person's, for `publish`."""
 _FILE = "test_gpu.py"
 
 
@@ -33,7 +35,10 @@ class GpuSession(Record):
 
 
 class TestedGpu(Record):
-    """One instance on which all checks passed. `sm` is the CUDA compute capability without its dot."""
+    """One instance on which all checks passed. `sm` is the CUDA compute capability without its dot.
+
+    `not_asked`: checks that the definition or the type does not ask for. By hand, what the file does not say is empty.
+    """
 
     sm: str
     gpu: str
@@ -42,10 +47,14 @@ class TestedGpu(Record):
     ami: str
     checks: Annotated[int, Field(ge=1)]
     junit_sha256: Sha256
+    not_asked: tuple[str, ...] = ()
 
 
 class GpuTestRecord(Record):
-    """A build's test on every GPU architecture that it declares. `by_hand`: a person vouches for the JUnit file."""
+    """A build's test on every GPU architecture that it declares. `checks`: by name those that every machine answered.
+
+    `by_hand`: the person `by` vouches for a JUnit file; `disk_sha256` is of the disk that was here then.
+    """
 
     schema_version: Literal[1] = 1
     image: str
@@ -54,7 +63,21 @@ class GpuTestRecord(Record):
     at: Utc
     by: str
     by_hand: bool = False
+    disk_sha256: Sha256 | None = None
+    checks: tuple[str, ...]
     machines: tuple[TestedGpu, ...]
+
+    def __str__(self) -> str:
+        gpus = ", ".join(dict.fromkeys(machine.gpu for machine in self.machines))
+        return f"tested on {gpus}" + (f", {self.by} vouches for it" if self.by_hand else "")
+
+    def shortfall(self, architectures: Iterable[str], needed: Iterable[str]) -> str:
+        """What an image asks for that was not tested; nothing where all was. A person vouches for architectures."""
+        if lacking := [name for name in needed if name not in self.checks]:
+            return f"{len(lacking)} checks are not in it, {lacking[0]} first"
+        seen = {machine.sm for machine in self.machines}
+        bare = [] if self.by_hand else [sm for sm in architectures if sm not in seen]
+        return f"no GPU of architecture {bare[0]} was tested" if bare else ""
 
 
 def required(root: Path, roles: Iterable[str]) -> list[str]:
@@ -93,11 +116,15 @@ class JunitFile:
         return [_name(case) for case in self._cases if not _has(case, "failure", "error", "skipped")]
 
     @property
+    def not_asked(self) -> list[str]:
+        """Tests that the image's definition or the machine's type does not ask for."""
+        return [_name(case) for case in self._cases if (skip := case.find("skipped")) is not None
+                and NOT_ASKED in (skip.get("message") or "")]
+
+    @property
     def answered(self) -> set[str]:
-        """Tests that passed, or that the image's definition does not ask for."""
-        spared = [_name(case) for case in self._cases if (skip := case.find("skipped")) is not None
-                  and NOT_ASKED in (skip.get("message") or "")]
-        return {*self.passed, *spared}
+        """Tests that passed, or that nobody asks for."""
+        return {*self.passed, *self.not_asked}
 
     def problem(self, build_id: str, needed: Sequence[str], *, amis: Iterable[str] = (), nonce: str = "") -> str:
         """Why the file is no proof for the build; nothing where it is. `amis`: one of these was to be tested."""

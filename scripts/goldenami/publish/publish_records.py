@@ -16,7 +16,6 @@ from goldenami.core.records import Record
 from goldenami.model.build_records import BuildId, Bytes, Sha256, Utc
 
 PLAN_FILE = "plan.json"
-ATTEST_FILE = "attest.json"
 PROMOTE_FILE = "promote.json"
 
 
@@ -140,22 +139,6 @@ class PublishRecord(Record):
     by: str
     held_back: str = ""
     regions: dict[str, Published]
-
-
-class AttestRecord(Record):
-    """A test of a build on a GPU: which file said so, and what it counted."""
-
-    schema_version: Literal[1] = 1
-    image: str
-    build_id: BuildId
-    disk_sha256: Sha256 | None = None
-    ami: str | None = None
-    gpu: str
-    tests: Annotated[int, Field(ge=1)]
-    file_name: str
-    file_sha256: Sha256
-    attested_at: Utc
-    by: str
 
 
 class RegionMove(Record):

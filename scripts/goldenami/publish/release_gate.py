@@ -19,9 +19,9 @@ from goldenami.model.build_records import (
     VerifyRecord,
 )
 from goldenami.model.definition import CveRule, Definition
+from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord, TestedGpu
 from goldenami.model.lockfile import Lock
 from goldenami.model.security_records import CVE_FILE, CveRecord
-from goldenami.publish.publish_records import ATTEST_FILE, AttestRecord
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
 EVIDENCE = {BuilderKind.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"},
@@ -49,16 +49,16 @@ class VerifiedBuild:
 
     @property
     def gpu(self) -> GpuProof:
-        """What is known of it on a GPU."""
+        """What is known of it on a GPU: here, by a person's word alone; what gpu-test found, the account knows."""
         if not self.lock.hardware.sm:
             return GpuProof.NONE
         path = self.folder.path / ATTEST_FILE
         if not path.exists():
             return GpuProof.UNTESTED
-        record = records.read(path, AttestRecord)
-        same = (record.build_id, record.disk_sha256, record.ami) == \
-            (self.bake.build_id, self.bake.disk_sha256, self.bake.ami_id)
-        return GpuProof.BY_HAND if same else GpuProof.UNTESTED
+        record = records.read(path, GpuTestRecord)
+        same = (record.build_id, record.disk_sha256, record.machines[0].ami) == \
+            (self.bake.build_id, self.bake.disk_sha256, self.bake.ami_id or "")
+        return GpuProof.BY_HAND if record.by_hand and same else GpuProof.UNTESTED
 
 
 def newest(root: Path, image: str) -> str:
@@ -157,18 +157,22 @@ def check_disk(build: VerifiedBuild) -> None:
                           hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")
 
 
-def attest(root: Path, build: VerifiedBuild, file: Path, by: str) -> AttestRecord:
+def attest(root: Path, build: VerifiedBuild, file: Path, by: str) -> GpuTestRecord:
     """Record a JUnit file, for which the person `by` vouches, as the proof that the build was tested on a GPU.
 
     NotVerified says why it is none: every check on a GPU of the image's roles has to be in it.
     """
-    junit = gpu_proofs.JunitFile(file)
-    if problem := junit.problem(build.bake.build_id, gpu_proofs.required(root, build.lock.roles)):
+    junit, needed = gpu_proofs.JunitFile(file), gpu_proofs.required(root, build.lock.roles)
+    if problem := junit.problem(build.bake.build_id, needed):
         raise NotVerified(f"{file} proves nothing of {build.bake.image}: {problem}",
                           hint=f"`golden gpu-test {build.bake.image}` tests the candidate on EC2 and attests it itself")
-    record = AttestRecord(
-        image=build.bake.image, build_id=build.bake.build_id, disk_sha256=build.bake.disk_sha256, ami=build.bake.ami_id,
-        gpu=junit.properties[gpu_proofs.GPU_PROPERTY], tests=len(junit.passed),
-        file_name=file.name, file_sha256=records.sha256_file(file), attested_at=clock.stamp(), by=by)
+    machine = TestedGpu(
+        sm="", gpu=junit.properties[gpu_proofs.GPU_PROPERTY], instance_type="", region="", ami=build.bake.ami_id or "",
+        checks=len(junit.passed), junit_sha256=records.sha256_file(file),
+        not_asked=tuple(name for name in needed if name in junit.not_asked))
+    record = GpuTestRecord(
+        image=build.bake.image, build_id=build.bake.build_id, nonce=junit.properties.get(gpu_proofs.NONCE_PROPERTY, ""),
+        at=clock.stamp(), by=by, by_hand=True, disk_sha256=build.bake.disk_sha256, checks=tuple(needed),
+        machines=(machine,))
     records.write(build.folder.path / ATTEST_FILE, record)
     return record

@@ -15,10 +15,10 @@ from typing import Any
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.model.build_folder import BuildFolder
+from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.model.security_records import CVE_FILE, CveRecord, Rating
 from goldenami.report.view import Fact
 
-ATTEST_FILE = "attest.json"
 FILES = {
     "lock.json": "the lock", "bake.json": "what bake did", "verify.json": "what verify saw",
     "publish.json": "where it is published", CVE_FILE: "known vulnerabilities",
@@ -76,8 +76,9 @@ def gpu_test(folder: BuildFolder, lock: Mapping[str, Any]) -> list[Fact]:
     """Whether a GPU has run the build; nothing of an image without one."""
     if not (lock.get("hardware") or {}).get("sm"):
         return []
-    if attested := _read(folder.path / ATTEST_FILE):
-        return [Fact("GPU test", f"{attested['tests']} tests on {attested['gpu']}", f"says {attested['by']}")]
+    if (path := folder.path / ATTEST_FILE).exists():
+        record = records.read(path, GpuTestRecord)
+        return [Fact("GPU test", str(record), f"{len(record.checks)} checks, {record.at}")]
     said = str((_read(folder.publish) or {}).get("gpu", ""))
     if said.startswith("tested"):
         return [Fact("GPU test", said)]
