@@ -15,6 +15,11 @@ UNKNOWN = $(firstword $(filter-out $(KNOWN) CI GOLDEN_% AWS_%,$(WORDS)))
 ifneq ($(UNKNOWN),)
 $(error there is no variable $(UNKNOWN); known, in capitals: $(KNOWN))
 endif
+SWITCHES = WAIT RELOCK STRICT EXPLAIN FORCE DRY_RUN UPDATE ALL RECORD CCACHE
+OFF = $(firstword $(foreach name,$(SWITCHES),$(if $(filter 0 no off false,$($(name))),$(name))))
+ifneq ($(OFF),)
+$(error $(OFF) is a switch: give 1, or leave it out)
+endif
 ifeq ($(strip $(IMAGE)),)
 $(error IMAGE is empty; known: $(basename $(notdir $(wildcard packer/images/*.yml))))
 endif

@@ -45,6 +45,9 @@ GOLDEN = [sys.executable, "-m", "goldenami.cli"]
     (["status", IMAGE, "--region", "us-esat-1"], "unknown region `us-esat-1`; did you mean `us-east-1`?",
      "correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region newer than the pinned "
      "botocore needs a newer one in requirements/"),
+    (["bake", IMAGE, "--region", "us-wset-2"], "unknown region `us-wset-2`; did you mean `us-west-2`?",
+     "correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region newer than the pinned "
+     "botocore needs a newer one in requirements/"),
     (["bkae"], "there is no command `bkae`: did you mean `bake`?", "`golden --help` lists them"),
     ([], "missing command", "`golden --help` shows what it takes"),
 ])

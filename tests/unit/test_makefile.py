@@ -56,6 +56,7 @@ def test_a_measurement_is_kept_or_of_ccache_where_that_is_asked() -> None:
     (["bake", "image=x"], "there is no variable image; known, in capitals: IMAGE ROLE "),
     (["clean", "ALL=1", "IMGAE=x"], "there is no variable IMGAE; known, in capitals: IMAGE ROLE "),
     (["bake", "IMAGE="], "IMAGE is empty; known: "),
+    (["clean", "ALL=0"], "ALL is a switch: give 1, or leave it out"),
 ])
 def test_a_variable_that_nothing_reads_is_refused(args: list[str], complaint: str) -> None:
     """Make would bake the default image instead."""

@@ -53,12 +53,19 @@ def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
                           "golden: to do: run `make setup`\n")
 
 
+def scenarios(root: Path, *names: str) -> None:
+    for name in names:
+        (root / "molecule" / name).mkdir(parents=True)
+        (root / "molecule" / name / "molecule.yml").touch()
+
+
 def test_an_interrupt_ends_all_scenarios(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".venv/bin").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/molecule", tmp_path / "scripts/molecule")
     (tmp_path / ".venv/bin/molecule").write_text(MOLECULE, encoding="utf-8")
     (tmp_path / ".venv/bin/molecule").chmod(0o755)
+    scenarios(tmp_path, "first", "second", "third")
     argv = [str(tmp_path / "scripts/molecule"), "first", "second", "third"]
     ran = subprocess.run(argv, capture_output=True, start_new_session=True)
     assert ran.returncode == 130
@@ -79,7 +86,11 @@ until [ -e "ran-$other" ]; do sleep 0.05; done
 echo "this is $3"; [ "$3" = first ]
 """, encoding="utf-8")
     program.chmod(0o755)
+    scenarios(tmp_path, "first", "second", "third", "limits")
     run = functools.partial(subprocess.run, capture_output=True, text=True)
+    misspelt = run([tmp_path / "scripts/molecule", "frist"])
+    assert (misspelt.returncode, misspelt.stderr) == (
+        2, "molecule: error: there is no role frist; known: first limits second third\n")
     ran = run([tmp_path / "scripts/molecule", "first", "second", "third"])
     assert ran.returncode == 1
     assert re.search(r"^molecule first +passed in \d+ s$", ran.stdout, re.M)

@@ -90,4 +90,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_the_nearest_word_or_all_of_them() -> None:
     assert yaml_lines.nearest("relese", ["release", "kernel"]) == "did you mean `release`?"
     assert yaml_lines.nearest("us-esat-1", ["us-west-1", "us-east-1"]) == "did you mean `us-east-1`?"
+    assert yaml_lines.nearest("xyzzy", map(str, range(10, 30))).endswith("20, 21 and 8 more")
     assert yaml_lines.nearest("xyzzy", ["release", "kernel"]) == "known: kernel, release"

@@ -18,6 +18,10 @@ Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
+SHOWN = 12
+"""Known words that an error names: two lines of a terminal."""
+
+
 @dataclass(frozen=True)
 class YamlFile:
     """A parsed document: its plain data and the 1-based line of each key path."""
@@ -43,7 +47,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
     close.sort(key=lambda near: sorted(near) != sorted(word))  # two letters in the wrong order are the likeliest slip
-    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(words)}"
+    if close:
+        return f"did you mean `{close[0]}`?"
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return f"known: {', '.join(words[:SHOWN])}{more}"
 
 
 def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()) -> M:
