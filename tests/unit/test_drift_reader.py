@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
+from goldenami.drift import disk_check
+from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.path_state import PathState
 from goldenami.drift.reader import journal
 from goldenami.drift.reader.block_source import ChangedBlocks, RawFile, merged, overlay
@@ -40,12 +42,9 @@ def root(image: Path) -> Region:
     return Region(RawFile(image), disk.ROOT_OFFSET, small_image.LAYOUT.root_bytes)
 
 
-class Everything(dict[str, int]):
-    """Sizes that ask for the content of every file that a mounted tree has."""
-
-    def __init__(self, tree: Path) -> None:
-        super().__init__({f"/{path.relative_to(tree)}": path.lstat().st_size for path in tree.rglob("*")
-                          if path.is_file() and not path.is_symlink()})
+def by_path(states: list[PathState]) -> dict[str, PathState]:
+    """As a manifest has them: the content of every file is asked for."""
+    return {state.path: state for state in states}
 
 
 def of_kernel(tree: Path) -> Iterator[PathState]:
@@ -89,8 +88,8 @@ def change(tree: Path) -> None:
 def test_a_file_system_is_what_the_kernel_shows(image: Path, tmp_path: Path) -> None:
     with small_image.mounted(image, tmp_path / "mount") as tree:
         change(tree)
-        expected, sizes = list(of_kernel(tree)), Everything(tree)
-    found = observe(Observation(root(image), sizes, ""))
+        expected = list(of_kernel(tree))
+    found = observe(Observation(root(image), by_path(expected), ""))
     assert [state for state in found if state not in expected] == []
     assert found == expected
 
@@ -111,8 +110,8 @@ def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, 
     assert before
     read = small_image.copy_file(lost, tmp_path / "read.raw")
     with small_image.mounted(lost, tmp_path / "mount") as tree:
-        expected, sizes = list(of_kernel(tree)), Everything(tree)
-    assert observe(Observation(root(read), sizes, "")) == expected
+        expected = list(of_kernel(tree))
+    assert observe(Observation(root(read), by_path(expected), "")) == expected
 
 
 NOBODY = 0xFFFFFFFF
@@ -177,3 +176,47 @@ def test_checksum() -> None:
     """The check value of CRC-32C; in two parts it is the same."""
     assert crc32c(START, b"123456789") ^ START == 0xE3069283
     assert crc32c(crc32c(START, b"1234"), b"56789") == crc32c(START, b"123456789")
+
+
+class Counted:
+    """A disk that notes what is read of it."""
+
+    def __init__(self, image: Path) -> None:
+        self.disk = RawFile(image)
+        self.size, self.bytes = self.disk.size, 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.bytes += length
+        return self.disk.read(offset, length)
+
+
+def changed_parts(first: Path, second: Path) -> list[tuple[int, int]]:
+    """As EBS lists them: blocks of 64 KiB here, since the disk is small."""
+    one, other, size = first.read_bytes(), second.read_bytes(), 1 << 16
+    return merged((at, at + size) for at in range(0, len(one), size) if one[at:at + size] != other[at:at + size])
+
+
+def test_only_what_was_written_is_read(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+    """Reading a file on a running machine writes the time of that into its inode; 3 MiB of it stay unread here."""
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        os.utime(tree / "usr/lib/large.so", (1, 1))
+        (tree / "usr/bin/false").write_text("other", encoding="utf-8")
+    base, now = Counted(build.disk), RawFile(image)
+    parts = changed_parts(build.disk, image)
+    disk = ChangedBlocks(now.size, base, parts, now.read)
+    record = disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=disk, base=base, changed=parts))
+    assert [row.path for row in record.drift] == ["/usr/bin/false"]
+    assert base.bytes < 2 * MIB
+    assert disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=disk)).drift == record.drift
+
+
+def test_content_that_lies_elsewhere_is_read(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+    """Both files' blocks are as baked, and each has the other's."""
+    true, false = (small_image.blocks(image, f"/usr/bin/{name}") for name in ("true", "false"))
+    small_image.debugfs(image, *(f"set_inode_field /usr/bin/{name} block[5] {blocks}" for name, blocks in (
+        ("true", false), ("false", true))))
+    now = RawFile(image)
+    parts = changed_parts(build.disk, image)
+    disk = ChangedBlocks(now.size, RawFile(build.disk), parts, now.read)
+    looked_at = LookedAt(label="", user=small_image.USER, disk=disk, base=RawFile(build.disk), changed=parts)
+    assert {"/usr/bin/same", "/usr/bin/false"} <= {row.path for row in disk_check.check(build, looked_at).drift}

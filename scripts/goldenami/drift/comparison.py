@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from goldenami.drift.path_state import CAPABILITY, PathState
 from goldenami.drift.policy import USER, Freedom, Policy, Rule
 from goldenami.drift.reader.attributes import ACLS
-from goldenami.drift.reader.walk import AS_BAKED
 
 _FLAGS = {0x1: "secure deletion", 0x2: "undelete", 0x4: "compressed", 0x8: "synchronous", 0x10: "immutable",
           0x20: "append only", 0x40: "no dump", 0x80: "no atime", 0x800: "encrypted", 0x4000: "journalled data",
@@ -33,7 +32,7 @@ def differences(baked: PathState | None, found: PathState | None) -> list[str]:
         said.append(f"device: {baked.device}, now {found.device}")
     if baked.size != found.size:
         said.append(f"content: {baked.size} bytes, now {found.size}")
-    elif found.sha256 not in (AS_BAKED, baked.sha256):
+    elif baked.sha256 != found.sha256:
         said.append(f"content: same size, SHA-256 {(baked.sha256 or '')[:12]}, now {(found.sha256 or '')[:12]}")
     return said
 

@@ -83,7 +83,7 @@ def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> l
     changed = [(max(start - root.offset, 0), min(stop - root.offset, root.size))
                for start, stop in merged(looked_at.changed or []) if stop > root.offset]
     same_place = base is not None and base.offset == root.offset
-    found = observe(Observation(root, baked.sizes, policy.kept, base if same_place else None,
+    found = observe(Observation(root, baked.paths, policy.kept, base if same_place else None,
                                 changed if same_place else None))
     if not found:
         raise Unreadable("the reader found nothing")

@@ -20,11 +20,6 @@ class Manifest:
     paths: dict[str, PathState]
     boot: dict[str, Any]
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each file."""
-        return {path: state.size for path, state in self.paths.items() if state.kind == "file"}
-
 
 def read(build: BuildFolder) -> Manifest:
     """The manifest of a build; BadInput where there is none, or not the one that was baked."""

@@ -116,3 +116,10 @@ def debugfs(image: Path, *requests: str) -> None:
 def look(build: BuildFolder, image: Path) -> DiskRecord:
     """Compare a disk with the build."""
     return disk_check.check(build, LookedAt(label=image.name, user=USER, disk=RawFile(image)))
+
+
+def blocks(image: Path, path: str) -> int:
+    """The first block of a file of one extent."""
+    said = shell.output([shell.require("debugfs", "e2fsprogs"), "-R", f"blocks {path}",
+                         f"{image}?offset={disk.ROOT_OFFSET}"])
+    return int(said.split()[0])

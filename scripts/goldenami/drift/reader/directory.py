@@ -21,8 +21,9 @@ def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, int]:
     if inode.size != blocks * BLOCK or any(not first for _, first, _ in runs):
         raise Unreadable(f"{what}: a folder of {inode.size} bytes in {blocks} blocks")
     found = dict[bytes, int]()
-    for number, block in enumerate(system.content(inode, runs, chunk=1)):
-        for name, child in _of_block(inode, number, block, what):
+    places = (first + index for _, first, count in runs for index in range(count))
+    for number, (place, block) in enumerate(zip(places, system.content(inode, runs, chunk=1), strict=True)):
+        for name, child in _of_block(inode, number, block, what, checked=system.is_changed(place)):
             if name in found:
                 raise Unreadable(f"{what}: the name {name!r} stands in it twice")
             if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
@@ -31,15 +32,16 @@ def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, int]:
     return found
 
 
-def _of_block(inode: Inode, number: int, block: bytes, what: str) -> Iterator[tuple[bytes, int]]:
+def _of_block(inode: Inode, number: int, block: bytes, what: str, *, checked: bool) -> Iterator[tuple[bytes, int]]:
     """The entries of one block; none of one of the tree by which the kernel finds a name."""
     length, = struct.unpack_from("<H", block, 4)
     if inode.flags & FLAG_INDEX and (number == 0 or length == BLOCK):
-        _check_index(inode, block, 32 if number == 0 else 8, what)
+        if checked:
+            _check_index(inode, block, 32 if number == 0 else 8, what)
         return
     tail_inode, tail_length, name_length, kind, stated = struct.unpack_from("<IHBBI", block, BLOCK - _TAIL_BYTES)
     if (tail_inode, tail_length, name_length, kind) != (0, _TAIL_BYTES, 0, _TAIL_MARK) \
-            or crc32c(inode.seed, block[:-_TAIL_BYTES]) != stated:
+            or (checked and crc32c(inode.seed, block[:-_TAIL_BYTES]) != stated):
         raise Unreadable(f"{what}: its block {number} does not match its checksum")
     at = 0
     while at < BLOCK - _TAIL_BYTES:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import bisect
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from goldenami.drift.reader import limits
-from goldenami.drift.reader.block_source import BlockSource
+from goldenami.drift.reader.block_source import BlockSource, Extent
 from goldenami.drift.reader.crc32c import START, crc32c
 from goldenami.drift.reader.limits import Unreadable
 
@@ -33,17 +33,28 @@ _EXTENT_DEPTH = 5
 _UNWRITTEN = 32768
 """Extents with more blocks than this are allocated and not written: they read as zeros."""
 
+
+
+def _end(extent: Extent) -> int:
+    return extent[1]
+
+
 Run = tuple[int, int, int]
 """Logical block, first block on the disk (0: zeros), blocks."""
 
 
 @dataclass(frozen=True)
 class Inode:
-    """One inode; `raw` is all of it, `seed` what checksums of its blocks begin with."""
+    """One inode; `raw` is all of it, `of` the seed of its file system's checksums."""
 
     number: int
     raw: bytes
-    seed: int
+    of: int
+
+    @property
+    def seed(self) -> int:
+        """What checksums of its blocks begin with."""
+        return crc32c(crc32c(self.of, self.number.to_bytes(4, "little")), self.raw[0x64:0x68])
 
     def _u16(self, at: int) -> int:
         return int.from_bytes(self.raw[at:at + 2], "little")
@@ -105,11 +116,14 @@ class Inode:
 class Ext4:
     """The file system that fills `source`. Raises Unreadable at whatever does not fit.
 
-    What the journal has of a block stands for it, from `replace` on.
+    What the journal has of a block stands for it, from `replace` on. `changed` are the parts that were written since
+    the bake, in bytes: what else is there was checked when it was written. None: nothing is known, all is checked.
     """
 
-    def __init__(self, source: BlockSource) -> None:
+    def __init__(self, source: BlockSource, changed: Sequence[Extent] | None = None) -> None:
         self.source = source
+        self._changed = changed
+        self._tables: dict[int, int] = {}
         self._replaced: dict[int, bytes] = {}
         self._replaced_numbers: list[int] = []
         self._extents_seen = 0
@@ -118,6 +132,7 @@ class Ext4:
     def replace(self, blocks: dict[int, bytes]) -> None:
         """Take these blocks from here, and the superblock anew: it may be among them."""
         self._replaced, self._replaced_numbers = blocks, sorted(blocks)
+        self._tables.clear()
         self.load()
 
     def load(self) -> None:
@@ -134,10 +149,10 @@ class Ext4:
         wide = int.from_bytes(raw[0x150:0x154], "little") << 32 if self.incompatible & _INCOMPATIBLE["64bit"] else 0
         self.block_count = fields[1] | wide
         self.inodes, self.blocks_per_group, self.inodes_per_group = fields[0], fields[8], fields[10]
-        self.inode_size, = struct.unpack_from("<H", raw, 0x58)
-        self.descriptor_size = struct.unpack_from("<H", raw, 0xFE)[0] if wide or self.incompatible & 0x80 else 32
+        self.inode_size: int = struct.unpack_from("<H", raw, 0x58)[0]
+        self.descriptor_size: int = struct.unpack_from("<H", raw, 0xFE)[0] if wide or self.incompatible & 0x80 else 32
         seeded = self.incompatible & _INCOMPATIBLE["csum_seed"]
-        self.seed = struct.unpack_from("<I", raw, 0x270)[0] if seeded else crc32c(START, raw[0x68:0x78])
+        self.seed: int = struct.unpack_from("<I", raw, 0x270)[0] if seeded else crc32c(START, raw[0x68:0x78])
         self.needs_recovery = bool(self.incompatible & _INCOMPATIBLE["recover"])
         if fields[6] != 2 or fields[5] != 0:
             raise Unreadable(f"blocks of {1024 << min(fields[6], 20)} bytes: images have {BLOCK}")
@@ -180,6 +195,16 @@ class Ext4:
             return self.source.read(number * BLOCK, count * BLOCK)
         return b"".join(self.block_at(block) for block in range(number, number + count))
 
+    def is_changed(self, number: int, count: int = 1) -> bool:
+        """Whether any of these blocks may be other than baked."""
+        if self._changed is None:
+            return True
+        index = bisect.bisect_left(self._replaced_numbers, number)
+        if index < len(self._replaced_numbers) and self._replaced_numbers[index] < number + count:
+            return True
+        index = bisect.bisect_right(self._changed, number * BLOCK, key=_end)
+        return index < len(self._changed) and self._changed[index][0] < (number + count) * BLOCK
+
     def check_block(self, number: int, count: int, what: str) -> None:
         """Unreadable where blocks are not on the disk."""
         if not 0 < number <= number + count <= self.block_count:
@@ -189,17 +214,24 @@ class Ext4:
 
     def inode(self, number: int, what: str) -> Inode:
         """The inode of that number; `what` names in an error what has it."""
+        at = self._inode_at(number, what)
+        block = self.block_at(at // BLOCK)
+        inode = Inode(number, block[at % BLOCK:at % BLOCK + self.inode_size], self.seed)
+        if self.is_changed(at // BLOCK):
+            self._check_inode(inode, what)
+        return inode
+
+    def is_inode_changed(self, number: int, what: str) -> bool:
+        """Whether an inode may be other than baked."""
+        return self.is_changed(self._inode_at(number, what) // BLOCK)
+
+    def _inode_at(self, number: int, what: str) -> int:
         if not 0 < number <= self.inodes:
             raise Unreadable(f"{what} names inode {number} of {self.inodes}")
         group, index = divmod(number - 1, self.inodes_per_group)
-        at = self._inode_table(group) * BLOCK + index * self.inode_size
-        self.check_block(at // BLOCK, 1, what)
-        block = self.block_at(at // BLOCK)
-        raw = block[at % BLOCK:at % BLOCK + self.inode_size]
-        seed = crc32c(crc32c(self.seed, number.to_bytes(4, "little")), raw[0x64:0x68])
-        inode = Inode(number, raw, seed)
-        self._check_inode(inode, what)
-        return inode
+        if group not in self._tables:
+            self._tables[group] = self._inode_table(group)
+        return self._tables[group] * BLOCK + index * self.inode_size
 
     def _inode_table(self, group: int) -> int:
         """The first block of a group's inodes."""
@@ -207,11 +239,14 @@ class Ext4:
         block = self.block_at(at // BLOCK)
         raw = block[at % BLOCK:at % BLOCK + self.descriptor_size]
         blank = raw[:0x1E] + b"\0\0" + raw[0x20:]
-        if crc32c(crc32c(self.seed, group.to_bytes(4, "little")), blank) & 0xFFFF != int.from_bytes(
+        if self.is_changed(at // BLOCK) and crc32c(
+                crc32c(self.seed, group.to_bytes(4, "little")), blank) & 0xFFFF != int.from_bytes(
                 raw[0x1E:0x20], "little"):
             raise Unreadable(f"the descriptor of block group {group} does not match its checksum")
         high = int.from_bytes(raw[0x28:0x2C], "little") if self.descriptor_size == 64 else 0
-        return int.from_bytes(raw[8:12], "little") | high << 32
+        first = int.from_bytes(raw[8:12], "little") | high << 32
+        self.check_block(first, -(-self.inodes_per_group * self.inode_size // BLOCK), f"block group {group}")
+        return first
 
     def _check_inode(self, inode: Inode, what: str) -> None:
         raw, wide = inode.raw, inode.extra_size >= 4
@@ -266,10 +301,18 @@ class Ext4:
             block = self.block_at(child)
             below, = struct.unpack_from("<H", block, 6)
             tail = 12 + 12 * int.from_bytes(block[4:6], "little")
-            if below != depth - 1 or tail + 4 > BLOCK or crc32c(inode.seed, block[:tail]) != int.from_bytes(
-                    block[tail:tail + 4], "little"):
+            if below != depth - 1 or tail + 4 > BLOCK or (self.is_changed(child) and crc32c(
+                    inode.seed, block[:tail]) != int.from_bytes(block[tail:tail + 4], "little")):
                 raise Unreadable(f"{what}: a block of its extents does not match its checksum")
             yield from self._extents(inode, block, depth - 1, seen, what)
+
+    def nodes(self, inode: Inode, what: str) -> set[int]:
+        """The blocks of a tree of extents; none where it fits into the inode."""
+        seen = set[int]()
+        if inode.blocks[6:8] != b"\0\0":
+            for _ in self._extents(inode, inode.blocks, _EXTENT_DEPTH, seen, what):
+                pass
+        return seen
 
     def content(self, inode: Inode, runs: list[Run], chunk: int = 256) -> Iterator[bytes]:
         """The content in pieces of at most `chunk` blocks; holes are zeros."""

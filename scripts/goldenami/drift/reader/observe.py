@@ -15,6 +15,7 @@ from goldenami.drift.path_state import PathState
 from goldenami.drift.reader import limits, wire
 from goldenami.drift.reader.block_source import BlockSource, Extent
 from goldenami.drift.reader.limits import Unreadable
+from goldenami.drift.reader.walk import AS_BAKED, Row
 from goldenami.drift.reader.wire import Say
 
 
@@ -35,15 +36,15 @@ class Region:
 
 @dataclass(frozen=True)
 class Observation:
-    """What to look at, and for what. `sizes` are the manifest's, by path; the content of what the regular expression
+    """What to look at, and for what. `baked` are the manifest's paths; the content of what the regular expression
     `kept` matches is handed over.
 
-    With `base`, the file system as it was baked, and `changed`, the parts written since, only files that lie elsewhere
-    or in a changed part are read.
+    With `base`, the file system as it was baked, and `changed`, the parts written since, only what lies elsewhere or in
+    a changed part is checked and hashed.
     """
 
     system: BlockSource
-    sizes: Mapping[str, int]
+    baked: Mapping[str, PathState]
     kept: str
     base: BlockSource | None = None
     changed: Sequence[Extent] | None = None
@@ -88,16 +89,24 @@ def _serve(connection: socket.socket, wanted: Observation) -> list[PathState]:
                     raise Unreadable("the reader asks for a disk that it was not given")
                 wire.send(connection, Say.DATA, disk.read(offset, length))
             case Say.ROWS:
-                found += map(PathState.of_row, json.loads(data))
+                found += (_state(row, wanted.baked) for row in json.loads(data))
             case Say.DONE:
                 return found
             case _:
                 raise Unreadable(data.decode("utf-8", "replace").removeprefix("could not look: "))
 
 
+def _state(row: Row, baked: Mapping[str, PathState]) -> PathState:
+    if AS_BAKED in row:
+        return baked[row["path"]]
+    if row.get("sha256") == AS_BAKED:
+        row["sha256"] = baked[row["path"]].sha256
+    return PathState.of_row(row)
+
+
 def _asked(wanted: Observation) -> dict[str, Any]:
-    hashed = sum(wanted.sizes.values())
-    use_base = wanted.base is not None and wanted.changed is not None
-    return {"size": wanted.system.size, "base_size": wanted.base.size if wanted.base and use_base else 0,
-            "changed": wanted.changed if use_base else None, "kept": wanted.kept, "sizes": dict(wanted.sizes),
-            "cpu_s": limits.CPU_S + hashed // limits.HASHED_PER_S}
+    sizes = {path: state.size if state.kind == "file" else -1 for path, state in wanted.baked.items()}
+    known = wanted.base is not None and wanted.changed is not None
+    return {"size": wanted.system.size, "base_size": wanted.base.size if wanted.base and known else 0,
+            "changed": wanted.changed if known else None, "kept": wanted.kept, "sizes": sizes,
+            "cpu_s": limits.CPU_S + sum(sizes.values()) // limits.HASHED_PER_S}

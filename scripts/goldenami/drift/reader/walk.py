@@ -2,61 +2,43 @@
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from goldenami.drift.reader import limits
 from goldenami.drift.reader.attributes import attributes
-from goldenami.drift.reader.block_source import Extent
 from goldenami.drift.reader.directory import entries
-from goldenami.drift.reader.ext4 import BLOCK, KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4, Inode, Run, device
+from goldenami.drift.reader.ext4 import FLAG_EXTENTS, KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4, Inode, device
 from goldenami.drift.reader.limits import Unreadable
 
 Row = dict[str, Any]
 """One path as the manifest has it, with `attributes` and `flags` where there are any."""
-Layouts = Mapping[str, Sequence[Run]]
-"""Where the content of each file is, by path."""
+AS_BAKED = "as baked"
+"""Key of a row that says no more, and the SHA-256 of content that was not read: it is where it was baked, and nothing
+was written there since."""
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What is asked of a disk's files.
 
-    `sizes` are those of the manifest by path: only a file of the same size is hashed, since any other differs anyway.
-    `kept` says of which files the content is wanted. Where `layouts` are those of the disk that was baked and `changed`
-    is what was written since (bytes of the file system), a file of the same blocks needs no reading: its row says
-    `"sha256": "as baked"`.
+    `sizes` has every path of the manifest, with its bytes, or -1 where it is no file. Only a file of the same size is
+    hashed, since any other differs anyway. `kept` says of which files the content is wanted.
     """
 
     sizes: Mapping[str, int]
     kept: Callable[[str], bool]
-    layouts: Layouts = field(default_factory=dict)
-    changed: Sequence[Extent] | None = None
-
-    def is_as_baked(self, path: str, runs: Sequence[Run]) -> bool:
-        """Whether the content is where it was baked, and nothing was written there."""
-        if self.changed is None or self.layouts.get(path) != runs:
-            return False
-        for _, first, count in runs:
-            index = bisect.bisect_right(self.changed, first * BLOCK, key=lambda extent: extent[1])
-            if first and index < len(self.changed) and self.changed[index][0] < (first + count) * BLOCK:
-                return False
-        return True
-
-
-AS_BAKED = "as baked"
 
 
 class Walk:
-    """One reading of a file system."""
+    """One reading of a file system; beside that of `baked`, the same one when it was baked, where that is known."""
 
-    def __init__(self, system: Ext4, wanted: Wanted) -> None:
-        self._system, self._wanted = system, wanted
+    def __init__(self, system: Ext4, wanted: Wanted, baked: Ext4 | None = None) -> None:
+        self._system, self._wanted, self._baked = system, wanted, baked
         self._folders: set[int] = set()
         self._first: dict[int, str] = {}
         self._count = 0
@@ -66,25 +48,56 @@ class Walk:
         root = self._system.inode(ROOT_INODE, "/")
         if not stat.S_ISDIR(root.mode):
             raise Unreadable("the root is no folder")
+        before = self._baked.inode(ROOT_INODE, "/") if self._baked else None
         yield self._row("/", root)
-        yield from self._below("", root, 0)
+        yield from self._below("", root, before, 0)
 
-    def _below(self, folder: str, inode: Inode, depth: int) -> Iterator[Row]:
+    def _below(self, folder: str, inode: Inode, before: Inode | None, depth: int) -> Iterator[Row]:
+        """What is in a folder that was baked as `before`, if it was."""
         shown = folder or "/"
         if inode.number in self._folders or depth > limits.DEPTH:
             raise Unreadable(f"{shown} stands in two places, or too deep")
         self._folders.add(inode.number)
-        for name, number in sorted(entries(self._system, inode, shown).items()):
+        names = entries(self._system, inode, shown)
+        baked = names if inode is before and not self._is_written(inode, shown) else (
+            entries(self._baked, before, shown) if self._baked and before and stat.S_ISDIR(before.mode) else {})
+        for name, number in sorted(names.items()):
             path = f"{folder}/{os.fsdecode(name)}"
             self._count += 1
             if self._count > limits.ENTRIES or len(os.fsencode(path)) > limits.PATH_BYTES:
                 raise Unreadable(f"{shown}: too many paths, or too long ones")
             child = self._system.inode(number, path)
-            yield self._row(path, child)
+            was = self._was(child, baked.get(name), path)
+            yield self._row(path, child, was) if was is not child or self._is_written(child, path) \
+                or path not in self._wanted.sizes else self._short(path, child)
             if stat.S_ISDIR(child.mode):
-                yield from self._below(path, child, depth + 1)
+                yield from self._below(path, child, was, depth + 1)
 
-    def _row(self, path: str, inode: Inode) -> Row:
+    def _was(self, child: Inode, number: int | None, path: str) -> Inode | None:
+        """The inode that the path had when it was baked: `child` itself where it is the same."""
+        if self._baked is None or number is None:
+            return None
+        if number == child.number and not self._system.is_inode_changed(number, path):
+            return child
+        before = self._baked.inode(number, path)
+        return child if number == child.number and before.raw == child.raw else before
+
+    def _is_written(self, inode: Inode, path: str) -> bool:
+        """Whether anything that an inode as baked leads to was written since; a tree of extents is read for that."""
+        system = self._system
+        if inode.attribute_block and system.is_changed(inode.attribute_block):
+            return True
+        if not inode.flags & FLAG_EXTENTS:
+            return False
+        return any(system.is_changed(node) for node in system.nodes(inode, path)) or any(
+            first and system.is_changed(first, count) for _, first, count in system.runs(inode, path))
+
+    def _short(self, path: str, inode: Inode) -> Row:
+        if not stat.S_ISDIR(inode.mode):
+            self._first.setdefault(inode.number, path)
+        return {"path": path, AS_BAKED: True}
+
+    def _row(self, path: str, inode: Inode, was: Inode | None = None) -> Row:
         kind = KINDS.get(stat.S_IFMT(inode.mode))
         if kind is None or inode.links == 0:
             raise Unreadable(f"{path}: inode {inode.number} is not in use")
@@ -101,9 +114,9 @@ class Walk:
             row["target"] = os.fsdecode(self._system.link(inode, path))
         if kind in ("character", "block"):
             row["device"] = list(device(inode))
-        return row | self._content(path, inode) if kind == "file" else row
+        return row | self._content(path, inode, was) if kind == "file" else row
 
-    def _content(self, path: str, inode: Inode) -> Row:
+    def _content(self, path: str, inode: Inode, was: Inode | None) -> Row:
         row: Row = {"size": inode.size}
         hashed, kept = self._wanted.sizes.get(path) == inode.size, self._wanted.kept(path)
         if not hashed and not kept:
@@ -112,7 +125,8 @@ class Walk:
         if kept and inode.size <= limits.KEPT_BYTES:
             text = b"".join(self._system.content(inode, runs))
             return row | {"text": text.decode("utf-8", "backslashreplace"), "sha256": hashlib.sha256(text).hexdigest()}
-        if hashed and self._wanted.is_as_baked(path, runs):
+        if hashed and self._baked and was and stat.S_ISREG(was.mode) and not self._is_written(inode, path) \
+                and (was is inode or runs == self._baked.runs(was, path)):
             return row | {"sha256": AS_BAKED}
         if hashed:
             digest = hashlib.sha256()
@@ -120,23 +134,3 @@ class Walk:
                 digest.update(piece)
             row["sha256"] = digest.hexdigest()
         return row
-
-
-class _Layouts(Walk):
-    """A reading that notes where content is instead of reading it."""
-
-    def __init__(self, system: Ext4) -> None:
-        super().__init__(system, Wanted(sizes={}, kept=lambda _: False))
-        self.found: dict[str, list[Run]] = {}
-
-    def _content(self, path: str, inode: Inode) -> Row:
-        self.found[path] = self._system.runs(inode, path)
-        return {}
-
-
-def layouts(system: Ext4) -> dict[str, list[Run]]:
-    """Where the content of each file is, of the disk that was baked."""
-    walk = _Layouts(system)
-    for _ in walk.rows():
-        pass
-    return walk.found
