@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from goldenami.aws import notify
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import AsJson, OptionalImage, Regions
+from goldenami.commands import AsJson, BuildId, OptionalImage, Regions
 from goldenami.commands.account_views import images_by_region, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
-from goldenami.core import records, units
+from goldenami.core import clock, records, units
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
-from goldenami.drift import disk_check, disk_summary, fleet, fleet_summary, outside, running_instance
+from goldenami.drift import (
+    allowances,
+    disk_check,
+    disk_file,
+    disk_summary,
+    fleet,
+    fleet_summary,
+    outside,
+    running_instance,
+)
 from goldenami.drift.disk_check import LookedAt
+from goldenami.drift.disk_records import DiskRecord
 from goldenami.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
 
 FOLDER = "build/drift"
@@ -27,9 +38,15 @@ def cmd_drift(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
     instance: Annotated[str | None, typer.Option(
         "--instance", metavar="ID", help="compare this instance's disk with its bake, by a temporary snapshot")] = None,
+    disk: Annotated[Path | None, typer.Option(
+        "--disk", metavar="FILE", help="compare this disk (raw, or an overlay of qcow2) with the newest build here",
+        exists=True, dir_okay=False)] = None,
+    build: BuildId = None,
 ) -> int:
     """Say what runs of an image in each region and is not as published, or what of an instance's disk is not as baked.
     """
+    if disk:
+        return _disk(checkout, _named(image), disk, build, as_json=as_json)
     if instance:
         return _instance(checkout, _named(image), region, instance, as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
@@ -41,6 +58,30 @@ def _named(image: str | None) -> str:
     return image
 
 
+def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, *, as_json: bool) -> int:
+    """A disk that is a file."""
+    definition, builds = checkout.definition(image), checkout.builds(image)
+    may = allowances.allowed(definition, clock.now().date())
+    build = builds.build(build_id) if build_id else builds.latest
+    if build is None or not build.is_baked:
+        raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} here",
+                       hint=f"run `make bake IMAGE={image}`, or name a build with --build")
+    looked_at = disk_file.opened(path, build, definition.base.distribution.value)
+    record = disk_check.check(build, looked_at, may)
+    drift = _written(checkout, record, "disk", as_json=as_json)
+    _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
+    return 0
+
+
+def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool) -> str:
+    """Keep and print what was found; the headline where something drifted."""
+    folder = checkout.root / FOLDER
+    records.write(folder / f"{name}.json", record)
+    records.write_text(folder / f"{name}.md", disk_summary.markdown(record))
+    print_record(record, disk_summary.show(record), as_json)
+    return disk_summary.headline(record) if record.drift else ""
+
+
 def _instance(checkout: Checkout, image: str, only: list[str], instance: str, *, as_json: bool) -> int:
     """An instance's disk, from outside."""
     account, definition, progress = Account(), checkout.definition(image), checkout.progress("drift", image)
@@ -49,16 +90,13 @@ def _instance(checkout: Checkout, image: str, only: list[str], instance: str, *,
     target = running_instance.find(account, names, instance)
     target.demand_build(image)
     build = checkout.builds(image).build(target.build_id)
-    folder = checkout.root / FOLDER
-    with outside.opened(account, target, build, folder, progress) as found:
+    may = allowances.allowed(definition, clock.now().date())
+    with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
         record = disk_check.check(build, LookedAt(
             label=f"{instance} in {target.region}", user=definition.base.distribution.value, disk=found.disk,
-            base=found.base, changed=found.changed))
+            base=found.base, changed=found.changed), may)
         progress.say(f"{units.size(found.bytes_read)} came from EBS")
-    records.write(folder / f"{instance}.json", record)
-    records.write_text(folder / f"{instance}.md", disk_summary.markdown(record))
-    print_record(record, disk_summary.show(record), as_json)
-    drift = disk_summary.headline(record) if record.drift else ""
+    drift = _written(checkout, record, instance, as_json=as_json)
     untold = notify.tell(account, drift, disk_summary.markdown(record)) if drift else []
     _end(drift, untold, f"`golden drift repair {instance}` replaces its root volume, or the instance in its group")
     return 0

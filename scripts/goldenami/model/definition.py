@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -168,6 +169,24 @@ class Security(Record):
     """vulnerabilities; without it nothing is asked for"""
 
 
+class DriftAllowance(Record):
+    """A path that may differ from the bake on an instance, until a day on which somebody looks at it again."""
+
+    path: str
+    """the path; `*` is any name, `**` any path below"""
+    reason: Annotated[str, Field(min_length=10)]
+    """why it may"""
+    until: date
+    """the last day"""
+
+
+class DriftSection(Record):
+    """What `golden drift` lets pass besides its own policy. No part of it shapes the image."""
+
+    allow: list[DriftAllowance] = Field(default_factory=list)
+    """paths that may differ from the bake: `path` (`*` a name, `**` any path below), `reason`, and `until`, a date"""
+
+
 class Definition(Record):
     """One image, as written by a person."""
 
@@ -193,6 +212,8 @@ class Definition(Record):
     """which new releases become a new lock"""
     security: Security = Security()
     """what has to be shown of a build before it is published"""
+    drift: DriftSection = DriftSection()
+    """what may differ on an instance"""
 
     def variables(self, role: str) -> dict[str, Any]:
         """What the definition sets for `role` (nothing: an empty mapping)."""

@@ -39,7 +39,8 @@ def check(root: Path, source: YamlFile, definition: Definition, regions: Collect
     """
     found = [*_check_release(source, definition.base), *_check_hardware(root, source, definition),
              *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
-             *_check_frameworks(root, source, definition), *_check_watch(source, definition)]
+             *_check_frameworks(root, source, definition), *_check_watch(source, definition),
+             *_check_drift(source, definition)]
     if definition.publish:
         found += _check_publish(source, definition, definition.publish, regions)
     # What goes together can be asked of parts that are right by themselves.
@@ -103,6 +104,18 @@ def _check_watch(source: YamlFile, definition: Definition) -> Mistakes:
         if rule.policy is UpdatePolicy.SECURITY:
             yield source.error(("watch", name, "policy"),
                                "NVIDIA's repository marks no security updates: `security` would never take anything")
+
+
+def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
+    """A path that may differ says where it is: at least its first two names."""
+    for index, row in enumerate(definition.drift.allow):
+        names = row.path.split("/")
+        if names[0] or len(names) < 3 or any("*" in name or name in ("", ".", "..") for name in names[1:3]):
+            yield source.error(("drift", "allow", index, "path"), f"`{row.path}` names no place",
+                               hint="begin with two names, such as /opt/agent/**; `/**` would allow everything")
+        elif row.path.endswith(".pyc"):
+            yield source.error(("drift", "allow", index, "path"), "Python runs .pyc instead of its source: never",
+                               hint="let a role compile the modules, so that the bake has them")
 
 
 def _check_publish(

@@ -40,8 +40,9 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
     return definition
 
 
-APART = ("publish", "watch", "security")
-"""Sections that say where an image goes, when it is made again and what is shown of it: no part of them is in it."""
+APART = ("publish", "watch", "security", "drift")
+"""Sections that say where an image goes, when it is made again, what is shown of it and what may differ: no part of
+them is in it."""
 
 
 def without_publish(text: str) -> str:

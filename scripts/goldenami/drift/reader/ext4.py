@@ -148,7 +148,9 @@ class Ext4:
             raise Unreadable("the superblock does not match its checksum")
         wide = int.from_bytes(raw[0x150:0x154], "little") << 32 if self.incompatible & _INCOMPATIBLE["64bit"] else 0
         self.block_count = fields[1] | wide
-        self.inodes, self.blocks_per_group, self.inodes_per_group = fields[0], fields[8], fields[10]
+        self.inodes: int = fields[0]
+        self.blocks_per_group: int = fields[8]
+        self.inodes_per_group: int = fields[10]
         self.inode_size: int = struct.unpack_from("<H", raw, 0x58)[0]
         self.descriptor_size: int = struct.unpack_from("<H", raw, 0xFE)[0] if wide or self.incompatible & 0x80 else 32
         seeded = self.incompatible & _INCOMPATIBLE["csum_seed"]
@@ -231,7 +233,8 @@ class Ext4:
         group, index = divmod(number - 1, self.inodes_per_group)
         if group not in self._tables:
             self._tables[group] = self._inode_table(group)
-        return self._tables[group] * BLOCK + index * self.inode_size
+        table = self._tables[group]
+        return table * BLOCK + index * self.inode_size
 
     def _inode_table(self, group: int) -> int:
         """The first block of a group's inodes."""

@@ -1,0 +1,29 @@
+"""A disk that is a file: a raw copy of a volume, or the overlay that a machine of this pipeline writes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from goldenami.core import records
+from goldenami.core.errors import BadInput
+from goldenami.drift.disk_check import LookedAt
+from goldenami.drift.reader.block_source import RawFile, overlay
+from goldenami.model.build_folder import BuildFolder
+
+_QCOW2 = b"QFI\xfb"
+
+
+def opened(path: Path, build: BuildFolder, user: str) -> LookedAt:
+    """The disk in a file; of an overlay only what was written is read, over the disk of `build`.
+
+    Raises BadInput where the file is no disk, or the disk below an overlay is not the one that was baked.
+    """
+    disk = RawFile(path)
+    if disk.size < len(_QCOW2) or disk.read(0, len(_QCOW2)) != _QCOW2:
+        return LookedAt(label=str(path), user=user, disk=disk)
+    if not build.disk.exists() or records.sha256_sparse(build.disk) != build.read_bake().disk_sha256:
+        raise BadInput(f"{build.disk} is not there, or not as baked: {path} says only what differs from it",
+                       hint="bake it again: the same lock gives the same disk")
+    base = RawFile(build.disk)
+    found = overlay(path, base)
+    return LookedAt(label=str(path), user=user, disk=found, base=base, changed=found.changed)
