@@ -316,6 +316,19 @@ def test_publishing_waits_for_a_recent_record_where_the_definition_asks(bench: B
     refused("is of build 000000000000")
 
 
+def test_the_report_shows_them_and_is_made_again(bench: Bench) -> None:
+    state = lists.release("open", urgency="high") | {"nodsa": "<script>alert(1)</script>"}
+    bench.server.lists[Feed.DEBIAN] = lists.tracker({"bash": {"CVE-2026-0001": state}})
+    bench.build.report.write_text("an older page", encoding="utf-8")
+    assert bench.ask().code == 6
+    page = bench.build.report.read_text(encoding="utf-8")
+    bench.build.report.unlink()
+    section = page[page.index('<section id="vulnerabilities"'):page.index('<section id="difference"')]
+    assert "CVE-2026-0001, high" in section and "stops a publish" in section
+    assert "<script>" not in page and "&lt;script&gt;alert(1)" in section
+    assert f"{lists.FILLING} entries of {lists.TODAY}" in section
+
+
 def test_a_record_cannot_claim_what_its_findings_deny(bench: Bench) -> None:
     bench.server.lists[Feed.DEBIAN] = lists.tracker(newer(bench))
     assert bench.ask().code == 6

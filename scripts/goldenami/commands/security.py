@@ -14,9 +14,11 @@ from goldenami.core.yaml_lines import nearest
 from goldenami.local import workspace
 from goldenami.model.definition import CveRule
 from goldenami.model.security_records import CVE_FILE, Feed
+from goldenami.report import report
 from goldenami.security import components, cve, sbom, waivers
 from goldenami.security.feeds import FeedPlaces
 from goldenami.security.sbom import Spec
+from goldenami.verify import verify
 
 
 def cmd_sbom(
@@ -51,6 +53,8 @@ def cmd_cve(
     known = waivers.load(checkout.root, checkout.images, clock.now().date())
     with workspace.image_lock(checkout.root, image, wait=True):
         record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)
+        if build.report.exists():
+            report.write_report(build, verify.previous(build), lock.model_dump(mode="json"))
     for warning in record.warnings:
         print(f"warning: {warning}")
     print(f"{image} {record.build_id}: {cve.summary(record)}")

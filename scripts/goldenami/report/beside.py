@@ -85,12 +85,17 @@ def gpu_test(folder: BuildFolder, lock: Mapping[str, Any]) -> list[Fact]:
     return [Fact("GPU test", "no GPU has run this build", f"after publish: golden gpu-test {lock['image']}")]
 
 
-def vulnerabilities(folder: BuildFolder) -> list[Fact]:
-    """What is known against the build, where somebody has asked."""
+def security(folder: BuildFolder) -> CveRecord | None:
+    """What is known against the build; None where nobody has asked."""
     path = folder.path / CVE_FILE
-    if not path.exists():
+    return records.read(path, CveRecord) if path.exists() else None
+
+
+def vulnerabilities(folder: BuildFolder) -> list[Fact]:
+    """The same in a line."""
+    found = security(folder)
+    if found is None:
         return []
-    found = records.read(path, CveRecord)
     counts = Counter(each.rating for each in found.findings)
     rated = ", ".join(f"{counts[rating]} {rating}" for rating in reversed(Rating) if counts[rating])
     stops = sum(each.stops for each in found.findings)
