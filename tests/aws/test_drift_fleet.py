@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from goldenami.aws import notify
 from goldenami.drift.fleet_records import FleetDrift, FleetRecord, ImageFleet
 from support.aws.emulator import Emulator
-from support.aws.seeded_account import SeededAccount
+from support.aws.fleet import TEMPLATE, TYPE, Fleet
+from support.aws.seeded_account import REGION, SeededAccount
 from support.builds.builds import IMAGE, Checkout
 
-REGION, OTHER_REGION = "us-east-1", "us-west-2"
-TYPE = "launch_template: {instance_type: c7i.large}"
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """An account in which two builds of an image were published, each by a template version; the second is `latest`."""
-
-    account: SeededAccount
-    checkout: Checkout
-    builds: tuple[str, str]
-
-    def ami(self, number: int) -> str:
-        """The AMI of the first or the second build."""
-        (found,) = (ami.id for ami in self.account.amis().values() if ami.build_id == self.builds[number - 1])
-        return found
-
-    def by_version(self, version: int) -> str:
-        """An instance that the launch template launches."""
-        return self.account.launch(self.ami(version), LaunchTemplate={
-            "LaunchTemplateName": f"golden-{IMAGE}", "Version": str(version)})
-
-    def look(self, *args: str, code: int = 0) -> FleetRecord:
-        """The record of `golden drift`."""
-        ran = self.checkout.golden("drift", IMAGE, "--json", *args)
-        assert ran.code == code, ran.text
-        return FleetRecord.model_validate_json(ran.text[:ran.text.index("\n}\n") + 3])
-
-    def only(self, code: int = 0) -> ImageFleet:
-        """The image in the only region."""
-        (found,) = self.look(code=code).regions[REGION]
-        return found
+OTHER_REGION = "us-west-2"
 
 
 @pytest.fixture
 def fleet(account: SeededAccount, checkout: Checkout) -> Fleet:
-    checkout.define(f"publish: {{regions: [{REGION}], {TYPE}}}\n")
-    return Fleet(account, checkout, (checkout.publish(1), checkout.publish(2)))
+    return Fleet.publish(account, checkout)
+
+
+def look(fleet: Fleet, *args: str, code: int = 0) -> FleetRecord:
+    """The record of `golden drift`."""
+    ran = fleet.checkout.golden("drift", IMAGE, "--json", *args)
+    assert ran.code == code, ran.text
+    return FleetRecord.model_validate_json(ran.text[:ran.text.index("\n}\n") + 3])
+
+
+def only(fleet: Fleet, code: int = 0) -> ImageFleet:
+    """The image in the only region."""
+    (found,) = look(fleet, code=code).regions[REGION]
+    return found
 
 
 def kinds(found: ImageFleet) -> dict[str, set[FleetDrift]]:
@@ -59,16 +39,12 @@ def kinds(found: ImageFleet) -> dict[str, set[FleetDrift]]:
 
 def test_each_way_to_drift_is_told_with_its_time(fleet: Fleet) -> None:
     account = fleet.account
-    template = {"LaunchTemplateName": f"golden-{IMAGE}", "Version": "2"}
     stranger = account.ami(7, tagged=False, recorded=False)
     good, pinned, by_hand, odd = fleet.by_version(2), fleet.by_version(1), account.launch(fleet.ami(1)), \
         account.launch(stranger)
-    account.group("workers", LaunchTemplate={**template, "Version": "1"})
-    account.groups.set_desired_capacity(AutoScalingGroupName="workers", DesiredCapacity=1)
-    (grouped,) = (each["InstanceId"] for each in account.groups.describe_auto_scaling_instances()[
-        "AutoScalingInstances"])
-    replaced = account.launch(stranger, LaunchTemplate=template)
-    found = fleet.only(code=6)
+    grouped = fleet.group("workers", "1")
+    replaced = account.launch(stranger, LaunchTemplate={**TEMPLATE, "Version": "2"})
+    found = only(fleet, code=6)
     older = {FleetDrift.OTHER, FleetDrift.VERSION}
     assert kinds(found) == {good: set(), pinned: older, by_hand: {FleetDrift.OTHER}, grouped: older,
                             replaced: {FleetDrift.FOREIGN}, "workers": {FleetDrift.VERSION}}
@@ -87,8 +63,8 @@ def test_each_way_to_drift_is_told_with_its_time(fleet: Fleet) -> None:
 
 def test_a_fleet_as_published_is_no_drift(fleet: Fleet) -> None:
     instance = fleet.by_version(2)
-    fleet.account.group("web", LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "$Default"})
-    assert kinds(fleet.only()) == {instance: set(), "web": set()}
+    fleet.account.group("web", LaunchTemplate={**TEMPLATE, "Version": "$Default"})
+    assert kinds(only(fleet)) == {instance: set(), "web": set()}
     text = fleet.checkout.golden("drift").text
     assert f"{instance} {fleet.ami(2)} {fleet.builds[1]} running since" in text and "0 of 1 instances drifted" in text
 
@@ -97,13 +73,13 @@ def test_a_rolled_back_build_and_a_candidate(fleet: Fleet) -> None:
     """A build that was withdrawn has to go; one that is on trial may run."""
     instance = fleet.by_version(2)
     assert fleet.checkout.golden("rollback", IMAGE).code == 0
-    assert kinds(fleet.only(code=6)) == {instance: {FleetDrift.WITHDRAWN, FleetDrift.VERSION}}
+    assert kinds(only(fleet, code=6)) == {instance: {FleetDrift.WITHDRAWN, FleetDrift.VERSION}}
     fleet.account.ec2.terminate_instances(InstanceIds=[instance])
     fleet.checkout.define(f"publish: {{regions: [{REGION}], soak_hours: 5, {TYPE}}}\n")
     candidate = fleet.checkout.publish(3)
     (ami,) = (ami.id for ami in fleet.account.amis().values() if ami.build_id == candidate)
     instance = fleet.account.launch(ami)
-    assert kinds(fleet.only()) == {instance: set()}
+    assert kinds(only(fleet)) == {instance: set()}
 
 
 def test_a_region_that_cannot_be_read_and_people_who_cannot_be_told(
@@ -112,9 +88,9 @@ def test_a_region_that_cannot_be_read_and_people_who_cannot_be_told(
     """Drift outranks what could not be looked at, which is never a success."""
     fleet.checkout.define(f"publish: {{regions: [{REGION}, {OTHER_REGION}], {TYPE}}}\n")
     aws.set(disabled_regions=[OTHER_REGION])
-    assert list(fleet.look(code=8).unreachable) == [OTHER_REGION]
+    assert list(look(fleet, code=8).unreachable) == [OTHER_REGION]
     aws.set(disabled_regions=[], denied={"*": ["autoscaling:DescribeAutoScalingGroups"]})
-    record = fleet.look(code=8)
+    record = look(fleet, code=8)
     assert not record.regions and "DescribeAutoScalingGroups" in record.unreachable[REGION]
     aws.set(denied={})
     fleet.by_version(1)

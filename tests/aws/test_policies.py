@@ -27,6 +27,7 @@ from goldenami.local import packer
 from goldenami.model import lockfile
 from support.aws import publisher
 from support.aws.emulator import Emulator
+from support.aws.fleet import Fleet
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
@@ -241,6 +242,16 @@ def _disk_of_an_instance(stage: Stage) -> None:
     stage.under_policy("drift", IMAGE, "--instance", cloud.launch())
 
 
+def drift_repair(stage: Stage) -> None:
+    """An instance alone, and one in a group."""
+    stage.aws.set(pending_s=0)
+    fleet = Fleet.publish(SeededAccount(stage.aws), stage.checkout)
+    for instance in (fleet.by_version(1), fleet.group("web", "2")):
+        with stage.rights("drift-repair"):
+            ran = stage.checkout.golden("drift", "repair", instance)
+        assert ran.code == 0, ran.text
+
+
 def regions(stage: Stage) -> None:
     """A family everywhere; the emulator has no price list, which is no failure."""
     stage.under_policy("regions", "--family", "g5")
@@ -290,8 +301,8 @@ def store(stage: Stage) -> None:
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
-    "verify-snapshot": verify_snapshot, "status": status, "drift": drift, "regions": regions, "sweep": sweep,
-    "watch": watch, "store": store}
+    "verify-snapshot": verify_snapshot, "status": status, "drift": drift, "drift-repair": drift_repair,
+    "regions": regions, "sweep": sweep, "watch": watch, "store": store}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))

@@ -10,7 +10,7 @@ import typer
 
 from goldenami.aws import notify
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import AsJson, BuildId, OptionalImage, Regions
+from goldenami.commands import AsJson, BuildId, DryRun, OptionalImage, Regions
 from goldenami.commands.account_views import images_by_region, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records, units
@@ -23,19 +23,27 @@ from goldenami.drift import (
     fleet,
     fleet_summary,
     outside,
+    repair,
     running_instance,
 )
 from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.disk_records import DiskRecord
 from goldenami.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
 
+REPAIR = "repair"
+"""In the place of an image: what follows is an instance to repair."""
 FOLDER = "build/drift"
 """Where the fleet's record and its summary are."""
 
 
 @translated()
 def cmd_drift(
-    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+    checkout: Checkout, image: OptionalImage = None,
+    repaired: Annotated[str | None, typer.Argument(
+        metavar="INSTANCE", help="of `golden drift repair INSTANCE`: what is replaced")] = None, *,
+    as_json: AsJson = False, region: Regions, dry_run: DryRun = False,
+    keep_volume: Annotated[bool, typer.Option(
+        "--keep-volume", help="with `repair`: keep a replaced root volume, for whoever investigates")] = False,
     instance: Annotated[str | None, typer.Option(
         "--instance", metavar="ID", help="compare this instance's disk with its bake, by a temporary snapshot")] = None,
     disk: Annotated[Path | None, typer.Option(
@@ -44,12 +52,33 @@ def cmd_drift(
     build: BuildId = None,
 ) -> int:
     """Say what runs of an image in each region and is not as published, or what of an instance's disk is not as baked.
+
+    `golden drift repair INSTANCE` replaces an instance that drifted: by its Auto Scaling group, else its root volume.
     """
+    if image == REPAIR:
+        return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json, dry_run=dry_run)
+    if repaired is not None:
+        raise BadInput(f"`{repaired}` is one word too many", hint="`golden drift IMAGE --instance ID`, or "
+                                                                  "`golden drift repair ID`")
     if disk:
         return _disk(checkout, _named(image), disk, build, as_json=as_json)
     if instance:
         return _instance(checkout, _named(image), region, instance, as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
+
+
+def _repair(
+    checkout: Checkout, instance: str | None, only: list[str], *, keep_volume: bool, as_json: bool, dry_run: bool,
+) -> int:
+    if instance is None:
+        raise BadInput("which instance is repaired?", hint="`golden drift repair INSTANCE`")
+    account, progress, images = Account(), checkout.progress("drift", REPAIR), images_by_region(checkout, None, only)
+    found = running_instance.find(account, images, instance)
+    plan = repair.prepare(account, found, images[found.region], keep_volume=keep_volume)
+    print_record(plan, repair.show(plan), as_json)
+    if not dry_run:
+        repair.execute(account, plan, progress)
+    return 0
 
 
 def _named(image: str | None) -> str:

@@ -21,7 +21,8 @@ _ENDED = ("terminated", "shutting-down")
 @dataclass(frozen=True)
 class RunningInstance:
     """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline did not make it;
-    `volume` is its root volume, `baked` the snapshot of its AMI, empty where the AMI is gone.
+    `volume` is its root volume, `baked` the snapshot of its AMI, empty where the AMI is gone. `template` is the id of
+    the launch template that launched it, by EC2's own tag.
     """
 
     region: str
@@ -34,6 +35,7 @@ class RunningInstance:
     volume: str
     baked: str
     group: str
+    template: str
 
     def demand_build(self, image: str) -> None:
         """NotVerified (drift) where its AMI is no build of `image`."""
@@ -75,12 +77,12 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
                           hint="`golden drift IMAGE` lists the instances that are there")
     with translated(region):
         ami = images.get(account.ec2(region), [described["ImageId"]]).get(described["ImageId"], Image({}))
-    own = ami.tags
+    own, system = ami.tags, tags.from_list(described.get("Tags"))
     return RunningInstance(
         region=region, instance=instance, state=state, ami=described["ImageId"], image=own.get(tags.IMAGE, ""),
         build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""), volume=_root(described),
-        baked=ami.snapshot if ami.raw else "",
-        group=tags.from_list(described.get("Tags")).get("aws:autoscaling:groupName", ""))
+        baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
+        template=system.get("aws:ec2launchtemplate:id", ""))
 
 
 def _root(described: dict[str, Any]) -> str:

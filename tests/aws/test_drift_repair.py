@@ -1,0 +1,113 @@
+"""`golden drift repair INSTANCE`: what drifted is replaced, by its group or by a root volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from goldenami.drift import repair
+from goldenami.drift.repair import RepairPlan, RepairWay
+from support.aws.emulator import Emulator
+from support.aws.fleet import TEMPLATE, Fleet
+from support.aws.kill_proxy import KillPoint, KillProxy, When
+from support.aws.seeded_account import REGION, SeededAccount
+from support.builds.builds import IMAGE, Checkout
+
+
+@pytest.fixture
+def fleet(account: SeededAccount, checkout: Checkout) -> Fleet:
+    return Fleet.publish(account, checkout)
+
+
+def described(fleet: Fleet, instance: str) -> dict[str, Any]:
+    found: dict[str, Any] = fleet.account.ec2.describe_instances(InstanceIds=[instance])["Reservations"][0][
+        "Instances"][0]
+    return found
+
+
+def volume(fleet: Fleet, instance: str) -> str:
+    return str(described(fleet, instance)["BlockDeviceMappings"][0]["Ebs"]["VolumeId"])
+
+
+def planned(fleet: Fleet, instance: str) -> RepairPlan:
+    ran = fleet.checkout.golden("drift", "repair", instance, "--dry-run", "--json")
+    assert ran.code == 0, ran.text
+    return RepairPlan.model_validate_json(ran.text)
+
+
+def test_an_instance_alone_gets_a_root_volume_of_latest(fleet: Fleet) -> None:
+    """An instance of an older build, and one of a foreign AMI that the image's template launched."""
+    foreign = fleet.account.launch(fleet.account.ami(7, tagged=False, recorded=False),
+                                   LaunchTemplate={**TEMPLATE, "Version": "2"})
+    for instance, before in ((fleet.by_version(1), fleet.builds[0]), (foreign, "")):
+        old = volume(fleet, instance)
+        plan = planned(fleet, instance)
+        assert (plan.way, plan.build_before, plan.build_id) == (RepairWay.ROOT_VOLUME, before, fleet.builds[1])
+        assert volume(fleet, instance) == old, "a plan changes nothing"
+        ran = fleet.checkout.golden("drift", "repair", instance, *(["--keep-volume"] if before else []))
+        assert ran.code == 0 and "it is in no group" in ran.text, ran.text
+        assert volume(fleet, instance) != old and described(fleet, instance)["ImageId"] == fleet.ami(2)
+        kept = [each["VolumeId"] for each in fleet.account.ec2.describe_volumes()["Volumes"]]
+        assert (old in kept) is bool(before)
+
+
+def test_an_instance_of_a_group_is_terminated_there(fleet: Fleet) -> None:
+    """A refresh that skips what matches leaves it as it is; its group launches another one."""
+    instance = fleet.group("web", "$Default")
+    assert planned(fleet, instance).way is RepairWay.GROUP
+    fleet.account.groups.start_instance_refresh(AutoScalingGroupName="web", Preferences={"SkipMatching": True})
+    assert fleet.members("web") == [instance], "drift on a disk is no difference to a refresh"
+    ran = fleet.checkout.golden("drift", "repair", instance)
+    assert ran.code == 0 and "its group launches a fresh one" in ran.text, ran.text
+    assert described(fleet, instance)["State"]["Name"] == "terminated"
+    (fresh,) = fleet.members("web")
+    assert fresh != instance and described(fleet, fresh)["ImageId"] == fleet.ami(2)
+
+
+def test_a_group_that_would_drift_again_or_does_nothing(fleet: Fleet) -> None:
+    pinned = fleet.group("pinned", "1")
+    ran = fleet.checkout.golden("drift", "repair", pinned)
+    assert ran.code == 5 and f"launches {fleet.ami(1)}" in ran.text and "refresh" in ran.text, ran.text
+    idle = fleet.group("idle", "2")
+    fleet.account.groups.suspend_processes(AutoScalingGroupName="idle", ScalingProcesses=["Launch"])
+    ran = fleet.checkout.golden("drift", "repair", idle)
+    assert ran.code == 5 and "Launch is suspended" in ran.text, ran.text
+    assert {described(fleet, each)["State"]["Name"] for each in (pinned, idle)} == {"running"}
+
+
+def test_what_cannot_be_repaired_is_one_line(fleet: Fleet, aws: Emulator) -> None:
+    stranger = fleet.account.launch(fleet.account.ami(7, tagged=False, recorded=False))
+    stopped, ended = fleet.by_version(1), fleet.by_version(1)
+    fleet.account.ec2.stop_instances(InstanceIds=[stopped])
+    fleet.account.ec2.terminate_instances(InstanceIds=[ended])
+    running = fleet.by_version(1)
+    for args, code, said in (
+            ((stranger,), 2, "is of no image of this checkout"), ((stopped,), 5, "is stopped"),
+            ((ended,), 4, "is terminated"), (("i-0123456789abcdef0",), 2, "there is no instance"),
+            (("i-1",), 2, "is no id of an instance"), ((), 2, "which instance is repaired?")):
+        ran = fleet.checkout.golden("drift", "repair", *args)
+        assert (ran.code, said in ran.text) == (code, True), ran.text
+    aws.set(denied={"*": ["ec2:CreateReplaceRootVolumeTask"]})
+    ran = fleet.checkout.golden("drift", "repair", running)
+    assert ran.code == 8 and "ec2:CreateReplaceRootVolumeTask" in ran.text, ran.text
+    assert fleet.checkout.golden("drift", IMAGE, running).code == 2
+
+
+def test_a_replacement_that_hangs_and_one_that_was_killed(
+    fleet: Fleet, aws: Emulator, kill_proxy: KillProxy, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second run goes on with the first one's task: the volume is replaced once."""
+    instance = fleet.by_version(1)
+    aws.set(pending_s=3600)
+    monkeypatch.setattr(repair, "TASK_S", 0.2)
+    ran = fleet.checkout.golden("drift", "repair", instance)
+    assert ran.code == 4 and "is pending after" in ran.text, ran.text
+    point = KillPoint("ec2:CreateReplaceRootVolumeTask", REGION, 1, When.AFTER)
+    other = fleet.by_version(1)
+    assert kill_proxy.run(fleet.checkout.root, "drift", "repair", other, point=point)[0] == -9
+    aws.set(pending_s=0)
+    for each in (instance, other):
+        assert fleet.checkout.golden("drift", "repair", each).code == 0
+        tasks = fleet.account.ec2.describe_replace_root_volume_tasks(
+            Filters=[{"Name": "instance-id", "Values": [each]}])["ReplaceRootVolumeTasks"]
+        assert described(fleet, each)["ImageId"] == fleet.ami(2) and tasks
