@@ -220,11 +220,7 @@ def status(stage: Stage) -> None:
 
 def drift(stage: Stage) -> None:
     """A fleet with an instance of an older build, of which a topic is told."""
-    stage.checkout.define("publish: {regions: [us-east-1], launch_template: {instance_type: m7i.large}}\n")
-    for number in (1, 2):
-        stage.golden("publish", IMAGE, "--build", stage.build(number))
-    older = RegionState("us-east-1").versions()[0]["LaunchTemplateData"]["ImageId"]
-    boto3.client("ec2", "us-east-1").run_instances(ImageId=older, MinCount=1, MaxCount=1, InstanceType="m7i.large")
+    Fleet.publish(SeededAccount(stage.aws), stage.checkout).by_version(1)
     topic = boto3.client("sns", "us-east-1").create_topic(Name="golden")["TopicArn"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(notify.TOPIC, topic)

@@ -33,7 +33,7 @@ def loaded(path: Path) -> dict[Any, Any]:
 
 
 def test_there_are_all_workflows() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["bake", "checks", "publish", "tests", "watch"]
+    assert [path.stem for path in WORKFLOWS] == ["bake", "checks", "drift", "publish", "tests", "watch"]
 
 
 def test_schemas() -> None:
@@ -136,10 +136,11 @@ def test_a_change_of_what_makes_an_image_bakes_images(path: str) -> None:
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
     asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
               if "id-token" in job["permissions"]]
-    assert asking == [("publish", "publish"), ("watch", "release")]
+    assert asking == [("drift", "drift"), ("publish", "publish"), ("watch", "release")]
     pipeline = {name: job for name, job in loaded(GITLAB).items() if isinstance(job, dict)}
     assert [name for name, job in pipeline.items() if "id_tokens" in job] == [".publisher"]
-    assert [name for name, job in pipeline.items() if ".publisher" in job.get("extends", [])] == ["publish", "release"]
+    assert [name for name, job in pipeline.items() if ".publisher" in job.get("extends", [])] == [
+        "drift", "publish", "release"]
 
 
 UNATTENDED = re.compile(r"(vars\.|\$)GOLDEN_UNATTENDED (==|!=) ['\"]yes['\"]")

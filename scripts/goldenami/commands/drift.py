@@ -10,7 +10,7 @@ import typer
 
 from goldenami.aws import notify
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import AsJson, BuildId, DryRun, OptionalImage, Regions
+from goldenami.commands import AsJson, BuildId, DryRun, Regions
 from goldenami.commands.account_views import images_by_region, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records, units
@@ -38,7 +38,8 @@ FOLDER = "build/drift"
 
 @translated()
 def cmd_drift(
-    checkout: Checkout, image: OptionalImage = None,
+    checkout: Checkout, image: Annotated[str | None, typer.Argument(
+        metavar="IMAGE", help="name of packer/images/IMAGE.yml, else all; or `repair`")] = None,
     repaired: Annotated[str | None, typer.Argument(
         metavar="INSTANCE", help="of `golden drift repair INSTANCE`: what is replaced")] = None, *,
     as_json: AsJson = False, region: Regions, dry_run: DryRun = False,

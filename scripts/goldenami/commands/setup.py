@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from goldenami.account import account_plan, account_setup
+from goldenami.account import account_plan, account_setup, organization
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import DryRun, Regions
 from goldenami.commands.checkout import Checkout
+from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
+from goldenami.core.yaml_lines import nearest
 
 
 class AccountAction(StrEnum):
@@ -22,12 +25,14 @@ class AccountAction(StrEnum):
     PLAN = "plan"
     APPLY = "apply"
     REMOVE = "remove"
+    POLICIES = "policies"
 
 
 @translated()
 def cmd_account(
     checkout: Checkout,
-    action: Annotated[AccountAction, typer.Argument(help="look, make, or take away")], *,
+    action: Annotated[AccountAction, typer.Argument(
+        help="look, make, take away; or print the organisation's policies")], *,
     github: Annotated[str | None, typer.Option(
         "--github", metavar="OWNER/NAME", help="the repository on GitHub that may publish")] = None,
     gitlab: Annotated[str | None, typer.Option(
@@ -35,9 +40,18 @@ def cmd_account(
     settings: Annotated[list[str], typer.Option(
         "--set", metavar="NAME=VALUE", help="another parameter of the template (may be given again)",
         default_factory=list, show_default=False)],
+    bake_account: Annotated[str | None, typer.Option(
+        "--bake-account", metavar="NUMBER", help="with `policies`: the account that bakes")] = None,
+    policy: Annotated[str | None, typer.Option(
+        "--policy", metavar="NAME", help="with `policies`: only this document, for `aws organizations`")] = None,
     region: Regions, dry_run: DryRun = False,
 ) -> int:
-    """Set an AWS account up by one CloudFormation template (roles, bucket, tables), or take it away."""
+    """Set an AWS account up by one CloudFormation template (roles, bucket, tables), or take it away.
+
+    `policies` prints what an organisation attaches so that nothing else is launched, with what each does not stop.
+    """
+    if action is AccountAction.POLICIES:
+        return _policies(checkout, bake_account, policy)
     account, progress = Account(), checkout.progress("account", action)
     names = region or _declared(checkout)
     if action is AccountAction.REMOVE:
@@ -54,6 +68,20 @@ def cmd_account(
     progress.remember()
     print("variables of CI:")
     print("\n".join(f"  {name} = {value}" for name, value in sorted(home.outputs.items())))
+    return 0
+
+
+def _policies(checkout: Checkout, bake_account: str | None, name: str | None) -> int:
+    number = bake_account or next((definition.publish.account for definition in checkout.definitions(None)
+                                   if definition.publish and definition.publish.account), None)
+    if number is None or not re.fullmatch(organization.ACCOUNT_ID, number):
+        raise BadInput("which account bakes?" if number is None else f"`{number}` is no number of an account",
+                       hint="--bake-account NUMBER (12 digits), or `publish: account:` in a definition")
+    found = {policy.name: policy for policy in organization.policies(number)}
+    if name is not None and name not in found:
+        raise BadInput(f"there is no policy `{name}`: {nearest(name, found)}", hint="without --policy all are printed")
+    shown = found[name].document if name else [policy.model_dump(mode="json") for policy in found.values()]
+    print(records.canonical(shown), end="")
     return 0
 
 
