@@ -59,6 +59,7 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     said = golden(checkout, "plan", *REGIONS, *GITHUB)
     assert f"{OTHER}: a new stack golden-ami\n  add    AWS::DynamoDB::Table       Leases\na month:" in said
     assert "GitLabPublisher" not in said and "$0.023 for each 10^9 bytes" in said and "unknown price" in said
+    assert said.endswith("next: golden account apply\n")
     assert not exists(HOME) and not tables(HOME)  # a plan leaves nothing
 
     said = golden(checkout, "apply", *REGIONS, *GITHUB)

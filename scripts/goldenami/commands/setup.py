@@ -11,7 +11,7 @@ import typer
 
 from goldenami.account import account_plan, account_setup, organization
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import DryRun, Regions
+from goldenami.commands import DryRun, Regions, lead_to
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
@@ -63,11 +63,13 @@ def cmd_account(
     print("\n".join(account_plan.show(plan)), flush=True)
     if action is AccountAction.PLAN or dry_run:
         account_plan.discard(account, plan)
+        lead_to("account", AccountAction.APPLY)
         return 0
     home = account_setup.execute(account, plan, progress)
     progress.remember()
-    print("variables of CI:")
+    print("variables of CI, for the places that docs/ci.md names:")
     print("\n".join(f"  {name} = {value}" for name, value in sorted(home.outputs.items())))
+    lead_to("release", "IMAGE")
     return 0
 
 
