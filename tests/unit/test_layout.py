@@ -10,7 +10,7 @@ import pytest
 from goldenami import reference
 from goldenami.core import shell
 from goldenami.model import definition_keys
-from support.rules import history_rules, layout_rules, prose_rules, python_rules, text_rules
+from support.rules import history_rules, layout_rules, policy_rules, prose_rules, python_rules, text_rules
 from support.rules.requirement_rules import FILES, pins
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +60,9 @@ def _write(root: Path, name: str, text: str) -> None:
 
 PACKAGE = "scripts/goldenami"
 HASH = f"\\\n    --hash=sha256:{'0' * 64}\n"
+ACCOUNT = {
+    policy_rules.TEMPLATE: "    Metadata: {Commands: [a]}\n    Properties:\n        Statement:\n          - Sid: Odd\n",
+    f"{policy_rules.POLICIES}/a.json": '{"Statement": [{"Action": ["ec2:RunInstances"], "Resource": "*"}]}'}
 BAD_TREES = [
     (text_rules.top_level, {"notes/a.md": ""}, "notes does not belong at the top level"),
     (text_rules.top_level, {"notes/a.md": ""}, "LICENSE is missing at the top level"),
@@ -124,6 +127,11 @@ BAD_TREES = [
     (text_rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""}, "ARCHITECTURE.md does not say what aws/odd/ is for"),
     (text_rules.libraries, {"pyproject.toml": '[project]\ndependencies = ["odd>=1"]'},
      "does not say why odd is required"),
+    (policy_rules.template, {**ACCOUNT, f"{policy_rules.POLICIES}/b.json": "{}"},
+     "account.yml has no policy with the rights of b.json"),
+    (policy_rules.template, {policy_rules.TEMPLATE: ACCOUNT[policy_rules.TEMPLATE]},
+     "account.yml names a.json, which does not exist"),
+    (policy_rules.template, ACCOUNT, "account.yml has other rights than scripts/goldenami/aws/policies: run scripts/"),
     (pins, {"requirements/run.txt": "odd==1\n"}, "run.txt: odd has no version or no hash"),
     (pins, {"requirements/run.txt": f"odd {HASH}"}, "run.txt: odd has no version or no hash"),
     (pins, {"requirements/run.txt": "--index-url https://example.org/simple\n"}, "run.txt names an address"),

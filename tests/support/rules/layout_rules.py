@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from support.rules import prose_rules, python_rules, requirement_rules, text_rules
+from support.rules import policy_rules, prose_rules, python_rules, requirement_rules, text_rules
 
 RULES: tuple[Callable[[Path], list[str]], ...] = (
     python_rules.imports, python_rules.emulator, python_rules.processes, python_rules.boto3, python_rules.clocks,
     python_rules.class_names, python_rules.sizes, python_rules.docstrings,
     text_rules.top_level, text_rules.sizes, text_rules.folder_readmes, text_rules.variables, text_rules.make_targets,
     text_rules.module_map, text_rules.libraries, text_rules.prose_width, text_rules.local_hooks,
-    text_rules.benches, requirement_rules.pins,
+    text_rules.benches, requirement_rules.pins, policy_rules.template,
     prose_rules.sentences, prose_rules.page_sizes, prose_rules.questions, prose_rules.links,
 )
 """The rules that need nothing but the tree."""

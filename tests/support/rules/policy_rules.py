@@ -1,0 +1,82 @@
+"""The rights in the account's template are those of the policy files: a rule, and what writes them there.
+
+`scripts/policies` runs it. Who adds a policy file names it in one of the template's `Commands`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+TEMPLATE, POLICIES = "scripts/goldenami/aws/account.yml", "scripts/goldenami/aws/policies"
+NARROWED = {"arn:aws:s3:::*/*": '!Sub "${Bucket.Arn}/*"', "arn:aws:s3:::*": "!GetAtt Bucket.Arn",
+            "arn:aws:sns:*:*:*": "!Ref Topic", "*": "'*'"}
+"""What a policy leaves open and the template knows: the bucket and the topic."""
+_WIDTH = 116
+_STATEMENTS = re.compile(r"(Metadata: \{Commands: \[([^]]*)\]\}\n(?: {4}[^\n]*\n)*? {8}Statement:\n)"
+                         r"((?: {10}[^\n]*\n)+)")
+
+
+def _flow(items: Iterable[str], indent: int) -> str:
+    """A list of YAML, over lines where it is long."""
+    text = ", ".join(items)
+    if len(text) + indent + 2 <= _WIDTH:
+        return f"[{text}]"
+    return "[\n" + textwrap.indent(textwrap.fill(text, _WIDTH - 14, break_on_hyphens=False), " " * 4) + "]"
+
+
+def _statement(resources: Iterable[str], condition: Any, actions: Iterable[str]) -> str:
+    known = [NARROWED.get(each, each) for each in resources]
+    lines = ["- Effect: Allow", f"  Action: {_flow(sorted(actions), 20)}",
+             f"  Resource: {known[0] if len(known) == 1 else _flow(known, 22)}"]
+    if condition:
+        lines.append(f"  Condition: {json.dumps(condition)}")
+    return textwrap.indent("\n".join(lines), " " * 10) + "\n"
+
+
+def statements(root: Path, commands: Iterable[str]) -> str:
+    """The rights of all `commands` as YAML, each once: one statement for what has the same resources and condition."""
+    places: dict[tuple[str, str], set[str]] = {}
+    for command in commands:
+        for each in json.loads((root / POLICIES / f"{command}.json").read_text(encoding="utf-8"))["Statement"]:
+            resources = each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
+            for action in each["Action"]:
+                key = json.dumps(each.get("Condition"), sort_keys=True), action
+                places.setdefault(key, set()).update(resources)
+    groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for (condition, action), where in places.items():
+        groups.setdefault((tuple(sorted(where)), condition), []).append(action)
+    return "".join(_statement(where, json.loads(condition), actions)
+                   for (where, condition), actions in sorted(groups.items()))
+
+
+def written(root: Path) -> str:
+    """The template with the rights of the policy files."""
+    def replace(match: re.Match[str]) -> str:
+        return match[1] + statements(root, match[2].split(", "))
+
+    return _STATEMENTS.sub(replace, (root / TEMPLATE).read_text(encoding="utf-8"))
+
+
+def template(root: Path) -> list[str]:
+    """The template has each policy file, and its rights."""
+    if not (root / TEMPLATE).is_file():
+        return []
+    text = (root / TEMPLATE).read_text(encoding="utf-8")
+    named = {name for match in _STATEMENTS.finditer(text) for name in match[2].split(", ")}
+    problems = [f"{TEMPLATE} has no policy with the rights of {path.name}: name it in one of its `Commands`"
+                for path in sorted((root / POLICIES).glob("*.json")) if path.stem not in named]
+    gone = [name for name in sorted(named) if not (root / POLICIES / f"{name}.json").is_file()]
+    if problems or gone:
+        return problems + [f"{TEMPLATE} names {name}.json, which does not exist" for name in gone]
+    return [] if written(root) == text else [f"{TEMPLATE} has other rights than {POLICIES}: run scripts/policies"]
+
+
+if __name__ == "__main__":
+    checkout = Path(sys.argv[1])
+    (checkout / TEMPLATE).write_text(written(checkout), encoding="utf-8")
