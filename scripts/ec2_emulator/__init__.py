@@ -7,8 +7,8 @@
   handlers and models `moto_overrides` has replaced. `state` holds what moto has no place for.
 * `rules`: a rule is a function that `@rule` registers with the page that demands it. It is kept by a handler in
   `images`, `image_registration`, `image_lifecycle`, `snapshots`, `ebs_direct`, `launches`, `launch_templates`,
-  `fleets`, `root_volumes`, `instance_refresh` or `ssm_parameters`, with `listing`, `request_fields` and `errors` in
-  common; a test in `tests/aws` shows that moto alone does not keep it.
+  `fleets`, `price_list`, `root_volumes`, `instance_refresh` or `ssm_parameters`, with `listing`, `request_fields`
+  and `errors` in common; a test in `tests/aws` shows that moto alone does not keep it.
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings` (`state.EmulatorSettings`: waits,
   page sizes, IAM denials, other accounts), `GET /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block),
   `POST /_emulator/write` (bytes of an instance's root volume),
@@ -17,7 +17,7 @@
   `lateness` applies them, in one place: reads that are out of date, things not found yet or still in use, throttling,
   a region that hangs or is out, connections that break before a call or before its answer.
 
-It is not AWS: no instance runs, no quota or price counts, no policy document is evaluated (settings allow and deny by
+It is not AWS: no instance runs, no quota counts, no policy document is evaluated (settings allow and deny by
 action), and services that this project does not call are moto's. It proves what this project asks of EC2 and how it
 takes refusals, not that an image boots there. It may use `goldenami.core`; the product does not know it.
 """

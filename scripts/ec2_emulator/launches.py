@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidAMIIdError, UnvailableAMIIdError
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instances import StateReason
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 
@@ -19,6 +21,7 @@ from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
 from ec2_emulator.state import STATE
 
 _moto_run_instances = EC2Backend.run_instances
+TAKEN_AFTER_S = 0.2
 
 
 @rule(EC2_GUIDE + "disable-an-ami.html")
@@ -98,7 +101,20 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
         instance.root_device_name, instance.architecture = image.root_device_name, image.architecture
         instance.virtualization_type = image.virtualization_type
         instance.nics[0].public_ip = STATE.settings.instance_address or instance.nics[0].public_ip
+        if instance.lifecycle == "spot" and STATE.spot_taken < STATE.settings.spot_taken:
+            STATE.spot_taken += 1
+            threading.Timer(TAKEN_AFTER_S, take_back, [instance]).start()
     return reservation
+
+
+@rule(EC2_GUIDE + "spot-interruptions.html")
+def take_back(instance: Any) -> None:
+    """EC2 takes a Spot instance back when it needs the capacity, and its StateReason says so."""
+    with STATE.lock:
+        if instance.state == "running":
+            instance.terminate()
+            instance.state_reason = StateReason("Server.SpotInstanceTermination: Spot instance termination",
+                                                "Server.SpotInstanceTermination")
 
 
 class LaunchApi(EC2BaseResponse):

@@ -23,13 +23,14 @@ from ec2_emulator.image_lifecycle import ImageLifecycleApi, SnapshotApi
 from ec2_emulator.image_registration import ImageRegistrationApi
 from ec2_emulator.instance_refresh import GroupInstance, InstanceRefreshApi
 from ec2_emulator.launch_templates import EmulatedTemplate, LaunchTemplateApi
+from ec2_emulator.price_list import SpotPriceApi
 from ec2_emulator.root_volumes import RootVolumeApi
 from ec2_emulator.snapshots import EmulatedSnapshot
 from ec2_emulator.ssm_parameters import ParameterApi
 
 
 class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi, launches.LaunchApi,
-             EncryptionApi, RootVolumeApi, EC2Response):
+             EncryptionApi, RootVolumeApi, SpotPriceApi, EC2Response):
     """EC2: the handlers of this package, then moto's."""
 
 

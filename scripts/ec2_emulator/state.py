@@ -23,6 +23,15 @@ MY_ACCOUNT = "123456789012"
 """moto's account for every access key that `EmulatorSettings.accounts` does not name."""
 
 
+USD_HOUR = {
+    "g4dn.xlarge": 0.526, "g4dn.2xlarge": 0.752, "g4dn.4xlarge": 1.204, "g4dn.8xlarge": 2.176, "g4dn.12xlarge": 3.912,
+    "g5.xlarge": 1.006, "g5.2xlarge": 1.212, "g5.4xlarge": 1.624, "g5.8xlarge": 2.448, "g5.12xlarge": 5.672,
+    "g6.xlarge": 0.8048, "g6.2xlarge": 0.9776, "g6.4xlarge": 1.3232, "g6.8xlarge": 2.0144, "g6.12xlarge": 4.6016,
+    "g6e.xlarge": 1.861, "g6e.2xlarge": 2.24208, "g6e.4xlarge": 3.00424, "g6e.8xlarge": 4.52856,
+}
+"""GPU types in us-east-1, as https://aws.amazon.com/ec2/pricing/on-demand/ had them in 2024-12; here in all regions."""
+
+
 class EmulatorSettings(Record):
     """What a test may set, by PATCH of the control API; `reset` brings the defaults back."""
 
@@ -54,6 +63,12 @@ class EmulatorSettings(Record):
     """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
     block_life_s: float = 3600.0
     """Seconds for which a token of a block is good."""
+    usd_hour: dict[str, dict[str, float]] = Field(default_factory=lambda: {"*": USD_HOUR})
+    """The price list: region (or `*`) to type to dollars for an hour of Linux on demand."""
+    usd_spot: dict[str, float] = Field(default_factory=dict)
+    """Spot prices of availability zones, in shares of the price on demand."""
+    spot_taken: int = 0
+    """So many Spot instances are taken back, each a moment after its launch."""
     late: tuple[LateRule, ...] = ()
     """Calls that answer late, out of date or not at all."""
     late_seed: int = 0
@@ -91,6 +106,8 @@ class EmulatorState:
     pending_parameters: list[Any] = field(default_factory=list)
     blocks: BlockStore = field(default_factory=BlockStore)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    spot_taken: int = 0
+    """Spot instances that were taken back."""
     refused_until: float = 0.0
     """Until when (monotonic seconds) nobody listens at the port."""
 
@@ -120,6 +137,7 @@ class EmulatorState:
         self.tokens.clear()
         self.pending_parameters.clear()
         self.blocks.clear()
+        self.spot_taken = 0
 
 
 STATE = EmulatorState()

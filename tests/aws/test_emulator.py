@@ -66,8 +66,8 @@ def test_names_what_it_lacks_and_nobody_retries(aws: Any) -> None:
     assert (code, status) == ("UnsupportedOperation", 501)
     assert message == "the emulator does not implement ec2:DescribeImageUsageReports"
     assert _refused(boto3.client("ssm").list_nodes)[:2] == ("UnsupportedOperation", 501)
-    refused = _refused(lambda: boto3.client("pricing").get_products(ServiceCode="AmazonEC2"))
-    assert refused == ("UnsupportedOperation", 501, "the emulator does not implement pricing:GetProducts")
+    refused = _refused(lambda: boto3.client("pricing").describe_services())
+    assert refused == ("UnsupportedOperation", 501, "the emulator does not implement pricing:DescribeServices")
 
 
 @pytest.mark.parametrize(("service", "call", "code", "status"), [

@@ -29,12 +29,31 @@ def gpu_test(checkout: Checkout, *args: str, image: str = GPU_IMAGE) -> builds.R
     return checkout.golden("gpu-test", image, "--wait-minutes", "0", *args)
 
 
-def test_the_plan_names_types_zones_and_money_and_launches_nothing(checkout: Checkout, candidate: str) -> None:
-    ran = gpu_test(checkout, "--dry-run")
+def test_the_plan_names_types_zones_and_money_and_launches_nothing(
+    checkout: Checkout, candidate: str, aws: Emulator,
+) -> None:
+    """By the price list and the Spot prices of the zones, over HTTP."""
+    aws.set(usd_hour={"*": {"g4dn.xlarge": 0.526, "g5.xlarge": 1.5, "g5.2xlarge": 1.2, "g6.xlarge": 0.9,
+                            "g6e.xlarge": 0.8}}, usd_spot={"us-west-2b": 0.2})
+    ran = gpu_test(checkout, "--dry-run", "--hours", "2")
     assert ran.code == 0, ran.text
-    assert f"test {GPU_IMAGE} {candidate} on 3 GPU architectures, 1 h each at most" in ran.text
-    assert "sm_75   g4dn.xlarge in us-east-1a Spot" in ran.text
+    assert f"test {GPU_IMAGE} {candidate} on 3 GPU architectures, 2 h each at most; at most $5.05 for" in ran.text
+    first = {sm: line.split(maxsplit=1)[1] for line in reversed(ran.text.splitlines())
+             if (sm := line.split(maxsplit=1)[0]).startswith("sm_")}
+    assert first == {
+        "sm_75": "g4dn.xlarge in us-west-2b Spot, at most $0.526/h (now $0.105)",
+        "sm_86": "g5.2xlarge in us-west-2b Spot, at most $1.200/h (now $0.240)",
+        "sm_89": "g6e.xlarge in us-west-2b Spot, at most $0.800/h (now $0.160)"}
     assert instances(REGIONS[0]) == []
+
+
+def test_without_prices_the_plan_says_so(checkout: Checkout, candidate: str, aws: Emulator) -> None:
+    aws.set(denied={"*": ["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"]})
+    ran = gpu_test(checkout, "--dry-run")
+    assert (ran.code, "its prices are not known" in ran.text) == (0, True), ran.text
+    assert "sm_75   g4dn.xlarge in us-east-1a Spot, price unknown" in ran.text
+    ran = gpu_test(checkout, "--dry-run", "--max-usd", "50")
+    assert (ran.code, "its prices are not known" in ran.text) == (2, True), ran.text
 
 
 def test_an_instance_that_does_not_answer_is_terminated(checkout: Checkout, candidate: str) -> None:
@@ -58,8 +77,18 @@ def test_a_quota_is_said_as_one_and_not_asked_again(checkout: Checkout, candidat
     faults.add("ec2", "RunInstances", error={"code": "VcpuLimitExceeded"})
     ran = gpu_test(checkout)
     assert (ran.code, "the account's limits allow no GPU of architecture 75" in ran.text) == (5, True), ran.text
+    assert "EC2 has no GPU" not in ran.text and "VcpuLimitExceeded (Spot)" in ran.text
     assert len(faults.fired()) == 4, "Spot and on demand, in each region"
     assert left() == []
+
+
+def test_a_quota_in_one_market_leaves_the_other(checkout: Checkout, candidate: str, faults: Faults) -> None:
+    """The account may launch no Spot instance: on demand is asked without going through the zones again."""
+    faults.add("ec2", "RunInstances", error={"code": "MaxSpotInstanceCountExceeded"}, times=2)
+    ran = gpu_test(checkout)
+    assert (ran.code, "SSH did not answer" in ran.text) == (5, True), ran.text
+    (instance,) = instances(REGIONS[0])
+    assert "InstanceLifecycle" not in instance and left() == []
 
 
 def test_no_candidate_and_one_of_another_lock_are_refused(checkout: Checkout) -> None:
@@ -72,10 +101,34 @@ def test_no_candidate_and_one_of_another_lock_are_refused(checkout: Checkout) ->
     assert (ran.code, f"is build {build_id}, the lock here is of {other}" in ran.text) == (2, True), ran.text
 
 
-def test_money_below_the_cheapest_type_is_refused(checkout: Checkout, candidate: str) -> None:
-    ran = gpu_test(checkout, "--max-usd", "0.01")
-    assert (ran.code, "$0.01 do not pay 1 h on a GPU of architecture 75" in ran.text) == (2, True), ran.text
-    assert left() == []
+def test_money_below_the_cheapest_is_refused_in_a_line(checkout: Checkout, candidate: str) -> None:
+    ran = gpu_test(checkout, "--max-usd", "1.20")
+    assert ran.code == 2, ran.text
+    assert "$1.20 do not pay 1 h on a GPU of architecture 75; the whole test needs at most $2.34" in ran.text
+    assert [each for region in REGIONS for each in instances(region)] == [], "nothing was launched"
+    assert gpu_test(checkout, "--max-usd", "4", "--dry-run").code == 0
+
+
+def test_an_architecture_that_no_region_offers_is_refused_in_a_line(checkout: Checkout) -> None:
+    """Of g6f there are fractions of a GPU alone, on which nothing can be tested."""
+    path = checkout.root / f"packer/images/{GPU_IMAGE}.yml"
+    path.write_text(path.read_text(encoding="utf-8").replace("g6, g6e]", "g6f]"), encoding="utf-8")
+    candidates.publish(checkout)
+    ran = gpu_test(checkout)
+    assert ran.code == 2, ran.text
+    assert "no region of the definition offers a GPU of architecture 89 (g6f)" in ran.text
+    assert [each for region in REGIONS for each in instances(region)] == [], "nothing was launched"
+
+
+def test_a_spot_instance_that_ec2_takes_back_is_no_word_about_the_image(
+    checkout: Checkout, candidate: str, aws: Emulator,
+) -> None:
+    aws.set(spot_taken=1)
+    ran = gpu_test(checkout)
+    assert "EC2 took the Spot instance g4dn.xlarge in us-east-1a back: trying another" in ran.text, ran.text
+    zones = sorted(raw["Placement"]["AvailabilityZone"] for raw in instances(REGIONS[0]))
+    assert (zones, left()) == (["us-east-1a", "us-east-1b"], [])
+    assert (ran.code, "SSH did not answer" in ran.text) == (5, True), "of the second, which stayed"
 
 
 def test_an_image_without_a_gpu_needs_none(checkout: Checkout) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from support.aws.emulator_probe import ProbeAccount, probe, refused
+from support.aws.emulator_probe import OTHER_REGION, REGION, ProbeAccount, probe, refused
 
 TYPE = "c7i.large"
 ROLE = "arn:aws:iam::123456789012:role/fleet"
@@ -54,6 +55,42 @@ def _state(account: ProbeAccount, request: dict[str, Any]) -> str:
         SpotInstanceRequestIds=[request["SpotInstanceRequestId"]])["SpotInstanceRequests"]
     state: str = described[0]["State"]
     return state
+
+
+@probe("get_products")
+def test_the_price_list_has_what_all_filters_match(account: ProbeAccount) -> None:
+    account.set(usd_hour={"*": {"g5.xlarge": 1.006, "g6.xlarge": 0.8}, OTHER_REGION: {"g5.xlarge": 1.123}}, page_most=2)
+    filters = [{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "g5.xlarge"}]
+    pages = account.client("pricing").get_paginator("get_products").paginate(ServiceCode="AmazonEC2", Filters=filters)
+    products = [[json.loads(text) for text in page["PriceList"]] for page in pages]
+    assert len(products) > 1 and {len(page) for page in products} <= {1, 2}
+    found = {product["product"]["attributes"]["regionCode"]: product for page in products for product in page}
+    rate = found[OTHER_REGION]["terms"]["OnDemand"]["T"]["priceDimensions"]["D"]
+    assert (len(found), float(rate["pricePerUnit"]["USD"]), rate["unit"]) == (5, 1.123, "Hrs")
+    assert {product["product"]["attributes"]["instanceType"] for product in found.values()} == {"g5.xlarge"}
+
+
+@probe("describe_spot_price_history")
+def test_a_spot_price_is_of_a_zone_and_below_the_price_on_demand(account: ProbeAccount) -> None:
+    account.set(usd_hour={"*": {"g5.xlarge": 1.0}}, usd_spot={f"{REGION}a": 0.25})
+    rows = account.ec2.describe_spot_price_history(InstanceTypes=["g5.xlarge", "g6.xlarge"])["SpotPriceHistory"]
+    assert {(row["InstanceType"], row["ProductDescription"]) for row in rows} == {("g5.xlarge", "Linux/UNIX")}
+    found = {row["AvailabilityZone"]: float(row["SpotPrice"]) for row in rows}
+    assert found[f"{REGION}a"] == 0.25 and set(found.values()) == {0.25, 0.4}
+
+
+@probe("take_back")
+def test_a_spot_instance_is_taken_back_with_its_reason(account: ProbeAccount) -> None:
+    account.set(spot_taken=1)
+    launched = [account.ec2.run_instances(
+        ImageId=account.image(f"golden-{number}"), InstanceType="g5.xlarge", MinCount=1, MaxCount=1,
+        InstanceMarketOptions={"MarketType": "spot"})["Instances"][0]["InstanceId"] for number in range(2)]
+    account.ec2.get_waiter("instance_terminated").wait(
+        InstanceIds=launched[:1], WaiterConfig={"Delay": 1, "MaxAttempts": 5})
+    first, second = (account.ec2.describe_instances(InstanceIds=[name])["Reservations"][0]["Instances"][0]
+                     for name in launched)
+    assert first["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert second["State"]["Name"] == "running"
 
 
 @probe("describe_fleets")

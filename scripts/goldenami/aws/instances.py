@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from goldenami.aws import tags
 from goldenami.aws.calls import NOT_YET, settled, tolerate
@@ -40,6 +40,14 @@ class NoCapacity(StageFailed):
 
 class QuotaReached(StageFailed):
     """The account's own limit in a region: no other zone helps, and waiting does not either."""
+
+
+class SpotInterrupted(StageFailed):
+    """EC2 took a Spot instance back: no word about the image."""
+
+
+INTERRUPTED, STARVED = "Server.SpotInstanceTermination", "Server.InsufficientInstanceCapacity"
+"""EC2's reasons for ending an instance by itself ("Troubleshoot terminated instances")."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,24 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
     with access(ec2, launch.name, launch.public_key, launch.tags) as key_and_group:
         instance = _launch(ec2, launch, key_and_group)
         try:
-            ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=WAIT)
+            _await_running(ec2, launch, instance)
             yield LaunchedInstance(instance, _address(ec2, instance))
         finally:
             with tolerate(*NOT_YET):  # one that was launched a moment ago may be unknown, and must not be left
                 settled(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
             terminate(ec2, instance)
+
+
+def _await_running(ec2: Client, launch: Launch, instance: str) -> None:
+    """NoCapacity or SpotInterrupted where EC2 ends the instance instead: it was given, and not kept."""
+    try:
+        ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=WAIT)
+    except WaiterError:
+        kind = {INTERRUPTED: SpotInterrupted, STARVED: NoCapacity}.get(ended_by(ec2, instance))
+        if kind is None:
+            raise
+        raise kind(f"EC2 launched {launch.instance_type} and ended it at once: {ended_by(ec2, instance)}",
+                   hint="another zone, region or type may do") from None
 
 
 @contextlib.contextmanager
@@ -158,6 +178,11 @@ def describe(ec2: Client, instance: str) -> dict[str, Any]:
     """What EC2 says of an instance; one that was launched a moment ago may be unknown for a while."""
     answer = settled(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
     return dict(answer["Reservations"][0]["Instances"][0])
+
+
+def ended_by(ec2: Client, instance: str) -> str:
+    """EC2's code for why an instance ended, or nothing."""
+    return str(describe(ec2, instance).get("StateReason", {}).get("Code", ""))
 
 
 def _address(ec2: Client, instance: str) -> str:

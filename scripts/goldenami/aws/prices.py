@@ -6,11 +6,12 @@ The table is what status can say without another permission; it is an estimate, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from goldenami.aws.calls import pages
 from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.session import Account, Client, translate
+from goldenami.core import clock
 from goldenami.core.units import GIB
 
 SNAPSHOT_PRICES_OF = "2024-12"
@@ -77,6 +78,17 @@ def hourly(pricing: Client, instance_type: str) -> dict[str, float]:
                 region = product["product"]["attributes"].get("regionCode", "")
                 prices[region] = float(dimension["pricePerUnit"]["USD"])
     return prices
+
+
+def spot_by_zone(ec2: Client, types: Sequence[str]) -> dict[tuple[str, str], float]:
+    """US dollars for an hour of Linux as a Spot instance now, by type and zone of a region; nothing where not known."""
+    try:
+        return {(row["InstanceType"], row["AvailabilityZone"]): float(row["SpotPrice"]) for row in pages(
+            ec2, "describe_spot_price_history", "SpotPriceHistory", InstanceTypes=list(types),
+            ProductDescriptions=["Linux/UNIX"], StartTime=clock.now())}
+    except Exception as error:  # no price is worth failing for, as below
+        translate(error)
+        return {}
 
 
 def hourly_by_type(account: Account, types: Iterable[str]) -> tuple[dict[str, dict[str, float]], str]:

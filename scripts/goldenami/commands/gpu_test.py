@@ -116,14 +116,14 @@ def _offers(
         zones: dict[str, list[str]] = {}
         for kind, zone in instance_types.zones(client, families):
             zones.setdefault(kind, []).append(zone)
-        return RegionTypes(rows, zones, {})
+        return RegionTypes(rows, zones, {}, prices.spot_by_zone(client, sorted(rows)) if spot else {})
 
     there = for_each_region(regions, types).require_all()
     names = sorted({name for types in there.values() for name in types.described})
     priced, _ = prices.hourly_by_type(account, names)
     return capacity.offers(known, families, {
         name: RegionTypes(types.described, types.zones, {
-            kind: usd[name] for kind, usd in priced.items() if name in usd})
+            kind: usd[name] for kind, usd in priced.items() if name in usd}, types.usd_spot)
         for name, types in there.items()}, spot=spot)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from goldenami.core.errors import BadInput
@@ -15,7 +15,10 @@ MOST_TYPES = 4
 
 @dataclass(frozen=True)
 class Offer:
-    """One thing to ask EC2 for. `usd_hour` is the on-demand price, None where it is not known; Spot costs less."""
+    """One thing to ask EC2 for. `usd_hour` is the on-demand price, which bounds Spot's; `usd_spot` is the zone's now.
+
+    None where a price is not known.
+    """
 
     sm: str
     region: str
@@ -23,6 +26,7 @@ class Offer:
     kind: GpuType
     spot: bool
     usd_hour: float | None
+    usd_spot: float | None = None
 
     @property
     def market(self) -> str:
@@ -31,16 +35,21 @@ class Offer:
 
     def __str__(self) -> str:
         price = "price unknown" if self.usd_hour is None else f"at most ${self.usd_hour:.3f}/h"
-        return f"{self.kind.type} in {self.zone} {self.market}, {price}"
+        now = "" if self.usd_spot is None else f" (now ${self.usd_spot:.3f})"
+        return f"{self.kind.type} in {self.zone} {self.market}, {price}{now}"
 
 
 @dataclass(frozen=True)
 class RegionTypes:
-    """What a region has: rows of DescribeInstanceTypes by type, the zones of each type, dollars an hour of each."""
+    """What a region has: rows of DescribeInstanceTypes by type, the zones of each type, dollars an hour of each.
+
+    `usd_spot` has the Spot price of a type in a zone.
+    """
 
     described: Mapping[str, Mapping[str, Any]]
     zones: Mapping[str, Sequence[str]]
     usd_hour: Mapping[str, float]
+    usd_spot: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def offers(
@@ -48,16 +57,19 @@ def offers(
 ) -> dict[str, list[Offer]]:
     """For each declared architecture what to ask for, in this order; BadInput for one that no region has.
 
-    Spot goes before on demand, a cheaper type before a dearer one, the definition's first region before the others.
+    Spot goes before on demand, by its price in each zone; where that is not known or the same, and on demand, a cheaper
+    type goes before a dearer one, the definition's first region before the others.
     """
     declared = {family: sm for family in families if (sm := known[family].sm)}
     found: dict[str, list[Offer]] = {}
     for sm in sorted(set(declared.values()), key=int):
         names = _cheapest([family for family, its in declared.items() if its == sm], regions)
         found[sm] = [
-            Offer(sm, region, zone, gpu_type(known, types.described[name]), market, types.usd_hour.get(name))
+            Offer(sm, region, zone, gpu_type(known, types.described[name]), market, types.usd_hour.get(name),
+                  types.usd_spot.get((name, zone)) if market else None)
             for market in ((True, False) if spot else (False,)) for name in names
             for region, types in regions.items() if name in types.described for zone in types.zones.get(name, ())]
+        found[sm].sort(key=lambda offer: (not offer.spot, offer.usd_spot is None, offer.usd_spot or 0.0))
         if not found[sm]:
             lacking = ", ".join(family for family, its in declared.items() if its == sm)
             raise BadInput(f"no region of the definition offers a GPU of architecture {sm} ({lacking})",

@@ -14,7 +14,7 @@ from typing import Any
 
 from goldenami.aws import images, instances, tags
 from goldenami.aws.images import Image
-from goldenami.aws.instances import Launch, LaunchedInstance, NoCapacity, QuotaReached
+from goldenami.aws.instances import Launch, LaunchedInstance, NoCapacity, QuotaReached, SpotInterrupted
 from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.aws.session import Account
@@ -36,12 +36,6 @@ ROUND_S = 60.0
 _OURS = (LeftoverKind.INSTANCE, LeftoverKind.VOLUME, LeftoverKind.KEY_PAIR, LeftoverKind.SECURITY_GROUP)
 POWER_OFF_S = 180.0
 """Within which an instance that is told to power off is gone for EC2; others do it in seconds."""
-INTERRUPTED = "Server.SpotInstanceTermination"
-"""EC2's reason for taking a Spot instance back ("Troubleshoot terminated instances")."""
-
-
-class SpotInterrupted(Exception):
-    """EC2 took the instance back: no word about the image."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +161,8 @@ def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
     try:
         yield
     except GoldenError:
-        if instances.describe(ec2, instance.id).get("StateReason", {}).get("Code") == INTERRUPTED:
-            raise SpotInterrupted from None
+        if instances.ended_by(ec2, instance.id) == instances.INTERRUPTED:
+            raise SpotInterrupted(f"EC2 took {instance.id} back") from None
         raise
 
 
