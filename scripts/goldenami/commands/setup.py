@@ -31,8 +31,7 @@ class AccountAction(StrEnum):
 @translated()
 def cmd_account(
     checkout: Checkout,
-    action: Annotated[AccountAction, typer.Argument(
-        help="look, make, take away; or print the organisation's policies")], *,
+    action: Annotated[AccountAction, typer.Argument(help="look, make, take away; or print organisation policies")], *,
     github: Annotated[str | None, typer.Option(
         "--github", metavar="OWNER/NAME", help="the repository on GitHub that may publish")] = None,
     gitlab: Annotated[str | None, typer.Option(
@@ -52,8 +51,7 @@ def cmd_account(
     """
     if action is AccountAction.POLICIES:
         return _policies(checkout, bake_account, policy)
-    account, progress = Account(), checkout.progress("account", action)
-    names = region or _declared(checkout)
+    account, progress, names = Account(), checkout.progress("account", action), region or _declared(checkout)
     if action is AccountAction.REMOVE:
         return _remove(account, region, names[0], progress, dry_run=dry_run)
     given = dict(_setting(text) for text in settings)
