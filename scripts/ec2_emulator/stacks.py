@@ -17,7 +17,8 @@ from moto.cloudformation.utils import yaml_tag_constructor
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.dynamodb.models import dynamodb_backends
-from moto.iam.models import ManagedPolicy, iam_backends
+from moto.iam.models import IAMBackend, ManagedPolicy, iam_backends
+from moto.utilities.utils import get_partition
 
 from ec2_emulator import authorization
 from ec2_emulator.errors import ApiError
@@ -130,16 +131,20 @@ def _roll_back(stack: Stack, before: set[str]) -> None:
     made = stack.resource_map
     for name, policy in _policies(stack).items():
         if name not in before:
-            iam_backends[stack.account_id]["aws"].delete_policy(policy.arn)
+            _iam(stack).delete_policy(policy.arn)
     for name in sorted(made._parsed_resources.keys() - before):
         if name in made._resource_json_map and made._resource_json_map[name].get("DeletionPolicy") != "Retain":
             made._delete_resource(made._parsed_resources.pop(name), made._resource_json_map[name])
 
 
+def _iam(stack: Stack) -> IAMBackend:
+    return iam_backends[stack.account_id][get_partition(stack.region_name)]
+
+
 def _policies(stack: Stack) -> dict[str, Any]:
     """The stack's managed policies by logical name; moto deletes none of them."""
     return {name: each for name, each in stack.resource_map._parsed_resources.items()
-            if isinstance(each, ManagedPolicy) and each.arn in iam_backends[stack.account_id]["aws"].managed_policies}
+            if isinstance(each, ManagedPolicy) and each.arn in _iam(stack).managed_policies}
 
 
 def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
@@ -158,7 +163,7 @@ def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
                 stack._add_stack_event("DELETE_FAILED", resource_status_reason=reason)
                 return
             for policy in _policies(stack).values():
-                iam_backends[backend.account_id]["aws"].delete_policy(policy.arn)
+                _iam(stack).delete_policy(policy.arn)
             _moto_delete(backend, stack.stack_id)
 
 

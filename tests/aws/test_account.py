@@ -115,6 +115,13 @@ def test_a_provider_that_is_there_is_used(checkout: Checkout) -> None:
     assert "GitHubProvider = existing" in said and "GitHubTokens" not in said and "GitLabTokens" in said
 
 
+def test_another_partition(checkout: Checkout) -> None:
+    golden(checkout, "apply", "--region", "us-gov-west-1", *GITHUB)
+    template = boto3.client("cloudformation", "us-gov-west-1").get_template(StackName="golden-ami")["TemplateBody"]
+    assert "arn:aws-us-gov:ec2:*:*:launch-template/*" in str(template) and "arn:aws:" not in str(template)
+    golden(checkout, "remove", "--region", "us-gov-west-1")
+
+
 # --- who is let in ----------------------------------------------------------------------------------------------------
 
 HUB, LAB = "token.actions.githubusercontent.com", "gitlab.example.org"

@@ -106,6 +106,11 @@ def check_usable(stack: AccountStack, region: str) -> None:
         raise StageFailed(f"the stack {NAME} in {region} is in the state {stack.status}", hint=_REMEDIES[stack.status])
 
 
+def template(partition: str) -> str:
+    """The template for a partition: the policies' names of resources, which begin with `arn:aws:`, are of that one."""
+    return TEMPLATE.read_text(encoding="utf-8").replace("arn:aws:", f"arn:{partition}:")
+
+
 def propose(cloudformation: Client, stack: AccountStack | None, parameters: Mapping[str, str]) -> ChangeSet:
     """A change set to the template with `parameters`; what exists already by a fixed name is imported.
 
@@ -115,7 +120,7 @@ def propose(cloudformation: Client, stack: AccountStack | None, parameters: Mapp
     kind = {"ChangeSetType": "CREATE", "OnStackFailure": "DELETE"} if is_first else {"ChangeSetType": "UPDATE"}
     made = cloudformation.create_change_set(
         StackName=NAME, ChangeSetName=f"golden-{clock.now():%Y%m%dT%H%M%S}", Capabilities=["CAPABILITY_NAMED_IAM"],
-        TemplateBody=TEMPLATE.read_text(encoding="utf-8"), ImportExistingResources=True, **kind,
+        TemplateBody=template(cloudformation.meta.partition), ImportExistingResources=True, **kind,
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in sorted(parameters.items())])
 
     def ended() -> dict[str, Any] | None:
