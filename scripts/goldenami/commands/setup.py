@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from goldenami.account import account_plan, account_setup, organization
+from goldenami.account.account_plan import AccountPlan
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import DryRun, Regions, lead_to
 from goldenami.commands.checkout import Checkout
@@ -59,10 +60,15 @@ def cmd_account(
               if value is not None}
     plan = account_plan.prepare(account, names, given)
     print("\n".join(account_plan.show(plan)), flush=True)
-    if action is AccountAction.PLAN or dry_run:
-        account_plan.discard(account, plan)
-        lead_to("account", AccountAction.APPLY)
-        return 0
+    if action is AccountAction.APPLY and not dry_run:
+        return _apply(account, plan, progress)
+    account_plan.discard(account, plan)
+    lead_to("account", AccountAction.APPLY)
+    return 0
+
+
+def _apply(account: Account, plan: AccountPlan, progress: Progress) -> int:
+    """Make what the plan says, then name the variables of CI."""
     home = account_setup.execute(account, plan, progress)
     progress.remember()
     print("variables of CI, for the places that docs/ci.md names:")
