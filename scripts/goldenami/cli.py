@@ -32,8 +32,8 @@ AREAS: dict[str, dict[str, str]] = {
     "Accounts": {"account": "setup"},
     "Published images": {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
-        "release": "release", "mixed-policy": "launching", "verify-snapshot": "snapshot", "status": "life",
-        "retire": "life", "sweep": "life", "regions": "life"},
+        "release": "release", "mixed-policy": "launching", "verify-snapshot": "snapshot",
+        "verify-provenance": "security", "status": "life", "retire": "life", "sweep": "life", "regions": "life"},
     "Running instances": {"drift": "drift"},
     "New releases": {"watch": "watch", "images": "watch", "propose": "watch"},
 }

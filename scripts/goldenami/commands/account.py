@@ -21,6 +21,7 @@ from goldenami.lock import lint
 from goldenami.model import gpu_proofs, hardware
 from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
+from goldenami.security import provenance
 
 AcceptUntestedGpu = Annotated[bool, typer.Option(
     "--accept-untested-gpu", help="`latest` may take a build that was not tested on a GPU; recorded")]
@@ -44,6 +45,7 @@ def cmd_publish(
         build = release_gate.load(checkout.root, image, build_id)
         lint.demand(build.lock, checkout.families)
         release_gate.check_vulnerabilities(definition, build.folder)
+        key = provenance.demanded(checkout.root, definition)
         plan = publish.prepare(account, definition, build, options, progress)
         print("\n".join(publish_plan.show(plan)), flush=True)
         if publish.is_recorded(build, plan):
@@ -52,6 +54,8 @@ def cmd_publish(
             publish.execute(account, definition, build, plan, progress, wait_s=math.inf if wait else 0.0)
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
             _tell_report(build, progress)
+        if not dry_run:
+            progress.say(f"provenance: {provenance.write(build.folder, key) if key else 'unsigned'}")
     progress.remember()
     if not plan.held_back:
         return ExitCode.OK

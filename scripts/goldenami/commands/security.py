@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from goldenami.commands import BuildId, ImageName
+from goldenami.commands import BuildId, ImageName, reports
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
@@ -14,11 +15,9 @@ from goldenami.core.yaml_lines import nearest
 from goldenami.local import workspace
 from goldenami.model.definition import CveRule
 from goldenami.model.security_records import CVE_FILE, Feed
-from goldenami.report import report
-from goldenami.security import components, cve, sbom, waivers
+from goldenami.security import components, cve, provenance, sbom, waivers
 from goldenami.security.feeds import FeedPlaces
 from goldenami.security.sbom import Spec
-from goldenami.verify import verify
 
 
 def cmd_sbom(
@@ -54,12 +53,23 @@ def cmd_cve(
     with workspace.image_lock(checkout.root, image, wait=True):
         record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)
         if build.report.exists():
-            report.write_report(build, verify.previous(build), lock.model_dump(mode="json"))
+            reports.written(build, lock)
     for warning in record.warnings:
         print(f"warning: {warning}")
     print(f"{image} {record.build_id}: {cve.summary(record)}")
     if problem := cve.failure(record, build.path / CVE_FILE):
         raise problem
+    return 0
+
+
+def cmd_verify_provenance(
+    checkout: Checkout, image: ImageName, *, build_id: BuildId = None,
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="the public key, PEM")],
+) -> int:
+    """Hold a published build's records to what was signed when it was published."""
+    _, build = checkout.kept(image, build_id) if build_id else checkout.baked(image)
+    statement = provenance.verify(build, key)
+    print(f"{image} {build.build_id}: signed provenance of {len(statement['subject'])} AMIs is right")
     return 0
 
 

@@ -30,6 +30,9 @@ VARIABLES: dict[str, dict[str, str]] = {
         "GOLDEN_MODULE_KEY": "RSA key with which `lock` signs kernel modules; unset: they are not signed",
         "GOLDEN_MODULE_CERTIFICATE": "its certificate",
     },
+    "Signed provenance": {
+        "GOLDEN_SIGNING_KEY": "ECDSA P-256 key with which `publish` signs where a build comes from; unset: unsigned",
+    },
     "AWS": {
         "GOLDEN_SSH_FROM": "IPv4 network, such as `203.0.113.7/32`, from which SSH may reach the instances of "
                            "`bake --builder ec2`; default: any, with a key of that run only",

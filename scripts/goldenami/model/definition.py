@@ -167,6 +167,8 @@ class Security(Record):
 
     cve: CveRule | None = None
     """vulnerabilities; without it nothing is asked for"""
+    signed: bool = False
+    """nothing is published without signed provenance"""
 
 
 class DriftAllowance(Record):
