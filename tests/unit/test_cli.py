@@ -223,3 +223,19 @@ def test_a_checkout_that_cannot_be_written_is_the_hosts_matter(
     (tmp_path / "build").write_text("", encoding="utf-8")
     assert cli.main(["--root", str(tmp_path), "fetch", IMAGE]) == 8
     assert f"golden: error: {tmp_path}/build/{IMAGE}: not a directory" in capsys.readouterr().err
+
+
+def test_check_says_what_is_wrong_with_every_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(ROOT / "packer", tmp_path / "packer")
+    (tmp_path / "roles").symlink_to(ROOT / "roles")
+    images = tmp_path / "packer/images"
+    text = (images / f"{IMAGE}.yml").read_text(encoding="utf-8")
+    for path in images.glob("*.yml"):
+        path.unlink()
+    (images / "aa.yml").write_text(text.replace(IMAGE, "aa", 1).replace("[c7i,", "[c7x, c7y,"), encoding="utf-8")
+    (images / "bb.yml").write_text(text.replace(IMAGE, "bb", 1).replace("us-east-1", "us-esat-1"), encoding="utf-8")
+    (images / "cc.yml").write_text("image:\n\tc\n", encoding="utf-8")
+    assert cli.main(["--root", str(tmp_path), "check"]) == 2
+    *lines, error, _ = capsys.readouterr().err.replace(f"{images}/", "").splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["  | aa.yml", "  | aa.yml", "  | bb.yml", "  | cc.yml"]
+    assert error == f"golden: error: {images} has 4 mistakes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,11 +64,13 @@ class Checkout:
         """The definition of an image."""
         return definition_file.load(self.root, definition_file.path_of(self.root, image))
 
-    def definitions(self, image: str | None, regions: Collection[str] | None = None) -> Iterator[Definition]:
-        """The definition of one image, or of all by name, each read when it is its turn; `regions`: those that exist,
-        where that is to be looked at."""
-        paths = [definition_file.path_of(self.root, image)] if image else sorted((self.root / IMAGES).glob("*.yml"))
-        return (definition_file.load(self.root, path, regions) for path in paths)
+    def paths(self, image: str | None) -> list[Path]:
+        """The definition's file of one image, or of all by name."""
+        return [definition_file.path_of(self.root, image)] if image else sorted((self.root / IMAGES).glob("*.yml"))
+
+    def definitions(self, image: str | None) -> Iterator[Definition]:
+        """The definition of one image, or of all by name, each read when it is its turn."""
+        return (definition_file.load(self.root, path) for path in self.paths(image))
 
     def lock(self, image: str) -> tuple[Lock, str]:
         """The lock of an image with its SHA-256."""

@@ -9,13 +9,13 @@ import typer
 from goldenami.aws import session
 from goldenami.bake import bake_inputs
 from goldenami.commands import ImageName, OptionalImage, Strict, Wait, lead_to
-from goldenami.commands.checkout import Checkout
+from goldenami.commands.checkout import IMAGES, Checkout
 from goldenami.compilation import wheel_builds
 from goldenami.compilation.driver_fit import LockConstraints
-from goldenami.core.errors import ExitCode
+from goldenami.core.errors import BadInput, ExitCode, together
 from goldenami.local import workspace
 from goldenami.lock import lint, resolution, resolve
-from goldenami.model import lockfile
+from goldenami.model import definition_file, lockfile
 from goldenami.model.definition import Definition
 from goldenami.model.lockfile import Framework, Lock
 
@@ -24,18 +24,29 @@ Relock = Annotated[bool, typer.Option("--relock", help="make a new lock where up
 
 def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict = False) -> int:
     """Check definitions and committed locks, and that the parts of each lock fit; resolve nothing."""
-    wrong = 0
-    for definition in checkout.definitions(image, session.known_regions()):
-        if not lockfile.path_of(checkout.root, definition.image).exists():
-            print(f"{definition.image}: no lock: {_how_to_lock(checkout, definition)}")
-            continue
-        lock, digest = checkout.lock(definition.image)
-        lockfile.check_fresh(checkout.root, lock, definition)
-        print(f"{definition.image}: build {digest[:lockfile.ID_LENGTH]}")
-        for finding in lint.check(lock, checkout.families):
-            print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
-            wrong += strict or finding.severity is lint.Severity.ERROR
+    wrong, mistakes = 0, list[BadInput]()
+    for path in checkout.paths(image):
+        try:
+            wrong += _check(checkout, definition_file.load(checkout.root, path, session.known_regions()), strict=strict)
+        except BadInput as error:  # those of the others are to be seen too
+            mistakes.append(error)
+    if mistakes:
+        raise together(mistakes, checkout.root / IMAGES)
     return int(ExitCode.BAD_INPUT) if wrong else 0
+
+
+def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
+    """How much is wrong with the parts of a lock; BadInput where it is not that of the definition."""
+    if not lockfile.path_of(checkout.root, definition.image).exists():
+        print(f"{definition.image}: no lock: {_how_to_lock(checkout, definition)}")
+        return 0
+    lock, digest = checkout.lock(definition.image)
+    lockfile.check_fresh(checkout.root, lock, definition)
+    print(f"{definition.image}: build {digest[:lockfile.ID_LENGTH]}")
+    findings = lint.check(lock, checkout.families)
+    for finding in findings:
+        print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
+    return sum(strict or finding.severity is lint.Severity.ERROR for finding in findings)
 
 
 def _how_to_lock(checkout: Checkout, definition: Definition) -> str:

@@ -101,11 +101,12 @@ class HostNotReady(GoldenError):
 
 
 def together(errors: Sequence[BadInput], where: Path) -> BadInput:
-    """All that is wrong with the file `where`, in one error; a single one stays as it is."""
+    """All that is wrong with the file or folder `where`, in one error; a single one stays as it is."""
     if len(errors) == 1:
         return errors[0]
-    lines = [error.message + (f": {error.hint}" if error.hint else "") for error in errors]
-    return BadInput(f"{where} has {len(errors)} mistakes", tail="\n".join(lines), hint="correct the lines above")
+    lines = [line for error in errors for line in (
+        error.tail.splitlines() or [error.message + (f": {error.hint}" if error.hint else "")])]
+    return BadInput(f"{where} has {len(lines)} mistakes", tail="\n".join(lines), hint="correct the lines above")
 
 
 KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)
