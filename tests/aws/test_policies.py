@@ -249,7 +249,7 @@ def drift_repair(stage: Stage) -> None:
 
 
 def regions(stage: Stage) -> None:
-    """A family everywhere; the emulator has no price list, which is no failure."""
+    """A family everywhere, with its prices."""
     stage.under_policy("regions", "--family", "g5")
 
 
