@@ -108,7 +108,8 @@ def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
                           "launch_template: {instance_type: m7i.large}}\n")
     stage.build(1)
     boto3.client("ec2", "us-west-2").create_launch_template(
-        LaunchTemplateName=f"golden-{IMAGE}", LaunchTemplateData={"InstanceType": "m7i.xlarge"})
+        LaunchTemplateName=f"golden-{IMAGE}", VersionDescription=f"build {'0' * 12}",
+        LaunchTemplateData={"InstanceType": "m7i.xlarge"})
     if soak:
         stage.golden("publish", IMAGE)
     stage.aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})

@@ -28,6 +28,10 @@ AcceptUntestedGpu = Annotated[bool, typer.Option(
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
 
 
+TakeOver = Annotated[bool, typer.Option(
+    "--take-over", help="replace a default version of the launch template that a person set; the version is kept")]
+
+
 @translated()
 def cmd_publish(
     checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, build_id: BuildId = None,
@@ -35,12 +39,12 @@ def cmd_publish(
     allow_missing_families: Annotated[bool, typer.Option(
         "--allow-missing-families", help="publish also where a declared instance family does not exist")] = False,
     again: Annotated[bool, typer.Option("--again", help="publish a build that was rolled back")] = False,
-    wait: Wait = False,
+    take_over: TakeOver = False, wait: Wait = False,
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
     definition, progress, account = checkout.definition(image), checkout.progress("publish", image), Account()
     options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again, impatient=dry_run,
-                                          allow_missing_families=allow_missing_families)
+                                          allow_missing_families=allow_missing_families, take_over=take_over)
     with workspace.image_lock(checkout.root, image, wait=wait):
         build = release_gate.load(checkout.root, image, build_id)
         lint.demand(build.lock, checkout.families)
@@ -119,7 +123,7 @@ def attested(
 @translated()
 def cmd_promote(
     checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, accept_untested_gpu: AcceptUntestedGpu = False,
-    now: Now = False,
+    now: Now = False, take_over: TakeOver = False,
 ) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
     definition, progress, account = checkout.definition(image), checkout.progress("promote", image), Account()
@@ -128,7 +132,8 @@ def cmd_promote(
     release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
     proof = attested(checkout, account, definition, build_id, strict=not accept_untested_gpu)
     plan = promote.prepare(account, definition, candidates, proof,
-                           channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
+                           channel_moves.MoveOptions(
+                               accept_untested_gpu=accept_untested_gpu, now=now, take_over=take_over))
     print("\n".join(channel_moves.show("promote", plan)), flush=True)
     if not dry_run:
         promote.execute(account, definition, plan, checkout.builds(image).build(build_id).path, progress)
@@ -140,7 +145,7 @@ def cmd_promote(
 @translated()
 def cmd_rollback(
     checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, accept_untested_gpu: AcceptUntestedGpu = False,
-    now: Now = False,
+    now: Now = False, take_over: TakeOver = False,
     to: Annotated[str | None, typer.Option("--to", metavar="ID", help="the build to go back to")] = None,
     region: Regions,
 ) -> int:
@@ -149,7 +154,7 @@ def cmd_rollback(
     declared = GpuProof.UNTESTED if hardware.architectures(checkout.root, definition.hardware) else GpuProof.NONE
     criteria = rollback.RollbackCriteria(
         lambda build_id: attested(checkout, account, definition, build_id, strict=not accept_untested_gpu), declared,
-        channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
+        channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now, take_over=take_over))
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
     print("\n".join(channel_moves.show("roll back", prepared.plan)), flush=True)
     if not dry_run:

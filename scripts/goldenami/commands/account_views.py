@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from goldenami.aws import regions
+from goldenami.aws.channels import launch_data
+from goldenami.aws.channels.pointers import TemplateRef
 from goldenami.aws.session import check_regions
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
@@ -26,6 +28,11 @@ def images_by_region(checkout: Checkout, image: str | None, only: list[str]) -> 
             images.setdefault(region, []).append(definition.image)
     check_regions(images)
     return images
+
+
+def template_refs(checkout: Checkout, image: str | None) -> dict[str, TemplateRef]:
+    """The launch template of each image, by its definition."""
+    return {definition.image: launch_data.template_of(definition) for definition in checkout.definitions(image)}
 
 
 def raise_failed(failed: dict[str, GoldenError], what: str) -> None:

@@ -11,7 +11,7 @@ import typer
 from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, DryRun, ImageName, OptionalImage, Regions
-from goldenami.commands.account_views import images_by_region, print_record, raise_failed
+from goldenami.commands.account_views import images_by_region, print_record, raise_failed, template_refs
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.core.progress import Progress
@@ -86,7 +86,8 @@ def cmd_status(
     """Show the builds behind latest, candidate and template in each region; of one IMAGE its AMIs, too."""
     if check:
         return _check(checkout, image, as_json=as_json)
-    record, failed = status.look(Account(), images_by_region(checkout, image, region))
+    record, failed = status.look(
+        Account(), images_by_region(checkout, image, region), template_refs(checkout, image))
     print_record(record, status.show(record, details=image is not None), as_json)
     raise_failed(failed, "not every region could be read")
     return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from goldenami.aws import images
-from goldenami.aws.channels import channels, pointers
+from goldenami.aws.channels import channels, launch_data, pointers
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger
 from goldenami.aws.inventory.topology import AmiState
@@ -58,7 +58,7 @@ def look(account: Account, definitions: list[Definition]) -> tuple[CheckRecord, 
             wanted.setdefault(region, []).append(definition)
     impatient = account.with_short_timeouts()
     results = for_each_region(wanted, lambda region: {
-        definition.image: _look(impatient, region, definition.image) for definition in wanted[region]},
+        definition.image: _look(impatient, region, definition) for definition in wanted[region]},
         listening=impatient)
     found = {definition.image: {region: of[definition.image] for region, of in results.done.items()
                                 if definition.image in of} for definition in definitions if definition.publish}
@@ -71,14 +71,15 @@ def look(account: Account, definitions: list[Definition]) -> tuple[CheckRecord, 
         unreachable={region: error.message for region, error in results.failed.items()}), results.failed
 
 
-def _look(account: Account, region: str, image: str) -> _Found:
+def _look(account: Account, region: str, definition: Definition) -> _Found:
     """Four calls."""
+    image = definition.image
     with translated(region):
         ledger = read_lease(account.dynamodb(region), image).ledger
         amis = pointers.read_channels(account.ssm(region), image)
-        template = pointers.default_version(account.ec2(region), pointers.template_name(image))
+        template = pointers.default_version(account.ec2(region), launch_data.template_of(definition))
         there = images.get(account.ec2(region), amis.values())
-    problems = [text for _, text in channels.astray(image, ledger, amis, template)]
+    problems = [text for _, text in channels.astray(definition, ledger, amis, template)]
     for channel, ami in amis.items():
         if ami not in there:
             problems.append(f"`{channel}` names {ami}, which does not exist")

@@ -12,6 +12,7 @@ from typing import Literal
 from goldenami.aws import prices, regions
 from goldenami.aws.channels import evidence, pointers
 from goldenami.aws.channels.ledger import Channel
+from goldenami.aws.channels.pointers import TemplateRef
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot, Launcher, TemplateVersion
 from goldenami.aws.session import Account, translated
@@ -76,9 +77,11 @@ class StatusRecord(Record):
     unreachable: dict[str, str]
 
 
-def look(account: Account, images: Mapping[str, list[str]]) -> tuple[StatusRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region)."""
-    results = regions.for_each_region(images, lambda region: _region(account, region, images[region]),
+def look(
+    account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
+) -> tuple[StatusRecord, dict[str, GoldenError]]:
+    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
+    results = regions.for_each_region(images, lambda region: _region(account, region, images[region], refs),
                                       listening=account)
     return StatusRecord(
         asked_at=clock.stamp(), prices_of=prices.SNAPSHOT_PRICES_OF, prices_source=prices.SNAPSHOT_PRICES_SOURCE,
@@ -86,7 +89,9 @@ def look(account: Account, images: Mapping[str, list[str]]) -> tuple[StatusRecor
         unreachable={name: error.message for name, error in results.failed.items()}), results.failed
 
 
-def _region(account: Account, region: str, images: list[str]) -> list[ImageStatus]:
+def _region(
+    account: Account, region: str, images: list[str], refs: Mapping[str, TemplateRef],
+) -> list[ImageStatus]:
     ec2 = account.ec2(region)
     with translated(region):
         amis = list(inventory.amis(ec2, tagged=True))
@@ -99,16 +104,18 @@ def _region(account: Account, region: str, images: list[str]) -> list[ImageStatu
         named = {ami.build_id: ami.image for ami in amis if ami.image in images and ami.id in values.values()}
         values |= inventory.values(account.ssm(region), [
             evidence.parameter(image, build_id) for build_id, image in named.items()])
-    return [_image(image, region, amis, snapshots, instances, groups, templates, values) for image in images]
+    defaults = {image: next((version for version in templates if refs[image].means(version.template_id,
+                                                                                 version.template)), None)
+                for image in images}
+    return [_image(image, region, amis, snapshots, instances, groups, defaults[image], values) for image in images]
 
 
 def _image(
     image: str, region: str, amis: list[AccountAmi], snapshots: list[AccountSnapshot], instances: list[AccountInstance],
-    groups: list[Launcher], templates: list[TemplateVersion], values: Mapping[str, str],
+    groups: list[Launcher], default: TemplateVersion | None, values: Mapping[str, str],
 ) -> ImageStatus:
     known = {ami.id: ami for ami in amis}
-    default = next((version for version in templates if version.template == pointers.template_name(image)), None)
-    names = {pointers.template_name(image), default.template_id if default else ""}
+    names = {default.template, default.template_id} if default else {pointers.template_name(image)}
 
     def pointer(ami: str | None) -> Pointer | None:
         if ami is None:

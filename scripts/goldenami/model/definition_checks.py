@@ -42,7 +42,7 @@ def check(root: Path, source: YamlFile, definition: Definition, regions: Collect
              *_check_frameworks(root, source, definition), *_check_watch(source, definition),
              *_check_drift(source, definition)]
     if definition.publish:
-        found += _check_publish(source, definition, definition.publish, regions)
+        found += _check_publish(root, source, definition, definition.publish, regions)
     # What goes together can be asked of parts that are right by themselves.
     found = found or [
         *_check_fabrics(root, source, definition), *_check_branch(root, source, definition),
@@ -118,8 +118,40 @@ def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
                                hint="let a role compile the modules, so that the bake has them")
 
 
+MOST_USER_DATA = 16 * 1024
+"""Bytes before they are encoded ("Instance user data")."""
+
+
+def _check_template(root: Path, source: YamlFile, definition: Definition, wanted: Publish) -> Mistakes:
+    """A user's own template and what templates name: ids are of one region, a file is there and not too long."""
+    template, several = wanted.launch_template, len(wanted.regions) > 1
+
+    def mistake(key: str, what: str, hint: str = "") -> BadInput:
+        return source.error(("publish", "launch_template", key), what, hint=hint)
+
+    if template.id and template.name:
+        yield mistake("id", "and `name` are both given", "keep one of them")
+    if template.id and several:
+        yield mistake("id", "is of one region, and `regions` names several", "take `name:` instead")
+    if template.name == f"golden-{definition.image}":
+        yield mistake("name", "is the template that the pipeline makes by itself", "take the line out")
+    if "source_version" in template.model_fields_set and not template.is_theirs:
+        yield mistake("source_version", "is for a template of your own", "name it by `name:` or `id:`")
+    for index, group in enumerate(template.security_groups):
+        if group.startswith("sg-") and several:
+            yield source.error(("publish", "launch_template", "security_groups", index),
+                               f"`{group}` is of one region, and `regions` names several", hint="take its name")
+    if template.user_data_file:
+        path = root / template.user_data_file
+        if not path.is_file():
+            yield mistake("user_data_file", f"`{template.user_data_file}` is no file of this repository")
+        elif path.stat().st_size > MOST_USER_DATA:
+            yield mistake("user_data_file", f"{template.user_data_file} has {path.stat().st_size} bytes, EC2 takes "
+                                            f"{MOST_USER_DATA}", "let it fetch the rest")
+
+
 def _check_publish(
-    source: YamlFile, definition: Definition, wanted: Publish, regions: Collection[str] | None,
+    root: Path, source: YamlFile, definition: Definition, wanted: Publish, regions: Collection[str] | None,
 ) -> Mistakes:
     template = wanted.launch_template
     for index, region in enumerate(wanted.regions):
@@ -136,6 +168,7 @@ def _check_publish(
     if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
         yield source.error(("publish", "launch_template", "volume_size_gib"),
                            f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}")
+    yield from _check_template(root, source, definition, wanted)
     if wanted.kms_key and wanted.kms_key.startswith("alias/aws/"):
         yield source.error(("publish", "kms_key"), "AWS manages that key, and no other account can use it")
     if template.volume_type is VolumeType.GP3 and template.throughput * 4 > template.iops:

@@ -37,7 +37,17 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
     if definition.image != path.stem:
         raise source.error(("image",), f"is `{definition.image}` but the file is named `{path.stem}`")
     definition_checks.check(root, source, definition, regions)
-    return definition
+    return _located(root, definition)
+
+
+def _located(root: Path, definition: Definition) -> Definition:
+    """The definition with the whole path of its user data, which is read where a template is written."""
+    publish = definition.publish
+    if publish is None or publish.launch_template.user_data_file is None:
+        return definition
+    template = publish.launch_template
+    located = template.model_copy(update={"user_data_file": str(root / str(template.user_data_file))})
+    return definition.model_copy(update={"publish": publish.model_copy(update={"launch_template": located})})
 
 
 APART = ("publish", "watch", "security", "drift")

@@ -25,6 +25,7 @@ class MoveOptions:
 
     accept_untested_gpu: bool = False
     now: bool = False
+    take_over: bool = False
 
 
 def show(verb: str, plan: MovePlan) -> list[str]:
@@ -36,9 +37,10 @@ def show(verb: str, plan: MovePlan) -> list[str]:
                      "read back")
         if plan.further:
             lines.append(f"  `golden rollback {plan.image} --to {plan.further}` goes one build further")
+    template = plan.template or pointers.template_name(plan.image)
     for move in plan.regions:
         lines.append(f"  {move.region:<15} latest {move.before or 'nothing'} -> {move.ami}; "
-                     f"default of {pointers.template_name(plan.image)}: version {move.template_before or 'none'} -> "
+                     f"default of {template}: version {move.template_before or 'none'} -> "
                      f"one with {move.ami}" + ("; candidate too" if move.candidate else ""))
         lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
@@ -118,8 +120,8 @@ def apply(
     for channel in moving:
         ledger = ledger.moved(channel, entry)
     lease.record(ledger.spread(channels.publish_section(definition).regions))
-    version = channels.follow_ledger(account, move.region, plan.image, lease, definition, moving=moving,
-                                     reuse_version=reuse_version)
+    version = channels.follow_ledger(account, move.region, lease, definition, moving=moving,
+                                     reuse_version=reuse_version, take_over=plan.take_over)
     assert version is not None  # the ledger names `latest`
     return version
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.aws.channels import channels
+from goldenami.aws.channels import channels, launch_data
 from goldenami.aws.channels.channels import RegionBuild, RestorePoint
 from goldenami.aws.channels.lease import hold_leases, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
@@ -82,13 +82,16 @@ def prepare(
         channel_moves.check_soaked(build, [entry.since for entry in entries.values()],
                                    channels.publish_section(definition).soak_hours)
     states = for_each_region(
-        entries, lambda region: channels.read_region(account, region, image, build)).require_all()
+        entries, lambda region: channels.read_region(account, region, definition, build)).require_all()
+    for state in states.values():
+        channels.check_default(state, definition, take_over=options.take_over)
     moves = {region: _move(state, found[region], gpu, image) for region, state in states.items()}
     due = channels.groups_to_refresh(account, definition, {
         region: channels.current_default(state, build, entries[region].ami, definition)
         for region, state in states.items()})
     number = account.expect(channels.publish_section(definition).account, next(iter(entries)))
-    return MovePlan(image=image, build_id=build, account=number, dropped=tuple(
+    return MovePlan(image=image, build_id=build, account=number, template=str(launch_data.template_of(definition)),
+                    take_over=options.take_over, dropped=tuple(
         channels.dropped(definition, (candidate.ledger for candidate in found.values()))), regions=tuple(
         move.model_copy(update={"refresh": tuple(due[region])}) for region, move in moves.items()))
 
@@ -116,7 +119,7 @@ def execute(
         return channel_moves.apply(account, definition, plan, moves[region], leases[region])
 
     def back(region: str) -> None:
-        channels.restore(account, region, plan.image, leases[region], restore_points[region])
+        channels.restore(account, region, definition, leases[region], restore_points[region])
 
     def follow(region: str) -> None:
         channels.refresh_groups(account, definition, region, moves[region].refresh, versions[region], progress)

@@ -169,7 +169,7 @@ class _RegionSteps:
                   for region, planned in self.plans.items()}
         return all_or_none(
             self.plans, lambda region: step(region, leases[region], amis[region]),
-            lambda region: channels.restore(self.account, region, self.plan.image, leases[region], points[region]),
+            lambda region: channels.restore(self.account, region, self.definition, leases[region], points[region]),
             self.continues)
 
     def _restore_point(self, planned: RegionPublishPlan, ledger: Ledger, channel: Channel) -> RestorePoint:
@@ -282,8 +282,9 @@ class _RegionSteps:
         """Let a channel name the build: in the ledger, then all pointers by what it says."""
         entry = channels.new_entry(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, lease)
         lease.record(lease.ledger.moved(channel, entry).spread(self.plans))
-        return channels.follow_ledger(self.account, region, self.plan.image, lease, self.definition, moving=[channel],
-                                      others=channel is Channel.LATEST or bool(self.plan.held_back))
+        return channels.follow_ledger(self.account, region, lease, self.definition, moving=[channel],
+                                      others=channel is Channel.LATEST or bool(self.plan.held_back),
+                                      take_over=self.plan.take_over)
 
     def follow(self, region: str) -> None:
         """The groups that are to take the new version: only when it is the default everywhere."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from goldenami.aws import images, instance_types
-from goldenami.aws.channels import channels, pointers
+from goldenami.aws.channels import channels, launch_data, pointers
 from goldenami.aws.channels.channels import RegionBuild
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
@@ -30,6 +30,7 @@ class PublishOptions:
     accept_untested_gpu: bool = False
     allow_missing_families: bool = False
     again: bool = False
+    take_over: bool = False
     impatient: bool = False
 
 
@@ -42,7 +43,7 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
     check_regions(section.regions)
     number = "" if options.impatient else account.expect(section.account, section.regions[0])  # says best what is wrong
     states = for_each_region(
-        section.regions, lambda region: channels.read_region(account, region, definition.image, build.bake.build_id),
+        section.regions, lambda region: channels.read_region(account, region, definition, build.bake.build_id),
         listening=account if options.impatient else None).require_all()
     number = number or account.expect(section.account, section.regions[0])
     released = _released(states.values(), build)
@@ -54,7 +55,7 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
     plan = PublishPlan(
         image=definition.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
         settings=settings, gpu=gpu, held_back="" if released else held_back(section, gpu), regions=(),
-        readmit=options.again,
+        readmit=options.again, take_over=options.take_over,
         dropped=tuple(channels.dropped(definition, (state.ledger for state in states.values()))))
     plan = plan.model_copy(update={"regions": tuple(
         _region(state, plan, definition, build.bake.ami) for state in states.values())})
@@ -111,13 +112,15 @@ def _with_pointers(
     moves = tuple(ChannelMove(channel=channel, before=state.pointers.get(channel)) for channel in _moving(plan)
                   if not stands(channel))
     moved = {move.channel for move in moves}
-    astray = tuple(text for channel, text in channels.astray(plan.image, state.ledger, state.pointers, state.template)
+    astray = tuple(text for channel, text in channels.astray(definition, state.ledger, state.pointers, state.template)
                    if channel not in moved)
     current = channels.current_default(state, plan.build_id, planned.ami, definition) if planned.ami else None
     template, default = None, state.template
     if not plan.held_back and current is None:
-        template = TemplateMove(name=pointers.template_name(plan.image), before=default.number if default else None,
-                                before_ami=default.ami if default else None)
+        channels.check_default(state, definition, take_over=plan.take_over)
+        template = TemplateMove(
+            name=str(launch_data.template_of(definition)), before=default.number if default else None,
+            before_ami=default.ami if default else None)
     return planned.model_copy(update={"moves": moves, "template": template, "astray": astray,
                                       "ledger": state.ledger.digest})
 

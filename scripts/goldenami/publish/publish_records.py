@@ -90,7 +90,8 @@ class RegionPublishPlan(Record):
 class PublishPlan(Record):
     """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves.
 
-    `dropped` are regions that the definition has no longer.
+    `dropped` are regions that the definition has no longer; `take_over` allows to replace a default version of the
+    launch template that a person set.
     """
 
     schema_version: Literal[1] = 1
@@ -103,6 +104,7 @@ class PublishPlan(Record):
     gpu: Annotated[GpuProof, Field(strict=False)]
     held_back: str = ""
     readmit: bool = False
+    take_over: bool = False
     dropped: tuple[str, ...] = ()
     regions: tuple[RegionPublishPlan, ...]
 
@@ -166,12 +168,15 @@ class MovePlan(Record):
     """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again unasked.
 
     `further` is the build before the target of a rollback; `dropped` are regions that the definition has no longer.
+    `template` is the launch template; `take_over` allows to replace a default version of it that a person set.
     """
 
     schema_version: Literal[1] = 1
     image: str
     build_id: BuildId
     account: str
+    template: str = ""
+    take_over: bool = False
     withdraw: tuple[BuildId, ...] = ()
     further: BuildId | None = None
     dropped: tuple[str, ...] = ()

@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import channels, pointers, refresh
+from goldenami.aws.channels import channels, launch_data, pointers, refresh
 from goldenami.aws.channels.lease import LIFE_S, hold_leases, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
-from goldenami.aws.channels.pointers import Version
+from goldenami.aws.channels.pointers import HandSet, Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region, persist
@@ -58,14 +58,17 @@ def prepare(
     BadInput where a region that answers cannot launch that build; a region that does not answer is only noted.
     NotVerified for a build that `latest` never named, where `promote` would refuse it.
     """
-    image = definition.image
+    image, take_over = definition.image, criteria.options.take_over
+    hand_set = HandSet.TAKE_OVER if take_over else HandSet.REFUSE
     names = regions or channels.publish_section(definition).regions
     check_regions(names)
     impatient = account.with_short_timeouts()
-    results = for_each_region(names, lambda region: _read(impatient, region, image), listening=impatient)
+    results = for_each_region(names, lambda region: _read(impatient, region, definition), listening=impatient)
     if not results.done:
         raise combined_error(results.failed, "nothing is changed", "then run again", {})
-    states = results.done
+    states, ref = results.done, launch_data.template_of(definition)
+    for region, state in states.items():
+        pointers.check_default(state.template, ref, region, hand_set)
     target = to or _target(image, states)
     builds = for_each_region(states, lambda region: images.find(account.ec2(region), f"{image}-{target}"))
     launchable = _launchable(image, target, builds.require_all())
@@ -75,7 +78,7 @@ def prepare(
     withdraw = {state.ledger.latest.build_id for state in states.values()
                 if state.ledger.latest and state.ledger.latest.baked > baked}
     return Prepared(MovePlan(
-        image=image, build_id=target,
+        image=image, build_id=target, template=str(ref), take_over=take_over,
         account=account.expect(channels.publish_section(definition).account, next(iter(states))),
         further=_further(states), dropped=tuple(channels.dropped(definition, (
             state.ledger for state in states.values()))), withdraw=tuple(sorted(withdraw)), regions=tuple(
@@ -95,11 +98,14 @@ def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str) -> bool:
     return candidate is not None and candidate.build_id in {*withdraw, *ledger.withdrawn} - {target}
 
 
-def _read(account: Account, region: str, image: str) -> RollbackState:
+def _read(account: Account, region: str, definition: Definition) -> RollbackState:
+    image, ec2, ref = definition.image, account.ec2(region), launch_data.template_of(definition)
+    if ref.source:
+        pointers.check_theirs(ec2, ref, image)
     amis = pointers.read_channels(account.ssm(region), image)
     lease = read_lease(account.dynamodb(region), image)
     return RollbackState(ledger=lease.ledger, pointers=amis,
-                         template=pointers.default_version(account.ec2(region), pointers.template_name(image)))
+                         template=pointers.default_version(ec2, ref))
 
 
 def _target(image: str, states: dict[str, RollbackState]) -> str:

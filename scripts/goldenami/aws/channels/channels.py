@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import pointers, refresh
+from goldenami.aws.channels import launch_data, pointers, refresh
+from goldenami.aws.channels.launch_data import TemplateBase
 from goldenami.aws.channels.lease import Lease, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
-from goldenami.aws.channels.pointers import Version
+from goldenami.aws.channels.pointers import HandSet, Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import for_each_region
@@ -22,7 +22,7 @@ from goldenami.aws.session import Account, Client
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
-from goldenami.model.definition import Definition, InstanceRefresh, Publish, VolumeType
+from goldenami.model.definition import Definition, InstanceRefresh, Publish
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,18 @@ class RegionBuild:
     recorded: str | None
     pointers: dict[Channel, str]
     template: Version | None
+    base: TemplateBase
     ledger: Ledger
     is_abandoned: bool
 
 
-def read_region(account: Account, region: str, image: str, build_id: str) -> RegionBuild:
-    """Read what a region has of a build: five calls, four where its AMI does not exist."""
-    ec2 = account.ec2(region)
+def read_region(account: Account, region: str, definition: Definition, build_id: str) -> RegionBuild:
+    """Read what a region has of a build: five calls, four where its AMI does not exist; two more for a template of the
+    user's, and one for names of security groups. BadInput for a template that is not to be changed.
+    """
+    ec2, image, ref = account.ec2(region), definition.image, launch_data.template_of(definition)
+    if ref.source:
+        pointers.check_theirs(ec2, ref, image)
     ami = images.find(ec2, f"{image}-{build_id}")
     build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
     values = pointers.read(account.ssm(region), [build_name, *names.values()])
@@ -53,45 +58,24 @@ def read_region(account: Account, region: str, image: str, build_id: str) -> Reg
         region=region, image=ami, shared_with=images.accounts_shared_with(ec2, ami.ami) if ami else [],
         recorded=values.get(build_name),
         pointers={channel: values[name] for channel, name in names.items() if name in values},
-        template=pointers.default_version(ec2, pointers.template_name(image)),
+        template=pointers.default_version(ec2, ref), base=launch_data.read_base(ec2, definition),
         ledger=lease.ledger, is_abandoned=lease.holder is not None,
     )
 
 
 def astray(
-    image: str, ledger: Ledger, amis: Mapping[Channel, str], template: Version | None,
+    definition: Definition, ledger: Ledger, amis: Mapping[Channel, str], template: Version | None,
 ) -> Iterator[tuple[Channel, str]]:
     """Pointers that name something else than the ledger: the channel that is meant, and what is wrong as text."""
+    image, ref = definition.image, launch_data.template_of(definition)
     for channel in Channel:
         entry = ledger.of(channel)
         if entry and amis.get(channel) != entry.ami:
             yield channel, (f"{pointers.channel_name(image, channel)} names {amis.get(channel, 'nothing')}, "
                             f"not {entry.ami} as the ledger does")
     if ledger.latest and (template is None or template.ami != ledger.latest.ami):
-        yield Channel.LATEST, (f"the default of {pointers.template_name(image)} launches "
+        yield Channel.LATEST, (f"the default of {ref} launches "
                                f"{template.ami if template else 'nothing'}, not {ledger.latest.ami} as the ledger says")
-
-
-def template_data(definition: Definition, ami: str) -> dict[str, Any]:
-    """What a version of the image's launch template says: the literal AMI, IMDSv2 only, the volume.
-
-    It has no InstanceRequirements, with which RunInstances refuses a template (RequestLaunchTemplateData): a group
-    brings its own (`group_policy`). Two hops let a container on the instance reach the metadata service ("Configure the
-    instance metadata options").
-    """
-    template = publish_section(definition).launch_template
-    ebs: dict[str, Any] = {"VolumeType": template.volume_type.value, "Iops": template.iops, "DeleteOnTermination": True}
-    if template.volume_type is VolumeType.GP3:
-        ebs |= {"Throughput": template.throughput}
-    if template.volume_size_gib:
-        ebs |= {"VolumeSize": template.volume_size_gib}
-    if template.initialization_rate:
-        ebs |= {"VolumeInitializationRate": template.initialization_rate}
-    types = {"InstanceType": template.instance_type} if template.instance_type else {}
-    return {
-        "ImageId": ami, "BlockDeviceMappings": [{"DeviceName": images.ROOT_DEVICE, "Ebs": ebs}],
-        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2}, **types,
-    }
 
 
 def publish_section(definition: Definition) -> Publish:
@@ -121,18 +105,20 @@ def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Leas
 
 
 def follow_ledger(
-    account: Account, region: str, image: str, lease: Lease, definition: Definition, *,
-    moving: Iterable[Channel], others: bool = True, reuse_version: bool = False,
+    account: Account, region: str, lease: Lease, definition: Definition, *, moving: Iterable[Channel],
+    others: bool = True, reuse_version: bool = False, take_over: bool = False,
 ) -> Version | None:
     """Let every pointer name what the lease's ledger says; returns the template's default version.
 
     All of them, since an earlier run may have left any of them behind, and without trusting what they seem to name:
     each is written and read back. The template is last. `moving` are the channels that have to follow; another one
-    follows with `others`, unless its AMI is not available any more. `reuse_version`: as for the template's move.
+    follows with `others`, unless its AMI is not available any more. `reuse_version`: as for the template's move. A
+    default version that a person set is replaced with `take_over`; without, it ends a move of `latest` and stays in
+    another.
     """
-    ledger, moving = lease.ledger, set(moving)
+    ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
-    there = images.get(account.ec2(region), [entry.ami for entry in entries.values()])
+    there = images.get(ec2, [entry.ami for entry in entries.values()])
     standing = {channel: entry for channel, entry in entries.items() if channel in moving
                 or (others and (found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)}
     for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
@@ -142,9 +128,12 @@ def follow_ledger(
     latest = standing.get(Channel.LATEST)
     if latest is None:
         return None
+    hand_set = HandSet.REFUSE if Channel.LATEST in moving else HandSet.LEAVE
     return pointers.move_template(
-        account.ec2(region), pointers.template_name(image), latest.build_id, template_data(definition, latest.ami),
-        {tags.IMAGE: image}, reuse_version=reuse_version or Channel.LATEST not in moving)
+        ec2, launch_data.template_of(definition), latest.build_id,
+        launch_data.of_image(definition, latest.ami, launch_data.read_base(ec2, definition)), {tags.IMAGE: image},
+        reuse_version=reuse_version or Channel.LATEST not in moving,
+        hand_set=HandSet.TAKE_OVER if take_over else hand_set)
 
 
 @dataclass(frozen=True)
@@ -160,15 +149,18 @@ class RestorePoint:
     template_version: int | None = None
 
 
-def restore(account: Account, region: str, image: str, lease: Lease, restore_point: RestorePoint) -> None:
+def restore(
+    account: Account, region: str, definition: Definition, lease: Lease, restore_point: RestorePoint,
+) -> None:
     """Bring a region back to what it was.
 
     The ledger is last: as long as it names the new build, the pointers that differ from it show a run that did not end.
     """
     lease.renew()  # or another has the lease by now
-    before = restore_point.ledger
+    before, image = restore_point.ledger, definition.image
     if restore_point.moves_template:
-        pointers.restore_template(account.ec2(region), pointers.template_name(image), restore_point.template_version,
+        pointers.restore_template(account.ec2(region), launch_data.template_of(definition),
+                                  restore_point.template_version,
                                   before.latest.ami if before.latest else None)
     for channel, ami in restore_point.amis.items():
         entry = before.of(channel)
@@ -181,8 +173,14 @@ def current_default(state: RegionBuild, build_id: str, ami: str, definition: Def
     """The template's default where it already is what `point_template` would make of the build; else None."""
     default = state.template
     is_current = default is not None and default.description == pointers.description(build_id) and \
-        pointers.fits(default.data, template_data(definition, ami))
+        pointers.fits(default.data, launch_data.of_image(definition, ami, state.base).data)
     return default if is_current else None
+
+
+def check_default(state: RegionBuild, definition: Definition, *, take_over: bool) -> None:
+    """BadInput where `latest` would replace a default version that a person set, and nobody allowed it."""
+    pointers.check_default(state.template, launch_data.template_of(definition), state.region,
+                           HandSet.TAKE_OVER if take_over else HandSet.REFUSE)
 
 
 def groups_to_refresh(

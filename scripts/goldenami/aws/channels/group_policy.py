@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from goldenami.aws.channels import pointers
+from goldenami.aws.channels import launch_data
 from goldenami.core.errors import BadInput
 from goldenami.model.definition import Definition
 
@@ -72,6 +72,5 @@ def fleet_configs(definition: Definition, wishes: GroupWishes) -> list[dict[str,
 
 
 def _configuration(definition: Definition, wishes: GroupWishes) -> dict[str, Any]:
-    return {"LaunchTemplateSpecification": {
-                "LaunchTemplateName": pointers.template_name(definition.image), "Version": wishes.version},
+    return {"LaunchTemplateSpecification": {**launch_data.template_of(definition).named, "Version": wishes.version},
             "Overrides": [{"InstanceRequirements": requirements(definition, wishes)}]}

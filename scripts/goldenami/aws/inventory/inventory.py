@@ -14,6 +14,7 @@ from typing import Any
 from goldenami.aws import images, tags
 from goldenami.aws.calls import batches, pages, tolerate
 from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.channels.pointers import is_of_build
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
     AccountAmi,
@@ -148,7 +149,7 @@ def template_version(described: Mapping[str, Any], latest: int, image: str) -> T
         template_id=described["LaunchTemplateId"], template=described["LaunchTemplateName"],
         number=described["VersionNumber"], image_ref=data.get("ImageId", ""),
         default=described["DefaultVersion"], latest=described["VersionNumber"] == latest, image=image,
-        snapshots=_volumes_of(data))
+        snapshots=_volumes_of(data), built=is_of_build(described.get("VersionDescription", "")))
 
 
 def _volumes_of(launch: Mapping[str, Any]) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ class AccountSnapshot:
 class TemplateVersion:
     """One version of a launch template. `image_ref` is what it names: an AMI, `resolve:ssm:...`, or nothing.
 
+    `image` is the template's tag; `built` says that the version is described as one of a build's.
     `snapshots` are those that it makes further volumes from (block device mappings).
     """
 
@@ -94,11 +95,12 @@ class TemplateVersion:
     latest: bool = False
     image: str = ""
     snapshots: tuple[str, ...] = ()
+    built: bool = False
 
     @property
     def ours(self) -> bool:
-        """Whether the template is the one that this pipeline keeps for its image: by name and by tag."""
-        return bool(self.image) and self.template == template_name(self.image)
+        """Whether this pipeline made it: its template has the image's tag, and its name, or the version a build's."""
+        return bool(self.image) and (self.template == template_name(self.image) or self.built)
 
 
 @dataclass(frozen=True)
