@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
+from support.builds.tools import complaints
 
 NAMED = {"LaunchTemplateName": f"golden-{IMAGE}"}
 GROUP: dict[str, Any] = {"AutoScalingGroupName": "web", "MinSize": 1, "MaxSize": 2,
@@ -86,6 +89,22 @@ def test_a_fleet_by_the_configs_that_golden_prints(region: RegionState, checkout
         TargetCapacitySpecification={"TotalTargetCapacity": 2, "DefaultTargetCapacityType": "on-demand"})
     assert [each["ImageId"] for each in launched(region)] == [region.parameter("latest")] * 2
     assert {each["InstanceType"].partition(".")[0] for each in launched(region)} <= {"c7i", "m7i", "c7a", "m7a"}
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/launching.md").read_text(encoding="utf-8")
+
+
+def test_what_the_page_shows_is_taken(checkout: Checkout, tmp_path: Path) -> None:
+    """Its calls of `mixed-policy`, its section of a definition, its CloudFormation template."""
+    shown = [found[1].split() for found in re.finditer(r"\$\(scripts/golden mixed-policy IMAGE ([^)]*)\)", PAGE)]
+    assert len(shown) == 2
+    for args in shown:
+        assert policy(checkout, *args)
+    stack, definition = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    checkout.define(definition)
+    assert checkout.golden("mixed-policy", IMAGE).text.count('"web"') == 1
+    (tmp_path / "stack.yml").write_text(stack, encoding="utf-8")
+    assert complaints("cfn-lint", str(tmp_path / "stack.yml")) == ""
 
 
 def test_a_version_that_no_group_can_have(checkout: Checkout) -> None:

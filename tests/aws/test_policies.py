@@ -118,9 +118,20 @@ def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
     assert (RegionState("us-east-1").parameter("latest"), RegionState("us-east-1").template()) == (None, None)
 
 
+def _own_template(stage: Stage, *, soak: int = 0) -> None:
+    """A template of the user's, and a security group that the definition names."""
+    ec2 = boto3.client("ec2", "us-east-1")
+    ec2.create_security_group(GroupName="front", Description="x")
+    ec2.create_launch_template(
+        LaunchTemplateName="web", LaunchTemplateData={"InstanceType": "m7i.large"},
+        TagSpecifications=tags.specifications({tags.IMAGE: IMAGE}, "launch-template"))
+    stage.checkout.define(f"publish: {{regions: [us-east-1], soak_hours: {soak}, left_regions: [us-west-2], "
+                          "launch_template: {name: web, security_groups: [front]}}\n")
+
+
 def publish(stage: Stage) -> None:
-    """One that is taken back, a second build, a third one that a group takes, a fourth one while it does, and one that
-    is an AMI elsewhere.
+    """One that is taken back, a second build, a third one that a group takes, a fourth one while it does, one that is
+    an AMI elsewhere, and one for a template of the user's.
     """
     _key()
     boto3.client("ec2", "us-west-2").enable_ebs_encryption_by_default()
@@ -136,6 +147,8 @@ def publish(stage: Stage) -> None:
         stage.under_policy("publish", IMAGE)
     ec2_builds.build(stage.checkout.root, 5, "us-west-2")
     stage.under_policy("publish", IMAGE)
+    _own_template(stage)
+    stage.under_policy("publish", IMAGE, "--take-over")
 
 
 def _two_builds(stage: Stage, *, soak: int = 0) -> None:
@@ -160,6 +173,8 @@ def promote(stage: Stage) -> None:
     _two_builds(stage, soak=1)
     assert f"refresh of {GROUP}: started" in stage.under_policy("promote", IMAGE, "--now")
     assert f"refresh of {GROUP}" not in stage.under_policy("promote", IMAGE, "--now")
+    _own_template(stage, soak=1)
+    stage.under_policy("promote", IMAGE, "--now", "--take-over")
 
 
 def rollback(stage: Stage) -> None:
@@ -178,6 +193,8 @@ def rollback(stage: Stage) -> None:
     stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key").replace("m7i.large", "m7i.xlarge"))
     stage.under_policy("rollback", IMAGE)
     assert state.template() is not None
+    _own_template(stage)
+    stage.under_policy("rollback", IMAGE, "--take-over")
 
 
 def retire(stage: Stage) -> None:

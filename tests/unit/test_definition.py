@@ -114,6 +114,22 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
      "18: publish.launch_template.volume_size_gib: 3 GiB cannot hold the disk of 4"),
     (f"{REGIONS}\n  launch_template: {{instance_type: c7j.large}}",
      "18: publish.launch_template.instance_type: `c7j` is not in `hardware`; did you mean `c7"),
+    (f"{REGIONS}\n  launch_template: {{name: web, id: lt-0123abcd}}",
+     "18: publish.launch_template.id: and `name` are both given"),
+    (f"{REGIONS}\n  launch_template: {{id: lt-0123abcd}}",
+     "18: publish.launch_template.id: is of one region, and `regions` names several"),
+    (f"{REGIONS}\n  launch_template: {{name: golden-{IMAGE}}}",
+     "18: publish.launch_template.name: is the template that the pipeline makes by itself"),
+    (f"{REGIONS}\n  launch_template: {{source_version: default}}",
+     "18: publish.launch_template.source_version: is for a template of your own"),
+    (f"{REGIONS}\n  launch_template: {{name: web, source_version: 3}}",
+     "18: publish.launch_template.source_version: input should be 'latest' or 'default'"),
+    (f"{REGIONS}\n  launch_template: {{security_groups: [web, sg-0a]}}",
+     "18: publish.launch_template.security_groups.1: `sg-0a` is of one region"),
+    (f"{REGIONS}\n  launch_template: {{user_data_file: no.sh}}",
+     "18: publish.launch_template.user_data_file: `no.sh` is no file of this repository"),
+    (f"{REGIONS}\n  launch_template: {{metadata_options: {{hop_limit: 65}}}}",
+     "18: publish.launch_template.metadata_options.hop_limit: input should be less than or equal to 64"),
     (f"{REGIONS}\n  instance_refresh:\n    group: [web]",
      "19: publish.instance_refresh.group: unknown key; did you mean `groups`?"),
     (f"{REGIONS}\n  instance_refresh: {{groups: []}}",
@@ -137,6 +153,16 @@ def test_a_publish_section_may_say_everything(root: Path) -> None:
     assert (found.regions, found.keep_last, found.max_age_days) == (["us-east-1", "us-west-2"], 5, 180)
     assert found.instance_refresh is not None
     assert found.instance_refresh.min_healthy_percent == 90
+
+
+def test_user_data_has_a_limit_and_is_found_from_anywhere(root: Path) -> None:
+    edit(root, REGIONS, f"{REGIONS}\n  launch_template: {{user_data_file: packer/start.sh}}")
+    path = root / "packer/start.sh"
+    path.write_text("#" * (16 * 1024 + 1), encoding="utf-8")
+    assert "packer/start.sh has 16385 bytes, EC2 takes 16384" in refused(root)
+    path.write_text("#!/bin/sh\n", encoding="utf-8")
+    found = definition_file.load(root, definition_file.path_of(root, IMAGE)).publish
+    assert found is not None and found.launch_template.user_data_file == str(path)
 
 
 @pytest.mark.parametrize("text", [
