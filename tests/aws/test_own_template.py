@@ -173,6 +173,9 @@ def test_a_template_that_is_not_there_or_not_to_be_changed(checkout: Checkout) -
     refused(f"version 2 of {identifier} has InstanceRequirements, which excludes `instance_type`",
             f"name: {NAME}, instance_type: m7i.large")
     refused("has NetworkInterfaces, which excludes `security_groups`", f"name: {NAME}, security_groups: [sg-1]")
+    ec2.create_launch_template_version(LaunchTemplateId=identifier, LaunchTemplateData={
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 1}}]})
+    refused(f"version 3 of {identifier} has a root volume of 1 GiB, and the disk has")
     assert [row["DefaultVersion"] for row in versions(REGIONS[0]).values()].count(True) == 1
     assert default(REGIONS[0])["VersionNumber"] == 1
     define(checkout, f"id: {identifier}, source_version: default", REGIONS[0])

@@ -44,6 +44,7 @@ def read_base(ec2: Client, definition: Definition) -> TemplateBase:
     base = TemplateBase(tuple(_group_ids(ec2, template.security_groups)), source)
     if source:
         _check_fits(source, _stated(template, base))
+        _check_root(source, template, definition.disk_size_gib)
     return base
 
 
@@ -141,6 +142,16 @@ _CONFLICTS = (("InstanceType", "InstanceRequirements", "instance_type"),
               ("SecurityGroupIds", "NetworkInterfaces", "security_groups"),
               ("SecurityGroupIds", "SecurityGroups", "security_groups"))
 """What EC2 refuses beside each other (RequestLaunchTemplateData): ours, theirs, and our key for it."""
+
+
+def _check_root(source: Version, template: LaunchTemplate, gib: int) -> None:
+    """A root volume smaller than the image's snapshot could not be launched."""
+    sizes = [device["Ebs"]["VolumeSize"] for device in source.data.get("BlockDeviceMappings", [])
+             if device["DeviceName"] == images.ROOT_DEVICE and device.get("Ebs", {}).get("VolumeSize")]
+    if sizes and sizes[0] < gib and not template.volume_size_gib:
+        raise BadInput(f"version {source.number} of {source.template} has a root volume of {sizes[0]} GiB, and the "
+                       f"disk has {gib}", hint="state `publish: launch_template: volume_size_gib:`, or make a larger "
+                                               "version")
 
 
 def _check_fits(source: Version, stated: Data) -> None:

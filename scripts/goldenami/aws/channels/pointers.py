@@ -300,7 +300,9 @@ def restore_template(ec2: Client, ref: TemplateRef, number: int | None, ami: str
     `ami` is what the default launched by the ledger, which is never out of date; `number` may have been, but not where
     it is a version that a person made. A user's own template never goes.
     """
-    if number is None and ami is None and not ref.source:
+    if number is None and ami is None:
+        if ref.source:
+            return
         with tolerate(*_NO_TEMPLATE):
             ec2.delete_launch_template(**ref.named)
         if not wait_until(lambda: _default_is(ec2, ref, None) or None, LATE_S, POLL_S):
