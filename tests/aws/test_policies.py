@@ -25,7 +25,7 @@ from goldenami.bake import bake_inputs
 from goldenami.core import records
 from goldenami.local import packer
 from goldenami.model import lockfile
-from support.aws import publisher
+from support.aws import own_template, publisher
 from support.aws.emulator import Emulator
 from support.aws.fleet import Fleet
 from support.aws.seeded_account import SeededAccount
@@ -118,17 +118,6 @@ def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
     assert (RegionState("us-east-1").parameter("latest"), RegionState("us-east-1").template()) == (None, None)
 
 
-def _own_template(stage: Stage, *, soak: int = 0) -> None:
-    """A template of the user's, and a security group that the definition names."""
-    ec2 = boto3.client("ec2", "us-east-1")
-    ec2.create_security_group(GroupName="front", Description="x")
-    ec2.create_launch_template(
-        LaunchTemplateName="web", LaunchTemplateData={"InstanceType": "m7i.large"},
-        TagSpecifications=tags.specifications({tags.IMAGE: IMAGE}, "launch-template"))
-    stage.checkout.define(f"publish: {{regions: [us-east-1], soak_hours: {soak}, left_regions: [us-west-2], "
-                          "launch_template: {name: web, security_groups: [front]}}\n")
-
-
 def publish(stage: Stage) -> None:
     """One that is taken back, a second build, a third one that a group takes, a fourth one while it does, one that is
     an AMI elsewhere, and one for a template of the user's.
@@ -147,7 +136,7 @@ def publish(stage: Stage) -> None:
         stage.under_policy("publish", IMAGE)
     ec2_builds.build(stage.checkout.root, 5, "us-west-2")
     stage.under_policy("publish", IMAGE)
-    _own_template(stage)
+    own_template.use(stage.checkout)
     stage.under_policy("publish", IMAGE, "--take-over")
 
 
@@ -173,7 +162,7 @@ def promote(stage: Stage) -> None:
     _two_builds(stage, soak=1)
     assert f"refresh of {GROUP}: started" in stage.under_policy("promote", IMAGE, "--now")
     assert f"refresh of {GROUP}" not in stage.under_policy("promote", IMAGE, "--now")
-    _own_template(stage, soak=1)
+    own_template.use(stage.checkout, soak=1)
     stage.under_policy("promote", IMAGE, "--now", "--take-over")
 
 
@@ -193,7 +182,7 @@ def rollback(stage: Stage) -> None:
     stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key").replace("m7i.large", "m7i.xlarge"))
     stage.under_policy("rollback", IMAGE)
     assert state.template() is not None
-    _own_template(stage)
+    own_template.use(stage.checkout)
     stage.under_policy("rollback", IMAGE, "--take-over")
 
 
