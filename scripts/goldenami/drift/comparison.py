@@ -81,8 +81,8 @@ def broken(baked: PathState | None, found: PathState | None, rule: Rule | None, 
     if not said or rule is None or rule.may is Freedom.NOTHING:
         return said
     match rule.may:
-        case Freedom.ANYTHING:
-            return _dangers(found) if found else []
+        case Freedom.ANYTHING | Freedom.EVERYTHING:
+            return _dangers(found) if found and rule.may is Freedom.ANYTHING else []
         case Freedom.FOLDERS:
             return [] if found is None or found.kind == "directory" else said
         case Freedom.MODES:

@@ -23,6 +23,7 @@ class Freedom(StrEnum):
     """What a rule leaves free; policy.yml says what each means."""
 
     ANYTHING = "anything"
+    EVERYTHING = "everything"
     FOLDERS = "folders"
     CONTENT = "content"
     ACCOUNTS = "accounts"

@@ -12,7 +12,7 @@ from typing import Any
 from goldenami.drift.reader import limits
 from goldenami.drift.reader.attributes import attributes
 from goldenami.drift.reader.directory import entries
-from goldenami.drift.reader.ext4 import FLAG_EXTENTS, KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4, Inode, device
+from goldenami.drift.reader.ext4 import FLAG_EXTENTS, KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4, Inode, Run, device
 from goldenami.drift.reader.limits import Unreadable
 
 Row = dict[str, Any]
@@ -89,8 +89,12 @@ class Walk:
             return True
         if not inode.flags & FLAG_EXTENTS:
             return False
-        return any(system.is_changed(node) for node in system.nodes(inode, path)) or any(
-            first and system.is_changed(first, count) for _, first, count in system.runs(inode, path))
+        return any(system.is_changed(node) for node in system.nodes(inode, path)) or self._holds_new(
+            system.runs(inode, path))
+
+    def _holds_new(self, runs: list[Run]) -> bool:
+        """Whether anything was written where a content is."""
+        return any(first and self._system.is_changed(first, count) for _, first, count in runs)
 
     def _short(self, path: str, inode: Inode) -> Row:
         if not stat.S_ISDIR(inode.mode):
@@ -125,8 +129,8 @@ class Walk:
         if kept and inode.size <= limits.KEPT_BYTES:
             text = b"".join(self._system.content(inode, runs))
             return row | {"text": text.decode("utf-8", "backslashreplace"), "sha256": hashlib.sha256(text).hexdigest()}
-        if hashed and self._baked and was and stat.S_ISREG(was.mode) and not self._is_written(inode, path) \
-                and (was is inode or runs == self._baked.runs(was, path)):
+        if hashed and self._baked and was and stat.S_ISREG(was.mode) and not self._holds_new(runs) \
+                and runs == self._baked.runs(was, path):
             return row | {"sha256": AS_BAKED}
         if hashed:
             digest = hashlib.sha256()

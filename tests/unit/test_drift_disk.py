@@ -1,0 +1,208 @@
+"""Disks of instances against their bake: what a launch changes passes, and everything else is found and named."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from goldenami.core import shell
+from goldenami.core.errors import BadInput, ExitCode
+from goldenami.drift import allowances, disk_summary, manifest
+from goldenami.drift.disk_records import DiskRecord, DiskVerdict
+from goldenami.local.disk import disk
+from goldenami.model import definition_file
+from goldenami.model.build_folder import BuildFolder
+from support.builds import builds
+from support.builds.tools import need, need_disk_tools
+from support.drift import small_image, tampering
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    need_disk_tools()
+    need("chattr")
+    return small_image.bake(tmp_path_factory.mktemp("build") / "0123456789ab")
+
+
+@pytest.fixture
+def image(build: BuildFolder, tmp_path: Path) -> Path:
+    return small_image.copy(build, tmp_path / "disk.raw")
+
+
+def named(record: DiskRecord) -> dict[str, list[str]]:
+    return {row.path: row.what for row in record.drift}
+
+
+def test_a_disk_that_was_just_baked_is_as_baked(build: BuildFolder) -> None:
+    record = small_image.look(build, build.disk)
+    assert record.verdict is DiskVerdict.AS_BAKED
+    assert record.paths > small_image.MANY
+    assert "as baked" in disk_summary.headline(record)
+
+
+def test_a_launch_is_no_drift(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        tampering.launch(tree)
+    record = small_image.look(build, image)
+    assert named(record) == {}
+    assert record.expected > 25
+
+
+def test_a_larger_volume_is_no_drift(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+    """As growpart and resize2fs do it at first boot."""
+    os.truncate(image, small_image.LAYOUT.size_bytes + (64 << 20))
+    shell.output([shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel", "-N", "3",
+                  str(image)], stdin=", +\n")
+    size = small_image.LAYOUT.root_bytes + (64 << 20)
+    device = shell.output(["losetup", "--find", "--show", f"--offset={disk.ROOT_OFFSET}", f"--sizelimit={size}",
+                           str(image)]).strip()
+    try:
+        shell.output([shell.require("resize2fs", "e2fsprogs"), "-f", device])
+    finally:
+        shell.output(["losetup", "--detach", device])
+    with small_image.mounted(image, tmp_path / "mount", grown=64 << 20) as tree:
+        assert os.statvfs(tree).f_blocks * 4096 > small_image.LAYOUT.root_bytes
+    assert named(small_image.look(build, image)) == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_tampering_is_found_and_named(build: BuildFolder, image: Path, tmp_path: Path, seed: int) -> None:
+    """Twenty kinds a disk, after a launch: nothing is missed, nothing else is named."""
+    files = [path for path, state in manifest.read(build).paths.items() if "/usr/share/many/" in path and state.size]
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        tampering.launch(tree)
+        made = tampering.tamper(tree, files, seed)
+    found = named(small_image.look(build, image))
+    assert found.keys() == {path for path, _ in made}
+    assert [(path, said, found[path]) for path, said in made if not any(
+        line.startswith(said) for line in found[path])] == []
+
+
+def append(name: str, text: str) -> Callable[[Path], None]:
+    def change(tree: Path) -> None:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        with (tree / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+    return change
+
+
+def set_password(tree: Path) -> None:
+    path = tree / "etc/shadow"
+    path.write_text(path.read_text(encoding="utf-8").replace("debian:!:", "debian:$6$x$y:"), encoding="utf-8")
+
+
+def set_id_shell(tree: Path) -> None:
+    append("tmp/shell", "x")(tree)
+    (tree / "tmp/shell").chmod(0o4755)
+
+
+ATTACKS: dict[str, Callable[[Path], None]] = {
+    "/etc/systemd/system/backdoor.service": append("etc/systemd/system/backdoor.service", "[Service]\n"),
+    "/home/debian/.ssh/authorized_keys": append("home/debian/.ssh/authorized_keys", "ssh-ed25519 AAAAX other\n"),
+    "/home/debian/.ssh/authorized_keys2": append("home/debian/.ssh/authorized_keys2", "ssh-ed25519 AAAAX other\n"),
+    "/root/.ssh/authorized_keys": append("root/.ssh/authorized_keys", "ssh-ed25519 AAAAX other\n"),
+    "/usr/lib/python3/__pycache__/tool.cpython-313.pyc": append(
+        "usr/lib/python3/__pycache__/tool.cpython-313.pyc", "code"),
+    "/usr/lib/python3/__pycache__": lambda _: None,
+    "/var/log/hidden.pyc": append("var/log/hidden.pyc", "code"),
+    "/var/lib/cloud/scripts/per-boot/run": append("var/lib/cloud/scripts/per-boot/run", "#!/bin/sh\n"),
+    "/var/lib/cloud/seed/nocloud/user-data": append("var/lib/cloud/seed/nocloud/user-data", "#!/bin/sh\n"),
+    "/etc/ld.so.preload": append("etc/ld.so.preload", "/tmp/x.so\n"),
+    "/usr/lib/modules/6.1/extra/nvidia.ko": append("usr/lib/modules/6.1/extra/nvidia.ko", "x"),
+    "/boot/grub/grub.cfg": append("boot/grub/grub.cfg", "set x=init=/bin/sh\n"),
+    "/etc/passwd": append("etc/passwd", "second:x:0:0::/:/bin/sh\n"),
+    "/etc/shadow": set_password,
+    "/etc/sudoers.d/90-cloud-init-users": append("etc/sudoers.d/90-cloud-init-users", "www ALL=(ALL) NOPASSWD:ALL\n"),
+    "/tmp/shell": set_id_shell,
+    "/var/log/disk": lambda tree: os.mknod(tree / "var/log/disk", 0o60600, os.makedev(259, 0)),
+    "/usr/bin/false": lambda tree: os.setxattr(tree / "usr/bin/false", "security.capability", tampering.CAPABILITY),
+}
+
+
+def test_named_attacks(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        tampering.launch(tree)
+        for change in ATTACKS.values():
+            change(tree)
+    record = small_image.look(build, image)
+    folders = {"/var/lib/cloud/seed", "/var/lib/cloud/seed/nocloud"}
+    assert named(record).keys() - folders == ATTACKS.keys()
+    rows = {row.path: row for row in record.drift}
+    assert rows["/etc/passwd"].what == ["line added: second"]
+    assert rows["/usr/bin/false"].package == "coreutils"
+    assert "Python runs it instead of its source" in rows["/var/log/hidden.pyc"].rule
+    assert "as root" in rows["/var/lib/cloud/scripts/per-boot/run"].rule
+    assert all(row.path in disk_summary.markdown(record).replace("\\", "") for row in record.drift)
+
+
+@pytest.mark.parametrize(("place", "offset"), [
+    ("first sector", 100), ("gap before the partitions", 34 * 512 + 7), ("partition bios", disk.BIOS_BOOT[0] + 5000),
+    ("partition esp", disk.ESP[0] + (1 << 20)),
+])
+def test_what_boots_the_disk(build: BuildFolder, image: Path, place: str, offset: int) -> None:
+    with image.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\x5a\xa5")
+    assert list(named(small_image.look(build, image))) == [place]
+
+
+def test_a_definition_allows_a_path_until_a_day(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+    root = builds.copy_definitions(tmp_path / "root")
+    name = "debian-13-ml-cpu"
+    path = definition_file.path_of(root, name)
+    before = path.read_text(encoding="utf-8")
+    path.write_text(f"{before}drift:\n  allow:\n    - path: /opt/agent/**\n      reason: our agent updates itself\n"
+                    "      until: 2027-01-31\n", encoding="utf-8")
+    definition = definition_file.load(root, path)
+    assert definition_file.without_publish(path.read_text(encoding="utf-8")) == definition_file.without_publish(before)
+    reason = allowances.allowed(definition, datetime.date(2027, 1, 31))
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        append("opt/agent/bin/agent", "new")(tree)
+        append("opt/agent/code.pyc", "new")(tree)
+    record = small_image.look(build, image, reason)
+    assert [row.path for row in record.passed] == ["/opt/agent/bin", "/opt/agent/bin/agent"]
+    assert "our agent updates itself, until 2027-01-31" in record.passed[0].rule
+    assert list(named(record)) == ["/opt", "/opt/agent", "/opt/agent/code.pyc"]
+    with pytest.raises(BadInput, match=r"allow\.0\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"):
+        allowances.allowed(definition, datetime.date(2027, 2, 1))
+
+
+@pytest.mark.parametrize(("path", "said"), [
+    ("/**", "names no place"), ("/etc/**", "names no place"), ("etc/x/y", "names no place"),
+    ("/usr/../etc/x", "names no place"), ("/opt/agent/x.pyc", "Python runs .pyc")])
+def test_what_a_definition_cannot_allow(tmp_path: Path, path: str, said: str) -> None:
+    root = builds.copy_definitions(tmp_path)
+    file = definition_file.path_of(root, "debian-13-ml-cpu")
+    with file.open("a", encoding="utf-8") as text:
+        text.write(f"drift:\n  allow:\n    - path: '{path}'\n      reason: because of this\n      until: 2027-01-31\n")
+    with pytest.raises(BadInput, match=said):
+        definition_file.load(root, file)
+
+
+def test_a_manifest_of_another_build(build: BuildFolder, tmp_path: Path) -> None:
+    other = BuildFolder(Path(shutil.copytree(build.path, tmp_path / build.path.name, ignore=lambda *_: ["disk.raw"])))
+    other.manifest.write_text(other.manifest.read_text(encoding="utf-8").replace("0644", "0666", 1), encoding="utf-8")
+    with pytest.raises(BadInput, match="is not the manifest that small was baked with"):
+        small_image.look(other, build.disk)
+
+
+def test_the_command(build: BuildFolder, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = builds.Checkout(tmp_path / "root", monkeypatch)
+    name = "debian-13-ml-cpu"
+    folder = checkout.root / "build" / name / build.path.name
+    shutil.copytree(build.path, folder, ignore=lambda *_: ["disk.raw"])
+    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name)
+    assert said.code == ExitCode.OK, said.text
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        append("etc/ld.so.preload", "x")(tree)
+    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name)
+    assert said.code == ExitCode.NOT_VERIFIED
+    assert "/etc/ld.so.preload" in said.text
+    assert "/etc/ld.so.preload" in (checkout.root / "build/drift/disk.md").read_text(encoding="utf-8")
+    image.write_bytes(image.read_bytes()[:disk.ROOT_OFFSET + 4096])
+    assert checkout.golden("drift", name, "--disk", str(image), "--build", folder.name).code == ExitCode.UNREACHABLE
+    assert checkout.golden("drift", name, "--disk", "/none").code == ExitCode.BAD_INPUT
