@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from goldenami.aws import tags
+from goldenami.aws.snapshots import temporary
 from goldenami.drift.disk_records import DiskRecord
-from support.aws.emulator import Emulator
+from goldenami.model.build_folder import BuildFolder
+from support.aws.emulator import Emulator, retry_at_once
+from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.aws.seeded_account import SeededAccount
 from support.builds.builds import IMAGE, Checkout, Ran
 from support.builds.tools import need_disk_tools
@@ -14,14 +18,20 @@ from support.drift import cloud_disk, small_image
 from support.drift.cloud_disk import CloudDisk
 
 REGION = "us-east-1"
+FOUND = {"/usr/lib/python3/evil.pyc", "/usr/bin/true"}
 ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
 
 
-@pytest.fixture
-def cloud(account: SeededAccount, checkout: Checkout) -> CloudDisk:
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
     need_disk_tools()
+    return cloud_disk.bake(tmp_path_factory.mktemp("baked"), IMAGE)
+
+
+@pytest.fixture
+def cloud(account: SeededAccount, checkout: Checkout, baked: BuildFolder) -> CloudDisk:
     checkout.define(ONE_REGION)
-    return CloudDisk.publish(account, cloud_disk.bake(checkout.root, IMAGE))
+    return CloudDisk.publish(account, cloud_disk.copy(baked, checkout.root))
 
 
 def look(checkout: Checkout, instance: str, *args: str) -> Ran:
@@ -52,9 +62,129 @@ def test_an_instance_as_baked_and_one_that_was_changed(
     before = len(aws.calls())
     ran = look(checkout, instance, "--json")
     assert ran.code == 6, ran.text
-    assert {row.path for row in record(ran).drift} >= {"/usr/lib/python3/evil.pyc", "/usr/bin/true"}
+    assert {row.path for row in record(ran).drift} >= FOUND
     calls = [action for action, _ in aws.calls()[before:]]
     assert calls.count("ebs:ListSnapshotBlocks") == 0, "only what changed is asked for"
     assert calls.count("ebs:GetSnapshotBlock") <= 8
     assert cloud.account.snapshots() == snapshots
     assert f"golden drift repair {instance}" in ran.text
+
+
+def temporary_ones(cloud: CloudDisk) -> list[str]:
+    """Snapshots that a drift check made."""
+    return [each["SnapshotId"] for each in cloud.account.ec2.describe_snapshots(
+        OwnerIds=["self"], Filters=[{"Name": "tag-key", "Values": [tags.DRIFT_OF]}])["Snapshots"]]
+
+
+def test_without_a_disk_here_the_amis_snapshot_is_the_base(
+    cloud: CloudDisk, checkout: Checkout, tmp_path: Path, aws: Emulator,
+) -> None:
+    """What is read of it is the file system's own structures; a disk here that was changed is refused."""
+    instance = cloud.launch()
+    tampered(cloud, instance, tmp_path)
+    whole = cloud.account.ebs.list_snapshot_blocks(SnapshotId=cloud.account.backing(cloud.ami))["Blocks"]
+    with cloud.build.disk.open("r+b") as disk:
+        disk.write(b"changed")
+    ran = look(checkout, instance)
+    assert (ran.code, "is not what was published" in ran.text) == (2, True), ran.text
+    cloud.build.disk.unlink()
+    before = len(aws.calls())
+    ran = look(checkout, instance, "--json")
+    assert ran.code == 6 and {row.path for row in record(ran).drift} >= FOUND, ran.text
+    read = [action for action, _ in aws.calls()[before:]].count("ebs:GetSnapshotBlock")
+    assert read < len(whole), f"{read} of {len(whole)} blocks"
+    assert temporary_ones(cloud) == []
+
+
+def test_a_root_volume_that_was_swapped_is_read_as_a_whole(cloud: CloudDisk, checkout: Checkout) -> None:
+    """EBS knows no lineage of it, and what it holds is all that counts."""
+    instance, ec2 = cloud.launch(), cloud.account.ec2
+    described = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    (device,) = described["BlockDeviceMappings"]
+    ec2.detach_volume(VolumeId=device["Ebs"]["VolumeId"], InstanceId=instance, Device=device["DeviceName"])
+    swapped = ec2.create_volume(SnapshotId=cloud.snapshot_of_nothing(), AvailabilityZone=f"{REGION}a", Size=1)
+    ec2.attach_volume(VolumeId=swapped["VolumeId"], InstanceId=instance, Device=device["DeviceName"])
+    ran = look(checkout, instance)
+    assert (ran.code, "every block is read" in ran.text) == (0, True), ran.text
+
+
+def test_what_nobody_can_look_at_is_one_line_with_its_code(
+    cloud: CloudDisk, checkout: Checkout, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    instance, ended = cloud.launch(), cloud.launch()
+    cloud.account.ec2.terminate_instances(InstanceIds=[ended])
+    foreign = cloud.account.launch(cloud.account.ami(9, tagged=False, recorded=False))
+
+    def expect(of: str, code: int, said: str) -> None:
+        ran = look(checkout, of)
+        assert (ran.code, said in ran.text) == (code, True), ran.text
+        assert temporary_ones(cloud) == []
+    expect(ended, 4, "is terminated")
+    expect(foreign, 6, f"which is no build of {IMAGE}")
+    expect("i-0123456789abcdef0", 2, "there is no instance")
+    for action in ("ec2:DescribeInstances", "ec2:CreateSnapshot", "ec2:CreateTags", "ebs:ListChangedBlocks"):
+        aws.set(denied={"*": [action]})
+        expect(instance, 8, action)
+    aws.set(denied={}, pending_s=3600)
+    with monkeypatch.context() as patch:
+        patch.setattr(temporary, "PENDING_S", 0.2)
+        expect(instance, 4, "is pending after")
+    aws.set(pending_s=0)
+    cloud.build.manifest.write_text(cloud.build.manifest.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    expect(instance, 2, "is not the manifest that")
+    cloud.build.path.rename(cloud.build.path.with_name("ba9876543210"))
+    expect(instance, 2, f"{cloud_disk.BUILD_ID}/bake.json does not exist")
+
+
+def test_an_encrypted_volume_wants_its_key(
+    account: SeededAccount, checkout: Checkout, baked: BuildFolder, aws: Emulator,
+) -> None:
+    checkout.define(ONE_REGION)
+    key = account.session.kms(REGION).create_key()["KeyMetadata"]["Arn"]
+    cloud = CloudDisk.publish(account, cloud_disk.copy(baked, checkout.root), kms_key=key)
+    instance = cloud.launch()
+    aws.write(instance, REGION, 5 << 20, b"one block differs")
+    aws.set(denied={"*": ["kms:Decrypt"]})
+    ran = look(checkout, instance)
+    assert (ran.code, "kms:Decrypt" in ran.text) == (8, True), ran.text
+    assert temporary_ones(cloud) == []
+
+
+def test_throttling_and_answers_that_are_lost(
+    cloud: CloudDisk, checkout: Checkout, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A CreateSnapshot whose answer is lost is made again by the client: all its snapshots go."""
+    retry_at_once(monkeypatch)
+    instance = cloud.launch()
+    aws.late({"mode": "throttled", "share": 0.3}, seed=3)
+    assert look(checkout, instance).code == 0
+    before = len(aws.calls())
+    aws.late({"mode": "lost", "calls": ["ec2:CreateSnapshot"], "share": 0.6}, seed=1)
+    ran = look(checkout, instance)
+    made = [action for action, _ in aws.calls()[before:]].count("ec2:CreateSnapshot")
+    assert ran.code == 0 and made > 1, (made, ran.text)
+    aws.late()
+    assert temporary_ones(cloud) == []
+
+
+@pytest.mark.slow
+def test_killed_at_its_calls_it_leaves_nothing_that_the_next_run_or_sweep_does_not_take(
+    cloud: CloudDisk, checkout: Checkout, kill_proxy: KillProxy,
+) -> None:
+    instance, args = cloud.launch(), ("drift", IMAGE, "--instance")
+    code, text = kill_proxy.run(checkout.root, *args, instance)
+    assert code == 0, text
+    points = [point for point in kill_proxy.points() if point.action in (
+        "ec2:CreateSnapshot", "ec2:DeleteSnapshot", "ebs:ListChangedBlocks")]
+    assert len(points) == 5
+    left = list[int]()
+    for point in points:
+        assert kill_proxy.run(checkout.root, *args, instance, point=point)[0] == -9, point
+        left.append(len(temporary_ones(cloud)))
+    assert max(left) == 1, "the next run takes what the one before left"
+    code, text = kill_proxy.run(checkout.root, *args, instance)
+    assert code == 0 and temporary_ones(cloud) == [], text
+    kill_proxy.run(checkout.root, *args, instance, point=KillPoint("ec2:CreateSnapshot", REGION, 1, When.AFTER))
+    assert len(temporary_ones(cloud)) == 1
+    code, text = kill_proxy.run(checkout.root, "sweep", "--region", REGION, days=1)
+    assert code == 0 and temporary_ones(cloud) == [], text

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.aws import tags
-from goldenami.aws.snapshots import blocks, ebs
-from goldenami.core import records
+from goldenami.aws.snapshots import blocks, ebs, sparse
+from goldenami.aws.snapshots.blocks import BlockMap
+from goldenami.core import records, shell
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord
 
 from support.aws.seeded_account import SeededAccount
 from support.drift import small_image
 
-STEP = 4096
-"""What is compared and written at once: a block of the file system."""
+BUILD_ID = "0123456789ab"
 
 
-def bake(root: Path, image: str, build_id: str = "0123456789ab") -> BuildFolder:
-    """The small image as the newest build of `image` in a checkout."""
-    build = small_image.bake(root / "build" / image / build_id)
+def bake(root: Path, image: str) -> BuildFolder:
+    """The small image as a build of `image` in a checkout, its blocks listed as `publish` lists them."""
+    build = small_image.bake(root / "build" / image / BUILD_ID)
     records.write(build.bake, records.read(build.bake, BakeRecord).model_copy(update={"image": image}))
+    blocks.scan(build.disk, build.blocks)
     return build
+
+
+def copy(build: BuildFolder, root: Path) -> BuildFolder:
+    """A build in another checkout; holes stay holes."""
+    target = BuildFolder(root / "build" / build.path.parent.name / build.path.name)
+    target.path.parent.mkdir(parents=True, exist_ok=True)
+    shell.output(["cp", "-r", "--sparse=always", str(build.path), str(target.path)])
+    return target
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,26 @@ class CloudDisk:
         marks = tags.of_build(bake_record.image, bake_record.lock_sha256, bake_record.build_id,
                               bake_record.git_commit, bake_record.disk_sha256)
         snapshot = ebs.upload(
-            account.ebs, account.ec2, build.disk, blocks.scan(build.disk, build.blocks), tags=marks, description="x",
-            journal=build.path / "journal", encryption=ebs.Encryption(kms_key) if kms_key else None).id
+            account.ebs, account.ec2, build.disk, BlockMap.open(build.blocks), tags=marks, description="x",
+            journal=build.path / "journal",
+            encryption=ebs.Encryption(kms_key) if kms_key else None).id
         ami = account.ami(1, tagged=False, recorded=False, snapshot=snapshot)
         account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks))
         return cls(account, build, ami)
+
+    def snapshot_of_nothing(self) -> str:
+        """A snapshot with the same content that comes from nowhere."""
+        made: str = self.account.ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
+        count = 0
+        for index, sha256 in BlockMap.open(self.build.blocks):
+            with self.build.disk.open("rb") as disk:
+                data = sparse.read_block(disk.fileno(), index)
+            self.account.ebs.put_snapshot_block(
+                SnapshotId=made, BlockIndex=index, BlockData=data, DataLength=len(data), ChecksumAlgorithm="SHA256",
+                Checksum=base64.b64encode(sha256).decode())
+            count += 1
+        self.account.ebs.complete_snapshot(SnapshotId=made, ChangedBlocksCount=count)
+        return made
 
     def launch(self) -> str:
         """An instance, whose disk is that of the AMI."""

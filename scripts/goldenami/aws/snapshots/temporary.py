@@ -26,6 +26,9 @@ LIFETIME = timedelta(seconds=PENDING_S) + timedelta(hours=2)
 """How long the snapshot may be needed: then it may be swept."""
 POLLS_S = (1.0, 1.5, 15.0)
 """The first pause between two looks, its growth, and the longest: DescribeSnapshots is a call that EC2 throttles."""
+UNKNOWN_S = 15.0
+"""Seconds for which a snapshot that was made may be unknown to some of EC2 ("Eventual consistency in the Amazon EC2
+API"); what is tagged as ours is not waited for longer: `golden sweep` would find it."""
 
 
 @contextlib.contextmanager
@@ -37,6 +40,7 @@ def temporary_snapshot(ec2: Client, instance: str, volume: str) -> Iterator[str]
     remove_dead(ec2, instance)
     run = f"{machine()} {ProcessId.current()}"
     own = {tags.DRIFT_OF: instance, tags.DRIFT_RUN: run, **tags.temporary(LIFETIME)}
+    made = ""
     try:
         made = ec2.create_snapshot(VolumeId=volume, Description=f"golden drift of {instance}",
                                    TagSpecifications=tags.specifications(own, "snapshot"))["SnapshotId"]
@@ -48,7 +52,7 @@ def temporary_snapshot(ec2: Client, instance: str, volume: str) -> Iterator[str]
     finally:
         # A call whose answer was lost is made again by the client, and CreateSnapshot knows no token: there may be two.
         for snapshot in _of(ec2, instance):
-            if tags.from_list(snapshot["Tags"])[tags.DRIFT_RUN] == run:
+            if tags.from_list(snapshot["Tags"])[tags.DRIFT_RUN] == run and snapshot["SnapshotId"] != made:
                 _remove(ec2, snapshot["SnapshotId"])
 
 
@@ -85,6 +89,6 @@ def _complete(ec2: Client, snapshot_id: str) -> None:
 
 
 def _remove(ec2: Client, snapshot_id: str) -> None:
-    """Remove a snapshot; one that is gone is removed, one that was made a moment ago may be unknown for a while."""
+    """Remove a snapshot; one that was made a moment ago may be unknown for a while, and one that is gone stays so."""
     with tolerate(*NOT_YET):
-        ec2.delete_snapshot(SnapshotId=snapshot_id)
+        settled(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), *NOT_YET, limit_s=UNKNOWN_S)
