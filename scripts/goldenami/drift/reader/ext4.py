@@ -199,13 +199,20 @@ class Ext4:
 
     def is_changed(self, number: int, count: int = 1) -> bool:
         """Whether any of these blocks may be other than baked."""
+        return next(self.changed_within(number, count), None) is not None
+
+    def changed_within(self, number: int, count: int) -> Iterator[tuple[int, int]]:
+        """Of these blocks those that may be other than baked: the first and how many."""
         if self._changed is None:
-            return True
-        index = bisect.bisect_left(self._replaced_numbers, number)
-        if index < len(self._replaced_numbers) and self._replaced_numbers[index] < number + count:
-            return True
+            yield number, count
+            return
+        known, end = self._replaced_numbers, number + count
+        yield from ((block, 1) for block in known[bisect.bisect_left(known, number):bisect.bisect_left(known, end)])
         index = bisect.bisect_right(self._changed, number * BLOCK, key=_end)
-        return index < len(self._changed) and self._changed[index][0] < (number + count) * BLOCK
+        while index < len(self._changed) and self._changed[index][0] < end * BLOCK:
+            first = max(number, self._changed[index][0] // BLOCK)
+            yield first, min(end, -(-self._changed[index][1] // BLOCK)) - first
+            index += 1
 
     def check_block(self, number: int, count: int, what: str) -> None:
         """Unreadable where blocks are not on the disk."""

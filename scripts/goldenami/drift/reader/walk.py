@@ -17,6 +17,8 @@ from goldenami.drift.reader.limits import Unreadable
 
 Row = dict[str, Any]
 """One path as the manifest has it, with `attributes` and `flags` where there are any."""
+_COMPARED = 256
+"""Blocks that are compared at once: 1 MiB."""
 AS_BAKED = "as baked"
 """Key of a row that says no more, and the SHA-256 of content that was not read: it is where it was baked, and nothing
 was written there since."""
@@ -93,8 +95,15 @@ class Walk:
             system.runs(inode, path))
 
     def _holds_new(self, runs: list[Run]) -> bool:
-        """Whether anything was written where a content is."""
-        return any(first and self._system.is_changed(first, count) for _, first, count in runs)
+        """Whether a content is other than what was baked in its place; what was written there may be the same."""
+        return any(self._differs(start, length) for _, first, count in runs if first
+                   for start, length in self._system.changed_within(first, count))
+
+    def _differs(self, first: int, count: int) -> bool:
+        baked = self._baked
+        return baked is None or first + count > baked.block_count or any(
+            self._system.blocks_at(first + begin, take) != baked.blocks_at(first + begin, take)
+            for begin in range(0, count, _COMPARED) for take in [min(_COMPARED, count - begin)])
 
     def _short(self, path: str, inode: Inode) -> Row:
         if not stat.S_ISDIR(inode.mode):
