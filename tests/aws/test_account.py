@@ -242,6 +242,16 @@ def test_a_removal_that_fails_is_done_again(checkout: Checkout) -> None:
     assert not exists(HOME) and not buckets()
 
 
+@pytest.mark.parametrize("then", [("plan", *GITHUB), ("remove",)], ids=["plan", "remove"])
+def test_a_plan_that_was_killed_leaves_nothing_in_the_way(checkout: Checkout, then: tuple[str, ...]) -> None:
+    boto3.client("cloudformation", HOME).create_change_set(
+        StackName="golden-ami", ChangeSetName="killed", ChangeSetType="CREATE", TemplateBody=stacks.template("aws"),
+        Parameters=[{"ParameterKey": "HomeRegion", "ParameterValue": HOME}])
+    assert exists(HOME)
+    golden(checkout, *then, "--region", HOME)
+    assert not exists(HOME)
+
+
 def test_regions_are_those_of_the_definitions(checkout: Checkout) -> None:
     checkout.define("publish: {regions: [us-west-2, us-east-1]}\n")
     said = golden(checkout, "plan", *GITHUB)

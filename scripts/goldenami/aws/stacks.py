@@ -180,7 +180,8 @@ def _wait(cloudformation: Client, stack_id: str, seen: set[str], good: frozenset
     def ended() -> AccountStack | None:
         nonlocal said
         stack = find(cloudformation, stack_id)
-        assert stack is not None  # an id is known for 90 days after the end of its stack
+        if stack is None:  # ids are known after the end of a stack, but not of one that was only a change set
+            return AccountStack(stack_id, "DELETE_COMPLETE", "", {}, {})
         for name, event in _events(cloudformation, stack_id).items():
             if name in seen:
                 continue
