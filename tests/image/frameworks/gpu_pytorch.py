@@ -47,7 +47,9 @@ def train(device: Any, *, half: bool = False, compiled: bool = False) -> list[fl
     data = torch.randn(512, 64)
     target = (data.sum(dim=1, keepdim=True) / 8).to(device)
     data = data.to(device)
-    forward = torch.compile(model) if compiled else model
+    if compiled:
+        torch.compiler.reset()  # else what was compiled for the GPUs before counts to a limit
+    forward = torch.compile(model, fullgraph=True) if compiled else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     losses = []
     for _ in range(STEPS):
@@ -130,17 +132,24 @@ def ended(process: subprocess.Popen[str], limit_s: float) -> Any:
     return json.loads(out.splitlines()[-1])  # Gloo speaks first
 
 
+def look(device: Any) -> dict[str, Any]:
+    """What one device did."""
+    if GPU:
+        torch.cuda.set_device(device)  # the one that `settle` waits for
+    return {
+        "name": torch.cuda.get_device_name(device) if GPU else KIND, "numbers": str(sixteen(device))[6:],
+        "trained": tried(train, device), "half": tried(lambda: train(device, half=True)),
+        "compiled": tried(lambda: train(device, compiled=True)) if GPU else [],
+        "products": tried(products, device),
+    }
+
+
 def main() -> None:
     """Everything at once: the first import from a cold disk takes most of the time."""
     devices = [torch.device(KIND, number) for number in range(RANKS if GPU else 1)]
     print(json.dumps({
         "reference": train(torch.device("cpu")),
-        "devices": [{
-            "name": torch.cuda.get_device_name(device) if GPU else KIND, "numbers": str(sixteen(device))[6:],
-            "trained": tried(train, device), "half": tried(lambda each: train(each, half=True), device),
-            "compiled": tried(lambda each: train(each, compiled=True), device) if GPU else [],
-            "products": tried(products, device),
-        } for device in devices],
+        "devices": [look(device) for device in devices],
         "sums": tried(summed), "nccl": GPU and distributed.is_nccl_available(),
         "triton": bool(list(Path(torch.__file__).parents[1].glob("triton"))),
     }))
