@@ -122,6 +122,7 @@ BAD_TREES = [
     (prose_rules.sentences, {"a.md": "| a |\n| - |\n| " + "word " * 31 + "|"}, "a.md:3: 31 words"),
     (prose_rules.page_sizes, {"README.md": "x\n" * 131}, "README.md: 131 lines, at most 130"),
     (prose_rules.page_sizes, {"docs/a.md": "x\n" * 151}, "docs/a.md: 151 lines, at most 150"),
+    (prose_rules.index, {"docs/a.md": "", "README.md": "docs/a.md"}, "README.md does not link docs/a.md"),
     (prose_rules.questions, {"docs/a.md": "# A\n\nIt is so.\n\nWhy?"}, "docs/a.md does not begin with a question"),
     (text_rules.module_map, {f"{PACKAGE}/odd/a.py": ""}, "ARCHITECTURE.md does not say what odd/ is for"),
     (text_rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""}, "ARCHITECTURE.md does not say what aws/odd/ is for"),
@@ -171,7 +172,7 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
         "pyproject.toml": '[project]\ndependencies = ["even>=1"]\n[dependency-groups]\ntest = ["even"]',
         **{f"requirements/{name}.txt": f"# by a tool\neven==1 {HASH}odd==2 ; x == 'y' {HASH}" for name in FILES},
         text_rules.ENVIRONMENT: '"""GOLDEN_MIRROR_<ARCHIVE> GOLDEN_CACHE"""',
-        "README.md": "[code](scripts/run) [web](https://example.org/x) [page](docs/a.md#it-is-so-1)",
+        "README.md": "[code](scripts/run) [web](https://example.org/x) [page](docs/a.md) [part](docs/a.md#it-is-so-1)",
         "a.md": "word\n" * 29 + "word!\nNext one `a b c` " + "word\n" * 27 + "\n" + f"    {'code ' * 20}\n" * 2,
         "docs/a.md": "# A\n\nIs it\nso?\n\n## It is *so*.\n\n## It is `so`",
     }

@@ -16,6 +16,6 @@ RULES: tuple[Callable[[Path], list[str]], ...] = (
     text_rules.top_level, text_rules.sizes, text_rules.folder_readmes, text_rules.variables, text_rules.make_targets,
     text_rules.module_map, text_rules.libraries, text_rules.prose_width, text_rules.local_hooks,
     text_rules.benches, requirement_rules.pins, policy_rules.template,
-    prose_rules.sentences, prose_rules.page_sizes, prose_rules.questions, prose_rules.links,
+    prose_rules.sentences, prose_rules.page_sizes, prose_rules.questions, prose_rules.links, prose_rules.index,
 )
 """The rules that need nothing but the tree."""

@@ -91,3 +91,10 @@ def links(root: Path) -> list[str]:
                 if not where.exists() or (anchor and anchor not in _anchors(trees.read(where))):
                     problems.append(f"{path.relative_to(root)}:{line}: broken link {target}")
     return problems
+
+
+def index(root: Path) -> list[str]:
+    """README links every page of docs/."""
+    readme = trees.read(root / "README.md")
+    return [f"README.md does not link docs/{path.name}" for path in sorted((root / "docs").glob("*.md"))
+            if path.name != "README.md" and f"(docs/{path.name})" not in readme]
