@@ -120,8 +120,8 @@ def test_how_far_a_bake_is(tmp_path: Path) -> None:
     (base / "dpkg.list").touch()
     assert how_far.of_bake(plan, {"base": 80}, "base") == (1, 80, "packages")
     assert how_far.of_bake(plan, {}, "coverage") is None
-    (tmp_path / "work/out").mkdir()
-    (tmp_path / "work/out/disk.raw").write_bytes(b"x" * 8192)
+    (tmp_path / "work/out/.disk.raw.work").mkdir(parents=True)
+    (tmp_path / "work/out/.disk.raw.work/disk").write_bytes(b"x" * 8192)
     assert how_far.of_bake(plan, {}, "disk") == (8192, 0, "bytes")
 
 

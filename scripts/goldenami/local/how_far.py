@@ -22,7 +22,7 @@ CHECKS_SUFFIX = ".progress"
 def of_bake(plan: BakePlan, totals: Mapping[str, int], name: str) -> Counted | None:
     """Packages that the step `name` has unpacked, of its `totals`; of the disk the bytes that are written."""
     if name == "disk":
-        disk = plan.work / "out/disk.raw"
+        disk = plan.work / "out/.disk.raw.work/disk"  # where disk.py writes it, until it is whole
         return (disk.stat().st_blocks * 512, 0, BYTES) if disk.exists() else None
     keys = {"base": plan.base_key, **{step.name: step.key for step in plan.steps}}
     if name not in keys:
