@@ -69,6 +69,16 @@ def test_a_fleet_as_published_is_no_drift(fleet: Fleet) -> None:
     assert f"{instance} {fleet.ami(2)} {fleet.builds[1]} running since" in text and "0 of 1 instances drifted" in text
 
 
+def test_a_root_volume_that_was_swapped(fleet: Fleet) -> None:
+    """Its AMI is still the right one, and nothing of it runs."""
+    instance, ec2 = fleet.by_version(2), fleet.account.ec2
+    (device,) = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]
+    ec2.detach_volume(VolumeId=device["Ebs"]["VolumeId"], InstanceId=instance, Device=device["DeviceName"])
+    other = ec2.create_volume(Size=8, AvailabilityZone=f"{REGION}a")["VolumeId"]
+    ec2.attach_volume(VolumeId=other, InstanceId=instance, Device=device["DeviceName"])
+    assert kinds(only(fleet, code=6)) == {instance: {FleetDrift.ROOT}}
+
+
 def test_a_rolled_back_build_and_a_candidate(fleet: Fleet) -> None:
     """A build that was withdrawn has to go; one that is on trial may run."""
     instance = fleet.by_version(2)

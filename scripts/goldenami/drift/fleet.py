@@ -1,6 +1,6 @@
 """The fleet view: who runs which AMI and build, and which of it is not what is published. It changes nothing.
 
-Six calls a region, and one more for each further image; two more for each further page.
+Seven calls a region, and one more for each further image; two more for each further page.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class _RegionHolds:
-    """What a region has, of all images."""
+    """What a region has, of all images. `made_from` is the snapshot of each volume that was made from an AMI's."""
 
     amis: Mapping[str, AccountAmi]
     instances: Sequence[AccountInstance]
     groups: Sequence[Launcher]
     defaults: Sequence[TemplateVersion]
+    made_from: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ def look(account: Account, images: Mapping[str, list[str]]) -> tuple[FleetRecord
 def _region(account: Account, region: str, images: list[str]) -> list[ImageFleet]:
     ec2 = account.ec2(region)
     with translated(region):
+        amis = {ami.id: ami for ami in inventory.amis(ec2, tagged=True)}
+        snapshots = {snapshot for ami in amis.values() for snapshot in ami.snapshots}
         there = _RegionHolds(
-            amis={ami.id: ami for ami in inventory.amis(ec2, tagged=True)}, instances=list(inventory.instances(ec2)),
+            amis=amis, instances=list(inventory.instances(ec2)),
+            made_from={volume.id: volume.snapshot_id for volume in inventory.volumes(ec2, snapshots)},
             groups=list(inventory.groups(account.autoscaling(region))), defaults=list(inventory.default_versions(ec2)))
         ledgers = {image: read_lease(account.dynamodb(region), image).ledger for image in images}
     return [_fleet(there, _Published(image, ledgers[image], next(
@@ -118,13 +122,21 @@ def _instance(instance: AccountInstance, there: _RegionHolds, published: _Publis
     return InstanceRow(
         id=instance.id, ami=instance.image_id, build_id=ami.build_id if ami and ours else "", state=instance.state,
         group=instance.group, template_version=version, since=clock.stamp(instance.since) if instance.since else None,
-        drift=list(_of_instance(instance, ami if ours else None, version, published)))
+        drift=[*_of_build(instance, ami if ours else None, published),
+               *_of_root(instance, ami if ours else None, there), *_of_version(instance, version, published)])
 
 
-def _of_instance(
-    instance: AccountInstance, ami: AccountAmi | None, version: str, published: _Published,
-) -> Iterator[DriftRow]:
-    ledger, default = published.ledger, published.default
+def _of_root(instance: AccountInstance, ami: AccountAmi | None, there: _RegionHolds) -> Iterator[DriftRow]:
+    """A root volume that was made of anything but the AMI's snapshot: attached by hand, or by a task.
+
+    An instance that only begins or ends has none yet, or no more.
+    """
+    if ami is not None and instance.volume and there.made_from.get(instance.volume) not in ami.snapshots:
+        yield _row(FleetDrift.ROOT, f"{instance.volume} was not made from the snapshot of {ami.id}", instance.since)
+
+
+def _of_build(instance: AccountInstance, ami: AccountAmi | None, published: _Published) -> Iterator[DriftRow]:
+    ledger = published.ledger
     if ami is None:
         yield _row(FleetDrift.FOREIGN, f"{instance.image_id} is no build of {published.image}", instance.since)
     elif ami.build_id in ledger.withdrawn:
@@ -132,6 +144,10 @@ def _of_instance(
     elif ledger.latest and ami.build_id not in (ledger.latest.build_id, _build(ledger, Channel.CANDIDATE)):
         yield _row(FleetDrift.OTHER, f"build {ami.build_id}, and `latest` is {ledger.latest.build_id}",
                    instance.since, published.moved)
+
+
+def _of_version(instance: AccountInstance, version: str, published: _Published) -> Iterator[DriftRow]:
+    default = published.default
     if version and default and version != str(default.number):
         yield _row(FleetDrift.VERSION, f"launched by version {version}, and the default is {default.number}",
                    instance.since, published.moved)

@@ -20,6 +20,7 @@ class FleetDrift(StrEnum):
     FOREIGN = "foreign AMI"
     WITHDRAWN = "withdrawn build"
     OTHER = "not the build of `latest`"
+    ROOT = "root volume is not the AMI's"
     VERSION = "template version is not the default"
 
 

@@ -206,20 +206,20 @@ def instances(ec2: Client) -> Iterator[AccountInstance]:
     """Instances that are not terminated."""
     for reservation in pages(ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED):
         for instance in reservation["Instances"]:
-            own_tags = tags.from_list(instance.get("Tags"))
+            own_tags, root = tags.from_list(instance.get("Tags")), _root(instance)
             yield AccountInstance(
                 id=instance["InstanceId"], image_id=instance["ImageId"], state=instance["State"]["Name"],
-                group=own_tags.get("aws:autoscaling:groupName", ""), since=_attached(instance),
+                group=own_tags.get("aws:autoscaling:groupName", ""), volume=root.get("VolumeId", ""),
+                # Unlike LaunchTime, a stop and a start leave it as it is.
+                since=root.get("AttachTime", instance.get("LaunchTime")),
                 template=own_tags.get("aws:ec2launchtemplate:id", ""),
                 template_version=own_tags.get("aws:ec2launchtemplate:version", ""))
 
 
-def _attached(instance: Mapping[str, Any]) -> datetime | None:
-    """When the root volume was attached: unlike LaunchTime, a stop and a start leave that as it is."""
-    for device in instance.get("BlockDeviceMappings", []):
-        if device["DeviceName"] == instance.get("RootDeviceName") and "AttachTime" in device.get("Ebs", {}):
-            return device["Ebs"]["AttachTime"]  # type: ignore[no-any-return]
-    return instance.get("LaunchTime")
+def _root(instance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The root device's part on EBS; empty where it has none."""
+    return next((device["Ebs"] for device in instance.get("BlockDeviceMappings", [])
+                 if device["DeviceName"] == instance.get("RootDeviceName") and "Ebs" in device), {})
 
 
 def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:

@@ -144,7 +144,7 @@ class Launcher:
 @dataclass(frozen=True)
 class AccountInstance:
     """An instance that is not terminated. `template` and `template_version` are the launch template's id and number by
-    which it was launched, by EC2's own tags; `since` is when its root volume was attached.
+    which it was launched, by EC2's own tags; `since` is when its root volume, `volume`, was attached.
     """
 
     id: str
@@ -154,6 +154,7 @@ class AccountInstance:
     template: str = ""
     template_version: str = ""
     since: datetime | None = None
+    volume: str = ""
 
 
 @dataclass(frozen=True)
