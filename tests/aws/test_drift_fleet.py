@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from goldenami.aws import notify
 from goldenami.drift.fleet_records import FleetDrift, FleetRecord, ImageFleet
+from support.aws import own_template
 from support.aws.emulator import Emulator
 from support.aws.fleet import TEMPLATE, TYPE, Fleet
 from support.aws.seeded_account import REGION, SeededAccount
@@ -108,3 +109,11 @@ def test_a_region_that_cannot_be_read_and_people_who_cannot_be_told(
     ran = fleet.checkout.golden("drift", IMAGE)
     assert ran.code == 6 and "GOLDEN_SNS_TOPIC is no ARN" in ran.text, ran.text
     assert fleet.checkout.golden("drift", "nothing").code == 2
+
+
+def test_a_template_of_the_users_is_looked_at_like_the_pipelines_own(fleet: Fleet) -> None:
+    own_template.use(fleet.checkout)
+    assert fleet.checkout.golden("publish", IMAGE, "--take-over").code == 0
+    fleet.account.group("web", LaunchTemplate={"LaunchTemplateName": "web", "Version": "1"})
+    found = only(fleet, code=6)
+    assert (found.template_version, kinds(found)) == ("2", {"web": {FleetDrift.VERSION}})

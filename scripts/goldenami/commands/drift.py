@@ -11,7 +11,7 @@ import typer
 from goldenami.aws import notify
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, BuildId, DryRun, Regions
-from goldenami.commands.account_views import images_by_region, print_record, raise_failed
+from goldenami.commands.account_views import images_by_region, print_record, raise_failed, template_refs
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records, units
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
@@ -134,7 +134,7 @@ def _instance(checkout: Checkout, image: str, only: list[str], instance: str, *,
 
 def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: bool) -> int:
     account = Account()
-    record, failed = fleet.look(account, images_by_region(checkout, image, only))
+    record, failed = fleet.look(account, images_by_region(checkout, image, only), template_refs(checkout, image))
     summary = fleet_summary.markdown(record, os.environ.get("GOLDEN_RUN_URL", ""))
     folder = checkout.root / FOLDER
     records.write(folder / DRIFT_FILE, record)

@@ -14,6 +14,7 @@ from goldenami.aws import regions
 from goldenami.aws.channels import pointers
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger
+from goldenami.aws.channels.pointers import TemplateRef
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, Launcher, TemplateVersion
 from goldenami.aws.session import Account, translated
@@ -57,21 +58,31 @@ class _Published:
         return self.default.template_id if self.default else ""
 
     @property
+    def template_names(self) -> set[str]:
+        """What a group may call the template: name or id."""
+        return {self.default.template, self.default.template_id} if self.default else \
+            {pointers.template_name(self.image)}
+
+    @property
     def moved(self) -> datetime | None:
         """When `latest` moved last."""
         return datetime.fromisoformat(self.ledger.latest.since) if self.ledger.latest else None
 
 
-def look(account: Account, images: Mapping[str, list[str]]) -> tuple[FleetRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region)."""
-    results = regions.for_each_region(images, lambda region: _region(account, region, images[region]),
+def look(
+    account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
+) -> tuple[FleetRecord, dict[str, GoldenError]]:
+    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
+    results = regions.for_each_region(images, lambda region: _region(account, region, images[region], refs),
                                       listening=account)
     return FleetRecord(
         asked_at=clock.stamp(), regions={name: results.done[name] for name in images if name in results.done},
         unreachable={name: error.message for name, error in results.failed.items()}), results.failed
 
 
-def _region(account: Account, region: str, images: list[str]) -> list[ImageFleet]:
+def _region(
+    account: Account, region: str, images: list[str], refs: Mapping[str, TemplateRef],
+) -> list[ImageFleet]:
     ec2 = account.ec2(region)
     with translated(region):
         amis = {ami.id: ami for ami in inventory.amis(ec2, tagged=True)}
@@ -82,7 +93,7 @@ def _region(account: Account, region: str, images: list[str]) -> list[ImageFleet
             groups=list(inventory.groups(account.autoscaling(region))), defaults=list(inventory.default_versions(ec2)))
         ledgers = {image: read_lease(account.dynamodb(region), image).ledger for image in images}
     return [_fleet(there, _Published(image, ledgers[image], next(
-        (version for version in there.defaults if version.template == pointers.template_name(image)), None)))
+        (version for version in there.defaults if refs[image].means(version.template_id, version.template)), None)))
         for image in images]
 
 
@@ -102,8 +113,7 @@ def _fleet(there: _RegionHolds, published: _Published) -> ImageFleet:
 
 def _versions(group: Launcher, published: _Published) -> Iterator[str]:
     """The versions of the image's template that a group names."""
-    names = {pointers.template_name(published.image), published.template} - {""}
-    return (use.version or "$Default" for use in group.templates if use.template in names)
+    return (use.version or "$Default" for use in group.templates if use.template in published.template_names)
 
 
 def _belongs(
