@@ -17,7 +17,9 @@ from goldenami.drift.path_state import PathState
 from goldenami.drift.reader import journal
 from goldenami.drift.reader.block_source import ChangedBlocks, RawFile, merged, overlay
 from goldenami.drift.reader.crc32c import START, crc32c
-from goldenami.drift.reader.ext4 import KINDS, LAYOUT_FLAGS, Ext4
+from goldenami.drift.reader.directory import entries
+from goldenami.drift.reader.ext4 import KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4
+from goldenami.drift.reader.limits import Unreadable
 from goldenami.drift.reader.observe import Observation, Region, observe
 from goldenami.local.disk import disk
 from goldenami.model.build_folder import BuildFolder
@@ -94,20 +96,32 @@ def test_a_file_system_is_what_the_kernel_shows(image: Path, tmp_path: Path) -> 
     assert found == expected
 
 
+def committed(tree: Path) -> None:
+    """What was done is in the journal; `sync` would also write it to its place."""
+    folder = os.open(tree, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
 def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, tmp_path: Path) -> None:
     """The copy's journal is not played back: both the kernel and the reader do that now."""
     lost = tmp_path / "lost.raw"
     with small_image.unclean(image, tmp_path / "mount", lost) as tree:
         change(tree)
-        os.sync()
+        committed(tree)
         for number in range(1, 1500, 3):
             (tree / f"srv/{'n' * 40}-{number}").rename(tree / f"srv/renamed-{number}")
         shell.output(["rm", "-rf", str(tree / "usr/share/many")])
-        os.sync()
+        (tree / "usr/again").mkdir()
+        for number in range(300):
+            (tree / f"usr/again/{number}").write_bytes(b"again" * 1000)
+        committed(tree)
     system = Ext4(root(lost))
-    before = system.needs_recovery
-    assert journal.replay(system) > 0
-    assert before
+    names = entries(system, system.inode(ROOT_INODE, "/"), "/")
+    assert b"srv" not in names
+    assert system.needs_recovery
+    assert journal.replay(system) > 1
+    assert b"srv" in entries(system, system.inode(ROOT_INODE, "/"), "/")
     read = small_image.copy_file(lost, tmp_path / "read.raw")
     with small_image.mounted(lost, tmp_path / "mount") as tree:
         expected = list(of_kernel(tree))
@@ -220,3 +234,20 @@ def test_content_that_lies_elsewhere_is_read(build: BuildFolder, image: Path, tm
     disk = ChangedBlocks(now.size, RawFile(build.disk), parts, now.read)
     looked_at = LookedAt(label="", user=small_image.USER, disk=disk, base=RawFile(build.disk), changed=parts)
     assert {"/usr/bin/same", "/usr/bin/false"} <= {row.path for row in disk_check.check(build, looked_at).drift}
+
+
+def test_a_damaged_transaction_is_no_end_of_the_journal(image: Path, tmp_path: Path) -> None:
+    """Else whoever changes a bit of it would take back what the kernel has done since; it refuses such a disk too."""
+    lost = tmp_path / "lost.raw"
+    with small_image.unclean(image, tmp_path / "mount", lost) as tree:
+        (tree / "srv").mkdir()
+        committed(tree)
+    found = journal._Journal.of(Ext4(root(lost)))
+    assert found
+    with lost.open("r+b") as file:
+        file.seek(disk.ROOT_OFFSET + found.physical[found.next(found.start)] * 4096 + 100)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(Unreadable, match="does not match its checksum"):
+        observe(Observation(root(lost), {}, ""))
