@@ -11,6 +11,7 @@ import pytest
 from goldenami.aws import tags
 from support.aws.emulator import Emulator, Faults
 from support.aws.kill_proxy import KillPoint, KillProxy, When
+from support.aws.retirement import GRACELESS
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
@@ -219,3 +220,17 @@ def test_a_kill_around_the_version_or_the_default_is_continued(
             said = [row.get("VersionDescription", "") for row in versions(region).values()]
             assert sorted(said)[1:] == sorted(set(said) - {""}), f"{point}: two versions of one build"
         golden(checkout, "status", IMAGE, "--check")
+
+
+def test_versions_of_retired_builds_go_and_a_persons_stay(checkout: Checkout, aws: Emulator) -> None:
+    aws.set(pending_s=0.01, backdate_days=400)
+    create(REGIONS[0])
+    define(checkout, regions=REGIONS[0])
+    for number in (1, 2, 3):
+        builds.build(checkout.root, number)
+        golden(checkout, "publish", IMAGE, "--take-over")
+    for _ in range(3):
+        golden(checkout, "retire", IMAGE, *GRACELESS)
+    assert sorted(versions(REGIONS[0])) == [1, 4]
+    assert len(RegionState(REGIONS[0]).amis()) == 1
+    golden(checkout, "status", IMAGE, "--check")
