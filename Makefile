@@ -9,7 +9,7 @@ RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 NAMED = $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 
 # A variable that nothing reads, such as `image=x`, would silently bake the default. Others may be set for the environment.
-KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE ALL BUILDS RECORD CCACHE LONG
+KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ALL BUILDS RECORD CCACHE LONG
 WORDS = $(foreach word,$(subst \ ,_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
 UNKNOWN = $(firstword $(filter-out $(KNOWN) CI GOLDEN_% AWS_%,$(WORDS)))
 ifneq ($(UNKNOWN),)
@@ -79,8 +79,8 @@ sweep: setup ## remove what killed runs left in the account (DRY_RUN=1)
 watch: setup ## what is newer than the locks and matters (UPDATE=1: lock)
 	@$(GOLDEN) watch $(NAMED) $(if $(UPDATE),--update) $(if $(STRICT),--strict) $(WAITS)
 
-drift: setup ## what runs that is not as published
-	@$(GOLDEN) drift $(NAMED)
+drift: setup ## what runs that is not as published (DISK=file: a disk)
+	@$(GOLDEN) drift $(NAMED) $(if $(DISK),--disk $(DISK))
 
 demo: ## bake, publish, roll back, retire on this machine (BUILDS=3)
 	@scripts/setup emulator

@@ -203,6 +203,6 @@ def test_the_command(build: BuildFolder, image: Path, tmp_path: Path, monkeypatc
     assert said.code == ExitCode.NOT_VERIFIED
     assert "/etc/ld.so.preload" in said.text
     assert "/etc/ld.so.preload" in (checkout.root / "build/drift/disk.md").read_text(encoding="utf-8")
-    image.write_bytes(image.read_bytes()[:disk.ROOT_OFFSET + 4096])
+    os.truncate(image, disk.ROOT_OFFSET + 4096)
     assert checkout.golden("drift", name, "--disk", str(image), "--build", folder.name).code == ExitCode.UNREACHABLE
     assert checkout.golden("drift", name, "--disk", "/none").code == ExitCode.BAD_INPUT
