@@ -66,7 +66,9 @@ class Checkout:
 
     def paths(self, image: str | None) -> list[Path]:
         """The definition's file of one image, or of all by name."""
-        return [definition_file.path_of(self.root, image)] if image else sorted((self.root / IMAGES).glob("*.yml"))
+        if image is None:
+            return sorted((self.root / IMAGES).glob("*.yml"))
+        return [definition_file.path_of(self.root, image)]
 
     def definitions(self, image: str | None) -> Iterator[Definition]:
         """The definition of one image, or of all by name, each read when it is its turn."""

@@ -52,7 +52,7 @@ def cmd_drift(
         exists=True, dir_okay=False)] = None,
     build: BuildId = None,
 ) -> int:
-    """Say what runs of an image in each region and is not as published, or what of an instance's disk is not as baked.
+    """Say what runs and is not as published, or what of an instance's disk is not as baked.
 
     `golden drift repair INSTANCE` replaces an instance that drifted: by its Auto Scaling group, else its root volume.
     """

@@ -39,8 +39,8 @@ def cmd_sbom(
 def cmd_cve(
     checkout: Checkout, image: ImageName, *, build_id: BuildId = None,
     data: Annotated[list[str], typer.Option(
-        "--data", metavar="NAME=PLACE", help="take a list from this file or address (may be given again): debian, "
-        "osv-ubuntu, osv-pypi, nvidia, kev", default_factory=list, show_default=False)],
+        "--data", metavar="NAME=PLACE", help="a list from this file or address: debian, osv-ubuntu, osv-pypi, "
+        "nvidia, kev (may be given again)", default_factory=list, show_default=False)],
     sha256: Annotated[list[str], typer.Option(
         "--sha256", metavar="NAME=DIGEST", help="use a list only if it has this SHA-256 (may be given again)",
         default_factory=list, show_default=False)],
