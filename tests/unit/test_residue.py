@@ -90,6 +90,13 @@ def test_byte_code_without_its_module_is_nobody_s(tree: Path) -> None:
     assert residue.find(tree) == ["nobody's file: /usr/lib/python3/__pycache__/gone.cpython-313.pyc"]
 
 
+def test_a_diverted_file_is_still_its_package_s(tree: Path) -> None:
+    plant(tree, "usr/bin/bash.real", "x")
+    assert residue.find(tree) == ["nobody's file: /usr/bin/bash.real"]
+    plant(tree, "var/lib/dpkg/diversions", "/usr/bin/bash\n/usr/bin/bash.real\nwrapper\n")
+    assert residue.find(tree) == []
+
+
 def test_a_home_has_what_skel_has_wherever_it_is(tree: Path) -> None:
     plant(tree, "srv/hub/notebook.ipynb", "{}")
     assert residue.find(tree) == ["home: /srv/hub/notebook.ipynb"]

@@ -26,7 +26,7 @@ _CORE = 4
 
 def find(root: Path) -> list[str]:
     """One line for each file that should not be in the tree `root`: its path, and what is wrong."""
-    owned = owners.packages(root)
+    owned = owners.packages(root) | _diverted(root)
     packaged = _unpacked(root)
     named = _scripts(root)
     declared = re.compile("|".join(fnmatch.translate(pattern) for patterns in declared_files.DECLARED.values()
@@ -60,6 +60,13 @@ def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                     folders += [path] if path not in declared_files.UNREAD else []
                 elif stat.S_ISREG((status := entry.stat(follow_symlinks=False)).st_mode):
                     yield path, status
+
+
+def _diverted(root: Path) -> dict[str, str]:
+    """Files of packages under the names that dpkg-divert gave them (three lines each: from, to, by whom)."""
+    path = root / "var/lib/dpkg/diversions"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return dict(zip(lines[1::3], lines[2::3], strict=False))
 
 
 def _unpacked(root: Path) -> dict[str, float]:
