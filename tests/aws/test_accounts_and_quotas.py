@@ -86,7 +86,7 @@ def test_a_quota_stops_a_publish_and_the_same_command_continues(
 
 
 def test_policies_name_their_partition_in_one_way() -> None:
-    """So that one replacement makes them those of another partition (ACCOUNTS.md)."""
+    """So that one replacement makes them those of another partition (docs/account-settings.md)."""
     for path in POLICIES.glob("*.json"):
         arns = re.findall(r'"(arn[^"]*)"', path.read_text(encoding="utf-8"))
         assert [arn for arn in arns if not arn.startswith("arn:aws:")] == [], path.name
