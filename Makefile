@@ -97,7 +97,7 @@ molecule: ## run all Molecule scenarios, or ROLE, in real containers
 	@scripts/setup test
 	@scripts/molecule $(ROLE)
 
-test-fast: ## linters, unit and contract tests only (6 minutes)
+test-fast: ## linters, unit and contract tests only (13 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
