@@ -29,6 +29,11 @@ class RegionResults(Generic[T]):
     done: dict[str, T]
     failed: dict[str, GoldenError]
 
+    @property
+    def causes(self) -> dict[str, str]:
+        """Why each region failed, for a record."""
+        return {region: error.message for region, error in self.failed.items()}
+
     def require_all(self, what: str = "nothing is changed", hint: str = "then run again") -> dict[str, T]:
         """The results, or one error that names the regions that failed, why, and those that are done."""
         if not self.failed:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from goldenami.aws import regions
-from goldenami.aws.channels import pointers
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger
 from goldenami.aws.channels.pointers import TemplateRef
-from goldenami.aws.inventory import inventory
+from goldenami.aws.inventory import inventory, topology
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, Launcher, TemplateVersion
 from goldenami.aws.session import Account, translated
 from goldenami.core import clock
@@ -58,12 +57,6 @@ class _Published:
         return self.default.template_id if self.default else ""
 
     @property
-    def template_names(self) -> set[str]:
-        """What a group may call the template: name or id."""
-        return {self.default.template, self.default.template_id} if self.default else \
-            {pointers.template_name(self.image)}
-
-    @property
     def moved(self) -> datetime | None:
         """When `latest` moved last."""
         return datetime.fromisoformat(self.ledger.latest.since) if self.ledger.latest else None
@@ -76,8 +69,7 @@ def look(
     results = regions.for_each_region(images, lambda region: _region(account, region, images[region], refs),
                                       listening=account)
     return FleetRecord(
-        asked_at=clock.stamp(), regions={name: results.done[name] for name in images if name in results.done},
-        unreachable={name: error.message for name, error in results.failed.items()}), results.failed
+        asked_at=clock.stamp(), regions=results.done, unreachable=results.causes), results.failed
 
 
 def _region(
@@ -92,13 +84,13 @@ def _region(
             made_from={volume.id: volume.snapshot_id for volume in inventory.volumes(ec2, snapshots)},
             groups=list(inventory.groups(account.autoscaling(region))), defaults=list(inventory.default_versions(ec2)))
         ledgers = {image: read_lease(account.dynamodb(region), image).ledger for image in images}
-    return [_fleet(there, _Published(image, ledgers[image], next(
-        (version for version in there.defaults if refs[image].means(version.template_id, version.template)), None)))
-        for image in images]
+    return [_fleet(there, _Published(image, ledgers[image], topology.default_of(refs[image], there.defaults)))
+            for image in images]
 
 
 def _fleet(there: _RegionHolds, published: _Published) -> ImageFleet:
-    groups = {group.name: version for group in there.groups for version in _versions(group, published)}
+    groups = {group.name: version for group in there.groups
+              for version in group.versions(published.image, published.default)}
     rows = [_instance(instance, there, published) for instance in there.instances
             if _belongs(instance, there, published, groups)]
     return ImageFleet(
@@ -109,11 +101,6 @@ def _fleet(there: _RegionHolds, published: _Published) -> ImageFleet:
         metrics=_metrics(rows, there),
         strangers={instance.id: instance.image_id for instance in there.instances
                    if instance.image_id not in there.amis and not _belongs(instance, there, published, groups)})
-
-
-def _versions(group: Launcher, published: _Published) -> Iterator[str]:
-    """The versions of the image's template that a group names."""
-    return (use.version or "$Default" for use in group.templates if use.template in published.template_names)
 
 
 def _belongs(

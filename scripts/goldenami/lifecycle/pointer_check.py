@@ -68,7 +68,7 @@ def look(account: Account, definitions: list[Definition]) -> tuple[CheckRecord, 
         asked_at=clock.stamp(), correct=not problems and not results.failed, problems=problems,
         latest={image: {region: each.ledger.latest.build_id for region, each in by_region.items()
                         if each.ledger.latest} for image, by_region in found.items()},
-        unreachable={region: error.message for region, error in results.failed.items()}), results.failed
+        unreachable=results.causes), results.failed
 
 
 def _look(account: Account, region: str, definition: Definition) -> _Found:

@@ -39,7 +39,7 @@ def look(account: Account, family: str, regions: list[str], home: str) -> tuple[
     known, why = prices.hourly_by_type(account, sorted({name for types in offered.done.values() for name in types}))
     return RegionsRecord(
         family=family, asked_at=clock.stamp(), prices_unknown=why,
-        unreachable={region: error.message for region, error in offered.failed.items()},
+        unreachable=offered.causes,
         regions={region: [OfferedType(instance_type=name, usd_hour=known.get(name, {}).get(region))
                           for name in sorted(types)] for region, types in offered.done.items()},
     ), offered.failed

@@ -55,7 +55,7 @@ def prepare(account: Account, image: str, regions: list[str], policy: RetentionP
     results = for_each_region(regions, lambda region: _plan(account, region, image, policy, now))
     return Prepared(unreachable=results.failed, plan=RetirePlan(
         image=image, planned_at=clock.stamp(now), policy=policy, regions=list(results.done.values()),
-        unreachable={region: error.message for region, error in results.failed.items()}))
+        unreachable=results.causes))
 
 
 def _plan(account: Account, region: str, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:

@@ -13,10 +13,10 @@ from goldenami.aws import prices, regions
 from goldenami.aws.channels import evidence, pointers
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.channels.pointers import TemplateRef
-from goldenami.aws.inventory import inventory
+from goldenami.aws.inventory import inventory, topology
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot, Launcher, TemplateVersion
 from goldenami.aws.session import Account, translated
-from goldenami.core import clock, units
+from goldenami.core import clock, columns, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.model.build_records import Utc
@@ -85,8 +85,7 @@ def look(
                                       listening=account)
     return StatusRecord(
         asked_at=clock.stamp(), prices_of=prices.SNAPSHOT_PRICES_OF, prices_source=prices.SNAPSHOT_PRICES_SOURCE,
-        regions={name: results.done[name] for name in images if name in results.done},
-        unreachable={name: error.message for name, error in results.failed.items()}), results.failed
+        regions=results.done, unreachable=results.causes), results.failed
 
 
 def _region(
@@ -104,9 +103,7 @@ def _region(
         named = {ami.build_id: ami.image for ami in amis if ami.image in images and ami.id in values.values()}
         values |= inventory.values(account.ssm(region), [
             evidence.parameter(image, build_id) for build_id, image in named.items()])
-    defaults = {image: next((version for version in templates if refs[image].means(version.template_id,
-                                                                                 version.template)), None)
-                for image in images}
+    defaults = {image: topology.default_of(refs[image], templates) for image in images}
     return [_image(image, region, amis, snapshots, instances, groups, defaults[image], values) for image in images]
 
 
@@ -115,7 +112,6 @@ def _image(
     groups: list[Launcher], default: TemplateVersion | None, values: Mapping[str, str],
 ) -> ImageStatus:
     known = {ami.id: ami for ami in amis}
-    names = {default.template, default.template_id} if default else {pointers.template_name(image)}
 
     def pointer(ami: str | None) -> Pointer | None:
         if ami is None:
@@ -129,8 +125,7 @@ def _image(
         candidate=pointer(values.get(pointers.channel_name(image, Channel.CANDIDATE))),
         template=pointer(default.image_ref) if default else None,
         template_version=default.number if default else None,
-        template_groups={group.name: use.version or "$Default" for group in groups for use in group.templates
-                         if use.template in names},
+        template_groups={group.name: version for group in groups for version in group.versions(image, default)},
         amis=[_ami(ami, region, snapshots, instances) for ami in
               sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image == image])
 
@@ -158,7 +153,7 @@ def show(record: StatusRecord, *, details: bool) -> Iterator[str]:
     """One table with a row for each image and region; with `details` the AMIs of each, too."""
     rows = sorted(((image, region) for region, images in record.regions.items() for image in images),
                   key=lambda row: (row[0].image, row[1]))
-    yield from _table([_COLUMNS, *(_row(image, region) for image, region in rows)])
+    yield from columns.aligned([_COLUMNS, *(_row(image, region) for image, region in rows)])
     yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu}" for image, _ in rows
                        for pointer in (image.latest, image.candidate) if pointer and pointer.gpu})
     for region, cause in record.unreachable.items():
@@ -170,11 +165,6 @@ def show(record: StatusRecord, *, details: bool) -> Iterator[str]:
             yield from _pointers(image)
             yield from (_line(ami) for ami in image.amis)
     yield f"prices of {record.prices_of}: {record.prices_source}"
-
-
-def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _row(image: ImageStatus, region: str) -> tuple[str, ...]:

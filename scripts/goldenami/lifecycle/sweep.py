@@ -38,8 +38,8 @@ class SweepPlan(Record):
 def prepare(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
     """Find the leftovers of every region."""
     results = for_each_region(regions, lambda region: _items(account, region))
-    unreachable = {region: error.message for region, error in results.failed.items()}
-    return Prepared(SweepPlan(planned_at=clock.stamp(), unreachable=unreachable, regions=results.done), results.failed)
+    return Prepared(SweepPlan(planned_at=clock.stamp(), unreachable=results.causes, regions=results.done),
+                    results.failed)
 
 
 def _items(account: Account, region: str) -> list[Item]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from goldenami.core import columns
 from goldenami.core.markdown import cell
 from goldenami.core.units import growth
 from goldenami.model.update_policy import UpdateVerdict
@@ -21,16 +22,11 @@ _HEADS = ("image", "component", "locked", "available", "policy", "verdict")
 def table(record: WatchRecord) -> str:
     """Columns of fixed width: one line a component, with the reason below where there is one."""
     rows = [(row.image, row.component, row.locked, row.available, row.policy, row.verdict.value) for row in record.rows]
-    widths = [max(len(line[index]) for line in [_HEADS, *rows]) for index in range(len(_HEADS))]
-    lines = [_line(_HEADS, widths)]
-    for row, cells in zip(record.rows, rows, strict=True):
-        lines.append(_line(cells, widths))
-        lines += [f"  {row.reason}"] if row.reason else []
+    head, *cells = columns.aligned([_HEADS, *rows])
+    lines = [head]
+    for row, line in zip(record.rows, cells, strict=True):
+        lines += [line, *([f"  {row.reason}"] if row.reason else [])]
     return "\n".join(lines)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def is_news(record: WatchRecord) -> bool:

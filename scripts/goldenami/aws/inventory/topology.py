@@ -7,12 +7,12 @@ goldenami's tags, empty where a thing does not carry them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from goldenami.aws.channels.pointers import EVIDENCE, PREFIX, build_name, template_name
+from goldenami.aws.channels.pointers import EVIDENCE, PREFIX, TemplateRef, build_name, template_name
 
 AMI_ID = re.compile(r"\bami-[0-9a-f]{8,17}\b")
 _RECORD = re.compile(rf"^{PREFIX}/(?P<image>[a-z0-9][a-z0-9.-]{{1,62}})/(?P<build_id>[0-9a-f]{{12}})$")
@@ -103,6 +103,11 @@ class TemplateVersion:
         return bool(self.image) and (self.template == template_name(self.image) or self.built)
 
 
+def default_of(ref: TemplateRef, defaults: Iterable[TemplateVersion]) -> TemplateVersion | None:
+    """The default version of the launch template `ref`, of those of a region; None where it is not there."""
+    return next((version for version in defaults if ref.means(version.template_id, version.template)), None)
+
+
 @dataclass(frozen=True)
 class TemplateUse:
     """A launch template as another thing names it: by id or name; `version` is a number, `$Latest` or `$Default`."""
@@ -139,6 +144,11 @@ class Launcher:
     configuration: str = ""
     image_refs: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
+
+    def versions(self, image: str, default: TemplateVersion | None) -> Iterator[str]:
+        """The versions that it names of an image's template, by name or id. `default` is that template's default."""
+        names = {default.template, default.template_id} if default else {template_name(image)}
+        return (use.version or "$Default" for use in self.templates if use.template in names)
 
 
 @dataclass(frozen=True)
