@@ -114,6 +114,7 @@ def proxy(emulator: Emulator) -> Iterator[str]:
     """The address of microburst in front of the emulator."""
     process = Process([sys.executable, str(ROOT / "tests/support/aws/faults.py"), emulator.url], {})
     url = process.line()
+    emulator.reset()  # the test before may have left it throttled, late or refusing
     for service, call in (("ec2", "describe_regions"), ("ssm", "describe_parameters"), ("dynamodb", "list_tables")):
         client = boto3.client(service, region_name=emulator_probe.REGION, endpoint_url=url,
                               aws_access_key_id=emulator_probe.KEY, aws_secret_access_key="none")
