@@ -47,6 +47,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "GOLDEN_PUBLISH_REGION": "region in which GitHub's pipeline takes that role",
         "GOLDEN_UNATTENDED": "`yes`: the daily pipeline releases what it locked, without a person",
         "GOLDEN_SCHEDULE": "`tests`, in a schedule of GitLab's: that one runs the slow and long tests",
+        "GOLDEN_RUNNER": "label of the GitHub runner for jobs that bake, lock or test; default: `ubuntu-24.04`",
         "GOLDEN_PULL_REQUEST_TOKEN": "token with which GitHub's pipeline opens pull requests, so that checks start",
         "CI": "set: a test whose tool is missing fails instead of being skipped, and `make bake` makes no new lock "
               "(`make test` does: it publishes nothing)",
