@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,21 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord
-from goldenami.model.security_records import CVE_FILE, CveRecord, Rating
+from goldenami.model.security_records import CVE_FILE, CveRecord, Rating, Vulnerability
 from goldenami.report.view import Fact
 
 FILES = {
     "lock.json": "the lock", "bake.json": "what bake did", "verify.json": "what verify saw",
     "publish.json": "where it is published", CVE_FILE: "known vulnerabilities",
+    "cve.vex.json": "why some of them do not matter, as VEX",
     "sbom.cdx.json": "bill of materials, CycloneDX", "sbom.spdx.json": "bill of materials, SPDX",
+    "provenance.dsse.json": "signed provenance", "hardening.json": "hardening, rule by rule",
     "coverage.json": "the code that was read", "junit.xml": "the checks as JUnit",
     "serial-bios.log": "console of the boot under BIOS", "serial-uefi.log": "console of the boot under UEFI",
 }
 """Files of a build that a reader may want, with what they are."""
+NO_GPU = "no GPU has run this build"
+"""What stands beside the verdict of a build for GPUs until `gpu-test` says otherwise."""
 LOGS = ("bake", "verify")
 """Stages whose log belongs to one build."""
 
@@ -82,7 +87,7 @@ def gpu_test(folder: BuildFolder, lock: Mapping[str, Any]) -> list[Fact]:
     said = str((_read(folder.publish) or {}).get("gpu", ""))
     if said.startswith("tested"):
         return [Fact("GPU test", said)]
-    return [Fact("GPU test", "no GPU has run this build", f"after publish: golden gpu-test {lock['image']}")]
+    return [Fact("GPU test", NO_GPU, f"after publish: golden gpu-test {lock['image']}")]
 
 
 def security(folder: BuildFolder) -> CveRecord | None:
@@ -96,11 +101,36 @@ def vulnerabilities(folder: BuildFolder) -> list[Fact]:
     found = security(folder)
     if found is None:
         return []
-    counts = Counter(each.rating for each in found.findings)
-    rated = ", ".join(f"{counts[rating]} {rating}" for rating in reversed(Rating) if counts[rating])
     stops = sum(each.stops for each in found.findings)
-    return [Fact("Vulnerabilities", rated or "none is known",
+    return [Fact("Vulnerabilities", _rated(found.findings) or "none is known",
                  f"{stops} of them stop a publish; asked {found.checked_at}")]
+
+
+@dataclass(frozen=True)
+class PartRow:
+    """All that is known against one part of the build: how many by rating, and what follows for how many."""
+
+    part: str
+    version: str
+    rated: str
+    stops: int
+    waived: int
+
+
+def by_part(found: CveRecord | None) -> tuple[PartRow, ...]:
+    """The findings of each part, first those that stop a publish, then by their number."""
+    parts: dict[tuple[str, str], list[Vulnerability]] = {}
+    for finding in found.findings if found else ():
+        parts.setdefault((finding.part, finding.version), []).append(finding)
+    rows = [PartRow(part, version, _rated(findings), sum(each.stops for each in findings),
+                    sum(bool(each.waived) for each in findings)) for (part, version), findings in parts.items()]
+    return tuple(sorted(rows, key=lambda row: (-row.stops, -len(parts[row.part, row.version]), row.part)))
+
+
+def day(folder: BuildFolder) -> date:
+    """The day for which the page says what is supported: of the newest record, since no clock is read."""
+    found = security(folder)
+    return date.fromisoformat(max(folder.read_bake().started_at, found.checked_at if found else "")[:10])
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> tuple[FileLink, ...]:
@@ -114,6 +144,12 @@ def files(folder: BuildFolder, previous: BuildFolder | None) -> tuple[FileLink, 
         found.append(FileLink(f"../{previous.build_id}/{previous.report.name}", previous.build_id,
                               "report of the previous build"))
     return tuple(found)
+
+
+def _rated(findings: Iterable[Vulnerability]) -> str:
+    """How many there are of each rating, the worst first: "2 high, 5 unknown"."""
+    counts = Counter(each.rating for each in findings)
+    return ", ".join(f"{counts[rating]} {rating}" for rating in reversed(Rating) if counts[rating])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

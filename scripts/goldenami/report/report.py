@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from goldenami.core import records, units
 from goldenami.core.errors import BadInput
+from goldenami.model import support
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord, VerifyRecord
 from goldenami.packages import package_diff
@@ -70,12 +71,14 @@ def _context(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, 
     old = _load_previous(previous, build.bake) if previous else None
     bake, verify = build.bake, build.verify
     old_bake, old_verify = (old.bake, old.verify) if old else (None, None)
+    gpu, security, day = beside.gpu_test(folder, lock), beside.security(folder), beside.day(folder)
     return {
         "bake": bake, "verify": verify, "previous": old_bake, "description": lock.get("description") or "",
         "conclusion": view.conclusion(verify, bake.image),
         "figures": view.figures(bake, verify, old_bake, old_verify),
-        "facts": [*view.facts(lock), *beside.gpu_test(folder, lock), *beside.vulnerabilities(folder)],
-        "security": beside.security(folder),
+        "facts": [*view.facts(lock), *gpu, *beside.vulnerabilities(folder)],
+        "untested": any(fact.value == beside.NO_GPU for fact in gpu), "support": support.of_lock(lock), "day": day,
+        "security": security, "parts": beside.by_part(security),
         "publication": beside.publication(folder), "files": beside.files(folder, previous if old else None),
         "choices": view.choices(lock),
         "sizes": charts.sizes(bake, old_bake), "timings": charts.timings(bake, old_bake),

@@ -1,0 +1,92 @@
+"""Until when parts of an image get fixes: the tables, held against locks and days."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from goldenami.core import records
+from goldenami.model import compatibility, support
+from goldenami.model.build_records import Outcome
+from goldenami.model.platforms import PLATFORMS
+from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
+from goldenami.model.support import SupportState
+from goldenami.report import beside, report
+from support.builds import report_data as data
+from support.builds.tools import ROOT
+
+LOCKS = sorted((ROOT / "packer/locks").glob("*.lock.json"))
+END = date(2026, 6, 30)
+
+
+def part(name: str, **changes: object) -> support.PartSupport:
+    return next(one for one in support.of_lock(data.lock(**changes)) if one.part == name)
+
+
+@pytest.mark.parametrize(("days", "state", "words"), [
+    (-91, SupportState.SUPPORTED, "supported until 2026-06-30"),
+    (-90, SupportState.ENDING, "ends 2026-06-30, in 90 days"),
+    (0, SupportState.ENDING, "ends 2026-06-30, in 0 days"), (1, SupportState.ENDED, "ended 2026-06-30"),
+])
+def test_a_part_is_supported_until_its_last_day(days: int, state: SupportState, words: str) -> None:
+    driver, day = part("NVIDIA driver"), END + timedelta(days=days)
+    assert driver.ends == END
+    assert (driver.state(day), driver.words(day)) == (state, words)
+
+
+def test_a_branch_that_ended_without_a_date_and_one_that_nobody_knows() -> None:
+    ended = part("NVIDIA driver", driver={"version": "550.163.01", "branch": "550"})
+    assert ended.words(END) == "ended, the day is not known"
+    new = part("NVIDIA driver", driver={"version": "999.1", "branch": "999"})
+    assert (new.state(END), new.words(END)) == (SupportState.UNKNOWN, "not known")
+
+
+def test_cuda_ends_with_the_driver_branch_that_it_came_with() -> None:
+    assert part("CUDA", cuda={"version": "12.8.1"}).ends == compatibility.branch_end("570")
+    assert part("CUDA", cuda={"version": "77.7"}).state(END) is SupportState.UNKNOWN
+
+
+def test_ubuntu_keeps_its_kernel_as_long_as_the_release() -> None:
+    base = data.lock()["base"] | {"distribution": "ubuntu", "release": "noble"}
+    kernel = {"release": "6.8.0-1020-aws", "version": "1", "package": "x"}
+    assert part("Kernel", base=base, kernel=kernel).ends == support.RELEASES["noble"].last
+    assert part("Kernel", kernel=kernel).state(END) is SupportState.UNKNOWN, "Debian has no kernel 6.8"
+
+
+def test_every_release_that_goldenami_knows_and_every_committed_lock_has_its_dates() -> None:
+    assert support.RELEASES.keys() == PLATFORMS.keys()
+    for path in LOCKS:
+        for one in support.of_lock(json.loads(path.read_text(encoding="utf-8"))):
+            assert one.source and (one.ends or one.over or one.part == "CUDA"), f"{path.name}: {one}"
+
+
+def test_the_report_says_what_has_ended_and_that_no_gpu_ran_it(tmp_path: Path) -> None:
+    folder, previous, lock = data.write_pair(tmp_path)
+    page, short = report.render(folder, previous, lock), report.summary(folder, previous, lock)
+    assert ">ended 2026-06-30<" in page and "No GPU has run this build." in page
+    assert "No GPU has run this build." in short and "| NVIDIA driver's support | ended 2026-06-30 |" in short
+    cpu = data.lock(hardware={"families": ["c7i"], "sm": [], "cpus": []}, driver=None, cuda=None)
+    bare = data.write_build(tmp_path / "cpu", data.bake_record(cpu), None)
+    assert "GPU has run" not in report.render(bare, None, cpu)
+
+
+def test_vulnerabilities_are_counted_by_part(tmp_path: Path) -> None:
+    folder, _, lock = data.write_pair(tmp_path)
+    bake = folder.read_bake()
+
+    def one(number: int, part: str, rating: Rating, **more: object) -> Vulnerability:
+        return Vulnerability.model_validate({
+            "id": f"CVE-2026-{number}", "feed": Feed.DEBIAN, "part": part, "version": "1", "rating": rating, **more})
+
+    found = [one(1, "expat", Rating.HIGH), one(2, "expat", Rating.LOW), one(3, "openssl", Rating.UNKNOWN, fails=True),
+             one(4, "zlib", Rating.HIGH, fails=True, waived="not reachable")]
+    record = CveRecord(
+        image=bake.image, build_id=bake.build_id, lock_sha256=bake.lock_sha256, checked_at="2026-12-01T00:00:00Z",
+        fail_on=Rating.HIGH, feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")], findings=found, warnings=[],
+        outcome=Outcome.INCORRECT)
+    records.write(folder.path / CVE_FILE, record)
+    assert [(row.part, row.rated, row.stops, row.waived) for row in beside.by_part(record)] == [
+        ("openssl", "1 unknown", 1, 0), ("expat", "1 high, 1 low", 0, 0), ("zlib", "1 high", 0, 1)]
+    assert "seen on 2026-12-01" in report.render(folder, None, lock), "the newest record dates the page"
