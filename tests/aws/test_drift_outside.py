@@ -132,6 +132,9 @@ def test_what_nobody_can_look_at_is_one_line_with_its_code(
     aws.set(pending_s=0)
     cloud.build.manifest.write_text(cloud.build.manifest.read_text(encoding="utf-8") + " ", encoding="utf-8")
     expect(instance, 2, "is not the manifest that")
+    cloud.account.ec2.create_tags(Resources=[cloud.ami], Tags=tags.to_list({tags.MANIFEST_SHA256: "5" * 64}))
+    expect(instance, 4, f"is not the manifest that was published (SHA-256 {cloud.manifest_sha256[:12]}, the AMI's tag "
+           "has 555555555555)")
     cloud.build.path.rename(cloud.build.path.with_name("ba9876543210"))
     expect(instance, 2, f"{cloud_disk.BUILD_ID}/bake.json does not exist")
 

@@ -49,7 +49,8 @@ def test_a_build_reaches_both_regions(checkout: Checkout, build: Path) -> None:
         assert (device["Ebs"]["VolumeType"], device["Ebs"]["VolumeSize"]) == ("gp3", 1)
         bake = records.read(build / "bake.json", BakeRecord)
         tags = {"goldenami:image": IMAGE, "goldenami:build-id": build.name, "goldenami:lock-sha256": bake.lock_sha256,
-                "goldenami:git-commit": "0" * 40, "goldenami:disk-sha256": bake.disk_sha256}
+                "goldenami:git-commit": "0" * 40, "goldenami:disk-sha256": bake.disk_sha256,
+                "goldenami:manifest-sha256": bake.manifest_sha256}
         assert {tag["Key"]: tag["Value"] for tag in ami["Tags"]} == tags
         (snapshot,) = state.snapshots()
         assert {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]} == tags | {

@@ -198,6 +198,17 @@ def test_an_ami_of_the_same_build_and_another_disk(checkout: Checkout, build: Pa
     assert f"{ami} is named {IMAGE}-{build.name} and is of another disk of the same build" in publish(checkout, code=2)
 
 
+def test_tags_that_are_lost_come_back(checkout: Checkout, build: Path) -> None:
+    """Taken off by a person, or never given by the version that published."""
+    publish(checkout)
+    state = RegionState("us-west-2")
+    ami, (snapshot,) = state.parameter("latest"), state.snapshots()
+    state.ec2.delete_tags(Resources=[ami, snapshot["SnapshotId"]], Tags=[{"Key": "goldenami:manifest-sha256"}])
+    assert f"correct {ami}: tag goldenami:manifest-sha256: None" in publish(checkout)
+    for tagged in (state.amis()[f"{IMAGE}-{build.name}"], *state.snapshots()):
+        assert {"Key": "goldenami:manifest-sha256", "Value": "0" * 64} in tagged["Tags"]
+
+
 # --- two at once ----------------------------------------------------------------------------------------------------
 
 def dynamodb(region: str = "us-east-1") -> Any:

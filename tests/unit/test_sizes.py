@@ -30,3 +30,15 @@ def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
     assert found == {"bash": 7, "wheel:nvidia-nccl-cu12": 300, "wheel:torch": 42, "": 1}
     drawn = {part.name: part.bytes for part in bake.components(sample_lock.sample(), found)}
     assert drawn == {"cuda": 300, "frameworks": 42, "base system": 7, "in no package": 1}
+
+
+def test_packages_are_counted_that_the_tree_has(tmp_path: Path) -> None:
+    """One without a file of its own counts, one that a role purged does not: its list is gone."""
+    (tmp_path / "var/lib/dpkg/info").mkdir(parents=True)
+    paths = ["/var/lib/dpkg/info/bash.list", "/var/lib/dpkg/info/libc6:amd64.list", "/var/lib/dpkg/info/bash.md5sums"]
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"entries": [{"path": path} for path in paths]}), encoding="utf-8")
+    found = sizes.by_package(tmp_path, manifest)
+    assert found == {"bash": 0, "libc6": 0, "": 0}
+    assert bake.packages_count(found | {"wheel:torch": 1}, sample_lock.sample()) == 2
+    assert bake.packages_count({}, sample_lock.sample()) == len(sample_lock.sample().packages)

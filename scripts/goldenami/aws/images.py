@@ -60,7 +60,8 @@ class ImageSpec(Record):
         size = bake.ami.volume_gib if bake.ami else -(-bake.disk.bytes_apparent // GIB) if bake.disk else 0
         return cls(name=f"{bake.image}-{bake.build_id}", description=description[:255],
                    architecture=ARCHITECTURES[architecture], volume_size_gib=size, tags=tags.of_build(
-                       bake.image, bake.lock_sha256, bake.build_id, bake.git_commit, bake.disk_sha256))
+                       bake.image, bake.lock_sha256, bake.build_id, bake.git_commit, bake.disk_sha256,
+                       bake.manifest_sha256))
 
 
 class AmiSettings(Record):
@@ -208,15 +209,18 @@ def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
     return [next(iter(permission.values())) for permission in launch_permissions(ec2, ami)]
 
 
-def apply(ec2: Client, image: Image, settings: AmiSettings) -> None:
-    """Set what differs. A deprecation date that stands is left: a second publish must not prolong it.
+def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:
+    """Set what differs, tags included: an earlier version gave fewer. A deprecation date that stands is left: a second
+    publish must not prolong it.
 
     An AMI that was registered a moment ago may be unknown to some of EC2's servers.
     """
-    settled(lambda: _apply(ec2, image, settings), *NOT_YET)
+    settled(lambda: _apply(ec2, image, spec, settings), *NOT_YET)
 
 
-def _apply(ec2: Client, image: Image, settings: AmiSettings) -> None:
+def _apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:
+    if not spec.tags.items() <= image.tags.items():
+        ec2.create_tags(Resources=[image.ami, image.snapshot], Tags=tags.to_list(spec.tags))
     if not image.raw.get("DeprecationTime"):
         ec2.enable_image_deprecation(ImageId=image.ami, DeprecateAt=datetime.fromisoformat(settings.deprecate_at))
     if settings.protect and not _protected(image):

@@ -111,7 +111,7 @@ def _record(
                   tools=host_tools.versions() if result.disk else {}, distribution=host_tools.distribution()),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.phases.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        packages_count=len(lock.packages), disk=result.disk, ami=result.ami, layers=result.layers,
+        packages_count=packages_count(result.sizes, lock), disk=result.disk, ami=result.ami, layers=result.layers,
         components=components(lock, result.sizes), largest=largest(result.sizes),
         manifest_sha256=result.manifest_sha256)
 
@@ -132,6 +132,11 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
         name = _component(lock, package)
         totals[name] = totals.get(name, 0) + size
     return [Component(name=name, bytes=size) for name, size in sorted(totals.items(), key=lambda item: -item[1])]
+
+
+def packages_count(sizes: dict[str, int], lock: Lock) -> int:
+    """The packages of the tree: fewer than the lock's where a role purged one. Of an AMI only the lock's are known."""
+    return sum(name != UNOWNED and not name.startswith(WHEEL) for name in sizes) or len(lock.packages)
 
 
 def largest(sizes: dict[str, int]) -> list[Component]:

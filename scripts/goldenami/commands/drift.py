@@ -22,6 +22,7 @@ from goldenami.drift import (
     disk_summary,
     fleet,
     fleet_summary,
+    manifest,
     outside,
     repair,
     running_instance,
@@ -120,6 +121,7 @@ def _instance(checkout: Checkout, image: str, only: list[str], instance: str, *,
     target = running_instance.find(account, names, instance)
     target.demand_build(image)
     build = checkout.builds(image).build(target.build_id)
+    manifest.demand_published(build, target.manifest_sha256)
     may = allowances.allowed(definition, clock.now().date())
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
         record = disk_check.check(build, LookedAt(

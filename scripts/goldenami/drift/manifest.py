@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami.core import records
-from goldenami.core.errors import BadInput
+from goldenami.core.errors import BadInput, Unreachable
 from goldenami.drift.path_state import PathState
 from goldenami.model.build_folder import BuildFolder
 
@@ -19,6 +19,16 @@ class Manifest:
     sha256: str
     paths: dict[str, PathState]
     boot: dict[str, Any]
+
+
+def demand_published(build: BuildFolder, sha256: str) -> None:
+    """Unreachable where the build here is not of the manifest that its AMI's tag names; older AMIs have no tag."""
+    here = build.read_bake().manifest_sha256 or "none"
+    if sha256 and sha256 != here:
+        raise Unreachable(f"{build.manifest} is not the manifest that was published (SHA-256 {here[:12]}, the AMI's "
+                          f"tag has {sha256[:12]})",
+                          hint="bring the build's folder from where it was published; if somebody changed the tag, "
+                               "`golden publish` sets it again")
 
 
 def read(build: BuildFolder) -> Manifest:

@@ -32,6 +32,7 @@ class RunningInstance:
     image: str
     build_id: str
     disk_sha256: str
+    manifest_sha256: str
     volume: str
     baked: str
     group: str
@@ -80,7 +81,8 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
     own, system = ami.tags, tags.from_list(described.get("Tags"))
     return RunningInstance(
         region=region, instance=instance, state=state, ami=described["ImageId"], image=own.get(tags.IMAGE, ""),
-        build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""), volume=_root(described),
+        build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""),
+        manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=_root(described),
         baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
         template=system.get("aws:ec2launchtemplate:id", ""))
 

@@ -131,6 +131,7 @@ class BakeRecord(Record):
     """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
 
     `seconds` is all of it by the clock; older records lack it. `largest` are the packages and wheels that take most.
+    `packages_count` are those of the tree; of an AMI those of the lock.
     A build has a disk here, or an AMI in EC2, as its builder makes them; of an AMI nothing is known by file: no
     `components`, no `layers` and no `manifest_sha256`.
     """

@@ -194,7 +194,7 @@ class _RegionSteps:
                 return existing
         ami = planned.ami or self._new_ami(planned)
         image = images.wait_available(ec2, ami, lambda text: self.progress.say(f"{region}: {text}"))
-        images.apply(ec2, image, self.plan.settings)
+        images.apply(ec2, image, self.plan.spec, self.plan.settings)
         images.clear_temporary_tags(ec2, image)
         self._read_back(planned, ami)
         self.progress.say(f"{region}: {ami} is available and as asked for")

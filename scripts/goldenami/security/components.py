@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from goldenami.core import records
 from goldenami.core.errors import NotVerified
+from goldenami.local.tree import owners
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import Host
 from goldenami.model.lockfile import CompiledWheel, Lock, Package
@@ -31,7 +32,6 @@ _SOURCE = re.compile(r"^Source: (\S+)(?: \((\S+)\))?$", re.MULTILINE)
 _SIGNED = re.compile(r"^linux-signed(?:-(?:amd64|arm64)$|(?=-|$))")
 """Sources that only sign another's kernel, under versions of their own (Debian's `6.1.192+2` of `6.1.192-2`): trackers
 know `linux` and Ubuntu's `linux-aws`."""
-_LISTING = re.compile(r"^/var/lib/dpkg/info/([^/:]+)(?::\w+)?\.list$")
 _WHEEL = re.compile(r"^/opt/ml/([^/]+)/lib/python3[^/]*/site-packages/([^/-]+)-([^/]+)\.dist-info/METADATA$")
 
 
@@ -189,7 +189,7 @@ def _loader(host: Host) -> Iterator[ImagePart]:
 def _in_tree(manifest: Path, lock: Lock) -> set[str]:
     """The packages that the tree has; NotVerified where one is not the lock's, or the wheels are others."""
     paths = [entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]]
-    packages = {match[1] for path in paths if (match := _LISTING.match(path))}
+    packages = owners.installed(paths)
     wheels = {(match[1], _project(match[2]), match[3]) for path in paths if (match := _WHEEL.match(path))}
     locked = {(environment, _project(file.project), file.version)
               for environment, files in lock.environments().items() for file in files}

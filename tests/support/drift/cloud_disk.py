@@ -48,7 +48,7 @@ class CloudDisk:
         """Upload the disk and register it, with the tags of `publish`."""
         bake_record = build.read_bake()
         marks = tags.of_build(bake_record.image, bake_record.lock_sha256, bake_record.build_id,
-                              bake_record.git_commit, bake_record.disk_sha256)
+                              bake_record.git_commit, bake_record.disk_sha256, bake_record.manifest_sha256)
         snapshot = ebs.upload(
             account.ebs, account.ec2, build.disk, BlockMap.open(build.blocks), tags=marks, description="x",
             journal=build.path / "journal",
@@ -56,6 +56,11 @@ class CloudDisk:
         ami = account.ami(1, tagged=False, recorded=False, snapshot=snapshot)
         account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks))
         return cls(account, build, ami)
+
+    @property
+    def manifest_sha256(self) -> str:
+        """That of the build's record."""
+        return str(self.build.read_bake().manifest_sha256)
 
     def snapshot_of_nothing(self) -> str:
         """A snapshot with the same content that comes from nowhere."""

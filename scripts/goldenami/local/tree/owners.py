@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _MERGED = ("bin", "lib", "lib32", "lib64", "sbin")
 """Top folders that are links into /usr on a merged system, as file lists may still name them."""
 WHEEL = "wheel:"
 """Begins the name of a wheel in an environment below /opt/ml; its project follows."""
+_LISTING = re.compile(r"^/var/lib/dpkg/info/([^/:]+)(?::\w+)?\.list$")
 
 
 def packages(tree: Path) -> dict[str, str]:
@@ -20,6 +22,11 @@ def packages(tree: Path) -> dict[str, str]:
         for path in paths:
             found.setdefault(path, name)
     return found
+
+
+def installed(paths: Iterable[str]) -> set[str]:
+    """The packages of a tree that has these paths: each that is not purged has a file list."""
+    return {match[1] for path in paths if (match := _LISTING.match(path))}
 
 
 def wheel_lists(tree: Path) -> list[Path]:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from goldenami.local.tree.owners import packages
+from goldenami.local.tree.owners import installed, packages
 
 UNOWNED = ""
 """Key of what no package owns: written by roles, boot files, the package database itself."""
 
 
 def by_package(tree: Path, manifest: Path) -> dict[str, int]:
-    """Bytes by package name, by WHEEL and project of a wheel; files that nobody owns stand under UNOWNED."""
-    owners, sizes = packages(tree), {UNOWNED: 0}
-    for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]:
+    """Bytes by the name of each installed package, by WHEEL and project of a wheel; files that nobody owns stand under
+    UNOWNED.
+    """
+    entries = json.loads(manifest.read_text(encoding="utf-8"))["entries"]
+    owners, sizes = packages(tree), dict.fromkeys([UNOWNED, *installed(entry["path"] for entry in entries)], 0)
+    for entry in entries:
         if "size" in entry:
             owner = owners.get(entry["path"], UNOWNED)
             sizes[owner] = sizes.get(owner, 0) + entry["size"]
