@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ LITTER = (
     "var/lib/jupyterhub/jupyterhub_cookie_secret",
 )
 KEPT = ("etc/ssh/sshd_config", "etc/docker/daemon.json", "var/lib/docker/overlay2/0/diff/x",
-        "var/lib/apt/extended_states", "home/debian/x", "var/lib/dkms/nvidia/1.0/source/nv.c")
+        "var/lib/apt/extended_states", "home/debian/x", "var/lib/dkms/nvidia/1.0/source/nv.c",
+        "usr/share/netplan/netplan_cli/x.py")
 
 
 def seal(root: Path, *options: str) -> list[str]:
@@ -70,6 +72,14 @@ def test_a_second_run_changes_nothing(tree: Path) -> None:
     assert seal(tree)
     assert seal(tree) == []
     assert seal(tree, "--check") == []
+
+
+def test_what_packages_left_uncompiled_is_compiled_without_a_time(tree: Path) -> None:
+    assert any("bytecode: /usr/share/netplan/netplan_cli/__pycache__/x." in line for line in seal(tree))
+    source = tree / "usr/share/netplan/netplan_cli/x.py"
+    compiled = Path(importlib.util.cache_from_source(str(source))).read_bytes()
+    checked_by_hash = (3).to_bytes(4, "little")  # PEP 552
+    assert compiled[4:16] == checked_by_hash + importlib.util.source_hash(source.read_bytes())
 
 
 def test_a_check_changes_nothing(tree: Path) -> None:
