@@ -255,8 +255,8 @@ def drift_repair(stage: Stage) -> None:
 
 
 def regions(stage: Stage) -> None:
-    """A family everywhere, with its prices."""
-    stage.under_policy("regions", "--family", "g5")
+    """A family everywhere, with its prices and those of Spot."""
+    stage.under_policy("regions", "--family", "g5", "--gpu-hours", "1")
 
 
 def sweep(stage: Stage) -> None:

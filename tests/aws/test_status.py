@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from goldenami.aws import prices, tags
 from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
+from goldenami.core.errors import BadInput
 from goldenami.lifecycle import regions as family_regions
+from goldenami.lifecycle.region_advice import GpuWorkload, workload_of
+from goldenami.lifecycle.regions import RegionsRecord
 from goldenami.lifecycle.status import StatusRecord
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
@@ -117,9 +122,65 @@ def test_regions_of_a_family_with_and_without_prices(aws: Emulator, checkout: Ch
     assert "what an hour costs cannot be known" in ran.text and "$" not in ran.text
 
 
+def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout) -> None:
+    aws.set(usd_hour={"us-east-1": {"g5.xlarge": 1.0, "g5.48xlarge": 16.0}, "eu-west-1": {"g5.xlarge": 0.9}},
+            usd_spot={"us-east-1a": 0.5, "us-east-1b": 0.3})
+    asked = ("regions", "--family", "g5", "--region", "us-east-1", "--region", "eu-west-1", "--gpu-hours", "1000")
+    ran = checkout.golden(*asked, "--data", "us-east-1=100", "--json")
+    assert ran.code == 0, ran.text
+    advice = RegionsRecord.model_validate_json(ran.text).advice
+    assert advice
+    rows = {(row.region, row.instance_type): row for row in advice.rows}
+    home, away = rows["us-east-1", "g5.xlarge"], rows["eu-west-1", "g5.xlarge"]
+    assert (home.usd_month, home.usd_data, home.machines, home.gpus) == (1000, 0, 2, 1)
+    assert home.spot and (home.spot.zone, home.spot.usd_mean) == ("us-east-1b", 0.3)
+    assert (away.usd_month, away.usd_data) == (902, 2), "100 GB at 2 cents"
+    assert advice.rows[0] is not home and advice.rows[0] == away, "the cheapest first, data included"
+    unpriced = rows["eu-west-1", "g5.48xlarge"]
+    assert (unpriced.usd_hour, unpriced.usd_month, unpriced.usd_month_spot) == (None, None, None)
+    many = rows["us-east-1", "g5.48xlarge"]
+    assert (many.gpus, many.speedup, many.hours, many.usd_month) == (8, 5, 200, 3200)
+    text = checkout.golden(*asked, "--scaling", "8=6.4").text
+    assert "8 in g5.48xlarge are 6.4 times as fast as one in g5.xlarge, at 2.78 times the price, by your" in text
+    assert "unknown" in text and "$0.00" not in text, text
+
+
+def test_prices_that_do_not_answer_are_unknown(aws: Emulator, checkout: Checkout) -> None:
+    aws.set(denied={"*": ["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"]})
+    ran = checkout.golden("regions", "--family", "g5", "--region", "us-east-1", "--gpu-hours", "10")
+    assert ran.code == 0, ran.text
+    assert "what an hour costs cannot be known" in ran.text and "Spot's prices are unknown" in ran.text
+    assert "$" not in ran.text and " unknown " in ran.text
+
+
+@pytest.mark.parametrize(("scaling", "data", "said"), [
+    ("8=9", "", "--scaling 8=9: not GPUS=TIMES"), ("1=1", "", "--scaling 1=1: not GPUS=TIMES"),
+    ("8", "", "--scaling 8: not GPUS=TIMES"), ("8=5", "us-east-1", "--data us-east-1: not REGION=GB"),
+])
+def test_a_workload_that_makes_no_sense(scaling: str, data: str, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        workload_of(1, [scaling], data)
+
+
+@pytest.mark.parametrize(("scaling", "gpus", "times"), [
+    ({}, 1, 1), ({}, 8, 5), ({}, 4, 2.924), ({}, 16, 8.55), ({8: 6.2}, 8, 6.2), ({8: 6.2, 4: 3.9}, 4, 3.9),
+    ({4: 4.0}, 8, 8), ({8: 1.0}, 4, 1),
+])
+def test_several_gpus_are_on_one_curve(scaling: dict[int, float], gpus: int, times: float) -> None:
+    assert GpuWorkload(gpu_hours=1, scaling=scaling).speedup(gpus) == pytest.approx(times, abs=0.01)
+
+
+def test_a_spot_price_counts_as_long_as_it_held() -> None:
+    start = clock.now()
+    end = start + timedelta(days=10)
+    history = [(start + timedelta(days=9), 2.0), (start - timedelta(days=3), 1.0)]
+    assert prices.mean_by_time(history, start, end) == pytest.approx(1.1)
+    assert prices.mean_by_time([(end, 3.0)], start, end) == 3.0
+
+
 def test_all_regions_are_asked_and_a_closed_one_is_said(aws: Emulator) -> None:
     aws.set(disabled_regions=["eu-west-1"])
-    record, failed = family_regions.look(Account(), "g5", [], "us-east-1")
+    record, failed = family_regions.look(Account(), ["g5"], [], "us-east-1")
     assert "us-east-1" in record.regions and list(failed) == ["eu-west-1"] == list(record.unreachable)
     assert records.canonical(record.model_dump(mode="json"))
     assert tags.IMAGE

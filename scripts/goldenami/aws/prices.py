@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 from goldenami.aws.calls import pages
 from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.session import Account, Client, translate
 from goldenami.core import clock
+from goldenami.core.records import Record
 from goldenami.core.units import GIB
 
 SNAPSHOT_PRICES_OF = "2024-12"
@@ -76,7 +79,8 @@ def hourly(pricing: Client, instance_type: str) -> dict[str, float]:
         for term in product["terms"].get("OnDemand", {}).values():
             for dimension in term["priceDimensions"].values():
                 region = product["product"]["attributes"].get("regionCode", "")
-                prices[region] = float(dimension["pricePerUnit"]["USD"])
+                if (usd := float(dimension["pricePerUnit"]["USD"])) > 0:  # rows of other offers are priced 0
+                    prices[region] = usd
     return prices
 
 
@@ -89,6 +93,48 @@ def spot_by_zone(ec2: Client, types: Sequence[str]) -> dict[tuple[str, str], flo
     except Exception as error:  # no price is worth failing for, as below
         translate(error)
         return {}
+
+
+class SpotPrices(Record):
+    """A type's Spot price in its cheapest zone of a region, in US dollars an hour of Linux: its mean by time and its
+    highest over `days`, and what it is now."""
+
+    zone: str
+    usd_mean: float
+    usd_most: float
+    usd_now: float
+    days: int
+
+
+def spot_history(ec2: Client, types: Sequence[str], days: int) -> dict[str, SpotPrices]:
+    """The Spot prices of the last `days` of each type, in the zone of the region with the lowest mean.
+
+    EC2 keeps 90 days, and begins with the price that held at the start (DescribeSpotPriceHistory).
+    """
+    end = clock.now()
+    start = end - timedelta(days=days)
+    rows: dict[tuple[str, str], list[tuple[datetime, float]]] = {}
+    for row in pages(ec2, "describe_spot_price_history", "SpotPriceHistory", InstanceTypes=list(types),
+                     ProductDescriptions=["Linux/UNIX"], StartTime=start):
+        rows.setdefault((row["InstanceType"], row["AvailabilityZone"]), []).append(
+            (row["Timestamp"], float(row["SpotPrice"])))
+    found: dict[str, SpotPrices] = {}
+    for (name, zone), history in sorted(rows.items()):
+        one = SpotPrices(zone=zone, usd_mean=mean_by_time(history, start, end), days=days,
+                         usd_most=max(usd for _, usd in history), usd_now=max(history)[1])
+        if name not in found or one.usd_mean < found[name].usd_mean:
+            found[name] = one
+    return found
+
+
+def mean_by_time(history: Sequence[tuple[datetime, float]], start: datetime, end: datetime) -> float:
+    """The mean of prices that each hold from their time to the next one's, between `start` and `end`."""
+    rows = sorted(history)
+    times = [min(max(at, start), end) for at, _ in rows] + [end]
+    held = [(after - at).total_seconds() for at, after in pairwise(times)]
+    if not sum(held):
+        return rows[-1][1]
+    return sum(seconds * usd for seconds, (_, usd) in zip(held, rows, strict=True)) / sum(held)
 
 
 def hourly_by_type(account: Account, types: Iterable[str]) -> tuple[dict[str, dict[str, float]], str]:

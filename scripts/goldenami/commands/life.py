@@ -18,6 +18,7 @@ from goldenami.core.progress import Progress
 from goldenami.core.yaml_lines import nearest
 from goldenami.lifecycle import pointer_check, retire, status, sweep
 from goldenami.lifecycle import regions as family_regions
+from goldenami.lifecycle.region_advice import workload_of
 from goldenami.lifecycle.retention import RetentionPolicy
 from goldenami.local import workspace
 
@@ -123,16 +124,35 @@ def cmd_sweep(checkout: Checkout, *, as_json: AsJson = False, region: Regions, d
 
 @translated()
 def cmd_regions(
-    checkout: Checkout, *, as_json: AsJson = False, region: Regions,
-    family: Annotated[str, typer.Option("--family", metavar="NAME", help="an instance family, for instance g5")],
+    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+    family: Annotated[list[str], typer.Option(
+        "--family", metavar="NAME", help="an instance family, for instance g5 (may be given again)",
+        default_factory=list, show_default=False)],
+    gpu_hours: Annotated[float | None, typer.Option(
+        "--gpu-hours", metavar="N", min=0.01, max=1e7, help="hours of one GPU a month, to be priced")] = None,
+    scaling: Annotated[list[str], typer.Option(
+        "--scaling", metavar="GPUS=TIMES", default_factory=list, show_default=False,
+        help="how much faster so many GPUs are than one, for instance 8=6.2 (default: 8=5)")],
+    data: Annotated[str | None, typer.Option(
+        "--data", metavar="REGION=GB", help="10^9 bytes a month that the work reads from a region")] = None,
 ) -> int:
-    """Show where an instance family exists and what an hour of each of its types costs there."""
+    """Show where the families of IMAGE, or by name, exist, what an hour costs, and where a workload costs least."""
     check_regions(region)
+    if image and not family:
+        family = list(checkout.definition(image).hardware)
+    if not family:
+        raise BadInput("no family to look for", hint="name an image, or a family by --family")
+    if gpu_hours is None and (scaling or data):
+        raise BadInput("--scaling and --data say nothing without a workload", hint="give --gpu-hours, too")
+    workload = workload_of(gpu_hours, scaling, data or "") if gpu_hours else None
+    check_regions([workload.data_region] if workload and workload.data_region else [])
     home = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    record, failed = family_regions.look(Account(), family, region, home)
+    record, failed = family_regions.look(Account(), family, region, home, workload)
     print_record(record, family_regions.show(record), as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):
-        raise BadInput(f"no region has a family `{family}`: {nearest(family, checkout.families)}",
+        raise BadInput(f"no region has a family `{family[0]}`: {nearest(family[0], checkout.families)}",
                        hint="a family is what stands before the dot of an instance type")
+    if record.advice and not record.advice.rows:
+        raise BadInput(f"no type of {', '.join(family)} has a whole GPU", hint="--gpu-hours is for families with GPUs")
     return 0

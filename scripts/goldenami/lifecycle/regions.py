@@ -1,56 +1,109 @@
-"""The `regions` command's work: where an instance family exists, and what an hour of it costs there."""
+"""The `regions` command's work: where instance families exist, what they cost there, where a workload costs least."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from goldenami.aws import instance_types, prices
+from goldenami.aws.prices import SpotPrices
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account
+from goldenami.aws.session import Account, Client, translate, translated
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
+from goldenami.lifecycle.region_advice import Advice, GpuWorkload, OfferedType, advise, show_advice
 from goldenami.model.build_records import Utc
 
-
-class OfferedType(Record):
-    """One instance type in one region. `usd_hour` is None where its price could not be asked for or is not listed."""
-
-    instance_type: str
-    usd_hour: float | None
+SPOT_DAYS = 30
+"""Days of Spot prices that are looked at; EC2 keeps 90."""
 
 
 class RegionsRecord(Record):
-    """Where a family exists. `prices_unknown` is why there are no prices, `unreachable` why a region is not known."""
+    """Where families exist. `prices_unknown` is why there are no prices, `spot_unknown` why a region has none of Spot,
+    `unreachable` why a region is not known. `advice` is for a workload, where one was given."""
 
-    schema_version: Literal[1] = 1
-    family: str
+    schema_version: Literal[2] = 2
+    families: list[str]
     asked_at: Utc
     regions: dict[str, list[OfferedType]]
     prices_unknown: str
+    spot_unknown: dict[str, str]
     unreachable: dict[str, str]
+    advice: Advice | None = None
 
 
-def look(account: Account, family: str, regions: list[str], home: str) -> tuple[RegionsRecord, dict[str, GoldenError]]:
+def look(
+    account: Account, families: Sequence[str], regions: list[str], home: str, workload: GpuWorkload | None = None,
+) -> tuple[RegionsRecord, dict[str, GoldenError]]:
     """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked for)."""
     asked = regions or sorted(row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"])
-    offered = for_each_region(asked, lambda region: instance_types.offered(account.ec2(region), [family]))
-    known, why = prices.hourly_by_type(account, sorted({name for types in offered.done.values() for name in types}))
+    answers = for_each_region(asked, lambda region: _region(account.ec2(region), families, spot=workload is not None))
+    gpus = _gpus_by_type(account, families, {region: one.zones for region, one in answers.done.items()})
+    known, why = prices.hourly_by_type(account, sorted(gpus))
+    offers = {region: [OfferedType(
+        instance_type=name, gpu=gpus[name][0], gpus=gpus[name][1], zones=sorted(zones), spot=one.spot.get(name),
+        usd_hour=known.get(name, {}).get(region)) for name, zones in sorted(one.zones.items())]
+        for region, one in answers.done.items()}
     return RegionsRecord(
-        family=family, asked_at=clock.stamp(), prices_unknown=why,
-        unreachable=offered.causes,
-        regions={region: [OfferedType(instance_type=name, usd_hour=known.get(name, {}).get(region))
-                          for name in sorted(types)] for region, types in offered.done.items()},
-    ), offered.failed
+        families=list(families), asked_at=clock.stamp(), prices_unknown=why, unreachable=answers.causes,
+        spot_unknown={region: one.spot_unknown for region, one in answers.done.items() if one.spot_unknown},
+        regions=offers, advice=advise(offers, workload) if workload else None), answers.failed
+
+
+@dataclass(frozen=True)
+class _RegionOffers:
+    """The zones of each type in a region, the Spot prices of each, and why these are not known."""
+
+    zones: dict[str, list[str]]
+    spot: dict[str, SpotPrices]
+    spot_unknown: str = ""
+
+
+def _region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffers:
+    zones: dict[str, list[str]] = {}
+    for name, zone in instance_types.zones(ec2, families):
+        zones.setdefault(name, []).append(zone)
+    if not zones or not spot:
+        return _RegionOffers(zones, {})
+    try:
+        return _RegionOffers(zones, prices.spot_history(ec2, sorted(zones), SPOT_DAYS))
+    except Exception as error:  # no price is worth failing for; translate raises what is none of AWS's errors
+        return _RegionOffers(zones, {}, translate(error).message)
+
+
+def _gpus_by_type(
+    account: Account, families: Sequence[str], regions: Mapping[str, Iterable[str]],
+) -> dict[str, tuple[str, int]]:
+    """Name and number of the GPUs of every type that `regions` offer. A type is the same everywhere, so a region is
+    asked for those alone that none before it had."""
+    found: dict[str, tuple[str, int]] = {}
+    for region, types in regions.items():
+        if not found.keys() >= set(types):
+            with translated(region):
+                found |= {row["InstanceType"]: _gpus(row)
+                          for row in instance_types.describe(account.ec2(region), families)}
+    return {name: found[name] for name in {name for types in regions.values() for name in types}}
+
+
+def _gpus(row: dict[str, Any]) -> tuple[str, int]:
+    """Name and number of a type's GPUs, by its row of DescribeInstanceTypes."""
+    found = row.get("GpuInfo", {}).get("Gpus", [])
+    return (found[0]["Name"], sum(gpu.get("Count", 0) for gpu in found)) if found else ("", 0)
 
 
 def show(record: RegionsRecord) -> Iterator[str]:
     """The record for a person."""
-    for region, offers in record.regions.items():
-        yield f"  {region:<15} " + (", ".join(map(_offer, offers)) or f"has no {record.family}")
+    if record.advice and record.advice.rows:
+        yield from show_advice(record.advice)
+    else:
+        for region, offers in record.regions.items():
+            yield f"  {region:<15} " + (", ".join(map(_offer, offers)) or f"has no {' and no '.join(record.families)}")
     for region, cause in record.unreachable.items():
         yield f"  {region:<15} unreachable: {cause}"
+    for region, cause in record.spot_unknown.items():
+        yield f"  {region:<15} Spot's prices are unknown: {cause}"
     if record.prices_unknown:
         yield f"what an hour costs cannot be known: {record.prices_unknown}"
 
