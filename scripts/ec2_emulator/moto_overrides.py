@@ -11,6 +11,7 @@ import moto.ec2.models.elastic_block_store
 import moto.ec2.models.launch_templates
 import moto.ec2.models.spot_requests
 import moto.ec2.urls
+import moto.kms.urls
 import moto.ssm.urls
 from moto.cloudformation.models import CloudFormationBackend
 from moto.ec2.responses import EC2Response
@@ -22,6 +23,7 @@ from ec2_emulator.fleets import FleetApi, SpotRequest
 from ec2_emulator.image_lifecycle import ImageLifecycleApi, SnapshotApi
 from ec2_emulator.image_registration import ImageRegistrationApi
 from ec2_emulator.instance_refresh import GroupInstance, InstanceRefreshApi
+from ec2_emulator.kms_signatures import SigningApi
 from ec2_emulator.launch_templates import EmulatedTemplate, LaunchTemplateApi
 from ec2_emulator.price_list import SpotPriceApi
 from ec2_emulator.root_volumes import RootVolumeApi
@@ -49,6 +51,7 @@ def install() -> None:
     CloudFormationBackend.execute_change_set = stacks.execute_change_set  # type: ignore[method-assign, assignment]
     CloudFormationBackend.delete_stack = stacks.delete_stack  # type: ignore[method-assign, assignment]
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, ParameterApi),
+                          (moto.kms.urls, SigningApi),
                           (moto.autoscaling.urls, InstanceRefreshApi),
                           (moto.cloudformation.urls, stacks.StackApi)):
         vars(urls)["url_paths"] = dict.fromkeys(vars(urls)["url_paths"], handler.dispatch)

@@ -34,6 +34,7 @@ from support.builds.tools import POLICIES, ROOT, complaints, granted, need_disk_
 from support.drift import cloud_disk
 from support.drift.cloud_disk import CloudDisk
 from support.ec2 import ec2_builds
+from support.security import signing_key
 
 GROUP, KEY_ALIAS = "trainers", "alias/golden"
 
@@ -126,7 +127,8 @@ def publish(stage: Stage) -> None:
     _taken_back(stage, "publish", soak=0)
     stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
     stage.build(2)
-    stage.under_policy("publish", IMAGE)
+    with signing_key.used(signing_key.in_kms("us-east-1")):
+        stage.under_policy("publish", IMAGE)
     _group()
     stage.checkout.define(_rich())
     stage.aws.set(refresh_s=3600)
@@ -210,6 +212,16 @@ def verify_snapshot(stage: Stage) -> None:
     stage.build(1)
     stage.golden("publish", IMAGE)
     stage.under_policy("verify-snapshot", IMAGE)
+
+
+def verify_provenance(stage: Stage) -> None:
+    """An AMI with its blocks."""
+    stage.checkout.define("publish: {regions: [us-east-1]}\n")
+    public, build = signing_key.make(stage.checkout.root.with_name("key")), stage.build(1)
+    with signing_key.used(public.with_suffix("")):
+        stage.golden("publish", IMAGE)
+    ami = RegionState("us-east-1").parameter(build)
+    stage.under_policy("verify-provenance", str(ami), "--key", str(public), "--blocks", "--region", "us-east-1")
 
 
 def hardware(stage: Stage) -> None:
@@ -303,7 +315,8 @@ def store(stage: Stage) -> None:
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
-    "verify-snapshot": verify_snapshot, "status": status, "drift": drift, "drift-repair": drift_repair,
+    "verify-snapshot": verify_snapshot, "verify-provenance": verify_provenance,
+    "status": status, "drift": drift, "drift-repair": drift_repair,
     "regions": regions, "sweep": sweep, "watch": watch, "store": store}
 
 

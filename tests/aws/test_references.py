@@ -92,6 +92,8 @@ def test_the_record_of_a_gpu_test_keeps_nothing_and_goes_with_the_builds(account
     account.ami(2)
     record = f"/golden-ami/{IMAGE}/{'0' * 12}"
     account.point(f"{record}/gpu-test", f'{{"machines":[{{"ami":"{used}"}}]}}')
+    account.point(f"{record}/provenance", "{}")
+    account.point(f"{record}/verification", "{}")
     assert (RetireStep.DEPRECATE, used) in steps(plan(account))
     account.point(record, "ami-00000000000000000")
     removal.delete_record(account.ec2, account.ssm, record)

@@ -12,16 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.core.errors import BadInput, NotVerified
+from goldenami.aws.channels.attestations import Attestations
+from goldenami.aws.images import Image
+from goldenami.aws.session import Account
+from goldenami.core import records
+from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
 from goldenami.model import definition_file
 from goldenami.model.build_folder import BuildFolder
-from goldenami.security import provenance
+from goldenami.security import provenance, signing_keys
+from goldenami.security.provenance import Attestor
 from support.builds import builds
 from support.builds.tools import find
 from support.security import materials, signing_key
 
 IMAGE = "debian-12-ml-frameworks"
-AMI = "ami-0123456789abcdef0"
+AMI, REGION, OTHER = "ami-0123456789abcdef0", "us-east-1", "cn-north-1"
+PUBLISHED = {REGION: AMI, OTHER: "ami-0fedcba9876543210"}
+SSM_STANDARD = 4096
+"""Characters of a standard parameter (Systems Manager endpoints and quotas)."""
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +40,44 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def ami(name: str) -> Image:
+    """An AMI as EC2 describes it."""
+    return Image({"ImageId": name, "RootDeviceName": "/dev/xvda", "BlockDeviceMappings": [
+        {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1"}}]})
+
+
 @pytest.fixture
-def build(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
-    monkeypatch.setenv(provenance.KEY, str(keys / "ours"))
-    made = materials.build(tmp_path / "checkout", materials.committed(IMAGE))
-    write_published(made, {"us-east-1": AMI, "eu-west-1": "ami-0fedcba9876543210"})
-    key = provenance.signing_key(tmp_path / "checkout")
+def attestor(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Attestor:
+    """One with a build that is signed as published in two regions."""
+    monkeypatch.setenv(signing_keys.KEY, str(keys / "ours"))
+    build = materials.build(tmp_path / "checkout", materials.committed(IMAGE))
+    build.blocks.write_bytes(b"list")
+    for name in provenance.BYPRODUCTS:
+        if not (build.path / name).exists():
+            (build.path / name).write_text(name, encoding="utf-8")
+    write_published(build, PUBLISHED)
+    key = signing_keys.of_environment(tmp_path / "checkout", Account())
     assert key is not None
-    provenance.write(made, key)
+    made = Attestor(build, key, builds.ROOT / f"packer/images/{IMAGE}.yml")
+    for region, name in PUBLISHED.items():
+        made.attest(region, ami(name))
     return made
+
+
+@pytest.fixture
+def build(attestor: Attestor) -> BuildFolder:
+    return attestor.build
 
 
 def write_published(build: BuildFolder, amis: dict[str, str]) -> None:
     build.publish.write_text(json.dumps({"published_at": "2026-11-26T12:00:00Z", "regions": {
-        region: {"ami": ami, "snapshot": "snap-1"} for region, ami in amis.items()}}), encoding="utf-8")
+        region: {"ami": name, "snapshot": "snap-1"} for region, name in amis.items()}}), encoding="utf-8")
+
+
+def stated(path: Path) -> dict[str, Any]:
+    """The statement in an envelope."""
+    envelope = json.loads(path.read_text(encoding="utf-8"))
+    return dict(json.loads(base64.b64decode(envelope["payload"])))
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -60,46 +92,87 @@ def forged(envelope: dict[str, Any]) -> None:
     envelope["payload"] = base64.b64encode(payload).decode()
 
 
+def spoilt(envelope: dict[str, Any]) -> None:
+    """One bit of the signature."""
+    signature = bytearray(base64.b64decode(envelope["signatures"][0]["sig"]))
+    signature[-1] ^= 1
+    envelope["signatures"][0]["sig"] = base64.b64encode(bytes(signature)).decode()
+
+
 def test_what_was_signed_is_right_and_says_all(build: BuildFolder, keys: Path) -> None:
-    statement = provenance.verify(build, keys / "ours.pub")
-    bake = build.read_bake()
-    assert [subject["name"] for subject in statement["subject"]] == [
-        "arn:aws:ec2:eu-west-1::image/ami-0fedcba9876543210", f"arn:aws:ec2:us-east-1::image/{AMI}"]
-    assert {subject["digest"]["sha256"] for subject in statement["subject"]} == {bake.disk_sha256}
+    assert provenance.verify(build, keys / "ours.pub") == sorted(PUBLISHED)
+    bake, statement = build.read_bake(), stated(provenance.copies(build, OTHER)[0])
+    image, snapshot = statement["subject"]
+    assert image == {"name": f"arn:aws-cn:ec2:{OTHER}::image/{PUBLISHED[OTHER]}",
+                     "digest": {"sha256": bake.disk_sha256}}
+    assert snapshot == {"name": f"arn:aws-cn:ec2:{OTHER}::snapshot/snap-1", "digest": {
+        "sha256": bake.disk_sha256, "blocksSha256": records.sha256_text("list")}}
     definition = statement["predicate"]["buildDefinition"]
     assert definition["resolvedDependencies"][0] == {"name": "lock.json", "digest": {"sha256": bake.lock_sha256}}
-    names = {row["name"] for row in statement["predicate"]["runDetails"]["byproducts"]}
-    assert names == {"bake.json", "manifest.json"}
+    assert {row["name"]: row["digest"]["sha256"] for row in statement["predicate"]["runDetails"]["byproducts"]} == {
+        name: records.sha256_file(build.path / name) for name in provenance.BYPRODUCTS}
+    summary = stated(provenance.copies(build, OTHER)[1])
+    assert summary["subject"] == statement["subject"]
+    assert summary["predicate"]["inputAttestations"][0]["digest"] == {
+        "sha256": records.sha256_file(provenance.copies(build, OTHER)[0])}
+
+
+def test_both_fit_into_standard_parameters(build: BuildFolder) -> None:
+    """With every record that a build may have."""
+    sizes = [path.stat().st_size for path in provenance.copies(build, REGION)]
+    assert max(sizes) <= SSM_STANDARD, sizes
 
 
 def test_openssl_agrees_on_what_is_signed(build: BuildFolder, keys: Path, tmp_path: Path) -> None:
-    envelope = json.loads((build.path / provenance.FILE).read_text(encoding="utf-8"))
-    payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"]
-    (tmp_path / "signed").write_bytes(f"DSSEv1 {len(kind)} {kind} {len(payload)} ".encode() + payload)
-    (tmp_path / "signature").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
-    subprocess.run([find("openssl"), "dgst", "-sha256", "-verify", str(keys / "ours.pub"), "-signature",
-                    str(tmp_path / "signature"), str(tmp_path / "signed")], check=True, capture_output=True)
+    """As cosign does: it encodes as DSSE says, and skips a signature whose key has another name than it would give."""
+    for path in provenance.copies(build, REGION):
+        envelope = json.loads(path.read_text(encoding="utf-8"))
+        payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"]
+        (signature,) = envelope["signatures"]
+        assert signature["keyid"] == ""
+        (tmp_path / "signed").write_bytes(f"DSSEv1 {len(kind)} {kind} {len(payload)} ".encode() + payload)
+        (tmp_path / "signature").write_bytes(base64.b64decode(signature["sig"]))
+        subprocess.run([find("openssl"), "dgst", "-sha256", "-verify", str(keys / "ours.pub"), "-signature",
+                        str(tmp_path / "signature"), str(tmp_path / "signed")], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("edit", "said"), [
-    (forged, "is not signed by the key"),
-    (lambda envelope: envelope["signatures"].clear(), "is not signed by the key"),
-    (lambda envelope: envelope.update(payloadType="text/plain"), "is not signed by the key"),
-    (lambda envelope: envelope.update(payload="%"), "is no DSSE envelope"),
-    (lambda envelope: envelope.pop("signatures"), "is no DSSE envelope"),
+@pytest.mark.parametrize("copy", [0, 1], ids=["provenance", "verification"])
+@pytest.mark.parametrize(("edit", "kind", "said"), [
+    (forged, NotVerified, "is not signed by the key"),
+    (spoilt, NotVerified, "is not signed by the key"),
+    (lambda envelope: envelope["signatures"].clear(), NotVerified, "is not signed by the key"),
+    (lambda envelope: envelope.update(payloadType="text/plain"), NotVerified, "is not signed by the key"),
+    (lambda envelope: envelope.update(payload="%"), Unreachable, "is no DSSE envelope"),
+    (lambda envelope: envelope.pop("signatures"), Unreachable, "is no DSSE envelope"),
 ])
 def test_an_envelope_that_was_changed_is_refused(
-    build: BuildFolder, keys: Path, edit: Callable[[dict[str, Any]], object], said: str,
+    build: BuildFolder, keys: Path, edit: Callable[[dict[str, Any]], object], kind: type[GoldenError], said: str,
+    copy: int,
 ) -> None:
-    change(build.path / provenance.FILE, edit)
-    with pytest.raises(NotVerified, match=said):
+    change(provenance.copies(build, REGION)[copy], edit)
+    with pytest.raises(kind, match=said):
         provenance.verify(build, keys / "ours.pub")
+
+
+def test_an_envelope_in_the_place_of_another_is_refused(attestor: Attestor, build: BuildFolder, keys: Path) -> None:
+    ours, theirs = (provenance.copies(build, region) for region in (REGION, OTHER))
+    texts = [path.read_text(encoding="utf-8") for path in (*ours, *theirs)]
+    public = attestor.key.public
+    for found, said in ((Attestations(texts[1], texts[0]), "holds no statement of"),
+                        (Attestations(texts[2], texts[3]), f"image/{AMI} is not what was signed"),
+                        (Attestations(texts[0], texts[3]), "is of another build")):
+        with pytest.raises(NotVerified, match=said):
+            provenance.hold(found, public, REGION, AMI, "snap-1")
+        assert not attestor.is_right(REGION, ami(AMI), found)
+    with pytest.raises(NotVerified, match="snapshot/snap-2 is not what was signed"):
+        provenance.hold(Attestations(texts[0], texts[1]), public, REGION, AMI, "snap-2")
+    assert attestor.is_right(REGION, ami(AMI), Attestations(texts[0], texts[1]))
 
 
 def test_another_key_and_no_envelope_are_refused(build: BuildFolder, keys: Path) -> None:
     with pytest.raises(NotVerified, match="is not signed by the key"):
         provenance.verify(build, keys / "another.pub")
-    (build.path / provenance.FILE).unlink()
+    provenance.copies(build, REGION)[1].unlink()
     with pytest.raises(NotVerified, match="was published unsigned"):
         provenance.verify(build, keys / "ours.pub")
     with pytest.raises(BadInput, match="is no public key"):
@@ -107,10 +180,11 @@ def test_another_key_and_no_envelope_are_refused(build: BuildFolder, keys: Path)
 
 
 def test_records_that_were_changed_afterwards_are_named(build: BuildFolder, keys: Path) -> None:
-    write_published(build, {"us-east-1": "ami-0bad", "eu-west-1": "ami-0fedcba9876543210"})
-    with pytest.raises(NotVerified, match="the AMIs differs"):
+    write_published(build, {**PUBLISHED, REGION: "ami-0bad"})
+    with pytest.raises(NotVerified, match="image/ami-0bad is not what was signed"):
         provenance.verify(build, keys / "ours.pub")
-    write_published(build, {"us-east-1": AMI, "eu-west-1": "ami-0fedcba9876543210"})
+    write_published(build, PUBLISHED)
+    (build.path / "verify.json").write_text("made again", encoding="utf-8")
     provenance.verify(build, keys / "ours.pub")
     with build.manifest.open("a", encoding="utf-8") as manifest:
         manifest.write("\n")
@@ -121,8 +195,8 @@ def test_records_that_were_changed_afterwards_are_named(build: BuildFolder, keys
 def test_an_envelope_of_another_build_is_refused(build: BuildFolder, keys: Path, tmp_path: Path) -> None:
     lock = materials.committed(IMAGE).model_copy(update={"source_date_epoch": 7})
     other = materials.build(tmp_path / "other", lock)
-    write_published(other, {"us-east-1": AMI, "eu-west-1": "ami-0fedcba9876543210"})
-    shutil.copyfile(build.path / provenance.FILE, other.path / provenance.FILE)
+    write_published(other, PUBLISHED)
+    shutil.copytree(provenance.copies(build, REGION)[0].parent, provenance.copies(other, REGION)[0].parent)
     with pytest.raises(NotVerified, match="the lock differs"):
         provenance.verify(other, keys / "ours.pub")
 
@@ -134,17 +208,17 @@ def test_keys_that_cannot_sign_are_refused(tmp_path: Path, keys: Path, monkeypat
     signing_key.make(tmp_path / "p384", "secp384r1")
     for path, said in ((root / "key", "is inside the checkout"), (tmp_path / "gone", "is no private key"),
                        (keys / "ours.pub", "is no private key"), (tmp_path / "p384", "is no ECDSA key on P-256")):
-        monkeypatch.setenv(provenance.KEY, str(path))
+        monkeypatch.setenv(signing_keys.KEY, str(path))
         with pytest.raises(BadInput, match=said):
-            provenance.signing_key(root)
+            signing_keys.of_environment(root, Account())
 
 
 def test_a_definition_may_demand_a_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(provenance.KEY, raising=False)
+    monkeypatch.delenv(signing_keys.KEY, raising=False)
     root = builds.copy_definitions(tmp_path)
     path = definition_file.path_of(root, IMAGE)
-    assert provenance.demanded(root, definition_file.load(root, path)) is None
+    assert provenance.demanded(root, definition_file.load(root, path), Account()) is None
     path.write_text(path.read_text(encoding="utf-8") + "security: {signed: true}\n", encoding="utf-8")
     with pytest.raises(BadInput, match="GOLDEN_SIGNING_KEY names no key"):
-        provenance.demanded(root, definition_file.load(root, path))
-    assert os.environ.get(provenance.KEY) is None
+        provenance.demanded(root, definition_file.load(root, path), Account())
+    assert os.environ.get(signing_keys.KEY) is None

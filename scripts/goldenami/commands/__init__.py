@@ -26,6 +26,10 @@ def _known(context: typer.Context, image: str | None) -> str | None:
     return image
 
 
+def _known_or_ami(context: typer.Context, target: str) -> str:
+    return target if target.startswith("ami-") else str(_known(context, target))
+
+
 _IMAGE = typer.Argument(metavar="IMAGE", help="name of packer/images/IMAGE.yml", autocompletion=_images,
                         callback=_known)
 
@@ -33,6 +37,9 @@ ImageName = Annotated[str, _IMAGE]
 """The image that a command is about."""
 OptionalImage = Annotated[str | None, _IMAGE]
 """The only image that a command is about, else all."""
+AmiOrImage = Annotated[str, typer.Argument(
+    metavar="IMAGE|AMI", help="an image, whose newest build here is held to its copies; or an AMI of the account",
+    autocompletion=_images, callback=_known_or_ami)]
 Wait = Annotated[bool, typer.Option("--wait", help="wait for another run on the same image")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]

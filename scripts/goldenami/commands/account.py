@@ -18,10 +18,11 @@ from goldenami.core.errors import BadInput, ExitCode, NotVerified
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import lint
-from goldenami.model import gpu_proofs, hardware
+from goldenami.model import definition_file, gpu_proofs, hardware
 from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
-from goldenami.security import provenance
+from goldenami.security import dsse, provenance
+from goldenami.security.provenance import Attestor
 
 AcceptUntestedGpu = Annotated[bool, typer.Option(
     "--accept-untested-gpu", help="`latest` may take a build that was not tested on a GPU; recorded")]
@@ -49,17 +50,18 @@ def cmd_publish(
         build = release_gate.load(checkout.root, image, build_id)
         lint.demand(build.lock, checkout.families)
         release_gate.check_vulnerabilities(definition, build.folder)
-        key = provenance.demanded(checkout.root, definition)
-        plan = publish.prepare(account, definition, build, options, progress)
+        key = provenance.demanded(checkout.root, definition, account)
+        signs = Attestor(build.folder, key, definition_file.path_of(checkout.root, image)) if key else None
+        plan = publish.prepare(account, definition, build, options, progress, signs)
         print("\n".join(publish_plan.show(plan)), flush=True)
         if publish.is_recorded(build, plan):
             progress.say(f"nothing to do: build {plan.build_id} is published in {len(plan.regions)} regions")
         elif not dry_run:
-            publish.execute(account, definition, build, plan, progress, wait_s=math.inf if wait else 0.0)
+            publish.execute(account, definition, build, plan, progress, wait_s=math.inf if wait else 0.0, signs=signs)
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
             _tell_report(build, progress)
         if not dry_run:
-            progress.say(f"provenance: {provenance.write(build.folder, key) if key else 'unsigned'}")
+            progress.say(f"provenance: {f'signed by {dsse.key_id(key.public)[:12]}' if key else 'unsigned'}")
     progress.remember()
     if not plan.held_back:
         return ExitCode.OK

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from goldenami.commands import BuildId, ImageName, reports
+from goldenami.aws.session import Account, translated
+from goldenami.commands import AmiOrImage, BuildId, ImageName, Regions, reports
+from goldenami.commands.account_views import images_by_region
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
@@ -15,7 +18,7 @@ from goldenami.core.yaml_lines import nearest
 from goldenami.local import workspace
 from goldenami.model.definition import CveRule
 from goldenami.model.security_records import CVE_FILE, Feed
-from goldenami.security import components, cve, provenance, sbom, waivers
+from goldenami.security import components, cve, provenance, published_provenance, sbom, waivers
 from goldenami.security.feeds import FeedPlaces
 from goldenami.security.sbom import Spec
 
@@ -62,14 +65,28 @@ def cmd_cve(
     return 0
 
 
+@translated()
 def cmd_verify_provenance(
-    checkout: Checkout, image: ImageName, *, build_id: BuildId = None,
+    checkout: Checkout, target: AmiOrImage, *, build_id: BuildId = None, region: Regions,
     key: Annotated[Path, typer.Option("--key", metavar="FILE", help="the public key, PEM")],
+    blocks: Annotated[bool, typer.Option(
+        "--blocks", help="of an AMI: read its snapshot, too, and hold each block to what was signed")] = False,
 ) -> int:
-    """Hold a published build's records to what was signed when it was published."""
-    _, build = checkout.kept(image, build_id) if build_id else checkout.baked(image)
-    statement = provenance.verify(build, key)
-    print(f"{image} {build.build_id}: signed provenance of {len(statement['subject'])} AMIs is right")
+    """Hold an AMI, or a build's records here, to what was signed when it was published."""
+    if not target.startswith("ami-"):
+        _, build = checkout.kept(target, build_id) if build_id else checkout.baked(target)
+        signed = provenance.verify(build, key)
+        print(f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right")
+        return 0
+    account, regions = Account(), images_by_region(checkout, None, region)
+    where, image, statement = published_provenance.verify(account, regions, target, key)
+    read = ""
+    if blocks:
+        with tempfile.TemporaryDirectory() as scratch:
+            count = published_provenance.verify_blocks(
+                account, where, image, statement, checkout.progress("verify", "provenance"), Path(scratch))
+        read = f", and so are the {count} blocks of {image.snapshot}"
+    print(f"{target} in {where}: what is signed of it, its tags and those of {image.snapshot} are right{read}")
     return 0
 
 

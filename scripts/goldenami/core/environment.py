@@ -31,7 +31,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "GOLDEN_MODULE_CERTIFICATE": "its certificate",
     },
     "Signed provenance": {
-        "GOLDEN_SIGNING_KEY": "ECDSA P-256 key with which `publish` signs where a build comes from; unset: unsigned",
+        "GOLDEN_SIGNING_KEY": "ECDSA P-256 key with which `publish` signs where a build comes from: a file, or the ARN "
+                              "of a key of KMS; unset: unsigned",
     },
     "AWS": {
         "GOLDEN_SSH_FROM": "IPv4 network, such as `203.0.113.7/32`, from which SSH may reach the instances of "

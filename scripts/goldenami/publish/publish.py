@@ -1,6 +1,6 @@
 """The `publish` stage: a verified disk becomes an AMI in every region, and then, last, what others launch by.
 
-Three phases, each in all regions before the next begins: AMIs (available, read back), the build's record and
+Three phases, each in all regions before the next begins: AMIs (available, read back, signed), the build's record and
 `candidate`, then `latest` and the launch template's default; where one of the last two fails in a region, it is taken
 back in all. Every step looks first and does what is missing, so a run that failed or was killed is continued by the
 same command.
@@ -31,7 +31,8 @@ from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.core.wait import wait_until
 from goldenami.model.definition import Definition
-from goldenami.publish import publish_plan, release_gate, upload_plan
+from goldenami.publish import attesting, publish_plan, release_gate, upload_plan
+from goldenami.publish.attesting import Signs
 from goldenami.publish.publish_plan import PublishOptions
 from goldenami.publish.publish_records import (
     PLAN_FILE,
@@ -51,10 +52,11 @@ T = TypeVar("T")
 
 def prepare(
     account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions, progress: Progress,
+    signs: Signs | None = None,
 ) -> PublishPlan:
     """The plan, also written to plan.json of the build's folder. Nothing in the account is changed."""
     with progress.step("look at the regions"):
-        plan = publish_plan.make(account, definition, build, options)
+        plan = publish_plan.make(account, definition, build, options, signs)
         plan = publish_plan.with_encryption(plan, upload_plan.encryptions_of(
             account, [planned.region for planned in plan.regions if planned.ami is None],
             channels.publish_section(definition).kms_key, plan.settings.share_with))
@@ -90,7 +92,7 @@ def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
 
 def execute(
     account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress, *,
-    wait_s: float = 0.0,
+    wait_s: float = 0.0, signs: Signs | None = None,
 ) -> PublishRecord:
     """Do what the plan says and write publish.json. Pointers move when every region has its AMI, and not before.
 
@@ -105,6 +107,10 @@ def execute(
     with hold_leases(account, f"{plan.image}/{plan.build_id}", regions, wait_s=wait_s):
         with progress.step("AMIs"):
             amis = steps.make_images()
+        if signs is not None and (unsigned := [planned.region for planned in plan.regions if planned.sign]):
+            with progress.step("provenance"):
+                steps.phase(lambda region: attesting.sign(
+                    account, region, plan.image, plan.build_id, amis[region], signs), "no pointer has moved", unsigned)
         with hold_leases(account, plan.image, regions, wait_s=max(wait_s, LIFE_S)) as leases:
             steps.phase(lambda region: steps.check(region, leases[region].ledger, amis[region]), "no pointer has moved")
             published = steps.pointers(leases, amis)

@@ -19,6 +19,8 @@ from goldenami.core import clock, units
 from goldenami.core.errors import BadInput, Busy
 from goldenami.model.build_records import Ami
 from goldenami.model.definition import Definition, Publish
+from goldenami.publish import attesting
+from goldenami.publish.attesting import Signs
 from goldenami.publish.publish_records import ChannelMove, Copy, PublishPlan, RegionPublishPlan, TemplateMove
 from goldenami.publish.release_gate import VerifiedBuild
 
@@ -34,7 +36,9 @@ class PublishOptions:
     impatient: bool = False
 
 
-def make(account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions) -> PublishPlan:
+def make(
+    account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions, signs: Signs | None,
+) -> PublishPlan:
     """Read every region and say what is to be done, or refuse. One call for the account and five for a region, more
     only where something is to be done. What is `latest` in one region was released: a region that was added gets it,
     too, without a second soak or test.
@@ -57,8 +61,10 @@ def make(account: Account, definition: Definition, build: VerifiedBuild, options
         settings=settings, gpu=gpu, held_back="" if released else held_back(section, gpu), regions=(),
         readmit=options.again, take_over=options.take_over,
         dropped=tuple(channels.dropped(definition, (state.ledger for state in states.values()))))
+    unsigned = attesting.lacking(account, states, signs)
     plan = plan.model_copy(update={"regions": tuple(
-        _region(state, plan, definition, build.bake.ami) for state in states.values())})
+        _region(state, plan, definition, build.bake.ami).model_copy(update={"sign": state.region in unsigned})
+        for state in states.values())})
     plan = _with_refreshes(account, plan, definition, states)
     if not plan.is_done:
         _refuse(account, plan, definition, options)
@@ -202,6 +208,7 @@ def show(plan: PublishPlan) -> list[str]:
 
 
 def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
+    target = region.ami or "the new AMI"
     if region.upload:
         since = f", the rest is in {region.upload.parent_snapshot} (build {region.upload.parent})" \
             if region.upload.parent else f", the whole disk: {region.upload.whole}" if region.upload.whole else ""
@@ -221,7 +228,8 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
     yield from (f"correct {region.ami}: {text}" for text in region.settings)
     if region.record_build:
         yield f"record {pointers.build_name(plan.image, plan.build_id)}"
-    target = region.ami or "the new AMI"
+    if region.sign:
+        yield f"sign where {target} comes from"
     yield from (f"move {pointers.channel_name(plan.image, move.channel)}: {move.before or 'nothing'} -> {target}"
                 for move in region.moves)
     if region.template:

@@ -70,6 +70,7 @@ class RegionPublishPlan(Record):
     copy_of: Copy | None = None
     settings: tuple[str, ...] = ()
     record_build: bool = False
+    sign: bool = False
     moves: tuple[ChannelMove, ...] = ()
     template: TemplateMove | None = None
     refresh: tuple[str, ...] = ()
@@ -79,8 +80,8 @@ class RegionPublishPlan(Record):
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
-        return self.ami is not None and not (self.settings or self.record_build or self.moves or self.template
-                                             or self.refresh or self.astray)
+        return self.ami is not None and not (self.settings or self.record_build or self.sign or self.moves
+                                             or self.template or self.refresh or self.astray)
 
     def move_of(self, channel: Channel) -> ChannelMove | None:
         """The move of a channel; None where it stays."""

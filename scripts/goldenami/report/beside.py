@@ -25,7 +25,7 @@ FILES = {
     "publish.json": "where it is published", CVE_FILE: "known vulnerabilities",
     "cve.vex.json": "why some of them do not matter, as VEX",
     "sbom.cdx.json": "bill of materials, CycloneDX", "sbom.spdx.json": "bill of materials, SPDX",
-    "provenance.dsse.json": "signed provenance", "hardening.json": "hardening, rule by rule",
+    "provenance": "what is signed of it, by region", "hardening.json": "hardening, rule by rule",
     "coverage.json": "the code that was read", "junit.xml": "the checks as JUnit",
     "serial-bios.log": "console of the boot under BIOS", "serial-uefi.log": "console of the boot under UEFI",
 }

@@ -1,89 +1,107 @@
-"""Where a published build comes from, signed: an in-toto statement with SLSA's predicate (v1) in a DSSE envelope.
+"""Where a published build comes from, signed, for each region: SLSA's provenance, and a summary of its verification.
 
-Its subjects are the disk and the AMI of each region; what it was made of is the lock, and what was found of it are the
-digests of the build's records. Whoever has the public key can hold all of it to the envelope, on any machine.
+Subjects are the AMI and its snapshot; what they were made of is the lock, and what was found of them are the digests of
+the build's records. Whoever has the public key can hold the account to it (published_provenance.py), or a build's
+folder.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import json
-import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    ECDSA,
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    EllipticCurvePublicKey,
-)
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from goldenami.core import records
-from goldenami.core.errors import BadInput, NotVerified
+from goldenami.aws.channels import attestations
+from goldenami.aws.channels.attestations import Attestations
+from goldenami.aws.images import Image
+from goldenami.aws.session import Account
+from goldenami.core import clock, records
+from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import PUBLISH_FILE
+from goldenami.model.build_records import PUBLISH_FILE, BakeRecord
 from goldenami.model.definition import Definition
+from goldenami.security import dsse, signing_keys
+from goldenami.security.signing_keys import KEY, SigningKey
 
-KEY = "GOLDEN_SIGNING_KEY"
-"""Environment variable: the file of an ECDSA P-256 key, PEM, not encrypted, outside the checkout."""
-FILE = "provenance.dsse.json"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
-BUILD_TYPE = "goldenami/bake/v1"
-LASTING = ("bake.json", "manifest.json", "sbom.cdx.json", "sbom.spdx.json")
-BYPRODUCTS = (*LASTING, "verify.json", "cve.json")
-"""Records whose digests are in it, as far as the build has them; the last two may be made again later."""
-
-
-def signing_key(root: Path) -> EllipticCurvePrivateKey | None:
-    """The key that the environment names, or None; BadInput where it cannot sign, or is inside the checkout `root`."""
-    if not (name := os.environ.get(KEY)):
-        return None
-    path = Path(name).resolve()
-    if path.is_relative_to(root.resolve()):
-        raise BadInput(f"{KEY}: {path} is inside the checkout", hint="keep private keys where git does not look")
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise BadInput(f"{KEY}: {path} is no private key that can be read: {error}",
-                       hint="`openssl ecparam -name prime256v1 -genkey -noout` makes one") from None
-    if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
-        raise BadInput(f"{KEY}: {path} is no ECDSA key on P-256",
-                       hint="`openssl ecparam -name prime256v1 -genkey -noout` makes one")
-    return key
+PROVENANCE, VERIFICATION = "https://slsa.dev/provenance/v1", "https://slsa.dev/verification_summary/v1"
+"""Types of predicates: https://slsa.dev/spec/v1.0/provenance, https://slsa.dev/spec/v1.0/verification_summary."""
+BUILD_TYPE, BUILDER, VERIFIER = "urn:goldenami:bake:v1", "urn:goldenami:bake", "urn:goldenami:verify"
+LEVELS = ("SLSA_BUILD_LEVEL_1", "GOLDENAMI_VERIFIED")
+"""What a summary claims. Level 2 wants a build platform that nobody can tamper with: a machine of ours is none."""
+MANIFEST = "manifest.json"
+LASTING = ("bake.json", MANIFEST, "sbom.cdx.json", "sbom.spdx.json")
+BYPRODUCTS = (*LASTING, "verify.json", "hardening.json", "cve.json")
+"""Records whose digests are in it, as far as the build has them; those behind LASTING may be made again later."""
+LIST = "blocksSha256"
+"""Of a snapshot: the digest of `disk.blocks`, which has the SHA-256 of each of its blocks."""
 
 
-def demanded(root: Path, definition: Definition) -> EllipticCurvePrivateKey | None:
+def demanded(root: Path, definition: Definition, account: Account) -> SigningKey | None:
     """The key to sign with; BadInput where the definition wants builds signed, and there is none."""
-    key = signing_key(root)
+    key = signing_keys.of_environment(root, account)
     if key is None and definition.security.signed:
         raise BadInput(f"{definition.image} is published with signed provenance alone, and {KEY} names no key",
-                       hint=f"set {KEY} to the file of an ECDSA P-256 key, outside the checkout")
+                       hint=f"set {KEY} to the file of an ECDSA P-256 key, outside the checkout, or to a key of KMS")
     return key
 
 
-def write(build: BuildFolder, key: EllipticCurvePrivateKey) -> Path:
-    """Sign what publish.json and the other records of the build say; returns the envelope's path."""
-    payload = records.canonical(_statement(build)).encode()
-    signature = key.sign(_encoding(payload), ECDSA(hashes.SHA256()))
-    envelope = {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE,
-                "signatures": [{"keyid": key_id(key.public_key()), "sig": base64.b64encode(signature).decode()}]}
-    records.write_text(build.path / FILE, records.canonical(envelope))
-    return build.path / FILE
+@dataclass(frozen=True)
+class Attestor:
+    """Signs where a build comes from. `policy` is the image's definition, by which it was verified."""
+
+    build: BuildFolder
+    key: SigningKey
+    policy: Path
+
+    def attest(self, region: str, ami: Image) -> Attestations:
+        """Both envelopes for the AMI of a region; copies are in the build's folder before the account has them."""
+        provenance = dsse.sealed(_statement(self.build, region, ami.ami, ami.snapshot), self.key)
+        made = Attestations(provenance, dsse.sealed(self._summary(region, ami, provenance), self.key))
+        for path, text in zip(copies(self.build, region), (made.provenance, made.verification), strict=True):
+            records.write_text(path, text)
+        return made
+
+    def is_right(self, region: str, ami: Image, found: Attestations) -> bool:
+        """Whether what the account has is signed by this key, and of this AMI."""
+        try:
+            hold(found, self.key.public, region, ami.ami, ami.snapshot)
+        except GoldenError:
+            return False
+        return True
+
+    def _summary(self, region: str, ami: Image, provenance: str) -> dict[str, Any]:
+        """That the build passed `verify`: nothing else is published."""
+        bake, folder = self.build.read_bake(), self.policy.parent
+        return {
+            "_type": dsse.STATEMENT, "predicateType": VERIFICATION,
+            "subject": _subjects(self.build, bake, region, ami.ami, ami.snapshot),
+            "predicate": {
+                "verifier": {"id": VERIFIER}, "timeVerified": clock.stamp(), "slsaVersion": "1.0",
+                "resourceUri": attestations.arn(region, "image", ami.ami),
+                "policy": {"uri": f"packer/{folder.name}/{self.policy.name}",
+                           "digest": {"sha256": records.sha256_file(self.policy)}},
+                "inputAttestations": [{"uri": attestations.parameters(bake.image, bake.build_id)[0],
+                                       "digest": {"sha256": records.sha256_text(provenance)}}],
+                "verificationResult": "PASSED", "verifiedLevels": list(LEVELS)}}
 
 
-def _statement(build: BuildFolder) -> dict[str, Any]:
-    bake, published = build.read_bake(), _published(build)
-    amis = [{"name": f"arn:aws:ec2:{region}::image/{entry['ami']}",
-             "digest": {"sha256": bake.disk_sha256 or bake.lock_sha256},
-             "annotations": {"snapshot": entry["snapshot"]}} for region, entry in sorted(published["regions"].items())]
+def copies(build: BuildFolder, region: str) -> tuple[Path, Path]:
+    """Where the build's folder has both envelopes of a region."""
+    return (build.path / f"provenance/{region}.provenance.dsse.json",
+            build.path / f"provenance/{region}.verification.dsse.json")
+
+
+def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict[str, Any]:
+    bake = build.read_bake()
+    ends = datetime.fromisoformat(bake.started_at) + timedelta(seconds=bake.seconds or 0)
     return {
-        "_type": STATEMENT, "predicateType": PREDICATE, "subject": amis,
+        "_type": dsse.STATEMENT, "predicateType": PROVENANCE,
+        "subject": _subjects(build, bake, region, ami, snapshot),
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
@@ -93,14 +111,75 @@ def _statement(build: BuildFolder) -> dict[str, Any]:
                     {"name": "checkout", "digest": {"gitCommit": bake.git_commit}}],
             },
             "runDetails": {
-                "builder": {"id": "goldenami", "version": {"packer": bake.host.packer, "python": bake.host.python}},
+                "builder": {"id": BUILDER, "version": {"packer": bake.host.packer, "python": bake.host.python}},
                 "metadata": {"invocationId": bake.build_id, "startedOn": bake.started_at,
-                             "finishedOn": published["published_at"]},
-                "byproducts": [{"name": name, "digest": {"sha256": records.sha256_file(build.path / name)}}
-                               for name in BYPRODUCTS if (build.path / name).exists()],
+                             "finishedOn": clock.stamp(ends)},
+                "byproducts": [{"name": name, "digest": {"sha256": digest}}
+                               for name, digest in _byproducts(build, bake)],
             },
         },
     }
+
+
+def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str]]:
+    """The records of the build with their digests. A manifest that is here no more is the one of the bake."""
+    for name in BYPRODUCTS:
+        if (build.path / name).exists():
+            yield name, records.sha256_file(build.path / name)
+        elif name == MANIFEST and bake.manifest_sha256:
+            yield name, bake.manifest_sha256
+
+
+def _subjects(build: BuildFolder, bake: BakeRecord, region: str, ami: str, snapshot: str) -> list[dict[str, Any]]:
+    """AMI and snapshot. One that was baked on EC2 has no disk here: of its bytes nothing is claimed."""
+    digest = {"sha256": bake.disk_sha256} if bake.disk_sha256 else {"lockSha256": bake.lock_sha256}
+    blocks = {LIST: records.sha256_file(build.blocks)} if build.blocks.exists() else {}
+    return [{"name": attestations.arn(region, "image", ami), "digest": digest},
+            {"name": attestations.arn(region, "snapshot", snapshot), "digest": {**digest, **blocks}}]
+
+
+def hold(found: Attestations, key: EllipticCurvePublicKey, region: str, ami: str, snapshot: str) -> dict[str, Any]:
+    """The statement of where an AMI comes from, of two envelopes; NotVerified where they are not signed, or of others.
+    """
+    statement = dsse.opened(found.provenance, key, f"the provenance of {ami} in {region}", PROVENANCE)
+    summary = dsse.opened(found.verification, key, f"the verification summary of {ami} in {region}", VERIFICATION)
+    names = [attestations.arn(region, "image", ami), attestations.arn(region, "snapshot", snapshot)]
+    if statement["predicate"]["buildDefinition"]["buildType"] != BUILD_TYPE:
+        raise NotVerified(f"the provenance of {ami} in {region} is of no bake", hint="another program has signed it")
+    signed = [subject["name"] for subject in statement["subject"]]
+    if signed != names:
+        wrong = next(name for name in names if name not in signed)
+        raise NotVerified(f"{wrong} is not what was signed: {' and '.join(signed)}",
+                          hint="do not launch it: `golden publish` makes what was signed")
+    (given,) = summary["predicate"]["inputAttestations"]
+    if (summary["subject"], given["digest"], summary["predicate"]["verificationResult"]) != (
+            statement["subject"], {"sha256": found.digest}, "PASSED"):
+        raise NotVerified(f"the verification summary of {ami} in {region} is of another build",
+                          hint="`golden publish` signs both again")
+    return statement
+
+
+def verify(build: BuildFolder, public_key: Path) -> list[str]:
+    """Hold the records of a build's folder to what was signed when it was published; returns the regions.
+
+    Records that are made again later (`verify.json`, `cve.json`) are in it as they were. NotVerified says what differs,
+    BadInput that there is no key.
+    """
+    key, regions = signing_keys.read_public(public_key), _published(build)["regions"]
+    for region, entry in sorted(regions.items()):
+        try:
+            found = Attestations(*(path.read_text(encoding="utf-8") for path in copies(build, region)))
+        except FileNotFoundError as error:
+            raise NotVerified(f"{error.filename}: the build was published unsigned",
+                              hint=f"set {KEY}, then `golden publish` signs it") from None
+        statement = hold(found, key, region, entry["ami"], entry["snapshot"])
+        signed, here = _parts(statement), _parts(_statement(build, region, entry["ami"], entry["snapshot"]))
+        for part, said in signed.items():
+            if said != here.get(part):
+                raise NotVerified(f"{copies(build, region)[0]}: {part} differs: signed is {said}, here is "
+                                  f"{here.get(part)}",
+                                  hint="the build was changed after it was signed, or this envelope is another build's")
+    return sorted(regions)
 
 
 def _published(build: BuildFolder) -> dict[str, Any]:
@@ -112,75 +191,10 @@ def _published(build: BuildFolder) -> dict[str, Any]:
     return found
 
 
-def _encoding(payload: bytes) -> bytes:
-    """What is signed (DSSE 1.0.2, PAE): lengths keep type and payload apart."""
-    kind = PAYLOAD_TYPE.encode()
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-
-
-def key_id(key: EllipticCurvePublicKey) -> str:
-    """SHA-256 of the public key, DER of SubjectPublicKeyInfo."""
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
-
-
-def verify(build: BuildFolder, public_key: Path) -> dict[str, Any]:
-    """The statement of the build's envelope, held to its records; NotVerified says what differs.
-
-    Records that are made again later (`verify.json`, `cve.json`) are in it as they were. BadInput without a key.
-    """
-    statement = opened(build.path / FILE, _public(public_key))
-    signed, found = _parts(statement), _parts(_statement(build))
-    for part, said in signed.items():
-        if said != found.get(part):
-            raise NotVerified(f"{build.path / FILE}: {part} differs: signed is {said}, here is {found.get(part)}",
-                              hint="the build was changed after it was signed, or this envelope is another build's")
-    return statement
-
-
 def _parts(statement: dict[str, Any]) -> dict[str, Any]:
     """What is compared, in the order in which it says most."""
     predicate = statement["predicate"]
     run, definition = predicate["runDetails"], predicate["buildDefinition"]
     found = {"the image": definition["externalParameters"], "the lock": definition["resolvedDependencies"],
-             "the build": run["metadata"], "the AMIs": statement["subject"]}
+             "the build": run["metadata"], "the AMI": statement["subject"]}
     return found | {row["name"]: row["digest"] for row in run["byproducts"] if row["name"] in LASTING}
-
-
-def opened(envelope: Path, key: EllipticCurvePublicKey) -> dict[str, Any]:
-    """The statement in an envelope that this key has signed; NotVerified where it has not, or there is none."""
-    try:
-        data = json.loads(envelope.read_text(encoding="utf-8"))
-        payload = base64.b64decode(data["payload"], validate=True)
-        signatures = [base64.b64decode(one["sig"], validate=True) for one in data["signatures"]]
-        kind, statement = data["payloadType"], json.loads(payload)
-    except FileNotFoundError:
-        raise NotVerified(f"{envelope}: the build was published unsigned",
-                          hint=f"set {KEY}, then `golden publish` signs it") from None
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise NotVerified(f"{envelope} is no DSSE envelope: {error!r}", hint="was it cut off, or edited?") from None
-    if kind != PAYLOAD_TYPE or not any(_signed(key, one, payload) for one in signatures):
-        raise NotVerified(f"{envelope} is not signed by the key {key_id(key)[:12]}",
-                          hint="it was changed after it was signed, or another key has signed it")
-    if (statement.get("_type"), statement.get("predicateType")) != (STATEMENT, PREDICATE):
-        raise NotVerified(f"{envelope} holds no SLSA provenance, v1", hint="another program has signed it")
-    return dict(statement)
-
-
-def _signed(key: EllipticCurvePublicKey, signature: bytes, payload: bytes) -> bool:
-    try:
-        key.verify(signature, _encoding(payload), ECDSA(hashes.SHA256()))
-        return True
-    except InvalidSignature:
-        return False
-
-
-def _public(path: Path) -> EllipticCurvePublicKey:
-    try:
-        key = serialization.load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is no public key that can be read: {error}",
-                       hint="`openssl ec -pubout` takes it from the private one") from None
-    if not isinstance(key, EllipticCurvePublicKey):
-        raise BadInput(f"{path} is no ECDSA key", hint="`openssl ec -pubout` takes it from the private one")
-    return key

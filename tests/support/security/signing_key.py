@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import boto3
+import pytest
+from goldenami.security import signing_keys
 
 from support.builds.tools import find
 
@@ -15,3 +21,16 @@ def make(path: Path, curve: str = "prime256v1") -> Path:
                  ["ec", "-in", str(path), "-pubout", "-out", str(public)]):
         subprocess.run([find("openssl"), *argv], check=True, capture_output=True)
     return public
+
+
+def in_kms(region: str, spec: str = "ECC_NIST_P256", usage: str = "SIGN_VERIFY") -> str:
+    """The ARN of a new key of KMS."""
+    return str(boto3.client("kms", region).create_key(KeyUsage=usage, KeySpec=spec)["KeyMetadata"]["Arn"])
+
+
+@contextmanager
+def used(key: Path | str) -> Iterator[None]:
+    """Sign by it meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(signing_keys.KEY, str(key))
+        yield

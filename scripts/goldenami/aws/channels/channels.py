@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import launch_data, pointers, refresh
+from goldenami.aws.channels import attestations, launch_data, pointers, refresh
+from goldenami.aws.channels.attestations import Attestations
 from goldenami.aws.channels.launch_data import TemplateBase
 from goldenami.aws.channels.lease import Lease, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
@@ -27,7 +28,8 @@ from goldenami.model.definition import Definition, InstanceRefresh, Publish
 
 @dataclass(frozen=True)
 class RegionBuild:
-    """What a region has of one build of an image. `recorded` is the AMI that the build's parameter names.
+    """What a region has of one build of an image. `recorded` is the AMI that the build's parameter names, `attested`
+    what is signed beside it.
 
     `pointers` are the AMIs that the channels' parameters name. `is_abandoned`: who held the lease last did not let go.
     """
@@ -36,6 +38,7 @@ class RegionBuild:
     image: Image | None
     shared_with: list[str]
     recorded: str | None
+    attested: Attestations | None
     pointers: dict[Channel, str]
     template: Version | None
     base: TemplateBase
@@ -52,11 +55,12 @@ def read_region(account: Account, region: str, definition: Definition, build_id:
         pointers.check_theirs(ec2, ref, image)
     ami = images.find(ec2, f"{image}-{build_id}")
     build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
-    values = pointers.read(account.ssm(region), [build_name, *names.values()])
+    values = pointers.read(account.ssm(region),
+                           [build_name, *names.values(), *attestations.parameters(image, build_id)])
     lease = read_lease(account.dynamodb(region), image)
     return RegionBuild(
         region=region, image=ami, shared_with=images.accounts_shared_with(ec2, ami.ami) if ami else [],
-        recorded=values.get(build_name),
+        recorded=values.get(build_name), attested=attestations.found(values, image, build_id),
         pointers={channel: values[name] for channel, name in names.items() if name in values},
         template=pointers.default_version(ec2, ref), base=launch_data.read_base(ec2, definition),
         ledger=lease.ledger, is_abandoned=lease.holder is not None,

@@ -22,6 +22,8 @@ from goldenami.core.wait import wait_until
 PREFIX = "/golden-ami"
 EVIDENCE = "/gpu-test"
 """Behind a build's parameter: the one with the record of its test on a GPU."""
+PROVENANCE, VERIFICATION = "/provenance", "/verification"
+"""Likewise: what is signed of it."""
 LATE_S, POLL_S = 60.0, 0.25
 """SSM answers a parameter of type aws:ec2:image before it has looked at the AMI, and may then not take it ("Creating
 Amazon Machine Image parameters"): so the value is read back, for at most a minute."""

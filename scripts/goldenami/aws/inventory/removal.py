@@ -12,7 +12,7 @@ from typing import Any
 
 from goldenami.aws import images, tags
 from goldenami.aws.calls import settled, tolerate
-from goldenami.aws.channels.pointers import EVIDENCE
+from goldenami.aws.channels.pointers import EVIDENCE, PROVENANCE, VERIFICATION
 from goldenami.aws.inventory.topology import AMI_ID
 from goldenami.aws.session import Client
 from goldenami.core import clock
@@ -127,13 +127,12 @@ def delete_version(ec2: Client, target: str) -> None:
 
 
 def delete_record(ec2: Client, ssm: Client, name: str) -> None:
-    """Delete the records of a build and its GPU test, unless its AMI exists after all: a list may lag behind."""
+    """Delete the record of a build with what is beside it, unless its AMI exists after all: a list may lag behind."""
     with tolerate(*_GONE):
         value = ssm.get_parameter(Name=name)["Parameter"]["Value"]
         if AMI_ID.fullmatch(value) and describe(ec2, value) is not None:
             raise StageFailed(f"{value} exists after all, so its record {name} stays", hint="run again")
-        with tolerate(*_GONE):
-            ssm.delete_parameter(Name=f"{name}{EVIDENCE}")
+        ssm.delete_parameters(Names=[f"{name}{kind}" for kind in (EVIDENCE, PROVENANCE, VERIFICATION)])
         ssm.delete_parameter(Name=name)
 
 

@@ -10,8 +10,9 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -19,7 +20,7 @@ from botocore.exceptions import ClientError
 from goldenami.aws import session
 from goldenami.aws.snapshots.blocks import EMPTY, PIECE, SLOT, ZEROS_SHA256, BlockMap
 from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
-from goldenami.aws.snapshots.sparse import BLOCK
+from goldenami.aws.snapshots.sparse import BLOCK, ZEROS
 from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import GoldenError
 from goldenami.model.build_records import Outcome
@@ -51,6 +52,25 @@ class _Difference:
         more = ", ..." if self.count > len(self.first) else ""
         what = f"block {one}" if self.count == 1 else f"blocks {many}"
         return f"{self.count} {what} ({', '.join(map(str, sorted(self.first)))}{more})"
+
+
+def scan_snapshot(
+    source: SnapshotSource, listed: Iterable[tuple[int, str]], target: Path,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> BlockMap:
+    """Read and hash the blocks that `source` listed into `target`: the file is equal to that of the disk's own blocks.
+    """
+    blocks = BlockMap.create(target, source.gib)
+    with target.open("r+b") as sink:
+
+        def note(item: tuple[int, str]) -> None:
+            index, data = item[0], source.block(*item)
+            if data != ZEROS:
+                os.pwrite(sink.fileno(), hashlib.sha256(data).digest(), index * SLOT)
+            on_bytes(BLOCK)
+
+        source.pool.run(listed, note)
+    return blocks
 
 
 @dataclass(frozen=True)

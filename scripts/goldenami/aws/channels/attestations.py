@@ -1,0 +1,70 @@
+"""What is signed of a build, in the account: two envelopes beside the build's parameter, their digest on its AMI.
+
+An envelope of one AMI has 2 to 3 KiB; more than a standard parameter's 4 KiB would cost $0.05 a month.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import botocore.session
+
+from goldenami.aws import tags
+from goldenami.aws.calls import NOT_YET, settled
+from goldenami.aws.channels.pointers import PROVENANCE, VERIFICATION, build_name
+from goldenami.aws.images import Image
+from goldenami.aws.session import Client
+from goldenami.core import records
+
+
+@dataclass(frozen=True)
+class Attestations:
+    """The envelopes as text: where the build comes from (SLSA's provenance), and that it was verified (a summary)."""
+
+    provenance: str
+    verification: str
+
+    @property
+    def digest(self) -> str:
+        """What AMI and snapshot carry: the SHA-256 of the provenance's envelope. The summary names it, too."""
+        return records.sha256_text(self.provenance)
+
+
+def parameters(image: str, build_id: str) -> tuple[str, str]:
+    """The names of both: `/golden-ami/<image>/<build id>/provenance` and `.../verification`."""
+    name = build_name(image, build_id)
+    return f"{name}{PROVENANCE}", f"{name}{VERIFICATION}"
+
+
+def found(values: Mapping[str, str], image: str, build_id: str) -> Attestations | None:
+    """Both, of the values of parameters by name; None where one is not there."""
+    provenance, verification = (values.get(name) for name in parameters(image, build_id))
+    return Attestations(provenance, verification) if provenance and verification else None
+
+
+def write(ssm: Client, ec2: Client, image: str, build_id: str, ami: Image, attestations: Attestations) -> None:
+    """Keep both in the region, then tag AMI and snapshot: a tag never names what is not there."""
+    texts = (attestations.provenance, attestations.verification)
+    for name, text in zip(parameters(image, build_id), texts, strict=True):
+        ssm.put_parameter(Name=name, Value=text, Type="String", Tier="Intelligent-Tiering", Overwrite=True,
+                          Description="golden publish: signed, a DSSE envelope")
+    mark = tags.to_list({tags.PROVENANCE_SHA256: attestations.digest})
+    settled(lambda: ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark), *NOT_YET)
+
+
+def snapshot_tags(ec2: Client, ami: Image) -> tags.Tags:
+    """The tags of the AMI's snapshot."""
+    answer = settled(lambda: ec2.describe_snapshots(SnapshotIds=[ami.snapshot]), *NOT_YET)
+    return tags.from_list(answer["Snapshots"][0].get("Tags"))
+
+
+@cache
+def _partition(region: str) -> str:
+    return str(botocore.session.Session().get_partition_for_region(region))
+
+
+def arn(region: str, kind: str, name: str) -> str:
+    """The ARN of an image or a snapshot; neither has an account's number."""
+    return f"arn:{_partition(region)}:ec2:{region}::{kind}/{name}"

@@ -1,0 +1,205 @@
+"""What is signed of a build in the account: written by `publish`, and held to AMI, snapshot, tags and blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import boto3
+import pytest
+from cryptography.hazmat.primitives import serialization
+from goldenami.security.signing_keys import KEY
+from support.aws.emulator import Emulator
+from support.aws.kill_proxy import KillPoint, KillProxy, When
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, Ran, RegionState
+from support.security import signing_key
+
+HERE, THERE = REGIONS
+TAG = "goldenami:provenance-sha256"
+
+
+@pytest.fixture
+def build(checkout: Checkout, aws: Emulator) -> Path:
+    aws.set(pending_s=0)
+    return builds.build(checkout.root, 1)
+
+
+@pytest.fixture
+def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The public key of the one that signs."""
+    monkeypatch.setenv(KEY, str(tmp_path / "key"))
+    return signing_key.make(tmp_path / "key")
+
+
+def publish(checkout: Checkout, code: int = 0) -> str:
+    ran = checkout.golden("publish", IMAGE)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+class Signed:
+    """A build in a region, and what holds it to its signature."""
+
+    def __init__(self, checkout: Checkout, build: Path, public: Path, region: str = HERE) -> None:
+        self.checkout, self.build, self.public, self.state = checkout, build, public, RegionState(region)
+        self.raw = self.state.amis()[f"{IMAGE}-{build.name}"]
+        self.ami, self.snapshot = self.raw["ImageId"], self.raw["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+
+    def look(self, *more: str, ami: str = "", key: Path | None = None) -> Ran:
+        """Run `verify-provenance`."""
+        return self.checkout.golden("verify-provenance", ami or self.ami, "--key", str(key or self.public), *more)
+
+    def expect(self, code: int, said: str, *more: str, ami: str = "") -> None:
+        """It ends with that code and one line that says why."""
+        ran = self.look(*more, ami=ami)
+        assert (ran.code, said in ran.text) == (code, True), ran.text
+        assert code == 0 or len(ran.text.splitlines()) <= 3, ran.text
+
+    def tags(self) -> list[str | None]:
+        """The digest on the AMI and on its snapshot."""
+        found = [self.state.amis()[self.raw["Name"]], *self.state.ec2.describe_snapshots(
+            SnapshotIds=[self.snapshot])["Snapshots"]]
+        return [{tag["Key"]: tag["Value"] for tag in each["Tags"]}.get(TAG) for each in found]
+
+    def envelope(self, kind: str) -> str:
+        """The value of a parameter beside the build's."""
+        return self.state.parameter(f"{self.build.name}/{kind}") or ""
+
+    def put(self, kind: str, text: str) -> None:
+        """Replace it."""
+        self.state.ssm.put_parameter(Name=f"/golden-ami/{IMAGE}/{self.build.name}/{kind}", Value=text, Type="String",
+                                     Overwrite=True)
+
+    def twin(self, snapshot: str) -> str:
+        """Another AMI with the same tags, of that snapshot."""
+        made = self.state.ec2.register_image(
+            Name="twin", RootDeviceName="/dev/xvda", BlockDeviceMappings=[
+                {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])["ImageId"]
+        self.state.ec2.create_tags(Resources=[made], Tags=self.state.amis()[self.raw["Name"]]["Tags"])
+        return str(made)
+
+
+def test_a_publish_signs_in_each_region_and_says_so(
+    checkout: Checkout, build: Path, public: Path, tmp_path: Path,
+) -> None:
+    said = publish(checkout)
+    assert "sign where the new AMI comes from" in said and "provenance: signed by " in said
+    for region in REGIONS:
+        signed = Signed(checkout, build, public, region)
+        for kind in ("provenance", "verification"):
+            copy = build / f"provenance/{region}.{kind}.dsse.json"
+            assert signed.envelope(kind) == copy.read_text(encoding="utf-8")
+        assert len({*signed.tags()}) == 1 and signed.tags()[0] is not None
+        signed.expect(0, f"{signed.ami} in {region}: what is signed of it, its tags and those of {signed.snapshot} are")
+    signed.expect(0, f"so are the {builds.BLOCKS} blocks of {signed.snapshot}", "--blocks", "--region", THERE)
+    ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
+    assert (ran.code, ran.text) == (0, f"{IMAGE} {build.name}: what is signed of it in {HERE}, {THERE} is right\n")
+    assert signed.look(key=signing_key.make(tmp_path / "other")).code == 6
+    assert signed.look(key=tmp_path / "none").code == 2
+    assert checkout.golden("verify-provenance", signed.ami).code == 2
+    assert f"nothing to do: build {build.name} is published" in publish(checkout)
+
+
+def test_what_was_changed_in_the_account_is_named_and_put_right(checkout: Checkout, build: Path, public: Path) -> None:
+    publish(checkout)
+    signed, other = Signed(checkout, build, public), Signed(checkout, build, public, THERE)
+    ec2 = signed.state.ec2
+
+    def untagged(resource: str, tag: str = TAG) -> None:
+        ec2.delete_tags(Resources=[resource], Tags=[{"Key": tag}])
+        signed.expect(6, f"the tag {tag} of {resource} in {HERE} is gone, signed is")
+        assert "correct" in (said := publish(checkout)) or "sign where" in said
+        signed.expect(0, "are right")
+
+    untagged(signed.ami)
+    untagged(signed.snapshot)
+    untagged(signed.ami, "goldenami:lock-sha256")
+    signed.put("provenance", other.envelope("provenance"))
+    signed.expect(6, f"image/{signed.ami} is not what was signed")
+    signed.put("provenance", signed.envelope("verification"))
+    signed.expect(6, "holds no statement of https://slsa.dev/provenance/v1")
+    signed.put("provenance", '{"payload": ')
+    signed.expect(4, "is no DSSE envelope")
+    publish(checkout)
+    signed.put("verification", other.envelope("verification"))
+    signed.expect(6, f"the verification summary of {signed.ami} in {HERE} is of another build")
+    signed.state.ssm.delete_parameter(Name=f"/golden-ami/{IMAGE}/{build.name}/verification")
+    signed.expect(6, "has lost what was signed of it")
+    publish(checkout)
+    signed.expect(0, "are right")
+
+
+def test_a_snapshot_or_a_block_that_was_swapped_is_named(
+    checkout: Checkout, build: Path, public: Path, aws: Emulator,
+) -> None:
+    checkout.define(f"publish: {{regions: [{HERE}]}}\n")
+    publish(checkout)
+    signed = Signed(checkout, build, public)
+    swapped = signed.twin(signed.state.ec2.copy_snapshot(
+        SourceRegion=HERE, SourceSnapshotId=signed.snapshot)["SnapshotId"])
+    signed.expect(6, f"image/{swapped} is not what was signed", ami=swapped)
+    aws.damage(region=HERE, snapshot=signed.snapshot, block=0)
+    signed.expect(0, "are right")
+    signed.expect(6, f"the blocks of {signed.snapshot} in {HERE} are not those that were signed", "--blocks")
+    signed.expect(2, "there is no AMI ami-0123456789abcdef0", ami="ami-0123456789abcdef0")
+    aws.set(denied={"*": ["ssm:GetParameters"]})
+    signed.expect(8, "may not call ssm:GetParameters")
+
+
+def test_an_unsigned_build_says_so_until_it_is_signed(
+    checkout: Checkout, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkout.define(f"publish: {{regions: [{HERE}]}}\n")
+    assert "provenance: unsigned" in publish(checkout)
+    public = signing_key.make(tmp_path / "key")
+    signed = Signed(checkout, build, public)
+    signed.expect(6, f"{signed.ami} in {HERE} was published unsigned")
+    monkeypatch.setenv(KEY, str(tmp_path / "key"))
+    assert f"sign where {signed.ami} comes from" in publish(checkout)
+    signed.expect(0, "are right")
+    monkeypatch.setenv(KEY, str(signing_key.make(tmp_path / "next").with_suffix("")))
+    assert "sign where" in publish(checkout), "another key"
+    signed.expect(6, "is not signed by the key")
+
+
+def test_a_key_of_kms_signs_and_one_that_may_not_stops_the_publish(
+    checkout: Checkout, build: Path, tmp_path: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kms, arn = boto3.client("kms", HERE), signing_key.in_kms(HERE)
+    kms.create_alias(AliasName="alias/signs", TargetKeyId=arn)
+    monkeypatch.setenv(KEY, arn.partition("key/")[0] + "alias/signs")
+    aws.set(denied={"*": ["kms:Sign"]})
+    assert "no pointer has moved" in (said := publish(checkout, code=8)) and "may not call kms:Sign" in said
+    assert not any(RegionState(region).parameter("latest") for region in REGIONS)
+    assert not list(build.glob("provenance/*"))
+    aws.set(denied={})
+    publish(checkout)
+    public = serialization.load_der_public_key(kms.get_public_key(KeyId=arn)["PublicKey"])
+    (tmp_path / "kms.pub").write_bytes(public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    for region in REGIONS:
+        Signed(checkout, build, tmp_path / "kms.pub", region).expect(0, "are right")
+    gone = f"{arn.partition('key/')[0]}key/12345678-1234-1234-1234-123456789012"
+    for other, said in (
+            (gone, "KMS has no key"), (signing_key.in_kms(HERE, "ECC_SECG_P256K1"), "no ECDSA key on P-256"),
+            (signing_key.in_kms(HERE, "RSA_2048", "ENCRYPT_DECRYPT"), "does not sign by ECDSA_SHA_256")):
+        monkeypatch.setenv(KEY, other)
+        assert said in publish(checkout, code=2)
+
+
+@pytest.mark.parametrize("point", [
+    KillPoint("ssm:PutParameter", HERE, 1, When.BEFORE), KillPoint("ssm:PutParameter", THERE, 1, When.AFTER),
+    KillPoint("ec2:CreateTags", HERE, 1, When.BEFORE)], ids=str)
+def test_a_publish_that_was_killed_while_it_signed_is_continued(
+    checkout: Checkout, build: Path, public: Path, kill_proxy: KillProxy, point: KillPoint,
+) -> None:
+    """The copy is here before the account has it; the first parameter that is written is an envelope."""
+    code, text = kill_proxy.run(checkout.root, "publish", IMAGE, point=point)
+    assert (code, kill_proxy.struck) == (-9, True), text
+    assert list(build.glob(f"provenance/{point.region}.*"))
+    signed = Signed(checkout, build, public, point.region)
+    assert signed.state.parameter("latest") is None
+    assert signed.look().code == 6
+    publish(checkout)
+    for region in REGIONS:
+        Signed(checkout, build, public, region).expect(0, "are right")
