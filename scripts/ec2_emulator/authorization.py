@@ -31,6 +31,8 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html says
 
 _QUERY = frozenset({"autoscaling", "cloudformation", "iam", "s3", "sts"})
 """Services that say AccessDenied, where those that speak JSON say AccessDeniedException."""
+_SIGNED_AS = {"monitoring": "cloudwatch"}
+"""Signing names that differ from IAM's prefix (https://docs.aws.amazon.com/general/latest/gr/cw_region.html)."""
 _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 
@@ -47,7 +49,8 @@ def identify(environ: Environ, body: bytes) -> ApiCall | None:
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     if scope is None:
         return None
-    key, region, service = scope.groups()
+    key, region, signed_for = scope.groups()
+    service = _SIGNED_AS.get(signed_for, signed_for)
     call = ApiCall(service, _action(environ, body, service), region, key)
     return replace(call, actions=iam.actions(call.name, body))
 

@@ -86,12 +86,13 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
 def test_roles_are_within_the_boundary(checkout: Checkout) -> None:
     golden(checkout, "apply", "--region", HOME, *GITHUB, *GITLAB)
     iam = boto3.client("iam")
-    for role in ("golden-ami-github", "golden-ami-gitlab", "golden-ami-builder"):
+    for role in ("golden-ami-github", "golden-ami-gitlab", "golden-ami-builder", "golden-ami-instance"):
         bounded = iam.get_role(RoleName=role)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"]
         assert bounded == "arn:aws:iam::123456789012:policy/golden-ami-boundary"
-    profile = iam.get_instance_profile(InstanceProfileName="golden-ami-builder")["InstanceProfile"]
-    assert [role["RoleName"] for role in profile["Roles"]] == ["golden-ami-builder"]
-    assert trust("golden-ami-builder")["Principal"] == {"Service": "ec2.amazonaws.com"}
+    for name in ("golden-ami-builder", "golden-ami-instance"):
+        profile = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+        assert [role["RoleName"] for role in profile["Roles"]] == [name]
+        assert trust(name)["Principal"] == {"Service": "ec2.amazonaws.com"}
 
 
 def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None:

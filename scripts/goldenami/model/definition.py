@@ -14,8 +14,8 @@ from goldenami.model.security_records import Rating
 from goldenami.model.update_policy import Watch
 
 STEPS = (
-    ("os_updates",), ("cuda",), ("frameworks",), ("container_runtime", "instance_store", "tools"), ("jupyterhub",),
-    ("kernel",), ("nvidia_driver",), ("limits", "network_tuning", "provenance", "seal"),
+    ("os_updates",), ("cuda",), ("frameworks",), ("container_runtime", "instance_store", "tools"),
+    ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",), ("limits", "network_tuning", "provenance", "seal"),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
 

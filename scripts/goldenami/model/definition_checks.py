@@ -48,7 +48,7 @@ def check(root: Path, source: YamlFile, definition: Definition, regions: Collect
         *_check_fabrics(root, source, definition), *_check_branch(root, source, definition),
         *_check_containers(root, source, definition), *_check_notebooks(root, source, definition),
         *_check_local_disks(root, source, definition), *_check_shared(source, definition),
-        *_check_cuda(source, definition)]
+        *_check_idle(root, source, definition), *_check_cuda(source, definition)]
     if found:
         raise together(found, source.path)
 
@@ -288,6 +288,37 @@ def _check_local_disks(root: Path, source: YamlFile, definition: Definition) -> 
     if wanted not in ("none", engine):
         yield source.error(("roles", role, name), f"is `{wanted}`, but the image's container engine is `{engine}`",
                            hint=f"set it to `{engine}`, or change container_runtime")
+
+
+_IDLE_LEAST = {"window_minutes": 15, "grace_minutes": 5, "longest_hold_hours": 1}
+_IDLE_TARGET = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}|ssm:/[A-Za-z0-9._/-]{1,1000}")
+
+
+def _check_idle(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
+    """What the agent asks of its file (settings.py among the role's files), with its line and before a bake."""
+    role = "golden_idle"
+    if role not in definition.roles:
+        return
+    given = {**role_spec(root, role).defaults, **definition.variables(role)}
+    action, target = given[f"{role}_action"], given[f"{role}_target"]
+
+    def refuse(name: str, because: str, hint: str = "") -> BadInput:
+        return source.error(("roles", role, f"{role}_{name}"), because, hint=hint)
+
+    for name, least in _IDLE_LEAST.items():
+        if given[f"{role}_{name}"] < least:
+            yield refuse(name, f"is {given[f'{role}_{name}']}: at least {least}")
+    for name in ("gpu_percent", "cores", "disk_mb_s", "network_mb_s"):
+        if not 0 <= given[f"{role}_{name}"] < float("inf"):
+            yield refuse(name, f"is {given[f'{role}_{name}']}: it has to be a number from 0 on")
+    if action != "none" and not target:
+        yield refuse("action", f"is `{action}`, and nobody would be told",
+                     f"set {role}_target to an SNS topic's ARN, or to `ssm:/NAME` of a parameter")
+    elif target.startswith("https:"):
+        yield refuse("target", "a webhook's address is a secret, and an image holds none",
+                     "put it into an SSM parameter and write `ssm:/NAME`, or let user data say it (docs/idle.md)")
+    elif target and not _IDLE_TARGET.fullmatch(target):
+        yield refuse("target", f"`{target}` is neither the ARN of an SNS topic (no FIFO) nor `ssm:/NAME`")
 
 
 SHARED = "frameworks_shared_environment"

@@ -1,8 +1,9 @@
-/* libnvidia-ml.so.1 without a driver: the calls that the GPU checks make, with nvml.h's signatures. */
+/* libnvidia-ml.so.1 without a driver: the calls that the GPU checks and golden-idle make, with nvml.h's signatures. */
 #include "settings.h"
 
 #define OK 0
 #define NOT_SUPPORTED 3
+#define NOT_FOUND 6
 #define GPU(device) ((int)(long)(device) - 1)
 
 typedef void *device_t;
@@ -44,8 +45,8 @@ int nvmlDeviceGetUUID(device_t d, char *to, unsigned length)
 int nvmlDeviceGetMemoryInfo(device_t d, struct memory *to)
 {
 	to->total = number("memory_mib", GPU(d), 0) << 20;
-	to->free = to->total;
-	to->used = 0;
+	to->used = number("used_mib", GPU(d), 0) << 20;
+	to->free = to->total - to->used;
 	return OK;
 }
 
@@ -105,4 +106,45 @@ int nvmlDeviceGetP2PStatus(device_t one, device_t other, int what, unsigned *to)
 {
 	(void)other, (void)what;
 	return answer(to, "p2p", one, 0);
+}
+
+/* What the agent of the role golden_idle asks. */
+struct utilization { unsigned gpu, memory; };
+struct sample { unsigned long long at; union { unsigned number; double real; } value; };
+struct process { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; };
+
+int nvmlShutdown(void) { return OK; }
+int nvmlDeviceGetArchitecture(device_t d, unsigned *to) { return answer(to, "architecture", d, 6); }
+
+int nvmlDeviceGetUtilizationRates(device_t d, struct utilization *to)
+{
+	to->memory = 0;
+	to->gpu = number("utilization", GPU(d), 0);
+	return number("lost", GPU(d), OK);
+}
+
+/* One sample, at `burst_at`, of a burst that the rate of now no longer shows. */
+int nvmlDeviceGetSamples(device_t d, int kind, unsigned long long since, unsigned *type, unsigned *count, struct sample *to)
+{
+	unsigned long long at = number("burst_at", GPU(d), 0);
+
+	if (kind != 1 || at <= since)
+		return NOT_FOUND;
+	*type = 1;
+	*count = 1;
+	if (to) {
+		to->at = at;
+		to->value.number = number("burst", GPU(d), 0);
+	}
+	return OK;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(device_t d, unsigned *count, struct process *to)
+{
+	unsigned pid = number("pid", GPU(d), 0);
+
+	*count = pid != 0;
+	if (pid)
+		to->pid = pid;
+	return OK;
 }

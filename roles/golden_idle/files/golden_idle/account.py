@@ -1,0 +1,159 @@
+"""The instance and its account: who it is, its group, metrics, protection, notices. boto3 is loaded at the first call.
+
+Every call has short limits and ends in AccountError, one line. Credentials are the instance profile's.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from golden_idle import metrics, settings
+
+IMDS = "http://169.254.169.254"
+CONNECT_S, READ_S, TRIES = 3, 10, 2
+SUBJECT = 99
+"""Characters of a subject, in ASCII and on one line (SNS API reference, Publish: fewer than 100)."""
+REFUSED = frozenset({"InvalidParameterValue", "InvalidParameterCombination", "MissingParameter", "InvalidParameter"})
+"""PutMetricData's answers to a request that will never be accepted (its page in CloudWatch's API reference)."""
+
+
+class AccountError(Exception):
+    """What could not be done, in one line. `never`: the same request will not succeed later, either."""
+
+    def __init__(self, text: str, *, never: bool = False) -> None:
+        super().__init__(text)
+        self.never = never
+
+
+@dataclass(frozen=True)
+class Instance:
+    """This machine by the names that EC2 has for it."""
+
+    id: str
+    type: str
+    image: str
+    region: str
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """As CloudWatch's agent has them by `append_dimensions`."""
+        return {"InstanceId": self.id, "ImageId": self.image, "InstanceType": self.type}
+
+
+def this_instance() -> Instance:
+    """Who this machine is, by the metadata service (IMDSv2)."""
+    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", IMDS).rstrip("/")
+    try:
+        asked = urllib.request.Request(f"{base}/latest/api/token", method="PUT",  # noqa: S310 - http, to IMDS
+                                       headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+        token = _answer(asked)
+        document = json.loads(_answer(urllib.request.Request(  # noqa: S310 - http, to IMDS
+            f"{base}/latest/dynamic/instance-identity/document", headers={"X-aws-ec2-metadata-token": token})))
+        return Instance(document["instanceId"], document["instanceType"], document["imageId"], document["region"])
+    except (OSError, ValueError, KeyError) as error:
+        raise AccountError(f"the metadata service does not say which instance this is: {error}") from None
+
+
+def _answer(request: urllib.request.Request) -> str:
+    with _opener().open(request, timeout=CONNECT_S) as answer:
+        return str(answer.read(1 << 16).decode())
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """The metadata service is never behind a proxy."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Account:
+    """Calls to AWS on behalf of one instance. Used by two threads: boto3's clients allow that, sessions do not."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        import boto3  # noqa: PLC0415 - 60 MB, which a machine without any account need not load
+        from botocore.config import Config  # noqa: PLC0415
+        config = Config(connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES})
+        session = boto3.session.Session(region_name=instance.region)
+        self._clients: dict[str, Any] = {name: session.client(name, config=config)
+                                         for name in ("cloudwatch", "autoscaling", "ssm")}
+        self._topics = functools.partial(session.client, "sns", config=config)
+
+    @contextmanager
+    def _calling(self, what: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            raise AccountError(f"{what}: {' '.join(str(error).split())}", never=code in REFUSED) from None
+        except BotoCoreError as error:
+            raise AccountError(f"{what}: {' '.join(str(error).split())}") from None
+
+    def group(self) -> str:
+        """The Auto Scaling group that the instance is in, empty for none."""
+        with self._calling("which group"):
+            found = self._clients["autoscaling"].describe_auto_scaling_instances(InstanceIds=[self.instance.id])
+        return next((str(each["AutoScalingGroupName"]) for each in found["AutoScalingInstances"]), "")
+
+    def put(self, data: list[dict[str, Any]]) -> None:
+        """Publish a minute's metrics."""
+        with self._calling("metrics"):
+            self._clients["cloudwatch"].put_metric_data(Namespace=metrics.NAMESPACE, MetricData=data)
+
+    def protect(self, group: str, protected: bool) -> None:
+        """Protect the instance from its group's scale-in, or no more."""
+        with self._calling("scale-in protection"):
+            self._clients["autoscaling"].set_instance_protection(
+                AutoScalingGroupName=group, InstanceIds=[self.instance.id], ProtectedFromScaleIn=protected)
+
+    def leave_group(self) -> None:
+        """Terminate the instance and make its group smaller by one, so that nothing replaces it."""
+        with self._calling("leave_group"):
+            self._clients["autoscaling"].terminate_instance_in_auto_scaling_group(
+                InstanceId=self.instance.id, ShouldDecrementDesiredCapacity=True)
+
+    def notify(self, target: str, subject: str, text: str) -> None:
+        """Send a notice to a topic, a webhook (as Slack takes it), or the webhook that an SSM parameter holds."""
+        if settings.is_topic(target):
+            with self._calling("notice"):
+                self._topics(region_name=target.split(":")[3]).publish(
+                    TopicArn=target, Subject=subject[:SUBJECT], Message=text)
+            return
+        address = target
+        if target.startswith("ssm:"):
+            with self._calling("notice"):
+                address = self._clients["ssm"].get_parameter(
+                    Name=target.removeprefix("ssm:"), WithDecryption=True)["Parameter"]["Value"].strip()
+        post(address, {"text": f"{subject}\n{text}"})
+
+
+@functools.cache
+def connect() -> Account:
+    """The account of this instance, once it can be told which one it is."""
+    instance = this_instance()
+    try:
+        return Account(instance)
+    except ImportError as error:
+        raise AccountError(f"boto3 cannot be loaded: {error}: install python3-boto3") from None
+
+
+def post(address: str, message: Mapping[str, str]) -> None:
+    """Send JSON to a webhook; AccountError, without the address, where it does not take it."""
+    if not settings.is_webhook(address):
+        raise AccountError("notice: the webhook's address does not begin with https://")
+    request = urllib.request.Request(address, json.dumps(message).encode(),  # noqa: S310 - https, as checked above
+                                     headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=READ_S):  # noqa: S310 - https
+            pass
+    except urllib.error.HTTPError as error:
+        raise AccountError(f"notice: the webhook answers {error.code} {error.reason}") from None
+    except OSError as error:
+        raise AccountError(f"notice: the webhook cannot be reached: {getattr(error, 'reason', error)}") from None

@@ -1,0 +1,164 @@
+"""The agent: samples every ten seconds, decides, publishes each minute, and takes the step that follows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+from golden_idle import account, holds, machine, metrics, notice, settings
+from golden_idle.account import AccountError
+from golden_idle.decide import MISSING_S, PERIOD_S, Decision, Hold, Sample, decide
+from golden_idle.metrics import Figure, Minute
+from golden_idle.nvml import Gpu, Nvml, NvmlError
+from golden_idle.publisher import Publisher
+from golden_idle.settings import Action
+from golden_idle.steps import Progress, Stage, Step, next_step
+
+STATE = Path("run/golden-idle/state.json")
+MINUTE_S = 60
+
+
+class Clock:
+    """CLOCK_BOOTTIME, `speed` times as fast: 1 but for a rehearsal."""
+
+    def __init__(self, speed: float) -> None:
+        self.speed = speed
+
+    def now(self) -> float:
+        """Seconds since the machine started, those of a suspend among them."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) * self.speed
+
+
+def log(text: str) -> None:
+    """To the journal."""
+    print(text, flush=True)
+
+
+def tell_systemd(text: str) -> None:
+    """What sd_notify(3) sends."""
+    if path := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            connection.sendto(text.encode(), path.replace("@", "\0", 1) if path[0] == "@" else path)
+
+
+class Agent:
+    """One machine, watched until the process is told to end."""
+
+    def __init__(self, root: Path, speed: float) -> None:
+        self.root, self.settings, self.clock = root, settings.load(root), Clock(speed)
+        self._nvml, self._gpus_known = Nvml(), 0
+        self._samples: deque[Sample] = deque()
+        self._minute: Minute = {}
+        self._minute_began = self.clock.now()
+        self._progress, self._failure = Progress(), ""
+        self._publisher = Publisher(protects=self.settings.protection_enabled, clock=self.clock.now, log=log)
+        self._end = threading.Event()
+        (root / holds.FOLDER).mkdir(parents=True, exist_ok=True)
+        (root / holds.FOLDER).chmod(0o1777)
+
+    def run(self) -> None:
+        """Until SIGTERM."""
+        signal.signal(signal.SIGTERM, lambda *_: self._end.set())
+        signal.signal(signal.SIGINT, lambda *_: self._end.set())
+        self._publisher.start()
+        earlier = machine.read(self.root)
+        while not self._end.wait((PERIOD_S - self.clock.now() % PERIOD_S) / self.clock.speed):
+            later = machine.read(self.root)
+            self._look(earlier, later)
+            earlier = later
+            tell_systemd("WATCHDOG=1")
+        self._publisher.stop()
+        self._nvml.close()
+
+    def _look(self, earlier: machine.Reading, later: machine.Reading) -> None:
+        """One sample and all that follows from it."""
+        gpus, lost = self._gpus()
+        now = later.at * self.clock.speed
+        self._samples.append(machine.sample(earlier, later, gpus, lost, now))
+        while self._samples[0].at < now - self.settings.window_s - 2 * MISSING_S:
+            self._samples.popleft()
+        held = holds.read(self.root / holds.FOLDER, now / self.clock.speed, self.settings.longest_hold_hours)
+        decision = decide(list(self._samples), now, self.settings, [
+            Hold(hold.until * self.clock.speed, hold.user, hold.reason) for hold in held])
+        metrics.add(self._minute, metrics.figures(self.root, earlier, later, gpus))
+        metrics.add(self._minute, iter([Figure("golden_idle", float(decision.idle)),
+                                        Figure("golden_idle_gpu_lost", float(bool(lost)))]))
+        self._take_step(decision, now)
+        if now - self._minute_began >= MINUTE_S:
+            if self.settings.metrics_enabled:
+                self._publisher.publish(time.time(), self._minute)
+            self._minute, self._minute_began = {}, now
+        self._write_state(decision, now)
+
+    def _gpus(self) -> tuple[list[Gpu], str]:
+        """The GPUs, and why one cannot be asked. One that leaves the bus is still expected."""
+        self._gpus_known = max(self._gpus_known, machine.gpus_on_bus(self.root))
+        if not self._gpus_known:
+            return [], ""
+        try:
+            return self._nvml.gpus(self._gpus_known), ""
+        except NvmlError as error:
+            return [], str(error)
+
+    def _take_step(self, decision: Decision, now: float) -> None:
+        step = next_step(self._progress, decision, self.settings, now)
+        if step is Step.PROTECT:
+            if self._progress.stage is not Stage.BUSY:
+                log(f"busy again: {decision.reason}")
+            self._progress, self._failure = Progress(), ""
+            self._publisher.protect(True)
+        elif step is not Step.NOTHING:
+            try:
+                self._notify(decision, now) if step is Step.NOTIFY else self._act()
+            except AccountError as error:
+                self._failure, self._progress = str(error), self._progress.failed(now)
+                log(f"{step}: {error}")
+            else:
+                self._failure = ""
+                self._progress = self._progress.to(Stage.NOTIFIED if step is Step.NOTIFY else Stage.DONE, now)
+                log(f"{self._progress.stage}: {decision.reason}")
+
+    def _notify(self, decision: Decision, now: float) -> None:
+        here = account.connect()
+        quiet = (now - (decision.quiet_since or now)) / 60
+        text = notice.text(here.instance, self.settings, quiet, notice.holders(self._nvml.processes(), self.root)
+                           if self._gpus_known else [])
+        here.notify(self.settings.target, notice.subject(here.instance, self.settings), text)
+
+    def _act(self) -> None:
+        """What was announced. A group would replace an instance that powers off, so that is refused there."""
+        if self.settings.action is Action.POWEROFF:
+            if group := account.connect().group():
+                raise AccountError(f"poweroff is refused: the group {group} would replace the instance; "
+                                   "set the action leave_group")
+            done = subprocess.run(self.settings.poweroff_command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise AccountError(f"{' '.join(self.settings.poweroff_command)}: {done.stderr.strip()}")
+        elif self.settings.action is Action.LEAVE_GROUP:
+            account.connect().leave_group()
+        self._publisher.protect(False)
+
+    def _write_state(self, decision: Decision, now: float) -> None:
+        """For `golden-idle why` and `status`, in this machine's real seconds."""
+        real = self.clock.speed
+        state = {
+            "at": now / real, "idle": decision.idle, "reason": decision.reason, "stage": self._progress.stage,
+            "quiet_s": now - decision.quiet_since if decision.quiet_since is not None else 0,
+            "window_s": self.settings.window_s, "longest_hold_hours": self.settings.longest_hold_hours,
+            "action": self.settings.action, "target": bool(self.settings.target),
+            "acts_in_s": max(0.0, self._progress.since + self.settings.grace_s - now)
+            if self._progress.stage is Stage.NOTIFIED else None,
+            "failure": self._failure, **self._publisher.state(),
+        }
+        path = self.root / STATE
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(state), encoding="utf-8")
+        part.chmod(0o644)
+        part.replace(path)

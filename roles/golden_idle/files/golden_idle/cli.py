@@ -1,0 +1,114 @@
+"""The command `golden-idle`: what the agent thinks, a hold against it, a check of its file, and the agent itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from golden_idle import holds, settings
+from golden_idle.agent import STATE, Agent
+from golden_idle.decide import MISSING_S
+from golden_idle.holds import WrongHold
+from golden_idle.settings import WrongSettings
+
+OK, WRONG, NOT_RUNNING = 0, 2, 3
+
+
+class NotRunning(Exception):
+    """There is no agent, or it has stopped looking."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 something that was asked for or configured is wrong, 3 the agent does not run."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except (WrongSettings, WrongHold, NotRunning) as error:
+        print(f"golden-idle: error: {error}", file=sys.stderr)
+        return NOT_RUNNING if isinstance(error, NotRunning) else WRONG
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="golden-idle", description=__doc__.split(":")[0])
+    parser.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=function)
+        return added
+
+    command("why", _why, "say why the machine counts as busy or idle")
+    status = command("status", _status, "say all that the agent knows")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    hold = command("hold", _hold, "keep the machine, whatever it does, for a time")
+    hold.add_argument("time", metavar="TIME", help="30m, 4h or 2d")
+    hold.add_argument("reason", metavar="REASON", nargs="+")
+    command("release", _release, "take your own holds back")
+    check = command("check", _check, "check the settings: of this machine, or of an image's FILE")
+    check.add_argument("file", metavar="FILE", nargs="?", type=Path)
+    run = command("run", _run, "run the agent, as its service does")
+    run.add_argument("--speed", type=float, default=1.0, metavar="N", help="a rehearsal, N times as fast")
+    return parser
+
+
+def _state(root: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((root / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise NotRunning("the agent does not run: `systemctl status golden-idle`") from None
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - state["at"]
+    if age > MISSING_S:
+        raise NotRunning(f"the agent has not looked for {age:.0f} s: `systemctl status golden-idle`")
+    return state
+
+
+def _why(arguments: argparse.Namespace) -> None:
+    state = _state(arguments.root)
+    print(f"{'idle' if state['idle'] else 'busy'}: {state['reason']}")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    state = _state(arguments.root)
+    if arguments.json:
+        print(json.dumps(state, sort_keys=True))
+        return
+    _why(arguments)
+    print(f"quiet for {state['quiet_s'] / 60:.0f} minutes of {state['window_s'] / 60:.0f}")
+    after = f", acts in {state['acts_in_s'] / 60:.0f} minutes" if state["acts_in_s"] is not None else ""
+    print(f"action {state['action']}, stage {state['stage']}{after}")
+    if state["group"]:
+        print(f"group {state['group']}, {'protected from' if state['protected'] else 'open to'} scale-in")
+    for line in filter(None, [state["failure"], *state["trouble"]]):
+        print(f"trouble: {line}")
+    if state["trouble"]:
+        print(f"metrics that wait: {state['waiting_minutes']} minutes")
+
+
+def _hold(arguments: argparse.Namespace) -> None:
+    seconds = holds.duration(arguments.time, _state(arguments.root)["longest_hold_hours"])
+    until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
+    holds.write(arguments.root / holds.FOLDER, until, " ".join(arguments.reason))
+    end = time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(time.time() + seconds))
+    print(f"held until {end} by {holds.user_name(os.getuid())}; `golden-idle release` ends it")
+
+
+def _release(arguments: argparse.Namespace) -> None:
+    print(f"holds taken back: {holds.release(arguments.root / holds.FOLDER)}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    known = settings.read_image(arguments.file) if arguments.file else settings.load(arguments.root)
+    print(f"action {known.action}, window {known.window_minutes} minutes")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if not arguments.speed >= 1:
+        raise WrongSettings("--speed has to be 1 or more")
+    Agent(arguments.root, arguments.speed).run()

@@ -1,0 +1,93 @@
+"""Holds: a user's word that the machine is needed, with a reason and an end. Everybody on the machine may write one.
+
+A hold is a file in a folder as /tmp: everybody may make one there, and nobody may remove another's. So the agent trusts
+nothing of it but its owner, and reads no link, no device and no large file. A reboot, which ends all work, ends holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import stat
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from golden_idle.decide import Hold
+
+FOLDER = Path("run/golden-idle/holds")
+_SECONDS = {"m": 60, "h": 3600, "d": 86400}
+MOST_FILES, MOST_BYTES, MOST_REASON = 200, 4096, 200
+
+
+class WrongHold(Exception):
+    """One line: what is wrong with what was asked for."""
+
+
+def duration(text: str, longest_hours: int) -> float:
+    """Seconds of `30m`, `4h` or `2d`; WrongHold where that is no time, or longer than a hold may be."""
+    match = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
+    if match is None or not int(match[1]):
+        raise WrongHold(f"`{text}` does not say when the hold ends: give a time such as 30m, 4h or 2d")
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > longest_hours * 3600:
+        raise WrongHold(f"{text} is longer than a hold may be, {longest_hours}h: hold again before it ends")
+    return float(seconds)
+
+
+def write(folder: Path, until: float, reason: str) -> None:
+    """Put down a hold of the user who runs this."""
+    reason = " ".join(reason.split())
+    if not reason or len(reason) > MOST_REASON:
+        raise WrongHold(f"give a reason of at most {MOST_REASON} characters: others will read it")
+    path = folder / f"{os.getuid()}-{until:.0f}.json"
+    try:
+        path.write_text(json.dumps({"until": until, "reason": reason}), encoding="utf-8")
+        path.chmod(0o644)
+    except OSError as error:
+        raise WrongHold(f"{path}: {error.strerror}: is the agent running? `systemctl status golden-idle`") from None
+
+
+def release(folder: Path) -> int:
+    """Remove the holds of the user who runs this; how many there were."""
+    mine = [path for path in folder.glob(f"{os.getuid()}-*.json") if path.lstat().st_uid == os.getuid()]
+    for path in mine:
+        path.unlink()
+    return len(mine)
+
+
+def read(folder: Path, now: float, longest_hours: int) -> list[Hold]:
+    """The holds that have not ended. Files that are no hold are passed over, and so is one that lasts too long."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = [Path(entry.path) for entry in islice(entries, MOST_FILES)]
+    except OSError:
+        return []
+    return [hold for path in sorted(paths) for hold in _hold(path) if now < hold.until <= now + longest_hours * 3600]
+
+
+def _hold(path: Path) -> Iterator[Hold]:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        status = os.fstat(file)
+        text = os.read(file, MOST_BYTES) if stat.S_ISREG(status.st_mode) else b""
+        values = json.loads(text)
+        until, reason = float(values["until"]), str(values["reason"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    finally:
+        os.close(file)
+    yield Hold(until, user_name(status.st_uid), "".join(filter(str.isprintable, reason))[:MOST_REASON])
+
+
+def user_name(uid: int) -> str:
+    """The account's name, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

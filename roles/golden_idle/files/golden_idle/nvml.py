@@ -1,0 +1,156 @@
+"""GPUs as the driver's NVML shows them, by ctypes: structures and numbers are nvml.h's."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+LIBRARY = "libnvidia-ml.so.1"
+NOT_SUPPORTED, NOT_FOUND = 3, 6
+_ERRORS = {9: "the driver is not loaded", 12: "the driver's library lacks a function", 15: "it fell off the bus",
+           18: "library and kernel module are of different versions: reboot"}
+_ARCHITECTURES = {2: "Kepler", 3: "Maxwell", 4: "Pascal", 5: "Volta", 6: "Turing", 7: "Ampere", 8: "Ada Lovelace",
+                  9: "Hopper", 10: "Blackwell"}
+"""NVML_DEVICE_ARCH_*, in nvidia-smi's words."""
+UTILIZATION = 1
+"""NVML_GPU_UTILIZATION_SAMPLES"""
+_NAME, _PROCESSES, MIB = 96, 128, 1 << 20
+
+
+class NvmlError(Exception):
+    """Why GPUs cannot be asked, in words."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. `peak` is its highest utilization since it was last asked, `utilization` that of now; percent, MiB."""
+
+    index: int
+    name: str
+    architecture: str
+    utilization: float
+    peak: float
+    memory_used: float
+    memory_total: float
+
+
+class _Utilization(ctypes.Structure):
+    _fields_ = [("gpu", ctypes.c_uint), ("memory", ctypes.c_uint)]
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
+
+
+class _Value(ctypes.Union):
+    _fields_ = [("unsigned", ctypes.c_uint), ("long", ctypes.c_ulonglong), ("double", ctypes.c_double)]
+
+
+class _Sample(ctypes.Structure):
+    _fields_ = [("at", ctypes.c_ulonglong), ("value", _Value)]
+
+
+class _Process(ctypes.Structure):
+    _fields_ = [("pid", ctypes.c_uint), ("memory", ctypes.c_ulonglong), ("gpu_instance", ctypes.c_uint),
+                ("compute_instance", ctypes.c_uint)]
+
+
+class Nvml:
+    """The library, loaded when GPUs are first asked for, and anew after an error. Until then no GPU is held open."""
+
+    def __init__(self) -> None:
+        self._library: Any = None
+        self._asked: dict[int, int] = {}
+
+    def gpus(self, expected: int) -> list[Gpu]:
+        """All GPUs; NvmlError where one cannot be asked or fewer are there than `expected`."""
+        try:
+            found = [self._gpu(index) for index in range(self._count())]
+        except NvmlError:
+            self.close()
+            raise
+        if len(found) < expected:
+            self.close()
+            raise NvmlError(f"the driver has {len(found)} of {expected} GPUs")
+        return found
+
+    def processes(self) -> list[int]:
+        """Processes that hold a GPU's memory; none where the driver does not say."""
+        found: set[int] = set()
+        try:
+            for index in range(self._count()):
+                number, kept = ctypes.c_uint(_PROCESSES), (_Process * _PROCESSES)()
+                self._call("nvmlDeviceGetComputeRunningProcesses_v3", self._handle(index), ctypes.byref(number), kept)
+                found |= {process.pid for process in kept[:number.value]}
+        except NvmlError:
+            return []
+        return sorted(found)
+
+    def close(self) -> None:
+        """Let the driver go: a reset or a new driver needs that."""
+        if self._library is not None:
+            self._library.nvmlShutdown()
+        self._library = None
+
+    def _count(self) -> int:
+        if self._library is None:
+            try:
+                library = ctypes.CDLL(LIBRARY)
+            except OSError:
+                raise NvmlError(f"{LIBRARY} cannot be loaded: is the driver installed?") from None
+            if status := library.nvmlInit_v2():
+                raise NvmlError(_ERRORS.get(status, f"nvmlInit says {status}"))
+            self._library = library
+        number = ctypes.c_uint()
+        self._call("nvmlDeviceGetCount_v2", ctypes.byref(number))
+        return number.value
+
+    def _call(self, name: str, *arguments: Any, may: int | None = None) -> bool:
+        """Whether the call had an answer: `may` is the status of one that has none."""
+        try:
+            status: int = getattr(self._library, name)(*arguments)
+        except AttributeError:
+            status = 12
+        if status not in (0, may):
+            raise NvmlError(_ERRORS.get(status, f"{name} says {status}"))
+        return status == 0
+
+    def _handle(self, index: int) -> ctypes.c_void_p:
+        device = ctypes.c_void_p()
+        self._call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(device))
+        return device
+
+    def _gpu(self, index: int) -> Gpu:
+        device, name, architecture = self._handle(index), ctypes.create_string_buffer(_NAME), ctypes.c_uint()
+        used, memory = _Utilization(), _Memory()
+        self._call("nvmlDeviceGetName", device, name, ctypes.c_uint(_NAME))
+        self._call("nvmlDeviceGetArchitecture", device, ctypes.byref(architecture), may=NOT_SUPPORTED)
+        self._call("nvmlDeviceGetUtilizationRates", device, ctypes.byref(used))
+        self._call("nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
+        return Gpu(index, name.value.decode(errors="replace"), _ARCHITECTURES.get(architecture.value, "unknown"),
+                   used.gpu, max(used.gpu, self._peak(index, device)), memory.used / MIB, memory.total / MIB)
+
+    def _peak(self, index: int, device: ctypes.c_void_p) -> int:
+        """The highest of the samples that the driver keeps (some seconds of them) since they were last asked for.
+
+        The rate of now covers a second at most: a burst between two samples would be seen by nobody.
+        """
+        since, kind, number = self._asked.get(index, 0), ctypes.c_uint(), ctypes.c_uint()
+        arguments = [device, ctypes.c_uint(UTILIZATION), ctypes.c_ulonglong(since), ctypes.byref(kind),
+                     ctypes.byref(number)]
+        if not (self._may(arguments, None) and number.value):
+            return 0
+        kept = (_Sample * number.value)()
+        if not self._may(arguments, kept):
+            return 0
+        samples = [each for each in kept[:number.value] if each.at > since]
+        self._asked[index] = max([since, *(each.at for each in samples)])
+        return max((each.value.unsigned for each in samples), default=0)
+
+    def _may(self, arguments: list[Any], kept: Any) -> bool:
+        """Whether the driver has samples: some GPUs keep none, and between two samples there may be no new one."""
+        status: int = self._library.nvmlDeviceGetSamples(*arguments, kept)
+        if status not in (0, NOT_SUPPORTED, NOT_FOUND):
+            raise NvmlError(_ERRORS.get(status, f"nvmlDeviceGetSamples says {status}"))
+        return status == 0

@@ -1,0 +1,157 @@
+"""The settings: what the image says, and over it what a launch says. Both are JSON objects with the same keys."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+IMAGE, LAUNCH = Path("etc/golden-idle.json"), Path("etc/golden-idle.local.json")
+"""Below the root of the file system. User data writes the second one; it alone may hold a webhook's address."""
+LEAST_WINDOW, LEAST_GRACE = 15, 5
+"""Minutes. A build or a download pauses for less than the first; a person needs the second to write a hold."""
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
+_PARAMETER = re.compile(r"ssm:/[A-Za-z0-9._/-]{1,1000}")
+
+
+class WrongSettings(Exception):
+    """One line: which file or key, what is wrong with it, what to do."""
+
+
+class Action(StrEnum):
+    """What happens when the machine is idle. Each but `none` begins with a notice."""
+
+    NONE = "none"
+    NOTIFY = "notify"
+    POWEROFF = "poweroff"
+    LEAVE_GROUP = "leave_group"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What roles/golden_idle/README.md says of each variable, without the role's prefix."""
+
+    action: Action
+    target: str
+    window_minutes: int
+    grace_minutes: int
+    gpu_percent: float
+    cores: float
+    disk_mb_s: float
+    network_mb_s: float
+    longest_hold_hours: int
+    metrics_enabled: bool
+    protection_enabled: bool
+    poweroff_command: tuple[str, ...]
+
+    @property
+    def window_s(self) -> float:
+        """Seconds."""
+        return self.window_minutes * 60
+
+    @property
+    def grace_s(self) -> float:
+        """Seconds."""
+        return self.grace_minutes * 60
+
+
+KEYS = tuple(field.name for field in fields(Settings))
+_WHOLE = {"window_minutes": LEAST_WINDOW, "grace_minutes": LEAST_GRACE, "longest_hold_hours": 1}
+"""Whole numbers, and the least of each."""
+_LINES = ("gpu_percent", "cores", "disk_mb_s", "network_mb_s")
+
+
+def load(root: Path) -> Settings:
+    """The settings of the machine whose files are below `root`; WrongSettings for the first thing that is wrong."""
+    image, launch = root / IMAGE, root / LAUNCH
+    values = _read(image)
+    check_image(values)
+    return check({**values, **(_read(launch) if launch.exists() else {})})
+
+
+def read_image(path: Path) -> Settings:
+    """The settings of an image's file alone, as a bake checks it before it is installed."""
+    values = _read(path)
+    check_image(values)
+    return check(values)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WrongSettings(f"{path}: {error.strerror}: bake the image with the role golden_idle") from None
+    except ValueError as error:
+        raise WrongSettings(f"{path}: no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise WrongSettings(f"{path}: has to be an object, such as {{\"action\": \"none\"}}")
+    for key in values:
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, 1)
+            raise WrongSettings(f"{path}: unknown key `{key}`; "
+                                + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(KEYS)}"))
+    return values
+
+
+def check_image(values: Mapping[str, Any]) -> None:
+    """WrongSettings where an image holds a webhook's address: whoever has it may write there."""
+    if str(values.get("target", "")).startswith("https:"):
+        raise WrongSettings("target: a webhook's address is a secret, and an image holds none: put it into an SSM "
+                            f"parameter and write `ssm:/NAME`, or let user data write /{LAUNCH}")
+
+
+def check(values: Mapping[str, Any]) -> Settings:
+    """`values` as settings; WrongSettings for the first thing that is wrong."""
+    for key in KEYS:
+        if key not in values:
+            raise WrongSettings(f"{key} is missing")
+    for key, least in _WHOLE.items():
+        if type(values[key]) is not int or values[key] < least:
+            raise WrongSettings(f"{key} is {values[key]!r}: it has to be a whole number from {least} on")
+    for key in _LINES:
+        if type(values[key]) not in (int, float) or not 0 <= values[key] < float("inf"):
+            raise WrongSettings(f"{key} is {values[key]!r}: it has to be a number from 0 on")
+    for key in ("metrics_enabled", "protection_enabled"):
+        if type(values[key]) is not bool:
+            raise WrongSettings(f"{key} is {values[key]!r}: it has to be true or false")
+    if values["action"] not in list(Action):
+        raise WrongSettings(f"action is {values['action']!r}: it has to be one of {', '.join(Action)}")
+    command = values["poweroff_command"]
+    if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
+        raise WrongSettings(f"poweroff_command is {command!r}: it has to be a list of words")
+    _check_target(Action(values["action"]), values["target"])
+    return Settings(**{**values, "action": Action(values["action"]), "poweroff_command": tuple(command)})
+
+
+def _check_target(action: Action, target: Any) -> None:
+    if action is not Action.NONE and not target:
+        raise WrongSettings(f"action is {action}, and target is empty: nobody would be told; name an SNS topic's ARN, "
+                            "or `ssm:/NAME` of a parameter that holds a webhook's address")
+    if not isinstance(target, str) or (target and not is_target(target)):
+        raise WrongSettings(f"target is {target!r}: it has to be the ARN of an SNS topic (no FIFO), an `https://` "
+                            "address, or `ssm:/NAME` of a parameter that holds one")
+
+
+def is_topic(target: str) -> bool:
+    """Whether it is the ARN of an SNS topic."""
+    return bool(_TOPIC.fullmatch(target))
+
+
+def is_webhook(target: str) -> bool:
+    """Whether it is an https address with a host."""
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname)
+
+
+def is_target(target: str) -> bool:
+    """Whether a notice can be sent there."""
+    return is_topic(target) or is_webhook(target) or bool(_PARAMETER.fullmatch(target))

@@ -1,0 +1,57 @@
+"""What follows from a decision: notice, grace, and only then the action, each right after a fresh sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from golden_idle.decide import Decision
+from golden_idle.settings import Action, Settings
+
+RETRY_S = 600
+"""Seconds after which what failed is tried again."""
+
+
+class Stage(StrEnum):
+    """How far an idle machine is."""
+
+    BUSY = "busy"
+    NOTIFIED = "notified"
+    DONE = "done"
+
+
+class Step(StrEnum):
+    """What is to be done now."""
+
+    NOTHING = "nothing"
+    PROTECT = "protect"
+    NOTIFY = "notify"
+    ACT = "act"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The stage and since when; before `not_before` nothing is tried again. Times are of CLOCK_BOOTTIME."""
+
+    stage: Stage = Stage.BUSY
+    since: float = 0.0
+    not_before: float = 0.0
+
+    def to(self, stage: Stage, now: float) -> Progress:
+        """The next stage."""
+        return Progress(stage, now)
+
+    def failed(self, now: float) -> Progress:
+        """The same stage; its step is tried again later."""
+        return replace(self, not_before=now + RETRY_S)
+
+
+def next_step(progress: Progress, decision: Decision, settings: Settings, now: float) -> Step:
+    """The step to take. A machine that is busy, whatever its stage was, is protected."""
+    if not decision.idle:
+        return Step.PROTECT
+    if now < progress.not_before or progress.stage is Stage.DONE:
+        return Step.NOTHING
+    if progress.stage is Stage.BUSY:
+        return Step.ACT if settings.action is Action.NONE else Step.NOTIFY
+    return Step.ACT if now - progress.since >= settings.grace_s else Step.NOTHING

@@ -1,0 +1,226 @@
+"""golden-idle as a process: metrics, protection, notices and actions, in the emulated account and without any."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from support.aws.emulator import Emulator
+from support.aws.seeded_account import SeededAccount
+from support.builds.tools import granted
+from support.gpu import gpu_machine
+from support.idle import machine
+from support.idle.machine import REGION, IdleMachine
+
+GROUP = "workstations"
+DIMENSIONS = {"InstanceId", "ImageId", "InstanceType"}
+
+
+class Topic:
+    """An SNS topic and what arrived at it."""
+
+    def __init__(self) -> None:
+        sns, self._sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
+        self.arn = sns.create_topic(Name="ops")["TopicArn"]
+        self._queue = self._sqs.create_queue(QueueName="ops")["QueueUrl"]
+        known = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]
+        sns.subscribe(TopicArn=self.arn, Protocol="sqs", Endpoint=known["QueueArn"])
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Those since the last look."""
+        found = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages", [])
+        return [json.loads(each["Body"]) for each in found]
+
+
+@pytest.fixture
+def topic(aws: Emulator) -> Topic:
+    return Topic()
+
+
+@pytest.fixture
+def instance(aws: Emulator, account: SeededAccount) -> str:
+    """An instance that is in no group."""
+    return account.launch(account.ami(1))
+
+
+@pytest.fixture
+def imds(instance: str) -> Iterator[str]:
+    with machine.metadata_service(instance) as address:
+        yield address
+
+
+@pytest.fixture
+def joined(instance: str) -> str:
+    """The instance, in a group, unprotected."""
+    machine.join(instance, GROUP)
+    return instance
+
+
+def member(instance: str) -> dict[str, Any] | None:
+    """The instance as its group has it."""
+    found = boto3.client("autoscaling", REGION).describe_auto_scaling_instances(InstanceIds=[instance])
+    return next(iter(found["AutoScalingInstances"]), None)
+
+
+def metrics() -> dict[str, dict[str, str]]:
+    """Names of what was published, with the dimensions of each."""
+    listed = boto3.client("cloudwatch", REGION).list_metrics(Namespace="CWAgent")["Metrics"]
+    return {each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]} for each in listed}
+
+
+def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_notice_hold_grace_and_power_off(instance: str, imds: str, topic: Topic, tmp_path: Path) -> None:
+    here = IdleMachine(tmp_path, action="poweroff", target=topic.arn)
+    with here.agent(imds) as agent:
+        state = agent.wait(lambda state: state["idle"])
+        agent.wait(lambda state: state["stage"] == "notified")
+        [message] = topic.messages()
+        assert message["Subject"] == f"{instance} (g6.xlarge, {REGION}) is idle: poweroff"
+        assert "powers off in 5 minutes" in message["Message"] and state["quiet_s"] >= 15 * 60
+        held = here.golden_idle("hold", "30m", "the", "demo")
+        assert held.returncode == 0 and "held until" in held.stdout
+        agent.wait(lambda state: state["stage"] == "busy" and "held for" in state["reason"])
+        assert "the demo" in here.golden_idle("why").stdout and not here.stopped.exists()
+        assert here.golden_idle("release").returncode == 0
+        agent.wait(lambda state: state["stage"] == "notified")
+        assert "acts in" in here.golden_idle("status").stdout
+        agent.wait(lambda state: state["stage"] == "done")
+        assert here.stopped.exists() and len(topic.messages()) == 1
+        here.work()
+        agent.wait(lambda state: state["stage"] == "busy" and "cores" in state["reason"])
+
+
+@pytest.mark.slow
+def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
+    aws: Emulator, joined: str, imds: str, topic: Topic, tmp_path: Path,
+) -> None:
+    groups = boto3.client("autoscaling", REGION)
+    here = IdleMachine(tmp_path, action="leave_group", target=topic.arn)
+    with here.agent(imds) as agent:
+        agent.wait(lambda state: state["protected"])
+        groups.set_instance_protection(AutoScalingGroupName=GROUP, InstanceIds=[joined], ProtectedFromScaleIn=False)
+
+        def protected_again() -> bool:
+            here.work()  # or it would become idle meanwhile
+            found = member(joined)
+            return bool(found and found["ProtectedFromScaleIn"])
+
+        until(protected_again)
+        agent.wait(lambda state: state["stage"] == "done")
+    assert "is terminated" in topic.messages()[0]["Message"]
+    assert member(joined) is None
+    assert groups.describe_auto_scaling_groups(AutoScalingGroupNames=[GROUP])["AutoScalingGroups"][0][
+        "DesiredCapacity"] == 0
+    published = metrics()
+    assert {"cpu_usage_active", "mem_used_percent", "disk_used_percent", "golden_idle"} <= published.keys()
+    assert published["disk_used_percent"].keys() == DIMENSIONS | {"path", "device", "fstype", "AutoScalingGroupName"}
+    assert published["golden_idle"]["InstanceId"] == joined
+
+
+@pytest.mark.slow
+def test_power_off_in_a_group_is_refused(joined: str, imds: str, topic: Topic, tmp_path: Path) -> None:
+    here = IdleMachine(tmp_path, action="poweroff", target=topic.arn)
+    with here.agent(imds) as agent:
+        state = agent.wait(lambda state: state["failure"])
+    assert state["failure"] == f"poweroff is refused: the group {GROUP} would replace the instance; " \
+                               "set the action leave_group"
+    assert not here.stopped.exists()
+
+
+@pytest.mark.slow
+def test_without_an_action_an_idle_machine_only_loses_its_protection(joined: str, imds: str, tmp_path: Path) -> None:
+    here = IdleMachine(tmp_path)
+    with here.agent(imds) as agent:
+        agent.wait(lambda state: state["protected"])
+        agent.wait(lambda state: state["idle"] and state["stage"] == "done" and not state["protected"])
+        found = member(joined)
+        assert found is not None and not found["ProtectedFromScaleIn"]
+        here.work()
+        agent.wait(lambda state: state["protected"])
+
+
+@pytest.mark.slow
+def test_who_cannot_be_told_is_not_stopped(aws: Emulator, imds: str, topic: Topic, tmp_path: Path) -> None:
+    aws.set(denied={"*": ["sns:Publish", "cloudwatch:PutMetricData"]})
+    here = IdleMachine(tmp_path, action="poweroff", target=topic.arn)
+    with here.agent(imds) as agent:
+        state = agent.wait(lambda state: state["failure"])
+        assert state["stage"] == "busy" and "sns:Publish" in state["failure"]
+        assert "trouble: notice: " in here.golden_idle("status").stdout
+        waiting = agent.wait(lambda state: state["waiting_minutes"] > 1)
+        assert any("cloudwatch:PutMetricData" in text for text in waiting["trouble"])
+        aws.set(denied={})
+        agent.wait(lambda state: state["waiting_minutes"] == 0 and not state["trouble"])
+        agent.wait(lambda state: state["stage"] == "done")
+
+
+def test_the_policy_of_an_instance_is_what_the_agent_needs(aws: Emulator, instance: str) -> None:
+    agent, topic = machine.member(instance, GROUP)
+    before = len(aws.asked())
+    aws.set(allowed={"*": granted("instance")})
+    machine.ask_all(agent, GROUP, topic)
+    aws.set(allowed={})
+    assert sorted({action for actions in aws.asked()[before:] for action in actions}) == sorted(granted("instance"))
+
+
+def test_a_lost_gpu_is_a_metric_and_busy(
+    imds: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    gpus = gpu_machine.GpuMachine(tmp_path, gpu_machine.compile_libraries(tmp_path_factory.mktemp("nvidia")))
+    gpus.set({"count": 1, "name": "NVIDIA L4", "memory_mib": 23034, "used_mib": 500, "utilization": 40})
+    here = IdleMachine(tmp_path)
+    here.gpu()
+    with here.agent(imds, LD_LIBRARY_PATH=str(gpus.libraries), FAKE_GPU=gpus.environment["FAKE_GPU"]) as agent:
+        agent.wait(lambda state: "GPU 0 at 40 %" in state["reason"])
+        until(lambda: "nvidia_smi_utilization_gpu" in metrics())
+        gpus.set({"lost.0": 15})
+        agent.wait(lambda state: "a GPU cannot be asked: it fell off the bus" in state["reason"])
+    own = metrics()["nvidia_smi_memory_used"]
+    assert own == {"index": "0", "name": "NVIDIA L4", "arch": "Turing", "ImageId": "ami-0",
+                   "InstanceType": "g6.xlarge", "InstanceId": own["InstanceId"]}
+
+
+def test_without_network_and_without_metadata_nothing_stops(tmp_path: Path) -> None:
+    """The last hour of metrics waits, and no more."""
+    here = IdleMachine(tmp_path)
+    with here.agent(speed=2400) as agent:
+        state = agent.wait(lambda state: state["waiting_minutes"] == 60)
+        assert any("the metadata service does not say" in text for text in state["trouble"])
+        time.sleep(0.1)
+        assert agent.state()["waiting_minutes"] == 60
+
+
+def test_wrong_settings_end_the_agent_with_one_line(tmp_path: Path) -> None:
+    here = IdleMachine(tmp_path, window_minutes=5)
+    ran = here.golden_idle("run")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "golden-idle: error: window_minutes is 5: it has to be a whole number from 15 on\n"
+
+
+def test_commands_without_an_agent_say_so(tmp_path: Path) -> None:
+    here = IdleMachine(tmp_path)
+    for argv in (["why"], ["status"], ["hold", "4h", "x"]):
+        ran = here.golden_idle(*argv)
+        assert ran.returncode == 3 and ran.stderr.startswith("golden-idle: error: the agent does not run"), ran
+    assert here.golden_idle("check").stdout == "action none, window 15 minutes\n"
+
+
+def test_a_hold_that_never_ends_is_refused(tmp_path: Path) -> None:
+    here = IdleMachine(tmp_path)
+    (tmp_path / "run/golden-idle").mkdir(parents=True)
+    (tmp_path / "run/golden-idle/state.json").write_text(
+        json.dumps({"at": time.clock_gettime(time.CLOCK_BOOTTIME), "longest_hold_hours": 72}), encoding="utf-8")
+    ran = here.golden_idle("hold", "forever", "mine")
+    assert ran.returncode == 2 and "`forever` does not say when the hold ends" in ran.stderr
+    ran = here.golden_idle("hold", "4h", "mine")  # there is no folder of an agent
+    assert ran.returncode == 2 and "is the agent running?" in ran.stderr

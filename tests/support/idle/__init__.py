@@ -1,0 +1,1 @@
+"""Lives of machines, for the role golden_idle."""
