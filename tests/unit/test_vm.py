@@ -107,7 +107,7 @@ def test_power_off_that_nobody_hears(tmp_path: Path, sleeper: subprocess.Popen[b
     monitor = qmp.Monitor()
     monitor.theirs.close()
     machine = vm.Machine(
-        ssh_host="127.0.0.1", ssh_port=1, ssh_config=tmp_path / "x", pid=sleeper.pid, seconds_to_ssh=0,
+        ssh_host="127.0.0.1", ssh_port=1, ssh_config=tmp_path / "x", pid=sleeper.pid, powered_on=0, seconds_to_ssh=0,
         serial_log=tmp_path / "x", imds_log=tmp_path / "x", process=sleeper, monitor=monitor,
     )
     assert not vm.power_off(machine, limit_s=0.2)

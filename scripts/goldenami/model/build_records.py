@@ -235,11 +235,21 @@ class CoverageRecord(Record):
     allowed: dict[str, int]
 
 
+class BootTimes(Record):
+    """Where a boot's time went. `parts` follow one another; `units` are the slowest that began before SSH was there,
+    `modules` the slowest of cloud-init, before SSH and after it."""
+
+    parts: list[Timing]
+    units: list[Timing]
+    modules: list[Timing]
+
+
 class Boot(Record):
-    """One boot of the sealed disk, from power-on to the first SSH session."""
+    """One boot of the sealed disk, from power-on to the first SSH session. One of a build's boots has `times`."""
 
     firmware: str
     seconds_to_ssh: Seconds
+    times: BootTimes | None = None
 
 
 class Check(Record):

@@ -21,7 +21,7 @@ from goldenami.core.wait import wait_until
 from goldenami.local import events, image_tests
 from goldenami.local.disk import disk_root
 from goldenami.local.sandbox import program
-from goldenami.local.vm import cpu, second_boot, vm
+from goldenami.local.vm import boot_time, cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
 from goldenami.model import instruction_sets
 from goldenami.model.build_records import Accel, Boot, Check, CoverageRecord, Outcome
@@ -53,6 +53,8 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             identity = second_boot.identity(machine)
             checks = [*_run_tests(plan, machine, emulated, without_boot, second),
                       *code_checks(plan, machine, emulated, without_boot.tree if without_boot else None)]
+            times = boot_time.look(machine)
+            events.emit("say", text=f"boot bios: {boot_time.line(times)}")
         with events.step("power off bios"):
             clean = vm.power_off(machine)
         with events.step("wait for uefi"):
@@ -61,8 +63,8 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     checks += [_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", boot.powered_off,
                       f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s") for firmware, boot in booted.items()]
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
-    boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
-             for firmware, boot in booted.items()]
+    boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1),
+                  times=times if firmware is vm.Firmware.BIOS else None) for firmware, boot in booted.items()]
     return VerifyResult(accel=accelerator, boots=boots, checks=checks)
 
 

@@ -78,12 +78,16 @@ class VmConfig(Record):
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that answers on SSH. `ssh_config` makes `ssh -F FILE golden` and testinfra reach it."""
+    """A machine that answers on SSH. `ssh_config` makes `ssh -F FILE golden` and testinfra reach it.
+
+    `powered_on` is that moment by time.monotonic().
+    """
 
     ssh_host: str
     ssh_port: int
     ssh_config: Path
     pid: int
+    powered_on: float
     seconds_to_ssh: float
     serial_log: Path
     imds_log: Path
@@ -119,8 +123,8 @@ def running(config: VmConfig) -> Iterator[Machine]:
         wait_for_ssh(process, ssh_config, serial, limit_s=config.ssh_limit_s)
         machine = Machine(
             ssh_host="127.0.0.1", ssh_port=SSH_PORT, ssh_config=ssh_config, pid=process.pid,
-            seconds_to_ssh=time.monotonic() - begin, serial_log=serial, imds_log=imds_log, process=process,
-            monitor=monitor,
+            powered_on=begin, seconds_to_ssh=time.monotonic() - begin, serial_log=serial, imds_log=imds_log,
+            process=process, monitor=monitor,
         )
         yield machine
         power_off(machine)

@@ -1,0 +1,85 @@
+"""Where a boot's time goes: firmware, kernel, initramfs, units, the first login; and cloud-init by module.
+
+systemd's own clock begins with the kernel, so what lies before it is the rest of the time since power-on.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import pairwise
+
+from goldenami.local.vm.vm import Machine
+from goldenami.model.build_records import BootTimes, Timing
+
+SHOWN = 10
+"""As many units and modules are kept, the slowest ones."""
+_NOISE_S = 0.05
+_MARKS = ("UserspaceTimestampMonotonic", "InitRDTimestampMonotonic")
+_ASK = ("systemctl show -p {marks}; echo; systemctl show -p Id,InactiveExitTimestampMonotonic,"
+        "ActiveEnterTimestampMonotonic '*.service' '*.socket'; cat /proc/uptime").format(marks=",".join(_MARKS))
+_MODULES = "sudo grep -hE '(start|finish): (init|modules)[a-z-]*/' /var/log/cloud-init.log || true"
+_MODULE = re.compile(r"^(?P<at>\S+ \S+) - .*(?P<what>start|finish): (?P<name>[\w-]+/[\w-]+)", re.MULTILINE)
+_SSH = ("ssh.service", "ssh.socket", "sshd.service")
+
+
+def look(machine: Machine) -> BootTimes:
+    """Ask a machine that has booted."""
+    said = machine.ssh(_ASK)
+    asked_s = time.monotonic() - machine.powered_on
+    return BootTimes(parts=parts(said, asked_s, machine.seconds_to_ssh), units=units(said),
+                     modules=modules(machine.ssh(_MODULES)))
+
+
+def parts(said: str, asked_s: float, seconds_to_ssh: float) -> list[Timing]:
+    """The parts of `seconds_to_ssh`, one after the other, of what the machine `said` `asked_s` after power-on."""
+    marks = {key: int(value) / 1e6 for key, value in re.findall(r"^(\w+TimestampMonotonic)=(\d+)$", said, re.MULTILINE)}
+    firmware = asked_s - float(said.rstrip().splitlines()[-1].split()[0])
+    userspace, initramfs = (marks.get(name, 0.0) for name in _MARKS)
+    ready = min((active for name, _, active in _units(said) if name in _SSH), default=userspace)
+    moments = [0.0, firmware, firmware + (initramfs or userspace), firmware + userspace,
+               max(firmware + ready, firmware + userspace), seconds_to_ssh]
+    names = ("firmware and loader", "kernel", "initramfs", "units", "first login")
+    return [Timing(name=name, seconds=round(max(0.0, end - begin), 1))
+            for name, (begin, end) in zip(names, pairwise(moments), strict=True)]
+
+
+def units(said: str) -> list[Timing]:
+    """The slowest units that began before SSH was there, slowest first."""
+    ready = min((active for name, _, active in _units(said) if name in _SSH), default=0.0)
+    return _slowest({name: active - began for name, began, active in _units(said) if began < ready})
+
+
+def modules(log: str) -> list[Timing]:
+    """cloud-init's slowest modules, slowest first, as `stage/module`."""
+    began: dict[str, datetime] = {}
+    seconds: dict[str, float] = {}
+    for found in _MODULE.finditer(log):
+        at = datetime.strptime(found["at"], "%Y-%m-%d %H:%M:%S,%f")
+        if found["what"] == "start":
+            began[found["name"]] = at
+        elif found["name"] in began:
+            seconds[found["name"]] = (at - began[found["name"]]).total_seconds()
+    return _slowest(seconds)
+
+
+def line(times: BootTimes) -> str:
+    """`firmware and loader 6.1 s, kernel 4.0 s, ...`."""
+    return ", ".join(f"{part.name} {part.seconds:.1f} s" for part in times.parts)
+
+
+def _units(said: str) -> Iterator[tuple[str, float, float]]:
+    """(name, began, active), in seconds of systemd's clock, of each unit that was started."""
+    for block in said.split("\n\n"):
+        fields = dict(row.split("=", 1) for row in block.splitlines() if "=" in row)
+        began, active = (int(fields.get(f"{key}TimestampMonotonic") or 0) / 1e6
+                         for key in ("InactiveExit", "ActiveEnter"))
+        if "Id" in fields and 0 < began <= active:
+            yield fields["Id"], began, active
+
+
+def _slowest(seconds: dict[str, float]) -> list[Timing]:
+    ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    return [Timing(name=name, seconds=round(took, 1)) for name, took in ordered[:SHOWN] if took >= _NOISE_S]
