@@ -15,7 +15,6 @@ from goldenami.publish.publish_records import PLAN_FILE, PublishPlan
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
-from support.security import signing_key
 
 
 @pytest.fixture
@@ -58,19 +57,6 @@ def test_a_build_reaches_both_regions(checkout: Checkout, build: Path) -> None:
         after = datetime.datetime.fromisoformat(ami["DeprecationTime"]) - datetime.datetime.now(datetime.UTC)
         assert after.days in (89, 90)
         assert state.parameter("candidate") == ami["ImageId"]
-
-
-def test_with_a_key_it_says_where_the_build_comes_from(
-    checkout: Checkout, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    publish(checkout, "--dry-run")
-    public = signing_key.make(tmp_path / "key")
-    monkeypatch.setenv("GOLDEN_SIGNING_KEY", str(tmp_path / "key"))
-    assert f"provenance: {build / 'provenance.dsse.json'}" in publish(checkout)
-    ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
-    assert (ran.code, ran.text) == (0, f"{IMAGE} {build.name}: signed provenance of 2 AMIs is right\n")
-    other = signing_key.make(tmp_path / "other")
-    assert checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(other)).code == 6
 
 
 def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: Checkout, build: Path) -> None:

@@ -187,6 +187,21 @@ def test_a_key_of_kms_signs_and_one_that_may_not_stops_the_publish(
         assert said in publish(checkout, code=2)
 
 
+def test_a_definition_that_wants_it_signed_holds_an_unsigned_candidate(
+    checkout: Checkout, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = f"publish: {{regions: [{HERE}], soak_hours: 1}}\n"
+    checkout.define(held)
+    publish(checkout, code=11)
+    checkout.define(held + "security: {signed: true}\n")
+    ran = checkout.golden("promote", IMAGE, "--now")
+    assert (ran.code, f"the candidate of {IMAGE} is not signed in {HERE}" in ran.text) == (6, True), ran.text
+    assert "names no key" in publish(checkout, code=2)
+    monkeypatch.setenv(KEY, str(signing_key.make(tmp_path / "key").with_suffix("")))
+    publish(checkout, code=11)
+    assert checkout.golden("promote", IMAGE, "--now").code == 0
+
+
 @pytest.mark.parametrize("point", [
     KillPoint("ssm:PutParameter", HERE, 1, When.BEFORE), KillPoint("ssm:PutParameter", THERE, 1, When.AFTER),
     KillPoint("ec2:CreateTags", HERE, 1, When.BEFORE)], ids=str)

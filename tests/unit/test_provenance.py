@@ -22,12 +22,13 @@ from goldenami.model.build_folder import BuildFolder
 from goldenami.security import provenance, signing_keys
 from goldenami.security.provenance import Attestor
 from support.builds import builds
-from support.builds.tools import find
+from support.builds.tools import complaints, find
 from support.security import materials, signing_key
 
 IMAGE = "debian-12-ml-frameworks"
 AMI, REGION, OTHER = "ami-0123456789abcdef0", "us-east-1", "cn-north-1"
 PUBLISHED = {REGION: AMI, OTHER: "ami-0fedcba9876543210"}
+SCHEMA = builds.ROOT / "tests/support/security/slsa.schema.json"
 SSM_STANDARD = 4096
 """Characters of a standard parameter (Systems Manager endpoints and quotas)."""
 
@@ -121,6 +122,17 @@ def test_both_fit_into_standard_parameters(build: BuildFolder) -> None:
     """With every record that a build may have."""
     sizes = [path.stat().st_size for path in provenance.copies(build, REGION)]
     assert max(sizes) <= SSM_STANDARD, sizes
+
+
+def test_both_have_the_form_that_their_specifications_give(build: BuildFolder, tmp_path: Path) -> None:
+    statements = [stated(path) for path in provenance.copies(build, REGION)]
+    paths = [tmp_path / "provenance.json", tmp_path / "summary.json"]
+    for path, statement in zip(paths, statements, strict=True):
+        path.write_text(json.dumps(statement), encoding="utf-8")
+    assert complaints("check-jsonschema", "--schemafile", str(SCHEMA), *map(str, paths)) == ""
+    statements[1]["predicate"]["verifiedLevels"] = ["SLSA_BUILD_LEVEL_9"]
+    paths[1].write_text(json.dumps(statements[1]), encoding="utf-8")
+    assert "summary.json" in complaints("check-jsonschema", "--schemafile", str(SCHEMA), *map(str, paths))
 
 
 def test_openssl_agrees_on_what_is_signed(build: BuildFolder, keys: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from goldenami.aws.channels.channels import RegionBuild
 from goldenami.aws.images import Image
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
+from goldenami.core.errors import NotVerified
+from goldenami.model.definition import Definition
 
 
 class Signs(Protocol):
@@ -40,6 +42,19 @@ def lacking(account: Account, states: Mapping[str, RegionBuild], signs: Signs | 
 
     signed = for_each_region(states, is_signed).require_all()
     return {region for region, is_right in signed.items() if not is_right}
+
+
+def check_signed(definition: Definition, states: Mapping[str, RegionBuild]) -> None:
+    """NotVerified where the definition wants builds signed, and the account has nothing signed of one that it has.
+
+    Who signed it nobody can tell here, without the public key: `verify-provenance` does.
+    """
+    unsigned = [region for region, state in states.items()
+                if state.image and (state.attested is None
+                                    or state.image.tags.get(tags.PROVENANCE_SHA256) != state.attested.digest)]
+    if definition.security.signed and unsigned:
+        raise NotVerified(f"the candidate of {definition.image} is not signed in {', '.join(unsigned)}",
+                          hint=f"`golden publish {definition.image}` signs it, with the key that signs")
 
 
 def sign(account: Account, region: str, image: str, build_id: str, ami: Image, signs: Signs) -> None:

@@ -18,7 +18,7 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
 from goldenami.model.definition import Definition
-from goldenami.publish import channel_moves
+from goldenami.publish import attesting, channel_moves
 from goldenami.publish.channel_moves import MoveOptions
 from goldenami.publish.publish_records import PROMOTE_FILE, MovePlan, MoveRecord, RegionMove
 
@@ -70,7 +70,7 @@ def prepare(
     account: Account, definition: Definition, found: dict[str, RegionCandidate], attested: GpuProof,
     options: MoveOptions,
 ) -> MovePlan:
-    """What would move, or NotVerified for a candidate too young or untested.
+    """What would move, or NotVerified for a candidate too young, untested or unsigned.
 
     `found` are the candidates of the regions, `attested` is what is known here of the build on a GPU.
     """
@@ -85,6 +85,7 @@ def prepare(
         entries, lambda region: channels.read_region(account, region, definition, build)).require_all()
     for state in states.values():
         channels.check_default(state, definition, take_over=options.take_over)
+    attesting.check_signed(definition, states)
     moves = {region: _move(state, found[region], gpu, image) for region, state in states.items()}
     due = channels.groups_to_refresh(account, definition, {
         region: channels.current_default(state, build, entries[region].ami, definition)
