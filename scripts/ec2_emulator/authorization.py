@@ -29,7 +29,7 @@ SKEW = datetime.timedelta(minutes=15)
 """The largest difference of clocks: RequestExpired in
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html says 15 minutes either way."""
 
-_QUERY = frozenset({"autoscaling", "cloudformation", "iam", "s3", "sts"})
+_QUERY = frozenset({"autoscaling", "cloudformation", "cloudwatch", "iam", "s3", "sts"})
 """Services that say AccessDenied, where those that speak JSON say AccessDeniedException."""
 _SIGNED_AS = {"monitoring": "cloudwatch"}
 """Signing names that differ from IAM's prefix (https://docs.aws.amazon.com/general/latest/gr/cw_region.html)."""

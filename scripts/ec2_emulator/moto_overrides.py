@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import moto.autoscaling.models
 import moto.autoscaling.urls
+import moto.cloudformation.models
 import moto.cloudformation.urls
 import moto.ebs.urls
 import moto.ec2.models
@@ -16,7 +17,7 @@ import moto.ssm.urls
 from moto.cloudformation.models import CloudFormationBackend
 from moto.ec2.responses import EC2Response
 
-from ec2_emulator import launches, snapshots, stacks, type_choice
+from ec2_emulator import launches, snapshots, stack_resources, stacks, type_choice
 from ec2_emulator.ebs_direct import EbsDirectApi
 from ec2_emulator.encryption import EncryptionApi
 from ec2_emulator.fleets import FleetApi, SpotRequest
@@ -50,6 +51,10 @@ def install() -> None:
     CloudFormationBackend.create_change_set = stacks.create_change_set  # type: ignore[method-assign, assignment]
     CloudFormationBackend.execute_change_set = stacks.execute_change_set  # type: ignore[method-assign, assignment]
     CloudFormationBackend.delete_stack = stacks.delete_stack  # type: ignore[method-assign, assignment]
+    moto.cloudformation.models.ChangeSet.diff = stacks.differences  # type: ignore[method-assign, assignment]
+    moto.cloudformation.models.Stack.parameter_list = property(  # type: ignore[method-assign, assignment]
+        stacks.parameter_list)
+    stack_resources.install()
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, ParameterApi),
                           (moto.kms.urls, SigningApi),
                           (moto.autoscaling.urls, InstanceRefreshApi),

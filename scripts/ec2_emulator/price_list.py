@@ -36,11 +36,20 @@ def _products() -> Iterator[dict[str, Any]]:
     named = STATE.settings.usd_hour.keys() - {EVERYWHERE}
     for region in sorted(named | set(REGIONS)):
         for name, usd in sorted(usd_hour(region).items()):
-            rate = {"pricePerUnit": {"USD": f"{usd:.10f}"}, "unit": "Hrs"}
-            yield {"serviceCode": "AmazonEC2", "terms": {"OnDemand": {"T": {"priceDimensions": {"D": rate}}}},
-                   "product": {"productFamily": "Compute Instance", "attributes": {
-                       "instanceType": name, "regionCode": region, "operatingSystem": "Linux", "tenancy": "Shared",
-                       "preInstalledSw": "NA", "capacitystatus": "Used", "licenseModel": "No License required"}}}
+            yield _product(usd, "Hrs", {
+                "productFamily": "Compute Instance", "instanceType": name, "regionCode": region,
+                "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used",
+                "licenseModel": "No License required", "usagetype": f"BoxUsage:{name}"})
+        if STATE.settings.usd_snapshot_gib:
+            yield _product(STATE.settings.usd_snapshot_gib, "GB-Mo", {
+                "productFamily": "Storage Snapshot", "regionCode": region, "usagetype": "EBS:SnapshotUsage"})
+
+
+def _product(usd: float, unit: str, attributes: dict[str, str]) -> dict[str, Any]:
+    rate = {"pricePerUnit": {"USD": f"{usd:.10f}"}, "unit": unit}
+    return {"serviceCode": "AmazonEC2", "terms": {"OnDemand": {"T": {"priceDimensions": {"D": rate}}}},
+            "publicationDate": STATE.settings.prices_published, "version": "1",
+            "product": {"productFamily": attributes["productFamily"], "attributes": attributes}}
 
 
 @rule(PRICING_API + "API_pricing_GetProducts.html")

@@ -20,7 +20,7 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.iam.models import IAMBackend, ManagedPolicy, iam_backends
 from moto.utilities.utils import get_partition
 
-from ec2_emulator import authorization
+from ec2_emulator import authorization, stack_resources
 from ec2_emulator.errors import ApiError
 from ec2_emulator.state import STATE
 
@@ -67,6 +67,23 @@ def create_change_set(
         del backend.stacks[same[0].stack_id]
     held = holding(template, parameters, backend.account_id, backend.region_name)
     return _moto_create(backend, stack_name, change_set_name, held, parameters, **others)
+
+
+def differences(change_set: ChangeSet) -> list[Change]:
+    """What changes, also where that is only a parameter that a resource refers to (DescribeChangeSet)."""
+    known = change_set.stack.resource_map
+    now = {row["ParameterKey"]: row["ParameterValue"] for row in parameter_list(change_set.stack)}
+    others = {name: value for name, value in change_set.parameters.items() if now.get(name) != value}
+    found = known.build_resource_diff(change_set.template_dict, others)
+    bodies = {**known._resource_json_map, **change_set.template_dict["Resources"]}
+    return [Change(action=action, logical_resource_id=name, resource_type=bodies[name]["Type"])
+            for action, names in found.items() for name in names]
+
+
+def parameter_list(stack: Stack) -> list[dict[str, str]]:
+    """Parameters of a stack as text, a list with commas (DescribeStacks)."""
+    return [{"ParameterKey": name, "ParameterValue": ",".join(value) if isinstance(value, list) else str(value)}
+            for name, value in stack.resource_map.resolved_parameters.items()]
 
 
 def importable(stack: Stack, template: dict[str, Any]) -> dict[str, Any]:
@@ -147,6 +164,14 @@ def _policies(stack: Stack) -> dict[str, Any]:
             if isinstance(each, ManagedPolicy) and each.arn in _iam(stack).managed_policies}
 
 
+def _in_the_way(stack: Stack) -> Iterator[str]:
+    """Why a resource cannot go."""
+    yield from (f"{name}: Cannot delete a policy attached to entities." for name, policy in _policies(stack).items()
+                if policy.attachment_count)
+    yield from (f"{name}: You cannot delete an AutoScalingGroup while there are instances"
+                for name, each in stack.resource_map._parsed_resources.items() if stack_resources.protects(each))
+
+
 def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
     """What is to be retained stays, whether it may go with a failed creation or not; what cannot go fails the stack.
 
@@ -157,9 +182,8 @@ def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
             for body in stack.resource_map._resource_json_map.values():
                 if body.get("DeletionPolicy") == "RetainExceptOnCreate":
                     body["DeletionPolicy"] = "Retain"
-            if attached := [name for name, policy in _policies(stack).items() if policy.attachment_count]:
+            for reason in _in_the_way(stack):
                 stack.status = "DELETE_FAILED"
-                reason = f"{attached[0]}: Cannot delete a policy attached to entities."
                 stack._add_stack_event("DELETE_FAILED", resource_status_reason=reason)
                 return
             for policy in _policies(stack).values():

@@ -65,6 +65,10 @@ class EmulatorSettings(Record):
     """Seconds for which a token of a block is good."""
     usd_hour: dict[str, dict[str, float]] = Field(default_factory=lambda: {"*": USD_HOUR})
     """The price list: region (or `*`) to type to dollars for an hour of Linux on demand."""
+    usd_snapshot_gib: float = 0.05
+    """Dollars for a GiB of a snapshot in a month, in all regions; 0: it is not listed."""
+    prices_published: str = "2024-12-02T18:00:00Z"
+    """When the price list was published."""
     usd_spot: dict[str, float] = Field(default_factory=dict)
     """Spot prices of availability zones, in shares of the price on demand."""
     spot_taken: int = 0

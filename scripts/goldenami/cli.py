@@ -34,12 +34,12 @@ AREAS: dict[str, dict[str, str]] = {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
         "release": "release", "mixed-policy": "launching", "verify-snapshot": "snapshot",
         "verify-provenance": "security", "status": "life", "retire": "life", "sweep": "life", "regions": "life"},
-    "Running instances": {"drift": "drift"},
+    "Running instances": {"cluster": "cluster", "drift": "drift"},
     "New releases": {"watch": "watch", "images": "watch", "propose": "watch"},
 }
 """What commands work on, and by the command's name the module of `commands/` that has it: the order of the help."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
-CONTINUED = frozenset({"account", "publish", "promote", "release", "rollback", "retire", "sweep"})
+CONTINUED = frozenset({"account", "cluster", "publish", "promote", "release", "rollback", "retire", "sweep"})
 """Commands that leave in the account what they have done; the same command does the rest."""
 COMPLETION = "_GOLDEN_COMPLETE"
 """The environment variable by which a shell asks for completions, as Typer derives it from `golden`."""

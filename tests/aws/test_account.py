@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 import pytest
+from goldenami.account import account_plan
 from goldenami.aws import stacks
 from goldenami.aws.channels.lease import TABLE, read_lease, take_lease
 from goldenami.aws.session import Account
@@ -42,7 +43,7 @@ def lets_in(statement: Mapping[str, Any], issuer: str, claims: Mapping[str, str]
 
 
 def exists(region: str) -> bool:
-    return stacks.find(boto3.client("cloudformation", region)) is not None
+    return stacks.find(boto3.client("cloudformation", region), "golden-ami") is not None
 
 
 def tables(region: str) -> list[str]:
@@ -246,7 +247,8 @@ def test_a_removal_that_fails_is_done_again(checkout: Checkout) -> None:
 @pytest.mark.parametrize("then", [("plan", *GITHUB), ("remove",)], ids=["plan", "remove"])
 def test_a_plan_that_was_killed_leaves_nothing_in_the_way(checkout: Checkout, then: tuple[str, ...]) -> None:
     boto3.client("cloudformation", HOME).create_change_set(
-        StackName="golden-ami", ChangeSetName="killed", ChangeSetType="CREATE", TemplateBody=stacks.template("aws"),
+        StackName="golden-ami", ChangeSetName="killed", ChangeSetType="CREATE",
+        TemplateBody=account_plan.template().body,
         Parameters=[{"ParameterKey": "HomeRegion", "ParameterValue": HOME}])
     assert exists(HOME)
     golden(checkout, *then, "--region", HOME)

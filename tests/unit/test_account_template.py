@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from cfnlint.decode import cfn_yaml
-from goldenami.aws import account_prices, stacks
+from goldenami.account import account_plan
+from goldenami.aws import account_prices
 from goldenami.aws.channels import lease
 from support.builds.tools import POLICIES, complaints
 
@@ -44,9 +45,9 @@ def resolved(value: Any) -> Any:
 
 
 RESOURCES: dict[str, Any] = {name: resolved({key: each for key, each in body.items() if key != "Condition"})
-                             for name, body in cfn_yaml.load(str(stacks.TEMPLATE))["Resources"].items()
+                             for name, body in cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"].items()
                              if body["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::S3::BucketPolicy")}
-RAW: dict[str, Any] = cfn_yaml.load(str(stacks.TEMPLATE))["Resources"]
+RAW: dict[str, Any] = cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"]
 BY_COMMANDS = {name: body for name, body in RESOURCES.items() if "Metadata" in body}
 
 
@@ -67,12 +68,12 @@ def of_command(command: str) -> set[Right]:
 
 
 def test_cfn_lint() -> None:
-    assert complaints("cfn-lint", str(stacks.TEMPLATE)) == ""
+    assert complaints("cfn-lint", str(account_plan.TEMPLATE)) == ""
 
 
 def test_cfn_lint_complains(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yml"
-    text = stacks.TEMPLATE.read_text(encoding="utf-8")
+    text = account_plan.TEMPLATE.read_text(encoding="utf-8")
     bad.write_text(text.replace("BillingMode: PAY_PER_REQUEST", "BillingMode: SOMETIMES"), encoding="utf-8")
     assert "'SOMETIMES' is not one of" in complaints("cfn-lint", str(bad))
 
@@ -98,7 +99,7 @@ def test_every_command_is_in_a_policy_and_every_policy_in_a_role() -> None:
 
 
 def test_quotas() -> None:
-    assert stacks.TEMPLATE.stat().st_size <= TEMPLATE_BYTES
+    assert account_plan.TEMPLATE.stat().st_size <= TEMPLATE_BYTES
     for name, body in RESOURCES.items():
         if body["Type"] == "AWS::IAM::ManagedPolicy":
             text = json.dumps(body["Properties"]["PolicyDocument"], separators=(",", ":"))
@@ -149,7 +150,7 @@ def test_each_kind_of_resource_has_a_price_or_it_is_said() -> None:
 
 
 def test_the_head_is_what_deploys_it_by_hand() -> None:
-    head = stacks.TEMPLATE.read_text(encoding="utf-8").partition("AWSTemplateFormatVersion")[0]
+    head = account_plan.TEMPLATE.read_text(encoding="utf-8").partition("AWSTemplateFormatVersion")[0]
     assert all(word in head for word in ("aws cloudformation deploy", "CAPABILITY_NAMED_IAM",
-                                         "--import-existing-resources", f"--stack-name {stacks.NAME}"))
+                                         "--import-existing-resources", f"--stack-name {account_plan.template().name}"))
     assert re.search(r"--template-file (\S+)", head.replace("\\\n#", " "))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from goldenami import cli
-from goldenami.aws import stacks
+from goldenami.account import account_plan
 from goldenami.bake import toolchain_digest
 from goldenami.model import definition_file
 from support.builds.tools import ROOT, complaints
@@ -168,7 +168,7 @@ def test_the_credentials_live_as_long_as_the_job_that_asks_for_them(name: str, j
     assert asking < [step.get("run") for step in found["steps"]].index(f"sudo -E make {first}")
     seconds = found["steps"][asking]["with"]["role-duration-seconds"]
     assert seconds >= 60 * found["timeout-minutes"]
-    assert stacks.TEMPLATE.read_text(encoding="utf-8").count(f"MaxSessionDuration: {seconds}") == 2
+    assert account_plan.TEMPLATE.read_text(encoding="utf-8").count(f"MaxSessionDuration: {seconds}") == 2
 
 
 def test_slow_and_long_tests_run_each_week() -> None:

@@ -75,7 +75,8 @@ def test_every_command_knows_the_images(
     assert len(asked) > 15
     for name in asked:
         needed = ["--gpu-test", "x", "--by", "x"] if name == "attest" else []
-        assert cli.main(["--root", str(ROOT), name, image, *needed]) == 2
+        action = ["plan"] if name == "cluster" else []
+        assert cli.main(["--root", str(ROOT), name, *action, image, *needed]) == 2
         assert capsys.readouterr() == ("", f"golden: error: {message}\ngolden: to do: {hint}\n"), name
 
 

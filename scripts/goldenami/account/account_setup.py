@@ -12,12 +12,12 @@ from goldenami.aws.calls import tolerate
 from goldenami.aws.channels.lease import TABLE
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
-from goldenami.aws.stacks import AccountStack
+from goldenami.aws.stacks import DeployedStack
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
 
 
-def execute(account: Account, plan: AccountPlan, progress: Progress) -> AccountStack:
+def execute(account: Account, plan: AccountPlan, progress: Progress) -> DeployedStack:
     """Make what the plan says, at home first, then in all other regions at once; returns the stack of `home`."""
     begun = set[str]()
 
@@ -34,7 +34,7 @@ def execute(account: Account, plan: AccountPlan, progress: Progress) -> AccountS
                 f"the stack of {plan.home} is made", "then run again: it continues")
     finally:
         account_plan.discard(account, plan, [region for region in plan.change_sets if region not in begun])
-    home = stacks.find(account.client("cloudformation", plan.home))
+    home = stacks.find(account.client("cloudformation", plan.home), plan.change_sets[plan.home].name)
     assert home is not None
     return home
 
@@ -44,23 +44,25 @@ class Removal:
     """The stacks that go, by region, and what they keep: buckets and tables, with whether these are empty."""
 
     home: str
-    found: dict[str, AccountStack]
+    found: dict[str, DeployedStack]
     buckets: dict[str, bool]
     tables: dict[str, bool]
 
 
 def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Removal:
     """What goes and what stays. `regions` are all that may have a stack; BadInput where none has."""
-    def look(region: str) -> AccountStack | None:
-        stack = stacks.find(account.client("cloudformation", region))
+    template = account_plan.template()
+
+    def look(region: str) -> DeployedStack | None:
+        stack = stacks.find(account.client("cloudformation", region), template.name)
         if stack:
-            stacks.check_ours(stack, region)
+            stacks.check_ours(stack, template, region)
         return stack
 
     looked = for_each_region(regions, look).require_all()
     found = {region: stack for region, stack in looked.items() if stack}
     if not found:
-        raise BadInput(f"there is no stack {stacks.NAME} in {', '.join(regions)}", hint="nothing to remove")
+        raise BadInput(f"there is no stack {template.name} in {', '.join(regions)}", hint="nothing to remove")
     home = next((stack.parameters["HomeRegion"] for stack in found.values() if "HomeRegion" in stack.parameters), home)
     kept = [value.removeprefix("s3://").partition("/")[0] for region, stack in found.items() if region == home
             for name, value in stack.outputs.items() if name == "GOLDEN_STORE_S3"]
@@ -84,8 +86,8 @@ def _is_bucket_empty(account: Account, region: str, bucket: str) -> bool:
 
 def show_removal(removal: Removal) -> Iterator[str]:
     """The plan of a removal for a person."""
-    for region in removal.found:
-        yield f"{region}: the stack {stacks.NAME} goes"
+    for region, stack in removal.found.items():
+        yield f"{region}: the stack {stack.name} goes"
     for region, empty in removal.tables.items():
         yield f"{region}: the table {TABLE} " + ("goes" if empty else "stays: it has the ledgers of images")
     for bucket, empty in removal.buckets.items():

@@ -1,13 +1,15 @@
-"""The CloudFormation stack that sets an account up, in one region: looked at, changed by a change set, deleted."""
+"""A CloudFormation stack in one region, of a template of ours: looked at, changed by a change set, deleted."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import yaml
 from botocore import exceptions as aws
 
 from goldenami.aws.calls import pages
@@ -15,11 +17,8 @@ from goldenami.aws.session import Client
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, Busy, GoldenError, HostNotReady, StageFailed
 from goldenami.core.wait import growing, wait_until
+from goldenami.core.yaml_lines import nearest
 
-NAME = "golden-ami"
-TEMPLATE = Path(__file__).parent / "account.yml"
-DESCRIPTION = "goldenami account"
-"""The template's description, by which a stack of this name is known as ours."""
 LIMIT_S = 3600.0
 """Seconds; a role takes about 15, an instance profile 120. CloudFormation itself gives up on a resource earlier."""
 FIRST_POLL_S, MOST_POLL_S, SILENCE_S = 0.2, 5.0, 30.0
@@ -27,24 +26,62 @@ FIRST_POLL_S, MOST_POLL_S, SILENCE_S = 0.2, 5.0, 30.0
 Say = Callable[[str], None]
 
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
-_REMEDIES: Mapping[str, str] = {
-    "UPDATE_ROLLBACK_FAILED": f"`aws cloudformation continue-update-rollback --stack-name {NAME}`, then run again",
-    **dict.fromkeys(("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"),
-                    "`golden account remove` takes it away and keeps what holds data; then run again"),
-}
-"""What a person has to do first about a stack in a state that no change set can be made in (CloudFormation user guide,
-"Stack status codes")."""
+_GOES_AWAY = frozenset({"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"})
+_HALF_BACK = "UPDATE_ROLLBACK_FAILED"
+"""States that no change set can be made in (CloudFormation user guide, "Stack status codes")."""
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
 _RIGHTS = ("AccessDenied", "not authorized", "UnauthorizedOperation")
 _NAMES = ("already exists", "AlreadyExists", "already in use")
 _CANCELLED = "cancelled"
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads a template; CloudFormation's functions, which parameters have none of, become nothing."""
+
+
+_Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
+
+
 @dataclass(frozen=True)
-class AccountStack:
+class StackTemplate:
+    """A template with its stack's name. By `description` a stack of this name is known as ours; `file` is what messages
+    call the template, `removed_by` the command that takes the stack away.
+    """
+
+    name: str
+    file: str
+    description: str
+    body: str
+    removed_by: str
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters by name, as the template declares them."""
+        declared: dict[str, Any] = yaml.load(self.body, _Loader)["Parameters"]  # noqa: S506 - a SafeLoader
+        return declared
+
+    def check(self, given: Mapping[str, str]) -> None:
+        """BadInput for a parameter that the template has not, or does not allow the value of."""
+        for name, value in given.items():
+            if name not in self.parameters:
+                raise BadInput(f"{self.file} has no parameter `{name}`: {nearest(name, self.parameters)}",
+                               hint="its head lists them")
+            declared = self.parameters[name]
+            pattern, allowed = declared.get("AllowedPattern", ".*"), declared.get("AllowedValues", [value])
+            if not re.fullmatch(pattern, value) or value not in allowed:
+                raise BadInput(f"{name} cannot be `{value}`", hint=" ".join(declared["Description"].split()))
+
+    def of_partition(self, partition: str) -> str:
+        """The text for a partition: names of resources, which begin with `arn:aws:`, are of that one."""
+        return self.body.replace("arn:aws:", f"arn:{partition}:")
+
+
+@dataclass(frozen=True)
+class DeployedStack:
     """A stack as it is. `outputs` are values by what they are described as."""
 
     id: str
+    name: str
     status: str
     description: str
     parameters: Mapping[str, str]
@@ -68,15 +105,24 @@ class ResourceChange:
 
 @dataclass(frozen=True)
 class ChangeSet:
-    """A change set that waits to be executed; one without changes has no id. `is_first`: it makes the stack."""
+    """A change set that waits to be executed; one without changes has no id. `is_first`: it makes the stack `name`."""
 
     id: str
     stack_id: str
+    name: str
     is_first: bool
     changes: tuple[ResourceChange, ...]
 
+    def show(self, region: str) -> Iterator[str]:
+        """What it does, for a person."""
+        verb = "a new stack" if self.is_first else "changes of the stack"
+        yield f"{region}: {verb} {self.name}" if self.changes else f"{region}: nothing to do"
+        for change in self.changes:
+            replaced = ", replaced" if change.replaces else ""
+            yield f"  {change.action.lower():<7}{change.kind:<26} {change.name}{replaced}"
 
-def find(cloudformation: Client, stack: str = NAME) -> AccountStack | None:
+
+def find(cloudformation: Client, stack: str) -> DeployedStack | None:
     """The stack of that name or id, or None where there is none."""
     try:
         found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
@@ -84,34 +130,42 @@ def find(cloudformation: Client, stack: str = NAME) -> AccountStack | None:
         if "does not exist" in str(error):
             return None
         raise
-    return AccountStack(found["StackId"], found["StackStatus"], found.get("Description", ""),
-                 {row["ParameterKey"]: row["ParameterValue"] for row in found.get("Parameters", [])},
-                 {row.get("Description", row["OutputKey"]): row["OutputValue"] for row in found.get("Outputs", [])})
+    return DeployedStack(
+        found["StackId"], found["StackName"], found["StackStatus"], found.get("Description", ""),
+        {row["ParameterKey"]: row["ParameterValue"] for row in found.get("Parameters", [])},
+        {row.get("Description", row["OutputKey"]): row["OutputValue"] for row in found.get("Outputs", [])})
 
 
-def check_ours(stack: AccountStack, region: str) -> None:
+def check_ours(stack: DeployedStack, template: StackTemplate, region: str) -> None:
     """BadInput for a stack of our name that was made from another template."""
-    if not stack.is_new and stack.description != DESCRIPTION:
-        raise BadInput(f"the stack {NAME} in {region} is not made from {TEMPLATE.name}: `{stack.description}`",
+    if not stack.is_new and stack.description != template.description:
+        raise BadInput(f"the stack {stack.name} in {region} is not made from {template.file}: `{stack.description}`",
                        hint="delete it, or give it another name; this one's is fixed")
 
 
-def check_usable(stack: AccountStack, region: str) -> None:
-    """As `check_ours`; Busy while somebody changes it, StageFailed for a state that nothing can be changed in."""
-    check_ours(stack, region)
+def find_usable(cloudformation: Client, template: StackTemplate, region: str) -> DeployedStack | None:
+    """The template's stack, if there is one; as `check_ours`. Busy while somebody changes it, StageFailed for a state
+    that nothing can be changed in.
+    """
+    stack = find(cloudformation, template.name)
+    if stack is None:
+        return None
+    check_ours(stack, template, region)
     if stack.status.endswith("_IN_PROGRESS") and not stack.is_new:
-        raise Busy(f"the stack {NAME} in {region} is being changed: {stack.status}",
+        raise Busy(f"the stack {stack.name} in {region} is being changed: {stack.status}",
                    hint="wait until that has ended, then run again")
-    if stack.status in _REMEDIES:
-        raise StageFailed(f"the stack {NAME} in {region} is in the state {stack.status}", hint=_REMEDIES[stack.status])
+    what = f"the stack {stack.name} in {region} is in the state {stack.status}"
+    if stack.status == _HALF_BACK:
+        raise StageFailed(what, hint="`aws cloudformation continue-update-rollback --stack-name "
+                                     f"{stack.name}`, then run again")
+    if stack.status in _GOES_AWAY:
+        raise StageFailed(what, hint=f"`{template.removed_by}` takes it away and keeps what holds data; then run again")
+    return stack
 
 
-def template(partition: str) -> str:
-    """The template for a partition: the policies' names of resources, which begin with `arn:aws:`, are of that one."""
-    return TEMPLATE.read_text(encoding="utf-8").replace("arn:aws:", f"arn:{partition}:")
-
-
-def propose(cloudformation: Client, stack: AccountStack | None, parameters: Mapping[str, str]) -> ChangeSet:
+def propose(
+    cloudformation: Client, template: StackTemplate, stack: DeployedStack | None, parameters: Mapping[str, str],
+) -> ChangeSet:
     """A change set to the template with `parameters`; what exists already by a fixed name is imported.
 
     It has to be executed or discarded. StageFailed where CloudFormation says that it cannot be carried out.
@@ -119,23 +173,24 @@ def propose(cloudformation: Client, stack: AccountStack | None, parameters: Mapp
     is_first = stack is None or stack.is_new
     kind = {"ChangeSetType": "CREATE", "OnStackFailure": "DELETE"} if is_first else {"ChangeSetType": "UPDATE"}
     made = cloudformation.create_change_set(
-        StackName=NAME, ChangeSetName=f"golden-{clock.now():%Y%m%dT%H%M%S}", Capabilities=["CAPABILITY_NAMED_IAM"],
-        TemplateBody=template(cloudformation.meta.partition), ImportExistingResources=True, **kind,
+        StackName=template.name, ChangeSetName=f"golden-{clock.now():%Y%m%dT%H%M%S}",
+        Capabilities=["CAPABILITY_NAMED_IAM"], ImportExistingResources=True, **kind,
+        TemplateBody=template.of_partition(cloudformation.meta.partition),
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in sorted(parameters.items())])
 
     def ended() -> dict[str, Any] | None:
         found: dict[str, Any] = cloudformation.describe_change_set(ChangeSetName=made["Id"])
         return None if found["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS") else found
 
-    proposed = ChangeSet(made["Id"], made["StackId"], is_first, ())
+    proposed = ChangeSet(made["Id"], made["StackId"], template.name, is_first, ())
     found = wait_until(ended, LIMIT_S, growing(FIRST_POLL_S, 2, MOST_POLL_S))
     if found and found["Status"] == "CREATE_COMPLETE":
-        return ChangeSet(made["Id"], made["StackId"], is_first, tuple(_changes(cloudformation, made["Id"])))
+        return replace(proposed, changes=tuple(_changes(cloudformation, made["Id"])))
     reason = (found or {}).get("StatusReason", "it is not made after an hour")
     discard(cloudformation, proposed)
     if any(text in reason for text in _NOTHING):
-        return ChangeSet("", made["StackId"], is_first, ())
-    raise _failure(reason)
+        return replace(proposed, id="")
+    raise _failure(template.name, reason)
 
 
 def _changes(cloudformation: Client, change_set: str) -> Iterator[ResourceChange]:
@@ -153,18 +208,18 @@ def discard(cloudformation: Client, change_set: ChangeSet) -> None:
         cloudformation.delete_stack(StackName=change_set.stack_id)
 
 
-def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> AccountStack:
+def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> DeployedStack:
     """Carry a change set out and wait for it, an event a line; the stack as it is then."""
     seen = set(_events(cloudformation, change_set.stack_id))
     cloudformation.execute_change_set(ChangeSetName=change_set.id)
-    return _wait(cloudformation, change_set.stack_id, seen, _DONE, say)
+    return _wait(cloudformation, change_set.stack_id, change_set.name, seen, _DONE, say)
 
 
-def delete(cloudformation: Client, stack: AccountStack, say: Say) -> None:
+def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
     """Delete a stack and wait for it, an event a line. What its template retains stays."""
     seen = set(_events(cloudformation, stack.id))
     cloudformation.delete_stack(StackName=stack.id)
-    _wait(cloudformation, stack.id, seen, frozenset({"DELETE_COMPLETE"}), say)
+    _wait(cloudformation, stack.id, stack.name, seen, frozenset({"DELETE_COMPLETE"}), say)
 
 
 def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
@@ -173,19 +228,21 @@ def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
     return {event["EventId"]: event for event in reversed(found)}
 
 
-def _wait(cloudformation: Client, stack_id: str, seen: set[str], good: frozenset[str], say: Say) -> AccountStack:
+def _wait(
+    cloudformation: Client, stack_id: str, name: str, seen: set[str], good: frozenset[str], say: Say,
+) -> DeployedStack:
     began = said = time.monotonic()
     failed = list[str]()
 
-    def ended() -> AccountStack | None:
+    def ended() -> DeployedStack | None:
         nonlocal said
         stack = find(cloudformation, stack_id)
         if stack is None:  # ids are known after the end of a stack, but not of one that was only a change set
-            return AccountStack(stack_id, "DELETE_COMPLETE", "", {}, {})
-        for name, event in _events(cloudformation, stack_id).items():
-            if name in seen:
+            return DeployedStack(stack_id, name, "DELETE_COMPLETE", "", {}, {})
+        for number, event in _events(cloudformation, stack_id).items():
+            if number in seen:
                 continue
-            seen.add(name)
+            seen.add(number)
             said = time.monotonic()
             reason = event.get("ResourceStatusReason", "")
             say(f"{event['ResourceStatus']:<20} {event['LogicalResourceId']}")
@@ -198,16 +255,16 @@ def _wait(cloudformation: Client, stack_id: str, seen: set[str], good: frozenset
 
     stack = wait_until(ended, LIMIT_S, growing(FIRST_POLL_S, 2, MOST_POLL_S))
     if stack is None:
-        raise StageFailed(f"the stack {NAME} has not ended its change after {LIMIT_S / 60:.0f} minutes",
+        raise StageFailed(f"the stack {name} has not ended its change after {LIMIT_S / 60:.0f} minutes",
                           hint="its events are in the console; run again when it has ended")
     if stack.status not in good:
-        raise _failure(failed[0] if failed else f"the stack ended in {stack.status}")
+        raise _failure(name, failed[0] if failed else f"the stack ended in {stack.status}")
     return stack
 
 
-def _failure(reason: str) -> GoldenError:
+def _failure(stack: str, reason: str) -> GoldenError:
     """The error that CloudFormation's words stand for: a right that is missing, a name that is taken, or another."""
-    message = f"CloudFormation could not change the stack {NAME}: {reason.rstrip('.')}"
+    message = f"CloudFormation could not change the stack {stack}: {reason.rstrip('.')}"
     if any(text in reason for text in _RIGHTS):
         return HostNotReady(message, hint="allow it in the IAM policy of these credentials; nothing is half made, "
                                           "then run again")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from goldenami.commands.checkout import Checkout
+from goldenami.core.errors import BadInput
 from goldenami.model import definition_file
 
 
@@ -49,10 +50,22 @@ Regions = Annotated[list[str], typer.Option(
     "--region", metavar="REGION", help="only this region (may be given again)", default_factory=list,
     show_default=False)]
 
+Settings = Annotated[list[str], typer.Option(
+    "--set", metavar="NAME=VALUE", help="another parameter of the template (may be given again)", default_factory=list,
+    show_default=False)]
+
 
 def lead_to(command: str, image: str) -> None:
     """Say, as the last line of a command, which one goes on."""
     print(f"next: golden {command} {image}", file=sys.stderr, flush=True)
+
+
+def setting(text: str) -> tuple[str, str]:
+    """The name and the value of an option `--set NAME=VALUE`; BadInput for another form."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"`--set {text}` is not NAME=VALUE", hint="for instance --set Email=me@example.org")
+    return name, value
 
 
 def with_checkout(run: Callable[..., int]) -> Callable[..., int]:

@@ -12,7 +12,7 @@ import typer
 from goldenami.account import account_plan, account_setup, organization
 from goldenami.account.account_plan import AccountPlan
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import DryRun, Regions, lead_to
+from goldenami.commands import DryRun, Regions, Settings, lead_to, setting
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
@@ -37,9 +37,7 @@ def cmd_account(
         "--github", metavar="OWNER/NAME", help="the repository on GitHub that may publish")] = None,
     gitlab: Annotated[str | None, typer.Option(
         "--gitlab", metavar="GROUP/PROJECT", help="the project on GitLab that may publish")] = None,
-    settings: Annotated[list[str], typer.Option(
-        "--set", metavar="NAME=VALUE", help="another parameter of the template (may be given again)",
-        default_factory=list, show_default=False)],
+    settings: Settings,
     bake_account: Annotated[str | None, typer.Option(
         "--bake-account", metavar="NUMBER", help="with `policies`: the account that bakes")] = None,
     policy: Annotated[str | None, typer.Option(
@@ -55,7 +53,7 @@ def cmd_account(
     account, progress, names = Account(), checkout.progress("account", action), region or _declared(checkout)
     if action is AccountAction.REMOVE:
         return _remove(account, region, names[0], progress, dry_run=dry_run)
-    given = dict(_setting(text) for text in settings)
+    given = dict(setting(text) for text in settings)
     given |= {name: value for name, value in ((account_plan.GITHUB, github), (account_plan.GITLAB, gitlab))
               if value is not None}
     plan = account_plan.prepare(account, names, given)
@@ -99,13 +97,6 @@ def _declared(checkout: Checkout) -> list[str]:
         raise BadInput("no definition is published anywhere", hint="name regions: --region REGION, home first")
     own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return sorted(found, key=lambda region: (region != own, region))
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise BadInput(f"`--set {text}` is not NAME=VALUE", hint="for instance --set Email=me@example.org")
-    return name, value
 
 
 def _remove(account: Account, regions: list[str], home: str, progress: Progress, *, dry_run: bool) -> int:

@@ -16,7 +16,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"compilation"}),
     frozenset({"builders"}),
     frozenset({"lock", "bake", "verify", "publish", "gpu_test", "lifecycle", "watch", "drift", "report", "security",
-               "account"}),
+               "account", "cluster"}),
     frozenset({"commands"}),
     frozenset({"cli"}),
     frozenset({"reference"}),

@@ -1,0 +1,72 @@
+"""AWS's price list of one region, with the day it was published: machines by the hour, snapshots by the GiB-month."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from goldenami.aws.calls import pages
+from goldenami.aws.session import Account, Client, translate
+
+_MACHINES = {"operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used",
+             "licenseModel": "No License required"}
+_SNAPSHOTS = {"productFamily": "Storage Snapshot"}
+_STANDARD = "EBS:SnapshotUsage"
+"""The end of the usage type of a snapshot in the standard tier; before it stands the region's abbreviation."""
+SOURCE = "AWS's price list (pricing:GetProducts)"
+
+
+@dataclass(frozen=True)
+class RegionPrices:
+    """US dollars in one region, on demand, without taxes and discounts.
+
+    `published` is the price list's day. What is not listed is in no mapping, and `snapshot_gib_month` is None;
+    `unknown` is why nothing could be asked for.
+    """
+
+    region: str
+    published: str = ""
+    machine_hour: Mapping[str, float] = field(default_factory=dict)
+    snapshot_gib_month: float | None = None
+    unknown: str = ""
+
+    def of_family(self, family: str) -> dict[str, float]:
+        """Dollars for an hour of each type of the family, the cheapest first."""
+        found = ((usd, name) for name, usd in self.machine_hour.items() if name.partition(".")[0] == family)
+        return {name: usd for usd, name in sorted(found)}
+
+    @property
+    def source(self) -> str:
+        """Where these prices are from, in words."""
+        return f"unknown: {self.unknown}" if self.unknown else f"{SOURCE} of {self.published}"
+
+
+def ask(account: Account, region: str) -> RegionPrices:
+    """The prices of a region. A price list that does not answer makes them unknown: none is worth failing for."""
+    try:
+        client, days = account.pricing(), set[str]()
+        machines = {name: usd for name, usd in _prices(client, region, _MACHINES, "instanceType", days) if usd}
+        snapshots = [usd for name, usd in _prices(client, region, _SNAPSHOTS, "usagetype", days)
+                     if name.endswith(_STANDARD)]
+    except Exception as error:  # translate raises what is none of AWS's errors or ours
+        return RegionPrices(region, unknown=translate(error).message)
+    if not machines:
+        return RegionPrices(region, unknown=f"the price list has no machine in {region}")
+    return RegionPrices(region, max(days), machines, snapshots[0] if snapshots else None)
+
+
+def _prices(
+    client: Client, region: str, wanted: Mapping[str, str], attribute: str, days: set[str],
+) -> Iterator[tuple[str, float]]:
+    """An attribute of each product with its price; `days` takes the days on which the list was published."""
+    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value}
+               for name, value in {**wanted, "regionCode": region}.items()]
+    for text in pages(client, "get_products", "PriceList", ServiceCode="AmazonEC2", Filters=filters):
+        product: dict[str, Any] = json.loads(text)
+        days.add(product["publicationDate"][:10])
+        for term in product["terms"].get("OnDemand", {}).values():
+            for dimension in term["priceDimensions"].values():
+                if "USD" in dimension["pricePerUnit"]:  # the regions of China have other money
+                    yield product["product"]["attributes"][attribute], float(dimension["pricePerUnit"]["USD"])

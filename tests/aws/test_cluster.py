@@ -1,0 +1,196 @@
+"""`golden cluster`: an image's machines as a stack that is rendered, made, changed and taken away."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from goldenami.aws import stacks
+from support.aws.emulator import Emulator
+from support.builds import builds
+from support.builds.builds import GPU_IMAGE, IMAGE, Checkout
+
+REGION, STACK = "us-east-1", f"golden-cluster-{IMAGE}"
+ACCOUNT = "123456789012"
+FAMILIES = ("c7i", "m7i", "c7a", "m7a")
+
+
+def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("cluster", *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+@pytest.fixture
+def published(checkout: Checkout) -> Checkout:
+    """A checkout whose image others can launch."""
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    builds.build(checkout.root, 1)
+    assert checkout.golden("publish", IMAGE).code == 0
+    return checkout
+
+
+def template_of(image: str) -> None:
+    """The image's launch template, as publish leaves it."""
+    boto3.client("ec2", REGION).create_launch_template(
+        LaunchTemplateName=f"golden-{image}", LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"})
+
+
+@pytest.fixture
+def subnets(aws: Emulator) -> str:
+    found = boto3.client("ec2", REGION).describe_subnets()["Subnets"]
+    return ",".join(sorted(each["SubnetId"] for each in found)[:2])
+
+
+def group(family: str) -> dict[str, Any]:
+    found = boto3.client("autoscaling", REGION).describe_auto_scaling_groups(
+        AutoScalingGroupNames=[f"golden-{IMAGE}-{family}"])["AutoScalingGroups"]
+    return dict(found[0]) if found else {}
+
+
+def distribution(described: dict[str, Any]) -> dict[str, Any]:
+    """How a group divides what it launches."""
+    return dict(described["MixedInstancesPolicy"]["InstancesDistribution"])
+
+
+def alarms() -> dict[str, Any]:
+    return {each["AlarmName"]: each for each in
+            boto3.client("cloudwatch", REGION).describe_alarms()["MetricAlarms"]}
+
+
+def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: str) -> None:
+    said = golden(published, "plan", IMAGE, "--subnets", subnets)
+    assert f"{REGION}: a new stack {STACK}" in said and said.count("add    AWS::AutoScaling::AutoScalingGroup") == 4
+    assert not group("c7i")  # a plan leaves nothing
+
+    said = golden(published, "apply", IMAGE, "--subnets", subnets, "--min", "1", "--max", "3")
+    assert f"dashboards:name={STACK}" in said
+    made = group("m7i")
+    assert (made["MinSize"], made["MaxSize"], made["NewInstancesProtectedFromScaleIn"]) == (1, 3, True)
+    assert made["VPCZoneIdentifier"] == subnets
+    [machine] = made["Instances"]
+    assert machine["ProtectedFromScaleIn"] is True
+    described = boto3.client("ec2", REGION).describe_instances(InstanceIds=[machine["InstanceId"]])
+    [instance] = described["Reservations"][0]["Instances"]
+    assert instance["InstanceType"].startswith("m7i.")
+    assert {"Key": "goldenami:cluster", "Value": IMAGE} in instance["Tags"]
+    assert "goldenami:image" not in str(instance["Tags"])  # by which pipelines may end what they test on
+    assert set(alarms()) == {f"golden-{IMAGE}-{family}-{what}" for family in FAMILIES
+                             for what in ("missing", "disk", "idle")}
+
+    said = golden(published, "apply", IMAGE, "--max", "5", "--budget", "500", "--spot", "70")
+    assert "modify AWS::AutoScaling::AutoScalingGroup M7iGroup" in said and "AWS::Budgets::Budget" in said
+    changed = group("m7i")
+    assert (changed["MinSize"], changed["MaxSize"]) == (1, 5)
+    assert distribution(changed)["OnDemandPercentageAboveBaseCapacity"] == 30
+    assert [each["InstanceId"] for each in changed["Instances"]] == [machine["InstanceId"]]
+    assert f"{REGION}: nothing to do" in golden(published, "plan", IMAGE)
+
+    said = golden(published, "remove", IMAGE, code=2)
+    assert f"golden-{IMAGE}-m7i: 1 machines, 1 of them protected" in said
+    assert f"4 machines of {STACK} run" in said and group("m7i")
+    golden(published, "remove", IMAGE, "--with-machines")
+    assert not group("m7i") and not alarms()
+    assert boto3.client("cloudwatch", REGION).list_dashboards()["DashboardEntries"] == []
+    assert boto3.client("budgets", REGION).describe_budgets(AccountId=ACCOUNT).get("Budgets", []) == []
+    assert stacks.find(boto3.client("cloudformation", REGION), STACK) is None
+    assert "there is no stack" in golden(published, "remove", IMAGE, code=2)
+
+
+def test_gpus_are_tracked_and_the_budget_tells_somebody(checkout: Checkout, subnets: str) -> None:
+    template_of(GPU_IMAGE)
+    said = golden(checkout, "apply", GPU_IMAGE, "--subnets", subnets, "--gpu-target", "60", "--budget", "500",
+                  "--email", "me@example.org")
+    assert "g5.xlarge $1.006" in said and "(AWS's price list (pricing:GetProducts) of 2024-12-02)" in said
+    policies = boto3.client("autoscaling", REGION).describe_policies(AutoScalingGroupName=f"golden-{GPU_IMAGE}-g5")
+    [policy] = policies["ScalingPolicies"]
+    tracked = policy["TargetTrackingConfiguration"]
+    assert tracked["TargetValue"] == 60.0
+    assert tracked["CustomizedMetricSpecification"] == {
+        "Namespace": "CWAgent", "MetricName": "nvidia_smi_utilization_gpu", "Statistic": "Average",
+        "Dimensions": [{"Name": "AutoScalingGroupName", "Value": f"golden-{GPU_IMAGE}-g5"}]}
+
+    budgets, name = boto3.client("budgets", REGION), f"golden-cluster-{GPU_IMAGE}"
+    budget = budgets.describe_budget(AccountId=ACCOUNT, BudgetName=name)["Budget"]
+    assert budget["BudgetLimit"] == {"Amount": "500", "Unit": "USD"} and budget["Metrics"] == ["UnblendedCost"]
+    told = budgets.describe_notifications_for_budget(AccountId=ACCOUNT, BudgetName=name)["Notifications"]
+    assert {(each["NotificationType"], each["Threshold"]) for each in told} == {
+        (kind, percent) for kind in ("ACTUAL", "FORECASTED") for percent in (25, 50, 75, 100)}
+    [topic] = boto3.client("sns", REGION).list_topics()["Topics"]
+    disk = alarms()[f"golden-{GPU_IMAGE}-g5-disk"]
+    assert disk["AlarmActions"] == [topic["TopicArn"]]
+    assert f"WHERE AutoScalingGroupName = 'golden-{GPU_IMAGE}-g5'" in disk["Metrics"][0]["Expression"]
+
+    golden(checkout, "apply", GPU_IMAGE, "--gpu-target", "0", "--budget", "0")
+    assert boto3.client("autoscaling", REGION).describe_policies()["ScalingPolicies"] == []
+    assert not budgets.describe_budgets(AccountId=ACCOUNT).get("Budgets")
+
+
+def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) -> None:
+    template_of(IMAGE)
+    text = golden(checkout, "render", IMAGE)
+    cloudformation = boto3.client("cloudformation", REGION)
+    made = cloudformation.create_change_set(
+        StackName=STACK, ChangeSetName="by-hand", ChangeSetType="CREATE", TemplateBody=text,
+        Parameters=[{"ParameterKey": "Subnets", "ParameterValue": subnets}])  # as `aws cloudformation deploy`
+    cloudformation.execute_change_set(ChangeSetName=made["Id"])
+    assert f"{REGION}: nothing to do" in golden(checkout, "plan", IMAGE)
+    dashboard = boto3.client("cloudwatch", REGION).get_dashboard(DashboardName=STACK)["DashboardBody"]
+    assert "arn:aws:cloudwatch:us-east-1:123456789012:alarm:" in dashboard and json.loads(dashboard)["widgets"]
+
+
+def test_prices_that_nobody_may_ask_for_are_unknown(checkout: Checkout, aws: Emulator, subnets: str) -> None:
+    template_of(GPU_IMAGE)
+    aws.set(denied={"*": ["pricing:*"]})
+    said = golden(checkout, "plan", GPU_IMAGE, "--subnets", subnets)
+    assert "on demand (unknown: the AWS credentials may not call " in said and "g5       unknown" in said
+    assert "$0" not in said and "Price of idle hours\\n\\nunknown: the AWS" in golden(checkout, "render", GPU_IMAGE)
+
+
+def somebody_elses() -> None:
+    boto3.client("cloudformation", REGION).create_stack(StackName=STACK, TemplateBody=json.dumps(
+        {"Description": "mine", "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}))
+
+
+@pytest.mark.parametrize(("given", "args", "said"), [
+    (None, (IMAGE,), "where shall machines start?"),
+    (None, (IMAGE, "--subnets", "vpc-1"), "Subnets cannot be `vpc-1`"),
+    (None, (IMAGE, "--subnets", "subnet-0123456789", "--min", "3"), "3 machines at least and 1 at most"),
+    (None, (IMAGE, "--subnets", "subnet-0123456789", "--budget", "500EUR"), "MonthlyBudget cannot be `500EUR`"),
+    (None, (IMAGE, "--gpu-target", "60"), f"{IMAGE} has no GPU to scale by"),
+    (None, (IMAGE, "--set", "MaxInstance=3"), "did you mean `MaxInstances`?"),
+    (None, (IMAGE, "--region", "eu-west-1"), f"{IMAGE} is not published to eu-west-1"),
+    (None, (IMAGE, "--subnets", "subnet-0123456789", "--set", "TemplateVersion=7x"), "TemplateVersion cannot be `7x`"),
+    (None, (GPU_IMAGE, "--subnets", "subnet-0123456789"), f"there is no launch template golden-{GPU_IMAGE}"),
+    (somebody_elses, (IMAGE,), f"the stack {STACK} in us-east-1 is not made from"),
+])
+def test_what_goes_wrong(
+    checkout: Checkout, given: Callable[[], None] | None, args: tuple[str, ...], said: str,
+) -> None:
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    if given:
+        given()
+    text = golden(checkout, "plan", *args, code=2)
+    assert said in text and "to do:" in text
+
+
+def test_a_group_that_a_refresh_moves_names_a_number(checkout: Checkout, subnets: str) -> None:
+    checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
+    template_of(IMAGE)
+    said = golden(checkout, "plan", IMAGE, "--subnets", subnets, code=2)
+    assert "a refresh does not roll back on $Default" in said
+    golden(checkout, "plan", IMAGE, "--subnets", subnets, "--set", "TemplateVersion=1")
+
+
+def test_a_region_without_a_family_has_no_group_of_it(checkout: Checkout, subnets: str) -> None:
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    definition = checkout.root / f"packer/images/{IMAGE}.yml"
+    text = definition.read_text(encoding="utf-8")
+    definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [m7i, p3]", text), encoding="utf-8")
+    template_of(IMAGE)
+    said = golden(checkout, "plan", IMAGE, "--subnets", subnets)
+    assert "p3: not in us-east-1, so it has no group" in said and "P3Group" not in said

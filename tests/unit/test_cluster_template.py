@@ -1,0 +1,168 @@
+"""The template of a cluster: linted, for every image, with a dashboard that is JSON and what an image's groups need."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cfnlint.decode import cfn_yaml
+from ec2_emulator.state import USD_HOUR
+from goldenami.aws import metrics
+from goldenami.aws.channels import group_policy
+from goldenami.aws.channels.group_policy import GroupWishes
+from goldenami.aws.price_list import RegionPrices
+from goldenami.aws.stacks import StackTemplate
+from goldenami.cluster import cluster_template
+from goldenami.core.errors import BadInput
+from goldenami.model import definition_file, hardware
+from goldenami.model.definition import Definition
+from support.builds.tools import ROOT, complaints
+
+IMAGES = sorted(path.stem for path in (ROOT / "packer/images").glob("*.yml"))
+GPU_IMAGE = "debian-13-ml"
+SIZES = [*(f"{count}xlarge" for count in ("", 2, 4, 8, 12, 16, 24, 32, 48)), "metal-24xl", "metal-48xl", "large"]
+"""More sizes than a family has that images declare."""
+
+
+@cache
+def definition(image: str) -> Definition:
+    return definition_file.load(ROOT, definition_file.path_of(ROOT, image))
+
+
+def prices(image: str) -> RegionPrices:
+    every = {f"{family}.{size}": 1.5 for family in definition(image).hardware for size in SIZES}
+    return RegionPrices("us-east-1", "2024-12-02", every | USD_HOUR, 0.05)
+
+
+def rendered(image: str, known: RegionPrices | None = None) -> StackTemplate:
+    known = known or prices(image)
+    groups = cluster_template.families_of(definition(image), hardware.load(ROOT), definition(image).hardware, known)
+    return cluster_template.render(definition(image), groups, known)
+
+
+@pytest.fixture(scope="module")
+def linted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The resources of the template of each image; cfn-lint has nothing to say against any."""
+    folder = tmp_path_factory.mktemp("clusters")
+    for image in IMAGES:
+        (folder / f"{image}.yml").write_text(rendered(image).body, encoding="utf-8")
+    unknown = rendered(GPU_IMAGE, RegionPrices("us-east-1", unknown='AWS did not answer: "timeout"'))
+    (folder / "unknown.yml").write_text(unknown.body, encoding="utf-8")
+    assert complaints("cfn-lint", *map(str, sorted(folder.glob("*.yml")))) == ""
+    return {path.stem: cfn_yaml.load(str(path))["Resources"] for path in folder.glob("*.yml")}
+
+
+def widgets(resources: dict[str, Any]) -> dict[str, Any]:
+    """The dashboard's widgets by title, as CloudFormation writes them."""
+    body = str(resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    text = re.sub(r"\$\{(?!!)([^}]+)\}", r"<\1>", body).replace("${!", "${")
+    return {each["properties"].get("title", "text"): each for each in json.loads(text)["widgets"]}
+
+
+def test_cfn_lint_complains(tmp_path: Path) -> None:
+    (tmp_path / "bad.yml").write_text(rendered(GPU_IMAGE).body.replace("TopicName:", "TopicNme:"), encoding="utf-8")
+    assert "'TopicNme' was unexpected" in complaints("cfn-lint", str(tmp_path / "bad.yml"))
+
+
+def test_every_image_has_a_group_for_each_family(linted: dict[str, dict[str, Any]]) -> None:
+    for image in IMAGES:
+        found = [body["Properties"] for body in linted[image].values()
+                 if body["Type"] == "AWS::AutoScaling::AutoScalingGroup"]
+        assert [each["AutoScalingGroupName"] for each in found] == [
+            f"golden-{image}-{family}" for family in definition(image).hardware]
+        assert {each["NewInstancesProtectedFromScaleIn"] for each in found} == {True}
+
+
+def test_a_group_launches_as_mixed_policy_prints(linted: dict[str, dict[str, Any]]) -> None:
+    """What the template says in words of its own is what `golden mixed-policy` says of one family."""
+    one = definition(GPU_IMAGE).model_copy(update={"hardware": ["g5"]})
+    expected = group_policy.mixed_instances_policy(one, GroupWishes(vcpus=8, memory_gib=4, spot_percent=70))
+    made = json.dumps(linted[GPU_IMAGE]["G5Group"]["Properties"]["MixedInstancesPolicy"])
+    for name, value in (("MinVcpus", 8), ("MinMemoryMib", 4096), ("OnDemandPercent", 30),
+                        ("TemplateVersion", "$Default")):
+        made = made.replace(json.dumps({"Ref": name}), json.dumps(value))
+    assert json.loads(made) == expected
+
+
+def test_the_dashboard(linted: dict[str, dict[str, Any]]) -> None:
+    shown = widgets(linted[GPU_IMAGE])
+    assert set(shown) == {"GPU use", "GPU memory", "Use of file systems", "Machines by build (AMI)", "Idle hours",
+                          "Price of idle hours (on demand, prices of 2024-12-02)", "Alarms"}
+    [[gpus]] = shown["GPU use"]["properties"]["metrics"]
+    assert 'Namespace="CWAgent" MetricName="nvidia_smi_utilization_gpu"' in gpus["expression"]
+    assert '("golden-debian-13-ml-g4dn" OR "golden-debian-13-ml-g5"' in gpus["expression"]
+    assert gpus["label"] == "${PROP('Dim.InstanceType')} ${PROP('Dim.InstanceId')} ${PROP('Dim.index')}"
+    paid = {row["label"]: row["expression"] for [row] in
+            shown["Price of idle hours (on demand, prices of 2024-12-02)"]["properties"]["metrics"]}
+    assert paid["g5.xlarge"].endswith("""g5" InstanceType="g5.xlarge"', 'Average', 3600)) * 1.006""")
+    assert "<G5Idle.Arn>" in shown["Alarms"]["properties"]["alarms"]
+    places = [(each["x"], each["y"]) for each in shown.values()]
+    assert len(set(places)) == len(places)
+
+
+def test_prices_that_are_not_known_are_said_to_be_unknown(linted: dict[str, dict[str, Any]]) -> None:
+    shown = widgets(linted["unknown"])
+    assert shown["text"]["properties"]["markdown"].endswith('unknown: AWS did not answer: "timeout"')
+    assert not [title for title in shown if title.startswith("Price")]
+
+
+def test_an_image_without_gpus_has_nothing_of_them() -> None:
+    assert not re.search("GPU|nvidia", rendered("debian-13-ml-cpu").body)
+
+
+def test_the_names_are_those_that_machines_send() -> None:
+    body = rendered(GPU_IMAGE).body
+    sent = {metrics.GPU_PERCENT, metrics.GPU_MEMORY_MIB, metrics.DISK_PERCENT, metrics.IDLE}
+    assert set(re.findall(r'(?:MetricName=\\"|MetricName: |AVG\(|MAX\()([a-z]\w+)', body)) == sent
+
+
+def test_the_budget_tells_each_quarter_of_what_was_spent_and_of_the_forecast(linted: dict[str, dict[str, Any]]) -> None:
+    budget = linted[GPU_IMAGE]["Budget"]["Properties"]
+    told = [(each["Notification"]["NotificationType"], each["Notification"]["Threshold"])
+            for each in budget["NotificationsWithSubscribers"]]
+    assert told == [(kind, percent) for kind in ("ACTUAL", "FORECASTED") for percent in (25, 50, 75, 100)]
+    keys = [each["Tags"]["Key"] for each in budget["Budget"]["FilterExpression"]["Or"]]
+    assert keys == ["goldenami:cluster", "goldenami:image"]
+    monitor = json.loads(linted[GPU_IMAGE]["Anomalies"]["Properties"]["MonitorSpecification"])
+    assert monitor == {"Tags": {"Key": "goldenami:cluster", "Values": [GPU_IMAGE]}}
+    threshold = linted[GPU_IMAGE]["AnomalySubscription"]["Properties"]["ThresholdExpression"]["Fn::Sub"]
+    assert json.loads(threshold)["Dimensions"]["Values"] == ["${AnomalyDollars}"]
+
+
+def test_a_template_of_the_users_own() -> None:
+    text = (ROOT / f"packer/images/{GPU_IMAGE}.yml").read_text(encoding="utf-8")
+    raw = yaml.safe_load(text)
+    raw["publish"]["launch_template"] = {"id": "lt-0123456789abcdef0"}
+    raw["publish"]["regions"] = ["us-east-1"]
+    theirs = Definition.model_validate(raw)
+    groups = cluster_template.families_of(theirs, hardware.load(ROOT), ["g5"], prices(GPU_IMAGE))
+    assert "LaunchTemplateId: lt-0123456789abcdef0" in cluster_template.render(theirs, groups, prices(GPU_IMAGE)).body
+
+
+def test_more_families_than_a_template_holds() -> None:
+    many = definition(GPU_IMAGE).model_copy(update={"hardware": sorted(hardware.load(ROOT))[:40]})
+    groups = cluster_template.families_of(many, hardware.load(ROOT), many.hardware, prices(GPU_IMAGE))
+    with pytest.raises(BadInput, match="bytes, and CloudFormation takes 51,200"):
+        cluster_template.render(many, groups, prices(GPU_IMAGE))
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("MonthlyBudget", "500EUR"), ("MonthlyBudget", "500.5"), ("Subnets", "subnet-1"), ("OnDemandPercent", "101"),
+    ("TemplateVersion", "newest"), ("Email", "nobody"), ("MaxInstances", "-1"), ("MinMemoryMib", "0"),
+    ("GpuTargetPercent", "150")])
+def test_values_that_cannot_be(name: str, value: str) -> None:
+    with pytest.raises(BadInput, match=f"^{name} cannot be `{re.escape(value)}`$"):
+        rendered(GPU_IMAGE).check({name: value})
+
+
+def test_the_head_is_what_deploys_it_by_hand() -> None:
+    head = rendered(GPU_IMAGE).body.partition("AWSTemplateFormatVersion")[0]
+    assert all(word in head for word in ("aws cloudformation deploy", "--stack-name golden-cluster-debian-13-ml",
+                                         "golden cluster render debian-13-ml"))
+    named = set(re.findall(r" (\w+)=", head))
+    assert named and named <= rendered(GPU_IMAGE).parameters.keys()
