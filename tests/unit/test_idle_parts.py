@@ -269,6 +269,16 @@ def test_figures_have_the_names_and_dimensions_of_cloudwatch_s_agent(root: Path)
     assert 0 < disk["StatisticValues"]["Sum"] < 100 and disk["StatisticValues"]["SampleCount"] == 1
 
 
+def test_a_group_is_scaled_by_the_use_of_all_of_its_gpus() -> None:
+    minute: metrics.Minute = {}
+    for index, used in ((0, 10.0), (1, 90.0), (0, 30.0)):
+        metrics.add(minute, iter([metrics.Figure(metrics.GPU_USE, used, dimensions=(("index", str(index)),))]))
+    assert len(metrics.data(minute, 5.0, {"InstanceId": "i-1"})) == 2
+    *_, whole = metrics.data(minute, 5.0, {"InstanceId": "i-1", "AutoScalingGroupName": "web"})
+    assert whole["Dimensions"] == [{"Name": "AutoScalingGroupName", "Value": "web"}]
+    assert whole["StatisticValues"] == {"SampleCount": 3, "Sum": 130.0, "Minimum": 10.0, "Maximum": 90.0}
+
+
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
 

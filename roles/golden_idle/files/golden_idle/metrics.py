@@ -7,7 +7,7 @@ Names: "Metrics collected by the CloudWatch agent on Linux" and "Collect NVIDIA 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from golden_idle.nvml import Gpu
 
 NAMESPACE = "CWAgent"
 PERCENT, UNIT_NONE = "Percent", "None"
+GPU_USE, GROUP = "nvidia_smi_utilization_gpu", "AutoScalingGroupName"
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,25 @@ def add(minute: Minute, figures: Iterator[Figure]) -> None:
 
 
 def data(minute: Minute, at: float, instance: Mapping[str, str]) -> list[dict[str, Any]]:
-    """PutMetricData's `MetricData` of a minute that ended at `at`, in seconds since 1970."""
-    return [{
-        "MetricName": name, "Unit": unit, "Timestamp": at,
-        "Dimensions": [{"Name": key, "Value": value} for key, value in (*own, *instance.items())],
-        "StatisticValues": {"SampleCount": each.count, "Sum": each.total, "Minimum": each.least, "Maximum": each.most},
-    } for (name, unit, own), each in minute.items()]
+    """PutMetricData's `MetricData` of a minute that ended at `at`, in seconds since 1970.
+
+    In a group the use of all GPUs comes once more, by the group alone: what target tracking can scale by, which finds a
+    metric by all of its dimensions (the other agent's "aggregation_dimensions").
+    """
+    rows = [_row(name, unit, at, (*own, *instance.items()), each) for (name, unit, own), each in minute.items()]
+    gpus = [each for (name, _, _), each in minute.items() if name == GPU_USE]
+    if gpus and GROUP in instance:
+        total = Statistic(sum(each.count for each in gpus), sum(each.total for each in gpus),
+                          min(each.least for each in gpus), max(each.most for each in gpus))
+        rows.append(_row(GPU_USE, UNIT_NONE, at, ((GROUP, instance[GROUP]),), total))
+    return rows
+
+
+def _row(name: str, unit: str, at: float, dimensions: Iterable[tuple[str, str]], each: Statistic) -> dict[str, Any]:
+    return {"MetricName": name, "Unit": unit, "Timestamp": at,
+            "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions],
+            "StatisticValues": {"SampleCount": each.count, "Sum": each.total, "Minimum": each.least,
+                                "Maximum": each.most}}
 
 
 def figures(root: Path, earlier: Reading, later: Reading, gpus: list[Gpu]) -> Iterator[Figure]:
@@ -72,7 +86,7 @@ def figures(root: Path, earlier: Reading, later: Reading, gpus: list[Gpu]) -> It
     yield Figure("mem_used_percent", _memory(root), PERCENT)
     for gpu in gpus:
         own = (("index", str(gpu.index)), ("name", gpu.name), ("arch", gpu.architecture))
-        yield Figure("nvidia_smi_utilization_gpu", gpu.utilization, dimensions=own)
+        yield Figure(GPU_USE, gpu.utilization, dimensions=own)
         yield Figure("nvidia_smi_memory_used", gpu.memory_used, dimensions=own)
         yield Figure("nvidia_smi_memory_total", gpu.memory_total, dimensions=own)
     yield from _disks(root)
