@@ -9,13 +9,13 @@ RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 NAMED = $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 
 # A variable that nothing reads, such as `image=x`, would silently bake the default. Others may be set for the environment.
-KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ALL BUILDS RECORD CCACHE LONG
+KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ACCOUNT ALL BUILDS RECORD CCACHE LONG
 WORDS = $(foreach word,$(subst \ ,_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
 UNKNOWN = $(firstword $(filter-out $(KNOWN) CI GOLDEN_% AWS_%,$(WORDS)))
 ifneq ($(UNKNOWN),)
 $(error there is no variable $(UNKNOWN); known, in capitals: $(KNOWN))
 endif
-SWITCHES = WAIT RELOCK STRICT EXPLAIN FORCE DRY_RUN UPDATE ALL RECORD CCACHE
+SWITCHES = WAIT RELOCK STRICT EXPLAIN FORCE DRY_RUN UPDATE ACCOUNT ALL RECORD CCACHE
 OFF = $(firstword $(foreach name,$(SWITCHES),$(if $(filter 0 no off false,$($(name))),$(name))))
 ifneq ($(OFF),)
 $(error $(OFF) is a switch: give 1, or leave it out)
@@ -25,7 +25,7 @@ $(error IMAGE is empty; known: $(basename $(notdir $(wildcard packer/images/*.ym
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock bake verify shell publish gpu-test promote release status retire sweep watch drift molecule demo
+.PHONY: help setup check lock bake verify shell publish gpu-test promote release status retire sweep watch drift site molecule demo
 .PHONY: emulator test-fast test clean
 
 help: ## print this help
@@ -81,6 +81,9 @@ watch: setup ## what is newer than the locks and matters (UPDATE=1: lock)
 
 drift: setup ## what runs that is not as published (DISK=file: a disk)
 	@$(GOLDEN) drift $(NAMED) $(if $(DISK),--disk $(DISK))
+
+site: setup ## a page over all images in build/site (ACCOUNT=1: ask it)
+	@$(GOLDEN) site $(if $(ACCOUNT),--account)
 
 demo: ## bake, publish, roll back, retire on this machine (BUILDS=3)
 	@scripts/setup emulator

@@ -27,8 +27,9 @@ AREAS: dict[str, dict[str, str]] = {
     "Definitions and locks": {
         "check": "locks", "hardware": "hardware", "lock": "locks", "fetch": "locks", "wheels": "locks"},
     "Builds on this machine": {
-        "bake": "builds", "verify": "builds", "report": "builds", "shell": "builds", "reproduce": "builds",
-        "container": "builds", "clean": "builds", "store": "stores", "sbom": "security", "cve": "security"},
+        "bake": "builds", "verify": "builds", "report": "builds", "site": "reports", "shell": "builds",
+        "reproduce": "builds", "container": "builds", "clean": "builds", "store": "stores", "sbom": "security",
+        "cve": "security"},
     "Accounts": {"account": "setup"},
     "Published images": {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",

@@ -1,4 +1,4 @@
-"""The report in a real browser: Debian's chromium, headless, at a desktop's and a phone's width.
+"""The report and the site in a real browser: Debian's chromium, headless, at a desktop's and a phone's width.
 
 Without chromium the tests are skipped on a laptop and an error in CI.
 """
@@ -18,7 +18,7 @@ from goldenami.core import shell
 from goldenami.model.build_records import Check, Component, Outcome, Timing, Verdict
 from goldenami.report import report
 from support.builds import report_data as data
-from support.builds import tools
+from support.builds import site_data, tools
 
 WIDTHS = (1280, 768, 375)
 HEIGHT = 900
@@ -134,6 +134,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "verified": report.render(*data.write_pair(root / "verified")),
         "failing": report.render(*data.write_pair(root / "failing", data.FAILING)),
         "bare": report.render(bare, None, cpu), "hostile": hostile(root / "hostile"),
+        "site": site_data.page(root / "site"),
+        "hostile site": site_data.page(root / "bad", bad="W" * 200 + data.HOSTILE),
     }
 
 
@@ -167,7 +169,7 @@ def measured(pages: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["verified", "failing", "bare", "hostile"])
+@pytest.mark.parametrize("name", ["verified", "failing", "bare", "hostile", "site", "hostile site"])
 def test_layout_holds(measured: dict[str, dict[str, Any]], name: str, width: int) -> None:
     seen = measured[f"{name} {width}"]
     assert seen["inner"] == width

@@ -32,10 +32,15 @@ class S3Store:
     @classmethod
     def at(cls, s3: Client, location: str) -> S3Store:
         """The folder `s3://bucket/prefix`; BadInput where it is not of this form."""
-        match = _LOCATION.fullmatch(location)
+        return cls(s3, *cls.location(location, "GOLDEN_STORE_S3"))
+
+    @staticmethod
+    def location(text: str, variable: str) -> tuple[str, str]:
+        """Bucket and prefix of `s3://bucket/prefix`, which `variable` of the environment has."""
+        match = _LOCATION.fullmatch(text)
         if match is None:
-            raise BadInput(f"`{location}` is no location of S3", hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")
-        return cls(s3, match["bucket"], match["prefix"] or "")
+            raise BadInput(f"`{text}` is no location of S3", hint=f"set {variable} to s3://bucket/prefix")
+        return match["bucket"], match["prefix"] or ""
 
     def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
         """The bytes of an object from byte `start` on, or None where it is not there."""

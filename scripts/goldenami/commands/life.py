@@ -136,7 +136,7 @@ def cmd_regions(
     data: Annotated[str | None, typer.Option(
         "--data", metavar="REGION=GB", help="10^9 bytes a month that the work reads from a region")] = None,
 ) -> int:
-    """Show where the families of IMAGE, or by name, exist, what an hour costs, and where a workload costs least."""
+    """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs least."""
     check_regions(region)
     if image and not family:
         family = list(checkout.definition(image).hardware)

@@ -1,15 +1,80 @@
-"""The page of a build, written by each command after which it says more."""
+"""The page of a build, written by each command after which it says more, and the site over all images."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
+
+from goldenami.aws.session import Account, translated
+from goldenami.aws.site_bucket import SiteBucket
+from goldenami.commands.account_views import images_by_region, raise_failed, template_refs
+from goldenami.commands.checkout import Checkout
+from goldenami.core import clock, records
+from goldenami.core.errors import BadInput, GoldenError
+from goldenami.lifecycle import status
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.lockfile import Lock
-from goldenami.report import report
+from goldenami.report import report, site, site_folder
+from goldenami.report.site import AccountAnswers
+from goldenami.report.site_records import SITE_FILE
 from goldenami.verify import verify
+
+SITE, DRIFT = "build/site", "build/drift/drift.json"
+"""The folder of the site in the checkout, and what `golden drift` kept."""
 
 
 def written(build: BuildFolder, lock: Lock) -> Path:
     """Write page and summary of a build, beside the one before it; returns the page's path."""
     return report.write_report(build, verify.previous(build), lock.model_dump(mode="json"))
+
+
+@translated()
+def cmd_site(
+    checkout: Checkout, *,
+    account: Annotated[bool, typer.Option(
+        "--account", help="ask the account, too, where each build runs and what its snapshots cost")] = False,
+) -> int:
+    """Make one static page over all images, build/site, with each report; GOLDEN_SITE_S3 keeps it."""
+    folder = checkout.root / SITE
+    location = os.environ.get("GOLDEN_SITE_S3")
+    # as with the store: S3 sends a client of another region to the bucket's own
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    bucket = SiteBucket.at(Account().s3(region), location) if location else None
+    progress = checkout.progress("site", "all")
+    if bucket:
+        progress.say(f"{bucket.pull(folder, SITE_FILE)} earlier builds from {location}")
+    damaged = site_folder.collect([checkout.builds(image) for image in checkout.images], folder)
+    asked, failed = _status(checkout) if account else (None, {})
+    page = folder / "index.html"
+    records.write_text(page, site.render(
+        checkout.images, site_folder.builds(folder), AccountAnswers(asked, _drift(checkout.root / DRIFT)),
+        clock.stamp()))
+    if bucket:
+        progress.say(f"{bucket.push(folder)} files to {location}")
+    print(page)
+    raise_failed(failed, "the page is written, but not every region could be read")
+    if damaged:
+        raise BadInput(f"the page is written, but {len(damaged)} builds are left out: {damaged[0].message}",
+                       tail="\n".join(error.message for error in damaged), hint=damaged[0].hint)
+    return 0
+
+
+def _status(checkout: Checkout) -> tuple[dict[str, Any], dict[str, GoldenError]]:
+    """What `golden status` records of all images."""
+    record, failed = status.look(Account(), images_by_region(checkout, None, []), template_refs(checkout, None))
+    return record.model_dump(mode="json"), failed
+
+
+def _drift(path: Path) -> dict[str, Any] | None:
+    """What `golden drift` kept last; None where it did not run here."""
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}", hint="`golden drift` writes it again") from None
+    return found

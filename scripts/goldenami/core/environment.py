@@ -42,6 +42,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     "Notices and pipelines": {
         "GOLDEN_WEBHOOK": "Slack-compatible webhook that is told what `watch` and `drift` found",
         "GOLDEN_SNS_TOPIC": "ARN of an SNS topic that is told the same",
+        "GOLDEN_SITE_S3": "where `site` keeps the page over all images and earlier builds, `s3://bucket/prefix`",
         "GOLDEN_RUN_URL": "the pipeline's run, linked in the summaries of `watch` and `drift`",
         "GOLDEN_PUSH_URL": "where `propose` pushes, token included; default: the remote `origin`",
         "GOLDEN_PUBLISH_ROLE": "ARN of the role that the pipelines publish with, by OIDC",

@@ -102,7 +102,7 @@ def vulnerabilities(folder: BuildFolder) -> list[Fact]:
     if found is None:
         return []
     stops = sum(each.stops for each in found.findings)
-    return [Fact("Vulnerabilities", _rated(found.findings) or "none is known",
+    return [Fact("Vulnerabilities", rated(found.findings) or "none is known",
                  f"{stops} of them stop a publish; asked {found.checked_at}")]
 
 
@@ -122,7 +122,7 @@ def by_part(found: CveRecord | None) -> tuple[PartRow, ...]:
     parts: dict[tuple[str, str], list[Vulnerability]] = {}
     for finding in found.findings if found else ():
         parts.setdefault((finding.part, finding.version), []).append(finding)
-    rows = [PartRow(part, version, _rated(findings), sum(each.stops for each in findings),
+    rows = [PartRow(part, version, rated(findings), sum(each.stops for each in findings),
                     sum(bool(each.waived) for each in findings)) for (part, version), findings in parts.items()]
     return tuple(sorted(rows, key=lambda row: (-row.stops, -len(parts[row.part, row.version]), row.part)))
 
@@ -146,7 +146,7 @@ def files(folder: BuildFolder, previous: BuildFolder | None) -> tuple[FileLink, 
     return tuple(found)
 
 
-def _rated(findings: Iterable[Vulnerability]) -> str:
+def rated(findings: Iterable[Vulnerability]) -> str:
     """How many there are of each rating, the worst first: "2 high, 5 unknown"."""
     counts = Counter(each.rating for each in findings)
     return ", ".join(f"{counts[rating]} {rating}" for rating in reversed(Rating) if counts[rating])

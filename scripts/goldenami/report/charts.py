@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
+from typing import Any
 
 from goldenami.core import units
 from goldenami.model.build_records import ROLES_JOINED_BY, BakeRecord, Check, Outcome, Timing
@@ -23,6 +24,8 @@ HAIRLINE = 0.0025
 """Least length as a fraction: a step that took no time is still a step and must be seen."""
 DIGITS = 5
 """Decimals of a fraction: a hundredth of a pixel on a plot 1000 px wide."""
+HISTORY_LIMIT = 24
+"""Most builds of a chart over time: two years of monthly ones; the table of builds has all."""
 _TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
 
@@ -127,6 +130,25 @@ def timings(bake: BakeRecord, previous: BakeRecord | None) -> tuple[Chart, ...]:
         _gantt(key, title, noun, steps, starts, old, end, previous)
         for key, title, noun, steps, starts, old in groups if steps
     )
+
+
+def history(
+    key: str, title: str, rows: Sequence[tuple[str, str, float]], words: Callable[[Any], str],
+) -> Chart | None:
+    """Values by build, the oldest first, each with its change from the one before; None of fewer than two builds.
+
+    A row has a label, the same in full, and the value; `words` says a value. The last HISTORY_LIMIT are drawn.
+    """
+    if len(rows) < 2:
+        return None
+    longest, before = max(value for *_, value in rows), [rows[0][2], *(value for *_, value in rows)]
+    bars = tuple(
+        Bar(label=shorten(label), full=full, value=words(value), share=units.change(value, last), change="", start=0.0,
+            width=_length(value, longest), before=None, before_value="")
+        for (label, full, value), last in zip(rows, before, strict=False)
+    )[-HISTORY_LIMIT:]
+    desc = f"{len(bars)} builds from {bars[0].full} with {bars[0].value} to {bars[-1].full} with {bars[-1].value}."
+    return Chart(key, title, desc, "build", bars, (), False)
 
 
 def outcomes(checks: Sequence[Check]) -> tuple[Segment, ...]:

@@ -34,8 +34,8 @@ class BuildRecords:
     lock: Mapping[str, Any] | None
 
 
-def _template(name: str) -> Template:
-    """What it is given is escaped as in HTML: Markdown may hold that, too."""
+def template(name: str) -> Template:
+    """A template of this folder. What it is given is escaped as in HTML: Markdown may hold that, too."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True)
@@ -50,12 +50,12 @@ def render(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, An
     A `previous` of the same build id is no comparison and is ignored. Raises BadInput for a record
     that is missing (except verify.json), damaged or of another image, and for a lock that was not baked.
     """
-    return _template("report.html.j2").render(_context(folder, previous, lock))
+    return template("report.html.j2").render(_context(folder, previous, lock))
 
 
 def summary(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> str:
     """The same as Markdown, in short: for a release page."""
-    return _template("summary.md.j2").render(_context(folder, previous, lock))
+    return template("summary.md.j2").render(_context(folder, previous, lock))
 
 
 def write_report(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> Path:

@@ -1,0 +1,66 @@
+"""A site over several builds, with what an account and `drift` would say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import records
+from goldenami.model.build_folder import BuildFolder, ImageFolder
+from goldenami.model.build_records import Outcome
+from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
+from goldenami.report import report, site, site_folder
+from goldenami.report.site import AccountAnswers
+
+from support.builds import report_data as data
+
+MADE_AT = "2026-11-26T20:00:00Z"
+BARE = "debian-13-ml-cpu"
+COUNT = 4
+
+
+def builds(root: Path, description: str = "") -> list[BuildFolder]:
+    """Builds of one image, the oldest first: each larger than the one before, the last but one not verified."""
+    made = []
+    for number in range(COUNT):
+        lock = data.lock(description=description, disk_size_gib=10 + number)
+        bake = data.bake_record(lock, scale=1 + number / 10, seconds=400.0 + number,
+                                started_at=f"2026-{number + 7:02}-24T22:10:04Z")
+        verify = data.verify_record(bake, data.FAILING if number == COUNT - 2 else None)
+        build = data.write_build(ImageFolder.of(root, data.IMAGE).path / bake.build_id, bake, verify, lock)
+        records.write(build.path / CVE_FILE, CveRecord(
+            image=bake.image, build_id=bake.build_id, lock_sha256=bake.lock_sha256, checked_at=MADE_AT,
+            fail_on=Rating.HIGH, feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")], warnings=[],
+            outcome=Outcome.INCORRECT, findings=[Vulnerability(
+                id="CVE-2026-1", feed=Feed.DEBIAN, part="expat", version="1", rating=Rating.HIGH, fails=True)]))
+        report.write_report(build, made[-1] if made else None, lock)
+        made.append(build)
+    return made
+
+
+def answers(build_id: str, bad: str = "") -> AccountAnswers:
+    """Three instances of a build in one region, one of them drifted; another region is silent."""
+    pointer = {"ami": "ami-1", "build_id": build_id, "exists": True, "gpu": ""}
+    amis: list[dict[str, Any]] = [
+        {"build_id": build_id, "instances": 3, "usd_month": 0.31, "bytes_exact": True},
+        {"build_id": "0" * 12, "instances": 0, "usd_month": 0.11, "bytes_exact": False}]
+    status = {"unreachable": {"eu-west-1": f"AWS did not answer {bad}"}, "regions": {
+        "us-east-1": [{"image": data.IMAGE, "latest": pointer, "candidate": None, "amis": amis}]}}
+    drifted = {"drift": [{"kind": f"withdrawn build {bad}"}]}
+    return AccountAnswers(status, {"asked_at": MADE_AT, "regions": {"us-east-1": [
+        {"image": data.IMAGE, "instances": [drifted, {"drift": []}, {"drift": []}], "groups": [{"drift": []}]}]}})
+
+
+def page(root: Path, bad: str = "") -> str:
+    """The page; `bad` stands in whatever others write."""
+    made = builds(root, description=bad)
+    folder = root / "site"
+    assert site_folder.collect([ImageFolder.of(root, data.IMAGE)], folder) == []
+    return site.render([BARE, data.IMAGE], site_folder.builds(folder), answers(made[-1].build_id, bad), MADE_AT)
+
+
+def plain(build: BuildFolder) -> dict[str, Any]:
+    """The record of a build's bake as plain JSON, to be damaged."""
+    found: dict[str, Any] = json.loads(build.bake.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,77 @@
+"""The site: what it says of builds and account, what it links, and what it keeps of builds that are gone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from goldenami.core import units
+from goldenami.model.build_folder import ImageFolder
+from goldenami.report import charts, site, site_folder
+from goldenami.report.site import AccountAnswers
+from goldenami.report.site_records import SITE_FILE
+from support.builds import report_data as data
+from support.builds import site_data
+
+
+def text(html: str) -> str:
+    """The page without markup, on one line."""
+    return " ".join(re.sub(r"<[^>]+>", " ", html.partition("</style>")[2]).split())
+
+
+def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
+    html = site_data.page(tmp_path)
+    newest = site_folder.builds(tmp_path / "site")[data.IMAGE][0]
+    said = text(html)
+    for expected in ("Verified 1 of 2 images", "no GPU has run it", "NVIDIA driver ended 2026-06-30", "1 high",
+                     "1 stops a publish", "not verified", f"3 of {newest.build_id}", "&lt;= $0.42",
+                     "1 of 4 instances and groups have drifted: withdrawn build", "Silent: 1 of 2 regions",
+                     "no build is known", "+10 %", "2026-10-24 22:10", "6 min 43 s"):
+        assert expected in said, f"{expected} is not in {said}"
+
+
+def test_what_nobody_asked_is_said_and_never_a_zero(tmp_path: Path) -> None:
+    site_data.builds(tmp_path)
+    site_folder.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")
+    said = text(site.render([], site_folder.builds(tmp_path / "site"), AccountAnswers(), site_data.MADE_AT))
+    assert said.count("not asked") == 4 and "$" not in said
+    assert "Running not asked" in said
+
+
+def test_every_link_leads_to_a_file_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    html = site_data.page(tmp_path)
+    pages = {tmp_path / "site/index.html": html}
+    pages |= {path: path.read_text(encoding="utf-8") for path in (tmp_path / "site").glob("*/*/report.html")}
+    assert len(pages) == 1 + site_data.COUNT
+    for path, content in pages.items():
+        for link in re.findall(r'href="([^"#][^"]*)"', content):
+            assert (path.parent / link).is_file(), f"{path.name}: {link}"
+        assert not re.findall(r'(?:src|srcset)=|<script|<link|url\(|@import', content)
+
+
+def test_a_build_that_is_gone_stays_and_one_that_is_damaged_is_named(tmp_path: Path) -> None:
+    images, folder = [ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site"
+    gone, damaged, *_ = site_data.builds(tmp_path)
+    site_folder.collect(images, folder)
+    shutil.rmtree(gone.path)
+    damaged.bake.write_text("{}", encoding="utf-8")
+    (error,) = site_folder.collect(images, folder)
+    assert str(damaged.bake) in error.message
+    assert len(site_folder.builds(folder)[data.IMAGE]) == site_data.COUNT
+    (folder / data.IMAGE / damaged.build_id / SITE_FILE).unlink()
+    assert [build.build_id for build in site_folder.builds(folder)[data.IMAGE]][-1] == gone.build_id, "newest first"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, charts.HISTORY_LIMIT + 5])
+def test_a_chart_over_time_begins_with_two_builds_and_has_an_end(count: int) -> None:
+    rows = [(str(number), str(number), 100.0 + number) for number in range(count)]
+    chart = charts.history("x", "X", rows, units.duration)
+    if count < 2:
+        assert chart is None
+    else:
+        assert chart and len(chart.bars) == min(count, charts.HISTORY_LIMIT)
+        assert chart.bars[-1].width == 1.0 and chart.bars[-1].label == str(count - 1)
+        assert chart.bars[-1].share == units.change(rows[-1][2], rows[-2][2])
