@@ -60,7 +60,7 @@ def outside(html: str) -> list[str]:
     found = [tag for tag, _ in Page(html).elements if tag in FOREIGN]
     for tag, attrs in Page(html).elements:
         for name, value in attrs.items():
-            beside = (tag, name) == ("a", "href") and re.fullmatch(r"(\.\./[\w.-]+/)?[\w.-]+", value)
+            beside = (tag, name) == ("a", "href") and re.fullmatch(r"(\.\./)?([\w.-]+/)?[\w.-]+", value)
             if name in {"src", "href", "xlink:href", "srcset"} and not value.startswith("#") and not beside:
                 found.append(f"{tag} {name}={value}")
             if name.startswith("on"):

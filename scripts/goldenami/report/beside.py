@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -133,9 +133,17 @@ def day(folder: BuildFolder) -> date:
     return date.fromisoformat(max(folder.read_bake().started_at, found.checked_at if found else "")[:10])
 
 
+def records_of(folder: BuildFolder) -> Iterator[tuple[str, str]]:
+    """The FILES that there are, by their paths in the build's folder, with what they are; of a folder each file."""
+    for name, what in FILES.items():
+        path = folder.path / name
+        for one in sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []:
+            yield one.relative_to(folder.path).as_posix(), what
+
+
 def files(folder: BuildFolder, previous: BuildFolder | None) -> tuple[FileLink, ...]:
     """What there is of the build, and the report of the previous one."""
-    found = [FileLink(name, name, what) for name, what in FILES.items() if (folder.path / name).exists()]
+    found = [FileLink(name, name, what) for name, what in records_of(folder)]
     for stage in LOGS:
         log = folder.log(stage)
         if log.exists():

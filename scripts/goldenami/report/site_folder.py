@@ -33,7 +33,8 @@ def collect(images: Iterable[ImageFolder], site: Path) -> list[GoldenError]:
 
 
 def _copy(build: BuildFolder, target: BuildFolder) -> None:
-    pairs = [(build.path / name, target.path / name) for name in (build.report.name, build.summary.name, *beside.FILES)]
+    names = [build.report.name, build.summary.name, *(name for name, _ in beside.records_of(build))]
+    pairs = [(build.path / name, target.path / name) for name in names]
     pairs += [(build.log(stage), target.log(stage)) for stage in beside.LOGS]
     for source, copied in pairs:
         if source.exists():

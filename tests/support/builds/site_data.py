@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ COUNT = 4
 
 def builds(root: Path, description: str = "") -> list[BuildFolder]:
     """Builds of one image, the oldest first: each larger than the one before, the last but one not verified."""
-    made = []
+    made: list[BuildFolder] = []
     for number in range(COUNT):
         lock = data.lock(description=description, disk_size_gib=10 + number)
         bake = data.bake_record(lock, scale=1 + number / 10, seconds=400.0 + number,
@@ -34,6 +33,7 @@ def builds(root: Path, description: str = "") -> list[BuildFolder]:
             fail_on=Rating.HIGH, feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")], warnings=[],
             outcome=Outcome.INCORRECT, findings=[Vulnerability(
                 id="CVE-2026-1", feed=Feed.DEBIAN, part="expat", version="1", rating=Rating.HIGH, fails=True)]))
+        records.write_text(build.path / "provenance/us-east-1.json", "{}\n")
         report.write_report(build, made[-1] if made else None, lock)
         made.append(build)
     return made
@@ -58,9 +58,3 @@ def page(root: Path, bad: str = "") -> str:
     folder = root / "site"
     assert site_folder.collect([ImageFolder.of(root, data.IMAGE)], folder) == []
     return site.render([BARE, data.IMAGE], site_folder.builds(folder), answers(made[-1].build_id, bad), MADE_AT)
-
-
-def plain(build: BuildFolder) -> dict[str, Any]:
-    """The record of a build's bake as plain JSON, to be damaged."""
-    found: dict[str, Any] = json.loads(build.bake.read_text(encoding="utf-8"))
-    return found
