@@ -16,6 +16,7 @@ from support.builds.builds import IMAGE, Checkout, Ran
 from support.builds.tools import need_disk_tools
 from support.drift import cloud_disk, small_image
 from support.drift.cloud_disk import CloudDisk
+from support.security import signing_key
 
 REGION = "us-east-1"
 FOUND = {"/usr/lib/python3/evil.pyc", "/usr/bin/true"}
@@ -68,6 +69,24 @@ def test_an_instance_as_baked_and_one_that_was_changed(
     assert calls.count("ebs:GetSnapshotBlock") <= 8
     assert cloud.account.snapshots() == snapshots
     assert f"golden drift repair {instance}" in ran.text
+
+
+def test_with_a_key_ami_and_manifest_are_what_was_signed(
+    cloud: CloudDisk, checkout: Checkout, tmp_path: Path,
+) -> None:
+    """Who may write tags and the build's folder cannot sign."""
+    instance, public = cloud.launch(), signing_key.make(tmp_path / "key")
+
+    def expect(code: int, said: str) -> None:
+        ran = look(checkout, instance, "--key", str(public))
+        assert (ran.code, said in ran.text) == (code, True), ran.text
+    expect(6, "was published unsigned")
+    cloud.sign(public.with_suffix(""), checkout.root / f"packer/images/{IMAGE}.yml")
+    expect(0, "as baked")
+    cloud.account.ec2.create_tags(Resources=[cloud.ami], Tags=tags.to_list({tags.MANIFEST_SHA256: "5" * 64}))
+    expect(6, f"the tag {tags.MANIFEST_SHA256} of {cloud.ami} in {REGION} is {'5' * 64}, signed is")
+    public.unlink()
+    expect(2, "is no public key")
 
 
 def temporary_ones(cloud: CloudDisk) -> list[str]:

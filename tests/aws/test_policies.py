@@ -251,7 +251,9 @@ def _disk_of_an_instance(stage: Stage) -> None:
     need_disk_tools()
     stage.aws.set(pending_s=0)
     cloud = CloudDisk.publish(SeededAccount(stage.aws), cloud_disk.bake(stage.checkout.root, IMAGE))
-    stage.under_policy("drift", IMAGE, "--instance", cloud.launch())
+    public = signing_key.make(stage.checkout.root.with_name("key"))
+    cloud.sign(public.with_suffix(""), stage.checkout.root / f"packer/images/{IMAGE}.yml")
+    stage.under_policy("drift", IMAGE, "--instance", cloud.launch(), "--key", str(public))
     cloud.build.disk.unlink()
     stage.under_policy("drift", IMAGE, "--instance", cloud.launch())
 

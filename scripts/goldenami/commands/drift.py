@@ -30,6 +30,7 @@ from goldenami.drift import (
 from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.disk_records import DiskRecord
 from goldenami.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
+from goldenami.security import published_provenance
 
 REPAIR = "repair"
 """In the place of an image: what follows is an instance to repair."""
@@ -51,6 +52,9 @@ def cmd_drift(
     disk: Annotated[Path | None, typer.Option(
         "--disk", metavar="FILE", help="compare this disk (raw, or an overlay of qcow2) with the newest build here",
         exists=True, dir_okay=False)] = None,
+    key: Annotated[Path | None, typer.Option(
+        "--key", metavar="FILE", help="with --instance: its AMI and manifest have to be signed, by this public key",
+    )] = None,
     build: BuildId = None,
 ) -> int:
     """Say what runs and is not as published, or what of an instance's disk is not as baked.
@@ -65,7 +69,7 @@ def cmd_drift(
     if disk:
         return _disk(checkout, _named(image), disk, build, as_json=as_json)
     if instance:
-        return _instance(checkout, _named(image), region, instance, as_json=as_json)
+        return _instance(checkout, _named(image), region, instance, key, as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
 
 
@@ -113,7 +117,9 @@ def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool
     return disk_summary.headline(record) if record.drift else ""
 
 
-def _instance(checkout: Checkout, image: str, only: list[str], instance: str, *, as_json: bool) -> int:
+def _instance(
+    checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, *, as_json: bool,
+) -> int:
     """An instance's disk, from outside."""
     account, definition, progress = Account(), checkout.definition(image), checkout.progress("drift", image)
     names = only or definition.regions
@@ -121,6 +127,8 @@ def _instance(checkout: Checkout, image: str, only: list[str], instance: str, *,
     target = running_instance.find(account, names, instance)
     target.demand_build(image)
     build = checkout.builds(image).build(target.build_id)
+    if key:
+        published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
     may = allowances.allowed(definition, clock.now().date())
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:

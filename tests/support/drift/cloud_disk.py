@@ -6,15 +6,19 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.aws import tags
+from goldenami.aws import images, tags
+from goldenami.aws.channels import attestations
 from goldenami.aws.snapshots import blocks, ebs, sparse
 from goldenami.aws.snapshots.blocks import BlockMap
 from goldenami.core import records, shell
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord
+from goldenami.security import signing_keys
+from goldenami.security.provenance import Attestor
 
 from support.aws.seeded_account import SeededAccount
 from support.drift import small_image
+from support.security import signing_key
 
 BUILD_ID = "0123456789ab"
 
@@ -56,6 +60,15 @@ class CloudDisk:
         ami = account.ami(1, tagged=False, recorded=False, snapshot=snapshot)
         account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks))
         return cls(account, build, ami)
+
+    def sign(self, key: Path, policy: Path) -> None:
+        """Sign it by a private key, as `publish` does; `policy` is the image's definition."""
+        record, ami = self.build.read_bake(), images.get(self.account.ec2, [self.ami])[self.ami]
+        with signing_key.used(key):
+            found = signing_keys.of_environment(self.build.path, self.account.session)
+        assert found is not None
+        attestations.write(self.account.ssm, self.account.ec2, record.image, record.build_id, ami,
+                           Attestor(self.build, found, policy).attest(self.account.region, ami))
 
     @property
     def manifest_sha256(self) -> str:
