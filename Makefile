@@ -110,4 +110,4 @@ test: ## linters, tests, Molecule, a full bake and boot (LONG=1)
 
 bench-%: ## measure something (frameworks: RECORD=1, CCACHE=1)
 	@scripts/setup test
-	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$*.py $(IMAGE) $(if $(RECORD),--record) $(if $(CCACHE),--ccache)
+	@PYTHONPATH=scripts:tests:roles/golden_idle/files .venv/bin/python tests/bench/bench_$*.py $(IMAGE) $(if $(RECORD),--record) $(if $(CCACHE),--ccache)

@@ -128,13 +128,20 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
 
 
 @pytest.mark.slow
-def test_power_off_in_a_group_is_refused(joined: str, imds: str, topic: Topic, tmp_path: Path) -> None:
-    here = IdleMachine(tmp_path, action="poweroff", target=topic.arn)
+@pytest.mark.parametrize(("action", "place", "refusal"), [
+    ("poweroff", "joined", f"the group {GROUP} would replace the instance; set the action leave_group"),
+    ("leave_group", "instance", "the instance is in no group; set the action poweroff"),
+])
+def test_what_does_not_fit_the_group_is_refused_and_announced_so(
+    request: pytest.FixtureRequest, action: str, place: str, refusal: str, imds: str, topic: Topic, tmp_path: Path,
+) -> None:
+    before = member(request.getfixturevalue(place))
+    here = IdleMachine(tmp_path, action=action, target=topic.arn)
     with here.agent(imds) as agent:
         state = agent.wait(lambda state: state["failure"])
-    assert state["failure"] == f"poweroff is refused: the group {GROUP} would replace the instance; " \
-                               "set the action leave_group"
-    assert not here.stopped.exists()
+    assert state["failure"] == f"{action} is refused: {refusal}"
+    assert f"That will not happen: {action} is refused: {refusal}." in topic.messages()[0]["Message"]
+    assert not here.stopped.exists() and (member(request.getfixturevalue(place)) is None) == (before is None)
 
 
 @pytest.mark.slow

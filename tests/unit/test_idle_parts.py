@@ -347,10 +347,11 @@ def test_gpus_on_the_bus_count_with_and_without_a_display(tmp_path: Path) -> Non
 
 def test_a_notice_says_what_will_happen_and_how_to_keep_the_machine() -> None:
     here, wanted = Instance("i-1", "g6.xlarge", "ami-1", "us-east-1"), traces.settings(action=Action.POWEROFF)
-    said = notice.text(here, wanted, 61.2, notice.holders([os.getpid(), 2**22 + 1], Path("/")))
-    assert said.splitlines()[0] == "i-1 has been idle for 61 minutes."
-    assert "powers off in 15 minutes" in said and "golden-idle hold 4h REASON" in said
-    assert f"({holds.user_name(os.getuid())}, {os.getpid()})." in said
+    said = notice.lines(here, wanted, 61.2)
+    assert said[0] == "i-1 has been idle for 61 minutes."
+    assert "powers off in 15 minutes" in said[1] and "golden-idle hold 4h REASON" in said[2]
+    [holding] = notice.of_holders(notice.holders([os.getpid(), 2**22 + 1], Path("/")))
+    assert holding.endswith(f"({holds.user_name(os.getuid())}, {os.getpid()}).") and notice.of_holders([]) == []
     assert notice.subject(here, wanted).isascii() and len(notice.subject(here, wanted)) < 100
 
 

@@ -128,22 +128,32 @@ class Agent:
     def _notify(self, decision: Decision, now: float) -> None:
         here = account.connect()
         quiet = (now - (decision.quiet_since or now)) / 60
-        text = notice.text(here.instance, self.settings, quiet, notice.holders(self._nvml.processes(), self.root)
-                           if self._gpus_known else [])
-        here.notify(self.settings.target, notice.subject(here.instance, self.settings), text)
+        lines = notice.lines(here.instance, self.settings, quiet)
+        if self._gpus_known:
+            lines += notice.of_holders(notice.holders(self._nvml.processes(), self.root))
+        if refusal := self._refusal():
+            lines.append(f"That will not happen: {refusal}.")
+        here.notify(self.settings.target, notice.subject(here.instance, self.settings), "\n".join(lines))
 
     def _act(self) -> None:
-        """What was announced. A group would replace an instance that powers off, so that is refused there."""
+        """What was announced."""
+        if refusal := self._refusal():
+            raise AccountError(refusal)
         if self.settings.action is Action.POWEROFF:
-            if group := account.connect().group():
-                raise AccountError(f"poweroff is refused: the group {group} would replace the instance; "
-                                   "set the action leave_group")
             done = subprocess.run(self.settings.poweroff_command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise AccountError(f"{' '.join(self.settings.poweroff_command)}: {done.stderr.strip()}")
         elif self.settings.action is Action.LEAVE_GROUP:
             account.connect().leave_group()
         self._publisher.protect(False)
+
+    def _refusal(self) -> str:
+        """Why the action cannot be taken on this instance, empty where it can."""
+        if self.settings.action is Action.POWEROFF and (group := account.connect().group()):
+            return f"poweroff is refused: the group {group} would replace the instance; set the action leave_group"
+        if self.settings.action is Action.LEAVE_GROUP and not account.connect().group():
+            return "leave_group is refused: the instance is in no group; set the action poweroff"
+        return ""
 
     def _write_state(self, decision: Decision, now: float) -> None:
         """For `golden-idle why` and `status`, in this machine's real seconds."""

@@ -73,7 +73,8 @@ def data(minute: Minute, at: float, instance: Mapping[str, str]) -> list[dict[st
 
 def _row(name: str, unit: str, at: float, dimensions: Iterable[tuple[str, str]], each: Statistic) -> dict[str, Any]:
     return {"MetricName": name, "Unit": unit, "Timestamp": at,
-            "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions],
+            "Dimensions": [{"Name": key, "Value": value.encode("ascii", "replace").decode()}
+                           for key, value in dimensions],
             "StatisticValues": {"SampleCount": each.count, "Sum": each.total, "Minimum": each.least,
                                 "Maximum": each.most}}
 

@@ -21,13 +21,16 @@ def subject(instance: Instance, settings: Settings) -> str:
     return f"{instance.id} ({instance.type}, {instance.region}) is idle: {settings.action}"
 
 
-def text(instance: Instance, settings: Settings, quiet_minutes: float, holders: Sequence[str]) -> str:
-    """Some lines for people. `holders` are processes that hold GPU memory, which keeps no machine busy."""
-    lines = [f"{instance.id} has been idle for {quiet_minutes:.0f} minutes.",
-             _CONSEQUENCE[settings.action].format(minutes=settings.grace_minutes)]
-    if holders:
-        lines.append(f"Processes that hold GPU memory, and compute nothing: {', '.join(holders)}.")
-    return "\n".join([*lines, "To keep it, on the machine: golden-idle hold 4h REASON"])
+def lines(instance: Instance, settings: Settings, quiet_minutes: float) -> list[str]:
+    """What every notice says."""
+    return [f"{instance.id} has been idle for {quiet_minutes:.0f} minutes.",
+            _CONSEQUENCE[settings.action].format(minutes=settings.grace_minutes),
+            "To keep it, on the machine: golden-idle hold 4h REASON"]
+
+
+def of_holders(found: Sequence[str]) -> list[str]:
+    """A line for processes that hold GPU memory, which keeps no machine busy; none where there are none."""
+    return [f"Processes that hold GPU memory, and compute nothing: {', '.join(found)}."] if found else []
 
 
 def holders(processes: Sequence[int], root: Path) -> list[str]:
@@ -39,5 +42,5 @@ def holders(processes: Sequence[int], root: Path) -> list[str]:
             name, uid = (folder / "comm").read_text(encoding="utf-8", errors="replace").strip(), folder.stat().st_uid
         except OSError:
             continue
-        found.append(f"{name} ({user_name(uid)}, {pid})")
+        found.append(f"{''.join(filter(str.isprintable, name))} ({user_name(uid)}, {pid})")
     return found
