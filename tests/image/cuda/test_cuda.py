@@ -21,9 +21,16 @@ NO_COMPILER = "not asked: the image holds the runtime libraries only, no compile
 
 
 @pytest.fixture(scope="module")
+def files(run_program: Any) -> Any:
+    """What is on the disk, as a user's login shell finds it."""
+    names = ("libraries", "nvcc", "home", "jit", "broken", "twice", "static", "packages")
+    return run_program((HERE / "gather.py").read_text(), *names, root=False)
+
+
+@pytest.fixture(scope="module")
 def facts(run_program: Any) -> Any:
-    """Everything these tests look at, as the user who logged in finds it."""
-    return run_program((HERE / "gather.py").read_text(), root=False)
+    """How it runs on a machine, for the user who logged in."""
+    return run_program((HERE / "gather.py").read_text(), "gpu", "driver", "unloadable", "runtime", root=False)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +43,11 @@ def compiled(run_program: Any, lock: dict[str, Any]) -> Any:
 
 
 @pytest.fixture
-def toolkit(facts: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
-    """The facts, where the image holds the toolkit."""
+def toolkit(files: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
+    """What is on the disk, where the image holds the toolkit."""
     if lock["cuda_variant"] != "toolkit":
         pytest.skip(NO_COMPILER)
-    return facts
+    return files
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +56,11 @@ def answer(facts: dict[str, Any]) -> int:
     return SUCCESS if facts["gpu"] else NO_DEVICE if facts["driver"] else INSUFFICIENT_DRIVER
 
 
-def test_libraries_are_complete(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_libraries_are_complete(files: dict[str, Any], lock: dict[str, Any]) -> None:
     # nvJitLink came with CUDA 12.
     wanted = RUNTIME | ({"nvJitLink"} if int(lock["cuda_version"].split(".")[0]) >= 12 else set())
-    missing = sorted(wanted - set(facts["libraries"]))
+    missing = sorted(wanted - set(files["libraries"]))
     assert not missing, f"not in the linker's cache: {missing}"
 
 
@@ -72,32 +80,37 @@ def test_runtime_answers_as_expected(facts: dict[str, Any], answer: int) -> None
     assert facts["runtime"]["count"] == answer
 
 
+@pytest.mark.no_boot
 def test_compiler_is_of_the_locked_version(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
     assert toolkit["nvcc"]["rc"] == 0, toolkit["nvcc"]["err"]
     assert f"release {lock['cuda_version']}," in toolkit["nvcc"]["out"]
 
 
+@pytest.mark.no_boot
 def test_shells_know_where_cuda_is(toolkit: dict[str, Any]) -> None:
     assert toolkit["home"]["rc"] == 0, "CUDA_HOME of a login shell has no bin/nvcc or include/cuda.h"
 
 
-def test_compilers_at_run_time_have_their_parts(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_compilers_at_run_time_have_their_parts(files: dict[str, Any], lock: dict[str, Any]) -> None:
     """Numba, XLA and CuPy look for ptxas, libdevice and headers below CUDA_HOME."""
     if lock["cuda_source"] != "wheels" or lock["cuda_variant"] == "runtime":
         pytest.skip("not asked: variant runtime, or CUDA comes in packages")
-    assert facts["jit"]["rc"] == 0, facts["jit"]
-    assert f"release {lock['cuda_version']}," in facts["jit"]["out"]
+    assert files["jit"]["rc"] == 0, files["jit"]
+    assert f"release {lock['cuda_version']}," in files["jit"]["out"]
 
 
-def test_links_lead_to_the_wheels(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_links_lead_to_the_wheels(files: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["cuda_source"] != "wheels":
         pytest.skip("not asked: CUDA comes in packages")
-    assert facts["broken"] == ""
+    assert files["broken"] == ""
 
 
-def test_no_library_is_there_twice(facts: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_no_library_is_there_twice(files: dict[str, Any]) -> None:
     """What frameworks bring and what the toolkit has are the same files."""
-    assert facts["twice"] == {}
+    assert files["twice"] == {}
 
 
 @pytest.mark.no_boot
@@ -129,17 +142,20 @@ def test_compiled_program_runs(compiled: dict[str, Any], answer: int) -> None:
     assert ran["rc"] == (0 if answer == SUCCESS else 2), ran
 
 
+@pytest.mark.no_boot
 def test_static_libraries_are_as_the_lock_says(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["cuda_source"] != "debian":
         pytest.skip("not asked: only Debian's packages have them in /usr/lib")
     assert bool(toolkit["static"]) == lock["cuda_static_libraries_enabled"]
 
 
-def test_no_desktop_documentation_or_java_came_along(facts: dict[str, Any]) -> None:
-    assert not [name for name in facts["packages"].splitlines() if name.startswith(UNWANTED)]
+@pytest.mark.no_boot
+def test_no_desktop_documentation_or_java_came_along(files: dict[str, Any]) -> None:
+    assert not [name for name in files["packages"].splitlines() if name.startswith(UNWANTED)]
 
 
-def test_runtime_image_has_no_compiler(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_runtime_image_has_no_compiler(files: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["cuda_variant"] != "runtime":
         pytest.skip("not asked: the image holds more than the runtime")
-    assert facts["nvcc"]["rc"] == 127
+    assert files["nvcc"]["rc"] == 127

@@ -1,4 +1,4 @@
-"""What the tests of frameworks share: all that is looked at, gathered by one command."""
+"""What the tests of frameworks share: what is on the disk, gathered by one command, and how it runs, by another."""
 
 import json
 from collections.abc import Callable
@@ -18,21 +18,36 @@ def program(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def gathered() -> dict[str, Any]:
+def known() -> dict[tuple[str, ...], Any]:
     """The facts of each host, which every file of tests looks at."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def facts(host: Any, lock: dict[str, Any], gathered: dict[str, Any], run_program: Any) -> dict[str, Any]:
-    where = str(host)
-    if where not in gathered:
-        installed = lock["frameworks_installed"]
-        smoke = {one["name"]: program(one["name"]) for one in installed}
-        text = (Path(__file__).parent / "gather.py").read_text()
-        gathered[where] = run_program(text, json.dumps(installed), json.dumps(smoke))
-    found: dict[str, Any] = gathered[where]
-    return found
+def gathered(host: Any, lock: dict[str, Any], known: Any, run_program: Any) -> Callable[..., dict[str, Any]]:
+    """A function that returns the facts of these names."""
+
+    def facts(*names: str) -> dict[str, Any]:
+        if (key := (str(host), *names)) not in known:
+            installed = lock["frameworks_installed"]
+            smoke = {one["name"]: program(one["name"]) for one in installed}
+            text = Path(__file__).with_name("gather.py").read_text()
+            known[key] = run_program(text, json.dumps(installed), json.dumps(smoke), *names)
+        return dict(known[key])
+
+    return facts
+
+
+@pytest.fixture(scope="module")
+def files(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What is on the disk."""
+    return gathered("distributions", "check", "compiled", "record", "closed")
+
+
+@pytest.fixture(scope="module")
+def facts(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What shows on a machine alone: its CPU runs the frameworks, its systemd limits them."""
+    return gathered("flags", "smoke", "gpu", "login", "cpus", "unit")
 
 
 @pytest.fixture(scope="module")

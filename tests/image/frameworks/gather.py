@@ -1,6 +1,7 @@
-"""Print as JSON what /opt/ml holds and how its frameworks work; argv: the role's variable `frameworks_installed`.
+"""Print as JSON what /opt/ml holds and how its frameworks work.
 
-Runs as root. Programs are tried as `nobody`; what they print, or how they died, is left to the tests to judge.
+argv: the role's variable `frameworks_installed`, the frameworks' smoke tests, names of FACTS. Runs as root. Programs
+are tried as `nobody`; what they print, or how they died, is left to the tests to judge.
 """
 
 import json
@@ -8,11 +9,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 INSTALLED = json.loads(sys.argv[1])
 SMOKE = json.loads(sys.argv[2])
 HOME = Path("/opt/ml")
+ENVIRONMENTS = sorted({framework["environment"] for framework in INSTALLED})
+NOBODY = ("runuser", "-u", "nobody", "--")
 COMPILE = "g++ -fsyntax-only -x c++ -I$(python -c 'import sysconfig; print(sysconfig.get_paths()[\"include\"])') -"
 
 
@@ -45,28 +49,27 @@ def closed() -> list[str]:
     return wrong
 
 
-def main() -> None:
-    """Look at everything at once: a command over SSH costs a second under emulation."""
-    environments = sorted({framework["environment"] for framework in INSTALLED})
-    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    nobody = ("runuser", "-u", "nobody", "--")
-    print(json.dumps({
-        "flags": flags[1].split() if flags else [],
-        "distributions": {name: distributions(name) for name in environments},
-        "check": {name: run("python3", "-B", "-m", "pip", "--python", f"{HOME}/{name}/bin/python", "check")
-                  for name in environments},
-        "smoke": {framework["name"]: run(*nobody, f"{HOME}/bin/ml-run", framework["environment"], "python", "-I", "-B",
-                                         "-", stdin=SMOKE[framework["name"]]) for framework in INSTALLED},
-        "compiled": {name: run(*nobody, f"{HOME}/bin/ml-run", name, "sh", "-c", COMPILE, stdin="#include <Python.h>\n")
-                     for name in environments},
-        "gpu": Path("/proc/driver/nvidia/gpus").is_dir(),
-        "record": json.loads((HOME / "FRAMEWORKS.json").read_text()),
-        "closed": closed(),
-        "login": run(*nobody, "bash", "-lc", "echo $OMP_NUM_THREADS; command -v ml-run"),
-        "cpus": len(os.sched_getaffinity(0)),
-        "unit": run("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=CPUQuota=100%",
-                    f"{HOME}/bin/ml-run", environments[0], "sh", "-c", "echo $OMP_NUM_THREADS"),
-    }))
+def flags() -> list[str]:
+    """What the CPU has, in the kernel's words."""
+    found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1].split() if found else []
 
 
-main()
+FACTS: dict[str, Callable[[], object]] = {
+    "flags": flags,
+    "distributions": lambda: {name: distributions(name) for name in ENVIRONMENTS},
+    "check": lambda: {name: run("python3", "-B", "-m", "pip", "--python", f"{HOME}/{name}/bin/python", "check")
+                      for name in ENVIRONMENTS},
+    "smoke": lambda: {framework["name"]: run(*NOBODY, f"{HOME}/bin/ml-run", framework["environment"], "python", "-I",
+                                             "-B", "-", stdin=SMOKE[framework["name"]]) for framework in INSTALLED},
+    "compiled": lambda: {name: run(*NOBODY, f"{HOME}/bin/ml-run", name, "sh", "-c", COMPILE,
+                                   stdin="#include <Python.h>\n") for name in ENVIRONMENTS},
+    "gpu": lambda: Path("/proc/driver/nvidia/gpus").is_dir(),
+    "record": lambda: json.loads((HOME / "FRAMEWORKS.json").read_text()),
+    "closed": closed,
+    "login": lambda: run(*NOBODY, "bash", "-lc", "echo $OMP_NUM_THREADS; command -v ml-run"),
+    "cpus": lambda: len(os.sched_getaffinity(0)),
+    "unit": lambda: run("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=CPUQuota=100%",
+                        f"{HOME}/bin/ml-run", ENVIRONMENTS[0], "sh", "-c", "echo $OMP_NUM_THREADS"),
+}
+print(json.dumps({name: FACTS[name]() for name in sys.argv[3:]}))

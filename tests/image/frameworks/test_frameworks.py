@@ -18,16 +18,18 @@ def lacking(facts: dict[str, Any], lock: dict[str, Any]) -> list[str]:
     return sorted(wanted - cpu.shown(facts["flags"], wanted))
 
 
-def test_environments_hold_exactly_the_lock_s_wheels(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_environments_hold_exactly_the_lock_s_wheels(files: dict[str, Any], lock: dict[str, Any]) -> None:
     wanted = dict[str, dict[str, str]]()
     for one in lock["frameworks_installed"]:
         wheels = {name: wheel["version"] for name, wheel in one["wheels"].items()}
         wanted.setdefault(one["environment"], {}).update(wheels)
-    assert facts["distributions"] == wanted
+    assert files["distributions"] == wanted
 
 
-def test_packages_of_each_environment_fit(facts: dict[str, Any]) -> None:
-    assert {name: done["out"] + done["err"] for name, done in facts["check"].items() if done["rc"]} == {}
+@pytest.mark.no_boot
+def test_packages_of_each_environment_fit(files: dict[str, Any]) -> None:
+    assert {name: done["out"] + done["err"] for name, done in files["check"].items() if done["rc"]} == {}
 
 
 def test_frameworks_work_for_a_user_without_rights(
@@ -43,19 +45,22 @@ def test_frameworks_work_for_a_user_without_rights(
                     f"{', '.join(sorted(foreign))} may use")
 
 
-def test_what_runs_can_be_compiled(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+@pytest.mark.no_boot
+def test_what_runs_can_be_compiled(files: dict[str, Any], lock: dict[str, Any]) -> None:
     """Triton, and so torch.compile, compiles its launchers with g++ and Python's headers."""
     if not lock["frameworks_compiler_enabled"]:
         pytest.skip("not asked: frameworks_compiler_enabled is false")
-    assert {name: done["err"] for name, done in facts["compiled"].items() if done["rc"]} == {}
+    assert {name: done["err"] for name, done in files["compiled"].items() if done["rc"]} == {}
 
 
-def test_record_says_what_the_lock_says(facts: dict[str, Any], lock: dict[str, Any]) -> None:
-    assert facts["record"] == lock["frameworks_installed"]
+@pytest.mark.no_boot
+def test_record_says_what_the_lock_says(files: dict[str, Any], lock: dict[str, Any]) -> None:
+    assert files["record"] == lock["frameworks_installed"]
 
 
-def test_everything_is_root_s_and_everybody_can_read_it(facts: dict[str, Any]) -> None:
-    assert facts["closed"] == []
+@pytest.mark.no_boot
+def test_everything_is_root_s_and_everybody_can_read_it(files: dict[str, Any]) -> None:
+    assert files["closed"] == []
 
 
 def test_login_shells_know_the_programs_and_the_threads(facts: dict[str, Any]) -> None:
