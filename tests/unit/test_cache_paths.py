@@ -10,7 +10,7 @@ from goldenami.core.cache_paths import CachePaths
 NAMES = {
     "store": "store", "control": "control", "apt": "apt", "watch": "watch", "repositories": "repos", "layers": "layers",
     "containers": "boxes", "work": "work", "modules": "modules", "wheels": "wheels", "ccache": "ccache",
-    "timings": "timings",
+    "code": "code", "timings": "timings",
 }
 
 

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
 from goldenami.local.code_coverage import coverage, instructions
 from goldenami.local.code_coverage.coverage import CodeBaseline
@@ -258,3 +258,41 @@ def test_a_wheel_that_was_compiled_with_cuda_has_code_for_each_gpu(
         coverage.demand_device_code(tmp_path, ["80", "90"], "recipe demo for znver4")
     assert caught.value.message == f"recipe demo for znver4: the wheel has {said}"
     assert "CUDA flags do not reach the build" in caught.value.hint
+
+
+# --- what is known already ------------------------------------------------------------------------------------------
+
+def known_scan(folder: Path, cpu: str = "x86-64-v2") -> CoverageRecord:
+    baseline = CodeBaseline(sorted(instruction_sets.features(cpu)))
+    return coverage.scan(folder, ["opt/ml"], baseline, known=folder / "known")
+
+
+def test_a_file_is_read_once_whatever_its_name_and_for_one_baseline(tmp_path: Path) -> None:
+    path = compiled(tmp_path, "code.so", "-march=x86-64-v3")
+    first = known_scan(tmp_path)
+    assert first == scan(tmp_path, "x86-64-v2") and first.findings
+    (kept,) = (path for path in (tmp_path / "known").rglob("*") if path.is_file())
+    text = kept.read_text(encoding="utf-8").partition("\n")[2].replace("distance", "renamed")
+    kept.write_text(f"{records.sha256_text(text)}\n{text}", encoding="utf-8")
+    path.rename(path.with_name("moved.so"))
+    again = known_scan(tmp_path)
+    assert {(found.file, found.symbol) for found in again.findings} == {("opt/ml/moved.so", "renamed")}
+    assert known_scan(tmp_path, "haswell") == scan(tmp_path, "haswell")
+
+
+@pytest.mark.parametrize("damage", [b"", b"no digest", b"\xff\xfe", b"0" * 64 + b"\n{}"])
+def test_a_damaged_file_of_the_cache_is_not_believed(tmp_path: Path, damage: bytes) -> None:
+    compiled(tmp_path, "code.so", "-march=x86-64-v3")
+    known_scan(tmp_path)
+    (kept,) = (path for path in (tmp_path / "known").rglob("*") if path.is_file())
+    kept.write_bytes(damage)
+    assert known_scan(tmp_path) == scan(tmp_path, "x86-64-v2")
+    assert kept.read_bytes() != damage
+
+
+def test_what_cannot_be_read_is_known_as_that(tmp_path: Path) -> None:
+    whole = compiled(tmp_path, "whole.so")
+    whole.write_bytes(whole.read_bytes()[:3000])
+    first = known_scan(tmp_path)
+    assert [found.extension for found in first.findings] == ["unreadable"] and first.files == []
+    assert known_scan(tmp_path) == first

@@ -15,6 +15,7 @@ from goldenami.bake import toolchain_digest
 from goldenami.compilation import dummy_packages, kernel_modules, wheel_builds
 from goldenami.compilation.kernel_modules import ModuleBuild
 from goldenami.core import records, shell
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed, Vanished
 from goldenami.core.progress import Progress
 from goldenami.model import lockfile
@@ -155,7 +156,8 @@ def plan(
 ) -> BakePlan:
     """The plan of a bake in `work`; the lock and the roles' variables, which it names, are written there.
 
-    The lock is the one that was read: the checkout's own may be another by now.
+    The lock is the one that was read: the checkout's own may be another by now. `layers` is a folder of a cache; what
+    is known of code is in the same cache, so that `reproduce`, which has fresh layers, reads all code anew.
     """
     build_id, text = lock_sha256[:lockfile.ID_LENGTH], lockfile.text_of(lock)
     if records.sha256_text(text) != lock_sha256:
@@ -170,12 +172,13 @@ def plan(
         work=work, log=log, root=root, lock=work / "out" / LOCK_FILE, image=lock.image, build_id=build_id,
         lock_sha256=lock_sha256, source_date_epoch=lock.source_date_epoch, disk_size_gib=lock.disk_size_gib,
         tree=tree, base_key=base_key(lock), layers=layers,
-        layers_limit_bytes=layers_limit_bytes(), steps=_steps(root, lock, work), coverage=coverage(lock),
+        layers_limit_bytes=layers_limit_bytes(), steps=_steps(root, lock, work),
+        coverage=coverage(lock, CachePaths(layers.parent).code),
         packages={name: package.version for name, package in lock.packages.items()})
 
 
-def coverage(lock: Lock) -> CoverageRequest:
-    """What the coverage check (local/code_coverage) looks at, and what it holds it to."""
+def coverage(lock: Lock, known: Path | None = None) -> CoverageRequest:
+    """What the coverage check (local/code_coverage) looks at, what it holds it to, and what it has read already."""
     allowed = {
         (allowance.files, allowance.symbols, *allowance.extensions): Allowance(
             files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}", symbols=allowance.symbols,
@@ -183,7 +186,7 @@ def coverage(lock: Lock) -> CoverageRequest:
         for allowance in lock.allowances()
     }
     return CoverageRequest(folders=list(CODE_FOLDERS), features=lock.hardware.features, sm=lock.hardware.sm,
-                           allow=list(allowed.values()))
+                           allow=list(allowed.values()), known=known)
 
 
 def layers_limit_bytes() -> int:

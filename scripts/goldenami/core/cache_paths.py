@@ -76,6 +76,11 @@ class CachePaths:
         return self.root / "ccache"
 
     @property
+    def code(self) -> Path:
+        """What the coverage check read of files, by their content."""
+        return self.root / "code"
+
+    @property
     def timings(self) -> Path:
         """Seconds of the last run of each stage, by stage and image."""
         return self.root / "timings"

@@ -33,6 +33,7 @@ from goldenami.core.errors import StageFailed
 from goldenami.local.code_coverage import fatbin, instructions
 from goldenami.local.code_coverage.elf import MAGIC, X86_64, Elf, NotElf
 from goldenami.local.code_coverage.instructions import Classifier
+from goldenami.local.code_coverage.known_code import CodeFacts, KnownCode
 from goldenami.model.build_records import COVERAGE_FILE, Allowance, CodeFile, CoverageRecord, Finding
 from goldenami.model.plans import CoverageRequest
 
@@ -59,6 +60,7 @@ class _Scan:
     root: Path
     baseline: CodeBaseline
     allowances: Sequence[Allowance]
+    known: KnownCode
     classifier: Classifier = field(default_factory=Classifier)
     files: list[CodeFile] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -75,9 +77,14 @@ class _Scan:
 
 def scan(
     root: Path, folders: Sequence[str], baseline: CodeBaseline, allowances: Sequence[Allowance] = (),
+    known: Path | None = None,
 ) -> CoverageRecord:
-    """Look at all code below `folders` of the tree `root`; a folder that is not there holds none."""
-    state = _Scan(root, baseline, allowances, allowed={allowance.reason: 0 for allowance in allowances})
+    """Look at all code below `folders` of the tree `root`; a folder that is not there holds none.
+
+    `known` is where KnownCode keeps what is read of a file; what is there already is not read again.
+    """
+    state = _Scan(root, baseline, allowances, KnownCode(known, baseline.features, baseline.sm),
+                  allowed={allowance.reason: 0 for allowance in allowances})
     for path in _programs(root, folders):
         _file(state, path)
     return CoverageRecord(folders=list(folders), features=list(baseline.features), sm=list(baseline.sm),
@@ -86,7 +93,8 @@ def scan(
 
 def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
     """Hold the code of the tree `root` to what a plan asks for; the record goes into `out`."""
-    record = scan(root, request.folders, CodeBaseline(request.features, request.sm), request.allow)
+    record = scan(root, request.folders, CodeBaseline(request.features, request.sm), request.allow,
+                  request.known)
     records.write(out / COVERAGE_FILE, record)
     with log.open("a", encoding="utf-8") as sink:
         sink.writelines(f"coverage: {describe(finding)}\n" for finding in record.findings)
@@ -148,46 +156,62 @@ def _programs(root: Path, folders: Sequence[str]) -> Iterator[Path]:
 
 
 def _file(state: _Scan, path: Path) -> None:
-    name = str(path.relative_to(state.root))
+    name, sha256 = str(path.relative_to(state.root)), records.sha256_file(path)
+    facts = state.known.get(sha256)
+    if facts is None:
+        facts = _read(path, state.baseline, state.classifier)
+        state.known.keep(sha256, facts)
+    for finding in facts.findings:
+        state.judge(finding.model_copy(update={"file": name}))
+    if not any(finding.extension == UNREADABLE for finding in facts.findings):
+        state.files.append(CodeFile(path=name, sha256=sha256, instructions=facts.instructions,
+                                    extensions=facts.extensions, sass=facts.sass, ptx=facts.ptx))
+
+
+def _read(path: Path, baseline: CodeBaseline, classifier: Classifier) -> CodeFacts:
+    """What there is to know of one file, whatever its name."""
+    findings = list[Finding]()
     try:
         with Elf(path) as elf:
             if elf.machine != X86_64:
                 raise NotElf(f"code for another machine (ELF machine {elf.machine})")
-            count, extensions = _cpu(state, name, elf)
-            sass, ptx = _gpu(state, name, elf)
+            count, extensions = _cpu(findings, elf, baseline, classifier)
+            sass, ptx = _gpu(findings, elf, baseline)
     except NotElf as error:
-        state.judge(Finding(file=name, symbol=WHOLE, extension=UNREADABLE, count=1, example=str(error)))
-        return
-    state.files.append(CodeFile(path=name, sha256=records.sha256_file(path), instructions=count,
-                                extensions=extensions, sass=sass, ptx=ptx))
+        findings.append(_finding(WHOLE, UNREADABLE, str(error)))
+        return CodeFacts(instructions=0, extensions={}, sass=[], ptx=[], findings=findings)
+    return CodeFacts(instructions=count, extensions=extensions, sass=sass, ptx=ptx, findings=findings)
 
 
-def _cpu(state: _Scan, name: str, elf: Elf) -> tuple[int, dict[str, int]]:
-    """Number of instructions, and of those that need each extension; judges what is beyond the baseline."""
+def _finding(symbol: str, extension: str, example: str, count: int = 1) -> Finding:
+    return Finding(file="", symbol=symbol, extension=extension, count=count, example=example)
+
+
+def _cpu(
+    findings: list[Finding], elf: Elf, baseline: CodeBaseline, classifier: Classifier,
+) -> tuple[int, dict[str, int]]:
+    """Number of instructions, and of those that need each extension; adds to `findings` what is beyond the baseline."""
     total, extensions = 0, dict[str, int]()
-    features = frozenset(state.baseline.features)
+    features = frozenset(baseline.features)
     for address, symbol, code in elf.code():
-        count, uses = state.classifier.uses(code, address)
+        count, uses = classifier.uses(code, address)
         total += count
         for extension, use in uses.items():
             extensions[extension] = extensions.get(extension, 0) + use.count
-        for extension in instructions.beyond(uses, features):
-            use = uses[extension]
-            state.judge(Finding(file=name, symbol=symbol, extension=extension, count=use.count, example=use.example))
+        findings += [_finding(symbol, extension, uses[extension].example, uses[extension].count)
+                     for extension in instructions.beyond(uses, features)]
     return total, dict(sorted(extensions.items()))
 
 
-def _gpu(state: _Scan, name: str, elf: Elf) -> tuple[list[str], list[str]]:
-    """Architectures of the file's SASS and PTX; judges the file as a whole, then each fat binary."""
+def _gpu(findings: list[Finding], elf: Elf, baseline: CodeBaseline) -> tuple[list[str], list[str]]:
+    """Architectures of the file's SASS and PTX; adds what the file as a whole lacks, then what each fat binary does."""
     modules = list(fatbin.modules(elf))
     images = [image for module in modules for image in module]
-    whole = fatbin.missing(images, state.baseline.sm) if images else []
-    for sm in whole:
-        state.judge(Finding(file=name, symbol=WHOLE, extension=f"sm_{sm}", count=1, example=_has(images)))
+    whole = fatbin.missing(images, baseline.sm) if images else []
+    findings += [_finding(WHOLE, f"sm_{sm}", _has(images)) for sm in whole]
     for number, module in enumerate(modules, 1):
-        for sm in fatbin.missing(module, [sm for sm in state.baseline.sm if sm not in whole]):
-            state.judge(Finding(file=name, symbol=f"device code {number} of {len(modules)}", extension=f"sm_{sm}",
-                                count=1, example=_has(module)))
+        findings += [_finding(f"device code {number} of {len(modules)}", f"sm_{sm}", _has(module))
+                     for sm in fatbin.missing(module, [sm for sm in baseline.sm if sm not in whole])]
     sass, ptx = ({image.name for image in images if image.ptx is kind} for kind in (False, True))
     return sorted(sass), sorted(ptx)
 
