@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.model.build_records import LOCK_FILE, BakeRecord, Boot, Verdict
+from goldenami.model.build_records import BLOCKS_FILE, LOCK_FILE, BakeRecord, Boot, Verdict
 from goldenami.publish.publish_records import PLAN_FILE, PublishPlan
 from support.aws.emulator import Emulator
 from support.builds import builds
@@ -280,6 +280,11 @@ def test_latest_does_not_go_back_by_publishing(checkout: Checkout, build: Path) 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
 
+def change_disk_and_list(build: Path) -> None:
+    builds.write_disk(build / "disk.raw", 7)
+    (build / BLOCKS_FILE).write_bytes((build / BLOCKS_FILE).read_bytes()[::-1])
+
+
 REFUSALS: list[tuple[str, Callable[[Path], object], str]] = [
     ("missing", lambda build: (build / "verify.json").unlink(), "has no verify record"),
     ("failing", lambda build: builds.write_verify(build, verdict=Verdict.NOT_VERIFIED,
@@ -297,8 +302,7 @@ REFUSALS: list[tuple[str, Callable[[Path], object], str]] = [
         build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), "it was not booted under uefi"),
     ("with another lock", lambda build: records.write(build / LOCK_FILE, builds.lock(IMAGE, 7)),
      "lock.json is not the lock that was baked"),
-    ("of a changed disk", lambda build: builds.write_disk(build / "disk.raw", 7),
-     "is not the disk that was verified"),
+    ("of a changed disk without its list", change_disk_and_list, "is not the disk that was verified"),
 ]
 
 
@@ -309,6 +313,27 @@ def test_a_proof_that_is_none(
     spoil(build)
     assert message in publish(checkout, code=6)
     assert all(nothing_there(region) for region in REGIONS)
+
+
+def test_ebs_takes_no_block_of_a_changed_disk(checkout: Checkout, build: Path) -> None:
+    """The disk is not read before: its blocks go up under the digests that the bake listed."""
+    builds.write_disk(build / "disk.raw", 7)
+    assert "block 0 of the disk is not the one that its bake listed" in publish(checkout, code=6)
+    for region in REGIONS:
+        state = RegionState(region)
+        assert not (state.amis() or state.template() or state.parameter("latest"))
+        assert {row["State"] for row in state.snapshots()} == {"pending"}
+    builds.write_disk(build / "disk.raw", 1)
+    publish(checkout)
+    for region in REGIONS:
+        RegionState(region).check([build.name], build.name)
+
+
+def test_a_lost_list_is_made_again_of_the_same_disk(checkout: Checkout, build: Path) -> None:
+    before = (build / BLOCKS_FILE).read_bytes()
+    (build / BLOCKS_FILE).unlink()
+    publish(checkout)
+    assert (build / BLOCKS_FILE).read_bytes() == before
 
 
 def test_a_build_whose_parts_do_not_fit(checkout: Checkout) -> None:

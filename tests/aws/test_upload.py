@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws.session import Account
-from goldenami.aws.snapshots import blocks, ebs, readback, send
-from goldenami.aws.snapshots.sparse import BLOCK
+from goldenami.aws.snapshots import ebs, readback, send
+from goldenami.model import disk_blocks
 from goldenami.model.build_records import Outcome
+from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.sparse_disk import BLOCK
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
@@ -17,20 +19,20 @@ from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 REGION = "us-east-1"
 
 
-def upload(folder: Path, seed: int, parent: ebs.Parent | None = None) -> tuple[ebs.UploadedSnapshot, blocks.BlockMap]:
+def upload(folder: Path, seed: int, parent: ebs.Parent | None = None) -> tuple[ebs.UploadedSnapshot, BlockMap]:
     """A disk of 24 blocks and its snapshot; two seeds differ in one block."""
     disk = folder / f"{seed}.raw"
     with disk.open("wb") as sink:
         sink.truncate(1 << 30)
         for index in range(24):
             os.pwrite(sink.fileno(), bytes([seed if index == 0 else 1, index]), 7 * index * BLOCK)
-    listed, account = blocks.scan(disk, folder / f"{seed}.blocks"), Account()
+    listed, account = disk_blocks.scan(disk, folder / f"{seed}.blocks"), Account()
     done = ebs.upload(account.ebs(REGION), account.ec2(REGION), disk, listed, journal=folder / f"journal{seed}",
                       tags={"goldenami:image": "i"}, description="d", parent=parent, in_flight=4)
     return done, listed
 
 
-def outcome(listed: blocks.BlockMap, name: str) -> readback.Readback:
+def outcome(listed: BlockMap, name: str) -> readback.Readback:
     return readback.verify(Account().ebs(REGION), name, listed)
 
 

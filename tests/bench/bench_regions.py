@@ -21,12 +21,13 @@ from pathlib import Path
 
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
-from goldenami.aws.snapshots import blocks, ebs
-from goldenami.aws.snapshots.blocks import BlockMap
-from goldenami.aws.snapshots.sparse import BLOCK
-from goldenami.aws.worker_pool import Budget
+from goldenami.aws.snapshots import ebs
 from goldenami.core.records import canonical, write_text
 from goldenami.core.units import GIB
+from goldenami.core.worker_pool import Budget
+from goldenami.model import disk_blocks
+from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.sparse_disk import BLOCK
 from support.aws import ebs_wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +98,7 @@ def main() -> None:
         folder = Path(name)
         disk = folder / "disk.raw"
         make_disk(disk, gib)
-        blocks.scan(disk, disk.with_suffix(".blocks"))
+        disk_blocks.scan(disk, disk.with_suffix(".blocks"))
         found = {title: measure(way, disk, folder) for title, way in WAYS.items()}
     for title, figures in found.items():
         print(f"{title:<28}" + "  ".join(f"{value} {what}" for what, value in figures.items()))

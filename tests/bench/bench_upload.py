@@ -30,10 +30,11 @@ from unittest.mock import patch
 from urllib.parse import urlsplit
 
 from goldenami.aws import session
-from goldenami.aws.snapshots import blocks, ebs, raw_put
-from goldenami.aws.snapshots.blocks import BlockMap
-from goldenami.aws.snapshots.sparse import BLOCK
+from goldenami.aws.snapshots import ebs, raw_put
 from goldenami.core.records import canonical, write_text
+from goldenami.model import disk_blocks
+from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.sparse_disk import BLOCK
 from support.aws import ebs_wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,7 +146,7 @@ def throughput(disk: Path, folder: Path) -> dict[str, object]:
     with server("--trust") as made:
         for _ in range(ROUNDS):
             began = time.monotonic()
-            listed = blocks.scan(disk, folder / "disk.blocks")
+            listed = disk_blocks.scan(disk, folder / "disk.blocks")
             scanned = time.monotonic() - began
             hashing, bare = (plain(made.url, disk, listed, 8, checksum=wanted) for wanted in (True, False))
             many = plain(made.url, disk, listed, ebs.IN_FLIGHT, checksum=True)
@@ -200,7 +201,7 @@ def _some(listed: BlockMap, folder: Path, count: int) -> BlockMap:
     part = BlockMap.create(folder / f"part{count}.blocks", listed.gib)
     with part.path.open("r+b") as sink:
         for index, sha256 in itertools.islice(listed, count):
-            os.pwrite(sink.fileno(), sha256, index * blocks.SLOT)
+            os.pwrite(sink.fileno(), sha256, index * disk_blocks.SLOT)
     return part
 
 
@@ -220,7 +221,7 @@ def puts(disk: Path, listed: BlockMap, folder: Path) -> dict[str, object]:
     with server("--trust") as made:
         _seconds, first = upload(made, disk, listed, folder)
         whole = made.counts()["puts"]
-        after = blocks.scan(changed, folder / "next.blocks")
+        after = disk_blocks.scan(changed, folder / "next.blocks")
         upload(made, changed, after, folder, parent=ebs.Parent(first.id, listed))
         delta = made.counts()["puts"] - whole
     changed.unlink()
@@ -258,7 +259,7 @@ def main() -> None:
         folder, wanted = Path(name), set(sys.argv[1].split(","))
         disk = folder / "disk.raw"
         make_disk(disk)
-        listed = blocks.scan(disk, folder / "disk.blocks")
+        listed = disk_blocks.scan(disk, folder / "disk.blocks")
         parts: dict[str, Callable[[], dict[str, object]]] = {
             "throughput": lambda: throughput(disk, folder), "in flight": lambda: in_flight(disk, listed, folder),
             "PUTs": lambda: puts(disk, listed, folder), "kills": lambda: kills(disk, folder)}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from goldenami.aws import worker_pool
 from goldenami.aws.snapshots import ebs
+from goldenami.core import worker_pool
 from goldenami.core.errors import BadInput
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from goldenami.aws.snapshots import ebs, raw_put, send
-from goldenami.core.errors import HostNotReady, StageFailed, Unreachable
+from goldenami.core.errors import HostNotReady, NotVerified, StageFailed, Unreachable
 from support.aws import ebs_sink
 from support.aws.ebs_sink import BLOCK, Sink
 from support.aws.ebs_wire import Refused
@@ -126,7 +126,7 @@ def test_a_disk_that_changes_meanwhile_is_never_sealed(setup: UploadSetup) -> No
     listed = setup.sparse(20)
     with setup.disk.open("r+b") as disk:
         os.pwrite(disk.fileno(), b"changed", 3 * BLOCK)
-    with pytest.raises(StageFailed, match="block 3 of the disk changed while it was uploaded"):
+    with pytest.raises(NotVerified, match="block 3 of the disk is not the one that its bake listed"):
         setup.upload(listed)
     assert [snap.state for snap in setup.sink.snaps.values()] == ["pending"]
 

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
-from goldenami.aws.snapshots import sparse
-from goldenami.aws.snapshots.blocks import PIECE, SLOT, ZEROS_SHA256, BlockMap, differing, scan
-from goldenami.aws.snapshots.sparse import BLOCK
+from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.units import GIB
+from goldenami.local.disk import checksum
+from goldenami.model import disk_blocks, sparse_disk
+from goldenami.model.build_records import Disk
+from goldenami.model.disk_blocks import PIECE, SLOT, ZEROS_SHA256, BlockMap, differing, scan
+from goldenami.model.sparse_disk import BLOCK
 
 
 def write(path: Path, parts: dict[int, bytes], size: int) -> Path:
@@ -22,7 +26,7 @@ def write(path: Path, parts: dict[int, bytes], size: int) -> Path:
 
 def data_blocks(path: Path) -> list[int]:
     with path.open("rb") as source:
-        return list(sparse.data_blocks(source.fileno()))
+        return list(sparse_disk.data_blocks(source.fileno()))
 
 
 def test_blocks_with_data_are_found_once_and_holes_are_not_read(tmp_path: Path) -> None:
@@ -35,14 +39,14 @@ def test_blocks_with_data_are_found_once_and_holes_are_not_read(tmp_path: Path) 
 def test_the_last_block_is_filled_with_zeros(tmp_path: Path) -> None:
     disk = write(tmp_path / "disk", {0: b"abc"}, 3)
     with disk.open("rb") as source:
-        assert sparse.read_block(source.fileno(), 0) == b"abc" + bytes(BLOCK - 3)
+        assert sparse_disk.read_block(source.fileno(), 0) == b"abc" + bytes(BLOCK - 3)
     (found,) = scan(disk, tmp_path / "blocks")
     assert found == (0, hashlib.sha256(b"abc" + bytes(BLOCK - 3)).digest())
 
 
 @pytest.mark.parametrize(("size", "gib"), [(1, 1), (GIB, 1), (GIB + 1, 2), (1024 * GIB, 1024)])
 def test_a_volume_has_whole_gib(tmp_path: Path, size: int, gib: int) -> None:
-    assert sparse.volume_gib(write(tmp_path / "disk", {}, size)) == gib
+    assert sparse_disk.volume_gib(write(tmp_path / "disk", {}, size)) == gib
 
 
 def test_equal_bytes_have_one_name_whatever_their_holes(tmp_path: Path) -> None:
@@ -80,7 +84,41 @@ def test_a_disk_that_cannot_be_read_leaves_no_list(tmp_path: Path, monkeypatch: 
     def fail(*_arguments: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("goldenami.aws.snapshots.blocks.read_block", fail)
+    monkeypatch.setattr("goldenami.model.disk_blocks.read_block", fail)
     with pytest.raises(OSError, match="Input/output"):
         scan(disk, tmp_path / "blocks")
     assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+
+def test_a_disk_is_listed_while_it_is_written(tmp_path: Path) -> None:
+    """In pieces that end within blocks; holes are filled behind what is final, and one is left."""
+    disk, size = write(tmp_path / "disk", {}, 9 * BLOCK - 4096), 9 * BLOCK - 4096
+    with checksum.following(disk, tmp_path / "blocks") as follower:
+        for number, until in enumerate((0, 1, BLOCK + 5, 3 * BLOCK, 5 * BLOCK - 1, 8 * BLOCK)):
+            with disk.open("r+b") as sink:
+                os.pwrite(sink.fileno(), bytes([number + 1]) * 10_000, until)
+            time.sleep(0.02)
+            follower.advance(until)
+        found = follower.result(size)
+    assert found == records.sha256_file(disk)
+    scan(disk, tmp_path / "after")
+    assert (tmp_path / "blocks").read_bytes() == (tmp_path / "after").read_bytes()
+
+
+def test_a_writer_that_fails_leaves_no_list(tmp_path: Path) -> None:
+    disk = write(tmp_path / "disk", {}, 4 * BLOCK)
+    with pytest.raises(RuntimeError), checksum.following(disk, tmp_path / "blocks") as follower:
+        follower.advance(BLOCK)
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+
+def test_a_disk_is_as_baked_by_its_blocks_or_as_a_whole(tmp_path: Path) -> None:
+    disk = write(tmp_path / "disk", {BLOCK: b"x"}, 4 * BLOCK)
+    older = Disk(path="disk", bytes_apparent=4 * BLOCK, bytes_allocated=0, sha256=records.sha256_file(disk))
+    listed = older.model_copy(update={"blocks_sha256": disk_blocks.digest_of(disk)})
+    assert disk_blocks.is_as_baked(disk, older) and disk_blocks.is_as_baked(disk, listed)
+    for parts, size in (({BLOCK: b"y"}, 4 * BLOCK), ({BLOCK: b"x", 3 * BLOCK: b"z"}, 4 * BLOCK), ({}, 4 * BLOCK),
+                        ({BLOCK: b"x"}, 4 * BLOCK + 1)):
+        write(disk, parts, size)
+        assert not disk_blocks.is_as_baked(disk, older) and not disk_blocks.is_as_baked(disk, listed), parts

@@ -11,7 +11,7 @@ from goldenami.local import image_tests
 from goldenami.local.programs import verify
 from goldenami.local.vm import cpu
 from goldenami.model import instruction_sets
-from goldenami.model.build_records import Check, CodeFile, CoverageRecord, Outcome
+from goldenami.model.build_records import Check, CodeFile, CoverageRecord, Disk, Outcome
 from goldenami.model.plans import VerifyPlan
 
 
@@ -41,8 +41,9 @@ def plan(tmp_path: Path) -> VerifyPlan:
     record = CoverageRecord(folders=[str(tmp_path / "opt/ml")[1:]], features=[], sm=[], files=files, findings=[],
                             allowed={})
     records.write(tmp_path / "coverage.json", record)
+    baked = Disk(path="disk.raw", bytes_apparent=0, bytes_allocated=0, sha256="0" * 64)
     return VerifyPlan(
-        work=tmp_path, log=tmp_path / "log", root=tmp_path, disk=tmp_path / "disk.raw", disk_sha256="0" * 64,
+        work=tmp_path, log=tmp_path / "log", root=tmp_path, disk=tmp_path / "disk.raw", baked=baked,
         variables=tmp_path / "vars.json", coverage=tmp_path / "coverage.json", user="debian", roles=[],
         features=sorted(instruction_sets.KNOWN_X86), growth_bytes=0, boot_limit_s=60.0)
 

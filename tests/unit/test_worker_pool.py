@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from goldenami.aws.worker_pool import Budget, WorkerPool
+from goldenami.core.worker_pool import Budget, WorkerPool
 
 MOST, POOLS = 16, 8
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from goldenami.aws.session import Account, UnknownCredentials, translate
-from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, Unreachable
 from goldenami.core.wait import growing
+from goldenami.core.worker_pool import WorkerPool
 
 T = TypeVar("T")
 

@@ -102,8 +102,9 @@ def check_space(folder: Path, lock: Lock) -> None:
 def _record(
     lock: Lock, lock_sha256: str, started: str, work: Path, builder: Builder, result: BakeResult, progress: Progress,
 ) -> BakeRecord:
-    roles = packer.role_seconds(work)
-    variables = json.loads(BuildFolder(work / "out").variables.read_text(encoding="utf-8"))
+    roles, out = packer.role_seconds(work), BuildFolder(work / "out")
+    disk = result.disk and result.disk.model_copy(update={"blocks_sha256": records.sha256_file(out.blocks)})
+    variables = json.loads(out.variables.read_text(encoding="utf-8"))
     return BakeRecord(
         schema_version=1, builder=builder.kind, image=lock.image, build_id=lock_sha256[:lockfile.ID_LENGTH],
         lock_sha256=lock_sha256, git_commit=variables["golden_git_commit"], started_at=started,
@@ -111,7 +112,7 @@ def _record(
                   tools=host_tools.versions() if result.disk else {}, distribution=host_tools.distribution()),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.phases.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        packages_count=packages_count(result.sizes, lock), disk=result.disk, ami=result.ami, layers=result.layers,
+        packages_count=packages_count(result.sizes, lock), disk=disk, ami=result.ami, layers=result.layers,
         components=components(lock, result.sizes), largest=largest(result.sizes),
         manifest_sha256=result.manifest_sha256)
 

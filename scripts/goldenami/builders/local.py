@@ -55,7 +55,7 @@ class LocalBuilder:
         disk = build.read_bake().disk
         assert disk is not None
         plan = VerifyPlan(
-            work=work, log=log, root=self.root, disk=build.disk, disk_sha256=disk.sha256, variables=build.variables,
+            work=work, log=log, root=self.root, disk=build.disk, baked=disk, variables=build.variables,
             coverage=build.coverage, user=USERS[lock.base.distribution], roles=lock.roles,
             features=lock.hardware.features, growth_bytes=GROWTH_BYTES, boot_limit_s=ssh.boot_limit_s())
         return program.call("goldenami.local.programs.verify", plan, VerifyResult, progress,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.reader.block_source import RawFile, overlay
+from goldenami.model import disk_blocks
 from goldenami.model.build_folder import BuildFolder
 
 _QCOW2 = b"QFI\xfb"
@@ -21,7 +21,8 @@ def opened(path: Path, build: BuildFolder, user: str) -> LookedAt:
     disk = RawFile(path)
     if disk.size < len(_QCOW2) or disk.read(0, len(_QCOW2)) != _QCOW2:
         return LookedAt(label=str(path), user=user, disk=disk)
-    if not build.disk.exists() or records.sha256_sparse(build.disk) != build.read_bake().disk_sha256:
+    baked = build.read_bake().disk
+    if baked is None or not build.disk.exists() or not disk_blocks.is_as_baked(build.disk, baked):
         raise BadInput(f"{build.disk} is not there, or not as baked: {path} says only what differs from it",
                        hint="bake it again: the same lock gives the same disk")
     base = RawFile(build.disk)

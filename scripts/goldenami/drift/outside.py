@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.aws.session import Account, translated
-from goldenami.aws.snapshots.blocks import BlockMap
 from goldenami.aws.snapshots.fetch import SnapshotSource
 from goldenami.aws.snapshots.snapshot_disk import BakedDisk, SnapshotDisk
-from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.aws.snapshots.temporary import temporary_snapshot
-from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core import units
 from goldenami.core.errors import Unreachable
 from goldenami.core.progress import Progress
+from goldenami.core.worker_pool import WorkerPool
 from goldenami.drift.reader.block_source import BlockSource, ChangedBlocks, Extent, merged
 from goldenami.drift.running_instance import RunningInstance
 from goldenami.model.build_folder import BuildFolder
+from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.sparse_disk import BLOCK
 
 
 @dataclass(frozen=True)

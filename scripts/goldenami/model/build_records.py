@@ -22,7 +22,7 @@ LOCK_FILE = "lock.json"
 REPORT_FILE = "report.html"
 SUMMARY_FILE = "report.md"
 BLOCKS_FILE = "disk.blocks"
-"""The SHA-256 of each block of the disk: what an upload goes by."""
+"""The SHA-256 of each block of the disk: what `verify` compares and an upload goes by."""
 COVERAGE_FILE = "coverage.json"
 
 ROLES_JOINED_BY = "+"
@@ -99,13 +99,15 @@ class Component(Record):
 class Disk(Record):
     """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is sparse.
 
-    `note` says why its bytes depend on more than the lock; it is empty where they do not.
+    `note` says why its bytes depend on more than the lock; it is empty where they do not. `blocks_sha256` is the digest
+    of `disk.blocks`, which the bake wrote; older records lack it.
     """
 
     path: str
     bytes_apparent: Bytes
     bytes_allocated: Bytes
     sha256: Sha256
+    blocks_sha256: Sha256 | None = None
     note: str = ""
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.aws.snapshots.sparse import BLOCK, ZEROS, data_blocks, read_block, volume_gib
-from goldenami.aws.worker_pool import WorkerPool
+from goldenami.core import records
 from goldenami.core.errors import BadInput
+from goldenami.core.worker_pool import WorkerPool
+from goldenami.model.build_records import Disk
+from goldenami.model.sparse_disk import ZEROS, data_blocks, read_block, volume_gib
 
 SLOT = hashlib.sha256().digest_size
 EMPTY = bytes(SLOT)
@@ -83,10 +86,11 @@ def _filled(first: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
             yield first + at // SLOT, slot
 
 
-def scan(disk: Path, target: Path, on_bytes: Callable[[int], None] = lambda _: None) -> BlockMap:
+def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) -> BlockMap:
     """Hash the blocks of `disk` into `target`, which appears whole or not at all. Holes are not read.
 
-    Two threads: SHA-256 runs outside Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take.
+    Of a disk that is still being written, `final` waits as `data_blocks` says. Two threads: SHA-256 runs outside
+    Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take.
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     block_map = BlockMap.create(aside, volume_gib(disk))
@@ -97,13 +101,25 @@ def scan(disk: Path, target: Path, on_bytes: Callable[[int], None] = lambda _: N
                 block = read_block(source.fileno(), index)
                 if block != ZEROS:
                     os.pwrite(sink.fileno(), hashlib.sha256(block).digest(), index * SLOT)
-                on_bytes(BLOCK)
 
-            WorkerPool(2).run(data_blocks(source.fileno()), hash_block)
+            WorkerPool(2).run(data_blocks(source.fileno(), final), hash_block)
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
     return BlockMap(target, block_map.gib)
+
+
+def digest_of(disk: Path) -> str:
+    """Hex SHA-256 of the list of the disk's blocks, which is made for it: what a Disk has as `blocks_sha256`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return records.sha256_file(scan(disk, Path(folder, "blocks")).path)
+
+
+def is_as_baked(disk: Path, baked: Disk) -> bool:
+    """Whether every byte of the file `disk` is as its record says."""
+    if baked.blocks_sha256 is None:
+        return records.sha256_sparse(disk) == baked.sha256
+    return disk.stat().st_size == baked.bytes_apparent and digest_of(disk) == baked.blocks_sha256
 
 
 def differing(new: BlockMap, old: BlockMap | None) -> Iterator[tuple[int, bytes]]:

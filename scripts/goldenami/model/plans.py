@@ -54,12 +54,16 @@ class BakeStep(Record):
 
 
 class CoverageRequest(Record):
-    """What the coverage check looks at: the folders of a tree, what every declared machine has, what is allowed."""
+    """What the coverage check looks at: the folders of a tree, what every declared machine has, what is allowed.
+
+    `known` is the folder of what it read of files before, by their content.
+    """
 
     folders: list[str]
     features: list[str]
     sm: list[str]
     allow: list[Allowance]
+    known: Path | None = None
 
 
 class BakePlan(TreePlan):
@@ -110,10 +114,11 @@ class BootPlan(ProgramPlan):
 
 class VerifyPlan(BootPlan):
     """What `verify` looks at: the checkout `root` with its tests, and of the build its disk, variables and coverage
-    record. `features` are what all declared CPUs have (GCC's names); the disk is booted `growth_bytes` larger."""
+    record. `baked` is the disk's record, `features` are what all declared CPUs have (GCC's names); the disk is booted
+    `growth_bytes` larger."""
 
     root: Path
-    disk_sha256: Sha256
+    baked: Disk
     variables: Path
     coverage: Path
     roles: list[str]

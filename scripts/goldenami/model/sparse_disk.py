@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from goldenami.core.errors import BadInput
@@ -26,20 +26,35 @@ def volume_gib(disk: Path) -> int:
     return -(-size // GIB)
 
 
-def data_blocks(fd: int) -> Iterator[int]:
-    """Indexes of the blocks in which the file has data, ascending; holes are skipped by lseek(2), not read."""
+def data_blocks(fd: int, final: Callable[[int], int] | None = None) -> Iterator[int]:
+    """Indexes of the blocks in which the file has data, ascending; holes are skipped by lseek(2), not read.
+
+    Of a file that is still being written, `final` is asked with a byte; it waits until this byte is final and returns
+    up to which byte all are.
+    """
     size, at = os.fstat(fd).st_size, 0
     while at < size:
-        try:
-            data = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # nothing but a hole behind `at`
+        limit = final(min(at + BLOCK, size) - 1) if final else size
+        if limit < size:
+            limit -= limit % BLOCK
+        while at < limit:
+            data = _seek(fd, at, os.SEEK_DATA, limit)
+            if data == limit:
+                at = limit
+                break
+            last = -(-_seek(fd, data, os.SEEK_HOLE, limit) // BLOCK)
+            yield from range(data // BLOCK, last)
+            at = last * BLOCK  # an extent that begins in the same block has been yielded with it
+
+
+def _seek(fd: int, at: int, what: int, limit: int) -> int:
+    """Where data or a hole begins at or behind `at`, `limit` at most."""
+    try:
+        return min(os.lseek(fd, at, what), limit)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
             raise
-        end = os.lseek(fd, data, os.SEEK_HOLE)
-        last = -(-end // BLOCK)
-        yield from range(max(data, at) // BLOCK, last)
-        at = last * BLOCK  # an extent that begins in the same block has been yielded with it
+        return limit
 
 
 def read_block(fd: int, index: int) -> bytes:

@@ -23,14 +23,14 @@ from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
-from goldenami.aws.snapshots.blocks import BlockMap, scan
-from goldenami.aws.snapshots.sparse import BLOCK
-from goldenami.aws.worker_pool import Budget
 from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.core.wait import wait_until
+from goldenami.core.worker_pool import Budget
 from goldenami.model.definition import Definition
+from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.sparse_disk import BLOCK
 from goldenami.publish import attesting, publish_plan, release_gate, upload_plan
 from goldenami.publish.attesting import Signs
 from goldenami.publish.publish_plan import PublishOptions
@@ -64,19 +64,13 @@ def prepare(
     lacking = {planned.region: planned.encryption for planned in plan.regions
                if planned.encryption is not None and planned.copy_of is None}
     if lacking:
-        with progress.step("read the disk"):
-            release_gate.check_disk(build)
-            blocks = _blocks(build)
+        with progress.step("list the disk's blocks"):
+            blocks = release_gate.listed_blocks(build)
         uploads = upload_plan.make(account, build, blocks, lacking)
         plan = upload_plan.with_transfers(account, plan, uploads, blocks.count() * BLOCK,
                                           channels.publish_section(definition))
     records.write(build.folder.path / PLAN_FILE, plan)
     return plan
-
-
-def _blocks(build: VerifiedBuild) -> BlockMap:
-    path = build.folder.blocks
-    return BlockMap.open(path) if path.exists() else scan(build.disk, path)
 
 
 def _candidates(amis: Mapping[str, Image]) -> dict[str, Published]:
@@ -220,7 +214,8 @@ class _RegionSteps:
         parent = ebs.Parent(upload.parent_snapshot, BlockMap.open(path)) if upload.parent_snapshot else None
         with self.progress.transfer(region, upload.bytes) as on_bytes:
             snapshot = ebs.upload(
-                self.account.ebs(region), self.account.ec2(region), self.build.disk, _blocks(self.build),
+                self.account.ebs(region), self.account.ec2(region), self.build.disk,
+                BlockMap.open(self.build.folder.blocks),
                 journal=self.build.folder.path / "upload" / region, parent=parent,
                 tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)},
                 description=self.plan.spec.name,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import readback
-from goldenami.aws.snapshots.blocks import BlockMap, scan
 from goldenami.aws.snapshots.readback import Readback
-from goldenami.aws.snapshots.sparse import BLOCK
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
 from goldenami.model.build_records import BAKE_FILE, BLOCKS_FILE, PUBLISH_FILE, BakeRecord
+from goldenami.model.disk_blocks import BlockMap, scan
+from goldenami.model.sparse_disk import BLOCK
 from goldenami.publish.publish_records import PublishRecord
 
 

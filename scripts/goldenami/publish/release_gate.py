@@ -9,7 +9,7 @@ from pathlib import Path
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.model import gpu_proofs, lockfile
+from goldenami.model import disk_blocks, gpu_proofs, lockfile
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import (
     BakeRecord,
@@ -19,6 +19,7 @@ from goldenami.model.build_records import (
     VerifyRecord,
 )
 from goldenami.model.definition import CveRule, Definition
+from goldenami.model.disk_blocks import BlockMap
 from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord, TestedGpu
 from goldenami.model.lockfile import Lock
 from goldenami.model.security_records import CVE_FILE, CveRecord
@@ -148,13 +149,21 @@ def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
     return next((said for said, holds in problems.items() if holds), "")
 
 
-def check_disk(build: VerifiedBuild) -> None:
-    """NotVerified where the disk is no longer the one that was verified. Holes are not read."""
-    if not build.disk.exists():
+def listed_blocks(build: VerifiedBuild) -> BlockMap:
+    """The blocks of the disk that was verified, as its bake listed them; NotVerified where the disk is another.
+
+    The disk is not read: each block goes up under its SHA-256 in the list, and EBS takes no other. Where the list is
+    not as the bake left it, or the build is older than such lists, the disk is read and compared.
+    """
+    baked, blocks = build.bake.disk, build.folder.blocks
+    if baked is None or not build.disk.exists():
         raise BadInput(f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk")
-    if records.sha256_sparse(build.disk) != build.bake.disk_sha256:
+    if blocks.exists() and records.sha256_file(blocks) == baked.blocks_sha256:
+        return BlockMap.open(blocks)
+    if not disk_blocks.is_as_baked(build.disk, baked):
         raise NotVerified(f"{build.disk} is not the disk that was verified",
                           hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")
+    return disk_blocks.scan(build.disk, blocks)
 
 
 def attest(root: Path, build: VerifiedBuild, file: Path, by: str) -> GpuTestRecord:

@@ -11,8 +11,8 @@ from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
-from goldenami.aws.snapshots.blocks import BlockMap
 from goldenami.model.definition import Publish, Transfer
+from goldenami.model.disk_blocks import BlockMap
 from goldenami.publish.publish_records import Copy, PublishPlan, RegionPublishPlan, Upload
 from goldenami.publish.release_gate import VerifiedBuild
 

@@ -12,16 +12,18 @@ import sys
 from pathlib import Path
 
 from goldenami.aws import session
-from goldenami.aws.snapshots import blocks, ebs
+from goldenami.aws.snapshots import ebs
+from goldenami.model import disk_blocks
+from goldenami.model.disk_blocks import BlockMap
 
 
 def main() -> None:
     """Scan and upload."""
     disk, journal = Path(sys.argv[1]), Path(sys.argv[2])
     in_flight = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    parent = ebs.Parent(sys.argv[4], blocks.BlockMap.open(Path(sys.argv[5]))) if len(sys.argv) > 5 else None
+    parent = ebs.Parent(sys.argv[4], BlockMap.open(Path(sys.argv[5]))) if len(sys.argv) > 5 else None
     account = session.Account()
-    listed = blocks.scan(disk, disk.with_suffix(".blocks"))
+    listed = disk_blocks.scan(disk, disk.with_suffix(".blocks"))
     done = ebs.upload(account.ebs("us-east-1"), account.ec2("us-east-1"), disk, listed, journal=journal,
                       tags={"goldenami:image": "i"}, description="d", parent=parent, in_flight=in_flight,
                       say=lambda text: print(text, file=sys.stderr))

@@ -14,9 +14,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from goldenami.aws import session
-from goldenami.aws.snapshots import blocks, ebs
-from goldenami.aws.snapshots.blocks import BlockMap
+from goldenami.aws.snapshots import ebs
 from goldenami.core.errors import GoldenError
+from goldenami.model import disk_blocks
+from goldenami.model.disk_blocks import BlockMap
 
 from support.aws import ebs_sink, ebs_wire
 from support.aws.ebs_sink import BLOCK, Sink
@@ -50,7 +51,7 @@ class UploadSetup:
             sink.truncate(size)
             for at, data in parts.items():
                 os.pwrite(sink.fileno(), data, at)
-        return blocks.scan(self.disk, self.disk.with_suffix(".blocks"))
+        return disk_blocks.scan(self.disk, self.disk.with_suffix(".blocks"))
 
     def sparse(self, count: int) -> BlockMap:
         """A disk of `count` blocks, each with a few bytes of its own."""

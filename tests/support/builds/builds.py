@@ -23,9 +23,10 @@ from goldenami import cli
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.model import definition_file, gpu_proofs, lockfile
+from goldenami.model import definition_file, disk_blocks, gpu_proofs, lockfile
 from goldenami.model.build_records import (
     BAKE_FILE,
+    BLOCKS_FILE,
     LOCK_FILE,
     PUBLISH_FILE,
     VERIFY_FILE,
@@ -98,7 +99,8 @@ def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = 
         image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40, phases=[], roles=[], components=[],
         started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", layers=[],
         host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0, manifest_sha256="0" * 64,
-        disk=Disk(path="disk.raw", bytes_apparent=DISK_MIB * MIB, bytes_allocated=BLOCKS * MIB // 2, sha256=sha256))
+        disk=Disk(path="disk.raw", bytes_apparent=DISK_MIB * MIB, bytes_allocated=BLOCKS * MIB // 2, sha256=sha256,
+                  blocks_sha256=records.sha256_file(disk_blocks.scan(folder / "disk.raw", folder / BLOCKS_FILE).path)))
     records.write(folder / BAKE_FILE, bake)
     write_verify(folder, disk_sha256=sha256)
     return folder

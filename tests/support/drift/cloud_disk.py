@@ -8,13 +8,14 @@ from pathlib import Path
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import attestations
-from goldenami.aws.snapshots import blocks, ebs, sparse
-from goldenami.aws.snapshots.blocks import BlockMap
+from goldenami.aws.snapshots import ebs
 from goldenami.core import records, shell
+from goldenami.model import disk_blocks, sparse_disk
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord
 from goldenami.security import signing_keys
 from goldenami.security.provenance import Attestor
+from goldenami.model.disk_blocks import BlockMap
 
 from support.aws.seeded_account import SeededAccount
 from support.drift import small_image
@@ -27,7 +28,7 @@ def bake(root: Path, image: str) -> BuildFolder:
     """The small image as a build of `image` in a checkout, its blocks listed as `publish` lists them."""
     build = small_image.bake(root / "build" / image / BUILD_ID)
     records.write(build.bake, records.read(build.bake, BakeRecord).model_copy(update={"image": image}))
-    blocks.scan(build.disk, build.blocks)
+    disk_blocks.scan(build.disk, build.blocks)
     return build
 
 
@@ -81,7 +82,7 @@ class CloudDisk:
         count = 0
         for index, sha256 in BlockMap.open(self.build.blocks):
             with self.build.disk.open("rb") as disk:
-                data = sparse.read_block(disk.fileno(), index)
+                data = sparse_disk.read_block(disk.fileno(), index)
             self.account.ebs.put_snapshot_block(
                 SnapshotId=made, BlockIndex=index, BlockData=data, DataLength=len(data), ChecksumAlgorithm="SHA256",
                 Checksum=base64.b64encode(sha256).decode())

@@ -22,16 +22,16 @@ from botocore.exceptions import ClientError
 
 from goldenami.aws import session
 from goldenami.aws.calls import tolerate
-from goldenami.aws.snapshots.blocks import BlockMap, differing
 from goldenami.aws.snapshots.journal import Journal, SnapshotRequest, UploadState
 from goldenami.aws.snapshots.raw_put import PutConnections
 from goldenami.aws.snapshots.send import Sender, patiently
-from goldenami.aws.snapshots.sparse import BLOCK, read_block
 from goldenami.aws.tags import of_blocks, to_list
-from goldenami.aws.worker_pool import Budget, WorkerPool
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
 from goldenami.core.wait import growing, wait_until
+from goldenami.core.worker_pool import Budget, WorkerPool
+from goldenami.model.disk_blocks import BlockMap, differing
+from goldenami.model.sparse_disk import BLOCK, read_block
 
 Client = Any
 
@@ -111,13 +111,13 @@ def upload(
     in_flight: int | None = None, budget: Budget | None = None, say: Callable[[str], None] = lambda _: None,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> UploadedSnapshot:
-    """Have a completed snapshot of `disk`, whose `blocks` were scanned, in the region of the clients.
+    """Have a completed snapshot of `disk`, whose bake listed its `blocks`, in the region of the clients.
 
     `journal` is a folder of this build and region; what an earlier run confirmed is not sent again. `tags` replace
     those of a snapshot that an earlier run began. `budget` is shared with other uploads. `on_bytes` is told of bytes
     that are there, those of an earlier run included, in any thread; `say` gets what a person has to know.
-    Raises Unreachable when EBS stops confirming blocks, StageFailed when the disk changes meanwhile or EBS gives the
-    snapshot up; in every case, and on an interrupt or a kill, a second call continues.
+    Raises Unreachable when EBS stops confirming blocks, NotVerified when the disk is not as it was listed, StageFailed
+    when EBS gives the snapshot up; in every case, and on an interrupt or a kill, a second call continues.
     """
     began = time.monotonic()
     work = _Upload(ebs, ec2, disk, blocks, Journal(journal), dict(tags), description, parent, encryption, say)

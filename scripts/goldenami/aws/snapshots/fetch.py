@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError, IncompleteReadError
 
 from goldenami.aws.snapshots.send import LOST, Patience, passes, patiently, pause_s
-from goldenami.aws.worker_pool import WorkerPool
+from goldenami.core.worker_pool import WorkerPool
 
 IN_FLIGHT = 64
 """Blocks under way at once; a snapshot gives 1,000 a second (EBS quotas, GetSnapshotBlock)."""

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from goldenami.aws.snapshots.blocks import PIECE, SLOT, BlockMap
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.model.build_records import Sha256, Utc
+from goldenami.model.disk_blocks import PIECE, SLOT, BlockMap
 
 STATE_FILE = "upload.json"
 

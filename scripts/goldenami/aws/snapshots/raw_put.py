@@ -22,7 +22,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from goldenami.aws.snapshots.sparse import BLOCK
+from goldenami.model.sparse_disk import BLOCK
 
 BUSY = frozenset({"RequestThrottledException", "ThrottlingException"})
 """Refusals that ask for patience ("You should always retry requests that receive server (5xx) error responses, and

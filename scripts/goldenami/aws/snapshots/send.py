@@ -15,9 +15,9 @@ from botocore.parsers import ResponseParserError
 
 from goldenami.aws import session
 from goldenami.aws.snapshots.raw_put import BUSY, Answer, PutConnections
-from goldenami.aws.snapshots.sparse import BLOCK
-from goldenami.aws.worker_pool import WorkerPool
-from goldenami.core.errors import StageFailed, Unreachable
+from goldenami.core.errors import NotVerified, StageFailed, Unreachable
+from goldenami.core.worker_pool import WorkerPool
+from goldenami.model.sparse_disk import BLOCK
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Sender:
         """Have EBS confirm the block.
 
         Raises Unreachable when EBS confirms no block of the upload for PATIENCE_S, StageFailed when the snapshot is
-        gone or the block is not the one that was hashed; what else AWS refuses is raised as botocore's.
+        gone, NotVerified when the block is not the one that was hashed; what else AWS refuses is raised as botocore's.
         """
         checksum, tries = base64.b64encode(sha256).decode(), 0
         while True:
@@ -122,8 +122,8 @@ class Sender:
                 if time.monotonic() - self._began > SETTLE_S:
                     raise _gone(self._id) from error
             elif hashlib.sha256(block).digest() != sha256:
-                raise StageFailed(f"block {index} of the disk changed while it was uploaded",
-                                  hint="leave it alone, or bake it again; then run again") from error
+                raise NotVerified(f"block {index} of the disk is not the one that its bake listed",
+                                  hint="the disk was changed: bake it again (FORCE=1), then run again") from error
             elif error.response.get("Reason") == "WRITE_REQUEST_TIMEOUT":
                 raise _gone(self._id) from error
             else:

@@ -11,12 +11,12 @@ from pathlib import Path
 from botocore.exceptions import ClientError
 
 from goldenami.aws import session
-from goldenami.aws.snapshots.blocks import EMPTY, SLOT, BlockMap
 from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
-from goldenami.aws.snapshots.sparse import BLOCK, ZEROS, read_block
-from goldenami.aws.worker_pool import WorkerPool
 from goldenami.core.errors import BadInput
 from goldenami.core.units import GIB
+from goldenami.core.worker_pool import WorkerPool
+from goldenami.model.disk_blocks import EMPTY, SLOT, BlockMap
+from goldenami.model.sparse_disk import BLOCK, ZEROS, read_block
 
 _BAD_TOKEN = "INVALID_BLOCK_TOKEN"  # noqa: S105 - EBS's word for a token that expired
 

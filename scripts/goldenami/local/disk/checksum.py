@@ -1,6 +1,7 @@
-"""The SHA-256 of a disk that is still being written: hashed right behind the writer, while its pages are in memory.
+"""The digests of a disk that is still being written: hashed right behind the writer, while its pages are in memory.
 
-A disk is hashed in one piece, on one core, for as long as it takes to write its files on the other.
+Nothing that follows hashes all of it again: the SHA-256 of the whole names it, and those of its blocks (model/
+disk_blocks.py) are what `verify` and an upload go by.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from goldenami.core import records
+from goldenami.model import disk_blocks
+from goldenami.model.disk_blocks import BlockMap
 
 
 class Abandoned(Exception):
@@ -25,18 +28,19 @@ class Follower:
         self._final, self._changed = 0, threading.Condition()
         self._abandoned = False
         self.digest: Future[str] = Future()
+        self.blocks: Future[BlockMap] = Future()
 
     def advance(self, final: int) -> None:
         """No byte below `final` will change any more."""
         with self._changed:
             self._final = max(self._final, final)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def abandon(self) -> None:
         """There will be no more."""
         with self._changed:
             self._abandoned = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def wait(self, at: int) -> int:
         """Wait until more than `at` bytes are final; returns how many."""
@@ -47,17 +51,22 @@ class Follower:
             return self._final
 
     def result(self, size: int) -> str:
-        """Hex SHA-256 of all `size` bytes, every one of which is final now."""
+        """Hex SHA-256 of all `size` bytes, every one of which is final now; then the blocks are listed too."""
         self.advance(size)
+        self.blocks.result()
         return self.digest.result()
 
 
 @contextlib.contextmanager
-def following(disk: Path) -> Iterator[Follower]:
-    """A follower of `disk`, which has its full size already; its thread ends with the block."""
+def following(disk: Path, blocks: Path) -> Iterator[Follower]:
+    """A follower of `disk`, which has its full size already; its threads end with the block.
+
+    `blocks` becomes the list of the disk's blocks.
+    """
     follower = Follower()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         follower.digest = pool.submit(records.sha256_sparse, disk, follower.wait)
+        follower.blocks = pool.submit(disk_blocks.scan, disk, blocks, follower.wait)
         try:
             yield follower
         finally:

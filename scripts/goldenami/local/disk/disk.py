@@ -20,6 +20,7 @@ from goldenami.core import shell
 from goldenami.core.errors import NO_SPACE, BadInput, HostNotReady
 from goldenami.local.disk import boot_regions, checksum, grub, slots
 from goldenami.local.tree import tree as trees
+from goldenami.model.build_records import BLOCKS_FILE
 
 MIB = 1 << 20
 BIOS_BOOT = (1 * MIB, 1 * MIB)
@@ -115,7 +116,7 @@ class DiskFacts:
 def write_disk(
     tree: Path, disk: Path, *, layout: DiskLayout, log: Path, ranks: Mapping[str, int] | None = None,
 ) -> DiskFacts:
-    """Write `disk` and its `manifest.json` from the root `tree`; both appear whole or not at all.
+    """Write `disk`, its `manifest.json` and its `disk.blocks` from the root `tree`; all appear whole or not at all.
 
     `ranks` orders files on the disk: by path as in `tree.scan`, what changes most has the highest. The tree gets
     /boot/grub/grub.cfg and /etc/fstab. Output of the tools is appended to `log`.
@@ -135,6 +136,7 @@ def write_disk(
             work.mkdir()
             reproducible, sha256 = _Writer(tree, entries, ranks or {}, layout, work, log).write()
             (work / MANIFEST).replace(manifest)
+            (work / BLOCKS_FILE).replace(disk.with_name(BLOCKS_FILE))
             (work / "disk").replace(disk)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -243,7 +245,7 @@ class _Writer:
         }
 
     def write(self) -> tuple[bool, str]:
-        """Write disk and manifest into `work`; returns whether the disk is reproducible, and its SHA-256."""
+        """Write disk, manifest and blocks into `work`; returns whether the disk is reproducible, and its SHA-256."""
         with self.disk.open("wb") as image:
             image.truncate(self.layout.size_bytes)
         (self.work / "mke2fs.conf").write_text(_MKE2FS_CONFIG, encoding="utf-8")
@@ -251,7 +253,7 @@ class _Writer:
         self._bios()
         self._esp()
         digests: dict[str, str] | None = None
-        with checksum.following(self.disk) as follower:
+        with checksum.following(self.disk, self.work / BLOCKS_FILE) as follower:
             if reads_tar := self._reads_tar():
                 ordered = slots.order(self.entries, self.ranks)
                 digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes)

@@ -23,7 +23,7 @@ from goldenami.local.disk import disk_root
 from goldenami.local.sandbox import program
 from goldenami.local.vm import boot_time, cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
-from goldenami.model import instruction_sets
+from goldenami.model import disk_blocks, instruction_sets
 from goldenami.model.build_records import Accel, Boot, Check, CoverageRecord, Outcome
 from goldenami.model.plans import VerifyPlan, VerifyResult
 
@@ -180,7 +180,7 @@ def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> l
     with_token = [request for request in answered if request["token"] in {"valid"}]
     without = sorted({request["path"] for request in answered if request not in with_token})
     began = time.monotonic()
-    digest = records.sha256_sparse(plan.disk)
+    untouched = disk_blocks.is_as_baked(plan.disk, plan.baked)
     hashing = round(time.monotonic() - began, 2)
 
     def row(name: str, title: str, look: Callable[[], bool], detail: str, seconds: float = 0.0) -> Check:
@@ -193,8 +193,8 @@ def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> l
             lambda: all("aws" in identity for identity in identities), f"cloud-id said {identities}"),
         row("imdsv2", "The metadata was read, and only with a session token", lambda: bool(answered) and not without,
             f"read without one: {', '.join(without) or 'nothing was read at all'}"),
-        row("disk_untouched", "The disk is byte for byte what was baked", lambda: digest == plan.disk_sha256,
-            f"SHA-256 is {digest}, the bake recorded {plan.disk_sha256}", hashing),
+        row("disk_untouched", "The disk is byte for byte what was baked", lambda: untouched,
+            f"it is no longer the disk of SHA-256 {plan.baked.sha256} that the bake recorded", hashing),
     ]
 
 
