@@ -161,6 +161,18 @@ def test_a_mirror_that_goes_backwards(checkout: WatchCheckout) -> None:
     assert (code, old in said) == (4, True), said
 
 
+def test_indexes_of_unchanged_archives_are_not_fetched_again(checkout: WatchCheckout) -> None:
+    assert checkout.watch()[0] == 0
+    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    del checkout.mirror.requests[:]
+    assert checkout.watch()[0] == 10
+    fetched = {path.split("/")[1] for path in checkout.mirror.requests if "/binary-amd64/" in path}
+    assert fetched == {"security"}
+    del checkout.mirror.requests[:]
+    assert checkout.watch()[0] == 10
+    assert [path for path in checkout.mirror.requests if "/binary-amd64/" in path] == []
+
+
 def test_a_package_that_goes_backwards(checkout: WatchCheckout) -> None:
     checkout.archive("security", [replace(SED, version="12.4+deb12u5.1")]).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch()

@@ -7,18 +7,18 @@ data; what picks from them is a Jinja expression over the role's own variables, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2.exceptions
 import jinja2.meta
-import yaml
 from jinja2 import StrictUndefined
 from jinja2.nativetypes import NativeEnvironment
 
 from goldenami.core.errors import BadInput
 from goldenami.model.platforms import Platform
-from goldenami.model.role_specs import role_spec
+from goldenami.model.role_specs import parsed, role_spec
 
 _JINJA = NativeEnvironment(undefined=StrictUndefined)
 
@@ -64,8 +64,7 @@ def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    data: dict[str, Any] = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
-    return data
+    return parsed(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
@@ -98,6 +97,11 @@ def _names(path: Path, name: str, value: Any) -> set[str]:
     if not isinstance(value, str) or "{" not in value:
         return set()
     try:
-        return jinja2.meta.find_undeclared_variables(_JINJA.parse(value))
+        return _used(value)
     except jinja2.exceptions.TemplateError as error:
         raise BadInput(f"{path}: {name}: {error}") from None
+
+
+@cache
+def _used(expression: str) -> set[str]:
+    return jinja2.meta.find_undeclared_variables(_JINJA.parse(expression))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,15 @@ class RoleSpec:
         return sorted(name for name in self.options if name in self.defaults)
 
 
+@cache
+def parsed(text: str) -> dict[str, Any]:
+    """YAML that is asked for again for each driver branch and flavour; not to be changed by who gets it."""
+    return yaml.safe_load(text) or {}
+
+
 def role_spec(root: Path, role: str) -> RoleSpec:
     """Read the inputs of `role` from the checkout at `root`."""
     folder = root / "roles" / role
-    specs = yaml.safe_load((folder / "meta/argument_specs.yml").read_text(encoding="utf-8"))
-    defaults = yaml.safe_load((folder / "defaults/main.yml").read_text(encoding="utf-8")) or {}
+    specs = parsed((folder / "meta/argument_specs.yml").read_text(encoding="utf-8"))
+    defaults = parsed((folder / "defaults/main.yml").read_text(encoding="utf-8"))
     return RoleSpec(name=role, options=specs["argument_specs"]["main"].get("options") or {}, defaults=defaults)

@@ -72,7 +72,8 @@ def sources(
     return [*archives, *(Source(vendor.archive, ("./",), (), f"golden-{vendor.archive}", vendor) for vendor in vendors)]
 
 
-def _configured() -> dict[str, str]:
+@cache
+def _configured(_configuration: str | None) -> dict[str, str]:
     """Archives of this machine's apt sources: key -> base URI without a trailing slash."""
     text = shell.output(
         ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
@@ -96,7 +97,8 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
 
     The environment comes first, then this machine's apt sources, then the address of one of `vendors`.
     """
-    configured: Mapping[str, str] = {**{vendor.archive: vendor.uri for vendor in vendors}, **_configured()}
+    configured: Mapping[str, str] = {**{vendor.archive: vendor.uri for vendor in vendors},
+                                     **_configured(os.environ.get("APT_CONFIG"))}
     uris: dict[str, str] = {}
     for archive in archives:
         uri = os.environ.get(variable(archive)) or configured.get(archive)

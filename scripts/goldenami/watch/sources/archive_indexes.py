@@ -1,7 +1,7 @@
 """The apt archives of an image, each looked at by itself: apt checks signature, expiry, digests and sizes.
 
-Indexes are fetched anew each time. apt keeps the newer of two Release files, so that with yesterday's at hand a mirror
-that serves an older one would go unseen.
+Indexes are fetched anew unless the mirror's signed lists of them are, byte for byte, those of the last look. apt keeps
+the newer of two Release files, so that with yesterday's at hand a mirror that serves an older one would go unseen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
-from goldenami.core.records import sha256_text
+from goldenami.core.records import sha256_file, sha256_text
 from goldenami.model.definition import Base
 from goldenami.model.lockfile import Lock, Suite
 from goldenami.model.release_dates import iso, regressions
@@ -64,10 +64,24 @@ def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -
 
 def _update(root: AptRoot) -> list[Suite]:
     with root.locked():
-        shutil.rmtree(root.folder / "lists", ignore_errors=True)
+        if not _is_unchanged(root):
+            shutil.rmtree(root.folder / "lists", ignore_errors=True)
         root.configure()
-        root.update()
+        root.update()  # checks signature and expiry of what is there already, too
         return [Suite(**entry) for entry in root.releases()]
+
+
+def _is_unchanged(root: AptRoot) -> bool:
+    """Whether the mirror serves just the signed lists that are here; where it has none in one file, they changed."""
+    served = list[str]()
+    for source in root.sources:
+        for suite in source.suites:
+            where = root.uris[source.archive] if source.flat else f"{root.uris[source.archive]}/dists/{suite}"
+            try:
+                served.append(http_documents.read(f"{where}/InRelease").sha256)
+            except GoldenError:
+                return False
+    return sorted(served) == sorted(sha256_file(path) for path in (root.folder / "lists").glob("*InRelease"))
 
 
 def _merged(folder: Path, sources: Sequence[Source], roots: Mapping[str, AptRoot], architecture: str) -> AptRoot:

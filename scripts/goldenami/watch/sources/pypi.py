@@ -5,6 +5,7 @@ Which index that is, `goldenami.packages.pypi` says: what a lock resolves from i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -18,11 +19,11 @@ from goldenami.packages.pypi import Index
 from goldenami.watch.watch_records import SourceStatus
 
 
-def look(name: str) -> tuple[SourceStatus, list[VersionOffer]]:
-    """Every version of a framework that is not withdrawn, with the day on which its first file came."""
+def look(name: str, index: Callable[[], Index] = Index.configured) -> tuple[SourceStatus, list[VersionOffer]]:
+    """Every version of a framework in `index` that is not withdrawn, with the day on which its first file came."""
     title = f"Python index: {name}"
     try:
-        where, page = Index.configured().page(canonicalize_name(name))
+        where, page = index().page(canonicalize_name(name))
         offers = parse(page, where, title)
     except GoldenError as error:
         return SourceStatus(name=title, error=error.message), []
