@@ -162,6 +162,8 @@ def throughput(disk: Path, folder: Path) -> dict[str, object]:
             ):
                 found.setdefault(name, []).append(seconds)
     ratios = {
+        "upload of listed blocks / plain PUTs with checksums": _ratio(found, "plain PUTs with checksums, 8 threads",
+                                                                      "upload of listed blocks"),
         "upload of listed blocks / plain PUTs without checksums": _ratio(found, "plain PUTs without, 8 threads",
                                                                          "upload of listed blocks"),
         "list and upload / plain PUTs with checksums": _ratio(found, "plain PUTs with checksums, 8 threads",
@@ -172,7 +174,8 @@ def throughput(disk: Path, folder: Path) -> dict[str, object]:
                                                                      "upload of listed blocks"),
     }
     rates = {name: round(DATA_BLOCKS * BLOCK / 1e6 / statistics.median(seconds)) for name, seconds in found.items()}
-    return {"MB/s, median": rates, "ratio, median": ratios}
+    spread = {name: f"{min(each):.2f} to {max(each):.2f} s" for name, each in found.items()}
+    return {"MB/s, median": rates, "ratio, median": ratios, "spread": spread}
 
 
 def _ratio(found: dict[str, list[float]], base: str, ours: str) -> float:

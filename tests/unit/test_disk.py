@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local.disk import disk, grub
 from goldenami.local.tree import tree
+from goldenami.model import disk_blocks
 from support.builds.tools import ROOT, need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
@@ -125,6 +126,12 @@ def test_partitions_and_loaders(root: Path, target: Path) -> None:
     assert (core_lba, rest_lba) == (2048, 2049)
     assert image[510:512] == b"\x55\xaa"
     assert image[450] == 0xEE  # the protective entry that sfdisk wrote
+
+
+def test_blocks_are_listed_as_a_later_reader_lists_them(root: Path, target: Path) -> None:
+    facts = write(root, target)
+    assert records.sha256_file(target.with_name("disk.blocks")) == disk_blocks.digest_of(target)
+    assert facts.sha256 == sha256(target)
 
 
 def test_disk_is_sparse(root: Path, target: Path) -> None:
@@ -237,7 +244,7 @@ def test_killed_run_leaves_nothing_for_ever(root: Path, target: Path) -> None:
     (target.parent / ".disk.raw.work").mkdir()
     (target.parent / ".disk.raw.work/disk").write_text("half", encoding="utf-8")
     write(root, target)
-    assert sorted(path.name for path in target.parent.iterdir()) == ["disk.raw", "manifest.json"]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["disk.blocks", "disk.raw", "manifest.json"]
 
 
 # --- other versions of mke2fs, and one that fails ------------------------------------------------------------------
@@ -270,7 +277,7 @@ def test_tool_that_fails_leaves_the_last_good_disk(
     with pytest.raises(shell.CommandFailed, match="exited with status 7") as caught:
         write(root, target)
     assert "odd thing" in caught.value.tail
-    assert sorted(path.name for path in target.parent.iterdir()) == ["disk.raw", "manifest.json"]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["disk.blocks", "disk.raw", "manifest.json"]
     assert sha256(target) == before
 
 

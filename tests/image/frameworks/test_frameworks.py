@@ -76,8 +76,9 @@ def test_frameworks_work_for_whoever_logs_in(gather: Any, lock: dict[str, Any], 
     commands = [line for line in told["motd"].lines if line.startswith("    ml ")]
     if len({one["environment"] for one in installed}) == 1:
         assert told["motd"].text.startswith("python3 has " + ", ".join(one["name"] for one in installed))
-        commands = [f'python3 -c "import {one["module"]}"' for one in installed]
-    assert len(commands) == len(installed)
+        commands = [f'python3 -c "import {", ".join(one["module"] for one in installed)}"']
+    else:
+        assert len(commands) == len(installed)
     done = gather({command: f"bash -lc {shlex.quote(command)}" for command in commands}, root=False)
     allowed = {0, SIGILL} if lacking else {0}
     assert {command: answer for command, answer in done.items() if answer.status not in allowed} == {}
