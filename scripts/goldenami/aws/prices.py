@@ -6,7 +6,7 @@ The table is what status can say without another permission; it is an estimate, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ def copy(count: int, source: str, target: str) -> float | None:
     return None if price is None else count / GB * price
 
 
-def stored(snapshot: AccountSnapshot, present: set[str]) -> tuple[int, bool]:
+def stored(snapshot: AccountSnapshot, present: Container[str]) -> tuple[int, bool]:
     """Bytes that a snapshot is billed for, and whether that is exact and not an upper bound.
 
     A snapshot of changed blocks is billed for these alone as long as its parent is there; when that is deleted, EBS

@@ -11,10 +11,12 @@ An image is the pipeline's only if its tags say so *and* the SSM record of its b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -27,6 +29,7 @@ from goldenami.aws.inventory.topology import (
     AccountSnapshot,
     AmiState,
     SnapshotState,
+    TemplateVersion,
     Topology,
     is_ours,
     records_of,
@@ -131,6 +134,7 @@ class _Region:
     uses: References
     newest: frozenset[str]
     records: Mapping[str, str]
+    idle: tuple[TemplateVersion, ...]
 
     @classmethod
     def of(cls, topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> _Region:
@@ -139,7 +143,25 @@ class _Region:
         ours.sort(key=lambda ami: (ami.created, ami.id), reverse=True)
         return cls(topology=topology, image=image, policy=policy, now=now, uses=references.of_amis(topology),
                    newest=frozenset(ami.id for ami in ours[:policy.keep_last]),
-                   records=records_of(topology.parameters, image))
+                   records=records_of(topology.parameters, image), idle=references.idle(topology))
+
+    @cached_property
+    def idle_of(self) -> Mapping[str, Sequence[TemplateVersion]]:
+        """Versions of our templates that nothing selects, by the AMI that they stand for."""
+        return _grouped((references.resolve(version.image_ref, self.topology.parameters), version)
+                        for version in self.idle)
+
+    @cached_property
+    def idle_naming(self) -> Mapping[str, Sequence[TemplateVersion]]:
+        """The same, by the AMI that they name."""
+        return _grouped((version.image_ref, version) for version in self.idle)
+
+
+def _grouped(pairs: Iterable[tuple[str, TemplateVersion]]) -> Mapping[str, Sequence[TemplateVersion]]:
+    found = defaultdict[str, list[TemplateVersion]](list)
+    for ami_id, version in pairs:
+        found[ami_id].append(version)
+    return found
 
 
 def plan(topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
@@ -221,10 +243,9 @@ def _shares(region: _Region, ami: AccountAmi) -> Iterator[str]:
 
 def _actions(region: _Region, ami: AccountAmi, step: RetireStep, why: str) -> Iterator[Action]:
     if step is RetireStep.DEREGISTER:
-        for version in references.idle(region.topology):
-            if references.resolve(version.image_ref, region.topology.parameters) == ami.id:
-                yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
-                             build_id=ami.build_id, why=f"{ami.id} goes")
+        for version in region.idle_of.get(ami.id, ()):
+            yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
+                         build_id=ami.build_id, why=f"{ami.id} goes")
     yield Action(step=step, target=ami.id, build_id=ami.build_id, why=why)
 
 
@@ -249,10 +270,10 @@ def _sort_snapshots(region: _Region, going: set[str], actions: list[Action], sur
                                   else "an upload that was never finished"))
 
 
-def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: Iterable[str]) -> Iterator[str]:
+def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]) -> Iterator[str]:
     """A snapshot that nothing needs goes with its AMI, or when a killed run's tag says that it is over."""
     recorded = region.records.get(snapshot.build_id)
-    if recorded in set(going):
+    if recorded in going:
         return
     if snapshot.state is SnapshotState.PENDING and snapshot.expires is None:
         yield "unfinished, and no tag says until when"
@@ -267,21 +288,20 @@ def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: Iterable
 
 # --- records --------------------------------------------------------------------------------------------------------
 
-def _dead_records(region: _Region, going: Iterable[str], planned: Iterable[Action]) -> Iterator[Action]:
+def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) -> Iterator[Action]:
     """Records, and versions of our template, whose AMI is gone once `planned` is done; a record goes last."""
-    planned, gone = list(planned), set(going)
     present = {ami.id for ami in region.topology.amis} - gone
     deleted = {action.target for action in planned if action.step is RetireStep.DELETE_SNAPSHOT}
+    staying = {snapshot.build_id for snapshot in region.topology.snapshots
+               if snapshot.image == region.image and snapshot.id not in deleted}
     for build_id, ami_id in sorted(region.records.items()):
         if ami_id in present or region.uses.get(ami_id):
             continue
         if ami_id not in gone:
-            for version in references.idle(region.topology):
-                if version.image_ref == ami_id:
-                    yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
-                                 build_id=build_id, why=f"{ami_id} is gone")
-        if any(snapshot.build_id == build_id and snapshot.image == region.image and snapshot.id not in deleted
-               for snapshot in region.topology.snapshots):
+            for version in region.idle_naming.get(ami_id, ()):
+                yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
+                             build_id=build_id, why=f"{ami_id} is gone")
+        if build_id in staying:
             continue  # the record proves whose they are
         yield Action(step=RetireStep.DELETE_RECORD, target=build_name(region.image, build_id),
                      build_id=build_id,

@@ -5,8 +5,8 @@ Eight calls a region for hundreds of AMIs, however many images there are; two mo
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from goldenami.aws import prices, regions
@@ -94,8 +94,10 @@ def _region(
     ec2 = account.ec2(region)
     with translated(region):
         amis = list(inventory.amis(ec2, tagged=True))
-        snapshots = list(inventory.snapshots(ec2))
-        instances = list(inventory.instances(ec2))
+        snapshots = {snapshot.id: snapshot for snapshot in inventory.snapshots(ec2)}
+        running = defaultdict[str, list[AccountInstance]](list)
+        for instance in inventory.instances(ec2):
+            running[instance.image_id].append(instance)
         groups = list(inventory.groups(account.autoscaling(region)))
         templates = list(inventory.default_versions(ec2))
         values = inventory.values(account.ssm(region), [
@@ -104,12 +106,13 @@ def _region(
         values |= inventory.values(account.ssm(region), [
             evidence.parameter(image, build_id) for build_id, image in named.items()])
     defaults = {image: topology.default_of(refs[image], templates) for image in images}
-    return [_image(image, region, amis, snapshots, instances, groups, defaults[image], values) for image in images]
+    shown = {ami.id: _ami(ami, region, snapshots, running[ami.id]) for ami in amis if ami.image in images}
+    return [_image(image, amis, shown, groups, defaults[image], values) for image in images]
 
 
 def _image(
-    image: str, region: str, amis: list[AccountAmi], snapshots: list[AccountSnapshot], instances: list[AccountInstance],
-    groups: list[Launcher], default: TemplateVersion | None, values: Mapping[str, str],
+    image: str, amis: list[AccountAmi], shown: Mapping[str, AmiStatus], groups: list[Launcher],
+    default: TemplateVersion | None, values: Mapping[str, str],
 ) -> ImageStatus:
     known = {ami.id: ami for ami in amis}
 
@@ -126,16 +129,14 @@ def _image(
         template=pointer(default.image_ref) if default else None,
         template_version=default.number if default else None,
         template_groups={group.name: version for group in groups for version in group.versions(image, default)},
-        amis=[_ami(ami, region, snapshots, instances) for ami in
+        amis=[shown[ami.id] for ami in
               sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image == image])
 
 
 def _ami(
-    ami: AccountAmi, region: str, snapshots: Iterable[AccountSnapshot], instances: Iterable[AccountInstance],
+    ami: AccountAmi, region: str, snapshots: Mapping[str, AccountSnapshot], running: Sequence[AccountInstance],
 ) -> AmiStatus:
-    known = {snapshot.id: snapshot for snapshot in snapshots}
-    sizes = [prices.stored(known[name], set(known)) for name in ami.snapshots if name in known]
-    running = [instance for instance in instances if instance.image_id == ami.id]
+    sizes = [prices.stored(snapshots[name], snapshots) for name in ami.snapshots if name in snapshots]
     count = sum(size for size, _ in sizes)
     return AmiStatus(
         build_id=ami.build_id, ami=ami.id, created=clock.stamp(ami.created), state=ami.state.value,
