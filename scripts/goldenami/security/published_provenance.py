@@ -16,11 +16,11 @@ from goldenami.aws.regions import combined_error, for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.aws.snapshots import readback
 from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
-from goldenami.model.sparse_disk import BLOCK
-from goldenami.core.worker_pool import WorkerPool
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified, Unreachable
 from goldenami.core.progress import Progress
+from goldenami.core.worker_pool import WorkerPool
+from goldenami.model.sparse_disk import BLOCK
 from goldenami.security import provenance, signing_keys
 from goldenami.security.provenance import LIST
 
