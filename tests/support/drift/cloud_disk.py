@@ -13,9 +13,9 @@ from goldenami.core import records, shell
 from goldenami.model import disk_blocks, sparse_disk
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord
+from goldenami.model.disk_blocks import BlockMap
 from goldenami.security import signing_keys
 from goldenami.security.provenance import Attestor
-from goldenami.model.disk_blocks import BlockMap
 
 from support.aws.seeded_account import SeededAccount
 from support.drift import small_image
