@@ -315,27 +315,6 @@ def test_a_proof_that_is_none(
     assert all(nothing_there(region) for region in REGIONS)
 
 
-def test_ebs_takes_no_block_of_a_changed_disk(checkout: Checkout, build: Path) -> None:
-    """The disk is not read before: its blocks go up under the digests that the bake listed."""
-    builds.write_disk(build / "disk.raw", 7)
-    assert "block 0 of the disk is not the one that its bake listed" in publish(checkout, code=6)
-    for region in REGIONS:
-        state = RegionState(region)
-        assert not (state.amis() or state.template() or state.parameter("latest"))
-        assert {row["State"] for row in state.snapshots()} == {"pending"}
-    builds.write_disk(build / "disk.raw", 1)
-    publish(checkout)
-    for region in REGIONS:
-        RegionState(region).check([build.name], build.name)
-
-
-def test_a_lost_list_is_made_again_of_the_same_disk(checkout: Checkout, build: Path) -> None:
-    before = (build / BLOCKS_FILE).read_bytes()
-    (build / BLOCKS_FILE).unlink()
-    publish(checkout)
-    assert (build / BLOCKS_FILE).read_bytes() == before
-
-
 def test_a_build_whose_parts_do_not_fit(checkout: Checkout) -> None:
     lock = builds.lock(IMAGE, 1)
     builds.build(checkout.root, 1, packages={})

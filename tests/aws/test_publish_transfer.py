@@ -7,6 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 from goldenami.aws import images
+from goldenami.model.build_records import BLOCKS_FILE
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
@@ -118,3 +119,23 @@ def test_a_copy_whose_answer_is_lost_is_one_copy(checkout: Checkout, build: Path
     publish(checkout, ", transfer: copy")
     for region in REGIONS:
         RegionState(region).check([build.name], build.name)
+
+
+def test_ebs_takes_no_block_of_a_changed_disk(checkout: Checkout, build: Path) -> None:
+    """The disk is not read before: its blocks go up under the digests that the bake listed."""
+    checkout.define(f"publish: {{regions: [{HOME}]}}\n")
+    builds.write_disk(build / "disk.raw", 7)
+    ran, state = checkout.golden("publish", IMAGE), RegionState(HOME)
+    assert (ran.code, "block 0 of the disk is not the one that its bake listed" in ran.text) == (6, True), ran.text
+    assert not (state.amis() or state.template() or state.parameter("latest"))
+    assert {row["State"] for row in state.snapshots()} == {"pending"}
+    builds.write_disk(build / "disk.raw", 1)
+    publish(checkout, regions=(HOME,))
+    state.check([build.name], build.name)
+
+
+def test_a_lost_list_is_made_again_of_the_same_disk(checkout: Checkout, build: Path) -> None:
+    before = (build / BLOCKS_FILE).read_bytes()
+    (build / BLOCKS_FILE).unlink()
+    publish(checkout, regions=(HOME,))
+    assert (build / BLOCKS_FILE).read_bytes() == before
