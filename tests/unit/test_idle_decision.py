@@ -84,7 +84,7 @@ def test_what_nobody_saw_is_busy(gone: range) -> None:
 
 def test_time_that_runs_backwards_is_busy() -> None:
     samples = window()
-    samples[50] = replace(samples[50], at=samples[50].at + 600)
+    samples[50] = replace(samples[50], at=samples[50].at - 15)  # five seconds before the one that came first
     assert not decide(samples, 930.0, SHORT).idle
 
 
