@@ -14,8 +14,10 @@ from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle.region_advice import GpuWorkload, workload_of
 from goldenami.lifecycle.regions import RegionsRecord
 from goldenami.lifecycle.status import StatusRecord
+from goldenami.model.build_folder import ImageFolder
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
+from support.builds import report_data as data
 from support.builds.builds import Checkout
 
 OTHER_REGION = "us-west-2"
@@ -60,6 +62,23 @@ def test_status_says_who_runs_which_build_and_what_it_costs(account: SeededAccou
     shown = {row[0]: row[1:] for row in rows}
     assert shown.pop(IMAGE) == [account.region, build_id(1), build_id(2), "v1", build_id(1), "3", "2", "<=", "$0.10"]
     assert set(map(tuple, shown.values())) == {(account.region, "-", "-", "-", "0", "0", "$0.00")}
+
+
+def test_of_a_build_for_gpus_its_test_and_its_support_are_said(account: SeededAccount, checkout: Checkout) -> None:
+    """Support by the lock that is here: of all images what ends, of one everything."""
+    name = "debian-13-ml"
+    lock = data.lock(image=name)
+    build = records.sha256_text(records.canonical(lock))[:12]
+    records.write_text(ImageFolder.of(checkout.root, name).build(build).lock, records.canonical(lock))
+    account.image = name
+    ami = account.ami(1)
+    account.ec2.create_tags(Resources=[ami], Tags=tags.to_list({tags.BUILD_ID: build}))
+    account.point(f"/golden-ami/{name}/latest", ami)
+    said = checkout.golden("status", "--region", account.region).text
+    assert f"{name} {build}: no GPU has run this build" in said, said
+    assert f"{name} {build}: NVIDIA driver 535.309.01 ended 2026-06-30" in said and "Distribution" not in said
+    assert "Distribution debian bookworm supported until" in checkout.golden(
+        "status", name, "--region", account.region).text
 
 
 def test_a_pointer_to_nothing_and_a_disabled_image_are_said(account: SeededAccount, checkout: Checkout) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -13,6 +15,7 @@ from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, DryRun, ImageName, OptionalImage, Regions
 from goldenami.commands.account_views import images_by_region, print_record, raise_failed, template_refs
 from goldenami.commands.checkout import Checkout
+from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.core.progress import Progress
 from goldenami.core.yaml_lines import nearest
@@ -21,6 +24,8 @@ from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle.region_advice import workload_of
 from goldenami.lifecycle.retention import RetentionPolicy
 from goldenami.local import workspace
+from goldenami.model import lockfile, support
+from goldenami.model.support import SupportState
 
 _LONGEST_DAYS = 3650
 
@@ -89,9 +94,23 @@ def cmd_status(
         return _check(checkout, image, as_json=as_json)
     record, failed = status.look(
         Account(), images_by_region(checkout, image, region), template_refs(checkout, image))
-    print_record(record, status.show(record, details=image is not None), as_json)
+    families = checkout.families
+    with_gpus = {one.image for one in checkout.definitions(image) if any(families[name].sm for name in one.hardware)}
+    shown = status.show(record, details=image is not None, with_gpus=with_gpus)
+    print_record(record, [*shown, *_support(checkout, status.pointed(record), everything=image is not None)], as_json)
     raise_failed(failed, "not every region could be read")
     return 0
+
+
+def _support(checkout: Checkout, builds: list[tuple[str, str]], *, everything: bool) -> Iterator[str]:
+    """Until when parts of these builds get fixes, by locks that are here; what is well only where all is asked for."""
+    day = clock.now().date()
+    for image, build_id in builds:
+        paths = (lockfile.path_of(checkout.root, image), checkout.builds(image).build(build_id).lock)
+        lock = next((path for path in paths if path.exists() and records.sha256_file(path).startswith(build_id)), None)
+        for part in support.of_lock(json.loads(lock.read_text(encoding="utf-8"))) if lock else ():
+            if everything or part.state(day) is not SupportState.SUPPORTED:
+                yield f"{image} {build_id}: {part.part} {part.version} {part.words(day)}"
 
 
 def _check(checkout: Checkout, image: str | None, *, as_json: bool) -> int:

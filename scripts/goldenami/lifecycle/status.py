@@ -6,7 +6,7 @@ Eight calls a region for hundreds of AMIs, however many images there are; two mo
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from goldenami.aws import prices, regions
@@ -150,13 +150,17 @@ def _ami(
 _COLUMNS = ("image", "region", "latest", "candidate", "template", "AMIs", "running", "a month")
 
 
-def show(record: StatusRecord, *, details: bool) -> Iterator[str]:
-    """One table with a row for each image and region; with `details` the AMIs of each, too."""
+def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()) -> Iterator[str]:
+    """One table with a row for each image and region; with `details` the AMIs of each, too.
+
+    `with_gpus`: the images whose builds a GPU has to run.
+    """
     rows = sorted(((image, region) for region, images in record.regions.items() for image in images),
                   key=lambda row: (row[0].image, row[1]))
     yield from columns.aligned([_COLUMNS, *(_row(image, region) for image, region in rows)])
-    yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu}" for image, _ in rows
-                       for pointer in (image.latest, image.candidate) if pointer and pointer.gpu})
+    yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu or 'no GPU has run this build'}"
+                       for image, _ in rows for pointer in (image.latest, image.candidate)
+                       if pointer and pointer.build_id and (pointer.gpu or image.image in with_gpus)})
     for region, cause in record.unreachable.items():
         yield f"{region} is unreachable: {cause}"
     if details:
@@ -166,6 +170,12 @@ def show(record: StatusRecord, *, details: bool) -> Iterator[str]:
             yield from _pointers(image)
             yield from (_line(ami) for ami in image.amis)
     yield f"prices of {record.prices_of}: {record.prices_source}"
+
+
+def pointed(record: StatusRecord) -> list[tuple[str, str]]:
+    """Image and build id of each build that `latest` or `candidate` names somewhere, each once."""
+    return sorted({(image.image, pointer.build_id) for images in record.regions.values() for image in images
+                   for pointer in (image.latest, image.candidate) if pointer and pointer.build_id})
 
 
 def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
