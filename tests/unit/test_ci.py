@@ -136,11 +136,24 @@ def test_a_change_of_what_makes_an_image_bakes_images(path: str) -> None:
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
     asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
               if "id-token" in job["permissions"]]
-    assert asking == [("drift", "drift"), ("publish", "publish"), ("watch", "release")]
+    assert asking == [("drift", "drift"), ("drift", "site"), ("publish", "publish"), ("watch", "release")]
     pipeline = {name: job for name, job in loaded(GITLAB).items() if isinstance(job, dict)}
     assert [name for name, job in pipeline.items() if "id_tokens" in job] == [".publisher"]
     assert [name for name, job in pipeline.items() if ".publisher" in job.get("extends", [])] == [
-        "drift", "publish", "release"]
+        "drift", "publish", "release", "site"]
+
+
+def test_the_page_over_all_images_is_made_after_each_release_and_each_day() -> None:
+    """Also where a build or a look for drift failed: that is what people look for there."""
+    jobs = {name: loaded(ROOT / f".github/workflows/{name}.yml")["jobs"] for name in ("drift", "publish", "watch")}
+    for job in (jobs["publish"]["publish"], jobs["watch"]["release"], jobs["drift"]["site"]):
+        (made,) = (step for step in job["steps"] if "make site" in step.get("run", ""))
+        assert made["env"] == {"GOLDEN_SITE_S3": "${{ vars.GOLDEN_SITE_S3 }}"}
+        assert made.get("if") == "always()" or job["if"] == "${{ !cancelled() }}"
+    pipeline = loaded(GITLAB)
+    assert [pipeline[name]["script"][-1] for name in ("publish", "release", "site")] == [
+        "make site", "make site", "make site ACCOUNT=1"]
+    assert pipeline["site"]["rules"][0]["when"] == "always"
 
 
 UNATTENDED = re.compile(r"(vars\.|\$)GOLDEN_UNATTENDED (==|!=) ['\"]yes['\"]")
