@@ -6,7 +6,7 @@ region that was read in part would look as if less were in use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -30,9 +30,13 @@ from goldenami.aws.inventory.topology import (
     Volume,
 )
 from goldenami.aws.session import Account, Client, translated
+from goldenami.core.worker_pool import WorkerPool
 
 Data = dict[str, Any]
 _NO_PARAMETER = ("ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound")
+AT_ONCE = 8
+"""Calls for one attribute of one thing under way: EC2 takes 100 at once, then 20 a second (EC2 API reference, "Request
+throttling", non-mutating actions)."""
 PARAMETERS = 10
 """Names that one GetParameters takes."""
 ROLLBACK = "the build to roll back to"
@@ -75,10 +79,21 @@ def read(account: Account, region: str, image: str) -> Topology:
 
 def with_shares(ec2: Client, topology: Topology, ami_ids: Iterable[str], snapshot_ids: Iterable[str]) -> Topology:
     """The topology with the launch permissions of these images, and who may make volumes from these snapshots."""
-    shares = {ami_id: tuple(images.accounts_shared_with(ec2, ami_id)) for ami_id in ami_ids}
+    shares = _asked(ami_ids, lambda ami_id: tuple(images.accounts_shared_with(ec2, ami_id)))
     return replace(
-        topology, shared_snapshots={snapshot_id: _volume_permissions(ec2, snapshot_id) for snapshot_id in snapshot_ids},
+        topology, shared_snapshots=_asked(snapshot_ids, lambda snapshot_id: _volume_permissions(ec2, snapshot_id)),
         amis=tuple(replace(ami, shared_with=shares[ami.id]) if ami.id in shares else ami for ami in topology.amis))
+
+
+def _asked(names: Iterable[str], ask: Callable[[str], tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """What `ask` says of each, some at once: no call tells it of many."""
+    found = dict[str, tuple[str, ...]]()
+
+    def one(name: str) -> None:
+        found[name] = ask(name)
+
+    WorkerPool(AT_ONCE).run(names, one)
+    return found
 
 
 def _volume_permissions(ec2: Client, snapshot_id: str) -> tuple[str, ...]:
