@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.local.disk import disk
-from goldenami.model import lockfile
+from goldenami.model import disk_blocks, lockfile
 from goldenami.model.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
 from support.builds.checkout import ROOT, leftovers
 
@@ -64,6 +64,8 @@ def test_the_disk_is_what_the_record_says(build: Path, baked: BakeRecord) -> Non
     with (build / "disk.raw").open("rb") as disk:
         assert hashlib.file_digest(disk, "sha256").hexdigest() == baked.disk.sha256
     assert (build / "disk.raw").stat().st_size == baked.disk.bytes_apparent
+    assert disk_blocks.digest_of(build / "disk.raw") == baked.disk.blocks_sha256
+    assert records.sha256_file(build / "disk.blocks") == baked.disk.blocks_sha256
     assert records.sha256_file(build / "manifest.json") == baked.manifest_sha256
 
 
