@@ -29,7 +29,8 @@ def edit(root: Path, old: str, new: str, image: str = IMAGE) -> None:
 def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
     for path in (root / "packer/images").glob("*.yml"):
         found = definition_file.load(root, path)
-        assert found.role_names == [role for role in definition.ROLE_ORDER if role in found.roles]
+        named = {*found.roles, *([definition.IMMUTABLE] if found.immutable else [])}
+        assert found.role_names == [role for role in definition.ROLE_ORDER if role in named]
         assert found.role_names[-1] == "seal"
 
 
@@ -54,6 +55,10 @@ def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
     ("  network_tuning:", "  network_tunning:",
      f"{IMAGE}.yml:13: roles.network_tunning: unknown role; did you mean `network_tuning`?"),
     ("  seal:\n", "", f"{IMAGE}.yml:9: roles: `seal` is missing"),
+    ("  limits:", "  immutable:", f"{IMAGE}.yml:12: roles.immutable: is no role to list"),
+    ("kernel: cloud\n", "kernel: cloud\nimmutable: 1\n", f"{IMAGE}.yml:7: immutable: input should be a valid boolean"),
+    ("release: trixie\nkernel:", "release: bookworm\nimmutable: true\nkernel:",
+     f"{IMAGE}.yml:6: immutable: is for Debian 13, not for Debian 12"),
     ("  limits:", "  limits: yes", f"{IMAGE}.yml:12: roles.limits: input should be a valid dictionary"),
     ("base:\n", "base: &b\n", None),
     (f"image: {IMAGE}", "image: other", f"{IMAGE}.yml:1: image: is `other` but the file is named `{IMAGE}`"),

@@ -15,7 +15,8 @@ from goldenami.model.update_policy import Watch
 
 STEPS = (
     ("os_updates",), ("cuda",), ("frameworks",), ("container_runtime", "instance_store", "tools"),
-    ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",), ("limits", "network_tuning", "provenance", "seal"),
+    ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",),
+    ("limits", "network_tuning", "immutable", "provenance", "seal"),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
 
@@ -24,6 +25,8 @@ Each but the last is kept as a layer. Tuning is in the last: its roles take less
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
 """The order in which roles run, `seal` last: ansible/bake.yml has it from the lock, in `golden_steps`."""
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
+IMMUTABLE = "immutable"
+"""The role that `immutable: true` adds, and nothing else does."""
 NEWEST, ANY = "newest", "any"
 """Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
 
@@ -244,6 +247,8 @@ class Definition(Record):
     """instance families, rows of packer/hardware.yml"""
     frameworks: list[str] = Field(default_factory=list)
     """names of recipes, for the role `frameworks`"""
+    immutable: bool = False
+    """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]
     """roles in any order, each with its variables or nothing; the README of a role lists them"""
     publish: Publish | None = None
@@ -267,10 +272,10 @@ class Definition(Record):
     @property
     def role_names(self) -> list[str]:
         """The image's roles in the order in which they are applied."""
-        return [role for role in ROLE_ORDER if role in self.roles]
+        return [role for role in ROLE_ORDER if role in self.roles or (role == IMMUTABLE and self.immutable)]
 
     @property
     def steps(self) -> list[list[str]]:
         """The roles of each step that this image has."""
-        found = [[role for role in step if role in self.roles] for step in STEPS]
+        found = [[role for role in step if role in self.role_names] for step in STEPS]
         return [roles for roles in found if roles]

@@ -16,6 +16,7 @@ from goldenami.core.errors import BadInput, together
 from goldenami.core.yaml_lines import Key, YamlFile, nearest
 from goldenami.model import compatibility, hardware, recipes, role_packages
 from goldenami.model.definition import (
+    IMMUTABLE,
     NEWEST,
     REQUIRED_ROLES,
     ROLE_ORDER,
@@ -181,6 +182,9 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
         if role not in ROLE_ORDER:
             yield source.error(("roles", role), f"unknown role; {nearest(role, ROLE_ORDER)}")
             continue
+        if role == IMMUTABLE:
+            yield source.error(("roles", role), "is no role to list", hint="write `immutable: true` beside `roles`")
+            continue
         spec = role_spec(root, role)
         for name, value in (variables or {}).items():
             key = ("roles", role, name)
@@ -237,10 +241,11 @@ def _check_platforms(root: Path, source: YamlFile, definition: Definition) -> Mi
     if platform is None:
         return
     here = f"{platform.distribution} {platform.major}"
-    for role in definition.roles:
+    for role in definition.role_names:
         known = sorted(path.stem.replace("_", " ") for path in (root / "roles" / role / "vars").glob("*_*.yml"))
         if known and here not in known:
-            yield source.error(("roles", role), f"is for {', '.join(known)}, not for {here}",
+            yield source.error(("roles", role) if role in definition.roles else (role,),
+                               f"is for {', '.join(known)}, not for {here}",
                                hint="take it out, or give the image another base")
 
 

@@ -26,7 +26,8 @@ _PROTECTIVE = slice(447, 450), slice(451, 462)
 _DIRTY_AT = 0x25
 """Of a FAT16 partition: the byte whose lowest bit Linux sets while it is mounted (fs/fat/inode.c)."""
 _CHUNK = 1 << 20
-ROOT = "root"
+ROOT, PERSIST = "root", "persist"
+"""Partitions with a file system of its own: of an immutable image `persist` is what instances write."""
 
 
 def partitions(read: Read) -> list[dict[str, Any]]:
@@ -56,7 +57,8 @@ def places(table: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
     """Offset and size in bytes of what boots a disk, by what it is called."""
     first = min((entry["offset"] for entry in table), default=34 * SECTOR)
     return {"first sector": (0, SECTOR), "gap before the partitions": (34 * SECTOR, first - 34 * SECTOR)} | {
-        f"partition {entry['name']}": (entry["offset"], entry["size"]) for entry in table if entry["name"] != ROOT}
+        f"partition {entry['name']}": (entry["offset"], entry["size"]) for entry in table
+        if entry["name"] not in (ROOT, PERSIST)}
 
 
 def digest(read: Read, name: str, offset: int, size: int) -> str:

@@ -1,7 +1,8 @@
 """A root tree becomes a bootable disk image, without a loop device, a mount or a random byte.
 
 GPT with three partitions: BIOS boot (GRUB's core image), EFI system, and the ext4 root last, so that it can
-grow. The file is sparse, and the same tree and layout give the same bytes.
+grow. An immutable root has two more behind it (see `immutable`). The file is sparse, and the same tree and layout give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import shell
-from goldenami.core.errors import NO_SPACE, BadInput, HostNotReady
-from goldenami.local.disk import boot_regions, checksum, grub, slots
+from goldenami.core.errors import BadInput, HostNotReady
+from goldenami.local.disk import boot_regions, checksum, free_space, grub, immutable, slots, verity
 from goldenami.local.tree import tree as trees
 from goldenami.model.build_records import BLOCKS_FILE
 
@@ -42,9 +43,11 @@ _TYPES = {
     "bios": "21686148-6449-6E6F-744E-656564454649",
     "esp": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
     "root": "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+    "tree": "2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5",
+    "persist": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
 }
 """Partition types: UEFI specification 2.10, table 5.7; GRUB manual, "BIOS installation"; UAPI "Discoverable
-Partitions" (root, x86-64)."""
+Partitions" (root and its verity hashes, x86-64; generic data)."""
 
 _MKE2FS_CONFIG = """\
 [defaults]
@@ -76,6 +79,7 @@ class DiskLayout:
     image: str
     size_bytes: int
     source_date_epoch: int
+    immutable: bool = False
 
     def __post_init__(self) -> None:
         if self.size_bytes % MIB or self.size_bytes <= ROOT_OFFSET + TAIL_BYTES:
@@ -86,7 +90,24 @@ class DiskLayout:
     @property
     def root_bytes(self) -> int:
         """Size of the root partition."""
-        return self.size_bytes - ROOT_OFFSET - TAIL_BYTES
+        return self.parts["root"][1]
+
+    @property
+    def parts(self) -> dict[str, tuple[int, int]]:
+        """Offset and size in bytes of each partition, by name, in their order."""
+        room = self.size_bytes - ROOT_OFFSET - TAIL_BYTES
+        found, at = {"bios": BIOS_BOOT, "esp": ESP}, ROOT_OFFSET
+        for name, size in (immutable.sizes(room) if self.immutable else {"root": room}).items():
+            found[name] = (at, size)
+            at += size
+        return found
+
+    @property
+    def menu_at(self) -> grub.MenuPlace:
+        """Where GRUB finds its menu: in the root, unless the menu holds the root's hash."""
+        if self.immutable:
+            return grub.MenuPlace(f"{self.esp_id[:4]}-{self.esp_id[4:]}", "/grub")
+        return grub.MenuPlace(self.uuid("root"))
 
     def uuid(self, part: str) -> str:
         """A UUID that is the image's own and stays the same from build to build."""
@@ -132,7 +153,7 @@ def write_disk(
     shutil.rmtree(work, ignore_errors=True)  # what a killed run left
     manifest = disk.with_name(MANIFEST)
     try:
-        with _space(disk.parent, needed):
+        with free_space.demanded(disk.parent, needed):
             work.mkdir()
             reproducible, sha256 = _Writer(tree, entries, ranks or {}, layout, work, log).write()
             (work / MANIFEST).replace(manifest)
@@ -160,18 +181,23 @@ def _check_tools() -> None:
 def _write_boot_files(tree: Path, layout: DiskLayout) -> None:
     """Put the menu, the mount table and the ESP's mount point into the tree; writing them again changes nothing."""
     root_uuid, esp = layout.uuid("root"), layout.esp_id
+    menu = tree / "boot/grub/grub.cfg"
     (tree / "boot/efi").mkdir(parents=True, exist_ok=True)
-    (tree / "boot/grub").mkdir(parents=True, exist_ok=True)
-    _replace(tree / "boot/grub/grub.cfg", grub.menu(tree, root_uuid))
+    menu.parent.mkdir(parents=True, exist_ok=True)
+    if layout.immutable:
+        menu.unlink(missing_ok=True)
+    else:
+        _replace(menu, grub.menu(tree, root_uuid))
     fstab = tree / "etc/fstab"
     mounts = [
         line for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
         if not line.startswith("#") and line.split()[1:2] not in ([], ["/"], ["/boot/efi"])
     ]
+    root = "/dev/mapper/root / ext4 ro 0 0" if layout.immutable else (
+        f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1")
     # nofail: nothing at run time needs the ESP, and a failed mount would end in a shell that no instance has.
     _replace(fstab, "\n".join([
-        f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1",
-        f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail 0 0",
+        root, f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail{',ro' if layout.immutable else ''} 0 0",
         *mounts, "",
     ]))
 
@@ -192,33 +218,6 @@ def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> int:
             hint=f"raise disk_size_gib of {layout.image} to at least {(needed + ROOT_OFFSET) // (1 << 30) + 1}",
         )
     return needed
-
-
-@contextlib.contextmanager
-def _space(folder: Path, needed: int) -> Iterator[None]:
-    """Refuse to begin without `needed` free bytes, and name space as the cause when a tool runs out of it."""
-    before = _available(folder)
-    refusal = HostNotReady(
-        f"no space in {folder}: {needed} bytes needed, {before} bytes available", hint="free space, or use another disk"
-    )
-    if before < needed:
-        raise refusal
-    try:
-        yield
-    except shell.CommandFailed as failure:
-        full = any(os.strerror(code) in failure.output for code in NO_SPACE)
-        if not full:
-            raise
-        raise refusal from failure
-    except OSError as failure:
-        if failure.errno not in NO_SPACE:
-            raise
-        raise refusal from failure
-
-
-def _available(folder: Path) -> int:
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
 
 
 @dataclass(frozen=True)
@@ -257,10 +256,14 @@ class _Writer:
             if reads_tar := self._reads_tar():
                 ordered = slots.order(self.entries, self.ranks)
                 digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes)
-                digests |= slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=follower.advance,
+                # The ESP is not written to its end before an immutable root is.
+                final = follower.advance if not self.layout.immutable else lambda _: None
+                digests |= slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=final,
                                       blocks=self.layout.root_bytes // BLOCK, env=self.env)
             else:
                 self._root_from_directory()
+            if self.layout.immutable:
+                self._immutable()
             with self.disk.open("rb") as image:
                 boot = boot_regions.describe(lambda offset, length: os.pread(image.fileno(), length, offset))
             trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests, boot=boot)
@@ -270,9 +273,8 @@ class _Writer:
         shell.stream([shell.require(tool, package), *args], log=self.log, env=self.env)
 
     def _partitions(self) -> None:
-        sizes = {"bios": BIOS_BOOT, "esp": ESP, "root": (ROOT_OFFSET, self.layout.root_bytes)}
         lines = ["label: gpt", f"label-id: {self.layout.uuid('disk')}", "unit: sectors", "sector-size: 512"]
-        for part, (start, size) in sizes.items():
+        for part, (start, size) in self.layout.parts.items():
             ids = f"type={_TYPES[part]}, uuid={self.layout.uuid(f'{part}-partition')}, name={part}"
             lines.append(f"start={start // grub.SECTOR}, size={size // grub.SECTOR}, {ids}")
         shell.output(
@@ -283,7 +285,8 @@ class _Writer:
     def _bios(self) -> None:
         core = self.work / "core.img"
         grub.core_image(
-            "i386-pc", core, modules=("biosdisk",), root_uuid=self.layout.uuid("root"), log=self.log, env=self.env
+            "i386-pc", core, modules=("biosdisk", *(["fat"] if self.layout.immutable else [])),
+            menu_at=self.layout.menu_at, log=self.log, env=self.env,
         )
         lba = BIOS_BOOT[0] // grub.SECTOR
         boot = (grub.modules_folder("i386-pc") / "boot.img").read_bytes()
@@ -297,7 +300,7 @@ class _Writer:
     def _esp(self) -> None:
         loader = self.work / "bootx64.efi"
         grub.core_image(
-            "x86_64-efi", loader, modules=("fat",), root_uuid=self.layout.uuid("root"), log=self.log, env=self.env
+            "x86_64-efi", loader, modules=("fat",), menu_at=self.layout.menu_at, log=self.log, env=self.env,
         )
         self._run(
             "mkfs.vfat", "dosfstools", "--invariant", "--offset", str(ESP[0] // grub.SECTOR), "-F", "16",
@@ -307,10 +310,25 @@ class _Writer:
         self._run("mmd", "mtools", "-i", image, "::/EFI", "::/EFI/BOOT")
         self._run("mcopy", "mtools", "-i", image, str(loader), "::/EFI/BOOT/BOOTX64.EFI")
 
-    def _mke2fs(self, source: str, disk: Path, offset: int, size: int, extended: str) -> list[str]:
+    def _immutable(self) -> None:
+        """What lies behind an immutable root, and the menu, which names the root by its hash."""
+        parts, uuid_of = self.layout.parts, self.layout.uuid
+        self._feed(immutable.persist(self.tree, self.entries), self.disk, *parts["persist"], part="persist")
+        found = verity.write(self.disk, parts["root"], parts["tree"], salt=uuid.UUID(uuid_of("salt")).bytes,
+                             identity=uuid.UUID(uuid_of("tree")))
+        root = immutable.words(found, {part: uuid_of(f"{part}-partition") for part in parts})
+        menu, image = self.work / "grub.cfg", f"{self.disk}@@{ESP[0]}"
+        menu.write_text(grub.menu(self.tree, uuid_of("root"), root), encoding="utf-8")
+        self._run("mmd", "mtools", "-i", image, "::/grub")
+        self._run("mcopy", "mtools", "-i", image, str(menu), "::/grub/grub.cfg")
+
+    def _mke2fs(
+        self, source: str, disk: Path, offset: int, size: int, extended: str, *, part: str = "root",
+    ) -> list[str]:
+        without = ["-O", "^has_journal"] if self.layout.immutable and part == "root" else []  # nobody writes it
         return [
-            shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "1", "-L", "root",
-            "-U", self.layout.uuid("root"), "-d", source,
+            shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "1", "-L", part,
+            *without, "-U", self.layout.uuid(part), "-d", source,
             "-E", f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,root_owner=0:0,{extended}",
             str(disk), str(size // BLOCK),
         ]
@@ -328,9 +346,11 @@ class _Writer:
             return False
         return True
 
-    def _feed(self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int) -> dict[str, str]:
+    def _feed(
+        self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int, *, part: str = "root",
+    ) -> dict[str, str]:
         """Stream `entries` into mke2fs; returns their digests. CommandFailed carries what mke2fs said."""
-        argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1")
+        argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1", part=part)
         said = self.work / "mke2fs.log"
         said.unlink(missing_ok=True)
         read_end, write_end = os.pipe()
@@ -356,6 +376,9 @@ class _Writer:
         return digests
 
     def _root_from_directory(self) -> None:
+        if self.layout.immutable:
+            raise HostNotReady("mke2fs of this host cannot read a tar, as an immutable image wants it",
+                               hint="bake on Debian 13 or newer")
         # No assume_storage_prezeroed here: an e2fsprogs too old for a tar may not know it either.
         extended = "lazy_itable_init=1,lazy_journal_init=1"
         argv = self._mke2fs(str(self.tree), self.disk, ROOT_OFFSET, self.layout.root_bytes, extended)

@@ -48,6 +48,14 @@ class BootKernel:
     initrd: str
 
 
+@dataclass(frozen=True)
+class MenuPlace:
+    """The file system with grub.cfg by the UUID that GRUB searches for, and the folder in it."""
+
+    fs_uuid: str
+    folder: str = "/boot/grub"
+
+
 def find_kernel(tree: Path) -> BootKernel:
     """What the menu boots: the distribution's own links where it keeps them, else the only kernel there is.
 
@@ -75,8 +83,9 @@ def _exists(tree: Path, path: str) -> bool:
     return real.is_file()
 
 
-def command_line(tree: Path, root_uuid: str) -> str:
-    """The kernel command line: root, `ALWAYS`, then what a role left in `EXTRA_COMMAND_LINE`, else `COMMAND_LINE`."""
+def command_line(tree: Path, root: str) -> str:
+    """The kernel command line: words that name the root, `ALWAYS`, then what a role left in `EXTRA_COMMAND_LINE`, else
+    `COMMAND_LINE`."""
     extra = COMMAND_LINE
     source = tree / EXTRA_COMMAND_LINE
     if source.is_file():
@@ -87,12 +96,13 @@ def command_line(tree: Path, root_uuid: str) -> str:
             f"/{EXTRA_COMMAND_LINE} has {odd[0]!r}, which GRUB's script would not pass on as it is",
             hint="use plain words: key=value, separated by spaces",
         )
-    return " ".join(filter(None, [f"root=UUID={root_uuid}", ALWAYS, extra]))
+    return " ".join(filter(None, [root, ALWAYS, extra]))
 
 
-def menu(tree: Path, root_uuid: str) -> str:
-    """The static /boot/grub/grub.cfg: boots at once, on VGA and serial console alike."""
-    kernel = find_kernel(tree)
+def menu(tree: Path, root_uuid: str, root: str = "") -> str:
+    """The static grub.cfg: boots at once, on VGA and serial console alike. The kernel finds its root by the words
+    `root`; without, by `root_uuid`, where GRUB finds the kernel."""
+    kernel, line = find_kernel(tree), command_line(tree, root or f"root=UUID={root_uuid}")
     return "\n".join([
         "# Written with the disk; a kernel update moves the links that it follows.",
         "set timeout=0",
@@ -102,24 +112,24 @@ def menu(tree: Path, root_uuid: str) -> str:
         "terminal_output console serial",
         'menuentry "Linux" {',
         f"  search --no-floppy --fs-uuid --set=root {root_uuid}",
-        f"  linux {kernel.image} {command_line(tree, root_uuid)}",
+        f"  linux {kernel.image} {line}",
         f"  initrd {kernel.initrd}",
         "}", "",
     ])
 
 
 def core_image(
-    kind: str, target: Path, *, modules: tuple[str, ...], root_uuid: str, log: Path, env: Mapping[str, str],
+    kind: str, target: Path, *, modules: tuple[str, ...], menu_at: MenuPlace, log: Path, env: Mapping[str, str],
 ) -> None:
-    """Write the core image of platform `kind` (`i386-pc` or `x86_64-efi`) that continues with the root's menu."""
+    """Write the core image of platform `kind` (`i386-pc` or `x86_64-efi`) that continues with the menu at `menu_at`."""
     early = target.with_suffix(".cfg")
     early.write_text(
-        f"search.fs_uuid {root_uuid} root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n",
+        f"search.fs_uuid {menu_at.fs_uuid} root\nset prefix=($root){menu_at.folder}\nconfigfile $prefix/grub.cfg\n",
         encoding="utf-8",
     )
     shell.stream([
         shell.require("grub-mkimage", "grub-common"), "--directory", str(modules_folder(kind)), "--format", kind,
-        "--prefix", "/boot/grub", "--config", str(early), "--output", str(target), *_MODULES, *modules,
+        "--prefix", menu_at.folder, "--config", str(early), "--output", str(target), *_MODULES, *modules,
     ], log=log, env=env)
 
 

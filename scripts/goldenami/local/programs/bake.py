@@ -16,7 +16,7 @@ from goldenami.core.errors import StageFailed
 from goldenami.local import container, events, packer
 from goldenami.local.code_coverage import coverage
 from goldenami.local.container import Container
-from goldenami.local.disk import disk
+from goldenami.local.disk import disk, immutable
 from goldenami.local.sandbox import program
 from goldenami.local.tree import layers, rootfs, sealed, sizes
 from goldenami.model.build_records import Disk
@@ -101,7 +101,7 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path) -> BakeResult:
     with events.step("coverage"):
         coverage.hold(root, plan.coverage, work / "out", log)
     with events.step("disk"):
-        facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan), log=log,
+        facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan, root), log=log,
                                 ranks=layers.ranks(stack.trees))
     return BakeResult(
         disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes, bytes_allocated=facts.data_bytes,
@@ -110,9 +110,9 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path) -> BakeResult:
         manifest_sha256=records.sha256_file(facts.manifest))
 
 
-def _layout(plan: BakePlan) -> disk.DiskLayout:
+def _layout(plan: BakePlan, root: Path) -> disk.DiskLayout:
     return disk.DiskLayout(image=plan.image, size_bytes=plan.disk_size_gib << 30,
-                           source_date_epoch=plan.source_date_epoch)
+                           source_date_epoch=plan.source_date_epoch, immutable=(root / immutable.LIST).is_file())
 
 
 def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
