@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami.core import clock
-from goldenami.drift import comparison, manifest
+from goldenami.drift import comparison, manifest, overlays
 from goldenami.drift.disk_records import DiskDifference, DiskRecord, DiskVerdict
 from goldenami.drift.path_state import PathState
 from goldenami.drift.policy import Freedom, Policy, Rule
@@ -18,6 +18,8 @@ from goldenami.local.disk import boot_regions
 from goldenami.model.build_folder import BuildFolder
 
 NO_RULE = "nothing may change here"
+_BY_MKE2FS = "/lost+found"
+"""In every file system, and in no manifest."""
 Allowed = Callable[[str], str]
 """Why a definition allows a path to differ; empty where it does not."""
 
@@ -47,6 +49,9 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
     drift, passed, expected = list[DiskDifference](), list[DiskDifference](), 0
     drift += _boot(baked.boot, looked_at)
     found = {state.path: state for state in _observe(looked_at, baked, policy)}
+    if boot_regions.PERSIST in (entry["name"] for entry in baked.boot["partitions"]):
+        drift += _immutable(baked, found)
+        found = overlays.merged(baked.paths, _written(looked_at, baked, policy))
     for path in sorted(baked.paths.keys() | found.keys()):
         before, now = baked.paths.get(path), found.get(path)
         if not comparison.differences(before, now):
@@ -90,12 +95,31 @@ def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> l
     return found
 
 
+def _immutable(baked: manifest.Manifest, found: dict[str, PathState]) -> Iterator[DiskDifference]:
+    """What differs in a root that nobody can write while it runs."""
+    for path in sorted((baked.paths.keys() | found.keys()) - {_BY_MKE2FS}):
+        before = baked.paths.get(path)
+        if what := comparison.differences(before, found.get(path)):
+            yield _difference(path, before, what, "the root of an immutable image may not change")
+
+
+def _written(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> list[PathState]:
+    """What the instance of an immutable image has written."""
+    above = {overlays.upper(path): state for path, state in baked.paths.items()}
+    region = _partition(looked_at.disk, boot_regions.PERSIST)
+    return observe(Observation(region, above, f"{overlays.upper('')}(?:{policy.kept})"))
+
+
 def _root(disk: BlockSource) -> Region:
-    """The root partition of a disk; Unreadable without exactly one, or where it is not within the disk."""
-    roots = [entry for entry in _table(disk) if entry["name"] == boot_regions.ROOT]
-    if len(roots) != 1 or roots[0]["size"] <= 0 or roots[0]["offset"] + roots[0]["size"] > disk.size:
-        raise Unreadable("the disk has no root partition, or more than one, or not all of it")
-    return Region(disk, roots[0]["offset"], roots[0]["size"])
+    return _partition(disk, boot_regions.ROOT)
+
+
+def _partition(disk: BlockSource, name: str) -> Region:
+    """A partition of a disk; Unreadable without exactly one of that name, or where it is not within the disk."""
+    found = [entry for entry in _table(disk) if entry["name"] == name]
+    if len(found) != 1 or found[0]["size"] <= 0 or found[0]["offset"] + found[0]["size"] > disk.size:
+        raise Unreadable(f"the disk has no partition {name}, or more than one, or not all of it")
+    return Region(disk, found[0]["offset"], found[0]["size"])
 
 
 def _table(disk: BlockSource) -> list[dict[str, Any]]:
@@ -103,7 +127,7 @@ def _table(disk: BlockSource) -> list[dict[str, Any]]:
 
 
 def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference]:
-    """Partitions and places that are not as baked. The root may have grown."""
+    """Partitions and places that are not as baked. The last partition may have grown."""
     table = _table(looked_at.disk)
     before = {entry["name"]: entry for entry in baked["partitions"]}
     if [entry["name"] for entry in table] != list(before):
@@ -111,7 +135,7 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
                                          f"{', '.join(entry['name'] for entry in table)}"])
         return
     for entry in table:
-        grown = entry["name"] == boot_regions.ROOT and entry["size"] > before[entry["name"]]["size"]
+        grown = entry is table[-1] and entry["size"] > before[entry["name"]]["size"]
         said = [f"{key}: {value}, now {entry[key]}" for key, value in before[entry["name"]].items()
                 if entry[key] != value and not (grown and key == "size")]
         if said:

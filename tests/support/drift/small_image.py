@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -62,13 +62,17 @@ def make_tree(root: Path) -> Path:
     return root
 
 
-def bake(folder: Path) -> BuildFolder:
-    """The build of such a tree, with the records that `bake` leaves; the test is skipped where nobody may mount."""
+def bake(folder: Path, layout: disk.DiskLayout = LAYOUT, files: Mapping[str, str] | None = None) -> BuildFolder:
+    """The build of such a tree and other `files`, with the records that `bake` leaves; the test is skipped where nobody
+    may mount."""
     if os.geteuid() or not Path("/dev/loop-control").exists():
         pytest.skip("making devices and mounting disks takes root and loop devices")
     folder.mkdir(parents=True)
-    facts = disk.write_disk(make_tree(folder.parent / "tree"), folder / "disk.raw", layout=LAYOUT,
-                            log=folder.parent / "disk.log")
+    tree = make_tree(folder.parent / "tree")
+    for name, text in (files or {}).items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text, encoding="utf-8")
+    facts = disk.write_disk(tree, folder / "disk.raw", layout=layout, log=folder.parent / "disk.log")
     build = BuildFolder(folder)
     records.write(build.bake, BakeRecord(
         image="small", build_id=folder.name, lock_sha256=folder.name.ljust(64, "0"), git_commit="0" * 40, phases=[],
