@@ -34,7 +34,7 @@ FIRST_SIGNS = re.compile(r"Linux version \d|systemd\[1\]: |login: ")
 """Any of them on the serial console proves a running kernel, also with `quiet` on its command line."""
 DEAD_ENDS = re.compile(
     r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|Shell> |grub rescue>|"
-    r"error: no such device.*|\(initramfs\) |You are in emergency mode"
+    r"error: no such device.*|\(initramfs\) |You are in emergency mode|golden: .*: the boot stops here"
 )
 """What a console shows when no waiting will help."""
 BIOS_MEMORY_LIMIT_MIB = 2560
