@@ -9,9 +9,13 @@ import uuid
 from pathlib import Path
 
 import pytest
+from goldenami.aws.session import Account
+from goldenami.builders.ec2 import Ec2Builder
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.progress import Progress
 from goldenami.local.disk import disk, grub, immutable, verity
+from support.builds import sample_lock, sample_plan
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
@@ -139,3 +143,10 @@ def test_list_of_folders_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     (tmp_path / immutable.LIST).write_text(text, encoding="utf-8")
     with pytest.raises(StageFailed, match="/etc/default/golden-persistent does not list folders"):
         immutable.folders(tmp_path)
+
+
+def test_an_instance_cannot_write_such_a_disk(tmp_path: Path) -> None:
+    lock = sample_lock.sample(roles=["os_updates", "immutable"])
+    builder = Ec2Builder(tmp_path, Account(), "us-east-1", "m7i.large")
+    with pytest.raises(BadInput, match="is immutable: an instance cannot write its disk"):
+        builder.bake(lock, sample_plan.sample(tmp_path, lock, "0" * 64), Progress("bake", lock.image, tmp_path / "timings"), force=False)

@@ -40,6 +40,7 @@ from goldenami.model.build_records import (
     CoverageRecord,
     Outcome,
 )
+from goldenami.model.definition import IMMUTABLE
 from goldenami.model.lockfile import Lock
 from goldenami.model.plans import BakePlan, BakeResult, VerifyResult
 
@@ -91,8 +92,11 @@ class Ec2Builder:
         """Run the roles on an instance in the account; the AMI is registered as `publish` would register a disk's.
 
         One that a bake registered before it was killed is taken as it is. With `force` it gives way when the new one is
-        made; BadInput where it is published.
+        made; BadInput where it is published. BadInput also for an immutable image, whose disk has another layout.
         """
+        if IMMUTABLE in lock.roles:
+            raise BadInput(f"{lock.image} is immutable: an instance cannot write its disk",
+                           hint="bake it on this machine; `golden publish` takes the disk to EC2")
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
             name=f"{lock.image}-{plan.build_id}", description=lock.description[:255],
