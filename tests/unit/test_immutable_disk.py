@@ -149,4 +149,5 @@ def test_an_instance_cannot_write_such_a_disk(tmp_path: Path) -> None:
     lock = sample_lock.sample(roles=["os_updates", "immutable"])
     builder = Ec2Builder(tmp_path, Account(), "us-east-1", "m7i.large")
     with pytest.raises(BadInput, match="is immutable: an instance cannot write its disk"):
-        builder.bake(lock, sample_plan.sample(tmp_path, lock, "0" * 64), Progress("bake", lock.image, tmp_path / "timings"), force=False)
+        builder.bake(lock, sample_plan.sample(tmp_path, lock, "0" * 64),
+                     Progress("bake", lock.image, tmp_path / "timings"), force=False)
