@@ -23,7 +23,7 @@ DERIVED: dict[str, dict[str, Any]] = {
     },
     "cuda": {"cuda_architectures": ["75"], "cuda_version": "12.8"},
 }
-ELSEWHERE = {"jupyterhub": {"Debian_12.yml", "Ubuntu_24.yml"}}
+ELSEWHERE = {role: {"Debian_12.yml", "Ubuntu_24.yml"} for role in ("immutable", "jupyterhub")}
 """Roles that know not every platform: those that they refuse."""
 TARGETS = [PLATFORMS[release] for release in ("bookworm", "trixie", "noble")]
 
