@@ -14,7 +14,7 @@ from goldenami.local.disk import disk
 from goldenami.local.sandbox import namespaces
 from support.builds.tools import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 IMAGE = "debian-13-immutable"
 UNREAD = "/usr/share/common-licenses/GPL-3"
@@ -70,7 +70,6 @@ def test_another_hash_stops_the_boot(image: Path) -> None:
     assert "golden: the root is not the one that the kernel's command line names" in boot(image)["error"]
 
 
-@pytest.mark.long
 def test_a_changed_block_is_an_error_for_whoever_reads_it(image: Path) -> None:
     place = f"{image}?offset={disk.ROOT_OFFSET}"
     block = int(shell.output(["/usr/sbin/debugfs", "-R", f"blocks {UNREAD}", place]).split()[0])
