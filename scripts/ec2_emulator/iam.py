@@ -7,7 +7,7 @@ import re
 from ec2_emulator.rules import EBS_GUIDE, EC2_GUIDE, SSM_GUIDE
 
 OTHER_ACTIONS: dict[str, tuple[str, ...]] = {
-    "sts:GetCallerIdentity": (),
+    "sts:GetCallerIdentity": (), "budgets:DescribeBudgets": ("budgets:ViewBudget",),
     "s3:HeadBucket": ("s3:ListBucket",), "s3:ListObjects": ("s3:ListBucket",), "s3:ListObjectsV2": ("s3:ListBucket",),
     "s3:GetObject": ("s3:GetObject", "s3:ListBucket"), "s3:HeadObject": ("s3:GetObject", "s3:ListBucket"),
     "s3:ListBuckets": ("s3:ListAllMyBuckets",),

@@ -6,6 +6,7 @@ import moto.autoscaling.models
 import moto.autoscaling.urls
 import moto.cloudformation.models
 import moto.cloudformation.urls
+import moto.cloudwatch.models
 import moto.ebs.urls
 import moto.ec2.models
 import moto.ec2.models.elastic_block_store
@@ -18,6 +19,7 @@ from moto.cloudformation.models import CloudFormationBackend
 from moto.ec2.responses import EC2Response
 
 from ec2_emulator import launches, snapshots, stack_resources, stacks, type_choice
+from ec2_emulator.billing import ReservationApi
 from ec2_emulator.ebs_direct import EbsDirectApi
 from ec2_emulator.encryption import EncryptionApi
 from ec2_emulator.fleets import FleetApi, SpotRequest
@@ -32,8 +34,8 @@ from ec2_emulator.snapshots import EmulatedSnapshot
 from ec2_emulator.ssm_parameters import ParameterApi
 
 
-class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi, launches.LaunchApi,
-             EncryptionApi, RootVolumeApi, SpotPriceApi, EC2Response):
+class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi,  # type: ignore[misc]
+             launches.LaunchApi, EncryptionApi, RootVolumeApi, SpotPriceApi, ReservationApi, EC2Response):
     """EC2: the handlers of this package, then moto's."""
 
 
@@ -54,6 +56,8 @@ def install() -> None:
     moto.cloudformation.models.ChangeSet.diff = stacks.differences  # type: ignore[method-assign, assignment]
     moto.cloudformation.models.Stack.parameter_list = property(  # type: ignore[method-assign, assignment]
         stacks.parameter_list)
+    moto.cloudwatch.models.Dimension.__lt__ = (  # type: ignore[method-assign]
+        lambda one, other: (one.name, one.value) < (other.name, other.value))  # moto's is no order, so queries miss
     stack_resources.install()
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, ParameterApi),
                           (moto.kms.urls, SigningApi),

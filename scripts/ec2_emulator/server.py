@@ -22,7 +22,7 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import authorization, ebs_direct, lateness, moto_overrides, price_list, root_volumes
+from ec2_emulator import authorization, billing, ebs_direct, lateness, moto_overrides, price_list, root_volumes
 from ec2_emulator.errors import ApiError
 from ec2_emulator.lateness import HttpAnswer
 from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
@@ -34,6 +34,8 @@ _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 """Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe for threads."""
 
 
+_OWN = {"pricing:GetProducts": price_list.get_products, **billing.HANDLERS}
+"""Calls of services that moto lacks, or has without an answer."""
 _POLL_S = 0.02
 
 
@@ -87,8 +89,8 @@ class EmulatorApplication:
             return [text]
 
     def _answer(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
-        if call.name == "pricing:GetProducts":  # moto has no such service
-            found = price_list.get_products(json.loads(environ["wsgi.input"].read()))
+        if call.name in _OWN:
+            found = _OWN[call.name](json.loads(environ["wsgi.input"].read()))
             return HttpAnswer("200 OK", [("Content-Type", "application/x-amz-json-1.1")], json.dumps(found).encode())
         try:
             if call.name in _PARALLEL:

@@ -32,6 +32,36 @@ USD_HOUR = {
 """GPU types in us-east-1, as https://aws.amazon.com/ec2/pricing/on-demand/ had them in 2024-12; here in all regions."""
 
 
+class BilledLine(Record):
+    """What one usage type cost this month, of what has these tags."""
+
+    tags: dict[str, str]
+    usage_type: str
+    amount: float
+
+
+class Reserved(Record):
+    """An active reservation (`region` and `type`) or, without them, a savings plan of so many dollars an hour."""
+
+    id: str
+    end: str
+    region: str = ""
+    type: str = ""
+    hourly: float = 0.0
+
+
+class Billing(Record):
+    """What AWS says of the account's money. `used` is the percentage of what is reserved, `advised` what its
+    recommender would reserve, with the dollars that it saves a month.
+    """
+
+    currency: str = "USD"
+    lines: tuple[BilledLine, ...] = ()
+    reserved: tuple[Reserved, ...] = ()
+    used: float = 80.0
+    advised: dict[str, float] = Field(default_factory=dict)
+
+
 class EmulatorSettings(Record):
     """What a test may set, by PATCH of the control API; `reset` brings the defaults back."""
 
@@ -69,6 +99,8 @@ class EmulatorSettings(Record):
     """Dollars for a GiB of a snapshot in a month, in all regions; 0: it is not listed."""
     prices_published: str = "2024-12-02T18:00:00Z"
     """When the price list was published."""
+    billing: Billing = Billing()
+    """What was spent, is reserved and is recommended."""
     usd_spot: dict[str, float] = Field(default_factory=dict)
     """Spot prices of availability zones, in shares of the price on demand."""
     spot_taken: int = 0

@@ -19,7 +19,7 @@ from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.core.progress import Progress
 from goldenami.core.yaml_lines import nearest
-from goldenami.lifecycle import pointer_check, retire, status, sweep
+from goldenami.lifecycle import costs, costs_summary, pointer_check, retire, status, sweep
 from goldenami.lifecycle import regions as family_regions
 from goldenami.lifecycle.region_advice import workload_of
 from goldenami.lifecycle.retention import RetentionPolicy
@@ -174,4 +174,17 @@ def cmd_regions(
                        hint="a family is what stands before the dot of an instance type")
     if record.advice and not record.advice.rows:
         raise BadInput(f"no type of {', '.join(family)} has a whole GPU", hint="--gpu-hours is for families with GPUs")
+    return 0
+
+
+@translated()
+def cmd_costs(
+    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+) -> int:
+    """Show what images cost this month, what retiring would save, and which commitments end soon."""
+    policies = {each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
+                for each in checkout.definitions(image)}
+    record, failed = costs.look(Account(), images_by_region(checkout, image, region), policies)
+    print_record(record, costs_summary.show(record), as_json)
+    raise_failed(failed, "not every region could be read")
     return 0

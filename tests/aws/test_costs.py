@@ -1,0 +1,167 @@
+"""`golden costs`: what is billed, stored, idle, reserved and advised; what could not be asked is unknown, never 0."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+from goldenami.aws import metrics
+from goldenami.core import clock
+from support.aws.emulator import Emulator
+from support.aws.seeded_account import Calendar
+from support.builds import builds
+from support.builds.builds import GPU_IMAGE, IMAGE, Checkout
+from support.builds.tools import granted
+
+REGION = "us-east-1"
+LINES = [
+    {"tags": {"goldenami:image": IMAGE}, "usage_type": "USE1-EBS:SnapshotUsage", "amount": 1.5},
+    {"tags": {"goldenami:image": IMAGE}, "usage_type": "BoxUsage:c7i.large", "amount": 2.25},
+    {"tags": {"goldenami:image": IMAGE}, "usage_type": "EBS:VolumeUsage.gp3", "amount": 0.25},
+    {"tags": {"goldenami:cluster": IMAGE}, "usage_type": "SpotUsage:g5.xlarge", "amount": 300.0},
+    {"tags": {}, "usage_type": "BoxUsage:m5.large", "amount": 9999.0},
+]
+
+
+@pytest.fixture(autouse=True)
+def mid_month(calendar: Calendar) -> None:
+    """A day on which this month has hours behind it, whatever today is."""
+    while clock.now().day != 15:
+        calendar.days += 1
+
+
+def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("costs", IMAGE, *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+def record(checkout: Checkout, *args: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(golden(checkout, "--json", *args))
+    return found
+
+
+@pytest.fixture
+def one_region(checkout: Checkout) -> Checkout:
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    return checkout
+
+
+def send_idle(ami: str, kind: str, hours: int, share: float) -> None:
+    """What the role golden_idle sends in so many hours of this month: a value a minute is a value an hour here."""
+    cloudwatch, month = boto3.client("cloudwatch", REGION), clock.now().replace(day=1, hour=0, minute=0, second=0)
+    cloudwatch.put_metric_data(Namespace=metrics.NAMESPACE, MetricData=[{
+        "MetricName": metrics.IDLE, "Timestamp": month + timedelta(hours=hour, minutes=30),
+        "Dimensions": [{"Name": "InstanceId", "Value": "i-1"}, {"Name": "ImageId", "Value": ami},
+                       {"Name": "InstanceType", "Value": kind}],
+        "StatisticValues": {"SampleCount": 6, "Sum": 6 * share, "Minimum": 0, "Maximum": 1}} for hour in range(hours)])
+
+
+def test_what_an_image_stores_wastes_and_is_billed(one_region: Checkout, aws: Emulator, calendar: Calendar) -> None:
+    one_region.define("publish: {regions: [us-east-1], keep_last: 2}\n")
+    for number in range(1, 4):
+        one_region.publish(number)
+    [ami] = [row["ImageId"] for row in boto3.client("ec2", REGION).describe_images(Owners=["self"])["Images"]][:1]
+    send_idle(ami, "g5.xlarge", 4, 0.5)
+    send_idle("ami-0123456789abcdef0", "g5.xlarge", 4, 1.0)  # a machine of another image
+    aws.set(page_most=1, billing={"lines": LINES})
+    [row] = record(one_region)["regions"][REGION]
+    stored = row["snapshot_bytes"]
+    assert row["amis"] == 3 and stored >= 2 * builds.MIB
+    assert row["snapshots_usd_month"] == pytest.approx(stored / (1 << 30) * 0.05)
+    assert row["retiring_saves_usd_month"] == 0
+    assert (row["idle_hours"], row["idle_usd"]) == (2.0, pytest.approx(2.0 * 1.006))
+    assert record(one_region)["spent"] == {IMAGE: {"snapshots": 1.5, "builders": 2.5, "cluster": 300.0}}
+    said = golden(one_region)
+    assert "$300.00" in said and "9999" not in said and "of 2024-12-02" in said
+
+    calendar.days += 200  # the first build is beyond the newest two, and older than 180 days
+    [row] = record(one_region)["regions"][REGION]
+    assert 0 < row["retiring_saves_usd_month"] < row["snapshots_usd_month"]
+
+
+def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: Emulator) -> None:
+    soon, later = (clock.stamp(clock.now() + timedelta(days=days, hours=1)) for days in (29, 31))
+    aws.set(billing={"reserved": [{"id": "r-soon", "end": soon, "region": REGION, "type": "g5.xlarge"},
+                                  {"id": "r-later", "end": later, "region": REGION, "type": "g6.xlarge"},
+                                  {"id": "sp-soon", "end": soon, "hourly": 2.5}],
+                     "used": 61.0, "advised": {"g5.2xlarge": 120.5, "plan": 75.0}})
+    said = golden(one_region)
+    assert "reservation r-soon (1 x g5.xlarge, convertible) ends on" in said and "in 29 days" in said
+    assert "savings plan sp-soon (Compute, 2.5 USD an hour) ends on" in said and "r-later" not in said
+    assert "reservations are used to 61 %" in said and "savings plans are used to 61 %" in said
+    assert "AWS would buy: reservation 1 x g5.2xlarge in us-east-1, saves $120.50 a month" in said
+    assert "AWS would buy: savings plan $1.500 an hour, saves $75.00 a month" in said
+    assert "one year and no upfront payment; convertible for GPUs" in said
+
+
+def test_an_account_without_any_of_it(one_region: Checkout) -> None:
+    said = golden(one_region)
+    assert "both have to be cost allocation tags" in said and "unknown" not in said
+    assert "AWS would buy" not in said and "used to" not in said
+
+
+@pytest.mark.parametrize(("denied", "named", "keys"), [
+    ("pricing:*", "prices in us-east-1: unknown: the AWS credentials may not call",
+     ("snapshots_usd_month", "idle_usd")),
+    ("ce:*", "unknown: spent: the AWS credentials may not call", ()),
+    ("budgets:*", "unknown: budgets: the AWS credentials may not call", ()),
+    ("savingsplans:*", "unknown: savings plans: the AWS credentials may not call", ()),
+    ("ec2:DescribeReservedInstances", "unknown: reservations in us-east-1: the AWS credentials may not call", ()),
+])
+def test_what_cannot_be_asked_is_unknown(
+    one_region: Checkout, aws: Emulator, denied: str, named: str, keys: tuple[str, ...],
+) -> None:
+    aws.set(denied={"*": [denied]}, billing={"lines": LINES})
+    assert named in golden(one_region)
+    [row] = record(one_region)["regions"][REGION]
+    assert [row[key] for key in keys] == [None] * len(keys)
+    if denied == "ce:*":
+        assert record(one_region)["spent"] is None
+
+
+def test_a_price_that_the_list_has_not_is_unknown(one_region: Checkout, aws: Emulator) -> None:
+    one_region.publish(1)
+    [ami] = [row["ImageId"] for row in boto3.client("ec2", REGION).describe_images(Owners=["self"])["Images"]]
+    send_idle(ami, "p9.xlarge", 2, 1.0)
+    aws.set(usd_snapshot_gib=0.0)
+    [row] = record(one_region)["regions"][REGION]
+    assert row["idle_hours"] == 2.0
+    assert row["idle_usd"] is row["snapshots_usd_month"] is row["retiring_saves_usd_month"] is None
+
+
+def test_money_of_another_currency_is_one_line(one_region: Checkout, aws: Emulator) -> None:
+    budgets = boto3.client("budgets", REGION)
+    for name, unit in (("golden-cluster-a", "CNY"), ("golden-cluster-b", "USD"), ("somebody-elses", "USD")):
+        budgets.create_budget(AccountId="123456789012", Budget={
+            "BudgetName": name, "BudgetType": "COST", "TimeUnit": "MONTHLY",
+            "BudgetLimit": {"Amount": "500", "Unit": unit}})
+    aws.set(billing={"lines": LINES, "currency": "CNY"})
+    said = golden(one_region)
+    assert "budget golden-cluster-a: in CNY, so it is not compared with prices in US dollars\n" in said
+    assert "budget golden-cluster-b: $0.00 of $500.00, $0.00 forecast\n" in said and "somebody-elses" not in said
+    assert "unknown: spent: this account is billed in CNY" in said and "300" not in said
+
+
+def test_its_policy_is_what_it_needs(one_region: Checkout, aws: Emulator) -> None:
+    """With a machine that is idle, a reservation, and a template of a person's that pins a parameter."""
+    one_region.publish(1)
+    boto3.client("ec2", REGION).create_launch_template(
+        LaunchTemplateName="mine", LaunchTemplateData={"ImageId": f"resolve:ssm:/golden-ami/{IMAGE}/latest:1"})
+    send_idle("ami-0123456789abcdef0", "g5.xlarge", 1, 1.0)
+    aws.set(billing={"reserved": [{"id": "r", "end": "2030-01-01T00:00:00Z", "region": REGION, "type": "g5.xlarge"}]},
+            allowed={"*": granted("costs")})
+    before = len(aws.asked())
+    assert "unknown" not in golden(one_region)
+    assert {action for actions in aws.asked()[before:] for action in actions} == set(granted("costs"))
+
+
+def test_a_region_that_is_silent(checkout: Checkout, aws: Emulator) -> None:
+    checkout.define("publish: {regions: [us-east-1, eu-west-1]}\n")
+    aws.set(disabled_regions=["eu-west-1"])
+    said = golden(checkout, code=8)
+    assert "unknown: eu-west-1: " in said and "unknown: reservations in eu-west-1: " in said
+    assert GPU_IMAGE not in said.replace(IMAGE, "")
