@@ -172,7 +172,8 @@ def test_an_envelope_in_the_place_of_another_is_refused(attestor: Attestor, buil
     public = attestor.key.public
     for found, said in ((Attestations(texts[1], texts[0]), "holds no statement of"),
                         (Attestations(texts[2], texts[3]), f"image/{AMI} is not what was signed"),
-                        (Attestations(texts[0], texts[3]), "is of another build")):
+                        (Attestations(texts[0], texts[3]), "is of another build"),
+                        (Attestations(attestor.attest(REGION, ami(AMI)).provenance, texts[1]), "is of another build")):
         with pytest.raises(NotVerified, match=said):
             provenance.hold(found, public, REGION, AMI, "snap-1")
         assert not attestor.is_right(REGION, ami(AMI), found)
