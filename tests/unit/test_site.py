@@ -40,6 +40,12 @@ def test_what_nobody_asked_is_said_and_never_a_zero(tmp_path: Path) -> None:
     assert "Running not asked" in said
 
 
+def test_an_image_whose_only_region_is_silent_is_unknown(tmp_path: Path) -> None:
+    """Not unpublished, and not without instances."""
+    said = text(site_data.page(tmp_path))
+    assert f"{site_data.BARE} no build is known unknown nothing runs unknown" in said
+
+
 def test_every_link_leads_to_a_file_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     html = site_data.page(tmp_path)

@@ -103,7 +103,7 @@ def vulnerabilities(folder: BuildFolder) -> list[Fact]:
         return []
     stops = sum(each.stops for each in found.findings)
     return [Fact("Vulnerabilities", rated(found.findings) or "none is known",
-                 f"{stops} of them stop a publish; asked {found.checked_at}")]
+                 f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked {found.checked_at}")]
 
 
 @dataclass(frozen=True)

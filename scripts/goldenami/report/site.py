@@ -111,7 +111,7 @@ def _section(image: str, builds: Sequence[SiteBuild], answers: AccountAnswers, d
     oldest_first = list(reversed(builds))
     return ImageSection(
         image=image, builds=tuple(builds), support=tuple(parts),
-        worst=min(parts, key=lambda part: _WORST.index(part.state(day)), default=None),
+        worst=min(parts, key=lambda part: (_WORST.index(part.state(day)), part.ends or date.max), default=None),
         sizes=charts.history(f"{image}-sizes", "Bytes on disk of each build", [
             (_label(build), _label(build), build.bytes) for build in oldest_first if build.bytes], units.size),
         times=charts.history(f"{image}-times", "Time of each bake", [

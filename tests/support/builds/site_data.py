@@ -48,7 +48,7 @@ def answers(build_id: str, bad: str = "") -> AccountAnswers:
     status = {"unreachable": {"eu-west-1": f"AWS did not answer {bad}"}, "regions": {
         "us-east-1": [{"image": data.IMAGE, "latest": pointer, "candidate": None, "amis": amis}]}}
     drifted = {"drift": [{"kind": f"withdrawn build {bad}"}]}
-    return AccountAnswers(status, {"asked_at": MADE_AT, "regions": {"us-east-1": [
+    return AccountAnswers(status, {"asked_at": MADE_AT, "unreachable": {}, "regions": {"us-east-1": [
         {"image": data.IMAGE, "instances": [drifted, {"drift": []}, {"drift": []}], "groups": [{"drift": []}]}]}})
 
 
