@@ -203,6 +203,10 @@ def test_the_command(build: BuildFolder, image: Path, tmp_path: Path, monkeypatc
     assert said.code == ExitCode.NOT_VERIFIED
     assert "/etc/ld.so.preload" in said.text
     assert "/etc/ld.so.preload" in (checkout.root / "build/drift/disk.md").read_text(encoding="utf-8")
+    nobody = tmp_path / "ssh_config"
+    nobody.write_text("Host golden\n  HostName 127.0.0.1\n  Port 1\n", encoding="utf-8")
+    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name, "--inside", "ssh")
+    assert (said.code, "could not look: SSH to golden failed" in said.text) == (ExitCode.UNREACHABLE, True), said.text
     os.truncate(image, disk.ROOT_OFFSET + 4096)
     assert checkout.golden("drift", name, "--disk", str(image), "--build", folder.name).code == ExitCode.UNREACHABLE
     assert checkout.golden("drift", name, "--disk", "/none").code == ExitCode.BAD_INPUT

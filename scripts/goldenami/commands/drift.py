@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,14 +30,39 @@ from goldenami.drift import (
     running_instance,
 )
 from goldenami.drift.disk_check import LookedAt
-from goldenami.drift.disk_records import DiskRecord
+from goldenami.drift.disk_records import DiskRecord, DiskVerdict, RunningDifference
 from goldenami.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
+from goldenami.drift.inside import running_check
+from goldenami.local import ssh
+from goldenami.model.build_folder import BuildFolder
+from goldenami.model.definition import Definition
 from goldenami.security import published_provenance
 
 REPAIR = "repair"
 """In the place of an image: what follows is an instance to repair."""
 FOLDER = "build/drift"
 """Where the fleet's record and its summary are."""
+
+
+class Way(StrEnum):
+    """How a machine is asked what it runs."""
+
+    SSH = "ssh"
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """Whether the machine itself is asked, and by which of ssh_config's files."""
+
+    way: Way | None
+    ssh_config: Path | None
+
+    def look(self, definition: Definition, build: BuildFolder, address: str) -> list[RunningDifference] | None:
+        """What runs and is not declared; None where nobody asks."""
+        if self.way is None:
+            return None
+        ports = allowances.allowed_ports(definition, clock.now().date())
+        return running_check.look(build, lambda command: ssh.as_root(self.ssh_config, address, command), ports)
 
 
 @translated()
@@ -56,6 +83,11 @@ def cmd_drift(
         "--key", metavar="FILE", help="with --instance: its AMI and manifest have to be signed, by this public key",
     )] = None,
     build: BuildId = None,
+    inside: Annotated[Way | None, typer.Option(
+        "--inside", help="ask the machine of --instance or --disk, too, what it runs and no disk shows")] = None,
+    ssh_config: Annotated[Path | None, typer.Option(
+        "--ssh-config", metavar="FILE", exists=True, dir_okay=False,
+        help="of --inside: `ssh -F FILE golden` reaches it (default: that beside --disk, else your own)")] = None,
 ) -> int:
     """Say what runs and is not as published, or what of an instance's disk is not as baked.
 
@@ -67,9 +99,12 @@ def cmd_drift(
         raise BadInput(f"`{repaired}` is one word too many", hint="`golden drift IMAGE --instance ID`, or "
                                                                   "`golden drift repair ID`")
     if disk:
-        return _disk(checkout, _named(image), disk, build, as_json=as_json)
+        asked = _Inside(inside, ssh_config or disk.with_name("ssh_config"))
+        return _disk(checkout, _named(image), disk, build, asked, as_json=as_json)
     if instance:
-        return _instance(checkout, _named(image), region, instance, key, as_json=as_json)
+        return _instance(checkout, _named(image), region, instance, key, _Inside(inside, ssh_config), as_json=as_json)
+    if inside:
+        raise BadInput("inside which machine?", hint="`golden drift IMAGE --instance ID --inside ssh`, or --disk FILE")
     return _fleet(checkout, image, region, as_json=as_json)
 
 
@@ -93,7 +128,7 @@ def _named(image: str | None) -> str:
     return image
 
 
-def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, *, as_json: bool) -> int:
+def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, inside: _Inside, *, as_json: bool) -> int:
     """A disk that is a file."""
     definition, builds = checkout.definition(image), checkout.builds(image)
     may = allowances.allowed(definition, clock.now().date())
@@ -101,8 +136,9 @@ def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, *, a
     if build is None or not build.is_baked:
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
+    running = inside.look(definition, build, "")
     looked_at = disk_file.opened(path, build, definition.base.distribution.value)
-    record = disk_check.check(build, looked_at, may)
+    record = disk_check.check(build, looked_at, may).with_running(running)
     drift = _written(checkout, record, "disk", as_json=as_json)
     _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
     return 0
@@ -114,13 +150,13 @@ def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool
     records.write(folder / f"{name}.json", record)
     records.write_text(folder / f"{name}.md", disk_summary.markdown(record))
     print_record(record, disk_summary.show(record), as_json)
-    return disk_summary.headline(record) if record.drift else ""
+    return disk_summary.headline(record) if record.verdict is DiskVerdict.DRIFTED else ""
 
 
 def _instance(
-    checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, *, as_json: bool,
+    checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, inside: _Inside, *, as_json: bool,
 ) -> int:
-    """An instance's disk, from outside."""
+    """An instance's disk, from outside, and what it runs."""
     account, definition, progress = Account(), checkout.definition(image), checkout.progress("drift", image)
     names = only or definition.regions
     check_regions(names)
@@ -130,11 +166,12 @@ def _instance(
     if key:
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
-    may = allowances.allowed(definition, clock.now().date())
+    may, user = allowances.allowed(definition, clock.now().date()), definition.base.distribution.value
+    running = inside.look(definition, build, f"{user}@{target.address}")
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
         record = disk_check.check(build, LookedAt(
-            label=f"{instance} in {target.region}", user=definition.base.distribution.value, disk=found.disk,
-            base=found.base, changed=found.changed), may)
+            label=f"{instance} in {target.region}", user=user, disk=found.disk, base=found.base,
+            changed=found.changed), may).with_running(running)
         progress.say(f"{units.size(found.bytes_read)} came from EBS")
     drift = _written(checkout, record, instance, as_json=as_json)
     untold = notify.tell(account, drift, disk_summary.markdown(record)) if drift else []

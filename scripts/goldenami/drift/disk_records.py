@@ -28,9 +28,31 @@ class DiskDifference(Record):
     rule: str
 
 
+class RunningKind(StrEnum):
+    """What of a running machine no disk shows."""
+
+    DECLARATION = "declaration"
+    KERNEL = "kernel"
+    COMMAND_LINE = "command line"
+    MODULE = "module"
+    SYSCTL = "sysctl"
+    LIMIT = "limit"
+    LISTENER = "listener"
+    MOUNT = "mount"
+
+
+class RunningDifference(Record):
+    """One thing that a machine runs otherwise than its image declares; `rule` is what it breaks."""
+
+    kind: Annotated[RunningKind, Field(strict=False)]
+    name: str
+    what: str
+    rule: str
+
+
 class DiskRecord(Record):
     """What was found on one disk. `passed` are differences that the image's definition allows; those that the policy
-    lets pass are only counted, in `expected`.
+    lets pass are only counted, in `expected`. `running` is what was found inside, None where nobody asked there.
     """
 
     schema_version: Literal[1] = 1
@@ -44,9 +66,15 @@ class DiskRecord(Record):
     expected: Annotated[int, Field(ge=0)]
     drift: list[DiskDifference]
     passed: list[DiskDifference]
+    running: list[RunningDifference] | None = None
 
     @model_validator(mode="after")
     def _verdict_is_earned(self) -> Self:
-        if (self.verdict is DiskVerdict.DRIFTED) is not bool(self.drift):
+        if (self.verdict is DiskVerdict.DRIFTED) is not bool(self.drift or self.running):
             raise ValueError(f"verdict is {self.verdict.value} with {len(self.drift)} differences")
         return self
+
+    def with_running(self, found: list[RunningDifference] | None) -> DiskRecord:
+        """This record, with what was found inside."""
+        verdict = DiskVerdict.DRIFTED if self.drift or found else DiskVerdict.AS_BAKED
+        return DiskRecord(**{**dict(self), "running": found, "verdict": verdict})

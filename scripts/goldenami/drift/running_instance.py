@@ -22,7 +22,7 @@ _ENDED = ("terminated", "shutting-down")
 class RunningInstance:
     """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline did not make it;
     `volume` is its root volume, `baked` the snapshot of its AMI, empty where the AMI is gone. `template` is the id of
-    the launch template that launched it, by EC2's own tag.
+    the launch template that launched it, by EC2's own tag; `address` the public one, else the private.
     """
 
     region: str
@@ -37,6 +37,7 @@ class RunningInstance:
     baked: str
     group: str
     template: str
+    address: str
 
     def demand_build(self, image: str) -> None:
         """NotVerified (drift) where its AMI is no build of `image`."""
@@ -84,7 +85,8 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""),
         manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=_root(described),
         baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
-        template=system.get("aws:ec2launchtemplate:id", ""))
+        template=system.get("aws:ec2launchtemplate:id", ""),
+        address=described.get("PublicIpAddress") or described.get("PrivateIpAddress") or "")
 
 
 def _root(described: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from goldenami.core import shell
-from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.errors import BadInput, StageFailed, Unreachable
 
 HOST = "golden"
 """The machine's name in its ssh_config, for `ssh -F FILE golden` and testinfra."""
@@ -76,3 +76,21 @@ def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None 
         return shell.output(["ssh", "-F", str(config), HOST, *command], timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         raise StageFailed(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s", log=log) from None
+
+
+def as_root(config: Path | None, address: str, command: str, timeout_s: float = 120.0) -> str:
+    """Run a command as root, by sudo, on the host `golden` of `config`, else at `address` by the user's own settings.
+
+    Unreachable where nobody lets it in or it fails.
+    """
+    where = ["-F", str(config), HOST] if config else ["-o", "BatchMode=yes", address]
+    said = ""
+    try:
+        return shell.output([shell.require("ssh", "openssh-client"), *where, f"sudo -n {command}"], timeout_s=timeout_s)
+    except shell.CommandFailed as failure:
+        said = failure.tail or failure.message
+    except subprocess.TimeoutExpired:
+        said = f"no answer in {timeout_s:.0f} s"
+    raise Unreachable(f"could not look: SSH to {HOST if config else address} failed", tail=said,
+                      hint=f"`ssh -F FILE {HOST} sudo true` has to work, with that file as --ssh-config" if config else
+                           "`ssh USER@ADDRESS sudo true` has to work, or say --ssh-config FILE") from None
