@@ -16,7 +16,7 @@ from support.debian.resolver import Resolver
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-13-ml-cpu"
 
-LEFT_OUT = ("frameworks", "instance_store", "tools")
+LEFT_OUT = ("frameworks", "hardening", "instance_store", "tools")
 """Lines of its definition that the image of `lockable` does without."""
 
 LONGEST = ("test_layers.py", "test_bake.py", "test_bake_ec2.py", "test_bake_boot.py", "test_wheels.py")

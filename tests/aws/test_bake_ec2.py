@@ -59,8 +59,8 @@ def _records(folder: Path, account: dict[str, Any], said: str) -> None:
     bake, verify = records.read(folder / "bake.json", BakeRecord), records.read(folder / "verify.json", VerifyRecord)
     assert bake.builder is BuilderKind.EC2 and bake.disk is None and bake.ami is not None
     assert not (folder / "disk.raw").exists()
-    assert [role.name for role in bake.roles] == [
-        "os_updates", "instance_store", "tools", "kernel", "limits", "network_tuning", "provenance", "seal"]
+    assert [role.name for role in bake.roles] == ["os_updates", "instance_store", "tools", "kernel", "hardening",
+                                                  "limits", "network_tuning", "provenance", "seal"]
     images = {image["ImageId"]: image for image in account[REGIONS[0]]["images"]}
     assert list(images) == [bake.ami.id], "the builder's own AMI is gone"
     image = images[bake.ami.id]

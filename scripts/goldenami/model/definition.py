@@ -16,7 +16,7 @@ from goldenami.model.update_policy import Watch
 STEPS = (
     ("os_updates",), ("cuda",), ("frameworks",), ("container_runtime", "instance_store", "tools"),
     ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",),
-    ("limits", "network_tuning", "immutable", "provenance", "seal"),
+    ("hardening", "limits", "network_tuning", "immutable", "provenance", "seal"),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
 

@@ -59,6 +59,10 @@ DECLARED = {
         "/etc/jupyterhub/*", "/etc/jupyter/*", "/usr/local/share/jupyter/*", "/usr/local/etc/jupyter/*",
         "/opt/jupyterhub/*", "/etc/pam.d/jupyterhub",
     ],
+    "hardening: PAM's profiles, a dictionary of bad passwords, and units whose name is a folder's": [
+        "/usr/share/pam-configs/golden-*", "/var/cache/cracklib/*", "/etc/systemd/system/*.mount",
+        "/etc/audit/audit.rules",
+    ],
     "frameworks and cuda: environments of the locked wheels": [
         "/opt/ml/FRAMEWORKS.json", "/opt/ml/bin/*", "/opt/ml/*/.gitignore", "/opt/ml/*/bin/[Aa]ctivate*",
         "/opt/ml/*/pyvenv.cfg", "/opt/ml/*/share/jupyter/kernels/*", "/opt/ml/*/CUDA.json",
