@@ -91,7 +91,7 @@ def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(folder: P
     assert not (folder / "latest").is_symlink()
     lock, _ = lockfile.read_copy(first / "lock.json")
     with pytest.raises(BadInput, match=r"disk.raw does not exist"):
-        verify.run(BuildFolder(first), lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+        verify.run(tmp_path, BuildFolder(first), lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
                    LocalBuilder(tmp_path))
     assert BuildFolder(first).is_verified
 

@@ -76,7 +76,7 @@ def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
 
     def again(limit: str) -> None:
         monkeypatch.setenv(ssh.LIMIT, limit)
-        verify.run(BuildFolder(folders[2]), lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+        verify.run(tmp_path, BuildFolder(folders[2]), lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
                    LocalBuilder(tmp_path))
 
     with pytest.raises(BadInput):

@@ -50,6 +50,7 @@ def cmd_publish(
         build = release_gate.load(checkout.root, image, build_id)
         lint.demand(build.lock, checkout.families)
         release_gate.check_vulnerabilities(definition, build.folder)
+        release_gate.check_hardening(definition, build.folder)
         key = provenance.demanded(checkout.root, definition, account)
         signs = Attestor(build.folder, key, definition_file.path_of(checkout.root, image)) if key else None
         plan = publish.prepare(account, definition, build, options, progress, signs)
@@ -132,6 +133,7 @@ def cmd_promote(
     candidates = promote.candidates(account, definition)
     build_id = next(iter(candidates.values())).entry.build_id
     release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
+    release_gate.check_hardening(definition, checkout.builds(image).build(build_id))
     proof = attested(checkout, account, definition, build_id, strict=not accept_untested_gpu)
     plan = promote.prepare(account, definition, candidates, proof,
                            channel_moves.MoveOptions(

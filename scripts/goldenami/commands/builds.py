@@ -86,7 +86,7 @@ def _stage(name: str, builder: Builder) -> str:
 
 def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder) -> int:
     progress = checkout.progress(_stage("verify", builder), lock.image)
-    record = verify.run(build, lock, progress, builder)
+    record = verify.run(checkout.root, build, lock, progress, builder)
     progress.say(f"report: {reports.written(build, lock)}")
     ami = build.read_bake().ami
     progress.say(f"AMI:    {ami.id} in {ami.region}" if ami else f"disk:   {build.disk}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from goldenami.core.records import Record
+from goldenami.model.hardening_records import HardeningLevel
 from goldenami.model.platforms import Distribution
 from goldenami.model.security_records import Rating
 from goldenami.model.update_policy import Watch
@@ -203,11 +204,22 @@ class CveRule(Record):
     """hours ago that the lists may have been asked"""
 
 
+class HardeningGate(Record):
+    """That a build is published and promoted only where enough rules of a guide to hardening pass."""
+
+    level: Annotated[HardeningLevel, Field(strict=False)] = HardeningLevel.INTERMEDIARY
+    """level of ANSSI's BP-028"""
+    minimum: Annotated[int, Field(ge=1, le=1000)]
+    """rules of that level that have to pass; one that is waived does not count"""
+
+
 class Security(Record):
     """What has to be shown of a build before others launch it. No part of it shapes the image."""
 
     cve: CveRule | None = None
     """vulnerabilities; without it nothing is asked for"""
+    hardening: HardeningGate | None = None
+    """rules of a guide; without it nothing is asked for"""
     signed: bool = False
     """nothing is published without signed provenance"""
 

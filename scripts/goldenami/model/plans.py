@@ -12,6 +12,7 @@ from pydantic import Field
 
 from goldenami.core.records import Record
 from goldenami.model.build_records import Accel, Allowance, Ami, Boot, BuildId, Bytes, Check, Disk, Seconds, Sha256
+from goldenami.model.hardening_records import HardeningScan
 from goldenami.model.recipes import Patch
 
 
@@ -127,11 +128,12 @@ class VerifyPlan(BootPlan):
 
 
 class VerifyResult(Record):
-    """What the boots and the checks gave, by whichever builder."""
+    """What the boots and the checks gave, by whichever builder; `hardening` of an image with that role."""
 
     accel: Accel
     boots: list[Boot]
     checks: list[Check]
+    hardening: HardeningScan | None = None
 
 
 # --- compilation ----------------------------------------------------------------------------------------------------

@@ -18,9 +18,10 @@ from goldenami.model.build_records import (
     Verdict,
     VerifyRecord,
 )
-from goldenami.model.definition import CveRule, Definition
+from goldenami.model.definition import CveRule, Definition, HardeningGate
 from goldenami.model.disk_blocks import BlockMap
 from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord, TestedGpu
+from goldenami.model.hardening_records import HARDENING_FILE, HardeningRecord, RuleOutcome
 from goldenami.model.lockfile import Lock
 from goldenami.model.security_records import CVE_FILE, CveRecord
 
@@ -147,6 +148,26 @@ def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
         f"{looked_up}, more than {rule.max_age_hours} hours ago": age > timedelta(hours=rule.max_age_hours),
     }
     return next((said for said, holds in problems.items() if holds), "")
+
+
+def check_hardening(definition: Definition, build: BuildFolder) -> None:
+    """NotVerified where the definition asks for more rules of the guide than the build is known to keep."""
+    gate, path = definition.security.hardening, build.path / HARDENING_FILE
+    if gate is None:
+        return
+    if problem := _soft(records.read(path, HardeningRecord), build.build_id, gate) if path.exists() \
+            else "it has no record of its hardening":
+        raise NotVerified(f"{definition.image} {build.build_id} must not be published: {problem}", log=path,
+                          hint=f"`golden verify {definition.image}` asks the rules again")
+
+
+def _soft(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
+    """What keeps a record of hardening from being enough; nothing where it is."""
+    if record.build_id != build_id:
+        return f"its record of hardening is of build {record.build_id}"
+    kept = record.count(gate.level, RuleOutcome.PASS)
+    short = f"it keeps {kept} {gate.level.value} rules of the guide to hardening, not {gate.minimum}"
+    return record.problem or (short if kept < gate.minimum else "")
 
 
 def listed_blocks(build: VerifiedBuild) -> BlockMap:

@@ -17,6 +17,7 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord
+from goldenami.model.hardening_records import HARDENING_FILE, HardeningLevel, HardeningRecord, RuleOutcome
 from goldenami.model.security_records import CVE_FILE, CveRecord, Rating, Vulnerability
 from goldenami.report.view import Fact
 
@@ -139,6 +140,17 @@ def records_of(folder: BuildFolder) -> Iterator[tuple[str, str]]:
         path = folder.path / name
         for one in sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []:
             yield one.relative_to(folder.path).as_posix(), what
+
+
+def hardness(folder: BuildFolder) -> list[Fact]:
+    """What a guide to hardening says; nothing of a build that was not asked."""
+    path = folder.path / HARDENING_FILE
+    if not path.exists():
+        return []
+    record, all_of_it = records.read(path, HardeningRecord), HardeningLevel.ENHANCED
+    kinds = {RuleOutcome.WAIVED: "waived with a reason", RuleOutcome.FAIL: "failed", RuleOutcome.UNREACHABLE: "unread"}
+    return [Fact("Hardening", str(record),
+                 ", ".join(f"{record.count(all_of_it, kind)} {said}" for kind, said in kinds.items()))]
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> tuple[FileLink, ...]:

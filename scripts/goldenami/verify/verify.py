@@ -18,11 +18,15 @@ from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import Outcome, Verdict, VerifyRecord
+from goldenami.model.hardening_records import HARDENING_FILE
 from goldenami.model.lockfile import Lock
+from goldenami.verify import hardening
 
 
-def run(build: BuildFolder, lock: Lock, progress: Progress, builder: Builder) -> VerifyRecord:
+def run(root: Path, build: BuildFolder, lock: Lock, progress: Progress, builder: Builder) -> VerifyRecord:
     """Boot `build`, check it, write verify.json and junit.xml, and move `latest` (see `point_latest`).
+
+    Of an image with the role `hardening`, hardening.json too; `root` is the checkout.
 
     A boot that breaks off takes the record of an earlier one with it; what says nothing of the build (an interrupt, a
     host not ready) leaves all of it.
@@ -49,6 +53,10 @@ def run(build: BuildFolder, lock: Lock, progress: Progress, builder: Builder) ->
         boots=result.boots, checks=result.checks, seconds=round(time.monotonic() - began, 1),
         disk_sha256=bake.disk_sha256, ami=bake.ami_id,
     )
+    if result.hardening:
+        hardness = hardening.judge(root, build, result.hardening)
+        records.write(build.path / HARDENING_FILE, hardness)
+        progress.say(f"hardening: {hardness}")
     records.write(build.verify, record)
     point_latest(build)
     progress.remember()
@@ -91,7 +99,7 @@ def _keep(work: Path, build: BuildFolder) -> None:
 
     An earlier verdict goes first, with the page that shows it: it was not reached by this evidence.
     """
-    for path in (build.verify, build.report, build.summary):
+    for path in (build.verify, build.report, build.summary, build.path / HARDENING_FILE):
         path.unlink(missing_ok=True)
     for name in ("junit.xml", "junit-disk.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():

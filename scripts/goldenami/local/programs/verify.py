@@ -18,13 +18,14 @@ from pathlib import Path
 
 from goldenami.core import records, shell
 from goldenami.core.wait import wait_until
-from goldenami.local import events, image_tests
+from goldenami.local import events, hardening_scan, image_tests
 from goldenami.local.disk import disk_root
 from goldenami.local.sandbox import program
 from goldenami.local.vm import boot_time, cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
 from goldenami.model import disk_blocks, instruction_sets
 from goldenami.model.build_records import Accel, Boot, Check, CoverageRecord, Outcome
+from goldenami.model.hardening_records import HardeningScan
 from goldenami.model.plans import VerifyPlan, VerifyResult
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
@@ -55,6 +56,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
                       *code_checks(plan, machine, emulated, without_boot.tree if without_boot else None)]
             times = boot_time.look(machine)
             events.emit("say", text=f"boot bios: {boot_time.line(times)}")
+        hardening = _hardening(plan, machine, without_boot)
         with events.step("power off bios"):
             clean = vm.power_off(machine)
         with events.step("wait for uefi"):
@@ -65,7 +67,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
     boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1),
                   times=times if firmware is vm.Firmware.BIOS else None) for firmware, boot in booted.items()]
-    return VerifyResult(accel=accelerator, boots=boots, checks=checks)
+    return VerifyResult(accel=accelerator, boots=boots, checks=checks, hardening=hardening)
 
 
 def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:
@@ -140,6 +142,17 @@ def _run_tests(
         wait_until(all_ended, math.inf, POLL_S)
         found = [check for run in runs for check in run.checks()]
     return image_tests.complete(found, image_tests.tested(plan.root, plan.roles))
+
+
+def _hardening(plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot | None) -> HardeningScan | None:
+    """What a public guide says of an image with the role `hardening`; all tests in the disk's tree have ended."""
+    if "hardening" not in plan.roles:
+        return None
+    if without_boot is None:
+        return HardeningScan(problem="the disk's root cannot be mounted here")
+    with events.step("hardening"):
+        said = machine.ssh(image_tests.as_root(hardening_scan.READ_PARAMETERS), timeout_s=plan.boot_limit_s)
+        return hardening_scan.scan(without_boot.tree, said, plan.work)
 
 
 def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.0) -> Check:
