@@ -53,14 +53,14 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "quality": f"python3 -c '{QUALITY}' 'short1 kR7#vq-Lw2!zTb9'",
         "sudo": "sudo -n -l -U root 2>&1; stat -c %a /etc/sudoers.d",
         "apparmor": "cat /sys/kernel/security/apparmor/profiles", "aa unit": "systemctl is-enabled apparmor",
-        "aa labels": "cat /proc/$(pidof -s chronyd)/attr/current",
+        "aa labels": "cat /proc/$(systemctl show --value -p MainPID chrony)/attr/current",
         "aa left": "cd /etc/apparmor.d; for p in $(grep -sl 'flags=(unconfined)' -- *);"
                    " do test -e disable/$p || echo $p; done",
         "modules": TRIES.format(" ".join(modules), "|".join(name.replace("-", "_") for name in modules)),
         "modules asked": f"for m in {' '.join(modules)}; do modprobe -nv $m; done",
         "core": "cat /proc/sys/kernel/core_pattern; systemctl show --value -p DefaultLimitCORE",
         "core service": "systemd-run --quiet --wait --pipe --collect sh -c 'ulimit -Sc; ulimit -Hc'",
-        "journal": "journalctl --header -n 0 | grep -m 1 '^File path'; journalctl -o cat -b _PID=1 + "
+        "journal": "journalctl --header -n 0 | grep -m 1 '^File path'; journalctl -o cat -b "
                    "SYSLOG_IDENTIFIER=systemd-journald | grep -o 'System Journal .* max [^,]*' | tail -n 1",
         "journal file": "cat /etc/systemd/journald.conf.d/60-golden.conf",
         "mounts": "findmnt -rno TARGET,OPTIONS",
