@@ -23,8 +23,7 @@ DERIVED: dict[str, dict[str, Any]] = {
     },
     "cuda": {"cuda_architectures": ["75"], "cuda_version": "12.8"},
 }
-OTHERS = {"Debian_12.yml", "Ubuntu_24.yml"}
-ELSEWHERE = {"hardening": OTHERS, "immutable": OTHERS, "jupyterhub": OTHERS}
+ELSEWHERE = {role: {"Debian_12.yml", "Ubuntu_24.yml"} for role in ("hardening", "immutable", "jupyterhub")}
 """Roles that know not every platform: those that they refuse."""
 TARGETS = [PLATFORMS[release] for release in ("bookworm", "trixie", "noble")]
 
