@@ -17,9 +17,10 @@ from goldenami.model.build_records import BootTimes, Timing
 SHOWN = 10
 """As many units and modules are kept, the slowest ones."""
 _NOISE_S = 0.05
-_MARKS = ("UserspaceTimestampMonotonic", "InitRDTimestampMonotonic")
-_ASK = ("systemctl show -p {marks}; echo; systemctl show -p Id,InactiveExitTimestampMonotonic,"
-        "ActiveEnterTimestampMonotonic '*.service' '*.socket'; cat /proc/uptime").format(marks=",".join(_MARKS))
+_ASK = ("systemctl show -p UserspaceTimestampMonotonic; echo; systemctl show -p Id,InactiveExitTimestampMonotonic,"
+        "ActiveEnterTimestampMonotonic '*.service' '*.socket'; echo; sudo dmesg | grep -m1 -F 'Run /init'; "
+        "cat /proc/uptime")
+"""An initramfs without systemd leaves its only trace in the kernel's log."""
 _MODULES = "sudo grep -hE '(start|finish): (init|modules)[a-z-]*/' /var/log/cloud-init.log || true"
 _MODULE = re.compile(r"^(?P<at>\S+ \S+) - .*(?P<what>start|finish): (?P<name>[\w-]+/[\w-]+)", re.MULTILINE)
 _SSH = ("ssh.service", "ssh.socket", "sshd.service")
@@ -35,9 +36,9 @@ def look(machine: Machine) -> BootTimes:
 
 def parts(said: str, asked_s: float, seconds_to_ssh: float) -> list[Timing]:
     """The parts of `seconds_to_ssh`, one after the other, of what the machine `said` `asked_s` after power-on."""
-    marks = {key: int(value) / 1e6 for key, value in re.findall(r"^(\w+TimestampMonotonic)=(\d+)$", said, re.MULTILINE)}
     firmware = asked_s - float(said.rstrip().splitlines()[-1].split()[0])
-    userspace, initramfs = (marks.get(name, 0.0) for name in _MARKS)
+    userspace = int(_first(r"^UserspaceTimestampMonotonic=(\d+)$", said) or 0) / 1e6
+    initramfs = float(_first(r"^\[ *([\d.]+)\] Run /init", said) or 0)
     ready = min((active for name, _, active in _units(said) if name in _SSH), default=userspace)
     moments = [0.0, firmware, firmware + (initramfs or userspace), firmware + userspace,
                max(firmware + ready, firmware + userspace), seconds_to_ssh]
@@ -68,6 +69,11 @@ def modules(log: str) -> list[Timing]:
 def line(times: BootTimes) -> str:
     """`firmware and loader 6.1 s, kernel 4.0 s, ...`."""
     return ", ".join(f"{part.name} {part.seconds:.1f} s" for part in times.parts)
+
+
+def _first(pattern: str, said: str) -> str:
+    found = re.search(pattern, said, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _units(said: str) -> Iterator[tuple[str, float, float]]:
