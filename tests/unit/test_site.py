@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import units
+from goldenami.core.errors import GoldenError
 from goldenami.model.build_folder import ImageFolder
 from goldenami.report import charts, site, site_folder
 from goldenami.report.site import AccountAnswers
@@ -67,7 +68,12 @@ def test_a_build_that_is_gone_stays_and_one_that_is_damaged_is_named(tmp_path: P
     (error,) = site_folder.collect(images, folder)
     assert str(damaged.bake) in error.message
     assert len(site_folder.builds(folder)[data.IMAGE]) == site_data.COUNT
-    (folder / data.IMAGE / damaged.build_id / SITE_FILE).unlink()
+    kept = folder / data.IMAGE / damaged.build_id / SITE_FILE
+    kept.write_text("{}", encoding="utf-8")
+    errors: list[GoldenError] = []
+    assert len(site_folder.builds(folder, errors)[data.IMAGE]) == site_data.COUNT - 1
+    assert str(kept) in errors[0].message
+    kept.unlink()
     assert [build.build_id for build in site_folder.builds(folder)[data.IMAGE]][-1] == gone.build_id, "newest first"
 
 

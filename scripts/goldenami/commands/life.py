@@ -95,7 +95,8 @@ def cmd_status(
     record, failed = status.look(
         Account(), images_by_region(checkout, image, region), template_refs(checkout, image))
     families = checkout.families
-    with_gpus = {one.image for one in checkout.definitions(image) if any(families[name].sm for name in one.hardware)}
+    with_gpus = {one.image for one in checkout.definitions(image)
+                 if any(name in families and families[name].sm for name in one.hardware)}
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
     print_record(record, [*shown, *_support(checkout, status.pointed(record), everything=image is not None)], as_json)
     raise_failed(failed, "not every region could be read")

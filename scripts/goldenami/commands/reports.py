@@ -51,7 +51,7 @@ def cmd_site(
     asked, failed = _status(checkout) if account else (None, {})
     page = folder / "index.html"
     records.write_text(page, site.render(
-        checkout.images, site_folder.builds(folder), AccountAnswers(asked, _drift(checkout.root / DRIFT)),
+        checkout.images, site_folder.builds(folder, damaged), AccountAnswers(asked, _drift(checkout.root / DRIFT)),
         clock.stamp()))
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")

@@ -42,11 +42,17 @@ def _copy(build: BuildFolder, target: BuildFolder) -> None:
             shutil.copy2(source, copied)
 
 
-def builds(site: Path) -> dict[str, list[SiteBuild]]:
-    """Every build of the site by image, the newest first."""
+def builds(site: Path, damaged: list[GoldenError] | None = None) -> dict[str, list[SiteBuild]]:
+    """Every build of the site by image, the newest first; what cannot be read goes to `damaged`, or is raised."""
     found: dict[str, list[SiteBuild]] = {}
     for path in sorted(site.glob(f"*/*/{SITE_FILE}")):
-        build = records.read(path, SiteBuild)
+        try:
+            build = records.read(path, SiteBuild)
+        except BadInput as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
+            continue
         found.setdefault(build.image, []).append(build)
     return {image: sorted(of, key=lambda build: (build.started_at, build.build_id), reverse=True)
             for image, of in sorted(found.items())}
