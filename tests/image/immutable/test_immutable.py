@@ -29,7 +29,7 @@ def facts(gather: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def machine(gather: Any) -> Any:
+def machine(gather: Any, needs_boot: None) -> Any:
     return gather({
         "root": "findmnt -n -o SOURCE,FSTYPE,OPTIONS /", "cmdline": "cat /proc/cmdline",
         "overlays": "findmnt -n -l -t overlay -o TARGET,OPTIONS",
@@ -59,40 +59,40 @@ def test_what_was_written_is_private_and_grows(facts: Any) -> None:
     assert facts["unit"].text == "enabled"
 
 
-def test_root_is_verity_s_and_read_only(machine: Any, needs_boot: None) -> None:
+def test_root_is_verity_s_and_read_only(machine: Any) -> None:
     source, kind, options = machine["root"].text.split()
     assert (source, kind) == ("/dev/mapper/root", "ext4")
     assert "ro" in options.split(",")
 
 
-def test_kernel_holds_the_root_to_the_hash_of_its_command_line(machine: Any, needs_boot: None) -> None:
+def test_kernel_holds_the_root_to_the_hash_of_its_command_line(machine: Any) -> None:
     status = dict(re.findall(r"^\s*(\w[\w ]*):\s+(.*)$", machine["status"].text, re.MULTILINE))
     assert (status["type"], status["status"], status["mode"]) == ("VERITY", "verified", "readonly")
     assert f"golden.hash={status['root hash']}" in machine["cmdline"].text.split()
 
 
 @pytest.mark.parametrize("way", ["usr", "remount", "raw"])
-def test_nobody_writes_the_root(machine: Any, needs_boot: None, way: str) -> None:
+def test_nobody_writes_the_root(machine: Any, way: str) -> None:
     assert machine[way].status != 0
     assert re.search("Read-only file system|write-protected|Operation not permitted", machine[way].text)
 
 
-def test_boot_partition_is_mounted_read_only(machine: Any, needs_boot: None) -> None:
+def test_boot_partition_is_mounted_read_only(machine: Any) -> None:
     assert "ro" in machine["esp"].text.split(",")
 
 
-def test_listed_folders_are_written_beside_the_root(facts: Any, machine: Any, needs_boot: None) -> None:
+def test_listed_folders_are_written_beside_the_root(facts: Any, machine: Any) -> None:
     mounted = {line.split()[0] for line in machine["overlays"].lines}
     assert {line.split()[1] for line in facts["list"].lines if line.startswith("overlay")} <= mounted
     assert (machine["kept"].status, machine["kept"].text) == (0, "/persist/upper/etc/golden-probe")
     assert (machine["renamed"].status, machine["renamed"].text) == (0, "")
 
 
-def test_environments_are_made_below_opt_and_home(machine: Any, needs_boot: None) -> None:
+def test_environments_are_made_below_opt_and_home(machine: Any) -> None:
     assert (machine["venv"].status, machine["venv"].lines) == (0, ["imported", "imported"])
 
 
-def test_persistent_file_system_fills_the_disk_and_has_space(machine: Any, needs_boot: None) -> None:
+def test_persistent_file_system_fills_the_disk_and_has_space(machine: Any) -> None:
     size, free, kind = machine["persist"].text.split()
     rows = [line.split() for line in machine["sizes"].lines]
     disk = int(next(row[-1] for row in rows if row[0] == "disk"))
