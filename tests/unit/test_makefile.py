@@ -46,7 +46,7 @@ def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> Non
 
 
 def test_a_measurement_is_kept_or_of_ccache_where_that_is_asked() -> None:
-    program = "PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_frameworks.py x"
+    program = "PYTHONPATH=scripts:tests:roles/golden_idle/files .venv/bin/python tests/bench/bench_frameworks.py x"
     assert run("bench-frameworks", "IMAGE=x") == program
     assert run("bench-frameworks", "IMAGE=x", "RECORD=1") == f"{program} --record"
     assert run("bench-frameworks", "IMAGE=x", "CCACHE=1") == f"{program} --ccache"

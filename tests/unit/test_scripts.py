@@ -40,7 +40,7 @@ def test_the_seconds_of_each_part_are_told_also_where_one_fails(tmp_path: Path) 
     ran = subprocess.run([tmp_path / "scripts/test"], capture_output=True, text=True)
     assert ran.returncode == 3
     told = re.findall(r"^ +\d+ s  (.*)$", ran.stdout, re.M)
-    assert told == ["fast tests", "bake and verify", "fetch", "Molecule: failed", "in all"]
+    assert told == ["fast tests", "bake and verify", "immutable image", "fetch", "Molecule: failed", "in all"]
 
 
 def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
