@@ -51,10 +51,10 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             events.emit("say", text="boot uefi, beside it")
             machine = stack.enter_context(vm.running(_config(plan, vm.Firmware.BIOS, accelerator, key, emulated)))
         with events.step("checks"):
-            identity = second_boot.identity(machine)
+            at_login, identity = boot_time.moment(machine), second_boot.identity(machine)
             checks = [*_run_tests(plan, machine, emulated, without_boot, second),
                       *code_checks(plan, machine, emulated, without_boot.tree if without_boot else None)]
-            times = boot_time.look(machine)
+            times = boot_time.look(machine, at_login)
             events.emit("say", text=f"boot bios: {boot_time.line(times)}")
         hardening = _hardening(plan, machine, without_boot)
         with events.step("power off bios"):

@@ -1,6 +1,7 @@
 """Where a boot's time goes: firmware, kernel, initramfs, units, the first login; and cloud-init by module.
 
-systemd's own clock begins with the kernel, so what lies before it is the rest of the time since power-on.
+systemd's clock begins with the kernel, so what lies before it is the rest of the time since power-on. An emulated
+machine on a busy host may take its clock's rate for a wrong one, and then it runs too fast: all is scaled by the rate.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
@@ -18,28 +20,45 @@ SHOWN = 10
 """As many units and modules are kept, the slowest ones."""
 _NOISE_S = 0.05
 _ASK = ("systemctl show -p UserspaceTimestampMonotonic; echo; systemctl show -p Id,InactiveExitTimestampMonotonic,"
-        "ActiveEnterTimestampMonotonic '*.service' '*.socket'; echo; sudo dmesg | grep -m1 -F 'Run /init'; "
-        "cat /proc/uptime")
+        "ActiveEnterTimestampMonotonic '*.service' '*.socket'; echo; sudo dmesg | grep -m1 -F 'Run /init' || true")
 """An initramfs without systemd leaves its only trace in the kernel's log."""
 _MODULES = "sudo grep -hE '(start|finish): (init|modules)[a-z-]*/' /var/log/cloud-init.log || true"
 _MODULE = re.compile(r"^(?P<at>\S+ \S+) - .*(?P<what>start|finish): (?P<name>[\w-]+/[\w-]+)", re.MULTILINE)
 _SSH = ("ssh.service", "ssh.socket", "sshd.service")
 
 
-def look(machine: Machine) -> BootTimes:
-    """Ask a machine that has booted."""
-    said = machine.ssh(_ASK)
-    asked_s = time.monotonic() - machine.powered_on
-    return BootTimes(parts=parts(said, asked_s, machine.seconds_to_ssh), units=units(said),
-                     modules=modules(machine.ssh(_MODULES)))
+@dataclass(frozen=True)
+class Moment:
+    """The same moment by two clocks, in seconds: since power-on by this host's, since the kernel's start by the
+    machine's."""
+
+    host: float
+    guest: float
+
+    def rate(self, earlier: Moment) -> float:
+        """Seconds of the machine's clock in one of the host's, since then; 1 where no time went by."""
+        return (self.guest - earlier.guest) / (self.host - earlier.host) if self.host > earlier.host else 1.0
 
 
-def parts(said: str, asked_s: float, seconds_to_ssh: float) -> list[Timing]:
-    """The parts of `seconds_to_ssh`, one after the other, of what the machine `said` `asked_s` after power-on."""
-    firmware = asked_s - float(said.rstrip().splitlines()[-1].split()[0])
-    userspace = int(_first(r"^UserspaceTimestampMonotonic=(\d+)$", said) or 0) / 1e6
-    initramfs = float(_first(r"^\[ *([\d.]+)\] Run /init", said) or 0)
-    ready = min((active for name, _, active in _units(said) if name in _SSH), default=userspace)
+def moment(machine: Machine) -> Moment:
+    """Now."""
+    guest = float(machine.ssh("cat /proc/uptime").split()[0])
+    return Moment(time.monotonic() - machine.powered_on, guest)
+
+
+def look(machine: Machine, earlier: Moment) -> BootTimes:
+    """Ask a machine that has booted; `earlier` is a moment of it, the longer ago the better."""
+    now = moment(machine)
+    rate, said = now.rate(earlier), machine.ssh(_ASK)
+    return BootTimes(parts=parts(said, now.host - now.guest / rate, machine.seconds_to_ssh, rate),
+                     units=units(said, rate), modules=modules(machine.ssh(_MODULES), rate))
+
+
+def parts(said: str, firmware: float, seconds_to_ssh: float, rate: float = 1.0) -> list[Timing]:
+    """The parts of `seconds_to_ssh`, one after the other, the first of `firmware` seconds, of what the machine said."""
+    userspace = int(_first(r"^UserspaceTimestampMonotonic=(\d+)$", said) or 0) / 1e6 / rate
+    initramfs = float(_first(r"^\[ *([\d.]+)\] Run /init", said) or 0) / rate
+    ready = min((active for name, _, active in _units(said, rate) if name in _SSH), default=userspace)
     moments = [0.0, firmware, firmware + (initramfs or userspace), firmware + userspace,
                max(firmware + ready, firmware + userspace), seconds_to_ssh]
     names = ("firmware and loader", "kernel", "initramfs", "units", "first login")
@@ -47,13 +66,13 @@ def parts(said: str, asked_s: float, seconds_to_ssh: float) -> list[Timing]:
             for name, (begin, end) in zip(names, pairwise(moments), strict=True)]
 
 
-def units(said: str) -> list[Timing]:
+def units(said: str, rate: float = 1.0) -> list[Timing]:
     """The slowest units that began before SSH was there, slowest first."""
-    ready = min((active for name, _, active in _units(said) if name in _SSH), default=0.0)
-    return _slowest({name: active - began for name, began, active in _units(said) if began < ready})
+    ready = min((active for name, _, active in _units(said, rate) if name in _SSH), default=0.0)
+    return _slowest({name: active - began for name, began, active in _units(said, rate) if began < ready})
 
 
-def modules(log: str) -> list[Timing]:
+def modules(log: str, rate: float = 1.0) -> list[Timing]:
     """cloud-init's slowest modules, slowest first, as `stage/module`."""
     began: dict[str, datetime] = {}
     seconds: dict[str, float] = {}
@@ -62,7 +81,7 @@ def modules(log: str) -> list[Timing]:
         if found["what"] == "start":
             began[found["name"]] = at
         elif found["name"] in began:
-            seconds[found["name"]] = (at - began[found["name"]]).total_seconds()
+            seconds[found["name"]] = (at - began[found["name"]]).total_seconds() / rate
     return _slowest(seconds)
 
 
@@ -76,11 +95,11 @@ def _first(pattern: str, said: str) -> str:
     return found[1] if found else ""
 
 
-def _units(said: str) -> Iterator[tuple[str, float, float]]:
-    """(name, began, active), in seconds of systemd's clock, of each unit that was started."""
+def _units(said: str, rate: float) -> Iterator[tuple[str, float, float]]:
+    """(name, began, active), in seconds since the kernel's start, of each unit that was started."""
     for block in said.split("\n\n"):
         fields = dict(row.split("=", 1) for row in block.splitlines() if "=" in row)
-        began, active = (int(fields.get(f"{key}TimestampMonotonic") or 0) / 1e6
+        began, active = (int(fields.get(f"{key}TimestampMonotonic") or 0) / 1e6 / rate
                          for key in ("InactiveExit", "ActiveEnter"))
         if "Id" in fields and 0 < began <= active:
             yield fields["Id"], began, active
