@@ -9,6 +9,8 @@ import pytest
 REFUSED = ("This instance stays as its image was baked, so no package is changed here: add it to the image's"
            " definition, bake, and launch the new image.")
 FOLDER = "/run/golden-try"
+TRACES = "find /var/log/apt /var/log/dpkg.log /var/cache/apt -type f 2>/dev/null"
+"""What apt and dpkg write down, also where they are refused: a sealed image has none of it."""
 CONTROL = r"Package: golden-try\nVersion: 1\nArchitecture: all\nMaintainer: golden\nDescription: try\n"
 COMPILED = """
 import importlib.util, json, pathlib
@@ -25,7 +27,8 @@ print(json.dumps(answer))
 def typed(gather: Any) -> Any:
     """What somebody reads who types these, in this order."""
     return gather({
-        "build": f"mkdir -p {FOLDER}/deb/DEBIAN && printf '{CONTROL}' >{FOLDER}/deb/DEBIAN/control"
+        "build": f"mkdir -p {FOLDER}/deb/DEBIAN && {TRACES} >{FOLDER}/before;"
+                 f" printf '{CONTROL}' >{FOLDER}/deb/DEBIAN/control"
                  f" && dpkg-deb --build {FOLDER}/deb {FOLDER}/golden-try.deb",
         "apt": f"apt-get install --yes {FOLDER}/golden-try.deb",
         "dpkg": f"dpkg -i {FOLDER}/golden-try.deb",
@@ -33,7 +36,8 @@ def typed(gather: Any) -> Any:
         "there": "dpkg-query --show golden-try", "ask": "dpkg --audit && dpkg -l dpkg && apt-get --simulate upgrade",
         "another root": f"mkdir -p {FOLDER}/root/var/lib/dpkg/updates {FOLDER}/root/var/lib/dpkg/info"
                         f" && touch {FOLDER}/root/var/lib/dpkg/status && dpkg --root={FOLDER}/root --configure -a",
-        "tidy": f"if dpkg-query --show golden-try; then dpkg --purge golden-try; fi; rm -r {FOLDER}",
+        "tidy": "if dpkg-query --show golden-try; then dpkg --purge golden-try; fi;"
+                f" {TRACES} | grep -vxFf {FOLDER}/before | xargs -r rm; rm -r {FOLDER}",
     })
 
 
