@@ -1,4 +1,4 @@
-"""AWS's price list of one region, with the day it was published: machines by the hour, snapshots by the GiB-month."""
+"""AWS's price list, with the day it was published: machines by the hour, snapshots by the GiB-month."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 from goldenami.aws.calls import pages
 from goldenami.aws.session import Account, Client, translate
 
-_MACHINES = {"operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used",
-             "licenseModel": "No License required"}
+MACHINES: Mapping[str, str] = {
+    "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used",
+    "licenseModel": "No License required"}
+"""Attributes of an hour of Linux on shared hardware."""
 _SNAPSHOTS = {"productFamily": "Storage Snapshot"}
 _STANDARD = "EBS:SnapshotUsage"
 """The end of the usage type of a snapshot in the standard tier; before it stands the region's abbreviation."""
@@ -47,7 +49,7 @@ def ask(account: Account, region: str) -> RegionPrices:
     """The prices of a region. A price list that does not answer makes them unknown: none is worth failing for."""
     try:
         client, days = account.pricing(), set[str]()
-        machines = {name: usd for name, usd in _prices(client, region, _MACHINES, "instanceType", days) if usd}
+        machines = {name: usd for name, usd in _prices(client, region, MACHINES, "instanceType", days) if usd}
         snapshots = [usd for name, usd in _prices(client, region, _SNAPSHOTS, "usagetype", days)
                      if name.endswith(_STANDARD)]
     except Exception as error:  # translate raises what is none of AWS's errors or ours
@@ -61,12 +63,23 @@ def _prices(
     client: Client, region: str, wanted: Mapping[str, str], attribute: str, days: set[str],
 ) -> Iterator[tuple[str, float]]:
     """An attribute of each product with its price; `days` takes the days on which the list was published."""
-    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value}
-               for name, value in {**wanted, "regionCode": region}.items()]
-    for text in pages(client, "get_products", "PriceList", ServiceCode="AmazonEC2", Filters=filters):
-        product: dict[str, Any] = json.loads(text)
+    for product in products(client, {**wanted, "regionCode": region}):
         days.add(product["publicationDate"][:10])
-        for term in product["terms"].get("OnDemand", {}).values():
-            for dimension in term["priceDimensions"].values():
-                if "USD" in dimension["pricePerUnit"]:  # the regions of China have other money
-                    yield product["product"]["attributes"][attribute], float(dimension["pricePerUnit"]["USD"])
+        for usd in on_demand(product):
+            yield product["product"]["attributes"][attribute], usd
+
+
+def products(pricing: Client, attributes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """EC2's products with these attributes, as GetProducts has them."""
+    for text in pages(pricing, "get_products", "PriceList", ServiceCode="AmazonEC2", Filters=[
+            {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in attributes.items()]):
+        product: dict[str, Any] = json.loads(text)
+        yield product
+
+
+def on_demand(product: Mapping[str, Any]) -> Iterator[float]:
+    """US dollars of a product's unit, on demand; nothing where it is sold in other money, as in China's regions."""
+    for term in product["terms"].get("OnDemand", {}).values():
+        for dimension in term["priceDimensions"].values():
+            if "USD" in dimension["pricePerUnit"]:
+                yield float(dimension["pricePerUnit"]["USD"])

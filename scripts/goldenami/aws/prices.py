@@ -5,11 +5,11 @@ The table is what status can say without another permission; it is an estimate, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from goldenami.aws import price_list
 from goldenami.aws.calls import pages
 from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.session import Account, Client, translate
@@ -69,19 +69,9 @@ def monthly(count: int, region: str) -> float | None:
 
 def hourly(pricing: Client, instance_type: str) -> dict[str, float]:
     """US dollars for an hour of Linux on demand on shared hardware, by region, from AWS's price list."""
-    attributes = {"instanceType": instance_type, "operatingSystem": "Linux", "tenancy": "Shared",
-                  "preInstalledSw": "NA",
-              "capacitystatus": "Used", "licenseModel": "No License required"}
-    prices: dict[str, float] = {}
-    for text in pages(pricing, "get_products", "PriceList", ServiceCode="AmazonEC2", Filters=[
-            {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in attributes.items()]):
-        product = json.loads(text)
-        for term in product["terms"].get("OnDemand", {}).values():
-            for dimension in term["priceDimensions"].values():
-                region = product["product"]["attributes"].get("regionCode", "")
-                if (usd := float(dimension["pricePerUnit"]["USD"])) > 0:  # rows of other offers are priced 0
-                    prices[region] = usd
-    return prices
+    return {product["product"]["attributes"].get("regionCode", ""): usd
+            for product in price_list.products(pricing, {**price_list.MACHINES, "instanceType": instance_type})
+            for usd in price_list.on_demand(product) if usd > 0}  # rows of other offers are priced 0
 
 
 def spot_by_zone(ec2: Client, types: Sequence[str]) -> dict[tuple[str, str], float]:
