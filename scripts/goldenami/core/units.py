@@ -61,6 +61,11 @@ def change(now: float, before: float | None) -> str:
     return f"{'+' if now > before else MINUS}{share}"
 
 
+def price(usd: float | None, *, exact: bool, per: str = "") -> str:
+    """US dollars: "$1.20 a month", "<= $1.20" where that is a bound only, "price not known" where nothing is."""
+    return "price not known" if usd is None else f"{'' if exact else '<= '}${usd:.2f}{per}"
+
+
 def growth(count: int) -> str:
     """A difference of `count` bytes: "12.0 MiB more", "3.00 KiB less", "no more and no less"."""
     if count == 0:

@@ -183,8 +183,8 @@ def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
     known = [ami.usd_month for ami in image.amis if ami.usd_month is not None]
     total = sum(known) if len(known) == len(image.amis) else None
     return (image.image, region, _build(image.latest), _build(image.candidate), template, str(len(image.amis)),
-            str(sum(ami.instances for ami in image.amis)), _dollars(
-                total, exact=all(ami.bytes_exact for ami in image.amis)).removesuffix(" a month"))
+            str(sum(ami.instances for ami in image.amis)),
+            units.price(total, exact=all(ami.bytes_exact for ami in image.amis)))
 
 
 def _build(pointer: Pointer | None) -> str:
@@ -209,8 +209,4 @@ def _line(ami: AmiStatus) -> str:
     users = ", ".join(f"{count} in {group}" for group, count in ami.groups.items())
     return (f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} running"
             f"{f' ({users})' if users else ''}  {'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
-            f"{_dollars(ami.usd_month, exact=ami.bytes_exact)}")
-
-
-def _dollars(amount: float | None, *, exact: bool) -> str:
-    return "price not known" if amount is None else f"{'' if exact else '<= '}${amount:.2f} a month"
+            f"{units.price(ami.usd_month, exact=ami.bytes_exact, per=' a month')}")

@@ -39,7 +39,7 @@ class RunsRow:
     @property
     def cost(self) -> str:
         """The dollars in words."""
-        return "price not known" if self.usd is None else f"{'' if self.exact else '<= '}${self.usd:.2f}"
+        return units.price(self.usd, exact=self.exact)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class ImageSection:
         if not self.regions:
             return "not published"
         known = [row.usd for row in self.regions if row.usd is not None]
-        exact = all(row.exact for row in self.regions)
-        return RunsRow("", "", "", "", 0, sum(known) if len(known) == len(self.regions) else None, exact).cost
+        return units.price(sum(known) if len(known) == len(self.regions) else None,
+                           exact=all(row.exact for row in self.regions))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -58,7 +57,7 @@ def parts(said: str, firmware: float, seconds_to_ssh: float, rate: float = 1.0) 
     """The parts of `seconds_to_ssh`, one after the other, the first of `firmware` seconds, of what the machine said."""
     userspace = int(_first(r"^UserspaceTimestampMonotonic=(\d+)$", said) or 0) / 1e6 / rate
     initramfs = float(_first(r"^\[ *([\d.]+)\] Run /init", said) or 0) / rate
-    ready = min((active for name, _, active in _units(said, rate) if name in _SSH), default=userspace)
+    ready = _ssh_ready(_units(said, rate)) or userspace
     moments = [0.0, firmware, firmware + (initramfs or userspace), firmware + userspace,
                max(firmware + ready, firmware + userspace), seconds_to_ssh]
     names = ("firmware and loader", "kernel", "initramfs", "units", "first login")
@@ -68,8 +67,9 @@ def parts(said: str, firmware: float, seconds_to_ssh: float, rate: float = 1.0) 
 
 def units(said: str, rate: float = 1.0) -> list[Timing]:
     """The slowest units that began before SSH was there, slowest first."""
-    ready = min((active for name, _, active in _units(said, rate) if name in _SSH), default=0.0)
-    return _slowest({name: active - began for name, began, active in _units(said, rate) if began < ready})
+    found = _units(said, rate)
+    ready = _ssh_ready(found)
+    return _slowest({name: active - began for name, began, active in found if began < ready})
 
 
 def modules(log: str, rate: float = 1.0) -> list[Timing]:
@@ -95,14 +95,21 @@ def _first(pattern: str, said: str) -> str:
     return found[1] if found else ""
 
 
-def _units(said: str, rate: float) -> Iterator[tuple[str, float, float]]:
+def _units(said: str, rate: float) -> list[tuple[str, float, float]]:
     """(name, began, active), in seconds since the kernel's start, of each unit that was started."""
+    found = []
     for block in said.split("\n\n"):
         fields = dict(row.split("=", 1) for row in block.splitlines() if "=" in row)
         began, active = (int(fields.get(f"{key}TimestampMonotonic") or 0) / 1e6 / rate
                          for key in ("InactiveExit", "ActiveEnter"))
         if "Id" in fields and 0 < began <= active:
-            yield fields["Id"], began, active
+            found.append((fields["Id"], began, active))
+    return found
+
+
+def _ssh_ready(found: list[tuple[str, float, float]]) -> float:
+    """When SSH was there, or 0 where no unit of it is known."""
+    return min((active for name, _, active in found if name in _SSH), default=0.0)
 
 
 def _slowest(seconds: dict[str, float]) -> list[Timing]:
