@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -11,12 +12,17 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 from goldenami.core.cache_paths import CachePaths
+from goldenami.core.meter import Meter
 from goldenami.core.progress import Progress
 from goldenami.local import how_far
+from goldenami.local.how_far import Expected
+from goldenami.model import lockfile
 from goldenami.model.plans import BakePlan, BakeStep
+from rich.console import Console
 from support.builds.tools import ROOT
 
 WORKS = """
@@ -112,17 +118,39 @@ def test_how_far_a_bake_is(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (upper / "var/lib/dpkg/info").mkdir(parents=True, exist_ok=True)
         (upper / f"var/lib/dpkg/info/{name}.list").touch()
-    assert how_far.of_bake(plan, {"limits+seal": 9}, "limits+seal") == (2, 9, "packages")
+    assert how_far.of_bake(plan, {"limits+seal": Expected(9)}, "limits+seal") == (2, 9, "packages")
     (upper / "opt/ml/ml/lib/python3.13/site-packages/numpy-2.dist-info").mkdir(parents=True)
-    assert how_far.of_bake(plan, {}, "limits+seal") == (1, 0, "Python packages")
+    assert how_far.of_bake(plan, {"limits+seal": Expected(9, 4)}, "limits+seal") == (1, 4, "Python packages")
     base = tmp_path / f"layers/{'a' * 64}.part/upper/root.7.part/var/lib/dpkg/info"
     base.mkdir(parents=True)
     (base / "dpkg.list").touch()
-    assert how_far.of_bake(plan, {"base": 80}, "base") == (1, 80, "packages")
+    assert how_far.of_bake(plan, {"base": Expected(80)}, "base") == (1, 80, "packages")
     assert how_far.of_bake(plan, {}, "coverage") is None
     (tmp_path / "work/out/.disk.raw.work").mkdir(parents=True)
     (tmp_path / "work/out/.disk.raw.work/disk").write_bytes(b"x" * 8192)
     assert how_far.of_bake(plan, {}, "disk") == (8192, 0, "bytes")
+
+
+def test_what_a_step_will_have_unpacked() -> None:
+    """Each wheel of an environment is of one step, CUDA's or the frameworks'."""
+    lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
+    steps = how_far.expected(lock)
+    assert steps["cuda"].wheels + steps["frameworks"].wheels == len(lock.environments()["ml"])
+    assert steps["base"] == Expected(len(lock.base_packages))
+    assert sum(step.packages for name, step in steps.items() if name != "base") == sum(
+        len(step.packages) for step in lock.steps)
+
+
+def test_another_count_of_a_step_has_its_own_total() -> None:
+    """Packages and then wheels: `Python packages 20 of 7` was shown once."""
+    shown = io.StringIO()
+    meter = Meter(print, Console(file=shown, force_terminal=True, width=100))
+    with meter.working("cuda") as count:
+        count(7, 7, "packages")
+        count(20, 0, "Python packages")
+        time.sleep(0.3)
+    assert "Python packages 20," in shown.getvalue()
+    assert "20 of 7" not in shown.getvalue()
 
 
 def test_how_far_a_compilation_is(tmp_path: Path) -> None:

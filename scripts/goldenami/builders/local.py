@@ -13,7 +13,7 @@ from goldenami.local import container, how_far, ssh, workspace
 from goldenami.local.sandbox import namespaces, program
 from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder, ImageFolder
-from goldenami.model.build_records import ROLES_JOINED_BY, BakeRecord, BuilderKind, VerifyRecord
+from goldenami.model.build_records import BakeRecord, BuilderKind, VerifyRecord
 from goldenami.model.lockfile import Lock
 from goldenami.model.plans import BakePlan, BakeResult, BootPlan, VerifyPlan, VerifyResult
 
@@ -45,10 +45,8 @@ class LocalBuilder:
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
         """A disk, in `out` of the plan's work folder."""
-        totals = {"base": len(lock.base_packages),
-                  **{ROLES_JOINED_BY.join(step.roles): len(step.packages) for step in lock.steps}}
         return program.call("goldenami.local.programs.bake", plan, BakeResult, progress,
-                            look=partial(how_far.of_bake, plan, totals))
+                            look=partial(how_far.of_bake, plan, how_far.expected(lock)))
 
     def verify(self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress) -> VerifyResult:
         """Boot the disk twice, as if on EC2."""

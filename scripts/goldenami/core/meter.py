@@ -43,6 +43,8 @@ class _Row:
         self.shown.advance(self.task, count)
 
     def count(self, done: int, total: int, unit: str) -> None:
+        if not total:  # what is counted now may have another total than before; rich takes None for "as it was"
+            next(task for task in self.shown.tasks if task.id == self.task).total = None
         self.shown.update(self.task, completed=done, total=total or None, unit=unit)
 
 

@@ -122,6 +122,12 @@ class Progress:
             while self._relayed:
                 self._relayed.popitem()[1].close()
 
+    @contextmanager
+    def in_all(self) -> Iterator[None]:
+        """Show that the stage goes on, also between two steps; a log shows nothing of it."""
+        with self._meter.working(f"{self.stage} in all"):
+            yield
+
     def transfer(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         """Show a transfer of `total` bytes with its rate and the time left; several may run at once."""
         return self._meter.transfer(name, total)

@@ -6,9 +6,12 @@ Each function is asked with a step's name, and answers None where it has nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core.meter import BYTES, Counted
+from goldenami.model.build_records import ROLES_JOINED_BY
+from goldenami.model.lockfile import Lock
 from goldenami.model.plans import BakePlan
 
 _PACKAGES = "var/lib/dpkg/info/*.list"
@@ -19,8 +22,27 @@ CHECKS_SUFFIX = ".progress"
 """Of the file beside `checks.json` in which pytest's plugin says `DONE TOTAL`."""
 
 
-def of_bake(plan: BakePlan, totals: Mapping[str, int], name: str) -> Counted | None:
-    """Packages that the step `name` has unpacked, of its `totals`; of the disk the bytes that are written."""
+@dataclass(frozen=True)
+class Expected:
+    """What a step will have unpacked at its end: packages of dpkg, and wheels."""
+
+    packages: int = 0
+    wheels: int = 0
+
+
+def expected(lock: Lock) -> dict[str, Expected]:
+    """What each step of a bake will have unpacked."""
+    first = len(lock.cuda.wheels) if lock.cuda else 0
+    others = sum(len(files) for files in lock.environments().values()) - first
+    steps = {ROLES_JOINED_BY.join(step.roles): Expected(
+        len(step.packages), first * ("cuda" in step.roles) + others * ("frameworks" in step.roles))
+        for step in lock.steps}
+    return {"base": Expected(len(lock.base_packages)), **steps}
+
+
+def of_bake(plan: BakePlan, steps: Mapping[str, Expected], name: str) -> Counted | None:
+    """Packages or wheels that the step `name` has unpacked, of those that `steps` says; of the disk the bytes that are
+    written."""
     if name == "disk":
         disk = plan.work / "out/.disk.raw.work/disk"  # where disk.py writes it, until it is whole
         return (disk.stat().st_blocks * 512, 0, BYTES) if disk.exists() else None
@@ -34,9 +56,10 @@ def of_bake(plan: BakePlan, totals: Mapping[str, int], name: str) -> Counted | N
     trees = [upper, *upper.glob("root*")] if name == "base" else [upper]
     packages = sum(1 for tree in trees for _ in tree.glob(_PACKAGES))
     wheels = sum(1 for _ in upper.glob(_WHEELS))
+    whole = steps.get(name, Expected())
     if wheels:
-        return wheels, 0, "Python packages"
-    return (packages, max(packages, totals.get(name, 0)), "packages") if packages else None
+        return wheels, max(wheels, whole.wheels), "Python packages"
+    return (packages, max(packages, whole.packages), "packages") if packages else None
 
 
 def of_compilation(work: Path, _name: str = "") -> Counted | None:

@@ -48,7 +48,7 @@ def call(
             progress.relay(event)
 
     try:
-        with progress.relaying(look):
+        with progress.in_all(), progress.relaying(look):
             namespaces.run(argv(module, plan), log=plan.log, on_line=on_line, network=network)
     except shell.CommandFailed as error:
         if failures:
