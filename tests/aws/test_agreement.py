@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
+from support.waiting import until
 
 
 def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
@@ -97,8 +97,8 @@ def test_a_rollback_goes_through_while_the_next_build_uploads(
     before, ended = len(aws.calls()), list[tuple[int, str]]()
     uploading = threading.Thread(target=lambda: ended.append(kill_proxy.run(checkout.root, "publish", IMAGE)))
     uploading.start()
-    while sum(call == "ec2:RegisterImage" for call, _ in aws.calls()[before:]) < len(REGIONS):
-        time.sleep(0.1)
+    until("RegisterImage in all regions", lambda: sum(
+        call == "ec2:RegisterImage" for call, _ in aws.calls()[before:]) == len(REGIONS), poll_s=0.1)
     golden(checkout, "rollback", IMAGE)
     assert not ended, "the upload is still under way"
     assert latest() == [published[1]] * 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,11 @@ from support.builds.tools import granted
 from support.gpu import gpu_machine
 from support.idle import machine
 from support.idle.machine import REGION, IdleMachine
+from support.idle.topic import Topic
+from support.waiting import until
 
 GROUP = "workstations"
 DIMENSIONS = {"InstanceId", "ImageId", "InstanceType"}
-
-
-class Topic:
-    """An SNS topic and what arrived at it."""
-
-    def __init__(self) -> None:
-        sns, self._sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
-        self.arn = sns.create_topic(Name="ops")["TopicArn"]
-        self._queue = self._sqs.create_queue(QueueName="ops")["QueueUrl"]
-        known = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]
-        sns.subscribe(TopicArn=self.arn, Protocol="sqs", Endpoint=known["QueueArn"])
-
-    def messages(self) -> list[dict[str, Any]]:
-        """Those since the last look."""
-        found = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages", [])
-        return [json.loads(each["Body"]) for each in found]
 
 
 @pytest.fixture
@@ -71,11 +57,6 @@ def metrics() -> dict[str, dict[str, str]]:
     """Names of what was published, with the dimensions of each."""
     listed = boto3.client("cloudwatch", REGION).list_metrics(Namespace="CWAgent")["Metrics"]
     return {each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]} for each in listed}
-
-
-def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -115,7 +96,7 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
             found = member(joined)
             return bool(found and found["ProtectedFromScaleIn"])
 
-        until(protected_again)
+        until("protection that is set again", protected_again)
         agent.wait(lambda state: state["stage"] == "done")
     assert "is terminated" in topic.messages()[0]["Message"]
     assert member(joined) is None
@@ -189,7 +170,7 @@ def test_a_lost_gpu_is_a_metric_and_busy(
     here.gpu()
     with here.agent(imds, LD_LIBRARY_PATH=str(gpus.libraries), FAKE_GPU=gpus.environment["FAKE_GPU"]) as agent:
         agent.wait(lambda state: "GPU 0 at 40 %" in state["reason"])
-        until(lambda: "nvidia_smi_utilization_gpu" in metrics())
+        until("a metric of the GPU", lambda: "nvidia_smi_utilization_gpu" in metrics())
         gpus.set({"lost.0": 15})
         agent.wait(lambda state: "a GPU cannot be asked: it fell off the bus" in state["reason"])
     own = metrics()["nvidia_smi_memory_used"]

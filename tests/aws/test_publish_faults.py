@@ -17,6 +17,7 @@ from goldenami.publish import publish as publish_stage
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
+from support.waiting import until
 
 
 @pytest.fixture
@@ -268,8 +269,7 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
     with lease.hold_leases(Account(), IMAGE, list(REGIONS)):
         faults.add("dynamodb", "UpdateItem", region=REGIONS[0], latency=2000)
         before = aws.calls().count(renewed)
-        while aws.calls().count(renewed) < before + 20:
-            time.sleep(0.05)
+        until("20 renewals", lambda: aws.calls().count(renewed) >= before + 20, poll_s=0.05)
         hung = len(faults.fired())
     assert hung < 10, "as many renewals where it hangs as where it does not: they take turns"
     for region in REGIONS:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from support.aws.emulator_probe import OTHER_REGION, STRANGER, STRANGERS_KEY, ProbeAccount, probe, refused
+from support.waiting import until
 
 TYPE = "g5.xlarge"
 
@@ -368,11 +368,10 @@ def test_what_is_pending_ends_by_itself(account_at: Callable[[str], ProbeAccount
     account = account_at("emulator")
     account.set(pending_s=0.05)
     snapshot = account.snapshot()
-    while account.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["State"] == "pending":
-        time.sleep(0.02)
+    until("a completed snapshot", lambda: account.ec2.describe_snapshots(
+        SnapshotIds=[snapshot])["Snapshots"][0]["State"] != "pending")
     image = account.image(snapshot=snapshot)
-    while account.describe(image)["State"] == "pending":
-        time.sleep(0.02)
+    until("an available AMI", lambda: account.describe(image)["State"] != "pending")
 
 
 @probe("delete_key_pair")

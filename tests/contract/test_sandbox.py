@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 from goldenami.core import shell
 from goldenami.local.sandbox import namespaces
 from support.builds.checkout import processes
+from support.waiting import until
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 PARENT = """
@@ -38,15 +39,6 @@ def _root_only() -> None:
     if os.environ.get("CI"):
         pytest.fail("CI runs these as root")
     pytest.skip("root is needed for namespaces")
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for the kernel: bounded, so that a failure says what never came."""
-    for _ in range(200):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not come")
 
 
 def cgroups(pid: int) -> set[str]:
@@ -149,7 +141,7 @@ def test_kill_9_of_the_parent_ends_everything(tmp_path: Path) -> None:
         assert len(cgroups(process.pid)) == 1
         process.send_signal(signal.SIGKILL)
         process.wait()
-        until(lambda: not processes(f": {mark}"), "the end of the processes inside")
+        until("the end of the processes inside", lambda: not processes(f": {mark}"))
         assert mark not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
         assert "golden-t0" not in shell.output(["ip", "-o", "link"])
         assert cgroups(process.pid)  # all that a kernel does not drop
@@ -205,6 +197,7 @@ def test_two_at_once_have_cgroups_of_their_own(tmp_path: Path) -> None:
             assert process.stdout is not None
             lines: list[str] = []
             while (line := process.stdout.readline()) != "up\n":
+                assert line, "".join(lines)
                 lines.append(line)
             names.append({part for text in lines for part in text.strip().split("/") if part.startswith("goldenami-")})
         assert [len(found) for found in names] == [1, 1]
@@ -218,5 +211,5 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         process.wait()
-        until(lambda: not processes(f": {mark}"), "the end of the processes inside")
+        until("the end of the processes inside", lambda: not processes(f": {mark}"))
         assert not cgroups(process.pid)

@@ -16,6 +16,7 @@ from goldenami.packages.store import Store
 from support.debian import debrepo
 from support.debian.debrepo import Fault
 from support.debian.store_process import assert_whole, fill_process, kept_part, kill_halfway, objects, wanted
+from support.waiting import until
 
 
 def test_a_kill_leaves_nothing_visible_and_the_next_run_continues(tmp_path: Path, served: debrepo.Mirror) -> None:
@@ -88,17 +89,19 @@ def test_each_try_continues_where_the_last_one_broke_off(tmp_path: Path, served:
 def waiting(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
     """A process that has come as far as the part, which another one holds."""
     process = fill_process(root, items)
-    while not any(path.resolve().suffix == ".part" for path in Path(f"/proc/{process.pid}/fd").iterdir()):
+
+    def holds_it() -> bool:
         assert process.poll() is None
-        time.sleep(0.02)
+        return any(path.resolve().suffix == ".part" for path in Path(f"/proc/{process.pid}/fd").iterdir())
+
+    until("a process that has opened the part", holds_it)
     return process
 
 
 def two_fill_processes(root: Path, items: list[StoreRequest]) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
     """One that has begun the part, and one that waits for it."""
     first = fill_process(root, items)
-    while not kept_part(root):
-        time.sleep(0.02)
+    until("a part", lambda: kept_part(root))
     return first, waiting(root, items)
 
 

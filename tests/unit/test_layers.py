@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from goldenami.core import records
 from goldenami.local.tree import layers
 from goldenami.local.tree.layers import RECORD, LayerRecord, Stack
 from support.builds.tools import need
+from support.waiting import until
 
 KEYS = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -165,8 +165,8 @@ def _line(process: subprocess.Popen[bytes]) -> bytes:
 def _until_it_waits(path: Path) -> None:
     """Return when the kernel has a process waiting for the lock on the file `path` (`->` in /proc/locks)."""
     number = path.stat().st_ino
-    while not re.search(rf"^\d+: -> FLOCK .*:{number} ", Path("/proc/locks").read_text(encoding="utf-8"), re.M):
-        time.sleep(0.02)
+    until("a process that waits for the lock", lambda: re.search(
+        rf"^\d+: -> FLOCK .*:{number} ", Path("/proc/locks").read_text(encoding="utf-8"), re.M))
 
 
 USER = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from goldenami.core.errors import StageFailed
 from goldenami.core.process import ProcessId
 from goldenami.model.plans import ContainerAccess
 from goldenami.packages.store import Store
+from support.waiting import until
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WAITING = """
@@ -36,8 +36,8 @@ def test_an_interrupt_ends_the_supervisor(tmp_path: Path) -> None:
     supervisor = Path("/proc", process.stdout.readline().strip())
     assert supervisor.exists()
     stat = Path(f"/proc/{process.pid}/stat")
-    while stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "S":  # until it sleeps, it does not wait
-        time.sleep(0.01)
+    # Until it sleeps, it does not wait.
+    until("a process that sleeps", lambda: stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "S")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert "KeyboardInterrupt" in said

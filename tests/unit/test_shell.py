@@ -3,12 +3,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import ExitCode, HostNotReady
+from support.waiting import until
 
 PYTHON = sys.executable
 
@@ -94,8 +94,7 @@ def test_stop_asks_then_kills(tmp_path: Path, ignores: bool, grace_s: float, exp
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" if ignores else ""
     log = tmp_path / "log"
     process = shell.start([PYTHON, "-uc", f"import signal, time; {ignore} print('up'); time.sleep(600)"], log=log)
-    while "up" not in log.read_text(encoding="utf-8"):
-        time.sleep(0.02)
+    until("a process that is up", lambda: "up" in log.read_text(encoding="utf-8"))
     shell.stop(process, grace_s=grace_s)
     assert process.returncode == expected
     shell.stop(process)

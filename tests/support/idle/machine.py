@@ -1,6 +1,6 @@
 """A machine on which golden-idle runs as a process: its counters, its metadata service, its settings.
 
-The counters are files that a test writes; time runs SPEED times as fast, so that a window of 15 minutes is 5 seconds.
+The counters are files that a test writes; time runs SPEED times as fast, so that a window of 15 minutes is 7.5 seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,9 +21,11 @@ import pytest
 import yaml
 from golden_idle.account import Account, AccountError, Instance
 
+from support.waiting import LIMIT_S, until
+
 ROLE = Path(__file__).resolve().parents[3] / "roles/golden_idle"
 PROGRAM = ROLE / "files/golden-idle"
-SPEED = 180
+SPEED = 120
 REGION = "us-east-1"
 TOKEN = "golden-token"
 _CPU_STEP = 10_000
@@ -140,7 +141,7 @@ class IdleMachine:
             yield Running(self, process)
         finally:
             process.terminate()
-            said, _ = process.communicate()
+            said, _ = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0, said
 
     def golden_idle(self, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -162,8 +163,17 @@ class Running:
         return found
 
     def wait(self, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """The first state that fulfils the condition; fails where the agent ends before that."""
-        while not ((state := self.state()) and condition(state)):
+        """The first state that fulfils the condition; fails where the agent ends before that, or never gets there."""
+        state: dict[str, Any] = {}
+
+        def fulfilled() -> bool:
+            nonlocal state
+            state = self.state()
             assert self.process.poll() is None, f"the agent ended with {self.process.returncode}"
-            time.sleep(0.02)
+            return bool(state and condition(state))
+
+        try:
+            until("another state of the agent", fulfilled)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its last state: {state}") from None
         return state
