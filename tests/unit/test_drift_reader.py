@@ -49,6 +49,11 @@ def by_path(states: list[PathState]) -> dict[str, PathState]:
     return {state.path: state for state in states}
 
 
+def sizes(states: list[PathState]) -> dict[str, int]:
+    """Of files, as the reader is asked."""
+    return {state.path: state.size if state.kind == "file" else -1 for state in states}
+
+
 def of_kernel(tree: Path) -> Iterator[PathState]:
     """A mounted tree as the reader should see it."""
     first: dict[int, str] = {}
@@ -91,7 +96,7 @@ def test_a_file_system_is_what_the_kernel_shows(image: Path, tmp_path: Path) -> 
     with small_image.mounted(image, tmp_path / "mount") as tree:
         change(tree)
         expected = list(of_kernel(tree))
-    found = observe(Observation(root(image), by_path(expected), ""))
+    found = observe(Observation(root(image), by_path(expected), sizes(expected), "")).states
     assert [state for state in found if state not in expected] == []
     assert found == expected
 
@@ -125,7 +130,7 @@ def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, 
     read = small_image.copy_file(lost, tmp_path / "read.raw")
     with small_image.mounted(lost, tmp_path / "mount") as tree:
         expected = list(of_kernel(tree))
-    assert observe(Observation(root(read), by_path(expected), "")) == expected
+    assert observe(Observation(root(read), by_path(expected), sizes(expected), "")).states == expected
 
 
 NOBODY = 0xFFFFFFFF
@@ -144,7 +149,7 @@ def test_acls_and_inode_flags(image: Path, tmp_path: Path) -> None:
         os.setxattr(tree / "usr/share", "system.posix_acl_default", acl(
             (1, 7, NOBODY), (2, 7, 1000), (4, 5, NOBODY), (16, 7, NOBODY), (32, 5, NOBODY)))
         shell.output(["chattr", "+i", str(tree / "etc/hostname")])
-    found = {state.path: state for state in observe(Observation(root(image), {}, ""))}
+    found = {state.path: state for state in observe(Observation(root(image), {}, {}, "")).states}
     assert found["/usr/share"].attributes == {
         "system.posix_acl_access": "user::rwx,user:1000:rw-,group::r-x,group:27:r--,mask::rwx,other::r-x",
         "system.posix_acl_default": "user::rwx,user:1000:rwx,group::r-x,mask::rwx,other::r-x"}
@@ -153,7 +158,7 @@ def test_acls_and_inode_flags(image: Path, tmp_path: Path) -> None:
 
 
 def test_content_is_handed_over_where_it_is_wanted(image: Path) -> None:
-    found = {state.path: state.text for state in observe(Observation(root(image), {}, "/etc/(passwd|link)"))}
+    found = {state.path: state.text for state in observe(Observation(root(image), {}, {}, "/etc/(passwd|link)")).states}
     assert {path: text for path, text in found.items() if text is not None} == {
         "/etc/passwd": small_image.ACCOUNTS["passwd"]}
 
@@ -250,4 +255,4 @@ def test_a_damaged_transaction_is_no_end_of_the_journal(image: Path, tmp_path: P
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(Unreadable, match="does not match its checksum"):
-        observe(Observation(root(lost), {}, ""))
+        observe(Observation(root(lost), {}, {}, ""))

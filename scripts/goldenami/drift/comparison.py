@@ -19,6 +19,8 @@ _SPECIAL = ("character", "block")
 
 def differences(baked: PathState | None, found: PathState | None) -> list[str]:
     """What is not as it was baked, each with both values."""
+    if found is baked:
+        return []
     if found is None:
         return ["removed"]
     if baked is None:

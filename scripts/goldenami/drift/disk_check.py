@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from goldenami.drift.path_state import PathState
 from goldenami.drift.policy import Freedom, Policy, Rule
 from goldenami.drift.reader.block_source import BlockSource, Extent, merged
 from goldenami.drift.reader.limits import Unreadable
-from goldenami.drift.reader.observe import Observation, Region, observe
+from goldenami.drift.reader.observe import Observation, Observed, Region, observe
 from goldenami.local.disk import boot_regions
 from goldenami.model.build_folder import BuildFolder
 
@@ -48,11 +48,14 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
     baked, policy = manifest.read(build), Policy.read(looked_at.user)
     drift, passed, expected = list[DiskDifference](), list[DiskDifference](), 0
     drift += _boot(baked.boot, looked_at)
-    found = {state.path: state for state in _observe(looked_at, baked, policy)}
+    seen = _observe(looked_at, baked, policy)
+    found: Mapping[str, PathState] = {state.path: state for state in seen.states}
+    untouched, count = seen.as_baked, len(found) + len(seen.as_baked)
     if boot_regions.PERSIST in (entry["name"] for entry in baked.boot["partitions"]):
-        drift += _immutable(baked, found)
+        drift += _immutable(baked, found, untouched)
         found = overlays.merged(baked.paths, _written(looked_at, baked, policy))
-    for path in sorted(baked.paths.keys() | found.keys()):
+        untouched, count = set(), len(found)
+    for path in sorted((baked.paths.keys() | found.keys()) - untouched):
         before, now = baked.paths.get(path), found.get(path)
         if not comparison.differences(before, now):
             continue
@@ -68,7 +71,7 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
     record = build.read_bake()
     return DiskRecord(
         image=record.image, build_id=record.build_id, manifest_sha256=baked.sha256, disk=looked_at.label,
-        looked_at=clock.stamp(), verdict=DiskVerdict.DRIFTED if drift else DiskVerdict.AS_BAKED, paths=len(found),
+        looked_at=clock.stamp(), verdict=DiskVerdict.DRIFTED if drift else DiskVerdict.AS_BAKED, paths=count,
         expected=expected, drift=drift, passed=passed)
 
 
@@ -82,22 +85,24 @@ def _broken_rule(rule: Rule | None) -> str:
     return str(rule) if rule else NO_RULE
 
 
-def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> list[PathState]:
+def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> Observed:
     root = _root(looked_at.disk)
     base = _root(looked_at.base) if looked_at.base and looked_at.changed is not None else None
     changed = [(max(start - root.offset, 0), min(stop - root.offset, root.size))
                for start, stop in merged(looked_at.changed or []) if stop > root.offset]
     same_place = base is not None and base.offset == root.offset
-    found = observe(Observation(root, baked.paths, policy.kept, base if same_place else None,
+    found = observe(Observation(root, baked.paths, baked.paths.sizes(), policy.kept, base if same_place else None,
                                 changed if same_place else None))
-    if not found:
+    if not found.states and not found.as_baked:
         raise Unreadable("the reader found nothing")
     return found
 
 
-def _immutable(baked: manifest.Manifest, found: dict[str, PathState]) -> Iterator[DiskDifference]:
+def _immutable(
+    baked: manifest.Manifest, found: Mapping[str, PathState], untouched: set[str],
+) -> Iterator[DiskDifference]:
     """What differs in a root that nobody can write while it runs."""
-    for path in sorted((baked.paths.keys() | found.keys()) - {_BY_MKE2FS}):
+    for path in sorted((baked.paths.keys() | found.keys()) - untouched - {_BY_MKE2FS}):
         before = baked.paths.get(path)
         if what := comparison.differences(before, found.get(path)):
             yield _difference(path, before, what, "the root of an immutable image may not change")
@@ -106,8 +111,9 @@ def _immutable(baked: manifest.Manifest, found: dict[str, PathState]) -> Iterato
 def _written(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> list[PathState]:
     """What the instance of an immutable image has written."""
     above = {overlays.upper(path): state for path, state in baked.paths.items()}
+    sizes = {overlays.upper(path): size for path, size in baked.paths.sizes().items()}
     region = _partition(looked_at.disk, boot_regions.PERSIST)
-    return observe(Observation(region, above, f"{overlays.upper('')}(?:{policy.kept})"))
+    return observe(Observation(region, above, sizes, f"{overlays.upper('')}(?:{policy.kept})")).states
 
 
 def _root(disk: BlockSource) -> Region:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,35 @@ from goldenami.drift.path_state import PathState
 from goldenami.model.build_folder import BuildFolder
 
 
+class BakedPaths(Mapping[str, PathState]):
+    """The state of each path, in the manifest's order. It is made when it is asked for: most paths never differ."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self._rows = {row["path"]: row for row in rows}
+        self._made: dict[str, PathState] = {}
+
+    def __getitem__(self, path: str) -> PathState:
+        if path not in self._made:
+            self._made[path] = PathState.of_row(self._rows[path])
+        return self._made[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, and -1 of what is none."""
+        return {path: row.get("size", 0) if row["type"] == "file" else -1 for path, row in self._rows.items()}
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """`paths` in the manifest's order; `boot` is what boots the disk (`boot_regions`)."""
+    """`boot` is what boots the disk (`boot_regions`)."""
 
     sha256: str
-    paths: dict[str, PathState]
+    paths: BakedPaths
     boot: dict[str, Any]
 
 
@@ -47,5 +71,4 @@ def read(build: BuildFolder) -> Manifest:
     if "boot" not in document:
         raise BadInput(f"{path} does not say what boots the disk: an earlier version wrote it",
                        hint=f"bake again: `make bake IMAGE={record.image} FORCE=1`")
-    states = map(PathState.of_row, document["entries"])
-    return Manifest(digest, {state.path: state for state in states}, document["boot"])
+    return Manifest(digest, BakedPaths(document["entries"]), document["boot"])

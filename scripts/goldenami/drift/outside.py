@@ -12,12 +12,13 @@ from pathlib import Path
 
 from goldenami.aws.session import Account, translated
 from goldenami.aws.snapshots.fetch import SnapshotSource
-from goldenami.aws.snapshots.snapshot_disk import BakedDisk, SnapshotDisk
+from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.aws.snapshots.temporary import temporary_snapshot
 from goldenami.core import units
 from goldenami.core.errors import Unreachable
 from goldenami.core.progress import Progress
 from goldenami.core.worker_pool import WorkerPool
+from goldenami.drift.baked_disk import BakedDisk
 from goldenami.drift.reader.block_source import BlockSource, ChangedBlocks, Extent, merged
 from goldenami.drift.running_instance import RunningInstance
 from goldenami.model.build_folder import BuildFolder

@@ -28,16 +28,14 @@ _METADATA_CSUM = 0x400
 FLAG_INDEX, FLAG_HUGE_FILE, FLAG_EXTENTS = 0x1000, 0x40000, 0x80000
 LAYOUT_FLAGS = FLAG_INDEX | FLAG_HUGE_FILE | FLAG_EXTENTS
 """Inode flags that say how content is laid out; all others say what may be done with it."""
+_FLAG_EXTENTS_BYTE = FLAG_EXTENTS >> 16
+"""The same in the third byte of an inode's flags."""
+_EXTENTS_OF_INODE = 4
+"""As many fit into the inode itself, behind the head of their tree."""
 _EXTENT_DEPTH = 5
 """Of a tree of extents (EXT4_MAX_EXTENT_DEPTH)."""
 _UNWRITTEN = 32768
 """Extents with more blocks than this are allocated and not written: they read as zeros."""
-
-
-
-def _end(extent: Extent) -> int:
-    return extent[1]
-
 
 Run = tuple[int, int, int]
 """Logical block, first block on the disk (0: zeros), blocks."""
@@ -45,11 +43,13 @@ Run = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Inode:
-    """One inode; `raw` is all of it, `of` the seed of its file system's checksums."""
+    """One inode; `raw` is all of it, `of` the seed of its file system's checksums, `changed` whether its block may be
+    other than baked."""
 
     number: int
     raw: bytes
     of: int
+    changed: bool
 
     @property
     def seed(self) -> int:
@@ -123,6 +123,7 @@ class Ext4:
     def __init__(self, source: BlockSource, changed: Sequence[Extent] | None = None) -> None:
         self.source = source
         self._changed = changed
+        self._starts, self._ends = ([extent[side] for extent in changed or ()] for side in (0, 1))
         self._tables: dict[int, int] = {}
         self._replaced: dict[int, bytes] = {}
         self._replaced_numbers: list[int] = []
@@ -199,7 +200,14 @@ class Ext4:
 
     def is_changed(self, number: int, count: int = 1) -> bool:
         """Whether any of these blocks may be other than baked."""
-        return next(self.changed_within(number, count), None) is not None
+        if self._changed is None:
+            return True
+        known = self._replaced_numbers
+        index = bisect.bisect_left(known, number) if known else 0
+        if index < len(known) and known[index] < number + count:
+            return True
+        index = bisect.bisect_right(self._ends, number * BLOCK)
+        return index < len(self._ends) and self._starts[index] < (number + count) * BLOCK
 
     def changed_within(self, number: int, count: int) -> Iterator[tuple[int, int]]:
         """Of these blocks those that may be other than baked: the first and how many."""
@@ -208,7 +216,7 @@ class Ext4:
             return
         known, end = self._replaced_numbers, number + count
         yield from ((block, 1) for block in known[bisect.bisect_left(known, number):bisect.bisect_left(known, end)])
-        index = bisect.bisect_right(self._changed, number * BLOCK, key=_end)
+        index = bisect.bisect_right(self._ends, number * BLOCK)
         while index < len(self._changed) and self._changed[index][0] < end * BLOCK:
             first = max(number, self._changed[index][0] // BLOCK)
             yield first, min(end, -(-self._changed[index][1] // BLOCK)) - first
@@ -224,15 +232,19 @@ class Ext4:
     def inode(self, number: int, what: str) -> Inode:
         """The inode of that number; `what` names in an error what has it."""
         at = self._inode_at(number, what)
-        block = self.block_at(at // BLOCK)
-        inode = Inode(number, block[at % BLOCK:at % BLOCK + self.inode_size], self.seed)
-        if self.is_changed(at // BLOCK):
+        place, begin = divmod(at, BLOCK)
+        inode = Inode(number, self.block_at(place)[begin:begin + self.inode_size], self.seed, self.is_changed(place))
+        if inode.changed:
             self._check_inode(inode, what)
         return inode
 
-    def is_inode_changed(self, number: int, what: str) -> bool:
-        """Whether an inode may be other than baked."""
-        return self.is_changed(self._inode_at(number, what) // BLOCK)
+    def group_of(self, number: int) -> int:
+        """The block group of an inode."""
+        return (number - 1) // self.inodes_per_group
+
+    def place_of(self, number: int) -> int:
+        """Where an inode is, in bytes."""
+        return self._inode_at(number, f"inode {number}")
 
     def _inode_at(self, number: int, what: str) -> int:
         if not 0 < number <= self.inodes:
@@ -315,6 +327,20 @@ class Ext4:
                     inode.seed, block[:tail]) != int.from_bytes(block[tail:tail + 4], "little")):
                 raise Unreadable(f"{what}: a block of its extents does not match its checksum")
             yield from self._extents(inode, block, depth - 1, seen, what)
+
+    def may_be_written(self, inode: Inode) -> bool:
+        """Whether a block that an inode as baked leads to may be other than baked: of most inodes a look at them says
+        that none is; of a tree of extents it says nothing."""
+        if inode.attribute_block and self.is_changed(inode.attribute_block):
+            return True
+        raw = inode.raw
+        if not raw[0x22] & _FLAG_EXTENTS_BYTE:
+            return False
+        _, count, room, depth = struct.unpack_from("<4H", raw, 0x28)
+        if depth or count > room or room > _EXTENTS_OF_INODE:
+            return True
+        return any(self.is_changed(low | high << 32, length if length <= _UNWRITTEN else length - _UNWRITTEN)
+                   for _, length, high, low in struct.iter_unpack("<IHHI", raw[0x34:0x34 + 12 * count]))
 
     def nodes(self, inode: Inode, what: str) -> set[int]:
         """The blocks of a tree of extents; none where it fits into the inode."""

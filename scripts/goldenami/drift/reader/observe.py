@@ -8,14 +8,14 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from goldenami.core import shell
 from goldenami.drift.path_state import PathState
 from goldenami.drift.reader import limits, wire
 from goldenami.drift.reader.block_source import BlockSource, Extent
 from goldenami.drift.reader.limits import Unreadable
-from goldenami.drift.reader.walk import AS_BAKED, Row
+from goldenami.drift.reader.walk import AS_BAKED, Said
 from goldenami.drift.reader.wire import Say
 
 
@@ -36,8 +36,8 @@ class Region:
 
 @dataclass(frozen=True)
 class Observation:
-    """What to look at, and for what. `baked` are the manifest's paths; the content of what the regular expression
-    `kept` matches is handed over.
+    """What to look at, and for what. `baked` are the manifest's paths, `sizes` the bytes of their files and -1 of what
+    is none; the content of what the regular expression `kept` matches is handed over.
 
     With `base`, the file system as it was baked, and `changed`, the parts written since, only what lies elsewhere or in
     a changed part is checked and hashed.
@@ -45,13 +45,21 @@ class Observation:
 
     system: BlockSource
     baked: Mapping[str, PathState]
+    sizes: Mapping[str, int]
     kept: str
     base: BlockSource | None = None
     changed: Sequence[Extent] | None = None
 
 
-def observe(wanted: Observation) -> list[PathState]:
-    """Every path of the file system, in the manifest's order.
+class Observed(NamedTuple):
+    """Every path of a file system: the states of those that were looked at, and the paths that are as baked."""
+
+    states: list[PathState]
+    as_baked: set[str]
+
+
+def observe(wanted: Observation) -> Observed:
+    """Every path of the file system.
 
     Raises Unreadable where the disk cannot be read or does not fit together, and what `wanted.system` raises.
     """
@@ -72,9 +80,9 @@ def observe(wanted: Observation) -> list[PathState]:
             shell.stop(process, grace_s=0)
 
 
-def _serve(connection: socket.socket, wanted: Observation) -> list[PathState]:
+def _serve(connection: socket.socket, wanted: Observation) -> Observed:
     wire.send(connection, Say.ASKED, json.dumps(_asked(wanted)).encode())
-    found, said = list[PathState](), 0
+    found, said = Observed([], set()), 0
     disks = [wanted.system, wanted.base]
     while True:
         kind, data = wire.receive(connection)
@@ -89,24 +97,25 @@ def _serve(connection: socket.socket, wanted: Observation) -> list[PathState]:
                     raise Unreadable("the reader asks for a disk that it was not given")
                 wire.send(connection, Say.DATA, disk.read(offset, length))
             case Say.ROWS:
-                found += (_state(row, wanted.baked) for row in json.loads(data))
+                _take(json.loads(data), wanted.baked, found)
             case Say.DONE:
                 return found
             case _:
                 raise Unreadable(data.decode("utf-8", "replace").removeprefix("could not look: "))
 
 
-def _state(row: Row, baked: Mapping[str, PathState]) -> PathState:
-    if AS_BAKED in row:
-        return baked[row["path"]]
-    if row.get("sha256") == AS_BAKED:
-        row["sha256"] = baked[row["path"]].sha256
-    return PathState.of_row(row)
+def _take(rows: list[Said], baked: Mapping[str, PathState], found: Observed) -> None:
+    for row in rows:
+        if isinstance(row, str):
+            found.as_baked.add(row)
+            continue
+        if row.get("sha256") == AS_BAKED:
+            row["sha256"] = baked[row["path"]].sha256
+        found.states.append(PathState.of_row(row))
 
 
 def _asked(wanted: Observation) -> dict[str, Any]:
-    sizes = {path: state.size if state.kind == "file" else -1 for path, state in wanted.baked.items()}
     known = wanted.base is not None and wanted.changed is not None
     return {"size": wanted.system.size, "base_size": wanted.base.size if wanted.base and known else 0,
-            "changed": wanted.changed if known else None, "kept": wanted.kept, "sizes": sizes,
-            "cpu_s": limits.CPU_S + sum(sizes.values()) // limits.HASHED_PER_S}
+            "changed": wanted.changed if known else None, "kept": wanted.kept, "sizes": dict(wanted.sizes),
+            "cpu_s": limits.CPU_S + sum(wanted.sizes.values()) // limits.HASHED_PER_S}

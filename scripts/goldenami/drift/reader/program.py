@@ -11,18 +11,18 @@ import re
 import resource
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 from goldenami.core.errors import GoldenError
 from goldenami.drift.reader import journal, limits, wire
 from goldenami.drift.reader.ext4 import Ext4
-from goldenami.drift.reader.walk import Row, Walk, Wanted
+from goldenami.drift.reader.walk import Said, Walk, Wanted
 from goldenami.drift.reader.wire import Say
 
-_CHUNK = 16 << 10
+_CHUNK = 64 << 10
 """What is asked for at once where little is wanted: inodes lie together, folders do not."""
-_CHUNKS = 4096
+_CHUNKS = 1024
 """Chunks that are kept: 64 MiB."""
 _BATCH = 500
 """Rows of one message."""
@@ -58,26 +58,29 @@ class _Asked:
         return data
 
 
-def _rows(connection: socket.socket, asked: dict[str, Any]) -> Iterator[Row]:
+def _walk(connection: socket.socket, asked: dict[str, Any], tell: Callable[[Said], None]) -> None:
     kept = re.compile(asked["kept"])
     wanted = Wanted(sizes=asked["sizes"], kept=lambda path: kept.fullmatch(path) is not None)
     system = Ext4(_Asked(connection, 0, asked["size"]), asked["changed"])
     journal.replay(system)
     baked = Ext4(_Asked(connection, 1, asked["base_size"]), []) if asked["base_size"] else None
-    yield from Walk(system, wanted, baked).rows()
+    Walk(system, wanted, baked).say(tell)
 
 
 def _serve(connection: socket.socket) -> None:
     _, text = wire.receive(connection)
-    batch = list[Row]()
+    batch = list[Said]()
+
+    def tell(row: Said) -> None:
+        batch.append(row)
+        if len(batch) == _BATCH:
+            wire.send(connection, Say.ROWS, json.dumps(batch).encode())
+            batch.clear()
+
     try:
         asked = json.loads(text)
         resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"]))
-        for row in _rows(connection, asked):
-            batch.append(row)
-            if len(batch) == _BATCH:
-                wire.send(connection, Say.ROWS, json.dumps(batch).encode())
-                batch.clear()
+        _walk(connection, asked, tell)
     except GoldenError as error:
         wire.send(connection, Say.UNREADABLE, error.message.encode("utf-8", "backslashreplace"))
     except (MemoryError, RecursionError, ValueError, LookupError, ArithmeticError, TypeError) as error:

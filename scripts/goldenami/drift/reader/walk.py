@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,12 @@ from goldenami.drift.reader.limits import Unreadable
 
 Row = dict[str, Any]
 """One path as the manifest has it, with `attributes` and `flags` where there are any."""
+Said = Row | str
+"""A row, or of a path that is as baked nothing but the path."""
 _COMPARED = 256
 """Blocks that are compared at once: 1 MiB."""
 AS_BAKED = "as baked"
-"""Key of a row that says no more, and the SHA-256 of content that was not read: it is where it was baked, and nothing
-was written there since."""
+"""The SHA-256 of content that was not read: it is where it was baked, and nothing was written there since."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,22 @@ class Walk:
         self._system, self._wanted, self._baked = system, wanted, baked
         self._folders: set[int] = set()
         self._first: dict[int, str] = {}
+        self._same_tables: dict[int, bool] = {}
         self._count = 0
 
-    def rows(self) -> Iterator[Row]:
-        """Every path; Unreadable at the first thing that does not fit, whatever was said before it."""
+    def say(self, tell: Callable[[Said], object]) -> None:
+        """Tell every path; Unreadable at the first thing that does not fit, whatever was said before it."""
         root = self._system.inode(ROOT_INODE, "/")
         if not stat.S_ISDIR(root.mode):
             raise Unreadable("the root is no folder")
         before = self._baked.inode(ROOT_INODE, "/") if self._baked else None
-        yield self._row("/", root)
-        yield from self._below("", root, before, 0)
+        tell(self._row("/", root))
+        self._below("", root, before, 0, tell)
 
-    def _below(self, folder: str, inode: Inode, before: Inode | None, depth: int) -> Iterator[Row]:
-        """What is in a folder that was baked as `before`, if it was."""
+    def _below(
+        self, folder: str, inode: Inode, before: Inode | None, depth: int, tell: Callable[[Said], object],
+    ) -> None:
+        """Tell what is in a folder that was baked as `before`, if it was."""
         shown = folder or "/"
         if inode.number in self._folders or depth > limits.DEPTH:
             raise Unreadable(f"{shown} stands in two places, or too deep")
@@ -66,27 +70,37 @@ class Walk:
         for name, number in sorted(names.items()):
             path = f"{folder}/{os.fsdecode(name)}"
             self._count += 1
-            if self._count > limits.ENTRIES or len(os.fsencode(path)) > limits.PATH_BYTES:
+            if self._count > limits.ENTRIES or _is_too_long(path):
                 raise Unreadable(f"{shown}: too many paths, or too long ones")
             child = self._system.inode(number, path)
             was = self._was(child, baked.get(name), path)
-            yield self._row(path, child, was) if was is not child or self._is_written(child, path) \
-                or path not in self._wanted.sizes else self._short(path, child)
+            tell(self._row(path, child, was) if was is not child or self._is_written(child, path)
+                 or path not in self._wanted.sizes else self._short(path, child))
             if stat.S_ISDIR(child.mode):
-                yield from self._below(path, child, was, depth + 1)
+                self._below(path, child, was, depth + 1, tell)
 
     def _was(self, child: Inode, number: int | None, path: str) -> Inode | None:
         """The inode that the path had when it was baked: `child` itself where it is the same."""
         if self._baked is None or number is None:
             return None
-        if number == child.number and not self._system.is_inode_changed(number, path):
+        if number == child.number and not child.changed and self._is_same_table(number):
             return child
         before = self._baked.inode(number, path)
         return child if number == child.number and before.raw == child.raw else before
 
+    def _is_same_table(self, number: int) -> bool:
+        """Whether inodes of that group are where they were baked: a block that nobody wrote may hold others."""
+        assert self._baked is not None
+        group = self._system.group_of(number)
+        if group not in self._same_tables:
+            self._same_tables[group] = self._system.place_of(number) == self._baked.place_of(number)
+        return self._same_tables[group]
+
     def _is_written(self, inode: Inode, path: str) -> bool:
         """Whether anything that an inode as baked leads to was written since; a tree of extents is read for that."""
         system = self._system
+        if not system.may_be_written(inode):
+            return False
         if inode.attribute_block and system.is_changed(inode.attribute_block):
             return True
         if not inode.flags & FLAG_EXTENTS:
@@ -105,10 +119,10 @@ class Walk:
             self._system.blocks_at(first + begin, take) != baked.blocks_at(first + begin, take)
             for begin in range(0, count, _COMPARED) for take in [min(_COMPARED, count - begin)])
 
-    def _short(self, path: str, inode: Inode) -> Row:
+    def _short(self, path: str, inode: Inode) -> str:
         if not stat.S_ISDIR(inode.mode):
             self._first.setdefault(inode.number, path)
-        return {"path": path, AS_BAKED: True}
+        return path
 
     def _row(self, path: str, inode: Inode, was: Inode | None = None) -> Row:
         kind = KINDS.get(stat.S_IFMT(inode.mode))
@@ -147,3 +161,8 @@ class Walk:
                 digest.update(piece)
             row["sha256"] = digest.hexdigest()
         return row
+
+
+def _is_too_long(path: str) -> bool:
+    """A character has four bytes at most."""
+    return 4 * len(path) > limits.PATH_BYTES and len(os.fsencode(path)) > limits.PATH_BYTES
