@@ -130,6 +130,25 @@ def test_a_bake_keeps_the_lock_that_was_read(tmp_path: Path) -> None:
     assert json.loads(variables.read_text(encoding="utf-8"))["golden_git_commit"] == "uncommitted"
 
 
+def test_a_lock_that_watch_just_made_is_named_by_the_commit_it_was_made_on(tmp_path: Path) -> None:
+    path, other = lockfile.path_of(tmp_path, lock().image), tmp_path / "packer/images/test.yml"
+    other.parent.mkdir(parents=True)
+    digests = [lockfile.write(path, lock(source_date_epoch=epoch)) for epoch in (2, 1)]
+    other.write_text("driver branch", encoding="utf-8")
+    git(tmp_path, "init", "--quiet")
+    assert bake_inputs.git_commit(tmp_path, path, digests[1]) == "uncommitted", "there is no commit"
+    git(tmp_path, "add", "packer")
+    git(tmp_path, "commit", "--quiet", "--message", "one")
+    head = git(tmp_path, "rev-parse", "HEAD")
+
+    lockfile.write(path, lock(source_date_epoch=2))
+    other.write_text("another branch", encoding="utf-8")  # as `watch` follows a driver's
+    assert bake_inputs.git_commit(tmp_path, path, digests[0]) == f"{head}+lock-{digests[0][:12]}"
+    (tmp_path / "roles").mkdir()
+    (tmp_path / "roles/new.yml").write_text("", encoding="utf-8")
+    assert bake_inputs.git_commit(tmp_path, path, digests[0]) == "uncommitted", "a commit and a lock are not all of it"
+
+
 def test_a_lock_of_another_form_is_refused(tmp_path: Path) -> None:
     """What is written would not be what its digest says."""
     with pytest.raises(BadInput, match="has another form than this version writes"):

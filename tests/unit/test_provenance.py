@@ -118,6 +118,17 @@ def test_what_was_signed_is_right_and_says_all(build: BuildFolder, keys: Path) -
         "sha256": records.sha256_file(provenance.copies(build, OTHER)[0])}
 
 
+@pytest.mark.parametrize(("commit", "stated_as"), [
+    ("a" * 40, "a" * 40), (f"{'a' * 40}+lock-0123456789ab", "a" * 40), ("uncommitted", None)])
+def test_the_checkout_is_a_commit_or_is_not_named(attestor: Attestor, commit: str, stated_as: str | None) -> None:
+    bake = attestor.build.read_bake()
+    records.write(attestor.build.bake, bake.model_copy(update={"git_commit": commit}))
+    attestor.attest(REGION, ami(AMI))
+    found = stated(provenance.copies(attestor.build, REGION)[0])["predicate"]["buildDefinition"]
+    checkouts = [row["digest"] for row in found["resolvedDependencies"] if row["name"] == "checkout"]
+    assert checkouts == ([{"gitCommit": stated_as}] if stated_as else [])
+
+
 def test_both_fit_into_standard_parameters(build: BuildFolder) -> None:
     """With every record that a build may have."""
     sizes = [path.stat().st_size for path in provenance.copies(build, REGION)]

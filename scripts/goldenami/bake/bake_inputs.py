@@ -31,6 +31,10 @@ from goldenami.packages.store import Store
 FORMAT = 1
 """Raise when the code of a bake changes what a layer holds for the same inputs."""
 
+UNCOMMITTED, LOCK_ON_TOP = "uncommitted", "+lock-"
+_MADE_BY_WATCH = (":(exclude)packer/images", ":(exclude)packer/locks")
+"""What of a checkout a new lock changes: git's words for all but that."""
+
 CODE_FOLDERS = ("opt/ml",)
 """Where code is that no distribution compiled for every x86-64: what the coverage check looks at."""
 
@@ -252,12 +256,21 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
 
 
 def git_commit(root: Path, path: Path, sha256: str) -> str:
-    """The commit that the lock came with, or `uncommitted`: for records and tags, never in an image."""
-    if not path.is_file() or records.sha256_file(path) != sha256:
-        return "uncommitted"
+    """The commit that brought the lock: for records and tags, never in an image.
+
+    `<commit>+lock-<build id>` for a lock that no commit has yet, as one that `watch` made a moment ago: the commit that
+    it was made on. `uncommitted` where the lock at `path` is another one, or more than definitions and locks differs.
+    """
+    def git(*argv: str) -> str:
+        return shell.output(["git", *argv], cwd=root).strip()
+
     try:
-        clean = not shell.output(["git", "status", "--porcelain", "--", str(path)], cwd=root).strip()
-        commit = shell.output(["git", "log", "-1", "--format=%H", "--", str(path)], cwd=root).strip()
+        if not path.is_file() or records.sha256_file(path) != sha256:
+            return UNCOMMITTED
+        if not git("status", "--porcelain", "--", str(path)):
+            return git("log", "-1", "--format=%H", "--", str(path)) or UNCOMMITTED
+        if git("status", "--porcelain", "--", ".", *_MADE_BY_WATCH):
+            return UNCOMMITTED
+        return f"{git('rev-parse', 'HEAD')}{LOCK_ON_TOP}{sha256[:lockfile.ID_LENGTH]}"
     except (shell.CommandFailed, HostNotReady, OSError):
-        return "uncommitted"
-    return commit if clean and commit else "uncommitted"
+        return UNCOMMITTED

@@ -6,6 +6,7 @@ sizes are bytes, digests are hex SHA-256.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -156,6 +157,12 @@ class BakeRecord(Record):
     largest: list[Component] = Field(default_factory=list)
     layers: list[str]
     manifest_sha256: Sha256 | None = None
+
+    @property
+    def checkout_commit(self) -> str:
+        """The commit of the checkout that the lock lay in; nothing where no commit has what lay there."""
+        commit = self.git_commit.partition("+")[0]
+        return commit if re.fullmatch("[0-9a-f]{40,64}", commit) else ""
 
     @property
     def disk_sha256(self) -> str | None:

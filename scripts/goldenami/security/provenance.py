@@ -108,7 +108,8 @@ def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict
                 "externalParameters": {"image": bake.image, "builder": bake.builder.value},
                 "resolvedDependencies": [
                     {"name": "lock.json", "digest": {"sha256": bake.lock_sha256}},
-                    {"name": "checkout", "digest": {"gitCommit": bake.git_commit}}],
+                    *([{"name": "checkout", "digest": {"gitCommit": commit}}] if (commit := bake.checkout_commit)
+                      else [])],
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": {"packer": bake.host.packer, "python": bake.host.python}},
