@@ -5,7 +5,11 @@ Its instances have no machine here, so SSH does not answer; test_gpu_test_machin
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from goldenami.aws import tags
+from goldenami.core import clock
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, Checkout, RegionState
@@ -134,3 +138,20 @@ def test_a_spot_instance_that_ec2_takes_back_is_no_word_about_the_image(
 def test_an_image_without_a_gpu_needs_none(checkout: Checkout) -> None:
     ran = gpu_test(checkout, image=builds.IMAGE)
     assert (ran.code, "declares no NVIDIA GPU" in ran.text) == (0, True), ran.text
+
+
+def test_what_a_run_elsewhere_left_is_removed_when_it_has_expired_and_named_before(
+    checkout: Checkout, candidate: str,
+) -> None:
+    """Of this image; another's is another test's to see."""
+    ec2 = RegionState(REGIONS[1], GPU_IMAGE).ec2
+    hour = timedelta(hours=1)
+    for name, image, expires in (("gone", GPU_IMAGE, -hour), ("used", GPU_IMAGE, hour), ("others", "other", -hour)):
+        marks = {tags.IMAGE: image, tags.OWNER: "ci@elsewhere:7", tags.EXPIRES: clock.stamp(clock.now() + expires)}
+        ec2.create_key_pair(KeyName=name, TagSpecifications=tags.specifications(marks, "key-pair"))
+    keys = {key["KeyName"]: key["KeyPairId"] for key in ec2.describe_key_pairs()["KeyPairs"]}
+    ran = gpu_test(checkout)
+    assert "1 things removed that an earlier run left" in ran.text, ran.text
+    assert f"{REGIONS[1]}: key-pair {keys['used']} of ci@elsewhere:7 stays: it is in use, or was left by" in ran.text
+    assert keys["others"] not in ran.text
+    assert sorted(left()) == ["others", "used"]

@@ -16,6 +16,7 @@ from goldenami.model import lockfile
 from goldenami.model.build_records import LOCK_FILE
 from goldenami.model.gpu_proofs import GpuTestRecord, required
 from goldenami.model.lockfile import Driver, Lock
+from support.aws.kill_proxy import KillPoint, When
 from support.builds import builds, checkout
 from support.builds.builds import GPU_IMAGE
 from support.builds.tools import granted
@@ -75,3 +76,27 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
         assert after[region]["parameters"][f"/golden-ami/{GPU_IMAGE}/latest"] == image["ImageId"]
     asked = {action for call in tested["calls"][calls:] for action in call["actions"]}
     assert asked == set(granted("gpu-test")), json.dumps(sorted(asked))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_run_that_is_killed_at_its_record_leaves_nothing_that_runs(root: Path, tmp_path: Path) -> None:
+    """Before the record is written and after it; what is killed earlier is in test_gpu_test_kills.py."""
+    rights, lock_file = ["publish", "gpu-test", "promote"], lockfile.path_of(checkout.ROOT, TREE)
+    with cloud.running_account(root, tmp_path / "account", lock_file, rights, gpu_instances) as account:
+        build_id = next((root / "build" / GPU_IMAGE).glob("[0-9a-f]*")).name
+        name = f"/golden-ami/{GPU_IMAGE}/{build_id}/gpu-test"
+        account.golden("publish", GPU_IMAGE, code=ExitCode.HELD_BACK)
+        for when in When:
+            said = account.killed(KillPoint("ssm:PutParameter", REGIONS[0], 1, when), "gpu-test", GPU_IMAGE)
+            found = account.account()
+            assert (name in found[REGIONS[0]]["parameters"]) is (when is When.AFTER), said
+            for region in REGIONS:
+                assert {raw["State"]["Name"] for raw in found[region]["instances"]} <= {"terminated"}, said
+                assert (found[region]["volumes"], found[region]["keys"]) == ([], []), said
+                assert [raw["GroupName"] for raw in found[region]["groups"]] == ["default"], said
+        killed = found[REGIONS[0]]["parameters"][name]
+        account.golden("gpu-test", GPU_IMAGE)
+        found = account.account()
+        assert len({found[region]["parameters"][name] for region in REGIONS} - {killed}) == 1, "one record, a new one"
+        assert "`latest` is build" in account.golden("promote", GPU_IMAGE)

@@ -65,19 +65,33 @@ def new_nonce() -> str:
     return secrets.token_hex(16)
 
 
-def clear(test: GpuTest) -> int:
-    """Remove what a killed test of this image on this machine left; returns how many things. Others' stay for `sweep`.
+@dataclass(frozen=True)
+class Cleared:
+    """What earlier tests left: how many things were removed, and a line for each that another run may still use."""
+
+    removed: int
+    kept: list[str]
+
+
+def clear(test: GpuTest) -> Cleared:
+    """Remove what a killed test of this image left: on this machine any, on another what has expired, as `sweep` does.
 
     Whoever calls it holds the image's lock here: no other run of this machine works on it.
     """
-    mine, count = tags.owner().rpartition(":")[0], 0
+    mine, removed, kept = tags.owner().rpartition(":")[0], 0, list[str]()
     for region in test.candidates:
         ec2 = test.account.ec2(region)
         for left in leftovers.find(ec2):
-            if left.image == test.lock.image and left.owner.rpartition(":")[0] == mine and left.kind in _OURS:
+            if left.image != test.lock.image or left.kind not in _OURS:
+                continue
+            if left.owner.rpartition(":")[0] == mine or left.is_expired:
                 leftovers.remove(ec2, left.kind, left.id)
-                count += 1
-    return count
+                removed += 1
+            else:
+                until = f"until {left.expires:%Y-%m-%d %H:%M} UTC" if left.expires else "with an expiry that is no time"
+                kept.append(f"{region}: {left.kind} {left.id} of {left.owner or 'an unknown owner'} stays: it is in "
+                            f"use, or was left by a kill, {until}")
+    return Cleared(removed, kept)
 
 
 def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress) -> GpuTestRecord:

@@ -56,7 +56,7 @@ def _items(account: Account, region: str) -> list[Item]:
 def _why_kept(leftover: Leftover, used: set[str]) -> str:
     if leftover.expires is None:
         return "its date of expiry is no time in UTC"
-    if clock.now() <= leftover.expires:
+    if not leftover.is_expired:
         return f"a run may use it until {leftover.expires:%Y-%m-%d %H:%M}"
     return "an AMI is made of it" if leftover.id in used else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from goldenami.local.sandbox import namespaces
 from goldenami.model import lockfile
 from goldenami.packages import store
 
+from support.aws.kill_proxy import KillPoint
 from support.builds import checkout
 from support.builds.tools import granted
 from support.ec2 import ec2_instances
@@ -48,6 +50,16 @@ for region in json.loads('%s'):
 found["calls"] = [call for call in ec2_instances.control("GET", "calls") if call["key"] == ec2_instances.OUR_KEY]
 print(json.dumps(found, default=str))
 """
+_KILL = """
+from pathlib import Path
+from support.aws.kill_proxy import KillPoint, KillProxy, When
+from support.ec2 import ec2_instances
+proxy = KillProxy(ec2_instances.URL)
+code, text = proxy.run(Path(%r), *%r, point=KillPoint(*%r))
+proxy.close()
+print(text)
+assert proxy.struck and code == -9, code
+"""
 
 
 class Cloud:
@@ -62,6 +74,14 @@ class Cloud:
                               env=environment(), capture_output=True, check=False, timeout=LIMIT_S)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def killed(self, point: KillPoint, *args: str) -> str:
+        """Run `golden` in the checkout until `point`, where it is killed; returns what it said."""
+        program = _KILL % (str(self.root), list(args), dataclasses.astuple(point))
+        done = subprocess.run([*self._enter, sys.executable, "-c", program], text=True, env=environment(),
+                              capture_output=True, check=False, timeout=LIMIT_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def account(self) -> dict[str, Any]:
         """What the account holds."""

@@ -16,6 +16,7 @@ from goldenami.aws import instances, tags
 from goldenami.aws.calls import pages, settled, tolerate
 from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional
 from goldenami.aws.session import Client
+from goldenami.core import clock
 
 
 class LeftoverKind(StrEnum):
@@ -38,6 +39,11 @@ class Leftover:
     owner: str
     image: str
     expires: datetime | None
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its date of expiry has passed."""
+        return self.expires is not None and clock.now() > self.expires
 
 
 def find(ec2: Client) -> list[Leftover]:
