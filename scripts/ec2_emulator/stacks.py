@@ -114,6 +114,7 @@ def execute_change_set(backend: CloudFormationBackend, change_set_name: str, sta
     """
     change_set = backend.describe_change_set(change_set_name)
     assert change_set is not None
+    change_set.execution_status = "EXECUTE_COMPLETE"
     stack, kind = backend.stacks[change_set.stack_id], change_set.change_set_type
     stack._add_stack_event(f"{kind}_IN_PROGRESS", resource_status_reason="User Initiated")
     before, stack.description = set(stack.resource_map._parsed_resources), change_set.template_dict.get("Description")

@@ -178,6 +178,13 @@ def test_what_goes_wrong(
     assert said in text and "to do:" in text
 
 
+def test_somebody_elses_stack_is_not_taken_away(checkout: Checkout) -> None:
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    somebody_elses()
+    said = golden(checkout, "remove", IMAGE, code=2)
+    assert f"the stack {STACK} in us-east-1 is not made from the template of {IMAGE}'s cluster: `mine`" in said
+
+
 def test_a_group_that_a_refresh_moves_names_a_number(checkout: Checkout, subnets: str) -> None:
     checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
     template_of(IMAGE)

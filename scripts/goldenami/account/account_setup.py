@@ -23,9 +23,8 @@ def execute(account: Account, plan: AccountPlan, progress: Progress) -> Deployed
 
     def make(region: str) -> None:
         begun.add(region)
-        if plan.change_sets[region].changes:
-            stacks.execute(account.client("cloudformation", region), plan.change_sets[region],
-                           lambda text: progress.say(f"{region}: {text}"))
+        stacks.execute(account.client("cloudformation", region), plan.change_sets[region],
+                       lambda text: progress.say(f"{region}: {text}"))
 
     try:
         with progress.step("stacks", f"{len(plan.change_sets)} regions"):
@@ -53,13 +52,8 @@ def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Remo
     """What goes and what stays. `regions` are all that may have a stack; BadInput where none has."""
     template = account_plan.template()
 
-    def look(region: str) -> DeployedStack | None:
-        stack = stacks.find(account.client("cloudformation", region), template.name)
-        if stack:
-            stacks.check_ours(stack, template, region)
-        return stack
-
-    looked = for_each_region(regions, look).require_all()
+    looked = for_each_region(regions, lambda region: stacks.find_ours(
+        account.client("cloudformation", region), template, region)).require_all()
     found = {region: stack for region, stack in looked.items() if stack}
     if not found:
         raise BadInput(f"there is no stack {template.name} in {', '.join(regions)}", hint="nothing to remove")

@@ -43,14 +43,18 @@ _Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
 
 
 @dataclass(frozen=True)
-class StackTemplate:
-    """A template with its stack's name. By `description` a stack of this name is known as ours; `file` is what messages
-    call the template, `removed_by` the command that takes the stack away.
-    """
+class StackIdentity:
+    """A stack's name. By `description` one of this name is known as ours; `file` is what messages call its template."""
 
     name: str
     file: str
     description: str
+
+
+@dataclass(frozen=True)
+class StackTemplate(StackIdentity):
+    """A template with its stack's name; `removed_by` is the command that takes the stack away."""
+
     body: str
     removed_by: str
 
@@ -136,21 +140,22 @@ def find(cloudformation: Client, stack: str) -> DeployedStack | None:
         {row.get("Description", row["OutputKey"]): row["OutputValue"] for row in found.get("Outputs", [])})
 
 
-def check_ours(stack: DeployedStack, template: StackTemplate, region: str) -> None:
-    """BadInput for a stack of our name that was made from another template."""
-    if not stack.is_new and stack.description != template.description:
-        raise BadInput(f"the stack {stack.name} in {region} is not made from {template.file}: `{stack.description}`",
-                       hint="delete it, or give it another name; this one's is fixed")
+def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> DeployedStack | None:
+    """The stack, if there is one; BadInput for one of our name that was made from another template."""
+    stack = find(cloudformation, wanted.name)
+    if stack and not stack.is_new and stack.description != wanted.description:
+        raise BadInput(f"the stack {stack.name} in {region} is not made from {wanted.file}: `{stack.description}`",
+                       hint="who made it has to delete it, or give it another name; this one's is fixed")
+    return stack
 
 
 def find_usable(cloudformation: Client, template: StackTemplate, region: str) -> DeployedStack | None:
-    """The template's stack, if there is one; as `check_ours`. Busy while somebody changes it, StageFailed for a state
+    """The template's stack, if there is one; as `find_ours`. Busy while somebody changes it, StageFailed for a state
     that nothing can be changed in.
     """
-    stack = find(cloudformation, template.name)
+    stack = find_ours(cloudformation, template, region)
     if stack is None:
         return None
-    check_ours(stack, template, region)
     if stack.status.endswith("_IN_PROGRESS") and not stack.is_new:
         raise Busy(f"the stack {stack.name} in {region} is being changed: {stack.status}",
                    hint="wait until that has ended, then run again")
@@ -209,7 +214,15 @@ def discard(cloudformation: Client, change_set: ChangeSet) -> None:
 
 
 def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> DeployedStack:
-    """Carry a change set out and wait for it, an event a line; the stack as it is then."""
+    """Carry a change set out and wait for it, an event a line; the stack as it is then.
+
+    One without changes, as where a parameter changed that no resource uses, is discarded.
+    """
+    if not change_set.changes:
+        discard(cloudformation, change_set)
+        stack = find(cloudformation, change_set.name)
+        assert stack is not None  # a first change set has changes
+        return stack
     seen = set(_events(cloudformation, change_set.stack_id))
     cloudformation.execute_change_set(ChangeSetName=change_set.id)
     return _wait(cloudformation, change_set.stack_id, change_set.name, seen, _DONE, say)

@@ -110,14 +110,9 @@ def discard(account: Account, plan: ClusterPlan) -> None:
 def execute(account: Account, plan: ClusterPlan, progress: Progress) -> DeployedStack:
     """Carry the plan out; returns the stack as it is then."""
     region = plan.cluster.region
-    cloudformation = account.client("cloudformation", region)
-    if plan.change_set.changes:
-        with progress.step("stack", plan.change_set.name):
-            return stacks.execute(cloudformation, plan.change_set, lambda text: progress.say(f"{region}: {text}"))
-    stacks.discard(cloudformation, plan.change_set)
-    stack = stacks.find(cloudformation, plan.change_set.name)
-    assert stack is not None
-    return stack
+    with progress.step("stack", plan.change_set.name):
+        return stacks.execute(account.client("cloudformation", region), plan.change_set,
+                              lambda text: progress.say(f"{region}: {text}"))
 
 
 def show(plan: ClusterPlan) -> Iterator[str]:

@@ -40,13 +40,11 @@ class ClusterRemoval:
 
 def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
     """What goes; BadInput where there is no stack, or where it is somebody else's."""
-    cloudformation, name = account.client("cloudformation", region), cluster_template.stack_name(image)
-    stack = stacks.find(cloudformation, name)
+    cloudformation, wanted = account.client("cloudformation", region), cluster_template.identity(image)
+    stack = stacks.find_ours(cloudformation, wanted, region)
     if stack is None:
-        raise BadInput(f"there is no stack {name} in {region}", hint="nothing to remove; --region names another region")
-    if not stack.is_new and stack.description != f"{cluster_template.DESCRIPTION} {image}":
-        raise BadInput(f"the stack {name} in {region} is none of {image}'s cluster: `{stack.description}`",
-                       hint="who made it has to delete it")
+        raise BadInput(f"there is no stack {wanted.name} in {region}",
+                       hint="nothing to remove; --region names another region")
     names = [row["PhysicalResourceId"] for row in
              pages(cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack.id)
              if row["ResourceType"] == _GROUP and row.get("PhysicalResourceId")]

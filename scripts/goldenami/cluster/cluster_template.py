@@ -11,13 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from goldenami.aws import metrics, tags
 from goldenami.aws.channels import group_policy, launch_data
 from goldenami.aws.price_list import RegionPrices
-from goldenami.aws.stacks import StackTemplate
+from goldenami.aws.stacks import StackIdentity, StackTemplate
 from goldenami.core.errors import BadInput
 from goldenami.model.definition import Definition
 from goldenami.model.hardware import Family
 
 FILE = "cluster.yml.j2"
-DESCRIPTION = "goldenami cluster of"
 QUARTERS = (25, 50, 75, 100)
 """Percent of the month's budget at which somebody is told, of what was spent and of what is forecast."""
 
@@ -39,9 +38,10 @@ class FamilyGroup:
     prices: Mapping[str, float]
 
 
-def stack_name(image: str) -> str:
-    """A stack's name has no dots (CloudFormation, "StackName")."""
-    return f"golden-cluster-{image.replace('.', '-')}"
+def identity(image: str) -> StackIdentity:
+    """The stack of an image's cluster. Its name has no dots (CloudFormation, "StackName")."""
+    return StackIdentity(f"golden-cluster-{image.replace('.', '-')}", f"the template of {image}'s cluster",
+                         f"goldenami cluster of {image}")
 
 
 def group_name(image: str, family: str) -> str:
@@ -62,13 +62,12 @@ def render(definition: Definition, groups: Sequence[FamilyGroup], prices: Region
     """The template for one region, as text that a person can read, keep and deploy."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - YAML
-    image, stack = definition.image, stack_name(definition.image)
+    image, stack = definition.image, identity(definition.image)
     body = environment.get_template(FILE).render(
-        image=image, stack=stack, region=prices.region, groups=groups, prices=prices, quarters=QUARTERS,
-        description=f"{DESCRIPTION} {image}", template=launch_data.template_of(definition), metrics=metrics, tags=tags,
+        image=image, stack=stack.name, region=prices.region, groups=groups, prices=prices, quarters=QUARTERS,
+        description=stack.description, template=launch_data.template_of(definition), metrics=metrics, tags=tags,
         no_price_limit=group_policy.NO_PRICE_LIMIT, following=group_policy.FOLLOWING)
     if len(body.encode()) > TEMPLATE_BYTES:
-        raise BadInput(f"the template of {image}'s cluster has {len(body.encode()):,} bytes, and CloudFormation takes "
+        raise BadInput(f"{stack.file} has {len(body.encode()):,} bytes, and CloudFormation takes "
                        f"{TEMPLATE_BYTES:,}", hint="declare fewer families in `hardware:`")
-    return StackTemplate(stack, f"the template of {image}'s cluster", f"{DESCRIPTION} {image}", body,
-                         f"golden cluster remove {image}")
+    return StackTemplate(**vars(stack), body=body, removed_by=f"golden cluster remove {image}")
