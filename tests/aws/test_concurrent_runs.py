@@ -149,7 +149,7 @@ def test_what_latest_names_by_now_is_not_retired(checkout: Checkout, aws: Emulat
     first, _ = runs.published(1), runs.published(2)
 
     def plan() -> Prepared[RetirePlan]:
-        return retire.prepare(runs.account, IMAGE, ["us-east-1"], GRACELESS)
+        return retire.prepare(runs.account, IMAGE, ["us-east-1"], GRACELESS, runs.progress)
 
     retire.execute(runs.account, plan(), checkout.root, runs.progress)
     prepared = plan()

@@ -35,9 +35,9 @@ def test_a_publish_outlasts_that_its_ami_is_not_found(checkout: Checkout, aws: E
 def test_a_snapshot_goes_after_its_ami(account: SeededAccount, aws: Emulator) -> None:
     ami = account.ami(1)
     snapshot = account.backing(ami)
-    removal.disable(account.ec2, ami, clock.now())
+    removal.disable(account.ec2, account.described(ami), clock.now())
     aws.late(IN_USE)
-    removal.deregister(account.ec2, ami, clock.now())
+    removal.deregister(account.ec2, account.described(ami), clock.now())
     removal.delete_snapshot(account.ec2, snapshot)
     assert snapshot not in account.snapshots()
     for number, remove in ((2, images.remove), (3, _sweep)):

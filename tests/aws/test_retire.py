@@ -15,7 +15,7 @@ from goldenami.lifecycle import retire
 from goldenami.lifecycle.retention import RetireStep
 from goldenami.lifecycle.retire import RetireRecord
 from support.aws.emulator import Emulator
-from support.aws.retirement import LATER, POLICY, plan, reasons, run, steps
+from support.aws.retirement import LATER, POLICY, plan, prepare, reasons, run, steps
 from support.aws.seeded_account import IMAGE, PARTNER, Calendar, SeededAccount, build_id, iso
 
 pytestmark = pytest.mark.usefixtures("later")
@@ -205,7 +205,7 @@ def test_nothing_happens_to_an_image_that_was_enabled_after_the_plan(
     for _ in range(2):
         run(account, tmp_path)
         calendar.days += 8
-    prepared = retire.prepare(account.session, IMAGE, [account.region], POLICY)
+    prepared = prepare(account.session, [account.region])
     assert (RetireStep.DEREGISTER, old) in steps(prepared.plan.regions[0])
     account.ec2.enable_image(ImageId=old)
     with pytest.raises(GoldenError, match="was available again"):
@@ -236,7 +236,7 @@ def test_a_region_that_cannot_be_read_is_unreachable_and_the_other_goes_on(
     old = account.ami(1)
     account.ami(2)
     aws.set(disabled_regions=["eu-west-1"])
-    prepared = retire.prepare(account.session, IMAGE, [account.region, "eu-west-1"], POLICY)
+    prepared = prepare(account.session, [account.region, "eu-west-1"])
     assert list(prepared.plan.unreachable) == ["eu-west-1"]
     assert "unreachable" in "\n".join(retire.show(prepared.plan))
     with pytest.raises(GoldenError, match="eu-west-1"):
@@ -251,7 +251,7 @@ def test_one_forbidden_call_makes_the_region_unreachable_not_empty(account: Seed
                    "ec2:DescribeLaunchTemplateVersions", "dynamodb:GetItem", "ec2:DescribeVolumes",
                    "ec2:DescribeFleets", "ec2:DescribeSpotFleetRequests", "ec2:DescribeSpotInstanceRequests"):
         aws.set(denied={"*": [action]})
-        prepared = retire.prepare(account.session, IMAGE, [account.region], POLICY)
+        prepared = prepare(account.session, [account.region])
         if prepared.plan.regions:  # nothing there to ask for
             assert action == "ec2:DescribeLaunchTemplateVersions"
             continue

@@ -10,7 +10,7 @@ from goldenami.aws.session import Account
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
 from support.aws.emulator import Faults
-from support.aws.retirement import POLICY
+from support.aws.retirement import prepare
 from support.aws.seeded_account import IMAGE, Calendar, SeededAccount
 
 pytestmark = pytest.mark.usefixtures("later")
@@ -29,7 +29,7 @@ def test_faults_that_pass_are_outlasted(
     faulty = Account()  # the fixture's own goes past the faults
     faults.add("*", **rule)
     for _ in range(3):
-        prepared = retire.prepare(faulty, IMAGE, [account.region], POLICY)
+        prepared = prepare(faulty, [account.region])
         assert not prepared.unreachable
         retire.execute(faulty, prepared, tmp_path, Progress("retire", IMAGE, tmp_path / "timings"))
         calendar.days += 8

@@ -40,8 +40,8 @@ class Scene:
         announced, disabled, fresh, recalled, gone, newest = (account.ami(number) for number in range(1, 7))
         account.share(announced, PARTNER)
         for ami in (announced, disabled, recalled):
-            removal.deprecate(account.ec2, ami, now)
-        removal.disable(account.ec2, disabled, now)
+            removal.deprecate(account.ec2, account.described(ami), now)
+        removal.disable(account.ec2, account.described(disabled), now)
         account.point("/somebody/uses", recalled)
         account.point(f"/golden-ami/{IMAGE}/latest", newest)
         template = account.template(f"golden-{IMAGE}", [newest, disabled, gone, newest], tagged=True)

@@ -61,8 +61,7 @@ def cmd_retire(
         return _restore(account, image, names, restore, progress, as_json=as_json, dry_run=dry_run)
     policy = RetentionPolicy.of(publish, release_shared=release_shared, keep_last=keep_last, max_age_days=max_age_days,
                        disable_after_days=disable_after_days, deregister_after_days=deregister_after_days)
-    with progress.step("look at the regions"):
-        prepared = retire.prepare(account, image, names, policy)
+    prepared = retire.prepare(account, image, names, policy, progress)
     print_record(prepared.plan, retire.show(prepared.plan), as_json)
     if dry_run:
         retire.check(prepared, {})

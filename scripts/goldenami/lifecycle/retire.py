@@ -6,7 +6,7 @@ the same command: it reads the account again, which holds all there is to know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydantic import Field
 from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.inventory import inventory, removal
+from goldenami.aws.inventory.removal import FreshImages
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import Prepared, for_each_region
 from goldenami.aws.session import Account, translate
@@ -49,16 +50,21 @@ class RetireRecord(Record):
     kept: dict[str, list[str]]
 
 
-def prepare(account: Account, image: str, regions: list[str], policy: RetentionPolicy) -> Prepared[RetirePlan]:
+def prepare(
+    account: Account, image: str, regions: list[str], policy: RetentionPolicy, progress: Progress,
+) -> Prepared[RetirePlan]:
     """Read every region and decide. A region that cannot be read is named in the plan, and nothing of it is touched."""
     now = clock.now()
-    results = for_each_region(regions, lambda region: _plan(account, region, image, policy, now))
+    with progress.step("look at the regions"):
+        results = for_each_region(regions, lambda region: _plan(account, region, image, policy, now, progress))
     return Prepared(unreachable=results.failed, plan=RetirePlan(
         image=image, planned_at=clock.stamp(now), policy=policy, regions=list(results.done.values()),
         unreachable=results.causes))
 
 
-def _plan(account: Account, region: str, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
+def _plan(
+    account: Account, region: str, image: str, policy: RetentionPolicy, now: datetime, progress: Progress,
+) -> RegionRetirePlan:
     topology = inventory.read(account, region, image)
     if policy.keep_last == 1:  # who keeps one build has given up rolling back
         topology = replace(topology, pointers={
@@ -69,7 +75,8 @@ def _plan(account: Account, region: str, image: str, policy: RetentionPolicy, no
     backing |= {action.target for action in plan.actions if action.step is RetireStep.DELETE_SNAPSHOT}
     if not due | backing:
         return plan
-    shared = inventory.with_shares(account.ec2(region), topology, sorted(due), sorted(backing))
+    with progress.step(f"shares in {region}", f"of {len(due)} AMIs and {len(backing)} snapshots") as count:
+        shared = inventory.with_shares(account.ec2(region), topology, sorted(due), sorted(backing), count)
     return retention.plan(shared, image, policy, now)
 
 
@@ -122,27 +129,58 @@ def _retire(
     account: Account, region: str, due: list[Action], done: list[Action], refused: list[GoldenError],
     progress: Progress,
 ) -> None:
-    """The actions of one region in order; one that fails ends those of its build, and no others."""
+    """The actions of one region in order; one that fails ends those of its build, and no others.
+
+    Versions of templates go first, many in a call: of a build they come before all else.
+    """
     stopped: set[str] = set()
-    for action in due:
-        if action.build_id in stopped:
-            continue
-        try:
-            _do(account, region, action)
-        except Exception as error:  # translate raises what is none of AWS's errors or ours
-            refused.append(translate(error, region))
+    present = removal.FreshImages(account.ec2(region), [action.target for action in due if action.step in _CHANGES])
+
+    def outcome(action: Action, error: GoldenError | None) -> None:
+        if error is not None:
+            refused.append(error)
             stopped.add(action.build_id)
-        else:
-            done.append(action)
-            progress.say(f"{region}: {action.step.value} {action.target}")
+            return
+        done.append(action)
+        progress.say(f"{region}: {action.step.value} {action.target}")
+
+    with progress.step(region, f"{len(due)} actions") as count:
+        _delete_versions(account, region, [each for each in due if each.step is RetireStep.DELETE_VERSION], outcome)
+        for number, action in enumerate(due):
+            count(number, len(due), "actions")
+            if action.build_id in stopped or action.step is RetireStep.DELETE_VERSION:
+                continue
+            try:
+                _do(account, region, action, present)
+            except Exception as error:  # translate raises what is none of AWS's errors or ours
+                outcome(action, translate(error, region))
+            else:
+                outcome(action, None)
 
 
-def _do(account: Account, region: str, action: Action) -> None:
+def _delete_versions(
+    account: Account, region: str, actions: list[Action], outcome: Callable[[Action, GoldenError | None], None],
+) -> None:
+    """Delete versions, and tell `outcome` of each."""
+    by_template: dict[str, dict[str, Action]] = {}
+    for action in actions:
+        template, _, number = action.target.partition(":")
+        by_template.setdefault(template, {})[number] = action
+    for template, numbers in by_template.items():
+        failed: Mapping[str, GoldenError]
+        try:
+            failed = removal.delete_versions(account.ec2(region), template, list(numbers))
+        except Exception as error:  # translate raises what is none of AWS's errors or ours
+            failed = dict.fromkeys(numbers, translate(error, region))
+        for number, action in numbers.items():
+            outcome(action, failed.get(number))
+
+
+def _do(account: Account, region: str, action: Action, present: FreshImages) -> None:
     ec2 = account.ec2(region)
     if action.step in _CHANGES:
-        _CHANGES[action.step](ec2, action.target, clock.now())
-    elif action.step is RetireStep.DELETE_VERSION:
-        removal.delete_version(ec2, action.target)
+        if (image := present.get(action.target)) is not None:  # what is gone already is done
+            _CHANGES[action.step](ec2, image, clock.now())
     elif action.step is RetireStep.DELETE_SNAPSHOT:
         removal.delete_snapshot(ec2, action.target)
     else:

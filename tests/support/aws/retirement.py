@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from goldenami.aws.regions import Prepared
+from goldenami.aws.session import Account
 from goldenami.core.progress import Progress
 from goldenami.lifecycle import retire
-from goldenami.lifecycle.retention import RegionRetirePlan, RetentionPolicy, RetireStep
+from goldenami.lifecycle.retention import RegionRetirePlan, RetentionPolicy, RetirePlan, RetireStep
 from goldenami.lifecycle.retire import RetireRecord
 
 from support.aws.seeded_account import IMAGE, SeededAccount
@@ -18,15 +20,20 @@ LATER = 100
 """Days after which everything in a seeded account is old."""
 
 
+def prepare(session: Account, regions: list[str], policy: RetentionPolicy = POLICY) -> Prepared[RetirePlan]:
+    """What would be done in each of the regions."""
+    return retire.prepare(session, IMAGE, regions, policy, Progress("retire", IMAGE, Path("timings")))
+
+
 def plan(account: SeededAccount, policy: RetentionPolicy = POLICY) -> RegionRetirePlan:
     """What would be done."""
-    return retire.prepare(account.session, IMAGE, [account.region], policy).plan.regions[0]
+    return prepare(account.session, [account.region], policy).plan.regions[0]
 
 
 def run(account: SeededAccount, folder: Path, policy: RetentionPolicy = POLICY) -> RetireRecord:
     """Do what is due."""
-    prepared = retire.prepare(account.session, IMAGE, [account.region], policy)
-    return retire.execute(account.session, prepared, folder, Progress("retire", IMAGE, folder / "timings"))
+    return retire.execute(account.session, prepare(account.session, [account.region], policy), folder,
+                          Progress("retire", IMAGE, folder / "timings"))
 
 
 def reasons(planned: RegionRetirePlan) -> dict[str, list[str]]:

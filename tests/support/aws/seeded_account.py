@@ -140,9 +140,13 @@ class SeededAccount:
 
     def marks(self, ami: str) -> dict[str, str]:
         """The tags of an AMI."""
+        return tags.from_list(self.described(ami).get("Tags"))
+
+    def described(self, ami: str) -> removal.Image:
+        """An AMI as it is."""
         found = removal.describe(self.ec2, ami)
         assert found is not None
-        return tags.from_list(found.get("Tags"))
+        return found
 
 
 REAL_NOW = clock.now

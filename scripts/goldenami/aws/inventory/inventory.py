@@ -30,6 +30,7 @@ from goldenami.aws.inventory.topology import (
     Volume,
 )
 from goldenami.aws.session import Account, Client, translated
+from goldenami.core.meter import Counter
 from goldenami.core.worker_pool import WorkerPool
 
 Data = dict[str, Any]
@@ -77,23 +78,28 @@ def read(account: Account, region: str, image: str) -> Topology:
             volumes=tuple(volumes(ec2, ours)), pointers=pointers(account.dynamodb(region), image))
 
 
-def with_shares(ec2: Client, topology: Topology, ami_ids: Iterable[str], snapshot_ids: Iterable[str]) -> Topology:
-    """The topology with the launch permissions of these images, and who may make volumes from these snapshots."""
-    shares = _asked(ami_ids, lambda ami_id: tuple(images.accounts_shared_with(ec2, ami_id)))
+def with_shares(
+    ec2: Client, topology: Topology, ami_ids: Iterable[str], snapshot_ids: Iterable[str],
+    count: Counter = lambda *_: None,
+) -> Topology:
+    """The topology with the launch permissions of these images, and who may make volumes from these snapshots.
+
+    No call tells it of many, so some are asked at once, images and snapshots in turn: EC2 counts the calls of each kind
+    apart ("Request throttling"). `count` is told how far that is.
+    """
+    asks: dict[str, Callable[[str], tuple[str, ...]]] = {
+        name: lambda ami_id: tuple(images.accounts_shared_with(ec2, ami_id)) for name in ami_ids}
+    asks |= {name: lambda snapshot_id: _volume_permissions(ec2, snapshot_id) for name in snapshot_ids}
+    found, in_turn = dict[str, tuple[str, ...]](), sorted(asks, key=lambda name: name.partition("-")[2])
+
+    def ask(name: str) -> None:
+        found[name] = asks[name](name)
+        count(len(found), len(asks), "shares")
+
+    WorkerPool(AT_ONCE).run(in_turn, ask)
     return replace(
-        topology, shared_snapshots=_asked(snapshot_ids, lambda snapshot_id: _volume_permissions(ec2, snapshot_id)),
-        amis=tuple(replace(ami, shared_with=shares[ami.id]) if ami.id in shares else ami for ami in topology.amis))
-
-
-def _asked(names: Iterable[str], ask: Callable[[str], tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """What `ask` says of each, some at once: no call tells it of many."""
-    found = dict[str, tuple[str, ...]]()
-
-    def one(name: str) -> None:
-        found[name] = ask(name)
-
-    WorkerPool(AT_ONCE).run(names, one)
-    return found
+        topology, shared_snapshots={name: found[name] for name in found if name.startswith("snap-")},
+        amis=tuple(replace(ami, shared_with=found[ami.id]) if ami.id in found else ami for ami in topology.amis))
 
 
 def _volume_permissions(ec2: Client, snapshot_id: str) -> tuple[str, ...]:

@@ -1,23 +1,26 @@
 """The steps by which an image leaves an account, one function each.
 
 Each may be done again after a kill in its middle, and takes what is gone already as done. Each looks at the thing
-once more before it acts, because a person may have changed it since the plan.
+once more before it acts, because a person may have changed it since the plan; for images that is one call for many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from goldenami.aws import images, tags
-from goldenami.aws.calls import settled, tolerate
+from goldenami.aws.calls import FILTER_VALUES, batches, pages, settled, tolerate
 from goldenami.aws.channels.pointers import EVIDENCE, PROVENANCE, VERIFICATION
 from goldenami.aws.inventory.topology import AMI_ID
 from goldenami.aws.session import Client
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
 
+Image = dict[str, Any]
+"""An image as DescribeImages has it."""
 NEVER = "never"
 TAG_LENGTH = 256
 """Characters of a tag's value ("Tag your Amazon EC2 resources")."""
@@ -27,22 +30,47 @@ _GONE = (
     "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound", "ParameterNotFound",
     "InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException",
 )
+VERSIONS = 200
+"""Versions of a launch template that one call deletes (DeleteLaunchTemplateVersions)."""
 _VERSION_GONE = frozenset({"launchTemplateVersionDoesNotExist", "launchTemplateIdDoesNotExist"})
 
 
-def describe(ec2: Client, ami_id: str) -> dict[str, Any] | None:
+FRESH_S = 5.0
+"""Seconds for which an answer about many images is believed: a step takes a fraction of one."""
+
+
+class FreshImages:
+    """Images of a list as they are now: FILTER_VALUES are asked for at once, and again when that is FRESH_S ago."""
+
+    def __init__(self, ec2: Client, names: Sequence[str]) -> None:
+        self._ec2, self._names = ec2, list(names)
+        self._seen, self._at = dict[str, Image | None](), 0.0
+
+    def get(self, ami_id: str) -> Image | None:
+        """One of the list, or None where it does not exist."""
+        if ami_id not in self._seen or time.monotonic() - self._at > FRESH_S:
+            start = self._names.index(ami_id)
+            asked = self._names[start:start + FILTER_VALUES]
+            self._at = time.monotonic()
+            found = _described(self._ec2, asked)
+            self._seen = {name: found.get(name) for name in asked}
+        return self._seen[ami_id]
+
+
+def describe(ec2: Client, ami_id: str) -> Image | None:
     """The image as it is now, or None where it does not exist."""
-    with tolerate(*_GONE):
-        images = ec2.describe_images(ImageIds=[ami_id], IncludeDisabled=True, IncludeDeprecated=True)["Images"]
-        return dict(images[0]) if images and images[0]["State"] != "deregistered" else None
-    return None
+    return _described(ec2, [ami_id]).get(ami_id)
 
 
-def deprecate(ec2: Client, ami_id: str, now: datetime) -> None:
+def _described(ec2: Client, names: list[str]) -> dict[str, Image]:
+    found = pages(ec2, "describe_images", "Images", Filters=[{"Name": "image-id", "Values": names}],
+                  IncludeDisabled=True, IncludeDeprecated=True)
+    return {image["ImageId"]: dict(image) for image in found if image["State"] != "deregistered"}
+
+
+def deprecate(ec2: Client, image: Image, now: datetime) -> None:
     """Announce that the image will go: deprecated from now on, if it was not; its date so far is kept in a tag."""
-    if (image := describe(ec2, ami_id)) is None:
-        return
-    before = image.get("DeprecationTime", NEVER)
+    ami_id, before = str(image["ImageId"]), str(image.get("DeprecationTime", NEVER))
     own_tags = tags.from_list(image.get("Tags"))
     # The tags first: of two runs the second would take the first one's date for the publisher's.
     ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({
@@ -51,11 +79,9 @@ def deprecate(ec2: Client, ami_id: str, now: datetime) -> None:
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=now + AHEAD)
 
 
-def recall(ec2: Client, ami_id: str, now: datetime) -> None:
+def recall(ec2: Client, image: Image, now: datetime) -> None:
     """Take the announcement back: the deprecation date that the image had before, and no tags."""
-    if (image := describe(ec2, ami_id)) is None:
-        return
-    own_tags = tags.from_list(image.get("Tags"))
+    ami_id, own_tags = image["ImageId"], tags.from_list(image.get("Tags"))
     before = own_tags.get(tags.DEPRECATED_BEFORE, "")
     if before == NEVER:
         ec2.disable_image_deprecation(ImageId=ami_id)
@@ -66,10 +92,10 @@ def recall(ec2: Client, ami_id: str, now: datetime) -> None:
     ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in ours])
 
 
-def disable(ec2: Client, ami_id: str, now: datetime) -> None:
+def disable(ec2: Client, image: Image, now: datetime) -> None:
     """Keep the launch permissions in tags, then disable the image, which takes them from it."""
-    image = describe(ec2, ami_id)
-    if image is None or image["State"] == "disabled":
+    ami_id = image["ImageId"]
+    if image["State"] == "disabled":
         return
     saved = pack(images.launch_permissions(ec2, ami_id))
     stale = [name for name in tags.from_list(image.get("Tags"))
@@ -80,10 +106,10 @@ def disable(ec2: Client, ami_id: str, now: datetime) -> None:
     ec2.disable_image(ImageId=ami_id)
 
 
-def note_disabled(ec2: Client, ami_id: str, now: datetime) -> None:
+def note_disabled(ec2: Client, image: Image, now: datetime) -> None:
     """Begin the wait of an image that somebody else disabled."""
     with tolerate(*_GONE):
-        ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
+        ec2.create_tags(Resources=[image["ImageId"]], Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
 
 
 def restore(ec2: Client, ami_id: str, now: datetime) -> None:
@@ -94,13 +120,12 @@ def restore(ec2: Client, ami_id: str, now: datetime) -> None:
         ec2.enable_image(ImageId=ami_id)
     if saved := unpack(tags.from_list(image.get("Tags"))):
         ec2.modify_image_attribute(ImageId=ami_id, LaunchPermission={"Add": saved})
-    recall(ec2, ami_id, now)
+    recall(ec2, image, now)
 
 
-def deregister(ec2: Client, ami_id: str, now: datetime) -> None:
+def deregister(ec2: Client, image: Image, now: datetime) -> None:
     """Deregister a disabled image."""
-    if (image := describe(ec2, ami_id)) is None:
-        return
+    ami_id = image["ImageId"]
     if image["State"] != "disabled":
         raise StageFailed(f"{ami_id} was {image['State']} again when it was to be deregistered",
                           hint="run `golden retire --dry-run` to see why it stays")
@@ -114,16 +139,19 @@ def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
         settled(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), "InvalidSnapshot.InUse")
 
 
-def delete_version(ec2: Client, target: str) -> None:
-    """Delete one version of a launch template (`lt-...:7`); EC2 refuses the default one."""
-    template_id, _, number = target.partition(":")
-    with tolerate(*_GONE):
-        answer = ec2.delete_launch_template_versions(LaunchTemplateId=template_id, Versions=[number])
-        for failure in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", []):
-            error = failure.get("ResponseError", {})
-            if error.get("Code") not in _VERSION_GONE:
-                raise StageFailed(f"launch template version {target} was not deleted: {error.get('Message')}",
-                                  hint="run again")
+def delete_versions(ec2: Client, template_id: str, numbers: Sequence[str]) -> dict[str, StageFailed]:
+    """Delete versions of one launch template, VERSIONS in a call; why some were not. EC2 refuses the default one."""
+    failed: dict[str, StageFailed] = {}
+    for batch in batches(numbers, VERSIONS):
+        with tolerate(*_GONE):
+            answer = ec2.delete_launch_template_versions(LaunchTemplateId=template_id, Versions=batch)
+            for failure in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", []):
+                error, number = failure.get("ResponseError", {}), str(failure["VersionNumber"])
+                if error.get("Code") not in _VERSION_GONE:
+                    failed[number] = StageFailed(
+                        f"launch template version {template_id}:{number} was not deleted: {error.get('Message')}",
+                        hint="run again")
+    return failed
 
 
 def delete_record(ec2: Client, ssm: Client, name: str) -> None:
@@ -156,5 +184,5 @@ def unpack(own_tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{key: value} for key, _, value in (word.partition("=") for word in words)]
 
 
-ImageStep = Callable[[Client, str, datetime], None]
-"""A step on an image: its client, its id, and the moment."""
+ImageStep = Callable[[Client, Image, datetime], None]
+"""A step on an image: its client, how it is now, and the moment."""
