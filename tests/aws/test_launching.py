@@ -10,6 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
+from goldenami.aws.channels.ledger import Channel
+from goldenami.aws.channels.pointers import channel_name
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
 from support.builds.tools import complaints
@@ -92,6 +94,7 @@ def test_a_fleet_by_the_configs_that_golden_prints(region: RegionState, checkout
 
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/launching.md").read_text(encoding="utf-8")
+YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_what_the_page_shows_is_taken(checkout: Checkout, tmp_path: Path) -> None:
@@ -100,11 +103,22 @@ def test_what_the_page_shows_is_taken(checkout: Checkout, tmp_path: Path) -> Non
     assert len(shown) == 2
     for args in shown:
         assert policy(checkout, *args)
-    stack, definition = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    stack, batch, definition = YAML
     checkout.define(definition)
     assert checkout.golden("mixed-policy", IMAGE).text.count('"web"') == 1
-    (tmp_path / "stack.yml").write_text(stack, encoding="utf-8")
-    assert complaints("cfn-lint", str(tmp_path / "stack.yml")) == ""
+    for number, template in enumerate((stack, batch)):
+        (tmp_path / f"{number}.yml").write_text(template, encoding="utf-8")
+    assert complaints("cfn-lint", *map(str, tmp_path.glob("*.yml"))) == ""
+
+
+def test_the_terraform_that_the_page_shows_is_well_formed(tmp_path: Path) -> None:
+    """Packer reads the same language."""
+    (shown,) = re.findall(r"```hcl\n(.*?)```", PAGE, re.DOTALL)
+    file = tmp_path / "main.pkr.hcl"
+    for text, said in ((shown, ""), (shown.replace("{", "", 1), "failed to parse HCL")):
+        file.write_text(text, encoding="utf-8")
+        assert said in complaints("packer", "fmt", "-check", str(file), env={"CHECKPOINT_DISABLE": "1"})
+    assert f'"{channel_name("IMAGE", Channel.LATEST)}"' in shown
 
 
 def test_a_version_that_no_group_can_have(checkout: Checkout) -> None:
