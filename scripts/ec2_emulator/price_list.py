@@ -1,4 +1,4 @@
-"""AWS's price list and the history of Spot prices, from `EmulatorSettings`: what an hour of an instance type costs.
+"""AWS's price list and the history of Spot prices, from `EmulatorSettings`: what machines and storage cost.
 
 moto has no price list at all, and one Spot price for everything.
 """
@@ -23,6 +23,8 @@ PAGE = 100
 EVERYWHERE = "*"
 """In the settings: a price in all regions that have none of their own."""
 REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1")
+NEAR = {"us-east-1", "us-east-2"}
+TABLES, PER_REQUEST = "AmazonDynamoDB", "Amazon DynamoDB PayPerRequest Throughput"
 SPOT_SHARE = 0.4
 """Of the price on demand, where the settings name no Spot price: about what GPUs cost."""
 
@@ -40,14 +42,32 @@ def _products() -> Iterator[dict[str, Any]]:
                 "productFamily": "Compute Instance", "instanceType": name, "regionCode": region,
                 "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used",
                 "licenseModel": "No License required", "usagetype": f"BoxUsage:{name}"})
-        if STATE.settings.usd_snapshot_gib:
-            yield _product(STATE.settings.usd_snapshot_gib, "GB-Mo", {
-                "productFamily": "Storage Snapshot", "regionCode": region, "usagetype": "EBS:SnapshotUsage"})
+        yield from _of_region(region)
+        for other in set(REGIONS) - {region} if STATE.settings.usd_transfer_gb else ():
+            share = 0.5 if {region, other} == NEAR else 1
+            yield _product(STATE.settings.usd_transfer_gb * share, "GB", {
+                "productFamily": "Data Transfer", "transferType": "InterRegion Outbound", "fromRegionCode": region,
+                "toRegionCode": other, "usagetype": f"{region}-{other}-AWS-Out-Bytes"}, "AWSDataTransfer")
 
 
-def _product(usd: float, unit: str, attributes: dict[str, str]) -> dict[str, Any]:
-    rate = {"pricePerUnit": {"USD": f"{usd:.10f}"}, "unit": unit}
-    return {"serviceCode": "AmazonEC2", "terms": {"OnDemand": {"T": {"priceDimensions": {"D": rate}}}},
+def _of_region(region: str) -> Iterator[dict[str, Any]]:
+    """What is sold by usage; the price of the first units, and of a class that nobody here uses."""
+    for usd, unit, service, family, usage, more in (
+            (STATE.settings.usd_snapshot_gib, "GB-Mo", "AmazonEC2", "Storage Snapshot", "EBS:SnapshotUsage", {}),
+            (STATE.settings.usd_put_block, "SnapshotAPIUnits", "AmazonEC2", "EBS direct API Requests",
+             "EBS:directAPI.snapshot.Put", {}),
+            (0.023, "GB-Mo", "AmazonS3", "Storage", "TimedStorage-ByteHrs", {"volumeType": "Standard"}),
+            (0.625e-6, "WriteRequestUnits", TABLES, PER_REQUEST, "WriteRequestUnits", {"group": "DDB-WriteUnits"}),
+            (0.78e-6, "WriteRequestUnits", TABLES, PER_REQUEST, "IA-WriteRequestUnits", {"group": "DDB-WriteUnits"}),
+            (0.125e-6, "ReadRequestUnits", TABLES, PER_REQUEST, "ReadRequestUnits", {"group": "DDB-ReadUnits"})):
+        if usd:
+            yield _product(usd, unit, {
+                "productFamily": family, "regionCode": region, "usagetype": usage, **more}, service)
+
+
+def _product(usd: float, unit: str, attributes: dict[str, str], service: str = "AmazonEC2") -> dict[str, Any]:
+    rate = {"pricePerUnit": {"USD": f"{usd:.10f}"}, "unit": unit, "beginRange": "0"}
+    return {"serviceCode": service, "terms": {"OnDemand": {"T": {"priceDimensions": {"D": rate}}}},
             "publicationDate": STATE.settings.prices_published, "version": "1",
             "product": {"productFamily": attributes["productFamily"], "attributes": attributes}}
 

@@ -54,12 +54,19 @@ def buckets() -> list[str]:
     return [bucket["Name"] for bucket in boto3.client("s3", HOME).list_buckets()["Buckets"]]
 
 
+def unexecuted(region: str) -> list[str]:
+    """Change sets that wait to be executed."""
+    listed = boto3.client("cloudformation", region).list_change_sets(StackName="golden-ami")["Summaries"]
+    return [row["ChangeSetName"] for row in listed if row["ExecutionStatus"] == "AVAILABLE"]
+
+
 # --- made, changed, taken away ----------------------------------------------------------------------------------------
 
 def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     said = golden(checkout, "plan", *REGIONS, *GITHUB)
     assert f"{OTHER}: a new stack golden-ami\n  add    AWS::DynamoDB::Table       Leases\na month:" in said
-    assert "GitLabPublisher" not in said and "$0.023 for each 10^9 bytes" in said and "unknown price" in said
+    assert "GitLabPublisher" not in said and "$0.023 for each GB in it (AWS's price list" in said
+    assert "$0.625 for a million writes, $0.125 of reads" in said and "2024-12-02)" in said
     assert said.endswith("next: golden account apply\n")
     assert not exists(HOME) and not tables(HOME)  # a plan leaves nothing
 
@@ -74,6 +81,7 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     said = golden(checkout, "apply", *REGIONS, *GITLAB)
     assert "add    AWS::IAM::Role             GitLabPublisher" in said and "UPDATE_COMPLETE" in said
     assert "role/golden-ami-gitlab" in said and "role/golden-ami-github" in said
+    assert unexecuted(HOME) == unexecuted(OTHER) == [], "a parameter changed that only the stack of home uses"
 
     assert "the stack golden-ami goes" in golden(checkout, "remove", "--dry-run")
     assert exists(HOME)

@@ -7,7 +7,10 @@ from pathlib import Path
 import boto3
 import pytest
 from goldenami.aws import images
-from goldenami.model.build_records import BLOCKS_FILE
+from goldenami.core import records, units
+from goldenami.model.build_records import BLOCKS_FILE, PUBLISH_FILE
+from goldenami.model.sparse_disk import BLOCK
+from goldenami.publish.publish_records import PLAN_FILE, PublishPlan, PublishRecord
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
@@ -55,6 +58,37 @@ def test_what_is_cheaper_decides_where_nobody_did(checkout: Checkout, build: Pat
     assert by(aws, "ebs:PutSnapshotBlock") == {HOME, FAR}
     assert "it costs $0.000, an upload $0.000" in said
     assert "leave this machine, for 2 regions" in said
+    assert "sent from here to all: 4.50 MiB leave this machine, $0.000, time unknown" in said
+    assert f"sent once and copied from {HOME}: 1.50 MiB leave this machine, $0.000, time unknown" in said
+    assert "prices: AWS's price list (pricing:GetProducts) of 2024-12-02; times: no publish from here has" in said
+
+
+def test_a_price_that_is_unknown_decides_nothing(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    """Each region is sent the disk, as where a copy is dearer; the plan says that nobody knows."""
+    aws.set(usd_transfer_gb=0.0)
+    said = publish(checkout)
+    assert by(aws, "ec2:CopyImage") == set()
+    assert f"sent once and copied from {HOME}: 1.50 MiB leave this machine, price unknown" in said
+    assert "prices: unknown: the price list has no AWS-Out-Bytes in us-east-2, us-west-2" in said
+    aws.set(denied={"*": ["pricing:GetProducts"]})
+    builds.build(checkout.root, 2)
+    assert "as `transfer: copy` says; at an unknown price, an upload at an unknown price" in publish(
+        checkout, ", transfer: copy")
+
+
+def test_times_are_those_that_the_last_publish_measured(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    publish(checkout, ", transfer: copy")
+    measured = records.read(build / PUBLISH_FILE, PublishRecord).rates
+    assert measured and measured.uplink_bytes_s and measured.copy_bytes_s
+    second = builds.build(checkout.root, 2)
+    said = publish(checkout)
+    rate, whole = measured.uplink_bytes_s, 3 * BLOCK
+    assert f"a second, as the publish of {build.name} measured" in said
+    ways = records.read(second / PLAN_FILE, PublishPlan).ways
+    assert ways and ways.copied and ways.sent.seconds and ways.sent.seconds == pytest.approx(ways.sent.bytes / rate)
+    assert ways.copied.seconds == pytest.approx(ways.copied.bytes / rate + whole / measured.copy_bytes_s)
+    assert f"{units.size(ways.sent.bytes)} leave this machine, $0.000, about " + units.duration(
+        ways.sent.seconds) in said
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from goldenami.aws import prices, tags
@@ -54,7 +56,7 @@ def test_status_says_who_runs_which_build_and_what_it_costs(account: SeededAccou
     assert (third.bytes, third.bytes_exact) == (1024 * MIB, False), "without its parent it holds all of the volume"
     text = checkout.golden("status", IMAGE, "--region", account.region).text
     for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB", "group workers launches version 1",
-                     record.prices_of):
+                     "prices: AWS's price list (pricing:GetProducts) of 2024-12-02"):
         assert expected in text, text
     head, *rows, _ = (line.split() for line in checkout.golden(
         "status", "--region", account.region).text.splitlines())
@@ -121,8 +123,30 @@ def test_five_hundred_amis_take_at_most_ten_calls(account: SeededAccount, checko
 def test_a_price_is_known_or_said_not_to_be() -> None:
     snapshot = AccountSnapshot(id="snap-1", started=clock.now(), volume_gib=2)
     assert prices.stored(snapshot, set()) == (2 << 30, False)
-    assert prices.monthly(2 << 30, "us-east-1") == 0.1
-    assert prices.monthly(1, "xx-nowhere-1") is None
+    assert (prices.monthly(2 << 30, 0.05), prices.monthly(1, None)) == (0.1, None)
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"usd_snapshot_gib": 0.0}, "prices: unknown: the price list has no EBS:SnapshotUsage in us-east-1"),
+    ({"denied": {"*": ["pricing:GetProducts"]}}, "prices: unknown: the AWS credentials may not call pricing"),
+])
+def test_a_price_that_nobody_knows_is_unknown_and_stops_nothing(
+    account: SeededAccount, checkout: Checkout, aws: Emulator, settings: dict[str, Any], said: str,
+) -> None:
+    account.ami(1)
+    aws.set(**settings)
+    ran = checkout.golden("status", IMAGE, "--region", account.region)
+    assert (ran.code, said in ran.text) == (0, True), ran.text
+    assert "price not known" in ran.text and "$" not in ran.text
+
+
+def test_a_price_list_that_hangs_is_not_waited_for(account: SeededAccount, checkout: Checkout, aws: Emulator) -> None:
+    account.ami(1)
+    aws.late({"mode": "hanging", "calls": ["pricing:*"], "seconds": 60})
+    began = time.monotonic()
+    ran = checkout.golden("status", IMAGE, "--region", account.region)
+    assert (ran.code, "prices: unknown: AWS did not answer in us-east-1 for 7 s" in ran.text) == (0, True), ran.text
+    print(f"{time.monotonic() - began:.1f} s")
 
 
 # --- regions --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from cfnlint.decode import cfn_yaml
 from goldenami.account import account_plan
 from goldenami.aws import account_prices
 from goldenami.aws.channels import lease
+from goldenami.aws.price_list import ListedPrices
 from support.builds.tools import POLICIES, complaints
 
 BUCKET, TOPIC = "arn:aws:s3:::golden-ami-bucket", "arn:aws:sns:us-east-1:123456789012:golden-ami"
@@ -143,11 +144,15 @@ def test_what_holds_data_is_retained() -> None:
 
 
 def test_each_kind_of_resource_has_a_price_or_it_is_said() -> None:
+    listed = ListedPrices({"us-east-1": 0.000000625}, "2026-10-01")
     kinds = {body["Type"] for body in RAW.values()}
-    assert [kind for kind in kinds if not account_prices.of_kind(kind, "us-east-1")] == []
-    assert "an unknown price" in account_prices.of_kind("AWS::S3::Bucket", "mars-north-1")
-    assert account_prices.of_kind("AWS::Lambda::Function", "us-east-1") == ""
-
+    assert [kind for kind in kinds if account_prices.of_kind(kind, "us-east-1", lambda _: listed) == "unknown"] == []
+    assert account_prices.of_kind("AWS::DynamoDB::Table", "us-east-1", lambda _: listed).startswith(
+        "$0.625 for a million writes, $0.625 of reads; a move makes about ten (AWS's price list")
+    assert account_prices.of_kind("AWS::S3::Bucket", "mars-north-1", lambda _: listed) == "unknown"
+    assert account_prices.of_kind("AWS::S3::Bucket", "us-east-1", lambda _: ListedPrices(unknown="no right")) == \
+        "unknown: no right"
+    assert account_prices.of_kind("AWS::Lambda::Function", "us-east-1", lambda _: listed) == "unknown"
 
 def test_the_head_is_what_deploys_it_by_hand() -> None:
     head = account_plan.TEMPLATE.read_text(encoding="utf-8").partition("AWSTemplateFormatVersion")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -30,12 +30,16 @@ def template() -> StackTemplate:
 
 @dataclass(frozen=True)
 class AccountPlan:
-    """The change set of each region, the one of `home` first. They wait to be executed or discarded."""
+    """The change set of each region, the one of `home` first. They wait to be executed or discarded.
+
+    `costs` is what each kind of new thing costs a month, once for each price.
+    """
 
     number: str
     home: str
     parameters: Mapping[str, str]
     change_sets: Mapping[str, ChangeSet]
+    costs: Sequence[tuple[str, str]] = ()
 
 
 def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) -> AccountPlan:
@@ -61,7 +65,9 @@ def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) 
     if sets.failed:
         discard(account, plan)
     sets.require_all()
-    return plan
+    new = dict.fromkeys((change.kind, region) for region, change_set in plan.change_sets.items()
+                        for change in change_set.changes if change.action == "Add")
+    return replace(plan, costs=account_prices.of_kinds(account, new))
 
 
 def _look(account: Account, region: str) -> DeployedStack | None:
@@ -98,14 +104,6 @@ def show(plan: AccountPlan) -> Iterator[str]:
         yield f"  {name} = {value}"
     for region, change_set in plan.change_sets.items():
         yield from change_set.show(region)
-    yield from _costs(plan)
-
-
-def _costs(plan: AccountPlan) -> Iterator[str]:
-    """What each kind of new thing costs, a line for each region where that differs."""
-    costs = dict.fromkeys((change.kind, account_prices.of_kind(change.kind, region) or "unknown")
-                          for region, change_set in plan.change_sets.items() for change in change_set.changes
-                          if change.action == "Add")
-    if costs:
+    if plan.costs:
         yield "a month:"
-        yield from (f"  {kind:<26} {cost}" for kind, cost in costs)
+        yield from (f"  {kind:<26} {cost}" for kind, cost in plan.costs)

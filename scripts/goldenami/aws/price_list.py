@@ -1,22 +1,21 @@
-"""AWS's price list, with the day it was published: machines by the hour, snapshots by the GiB-month."""
+"""AWS's price list, with the day it was published. No price is worth failing for: what is not listed is unknown."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from goldenami.aws.calls import pages
-from goldenami.aws.session import Account, Client, translate
+from goldenami.aws.regions import for_each_region
+from goldenami.aws.session import PRICE_LIST_REGION, Account, Client
 
 MACHINES: Mapping[str, str] = {
     "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used",
     "licenseModel": "No License required"}
 """Attributes of an hour of Linux on shared hardware."""
-_SNAPSHOTS = {"productFamily": "Storage Snapshot"}
-_STANDARD = "EBS:SnapshotUsage"
-"""The end of the usage type of a snapshot in the standard tier; before it stands the region's abbreviation."""
+EC2 = "AmazonEC2"
 SOURCE = "AWS's price list (pricing:GetProducts)"
 
 
@@ -42,44 +41,109 @@ class RegionPrices:
     @property
     def source(self) -> str:
         """Where these prices are from, in words."""
-        return f"unknown: {self.unknown}" if self.unknown else f"{SOURCE} of {self.published}"
+        return _source(self.published, self.unknown)
+
+
+@dataclass(frozen=True, eq=False)
+class ListedUsage:
+    """A product of the price list: its service and attributes, and the end of its usage type, before which a region's
+    abbreviation may stand. `place` is the attribute that names the region.
+    """
+
+    service: str
+    attributes: Mapping[str, str]
+    usage: str
+    place: str = "regionCode"
+
+
+SNAPSHOT_GIB_MONTH = ListedUsage(EC2, {"productFamily": "Storage Snapshot"}, "EBS:SnapshotUsage")
+PUT_BLOCK = ListedUsage(EC2, {"productFamily": "EBS direct API Requests"}, "EBS:directAPI.snapshot.Put")
+S3_GB_MONTH = ListedUsage("AmazonS3", {"volumeType": "Standard"}, "TimedStorage-ByteHrs")
+TABLE_WRITE = ListedUsage("AmazonDynamoDB", {"group": "DDB-WriteUnits"}, "WriteRequestUnits")
+TABLE_READ = ListedUsage("AmazonDynamoDB", {"group": "DDB-ReadUnits"}, "ReadRequestUnits")
+
+
+def transfer_from(region: str) -> ListedUsage:
+    """10^9 bytes that leave a region for another one, by the region that they go to."""
+    return ListedUsage("AWSDataTransfer", {"transferType": "InterRegion Outbound", "fromRegionCode": region},
+                       "AWS-Out-Bytes", "toRegionCode")
+
+
+@dataclass(frozen=True)
+class ListedPrices:
+    """US dollars of a product's unit by region, on demand. `published` and `unknown` as of `RegionPrices`."""
+
+    usd: Mapping[str, float] = field(default_factory=dict)
+    published: str = ""
+    unknown: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where these prices are from, in words."""
+        return _source(self.published, self.unknown)
+
+
+def _source(published: str, unknown: str) -> str:
+    return f"unknown: {unknown}" if unknown else f"{SOURCE} of {published}"
+
+
+def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
+    """The price of a product in each of the regions that it is listed for.
+
+    A list that does not answer, or hangs, makes them unknown.
+    """
+    asked = for_each_region([PRICE_LIST_REGION], lambda _: _by_region(account.pricing(), usage, regions),
+                            listening=account)
+    return next(iter(asked.done.values()), None) or ListedPrices(unknown=next(iter(asked.causes.values())))
+
+
+def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
+    """Of the usage types with the same end the shortest counts: longer ones are of other classes."""
+    found, day = dict[str, tuple[int, float]](), ""
+    place = {usage.place: next(iter(regions))} if len(regions) == 1 else {}
+    for product in products(pricing, {**usage.attributes, **place}, usage.service):
+        attributes, day = product["product"]["attributes"], max(day, product["publicationDate"][:10])
+        region, name = attributes.get(usage.place, ""), attributes.get("usagetype", "")
+        usd = next(filter(None, on_demand(product)), None)
+        if region in regions and name.endswith(usage.usage) and usd:
+            found[region] = min(found.get(region, (len(name), usd)), (len(name), usd))
+    if not found:
+        return ListedPrices(unknown=f"the price list has no {usage.usage} in {', '.join(regions)}")
+    return ListedPrices({region: usd for region, (_, usd) in found.items()}, day)
 
 
 def ask(account: Account, region: str) -> RegionPrices:
-    """The prices of a region. A price list that does not answer makes them unknown: none is worth failing for."""
-    try:
-        client, days = account.pricing(), set[str]()
-        machines = {name: usd for name, usd in _prices(client, region, MACHINES, "instanceType", days) if usd}
-        snapshots = [usd for name, usd in _prices(client, region, _SNAPSHOTS, "usagetype", days)
-                     if name.endswith(_STANDARD)]
-    except Exception as error:  # translate raises what is none of AWS's errors or ours
-        return RegionPrices(region, unknown=translate(error).message)
+    """The prices of machines and snapshots in a region."""
+    asked = for_each_region([PRICE_LIST_REGION], lambda _: _machines(account.pricing(), region), listening=account)
+    machines, day = next(iter(asked.done.values()), ({}, ""))
     if not machines:
-        return RegionPrices(region, unknown=f"the price list has no machine in {region}")
-    return RegionPrices(region, max(days), machines, snapshots[0] if snapshots else None)
+        return RegionPrices(region, unknown=next(iter(asked.causes.values()), "")
+                            or f"the price list has no machine in {region}")
+    return RegionPrices(region, day, machines, of_usage(account, SNAPSHOT_GIB_MONTH, [region]).usd.get(region))
 
 
-def _prices(
-    client: Client, region: str, wanted: Mapping[str, str], attribute: str, days: set[str],
-) -> Iterator[tuple[str, float]]:
-    """An attribute of each product with its price; `days` takes the days on which the list was published."""
-    for product in products(client, {**wanted, "regionCode": region}):
-        days.add(product["publicationDate"][:10])
-        for usd in on_demand(product):
-            yield product["product"]["attributes"][attribute], usd
+def _machines(pricing: Client, region: str) -> tuple[dict[str, float], str]:
+    """Dollars for an hour of each type, and the day of the list."""
+    found, day = dict[str, float](), ""
+    for product in products(pricing, {**MACHINES, "regionCode": region}):
+        day = max(day, product["publicationDate"][:10])
+        if usd := next(filter(None, on_demand(product)), None):
+            found[product["product"]["attributes"]["instanceType"]] = usd
+    return found, day
 
 
-def products(pricing: Client, attributes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """EC2's products with these attributes, as GetProducts has them."""
-    for text in pages(pricing, "get_products", "PriceList", ServiceCode="AmazonEC2", Filters=[
+def products(pricing: Client, attributes: Mapping[str, str], service: str = EC2) -> Iterator[dict[str, Any]]:
+    """A service's products with these attributes, as GetProducts has them."""
+    for text in pages(pricing, "get_products", "PriceList", ServiceCode=service, Filters=[
             {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in attributes.items()]):
         product: dict[str, Any] = json.loads(text)
         yield product
 
 
 def on_demand(product: Mapping[str, Any]) -> Iterator[float]:
-    """US dollars of a product's unit, on demand; nothing where it is sold in other money, as in China's regions."""
+    """US dollars of a product's unit, on demand, of the first units first; nothing where it is sold in other money, as
+    in China's regions."""
     for term in product["terms"].get("OnDemand", {}).values():
-        for dimension in term["priceDimensions"].values():
+        for dimension in sorted(term["priceDimensions"].values(), key=lambda each: float(each.get("beginRange", 0))):
             if "USD" in dimension["pricePerUnit"]:
                 yield float(dimension["pricePerUnit"]["USD"])

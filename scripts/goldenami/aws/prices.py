@@ -1,11 +1,8 @@
-"""What things cost: a dated table for snapshots, AWS's price list for instances.
-
-The table is what status can say without another permission; it is an estimate, and says of which day.
-"""
+"""What things cost, by AWS's price list: snapshots, a disk's way to regions, instances on demand and as Spot."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -17,37 +14,21 @@ from goldenami.core import clock
 from goldenami.core.records import Record
 from goldenami.core.units import GIB
 
-SNAPSHOT_PRICES_OF = "2024-12"
-SNAPSHOT_PRICES_SOURCE = "https://aws.amazon.com/ebs/pricing/ (Amazon EBS Snapshots, standard tier)"
-SNAPSHOT_PRICES: Mapping[str, float] = {
-    "us-east-1": 0.05, "us-east-2": 0.05, "us-west-1": 0.055, "us-west-2": 0.05, "ca-central-1": 0.055,
-    "eu-west-1": 0.05, "eu-west-2": 0.053, "eu-west-3": 0.053, "eu-central-1": 0.054, "eu-north-1": 0.05,
-    "ap-northeast-1": 0.05, "ap-south-1": 0.05, "ap-southeast-1": 0.05, "ap-southeast-2": 0.055, "sa-east-1": 0.068,
-}
-"""US dollars for a GiB-month as they were known then; a region that is not here has no price, and none is guessed."""
-
-PUT_USD_A_BLOCK = 0.006 / 1000
-"""US dollars for one PutSnapshotBlock; data that goes to AWS is free (same page, "EBS direct APIs", as of 2024-12)."""
-COPY_USD_A_GB: Mapping[str, float] = dict.fromkeys((
-    "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "eu-west-1", "eu-west-2", "eu-west-3",
-    "eu-central-1", "eu-north-1"), 0.02)
-"""US dollars for 10^9 bytes that leave a region for another one, by the region that they leave, as of 2024-12
-(https://aws.amazon.com/ec2/pricing/on-demand/, "Data Transfer OUT to another AWS Region"); other
-regions have other prices, and none is guessed."""
-COPY_USD_A_GB_BETWEEN: Mapping[frozenset[str], float] = {frozenset({"us-east-1", "us-east-2"}): 0.01}
-"""The pairs of regions that have a price of their own (same page)."""
 GB = 10 ** 9
 
 
-def upload(blocks: int, count: int, uplink_usd_gib: float) -> float:
-    """US dollars for sending so many blocks of `count` bytes in all, where the sender pays for its own uplink too."""
-    return blocks * PUT_USD_A_BLOCK + count / GIB * uplink_usd_gib
+def upload(blocks: int, count: int, uplink_usd_gib: float, usd_block: float | None) -> float | None:
+    """US dollars for sending so many blocks of `count` bytes in all, where the sender pays for its own uplink too.
+
+    `usd_block` is the price of a PutSnapshotBlock; data that goes to AWS is free
+    (https://aws.amazon.com/ebs/pricing/). None where that is not known.
+    """
+    return None if usd_block is None else blocks * usd_block + count / GIB * uplink_usd_gib
 
 
-def copy(count: int, source: str, target: str) -> float | None:
-    """US dollars for a copy of a snapshot of so many bytes, or None where the price is not known."""
-    price = COPY_USD_A_GB_BETWEEN.get(frozenset({source, target}), COPY_USD_A_GB.get(source))
-    return None if price is None else count / GB * price
+def copy(count: int, usd_gb: float | None) -> float | None:
+    """US dollars for so many bytes on the way to another region, or None where the price is not known."""
+    return None if usd_gb is None else count / GB * usd_gb
 
 
 def stored(snapshot: AccountSnapshot, present: Container[str]) -> tuple[int, bool]:
@@ -61,10 +42,9 @@ def stored(snapshot: AccountSnapshot, present: Container[str]) -> tuple[int, boo
     return (snapshot.full_bytes, False) if snapshot.full_bytes else (snapshot.volume_gib * GIB, False)
 
 
-def monthly(count: int, region: str) -> float | None:
+def monthly(count: int, usd_gib_month: float | None) -> float | None:
     """US dollars a month for so many bytes of snapshots, or None where the price is not known."""
-    price = SNAPSHOT_PRICES.get(region)
-    return None if price is None else count / GIB * price
+    return None if usd_gib_month is None else count / GIB * usd_gib_month
 
 
 def hourly(pricing: Client, instance_type: str) -> dict[str, float]:

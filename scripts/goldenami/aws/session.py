@@ -37,6 +37,7 @@ CONNECT_S, READ_S = 10, 60
 """Seconds without a connection or a byte after which a try has failed; RegisterImage answers within seconds."""
 HASTY_ATTEMPTS, HASTY_CONNECT_S, HASTY_READ_S = 4, 3, 8
 """For what must not wait for a region that is down: at most four tries of eight seconds."""
+PRICE_LIST_REGION = "us-east-1"
 POOL = 64
 """Connections kept open to one service: the upload's number in flight must find one each."""
 
@@ -139,8 +140,8 @@ class Account:
         return self.client("sts", region)
 
     def pricing(self) -> Client:
-        """The price list, which is served from few regions only (us-east-1 among them)."""
-        return self.client("pricing", "us-east-1")
+        """The price list, which is served from few regions only."""
+        return self.client("pricing", PRICE_LIST_REGION)
 
     def number(self, region: str) -> str:
         """The account's 12-digit number; the cheapest proof that credentials are good."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 GIB = 1 << 30
 """Bytes of a GiB."""
 MINUS = "\N{MINUS SIGN}"
@@ -64,6 +66,12 @@ def change(now: float, before: float | None) -> str:
 def price(usd: float | None, *, exact: bool, per: str = "") -> str:
     """US dollars: "$1.20 a month", "<= $1.20" where that is a bound only, "price not known" where nothing is."""
     return "price not known" if usd is None else f"{'' if exact else '<= '}${usd:.2f}{per}"
+
+
+def total(amounts: Iterable[float | None]) -> float | None:
+    """The sum of US dollars, or None where one of them is not known."""
+    known = list(amounts)
+    return None if None in known else sum(usd for usd in known if usd is not None)
 
 
 def growth(count: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from goldenami.core import units
 from goldenami.core.errors import BadInput
 from goldenami.model.hardware import Family, GpuType, gpu_type
 
@@ -88,9 +89,9 @@ def _cheapest(families: Sequence[str], regions: Mapping[str, RegionTypes]) -> li
 
 def cheapest_usd(found: Mapping[str, Sequence[Offer]], hours: float) -> float | None:
     """The least that the whole test can be billed for, if each architecture takes all its hours; None: unknown."""
-    least = [min((offer.usd_hour for offer in each if offer.usd_hour is not None), default=None)
-             for each in found.values()]
-    return None if None in least else sum(price for price in least if price is not None) * hours
+    least = units.total(min((offer.usd_hour for offer in each if offer.usd_hour is not None), default=None)
+                        for each in found.values())
+    return None if least is None else least * hours
 
 
 def affordable(

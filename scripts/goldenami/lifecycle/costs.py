@@ -14,10 +14,9 @@ from goldenami.aws.inventory.topology import AccountSnapshot
 from goldenami.aws.price_list import RegionPrices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translate, translated
-from goldenami.core import clock
+from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
-from goldenami.core.units import GIB
 from goldenami.lifecycle import retention
 from goldenami.lifecycle.retention import RetentionPolicy, RetireStep
 from goldenami.model.build_records import Utc
@@ -135,32 +134,20 @@ def _region(
             going = {action.build_id for action in plan.actions if action.step is not RetireStep.RECALL}
             mine = [snapshot for snapshot in topology.snapshots if snapshot.image == image]
             sizes = _sizes(mine, topology.snapshots)
-            wasted = [(machine.hours, listed.machine_hour.get(machine.type)) for machine in idle
-                      if machine.ami in {ami.id for ami in amis} and machine.hours]
+            wasted = [machine for machine in idle if machine.ami in {ami.id for ami in amis} and machine.hours]
             rows.append(RegionCost(
                 image=image, amis=len(amis), snapshot_bytes=sum(sizes.values()),
-                snapshots_usd_month=_usd(sum(sizes.values()), listed),
-                retiring_saves_usd_month=_usd(
-                    sum(sizes[snapshot.id] for snapshot in mine if snapshot.build_id in going), listed),
-                idle_hours=round(sum(hours for hours, _ in wasted), 3),
-                idle_usd=None if listed.unknown else _sum(wasted)))
+                snapshots_usd_month=prices.monthly(sum(sizes.values()), listed.snapshot_gib_month),
+                retiring_saves_usd_month=prices.monthly(
+                    sum(sizes[snapshot.id] for snapshot in mine if snapshot.build_id in going),
+                    listed.snapshot_gib_month),
+                idle_hours=round(sum(machine.hours for machine in wasted), 3),
+                idle_usd=None if listed.unknown else units.total(
+                    None if (usd := listed.machine_hour.get(machine.type)) is None else machine.hours * usd
+                    for machine in wasted)))
     return rows
 
 
 def _sizes(mine: Iterable[AccountSnapshot], every: Iterable[AccountSnapshot]) -> dict[str, int]:
     present = {snapshot.id for snapshot in every}
     return {snapshot.id: prices.stored(snapshot, present)[0] for snapshot in mine}
-
-
-def _usd(count: int, listed: RegionPrices) -> float | None:
-    return None if listed.snapshot_gib_month is None else count / GIB * listed.snapshot_gib_month
-
-
-def _sum(wasted: Iterable[tuple[float, float | None]]) -> float | None:
-    """The price of hours, or None where one type's is not known."""
-    total = 0.0
-    for hours, usd in wasted:
-        if usd is None:
-            return None
-        total += hours * usd
-    return total

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from goldenami.aws import prices
+from goldenami.aws.price_list import ListedPrices
 from goldenami.aws.prices import SpotPrices
 from goldenami.core import columns
 from goldenami.core.errors import BadInput
@@ -95,27 +96,33 @@ class AdviceRow(Record):
 
 
 class Advice(Record):
-    """The rows, the cheapest first and those of unknown price last, and what nobody here knows."""
+    """The rows, the cheapest first and those of unknown price last, and what nobody here knows.
+
+    `transfer_prices` says where the prices of data between regions are from.
+    """
 
     workload: GpuWorkload
-    transfer_prices_of: str
+    transfer_prices: str
     rows: list[AdviceRow]
     not_known: list[str]
 
 
-def advise(regions: Mapping[str, Sequence[OfferedType]], workload: GpuWorkload) -> Advice:
-    """Price the workload on every type with whole GPUs in every region."""
-    rows = [_row(region, offer, workload) for region, offers in regions.items() for offer in offers if offer.gpus]
+def advise(
+    regions: Mapping[str, Sequence[OfferedType]], workload: GpuWorkload, transfer: ListedPrices,
+) -> Advice:
+    """Price the workload on every type with whole GPUs in every region; `transfer` is for what leaves the data's."""
+    rows = [_row(region, offer, workload, transfer)
+            for region, offers in regions.items() for offer in offers if offer.gpus]
     without = sorted({offer.instance_type for offers in regions.values() for offer in offers if not offer.gpus})
     left_out = [f"without a whole GPU, left out: {', '.join(without)}"] if without else []
-    return Advice(workload=workload, transfer_prices_of=prices.SNAPSHOT_PRICES_OF, rows=sorted(rows, key=_order),
+    return Advice(workload=workload, transfer_prices=transfer.source, rows=sorted(rows, key=_order),
                   not_known=[*left_out, *OPEN_QUESTIONS])
 
 
-def _row(region: str, offer: OfferedType, workload: GpuWorkload) -> AdviceRow:
+def _row(region: str, offer: OfferedType, workload: GpuWorkload, transfer: ListedPrices) -> AdviceRow:
     speedup = workload.speedup(offer.gpus)
     hours = workload.gpu_hours / speedup
-    data = _transfer(workload, region)
+    data = _transfer(workload, region, transfer)
 
     def month(usd_hour: float | None) -> float | None:
         return None if usd_hour is None or data is None else round(hours * usd_hour + data, 2)
@@ -127,11 +134,11 @@ def _row(region: str, offer: OfferedType, workload: GpuWorkload) -> AdviceRow:
         usd_month_spot=month(offer.spot.usd_mean if offer.spot else None))
 
 
-def _transfer(workload: GpuWorkload, region: str) -> float | None:
+def _transfer(workload: GpuWorkload, region: str, listed: ListedPrices) -> float | None:
     """US dollars a month for the data's way to the region; None where the price is not known."""
     if not workload.data_gb or workload.data_region == region:
         return 0.0
-    return prices.copy(round(workload.data_gb * prices.GB), workload.data_region, region)
+    return prices.copy(round(workload.data_gb * prices.GB), listed.usd.get(region))
 
 
 def _order(row: AdviceRow) -> tuple[float, float, str, str]:
@@ -159,7 +166,7 @@ def show_advice(advice: Advice) -> Iterator[str]:
     if len(others) > 1:
         yield f"{others[0].instance_type} by region:"
         yield from _table(others, work)
-    yield f"not known: prices of data between regions are of {advice.transfer_prices_of};" if work.data_gb \
+    yield f"prices of data between regions: {advice.transfer_prices}; not known:" if work.data_gb \
         else "not known:"
     yield from (f"  {text}" for text in advice.not_known)
 

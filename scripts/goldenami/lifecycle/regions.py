@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from goldenami.aws import instance_types, prices
+from goldenami.aws import instance_types, price_list, prices
+from goldenami.aws.price_list import ListedPrices
 from goldenami.aws.prices import SpotPrices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, Client, translate, translated
@@ -49,7 +50,14 @@ def look(
     return RegionsRecord(
         families=list(families), asked_at=clock.stamp(), prices_unknown=why, unreachable=answers.causes,
         spot_unknown={region: one.spot_unknown for region, one in answers.done.items() if one.spot_unknown},
-        regions=offers, advice=advise(offers, workload) if workload else None), answers.failed
+        regions=offers, advice=_advice(account, offers, workload) if workload else None), answers.failed
+
+
+def _advice(account: Account, offers: Mapping[str, Sequence[OfferedType]], workload: GpuWorkload) -> Advice:
+    """The price list is asked for data's way only where there is data."""
+    transfer = price_list.of_usage(account, price_list.transfer_from(workload.data_region), offers) \
+        if workload.data_gb else ListedPrices()
+    return advise(offers, workload, transfer)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The `status` command's work: what each region has of each image, who runs it, and what it costs a month.
 
 Eight calls a region for hundreds of AMIs, however many images there are; two more for each further page of a thousand.
+The price list is asked once for all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
-from goldenami.aws import prices, regions
+from goldenami.aws import price_list, prices, regions
 from goldenami.aws.channels import evidence, pointers
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.channels.pointers import TemplateRef
@@ -37,7 +38,7 @@ class AmiStatus(Record):
     groups: dict[str, int]
     bytes: int
     bytes_exact: bool
-    usd_month: float | None
+    usd_month: float | None = None
 
 
 class Pointer(Record):
@@ -67,12 +68,14 @@ class ImageStatus(Record):
 
 
 class StatusRecord(Record):
-    """All images in all regions. A region that could not be read is in `unreachable` with the cause, and only there."""
+    """All images in all regions. A region that could not be read is in `unreachable` with the cause, and only there.
 
-    schema_version: Literal[1] = 1
+    `prices` says where prices are from and of which day, or why they are unknown.
+    """
+
+    schema_version: Literal[2] = 2
     asked_at: Utc
-    prices_of: str
-    prices_source: str
+    prices: str
     regions: dict[str, list[ImageStatus]]
     unreachable: dict[str, str]
 
@@ -83,9 +86,16 @@ def look(
     """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
     results = regions.for_each_region(images, lambda region: _region(account, region, images[region], refs),
                                       listening=account)
+    listed = price_list.of_usage(account, price_list.SNAPSHOT_GIB_MONTH, results.done) if results.done else None
     return StatusRecord(
-        asked_at=clock.stamp(), prices_of=prices.SNAPSHOT_PRICES_OF, prices_source=prices.SNAPSHOT_PRICES_SOURCE,
-        regions=results.done, unreachable=results.causes), results.failed
+        asked_at=clock.stamp(), prices=listed.source if listed else "nothing to price", unreachable=results.causes,
+        regions={region: [_priced(image, listed.usd.get(region) if listed else None) for image in images_there]
+                 for region, images_there in results.done.items()}), results.failed
+
+
+def _priced(image: ImageStatus, usd_gib_month: float | None) -> ImageStatus:
+    return image.model_copy(update={"amis": [ami.model_copy(update={
+        "usd_month": prices.monthly(ami.bytes, usd_gib_month)}) for ami in image.amis]})
 
 
 def _region(
@@ -106,7 +116,7 @@ def _region(
         values |= inventory.values(account.ssm(region), [
             evidence.parameter(image, build_id) for build_id, image in named.items()])
     defaults = {image: topology.default_of(refs[image], templates) for image in images}
-    shown = {ami.id: _ami(ami, region, snapshots, running[ami.id]) for ami in amis if ami.image in images}
+    shown = {ami.id: _ami(ami, snapshots, running[ami.id]) for ami in amis if ami.image in images}
     return [_image(image, amis, shown, groups, defaults[image], values) for image in images]
 
 
@@ -134,7 +144,7 @@ def _image(
 
 
 def _ami(
-    ami: AccountAmi, region: str, snapshots: Mapping[str, AccountSnapshot], running: Sequence[AccountInstance],
+    ami: AccountAmi, snapshots: Mapping[str, AccountSnapshot], running: Sequence[AccountInstance],
 ) -> AmiStatus:
     sizes = [prices.stored(snapshots[name], snapshots) for name in ami.snapshots if name in snapshots]
     count = sum(size for size, _ in sizes)
@@ -142,7 +152,7 @@ def _ami(
         build_id=ami.build_id, ami=ami.id, created=clock.stamp(ami.created), state=ami.state.value,
         deprecated=ami.deprecated is not None and ami.deprecated <= clock.now(), instances=len(running),
         groups=dict(sorted(Counter(instance.group for instance in running if instance.group).items())),
-        bytes=count, bytes_exact=all(exact for _, exact in sizes), usd_month=prices.monthly(count, region))
+        bytes=count, bytes_exact=all(exact for _, exact in sizes))
 
 
 # --- for a person ---------------------------------------------------------------------------------------------------
@@ -169,7 +179,7 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
             yield f"{image.image} in {region}"
             yield from _pointers(image)
             yield from (_line(ami) for ami in image.amis)
-    yield f"prices of {record.prices_of}: {record.prices_source}"
+    yield f"prices: {record.prices}"
 
 
 def pointed(record: StatusRecord) -> list[tuple[str, str]]:
@@ -180,11 +190,10 @@ def pointed(record: StatusRecord) -> list[tuple[str, str]]:
 
 def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
     template = f"v{image.template_version} {_build(image.template)}" if image.template else "-"
-    known = [ami.usd_month for ami in image.amis if ami.usd_month is not None]
-    total = sum(known) if len(known) == len(image.amis) else None
     return (image.image, region, _build(image.latest), _build(image.candidate), template, str(len(image.amis)),
             str(sum(ami.instances for ami in image.amis)),
-            units.price(total, exact=all(ami.bytes_exact for ami in image.amis)))
+            units.price(units.total(ami.usd_month for ami in image.amis),
+                        exact=all(ami.bytes_exact for ami in image.amis)))
 
 
 def _build(pointer: Pointer | None) -> str:

@@ -8,6 +8,7 @@ same command.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeVar
@@ -23,6 +24,7 @@ from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
+from goldenami.aws.snapshots.ebs import UploadedSnapshot
 from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.progress import Progress
@@ -40,8 +42,10 @@ from goldenami.publish.publish_records import (
     PublishPlan,
     PublishRecord,
     RegionPublishPlan,
+    TransferRates,
 )
 from goldenami.publish.release_gate import VerifiedBuild
+from goldenami.publish.transfer_ways import MeasuredRates
 
 SNAPSHOT_LIFE = timedelta(days=2)
 """An unfinished upload may be continued the next day; after that `golden sweep` removes its snapshot."""
@@ -68,7 +72,8 @@ def prepare(
             blocks = release_gate.listed_blocks(build)
         uploads = upload_plan.make(account, build, blocks, lacking)
         plan = upload_plan.with_transfers(account, plan, uploads, blocks.count() * BLOCK,
-                                          channels.publish_section(definition))
+                                          channels.publish_section(definition),
+                                          MeasuredRates.last(build.folder.image))
     records.write(build.folder.path / PLAN_FILE, plan)
     return plan
 
@@ -111,7 +116,7 @@ def execute(
     record = PublishRecord(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
         disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
-        held_back=plan.held_back, regions=published)
+        held_back=plan.held_back, regions=published, rates=steps.rates())
     records.write(build.folder.publish, record)
     return record
 
@@ -126,6 +131,8 @@ class _RegionSteps:
         self.plans = {planned.region: planned for planned in plan.regions}
         self.versions: dict[str, Version] = {}
         self.amis: dict[str, Image] = {}
+        self.uploaded: list[UploadedSnapshot] = []
+        self.copy_s: list[float] = []
         self.budget = Budget(ebs.IN_FLIGHT)
         again = " --again" if plan.readmit else ""
         self.continues = f"`golden publish {plan.image} --build {plan.build_id}{again}` continues"
@@ -192,8 +199,11 @@ class _RegionSteps:
                            hint="run again: the plan is made anew")
             if not planned.settings and not planned.record_build:
                 return existing
+        began = time.monotonic()
         ami = planned.ami or self._new_ami(planned)
         image = images.wait_available(ec2, ami, lambda text: self.progress.say(f"{region}: {text}"))
+        if planned.copy_of and not planned.ami:
+            self.copy_s.append(time.monotonic() - began)
         images.apply(ec2, image, self.plan.spec, self.plan.settings)
         images.clear_temporary_tags(ec2, image)
         self._read_back(planned, ami)
@@ -221,7 +231,17 @@ class _RegionSteps:
                 description=self.plan.spec.name,
                 encryption=ebs.Encryption(key) if key else None, budget=self.budget,
                 say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes)
+        self.uploaded.append(snapshot)
         return snapshot.id
+
+    def rates(self) -> TransferRates | None:
+        """How fast blocks went, over all regions at once; None where none went."""
+        sending_s = max((each.sending_s for each in self.uploaded if each.blocks_sent), default=0.0)
+        blocks = self.build.folder.blocks
+        whole = BlockMap.open(blocks).count() * BLOCK if self.copy_s and blocks.exists() else 0
+        return TransferRates(
+            uplink_bytes_s=sum(each.blocks_sent for each in self.uploaded) * BLOCK / sending_s if sending_s else None,
+            copy_bytes_s=whole / max(self.copy_s) if whole else None) if sending_s or whole else None
 
     def _read_back(self, planned: RegionPublishPlan, ami: str) -> None:
         """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.

@@ -19,7 +19,7 @@ from goldenami.core import clock, units
 from goldenami.core.errors import BadInput, Busy
 from goldenami.model.build_records import Ami
 from goldenami.model.definition import Definition, Publish
-from goldenami.publish import attesting
+from goldenami.publish import attesting, transfer_ways
 from goldenami.publish.attesting import Signs
 from goldenami.publish.publish_records import ChannelMove, Copy, PublishPlan, RegionPublishPlan, TemplateMove
 from goldenami.publish.release_gate import VerifiedBuild
@@ -202,6 +202,8 @@ def show(plan: PublishPlan) -> list[str]:
     if len(sent) > 1:
         lines.append(f"  {units.size(sum(sent))} leave this machine, for {len(sent)} regions; `transfer: copy` sends "
                      "the disk to one and lets EC2 copy it")
+    if plan.ways:
+        lines += [f"  {text}" for text in transfer_ways.show(plan.ways)]
     if plan.held_back:
         lines.append(f"  `latest` and the template stay: {plan.held_back}")
     return lines

@@ -40,6 +40,39 @@ class Copy(Record):
     why: str = ""
 
 
+class TransferRates(Record):
+    """What a publish measured, in bytes a second: what left this machine while it sent, and what EC2 copied to the
+    slowest region. None where nothing went that way.
+    """
+
+    uplink_bytes_s: float | None = None
+    copy_bytes_s: float | None = None
+
+
+class TransferWay(Record):
+    """One way of a disk to all regions that lack it: the bytes that leave this machine, US dollars and seconds.
+
+    None where a price or a rate is not known.
+    """
+
+    bytes: Bytes
+    usd: float | None
+    seconds: float | None
+
+
+class TransferWays(Record):
+    """Sending to each region, or to `source` alone, from which EC2 copies (None: no region can get a copy).
+
+    `prices` and `rates` say what both were computed by.
+    """
+
+    source: str
+    sent: TransferWay
+    copied: TransferWay | None
+    prices: str
+    rates: str
+
+
 class ChannelMove(Record):
     """A channel that moves, and the AMI that it named before."""
 
@@ -92,7 +125,7 @@ class PublishPlan(Record):
     """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves.
 
     `dropped` are regions that the definition has no longer; `take_over` allows to replace a default version of the
-    launch template that a person set.
+    launch template that a person set; `ways` compares what the disk's way costs and takes.
     """
 
     schema_version: Literal[1] = 1
@@ -108,6 +141,7 @@ class PublishPlan(Record):
     take_over: bool = False
     dropped: tuple[str, ...] = ()
     regions: tuple[RegionPublishPlan, ...]
+    ways: TransferWays | None = None
 
     @property
     def is_done(self) -> bool:
@@ -142,6 +176,7 @@ class PublishRecord(Record):
     by: str
     held_back: str = ""
     regions: dict[str, Published]
+    rates: TransferRates | None = None
 
 
 class RegionMove(Record):

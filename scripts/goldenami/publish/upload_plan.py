@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from goldenami.aws import encryption, images, prices, tags
+from goldenami.aws import encryption, images, tags
 from goldenami.aws.channels import pointers
 from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.regions import for_each_region
@@ -13,8 +13,10 @@ from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
 from goldenami.model.definition import Publish, Transfer
 from goldenami.model.disk_blocks import BlockMap
+from goldenami.publish import transfer_ways
 from goldenami.publish.publish_records import Copy, PublishPlan, RegionPublishPlan, Upload
 from goldenami.publish.release_gate import VerifiedBuild
+from goldenami.publish.transfer_ways import MeasuredRates, TransferPrices
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,34 @@ class _Source:
     ami: str
     key: str | None
 
+    def serves(self, region: RegionPublishPlan) -> bool:
+        """Whether a region can get a copy. EC2 encrypts the copy of what is encrypted, so a region without encryption
+        gets none of an encrypted source.
+        """
+        is_plain = region.encryption is None or region.encryption.key is None
+        return region.region != self.region and not (is_plain and self.key is not None)
+
 
 def with_transfers(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload], whole_bytes: int,
-                   section: Publish) -> PublishPlan:
-    """The plan with what is sent to each region that lacks the AMI, or whose copy it gets.
+                   section: Publish, measured: MeasuredRates) -> PublishPlan:
+    """The plan with what is sent to each region that lacks the AMI, or whose copy it gets, and with what both cost.
 
     `whole_bytes` are those of the disk's blocks that are not zeros: a copy takes all of them, whatever is there.
+    `measured` is how fast blocks went before.
     """
+    source = _source(account, plan, uploads)
+    listed = TransferPrices.ask(account, source.region, uploads, section.uplink_usd_gib)
+    able = [region.region for region in plan.regions if region.region in uploads and source.serves(region)]
+
     def changed(region: RegionPublishPlan) -> RegionPublishPlan:
         upload = uploads[region.region]
-        copied = _copy(source, region, upload, whole_bytes, section) if source else None
+        copied = _copy(source, region.region, upload, whole_bytes, section.transfer, listed) \
+            if region.region in able else None
         return region.model_copy(update={"copy_of": copied} if copied else {"upload": upload})
 
-    source = None if section.transfer is Transfer.UPLOAD else _source(account, plan, uploads)
-    return plan.model_copy(update={"regions": tuple(
-        changed(region) if region.region in uploads else region for region in plan.regions)})
+    return plan.model_copy(update={
+        "ways": transfer_ways.compare(source.region, uploads, whole_bytes, listed, measured, able),
+        "regions": tuple(changed(region) if region.region in uploads else region for region in plan.regions)})
 
 
 def _source(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload]) -> _Source:
@@ -85,23 +100,20 @@ def _source(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload]) 
     return _Source(first.region, "", first.encryption.key if first.encryption else None)
 
 
-def _copy(source: _Source, region: RegionPublishPlan, upload: Upload, whole_bytes: int,
-          section: Publish) -> Copy | None:
-    """The copy that a region gets; None where this machine sends to it.
-
-    EC2 encrypts the copy of what is encrypted, so a region without encryption gets none of an encrypted source.
-    """
-    is_plain = region.encryption is None or region.encryption.key is None
-    if region.region == source.region or (is_plain and source.key is not None):
-        return None
-    sent = prices.upload(upload.blocks, upload.bytes, section.uplink_usd_gib)
-    copied = prices.copy(whole_bytes, source.region, region.region)
-    costs = f"${copied:.3f}, an upload ${sent:.3f}" if copied is not None else f"an upload ${sent:.3f}"
-    if section.transfer is Transfer.COPY:
+def _copy(source: _Source, region: str, upload: Upload, whole_bytes: int, transfer: Transfer,
+          listed: TransferPrices) -> Copy | None:
+    """The copy that a region gets; None where this machine sends to it, as it does where a price is not known."""
+    sent, copied = listed.sent(region, upload), listed.copied(region, whole_bytes)
+    costs = f"{_usd(copied)}, an upload {_usd(sent)}"
+    if transfer is Transfer.COPY:
         return Copy(region=source.region, ami=source.ami, why=f"as `transfer: copy` says; {costs}")
-    if copied is None or copied >= sent:
+    if transfer is Transfer.UPLOAD or copied is None or sent is None or copied >= sent:
         return None
     return Copy(region=source.region, ami=source.ami, why=f"it costs {costs}")
+
+
+def _usd(amount: float | None) -> str:
+    return "at an unknown price" if amount is None else f"${amount:.3f}"
 
 
 def check_shares(account: Account, plan: PublishPlan) -> None:

@@ -80,9 +80,7 @@ class ImageSection:
         """What its snapshots cost a month, in all regions that answered."""
         if not self.regions:
             return "not published"
-        known = [row.usd for row in self.regions if row.usd is not None]
-        return units.price(sum(known) if len(known) == len(self.regions) else None,
-                           exact=all(row.exact for row in self.regions))
+        return units.price(units.total(row.usd for row in self.regions), exact=all(row.exact for row in self.regions))
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,9 @@ def _runs(image: str, status: Mapping[str, Any] | None) -> Iterator[RunsRow]:
                 continue
             amis = one["amis"]
             runs = ", ".join(f"{ami['instances']} of {ami['build_id']}" for ami in amis if ami["instances"])
-            prices = [ami["usd_month"] for ami in amis]
             yield RunsRow(
                 region, _pointed(one["latest"]), _pointed(one["candidate"]), runs or "nothing",
-                sum(ami["instances"] for ami in amis), None if None in prices else sum(prices),
+                sum(ami["instances"] for ami in amis), units.total(ami["usd_month"] for ami in amis),
                 all(ami["bytes_exact"] for ami in amis))
 
 

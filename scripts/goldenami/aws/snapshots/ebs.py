@@ -83,7 +83,8 @@ class UploadPlan:
 
 @dataclass(frozen=True)
 class UploadedSnapshot:
-    """A completed snapshot. `blocks_written` are in it beside its parent's; `blocks_sent` went out in this run."""
+    """A completed snapshot. `blocks_written` are in it beside its parent's; `blocks_sent` went out in this run, within
+    `sending_s` of its `seconds`."""
 
     id: str
     gib: int
@@ -91,6 +92,7 @@ class UploadedSnapshot:
     blocks_written: int
     blocks_sent: int
     seconds: float
+    sending_s: float
 
 
 def plan(blocks: BlockMap, parent: Parent | None = None) -> UploadPlan:
@@ -122,15 +124,17 @@ def upload(
     began = time.monotonic()
     work = _Upload(ebs, ec2, disk, blocks, Journal(journal), dict(tags), description, parent, encryption, say)
     with session.translated(work.region):
-        state, sent = work.finished(), 0
+        state, sent, sending_s = work.finished(), 0, 0.0
         if state is None:
             state = work.begin()
             pool = WorkerPool(in_flight or in_flight_of(blocks.count()), budget)
+            first = time.monotonic()
             sent = work.send(state, pool, on_bytes)
+            sending_s = time.monotonic() - first
             work.seal(state)
     planned = plan(blocks, work.parent)
     return UploadedSnapshot(state.snapshot_id, blocks.gib, planned.blocks_total, planned.blocks, sent,
-                            time.monotonic() - began)
+                            time.monotonic() - began, sending_s)
 
 
 class _Upload:
