@@ -66,10 +66,7 @@ def cmd_gpu_test(
             checkout.root, account, lock, build_id, {name: entry.ami for name, entry in entries.items()}, variables,
             Path(scratch), checkout.builds(image).logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes,
             gpu_test.new_nonce())
-        cleared = gpu_test.clear(test)
-        if cleared.removed:
-            progress.say(f"{cleared.removed} things removed that an earlier run left")
-        for line in cleared.kept:
+        for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, found, progress)
     _keep(checkout, account, list(entries), record, progress)

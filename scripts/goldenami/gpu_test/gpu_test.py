@@ -65,18 +65,11 @@ def new_nonce() -> str:
     return secrets.token_hex(16)
 
 
-@dataclass(frozen=True)
-class Cleared:
-    """What earlier tests left: how many things were removed, and a line for each that another run may still use."""
-
-    removed: int
-    kept: list[str]
-
-
-def clear(test: GpuTest) -> Cleared:
+def clear(test: GpuTest) -> list[str]:
     """Remove what a killed test of this image left: on this machine any, on another what has expired, as `sweep` does.
 
-    Whoever calls it holds the image's lock here: no other run of this machine works on it.
+    Returns what to say: how much was removed, and each thing that another run may still use. Whoever calls it holds
+    the image's lock here: no other run of this machine works on it.
     """
     mine, removed, kept = tags.owner().rpartition(":")[0], 0, list[str]()
     for region in test.candidates:
@@ -91,7 +84,7 @@ def clear(test: GpuTest) -> Cleared:
                 until = f"until {left.expires:%Y-%m-%d %H:%M} UTC" if left.expires else "with an expiry that is no time"
                 kept.append(f"{region}: {left.kind} {left.id} of {left.owner or 'an unknown owner'} stays: it is in "
                             f"use, or was left by a kill, {until}")
-    return Cleared(removed, kept)
+    return [f"{removed} things removed that an earlier run left"] * bool(removed) + kept
 
 
 def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress) -> GpuTestRecord:
