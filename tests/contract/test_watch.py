@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from goldenami.core import records
 from goldenami.local import workspace
 from goldenami.model import lockfile
+from goldenami.model.build_records import Outcome
+from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
 from goldenami.packages.pypi import PyFile
 from support.debian import debrepo, pyindex
 from support.debian.debrepo import Fault, Package
@@ -77,6 +80,38 @@ def test_what_a_policy_leaves_stays_even_where_upstream_dropped_it(checkout: Wat
     assert checkout.watch()[0] == 10
     assert checkout.watch("--update")[0] == 0
     assert checkout.lock().packages["nano"].version == "7.3-1"
+
+
+def known(checkout: WatchCheckout, *findings: Vulnerability) -> None:
+    """A record of `golden cve` on the build of the lock."""
+    _, digest = lockfile.read(lockfile.path_of(checkout.root, IMAGE))
+    records.write(checkout.root / f"build/{IMAGE}/{digest[:12]}/{CVE_FILE}", CveRecord(
+        image=IMAGE, build_id=digest[:12], lock_sha256=digest, checked_at="2026-11-24T00:00:00Z", fail_on=Rating.HIGH,
+        feeds=[FeedStatus(feed=Feed.DEBIAN, address="x", entries=1)], findings=list(findings), warnings=[],
+        outcome=Outcome.INCORRECT))
+
+
+def test_what_mends_a_known_vulnerability_is_a_security_update_and_named(
+    checkout: WatchCheckout, names: list[str],
+) -> None:
+    """It comes with a point release, which the policy leaves as long as nothing is known of it."""
+    checkout.archive("debian", _newer_nano(names)).publish(date=debrepo.DATE + 1)
+    mended = Vulnerability(id="CVE-2026-10000", feed=Feed.DEBIAN, part="nano", version="7.2-1", fix="7.3-1", fails=True)
+    others = [mended.model_copy(update=change) for change in (
+        {"id": "CVE-2026-2", "fix": "7.4-1"}, {"id": "CVE-2026-3", "part": "sed"}, {"id": "CVE-2026-4", "fix": ""},
+        {"id": "CVE-2026-5", "version": "7.1-1"}, {"id": "CVE-2026-6", "feed": Feed.PYPI})]
+    known(checkout, *others)
+    code, said = checkout.watch()
+    assert (code, checkout.verdicts()["packages"], "mends CVE" in said) == (0, "held", False), said
+    known(checkout, mended, *others)
+    code, said = checkout.watch()
+    assert (code, checkout.verdicts()["packages"]) == (10, "update"), said
+    assert "1 newer, 1 by security" in said and "nano; mends CVE-2026-10000\n" in said, said
+    assert [row.mends for row in checkout.record.rows] == [[], ["CVE-2026-10000"]]
+    code, said = checkout.watch("--update")
+    assert (code, checkout.lock().packages["nano"].version) == (0, "7.3-1"), said
+    assert checkout.summary.startswith(f"# new lock of {IMAGE}; mends CVE-2026-10000\n")
+    assert "* Mends what is known against build " in checkout.summary and "CVE-2026-2" not in checkout.summary
 
 
 def test_a_minimum_age_counts_from_the_file_in_the_archive(checkout: WatchCheckout) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from goldenami.core.errors import GoldenError
 from goldenami.model import compatibility
@@ -16,7 +17,8 @@ from goldenami.model.update_policy import (
     judge,
     overdue,
 )
-from goldenami.watch import pair_proofs
+from goldenami.watch import known_vulnerabilities, pair_proofs
+from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources import archive_indexes, base_image, branches, driver, packages, pypi
 from goldenami.watch.sources.archive_indexes import Archives, ReleasedOn
 from goldenami.watch.sources.branches import Branches
@@ -39,10 +41,16 @@ class ImageWatcher:
     lookup: FrameworkLookup
     own_statuses: tuple[SourceStatus, ...] = ()
 
+    @cached_property
+    def known(self) -> KnownVulnerabilities:
+        """What is known against the locked packages."""
+        return known_vulnerabilities.of_lock(self.context.root, self.image.lock.image, self.image.sha256)
+
     def run(self) -> WatchResult:
         """A row for each component."""
         lock, watch = self.image.lock, self.image.definition.watch
-        rows = [self._row(WatchedComponent.KERNEL, watch.kernel, lock.kernel.version, self._kernel)]
+        row = self._row(WatchedComponent.KERNEL, watch.kernel, lock.kernel.version, self._kernel)
+        rows = [_mending(row, self._kernel_mends(row.available))]
         if lock.driver is not None:
             rows.append(self._row(WatchedComponent.DRIVER, watch.driver, lock.driver.version, self._driver))
         if lock.cuda is not None:
@@ -81,8 +89,12 @@ class ImageWatcher:
 
     def _kernel(self, rule: UpdateRule) -> Judgement:
         kernel = self.image.lock.kernel
-        offers = packages.kernel_offers(self.image.definition, self.archives.apt, self._released_on(rule))
+        offers = packages.kernel_offers(
+            self.image.definition, self.archives.apt, self._released_on(rule), self._kernel_mends)
         return judge(rule, kernel.version, packages.series(kernel.release), offers, self.context.today)
+
+    def _kernel_mends(self, version: str) -> list[str]:
+        return [] if version == "?" else self.known.mended("linux", self.image.lock.kernel.version, version)
 
     def _driver(self, rule: UpdateRule) -> Judgement:
         locked = self.image.lock.driver
@@ -110,12 +122,14 @@ class ImageWatcher:
 
         def look(rule: UpdateRule) -> Judgement:
             taken, held, judgement = packages.judge_packages(
-                rule, self.image.lock, names, self.archives.apt, self.context.today, self._released_on(rule))
+                rule, self.image.lock, names, self.archives.apt, self.context.today, self._released_on(rule),
+                self.known)
             shown.extend(taken or held)
             return judgement
 
         row = self._row(WatchedComponent.PACKAGES, rule, f"{len(names)} packages", look)
-        return row.model_copy(update={"moving": shown})
+        return _mending(row.model_copy(update={"moving": shown}),
+                        sorted({name for update in shown for name in update.mends}))
 
     def _names(self, component: WatchedComponent) -> list[str]:
         return [name for name, package in self.image.lock.packages.items()
@@ -175,6 +189,12 @@ class ImageWatcher:
             branch = lock.driver.branch
             texts.append(compatibility.near_end(branch, self.branches.end(branch), self.context.today))
         return [f"{lock.image}: {text}" for text in texts if text]
+
+
+def _mending(row: ComponentRow, ids: list[str]) -> ComponentRow:
+    """The row with the vulnerabilities that its newer versions mend, whether it takes them or not."""
+    why = "; ".join(filter(None, [row.reason, known_vulnerabilities.said(ids)]))
+    return row.model_copy(update={"mends": ids, "reason": why})
 
 
 def _by_hand(judgement: Judgement, what: str) -> Judgement:

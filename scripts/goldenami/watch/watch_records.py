@@ -26,16 +26,17 @@ class SourceStatus(Record):
 
 
 class PackageUpdate(Record):
-    """One package of a row that stands for many."""
+    """One package of a row that stands for many. `mends` are the known vulnerabilities that it no longer has."""
 
     name: str
     locked: str
     available: str
     security: bool
+    mends: list[str] = Field(default_factory=list)
 
 
 class ComponentRow(Record):
-    """One component of one image, and what its policy makes of what there is."""
+    """One component of one image, and what its policy makes of what there is; `mends` as in PackageUpdate."""
 
     image: str
     component: str
@@ -46,6 +47,7 @@ class ComponentRow(Record):
     reason: str = ""
     source: str = ""
     moving: list[PackageUpdate] = Field(default_factory=list)
+    mends: list[str] = Field(default_factory=list)
 
 
 class ChangelogEntry(Record):

@@ -40,6 +40,9 @@ def headline(record: WatchRecord) -> str:
     parts = []
     if record.changes:
         parts.append("new lock of " + ", ".join(change.image for change in record.changes))
+        mended = {name for change in record.changes for name in _mended(record, change.image)}
+        parts += [f"mends {len(mended)} known vulnerabilities" if len(mended) > 1 else f"mends {min(mended)}"] \
+            if mended else []
     else:
         waiting = sorted({row.image for row in record.rows if row.verdict
                           in (UpdateVerdict.UPDATE, UpdateVerdict.FAILED)})
@@ -62,7 +65,7 @@ def markdown(record: WatchRecord, link: str = "") -> str:
     text = "\n\n".join([
         f"# {cell(headline(record))}", f"Reports of the bakes: {link}" if link and record.changes else "",
         _warnings(record), _rows(record.rows),
-        *(_change(change) for change in record.changes), _sources(record),
+        *(_change(change, _mended(record, change.image)) for change in record.changes), _sources(record),
     ])
     text = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
     if len(text) <= BODY_LIMIT:
@@ -85,10 +88,17 @@ def _rows(rows: Sequence[ComponentRow]) -> str:
     return "\n".join(lines)
 
 
-def _change(change: LockChange) -> str:
+def _mended(record: WatchRecord, image: str) -> list[str]:
+    """The known vulnerabilities that the new lock of an image no longer has."""
+    return sorted({name for row in record.rows if row.image == image and row.verdict is UpdateVerdict.UPDATE
+                   for name in row.mends})
+
+
+def _change(change: LockChange, mended: Sequence[str]) -> str:
     lines = [f"## {cell(change.image)}: build {change.build_before} to {change.build_after}", ""]
     for name, pair in (("Kernel", change.kernel), ("Driver", change.driver)):
         lines += [f"* {name}: {cell(pair[0] or 'none')} to **{cell(pair[1] or 'none')}**"] if pair else []
+    lines += [f"* Mends what is known against build {change.build_before}: {', '.join(mended)}"] if mended else []
     advisories = sorted({name for moved in change.moved for name in moved.advisories})
     lines += [f"* Advisories named in changelogs: {', '.join(advisories)}"] if advisories else []
     lines += [f"* Added: {cell(', '.join(change.added))}"] if change.added else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date
 from enum import StrEnum
 
@@ -15,6 +16,7 @@ from goldenami.model.definition import Definition
 from goldenami.model.lockfile import Kernel, Lock, Package
 from goldenami.model.update_policy import Judgement, UpdateRule, UpdateVerdict, VersionOffer, judge
 from goldenami.packages.apt import AptRoot, IndexEntry
+from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources.archive_indexes import Archives, ReleasedOn
 from goldenami.watch.watch_records import PackageUpdate, SourceStatus
 
@@ -46,15 +48,20 @@ def component(package: Package) -> WatchedComponent:
     return next((name for name, pattern in _SOURCES if pattern.fullmatch(package.source)), WatchedComponent.PACKAGES)
 
 
-def kernel_offers(definition: Definition, apt: AptRoot, released_on: ReleasedOn | None = None) -> list[VersionOffer]:
-    """The kernels that the image could have; their branch is their series."""
+def kernel_offers(
+    definition: Definition, apt: AptRoot, released_on: ReleasedOn | None = None,
+    mends: Callable[[str], list[str]] = lambda _: [],
+) -> list[VersionOffer]:
+    """The kernels that the image could have; their branch is their series. One that `mends` something is a security
+    update.
+    """
     kernels = driver_fit.kernels(apt, definition.kernel)
     entries = apt.entries([kernel.package for kernel in kernels])
     offers = []
     for kernel in kernels:
         entry = next(entry for entry in entries[kernel.package] if entry.version == kernel.version)
         offers.append(VersionOffer(kernel.version, series(kernel.release), entry.place,
-                                   entry.security,
+                                   entry.security or bool(mends(entry.version)),
                                    released_on(kernel.package, kernel.version) if released_on else None))
     return offers
 
@@ -93,18 +100,22 @@ def _cuda_refusal(version: str, lock: Lock) -> str:
 
 def judge_packages(
     rule: UpdateRule, lock: Lock, names: list[str], apt: AptRoot, today: date, released_on: ReleasedOn | None = None,
+    known: KnownVulnerabilities | None = None,
 ) -> tuple[list[PackageUpdate], list[PackageUpdate], Judgement]:
     """What of `names` the rule moves, what it leaves, and the verdict on all of them together."""
+    known = known or KnownVulnerabilities()
     found, preferred = apt.entries(names), apt.preferred(names)
     updates, held, reasons = list[PackageUpdate](), list[PackageUpdate](), list[Judgement]()
     for name in sorted(preferred.keys() & found.keys()):
         package, wanted = lock.packages[name], Version(preferred[name])
         newer = [entry for entry in found[name] if Version(package.version) < Version(entry.version) <= wanted]
-        offers = [VersionOffer(entry.version, "", entry.place, entry.security,
+        mends = {entry.version: known.mended(package.source, package.version, entry.version) for entry in newer}
+        offers = [VersionOffer(entry.version, "", entry.place, entry.security or bool(mends[entry.version]),
                                released_on(name, entry.version) if released_on else None) for entry in newer]
         judgement = judge(rule, package.version, "", offers, today)
         security = any(offer.security and offer.version == judgement.available for offer in offers)
-        update = PackageUpdate(name=name, locked=package.version, available=judgement.available, security=security)
+        update = PackageUpdate(name=name, locked=package.version, available=judgement.available, security=security,
+                               mends=mends.get(judgement.available, []))
         if judgement.verdict is UpdateVerdict.UPDATE:
             updates.append(update)
         elif judgement.verdict is not UpdateVerdict.CURRENT:

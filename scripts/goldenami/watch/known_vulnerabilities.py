@@ -1,0 +1,58 @@
+"""What is known against an image's locked packages, and which versions mend it: by the `cve.json` of its build.
+
+A fix need not come from a suite of security updates: a point release brings many. So what mends a known vulnerability
+is a security update, wherever it comes from, and whoever agrees to a new lock reads which it mends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from debian.debian_support import Version
+
+from goldenami.core import records
+from goldenami.model import lockfile
+from goldenami.model.build_folder import ImageFolder
+from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, Vulnerability
+
+_FEEDS = (Feed.DEBIAN, Feed.UBUNTU)
+"""Lists whose versions are those of the archives."""
+_SIGNED = re.compile(r"linux-(signed|meta|aws).*")
+"""Sources of the kernel's packages: the lists name `linux`."""
+_REBUILT = re.compile(r"\+b\d+$")
+"""What a binary package's version has behind its source's, where it was only built again."""
+
+
+@dataclass(frozen=True)
+class KnownVulnerabilities:
+    """Those of one lock that a version mends."""
+
+    mendable: tuple[Vulnerability, ...] = ()
+
+    def mended(self, source: str, locked: str, available: str) -> list[str]:
+        """The ids of what `available` of a source package mends, as `locked` has it. Packages whose versions are not
+        their source's are left out: those of the same source that do have them say it.
+        """
+        name = _SIGNED.sub("linux", source)
+        before, after = (_REBUILT.sub("", version) for version in (locked, available))
+        return sorted({one.id for one in self.mendable if (one.part, one.version) == (name, before)
+                       and Version(before) < Version(one.fix) <= Version(after)})
+
+
+def of_lock(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
+    """What the newest `golden cve` found in the build of a lock; nothing where nobody has asked, or of another lock."""
+    path = ImageFolder.of(root, image).build(lock_sha256[:lockfile.ID_LENGTH]).path / CVE_FILE
+    if not path.exists():
+        return KnownVulnerabilities()
+    record = records.read(path, CveRecord)
+    found = record.findings if record.lock_sha256 == lock_sha256 else []
+    return KnownVulnerabilities(tuple(one for one in found if one.fix and one.feed in _FEEDS))
+
+
+def said(ids: Sequence[str], limit: int = 4) -> str:
+    """`mends CVE-..., CVE-... and 3 more`; nothing of none."""
+    more = f" and {len(ids) - limit} more" if len(ids) > limit else ""
+    return f"mends {', '.join(ids[:limit])}{more}" if ids else ""
