@@ -59,6 +59,9 @@ def _records(folder: Path, account: dict[str, Any], said: str) -> None:
     bake, verify = records.read(folder / "bake.json", BakeRecord), records.read(folder / "verify.json", VerifyRecord)
     assert bake.builder is BuilderKind.EC2 and bake.disk is None and bake.ami is not None
     assert not (folder / "disk.raw").exists()
+    assert bake.manifest_sha256 == records.sha256_file(folder / "manifest.json")
+    assert bake.ami.blocks_sha256 == records.sha256_file(folder / "disk.blocks")
+    assert {"base system", "in no package"} <= {part.name for part in bake.components}, "its disk was read"
     assert [role.name for role in bake.roles] == ["os_updates", "instance_store", "tools", "kernel", "hardening",
                                                   "limits", "network_tuning", "provenance", "seal"]
     images = {image["ImageId"]: image for image in account[REGIONS[0]]["images"]}

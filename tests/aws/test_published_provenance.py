@@ -7,6 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 from cryptography.hazmat.primitives import serialization
+from goldenami.security import signing_keys
 from goldenami.security.signing_keys import KEY
 from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy, When
@@ -97,6 +98,8 @@ def test_a_publish_signs_in_each_region_and_says_so(
     assert (ran.code, f"{signed.ami} in {THERE}: " in ran.text) == (0, True), "any region of a definition"
     ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
     assert (ran.code, ran.text) == (0, f"{IMAGE} {build.name}: what is signed of it in {HERE}, {THERE} is right\n")
+    key = signing_keys.key_id(signing_keys.read_public(public))
+    assert f"{IMAGE} {build.name}: signed by key {key}\n" in checkout.golden("status").text
     assert signed.look(key=signing_key.make(tmp_path / "other")).code == 6
     assert signed.look(key=tmp_path / "none").code == 2
     assert checkout.golden("verify-provenance", signed.ami).code == 2
@@ -114,6 +117,9 @@ def test_what_was_changed_in_the_account_is_named_and_put_right(checkout: Checko
         assert "correct" in (said := publish(checkout)) or "sign where" in said
         signed.expect(0, "are right")
 
+    ec2.delete_tags(Resources=[signed.ami], Tags=[{"Key": TAG}])
+    said = checkout.golden("status").text
+    assert f"{IMAGE} {build.name}: unsigned in {HERE}\n" in said and f"in {THERE}\n" in said, said
     untagged(signed.ami)
     untagged(signed.snapshot)
     untagged(signed.ami, "goldenami:lock-sha256")

@@ -58,8 +58,9 @@ def test_status_says_who_runs_which_build_and_what_it_costs(account: SeededAccou
     for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB", "group workers launches version 1",
                      "prices: AWS's price list (pricing:GetProducts) of 2024-12-02"):
         assert expected in text, text
-    head, *rows, _ = (line.split() for line in checkout.golden(
-        "status", "--region", account.region).text.splitlines())
+    said = checkout.golden("status", "--region", account.region).text.splitlines()
+    assert [f"{IMAGE} {build_id(number)}: unsigned" in said for number in (1, 2, 3)] == [True, True, False]
+    head, *rows = (line.split() for line in said if ": " not in line)
     assert head == ["image", "region", "latest", "candidate", "template", "AMIs", "running", "a", "month"]
     shown = {row[0]: row[1:] for row in rows}
     assert shown.pop(IMAGE) == [account.region, build_id(1), build_id(2), "v1", build_id(1), "3", "2", "<=", "$0.10"]

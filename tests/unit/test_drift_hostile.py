@@ -15,14 +15,14 @@ from goldenami.core.errors import ExitCode
 from goldenami.drift import disk_check
 from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.disk_records import DiskVerdict
-from goldenami.drift.reader import limits
-from goldenami.drift.reader.block_source import RawFile
-from goldenami.drift.reader.crc32c import crc32c
-from goldenami.drift.reader.directory import entries
-from goldenami.drift.reader.ext4 import BLOCK, FLAG_INDEX, ROOT_INODE, SUPERBLOCK_AT, Ext4, Inode
-from goldenami.drift.reader.limits import Unreadable
-from goldenami.drift.reader.observe import Region
 from goldenami.local.disk import disk
+from goldenami.local.reader import limits
+from goldenami.local.reader.block_source import RawFile
+from goldenami.local.reader.crc32c import crc32c
+from goldenami.local.reader.directory import entries
+from goldenami.local.reader.ext4 import BLOCK, FLAG_INDEX, ROOT_INODE, SUPERBLOCK_AT, Ext4, Inode
+from goldenami.local.reader.limits import Unreadable
+from goldenami.local.reader.observe import Region
 from goldenami.model.build_folder import BuildFolder
 from support.builds.tools import need_disk_tools
 from support.drift import small_image

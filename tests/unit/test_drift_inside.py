@@ -20,8 +20,8 @@ from goldenami.drift import allowances
 from goldenami.drift.inside import expected, facts, program, running_check
 from goldenami.drift.inside.expected import Running
 from goldenami.drift.inside.facts import Facts
-from goldenami.drift.path_state import PathState
 from goldenami.local import ssh
+from goldenami.local.reader.path_state import PathState
 from goldenami.model import definition_file
 from support.builds import builds
 from support.builds.builds import IMAGE
@@ -61,9 +61,13 @@ PATHS = {**{path: state(path, text) for path, text in TEXTS.items()}, **{path: s
     f"{MODULES}/net/dummy.ko.xz", "/usr/sbin/sshd")}}
 
 
-def named(allowed: Callable[[str], str] = lambda _: "", **changes: Any) -> list[str]:
+def named(
+    allowed: Callable[[str], str] = lambda _: "", paths: dict[str, PathState] = PATHS, declared: str = "",
+    **changes: Any,
+) -> list[str]:
     said = Facts.model_validate({**SAID, **changes})
-    return [f"{row.kind} {row.name}: {row.what}" for row in running_check.compare(said, PATHS, Running.read(), allowed)]
+    return [f"{row.kind} {row.name}: {row.what}"
+            for row in running_check.compare(said, paths, Running.read(), allowed, declared)]
 
 
 def test_a_machine_that_runs_what_is_declared_has_no_difference() -> None:
@@ -136,6 +140,24 @@ def test_an_immutable_image_declares_what_lies_over_its_root() -> None:
     assert found(declared, *over) == []
     assert found(declared, {**over[1], "part": "/plain/etc"}) == ["/var/lib/docker"]
     assert found(TEXTS, *over) == [expected.PERSISTENT, "/etc", "/var/lib/docker"]
+
+
+def test_the_command_line_of_an_immutable_image_is_in_its_manifest() -> None:
+    """Its menu is on the EFI partition; what a grub.cfg of the root says is not what boots it."""
+    declared = "root=/dev/mapper/root golden.hash=ab ro"
+    right = f"BOOT_IMAGE=/vmlinuz {declared}"
+    assert named(declared=declared, command_line=right) == []
+    assert named(declared=declared, command_line=right.replace("=ab", "=cd")) == [
+        "command line /proc/cmdline: added: golden.hash=cd; missing: golden.hash=ab"]
+
+
+def test_a_menu_of_several_entries_boots_the_first() -> None:
+    menu = TEXTS["/boot/grub/grub.cfg"] + "menuentry y {\n  linux /vmlinuz root=UUID=1 ro single\n}\n"
+    paths = {**PATHS, "/boot/grub/grub.cfg": state("/boot/grub/grub.cfg", menu)}
+    texts = {**TEXTS, "/boot/grub/grub.cfg": menu}
+    assert named(paths=paths, texts=texts) == []
+    assert named(paths=paths, texts=texts, command_line="root=UUID=1 ro single") == [
+        "command line /proc/cmdline: added: single; missing: quiet"]
 
 
 # --- the question and its answer --------------------------------------------------------------------------------------

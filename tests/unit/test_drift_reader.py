@@ -13,15 +13,15 @@ import pytest
 from goldenami.core import shell
 from goldenami.drift import disk_check
 from goldenami.drift.disk_check import LookedAt
-from goldenami.drift.path_state import PathState
-from goldenami.drift.reader import journal
-from goldenami.drift.reader.block_source import ChangedBlocks, RawFile, merged, overlay
-from goldenami.drift.reader.crc32c import START, crc32c
-from goldenami.drift.reader.directory import entries
-from goldenami.drift.reader.ext4 import KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4
-from goldenami.drift.reader.limits import Unreadable
-from goldenami.drift.reader.observe import Observation, Region, observe
 from goldenami.local.disk import disk
+from goldenami.local.reader import journal
+from goldenami.local.reader.block_source import ChangedBlocks, RawFile, merged, overlay
+from goldenami.local.reader.crc32c import START, crc32c
+from goldenami.local.reader.directory import entries
+from goldenami.local.reader.ext4 import KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4
+from goldenami.local.reader.limits import Unreadable
+from goldenami.local.reader.observe import Observation, Region, observe
+from goldenami.local.reader.path_state import PathState
 from goldenami.model.build_folder import BuildFolder
 from support.builds.tools import need, need_disk_tools
 from support.drift import small_image

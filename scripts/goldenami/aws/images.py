@@ -122,6 +122,13 @@ def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
     return {raw["ImageId"]: Image(raw) for raw in answer["Images"]}
 
 
+def shared(ec2: Client, ami: str) -> Image | None:
+    """An AMI of another account that this one may launch; None where there is none of that id, or it is this one's."""
+    answer = ec2.describe_images(Filters=[{"Name": "image-id", "Values": [ami]}], IncludeDeprecated=True)
+    found = next(iter(answer["Images"]), None)
+    return Image(found) if found and not get(ec2, [ami]) else None
+
+
 def check_ours(image: Image, spec: ImageSpec) -> None:
     """BadInput where an AMI has the build's name and is not the build."""
     build = image.tags.get(tags.BUILD_ID)

@@ -136,7 +136,9 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
 
 
 def packages_count(sizes: dict[str, int], lock: Lock) -> int:
-    """The packages of the tree: fewer than the lock's where a role purged one. Of an AMI only the lock's are known."""
+    """The packages of the tree: fewer than the lock's where a role purged one. Of an AMI that nobody could read, the
+    lock's.
+    """
     return sum(name != UNOWNED and not name.startswith(WHEEL) for name in sizes) or len(lock.packages)
 
 

@@ -23,6 +23,7 @@ from goldenami.aws import base_images, images, instance_types, instances, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import Launch
 from goldenami.aws.session import Account, Client, translated
+from goldenami.builders import ami_evidence
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.progress import Progress
@@ -91,8 +92,9 @@ class Ec2Builder:
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
         """Run the roles on an instance in the account; the AMI is registered as `publish` would register a disk's.
 
-        One that a bake registered before it was killed is taken as it is. With `force` it gives way when the new one is
-        made; BadInput where it is published. BadInput also for an immutable image, whose disk has another layout.
+        Then its snapshot is read: see `ami_evidence`. One that a bake registered before it was killed is taken as it
+        is. With `force` it gives way when the new one is made; BadInput where it is published. BadInput also for an
+        immutable image, whose disk has another layout.
         """
         if IMMUTABLE in lock.roles:
             raise BadInput(f"{lock.image} is immutable: an instance cannot write its disk",
@@ -117,7 +119,8 @@ class Ec2Builder:
             else:
                 progress.say(f"{image.ami} in {self.region} is this build already")
             with progress.step("AMI"):
-                return BakeResult(ami=self._registered(spec, image, force=force))
+                ami = self._registered(spec, image, force=force)
+        return ami_evidence.read(self.account, ami, BuildFolder(plan.work / "out"), plan.work, progress)
 
     def _demand_offered(self, lock: Lock, progress: Progress) -> None:
         """BadInput where the region has no such instance type; declared families that it lacks are said."""
@@ -134,7 +137,7 @@ class Ec2Builder:
 
     def _volume_gib(self, lock: Lock, progress: Progress) -> int:
         """The lock's size, or the publisher's image's where that is larger: EC2 gives a snapshot no smaller volume."""
-        publisher = _publisher(self.root, lock)
+        publisher = _publisher(self.root, lock.base.release)
         base = base_images.newest(self._client(), publisher["owner"], publisher["name"])
         if base.root_gib > lock.disk_size_gib:
             progress.say(f"volume: {base.root_gib} GiB, as {base.name} has, not {lock.disk_size_gib}")
@@ -205,8 +208,8 @@ class Ec2Builder:
             with progress.step("launch"):
                 instance = stack.enter_context(instances.running(self._client(), launch))
             progress.say(f"instance {instance.id} ({self.instance_type}) at {instance.address}")
-            config = ssh.write_config(work, host=instance.address, port=instances.SSH, user=user(self.root, lock),
-                                      key=key)
+            config = ssh.write_config(work, host=instance.address, port=instances.SSH, key=key,
+                                      user=user(self.root, lock.base.release))
             stack.callback(ssh.hang_up, config)
             with progress.step("boot"):
                 wait_for_ssh(config, instance, limit_s)
@@ -267,15 +270,15 @@ def _name(what: str, build_id: str) -> str:
     return f"golden-{what}-{build_id}-{secrets.token_hex(4)}"
 
 
-def user(root: Path, lock: Lock) -> str:
-    """The default user of the publisher's image, which the build keeps."""
-    return _publisher(root, lock)["user"]
+def user(root: Path, release: str) -> str:
+    """The default user of the publisher's image of a release, which the build keeps."""
+    return _publisher(root, release)["user"]
 
 
-def _publisher(root: Path, lock: Lock) -> dict[str, str]:
+def _publisher(root: Path, release: str) -> dict[str, str]:
     """Whose image a bake begins from: `owner` and `name`, its `user` and `device`."""
     publishers: dict[str, dict[str, str]] = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
-    return publishers[lock.base.release]
+    return publishers[release]
 
 
 def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:

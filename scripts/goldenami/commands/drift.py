@@ -12,6 +12,7 @@ import typer
 
 from goldenami.aws import notify
 from goldenami.aws.session import Account, check_regions, translated
+from goldenami.builders import ec2
 from goldenami.commands import AsJson, BuildId, DryRun, Regions
 from goldenami.commands.account_views import images_by_region, print_record, raise_failed, template_refs
 from goldenami.commands.checkout import Checkout
@@ -28,6 +29,7 @@ from goldenami.drift import (
     outside,
     repair,
     running_instance,
+    shared_ami,
 )
 from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.disk_records import DiskRecord, DiskVerdict, RunningDifference
@@ -36,7 +38,7 @@ from goldenami.drift.inside import running_check
 from goldenami.local import ssh
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.definition import Definition
-from goldenami.security import published_provenance
+from goldenami.security import provenance, published_provenance
 
 REPAIR = "repair"
 """In the place of an image: what follows is an instance to repair."""
@@ -128,6 +130,12 @@ def _named(image: str | None) -> str:
     return image
 
 
+def _user(checkout: Checkout, definition: Definition, build: BuildFolder) -> str:
+    """The default user of a build: the publisher's, where it was baked on EC2."""
+    base = definition.base
+    return ec2.user(checkout.root, base.release) if build.read_bake().ami else base.distribution.value
+
+
 def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, inside: _Inside, *, as_json: bool) -> int:
     """A disk that is a file."""
     definition, builds = checkout.definition(image), checkout.builds(image)
@@ -137,7 +145,7 @@ def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, insi
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
     running = inside.look(definition, build, "")
-    looked_at = disk_file.opened(path, build, definition.base.distribution.value)
+    looked_at = disk_file.opened(path, build, _user(checkout, definition, build))
     record = disk_check.check(build, looked_at, may).with_running(running)
     drift = _written(checkout, record, "disk", as_json=as_json)
     _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
@@ -161,12 +169,15 @@ def _instance(
     names = only or definition.regions
     check_regions(names)
     target = running_instance.find(account, names, instance)
+    target = shared_ami.identified(target, checkout.builds(image)) if target.owner else target
     target.demand_build(image)
     build = checkout.builds(image).build(target.build_id)
-    if key:
+    if key and target.owner:  # what is signed is in the other account; its copies are beside the build
+        provenance.verify(build, key)
+    elif key:
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
-    may, user = allowances.allowed(definition, clock.now().date()), definition.base.distribution.value
+    may, user = allowances.allowed(definition, clock.now().date()), _user(checkout, definition, build)
     running = inside.look(definition, build, f"{user}@{target.address}")
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
         record = disk_check.check(build, LookedAt(
@@ -181,6 +192,9 @@ def _instance(
 
 def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: bool) -> int:
     account = Account()
+    for definition in checkout.definitions(image):  # ledger and tags are in the account that publishes, and only there
+        if definition.publish and definition.publish.account:
+            account.expect(definition.publish.account, (only or definition.regions)[0])
     record, failed = fleet.look(account, images_by_region(checkout, image, only), template_refs(checkout, image))
     summary = fleet_summary.markdown(record, os.environ.get("GOLDEN_RUN_URL", ""))
     folder = checkout.root / FOLDER

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from goldenami.drift.path_state import CAPABILITY, PathState
 from goldenami.drift.policy import USER, Freedom, Policy, Rule
-from goldenami.drift.reader.attributes import ACLS
+from goldenami.local.reader.attributes import ACLS
+from goldenami.local.reader.path_state import CAPABILITY, PathState
 
 _FLAGS = {0x1: "secure deletion", 0x2: "undelete", 0x4: "compressed", 0x8: "synchronous", 0x10: "immutable",
           0x20: "append only", 0x40: "no dump", 0x80: "no atime", 0x800: "encrypted", 0x4000: "journalled data",

@@ -9,12 +9,12 @@ from typing import Any
 from goldenami.core import clock
 from goldenami.drift import comparison, manifest, overlays
 from goldenami.drift.disk_records import DiskDifference, DiskRecord, DiskVerdict
-from goldenami.drift.path_state import PathState
 from goldenami.drift.policy import Freedom, Policy, Rule
-from goldenami.drift.reader.block_source import BlockSource, Extent, merged
-from goldenami.drift.reader.limits import Unreadable
-from goldenami.drift.reader.observe import Observation, Observed, Region, observe
 from goldenami.local.disk import boot_regions
+from goldenami.local.reader.block_source import BlockSource, Extent, merged
+from goldenami.local.reader.limits import Unreadable
+from goldenami.local.reader.observe import Observation, Observed, Region, observe
+from goldenami.local.reader.path_state import PathState
 from goldenami.model.build_folder import BuildFolder
 
 NO_RULE = "nothing may change here"
@@ -117,15 +117,21 @@ def _written(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> l
 
 
 def _root(disk: BlockSource) -> Region:
-    return _partition(disk, boot_regions.ROOT)
+    return _within(disk, boot_regions.root(_table(disk)))
 
 
 def _partition(disk: BlockSource, name: str) -> Region:
-    """A partition of a disk; Unreadable without exactly one of that name, or where it is not within the disk."""
+    """A partition of a disk; Unreadable without exactly one of that name."""
     found = [entry for entry in _table(disk) if entry["name"] == name]
-    if len(found) != 1 or found[0]["size"] <= 0 or found[0]["offset"] + found[0]["size"] > disk.size:
-        raise Unreadable(f"the disk has no partition {name}, or more than one, or not all of it")
-    return Region(disk, found[0]["offset"], found[0]["size"])
+    if len(found) != 1:
+        raise Unreadable(f"the disk has no partition {name}, or more than one")
+    return _within(disk, found[0])
+
+
+def _within(disk: BlockSource, entry: dict[str, Any]) -> Region:
+    if entry["size"] <= 0 or entry["offset"] + entry["size"] > disk.size:
+        raise Unreadable(f"the disk has not all of its partition {entry['name']}")
+    return Region(disk, entry["offset"], entry["size"])
 
 
 def _table(disk: BlockSource) -> list[dict[str, Any]]:
@@ -133,15 +139,16 @@ def _table(disk: BlockSource) -> list[dict[str, Any]]:
 
 
 def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference]:
-    """Partitions and places that are not as baked. The last partition may have grown."""
+    """Partitions and places that are not as baked. The partition that lies last may have grown."""
     table = _table(looked_at.disk)
+    last = max(table, key=lambda entry: int(entry["offset"]), default=None)
     before = {entry["name"]: entry for entry in baked["partitions"]}
     if [entry["name"] for entry in table] != list(before):
         yield _place("partition table", [f"partitions {', '.join(before)}, now "
                                          f"{', '.join(entry['name'] for entry in table)}"])
         return
     for entry in table:
-        grown = entry is table[-1] and entry["size"] > before[entry["name"]]["size"]
+        grown = entry is last and entry["size"] > before[entry["name"]]["size"]
         said = [f"{key}: {value}, now {entry[key]}" for key, value in before[entry["name"]].items()
                 if entry[key] != value and not (grown and key == "size")]
         if said:

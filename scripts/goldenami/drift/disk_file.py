@@ -6,7 +6,7 @@ from pathlib import Path
 
 from goldenami.core.errors import BadInput
 from goldenami.drift.disk_check import LookedAt
-from goldenami.drift.reader.block_source import RawFile, overlay
+from goldenami.local.reader.block_source import RawFile, overlay
 from goldenami.model import disk_blocks
 from goldenami.model.build_folder import BuildFolder
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from goldenami.core import records
 from goldenami.core.errors import BadInput, Unreachable
-from goldenami.drift.path_state import PathState
+from goldenami.local.reader.path_state import PathState
 from goldenami.model.build_folder import BuildFolder
 
 
@@ -59,8 +59,8 @@ def read(build: BuildFolder) -> Manifest:
     """The manifest of a build; BadInput where there is none, or not the one that was baked."""
     record, path = build.read_bake(), build.manifest
     if record.manifest_sha256 is None:
-        raise BadInput(f"build {record.build_id} of {record.image} was baked on EC2 and has no manifest",
-                       hint="bake it on this machine: the same lock has a manifest there")
+        raise BadInput(f"build {record.build_id} of {record.image} has no manifest: its disk could not be read",
+                       hint="bake it again: an earlier version wrote none for EC2's; or bake it on this machine")
     if not path.exists():
         raise BadInput(f"{path} does not exist", hint="bake it again: the same lock gives the same manifest")
     digest = records.sha256_file(path)

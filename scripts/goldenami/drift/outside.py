@@ -19,8 +19,8 @@ from goldenami.core.errors import Unreachable
 from goldenami.core.progress import Progress
 from goldenami.core.worker_pool import WorkerPool
 from goldenami.drift.baked_disk import BakedDisk
-from goldenami.drift.reader.block_source import BlockSource, ChangedBlocks, Extent, merged
 from goldenami.drift.running_instance import RunningInstance
+from goldenami.local.reader.block_source import BlockSource, ChangedBlocks, Extent, merged
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.disk_blocks import BlockMap
 from goldenami.model.sparse_disk import BLOCK
@@ -66,7 +66,9 @@ def opened(account: Account, target: RunningInstance, build: BuildFolder, folder
             stack.callback(disk.close)
             found = _open(disk, base, target)
         if found.changed is None:
-            progress.say(f"EBS knows no lineage of {snapshot} and {target.baked or 'the AMI'}: every block is read")
+            why = f"the AMI is of account {target.owner}" if target.owner else (
+                f"EBS knows no lineage of {snapshot} and {target.baked or 'the AMI'}")
+            progress.say(f"{why}: every block is read")
         progress.say(f"{units.size(found.bytes_read)} read")
         yield found
 

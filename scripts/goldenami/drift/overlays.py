@@ -11,8 +11,8 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping
 
-from goldenami.drift.path_state import PathState
-from goldenami.drift.reader.limits import Unreadable
+from goldenami.local.reader.limits import Unreadable
+from goldenami.local.reader.path_state import PathState
 
 _OPAQUE, _REDIRECT, _OWN = "trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay."
 _UPPER, _PLAIN = "/upper", "/plain"

@@ -22,7 +22,8 @@ _ENDED = ("terminated", "shutting-down")
 class RunningInstance:
     """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline did not make it;
     `volume` is its root volume, `baked` the snapshot of its AMI, empty where the AMI is gone. `template` is the id of
-    the launch template that launched it, by EC2's own tag; `address` the public one, else the private.
+    the launch template that launched it, by EC2's own tag; `address` the public one, else the private. `owner` is the
+    account whose AMI it is, where that is another one.
     """
 
     region: str
@@ -38,6 +39,7 @@ class RunningInstance:
     group: str
     template: str
     address: str
+    owner: str = ""
 
     def demand_build(self, image: str) -> None:
         """NotVerified (drift) where its AMI is no build of `image`."""
@@ -78,7 +80,9 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         raise Unreachable(f"{instance} in {region} is {state}: there is no disk to look at",
                           hint="`golden drift IMAGE` lists the instances that are there")
     with translated(region):
-        ami = images.get(account.ec2(region), [described["ImageId"]]).get(described["ImageId"], Image({}))
+        ec2, name = account.ec2(region), described["ImageId"]
+        ami = images.get(ec2, [name]).get(name, Image({}))
+        shared = None if ami.raw else images.shared(ec2, name)
     own, system = ami.tags, tags.from_list(described.get("Tags"))
     return RunningInstance(
         region=region, instance=instance, state=state, ami=described["ImageId"], image=own.get(tags.IMAGE, ""),
@@ -86,7 +90,8 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=_root(described),
         baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
         template=system.get("aws:ec2launchtemplate:id", ""),
-        address=described.get("PublicIpAddress") or described.get("PrivateIpAddress") or "")
+        address=described.get("PublicIpAddress") or described.get("PrivateIpAddress") or "",
+        owner=str(shared.raw["OwnerId"]) if shared else "")
 
 
 def _root(described: dict[str, Any]) -> str:

@@ -141,7 +141,7 @@ def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
         instance = stack.enter_context(instances.running(ec2, _launch(test, offer, image, key.with_suffix(".pub"))))
         progress.say(f"instance {instance.id} ({offer.kind.type}) at {instance.address}")
         config = ssh.write_config(work, host=instance.address, port=instances.SSH,
-                                  user=ec2_builder.user(test.root, test.lock), key=key)
+                                  user=ec2_builder.user(test.root, test.lock.base.release), key=key)
         stack.callback(ssh.hang_up, config)
         with _interruptions(ec2, instance):
             ec2_builder.wait_for_ssh(config, instance, ssh.boot_limit_s())

@@ -43,6 +43,7 @@ class AmiStatus(Record):
 
 class Pointer(Record):
     """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist (`exists`).
+    `signature` is `signed`, with the id of the key where a tag has it, or `unsigned`.
 
     `gpu` says on which GPUs the build was tested, and who vouches for it where a person does; empty where none was.
     """
@@ -51,6 +52,7 @@ class Pointer(Record):
     build_id: str
     exists: bool
     gpu: str = ""
+    signature: str = ""
 
 
 class ImageStatus(Record):
@@ -131,6 +133,7 @@ def _image(
             return None
         build_id = known[ami].build_id if ami in known else ""
         return Pointer(ami=ami, exists=ami in known, build_id=build_id,
+                       signature=_signature(known[ami]) if build_id else "",
                        gpu=evidence.summary(values.get(evidence.parameter(image, build_id)), image, build_id))
 
     return ImageStatus(
@@ -141,6 +144,11 @@ def _image(
         template_groups={group.name: version for group in groups for version in group.versions(image, default)},
         amis=[shown[ami.id] for ami in
               sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image == image])
+
+
+def _signature(ami: AccountAmi) -> str:
+    """Whether something is signed of an AMI, and by which key; `verify-provenance` says whether it is right."""
+    return f"signed{f' by key {ami.signed_by}' if ami.signed_by else ''}" if ami.signed else "unsigned"
 
 
 def _ami(
@@ -171,6 +179,7 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
     yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu or 'no GPU has run this build'}"
                        for image, _ in rows for pointer in (image.latest, image.candidate)
                        if pointer and pointer.build_id and (pointer.gpu or image.image in with_gpus)})
+    yield from _signatures(rows)
     for region, cause in record.unreachable.items():
         yield f"{region} is unreachable: {cause}"
     if details:
@@ -180,6 +189,19 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
             yield from _pointers(image)
             yield from (_line(ami) for ami in image.amis)
     yield f"prices: {record.prices}"
+
+
+def _signatures(rows: Sequence[tuple[ImageStatus, str]]) -> Iterator[str]:
+    """Whether the builds that pointers name are signed; with the regions, where these differ."""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for image, region in rows:
+        for pointer in {image.latest, image.candidate}:
+            if pointer and pointer.build_id:
+                said = found.setdefault((image.image, pointer.build_id), {})
+                said.setdefault(pointer.signature, []).append(region)
+    for (name, build_id), said in sorted(found.items()):
+        for signature, where in sorted(said.items()):
+            yield f"{name} {build_id}: {signature}" + (f" in {', '.join(where)}" if len(said) > 1 else "")
 
 
 def pointed(record: StatusRecord) -> list[tuple[str, str]]:

@@ -121,22 +121,24 @@ class BuilderKind(StrEnum):
 
 class Ami(Record):
     """What the EC2 builder made instead of a disk: an AMI of one region and its snapshot. `base` is the publisher's AMI
-    that it began from: the one part of such a build that the lock does not fix."""
+    that it began from: the one part of such a build that the lock does not fix. `blocks_sha256` is the digest of
+    `disk.blocks`, as the snapshot was read; older records lack it."""
 
     id: str
     region: str
     snapshot: str
     base: str
     volume_gib: Annotated[int, Field(ge=1)]
+    blocks_sha256: Sha256 | None = None
 
 
 class BakeRecord(Record):
     """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
 
     `seconds` is all of it by the clock; older records lack it. `largest` are the packages and wheels that take most.
-    `packages_count` are those of the tree; of an AMI those of the lock.
-    A build has a disk here, or an AMI in EC2, as its builder makes them; of an AMI nothing is known by file: no
-    `components`, no `layers` and no `manifest_sha256`.
+    `packages_count` are those of the tree, of an AMI with the publisher's.
+    A build has a disk here, or an AMI in EC2, as its builder makes them; an AMI has no `layers`. Of one whose disk
+    could not be read nothing is known by file: no `components` and no `manifest_sha256`.
     """
 
     schema_version: Literal[1] = 1

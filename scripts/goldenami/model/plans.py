@@ -84,8 +84,8 @@ class BakePlan(TreePlan):
 
 
 class BakeResult(Record):
-    """What a builder made: a disk, or an AMI. Of a disk `sizes` are the bytes by package, "" for what none owns, and
-    `layers` those that were there already."""
+    """What a builder made: a disk, or an AMI. `sizes` are the bytes by package, "" for what none owns; of a disk
+    `layers` are those that were there already."""
 
     disk: Disk | None = None
     ami: Ami | None = None

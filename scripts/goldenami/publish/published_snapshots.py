@@ -38,11 +38,8 @@ class PublishedSnapshot:
 def _blocks(folder: Path, scratch: Path) -> BlockMap:
     """The blocks of the build's disk, listed anew; without it, as they were when it was published."""
     record = records.read(folder / BAKE_FILE, BakeRecord).disk
-    if record is None:
-        raise BadInput(f"{folder} was baked on EC2: no disk is here to compare a snapshot with",
-                       hint="builds by the local builder have one")
-    disk = folder / record.path
-    return scan(disk, scratch / BLOCKS_FILE) if disk.exists() else BlockMap.open(folder / BLOCKS_FILE)
+    disk = folder / (record.path if record else "")
+    return scan(disk, scratch / BLOCKS_FILE) if disk.is_file() else BlockMap.open(folder / BLOCKS_FILE)
 
 
 def of_image(root: Path, image: str, build_id: str | None, region: str | None) -> list[PublishedSnapshot]:

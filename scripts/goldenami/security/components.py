@@ -89,7 +89,8 @@ def distribution(lock: Lock) -> str:
 
 def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     """The parts of a build; BadInput where the store lacks a package, NotVerified where the tree has other parts."""
-    bake, whole = build.read_bake(), build.manifest.exists()
+    bake = build.read_bake()
+    whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
     sources = source_packages(lock, store)
     found = [*(_deb(lock, name, package, sources[name]) for name, package in lock.packages.items() if name in present),

@@ -61,7 +61,8 @@ class Attestor:
     def attest(self, region: str, ami: Image) -> Attestations:
         """Both envelopes for the AMI of a region; copies are in the build's folder before the account has them."""
         provenance = dsse.sealed(_statement(self.build, region, ami.ami, ami.snapshot), self.key)
-        made = Attestations(provenance, dsse.sealed(self._summary(region, ami, provenance), self.key))
+        made = Attestations(provenance, dsse.sealed(self._summary(region, ami, provenance), self.key),
+                            signing_keys.key_id(self.key.public))
         for path, text in zip(copies(self.build, region), (made.provenance, made.verification), strict=True):
             records.write_text(path, text)
         return made
@@ -132,7 +133,7 @@ def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str
 
 
 def _subjects(build: BuildFolder, bake: BakeRecord, region: str, ami: str, snapshot: str) -> list[dict[str, Any]]:
-    """AMI and snapshot. One that was baked on EC2 has no disk here: of its bytes nothing is claimed."""
+    """AMI and snapshot. One that was baked on EC2 has no disk here: the list of its snapshot's blocks has its bytes."""
     digest = {"sha256": bake.disk_sha256} if bake.disk_sha256 else {"lockSha256": bake.lock_sha256}
     blocks = {LIST: records.sha256_file(build.blocks)} if build.blocks.exists() else {}
     return [{"name": attestations.arn(region, "image", ami), "digest": digest},

@@ -63,8 +63,8 @@ def verify_blocks(account: Account, region: str, image: Image, statement: dict[s
     """
     wanted = statement["subject"][1]["digest"].get(LIST)
     if wanted is None:
-        raise Unreachable(f"no list of blocks was signed of {image.snapshot}: the build has no disk",
-                          hint="builds by the local builder have one")
+        raise Unreachable(f"no list of blocks was signed of {image.snapshot}",
+                          hint="it was baked on EC2 by a version that read no snapshots: bake it again")
     with translated(region):
         source = SnapshotSource(account.ebs(region), image.snapshot, WorkerPool(IN_FLIGHT))
         listed = list(source.listed())

@@ -26,6 +26,7 @@ KEY = "GOLDEN_SIGNING_KEY"
 """Environment variable: the file of an ECDSA P-256 key, PEM, not encrypted, outside the checkout; or the ARN of a key
 of KMS, or of an alias."""
 _KMS = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):\d{12}:(key|alias)/.+")
+KEY_ID_LENGTH = 16
 _MAKES = "`openssl ecparam -name prime256v1 -genkey -noout` makes one"
 
 
@@ -93,6 +94,12 @@ def _on_p256(key: object, name: object) -> EllipticCurvePublicKey:
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise BadInput(f"{KEY}: {name} is no ECDSA key on P-256", hint=f"{_MAKES}; in KMS its spec is ECC_NIST_P256")
     return key
+
+
+def key_id(public: EllipticCurvePublicKey) -> str:
+    """What people call a key by: the first 16 hex digits of the SHA-256 of the public key's DER."""
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()[:KEY_ID_LENGTH]
 
 
 def read_public(path: Path) -> EllipticCurvePublicKey:

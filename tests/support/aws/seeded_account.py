@@ -35,8 +35,11 @@ def account_at(url: str) -> Account:
 class SeededAccount:
     """One region of an account in which `image` was published many times."""
 
-    def __init__(self, emulator: Emulator, region: str = REGION, image: str = IMAGE) -> None:
-        self.emulator, self.region, self.image, self.session = emulator, region, image, account_at(emulator.url)
+    def __init__(
+        self, emulator: Emulator, region: str = REGION, image: str = IMAGE, session: Account | None = None,
+    ) -> None:
+        self.emulator, self.region, self.image = emulator, region, image
+        self.session = session or account_at(emulator.url)
         self.ec2, self.ebs = self.session.ec2(region), self.session.ebs(region)
         self.ssm, self.groups = self.session.ssm(region), self.session.autoscaling(region)
 

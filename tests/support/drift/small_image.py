@@ -12,8 +12,8 @@ from goldenami.core import records, shell
 from goldenami.drift import disk_check
 from goldenami.drift.disk_check import Allowed, LookedAt
 from goldenami.drift.disk_records import DiskRecord
-from goldenami.drift.reader.block_source import RawFile
 from goldenami.local.disk import disk
+from goldenami.local.reader.block_source import RawFile
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord, Disk, Host
 
@@ -95,11 +95,14 @@ def copy_file(source: Path, target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def mounted(image: Path, point: Path, options: str = "loop", *, grown: int = 0) -> Iterator[Path]:
+def mounted(
+    image: Path, point: Path, options: str = "loop", *, grown: int = 0, offset: int = disk.ROOT_OFFSET,
+    size: int = LAYOUT.root_bytes,
+) -> Iterator[Path]:
     """The root partition of `image`, `grown` by so many bytes, as the kernel shows it, writable."""
     point.mkdir(exist_ok=True)
-    offset = f"offset={disk.ROOT_OFFSET},sizelimit={LAYOUT.root_bytes + grown}"
-    shell.output(["mount", "-t", "ext4", "-o", f"{options},{offset}", str(image), str(point)])
+    place = f"offset={offset},sizelimit={size + grown}"
+    shell.output(["mount", "-t", "ext4", "-o", f"{options},{place}", str(image), str(point)])
     try:
         yield point
     finally:
@@ -114,11 +117,11 @@ def unclean(image: Path, point: Path, target: Path) -> Iterator[Path]:
         copy_file(image, target)
 
 
-def debugfs(image: Path, *requests: str) -> None:
+def debugfs(image: Path, *requests: str, offset: int = disk.ROOT_OFFSET) -> None:
     """Change the root by debugfs, which writes to the file and asks no kernel."""
     script = image.with_name("debugfs.txt")
     script.write_text("\n".join(requests) + "\n", encoding="utf-8")
-    shell.output([shell.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), f"{image}?offset={disk.ROOT_OFFSET}"])
+    shell.output([shell.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), f"{image}?offset={offset}"])
 
 
 def look(build: BuildFolder, image: Path, allowed: Allowed = lambda _: "") -> DiskRecord:

@@ -7,6 +7,7 @@ from the sealed tree. Each gets the key that its launch named. Whoever wants to 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
@@ -29,6 +30,7 @@ from goldenami.local.disk.disk import DiskLayout
 from goldenami.local.sandbox import namespaces
 from goldenami.local.tree import layers, rootfs
 from goldenami.local.vm import vm
+from goldenami.model import sparse_disk
 from goldenami.model.build_records import Accel
 from goldenami.model.plans import BakePlan
 
@@ -79,7 +81,7 @@ class InstanceRunner:
         self.plan = records.read(Path(settings["plan"]), BakePlan)
         self.ec2 = client()
         self.running: dict[str, Running] = {}
-        self.base, self.sealed = "", Path()
+        self.base, self.sealed, self.disk = "", Path(), Path()
         self.stack = contextlib.ExitStack()
 
     def run(self) -> None:
@@ -143,7 +145,19 @@ class InstanceRunner:
             while box.process.poll() is None and not running.over.is_set():
                 time.sleep(0.1)
         if not running.over.is_set():
+            self._write_volume(running.raw["InstanceId"])
             self.ec2.stop_instances(InstanceIds=[running.raw["InstanceId"]])
+
+    def _write_volume(self, instance: str) -> None:
+        """The tree as a disk, on the volume of the instance: what Packer's snapshot is made of."""
+        layout = DiskLayout(self.plan.image, self.plan.disk_size_gib << 30, self.plan.source_date_epoch)
+        facts = disk.write_disk(self.sealed, self.work / "sealed/disk.raw", log=self.work / "disk.log", layout=layout)
+        self.disk = facts.disk
+        with facts.disk.open("rb") as source:
+            for index in sparse_disk.data_blocks(source.fileno()):
+                data = base64.b64encode(sparse_disk.read_block(source.fileno(), index)).decode()
+                control("POST", "write", instance=instance, region="us-east-1", offset=index * sparse_disk.BLOCK,
+                        data=data)
 
     def like_the_publishers(self, root: Path, public_key: str) -> None:
         """The publisher's user with the launch's key, as cloud-init has made him; sudo."""
@@ -162,14 +176,12 @@ class InstanceRunner:
         """A machine that boots the sealed tree, and gets the launch's key from the metadata service."""
         scratch = self.work / "launched"
         scratch.mkdir()
-        facts = disk.write_disk(self.sealed, scratch / "disk.raw", log=self.work / "disk.log", layout=DiskLayout(
-            self.plan.image, self.plan.disk_size_gib << 30, self.plan.source_date_epoch))
         key = next(Path(self.settings["root"]).glob("build/*/.work-verify-*/launch_key"))
         shutil.copy(key, scratch / "key")
         (scratch / "key.pub").write_text(f"{public_key.strip()}\n", encoding="utf-8")
         config = vm.VmConfig(
-            disk=facts.disk, scratch=scratch, private_key=scratch / "key", user=USER, firmware=vm.Firmware.UEFI,
-            accelerator=Accel.TCG, size_bytes=facts.size_bytes + (1 << 30), ssh_limit_s=400,
+            disk=self.disk, scratch=scratch, private_key=scratch / "key", user=USER, firmware=vm.Firmware.UEFI,
+            accelerator=Accel.TCG, size_bytes=self.disk.stat().st_size + (1 << 30), ssh_limit_s=400,
             instance_id=running.raw["InstanceId"])
         shell.output(["ip", "address", "replace", f"{container.ADDRESS}/32", "dev", "lo"])
         threading.Thread(target=_relay, daemon=True).start()

@@ -21,10 +21,14 @@ from goldenami.core import records
 
 @dataclass(frozen=True)
 class Attestations:
-    """The envelopes as text: where the build comes from (SLSA's provenance), and that it was verified (a summary)."""
+    """The envelopes as text: where the build comes from (SLSA's provenance), and that it was verified (a summary).
+
+    `key_id` is that of the key that signed them, where they were made here.
+    """
 
     provenance: str
     verification: str
+    key_id: str = ""
 
     @property
     def digest(self) -> str:
@@ -50,7 +54,7 @@ def write(ssm: Client, ec2: Client, image: str, build_id: str, ami: Image, attes
     for name, text in zip(parameters(image, build_id), texts, strict=True):
         ssm.put_parameter(Name=name, Value=text, Type="String", Tier="Intelligent-Tiering", Overwrite=True,
                           Description="golden publish: signed, a DSSE envelope")
-    mark = tags.to_list({tags.PROVENANCE_SHA256: attestations.digest})
+    mark = tags.to_list({tags.PROVENANCE_SHA256: attestations.digest, tags.SIGNED_BY: attestations.key_id})
     settled(lambda: ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark), *NOT_YET)
 
 

@@ -131,7 +131,8 @@ def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
             deprecated=optional(image.get("DeprecationTime")), announced=optional(own_tags.get(tags.RETIRING)),
             disabled=optional(own_tags.get(tags.DISABLED)),
             protected=image.get("DeregistrationProtection", "disabled") != "disabled",
-            last_launched=optional(image.get("LastLaunchedTime")))
+            last_launched=optional(image.get("LastLaunchedTime")), signed=tags.PROVENANCE_SHA256 in own_tags,
+            signed_by=own_tags.get(tags.SIGNED_BY, ""))
 
 
 def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:

@@ -43,7 +43,10 @@ class SnapshotState(StrEnum):
 
 @dataclass(frozen=True)
 class AccountAmi:
-    """An image of this account. `announced` and `disabled` are when retirement said so, by its tags."""
+    """An image of this account. `announced` and `disabled` are when retirement said so, by its tags.
+
+    `signed` says that something is signed of it, `signed_by` the id of the key, by its tags: neither is a proof.
+    """
 
     id: str
     name: str
@@ -58,6 +61,8 @@ class AccountAmi:
     protected: bool = False
     last_launched: datetime | None = None
     shared_with: tuple[str, ...] = ()
+    signed: bool = False
+    signed_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -12,6 +14,7 @@ from goldenami.aws import session
 from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
 from goldenami.core.units import GIB
 from goldenami.core.worker_pool import WorkerPool
+from goldenami.model.disk_blocks import SLOT, BlockMap
 from goldenami.model.sparse_disk import BLOCK, ZEROS
 
 _BAD_TOKEN = "INVALID_BLOCK_TOKEN"  # noqa: S105 - EBS's word for a token that expired
@@ -59,14 +62,36 @@ class SnapshotDisk:
         """Forget what was read."""
         self._kept.close()
 
-    def fetch(self) -> None:
-        """Read all blocks that are listed, many at once."""
+    def fetch(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """Read all blocks that are listed, many at once; `on_bytes` is told of bytes as they arrive, by any thread."""
+
+        def keep(index: int) -> None:
+            self._keep(index)
+            on_bytes(BLOCK)
+
         self._source.pool = WorkerPool(IN_FLIGHT)
         try:
             with session.translated(self._source.ebs.meta.region_name):
-                self._source.pool.run(sorted(self._tokens), self._keep)
+                self._source.pool.run(sorted(self._tokens), keep)
         finally:
             self._source.pool = WorkerPool(1)
+
+    def hashed(self, target: Path) -> BlockMap:
+        """Fetch what is not here yet, and write the list of the volume's blocks, as `disk_blocks.scan` of a disk."""
+        blocks = BlockMap.create(target, self._source.gib)
+        with target.open("r+b") as sink:
+
+            def note(index: int) -> None:
+                if (data := self._block(index)) != ZEROS:
+                    os.pwrite(sink.fileno(), hashlib.sha256(data).digest(), index * SLOT)
+
+            WorkerPool(2).run(sorted(self._tokens), note)
+        return blocks
+
+    @property
+    def bytes_listed(self) -> int:
+        """Bytes of the blocks that are listed."""
+        return len(self._tokens) * BLOCK
 
     def _block(self, index: int) -> bytes:
         if index not in self._tokens:

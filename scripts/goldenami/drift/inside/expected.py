@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from goldenami.core.records import Record
 from goldenami.drift.inside import program
-from goldenami.drift.path_state import PathState
+from goldenami.local.reader.path_state import PathState
 
 GRUB = "/boot/grub/grub.cfg"
 PERSISTENT = "/etc/default/golden-persistent"
@@ -120,11 +120,10 @@ def _limit(value: str) -> str:
     return str(int(hard[:-1]) * _SCALES[hard[-1]]) if re.fullmatch(r"\d+[KMGT]", hard) else hard
 
 
-def command_lines(texts: Mapping[str, str]) -> Iterator[list[str]]:
-    """The kernel's words in the boot menu, as the kernel gets them."""
-    for line in texts.get(GRUB, "").splitlines():
-        if line.split()[:1] == ["linux"]:
-            yield line.split()[2:]
+def command_line(texts: Mapping[str, str]) -> list[str]:
+    """The kernel's words in the boot menu, as the kernel gets them: of its first entry, which boots by itself."""
+    lines = (line.split() for line in texts.get(GRUB, "").splitlines())
+    return next((words[2:] for words in lines if words[:1] == ["linux"]), [])
 
 
 def mounts(texts: Mapping[str, str]) -> list[MountRule]:

@@ -15,7 +15,7 @@ from goldenami.drift.disk_records import RunningDifference, RunningKind
 from goldenami.drift.inside import expected, facts, program
 from goldenami.drift.inside.expected import MountRule, Running
 from goldenami.drift.inside.facts import Facts, Listener
-from goldenami.drift.path_state import PathState
+from goldenami.local.reader.path_state import PathState
 from goldenami.model.build_folder import BuildFolder
 
 Ask = Callable[[str], str]
@@ -32,7 +32,7 @@ def look(build: BuildFolder, ask: Ask, allowed: AllowedPort = lambda _: "") -> l
     baked = manifest.read(build)
     asked = {"nonce": secrets.token_hex(16), "manifest_sha256": baked.sha256, "files": expected.declaring(baked.paths)}
     said = facts.read(ask(command(asked)), asked)
-    return list(compare(said, baked.paths, Running.read(), allowed))
+    return list(compare(said, baked.paths, Running.read(), allowed, str(baked.boot.get("command_line", ""))))
 
 
 def command(asked: Mapping[str, object]) -> str:
@@ -42,15 +42,19 @@ def command(asked: Mapping[str, object]) -> str:
     return f"/usr/bin/python3 -I -B -c 'import base64,zlib;exec(zlib.decompress(base64.b64decode(\"{packed}\")))'"
 
 
-def compare(said: Facts, paths: Mapping[str, PathState], rules: Running, allowed: AllowedPort,
-            ) -> Iterator[RunningDifference]:
-    """Each difference, in the order of kinds. Of a file that is not as baked nothing is taken for declared."""
+def compare(
+    said: Facts, paths: Mapping[str, PathState], rules: Running, allowed: AllowedPort, command_line: str = "",
+) -> Iterator[RunningDifference]:
+    """Each difference, in the order of kinds. Of a file that is not as baked nothing is taken for declared.
+
+    `command_line` is the kernel's where no file of the root has it: that of an immutable image is in its manifest.
+    """
     texts = {path: text for path, text in said.texts.items()
              if path in paths and records.sha256_text(text) == paths[path].sha256}
     for path in sorted(set(expected.declaring(paths)) - texts.keys()):
         yield RunningDifference(kind=RunningKind.DECLARATION, name=path, what="the file is not as baked",
                                 rule="what it declares cannot be compared")
-    yield from _kernel(said, texts, paths)
+    yield from _kernel(said, command_line.split() or expected.command_line(texts), paths)
     yield from _modules(said, paths, rules)
     yield from _sysctls(said, texts)
     yield from _limits(said, texts)
@@ -58,18 +62,17 @@ def compare(said: Facts, paths: Mapping[str, PathState], rules: Running, allowed
     yield from _mounts(said, paths, [*rules.mounts, *expected.mounts(texts)])
 
 
-def _kernel(said: Facts, texts: Mapping[str, str], paths: Mapping[str, PathState]) -> Iterator[RunningDifference]:
+def _kernel(said: Facts, declared: list[str], paths: Mapping[str, PathState]) -> Iterator[RunningDifference]:
     if f"/boot/vmlinuz-{said.release}" not in paths:
         yield RunningDifference(kind=RunningKind.KERNEL, name=said.release, what="runs",
                                 rule="the image has no such kernel")
     words = [word for word in said.command_line.split() if not word.startswith("BOOT_IMAGE=")]
-    for declared in expected.command_lines(texts):
-        if words != declared:
-            added, missing = ([word for word in one if word not in other]
-                              for one, other in ((words, declared), (declared, words)))
-            what = "; ".join([*(f"added: {word}" for word in added), *(f"missing: {word}" for word in missing)])
-            yield RunningDifference(kind=RunningKind.COMMAND_LINE, name="/proc/cmdline", what=what or "another order",
-                                    rule=f"{expected.GRUB} has it otherwise")
+    if declared and words != declared:
+        added, missing = ([word for word in one if word not in other]
+                          for one, other in ((words, declared), (declared, words)))
+        what = "; ".join([*(f"added: {word}" for word in added), *(f"missing: {word}" for word in missing)])
+        yield RunningDifference(kind=RunningKind.COMMAND_LINE, name="/proc/cmdline", what=what or "another order",
+                                rule="the image's boot menu has it otherwise")
 
 
 def _modules(said: Facts, paths: Mapping[str, PathState], rules: Running) -> Iterator[RunningDifference]:

@@ -23,15 +23,21 @@ _ENTRIES, _ENTRY_BYTES = 128, 128
 """Of the table, as sfdisk and growpart write it; what is larger is not read."""
 _PROTECTIVE = slice(447, 450), slice(451, 462)
 """Of the first sector: where the disk's end is, in the entry that protects the table (UEFI 2.10, table 5.4)."""
-_DIRTY_AT = 0x25
-"""Of a FAT16 partition: the byte whose lowest bit Linux sets while it is mounted (fs/fat/inode.c)."""
+_DIRTY_AT = ((54, b"FAT16", 0x25), (82, b"FAT32", 0x41))
+"""Of a FAT partition: where its type stands, and the byte whose lowest bit Linux sets while it is mounted
+(fs/fat/inode.c)."""
 _CHUNK = 1 << 20
 ROOT, PERSIST = "root", "persist"
 """Partitions with a file system of its own: of an immutable image `persist` is what instances write."""
+_ROOT_TYPES = ("4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "0fc63daf-8483-4772-8e79-3d69d8477de4")
+"""What the publishers' images have as type of the root, which they do not name: Linux root (x86-64), Linux data."""
 
 
 def partitions(read: Read) -> list[dict[str, Any]]:
-    """The partitions by their place in the table, offsets and sizes in bytes; Unreachable where it is damaged."""
+    """The partitions by their place in the table, offsets and sizes in bytes; Unreachable where it is damaged.
+
+    One without a name of its own is named by its number.
+    """
     header = read(SECTOR, SECTOR)
     signature, size, stated = header[:8], *struct.unpack_from("<I", header, 12), *struct.unpack_from("<I", header, 16)
     if signature != b"EFI PART" or size != 92 or zlib.crc32(header[:16] + bytes(4) + header[20:92]) != stated:
@@ -42,8 +48,20 @@ def partitions(read: Read) -> list[dict[str, Any]]:
             table := read(at * SECTOR, count * width)) != checksum:
         raise Unreachable("could not look: the disk's partition entries are damaged",
                           hint="name a disk of an image; of a damaged one nothing is known")
-    return [_partition(table[begin:begin + width]) for begin in range(0, count * width, width)
-            if any(table[begin:begin + 16])]
+    found = {begin // width + 1: _partition(table[begin:begin + width]) for begin in range(0, count * width, width)
+             if any(table[begin:begin + 16])}
+    names = [entry["name"] for entry in found.values()]
+    return [entry if entry["name"] and names.count(entry["name"]) == 1 else {**entry, "name": str(number)}
+            for number, entry in found.items()]
+
+
+def root(table: list[dict[str, Any]]) -> dict[str, Any]:
+    """The partition with the root: the one of that name, else the largest of a type that publishers give it."""
+    for fits in ({"name": ROOT}, *({"type": kind} for kind in _ROOT_TYPES)):
+        if found := [entry for entry in table if fits.items() <= entry.items()]:
+            return max(found, key=lambda entry: int(entry["size"]))
+    raise Unreachable("could not look: the disk has no partition for a root",
+                      hint="name a disk of an image; of another one nothing is known")
 
 
 def _partition(entry: bytes) -> dict[str, Any]:
@@ -58,7 +76,7 @@ def places(table: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
     first = min((entry["offset"] for entry in table), default=34 * SECTOR)
     return {"first sector": (0, SECTOR), "gap before the partitions": (34 * SECTOR, first - 34 * SECTOR)} | {
         f"partition {entry['name']}": (entry["offset"], entry["size"]) for entry in table
-        if entry["name"] not in (ROOT, PERSIST)}
+        if entry["name"] not in (root(table)["name"], PERSIST)}
 
 
 def digest(read: Read, name: str, offset: int, size: int) -> str:
@@ -69,8 +87,10 @@ def digest(read: Read, name: str, offset: int, size: int) -> str:
         if at == 0 and name == "first sector":
             for part in _PROTECTIVE:
                 data[part] = bytes(part.stop - part.start)
-        if at == 0 and name == "partition esp":
-            data[_DIRTY_AT] &= 0xFE
+        if at == 0 and name.startswith("partition "):
+            for place, kind, dirty in _DIRTY_AT:
+                if data[place:place + len(kind)] == kind:
+                    data[dirty] &= 0xFE
         if data != zeros[:len(data)]:
             found.update(at.to_bytes(8, "little") + data)
     return found.hexdigest()

@@ -262,10 +262,10 @@ class _Writer:
                                       blocks=self.layout.root_bytes // BLOCK, env=self.env)
             else:
                 self._root_from_directory()
-            if self.layout.immutable:
-                self._immutable()
+            line = self._immutable() if self.layout.immutable else ""
             with self.disk.open("rb") as image:
                 boot = boot_regions.describe(lambda offset, length: os.pread(image.fileno(), length, offset))
+            boot |= {"command_line": line} if line else {}
             trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests, boot=boot)
             return reads_tar, follower.result(self.layout.size_bytes)
 
@@ -310,8 +310,10 @@ class _Writer:
         self._run("mmd", "mtools", "-i", image, "::/EFI", "::/EFI/BOOT")
         self._run("mcopy", "mtools", "-i", image, str(loader), "::/EFI/BOOT/BOOTX64.EFI")
 
-    def _immutable(self) -> None:
-        """What lies behind an immutable root, and the menu, which names the root by its hash."""
+    def _immutable(self) -> str:
+        """What lies behind an immutable root, and the menu, which names the root by its hash; returns the kernel's
+        command line, which no file of the root has.
+        """
         parts, uuid_of = self.layout.parts, self.layout.uuid
         self._feed(immutable.persist(self.tree, self.entries), self.disk, *parts["persist"], part="persist")
         found = verity.write(self.disk, parts["root"], parts["tree"], salt=uuid.UUID(uuid_of("salt")).bytes,
@@ -321,6 +323,7 @@ class _Writer:
         menu.write_text(grub.menu(self.tree, uuid_of("root"), root), encoding="utf-8")
         self._run("mmd", "mtools", "-i", image, "::/grub")
         self._run("mcopy", "mtools", "-i", image, str(menu), "::/grub/grub.cfg")
+        return grub.command_line(self.tree, root)
 
     def _mke2fs(
         self, source: str, disk: Path, offset: int, size: int, extended: str, *, part: str = "root",

@@ -15,6 +15,9 @@ from goldenami.local import container
 from goldenami.local.disk import disk
 from goldenami.local.tree import rootfs
 
+BELOW = "disk"
+"""Folder of `scratch` where the partition itself is mounted, which nobody can write to."""
+
 
 @contextlib.contextmanager
 def mounted(image: Path, scratch: Path) -> Iterator[Path]:
@@ -22,7 +25,7 @@ def mounted(image: Path, scratch: Path) -> Iterator[Path]:
 
     `noload`: a journal is not played back, which would write.
     """
-    below = scratch / "disk"
+    below = scratch / BELOW
     below.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
         shell.output(["mount", "-t", "ext4", "-o", f"loop,ro,noload,offset={disk.ROOT_OFFSET}", str(image), str(below)])

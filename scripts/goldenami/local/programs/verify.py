@@ -20,7 +20,9 @@ from goldenami.core import records, shell
 from goldenami.core.wait import wait_until
 from goldenami.local import events, hardening_scan, image_tests
 from goldenami.local.disk import disk_root
+from goldenami.local.reader import unused_space
 from goldenami.local.sandbox import program
+from goldenami.local.tree import sealed
 from goldenami.local.vm import boot_time, cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
 from goldenami.model import disk_blocks, instruction_sets
@@ -47,12 +49,14 @@ def verify(plan: VerifyPlan) -> VerifyResult:
         stack.callback(_keep, work)
         second = stack.enter_context(second_boot.beside(_config(plan, vm.Firmware.UEFI, accelerator, key, emulated)))
         without_boot = _begin_without_boot(plan, stack)
+        with events.step("disk"):
+            disk_checks = _disk_checks(plan, mounted=without_boot is not None)
         with events.step("boot bios"):
             events.emit("say", text="boot uefi, beside it")
             machine = stack.enter_context(vm.running(_config(plan, vm.Firmware.BIOS, accelerator, key, emulated)))
         with events.step("checks"):
             at_login, identity = boot_time.moment(machine), second_boot.identity(machine)
-            checks = [*_run_tests(plan, machine, emulated, without_boot, second),
+            checks = [*disk_checks, *_run_tests(plan, machine, emulated, without_boot, second),
                       *code_checks(plan, machine, emulated, without_boot.tree if without_boot else None)]
             times = boot_time.look(machine, at_login)
             events.emit("say", text=f"boot bios: {boot_time.line(times)}")
@@ -123,6 +127,20 @@ def _begin_without_boot(plan: VerifyPlan, stack: contextlib.ExitStack) -> _Witho
     return _WithoutBoot(tree, stack.enter_context(image_tests.running(
         plan.root, plan.roles, plan.variables, image_tests.without_boot(tree), work=plan.work, log=plan.log,
         name="-disk")))
+
+
+def _disk_checks(plan: VerifyPlan, *, mounted: bool) -> list[Check]:
+    """What the written disk holds: of the tree, and beside it. The tree was asked before the disk was made."""
+    began = time.monotonic()
+    beside = unused_space.find(plan.disk)
+    at = time.monotonic()
+    found = [_check("boot/disk_is_its_tree", "Beside its files the disk is zeros, and no secret is in what boots it",
+                    not beside, "; ".join(beside[:sealed.SHOWN]), round(at - began, 2))]
+    if mounted:
+        left = sealed.findings(plan.work / "root" / disk_root.BELOW, plan.root / "roles/seal/files/seal.py")
+        found.append(_check("boot/disk_is_sealed", "No file of the written disk is secret, or one machine's own",
+                            not left, "; ".join(left[:sealed.SHOWN]), round(time.monotonic() - at, 2)))
+    return found
 
 
 def _run_tests(

@@ -20,11 +20,15 @@ SHOWN = 6
 
 def check(root: Path, program: Path) -> None:
     """StageFailed naming what the seal missed in the tree `root`; `program` is roles/seal/files/seal.py."""
-    lines = [*_listed(root, program), *residue.find(root)]
-    if lines:
+    if lines := findings(root, program):
         more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
         raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}", tail="\n".join(lines),
                           hint="roles/seal must remove it; a file that belongs there is declared in declared_files.py")
+
+
+def findings(root: Path, program: Path) -> list[str]:
+    """What the seal missed in the tree `root`, a line each."""
+    return [*_listed(root, program), *residue.find(root)]
 
 
 def _listed(root: Path, program: Path) -> list[str]:

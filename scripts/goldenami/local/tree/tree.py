@@ -28,7 +28,7 @@ CAPABILITY = "security.capability"
 CHUNK_BYTES = 1 << 20
 """Read size: large enough that system calls do not show in a profile."""
 
-_KEPT = re.compile(r"\./etc/(passwd|group|shadow|gshadow|subuid|subgid)")
+KEPT_TEXTS = "/etc/(passwd|group|shadow|gshadow|subuid|subgid)"
 """Files whose lines the manifest has: a first boot adds lines to them, so that a digest says nothing later. Passwords
 in them are locked; `seal` has seen to that."""
 
@@ -202,6 +202,6 @@ def _row(
         row["capability"] = entry.capability.hex()
     if entry.kind != "directory" and entry.path[1:] in owners:
         row["package"] = owners[entry.path[1:]]
-    if entry.kind == "file" and _KEPT.fullmatch(entry.path):
+    if entry.kind == "file" and re.fullmatch(KEPT_TEXTS, entry.path[1:]):
         row["text"] = (tree / entry.path).read_text(encoding="utf-8", errors="backslashreplace")
     return row

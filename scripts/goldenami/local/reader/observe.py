@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from goldenami.core import shell
-from goldenami.drift.path_state import PathState
-from goldenami.drift.reader import limits, wire
-from goldenami.drift.reader.block_source import BlockSource, Extent
-from goldenami.drift.reader.limits import Unreadable
-from goldenami.drift.reader.walk import AS_BAKED, Said
-from goldenami.drift.reader.wire import Say
+from goldenami.local.reader import limits, wire
+from goldenami.local.reader.block_source import BlockSource, Extent
+from goldenami.local.reader.limits import Unreadable
+from goldenami.local.reader.path_state import PathState
+from goldenami.local.reader.walk import AS_BAKED, Said
+from goldenami.local.reader.wire import Say
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Region:
 @dataclass(frozen=True)
 class Observation:
     """What to look at, and for what. `baked` are the manifest's paths, `sizes` the bytes of their files and -1 of what
-    is none; the content of what the regular expression `kept` matches is handed over.
+    is none; the content of what the regular expression `kept` matches is handed over, up to `kept_bytes` of each.
 
     With `base`, the file system as it was baked, and `changed`, the parts written since, only what lies elsewhere or in
     a changed part is checked and hashed.
@@ -49,6 +49,7 @@ class Observation:
     kept: str
     base: BlockSource | None = None
     changed: Sequence[Extent] | None = None
+    kept_bytes: int = limits.KEPT_BYTES
 
 
 class Observed(NamedTuple):
@@ -67,7 +68,7 @@ def observe(wanted: Observation) -> Observed:
     with ours, theirs:
         ours.settimeout(limits.SILENCE_S)
         process = shell.start(
-            shell.python_argv("goldenami.drift.reader.program", str(theirs.fileno())), log=Path(os.devnull),
+            shell.python_argv("goldenami.local.reader.program", str(theirs.fileno())), log=Path(os.devnull),
             env=shell.python_env(), pass_fds=[theirs.fileno()])
         theirs.close()
         try:
@@ -118,4 +119,5 @@ def _asked(wanted: Observation) -> dict[str, Any]:
     known = wanted.base is not None and wanted.changed is not None
     return {"size": wanted.system.size, "base_size": wanted.base.size if wanted.base and known else 0,
             "changed": wanted.changed if known else None, "kept": wanted.kept, "sizes": dict(wanted.sizes),
+            "kept_bytes": wanted.kept_bytes,
             "cpu_s": limits.CPU_S + sum(wanted.sizes.values()) // limits.HASHED_PER_S}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from goldenami.drift.reader.crc32c import crc32c
-from goldenami.drift.reader.ext4 import BLOCK, FLAG_INDEX, Ext4, Inode
-from goldenami.drift.reader.limits import Unreadable
+from goldenami.local.reader.crc32c import crc32c
+from goldenami.local.reader.ext4 import BLOCK, FLAG_INDEX, Ext4, Inode
+from goldenami.local.reader.limits import Unreadable
 
 _TAIL_BYTES = 12
 _TAIL_MARK = 0xDE

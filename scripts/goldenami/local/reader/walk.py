@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goldenami.drift.reader import limits
-from goldenami.drift.reader.attributes import attributes
-from goldenami.drift.reader.directory import entries
-from goldenami.drift.reader.ext4 import FLAG_EXTENTS, KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4, Inode, Run, device
-from goldenami.drift.reader.limits import Unreadable
+from goldenami.local.reader import limits
+from goldenami.local.reader.attributes import attributes
+from goldenami.local.reader.directory import entries
+from goldenami.local.reader.ext4 import FLAG_EXTENTS, KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4, Inode, Run, device
+from goldenami.local.reader.limits import Unreadable
 
 Row = dict[str, Any]
 """One path as the manifest has it, with `attributes` and `flags` where there are any."""
@@ -30,11 +30,12 @@ class Wanted:
     """What is asked of a disk's files.
 
     `sizes` has every path of the manifest, with its bytes, or -1 where it is no file. Only a file of the same size is
-    hashed, since any other differs anyway. `kept` says of which files the content is wanted.
+    hashed, since any other differs anyway. `kept` says of which files the content is wanted, up to `kept_bytes`.
     """
 
     sizes: Mapping[str, int]
     kept: Callable[[str], bool]
+    kept_bytes: int = limits.KEPT_BYTES
 
 
 class Walk:
@@ -149,7 +150,7 @@ class Walk:
         if not hashed and not kept:
             return row
         runs = self._system.runs(inode, path)
-        if kept and inode.size <= limits.KEPT_BYTES:
+        if kept and inode.size <= self._wanted.kept_bytes:
             text = b"".join(self._system.content(inode, runs))
             return row | {"text": text.decode("utf-8", "backslashreplace"), "sha256": hashlib.sha256(text).hexdigest()}
         if hashed and self._baked and was and stat.S_ISREG(was.mode) and not self._holds_new(runs) \

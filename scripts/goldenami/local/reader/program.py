@@ -1,4 +1,4 @@
-"""`python -m goldenami.drift.reader.program DESCRIPTOR`: read one file system, for the parent at the other end.
+"""`python -m goldenami.local.reader.program DESCRIPTOR`: read one file system, for the parent at the other end.
 
 Everything that a disk can do to a program happens here: the kernel ends this process where it takes too much memory or
 time, and whatever it raises is `could not look`.
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from goldenami.core.errors import GoldenError
-from goldenami.drift.reader import journal, limits, wire
-from goldenami.drift.reader.ext4 import Ext4
-from goldenami.drift.reader.walk import Said, Walk, Wanted
-from goldenami.drift.reader.wire import Say
+from goldenami.local.reader import journal, limits, wire
+from goldenami.local.reader.ext4 import Ext4
+from goldenami.local.reader.walk import Said, Walk, Wanted
+from goldenami.local.reader.wire import Say
 
 _CHUNK = 64 << 10
 """What is asked for at once where little is wanted: inodes lie together, folders do not."""
@@ -60,7 +60,8 @@ class _Asked:
 
 def _walk(connection: socket.socket, asked: dict[str, Any], tell: Callable[[Said], None]) -> None:
     kept = re.compile(asked["kept"])
-    wanted = Wanted(sizes=asked["sizes"], kept=lambda path: kept.fullmatch(path) is not None)
+    wanted = Wanted(sizes=asked["sizes"], kept=lambda path: kept.fullmatch(path) is not None,
+                    kept_bytes=asked["kept_bytes"])
     system = Ext4(_Asked(connection, 0, asked["size"]), asked["changed"])
     journal.replay(system)
     baked = Ext4(_Asked(connection, 1, asked["base_size"]), []) if asked["base_size"] else None

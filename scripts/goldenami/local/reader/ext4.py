@@ -12,10 +12,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from goldenami.drift.reader import limits
-from goldenami.drift.reader.block_source import BlockSource, Extent
-from goldenami.drift.reader.crc32c import START, crc32c
-from goldenami.drift.reader.limits import Unreadable
+from goldenami.local.reader import limits
+from goldenami.local.reader.block_source import BlockSource, Extent
+from goldenami.local.reader.crc32c import START, crc32c
+from goldenami.local.reader.limits import Unreadable
 
 BLOCK = 4096
 ROOT_INODE, JOURNAL_INODE = 2, 8

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import errno
 import json
 import os
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +50,22 @@ class RawFile:
             raise BadInput(f"{self.path} ended at {offset + len(data)} bytes while it was read",
                            hint="look at a disk that nothing writes to")
         return data
+
+
+    def data(self, start: int, stop: int) -> Iterator[Extent]:
+        """The parts of the file between two bytes that are no holes."""
+        at = start
+        while at < stop:
+            try:
+                first = min(os.lseek(self._file, at, os.SEEK_DATA), stop)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return  # a hole up to the end
+            if first >= stop:
+                return
+            at = min(os.lseek(self._file, first, os.SEEK_HOLE), stop)
+            yield first, at
 
 
 @dataclass(frozen=True)

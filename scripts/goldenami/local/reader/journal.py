@@ -10,9 +10,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from goldenami.drift.reader.crc32c import START, crc32c
-from goldenami.drift.reader.ext4 import BLOCK, JOURNAL_INODE, Ext4
-from goldenami.drift.reader.limits import Unreadable
+from goldenami.local.reader.crc32c import START, crc32c
+from goldenami.local.reader.ext4 import BLOCK, JOURNAL_INODE, Ext4
+from goldenami.local.reader.limits import Unreadable
 
 _MAGIC = 0xC03B3998
 _DESCRIPTOR, _COMMIT, _SUPERBLOCK_2, _REVOKE = 1, 2, 4, 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from goldenami.drift.reader.crc32c import crc32c
-from goldenami.drift.reader.ext4 import BLOCK, Ext4, Inode
-from goldenami.drift.reader.limits import Unreadable
+from goldenami.local.reader.crc32c import crc32c
+from goldenami.local.reader.ext4 import BLOCK, Ext4, Inode
+from goldenami.local.reader.limits import Unreadable
 
 _MAGIC = 0xEA020000
 _PREFIXES = {1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.", 6: "security.",

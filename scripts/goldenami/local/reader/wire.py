@@ -10,7 +10,7 @@ import socket
 import struct
 from enum import IntEnum
 
-from goldenami.drift.reader.limits import OUTPUT_BYTES, Unreadable
+from goldenami.local.reader.limits import OUTPUT_BYTES, Unreadable
 
 _HEAD = struct.Struct(">BI")
 READ = struct.Struct(">BQI")

@@ -1,0 +1,134 @@
+"""What a written disk holds beside the files of its tree: nothing may be there, and no secret in what boots it.
+
+The tree was asked for secrets before the disk was made of it. Between both, mke2fs, mtools and GRUB wrote: so space
+that no file has, journal and gaps have to be zeros, and the places that boot the disk are read as text is.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import units
+from goldenami.local.disk import boot_regions, verity
+from goldenami.local.disk.grub import SECTOR
+from goldenami.local.reader.block_source import Extent, RawFile, merged
+from goldenami.local.reader.ext4 import BLOCK, JOURNAL_INODE, Ext4
+from goldenami.local.reader.observe import Region
+from goldenami.local.tree import secret_patterns
+
+_TABLE_SECTORS = 34
+"""First sector and partition table; at the disk's end one sector less (UEFI 2.10, figure 5.1)."""
+_CHUNK = 1 << 20
+_UNINITIALISED = 2
+"""Flag of a block group that has no bitmap: none of its blocks is in use but copies of the superblock's
+(EXT4_BG_BLOCK_UNINIT)."""
+_RESERVED_AT = 0x400 + 0xCE
+"""Where block 0 has the number of blocks that are reserved for growing the table of groups."""
+
+
+def find(disk: Path) -> list[str]:
+    """One line for each place with bytes that belong to nothing, or with something secret. Unreadable where the disk is
+    none of an image.
+    """
+    source = RawFile(disk)
+    table = boot_regions.partitions(source.read)
+    lines = [f"{units.size(stop - start)} between the partitions, from byte {start}"
+             for start, stop in _filled(source, _gaps(table, source.size))]
+    for entry in table:
+        if entry["name"] in (boot_regions.ROOT, boot_regions.PERSIST):
+            lines += [f"{units.size(stop - start)} of no file in {entry['name']}, from byte {start}"
+                      for start, stop in _filled(source, _unused(source, entry))]
+        elif entry["name"] == "tree":
+            begins = entry["offset"] + verity.tree_bytes(boot_regions.root(table)["size"])
+            lines += [f"{units.size(stop - start)} behind the hashes, from byte {start}"
+                      for start, stop in _filled(source, [(begins, entry["offset"] + entry["size"])])]
+        elif secret := secret_patterns.found(b"\n".join(_data(source, entry["offset"], entry["size"]))):
+            lines.append(f"{secret} in partition {entry['name']}")
+    return lines
+
+
+def _gaps(table: list[dict[str, Any]], size: int) -> Iterator[Extent]:
+    """What is in no partition, and neither of both tables."""
+    at = _TABLE_SECTORS * SECTOR
+    for entry in sorted(table, key=lambda entry: int(entry["offset"])):
+        yield at, entry["offset"]
+        at = entry["offset"] + entry["size"]
+    yield at, size - (_TABLE_SECTORS - 1) * SECTOR
+
+
+def _unused(source: RawFile, entry: dict[str, Any]) -> list[Extent]:
+    """Bytes of the disk that a file system does not use: free blocks, the journal behind its superblock, and what lies
+    behind its end.
+    """
+    system = Ext4(Region(source, entry["offset"], entry["size"]))
+    blocks = [*_free(system), *_journal(system)]
+    end = system.block_count * BLOCK
+    tail = [(entry["offset"] + end, entry["offset"] + entry["size"])]
+    return merged([(entry["offset"] + first * BLOCK, entry["offset"] + last * BLOCK) for first, last in blocks] + tail)
+
+
+def _journal(system: Ext4) -> Iterator[Extent]:
+    """An empty journal has its superblock, and nothing else. A root that nobody writes to has none."""
+    inode = system.inode(JOURNAL_INODE, "the journal")
+    if stat.S_ISREG(inode.mode):
+        for logical, first, count in system.runs(inode, "the journal"):
+            skip = 1 if logical == 0 else 0
+            yield first + skip, first + count
+
+
+def _free(system: Ext4) -> Iterator[Extent]:
+    """Runs of free blocks: the first, and the one behind the last."""
+    for group in range(system.groups):
+        first = group * system.blocks_per_group
+        count = min(system.blocks_per_group, system.block_count - first)
+        at = BLOCK + group * system.descriptor_size
+        raw = system.block_at(at // BLOCK)[at % BLOCK:at % BLOCK + system.descriptor_size]
+        if int.from_bytes(raw[0x12:0x14], "little") & _UNINITIALISED:
+            yield first + _copies(system, group), first + count
+            continue
+        high = int.from_bytes(raw[0x20:0x24], "little") << 32 if len(raw) == 64 else 0
+        bitmap = system.block_at(int.from_bytes(raw[:4], "little") | high)
+        yield from ((first + start, first + stop) for start, stop in _zero_bits(bitmap, count))
+
+
+def _copies(system: Ext4, group: int) -> int:
+    """Blocks at the beginning of a group that hold copies of superblock and table of groups (sparse_super)."""
+    has_copy = group <= 1 or any(_is_power(group, base) for base in (3, 5, 7))
+    table = -(-system.groups * system.descriptor_size // BLOCK)
+    reserved = int.from_bytes(system.block_at(0)[_RESERVED_AT:_RESERVED_AT + 2], "little")
+    return 1 + table + reserved if has_copy else 0
+
+
+def _is_power(number: int, base: int) -> bool:
+    while number > 1 and number % base == 0:
+        number //= base
+    return number == 1
+
+
+def _zero_bits(bitmap: bytes, count: int) -> Iterator[Extent]:
+    """Runs of zeros among the first `count` bits, lowest bit first."""
+    bits = f"{int.from_bytes(bitmap, 'little'):0{len(bitmap) * 8}b}"[::-1][:count]
+    at = bits.find("0")
+    while at >= 0:
+        end = bits.find("1", at)
+        yield at, end if end >= 0 else count
+        at = bits.find("0", end) if end >= 0 else -1
+
+
+def _filled(source: RawFile, places: Iterator[Extent] | list[Extent]) -> Iterator[Extent]:
+    """The places, cut to what is no hole, that are not all zeros."""
+    for start, stop in places:
+        for first, last in source.data(start, stop):
+            for at in range(first, last, _CHUNK):
+                length = min(_CHUNK, last - at)
+                if source.read(at, length).strip(b"\0"):
+                    yield at, at + length
+
+
+def _data(source: RawFile, offset: int, size: int) -> Iterator[bytes]:
+    """What is no hole of a place."""
+    for first, last in source.data(offset, offset + size):
+        yield source.read(first, last - first)
