@@ -9,7 +9,8 @@ import boto3
 import pytest
 from goldenami.aws import tags
 from goldenami.core import records
-from goldenami.model.build_records import BAKE_FILE, BakeRecord, Boot
+from goldenami.model.build_records import BAKE_FILE, BLOCKS_FILE, BakeRecord, Boot
+from goldenami.model.disk_blocks import BlockMap
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import CHECKS, IMAGE, REGIONS, Checkout, RegionState, wrong
@@ -50,8 +51,9 @@ def test_it_stays_where_it_was_baked_and_is_copied_elsewhere(aws: Emulator, chec
 
 
 def test_a_build_by_the_local_builder_follows(checkout: Checkout) -> None:
-    """Whoever made the one before: its blocks are not known here, so the whole disk goes up."""
+    """Whoever made the one before: its blocks are none of a disk like this one, so the whole disk goes up."""
     first = ec2_builds.build(checkout.root, 1, HOME)
+    BlockMap.create(first / BLOCKS_FILE, 8)
     assert checkout.golden("publish", IMAGE).code == 0
     second = builds.build(checkout.root, 2)
     ran = checkout.golden("publish", IMAGE)

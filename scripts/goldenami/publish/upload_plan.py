@@ -129,14 +129,18 @@ def check_shares(account: Account, plan: PublishPlan) -> None:
 
 
 def _parent(account: Account, region: str, build: VerifiedBuild, wanted: SnapshotEncryption) -> _Parent:
-    """A build whose snapshot is in the region under the same key, and whose list of blocks is here."""
+    """A build whose snapshot is in the region under the same key, and whose list of blocks is here.
+
+    One that was baked on EC2 has no block in its place, and may have a larger volume.
+    """
     ec2, amis, unfit = account.ec2(region), pointers.read_channels(account.ssm(region), build.bake.image), ""
     for image in images.get(ec2, amis.values()).values():
         build_id = image.tags.get(tags.BUILD_ID, "")
-        path = build.folder.image.build(build_id).blocks
-        if not build_id or image.tags.get(tags.IMAGE) != build.bake.image or not path.exists():
+        folder = build.folder.image.build(build_id)
+        if not build_id or image.tags.get(tags.IMAGE) != build.bake.image or not folder.blocks.exists() or (
+                folder.is_baked and folder.read_bake().ami):
             continue
         unfit = wanted.unfit(image.snapshot, encryption.snapshot_key(ec2, image.snapshot))
         if not unfit:
-            return _Parent(build_id, ebs.Parent(image.snapshot, BlockMap.open(path)))
+            return _Parent(build_id, ebs.Parent(image.snapshot, BlockMap.open(folder.blocks)))
     return _Parent(unfit=unfit)
