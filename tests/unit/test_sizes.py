@@ -24,8 +24,9 @@ def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
     (tmp_path / "var/lib/dpkg/info").mkdir(parents=True)
     (tmp_path / "var/lib/dpkg/info/bash.list").write_text("/bin/bash\n", encoding="utf-8")
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"entries": [{"path": path, "size": size} for path, size in files.items()]}),
-                        encoding="utf-8")
+    entries: list[dict[str, object]] = [{"path": path, "size": size} for path, size in files.items()]
+    entries[0] |= {"size": 900, "stored": 300}  # NCCL without code for other GPUs
+    manifest.write_text(json.dumps({"entries": entries}), encoding="utf-8")
     found = sizes.by_package(tmp_path, manifest)
     assert found == {"bash": 7, "wheel:nvidia-nccl-cu12": 300, "wheel:torch": 42, "": 1}
     drawn = {part.name: part.bytes for part in bake.components(sample_lock.sample(), found)}

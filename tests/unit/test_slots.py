@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -93,6 +94,42 @@ def test_it_is_sparse_where_the_file_is(root: Path, tmp_path: Path) -> None:
     assert facts.data_bytes < 40 * MIB
 
 
+def test_zeros_are_holes_wherever_the_host_has_some(root: Path, tmp_path: Path) -> None:
+    """A library without code for other GPUs: what remains lies together in slots, whatever the host's file system."""
+    piece, gap = os.urandom(3 * BLOCK), bytes(slots.HOLE * BLOCK)
+    parts = [b"\1" * BLOCK, gap, piece, gap[BLOCK:], piece[:17], bytes(200 * BLOCK), piece, gap]
+    content = b"".join(part.ljust(-(-len(part) // BLOCK) * BLOCK, b"\0") for part in parts)[:-5]
+    library = root / "usr/lib/library"
+    library.write_bytes(content)
+    dense = write(root, tmp_path / "dense")
+    held = [block for block in places(dense, "/usr/lib/library") if block]
+    assert len(held) == 1 + 3 + (slots.HOLE - 1) + 1 + 3
+    assert held == list(range(held[0], held[0] + len(held)))
+    debugfs(dense, f"dump /usr/lib/library {tmp_path / 'copy'}")
+    assert (tmp_path / "copy").read_bytes() == content
+    shell.output(["/usr/sbin/e2fsck", "-fn", f"{dense.disk}?offset={disk.ROOT_OFFSET}"])
+    rows = {row["path"]: row for row in json.loads(dense.manifest.read_text(encoding="utf-8"))["entries"]}
+    assert rows["/usr/lib/library"]["stored"] == len(held) * BLOCK
+    assert "stored" not in rows["/usr/lib/odd"]
+    with library.open("wb") as sparse:
+        for at in range(0, len(content), BLOCK):
+            sparse.seek(at)
+            if content[at:at + BLOCK].strip(b"\0"):
+                sparse.write(content[at:at + BLOCK])
+        sparse.truncate(len(content))
+    assert library.stat().st_blocks * 512 < len(content) // 2
+    assert write(root, tmp_path / "sparse").sha256 == dense.sha256
+
+
+def test_zeros_that_are_written_over_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(SLOT_BYTES))
+    (entry,) = (entry for entry in tree.scan(tmp_path) if entry.kind == "file")
+    assert slots.data_runs(tmp_path / "file") == []
+    (tmp_path / "file").write_bytes(b"x" * SLOT_BYTES)
+    with pytest.raises(StageFailed, match="/file changed while it was read"):
+        slots._copy(tmp_path, entry, [], -1, 0)
+
+
 def test_equal_trees_make_equal_bytes(root: Path, tmp_path: Path) -> None:
     assert changed(write(root, tmp_path / "one"), write(root, tmp_path / "two")) == 0
 
@@ -110,7 +147,7 @@ def test_a_file_that_grows_moves_no_other_of_a_lower_rank(root: Path, tmp_path: 
 
 
 def test_too_little_room_for_slots(root: Path, tmp_path: Path) -> None:
-    for number in range(120):
+    for number in range(240):
         (root / f"usr/lib/many-{number}").write_bytes(os.urandom(SLOT_BYTES + 1))
     small = disk.DiskLayout("test", 384 * MIB, LAYOUT.source_date_epoch)
     with pytest.raises((StageFailed, BadInput), match="disk"):

@@ -252,21 +252,25 @@ class _Writer:
         self._bios()
         self._esp()
         digests: dict[str, str] | None = None
+        stored: dict[str, int] = {}
         with checksum.following(self.disk, self.work / BLOCKS_FILE) as follower:
             if reads_tar := self._reads_tar():
                 ordered = slots.order(self.entries, self.ranks)
                 digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes)
                 # The ESP is not written to its end before an immutable root is.
                 final = follower.advance if not self.layout.immutable else lambda _: None
-                digests |= slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=final,
-                                      blocks=self.layout.root_bytes // BLOCK, env=self.env)
+                large = slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=final,
+                                   blocks=self.layout.root_bytes // BLOCK, env=self.env)
+                digests |= {path: one.sha256 for path, one in large.items()}
+                stored = {path: one.stored for path, one in large.items()}
             else:
                 self._root_from_directory()
             line = self._immutable() if self.layout.immutable else ""
             with self.disk.open("rb") as image:
                 boot = boot_regions.describe(lambda offset, length: os.pread(image.fileno(), length, offset))
             boot |= {"command_line": line} if line else {}
-            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests, boot=boot)
+            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests, boot=boot,
+                                 stored=stored)
             return reads_tar, follower.result(self.layout.size_bytes)
 
     def _run(self, tool: str, package: str, *args: str) -> None:

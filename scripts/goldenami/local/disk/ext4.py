@@ -4,10 +4,11 @@ EBS stores and transfers a volume in blocks of 512 KiB. Files that follow one an
 after the first one that changed its size, so a driver release would change nearly every block. Here each file begins
 at a slot's border, in the order of FILES, and shares its slots with no other.
 
-FILES is JSON: [[path, size in bytes], ...], of files that are still empty; BLOCKS is the size of the file system.
-Printed, in the same order, are the extents that each file got: [[[logical, physical, length in blocks], ...], ...].
-What is in these blocks is for the caller to write. e2fsprogs' own library does it, so that bitmaps, counts and
-checksums are right. A program of its own, because the library reads SOURCE_DATE_EPOCH from the environment.
+FILES is JSON: [[path, size in bytes, [[first block, blocks], ...]], ...], of files that are still empty: of each the
+runs of blocks that are not zeros; the others become holes. BLOCKS is the size of the file system. Printed, in the same
+order, are the extents that each file got: [[[logical, physical, length in blocks], ...], ...]. What is in these blocks
+is for the caller to write. e2fsprogs' own library does it, so that bitmaps, counts and checksums are right. A program
+of its own, because the library reads SOURCE_DATE_EPOCH from the environment.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _SIZE_LOW, _SIZE_HIGH = 4, 108
 
 Extent = tuple[int, int, int]
 """A file's first block, its place in the file system, and how many blocks follow."""
+Run = tuple[int, int]
+"""The first of a file's blocks that follow one another without a hole, and how many they are."""
 
 
 class FileSystem:
@@ -84,31 +87,32 @@ class FileSystem:
                 return aligned
         raise BadInput("the large files find no free slots of 512 KiB on the disk", hint="raise disk_size_gib")
 
-    def allocate(self, path: str, size: int) -> list[Extent]:
-        """Give the empty file `path` its size and slots."""
+    def allocate(self, path: str, size: int, runs: Sequence[Run]) -> list[Extent]:
+        """Give the empty file `path` its size, and slots for those of its blocks that are no holes."""
         number = ctypes.c_uint32()
         self._call("ext2fs_namei", self._fs, _ROOT_INODE, _ROOT_INODE, path.encode("utf-8", "surrogateescape"),
                    ctypes.byref(number))
         inode = ctypes.create_string_buffer(_INODE_BYTES)
         self._call("ext2fs_read_inode", self._fs, number, inode)
-        extents = self._claim(-(-size // BLOCK))
+        extents = self._claim(runs)
         self._insert(number, inode, extents)
         struct.pack_into("<I", inode, _SIZE_LOW, size & 0xFFFFFFFF)
         struct.pack_into("<I", inode, _SIZE_HIGH, size >> 32)
         self._call("ext2fs_write_inode", self._fs, number, inode)
         return extents
 
-    def _claim(self, blocks: int) -> list[Extent]:
-        """Mark slots for `blocks` blocks as used; neighbours are one extent."""
-        extents: list[Extent] = []
-        for logical in range(0, blocks, SLOT):
-            physical, length = self._free_slot(), min(SLOT, blocks - logical)
-            self._lib.ext2fs_block_alloc_stats_range(self._fs, ctypes.c_uint64(physical), length, 1)
-            last = extents[-1] if extents else (0, 0, EXTENT_BLOCKS)
-            if last[1] + last[2] == physical and last[2] + length <= EXTENT_BLOCKS:
-                extents[-1] = (last[0], last[1], last[2] + length)
-            else:
-                extents.append((logical, physical, length))
+    def _claim(self, runs: Sequence[Run]) -> list[Extent]:
+        """Mark blocks of slots as used for all of `runs`, one behind the other; what lies together is one extent."""
+        extents, physical, room = list[Extent](), 0, 0
+        for first, count in runs:
+            done = 0
+            while done < count:
+                if not room:
+                    physical, room = self._free_slot(), SLOT
+                length = min(room, count - done)
+                self._lib.ext2fs_block_alloc_stats_range(self._fs, ctypes.c_uint64(physical), length, 1)
+                _append(extents, (first + done, physical, length))
+                done, physical, room = done + length, physical + length, room - length
         return extents
 
     def _insert(self, number: ctypes.c_uint32, inode: Any, extents: Sequence[Extent]) -> None:
@@ -128,11 +132,20 @@ class FileSystem:
         self._call("ext2fs_close", self._fs)
 
 
+def _append(extents: list[Extent], new: Extent) -> None:
+    """Add what follows; a neighbour in the file and on the disk becomes part of the last extent."""
+    logical, physical, length = extents[-1] if extents else (0, 0, EXTENT_BLOCKS)
+    if (logical + length, physical + length) == new[:2] and length + new[2] <= EXTENT_BLOCKS:
+        extents[-1] = (logical, physical, length + new[2])
+    else:
+        extents.append(new)
+
+
 def main() -> int:
     """Read the files, place them, print their extents; a failure is one line on stderr and status 1."""
     try:
         system = FileSystem(sys.argv[1], int(sys.argv[2]))
-        extents = [system.allocate(path, size) for path, size in json.load(sys.stdin)]
+        extents = [system.allocate(path, size, runs) for path, size, runs in json.load(sys.stdin)]
         system.close()
     except GoldenError as error:
         print(f"{error.message}; {error.hint}", file=sys.stderr)

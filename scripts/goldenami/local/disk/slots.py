@@ -1,5 +1,8 @@
 """Large files put straight into the disk image, each in slots of its own (see `ext4`), small ones by mke2fs.
 
+Where a large file is zeros it has a hole: neither the disk nor a snapshot of it stores them. What is a hole is decided
+by the file's content, not by where the host's file system has one, so that equal trees give equal disks.
+
 What changes most comes last: `order` sorts by the layer that a file came with, so that a driver release moves no file
 of the layers before it.
 """
@@ -10,15 +13,30 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.local.disk import ext4
-from goldenami.local.disk.ext4 import BLOCK, SLOT_BYTES, Extent
+from goldenami.local.disk.ext4 import BLOCK, SLOT_BYTES, Extent, Run
 from goldenami.local.tree.tree import CHUNK_BYTES, Entry
+
+HOLE = 4
+"""Blocks of a hole at least: 16 KiB. A shorter one gains less than the reading of a file in more pieces costs."""
+
+
+_ZEROS = bytes(BLOCK)
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What became of a large file: its SHA-256, and the bytes that it takes on the disk."""
+
+    sha256: str
+    stored: int
 
 
 def is_large(entry: Entry) -> bool:
@@ -44,26 +62,63 @@ def without_content(entries: Sequence[Entry]) -> list[Entry]:
 def fill(
     tree: Path, entries: Sequence[Entry], disk: Path, *, offset: int, blocks: int, env: Mapping[str, str],
     final: Callable[[int], None],
-) -> dict[str, str]:
+) -> dict[str, Written]:
     """Give the large files of `entries` slots in the file system at `offset` bytes of `disk` and write them there.
 
-    Returns their SHA-256 by path. `final` is told up to which byte the disk will not change any more.
+    Returns what became of them, by path. `final` is told up to which byte the disk will not change any more.
     """
     large = [entry for entry in entries if is_large(entry)]
-    placed = _place(large, f"{disk}?offset={offset}", blocks, env)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = list(pool.map(lambda entry: data_runs(tree / entry.path), large))
+    placed = _place(large, runs, f"{disk}?offset={offset}", blocks, env)
     first, *unwritten = [offset + block * BLOCK for block in _first_unwritten(placed, blocks)]
     final(first)
-    by_path: dict[str, str] = {}
+    by_path: dict[str, Written] = {}
     descriptor = os.open(disk, os.O_WRONLY)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             digests = pool.map(lambda entry, extents: _copy(tree, entry, extents, descriptor, offset), large, placed)
-            for entry, digest, until in zip(large, digests, unwritten, strict=True):
-                by_path[entry.path] = digest
+            for entry, digest, extents, until in zip(large, digests, placed, unwritten, strict=True):
+                by_path[entry.path] = Written(digest, sum(extent[2] for extent in extents) * BLOCK)
                 final(until)
     finally:
         os.close(descriptor)
     return by_path
+
+
+def data_runs(path: Path) -> list[Run]:
+    """The blocks of the file `path` that are no holes."""
+    runs, at = list[Run](), 0
+    zeros, blocks = _zeros(path)
+    for first, count in [*((first, count) for first, count in zeros if count >= HOLE), (blocks, 0)]:
+        if first > at:
+            runs.append((at, first - at))
+        at = first + count
+    return runs
+
+
+def _zeros(path: Path) -> tuple[list[Run], int]:
+    """Which blocks of the file are zeros, and how many blocks it has."""
+    found, at = list[Run](), 0
+    with path.open("rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            for block in _zero_blocks(chunk):
+                first, count = found[-1] if found else (-1, 0)
+                if first + count == at + block:
+                    found[-1] = (first, count + 1)
+                else:
+                    found.append((at + block, 1))
+            at += -(-len(chunk) // BLOCK)
+    return found, at
+
+
+def _zero_blocks(chunk: bytes) -> Iterator[int]:
+    """Those of the chunk's blocks that are zeros; what the last one lacks counts as zeros."""
+    whole = chunk if len(chunk) % BLOCK == 0 else chunk + bytes(-len(chunk) % BLOCK)
+    at = whole.find(_ZEROS)  # nearly every chunk has none, which this tells at several GB/s
+    for block in range(at // BLOCK, len(whole) // BLOCK) if at >= 0 else ():
+        if whole.startswith(_ZEROS, block * BLOCK):
+            yield block
 
 
 def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[int]:
@@ -74,8 +129,10 @@ def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[in
     return firsts[::-1]
 
 
-def _place(large: Sequence[Entry], image: str, blocks: int, env: Mapping[str, str]) -> list[list[Extent]]:
-    files = [[entry.path[1:], entry.size] for entry in large]
+def _place(
+    large: Sequence[Entry], runs: Sequence[Sequence[Run]], image: str, blocks: int, env: Mapping[str, str],
+) -> list[list[Extent]]:
+    files = [[entry.path[1:], entry.size, data] for entry, data in zip(large, runs, strict=True)]
     argv = shell.python_argv(ext4.__name__, image, str(blocks))
     try:
         text = shell.output(argv, stdin=json.dumps(files), env={**env, **shell.python_env()})
@@ -87,21 +144,33 @@ def _place(large: Sequence[Entry], image: str, blocks: int, env: Mapping[str, st
 
 
 def _copy(tree: Path, entry: Entry, extents: Sequence[Extent], disk: int, offset: int) -> str:
-    """Write one file into its extents; zeros are not written, so that the image stays sparse."""
-    digest, zeros = hashlib.sha256(), bytes(CHUNK_BYTES)
+    """Write one file into its extents, between which it has to be zeros; returns its SHA-256."""
+    digest = hashlib.sha256()
     with (tree / entry.path).open("rb", buffering=0) as source:
-        for _, physical, length in extents:
+        for logical, physical, length in extents:
+            for zeros in _hole(source, entry, logical * BLOCK):
+                digest.update(zeros)
             at, left = offset + physical * BLOCK, length * BLOCK
             while left and (chunk := source.read(min(left, CHUNK_BYTES))):
                 digest.update(chunk)
-                if chunk != zeros[:len(chunk)]:
-                    _write(disk, chunk, at)
+                _write(disk, chunk, at)
                 at, left = at + len(chunk), left - len(chunk)
+        for zeros in _hole(source, entry, entry.size):
+            digest.update(zeros)
         size = source.tell()
         if size != entry.size or source.read(1):
             raise StageFailed(f"{entry.path[1:]} changed its size from {entry.size} bytes while it was read",
                               hint="stop the container before its tree becomes a disk")
     return digest.hexdigest()
+
+
+def _hole(source: FileIO, entry: Entry, until: int) -> Iterator[bytes]:
+    """The zeros up to the byte `until`; StageFailed where something else was written there meanwhile."""
+    while (left := until - source.tell()) > 0 and (chunk := source.read(min(left, CHUNK_BYTES))):
+        if chunk.strip(b"\0"):
+            raise StageFailed(f"{entry.path[1:]} changed while it was read",
+                              hint="stop the container before its tree becomes a disk")
+        yield chunk
 
 
 def _write(disk: int, chunk: bytes, at: int) -> None:

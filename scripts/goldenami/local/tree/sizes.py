@@ -1,6 +1,7 @@
 """Bytes that each package really takes in a tree: what its file list names, as the manifest measured it.
 
 A package's own Installed-Size says what it would take if nothing of it were left out. A wheel's list is its RECORD.
+Holes of a file take nothing (`stored` of the manifest).
 """
 
 from __future__ import annotations
@@ -23,5 +24,5 @@ def by_package(tree: Path, manifest: Path) -> dict[str, int]:
     for entry in entries:
         if "size" in entry:
             owner = owners.get(entry["path"], UNOWNED)
-            sizes[owner] = sizes.get(owner, 0) + entry["size"]
+            sizes[owner] = sizes.get(owner, 0) + entry.get("stored", entry["size"])
     return sizes

@@ -170,19 +170,25 @@ def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
 
 def write_manifest(
     tree: Path, path: Path, *, entries: Sequence[Entry] | None = None, digests: Mapping[str, str] | None = None,
-    boot: Mapping[str, Any] | None = None,
+    boot: Mapping[str, Any] | None = None, stored: Mapping[str, int] | None = None,
 ) -> None:
     """Write what `tree` holds to `path` as JSON, one line an entry, sorted by path: equal trees, equal bytes.
 
     `entries` and `digests` (as `scan` and `stream_tar` return them) save walking and reading the tree again. `boot` is
-    what boots the disk of this tree (see `boot_regions`).
+    what boots the disk of this tree (see `boot_regions`). `stored` are the bytes that files take on the disk; a row has
+    them where they are fewer than the file's size, since it has holes there.
     """
     entries = scan(tree) if entries is None else entries
     digests = digests or {entry.path: _content(tree, entry, None) for entry in entries if entry.kind == "file"}
     owners = packages(tree)
-    lines = [json.dumps(_row(tree, entry, digests, owners), sort_keys=True) for entry in entries]
+    lines = [json.dumps(_row(tree, entry, digests, owners) | _holes(entry, stored or {}), sort_keys=True)
+             for entry in entries]
     head = f'"boot": {json.dumps(boot, sort_keys=True)},\n' if boot else ""
     records.write_text(path, f'{{{head}"entries": [\n' + ",\n".join(lines) + '\n], "format": 1}\n')
+
+
+def _holes(entry: Entry, stored: Mapping[str, int]) -> dict[str, int]:
+    return {"stored": stored[entry.path]} if stored.get(entry.path, entry.size) < entry.size else {}
 
 
 def _row(
