@@ -16,6 +16,7 @@ from goldenami.model import instruction_sets
 from goldenami.model.build_records import Allowance, CoverageRecord, Finding
 from iced_x86 import CpuidFeature
 from support.builds import tools
+from support.builds.device_code import EXACT, FAMILY, PTX, SASS, fat_binary, library
 
 # What hnswlib's distance is: a plain loop that the compiler turns into the widest instructions it may use.
 DISTANCE = """
@@ -181,23 +182,8 @@ def test_what_nvcc_left_out_is_found(tmp_path: Path, codes: str, asked: list[tup
     assert listed == set(codes.split("-"))
 
 
-def fat_binary(*images: tuple[int, int, int]) -> bytes:
-    """What nvcc writes: of each image kind (1: PTX, 2: SASS), compute capability and flags; payloads are compressed."""
-    entries = b"".join(
-        struct.pack("<HHIQIIIIIIQIIQ", kind, 0x101, 64, 16, 16, 0, 0x10008, capability, 0, 0, 0x2011 | flags, 0, 0, 0)
-        + bytes(16) for kind, capability, flags in images)
-    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
-
-
 def with_device_code(folder: Path, *binaries: bytes) -> Path:
-    """A library with the section that nvcc fills."""
-    blob = folder / "blob"
-    blob.write_bytes(b"".join(binaries))
-    section = rf'.section .nv_fatbin,\"a\"\n.balign 8\n.incbin \"{blob}\"\n.text'
-    return compiled(folder, "device.so", source=f'__asm__("{section}");\n{DISTANCE}')
-
-
-PTX, SASS, EXACT, FAMILY = 1, 2, 1 << 20, 1 << 21
+    return library(folder / "opt/ml/device.so", *binaries, source=DISTANCE)
 
 
 @pytest.mark.parametrize(("images", "declared", "missing"), [
