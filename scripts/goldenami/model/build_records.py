@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from goldenami.core.records import Record
+from goldenami.model.trim_records import Trimmed
 
 BAKE_FILE = "bake.json"
 VERIFY_FILE = "verify.json"
@@ -138,7 +139,8 @@ class BakeRecord(Record):
     `seconds` is all of it by the clock; older records lack it. `largest` are the packages and wheels that take most.
     `packages_count` are those of the tree, of an AMI with the publisher's.
     A build has a disk here, or an AMI in EC2, as its builder makes them; an AMI has no `layers`. Of one whose disk
-    could not be read nothing is known by file: no `components` and no `manifest_sha256`.
+    could not be read nothing is known by file: no `components` and no `manifest_sha256`. `trimmed` is what the role
+    `trim` took out of a disk here, where it ran.
     """
 
     schema_version: Literal[1] = 1
@@ -159,6 +161,7 @@ class BakeRecord(Record):
     largest: list[Component] = Field(default_factory=list)
     layers: list[str]
     manifest_sha256: Sha256 | None = None
+    trimmed: Trimmed | None = None
 
     @property
     def checkout_commit(self) -> str:

@@ -15,7 +15,7 @@ from goldenami.model.security_records import Rating
 from goldenami.model.update_policy import Watch
 
 STEPS = (
-    ("os_updates",), ("cuda",), ("frameworks",), ("container_runtime", "instance_store", "tools"),
+    ("os_updates",), ("cuda",), ("frameworks", "trim"), ("container_runtime", "instance_store", "tools"),
     ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",),
     ("hardening", "limits", "network_tuning", "immutable", "provenance", "seal"),
 )

@@ -14,6 +14,7 @@ from goldenami.core.records import Record
 from goldenami.model.build_records import Accel, Allowance, Ami, Boot, BuildId, Bytes, Check, Disk, Seconds, Sha256
 from goldenami.model.hardening_records import HardeningScan
 from goldenami.model.recipes import Patch
+from goldenami.model.trim_records import Trimmed
 
 
 class ProgramPlan(Record):
@@ -85,13 +86,14 @@ class BakePlan(TreePlan):
 
 class BakeResult(Record):
     """What a builder made: a disk, or an AMI. `sizes` are the bytes by package, "" for what none owns; of a disk
-    `layers` are those that were there already."""
+    `layers` are those that were there already. `trimmed` is what a role took out."""
 
     disk: Disk | None = None
     ami: Ami | None = None
     sizes: dict[str, Bytes] = Field(default_factory=dict)
     layers: list[str] = Field(default_factory=list)
     manifest_sha256: Sha256 | None = None
+    trimmed: Trimmed | None = None
 
 
 class ContainerAccess(Record):

@@ -19,6 +19,7 @@ from goldenami.local.tree import owners
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import Host
 from goldenami.model.lockfile import CompiledWheel, Lock, Package
+from goldenami.model.trim_records import Trimmed
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import Archive, PyFile
 from goldenami.packages.store import Store
@@ -94,7 +95,7 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
     sources = source_packages(lock, store)
     found = [*(_deb(lock, name, package, sources[name]) for name, package in lock.packages.items() if name in present),
-             *_wheels(lock), *_loader(bake.host)]
+             *_wheels(lock, bake.trimmed), *_loader(bake.host)]
     parts = tuple(sorted(found, key=lambda part: (part.name, part.ref)))
     return Materials(lock, bake.lock_sha256, build.build_id, parts, whole)
 
@@ -149,8 +150,8 @@ def _modules(lock: Lock, name: str, package: Package) -> ImagePart:
                      properties=tuple(facts), ancestors=tuple(ancestors))
 
 
-def _wheels(lock: Lock) -> Iterator[ImagePart]:
-    """Each wheel once, with the environments that it is in."""
+def _wheels(lock: Lock, trimmed: Trimmed | None) -> Iterator[ImagePart]:
+    """Each wheel once, with the environments that it is in, and what was taken out of it there."""
     homes: dict[str, list[str]] = {}
     files: dict[str, PyFile] = {}
     for environment, found in lock.environments().items():
@@ -162,6 +163,7 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
         compiled = made.get(sha256)
         facts = [("environment", name) for name in sorted(homes[sha256])]
         facts += [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)] if compiled else []
+        facts += [("trimmed", what) for what in trimmed.of_wheel(file.project, file.version)] if trimmed else []
         yield ImagePart(file.project, file.version, purl("pypi", file.project, file.version), sha256, "pypi",
                         properties=(("file", file.filename), *facts),
                         ancestors=(_origin(compiled),) if compiled else ())

@@ -21,6 +21,7 @@ from goldenami.local.sandbox import program
 from goldenami.local.tree import layers, rootfs, sealed, sizes
 from goldenami.model.build_records import Disk
 from goldenami.model.plans import BakePlan, BakeResult, BakeStep
+from goldenami.model.trim_records import TRIMMED_FILE, Trimmed
 
 
 def bake(plan: BakePlan) -> BakeResult:
@@ -107,7 +108,13 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path) -> BakeResult:
         disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes, bytes_allocated=facts.data_bytes,
                   sha256=facts.sha256, note=facts.note),
         sizes=sizes.by_package(root, facts.manifest), layers=stack.reused,
-        manifest_sha256=records.sha256_file(facts.manifest))
+        manifest_sha256=records.sha256_file(facts.manifest), trimmed=_trimmed(root))
+
+
+def _trimmed(root: Path) -> Trimmed | None:
+    """What the role `trim` says in the tree that it took out."""
+    path = root / TRIMMED_FILE
+    return records.read(path, Trimmed) if path.exists() else None
 
 
 def _layout(plan: BakePlan, root: Path) -> disk.DiskLayout:

@@ -1,0 +1,1 @@
+../../../../../../scripts/goldenami/local/code_coverage/fatbin.py
