@@ -14,7 +14,6 @@ from goldenami.core.errors import BadInput
 from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import Check, Component, Outcome, Timing, Verdict, VerifyRecord
-from goldenami.model.trim_records import Trimmed, TrimmedProgram
 from goldenami.report import report, view
 from support.builds import report_data as data
 from support.builds.tools import ROOT
@@ -127,19 +126,6 @@ def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) 
     folder.publish.write_text("{", encoding="utf-8")
     with pytest.raises(BadInput, match=r"publish\.json: "):
         report.render(folder, previous, lock)
-
-
-def test_what_was_trimmed_is_a_figure(tmp_path: Path) -> None:
-    folder, _, lock = data.write_pair(tmp_path, data.FAILING)
-    bake = folder.read_bake()
-    assert "Trimmed" not in {figure.term for figure in view.figures(bake, None, None, None)}
-    program = TrimmedProgram(path="ml/libnccl.so.2", wheel="nvidia_nccl_cu12-2.27.5", bytes=3 << 30, was="a", now="b",
-                             architectures=["50", "90a", "100"])
-    trimmed = Trimmed(architectures=["86"], gpu_code=[program], removed=[], linked=[])
-    records.write(folder.bake, bake.model_copy(update={"trimmed": trimmed}))
-    said = Page(report.render(folder, None, lock)).text()
-    assert "machine code for sm_50, sm_90a, sm_100 in 1 programs" in said and units.size(3 << 30) in said
-    assert "| Trimmed | " in report.summary(folder, None, lock)
 
 
 def test_the_bake_is_as_long_as_its_clock_says(tmp_path: Path) -> None:

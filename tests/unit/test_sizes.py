@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 from goldenami.bake import bake
+from goldenami.core import records, units
 from goldenami.local.tree import sizes
-from support.builds import sample_lock
+from goldenami.model.trim_records import Trimmed, TrimmedProgram
+from goldenami.report import report
+from support.builds import report_data, sample_lock
 
 SITE = "/opt/ml/ml/lib/python3.13/site-packages"
 
@@ -43,3 +46,14 @@ def test_packages_are_counted_that_the_tree_has(tmp_path: Path) -> None:
     assert found == {"bash": 0, "libc6": 0, "": 0}
     assert bake.packages_count(found | {"wheel:torch": 1}, sample_lock.sample()) == 2
     assert bake.packages_count({}, sample_lock.sample()) == len(sample_lock.sample().packages)
+
+
+def test_what_was_trimmed_is_a_figure_of_the_report(tmp_path: Path) -> None:
+    folder, _, lock = report_data.write_pair(tmp_path, report_data.FAILING)
+    assert "Trimmed" not in report.render(folder, None, lock)
+    program = TrimmedProgram(path="ml/libnccl.so.2", wheel="nvidia_nccl_cu12-2.27.5", bytes=3 << 30, was="a", now="b",
+                             architectures=["50", "90a", "100"])
+    trimmed = Trimmed(architectures=["86"], gpu_code=[program], removed=[], linked=[])
+    records.write(folder.bake, folder.read_bake().model_copy(update={"trimmed": trimmed}))
+    for page in (report.render(folder, None, lock), report.summary(folder, None, lock)):
+        assert "machine code for sm_50, sm_90a, sm_100 in 1 programs" in page and units.size(3 << 30) in page

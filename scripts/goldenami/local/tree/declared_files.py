@@ -68,6 +68,7 @@ DECLARED = {
         "/opt/ml/*/pyvenv.cfg", "/opt/ml/*/share/jupyter/kernels/*", "/opt/ml/*/CUDA.json",
         "/opt/ml/*/site-packages/*.dist-info/*", "/opt/ml/*/site-packages/*.pth", "/opt/ml/*/bin/*",
     ],
+    "trim: what it took out": ["/opt/ml/TRIMMED.json"],
 }
 """Shell patterns of paths, by the program or role that writes them."""
 
