@@ -209,9 +209,9 @@ class Counted:
         return self.disk.read(offset, length)
 
 
-def changed_parts(first: Path, second: Path) -> list[tuple[int, int]]:
+def changed_parts(first: Path, second: Path, size: int = 1 << 16) -> list[tuple[int, int]]:
     """As EBS lists them: blocks of 64 KiB here, since the disk is small."""
-    one, other, size = first.read_bytes(), second.read_bytes(), 1 << 16
+    one, other = first.read_bytes(), second.read_bytes()
     return merged((at, at + size) for at in range(0, len(one), size) if one[at:at + size] != other[at:at + size])
 
 
@@ -239,6 +239,37 @@ def test_content_that_lies_elsewhere_is_read(build: BuildFolder, image: Path, tm
     disk = ChangedBlocks(now.size, RawFile(build.disk), parts, now.read)
     looked_at = LookedAt(label="", user=small_image.USER, disk=disk, base=RawFile(build.disk), changed=parts)
     assert {"/usr/bin/same", "/usr/bin/false"} <= {row.path for row in disk_check.check(build, looked_at).drift}
+
+
+def asked(image: Path, request: str, answer: str) -> list[int]:
+    """Numbers that debugfs answers with, behind `answer`."""
+    said = shell.output([shell.require("debugfs", "e2fsprogs"), "-R", request, f"{image}?offset={disk.ROOT_OFFSET}"])
+    return [int(word) for word in said.partition(answer)[2].partition("\n")[0].split() if word.isdecimal()]
+
+
+def test_inodes_that_are_read_from_elsewhere_are_not_as_baked(build: BuildFolder, tmp_path: Path) -> None:
+    """The table of inodes with two of them exchanged lies on the disk since the bake, and now the group's descriptor
+    names it: nothing else is written, and each inode's block is as baked."""
+    base = small_image.copy(build, tmp_path / "base.raw")
+    system = Ext4(root(base))
+    begin, size = system.place_of(1), system.inodes * system.inode_size
+    table = bytearray(system.source.read(begin, size))
+    places = [system.place_of(asked(base, f"stat /usr/bin/{name}", "Inode:")[0]) - begin for name in ("true", "false")]
+    one, other = (slice(place, place + system.inode_size) for place in places)
+    table[one], table[other] = table[other], table[one]
+    free = asked(base, f"ffb {size // 4096}", "Free blocks found:")
+    assert (system.groups, free) == (1, list(range(free[0], free[0] + size // 4096)))
+    with base.open("r+b") as file:
+        file.seek(disk.ROOT_OFFSET + free[0] * 4096)
+        file.write(table)
+    image = small_image.copy_file(base, tmp_path / "disk.raw")
+    small_image.debugfs(image, f"set_block_group 0 inode_table {free[0]}", "set_block_group 0 checksum calc")
+    parts = changed_parts(base, image, 4096)
+    record = disk_check.check(build, LookedAt(
+        label="", user=small_image.USER, disk=ChangedBlocks(base.stat().st_size, RawFile(base), parts,
+                                                            RawFile(image).read),
+        base=RawFile(base), changed=parts))
+    assert {"/usr/bin/same", "/usr/bin/false"} <= {row.path for row in record.drift}
 
 
 def test_a_damaged_transaction_is_no_end_of_the_journal(image: Path, tmp_path: Path) -> None:
