@@ -128,7 +128,14 @@ class Ext4:
         self._replaced: dict[int, bytes] = {}
         self._replaced_numbers: list[int] = []
         self._extents_seen = 0
+        self._base: Ext4 | None = None
+        self._same: dict[int, bool] = {}
         self.load()
+
+    def compare_with(self, base: Ext4) -> None:
+        """Take a block for changed only where it is other than that of the file system as it was baked."""
+        self._base = base
+        self._same.clear()
 
     def replace(self, blocks: dict[int, bytes]) -> None:
         """Take these blocks from here, and the superblock anew: it may be among them."""
@@ -199,7 +206,17 @@ class Ext4:
         return b"".join(self.block_at(block) for block in range(number, number + count))
 
     def is_changed(self, number: int, count: int = 1) -> bool:
-        """Whether any of these blocks may be other than baked."""
+        """Whether any of these blocks may be other than baked; one alone is compared."""
+        return self._was_written(number, count) and not (count == 1 and self._is_same(number))
+
+    def _is_same(self, number: int) -> bool:
+        if self._base is None or number >= self._base.block_count:
+            return False
+        if number not in self._same:
+            self._same[number] = self.block_at(number) == self._base.block_at(number)
+        return self._same[number]
+
+    def _was_written(self, number: int, count: int) -> bool:
         if self._changed is None:
             return True
         known = self._replaced_numbers

@@ -65,6 +65,8 @@ def _walk(connection: socket.socket, asked: dict[str, Any], tell: Callable[[Said
     system = Ext4(_Asked(connection, 0, asked["size"]), asked["changed"])
     journal.replay(system)
     baked = Ext4(_Asked(connection, 1, asked["base_size"]), []) if asked["base_size"] else None
+    if baked:
+        system.compare_with(baked)
     Walk(system, wanted, baked).say(tell)
 
 
