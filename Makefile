@@ -32,7 +32,7 @@ help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  IMAGE=%s, of:\n' '$(IMAGE)'
 	@printf '    %s\n' $(basename $(notdir $(wildcard packer/images/*.yml)))
-	@printf '  bench-: %s\n' '$(patsubst tests/bench/bench_%.py,%,$(sort $(wildcard tests/bench/bench_*.py)))'
+	@printf '  bench-: %s\n' '$(patsubst tests/bench/bench_%.py,%,$(sort $(wildcard tests/bench/bench_*.py)))' | fold -sw 79
 	@printf '  all commands: $(GOLDEN) --help\n'
 
 setup: ## install what this machine lacks (apt packages, Packer, .venv)

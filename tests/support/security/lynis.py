@@ -1,0 +1,35 @@
+"""A scenario: Lynis asks a booted image, as root. `tools` of the folder holds it, unpacked.
+
+It counts a booted machine's kernel, services and processes; of a tree alone it says little. Under emulation its
+thousands of small programs take half an hour.
+"""
+
+from __future__ import annotations
+
+import re
+
+from support.builds import guest
+
+PLACE = "/var/tmp/lynis"
+LIMIT_S = 7200.0
+ASK = (f"cd {PLACE}/usr/share/lynis && sudo env LYNIS_HOME={PLACE} sh {PLACE}/usr/sbin/lynis audit system --quick "
+       "--quiet --no-colors --profile %s >/dev/null 2>&1; sudo cat /var/log/lynis-report.dat")
+
+
+def main() -> None:
+    """The facts: index, number of tests, warnings and suggestions, by their tests' names."""
+    folder = guest.prepare()
+    with guest.booted(folder) as machine:
+        guest.put(machine, folder / "tools", PLACE)
+        report = machine.ssh(ASK % f"{PLACE}/etc/lynis/default.prf", timeout_s=LIMIT_S)
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^([a-z_]+)(?:\[\])?=(.*)$", report, re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    guest.tell(folder, index=int(found["hardening_index"][0]), version=found["lynis_version"][0],
+               tests=int(found["lynis_tests_done"][0]),
+               warnings=[text.split("|")[:2] for text in found.get("warning", [])],
+               suggestions=[text.split("|")[:2] for text in found.get("suggestion", [])])
+
+
+if __name__ == "__main__":
+    main()
