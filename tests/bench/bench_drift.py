@@ -20,8 +20,8 @@ from goldenami.core.records import canonical, write_text
 from goldenami.drift import disk_check
 from goldenami.drift.baked_disk import BakedDisk
 from goldenami.drift.disk_check import LookedAt
-from goldenami.drift.reader.block_source import overlay
 from goldenami.local.disk import disk
+from goldenami.local.reader.block_source import overlay
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.disk_blocks import BlockMap
 from support.builds import guest

@@ -20,7 +20,8 @@ from goldenami.local.reader import limits
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.reader.crc32c import crc32c
 from goldenami.local.reader.directory import entries
-from goldenami.local.reader.ext4 import BLOCK, FLAG_INDEX, ROOT_INODE, SUPERBLOCK_AT, Ext4, Inode
+from goldenami.local.reader.ext4 import BLOCK, FLAG_INDEX, ROOT_INODE, SUPERBLOCK_AT, Ext4
+from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Region
 from goldenami.model.build_folder import BuildFolder

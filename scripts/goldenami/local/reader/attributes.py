@@ -6,7 +6,8 @@ import struct
 from collections.abc import Iterator
 
 from goldenami.local.reader.crc32c import crc32c
-from goldenami.local.reader.ext4 import BLOCK, Ext4, Inode
+from goldenami.local.reader.ext4 import BLOCK, Ext4
+from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 
 _MAGIC = 0xEA020000
