@@ -5,6 +5,7 @@ import csv
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 
 HOME = Path("/opt/ml")
@@ -15,6 +16,21 @@ def digest(path: Path) -> str:
     """As a wheel's RECORD has it."""
     with path.open("rb") as file:
         return "sha256=" + base64.urlsafe_b64encode(hashlib.file_digest(file, "sha256").digest()).rstrip(b"=").decode()
+
+
+def twins() -> list[list[str]]:
+    """Equal files that are not one: of 64 KiB or more, of the same mode and owner."""
+    alike: dict[tuple[int, ...], dict[int, Path]] = {}
+    for path in sorted(HOME.rglob("*")):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size >= 1 << 16:
+            key = (status.st_size, status.st_mode, status.st_uid, status.st_gid)
+            alike.setdefault(key, {}).setdefault(status.st_ino, path)
+    found: dict[str, list[str]] = {}
+    for group in alike.values():
+        for path in group.values() if len(group) > 1 else ():
+            found.setdefault(digest(path), []).append(str(path))
+    return [paths for paths in found.values() if len(paths) > 1]
 
 
 report = json.loads(REPORT.read_text()) if REPORT.exists() else None
@@ -33,6 +49,7 @@ print(json.dumps({
     "stored": {name: (HOME / name).stat().st_blocks * 512 for name in sorted(trimmed)},
     "sizes": {name: (HOME / name).stat().st_size for name in sorted(trimmed)},
     "linked": [(HOME / row["path"]).samefile(HOME / row["to"]) for row in report["linked"]] if report else [],
+    "twins": twins(),
     "suites": sorted(str(path) for name in ("numpy", "scipy", "pandas", "sklearn", "sympy", "networkx")
                      for path in HOME.glob(f"*/lib/python3*/site-packages/{name}/**/tests")),
 }))
