@@ -25,7 +25,7 @@ from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 
-FORMAT = 5
+FORMAT = 6
 """Raise when programs/compile_modules.py changes what comes out for the same inputs."""
 EPOCH = 315532800
 """1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index did."""

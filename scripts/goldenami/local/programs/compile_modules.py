@@ -157,7 +157,7 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, int]:
         (control / script).write_text(text, encoding="utf-8")
         (control / script).chmod(0o755)
     deb = plan.work / f"{plan.package}.deb"
-    shell.output(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(deb)],
+    shell.output(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(tree), str(deb)],
                  env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch), "DPKG_DEB_THREADS_MAX": "1"})
     return deb, size
 
