@@ -69,9 +69,8 @@ class HardeningRecord(Record):
         return sum(rule.level in level.within and outcome in (None, rule.outcome) for rule in self.rules)
 
     def __str__(self) -> str:
-        """`minimal 32 of 34, intermediary 152 of 181, enhanced 160 of 211 rules of ANSSI BP-028`."""
+        """`minimal 32/34, intermediary 152/181, enhanced 160/211`: rules of ANSSI BP-028."""
         if self.problem:
             return f"unreachable: {self.problem}"
-        counts = ", ".join(f"{level.value} {self.count(level, RuleOutcome.PASS)} of {self.count(level)}"
-                           for level in HardeningLevel)
-        return f"{counts} rules of ANSSI BP-028"
+        return ", ".join(f"{level.value} {self.count(level, RuleOutcome.PASS)}/{self.count(level)}"
+                         for level in HardeningLevel)

@@ -59,7 +59,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             checks = [*disk_checks, *_run_tests(plan, machine, emulated, without_boot, second),
                       *code_checks(plan, machine, emulated, without_boot.tree if without_boot else None)]
             times = boot_time.look(machine, at_login)
-            events.emit("say", text=f"boot bios: {boot_time.line(times)}")
+            events.emit("say", text=f"boot: {boot_time.line(times)}")
         hardening = _hardening(plan, machine, without_boot)
         with events.step("power off bios"):
             clean = vm.power_off(machine)

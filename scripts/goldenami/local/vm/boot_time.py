@@ -86,8 +86,9 @@ def modules(log: str, rate: float = 1.0) -> list[Timing]:
 
 
 def line(times: BootTimes) -> str:
-    """`firmware and loader 6.1 s, kernel 4.0 s, ...`."""
-    return ", ".join(f"{part.name} {part.seconds:.1f} s" for part in times.parts)
+    """`loader 6 s, kernel 4, initramfs 9, ...`: each part by its last word."""
+    shown = [f"{part.name.split()[-1]} {part.seconds:.0f}" for part in times.parts]
+    return ", ".join(text if number else f"{text} s" for number, text in enumerate(shown))
 
 
 def _first(pattern: str, said: str) -> str:
