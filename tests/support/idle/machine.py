@@ -62,10 +62,12 @@ def metadata_service(instance: str) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Imds", (_Imds,), {"document": document}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def join(instance: str, group: str) -> None:
