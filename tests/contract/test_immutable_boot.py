@@ -1,44 +1,22 @@
-"""Boots of the immutable image after somebody has written to its disk from outside: `scripts/test` has baked it."""
+"""Boots of the immutable image, whose disk somebody wrote to from outside, or a user from inside.
+
+`scripts/test` has baked it.
+"""
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from goldenami.core import shell
 from goldenami.local.disk import disk
-from goldenami.local.sandbox import namespaces
+from support.builds import damaged, guest, installed
 from support.builds.tools import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 IMAGE = "debian-13-immutable"
-UNREAD = "/usr/share/common-licenses/GPL-3"
-"""A file that no boot reads, of one extent."""
-BOOT = f"""
-import json, sys
-from pathlib import Path
-from goldenami.core.errors import GoldenError
-from goldenami.local.sandbox import namespaces
-from goldenami.local.vm import vm
-from goldenami.model.build_records import Accel
-namespaces.prepare()
-folder = Path(sys.argv[1])
-config = vm.VmConfig(disk=folder / "disk.raw", scratch=folder / "vm", private_key=folder / "key", user="debian",
-                     firmware=vm.Firmware.BIOS, accelerator=Accel.TCG, ssh_limit_s=900)
-try:
-    with vm.running(config) as machine:
-        facts = {{"read": machine.ssh("cat {UNREAD} 2>&1 >/dev/null || true"),
-                  "status": machine.ssh("sudo veritysetup status root"),
-                  "other": machine.ssh("cat /usr/share/common-licenses/GPL-2 | wc -l")}}
-except GoldenError as error:
-    facts = {{"error": error.message}}
-(folder / "facts.json").write_text(json.dumps(facts))
-"""
 
 
 @pytest.fixture
@@ -52,12 +30,7 @@ def image(tmp_path: Path) -> Path:
 
 def boot(image: Path) -> dict[str, str]:
     """What a machine of this disk says, or how its boot ended."""
-    folder = image.parent
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")])
-    argv = namespaces.unshare_argv([sys.executable, "-c", BOOT, str(folder)])
-    subprocess.run(argv, env=shell.environment(shell.python_env()), check=True)
-    facts: dict[str, str] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    return facts
+    return guest.facts("support.builds.damaged", image.parent)
 
 
 def test_another_hash_stops_the_boot(image: Path) -> None:
@@ -72,7 +45,7 @@ def test_another_hash_stops_the_boot(image: Path) -> None:
 
 def test_a_changed_block_is_an_error_for_whoever_reads_it(image: Path) -> None:
     place = f"{image}?offset={disk.ROOT_OFFSET}"
-    block = int(shell.output(["/usr/sbin/debugfs", "-R", f"blocks {UNREAD}", place]).split()[0])
+    block = int(shell.output(["/usr/sbin/debugfs", "-R", f"blocks {damaged.UNREAD}", place]).split()[0])
     with image.open("r+b") as file:
         file.seek(disk.ROOT_OFFSET + block * disk.BLOCK + 100)
         file.write(b"\xff")
@@ -80,3 +53,8 @@ def test_a_changed_block_is_an_error_for_whoever_reads_it(image: Path) -> None:
     assert "Input/output error" in facts["read"]
     assert re.search(r"status: +corrupted", facts["status"])
     assert int(facts["other"]) > 300
+
+
+def test_what_is_installed_and_written_survives_a_reboot_and_the_root_is_as_baked(image: Path) -> None:
+    told = guest.facts("support.builds.installs", image.parent)
+    installed.check(told, image, image.with_name("again.raw"))
