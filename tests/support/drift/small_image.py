@@ -31,6 +31,7 @@ FILES = {
     "etc/sudoers.d/README": "", "etc/systemd/system/golden.service": "[Service]\nExecStart=/usr/bin/true\n",
     "usr/lib/python3/tool.py": "print('tool')\n", "usr/lib/modules/6.1/extra/nvidia.ko": "module " * 400,
     "usr/share/café": "ü", "var/lib/cloud/.keep": "", "var/log/.keep": "", "var/lib/systemd/.keep": "",
+    "var/lib/xfsprogs/.keep": "",
     "usr/bin/true": "\x7fELF true" * 900,
     "usr/bin/false": "\x7fELF fals" * 900, "usr/bin/sudo": "\x7fELF sudo", "root/.profile": "umask 022\n",
     "var/lib/dpkg/info/coreutils.list": "/bin\n/bin/true\n/bin/false\n",

@@ -96,7 +96,7 @@ def launch(tree: Path) -> None:
         ("home/debian/.ssh/authorized_keys", "ssh-ed25519 AAAAC3Nz launch\n", 0o600),
         ("home/debian/.cache/x.pyc", "own", 0o644), ("var/log/journal/x/system.journal", "log", 0o640),
         ("var/lib/cloud/instances/i-1/sem/config", "done", 0o644), ("var/lib/systemd/random-seed", "seed", 0o600),
-        ("tmp/own", "x", 0o600),
+        ("tmp/own", "x", 0o600), ("var/lib/xfsprogs/xfs_scrub_all_media.stamp", "", 0o644),
     ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text, encoding="utf-8")
