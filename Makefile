@@ -32,7 +32,7 @@ help: ## print this help
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  IMAGE=%s, of:\n' '$(IMAGE)'
 	@printf '    %s\n' $(basename $(notdir $(wildcard packer/images/*.yml)))
-	@printf '  bench-: %s\n' '$(patsubst tests/bench/bench_%.py,%,$(sort $(wildcard tests/bench/bench_*.py)))' | fold -sw 79
+	@printf '  bench-: %s\n' '$(subst _,-,$(patsubst tests/bench/bench_%.py,%,$(sort $(wildcard tests/bench/bench_*.py))))' | fold -sw 79
 	@printf '  all commands: $(GOLDEN) --help\n'
 
 setup: ## install what this machine lacks (apt packages, Packer, .venv)
@@ -110,4 +110,4 @@ test: ## linters, tests, Molecule, a full bake and boot (LONG=1)
 
 bench-%: ## measure something (frameworks: RECORD=1, CCACHE=1)
 	@scripts/setup test
-	@PYTHONPATH=scripts:tests:roles/golden_idle/files .venv/bin/python tests/bench/bench_$*.py $(IMAGE) $(if $(RECORD),--record) $(if $(CCACHE),--ccache)
+	@PYTHONPATH=scripts:tests:roles/golden_idle/files .venv/bin/python tests/bench/bench_$(subst -,_,$*).py $(IMAGE) $(if $(RECORD),--record) $(if $(CCACHE),--ccache)

@@ -11,7 +11,7 @@ from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersi
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.utils import parse_user_data
 
-from ec2_emulator import listing, request_fields, ssm_parameters
+from ec2_emulator import launches, listing, request_fields, ssm_parameters
 from ec2_emulator.errors import ApiError, invalid_parameter
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
 
@@ -107,6 +107,7 @@ class LaunchTemplateApi(EC2BaseResponse):
     def _data(self) -> dict[str, Any]:
         data = dict(self._get_param("LaunchTemplateData", {}))
         type_or_requirements(data)
+        launches.initialization_rate_is_in_range(data.get("BlockDeviceMappings"))
         if data.get("UserData") is not None:
             data["UserData"] = parse_user_data(data["UserData"])
         return data

@@ -66,6 +66,15 @@ def _volumes_hold(image: EmulatedImage, devices: Sequence[Mapping[str, Any]]) ->
             image_registration.volume_holds_snapshot(int(ebs["VolumeSize"]), snapshot)
 
 
+@rule(EC2_API + "API_LaunchTemplateEbsBlockDeviceRequest.html")
+def initialization_rate_is_in_range(devices: Sequence[Mapping[str, Any]] | None) -> None:
+    """A template's volume initialization rate is from 100 to 300 MiB/s."""
+    for ebs in (each.get("Ebs") or {} for each in devices or []):
+        if ebs.get("VolumeInitializationRate") is not None and not 100 <= int(ebs["VolumeInitializationRate"]) <= 300:
+            raise ApiError("InvalidParameterValue", f"the volume initialization rate {ebs['VolumeInitializationRate']} "
+                           "is not between 100 and 300 MiB/s")
+
+
 @rule(EC2_GUIDE + "configuring-IMDS-new-instances-ami-configuration.html")
 def metadata_of(image: EmulatedImage, *given: Mapping[str, Any] | None) -> dict[str, Any]:
     """An AMI with ImdsSupport v2.0 makes tokens required and the hop limit 2, unless the launch says otherwise."""

@@ -64,6 +64,19 @@ def test_an_image_runs_on_its_architecture(account: ProbeAccount) -> None:
     _run(account, ImageId=image, InstanceType="g5g.xlarge")
 
 
+@probe("initialization_rate_is_in_range")
+def test_a_volume_is_loaded_at_100_to_300_mib_a_second(account: ProbeAccount) -> None:
+    image = account.image()
+    for number, rate in enumerate((99, 301)):
+        devices = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeInitializationRate": rate, "VolumeSize": 64}}]
+        refused("InvalidParameterValue", account.ec2.create_launch_template, LaunchTemplateName=f"golden-{number}",
+                LaunchTemplateData={"ImageId": image, "BlockDeviceMappings": devices})
+    devices = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeInitializationRate": 100}}]
+    account.ec2.create_launch_template(LaunchTemplateName="golden-r", LaunchTemplateData={
+        "ImageId": image, "BlockDeviceMappings": devices})
+    assert _run(account, LaunchTemplate={"LaunchTemplateName": "golden-r"})["ImageId"] == image
+
+
 @probe("requirements_need_a_group", "type_or_requirements")
 def test_requirements_are_for_groups(account: ProbeAccount) -> None:
     need = {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1}, "AllowedInstanceTypes": ["m7i.*"]}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench import bench_bake, bench_frameworks
+from bench import bench_bake, bench_boot, bench_frameworks
 from goldenami.compilation.wheel_builds import WheelOutcome
 from goldenami.local.programs import benchmark
 from goldenami.local.tree import layers
+from goldenami.model.build_records import Boot
 from goldenami.packages import local_repository, store
 from goldenami.packages.pypi import PyFile
 
@@ -58,3 +59,19 @@ def test_what_a_machine_lacks_for_a_build_is_named() -> None:
     flags = "processor\t: 0\nflags\t\t: fpu pni ssse3 cx16 popcnt lahf_lm sse4_1 sse4_2\n"
     assert benchmark.lacking(["avx512bf16", "lzcnt", "sahf", "sse3", "sse4.2"], flags) == ["avx512bf16", "lzcnt"]
     assert benchmark.lacking(["sahf"], flags) == benchmark.lacking([], flags) == []
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(60.0, "0.60 of the time (aim 0.6: met), 0.50 of the processors'"),
+                                               (61.0, "0.61 of the time (aim 0.6: missed)")])
+def test_a_boot_is_held_to_its_aim_by_the_median(
+    ours: float, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    def runs(*seconds: float, processor_s: float) -> list[bench_boot.Measured]:
+        return [bench_boot.Measured(boot=Boot(firmware="bios", seconds_to_ssh=each), processor_s=processor_s)
+                for each in seconds]
+
+    monkeypatch.setattr(bench_boot, "ROOT", tmp_path)
+    bench_boot.report("demo", {bench_boot.PLAIN: runs(100, 90, 500, processor_s=80),
+                               "demo": runs(ours, 10, 900, processor_s=40)})
+    assert verdict in capsys.readouterr().out.splitlines()[-1]
+    assert (tmp_path / "build/bench/boot-demo.json").is_file()

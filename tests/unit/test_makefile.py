@@ -41,7 +41,7 @@ def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> Non
     done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
     assert max(map(len, done.stdout.splitlines())) <= 80
     names = [path.stem for path in (ROOT / "packer/images").glob("*.yml")]
-    names += [path.stem.removeprefix("bench_") for path in (ROOT / "tests/bench").glob("bench_*.py")]
+    names += [path.stem.removeprefix("bench_").replace("_", "-") for path in (ROOT / "tests/bench").glob("bench_*.py")]
     assert set(names) <= set(done.stdout.split())
 
 

@@ -17,7 +17,7 @@ from goldenami.model.update_policy import Watch
 STEPS = (
     ("os_updates",), ("cuda",), ("frameworks", "trim"), ("container_runtime", "instance_store", "tools"),
     ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",),
-    ("hardening", "limits", "network_tuning", "immutable", "provenance", "seal"),
+    ("hardening", "limits", "network_tuning", "first_touch", "immutable", "provenance", "seal"),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
 
@@ -113,7 +113,7 @@ class LaunchTemplate(Record):
     throughput: Annotated[int, Field(ge=125, le=2000)] = 125
     """MiB/s of the volume"""
     initialization_rate: Annotated[int, Field(ge=100, le=300)] | None = None
-    """MiB/s at which EBS loads the snapshot's blocks; it costs extra"""
+    """MiB/s at which EBS loads the snapshot's blocks, for a price that docs/launching.md names"""
     instance_type: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = None
     """type of a launch that names none"""
 

@@ -25,7 +25,8 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "enabled": "systemctl is-enabled golden-instance-store.service",
         "mdadm": "grep -v '^#' /etc/mdadm/mdadm.conf",
         "local": f"grep -l '{MODEL}' /sys/block/nvme*/device/model | wc -l",
-        "state": "systemctl show -p Result,ActiveState,SubState,ConditionResult golden-instance-store.service",
+        "state": "systemctl is-system-running --wait >/dev/null; "
+                 "systemctl show -p Result,ActiveState,SubState,ConditionResult golden-instance-store.service",
         "mounted": f"findmnt -n -o FSTYPE --mountpoint {point}", "folder": f"ls -d {point}",
         "engine": "grep -l golden-instance-store.service /etc/systemd/system/*.service.d/golden-instance-store.conf",
     })

@@ -116,7 +116,7 @@ def refused(code: str, call: Callable[..., Any], **asked: Any) -> str:
     """The call is refused with `code`; returns the message."""
     with pytest.raises(ClientError) as caught:
         call(**asked)
-    assert caught.value.response["Error"]["Code"] == code
+    assert caught.value.response["Error"]["Code"] == code, caught.value
     message: str = caught.value.response["Error"]["Message"]
     return message
 

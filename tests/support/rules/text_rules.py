@@ -126,7 +126,8 @@ def make_targets(root: Path) -> list[str]:
 
 def benches(root: Path) -> list[str]:
     """CONTRIBUTING.md says what each measurement is for."""
-    names = sorted(path.stem.removeprefix("bench_") for path in (root / "tests/bench").glob("bench_*.py"))
+    names = sorted(path.stem.removeprefix("bench_").replace("_", "-")
+                   for path in (root / "tests/bench").glob("bench_*.py"))
     text = trees.read(root / "CONTRIBUTING.md")
     return [f"CONTRIBUTING.md has no bench-{name}" for name in names if not re.search(rf"\bbench-{name}\b", text)]
 
