@@ -96,5 +96,17 @@ def test_the_record_of_a_gpu_test_keeps_nothing_and_goes_with_the_builds(account
     account.point(f"{record}/verification", "{}")
     assert (RetireStep.DEPRECATE, used) in steps(plan(account))
     account.point(record, "ami-00000000000000000")
-    removal.delete_record(account.ec2, account.ssm, record)
+    assert removal.delete_records(account.ec2, account.ssm, [record]) == {}
     assert not [name for name in account.parameters() if name.startswith(record)]
+
+
+def test_a_record_whose_ami_exists_after_all_stays(account: SeededAccount) -> None:
+    """Among twelve, which takes two calls, the others go."""
+    there, kept = account.ami(1), account.record(1)
+    others = [f"/golden-ami/{IMAGE}/{number:012x}" for number in range(100, 111)]
+    for name in others:
+        account.point(name, "ami-00000000000000000")
+    failed = removal.delete_records(account.ec2, account.ssm, [*others, kept])
+    assert {name: error.message for name, error in failed.items()} == {
+        kept: f"{there} exists after all, so its record {kept} stays"}
+    assert list(account.parameters()) == [kept]

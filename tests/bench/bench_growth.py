@@ -48,6 +48,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], float]] = {
     "publish of nothing new": (("publish", IMAGE, "--allow-missing-families"), 0.0),
     "retire --dry-run": (("retire", IMAGE, "--dry-run"), YEAR_DAYS),
 }
+RETIRE: dict[str, tuple[tuple[str, ...], float]] = {
+    f"retire, {step}": (("retire", IMAGE), YEAR_DAYS + days)
+    for step, days in (("deprecate", 0.0), ("disable", 20.0), ("deregister", 40.0))}
+"""The three steps of all that is due, in their order."""
 Row = dict[str, Any]
 
 
@@ -59,7 +63,7 @@ def timed(what: Callable[[], Any]) -> float:
 
 def measure(proxy: KillProxy, root: Path, name: str) -> Row:
     """Seconds and calls of one command."""
-    argv, days = COMMANDS[name]
+    argv, days = (COMMANDS | RETIRE)[name]
     said: list[tuple[int, str]] = []
     seconds = timed(lambda: said.append(proxy.run(root, *argv, days=days)))
     if said[0][0]:
@@ -106,13 +110,14 @@ def published(proxy: KillProxy, folder: Path, regions: int) -> Path:
 
 
 def account(proxy: KillProxy, upstream: str, folder: Path) -> tuple[list[Row], list[Row]]:
-    """By AMIs in one region, and by regions of one AMI each."""
+    """By AMIs in one region, which then retire, and by regions of one AMI each."""
     by_amis, by_regions, known = list[Row](), list[Row](), 1
     root = published(proxy, folder, 1)
     for count in AMIS:
         add_amis(upstream, REGIONS[0], count, known)
         known = count
         by_amis += [{"AMIs": count, **measure(proxy, root, name)} for name in COMMANDS]
+    by_amis += [{"AMIs": known, **measure(proxy, root, name)} for name in RETIRE]
     for regions in REGION_COUNTS:
         proxy.reset()
         root = published(proxy, folder / "regions", regions)

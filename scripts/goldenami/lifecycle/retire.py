@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,7 @@ from goldenami.aws.inventory import inventory, removal
 from goldenami.aws.inventory.removal import FreshImages
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import Prepared, for_each_region
-from goldenami.aws.session import Account, translate
+from goldenami.aws.session import Account, Client, translate
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.progress import Progress
@@ -35,6 +36,7 @@ _CHANGES: Mapping[RetireStep, removal.ImageStep] = {
     RetireStep.RECALL: removal.recall, RetireStep.DEPRECATE: removal.deprecate, RetireStep.DISABLE: removal.disable,
     RetireStep.NOTE_DISABLED: removal.note_disabled, RetireStep.DEREGISTER: removal.deregister,
 }
+_AT_ONCE = (RetireStep.DELETE_VERSION, RetireStep.DELETE_RECORD)
 _SHARES_MATTER = frozenset({RetireStep.DEPRECATE, RetireStep.DISABLE})
 
 
@@ -131,60 +133,45 @@ def _retire(
 ) -> None:
     """The actions of one region in order; one that fails ends those of its build, and no others.
 
-    Versions of templates go first, many in a call: of a build they come before all else.
+    Versions of templates go first and records last, many in a call: of a build, too, they are the first and the last.
     """
     stopped: set[str] = set()
-    present = removal.FreshImages(account.ec2(region), [action.target for action in due if action.step in _CHANGES])
+    ec2, ssm = account.ec2(region), account.ssm(region)
+    present = removal.FreshImages(ec2, [action.target for action in due if action.step in _CHANGES])
 
-    def outcome(action: Action, error: GoldenError | None) -> None:
-        if error is not None:
-            refused.append(error)
-            stopped.add(action.build_id)
-            return
-        done.append(action)
-        progress.say(f"{region}: {action.step.value} {action.target}")
-
-    with progress.step(region, f"{len(due)} actions") as count:
-        _delete_versions(account, region, [each for each in due if each.step is RetireStep.DELETE_VERSION], outcome)
-        for number, action in enumerate(due):
-            count(number, len(due), "actions")
-            if action.build_id in stopped or action.step is RetireStep.DELETE_VERSION:
-                continue
-            try:
-                _do(account, region, action, present)
-            except Exception as error:  # translate raises what is none of AWS's errors or ours
-                outcome(action, translate(error, region))
-            else:
-                outcome(action, None)
-
-
-def _delete_versions(
-    account: Account, region: str, actions: list[Action], outcome: Callable[[Action, GoldenError | None], None],
-) -> None:
-    """Delete versions, and tell `outcome` of each."""
-    by_template: dict[str, dict[str, Action]] = {}
-    for action in actions:
-        template, _, number = action.target.partition(":")
-        by_template.setdefault(template, {})[number] = action
-    for template, numbers in by_template.items():
-        failed: Mapping[str, GoldenError]
+    def try_all(actions: list[Action], do: Callable[[list[str]], Mapping[str, GoldenError]]) -> None:
+        """Do actions of one kind at once; `do` gets their targets, and says which were refused."""
+        wanted = [action for action in actions if action.build_id not in stopped]
         try:
-            failed = removal.delete_versions(account.ec2(region), template, list(numbers))
+            failed = do([action.target for action in wanted]) if wanted else {}
         except Exception as error:  # translate raises what is none of AWS's errors or ours
-            failed = dict.fromkeys(numbers, translate(error, region))
-        for number, action in numbers.items():
-            outcome(action, failed.get(number))
+            failed = dict.fromkeys((action.target for action in wanted), translate(error, region))
+        for action in wanted:
+            if action.target in failed:
+                refused.append(failed[action.target])
+                stopped.add(action.build_id)
+            else:
+                done.append(action)
+                progress.say(f"{region}: {action.step.value} {action.target}")
+
+    of_step = {step: [action for action in due if action.step is step] for step in _AT_ONCE}
+    with progress.step(region, f"{len(due)} actions") as count:
+        try_all(of_step[RetireStep.DELETE_VERSION], lambda targets: removal.delete_versions(ec2, targets))
+        for action in due:
+            count(len(done), len(due), "actions")
+            if action.step not in _AT_ONCE:
+                try_all([action], partial(_do, ec2, action.step, present))
+        try_all(of_step[RetireStep.DELETE_RECORD], lambda targets: removal.delete_records(ec2, ssm, targets))
 
 
-def _do(account: Account, region: str, action: Action, present: FreshImages) -> None:
-    ec2 = account.ec2(region)
-    if action.step in _CHANGES:
-        if (image := present.get(action.target)) is not None:  # what is gone already is done
-            _CHANGES[action.step](ec2, image, clock.now())
-    elif action.step is RetireStep.DELETE_SNAPSHOT:
-        removal.delete_snapshot(ec2, action.target)
-    else:
-        removal.delete_record(ec2, account.ssm(region), action.target)
+def _do(ec2: Client, step: RetireStep, present: FreshImages, targets: list[str]) -> dict[str, GoldenError]:
+    """Take a step on each target; none is refused without an error."""
+    for target in targets:
+        if step is RetireStep.DELETE_SNAPSHOT:
+            removal.delete_snapshot(ec2, target)
+        elif (image := present.get(target)) is not None:  # what is gone already is done
+            _CHANGES[step](ec2, image, clock.now())
+    return {}
 
 
 def show(plan: RetirePlan) -> Iterator[str]:

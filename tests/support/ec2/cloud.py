@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -55,7 +54,7 @@ from pathlib import Path
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.ec2 import ec2_instances
 proxy = KillProxy(ec2_instances.URL)
-code, text = proxy.run(Path(%r), *%r, point=KillPoint(*%r))
+code, text = proxy.run(Path(%r), *%r, point=KillPoint(%r, %r, %r, When(%r)))
 proxy.close()
 print(text)
 assert proxy.struck and code == -9, code
@@ -77,7 +76,8 @@ class Cloud:
 
     def killed(self, point: KillPoint, *args: str) -> str:
         """Run `golden` in the checkout until `point`, where it is killed; returns what it said."""
-        program = _KILL % (str(self.root), list(args), dataclasses.astuple(point))
+        where = (point.action, point.region, point.number, point.when.value)
+        program = _KILL % (str(self.root), list(args), *where)
         done = subprocess.run([*self._enter, sys.executable, "-c", program], text=True, env=environment(),
                               capture_output=True, check=False, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout + done.stderr

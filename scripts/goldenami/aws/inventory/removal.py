@@ -7,7 +7,7 @@ once more before it acts, because a person may have changed it since the plan; f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,8 @@ _GONE = (
     "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound", "ParameterNotFound",
     "InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException",
 )
+PARAMETERS = 10
+"""Names that one GetParameters or DeleteParameters takes."""
 VERSIONS = 200
 """Versions of a launch template that one call deletes (DeleteLaunchTemplateVersions)."""
 _VERSION_GONE = frozenset({"launchTemplateVersionDoesNotExist", "launchTemplateIdDoesNotExist"})
@@ -139,29 +141,46 @@ def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
         settled(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), "InvalidSnapshot.InUse")
 
 
-def delete_versions(ec2: Client, template_id: str, numbers: Sequence[str]) -> dict[str, StageFailed]:
-    """Delete versions of one launch template, VERSIONS in a call; why some were not. EC2 refuses the default one."""
+def delete_versions(ec2: Client, targets: Sequence[str]) -> dict[str, StageFailed]:
+    """Delete versions of launch templates (`lt-...:7`), VERSIONS of one in a call; why some were not.
+
+    EC2 refuses the default one.
+    """
     failed: dict[str, StageFailed] = {}
-    for batch in batches(numbers, VERSIONS):
-        with tolerate(*_GONE):
-            answer = ec2.delete_launch_template_versions(LaunchTemplateId=template_id, Versions=batch)
-            for failure in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", []):
-                error, number = failure.get("ResponseError", {}), str(failure["VersionNumber"])
-                if error.get("Code") not in _VERSION_GONE:
-                    failed[number] = StageFailed(
-                        f"launch template version {template_id}:{number} was not deleted: {error.get('Message')}",
-                        hint="run again")
+    for template_id in dict.fromkeys(target.partition(":")[0] for target in targets):
+        numbers = [target.partition(":")[2] for target in targets if target.startswith(f"{template_id}:")]
+        for batch in batches(numbers, VERSIONS):
+            with tolerate(*_GONE):
+                answer = ec2.delete_launch_template_versions(LaunchTemplateId=template_id, Versions=batch)
+                failed |= {target: StageFailed(f"launch template version {target} was not deleted: {why}",
+                                               hint="run again") for target, why in _refused(template_id, answer)}
     return failed
 
 
-def delete_record(ec2: Client, ssm: Client, name: str) -> None:
-    """Delete the record of a build with what is beside it, unless its AMI exists after all: a list may lag behind."""
-    with tolerate(*_GONE):
-        value = ssm.get_parameter(Name=name)["Parameter"]["Value"]
-        if AMI_ID.fullmatch(value) and describe(ec2, value) is not None:
-            raise StageFailed(f"{value} exists after all, so its record {name} stays", hint="run again")
-        ssm.delete_parameters(Names=[f"{name}{kind}" for kind in (EVIDENCE, PROVENANCE, VERIFICATION)])
-        ssm.delete_parameter(Name=name)
+def _refused(template_id: str, answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for failure in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", []):
+        error = failure.get("ResponseError", {})
+        if error.get("Code") not in _VERSION_GONE:
+            yield f"{template_id}:{failure['VersionNumber']}", error.get("Message", "")
+
+
+def delete_records(ec2: Client, ssm: Client, names: Sequence[str]) -> dict[str, StageFailed]:
+    """Delete the records of builds with what is beside each, and that first; PARAMETERS go in a call.
+
+    Why some stay: their AMIs exist after all, since a list may lag behind.
+    """
+    kept: dict[str, StageFailed] = {}
+    for batch in batches(names, PARAMETERS):
+        held = {found["Name"]: found["Value"] for found in ssm.get_parameters(Names=batch)["Parameters"]}
+        named = [value for value in held.values() if AMI_ID.fullmatch(value)]
+        there = _described(ec2, named) if named else {}
+        kept |= {name: StageFailed(f"{value} exists after all, so its record {name} stays", hint="run again")
+                 for name, value in held.items() if value in there}
+        going = [name for name in held if name not in kept]
+        beside = [f"{name}{kind}" for name in going for kind in (EVIDENCE, PROVENANCE, VERIFICATION)]
+        for part in batches([*beside, *going], PARAMETERS):
+            ssm.delete_parameters(Names=part)
+    return kept
 
 
 # --- launch permissions as tags -------------------------------------------------------------------------------------
