@@ -24,7 +24,7 @@ from goldenami.bake import bake_inputs
 from goldenami.core import records
 from goldenami.local import packer
 from goldenami.model import lockfile
-from support.aws import own_template, publisher
+from support.aws import own_template, publisher, references
 from support.aws.emulator import Emulator
 from support.aws.fleet import Fleet
 from support.aws.seeded_account import SeededAccount
@@ -197,6 +197,7 @@ def retire(stage: Stage) -> None:
         stage.golden("publish", IMAGE)
     state = RegionState("us-east-1")
     state.ec2.disable_image_deprecation(ImageId=state.amis()[f"{IMAGE}-{build_ids[0]}"]["ImageId"])
+    references.by_pinned_parameter(SeededAccount(stage.aws), state.amis()[f"{IMAGE}-{build_ids[2]}"]["ImageId"])
     graceless = ("--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0", "--release-shared")
     for _ in range(2):
         stage.under_policy("retire", IMAGE, *graceless)
