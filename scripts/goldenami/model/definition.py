@@ -17,7 +17,7 @@ from goldenami.model.update_policy import Watch
 STEPS = (
     ("os_updates",), ("cuda",), ("frameworks", "trim"), ("container_runtime", "instance_store", "tools"),
     ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",),
-    ("hardening", "limits", "network_tuning", "first_touch", "immutable", "provenance", "seal"),
+    ("hardening", "limits", "network_tuning", "first_touch", "fast_boot", "immutable", "provenance", "seal"),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
 
