@@ -13,6 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +50,14 @@ def verify(plan: VerifyPlan) -> VerifyResult:
         stack.callback(_keep, work)
         second = stack.enter_context(second_boot.beside(_config(plan, vm.Firmware.UEFI, accelerator, key, emulated)))
         without_boot = _begin_without_boot(plan, stack)
-        with events.step("disk"):
-            disk_checks = _disk_checks(plan, mounted=without_boot is not None)
+        disk_checks = stack.enter_context(ThreadPoolExecutor(1)).submit(
+            _disk_checks, plan, mounted=without_boot is not None)
         with events.step("boot bios"):
             events.emit("say", text="boot uefi, beside it")
             machine = stack.enter_context(vm.running(_config(plan, vm.Firmware.BIOS, accelerator, key, emulated)))
         with events.step("checks"):
             at_login, identity = boot_time.moment(machine), second_boot.identity(machine)
-            checks = [*disk_checks, *_run_tests(plan, machine, emulated, without_boot, second),
+            checks = [*disk_checks.result(), *_run_tests(plan, machine, emulated, without_boot, second),
                       *code_checks(plan, machine, emulated, without_boot.tree if without_boot else None)]
             times = boot_time.look(machine, at_login)
             events.emit("say", text=f"boot: {boot_time.line(times)}")
@@ -130,7 +131,10 @@ def _begin_without_boot(plan: VerifyPlan, stack: contextlib.ExitStack) -> _Witho
 
 
 def _disk_checks(plan: VerifyPlan, *, mounted: bool) -> list[Check]:
-    """What the written disk holds: of the tree, and beside it. The tree was asked before the disk was made."""
+    """What the written disk holds: of the tree, and beside it. The tree was asked before the disk was made.
+
+    It takes 2 s of processor for 80,000 paths, while a machine boots.
+    """
     began = time.monotonic()
     beside = unused_space.find(plan.disk)
     at = time.monotonic()
