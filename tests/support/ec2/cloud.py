@@ -31,7 +31,7 @@ REGIONS = ("us-east-1", "us-west-2")
 ENV = {"AWS_ENDPOINT_URL": ec2_instances.URL, "AWS_ACCESS_KEY_ID": ec2_instances.OUR_KEY,
        "AWS_SECRET_ACCESS_KEY": "none",
        "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
-       "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_POLL_DELAY_SECONDS": "1"}
+       "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_POLL_DELAY_SECONDS": "4"}
 _DUMP = """
 import json, boto3
 from support.ec2 import ec2_instances
