@@ -17,10 +17,11 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from goldenami.core import shell
+from goldenami.core import clock, shell
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
@@ -57,7 +58,7 @@ class Firmware(StrEnum):
 class VmConfig(Record):
     """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are seconds.
 
-    `cpu` is QEMU's -cpu under emulation (cpu.py makes it); KVM has the host's.
+    `cpu` is QEMU's -cpu under emulation (cpu.py makes it); KVM has the host's. The machine's clock is `days_ahead`.
     """
 
     disk: Path
@@ -74,6 +75,7 @@ class VmConfig(Record):
     instance_id: str = "i-0123456789abcdef0"
     ssh_limit_s: float = 300.0
     user_data: str | None = None
+    days_ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -272,12 +274,18 @@ def _start(
         *_root_disk(overlay), *_identity(config),
         "-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
         "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:12:34:56",
-        "-device", "virtio-rng-pci", "-serial", f"file:{serial}", *monitor.argv(),
+        "-device", "virtio-rng-pci", "-serial", f"file:{serial}", *monitor.argv(), *_clock(config.days_ahead),
     ]
     process = shell.start(argv, log=config.scratch / "qemu.log", pass_fds=[monitor.theirs.fileno()])
     stack.callback(shell.stop, process)
     monitor.theirs.close()  # else our own copy would hide that QEMU is gone
     return process
+
+
+def _clock(days_ahead: int) -> list[str]:
+    """QEMU's own clock is this machine's; another one is set when the machine is powered on."""
+    ahead = clock.now() + timedelta(days=days_ahead)
+    return ["-rtc", f"base={ahead:%Y-%m-%dT%H:%M:%S}"] if days_ahead else []
 
 
 def _machine(accelerator: Accel, memory_mib: int, cpus: int, cpu: str = "max") -> list[str]:
