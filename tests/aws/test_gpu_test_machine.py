@@ -6,13 +6,14 @@ support/ec2/gpu_instances.py says what of an instance is real.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.model import lockfile
+from goldenami.model import definition_file, lockfile
 from goldenami.model.build_records import LOCK_FILE
 from goldenami.model.gpu_proofs import GpuTestRecord, required
 from goldenami.model.lockfile import Driver, Lock
@@ -30,14 +31,19 @@ TREE = "debian-13-ml-cpu"
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with a verified build of a GPU image, whose lock is the committed one."""
+    """A checkout with a verified build of a GPU image."""
+    monkeypatch.setenv("GOLDEN_GPU_ROOT", gpu_instances.ROOT)
+    return made(tmp_path, ("75", "86"))
+
+
+def made(tmp_path: Path, sm: tuple[str, ...]) -> Path:
+    """The checkout, whose lock is the committed one and has code for these architectures."""
     copy = checkout.copy(tmp_path / "checkout")
     builds.define(copy, f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
     driver = Driver(version=DRIVER, branch="580", flavour="open", source="nvidia", cuda="13.0", modules=None)
-    folder = builds.build(copy, 1, image=GPU_IMAGE, sm=("75", "86"), driver=driver,
+    folder = builds.build(copy, 1, image=GPU_IMAGE, sm=sm, driver=driver,
                           variables={"nvidia_driver_version": DRIVER, "nvidia_driver_persistenced_enabled": True})
     lockfile.write(lockfile.path_of(copy, GPU_IMAGE), records.read(folder / LOCK_FILE, Lock))
-    monkeypatch.setenv("GOLDEN_GPU_ROOT", gpu_instances.ROOT)
     return copy
 
 
@@ -80,8 +86,15 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_run_that_is_killed_at_its_record_leaves_nothing_that_runs(root: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_at_its_record_leaves_nothing_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Before the record is written and after it; what is killed earlier is in test_gpu_test_kills.py."""
+    monkeypatch.setenv("GOLDEN_GPU_ROOT", gpu_instances.ROOT)
+    root = made(tmp_path, ("75",))
+    definition = definition_file.path_of(root, GPU_IMAGE)
+    text = definition.read_text(encoding="utf-8")
+    definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [g4dn]", text), encoding="utf-8")
     rights, lock_file = ["publish", "gpu-test", "promote"], lockfile.path_of(checkout.ROOT, TREE)
     with cloud.running_account(root, tmp_path / "account", lock_file, rights, gpu_instances) as account:
         build_id = next((root / "build" / GPU_IMAGE).glob("[0-9a-f]*")).name
