@@ -1,4 +1,4 @@
-"""SSH first: what waits for it, what cloud-init does after it, and which drivers the initramfs has."""
+"""Less before SSH: what cloud-init does beside it, and which drivers the initramfs has."""
 
 from __future__ import annotations
 
@@ -18,33 +18,14 @@ print(json.dumps([[each[f"cloud_{stage}_modules"] for stage in ("init", "config"
 
 @pytest.fixture(scope="module")
 def facts(gather: Any, lock: dict[str, Any]) -> Any:
-    units = "|".join(["ssh.service", *lock["fast_boot_late_units"]]).replace(".", "[.]")
     return gather({
-        "late": "grep -lx After=ssh.service /etc/systemd/system/*.d/golden-fast-boot.conf",
-        # By the manager's own words, in their order: cloud-init restarts SSH later on, which moves its time.
-        "order": "systemctl is-system-running --wait >/dev/null; "
-                 f"journalctl --boot --output=cat _PID=1 | grep -oE '^Start(ing|ed) ({units}) '",
-        "circles": "journalctl --boot --output=cat | grep -F 'ordering cycle' || true",
         "modules": "cat /etc/default/golden-drivers; cat /etc/initramfs-tools/conf.d/golden-fast-boot",
         "initramfs": f"lsinitramfs /boot/initrd.img-{lock['kernel_release']}",
         "builtin": f"cat /lib/modules/{lock['kernel_release']}/modules.builtin",
     })
 
 
-def test_units_wait_for_ssh(facts: Any, lock: dict[str, Any]) -> None:
-    found = {line.split("/")[-2].removesuffix(".d") for line in facts["late"].lines}
-    assert found == set(lock["fast_boot_late_units"])
-
-
-def test_units_did_wait_and_nothing_was_left_out_for_it(facts: Any, needs_boot: None) -> None:
-    order = [line.split() for line in facts["order"].lines]
-    ssh = order.index(["Started", "ssh.service"])
-    assert {name for _, name in order[:ssh]} <= {"ssh.service"}
-    assert ["Starting", "cloud-config.service"] in order[ssh:]
-    assert facts["circles"].text == ""
-
-
-def test_cloud_init_has_all_its_modules_and_grows_the_root_after_ssh(run_program: Any, lock: dict[str, Any]) -> None:
+def test_cloud_init_has_all_its_modules_and_grows_the_root_later(run_program: Any, lock: dict[str, Any]) -> None:
     if not lock["fast_boot_late_growth_enabled"]:
         pytest.skip("the image leaves it off")
     (init, config), (early, late) = run_program(LISTS)
