@@ -53,7 +53,8 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
         debs += [package.deb(name) for name, package in lock.toolchain.items()]
     files = wheel_builds.from_index(lock, store)
     named = [*((deb.sha256, deb.size) for deb in debs), *((file.sha256, file.size) for file in files)]
-    missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
+    with progress.in_all():  # each file is hashed: 5 GB take some seconds
+        missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
     if not missing:
         return
     todo = {item.sha256 for item in missing}
