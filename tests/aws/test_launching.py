@@ -98,15 +98,19 @@ YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_what_the_page_shows_is_taken(checkout: Checkout, tmp_path: Path) -> None:
-    """Its calls of `mixed-policy`, its section of a definition, its CloudFormation template."""
+    """Its calls of `mixed-policy`, its sections of a definition, its CloudFormation templates."""
     shown = [found[1].split() for found in re.finditer(r"\$\(scripts/golden mixed-policy IMAGE ([^)]*)\)", PAGE)]
     assert len(shown) == 2
     for args in shown:
         assert policy(checkout, *args)
-    stack, batch, definition = YAML
-    checkout.define(definition)
+    templates = [text for text in YAML if "Resources:" in text]
+    rate, groups = (text for text in YAML if text not in templates)
+    checkout.define(rate)
+    assert checkout.golden("mixed-policy", IMAGE).code == 0
+    checkout.define(groups)
     assert checkout.golden("mixed-policy", IMAGE).text.count('"web"') == 1
-    for number, template in enumerate((stack, batch)):
+    assert len(templates) == 2
+    for number, template in enumerate(templates):
         (tmp_path / f"{number}.yml").write_text(template, encoding="utf-8")
     assert complaints("cfn-lint", *map(str, tmp_path.glob("*.yml"))) == ""
 
