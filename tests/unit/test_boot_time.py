@@ -40,6 +40,12 @@ def test_parts_follow_one_another_and_add_up() -> None:
     assert sum(part.seconds for part in found) == 48.0
 
 
+def test_a_login_before_ssh_started_again_is_within_the_units() -> None:
+    found = boot_time.parts(SAID, firmware=6.0, seconds_to_ssh=40.0)
+    assert {part.name: part.seconds for part in found} == {
+        "firmware and loader": 6.0, "kernel": 3.0, "initramfs": 9.0, "units": 22.0, "first login": 0.0}
+
+
 def test_a_clock_that_runs_too_fast_is_scaled() -> None:
     rate = boot_time.Moment(host=300.0, guest=1100.0).rate(boot_time.Moment(host=50.0, guest=100.0))
     assert rate == 4.0

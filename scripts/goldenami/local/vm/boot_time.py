@@ -54,12 +54,15 @@ def look(machine: Machine, earlier: Moment) -> BootTimes:
 
 
 def parts(said: str, firmware: float, seconds_to_ssh: float, rate: float = 1.0) -> list[Timing]:
-    """The parts of `seconds_to_ssh`, one after the other, the first of `firmware` seconds, of what the machine said."""
+    """The parts of `seconds_to_ssh`, one after the other, the first of `firmware` seconds, of what the machine said.
+
+    cloud-init may start SSH again, after the first login: that login is then a part of `units`.
+    """
     userspace = int(_first(r"^UserspaceTimestampMonotonic=(\d+)$", said) or 0) / 1e6 / rate
     initramfs = float(_first(r"^\[ *([\d.]+)\] Run /init", said) or 0) / rate
     ready = _ssh_ready(_units(said, rate)) or userspace
     moments = [0.0, firmware, firmware + (initramfs or userspace), firmware + userspace,
-               max(firmware + ready, firmware + userspace), seconds_to_ssh]
+               min(max(firmware + ready, firmware + userspace), seconds_to_ssh), seconds_to_ssh]
     names = ("firmware and loader", "kernel", "initramfs", "units", "first login")
     return [Timing(name=name, seconds=round(max(0.0, end - begin), 1))
             for name, (begin, end) in zip(names, pairwise(moments), strict=True)]
