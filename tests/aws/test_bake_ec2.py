@@ -63,7 +63,8 @@ def _records(folder: Path, account: dict[str, Any], said: str) -> None:
     assert bake.ami.blocks_sha256 == records.sha256_file(folder / "disk.blocks")
     assert {"base system", "in no package"} <= {part.name for part in bake.components}, "its disk was read"
     assert [role.name for role in bake.roles] == ["os_updates", "instance_store", "tools", "kernel", "hardening",
-                                                  "limits", "network_tuning", "provenance", "seal"]
+                                                  "limits", "network_tuning", "first_touch", "fast_boot",
+                                                  "provenance", "seal"]
     images = {image["ImageId"]: image for image in account[REGIONS[0]]["images"]}
     assert list(images) == [bake.ami.id], "the builder's own AMI is gone"
     image = images[bake.ami.id]

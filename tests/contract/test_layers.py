@@ -120,7 +120,7 @@ def test_a_changed_role_is_baked_from_the_layer_below_it(copy: LayerCheckout, fi
     assert record.disk is not None and first.disk is not None
     assert record.disk_sha256 != first.disk_sha256
     assert [timing.name for timing in record.roles] == [
-        "kernel", "hardening", "limits", "network_tuning", "provenance", "seal"]
+        "kernel", "hardening", "limits", "network_tuning", "first_touch", "fast_boot", "provenance", "seal"]
     assert not list(copy.cache.glob("layers/*.part"))
     assert "layer base removed: not used for longest" in output
     assert copy.layers() == {}
