@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from support.programs import load
 
 FILES = Path(__file__).resolve().parents[2] / "roles/first_touch/files"
 BLOCK = 512 << 10
-
-
-def _load(name: str) -> ModuleType:
-    loader = SourceFileLoader(name.replace("-", "_").removesuffix(".py"), str(FILES / name))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
-
-
-record, reader = _load("record.py"), _load("golden-first-touch")
+record = load(FILES / "record.py", "first_touch_record")
+reader = load(FILES / "golden-first-touch", "golden_first_touch")
 
 
 SOURCE = """

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from support.programs import load
 
 PROGRAM = Path(__file__).resolve().parents[2] / "roles/instance_store/files/golden-instance-store"
 LOCAL, EBS = "Amazon EC2 NVMe Instance Storage        ", "Amazon Elastic Block Store              "
 
 
-def _load() -> ModuleType:
-    loader = SourceFileLoader("golden_instance_store", str(PROGRAM))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module
-    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
-
-
-store = _load()
+store = load(PROGRAM, "golden_instance_store")
 
 
 def block(sys_root: Path, name: str, model: str, hidden: str = "0") -> None:

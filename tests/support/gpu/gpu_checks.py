@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import Any
 
 import pytest
 
+from support.programs import load
+
 
 def module(path: Path) -> ModuleType:
     """A file of tests/image."""
-    spec = importlib.util.spec_from_file_location(f"checks_of_{path.parent.name}", path)
-    assert spec is not None and spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return load(path, f"checks_of_{path.parent.name}")
 
 
 def complaints(checks: ModuleType, facts: Mapping[str, Any]) -> dict[str, str]:
