@@ -30,6 +30,7 @@ from ec2_emulator.kms_signatures import SigningApi
 from ec2_emulator.launch_templates import EmulatedTemplate, LaunchTemplateApi
 from ec2_emulator.price_list import SpotPriceApi
 from ec2_emulator.root_volumes import RootVolumeApi
+from ec2_emulator.run_command import RunCommandApi
 from ec2_emulator.snapshots import EmulatedSnapshot
 from ec2_emulator.ssm_parameters import ParameterApi
 
@@ -37,6 +38,10 @@ from ec2_emulator.ssm_parameters import ParameterApi
 class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi,  # type: ignore[misc]
              launches.LaunchApi, EncryptionApi, RootVolumeApi, SpotPriceApi, ReservationApi, EC2Response):
     """EC2: the handlers of this package, then moto's."""
+
+
+class SsmApi(ParameterApi, RunCommandApi):
+    """Systems Manager: the handlers of this package, then moto's."""
 
 
 def install() -> None:
@@ -59,7 +64,7 @@ def install() -> None:
     moto.cloudwatch.models.Dimension.__lt__ = (  # type: ignore[method-assign]
         lambda one, other: (one.name, one.value) < (other.name, other.value))  # moto's is no order, so queries miss
     stack_resources.install()
-    for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, ParameterApi),
+    for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, SsmApi),
                           (moto.kms.urls, SigningApi),
                           (moto.autoscaling.urls, InstanceRefreshApi),
                           (moto.cloudformation.urls, stacks.StackApi)):

@@ -89,6 +89,8 @@ class EmulatorSettings(Record):
     """Access keys of other accounts, to act as those that an image is shared with."""
     instance_address: str = ""
     """The public address that instances say they have, for a test that runs one; empty: one that nobody answers."""
+    agents: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Instances on which SSM Agent runs, each with what runs a command there as it would; the command follows."""
     launch_report_s: float = 24 * 3600.0
     """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
     block_life_s: float = 3600.0
@@ -144,6 +146,8 @@ class EmulatorState:
     calls: list[ApiCall] = field(default_factory=list)
     tokens: dict[tuple[str, ...], tuple[str, Any]] = field(default_factory=dict)
     pending_parameters: list[Any] = field(default_factory=list)
+    invocations: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """Commands of Run Command, by their id and instance."""
     blocks: BlockStore = field(default_factory=BlockStore)
     lock: threading.RLock = field(default_factory=threading.RLock)
     spot_taken: int = 0
@@ -176,6 +180,7 @@ class EmulatorState:
         self.calls.clear()
         self.tokens.clear()
         self.pending_parameters.clear()
+        self.invocations.clear()
         self.blocks.clear()
         self.spot_taken = 0
 

@@ -339,7 +339,7 @@ def test_a_policy_names_each_action_once_and_none_by_a_pattern(path: Path) -> No
     actions = granted(path.stem)
     assert len(actions) == len(set(actions))
     assert not [action for action in actions if "*" in action]
-    assert path.stem in SCENARIOS or path.stem in ("bake-ec2", "costs", "gpu-test", "instance")
+    assert path.stem in SCENARIOS or path.stem in ("bake-ec2", "costs", "drift-inside", "gpu-test", "instance")
 
 
 # --- the EC2 builder: Packer's own calls ------------------------------------------------------------------------------

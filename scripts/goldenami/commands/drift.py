@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import notify
+from goldenami.aws import notify, run_command
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.builders import ec2
 from goldenami.commands import AsJson, BuildId, DryRun, Regions
@@ -35,6 +35,7 @@ from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.disk_records import DiskRecord, DiskVerdict, RunningDifference
 from goldenami.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
 from goldenami.drift.inside import running_check
+from goldenami.drift.inside.running_check import Ask
 from goldenami.local import ssh
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.definition import Definition
@@ -50,6 +51,7 @@ class Way(StrEnum):
     """How a machine is asked what it runs."""
 
     SSH = "ssh"
+    SSM = "ssm"
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,17 @@ class _Inside:
     way: Way | None
     ssh_config: Path | None
 
-    def look(self, definition: Definition, build: BuildFolder, address: str) -> list[RunningDifference] | None:
-        """What runs and is not declared; None where nobody asks."""
+    def look(self, definition: Definition, build: BuildFolder, ask: dict[Way, Ask]) -> list[RunningDifference] | None:
+        """What runs and is not declared, by one of the ways to ask; None where nobody asks."""
         if self.way is None:
             return None
-        ports = allowances.allowed_ports(definition, clock.now().date())
-        return running_check.look(build, lambda command: ssh.as_root(self.ssh_config, address, command), ports)
+        if self.way not in ask:
+            raise BadInput("Systems Manager reaches instances, and no machine of a file", hint="--inside ssh")
+        return running_check.look(build, ask[self.way], allowances.allowed_ports(definition, clock.now().date()))
+
+    def by_ssh(self, address: str) -> Ask:
+        """A shell by SSH: at `address`, where ssh_config names no host."""
+        return lambda command: ssh.as_root(self.ssh_config, address, command)
 
 
 @translated()
@@ -144,7 +151,7 @@ def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, insi
     if build is None or not build.is_baked:
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
-    running = inside.look(definition, build, "")
+    running = inside.look(definition, build, {Way.SSH: inside.by_ssh("")})
     looked_at = disk_file.opened(path, build, _user(checkout, definition, build))
     record = disk_check.check(build, looked_at, may).with_running(running)
     drift = _written(checkout, record, "disk", as_json=as_json)
@@ -178,7 +185,9 @@ def _instance(
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
     may, user = allowances.allowed(definition, clock.now().date()), _user(checkout, definition, build)
-    running = inside.look(definition, build, f"{user}@{target.address}")
+    running = inside.look(definition, build, {
+        Way.SSH: inside.by_ssh(f"{user}@{target.address}"),
+        Way.SSM: lambda command: run_command.as_root(account, target.region, instance, command)})
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
         record = disk_check.check(build, LookedAt(
             label=f"{instance} in {target.region}", user=user, disk=found.disk, base=found.base,

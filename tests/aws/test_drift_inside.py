@@ -1,0 +1,90 @@
+"""`golden drift IMAGE --instance ID --inside ssm`: an instance is asked by Run Command, without an open port."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from goldenami.aws import run_command
+from goldenami.drift.disk_records import DiskRecord
+from goldenami.drift.inside import program
+from goldenami.model.build_folder import BuildFolder
+from support.aws.emulator import Emulator
+from support.aws.seeded_account import SeededAccount
+from support.builds.builds import IMAGE, Checkout, Ran
+from support.builds.tools import granted, need_disk_tools
+from support.drift import cloud_disk
+from support.drift.cloud_disk import CloudDisk
+
+HERE = ["sh", "-c"]
+"""This machine answers as if it were the instance: the program runs, and says what it finds."""
+ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
+
+
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    need_disk_tools()
+    return cloud_disk.bake(tmp_path_factory.mktemp("baked"), IMAGE)
+
+
+@pytest.fixture
+def cloud(account: SeededAccount, checkout: Checkout, baked: BuildFolder) -> CloudDisk:
+    checkout.define(ONE_REGION)
+    return CloudDisk.publish(account, cloud_disk.copy(baked, checkout.root))
+
+
+def ask(checkout: Checkout, instance: str, *args: str) -> Ran:
+    return checkout.golden("drift", IMAGE, "--instance", instance, "--inside", "ssm", *args)
+
+
+def test_what_an_instance_runs_is_asked_by_its_agent(cloud: CloudDisk, checkout: Checkout, aws: Emulator) -> None:
+    instance = cloud.launch()
+    inside = granted("drift-inside")
+    aws.set(agents={instance: HERE}, allowed={"*": [*granted("drift"), *inside]})
+    before = len(aws.asked())
+    ran = ask(checkout, instance, "--json")
+    assert ran.code == 6, ran.text
+    assert {action for actions in aws.asked()[before:] for action in actions} >= set(inside), "each right is used"
+    record = DiskRecord.model_validate_json(ran.text[ran.text.index("{\n"):ran.text.index("\n}\n") + 3])
+    kernel = Path("/proc/sys/kernel/osrelease").read_text(encoding="utf-8").strip()
+    assert record.drift == [], "its disk is as baked"
+    assert kernel in [row.name for row in record.running or []], "the small image has no such kernel"
+
+
+@pytest.mark.parametrize(("agent", "said"), [
+    (None, "Systems Manager knows no agent on i-"),
+    (["false"], "ended as Failed"),
+    (["true"], "the instance gave no answer"),
+    ([sys.executable, "-c", "print('x' * 30_000)"], "Run Command keeps 24,000 characters"),
+    (["echo", program.MARK], "the instance's answer is broken")])
+def test_who_gives_no_answer_could_not_be_looked_at(
+    cloud: CloudDisk, checkout: Checkout, aws: Emulator, agent: list[str] | None, said: str,
+) -> None:
+    instance = cloud.launch()
+    aws.set(agents={instance: agent} if agent else {})
+    ran = ask(checkout, instance)
+    assert (ran.code, said in ran.text) == (4, True), ran.text
+
+
+def test_an_agent_that_is_silent_is_waited_for_a_while(
+    cloud: CloudDisk, checkout: Checkout, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    instance = cloud.launch()
+    aws.set(agents={instance: ["sh", "-c", "sleep 60", "sh"]})
+    monkeypatch.setattr(run_command, "RUN_S", 1)
+    ran = ask(checkout, instance)
+    assert (ran.code, "ended as Execution Timed Out" in ran.text) == (4, True), ran.text
+    monkeypatch.setattr(run_command, "LIMIT_S", 1)
+    aws.set(pending_s=3600)
+    ran = ask(checkout, instance)
+    assert (ran.code, "in 1 s" in ran.text) == (4, True), ran.text
+    aws.set(denied={"*": ["ssm:SendCommand"]})
+    ran = ask(checkout, instance)
+    assert (ran.code, "ssm:SendCommand" in ran.text) == (8, True), ran.text
+
+
+def test_a_machine_of_a_file_has_no_agent(cloud: CloudDisk, checkout: Checkout) -> None:
+    ran = checkout.golden("drift", IMAGE, "--inside", "ssm", "--disk", str(cloud.build.disk), "--build",
+                          cloud.build.path.name)
+    assert (ran.code, "no machine of a file" in ran.text) == (2, True), ran.text
