@@ -45,11 +45,12 @@ SAID: dict[str, Any] = {
     "services": [{"unit": "a.service", "limits": {"NOFILE": "65536", "MEMLOCK": "infinity"},
                   "actual": {"NOFILE": "1048576", "MEMLOCK": "unlimited"}}],
     "listeners": [{"port": "tcp/22", "address": "::", "program": "/usr/sbin/sshd", "unit": "ssh.service"}],
-    "mounts": [{"point": "/", "part": "/", "kind": "ext4", "source": "/dev/x"},
-               {"point": "/run/user/1000", "part": "/", "kind": "tmpfs", "source": "tmpfs"}],
+    "mounts": [{"point": "/", "part": "/", "device": "8:1", "kind": "ext4", "source": "/dev/x"},
+               {"point": "/run/user/1000", "part": "/", "device": "0:9", "kind": "tmpfs", "source": "tmpfs"}],
 }
 EVIL: dict[str, Any] = {"port": "tcp/4444", "address": "0.0.0.0", "program": "/tmp/x", "unit": "x.service"}
-OVER: dict[str, Any] = {"point": "/usr/sbin/sshd", "part": "/tmp/x", "kind": "ext4", "source": "/dev/x"}
+OVER: dict[str, Any] = {"point": "/usr/sbin/sshd", "part": "/tmp/x", "device": "8:1", "kind": "ext4",
+                        "source": "/dev/x"}
 
 
 def state(path: str, text: str = "") -> PathState:
@@ -102,7 +103,7 @@ def test_each_difference_is_named(changes: dict[str, Any], found: str) -> None:
 def test_a_folder_bound_over_itself_hides_nothing_and_one_of_another_disk_does() -> None:
     itself = {**OVER, "part": OVER["point"]}
     assert named(mounts=[SAID["mounts"][0], itself]) == []
-    assert named(mounts=[SAID["mounts"][0], {**itself, "source": "/dev/y"}]) == [
+    assert named(mounts=[SAID["mounts"][0], {**itself, "device": "8:2", "source": "/dev/y"}]) == [
         "mount /usr/sbin/sshd: /usr/sbin/sshd of /dev/y (ext4) is mounted over it"]
 
 
@@ -128,9 +129,12 @@ def test_a_definition_allows_a_port_until_a_day(tmp_path: Path) -> None:
 
 def test_an_immutable_image_declares_what_lies_over_its_root() -> None:
     text = "# x\noverlay /etc\nplain /var/lib/docker\n"
-    paths = {**PATHS, **{path: state(path, text) for path in (expected.PERSISTENT, "/etc", "/var/lib/docker")}}
-    over = [{"point": "/etc", "part": "/", "kind": "overlay", "source": "overlay"},
-            {"point": "/var/lib/docker", "part": "/plain/var/lib/docker", "kind": "ext4", "source": "/dev/x"}]
+    paths = {**PATHS, **{path: state(path, text) for path in (
+        expected.PERSISTENT, "/etc", "/etc/apt", "/var/lib/docker")}}
+    over = [{"point": "/etc", "part": "/", "device": "0:5", "kind": "overlay", "source": "overlay"},
+            {"point": "/var/lib/docker", "part": "/plain/var/lib/docker", "device": "8:2", "kind": "ext4",
+             "source": "/dev/x"}]
+    bound = {"point": "/etc/apt", "part": "/apt", "device": "0:5", "kind": "overlay", "source": "overlay"}
 
     def found(texts: dict[str, str], *mounts: dict[str, str]) -> list[str]:
         said = Facts.model_validate({**SAID, "texts": texts, "mounts": [SAID["mounts"][0], *mounts]})
@@ -138,6 +142,9 @@ def test_an_immutable_image_declares_what_lies_over_its_root() -> None:
 
     declared = {**TEXTS, expected.PERSISTENT: text}
     assert found(declared, *over) == []
+    assert found(declared, *over, bound) == [], "a folder bound over itself"
+    assert found(declared, *over, {**bound, "device": "0:6"}) == ["/etc/apt"], "that of another overlay is none"
+    assert found(declared, *over, {**bound, "part": "/cron.d"}) == ["/etc/apt"]
     assert found(declared, {**over[1], "part": "/plain/etc"}) == ["/var/lib/docker"]
     assert found(TEXTS, *over) == [expected.PERSISTENT, "/etc", "/var/lib/docker"]
 

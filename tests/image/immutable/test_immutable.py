@@ -41,7 +41,8 @@ def machine(gather: Any, needs_boot: None) -> Any:
         "inodes": "df --output=ipcent /persist | tail -n 1", "swap": "cat /proc/swaps",
         "kept": "echo x > /etc/golden-probe && ls /persist/upper/etc/golden-probe && rm /etc/golden-probe",
         "renamed": "mv /etc/ssh/ssh_config.d /etc/ssh/probe.d && mv /etc/ssh/probe.d /etc/ssh/ssh_config.d",
-        "venv": VENV,
+        "venv": VENV, "devices": "findmnt -n -l -o TARGET,OPTIONS -T /home; mknod /home/golden-probe c 1 3; "
+                                 "head -c 0 /home/golden-probe; rm /home/golden-probe",
         # Last: whatever was wrong with a block of what a boot reads has been seen by now.
         "status": "veritysetup status root",
     })
@@ -75,6 +76,11 @@ def test_kernel_holds_the_root_to_the_hash_of_its_command_line(machine: Any) -> 
 def test_nobody_writes_the_root(machine: Any, way: str) -> None:
     assert machine[way].status != 0
     assert re.search("Read-only file system|write-protected|Operation not permitted", machine[way].text)
+
+
+def test_device_files_of_the_instance_are_none(machine: Any) -> None:
+    assert "nodev" in machine["devices"].lines[0].split()[1].split(","), machine["devices"].text
+    assert "Permission denied" in machine["devices"].text
 
 
 def test_boot_partition_is_mounted_read_only(machine: Any) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from pydantic import ValidationError
 
@@ -42,12 +43,20 @@ class Listener(Record):
 
 
 class Mount(Record):
-    """A mounted file system: where, which part of it, of which kind, from what."""
+    """A mounted file system: where, which part of it, of which kind, from what; `device` is the kernel's number of it.
+    """
 
     point: str
     part: str
+    device: str
     kind: str
     source: str
+
+    def shows_what_is_there(self, below: Mount) -> bool:
+        """Whether it is a folder bound over itself, of the file system that is mounted `below` it: that hides nothing.
+        """
+        place = PurePosixPath(below.part) / PurePosixPath(self.point).relative_to(below.point)
+        return self.device == below.device and self.part == str(place)
 
 
 class Facts(Record):

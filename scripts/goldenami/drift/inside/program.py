@@ -139,7 +139,8 @@ def _mounts() -> list[dict[str, str]]:
     for line in _read("/proc/1/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
-        rows.append({"point": point, "part": before.split()[3], "kind": after.split()[0], "source": after.split()[1]})
+        rows.append({"point": point, "part": before.split()[3], "device": before.split()[2],
+                     "kind": after.split()[0], "source": after.split()[1]})
     return rows
 
 

@@ -7,14 +7,14 @@ import math
 import secrets
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from goldenami.core import records
 from goldenami.drift import manifest
 from goldenami.drift.disk_records import RunningDifference, RunningKind
 from goldenami.drift.inside import expected, facts, program
 from goldenami.drift.inside.expected import MountRule, Running
-from goldenami.drift.inside.facts import Facts, Listener
+from goldenami.drift.inside.facts import Facts, Listener, Mount
 from goldenami.local.reader.path_state import PathState
 from goldenami.model.build_folder import BuildFolder
 
@@ -133,14 +133,14 @@ def _is_known(found: Listener, rules: Running) -> bool:
 
 def _mounts(said: Facts, paths: Mapping[str, PathState], rules: Sequence[MountRule]) -> Iterator[RunningDifference]:
     """What lies over a path of the image hides it from whoever runs it, and not from a disk's reader."""
-    seen = set[str]()
-    root = next((mount.source for mount in said.mounts if mount.point == "/"), "")
+    seen = dict[str, Mount]()
     for mount in said.mounts:
-        if mount.point not in paths or (mount.part, mount.source) == (mount.point, root) != ("/", root):
-            continue  # a folder of the root bound over itself hides nothing
+        below = next((seen[str(folder)] for folder in PurePosixPath(mount.point).parents if str(folder) in seen), None)
+        if mount.point not in paths or (below and mount.shows_what_is_there(below)):
+            continue
         is_known = any(rule.allows(mount.point, mount.kind, mount.part) for rule in rules)
         if not is_known or mount.point in seen:
             yield RunningDifference(kind=RunningKind.MOUNT, name=mount.point,
                                     what=f"{mount.part} of {mount.source} ({mount.kind}) is mounted over it",
                                     rule="no rule names it")
-        seen.add(mount.point)
+        seen[mount.point] = mount
