@@ -37,7 +37,7 @@ def parameters(lock: dict[str, Any]) -> dict[str, str]:
 
 def size_of(text: str) -> float:
     """Bytes of what journald calls `633.1M`."""
-    return float(text.rstrip("BKMGT")) * 1024 ** "BKMGT".find(text[-1])
+    return float(text.rstrip("BKMGT")) * 1024.0 ** "BKMGT".find(text[-1])
 
 
 def audit_rules() -> list[str]:
