@@ -13,7 +13,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from goldenami.core import records
 from goldenami.core.errors import NotVerified, Unreachable
-from goldenami.model import definition_file
+from goldenami.model import definition_file, lockfile
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import Outcome
 from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, Rating
@@ -90,6 +90,30 @@ def test_a_build_that_nothing_is_known_against_passes(bench: Bench) -> None:
     assert statuses[Feed.DEBIAN].sha256 == hashlib.sha256(bench.server.lists[Feed.DEBIAN]).hexdigest()
     assert (statuses[Feed.KEV].entries, statuses[Feed.KEV].dated) == (lists.FILLING, lists.TODAY)
     assert statuses[Feed.DEBIAN].address.startswith("http://127.0.0.1:")
+
+
+def test_without_a_build_the_lock_is_asked_and_of_all_images_one_answer_comes(bench: Bench) -> None:
+    bench.server.lists[Feed.DEBIAN] = lists.tracker(newer(bench))
+    bench.build.bake.rename(bench.build.bake.with_suffix(".away"))
+    try:
+        ran = bench.ask()
+        assert (ran.code, bench.record.outcome) == (6, Outcome.INCORRECT), ran.text
+        assert f"{bench.build.build_id} (by its lock): 1 known" in ran.text, ran.text
+        for path in (bench.root / "packer/locks").glob("*.lock.json"):
+            if path != lockfile.path_of(bench.root, IMAGE):
+                path.unlink()
+        bench.server.lists.pop(Feed.KEV)
+        ran = builds.golden(bench.root, "cve", *bench.server.options)
+        assert (ran.code, "vulnerabilities that stop it" in ran.text) == (6, True), ran.text
+    finally:
+        bench.build.bake.with_suffix(".away").rename(bench.build.bake)
+    assert builds.golden(bench.root, "cve", "--build", "0" * 12).code == 2
+
+
+def test_of_several_images_what_is_known_outranks_what_is_not(bench: Bench) -> None:
+    unknown, known = Unreachable("one: not all lists"), NotVerified("two has 1", tail="CVE-1")
+    error = cve.worst([unknown, known])
+    assert (error, error.tail) == (known, "CVE-1\none: not all lists")
 
 
 def test_what_a_newer_package_mends_stops_a_build(bench: Bench) -> None:

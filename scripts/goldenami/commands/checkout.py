@@ -78,10 +78,19 @@ class Checkout:
         """The lock of an image with its SHA-256."""
         return lockfile.read(lockfile.path_of(self.root, image))
 
+    @property
+    def locked(self) -> list[str]:
+        """The names of all images that have a lock."""
+        return [name for name in self.images if lockfile.path_of(self.root, name).exists()]
+
+    def of_lock(self, image: str) -> tuple[Lock, BuildFolder]:
+        """The lock of an image and the folder of its build, be it baked or not."""
+        lock, digest = self.lock(image)
+        return lock, self.builds(image).build(digest[:lockfile.ID_LENGTH])
+
     def baked(self, image: str) -> tuple[Lock, BuildFolder]:
         """The lock of an image and its build, or BadInput where it is not baked."""
-        lock, digest = self.lock(image)
-        build = self.builds(image).build(digest[:lockfile.ID_LENGTH])
+        lock, build = self.of_lock(image)
         if not build.is_baked:
             raise BadInput(f"{build.path} is not baked", hint=f"run `make bake IMAGE={image}`")
         return lock, build

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from goldenami.aws.session import Account, translated
-from goldenami.commands import AmiOrImage, BuildId, ImageName, Regions, reports
+from goldenami.commands import AmiOrImage, BuildId, ImageName, OptionalImage, Regions, reports
 from goldenami.commands.account_views import images_by_region
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
-from goldenami.core.errors import BadInput
+from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.yaml_lines import nearest
 from goldenami.local import workspace
 from goldenami.model.definition import CveRule
@@ -40,7 +40,7 @@ def cmd_sbom(
 
 
 def cmd_cve(
-    checkout: Checkout, image: ImageName, *, build_id: BuildId = None,
+    checkout: Checkout, image: OptionalImage = None, *, build_id: BuildId = None,
     data: Annotated[list[str], typer.Option(
         "--data", metavar="NAME=PLACE", help="a list from this file or address: debian, osv-ubuntu, osv-pypi, "
         "nvidia, kev (may be given again)", default_factory=list, show_default=False)],
@@ -48,10 +48,21 @@ def cmd_cve(
         "--sha256", metavar="NAME=DIGEST", help="use a list only if it has this SHA-256 (may be given again)",
         default_factory=list, show_default=False)],
 ) -> int:
-    """Ask public lists which vulnerabilities a build has, and say whether they stop it."""
-    rule = checkout.definition(image).security.cve or CveRule()
-    lock, build = checkout.kept(image, build_id) if build_id else checkout.baked(image)
+    """Ask public lists which vulnerabilities a build has, or every image's lock, and whether they stop it."""
+    if build_id and not image:
+        raise BadInput(f"of which image is the build {build_id}?", hint="`golden cve IMAGE --build ID`")
     wanted = FeedPlaces(_by_feed("--data", data), _by_feed("--sha256", sha256))
+    failed = [problem for name in ([image] if image else checkout.locked)
+              if (problem := _known_against(checkout, name, build_id, wanted))]
+    if failed:
+        raise cve.worst(failed)
+    return 0
+
+
+def _known_against(checkout: Checkout, image: str, build_id: str | None, wanted: FeedPlaces) -> GoldenError | None:
+    """Look at one build, or at the lock where it is not baked here; the error that it ends with."""
+    rule = checkout.definition(image).security.cve or CveRule()
+    lock, build = checkout.kept(image, build_id) if build_id else checkout.of_lock(image)
     known = waivers.load(checkout.root, checkout.images, clock.now().date())
     with workspace.image_lock(checkout.root, image, wait=True):
         record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)
@@ -59,10 +70,8 @@ def cmd_cve(
             reports.written(build, lock)
     for warning in record.warnings:
         print(f"warning: {warning}")
-    print(f"{image} {record.build_id}: {cve.summary(record)}")
-    if problem := cve.failure(record, build.path / CVE_FILE):
-        raise problem
-    return 0
+    print(f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: {cve.summary(record)}", flush=True)
+    return cve.failure(record, build.path / CVE_FILE)
 
 
 @translated()

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from goldenami.core import records
 from goldenami.core.errors import NotVerified
 from goldenami.local.tree import owners
+from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import Host
 from goldenami.model.lockfile import CompiledWheel, Lock, Package
@@ -98,6 +99,15 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
              *_wheels(lock, bake.trimmed), *_loader(bake.host)]
     parts = tuple(sorted(found, key=lambda part: (part.name, part.ref)))
     return Materials(lock, bake.lock_sha256, build.build_id, parts, whole)
+
+
+def of_lock(lock: Lock, store: Store) -> Materials:
+    """The parts that a lock names, where nobody baked it here: what the tree has, and the loader, are not known."""
+    sources, sha256 = source_packages(lock, store), records.sha256_text(lockfile.text_of(lock))
+    found = [*(_deb(lock, name, package, sources[name]) for name, package in lock.packages.items()),
+             *_wheels(lock, None)]
+    parts = tuple(sorted(found, key=lambda part: (part.name, part.ref)))
+    return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], parts, whole=False)
 
 
 def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:

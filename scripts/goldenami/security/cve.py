@@ -1,12 +1,14 @@
 """The `cve` stage: which known vulnerabilities a build has, and whether it may be published with them.
 
 It asks of the build's records and of public lists alone, so it is run again, each day, on builds that are long
-published. The rules: what a newer version in the image's own archives mends fails; what nothing mends fails where it is
-used in attacks, or rated `fail_on` or worse. A list that could not be used makes the outcome `unreachable`.
+published; where no build is here, of its lock. The rules: what a newer version in the image's own archives mends fails;
+what nothing mends fails where it is used in attacks, or rated `fail_on` or worse. A list that could not be used makes
+the outcome `unreachable`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +33,7 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class Subject:
-    """The build that is looked at, and what lets its findings pass."""
+    """The build that is looked at, be it baked here or not, and what lets its findings pass."""
 
     build: BuildFolder
     lock: Lock
@@ -42,7 +44,8 @@ class Subject:
 def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
     """Read the lists, judge, write cve.json and cve.vex.json. BadInput for a waiver that excuses nothing."""
     build, image = subject.build, subject.lock.image
-    materials = components.of_build(build, subject.lock, store)
+    materials = (components.of_build(build, subject.lock, store) if build.is_baked
+                 else components.of_lock(subject.lock, store))
     before, statuses, found = _before(build.image), list[FeedStatus](), list[Vulnerability]()
     status, exploited = feeds.read(Feed.KEV, wanted, before.get(Feed.KEV), feeds.exploited)
     statuses.append(status)
@@ -135,6 +138,14 @@ def summary(record: CveRecord) -> str:
     stops = sum(one.stops for one in record.findings)
     lists = ", ".join(f"{status.feed.value} {status.error or f'{status.entries} entries'}" for status in record.feeds)
     return f"{len(record.findings)} known, {stops} stop the build, {waived} waived; lists: {lists}"
+
+
+def worst(errors: Sequence[GoldenError]) -> GoldenError:
+    """One error for those of several images: what is known of one outranks what is not known of another."""
+    known = [error for error in errors if isinstance(error, NotVerified)]
+    first, *others = known + [error for error in errors if error not in known]
+    first.tail = "\n".join([first.tail, *(error.message for error in others)]).strip()
+    return first
 
 
 def failure(record: CveRecord, path: Path) -> GoldenError | None:

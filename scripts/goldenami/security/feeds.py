@@ -9,13 +9,14 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError, Unreachable
 from goldenami.model.security_records import Feed, FeedStatus
 from goldenami.packages import http_documents
+from goldenami.packages.http_documents import Document
 
 LIMIT = 1 << 29
 """Bytes that a list may have: Debian's was 84 MiB in 2026-11, OSV's of Ubuntu more."""
@@ -45,10 +46,17 @@ PLACES = {
 
 @dataclass(frozen=True)
 class FeedPlaces:
-    """Where this run takes feeds from, and the SHA-256 that their data has to have, if any."""
+    """Where this run takes feeds from, and the SHA-256 that their data has to have, if any. One is read once."""
 
     places: Mapping[Feed, str]
     digests: Mapping[Feed, str]
+    _read: dict[str, Document] = field(default_factory=dict, repr=False, compare=False)
+
+    def document(self, address: str) -> Document:
+        """What is at an address; Unreachable where it cannot be had."""
+        if address not in self._read:
+            self._read[address] = http_documents.read(address, limit=LIMIT, deadline_s=DEADLINE_S)
+        return self._read[address]
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def read(feed: Feed, wanted: FeedPlaces, before: FeedStatus | None, parse: Parse
     status = FeedStatus(feed=feed, address=address, known_entries=before.known_entries if before else 0,
                         known_date=before.known_date if before else None)
     try:
-        document = http_documents.read(address, limit=LIMIT, deadline_s=DEADLINE_S)
+        document = wanted.document(address)
         digest = document.sha256
         status = status.model_copy(update={"sha256": digest})
         if wanted.digests.get(feed, digest) != digest:
