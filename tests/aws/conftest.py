@@ -12,12 +12,16 @@ import boto3
 import botocore.loaders
 import pytest
 from goldenami.core import clock
+from goldenami.model.build_folder import BuildFolder
 from support.aws import emulator_probe
 from support.aws.emulator import Emulator, Faults, Process, retry_at_once
 from support.aws.kill_proxy import KillProxy
 from support.aws.retirement import LATER
 from support.aws.seeded_account import Calendar, SeededAccount
-from support.builds.builds import Checkout
+from support.builds.builds import IMAGE, Checkout
+from support.builds.tools import need_disk_tools
+from support.drift import cloud_disk
+from support.drift.cloud_disk import ONE_REGION, CloudDisk
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"AWS_ACCESS_KEY_ID": emulator_probe.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": emulator_probe.REGION,
@@ -78,6 +82,20 @@ def account(aws: Emulator) -> SeededAccount:
     """An account to fill, in which nothing stays pending."""
     aws.set(pending_s=0)
     return SeededAccount(aws)
+
+
+@pytest.fixture(scope="session")
+def baked(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    """A small image with a disk, a manifest and a list of blocks."""
+    need_disk_tools()
+    return cloud_disk.bake(tmp_path_factory.mktemp("baked"), IMAGE)
+
+
+@pytest.fixture
+def cloud(account: SeededAccount, checkout: Checkout, baked: BuildFolder) -> CloudDisk:
+    """The small image, published in one region."""
+    checkout.define(ONE_REGION)
+    return CloudDisk.publish(account, cloud_disk.copy(baked, checkout.root))
 
 
 @pytest.fixture(scope="module")

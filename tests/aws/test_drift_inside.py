@@ -9,29 +9,13 @@ import pytest
 from goldenami.aws import run_command
 from goldenami.drift.disk_records import DiskRecord
 from goldenami.drift.inside import program
-from goldenami.model.build_folder import BuildFolder
 from support.aws.emulator import Emulator
-from support.aws.seeded_account import SeededAccount
 from support.builds.builds import IMAGE, Checkout, Ran
-from support.builds.tools import granted, need_disk_tools
-from support.drift import cloud_disk
+from support.builds.tools import granted
 from support.drift.cloud_disk import CloudDisk
 
 HERE = ["sh", "-c"]
 """This machine answers as if it were the instance: the program runs, and says what it finds."""
-ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
-
-
-@pytest.fixture(scope="module")
-def baked(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
-    need_disk_tools()
-    return cloud_disk.bake(tmp_path_factory.mktemp("baked"), IMAGE)
-
-
-@pytest.fixture
-def cloud(account: SeededAccount, checkout: Checkout, baked: BuildFolder) -> CloudDisk:
-    checkout.define(ONE_REGION)
-    return CloudDisk.publish(account, cloud_disk.copy(baked, checkout.root))
 
 
 def ask(checkout: Checkout, instance: str, *args: str) -> Ran:

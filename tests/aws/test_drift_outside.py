@@ -13,26 +13,12 @@ from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.aws.seeded_account import SeededAccount
 from support.builds.builds import IMAGE, Checkout, Ran
-from support.builds.tools import need_disk_tools
 from support.drift import cloud_disk, small_image
 from support.drift.cloud_disk import CloudDisk
 from support.security import signing_key
 
 REGION = "us-east-1"
 FOUND = {"/usr/lib/python3/evil.pyc", "/usr/bin/true"}
-ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
-
-
-@pytest.fixture(scope="module")
-def baked(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
-    need_disk_tools()
-    return cloud_disk.bake(tmp_path_factory.mktemp("baked"), IMAGE)
-
-
-@pytest.fixture
-def cloud(account: SeededAccount, checkout: Checkout, baked: BuildFolder) -> CloudDisk:
-    checkout.define(ONE_REGION)
-    return CloudDisk.publish(account, cloud_disk.copy(baked, checkout.root))
 
 
 def look(checkout: Checkout, instance: str, *args: str) -> Ran:
@@ -161,7 +147,7 @@ def test_what_nobody_can_look_at_is_one_line_with_its_code(
 def test_an_encrypted_volume_wants_its_key(
     account: SeededAccount, checkout: Checkout, baked: BuildFolder, aws: Emulator,
 ) -> None:
-    checkout.define(ONE_REGION)
+    checkout.define(cloud_disk.ONE_REGION)
     key = account.session.kms(REGION).create_key()["KeyMetadata"]["Arn"]
     cloud = CloudDisk.publish(account, cloud_disk.copy(baked, checkout.root), kms_key=key)
     instance = cloud.launch()

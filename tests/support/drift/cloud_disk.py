@@ -22,6 +22,8 @@ from support.drift import small_image
 from support.security import signing_key
 
 BUILD_ID = "0123456789ab"
+ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
+"""Where its definition has it published."""
 
 
 def bake(root: Path, image: str) -> BuildFolder:
