@@ -57,7 +57,7 @@ them is in it."""
 
 def without_publish(text: str) -> str:
     """The text of a definition without the sections of `APART`, which do not shape the image."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=yaml_lines.LOADER)
     assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
     lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line) for key, _ in node.value]
     ends = [*(line for _, line in starts[1:]), len(lines)]

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from goldenami.core import yaml_lines
+
 
 @dataclass(frozen=True)
 class RoleSpec:
@@ -27,7 +29,7 @@ class RoleSpec:
 @cache
 def parsed(text: str) -> dict[str, Any]:
     """YAML that is asked for again for each driver branch and flavour; not to be changed by who gets it."""
-    return yaml.safe_load(text) or {}
+    return yaml.load(text, yaml_lines.LOADER) or {}  # noqa: S506 - a safe one
 
 
 def role_spec(root: Path, role: str) -> RoleSpec:
