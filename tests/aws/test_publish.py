@@ -260,6 +260,22 @@ def test_a_candidate_soaks(checkout: Checkout, build: Path) -> None:
     assert "nothing to do" in publish(checkout), "it is `latest`, so that nothing is held back"
 
 
+def test_a_region_that_comes_back_behind_is_named_until_the_promotion(checkout: Checkout, build: Path) -> None:
+    """While it was dropped `latest` went on elsewhere; a candidate that soaks does not change that yet."""
+    publish(checkout)
+    checkout.define("publish: {regions: [us-east-1], left_regions: [us-west-2]}\n")
+    second = builds.build(checkout.root, 2)
+    publish(checkout)
+    builds.build(checkout.root, 3)
+    checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
+    text = publish(checkout, code=ExitCode.HELD_BACK)
+    told = f"the regions' `latest` differ: us-east-1 {second.name}, us-west-2 {build.name}"
+    assert text.count(told) == 2, "before, and at the end"
+    assert told in checkout.golden("status", IMAGE, "--check").text
+    assert checkout.golden("promote", IMAGE, "--now").code == 0
+    assert checkout.golden("status", IMAGE, "--check").code == 0
+
+
 def test_promote_wants_one_candidate_everywhere(checkout: Checkout, build: Path) -> None:
     assert "has no candidate in us-east-1, us-west-2" in checkout.golden("promote", IMAGE).text
     checkout.define("publish: {regions: [us-east-1], soak_hours: 1}\n")

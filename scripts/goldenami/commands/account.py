@@ -67,6 +67,8 @@ def cmd_publish(
     if not plan.held_back:
         return ExitCode.OK
     progress.say(f"`latest` stays: {plan.held_back}")
+    if plan.differing:
+        progress.say(f"{plan.differing}, until a promotion makes them alike")
     lead_to("gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote", image)
     return ExitCode.OK if dry_run else ExitCode.HELD_BACK
 

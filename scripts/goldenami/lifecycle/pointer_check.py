@@ -96,10 +96,8 @@ def _problems(definition: Definition, found: Mapping[str, _Found]) -> Iterator[P
     image = definition.image
     for region, each in found.items():
         yield from (Problem(image=image, region=region, what=what) for what in each.problems)
-    named = {region: each.ledger.latest.build_id for region, each in found.items() if each.ledger.latest}
-    if len(set(named.values())) > 1:
-        told = ", ".join(f"{region} {build}" for region, build in named.items())
-        yield Problem(image=image, region="", what=f"the regions' `latest` differ: {told}")
+    if told := channels.differing({region: each.ledger for region, each in found.items() if each.ledger.latest}):
+        yield Problem(image=image, region="", what=told)
     for region in channels.dropped(definition, (each.ledger for each in found.values())):
         yield Problem(image=image, region=region, what=channels.DROPPED)
 

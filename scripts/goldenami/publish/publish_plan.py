@@ -61,6 +61,9 @@ def make(
         settings=settings, gpu=gpu, held_back="" if released else held_back(section, gpu), regions=(),
         readmit=options.again, take_over=options.take_over,
         dropped=tuple(channels.dropped(definition, (state.ledger for state in states.values()))))
+    if plan.held_back:
+        plan = plan.model_copy(update={"differing": channels.differing(
+            {region: state.ledger for region, state in states.items()})})
     unsigned = attesting.lacking(account, states, signs)
     plan = plan.model_copy(update={"regions": tuple(
         _region(state, plan, definition, build.bake.ami).model_copy(update={"sign": state.region in unsigned})
@@ -206,6 +209,8 @@ def show(plan: PublishPlan) -> list[str]:
         lines += [f"  {text}" for text in transfer_ways.show(plan.ways)]
     if plan.held_back:
         lines.append(f"  `latest` and the template stay: {plan.held_back}")
+    if plan.differing:
+        lines.append(f"  {plan.differing}: a promotion makes them alike")
     return lines
 
 

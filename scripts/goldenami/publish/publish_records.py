@@ -122,7 +122,8 @@ class RegionPublishPlan(Record):
 
 
 class PublishPlan(Record):
-    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves.
+    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves. `differing` is
+    what it is then, where that is not the same everywhere: a region was added, or dropped for a while.
 
     `dropped` are regions that the definition has no longer; `take_over` allows to replace a default version of the
     launch template that a person set; `ways` compares what the disk's way costs and takes.
@@ -137,6 +138,7 @@ class PublishPlan(Record):
     settings: AmiSettings
     gpu: Annotated[GpuProof, Field(strict=False)]
     held_back: str = ""
+    differing: str = ""
     readmit: bool = False
     take_over: bool = False
     dropped: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class BuildRecords:
     lock: Mapping[str, Any] | None
 
 
+@cache
 def template(name: str) -> Template:
     """A template of this folder. What it is given is escaped as in HTML: Markdown may hold that, too."""
     environment = Environment(

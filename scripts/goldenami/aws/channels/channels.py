@@ -102,6 +102,13 @@ def dropped(definition: Definition, ledgers: Iterable[Ledger]) -> list[str]:
     return sorted(known - {*section.regions, *section.left_regions})
 
 
+def differing(ledgers: Mapping[str, Ledger]) -> str:
+    """What `latest` is in each region, where the ledgers do not name the same build; else empty."""
+    builds = {region: ledger.latest.build_id if ledger.latest else "none" for region, ledger in ledgers.items()}
+    told = ", ".join(f"{region} {build}" for region, build in builds.items())
+    return f"the regions' `latest` differ: {told}" if len(set(builds.values())) > 1 else ""
+
+
 def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Lease) -> LedgerEntry:
     """A ledger entry of this moment, by this process."""
     return LedgerEntry(build_id=build_id, ami=ami, baked_at=baked_at, since=clock.stamp(), by=tags.owner(),
