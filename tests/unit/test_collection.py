@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shutil
 import tarfile
 import tomllib
@@ -21,7 +22,7 @@ def checkout(tmp_path: Path) -> Path:
     for path in trees.files(ROOT):
         copy = tmp_path / "checkout" / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
+        shutil.copy(path, copy, follow_symlinks=False)
     for name in ("build/image/disk.raw", ".venv/bin/python", ".mypy_cache/x"):
         (tmp_path / "checkout" / name).parent.mkdir(parents=True)
         (tmp_path / "checkout" / name).write_text("x", encoding="utf-8")
@@ -36,8 +37,11 @@ def test_the_collection_has_every_role_and_nothing_else(checkout: Path) -> None:
     assert _build(checkout) == ""
     with tarfile.open(checkout.parent / f"goldenami-ml_images-{GALAXY['version']}.tar.gz") as archive:
         names = archive.getnames()
+        links = {posixpath.normpath(f"{posixpath.dirname(each.name)}/{each.linkname}")
+                 for each in archive.getmembers() if each.issym()}
     assert {name.split("/")[0] for name in names} == {
-        "MANIFEST.json", "FILES.json", "CHANGELOG.md", "LICENSE", "README.md", "meta", "roles"}
+        "MANIFEST.json", "FILES.json", "CHANGELOG.md", "LICENSE", "README.md", "meta", "roles", "scripts"}
+    assert links == {name for name in names if name.startswith("scripts/") and name.endswith(".py")}
     assert {f"roles/{path.name}/tasks/main.yml" for path in (ROOT / "roles").iterdir() if path.is_dir()} <= set(names)
 
 
