@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.vm import second_boot
-from support.builds.boot_config import config
+from support.builds.boot_config import second
 from support.builds.checkout import processes
 from support.builds.tools import need
 
@@ -26,31 +26,31 @@ def folder(tmp_path: Path) -> Path:
 
 def test_an_expected_failure_is_raised_with_the_firmware_s_name(folder: Path) -> None:
     need("setpriv", "unshare", "ip")
-    with second_boot.beside(config(folder, memory_mib=4096)) as second, \
+    with second_boot.beside(second(folder, memory_mib=4096)) as other, \
             pytest.raises(HostNotReady, match=r"^bios: SeaBIOS cannot boot from NVMe with 4096 MiB") as caught:
-        second.outcome()
+        other.outcome()
     assert "at most 2560 MiB" in caught.value.hint
 
 
 def test_a_boot_that_breaks_off(folder: Path) -> None:
     need("setpriv", "unshare", "ip")
-    with second_boot.beside(config(folder)) as second:
-        second.demand()
-        os.kill(second.process.pid, signal.SIGKILL)
+    with second_boot.beside(second(folder)) as other:
+        other.demand()
+        os.kill(other.process.pid, signal.SIGKILL)
         with pytest.raises(StageFailed, match=r"^bios: the boot broke off with status -9"):
-            second.outcome()
+            other.outcome()
 
 
 def test_nobody_waits_for_it(folder: Path) -> None:
     """Its block ends while it boots a disk with nothing on it: its machine is gone too."""
     need("qemu-system-x86_64", "setpriv", "unshare", "ip")
     machine = str(folder / "vm/root.qcow2")
-    with second_boot.beside(config(folder)) as second:
+    with second_boot.beside(second(folder)) as other:
         deadline = time.monotonic() + 60
         while not processes(machine) and time.monotonic() < deadline:
-            second.demand()
+            other.demand()
             time.sleep(0.05)
-        assert processes(machine), second.log.read_text(encoding="utf-8")
+        assert processes(machine), other.log.read_text(encoding="utf-8")
     deadline = time.monotonic() + 10
     while processes(machine) and time.monotonic() < deadline:
         time.sleep(0.05)

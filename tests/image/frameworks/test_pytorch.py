@@ -11,6 +11,8 @@ from goldenami.local.code_coverage.fatbin import DeviceImage
 NO_GPU = "No CUDA GPUs are available"
 """What PyTorch says where the driver answers cudaErrorNoDevice. Without a driver it is "Found no NVIDIA driver"."""
 
+pytestmark = pytest.mark.any_boot
+
 
 @pytest.fixture(scope="module")
 def said(facts: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:

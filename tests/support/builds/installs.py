@@ -95,7 +95,7 @@ def main() -> None:
         docker = bool(as_root(machine, "command -v docker"))
         before |= containers(machine) if docker else {}
         audit = as_root(machine, "command -v ausearch >/dev/null && touch /etc/sudoers.d/golden-probe && sleep 1 && "
-                                 "ausearch -k rights -i | grep -c golden-probe")
+                                 "ausearch --input-logs -k rights -i | grep -c golden-probe")
         clean = guest.turn_off(machine, folder, "again.raw")
     with guest.booted(folder, disk=folder / "again.raw") as machine:
         after = {"imported": imported(machine), "read": read(machine),

@@ -1,8 +1,9 @@
 """`python -m goldenami.local.programs.verify PLAN`: boot the sealed disk twice and look, in own namespaces.
 
 Three things at once, all from the same untouched disk: a boot under BIOS, on which tests/image run; one under UEFI,
-which shows that identity is made anew; and the tests that need no boot, in the disk's root tree, since emulation makes
-a compiler ten times slower. What any of them writes goes to an overlay that is thrown away.
+which shows that identity is made anew, and answers what any machine of the image can; and the tests that need no boot,
+in the disk's root tree, since emulation makes a compiler ten times slower. What any of them writes goes to an overlay
+that is thrown away.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from goldenami.local.reader import unused_space
 from goldenami.local.sandbox import program
 from goldenami.local.tree import sealed
 from goldenami.local.vm import boot_time, cpu, second_boot, vm
-from goldenami.local.vm.second_boot import Booted
+from goldenami.local.vm.second_boot import Booted, ImageTests, SecondBootPlan
 from goldenami.model import disk_blocks, instruction_sets
 from goldenami.model.build_records import Accel, Boot, Check, CoverageRecord, Outcome
 from goldenami.model.hardening_records import HardeningScan
@@ -48,8 +49,12 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     emulated = _emulated(plan, accelerator)
     with contextlib.ExitStack() as stack:
         stack.callback(_keep, work)
-        second = stack.enter_context(second_boot.beside(_config(plan, vm.Firmware.UEFI, accelerator, key, emulated)))
         without_boot = _begin_without_boot(plan, stack)
+        second = stack.enter_context(second_boot.beside(SecondBootPlan(
+            vm=_config(plan, vm.Firmware.UEFI, accelerator, key, emulated), tests=ImageTests(
+                root=plan.root, roles=plan.roles, variables=plan.variables, work=plan.work, log=plan.log,
+                cpu_lacks=list(emulated.missing) if emulated else [],
+                words=image_tests.of_two(second=True, everything=without_boot is None)))))
         disk_checks = stack.enter_context(ThreadPoolExecutor(1)).submit(
             _disk_checks, plan, mounted=without_boot is not None)
         with events.step("boot bios"):
@@ -64,9 +69,8 @@ def verify(plan: VerifyPlan) -> VerifyResult:
         hardening = _hardening(plan, machine, without_boot)
         with events.step("power off bios"):
             clean = vm.power_off(machine)
-        with events.step("wait for uefi"):
-            booted = {vm.Firmware.BIOS: Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity,
-                                               powered_off=clean), vm.Firmware.UEFI: second.outcome()}
+        booted = {vm.Firmware.BIOS: Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity,
+                                           powered_off=clean), vm.Firmware.UEFI: second.outcome()}
     checks += [_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", boot.powered_off,
                       f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s") for firmware, boot in booted.items()]
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
@@ -151,18 +155,18 @@ def _run_tests(
     plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None, without_boot: _WithoutBoot | None,
     second: second_boot.Second,
 ) -> list[Check]:
-    """Run the tests on the machine, wait for those that need none; the second boot's failure ends all of them."""
-    argv = image_tests.over_ssh(machine.ssh_config, everything=without_boot is None)
+    """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends all of them."""
+    argv = [*image_tests.over_ssh(machine.ssh_config),
+            *image_tests.of_two(second=False, everything=without_boot is None)]
     with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work, log=plan.log,
                              cpu_lacks=emulated.missing if emulated else ()) as tests:
         runs = [tests, *([without_boot.run] if without_boot else [])]
 
         def all_ended() -> bool | None:
-            second.demand()
-            return all(run.process.poll() is not None for run in runs) or None
+            return (second.has_ended and all(run.process.poll() is not None for run in runs)) or None
 
         wait_until(all_ended, math.inf, POLL_S)
-        found = [check for run in runs for check in run.checks()]
+        found = [*(check for run in runs for check in run.checks()), *second.outcome().checks]
     return image_tests.complete(found, image_tests.tested(plan.root, plan.roles))
 
 
