@@ -18,6 +18,7 @@ from goldenami.commands.account_views import images_by_region, print_record, rai
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records, units
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
+from goldenami.core.progress import Progress
 from goldenami.drift import (
     allowances,
     disk_check,
@@ -61,13 +62,16 @@ class _Inside:
     way: Way | None
     ssh_config: Path | None
 
-    def look(self, definition: Definition, build: BuildFolder, ask: dict[Way, Ask]) -> list[RunningDifference] | None:
+    def look(
+        self, definition: Definition, build: BuildFolder, progress: Progress, ask: dict[Way, Ask],
+    ) -> list[RunningDifference] | None:
         """What runs and is not declared, by one of the ways to ask; None where nobody asks."""
         if self.way is None:
             return None
         if self.way not in ask:
             raise BadInput("Systems Manager reaches instances, and no machine of a file", hint="--inside ssh")
-        return running_check.look(build, ask[self.way], allowances.allowed_ports(definition, clock.now().date()))
+        with progress.step("ask the machine what it runs"):
+            return running_check.look(build, ask[self.way], allowances.allowed_ports(definition, clock.now().date()))
 
     def by_ssh(self, address: str) -> Ask:
         """A shell by SSH: at `address`, where ssh_config names no host."""
@@ -151,7 +155,7 @@ def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, insi
     if build is None or not build.is_baked:
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
-    running = inside.look(definition, build, {Way.SSH: inside.by_ssh("")})
+    running = inside.look(definition, build, checkout.progress("drift", image), {Way.SSH: inside.by_ssh("")})
     looked_at = disk_file.opened(path, build, _user(checkout, definition, build))
     record = disk_check.check(build, looked_at, may).with_running(running)
     drift = _written(checkout, record, "disk", as_json=as_json)
@@ -185,7 +189,7 @@ def _instance(
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
     may, user = allowances.allowed(definition, clock.now().date()), _user(checkout, definition, build)
-    running = inside.look(definition, build, {
+    running = inside.look(definition, build, progress, {
         Way.SSH: inside.by_ssh(f"{user}@{target.address}"),
         Way.SSM: lambda command: run_command.as_root(account, target.region, instance, command)})
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
