@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -65,7 +66,7 @@ class EmulatorApplication:
 
     def __call__(self, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
         """Answer one request."""
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        body = _body(environ)
         if time.monotonic() < STATE.refused_until:
             raise ConnectionResetError("nobody listens")  # on a connection that was open before
         environ["wsgi.input"] = io.BytesIO(body)
@@ -107,6 +108,16 @@ class EmulatorApplication:
         begun: list[tuple[str, list[tuple[str, str]]]] = []
         body = b"".join(self._moto(environ, lambda status, headers, *_: begun.append((status, list(headers)))))
         return HttpAnswer(*begun[-1], body)
+
+
+def _body(environ: authorization.Environ) -> bytes:
+    """What was sent. SDKs compress large requests to CloudWatch; what S3 is given compressed it keeps so."""
+    body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    if environ.get("HTTP_CONTENT_ENCODING") == "gzip" and "/s3/" not in environ.get("HTTP_AUTHORIZATION", ""):
+        body = gzip.decompress(body)
+        del environ["HTTP_CONTENT_ENCODING"]
+        environ["CONTENT_LENGTH"] = str(len(body))
+    return body
 
 
 def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterable[bytes]:

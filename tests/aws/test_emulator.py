@@ -127,3 +127,17 @@ def test_acts_as_another_account(aws: Any) -> None:
     assert boto3.client("sts").get_caller_identity()["Account"] == "123456789012"
     other = boto3.client("sts", aws_access_key_id="AKIASOMEONEELSE00000", aws_secret_access_key="none")
     assert other.get_caller_identity()["Account"] == "210987654321"
+
+
+def test_a_large_request_that_is_compressed_is_read(aws: Any) -> None:
+    """botocore does so from 10 KiB on (request_min_compression_size_bytes)."""
+    cloudwatch = boto3.client("cloudwatch", "us-east-1")
+    sent: list[Any] = []
+    cloudwatch.meta.events.register("before-send", lambda request, **_: sent.append(request.headers))
+    data = [{"MetricName": f"metric-{number}", "Dimensions": [{"Name": "n", "Value": "v" * 90}], "Value": 1.0}
+            for number in range(200)]
+    cloudwatch.put_metric_data(Namespace="golden", MetricData=data)
+    assert sent[0]["Content-Encoding"] in ("gzip", b"gzip")
+    found = {each["MetricName"] for page in cloudwatch.get_paginator("list_metrics").paginate(Namespace="golden")
+             for each in page["Metrics"]}
+    assert found == {each["MetricName"] for each in data}
