@@ -50,7 +50,7 @@ def plan(tmp_path: Path) -> VerifyPlan:
 
 def checks(plan: VerifyPlan, tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
     machine: Any = LocalMachine(tmp_path)
-    return verify.code_checks(plan, machine, emulated)
+    return [*verify.oldest_cpu(plan, machine, emulated), *verify.code(plan, machine.ssh)]
 
 
 def test_the_code_is_what_the_gate_read(plan: VerifyPlan, tmp_path: Path) -> None:
