@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from goldenami.core import records, shell
@@ -51,10 +52,8 @@ def verify(plan: VerifyPlan) -> VerifyResult:
         stack.callback(_keep, work)
         without_boot = _begin_without_boot(plan, stack)
         second = stack.enter_context(second_boot.beside(SecondBootPlan(
-            vm=_config(plan, vm.Firmware.UEFI, accelerator, key, emulated), tests=ImageTests(
-                root=plan.root, roles=plan.roles, variables=plan.variables, work=plan.work, log=plan.log,
-                cpu_lacks=list(emulated.missing) if emulated else [],
-                words=image_tests.of_two(second=True, everything=without_boot is None)))))
+            vm=_config(plan, vm.Firmware.UEFI, accelerator, key, emulated),
+            tests=_second_tests(plan, emulated, everything=without_boot is None))))
         disk_checks = stack.enter_context(ThreadPoolExecutor(1)).submit(
             _disk_checks, plan, without_boot.tree if without_boot else None)
         with events.step("boot bios"):
@@ -64,9 +63,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             at_login, identity = boot_time.moment(machine), second_boot.identity(machine)
             checks = [*_run_tests(plan, machine, emulated, without_boot, second), *disk_checks.result(),
                       *oldest_cpu(plan, machine, emulated)]
-            if without_boot is None:
-                checks += code(plan, lambda command: machine.ssh(image_tests.as_root(command),
-                                                                 timeout_s=plan.boot_limit_s))
+            checks += [] if without_boot else code(plan, partial(_ask, plan, machine))
             times = boot_time.look(machine, at_login)
             events.emit("say", text=f"boot: {boot_time.line(times)}")
         hardening = _hardening(plan, machine, without_boot)
@@ -103,6 +100,12 @@ def _config(
         accelerator=accelerator, size_bytes=plan.disk.stat().st_size + plan.growth_bytes,
         instance_id=INSTANCES[firmware], ssh_limit_s=plan.boot_limit_s, cpu=emulated.argument if emulated else "max",
     )
+
+
+def _second_tests(plan: VerifyPlan, emulated: cpu.Emulated | None, *, everything: bool) -> ImageTests:
+    return ImageTests(root=plan.root, roles=plan.roles, variables=plan.variables, work=plan.work, log=plan.log,
+                      cpu_lacks=list(emulated.missing) if emulated else [],
+                      words=image_tests.of_two(second=True, everything=everything))
 
 
 def _keep(work: Path) -> None:
@@ -200,6 +203,10 @@ def oldest_cpu(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | N
     beyond = sorted(cpu.shown(flags, instruction_sets.KNOWN_X86) - set(plan.features))
     return [_check("boot/oldest_cpu", "The whole image ran on what all declared CPUs have, and no more",
                    not beyond, f"the machine also had {', '.join(beyond)}")]
+
+
+def _ask(plan: VerifyPlan, machine: vm.Machine, command: str) -> str:
+    return machine.ssh(image_tests.as_root(command), timeout_s=plan.boot_limit_s)
 
 
 def code(plan: VerifyPlan, ask: Callable[[str], str]) -> list[Check]:
