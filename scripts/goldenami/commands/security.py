@@ -52,11 +52,22 @@ def cmd_cve(
     if build_id and not image:
         raise BadInput(f"of which image is the build {build_id}?", hint="`golden cve IMAGE --build ID`")
     wanted = FeedPlaces(_by_feed("--data", data), _by_feed("--sha256", sha256))
-    failed = [problem for name in ([image] if image else checkout.locked)
-              if (problem := _known_against(checkout, name, build_id, wanted))]
-    if failed:
+    if image:
+        failed = [_known_against(checkout, image, build_id, wanted)]
+    else:
+        failed = [_known_against_one_of_all(checkout, name, wanted) for name in checkout.locked]
+    if failed := [problem for problem in failed if problem]:
         raise cve.worst(failed)
     return 0
+
+
+def _known_against_one_of_all(checkout: Checkout, image: str, wanted: FeedPlaces) -> GoldenError | None:
+    """The same; what keeps one image from being looked at keeps no other."""
+    try:
+        return _known_against(checkout, image, None, wanted)
+    except GoldenError as error:
+        error.message = f"{image}: {error.message}"
+        return error
 
 
 def _known_against(checkout: Checkout, image: str, build_id: str | None, wanted: FeedPlaces) -> GoldenError | None:

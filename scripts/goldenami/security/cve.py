@@ -159,6 +159,6 @@ def failure(record: CveRecord, path: Path) -> GoldenError | None:
                            tail="\n".join(lines), log=path,
                            hint="a new lock takes what is mended; packer/waivers.yml is for what was looked at")
     lost = [f"{status.feed.value} ({status.address}) {status.error}" for status in record.feeds if status.error]
-    return Unreachable(f"not all lists could be used: {'; '.join(lost)}", log=path,
+    return Unreachable(f"{record.image}: not all lists could be used: {'; '.join(lost)}", log=path,
                        hint="`--data NAME=FILE` takes one from a file; without all of them nothing is known") \
         if lost else None
