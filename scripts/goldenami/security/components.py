@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -94,20 +94,19 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     bake = build.read_bake()
     whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
-    sources = source_packages(lock, store)
-    found = [*(_deb(lock, name, package, sources[name]) for name, package in lock.packages.items() if name in present),
-             *_wheels(lock, bake.trimmed), *_loader(bake.host)]
-    parts = tuple(sorted(found, key=lambda part: (part.name, part.ref)))
-    return Materials(lock, bake.lock_sha256, build.build_id, parts, whole)
+    found = [*_debs(lock, store, present), *_wheels(lock, bake.trimmed), *_loader(bake.host)]
+    return Materials(lock, bake.lock_sha256, build.build_id, _sorted(found), whole)
 
 
 def of_lock(lock: Lock, store: Store) -> Materials:
     """The parts that a lock names, where nobody baked it here: what the tree has, and the loader, are not known."""
-    sources, sha256 = source_packages(lock, store), records.sha256_text(lockfile.text_of(lock))
-    found = [*(_deb(lock, name, package, sources[name]) for name, package in lock.packages.items()),
-             *_wheels(lock, None)]
-    parts = tuple(sorted(found, key=lambda part: (part.name, part.ref)))
-    return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], parts, whole=False)
+    sha256 = records.sha256_text(lockfile.text_of(lock))
+    found = [*_debs(lock, store, lock.packages), *_wheels(lock, None)]
+    return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], _sorted(found), whole=False)
+
+
+def _sorted(parts: Iterable[ImagePart]) -> tuple[ImagePart, ...]:
+    return tuple(sorted(parts, key=lambda part: (part.name, part.ref)))
 
 
 def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
@@ -126,6 +125,12 @@ def purl(kind: str, name: str, version: str, qualifiers: Mapping[str, str] | Non
     """A package URL: `kind` with its namespace, then what the specification has percent-encoded."""
     more = "&".join(f"{key}={quote(value, safe='.-_~:')}" for key, value in sorted((qualifiers or {}).items()))
     return f"pkg:{kind}/{quote(name, safe='.-_~')}@{quote(version, safe='.-_~:')}{'?' if more else ''}{more}"
+
+
+def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
+    """The packages of the lock that are among `names`."""
+    sources = source_packages(lock, store)
+    return (_deb(lock, name, package, sources[name]) for name, package in lock.packages.items() if name in names)
 
 
 def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> ImagePart:

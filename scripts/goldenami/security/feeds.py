@@ -50,13 +50,19 @@ class FeedPlaces:
 
     places: Mapping[Feed, str]
     digests: Mapping[Feed, str]
-    _read: dict[str, Document] = field(default_factory=dict, repr=False, compare=False)
+    _read: dict[str, Document | Unreachable] = field(default_factory=dict, repr=False, compare=False)
 
     def document(self, address: str) -> Document:
         """What is at an address; Unreachable where it cannot be had."""
         if address not in self._read:
-            self._read[address] = http_documents.read(address, limit=LIMIT, deadline_s=DEADLINE_S)
-        return self._read[address]
+            try:
+                self._read[address] = http_documents.read(address, limit=LIMIT, deadline_s=DEADLINE_S)
+            except Unreachable as error:
+                self._read[address] = error  # who does not answer for one image need not be waited for again
+        found = self._read[address]
+        if isinstance(found, Unreachable):
+            raise found
+        return found
 
 
 @dataclass(frozen=True)
