@@ -12,7 +12,7 @@ from goldenami.commands.checkout import Checkout
 from goldenami.commands.gpu_test import cmd_gpu_test
 from goldenami.commands.security import cmd_cve
 from goldenami.core.errors import ExitCode, StageFailed
-from goldenami.model import hardware, lockfile
+from goldenami.model import hardware
 from goldenami.publish import release_steps
 from goldenami.publish.release_steps import NextStep, ReleaseStep
 
@@ -40,14 +40,13 @@ def cmd_release(checkout: Checkout, image: ImageName, *, wait: Wait = False, dry
 
 def _look(checkout: Checkout, image: str) -> NextStep:
     definition, account = checkout.definition(image), Account()
-    section, (_, digest) = channels.publish_section(definition), checkout.lock(image)
-    build_id = digest[:lockfile.ID_LENGTH]
+    section, (_, build) = channels.publish_section(definition), checkout.of_lock(image)
     needs_gpu = bool(hardware.architectures(checkout.root, definition.hardware))
     return release_steps.next_step(
-        build_id, release_steps.read_ledgers(account, image, section.regions), soak_hours=section.soak_hours,
-        baked=checkout.builds(image).build(build_id).is_verified, judged=definition.security.cve is not None,
+        build.build_id, release_steps.read_ledgers(account, image, section.regions), soak_hours=section.soak_hours,
+        baked=build.is_verified, judged=definition.security.cve is not None,
         tested=not needs_gpu or attested(
-            checkout, account, definition, build_id, strict=False) is not GpuProof.UNTESTED)
+            checkout, account, definition, build.build_id, strict=False) is not GpuProof.UNTESTED)
 
 
 def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:

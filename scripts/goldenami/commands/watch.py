@@ -104,8 +104,7 @@ def cmd_images(
 
     Where GITHUB_OUTPUT names a file, `images=` goes there too, for the matrix of a later job.
     """
-    locked = sorted(path.name.removesuffix(".lock.json")
-                    for path in (checkout.root / "packer/locks").glob("*.lock.json"))
+    locked = checkout.locked
     if changed:
         differing = proposal.changed(checkout.root, changed)
         locked = [name for name in locked if name in differing]
