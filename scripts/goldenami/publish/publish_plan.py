@@ -56,14 +56,13 @@ def make(
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
     settings = AmiSettings(share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
                            deprecate_at=clock.stamp(clock.now() + timedelta(days=section.deprecate_after_days)))
+    stays = "" if released else held_back(section, gpu)
+    ledgers = {region: state.ledger for region, state in states.items()}
     plan = PublishPlan(
         image=definition.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
-        settings=settings, gpu=gpu, held_back="" if released else held_back(section, gpu), regions=(),
-        readmit=options.again, take_over=options.take_over,
-        dropped=tuple(channels.dropped(definition, (state.ledger for state in states.values()))))
-    if plan.held_back:
-        plan = plan.model_copy(update={"differing": channels.differing(
-            {region: state.ledger for region, state in states.items()})})
+        settings=settings, gpu=gpu, held_back=stays, regions=(),
+        differing=channels.differing(ledgers) if stays else "", readmit=options.again, take_over=options.take_over,
+        dropped=tuple(channels.dropped(definition, ledgers.values())))
     unsigned = attesting.lacking(account, states, signs)
     plan = plan.model_copy(update={"regions": tuple(
         _region(state, plan, definition, build.bake.ami).model_copy(update={"sign": state.region in unsigned})
