@@ -135,8 +135,10 @@ def _mounts(said: Facts, paths: Mapping[str, PathState], rules: Sequence[MountRu
     """What lies over a path of the image hides it from whoever runs it, and not from a disk's reader."""
     seen = dict[str, Mount]()
     for mount in said.mounts:
+        if mount.point not in paths:
+            continue
         below = next((seen[str(folder)] for folder in PurePosixPath(mount.point).parents if str(folder) in seen), None)
-        if mount.point not in paths or (below and mount.shows_what_is_there(below)):
+        if below and mount.shows_what_is_there(below):
             continue
         is_known = any(rule.allows(mount.point, mount.kind, mount.part) for rule in rules)
         if not is_known or mount.point in seen:

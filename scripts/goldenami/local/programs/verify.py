@@ -186,7 +186,7 @@ def _hardening(plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot
     if without_boot is None:
         return HardeningScan(problem="the disk's root cannot be mounted here")
     with events.step("hardening"):
-        said = machine.ssh(image_tests.as_root(hardening_scan.READ_PARAMETERS), timeout_s=plan.boot_limit_s)
+        said = _ask(plan, machine, hardening_scan.READ_PARAMETERS)
         return hardening_scan.scan(without_boot.tree, said, plan.work)
 
 
