@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws import run_command
-from goldenami.drift.disk_records import DiskRecord
 from goldenami.drift.inside import program
 from support.aws.emulator import Emulator
 from support.builds.builds import IMAGE, Checkout, Ran
 from support.builds.tools import granted
+from support.drift import cloud_disk
 from support.drift.cloud_disk import CloudDisk
 
 HERE = ["sh", "-c"]
@@ -30,7 +30,7 @@ def test_what_an_instance_runs_is_asked_by_its_agent(cloud: CloudDisk, checkout:
     ran = ask(checkout, instance, "--json")
     assert ran.code == 6, ran.text
     assert {action for actions in aws.asked()[before:] for action in actions} >= set(inside), "each right is used"
-    record = DiskRecord.model_validate_json(ran.text[ran.text.index("{\n"):ran.text.index("\n}\n") + 3])
+    record = cloud_disk.record(ran.text)
     kernel = Path("/proc/sys/kernel/osrelease").read_text(encoding="utf-8").strip()
     assert record.drift == [], "its disk is as baked"
     assert kernel in [row.name for row in record.running or []], "the small image has no such kernel"

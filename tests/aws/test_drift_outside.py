@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.snapshots import temporary
-from goldenami.drift.disk_records import DiskRecord
 from goldenami.model.build_folder import BuildFolder
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
@@ -23,10 +22,6 @@ FOUND = {"/usr/lib/python3/evil.pyc", "/usr/bin/true"}
 
 def look(checkout: Checkout, instance: str, *args: str) -> Ran:
     return checkout.golden("drift", IMAGE, "--instance", instance, *args)
-
-
-def record(ran: Ran) -> DiskRecord:
-    return DiskRecord.model_validate_json(ran.text[ran.text.index("{\n"):ran.text.index("\n}\n") + 3])
 
 
 def tampered(cloud: CloudDisk, instance: str, folder: Path) -> None:
@@ -49,7 +44,7 @@ def test_an_instance_as_baked_and_one_that_was_changed(
     before = len(aws.calls())
     ran = look(checkout, instance, "--json")
     assert ran.code == 6, ran.text
-    assert {row.path for row in record(ran).drift} >= FOUND
+    assert {row.path for row in cloud_disk.record(ran.text).drift} >= FOUND
     calls = [action for action, _ in aws.calls()[before:]]
     assert calls.count("ebs:ListSnapshotBlocks") == 0, "only what changed is asked for"
     assert calls.count("ebs:GetSnapshotBlock") <= 8
@@ -95,7 +90,7 @@ def test_without_a_disk_here_the_amis_snapshot_is_the_base(
     cloud.build.disk.unlink()
     before = len(aws.calls())
     ran = look(checkout, instance, "--json")
-    assert ran.code == 6 and {row.path for row in record(ran).drift} >= FOUND, ran.text
+    assert ran.code == 6 and {row.path for row in cloud_disk.record(ran.text).drift} >= FOUND, ran.text
     read = [action for action, _ in aws.calls()[before:]].count("ebs:GetSnapshotBlock")
     assert read < len(whole), f"{read} of {len(whole)} blocks"
     assert temporary_ones(cloud) == []

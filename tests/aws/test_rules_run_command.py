@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from support.aws.emulator_probe import ProbeAccount, probe, refused
+from support.waiting import until
 
 INSTANCE, DOCUMENT = "i-0123456789abcdef0", "AWS-RunShellScript"
 
@@ -16,12 +16,11 @@ def send(account: ProbeAccount, command: str) -> str:
 
 
 def ended(account: ProbeAccount, command: str) -> Any:
-    for _ in range(200):
-        said = account.ssm.get_command_invocation(CommandId=command, InstanceId=INSTANCE)
-        if said["Status"] != "InProgress":
-            return said
-        time.sleep(0.05)
-    raise AssertionError(said)
+    def said() -> Any:
+        answer = account.ssm.get_command_invocation(CommandId=command, InstanceId=INSTANCE)
+        return answer if answer["Status"] != "InProgress" else None
+
+    return until("the end of the command", said)
 
 
 @probe("agent")

@@ -10,6 +10,7 @@ from goldenami.aws import images, tags
 from goldenami.aws.channels import attestations
 from goldenami.aws.snapshots import ebs
 from goldenami.core import records, shell
+from goldenami.drift.disk_records import DiskRecord
 from goldenami.model import disk_blocks, sparse_disk
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import BakeRecord
@@ -32,6 +33,11 @@ def bake(root: Path, image: str) -> BuildFolder:
     records.write(build.bake, records.read(build.bake, BakeRecord).model_copy(update={"image": image}))
     disk_blocks.scan(build.disk, build.blocks)
     return build
+
+
+def record(said: str) -> DiskRecord:
+    """What `golden drift --json` printed among the rest of its output."""
+    return DiskRecord.model_validate_json(said[said.index("{\n"):said.index("\n}\n") + 3])
 
 
 def copy(build: BuildFolder, root: Path) -> BuildFolder:
