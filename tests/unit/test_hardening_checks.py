@@ -41,6 +41,7 @@ GOOD = {
     "modules": answer(status=1), "modules asked": answer(*["install /bin/false"] * 14),
     "core": answer("|/bin/false", "0"), "core service": answer("0", "0"),
     "journal": answer("File path: /var/log/journal/0/system.journal", "System Journal () is 8M, max 1G"),
+    "journal room": answer("10000000000 8000000000"),
     "journal file": answer("Storage=persistent", "SystemMaxUse=1G"),
     "mounts": answer("/ rw", "/tmp rw,nosuid,nodev", "/dev/shm rw,nosuid,nodev", "/home rw,nodev",
                      "/var/tmp rw,nosuid,nodev"),
@@ -78,6 +79,7 @@ FAULTS: dict[str, tuple[str, Change, str, str]] = {
     "a service that dumps": ("core service", replaced("0", "unlimited"), "no_process_dumps_core", "unlimited"),
     "a journal in memory": ("journal", replaced("/var/log", "/run/log"), "journal_is_on_the_disk_and_limited", "/run/"),
     "a journal without end": ("journal", replaced("max 1G", "max 4G"), "journal_is_on_the_disk_and_limited", "4G"),
+    "a journal cut short": ("journal", replaced("max 1G", "max 400M"), "journal_is_on_the_disk_and_limited", "400M"),
     "devices in homes": ("mounts", replaced("/home rw,nodev", "/home rw"), "folders_have_fewer_rights", "/home lacks"),
     "a unit left out": ("mount units", replaced("enabled", "disabled"), "folders_have_fewer_rights", "disabled"),
     "the system's name": ("banner", replaced(BANNER, "Debian GNU/Linux 13"), "banner_names_no_system", "Debian"),
@@ -98,6 +100,12 @@ def complaints(facts: dict[str, SimpleNamespace], **lock: bool) -> dict[str, str
 
 def test_a_hardened_machine_raises_no_alarm() -> None:
     assert complaints(GOOD) == {}
+
+
+def test_a_journal_keeps_room_free_on_a_small_disk() -> None:
+    small = {**GOOD, "journal room": answer("3000000000 900000000"),
+             "journal": answer(*GOOD["journal"].text.replace("max 1G", "max 286.1M").splitlines())}
+    assert complaints(small) == {}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -28,6 +28,8 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("packer/images", "packer/locks"):
         (made / name).mkdir(parents=True)
     (made / "packer/locks/a.lock.json").write_text("{}", encoding="utf-8")
+    for name in ("a", "new", "without-a-lock"):
+        (made / f"packer/images/{name}.yml").touch()
     git(made, "add", ".")
     git(made, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "packer: Lock")
     git(made, "push", "--quiet", "origin", "HEAD:main")
