@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import moto.autoscaling.models
 import moto.autoscaling.urls
 import moto.cloudformation.models
 import moto.cloudformation.urls
 import moto.cloudwatch.models
+import moto.core.responses
 import moto.ebs.urls
 import moto.ec2.models
 import moto.ec2.models.elastic_block_store
@@ -16,6 +19,7 @@ import moto.ec2.urls
 import moto.kms.urls
 import moto.ssm.urls
 from moto.cloudformation.models import CloudFormationBackend
+from moto.core.utils import method_names_from_class
 from moto.ec2.responses import EC2Response
 
 from ec2_emulator import launches, snapshots, stack_resources, stacks, type_choice
@@ -63,6 +67,7 @@ def install() -> None:
         stacks.parameter_list)
     moto.cloudwatch.models.Dimension.__lt__ = (  # type: ignore[method-assign]
         lambda one, other: (one.name, one.value) < (other.name, other.value))  # moto's is no order, so queries miss
+    vars(moto.core.responses)["method_names_from_class"] = functools.cache(method_names_from_class)  # of each request
     stack_resources.install()
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, SsmApi),
                           (moto.kms.urls, SigningApi),
