@@ -22,6 +22,7 @@ def facts(gather: Any) -> Any:
         "wait-online": "systemctl cat systemd-networkd-wait-online.service | grep ^ExecStart= | tail -n 1",
         "policy": "test -e /usr/sbin/policy-rc.d",
         "locale": "locale 2>&1",
+        "ssh": "mkdir -p /run/sshd; sshd -T",
     })
 
 
@@ -44,6 +45,7 @@ def first_boot(gather: Any) -> Any:
         "sources": "cat /etc/apt/sources.list /etc/apt/sources.list.d/*",
         "clock": "cat /sys/devices/system/clocksource/clocksource0/current_clocksource",
         "chrony": "chronyc -n sources",
+        "ssh": "journalctl --boot --output cat --unit ssh.service | grep ^Started",
     })
 
 
@@ -85,6 +87,15 @@ def test_boot_waits_for_the_network_within_bounds(facts: Any, lock: dict[str, An
 
 def test_locale_works(facts: Any) -> None:
     assert "Cannot set" not in facts["locale"].text
+
+
+def test_ssh_takes_no_password(facts: Any) -> None:
+    assert "passwordauthentication no" in facts["ssh"].lines
+
+
+def test_first_boot_starts_ssh_once(first_boot: Any, needs_boot: None) -> None:
+    """A second start, of a cloud-init that changes sshd's options, resets logins."""
+    assert len(first_boot["ssh"].lines) == 1, first_boot["ssh"].text
 
 
 def test_cloud_init_is_done_without_errors(first_boot: Any, needs_boot: None) -> None:

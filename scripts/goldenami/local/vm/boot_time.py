@@ -56,7 +56,7 @@ def look(machine: Machine, earlier: Moment) -> BootTimes:
 def parts(said: str, firmware: float, seconds_to_ssh: float, rate: float = 1.0) -> list[Timing]:
     """The parts of `seconds_to_ssh`, one after the other, the first of `firmware` seconds, of what the machine said.
 
-    cloud-init may start SSH again, after the first login: that login is then a part of `units`.
+    User data may have cloud-init start SSH again, after the first login: that login is then a part of `units`.
     """
     userspace = int(_first(r"^UserspaceTimestampMonotonic=(\d+)$", said) or 0) / 1e6 / rate
     initramfs = float(_first(r"^\[ *([\d.]+)\] Run /init", said) or 0) / rate
