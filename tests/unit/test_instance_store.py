@@ -55,6 +55,15 @@ def test_an_instance_without_local_disks(tmp_path: Path) -> None:
     assert store.local_disks(tmp_path) == []
 
 
+def test_udev_is_waited_for_where_there_is_a_local_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # so that who asks udevadm fails
+    block(tmp_path, "nvme0n1", EBS)
+    store.settle(tmp_path)
+    block(tmp_path, "nvme1n1", LOCAL)
+    with pytest.raises(FileNotFoundError, match="udevadm"):
+        store.settle(tmp_path)
+
+
 @pytest.mark.parametrize(("shape", "waits"), [
     ({}, False), ({"disk": False}, True), ({"disk": False, "driver": ""}, True),
     ({"disk": False, "vendor": "0x8086"}, False), ({"disk": False, "kind": "0x020000"}, False),

@@ -1,4 +1,4 @@
-"""Less before SSH: what cloud-init does beside it, and which drivers the initramfs has."""
+"""Less before SSH: what cloud-init does beside it, what comes first, and which drivers the initramfs has."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 GROWTH = ["growpart", "resizefs"]
 MOST = 60
 """Modules of the initramfs: those that are named, and what they depend on."""
+FIRST = {"ssh.service", "systemd-logind.service", "dbus.service", "user.slice"}
+"""What a login waits for on any release, beside cloud-init."""
 LISTS = """
 import json, os, yaml
 names = ["/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/65_golden_fast_boot.cfg"]
@@ -20,6 +22,7 @@ print(json.dumps([[each[f"cloud_{stage}_modules"] for stage in ("init", "config"
 @pytest.fixture(scope="module")
 def facts(gather: Any, lock: dict[str, Any]) -> Any:
     return gather({
+        "weights": "grep ^StartupCPUWeight= /etc/systemd/system/*.d/60-golden-fast-boot.conf",
         "modules": "cat /etc/default/golden-drivers; cat /etc/initramfs-tools/conf.d/golden-fast-boot",
         "initramfs": f"lsinitramfs /boot/initrd.img-{lock['kernel_release']}",
         "builtin": f"cat /lib/modules/{lock['kernel_release']}/modules.builtin",
@@ -33,6 +36,17 @@ def test_cloud_init_has_all_its_modules_and_grows_the_root_later(run_program: An
         assert moved == [[[name for name in init if name not in GROWTH], [*GROWTH, *config]]], "in their own order"
     else:
         assert moved == []
+
+
+@pytest.mark.no_boot
+def test_what_a_login_waits_for_has_more_of_the_processors(facts: Any, lock: dict[str, Any]) -> None:
+    assert {line.rpartition(".d/")[0].rpartition("/")[2] for line in facts["weights"].lines} >= FIRST
+    assert {line.rpartition("=")[2] for line in facts["weights"].lines} == {str(lock["fast_boot_cpu_weight"])}
+
+
+def test_systemd_took_these_weights(gather: Any, lock: dict[str, Any], needs_boot: None) -> None:
+    said = gather({"units": f"systemctl show --property StartupCPUWeight --value {' '.join(FIRST)}"})
+    assert said["units"].text.split() == [str(lock["fast_boot_cpu_weight"])] * len(FIRST)
 
 
 @pytest.mark.no_boot
