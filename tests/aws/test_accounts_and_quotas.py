@@ -28,6 +28,14 @@ def define(checkout: Checkout, more: str) -> None:
     checkout.define(f"publish: {{regions: [{REGION}], {more}}}\n")
 
 
+@pytest.mark.parametrize(("mode", "said"), [("throttled", "AWS throttled DescribeImages in eu-west-1"),
+                                            ("cut", "AWS did not answer in eu-west-1")])
+def test_an_error_names_its_region(aws: Emulator, mode: str, said: str) -> None:
+    aws.late({"mode": mode, "share": 1.0})
+    with pytest.raises(Unreachable, match=said), session.translated():
+        session.Account(attempts=1).ec2("eu-west-1").describe_images(Owners=["self"])
+
+
 def test_the_wrong_account_gets_nothing(checkout: Checkout, build: Path, aws: Emulator) -> None:
     define(checkout, f'account: "{THEIRS}"')
     ran = checkout.golden("publish", IMAGE)

@@ -38,6 +38,8 @@ CONNECT_S, READ_S = 10, 60
 HASTY_ATTEMPTS, HASTY_CONNECT_S, HASTY_READ_S = 4, 3, 8
 """For what must not wait for a region that is down: at most four tries of eight seconds."""
 PRICE_LIST_REGION = "us-east-1"
+_REGION = "golden_region"
+"""What an error's region is noted under: botocore's errors do not say it."""
 POOL = 64
 """Connections kept open to one service: the upload's number in flight must find one each."""
 
@@ -68,13 +70,21 @@ class Account:
             return self._clients[service, region]
 
     def _listen(self, client: Client, region: str) -> None:
-        """Note which requests wait for an answer, and since when."""
+        """Note which requests wait for an answer, and since when; and of an error, whose it is."""
         def sent(**_: Any) -> None:
             self._waiting[region, threading.get_ident()] = time.monotonic()
 
         def answered(**_: Any) -> None:
             self._waiting.pop((region, threading.get_ident()), None)
 
+        def refused(parsed: dict[str, Any], **_: Any) -> None:
+            parsed.setdefault("ResponseMetadata", {})[_REGION] = region
+
+        def failed(exception: Any, **_: Any) -> None:
+            setattr(exception, _REGION, region)
+
+        client.meta.events.register("after-call", refused)
+        client.meta.events.register("after-call-error", failed)
         client.meta.events.register("before-send", sent)
         client.meta.events.register("response-received", answered)
 
@@ -285,9 +295,10 @@ def translate(error: Exception, region: str = "") -> GoldenError:
 
     A GoldenError stays itself; anything else is a defect and is raised as it is.
     """
-    where = f" in {region}" if region else ""
     if isinstance(error, GoldenError):
         return error
+    region = region or _region_of(error)
+    where = f" in {region}" if region else ""
     if isinstance(error, aws.ClientError):
         text = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
         meaning = _kind_of(error, text)
@@ -298,6 +309,12 @@ def translate(error: Exception, region: str = "") -> GoldenError:
         if isinstance(error, types):
             return kind(message.format(str(error).rstrip("."), where=where), hint=hint)
     raise error
+
+
+def _region_of(error: Exception) -> str:
+    """Whose answer it is, or whose lack of one, where one of `Account`'s clients asked."""
+    noted = error.response.get("ResponseMetadata", {}) if isinstance(error, aws.ClientError) else vars(error)
+    return str(noted.get(_REGION, ""))
 
 
 def _kind_of(error: aws.ClientError, text: str) -> _ErrorKind:
