@@ -13,7 +13,8 @@ from support.builds import guest
 PLACE = "/var/tmp/lynis"
 LIMIT_S = 7200.0
 ASK = (f"cd {PLACE}/usr/share/lynis && sudo env LYNIS_HOME={PLACE} sh {PLACE}/usr/sbin/lynis audit system --quick "
-       "--quiet --no-colors --profile %s >/dev/null 2>&1; sudo cat /var/log/lynis-report.dat")
+       f"--quiet --no-colors --profile {PLACE}/etc/lynis/default.prf --plugindir {PLACE}/etc/lynis/plugins 2>&1 | "
+       "tail -n 40; sudo cat /var/log/lynis-report.dat")
 
 
 def main() -> None:
@@ -21,10 +22,11 @@ def main() -> None:
     folder = guest.prepare()
     with guest.booted(folder) as machine:
         guest.put(machine, folder / "tools", PLACE)
-        report = machine.ssh(ASK % f"{PLACE}/etc/lynis/default.prf", timeout_s=LIMIT_S)
+        report = machine.ssh(ASK, timeout_s=LIMIT_S)
     found: dict[str, list[str]] = {}
     for name, value in re.findall(r"^([a-z_]+)(?:\[\])?=(.*)$", report, re.MULTILINE):
         found.setdefault(name, []).append(value)
+    assert "hardening_index" in found, report
     guest.tell(folder, index=int(found["hardening_index"][0]), version=found["lynis_version"][0],
                tests=int(found["lynis_tests_done"][0]),
                warnings=[text.split("|")[:2] for text in found.get("warning", [])],
