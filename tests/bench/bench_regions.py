@@ -93,7 +93,8 @@ def measure(way: str, disk: Path, folder: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure every way."""
-    gib = float(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1] else GPU_DATA_GIB
+    size = next((word for word in sys.argv[1:] if re.fullmatch(r"[\d.]+", word)), "")  # `make` names its default image
+    gib = float(size) if size else GPU_DATA_GIB
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         disk = folder / "disk.raw"
