@@ -15,7 +15,7 @@ from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.path_state import PathState
 
 _OPAQUE, _REDIRECT, _OWN = "trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay."
-_UPPER, _PLAIN = "/upper", "/plain"
+_UPPER, _PLAIN, _WORK = "/upper", "/plain", "/work"
 _SCAFFOLD = re.compile(r"/|/lost\+found|/upper|/plain|/work(/[^/]+(/(work|index)(/#[0-9a-f]+)?)?)?")
 """Of `persist` itself: what the bake made, and what the kernel keeps in an overlay's own folders."""
 
@@ -33,7 +33,7 @@ def merged(root: Mapping[str, PathState], persist: Iterable[PathState]) -> dict[
         if (state.kind, state.device) == ("character", (0, 0)) or (
                 state.kind == "hardlink" and state.target in removals):
             removals.add(state.path)
-        if state.path in removals and state.path.startswith((f"{_UPPER}/", "/work/")):
+        if state.path in removals and state.path.startswith((f"{_UPPER}/", f"{_WORK}/")):
             _remove(found, state.path.removeprefix(_UPPER))
         elif state.path.startswith(f"{_UPPER}/"):
             _write(found, root, state)
