@@ -275,12 +275,9 @@ def test_whatever_happens_the_pointers_hold(
         made += 1
         return [Checkout(tmp_path / f"{made}-{name}", monkeypatch) for name in ("one", "other")]
 
-    def model() -> AccountModel:
-        return AccountModel(aws, kill_proxy, checkouts)
-
     AccountModel.steps = 0
     run_state_machine_as_test(
-        seed(part)(model), settings=settings(  # type: ignore[arg-type]
+        seed(part)(lambda: AccountModel(aws, kill_proxy, checkouts)), settings=settings(  # type: ignore[arg-type]
             max_examples=examples, stateful_step_count=steps, database=None, deadline=None,
             phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
     print(f"{AccountModel.steps} steps without a violation")
