@@ -54,7 +54,8 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "sysctl": " ; ".join(f"echo {name} $(cat /proc/sys/{name.replace('.', '/')})" for name in names),
         "sysctl file": "cat /etc/sysctl.d/99-zz-golden-hardening.conf",
         "auth": "sed 's/[[:space:]]\\+/ /g' /etc/pam.d/common-auth", "account": "cat /etc/pam.d/common-account",
-        "password": "cat /etc/pam.d/common-password; cat /etc/security/pwquality.conf /etc/security/faillock.conf",
+        "password": "cat /etc/pam.d/common-password; cat /etc/security/pwquality.conf /etc/security/faillock.conf;"
+                    " cat /etc/login.defs",
         "quality": f"python3 -c '{QUALITY}' 'short1 kR7#vq-Lw2!zTb9'",
         "sudo": "sudo -n -l -U root 2>&1; stat -c %a /etc/sudoers.d",
         "apparmor": "cat /sys/kernel/security/apparmor/profiles", "aa unit": "systemctl is-enabled apparmor",
@@ -129,6 +130,12 @@ def test_password_has_to_be_good(facts: Any, concern: Any) -> None:
     assert facts["quality"].lines == ["True", "False"], facts["quality"].text
     for module in ("pam_pwquality.so", "pam_pwhistory.so remember=2"):
         assert module in facts["password"].text, f"common-password lacks {module}"
+
+
+def test_sha512_is_slow_to_guess(facts: Any, lock: dict[str, Any], concern: Any) -> None:
+    concern("passwords")
+    rounds = f"SHA_CRYPT_MIN_ROUNDS {lock['hardening_passwords_sha_rounds']}"
+    assert rounds in facts["password"].lines, f"login.defs lacks {rounds}"
 
 
 def test_sudo_ignores_the_folder_one_stands_in(facts: Any, concern: Any) -> None:
