@@ -35,6 +35,8 @@ def main() -> None:
         (folder / "disk.raw").symlink_to(build.disk.resolve())
         found = guest.facts("support.security.lynis", folder)
     found |= {"image": image, "build_id": build.path.resolve().name, "minutes": round((time.monotonic() - began) / 60)}
+    print("points lost, by test:")
+    print("\n".join(f"  {count:3} {test}" for test, count in found["lost"].items()))
     for kind in ("warnings", "suggestions"):
         print(f"{len(found[kind])} {kind}:")
         print("\n".join(f"  {' '.join(each)}" for each in found[kind]))
