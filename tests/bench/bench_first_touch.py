@@ -1,8 +1,9 @@
 """A first `import` on a volume that is still being loaded, with and without reading ahead. `make bench-first-touch`.
 
-The volume is the disk of a verified build behind nbdkit: a block of 512 KiB waits DELAY_MS when it is first read, and
-never again (its filters cow and delay), at most DEPTH at once. Its root is mounted here, so programs run at this
-machine's speed, not an emulator's; each run has a volume and a page cache of its own. Compared, RUNS times in turn, are
+The volume is the disk of a verified build: a block of 512 KiB waits DELAY_MS when it is first read, and never again
+(support/builds/lazy_volume.py). Its root is mounted here, so programs run at this
+machine's speed, not an emulator's; each run has a volume and a page cache of its own. Read before is Python itself,
+which every boot has started for cloud-init. Compared, RUNS times in turn, are
 the seconds of the import
 
     loaded                 on a volume without delay: what a hydrated one takes
@@ -11,8 +12,8 @@ the seconds of the import
     list, before           reading ahead has ended: who needs longer than that
     everything, at once    all of the disk's data is read beside the import, as with `dd` or `fio`
 
-Prints a table and writes build/bench/first-touch-<image>.json. Needs root, /dev/fuse, loop devices, nbdkit and
-libnbd-bin (Debian's packages), and a verified build of an image with the role first_touch.
+Prints a table and writes build/bench/first-touch-<image>.json. Needs root, /dev/fuse, loop devices
+and a verified build of an image with the role first_touch.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ from goldenami.local.disk import disk
 from goldenami.local.sandbox import namespaces
 from goldenami.local.tree import rootfs
 from goldenami.model.build_folder import ImageFolder
+from support.builds import lazy_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = int(os.environ.get("RUNS", "3"))
 DELAY_MS = int(os.environ.get("DELAY_MS", "15"))
 DEPTH = 64
 AIM = 1.15
-BLOCK = "512K"
 PROGRAM, LIST = "usr/local/libexec/golden-first-touch", "usr/local/share/golden-first-touch.tsv"
 WAYS = ("loaded", "nothing read ahead", "list, at once", "list, before", "everything, at once")
 
@@ -50,26 +51,16 @@ WAYS = ("loaded", "nothing read ahead", "list, at once", "list, before", "everyt
 def volume(image: Path, folder: Path, delay_ms: int) -> Iterator[Path]:
     """The disk as a file that answers as a volume does."""
     folder.mkdir()
-    place, socket = folder / "volume", folder / "nbd"
+    place = folder / "volume"
     place.touch()
-    lazy = ["--filter=cow", "--filter=delay", "cow-on-read=true", f"cow-block-size={BLOCK}",
-            f"delay-read={delay_ms}ms"] if delay_ms else []
-    filters, words = [word for word in lazy if word[:2] == "--"], [word for word in lazy if word[:2] != "--"]
-    server = shell.start(["nbdkit", "--foreground", "--exit-with-parent", f"--threads={DEPTH}", "--readonly", "--unix",
-                          str(socket), *filters, "file", str(image), *words], log=folder / "nbdkit.log")
-    client = None
+    server = shell.start([sys.executable, lazy_volume.__file__, str(image), str(place), str(delay_ms)],
+                         log=folder / "volume.log", env=shell.python_env())
     try:
-        wait_until(lambda: socket.exists() or None, 30, 0.05)
-        client = shell.start(["nbdfuse", "--readonly", "-C", "8", str(place), f"nbd+unix:///?socket={socket}"],
-                             log=folder / "nbdfuse.log")
         wait_until(lambda: place.stat().st_size > 0 or None, 30, 0.05)
-        for limit in Path("/sys/fs/fuse/connections").glob("*/max_background"):
-            limit.write_text(str(DEPTH), encoding="ascii")
         yield place
     finally:
-        for process in filter(None, (client, server)):
-            shell.stop(process)
         shell.output(["umount", "--lazy", str(place)], check=False)
+        shell.stop(server)
 
 
 @contextlib.contextmanager
@@ -100,6 +91,7 @@ def measure(way: str, image: Path, folder: Path, command: list[str]) -> dict[str
     """Seconds of the import, and of reading ahead, on a volume of its own."""
     took: dict[str, float] = {}
     with volume(image, folder, 0 if way == "loaded" else DELAY_MS) as place, root_of(place, folder) as root:
+        subprocess.run(["chroot", str(root), f"/{PROGRAM}", "--help"], check=True, stdout=subprocess.DEVNULL)
         ahead, began = None, time.monotonic()
         if way not in ("loaded", "nothing read ahead"):
             listed = f"/{LIST}"
@@ -126,7 +118,6 @@ def measure(way: str, image: Path, folder: Path, command: list[str]) -> dict[str
 def inside(image: Path, folder: Path, environment: str, module: str) -> None:
     """All ways, in turn; the figures go to `found.json`."""
     namespaces.prepare()
-    shell.output(["mount", "-t", "fusectl", "fusectl", "/sys/fs/fuse/connections"], check=False)
     command = ["/opt/ml/bin/ml-run", environment, "python", "-I", "-B", "-c", f"import {module}"]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for number in range(RUNS):
