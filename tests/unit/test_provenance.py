@@ -160,7 +160,7 @@ def test_openssl_agrees_on_what_is_signed(build: BuildFolder, keys: Path, tmp_pa
 
 
 def cosign(path: Path, key: Path, blob: Path, *options: str) -> str:
-    """What cosign has against the envelope at `path`, or an empty string; with the flags that docs/security.md names."""
+    """What cosign has against the envelope at `path`, or an empty string; the flags are those of docs/security.md."""
     if shutil.which("cosign") is None:
         pytest.skip("this release's archive has no cosign")
     kind = json.loads(base64.b64decode(json.loads(path.read_text(encoding="utf-8"))["payload"]))["predicateType"]
