@@ -65,6 +65,7 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "modules": TRIES.format(" ".join(modules), "|".join(name.replace("-", "_") for name in modules)),
         "modules asked": f"for m in {' '.join(modules)}; do modprobe -nv $m; done",
         "core": "cat /proc/sys/kernel/core_pattern; systemctl show --value -p DefaultLimitCORE",
+        "core file": "cat /etc/systemd/coredump.conf.d/70-golden-core.conf",
         "core service": "systemd-run --quiet --wait --pipe --collect sh -c 'ulimit -Sc; ulimit -Hc'",
         "journal": "journalctl --header -n 0 | grep -m 1 '^File path'; journalctl -o cat -b "
                    "SYSLOG_IDENTIFIER=systemd-journald | grep -o 'System Journal .* max [^,]*' | tail -n 1",
@@ -162,6 +163,7 @@ def test_denied_modules_cannot_be_loaded(facts: Any, lock: dict[str, Any], conce
 def test_no_process_dumps_core(facts: Any, concern: Any, gather: Any, needs_boot: None) -> None:
     concern("core_dumps")
     assert facts["core"].lines == ["|/bin/false", "0"], f"core_pattern and limit: {facts['core'].text}"
+    assert {"Storage=none", "ProcessSizeMax=0"} <= set(facts["core file"].lines), facts["core file"].text
     assert facts["core service"].lines == ["0", "0"], f"a service's limit: {facts['core service'].text}"
     assert gather({"login": "ulimit -Sc; ulimit -Hc"}, root=False)["login"].lines == ["0", "0"]
 
