@@ -35,7 +35,7 @@ def test_it_is_botocores(url: str, region: str, token: str | None, days: int) ->
     scheme, _, place = url.partition("://")
     host, slash, folder = place.partition("/")
     path = f"{slash}{folder}/snapshots/snap-0123456789abcdef0/blocks/4711"
-    ours = BlockSignature(host, region, signer).headers(path, CHECKSUM, at.timestamp())
+    ours = BlockSignature(host, region, signer).headers(path, CHECKSUM, at)
     request = AWSRequest("PUT", f"{scheme}://{host}{path}", headers={
         "x-amz-Data-Length": str(BLOCK), "x-amz-Checksum": CHECKSUM, "x-amz-Checksum-Algorithm": "SHA256",
         "X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"})

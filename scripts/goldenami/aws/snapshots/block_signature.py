@@ -7,12 +7,13 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-re
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import hmac
-import time
 from functools import lru_cache
 from typing import Any
 
+from goldenami.core import clock
 from goldenami.model.sparse_disk import BLOCK
 
 SERVICE, ALGORITHM = "ebs", "AWS4-HMAC-SHA256"
@@ -36,14 +37,14 @@ class BlockSignature:
     def __init__(self, host: str, region: str, signer: Any) -> None:
         self._host, self._region, self._signer = host, region, signer
 
-    def headers(self, path: str, checksum: str, at: float | None = None) -> dict[str, str]:
-        """Headers of the request, signed `at` so many seconds since the epoch (default: now).
+    def headers(self, path: str, checksum: str, at: datetime.datetime | None = None) -> dict[str, str]:
+        """Headers of the request, signed `at` a moment in UTC (default: now).
 
         The body is not signed but its SHA-256 in Base64, `checksum`, is, as the API has it (PutSnapshotBlock: "The
         checksum that you provide is part of the Signature Version 4 signing process"): no second SHA-256.
         """
         credentials = self._signer.get_auth_instance(SERVICE, self._region, "v4").credentials
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        stamp = (at or clock.now()).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{stamp[:8]}/{self._region}/{SERVICE}/aws4_request"
         headers = {"x-amz-checksum": checksum, "x-amz-checksum-algorithm": "SHA256",
                    "x-amz-content-sha256": "UNSIGNED-PAYLOAD", "x-amz-data-length": str(BLOCK), "x-amz-date": stamp}
