@@ -1,7 +1,7 @@
 """What Lynis says of an image: its hardening index, asked of the booted disk. `make bench-lynis IMAGE=...`.
 
 Prints a table and writes build/bench/lynis-IMAGE.json. Lynis is this machine's archive's; the image does not have it.
-It takes half an hour under emulation, so that `verify` does not ask it.
+It takes a quarter of an hour under emulation, so that `verify` does not ask it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     build = ImageFolder.of(ROOT, image).latest
     if build is None:
         raise SystemExit(f"{image} has no verified build here: run `make bake IMAGE={image}`")
-    print(f"Lynis in the booted {image}, half an hour under emulation ...", flush=True)
+    print(f"Lynis in the booted {image}, a quarter of an hour under emulation ...", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

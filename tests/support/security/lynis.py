@@ -1,7 +1,7 @@
 """A scenario: Lynis asks a booted image, as root. `tools` of the folder holds it, unpacked.
 
 It counts a booted machine's kernel, services and processes; of a tree alone it says little. Under emulation its
-thousands of small programs take half an hour.
+thousands of small programs take a quarter of an hour.
 """
 
 from __future__ import annotations
