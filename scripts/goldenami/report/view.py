@@ -172,8 +172,9 @@ def _bake_seconds(bake: BakeRecord) -> float:
 
 
 def _size_figure(bake: BakeRecord, old_bake: BakeRecord | None) -> Figure:
-    if bake.disk is None:
-        return Figure("AMI", bake.ami_id or "", f"{bake.ami.region}, {bake.ami.volume_gib} GiB" if bake.ami else "")
+    if bake.ami is not None:
+        return Figure("Volume", f"{bake.ami.volume_gib} GiB", f"{bake.ami.id} in {bake.ami.region}")
+    assert bake.disk is not None  # a record has one of them
     old = old_bake.disk.bytes_allocated if old_bake and old_bake.disk else None
     apparent = f"of {units.size(bake.disk.bytes_apparent)}"
     return Figure("Disk", units.size(bake.disk.bytes_allocated), _against(apparent, bake.disk.bytes_allocated, old))
