@@ -17,7 +17,7 @@ from goldenami.model.build_folder import BuildFolder
 PORT, PROGRAM = 4444, "/usr/bin/yes"
 TAMPER = f"""\
 modprobe dummy
-sysctl -q -w kernel.sysrq=1
+sysctl -q -w fs.protected_hardlinks=0
 prlimit --pid $(systemctl show -P MainPID chrony) --nofile=4321:4321
 systemd-run --quiet --unit=golden-try python3 -m http.server --bind 127.0.0.1 {PORT}
 mount --bind /usr/bin/true {PROGRAM}
@@ -29,8 +29,8 @@ systemctl stop golden-try
 systemctl restart chrony systemd-sysctl
 rmmod dummy
 """
-NAMED = ["module dummy", "sysctl kernel.sysrq", "limit NOFILE of chrony.service", f"listener tcp/{PORT} on 127.0.0.1",
-         f"mount {PROGRAM}"]
+NAMED = ["module dummy", "sysctl fs.protected_hardlinks", "limit NOFILE of chrony.service",
+         f"listener tcp/{PORT} on 127.0.0.1", f"mount {PROGRAM}"]
 
 
 @pytest.fixture(scope="module")
