@@ -163,9 +163,9 @@ def cosign(path: Path, key: Path, blob: Path, *options: str) -> str:
     """What cosign has against the envelope at `path`, or an empty string; the flags are those of docs/security.md."""
     if shutil.which("cosign") is None:
         pytest.skip("this release's archive has no cosign")
-    kind = json.loads(base64.b64decode(json.loads(path.read_text(encoding="utf-8"))["payload"]))["predicateType"]
-    return complaints("cosign", "verify-blob-attestation", "--key", str(key), "--type", kind, "--signature", str(path),
-                      "--new-bundle-format=false", "--insecure-ignore-tlog", *options, str(blob))
+    return complaints("cosign", "verify-blob-attestation", "--key", str(key), "--type", stated(path)["predicateType"],
+                      "--signature", str(path), "--new-bundle-format=false", "--insecure-ignore-tlog", *options,
+                      str(blob))
 
 
 @pytest.mark.parametrize("copy", [0, 1], ids=["provenance", "verification"])
