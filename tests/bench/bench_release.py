@@ -38,10 +38,7 @@ class Bench:
 
     def __init__(self, folder: Path, image: str) -> None:
         self.root, self.image = checkout.copy(folder / "checkout"), image
-        self.cache = checkout.cache(folder / "cache", built=False)  # the driver is compiled, as on its day
-        frameworks = CachePaths.default().root / "wheels"
-        frameworks.mkdir(exist_ok=True)
-        (self.cache / "wheels").symlink_to(frameworks)
+        self.cache = checkout.cache(folder / "cache", built=("wheels",))  # the driver is compiled, as on its day
         path = definition_file.path_of(self.root, image)
         path.write_text(path.read_text(encoding="utf-8").partition("\nwatch:")[0].rstrip() + HELD_KERNEL,
                         encoding="utf-8")

@@ -23,7 +23,7 @@ class ReleaseCheckout:
 
     def __init__(self, folder: Path, image: str, **changes: str) -> None:
         self.root, self.image = checkout.copy(folder / "checkout"), image
-        self.env = {"GOLDEN_CACHE": str(checkout.cache(folder / "cache", built=False))}
+        self.env = {"GOLDEN_CACHE": str(checkout.cache(folder / "cache", built=()))}
         path = definition_file.path_of(self.root, image)
         text = path.read_text(encoding="utf-8").partition("\nwatch:")[0].rstrip() + "\n"
         for key, value in changes.items():

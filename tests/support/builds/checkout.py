@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from goldenami.core.cache_paths import CachePaths
@@ -24,10 +25,10 @@ def copy(target: Path) -> Path:
     return target
 
 
-def cache(folder: Path, *, built: bool = True) -> Path:
-    """A cache without trees in `folder`: what was downloaded is this machine's, so is what was compiled if `built`."""
+def cache(folder: Path, *, built: Sequence[str] = ("modules", "apt")) -> Path:
+    """A cache without trees in `folder`: what was downloaded is this machine's, so is what was `built`, by folder."""
     folder.mkdir(exist_ok=True)
-    for name in ("store", "control", *(("modules", "apt") if built else ())):
+    for name in ("store", "control", *built):
         (CachePaths.default().root / name).mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(CachePaths.default().root / name)
     return folder
