@@ -29,6 +29,7 @@ BOOT = """
 import json, sys
 from pathlib import Path
 from goldenami.core.errors import GoldenError
+from goldenami.local import ssh
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import cpu, vm
 from goldenami.model import instruction_sets
@@ -51,6 +52,8 @@ try:
             "vendor": machine.ssh("cat /sys/class/dmi/id/sys_vendor").strip(),
             "root": machine.ssh("findmnt -no SOURCE,FSTYPE,OPTIONS /").split(),
             "esp": machine.ssh("findmnt -no FSTYPE /boot/efi").strip(),
+            "look": ssh.look(machine.ssh_config, "[ -e .asked ] || { touch .asked; kill -TERM $$; }; echo here",
+                             say=print, log=Path(scratch, "look.log")).strip(),
             "clean": vm.power_off(machine),
         }
 except GoldenError as error:
@@ -137,13 +140,16 @@ def test_both_firmwares_at_once(tree: Path, written: disk.DiskFacts, key: Path) 
         assert facts["root"][0].startswith("/dev/nvme0n1p3")
         assert "errors=remount-ro" in facts["root"][2]
         assert facts["cpu"] == sorted(instruction_sets.features("x86-64-v3"))  # and none that QEMU has beyond them
+        assert facts["look"] == "here", "asked once more"
+        assert "the SSH session ended before" in (folder / "look.log").read_text(encoding="utf-8")
         assert facts["clean"]
         requests = [json.loads(line) for line in (folder / "imds.log").read_text(encoding="utf-8").splitlines()]
         assert {(row["method"], row["token"]) for row in requests if row["status"] == 200} == {
             ("PUT", "none"), ("GET", "valid")}
         left = {path.name for path in folder.iterdir()}
         assert left == {
-            "facts.json", "serial.log", "imds.log", "imds.json", "imds-service.log", "qemu.log", "ssh_config"}
+            "facts.json", "serial.log", "imds.log", "imds.json", "imds-service.log", "qemu.log", "ssh_config",
+            "ssh.log", "look.log"}
     assert sha256(written.disk) == before
 
 

@@ -216,11 +216,12 @@ class Ec2Builder:
                 wait_for_ssh(config, instance, limit_s)
             seconds = round(time.monotonic() - began, 1)
             with progress.step("checks"), progress.relaying(partial(how_far.of_checks, work)):
-                seen = ssh.run(config, _LOOK).splitlines()
+                look = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
+                seen = look(_LOOK).splitlines()
                 checks = image_tests.run(self.root, lock.roles, build.variables, config, work=work, log=log)
                 checks += image_tests.code(
                     records.read(build.coverage, CoverageRecord),
-                    lambda command: ssh.run(config, image_tests.as_root(command), timeout_s=limit_s), complete=False)
+                    lambda command: look(image_tests.as_root(command)), complete=False)
         return VerifyResult(accel=Accel.EC2, boots=[Boot(firmware=seen[0], seconds_to_ssh=seconds)],
                             checks=checks + _checks(lock, seen))
 

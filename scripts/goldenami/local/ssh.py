@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from goldenami.core import shell
@@ -17,6 +18,21 @@ HOST = "golden"
 """The machine's name in its ssh_config, for `ssh -F FILE golden` and testinfra."""
 
 LIMIT = "GOLDEN_BOOT_LIMIT_S"
+_SHOWN = 60
+"""Characters of a command in a message, which is to stay one line."""
+
+
+_NO_STATUS = 255
+"""ssh's own: the command ended without a status of its own, or there was no connection (ssh(1), EXIT STATUS)."""
+
+
+class SessionLost(StageFailed):
+    """The machine gave no exit status of a command: its session or the connection ended."""
+
+    def __init__(self, command: str, said: str, log: Path | None) -> None:
+        shown = command if len(command) <= _SHOWN else f"{command[:_SHOWN]}..."
+        super().__init__(f"the SSH session ended before `{shown}` did", log=log,
+                         tail="\n".join(said.splitlines()[-shell.TAIL_LINES:]))
 
 
 def boot_limit_s() -> float:
@@ -71,11 +87,34 @@ def login(config: Path, deadline: float) -> str | None:
 
 
 def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None = None) -> str:
-    """Run `command` as the default user and return its output; CommandFailed where it fails."""
+    """Run `command` as the default user and return its output; CommandFailed where it fails.
+
+    SessionLost where no exit status came back; what ssh did is in `ssh.log` beside `config`.
+    """
+    said, shown = config.with_name("ssh.log"), " ".join(command)
     try:
-        return shell.output(["ssh", "-F", str(config), HOST, *command], timeout_s=timeout_s)
+        return shell.output(["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1", HOST, *command],
+                            timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
-        raise StageFailed(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s", log=log) from None
+        raise StageFailed(f"`{shown}` took longer than {timeout_s:.0f} s", log=log) from None
+    except shell.CommandFailed as failure:
+        if failure.status != _NO_STATUS:
+            raise
+        raise SessionLost(shown, said.read_text(encoding="utf-8", errors="replace"), log) from None
+
+
+def look(
+    config: Path, command: str, *, say: Callable[[str], object], log: Path, timeout_s: float = 120.0,
+) -> str:
+    """`run` a command that changes nothing: where its session is lost, `log` gets why, and it is asked once more."""
+    try:
+        return run(config, command, timeout_s=timeout_s)
+    except SessionLost as lost:
+        say(f"{lost.message}: asked once more")
+        with log.open("a", encoding="utf-8") as sink:
+            sink.write(f"{lost.message}\n{lost.tail}\n")
+        hang_up(config)
+        return run(config, command, timeout_s=timeout_s, log=log)
 
 
 def as_root(config: Path | None, address: str, command: str, timeout_s: float = 120.0) -> str:
