@@ -42,7 +42,10 @@ RECIPES = {
                        "memory_mib": 100}},
 }
 ALLOWED = {"li*": [{"files": "lib/*.so", "extensions": ["avx*"], "reason": "it asks the CPU"}]}
-TOOLS = [*wheel_builds.PACKAGES, "apt", "base-files"]
+TOOLS = [*wheel_builds.PACKAGES, "apt"]
+ARCHIVE = [Package("python3", "3.11.2-1", depends="libc6"), Package("libc6", "2.36-9"),
+           Package("base-files", fields={"Essential": "yes", "Priority": "required"}),
+           *(Package(name, depends="python3" if name == "python3-dev" else "") for name in TOOLS)]
 REQUEST = FrameworkRequest(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"], suite="bookworm",
                            gcc=(12, 2), target=Target(cpu="znver4", options=["-march=znver3"]))
 
@@ -94,11 +97,8 @@ def around(
     (root / recipes.DISPATCHING).write_text(yaml.safe_dump(ALLOWED), encoding="utf-8")
     (root / build_decision.FILE).unlink()
     monkeypatch.setenv(VARIABLE, served.url)
-    essential = {"Essential": "yes", "Priority": "required"}
-    apt = resolver.root([Package("python3", "3.11.2-1", depends="libc6"), Package("libc6", "2.36-9"),
-                         *(Package(name, fields=essential if name == "base-files" else {},
-                                   depends="python3" if name == "python3-dev" else "") for name in TOOLS)])
-    return ResolverContext(root=root, apt=apt, store=Store(tmp_path / "cache"), index=Index.configured(), log=tmp_path,
+    return ResolverContext(root=root, apt=resolver.root(ARCHIVE), store=Store(tmp_path / "cache"),
+                           index=Index.configured(), log=tmp_path,
                            progress=Progress.of("lock", "demo", CachePaths(tmp_path)), fetch_debs=lambda _: None)
 
 
@@ -194,6 +194,26 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around
     other = dataclasses.replace(REQUEST, target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
     built = have_built(around, frameworks.standalone_build("solo", other, around)[0], "built for another")
     assert next(one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo") == built
+
+
+@pytest.mark.parametrize(("version", "equal"), [("535.309.01-1", True), ("550.54.14-1", False)])
+def test_a_driver_release_of_the_branch_compiles_no_wheel_again(
+    around: ResolverContext, resolver: Resolver, version: str, equal: bool,
+) -> None:
+    """What compiles depends on the driver's library, as Debian's CUDA does, and gets a dummy in its place."""
+    def order(version: str) -> WheelBuild:
+        apt = resolver.root([*ARCHIVE, Package("compiler", depends="libdriver1 (>= 530)"),
+                             Package("libdriver1", version, fields={"Source": "driver"})])
+        recipe = recipes.load(around.root, "solo")
+        build = recipe.build.model_copy(update={"packages": ["compiler"]})
+        request = dataclasses.replace(REQUEST, driver=version.partition("-")[0], driver_sources=["driver"])
+        return frameworks.wheel_build("solo", recipe.model_copy(update={"build": build}), request,
+                                      dataclasses.replace(around, apt=apt), [], [])
+
+    before, after = order("535.261.03-1"), order(version)
+    dummies = [deb for deb in before.debs if deb.name == "libdriver1"]
+    assert [(deb.version, around.store.check(deb.sha256)) for deb in dummies] == [("535+golden", True)]
+    assert (before.key == after.key) is equal
 
 
 def test_both_sides_of_a_comparison(around: ResolverContext) -> None:

@@ -2,12 +2,14 @@
 
 Debian's CUDA depends on the driver's libraries. Were they in CUDA's layer, every driver release would unpack CUDA anew.
 So CUDA's step installs a dummy of the same name and a lower version, and the driver's step upgrades it: nothing of
-a dummy remains in the image, and CUDA's layer names no driver but its branch.
+a dummy remains in the image, and CUDA's layer names no driver but its branch. What compiles a wheel has the same
+dummies: no library of the driver shapes it, and the next release compiles none again.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from goldenami.core import shell
@@ -23,6 +25,12 @@ EPOCH = 315532800
 def version(branch: str) -> str:
     """Below every release of the driver's `branch`, and not below what Debian's CUDA asks for (`libcuda1 (>= 550)`)."""
     return f"{branch}+golden"
+
+
+def of_driver(store: Store, debs: Iterable[Deb], sources: Collection[str], driver: str) -> dict[str, Deb]:
+    """A dummy for each of `debs` that comes from the driver's own `sources`, by name; `driver` is its version."""
+    branch = driver.partition(".")[0]
+    return {deb.name: make(store, deb.name, branch, deb.architecture) for deb in debs if deb.source in sources}
 
 
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:

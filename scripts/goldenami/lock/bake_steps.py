@@ -5,7 +5,6 @@ from __future__ import annotations
 from goldenami.compilation import dummy_packages
 from goldenami.compilation.driver_fit import FittedDriver
 from goldenami.lock.resolution import LOCAL_SUITE, Resolution
-from goldenami.model import role_packages
 from goldenami.model.lockfile import Package, Step
 from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
@@ -16,7 +15,8 @@ def steps(resolution: Resolution, fitted: FittedDriver | None, base: list[str], 
 
     So a step's layer depends on no package of a later step, and a driver release leaves the layers below it alone.
     """
-    dummies = _dummy_packages(resolution, fitted, debs)
+    dummies = dummy_packages.of_driver(resolution.store, debs, resolution.driver_sources(), fitted.driver) \
+        if fitted else {}
     others = [deb for deb in debs if deb.name not in dummies]
     before_driver = visible = _apt_of(resolution, "early", [*others, *dummies.values()])
     complete = _apt_of(resolution, "whole", debs) if dummies else before_driver
@@ -31,17 +31,6 @@ def steps(resolution: Resolution, fitted: FittedDriver | None, base: list[str], 
         known |= new
     late = {deb.name for deb in debs} - known
     return [*steps[:-1], steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})})]
-
-
-def _dummy_packages(resolution: Resolution, fitted: FittedDriver | None, debs: list[Deb]) -> dict[str, Deb]:
-    """A dummy for each package of the driver's own sources, which steps before the driver's may depend on."""
-    if fitted is None:
-        return {}
-    facts = role_packages.facts(resolution.root, "nvidia_driver", resolution.platform,
-                                resolution.given("nvidia_driver"))
-    branch = fitted.driver.split(".")[0]
-    return {deb.name: dummy_packages.make(resolution.store, deb.name, branch, deb.architecture)
-            for deb in debs if deb.source in facts["__nvidia_driver_pinned_sources"]}
 
 
 def _apt_of(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:

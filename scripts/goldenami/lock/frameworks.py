@@ -14,7 +14,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from goldenami.compilation import wheel_builds
+from goldenami.compilation import dummy_packages, wheel_builds
 from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.errors import BadInput, NoFit, StageFailed
 from goldenami.core.progress import Progress
@@ -34,7 +34,8 @@ _GLIBC = re.compile(r"2\.(\d+)")
 @dataclass(frozen=True)
 class FrameworkRequest:
     """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target` what they share;
-    `driver` is NVIDIA's locked version, "" without one. `beside` is what else the shared environment holds, for pip."""
+    `driver` is NVIDIA's locked version, "" without one, and `driver_sources` its source packages. `beside` is what else
+    the shared environment holds, for pip."""
 
     names: Sequence[str]
     shared_environment: str
@@ -43,6 +44,7 @@ class FrameworkRequest:
     suite: str
     gcc: instruction_sets.GccVersion
     driver: str = ""
+    driver_sources: Sequence[str] = ()
     beside: Sequence[str] = ()
 
 
@@ -232,6 +234,7 @@ def wheel_build(
     cuda = bool(request.target.sm and recipe.build.cuda)
     debs = context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES, *recipe.build.packages,
                             *(wheel_builds.CUDA_PACKAGES if cuda else [])])
+    dummies = dummy_packages.of_driver(context.store, debs, request.driver_sources, request.driver)
     python = interpreter(debs)
     source = _source(name, recipe, context.index)
     wanted = [wheel_builds.PIP, *recipe.build.requires, *recipe.build.added(request.target.sm).requires]
@@ -241,8 +244,8 @@ def wheel_build(
                                 [], python) if recipe.suite else []
     known = {file.project for file in runs_with} | {source.project}
     target = request.target if cuda else request.target.model_copy(update={"sm": []})
-    return WheelBuild(name=name, recipe=recipe, target=target, suite=request.suite, source=source, debs=debs,
-                      requires=requires, runs_with=runs_with,
+    return WheelBuild(name=name, recipe=recipe, target=target, suite=request.suite, source=source,
+                      debs=[dummies.get(deb.name, deb) for deb in debs], requires=requires, runs_with=runs_with,
                       tests=[file for file in tests if file.project not in known])
 
 

@@ -61,6 +61,14 @@ class Resolution:
                     for name in role_packages.packages(self.root, role, self.platform, self.given(role))]
         return list(dict.fromkeys([*SEED, *BASE_PACKAGES, *packages]))
 
+    def driver_sources(self) -> list[str]:
+        """The driver's own source packages: none for an image without a driver."""
+        role = "nvidia_driver"
+        if role not in self.definition.roles:
+            return []
+        facts = role_packages.facts(self.root, role, self.platform, self.given(role))
+        return list(facts["__nvidia_driver_pinned_sources"])
+
     def archive_suites(self) -> list[Suite]:
         """The archives' suites as they are now, without the local repository."""
         return [Suite(**entry) for entry in self.apt.releases() if entry["suite"] != LOCAL_SUITE]

@@ -127,6 +127,7 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
         cpus=shared.cpus, target=Target(cpu=cpu, options=shared.options, sm=shared.sm), suite=definition.base.release,
         gcc=resolution.platform.gcc,
         driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
+        driver_sources=resolution.driver_sources(),
     )
     return request, frameworks.ResolverContext(
         root=resolution.root, apt=resolution.apt, store=resolution.store, index=Index.configured(),
