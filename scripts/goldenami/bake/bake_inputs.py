@@ -50,7 +50,8 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
     store.pull(StoreRequest(framework.wheel.sha256, framework.wheel.size, "", framework.wheel.filename) for framework
                in wheel_builds.lacking(lock, store))
     if wheel_builds.lacking(lock, store):
-        debs += [package.deb(name) for name, package in lock.toolchain.items() if package.origin != "built"]
+        debs += [dummy_packages.have(store, name, package) if package.origin == "built" else package.deb(name)
+                 for name, package in lock.toolchain.items()]
     files = wheel_builds.from_index(lock, store)
     named = [*((deb.sha256, deb.size) for deb in debs), *((file.sha256, file.size) for file in files)]
     with progress.in_all():  # each file is hashed: 5 GB take some seconds

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from goldenami.compilation import dummy_packages
 from goldenami.core import locks, records
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE
@@ -157,11 +156,7 @@ def installed_wheels(lock: Lock) -> dict[str, str]:
 
 def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
     """Compile the lock's wheels that this machine lacks; they have to be the lock's to the byte."""
-    frameworks = lacking(lock, store)
-    for name, package in lock.toolchain.items() if frameworks else []:
-        if package.origin == "built":
-            dummy_packages.have(store, name, package)
-    for framework in frameworks:
+    for framework in lacking(lock, store):
         build = WheelBuild.of(lock, framework, recipes.load(root, framework.name))
         path_of(store, build.key).unlink(missing_ok=True)
         with progress.step(f"build {framework.name}", f"{framework.version} for {build.target.cpu}"):
