@@ -12,6 +12,7 @@ import moto.cloudwatch.models
 import moto.core.responses
 import moto.ebs.urls
 import moto.ec2.models
+import moto.ec2.models.core
 import moto.ec2.models.elastic_block_store
 import moto.ec2.models.launch_templates
 import moto.ec2.models.spot_requests
@@ -22,7 +23,7 @@ from moto.cloudformation.models import CloudFormationBackend
 from moto.core.utils import method_names_from_class
 from moto.ec2.responses import EC2Response
 
-from ec2_emulator import launches, snapshots, stack_resources, stacks, type_choice
+from ec2_emulator import launches, resource_tags, snapshots, stack_resources, stacks, type_choice
 from ec2_emulator.billing import ReservationApi
 from ec2_emulator.ebs_direct import EbsDirectApi
 from ec2_emulator.encryption import EncryptionApi
@@ -54,6 +55,7 @@ def install() -> None:
     vars(moto.ec2.models.launch_templates)["LaunchTemplate"] = EmulatedTemplate
     vars(moto.ec2.models.spot_requests)["SpotInstanceRequest"] = SpotRequest
     vars(moto.autoscaling.models)["InstanceState"] = GroupInstance
+    moto.ec2.models.core.TaggedEC2Resource.get_tags = resource_tags.get_tags  # type: ignore[method-assign, assignment]
     moto.ec2.models.EC2Backend.get_snapshot = snapshots.get_snapshot  # type: ignore[method-assign]
     moto.ec2.models.EC2Backend.run_instances = launches.run_instances  # type: ignore[method-assign, assignment]
     moto.ec2.models.EC2Backend.create_fleet = type_choice.create_fleet  # type: ignore[method-assign, assignment]
