@@ -20,8 +20,6 @@ HOST = "golden"
 LIMIT = "GOLDEN_BOOT_LIMIT_S"
 _SHOWN = 60
 """Characters of a command in a message, which is to stay one line."""
-
-
 _NO_STATUS = 255
 """ssh's own: the command ended without a status of its own, or there was no connection (ssh(1), EXIT STATUS)."""
 

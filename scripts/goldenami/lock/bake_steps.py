@@ -15,8 +15,8 @@ def steps(resolution: Resolution, fitted: FittedDriver | None, base: list[str], 
 
     So a step's layer depends on no package of a later step, and a driver release leaves the layers below it alone.
     """
-    dummies = dummy_packages.of_driver(resolution.store, debs, resolution.driver_sources(), fitted.driver) \
-        if fitted else {}
+    dummies = dummy_packages.of_driver(resolution.store, debs, resolution.driver_sources(),
+                                       fitted.driver if fitted else "")
     others = [deb for deb in debs if deb.name not in dummies]
     before_driver = visible = _apt_of(resolution, "early", [*others, *dummies.values()])
     complete = _apt_of(resolution, "whole", debs) if dummies else before_driver
