@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from goldenami.model.build_records import Accel
 from support.builds.boot_config import config
 from support.builds.checkout import processes
 from support.builds.tools import need
+from support.waiting import until
 
 MIB = 1 << 20
 
@@ -204,12 +204,8 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
         ["unshare", "--net", sys.executable, "-c", BOOT, str(tmp_path)], log=tmp_path / "boot.log",
         env=shell.python_env(),
     )
-    deadline = time.monotonic() + 60
-    while len(processes(str(tmp_path / "vm"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(processes(str(tmp_path / "vm"))) == 2, (tmp_path / "boot.log").read_text(encoding="utf-8")
+    machine, metadata = f"file={tmp_path / 'vm/root.qcow2'}", str(tmp_path / "vm/imds.json")
+    until("the metadata service and a machine that boots", lambda: processes(machine) and processes(metadata))
     process.kill()
     process.wait()
-    while processes(str(tmp_path / "vm")) and time.monotonic() < deadline + 10:
-        time.sleep(0.05)
-    assert processes(str(tmp_path / "vm")) == []
+    until("neither of them", lambda: not processes(str(tmp_path / "vm")))
