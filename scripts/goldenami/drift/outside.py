@@ -21,8 +21,8 @@ from goldenami.core.worker_pool import WorkerPool
 from goldenami.drift.baked_disk import BakedDisk
 from goldenami.drift.running_instance import RunningInstance
 from goldenami.local.reader.block_source import BlockSource, ChangedBlocks, Extent, merged
+from goldenami.model import disk_blocks
 from goldenami.model.build_folder import BuildFolder
-from goldenami.model.disk_blocks import BlockMap
 from goldenami.model.sparse_disk import BLOCK
 
 
@@ -85,8 +85,10 @@ def _open(disk: SnapshotDisk, base: SnapshotDisk | BakedDisk | None, target: Run
 
 def _base(ebs: object, target: RunningInstance, build: BuildFolder, folder: Path) -> SnapshotDisk | BakedDisk | None:
     """The disk as it was baked: on this machine, else in the AMI's snapshot; None where neither is there."""
-    if build.disk.exists() and build.blocks.exists() and build.read_bake().disk_sha256 == target.disk_sha256:
-        return BakedDisk(build.disk, BlockMap.open(build.blocks))
+    baked = build.read_bake().disk
+    if build.disk.exists() and baked and baked.sha256 == target.disk_sha256 and (
+            blocks := disk_blocks.as_baked(build.blocks, baked)):
+        return BakedDisk(build.disk, blocks)
     if not target.baked:
         return None
     disk = SnapshotDisk(SnapshotSource(ebs, target.baked, WorkerPool(1)), folder)

@@ -115,6 +115,12 @@ def digest_of(disk: Path) -> str:
         return records.sha256_file(scan(disk, Path(folder, "blocks")).path)
 
 
+def as_baked(path: Path, baked: Disk) -> BlockMap | None:
+    """The list at `path`, where it is the one that the bake of `baked` wrote."""
+    is_its = path.exists() and records.sha256_file(path) == baked.blocks_sha256
+    return BlockMap.open(path) if is_its else None
+
+
 def is_as_baked(disk: Path, baked: Disk) -> bool:
     """Whether every byte of the file `disk` is as its record says."""
     if baked.blocks_sha256 is None:

@@ -179,8 +179,8 @@ def listed_blocks(build: VerifiedBuild) -> BlockMap:
     baked, blocks = build.bake.disk, build.folder.blocks
     if baked is None or not build.disk.exists():
         raise BadInput(f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk")
-    if blocks.exists() and records.sha256_file(blocks) == baked.blocks_sha256:
-        return BlockMap.open(blocks)
+    if listed := disk_blocks.as_baked(blocks, baked):
+        return listed
     if not disk_blocks.is_as_baked(build.disk, baked):
         raise NotVerified(f"{build.disk} is not the disk that was verified",
                           hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")

@@ -11,6 +11,7 @@ from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
+from goldenami.model import disk_blocks
 from goldenami.model.definition import Publish, Transfer
 from goldenami.model.disk_blocks import BlockMap
 from goldenami.publish import transfer_ways
@@ -131,16 +132,21 @@ def check_shares(account: Account, plan: PublishPlan) -> None:
 def _parent(account: Account, region: str, build: VerifiedBuild, wanted: SnapshotEncryption) -> _Parent:
     """A build whose snapshot is in the region under the same key, and whose list of blocks is here.
 
-    One that was baked on EC2 has no block in its place, and may have a larger volume.
+    One that was baked on EC2 has no block in its place, and may have a larger volume. A lock may have been baked twice,
+    with different bytes where `bake.json` has a note: the list counts if the AMI was made of this very disk.
     """
     ec2, amis, unfit = account.ec2(region), pointers.read_channels(account.ssm(region), build.bake.image), ""
     for image in images.get(ec2, amis.values()).values():
         build_id = image.tags.get(tags.BUILD_ID, "")
         folder = build.folder.image.build(build_id)
-        if not build_id or image.tags.get(tags.IMAGE) != build.bake.image or not folder.blocks.exists() or (
-                folder.is_baked and folder.read_bake().ami):
+        baked = folder.read_bake().disk if folder.is_baked else None
+        if image.tags.get(tags.IMAGE) != build.bake.image or baked is None:
+            continue
+        blocks = disk_blocks.as_baked(folder.blocks, baked)
+        if baked.sha256 != image.tags.get(tags.DISK_SHA256) or blocks is None:
+            unfit = f"{image.snapshot} is of another bake of build {build_id} than this machine has"
             continue
         unfit = wanted.unfit(image.snapshot, encryption.snapshot_key(ec2, image.snapshot))
         if not unfit:
-            return _Parent(build_id, ebs.Parent(image.snapshot, BlockMap.open(folder.blocks)))
+            return _Parent(build_id, ebs.Parent(image.snapshot, blocks))
     return _Parent(unfit=unfit)

@@ -106,6 +106,17 @@ def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = 
     return folder
 
 
+def bake_again(folder: Path, seed: int, *, told: bool) -> None:
+    """Another bake of the same lock put a disk with `seed`'s bytes in place of the build's; `told`: its record, too."""
+    sha256 = write_disk(folder / "disk.raw", seed)
+    blocks = records.sha256_file(disk_blocks.scan(folder / "disk.raw", folder / BLOCKS_FILE).path)
+    bake = records.read(folder / BAKE_FILE, BakeRecord)
+    assert bake.disk is not None
+    if told:
+        disk = bake.disk.model_copy(update={"sha256": sha256, "blocks_sha256": blocks})
+        records.write(folder / BAKE_FILE, bake.model_copy(update={"disk": disk}))
+
+
 def write_verify(folder: Path, **changes: Any) -> None:
     """A passing verify record of the build in `folder`; `changes` replace keys."""
     checks = [Check(id=name, role=name.partition("/")[0], title=name, outcome=Outcome.CORRECT, seconds=0.1)
