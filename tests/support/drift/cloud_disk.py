@@ -13,7 +13,6 @@ from goldenami.core import records, shell
 from goldenami.drift.disk_records import DiskRecord
 from goldenami.model import disk_blocks, sparse_disk
 from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import BakeRecord
 from goldenami.model.disk_blocks import BlockMap
 from goldenami.security import signing_keys
 from goldenami.security.provenance import Attestor
@@ -30,8 +29,10 @@ ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c
 def bake(root: Path, image: str) -> BuildFolder:
     """The small image as a build of `image` in a checkout, its blocks listed as `publish` lists them."""
     build = small_image.bake(root / "build" / image / BUILD_ID)
-    records.write(build.bake, records.read(build.bake, BakeRecord).model_copy(update={"image": image}))
-    disk_blocks.scan(build.disk, build.blocks)
+    blocks, record = disk_blocks.scan(build.disk, build.blocks), build.read_bake()
+    assert record.disk is not None
+    listed = record.disk.model_copy(update={"blocks_sha256": records.sha256_file(blocks.path)})
+    records.write(build.bake, record.model_copy(update={"image": image, "disk": listed}))
     return build
 
 
