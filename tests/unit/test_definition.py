@@ -170,6 +170,17 @@ def test_user_data_has_a_limit_and_is_found_from_anywhere(root: Path) -> None:
     assert found is not None and found.launch_template.user_data_file == str(path)
 
 
+def test_user_data_is_of_the_repository(root: Path, tmp_path: Path) -> None:
+    """It goes to AWS, where every instance reads it: no key of the machine that publishes."""
+    (outside := tmp_path / "key").write_text("secret\n", encoding="utf-8")
+    (root / "packer/link.sh").symlink_to(outside)
+    path = root / f"packer/images/{IMAGE}.yml"
+    text = path.read_text(encoding="utf-8")
+    for name in (outside, "../../../../../../../../etc/passwd", "packer/link.sh"):
+        path.write_text(text.replace(REGIONS, f"{REGIONS}\n  launch_template: {{user_data_file: {name}}}"), "utf-8")
+        assert f"user_data_file: `{name}` is no file of this repository" in refused(root)
+
+
 @pytest.mark.parametrize("text", [
     "image: a\npublish:\n  regions: [x]\nkernel: cloud\n", "publish: {regions: [x]}\nimage: a\nkernel: cloud\n",
     "image: a\nkernel: cloud\npublish:\n  regions:\n    - x\n", "image: a\nkernel: cloud\n",

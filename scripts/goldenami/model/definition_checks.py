@@ -143,8 +143,8 @@ def _check_template(root: Path, source: YamlFile, definition: Definition, wanted
             yield source.error(("publish", "launch_template", "security_groups", index),
                                f"`{group}` is of one region, and `regions` names several", hint="take its name")
     if template.user_data_file:
-        path = root / template.user_data_file
-        if not path.is_file():
+        path = (root / template.user_data_file).resolve()
+        if not (path.is_file() and path.is_relative_to(root.resolve())):
             yield mistake("user_data_file", f"`{template.user_data_file}` is no file of this repository")
         elif path.stat().st_size > MOST_USER_DATA:
             yield mistake("user_data_file", f"{template.user_data_file} has {path.stat().st_size} bytes, EC2 takes "
