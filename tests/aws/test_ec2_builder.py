@@ -164,6 +164,14 @@ def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made
     assert "coverage: " in (tmp_path / "log").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["../../../../../up.txt", "demo-1.0.data/scripts/../../../up.txt"])
+def test_a_wheel_stays_in_its_environment(tmp_path: Path, name: str) -> None:
+    with_wheel(sample_lock.sample(), tmp_path, {"demo/__init__.py": b"", name: b"x"})
+    with pytest.raises(BadInput, match=r"demo-1.0.whl has a file outside of its environment: "):
+        ec2_builder._install(tmp_path / "wheels/demo-1.0.whl", tmp_path / "opt/ml", "3.11")
+    assert not [*tmp_path.rglob("up.txt")]
+
+
 def test_the_volume_holds_the_publishers_image(aws: Emulator, tmp_path: Path) -> None:
     aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
     publisher.offer(aws.url, major=sample_lock.sample().base.major)

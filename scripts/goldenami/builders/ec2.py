@@ -259,6 +259,9 @@ def _install(wheel: Path, environment: Path, python: str) -> None:
             scheme, _, name = rest.partition("/") if first.endswith(".data") else ("purelib", "", entry.filename)
             if scheme in schemes and name and not entry.is_dir():
                 target = environment / schemes[scheme] / name
+                if not target.resolve().is_relative_to(environment.resolve()):
+                    raise BadInput(f"{wheel.name} has a file outside of its environment: {entry.filename}",
+                                   hint="take another version of it, and tell its index")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(entry))
 
