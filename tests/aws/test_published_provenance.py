@@ -7,6 +7,8 @@ from pathlib import Path
 import boto3
 import pytest
 from cryptography.hazmat.primitives import serialization
+from goldenami.core import records
+from goldenami.model.build_records import BakeRecord
 from goldenami.security import signing_keys
 from goldenami.security.signing_keys import KEY
 from support.aws.emulator import Emulator
@@ -104,6 +106,18 @@ def test_a_publish_signs_in_each_region_and_says_so(
     assert signed.look(key=tmp_path / "none").code == 2
     assert checkout.golden("verify-provenance", signed.ami).code == 2
     assert f"nothing to do: build {build.name} is published" in publish(checkout)
+
+
+@pytest.mark.parametrize("commit", [f"{'1' * 40}+lock-0123456789ab", "uncommitted"])
+def test_a_lock_that_no_commit_has_yet(checkout: Checkout, build: Path, public: Path, commit: str) -> None:
+    """As `watch` makes one: the statement names the commit that it was made on, or none, the tag says the rest."""
+    bake = records.read(build / "bake.json", BakeRecord)
+    records.write(build / "bake.json", bake.model_copy(update={"git_commit": commit}))
+    publish(checkout)
+    signed = Signed(checkout, build, public)
+    signed.expect(0, "are right")
+    signed.state.ec2.create_tags(Resources=[signed.ami], Tags=[{"Key": "goldenami:git-commit", "Value": "2" * 40}])
+    signed.expect(6, f"the tag goldenami:git-commit of {signed.ami} in {HERE} is 2222")
 
 
 def test_what_was_changed_in_the_account_is_named_and_put_right(checkout: Checkout, build: Path, public: Path) -> None:

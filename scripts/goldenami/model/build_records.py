@@ -133,6 +133,12 @@ class Ami(Record):
     blocks_sha256: Sha256 | None = None
 
 
+def checkout_commit(git_commit: str) -> str:
+    """The commit that a BakeRecord's `git_commit` begins with; nothing where it names none."""
+    commit = git_commit.partition("+")[0]
+    return commit if re.fullmatch("[0-9a-f]{40,64}", commit) else ""
+
+
 class BakeRecord(Record):
     """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
 
@@ -166,8 +172,7 @@ class BakeRecord(Record):
     @property
     def checkout_commit(self) -> str:
         """The commit of the checkout that the lock lay in; nothing where no commit has what lay there."""
-        commit = self.git_commit.partition("+")[0]
-        return commit if re.fullmatch("[0-9a-f]{40,64}", commit) else ""
+        return checkout_commit(self.git_commit)
 
     @property
     def disk_sha256(self) -> str | None:

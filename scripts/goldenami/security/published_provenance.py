@@ -20,6 +20,7 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified, Unreachable
 from goldenami.core.progress import Progress
 from goldenami.core.worker_pool import WorkerPool
+from goldenami.model.build_records import checkout_commit
 from goldenami.model.sparse_disk import BLOCK
 from goldenami.security import provenance, signing_keys
 from goldenami.security.provenance import LIST
@@ -47,7 +48,9 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
                           hint=f"set {signing_keys.KEY}, then `golden publish {name} --build {build_id}` signs it")
     statement = provenance.hold(found, key, region, image.ami, image.snapshot)
     signed = {tags.PROVENANCE_SHA256: found.digest, **_signed_tags(statement)}
-    for what, have in ((image.ami, image.tags), (image.snapshot, snapshot_tags)):
+    for what, own in ((image.ami, image.tags), (image.snapshot, snapshot_tags)):
+        commit = own.get(tags.GIT_COMMIT)  # what it says beside the commit is not signed
+        have = own | {tags.GIT_COMMIT: checkout_commit(commit)} if commit else own
         for tag, value in signed.items():
             if have.get(tag) != value:
                 raise NotVerified(f"the tag {tag} of {what} in {region} is {have.get(tag, 'gone')}, signed is {value}",
@@ -91,9 +94,9 @@ def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:
 def _signed_tags(statement: dict[str, Any]) -> dict[str, str]:
     """The tags of a build, as what was signed says them."""
     predicate = statement["predicate"]
-    lock, checkout = predicate["buildDefinition"]["resolvedDependencies"]
+    found = {row["name"]: row["digest"] for row in predicate["buildDefinition"]["resolvedDependencies"]}
     records_of = {row["name"]: row["digest"]["sha256"] for row in predicate["runDetails"]["byproducts"]}
     return tags.of_build(
-        predicate["buildDefinition"]["externalParameters"]["image"], lock["digest"]["sha256"],
-        predicate["runDetails"]["metadata"]["invocationId"], checkout["digest"]["gitCommit"],
+        predicate["buildDefinition"]["externalParameters"]["image"], found["lock.json"]["sha256"],
+        predicate["runDetails"]["metadata"]["invocationId"], found.get("checkout", {}).get("gitCommit", ""),
         statement["subject"][0]["digest"].get("sha256"), records_of.get("manifest.json"))
