@@ -102,6 +102,8 @@ def test_what_the_definition_names_is_changed_too(checkout: Checkout, theirs: li
     assert data["BlockDeviceMappings"][0]["Ebs"] == {"VolumeSize": 40, "VolumeType": "gp3", "Iops": 4000}
     assert data["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 3}
     assert data["TagSpecifications"] == THEIRS["TagSpecifications"]
+    define(checkout, f"name: {NAME}, security_groups: ['fro*']", REGIONS[0])
+    assert "no security groups are named fro* in us-east-1" in golden(checkout, "publish", IMAGE, code=2)
     define(checkout, f"name: {NAME}, security_groups: [nowhere]", REGIONS[0])
     assert "no security groups are named nowhere in us-east-1" in golden(checkout, "publish", IMAGE, code=2)
 

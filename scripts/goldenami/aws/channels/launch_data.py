@@ -61,9 +61,9 @@ def _group_ids(ec2: Client, groups: Sequence[str]) -> Sequence[str]:
     found: dict[str, list[str]] = {name: [] for name in names}
     answer = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": names}])
     for row in answer["SecurityGroups"]:
-        found[row["GroupName"]].append(row["GroupId"])
-    for name, ids in found.items():
-        if len(ids) != 1:
+        found.setdefault(row["GroupName"], []).append(row["GroupId"])  # EC2 takes * and ? for wildcards
+    for name in names:
+        if len(ids := found[name]) != 1:
             raise BadInput(f"{len(ids) or 'no'} security groups are named {name} in {ec2.meta.region_name}",
                            hint="correct `publish: launch_template: security_groups:`, or make the name unique")
     return [found[group][0] if group in found else group for group in groups]
