@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from goldenami.core import records
+from goldenami.core import clock, records
 from goldenami.core.errors import NotVerified, Unreachable
 from goldenami.model import definition_file
 from goldenami.model.build_folder import BuildFolder
@@ -41,7 +41,7 @@ class Bench:
         self.build: BuildFolder = materials.build(root, self.lock)
 
     def reset(self) -> None:
-        self.server.lists, self.server.changed = lists.quiet(), datetime.now(UTC)
+        self.server.lists, self.server.changed = lists.quiet(), lists.NOON
         self.definition.write_text(self.text, encoding="utf-8")
         (self.root / waivers.PATH).write_text("waivers: []\n", encoding="utf-8")
         (self.build.path / CVE_FILE).unlink(missing_ok=True)
@@ -72,6 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 @pytest.fixture
 def bench(made: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("GOLDEN_CACHE", str(made.root / "cache"))
+    monkeypatch.setattr(clock, "now", lambda: lists.NOON)
     made.reset()
     return made
 
@@ -90,6 +91,12 @@ def test_a_build_that_nothing_is_known_against_passes(bench: Bench) -> None:
     assert statuses[Feed.DEBIAN].sha256 == hashlib.sha256(bench.server.lists[Feed.DEBIAN]).hexdigest()
     assert (statuses[Feed.KEV].entries, statuses[Feed.KEV].dated) == (lists.FILLING, lists.TODAY)
     assert statuses[Feed.DEBIAN].address.startswith("http://127.0.0.1:")
+
+
+def test_a_damaged_record_is_made_again(bench: Bench) -> None:
+    (bench.build.path / CVE_FILE).write_text('{"image": ', encoding="utf-8")
+    ran = bench.ask()
+    assert (ran.code, bench.record.outcome) == (0, Outcome.CORRECT), ran.text
 
 
 def test_without_a_build_the_lock_is_asked_and_of_all_images_one_answer_comes(bench: Bench) -> None:
@@ -189,7 +196,7 @@ def test_a_list_that_shrinks_or_goes_backwards_is_not_believed(bench: Bench) -> 
         ran = bench.ask()
         assert ran.code == 4 and "has shrunk: 100 entries, the last one had 200" in ran.text, ran.text
     bench.server.lists[Feed.DEBIAN] = whole
-    bench.server.changed = datetime.now(UTC) - timedelta(days=2)
+    bench.server.changed = lists.NOON - timedelta(days=2)
     assert "goes backwards" in bench.ask().text
 
 
@@ -325,9 +332,9 @@ def test_publishing_waits_for_a_recent_record_where_the_definition_asks(bench: B
     def rewrite(**changes: object) -> None:
         records.write(bench.build.path / CVE_FILE, good.model_copy(update=changes))
 
-    rewrite(checked_at=f"{datetime.now(UTC) - timedelta(hours=25):%Y-%m-%dT%H:%M:%SZ}")
+    rewrite(checked_at=f"{lists.NOON - timedelta(hours=25):%Y-%m-%dT%H:%M:%SZ}")
     refused("more than 24 hours ago")
-    rewrite(checked_at=f"{datetime.now(UTC) + timedelta(hours=2):%Y-%m-%dT%H:%M:%SZ}")
+    rewrite(checked_at=f"{lists.NOON + timedelta(hours=2):%Y-%m-%dT%H:%M:%SZ}")
     refused("is not of the past")
     rewrite(fail_on=Rating.CRITICAL)
     refused("was asked for critical")

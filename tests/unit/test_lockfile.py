@@ -55,12 +55,12 @@ def test_a_lock_that_was_touched_is_refused(tmp_path: Path) -> None:
     lockfile.write(path, sample())
     text, digest = path.read_text(encoding="utf-8"), beside.read_text(encoding="utf-8")
     for edited, sidecar in ((text.replace('"size": 7', '"size": 8'), digest), (text + "\n", digest), (text, ""),
-                            (text, "0" * 64 + f"  {path.name}\n"), (text, None)):
+                            (text, "0" * 64 + f"  {path.name}\n"), (text, "\udcff"), (text, None)):
         path.write_text(edited, encoding="utf-8")
         if sidecar is None:
             beside.unlink()
         else:
-            beside.write_text(sidecar, encoding="utf-8")
+            beside.write_text(sidecar, encoding="utf-8", errors="surrogateescape")
         with pytest.raises(BadInput, match=r"does not match .*\.sha256: it was edited by hand") as caught:
             lockfile.read(path)
         assert caught.value.exit_code is ExitCode.BAD_INPUT

@@ -242,6 +242,13 @@ def test_records_that_were_changed_afterwards_are_named(build: BuildFolder, keys
         provenance.verify(build, keys / "ours.pub")
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"regions": {}}', '{"regions": {"us-east-1": {"ami": "ami-1"}}}'])
+def test_a_damaged_publish_record_says_so(build: BuildFolder, keys: Path, text: str) -> None:
+    build.publish.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"publish\.json: "):
+        provenance.verify(build, keys / "ours.pub")
+
+
 def test_an_envelope_of_another_build_is_refused(build: BuildFolder, keys: Path, tmp_path: Path) -> None:
     lock = materials.committed(IMAGE).model_copy(update={"source_date_epoch": 7})
     other = materials.build(tmp_path / "other", lock)

@@ -64,6 +64,11 @@ def test_a_build_that_is_gone_stays_and_one_that_is_damaged_is_named(tmp_path: P
     gone, damaged, *_ = site_data.builds(tmp_path)
     site_folder.collect(images, folder)
     shutil.rmtree(gone.path)
+    lock = damaged.lock.read_text(encoding="utf-8")
+    damaged.lock.write_text("[]", encoding="utf-8")
+    (error,) = site_folder.collect(images, folder)
+    assert error.message == f"{damaged.lock} is no record"
+    damaged.lock.write_text(lock, encoding="utf-8")
     damaged.bake.write_text("{}", encoding="utf-8")
     (error,) = site_folder.collect(images, folder)
     assert str(damaged.bake) in error.message

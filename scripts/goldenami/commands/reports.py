@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,10 +70,4 @@ def _status(checkout: Checkout) -> tuple[dict[str, Any], dict[str, GoldenError]]
 
 def _drift(path: Path) -> dict[str, Any] | None:
     """What `golden drift` kept last; None where it did not run here."""
-    if not path.exists():
-        return None
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}", hint="`golden drift` writes it again") from None
-    return found
+    return records.read_object(path, "`golden drift` writes it again") if path.exists() else None

@@ -99,6 +99,17 @@ def write(path: Path, record: Record) -> None:
     write_text(path, canonical(record.model_dump(mode="json")))
 
 
+def read_object(path: Path, hint: str = "the stage that wrote it writes it again") -> dict[str, Any]:
+    """A JSON object as plain data: a record of another stage, or of an older shape; BadInput where it is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: {error}", hint=hint) from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} is no record", hint=hint)
+    return found
+
+
 def read(path: Path, kind: type[R]) -> R:
     """Read a record of `kind`, or BadInput naming the file, the key and what is wrong with it."""
     try:

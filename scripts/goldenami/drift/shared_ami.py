@@ -6,28 +6,20 @@ EC2 shows an AMI's tags to its owner alone, and its snapshot cannot be listed by
 from __future__ import annotations
 
 import dataclasses
-import json
 
 from goldenami.core.errors import Unreachable
 from goldenami.drift.running_instance import RunningInstance
-from goldenami.model.build_folder import BuildFolder, ImageFolder
+from goldenami.model.build_folder import ImageFolder
 
 
 def identified(target: RunningInstance, builds: ImageFolder) -> RunningInstance:
     """The instance with its build, of which the AMI's snapshot is not asked; Unreachable where no record names the AMI.
     """
     for build in builds.builds:
-        if _ami(build, target.region) == target.ami:
+        published = build.read_published().get(target.region)
+        if published and published.ami == target.ami:
             return dataclasses.replace(target, image=builds.image, build_id=build.build_id, baked="",
                                        disk_sha256=build.read_bake().disk_sha256 or "")
     raise Unreachable(
         f"{target.ami} is shared by account {target.owner}, and no publish record here says which build it is",
         hint=f"bring the build's folder with its publish.json from where it was published, below {builds.path}")
-
-
-def _ami(build: BuildFolder, region: str) -> str:
-    """The AMI of a build in a region, from its publish record, which belongs to another stage."""
-    if not build.publish.exists():
-        return ""
-    regions = json.loads(build.publish.read_text(encoding="utf-8"))["regions"]
-    return str(regions.get(region, {}).get("ami", ""))

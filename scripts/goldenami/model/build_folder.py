@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from goldenami.core import records
+from goldenami.core.records import Record
 from goldenami.model.build_records import (
     BAKE_FILE,
     BLOCKS_FILE,
@@ -19,6 +23,19 @@ from goldenami.model.build_records import (
     Verdict,
     VerifyRecord,
 )
+
+
+class PublishedAmi(Record, extra="ignore"):
+    """What is in a region, as `publish` recorded it."""
+
+    ami: str
+    snapshot: str
+
+
+class _Published(Record, extra="ignore"):
+    """What every stage may read of publish.json, the record of the stage `publish`."""
+
+    regions: Annotated[dict[str, PublishedAmi], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,10 @@ class BuildFolder:
     def read_bake(self) -> BakeRecord:
         """The record of its bake; BadInput where there is none."""
         return records.read(self.bake, BakeRecord)
+
+    def read_published(self) -> dict[str, PublishedAmi]:
+        """What is published from here, by region; nothing where no publish record is here."""
+        return records.read(self.publish, _Published).regions if self.publish.exists() else {}
 
     @property
     def is_verified(self) -> bool:

@@ -306,7 +306,7 @@ def read(path: Path) -> tuple[Lock, str]:
         raise BadInput(f"{path}: no lock", hint=remake)
     digest = records.sha256_file(path)
     recorded = _checksum_path(path)
-    if not recorded.is_file() or recorded.read_text(encoding="utf-8").split()[:1] != [digest]:
+    if not recorded.is_file() or recorded.read_text(encoding="utf-8", errors="replace").split()[:1] != [digest]:
         raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or half-committed",
                        hint=f"locks are generated: {remake}, or restore both files from git")
     return records.read(path, Lock), digest

@@ -5,7 +5,6 @@ Records of later stages are read as plain JSON, as the lock is; a file that is n
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core import records
-from goldenami.core.errors import BadInput
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.model.hardening_records import HARDENING_FILE, HardeningLevel, HardeningRecord, RuleOutcome
@@ -174,12 +172,4 @@ def rated(findings: Iterable[Vulnerability]) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """A record as plain JSON; None where there is none."""
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}", hint="the stage that wrote it writes it again") from None
-    if not isinstance(record, dict):
-        raise BadInput(f"{path} is no record", hint="the stage that wrote it writes it again")
-    return record
+    return records.read_object(path) if path.exists() else None

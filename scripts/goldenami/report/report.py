@@ -6,7 +6,6 @@ depends on the records alone (no clock is read), so equal records give equal byt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -114,10 +113,7 @@ def _load_previous(folder: BuildFolder, bake: BakeRecord) -> BuildRecords | None
     path = folder.lock
     if not path.exists():
         return old
-    try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}", hint="restore it from packer/locks/ or name another build") from None
+    lock = records.read_object(path, "restore it from packer/locks/ or name another build")
     _check_lock(old.bake, lock, folder)
     return BuildRecords(bake=old.bake, verify=old.verify, lock=lock)
 

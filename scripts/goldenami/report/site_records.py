@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 from goldenami.core import records
-from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import Outcome, Utc, Verdict, VerifyRecord
 from goldenami.report import beside
 
 SITE_FILE = "site.json"
+RESTORE = "restore it from packer/locks/, or bake again"
 _LOCK_KEYS = ("base", "kernel", "driver", "cuda")
 """What of a lock says until when its parts are supported."""
 
@@ -70,10 +69,4 @@ def of_build(folder: BuildFolder) -> SiteBuild:
 
 def _lock(folder: BuildFolder) -> dict[str, Any]:
     """The copy of the lock; builds of before it was kept have none."""
-    if not folder.lock.exists():
-        return {}
-    try:
-        lock: dict[str, Any] = json.loads(folder.lock.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{folder.lock}: {error}", hint="restore it from packer/locks/, or bake again") from None
-    return lock
+    return records.read_object(folder.lock, RESTORE) if folder.lock.exists() else {}

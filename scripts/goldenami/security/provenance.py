@@ -7,7 +7,6 @@ folder.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -167,30 +166,24 @@ def verify(build: BuildFolder, public_key: Path) -> list[str]:
     Records that are made again later (`verify.json`, `cve.json`) are in it as they were. NotVerified says what differs,
     BadInput that there is no key.
     """
-    key, regions = signing_keys.read_public(public_key), _published(build)["regions"]
+    key, regions = signing_keys.read_public(public_key), build.read_published()
+    if not regions:
+        raise BadInput(f"{build.path} was not published from here: there is no {PUBLISH_FILE}",
+                       hint=f"`golden publish {build.image.image} --build {build.build_id}`")
     for region, entry in sorted(regions.items()):
         try:
             found = Attestations(*(path.read_text(encoding="utf-8") for path in copies(build, region)))
         except FileNotFoundError as error:
             raise NotVerified(f"{error.filename}: the build was published unsigned",
                               hint=f"set {KEY}, then `golden publish` signs it") from None
-        statement = hold(found, key, region, entry["ami"], entry["snapshot"])
-        signed, here = _parts(statement), _parts(_statement(build, region, entry["ami"], entry["snapshot"]))
+        statement = hold(found, key, region, entry.ami, entry.snapshot)
+        signed, here = _parts(statement), _parts(_statement(build, region, entry.ami, entry.snapshot))
         for part, said in signed.items():
             if said != here.get(part):
                 raise NotVerified(f"{copies(build, region)[0]}: {part} differs: signed is {said}, here is "
                                   f"{here.get(part)}",
                                   hint="the build was changed after it was signed, or this envelope is another build's")
     return sorted(regions)
-
-
-def _published(build: BuildFolder) -> dict[str, Any]:
-    """publish.json as plain data: its record belongs to another stage."""
-    if not build.publish.exists():
-        raise BadInput(f"{build.path} was not published from here: there is no {PUBLISH_FILE}",
-                       hint=f"`golden publish {build.image.image} --build {build.build_id}`")
-    found: dict[str, Any] = json.loads(build.publish.read_text(encoding="utf-8"))
-    return found
 
 
 def _parts(statement: dict[str, Any]) -> dict[str, Any]:
