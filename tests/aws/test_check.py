@@ -32,6 +32,11 @@ def test_pointers_that_are_right_are_told_so(checkout: Checkout, published: list
     assert (found["correct"], found["latest"]) == (True, {IMAGE: dict.fromkeys(REGIONS, published[1])})
 
 
+def test_one_region_alone_cannot_be_held_to_the_others(checkout: Checkout) -> None:
+    ran = checkout.golden("status", "--check", "--region", REGIONS[0])
+    assert (ran.code, "it takes no --region" in ran.text) == (2, True), ran.text
+
+
 def test_an_image_without_latest_is_not_right(checkout: Checkout) -> None:
     assert "`latest` does not exist" in check(checkout, 6)
 

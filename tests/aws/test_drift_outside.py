@@ -37,6 +37,7 @@ def test_an_instance_as_baked_and_one_that_was_changed(
     cloud: CloudDisk, checkout: Checkout, tmp_path: Path, aws: Emulator,
 ) -> None:
     instance, snapshots = cloud.launch(), cloud.account.snapshots()
+    assert look(checkout, instance, "--build", cloud.build.build_id).code == 2, "its AMI says which"
     ran = look(checkout, instance)
     assert ran.code == 0, ran.text
     assert "as baked" in ran.text

@@ -82,6 +82,8 @@ def test_snapshots_of_a_published_image_are_read_back(published: tuple[Checkout,
     assert ran.code == 0 and ran.text.count(" correct, 3 blocks read") == len(REGIONS), ran.text
     snapshot = checkout.record(build).regions[REGION].snapshot
     assert checkout.golden("verify-snapshot", snapshot).text.count("correct") == 1
+    ran = checkout.golden("verify-snapshot", IMAGE, "--region", "eu-central-1")
+    assert (ran.code, f"{IMAGE} {build.name} is not published in eu-central-1, but in" in ran.text) == (2, True)
     ran = checkout.golden("verify-snapshot", "snap-0123")
     assert ran.code == 2 and "no publish record here names snap-0123" in ran.text
     (build / "disk.raw").unlink()

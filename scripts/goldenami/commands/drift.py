@@ -114,6 +114,9 @@ def cmd_drift(
     if disk:
         asked = _Inside(inside, ssh_config or disk.with_name("ssh_config"))
         return _disk(checkout, _named(image), disk, build, asked, as_json=as_json)
+    if build:
+        raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
+                       hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
     if instance:
         return _instance(checkout, _named(image), region, instance, key, _Inside(inside, ssh_config), as_json=as_json)
     if inside:

@@ -89,6 +89,9 @@ def cmd_status(
     )] = False,
 ) -> int:
     """Show the builds behind latest, candidate and template in each region; of one IMAGE its AMIs, too."""
+    if check and region:
+        raise BadInput("--check holds the regions of a definition to each other: it takes no --region",
+                       hint="name an IMAGE, or leave --region out")
     if check:
         return _check(checkout, image, as_json=as_json)
     record, failed = status.look(

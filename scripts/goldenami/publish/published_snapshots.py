@@ -51,7 +51,11 @@ def of_image(root: Path, image: str, build_id: str | None, region: str | None) -
         raise BadInput(f"{image} {build_id or ''} is not published from here".replace("  ", " "),
                        hint="or name a snapshot: `golden verify-snapshot snap-... --image IMAGE --region REGION`")
     newest = max(known, key=lambda path: known[path].published_at)
-    return [PublishedSnapshot(record.snapshot, name, newest) for name, record in known[newest].regions.items()
+    regions = known[newest].regions
+    if region is not None and region not in regions:
+        raise BadInput(f"{image} {newest.name} is not published in {region}, but in {', '.join(regions)}",
+                       hint="correct --region, or name another build by --build")
+    return [PublishedSnapshot(record.snapshot, name, newest) for name, record in regions.items()
             if region in (None, name)]
 
 
