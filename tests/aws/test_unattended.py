@@ -10,6 +10,7 @@ from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.core import clock, records
 from goldenami.core.errors import ExitCode
 from goldenami.model import lockfile
+from goldenami.model.build_folder import ImageFolder
 from goldenami.model.build_records import LOCK_FILE
 from goldenami.model.lockfile import Lock
 from goldenami.publish.release_steps import ReleaseStep, next_step
@@ -20,6 +21,7 @@ from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionSta
 from support.gpu import candidates
 
 NEW, OLD = "a" * 12, "b" * 12
+NOW = clock.now()
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,7 @@ def _prompt(aws: Emulator) -> None:
 
 
 def entry(build_id: str, hours_ago: float = 0) -> LedgerEntry:
-    since = clock.stamp(clock.now() - timedelta(hours=hours_ago))
+    since = clock.stamp(NOW - timedelta(hours=hours_ago))
     return LedgerEntry(build_id=build_id, ami="ami-1", baked_at=since, since=since, by="me", fence=1,
                        gpu=GpuProof.UNTESTED)
 
@@ -53,7 +55,10 @@ def ledger(candidate: str | None = None, latest: str | None = None, hours_ago: f
     ([ledger(NEW, NEW), ledger(OLD, NEW)], {"baked": False, "tested": False}, ReleaseStep.DONE, "is `latest` in"),
     ([ledger(NEW, OLD), ledger(NEW, OLD, withdrawn=(NEW,))], {}, ReleaseStep.WAIT, "was rolled back in r1"),
 ])
-def test_what_is_due(ledgers: list[Ledger], facts: dict[str, bool], step: ReleaseStep, why: str) -> None:
+def test_what_is_due(
+    ledgers: list[Ledger], facts: dict[str, bool], step: ReleaseStep, why: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOW)
     known = {"baked": True, "tested": True, "soak_hours": 0, **facts}
     due = next_step(NEW, {f"r{index}": each for index, each in enumerate(ledgers)}, **known)  # type: ignore[arg-type]
     assert due.step is step and why in due.why
@@ -87,6 +92,12 @@ def test_a_build_without_gpus_is_latest_at_once(checkout: Checkout) -> None:
     assert f"build {build_id} is `latest` in us-east-1, us-west-2\nnext: golden status" in said
     assert None not in latest()
     assert ": publish" not in release(checkout)  # the next night
+
+
+def test_a_bake_whose_verify_was_interrupted_is_due_again(checkout: Checkout) -> None:
+    build_id = candidates.build(checkout, 1)
+    ImageFolder.of(checkout.root, GPU_IMAGE).build(build_id).verify.unlink()
+    assert f"build {build_id} is not the candidate in every region: bake" in release(checkout, GPU_IMAGE, "--dry-run")
 
 
 def test_a_soak_is_waited_for_over_nights(checkout: Checkout, calendar: Calendar) -> None:

@@ -73,7 +73,7 @@ def newest(root: Path, image: str) -> str:
 
 def attested(root: Path, image: str, build_id: str) -> GpuProof:
     """What this machine's records say of a build on a GPU."""
-    known = ImageFolder.of(root, image).build(build_id).is_baked
+    known = ImageFolder.of(root, image).build(build_id).is_verified
     return load(root, image, build_id).gpu if known else GpuProof.UNTESTED
 
 
