@@ -139,7 +139,8 @@ def _terminate(signum: int, _frame: FrameType | None) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGHUP, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _terminate)
     words, grammar, began = list(sys.argv[1:] if argv is None else argv), parser(), time.monotonic()
     if COMPLETION in os.environ:
         with suppress(GoldenError):  # a shell that asks has no place for errors

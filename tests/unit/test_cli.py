@@ -190,7 +190,18 @@ def test_an_interrupt_is_130_and_says_what_is_left(
     monkeypatch.setattr(Checkout, "definition", interrupt)
     monkeypatch.setattr(LocalBuilder, "shell", interrupt)
     assert cli.main([name, "debian-13-ml-cpu"]) == 130
-    assert capsys.readouterr().err == f"golden: interrupted after 0 s; {left}\n"
+    assert re.fullmatch(rf"golden: interrupted after \d+ s; {left}\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_nohup_is_left_alone(ignored: bool) -> None:
+    was = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        assert cli.main(["--help"]) == 0
+        assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) == ignored
+    finally:
+        signal.signal(signal.SIGHUP, was)
 
 
 def test_a_reader_that_has_gone_is_1_without_a_traceback() -> None:
