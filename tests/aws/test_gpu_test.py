@@ -5,6 +5,7 @@ Its instances have no machine here, so SSH does not answer; test_gpu_test_machin
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import pytest
@@ -82,6 +83,7 @@ def test_a_quota_is_said_as_one_and_not_asked_again(checkout: Checkout, candidat
     ran = gpu_test(checkout)
     assert (ran.code, "the account's limits allow no GPU of architecture 75" in ran.text) == (5, True), ran.text
     assert "EC2 has no GPU" not in ran.text and "VcpuLimitExceeded (Spot)" in ran.text
+    assert "raise `All G and VT Spot Instance Requests` and `Running On-Demand G and VT instances`" in ran.text
     assert len(faults.fired()) == 4, "Spot and on demand, in each region"
     assert left() == []
 
@@ -146,12 +148,16 @@ def test_what_a_run_elsewhere_left_is_removed_when_it_has_expired_and_named_befo
     """Of this image; another's is another test's to see."""
     ec2 = RegionState(REGIONS[1], GPU_IMAGE).ec2
     hour = timedelta(hours=1)
-    for name, image, expires in (("gone", GPU_IMAGE, -hour), ("used", GPU_IMAGE, hour), ("others", "other", -hour)):
-        marks = {tags.IMAGE: image, tags.OWNER: "ci@elsewhere:7", tags.EXPIRES: clock.stamp(clock.now() + expires)}
+    here = f"{tags.owner().rpartition(':')[0]}:{os.getppid()}"  # of another checkout
+    for name, image, owner, expires in (
+            ("gone", GPU_IMAGE, "ci@elsewhere:7", -hour), ("used", GPU_IMAGE, "ci@elsewhere:7", hour),
+            ("others", "other", "ci@elsewhere:7", -hour), ("beside", GPU_IMAGE, here, hour)):
+        marks = {tags.IMAGE: image, tags.OWNER: owner, tags.EXPIRES: clock.stamp(clock.now() + expires)}
         ec2.create_key_pair(KeyName=name, TagSpecifications=tags.specifications(marks, "key-pair"))
     keys = {key["KeyName"]: key["KeyPairId"] for key in ec2.describe_key_pairs()["KeyPairs"]}
     ran = gpu_test(checkout)
     assert "1 things removed that an earlier run left" in ran.text, ran.text
     assert f"{REGIONS[1]}: key-pair {keys['used']} of ci@elsewhere:7 stays: it is in use, or was left by" in ran.text
     assert keys["others"] not in ran.text
-    assert sorted(left()) == ["others", "used"]
+    assert f"key-pair {keys['beside']} of {here} stays" in ran.text
+    assert sorted(left()) == ["beside", "others", "used"]

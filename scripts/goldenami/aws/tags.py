@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from goldenami.core import clock
+from goldenami.core.process import ProcessId
 
 IMAGE = "goldenami:image"
 BUILD_ID = "goldenami:build-id"
@@ -63,8 +64,18 @@ def of_blocks(stored: int, parent: str | None) -> Tags:
 
 
 def owner() -> str:
-    """This process, as a person finds it again: `user@host:pid`."""
-    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+    """This process, as a person finds it again: `user@host:pid`. A user without a name is the number."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}:{os.getpid()}"
+
+
+def has_ended(other: str) -> bool:
+    """Whether that `owner` was a process of this user and machine that has ended, as one with this process's id has."""
+    (who, _, pid), (mine, _, own) = other.rpartition(":"), owner().rpartition(":")
+    return who == mine and pid.isdecimal() and (pid == own or ProcessId.of(int(pid)) is None)
 
 
 def temporary(lifetime: timedelta) -> Tags:

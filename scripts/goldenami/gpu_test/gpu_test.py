@@ -68,16 +68,16 @@ def new_nonce() -> str:
 def clear(test: GpuTest) -> list[str]:
     """Remove what a killed test of this image left: on this machine any, on another what has expired, as `sweep` does.
 
-    Returns what to say: how much was removed, and each thing that another run may still use. Whoever calls it holds
-    the image's lock here: no other run of this machine works on it.
+    Returns what to say: how much was removed, and each thing that another run may still use: one elsewhere, or one of
+    another checkout here.
     """
-    mine, removed, kept = tags.owner().rpartition(":")[0], 0, list[str]()
+    removed, kept = 0, list[str]()
     for region in test.candidates:
         ec2 = test.account.ec2(region)
         for left in leftovers.find(ec2):
             if left.image != test.lock.image or left.kind not in _OURS:
                 continue
-            if left.owner.rpartition(":")[0] == mine or left.is_expired:
+            if tags.has_ended(left.owner) or left.is_expired:
                 leftovers.remove(ec2, left.kind, left.id)
                 removed += 1
             else:
@@ -123,11 +123,19 @@ def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedG
 def _nothing(offered: Sequence[Offer], refused: Mapping[Any, str]) -> GoldenError:
     sm, limits = offered[0].sm, sorted(set(refused.values()))
     if len(refused) == len({(offer.region, offer.market) for offer in offered}):
+        quotas = " and ".join(sorted({_quota(offer) for offer in offered}))
         return StageFailed(f"the account's limits allow no GPU of architecture {sm}: {'; '.join(limits)}",
-                           hint="raise the quota `Running On-Demand G and VT instances` (Service Quotas), then again")
+                           hint=f"raise {quotas} (Service Quotas), then run again")
     return StageFailed(f"EC2 has no GPU of architecture {sm} for us: {len(offered)} offers tried"
                        + (f"; {'; '.join(limits)}" if limits else ""),
                        hint="run again later, wait longer by --wait-minutes, or publish to a region with capacity")
+
+
+def _quota(offer: Offer) -> str:
+    """What Service Quotas calls the limit of an offer; Spot's of P instances are several."""
+    if offer.kind.type.startswith("p"):
+        return "the quota of Spot requests for P instances" if offer.spot else "`Running On-Demand P instances`"
+    return "`All G and VT Spot Instance Requests`" if offer.spot else "`Running On-Demand G and VT instances`"
 
 
 def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
