@@ -130,8 +130,7 @@ def test_a_short_redirect_is_followed(server: Server) -> None:
     (sending(b"", 404), "answered 404"), (sending(b"", 503), "answered 503"),
     (sending(b"half", Content_Length="100"), "4 bytes read, 96 more expected"),
 ])
-def test_an_answer_that_is_none(server: Server, monkeypatch: pytest.MonkeyPatch, answer: Answer, said: str) -> None:
-    monkeypatch.setattr(http_documents, "TIMEOUT", 1)
+def test_an_answer_that_is_none(server: Server, answer: Answer, said: str) -> None:
     server.answer = answer
     assert said in refused(f"{server.url}/list")
 
@@ -156,7 +155,6 @@ def test_the_deadline_is_looked_at_whenever_something_comes(
     server: Server, monkeypatch: pytest.MonkeyPatch, chunked: bool,
 ) -> None:
     held = threading.Event()
-    monkeypatch.setattr(http_documents, "TIMEOUT", 1)
     monkeypatch.setattr(http_documents, "DEADLINE_S", 0)
 
     def drip(handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -200,6 +198,18 @@ def test_a_file(tmp_path: Path) -> None:
         http_documents.read(str(path), limit=4)
     with pytest.raises(Unreachable, match="nowhere: No such file"):
         http_documents.read("nowhere")
+
+
+def test_addresses_that_are_none(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document's, the webhook's and the proxy's: curl takes one without a scheme."""
+    with pytest.raises(Unreachable, match=r"http://\[x: Invalid IPv6 URL"):
+        http_documents.read("http://[x")
+    with pytest.raises(Unreachable, match=r"the webhook could not be reached \(ValueError\)"):
+        http_documents.post("https://[secret", {}, name="the webhook")
+    monkeypatch.setenv("https_proxy", "127.0.0.1:9")
+    for ask in (http_documents.read, http_documents.changed):
+        with pytest.raises(Unreachable, match=r"https://example\.invalid: .*scheme"):
+            ask("https://example.invalid")
 
 
 def test_a_post_and_its_refusal_without_the_address(server: Server) -> None:

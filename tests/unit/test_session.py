@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import email.utils
+import os
+import subprocess
 import time
 from typing import Any
 
 import pytest
 from botocore import exceptions as aws
-from goldenami.aws.session import check_regions, translate
+from goldenami.aws import tags
+from goldenami.aws.session import Account, check_regions, translate
 from goldenami.core.errors import BadInput, Busy, ExitCode
 
 
@@ -53,6 +56,36 @@ def test_an_error_says_what_and_what_to_do(error: Exception, exit_code: ExitCode
     found = translate(error, "eu-west-1")
     assert (found.exit_code, message in found.message) == (exit_code, True), found.message
     assert found.hint
+
+
+@pytest.mark.parametrize(("variable", "value", "said"), [
+    ("AWS_ENDPOINT_URL", "localhost:5000", "AWS: Invalid endpoint: localhost:5000"),
+    ("AWS_PROFILE", "nobody", "the AWS configuration: The config profile (nobody) could not be found"),
+])
+def test_an_environment_that_makes_no_client(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadInput) as caught:
+        Account().s3("us-east-1")
+    assert caught.value.message == said
+    monkeypatch.delenv(variable)
+    with pytest.raises(BadInput, match="no usable region: "):
+        Account().s3("us east")
+
+
+def test_a_process_that_has_ended_or_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner's name needs no entry among the users, as in a container that runs as a number."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    who = tags.owner().rpartition(":")[0]
+    assert who.startswith("54321@")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert [tags.has_ended(f"{name}:{pid}") for name, pid in (
+        (who, ended.pid), (who, os.getpid()), (who, os.getppid()), ("ci@elsewhere", ended.pid), (who, "x"))] == [
+            True, True, False, False, False]
 
 
 def test_the_date_of_an_answer_tells_a_wrong_clock_from_old_credentials() -> None:

@@ -64,10 +64,17 @@ class Account:
         """The client of `service` in `region`; nothing is sent yet."""
         with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
             if (service, region) not in self._clients:
-                client = self._session.client(service, region_name=region, config=self._config(service))
+                client = self._made(service, region)
                 self._listen(client, region)
                 self._clients[service, region] = client
             return self._clients[service, region]
+
+    def _made(self, service: str, region: str) -> Client:
+        try:
+            with translated():
+                return self._session.client(service, region_name=region, config=self._config(service))
+        except ValueError as error:
+            raise BadInput(f"AWS: {error}", hint="correct AWS_ENDPOINT_URL: http://HOST:PORT") from None
 
     def _listen(self, client: Client, region: str) -> None:
         """Note which requests wait for an answer, and since when; and of an error, whose it is."""
@@ -276,7 +283,7 @@ _LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], .
     ((aws.TokenRetrievalError, aws.SSOError, aws.CredentialRetrievalError), HostNotReady,
      "the AWS login is not usable: {}", "log in again, for instance `aws sso login`"),
     ((aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError), BadInput, "no usable region: {}",
-     "correct the definition's `publish: regions:`"),
+     "correct AWS_REGION, or the definition's `publish: regions:`"),
     ((aws.ConnectionError, aws.HTTPClientError), Unreachable, "AWS did not answer{where}: {}",
      f"check the network, the region's name and AWS_ENDPOINT_URL, then {_CONTINUES}"),
     ((aws.ParamValidationError,), BadInput, "AWS would refuse the request{where}: {}", "correct the definition"),

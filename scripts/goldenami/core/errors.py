@@ -112,8 +112,9 @@ def together(errors: Sequence[BadInput], where: Path) -> BadInput:
 KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)
 """One class for each exit code."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
-"""How the kernel refuses a path; ENOTDIR where a folder's name is that of a file, such as GOLDEN_CACHE=/dev/null."""
+NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR})
+"""How the kernel refuses a path; the last two where a file stands for a folder, such as GOLDEN_CACHE=/dev/null, or a
+folder for a file."""
 
 
 @contextmanager

@@ -27,6 +27,8 @@ TIMEOUT = urllib3.Timeout(connect=10, read=20)
 DEADLINE_S = 60
 """Seconds for a whole document, so that one byte a second does not hold a run up for ever."""
 CHUNK = 1 << 16
+_FAILURES = (urllib3.exceptions.HTTPError, ValueError)
+"""The second for an address that is none: the document's, or the proxy's in the environment."""
 
 
 class NotThere(Unreachable):
@@ -62,39 +64,39 @@ def read(
     `certificates` is a file of those to trust, if not the usual ones; `deadline_s` is for all of the document,
     by default `DEADLINE_S`.
     """
-    if urlsplit(where).scheme not in ("http", "https"):
-        return _file(Path(where.removeprefix("file://")), limit)
-    with _pool(where, certificates=certificates) as http:
-        try:
-            with http.request("GET", where, preload_content=False, headers=_headers(headers)) as reply:
-                if reply.status != 200:
-                    raise (NotThere if reply.status == 404 else Unreachable)(
-                        f"{where} answered {reply.status}", hint="check the address, then run again")
-                data = _bounded(reply, where, limit, DEADLINE_S if deadline_s is None else deadline_s)
-                return Document(data, _day(reply.headers.get("Last-Modified")))
-        except urllib3.exceptions.HTTPError as error:
-            raise _unreachable(where, error) from None
+    try:
+        if urlsplit(where).scheme not in ("http", "https"):
+            return _file(Path(where.removeprefix("file://")), limit)
+        with _pool(where, certificates=certificates) as http, \
+                http.request("GET", where, preload_content=False, headers=_headers(headers)) as reply:
+            if reply.status != 200:
+                raise (NotThere if reply.status == 404 else Unreachable)(
+                    f"{where} answered {reply.status}", hint="check the address, then run again")
+            data = _bounded(reply, where, limit, DEADLINE_S if deadline_s is None else deadline_s)
+            return Document(data, _day(reply.headers.get("Last-Modified")))
+    except _FAILURES as error:
+        raise _unreachable(where, error) from None
 
 
 def changed(where: str) -> date | None:
     """The day on which the file at a URL was last changed; None where the server does not say."""
-    with _pool(where) as http:
-        try:
+    try:
+        with _pool(where) as http:
             reply = http.request("HEAD", where, headers=_headers(None))
-        except urllib3.exceptions.HTTPError as error:
-            raise _unreachable(where, error) from None
+    except _FAILURES as error:
+        raise _unreachable(where, error) from None
     return _day(reply.headers.get("Last-Modified")) if reply.status == 200 else None
 
 
 def post(url: str, body: Any, *, name: str) -> None:
     """Send JSON. The address may hold a secret: errors call it `name`."""
-    with _pool(url, redirects=0) as http:
-        try:
+    try:
+        with _pool(url, redirects=0) as http:
             reply = http.request("POST", url, json=body)
-        except urllib3.exceptions.HTTPError as error:
-            cause = getattr(error, "reason", None) or error
-            raise Unreachable(f"{name} could not be reached ({type(cause).__name__})",
-                              hint="check the address in the environment and the network") from None
+    except _FAILURES as error:
+        cause = getattr(error, "reason", None) or error
+        raise Unreachable(f"{name} could not be reached ({type(cause).__name__})",
+                          hint="check the address in the environment and the network") from None
     if not 200 <= reply.status < 300:
         raise Unreachable(f"{name} answered {reply.status}", hint="is the address in the environment still valid?")
 
@@ -149,7 +151,7 @@ def _day(text: str | None) -> date | None:
         return None
 
 
-def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable:
+def _unreachable(where: str, error: Exception) -> Unreachable:
     cause = getattr(error, "reason", None) or error
     if isinstance(cause, urllib3.exceptions.ResponseError):
         return Unreachable(f"{where}: {cause}", hint="the server redirects in a circle, or fails")
