@@ -58,6 +58,8 @@ def test_items_of_lists_have_lines(tmp_path: Path) -> None:
     (b"a: !nonsense 1\n", "1: not valid YAML: could not determine a constructor"),
     (b"? [1, 2]\n: 3\n", "1: not valid YAML: found unhashable key"), (b"a: 2026-13-45\n", "1: not usable YAML: month"),
     (b"a: \x07\n", "1: not valid YAML: "), (b"a: &x [*x]\n", "1: an alias stands inside its own anchor"),
+    (b"a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (
+        (name, name) + 7 * (name - 1,)) for name in b"bcdefghijklmn"), "1: has more than 10000 keys, those of aliases"),
     (b"a: " + b"[" * 600, "1: not usable YAML: maximum recursion depth"),
 ])
 def test_what_is_no_usable_yaml(tmp_path: Path, content: bytes, complaint: str) -> None:

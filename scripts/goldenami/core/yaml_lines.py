@@ -17,6 +17,8 @@ from goldenami.core.errors import BadInput, together
 Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
+MOST_KEYS = 10_000
+"""Of a file; packer/hardware.yml has 739. A few aliases of aliases would be millions."""
 LOADER = yaml.CSafeLoader
 """That of libyaml, which PyYAML's wheels have: a tenth of the time."""
 SHOWN = 12
@@ -145,6 +147,8 @@ def _cure(problem: str) -> str:
 
 
 def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:
+    if len(lines) > MOST_KEYS:
+        raise BadInput(f"{path}:1: has more than {MOST_KEYS} keys, those of aliases counted each time")
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             key = (*at, str(name.value))
