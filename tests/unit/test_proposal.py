@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,32 @@ def test_a_refused_push_does_not_show_the_token(clone: Path, monkeypatch: pytest
     assert caught.value.__cause__ is None
 
 
+def test_the_token_is_sent_and_on_no_command_line(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which every user of a machine may read: git notes its own, and those of the programs that it starts."""
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_error(403)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
+    wanted = proposal.plan(clone, target="main", title="t", summary="s")
+    assert wanted is not None
+    monkeypatch.setenv("GIT_TRACE", str(clone.parent / "lines"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(StageFailed):
+            proposal.push(clone, wanted, f"http://watch:glpat%2Dsecret@127.0.0.1:{server.server_port}/golden.git")
+        server.shutdown()
+    assert asked[0] == f"Basic {base64.b64encode(b'watch:glpat-secret').decode()}"
+    lines = (clone.parent / "lines").read_text(encoding="utf-8")
+    assert f"127.0.0.1:{server.server_port}/golden.git" in lines and "secret" not in lines
+
+
 def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
                                 capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
@@ -94,6 +123,9 @@ def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tm
     assert cli.main(["images", "--changed", "HEAD"]) == 0
     assert capsys.readouterr().out == '["a", "new"]\n["new"]\n'
     assert (tmp_path / "output").read_text(encoding="utf-8") == 'images=["a", "new"]\nimages=["new"]\n'
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path))
+    assert cli.main(["images"]) == 8
+    assert f"{tmp_path}: is a directory" in capsys.readouterr().err
 
 
 def test_images_that_are_published_nowhere_are_left_out(
