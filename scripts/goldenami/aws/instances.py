@@ -124,7 +124,7 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
         instance = _launch(ec2, launch, key_and_group)
         try:
             _await_running(ec2, launch, instance)
-            yield LaunchedInstance(instance, _address(ec2, instance))
+            yield LaunchedInstance(instance, _address(ec2, launch, instance))
         finally:
             with tolerate(*NOT_YET):  # one that was launched a moment ago may be unknown, and must not be left
                 settled(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
@@ -132,14 +132,18 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
 
 
 def _await_running(ec2: Client, launch: Launch, instance: str) -> None:
-    """NoCapacity or SpotInterrupted where EC2 ends the instance instead: it was given, and not kept."""
     try:
         ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=WAIT)
     except WaiterError:
-        kind = {INTERRUPTED: SpotInterrupted, STARVED: NoCapacity}.get(ended_by(ec2, instance))
-        if kind is None:
-            raise
-        raise kind(f"EC2 launched {launch.instance_type} and ended it at once: {ended_by(ec2, instance)}",
+        _check_kept(ec2, launch, instance)
+        raise
+
+
+def _check_kept(ec2: Client, launch: Launch, instance: str) -> None:
+    """NoCapacity or SpotInterrupted where EC2 ended the instance: it was given, and not kept."""
+    why = ended_by(ec2, instance)
+    if kind := {INTERRUPTED: SpotInterrupted, STARVED: NoCapacity}.get(why):
+        raise kind(f"EC2 launched {launch.instance_type} and ended it at once: {why}",
                    hint="another zone, region or type may do") from None
 
 
@@ -185,11 +189,12 @@ def ended_by(ec2: Client, instance: str) -> str:
     return str(describe(ec2, instance).get("StateReason", {}).get("Code", ""))
 
 
-def _address(ec2: Client, instance: str) -> str:
+def _address(ec2: Client, launch: Launch, instance: str) -> str:
     """The public address, or the private one where its network gives no other."""
     described = describe(ec2, instance)
     address = described.get("PublicIpAddress") or described.get("PrivateIpAddress")
     if not address:
+        _check_kept(ec2, launch, instance)
         raise StageFailed(f"{instance} has no address", hint="the region's default network has to give one")
     return str(address)
 
