@@ -74,6 +74,9 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "mounts": "findmnt -rno TARGET,OPTIONS",
         "mount units": " ; ".join(f"systemctl is-enabled $(systemd-escape -p --suffix=mount {path})"
                                   for path in lock["hardening_mounts"]),
+        "mount folders": " ; ".join(f"ls /usr/local/lib/systemd/system/$(systemd-escape -p --suffix=mount {path})"
+                                    for path in lock["hardening_mounts"]),
+        "unit folders": "systemd-analyze --system unit-paths",
         "banner": "cat /etc/issue; cat /etc/issue.net",
         "audit": "auditctl -s; systemctl is-active auditd", "audit rules": "auditctl -l",
     })
@@ -189,6 +192,13 @@ def test_folders_have_fewer_rights(facts: Any, lock: dict[str, Any], concern: An
     lacking = [f"{path} lacks {options}" for path, options in wanted.items()
                if not set(options.split(",")) <= found.get(path, set())]
     assert not lacking, "; ".join(lacking)
+
+
+def test_a_folder_in_fstab_keeps_its_own_mount(facts: Any, lock: dict[str, Any], concern: Any) -> None:
+    concern("mounts")
+    assert len(facts["mount folders"].lines) == len(lock["hardening_mounts"]), facts["mount folders"].text
+    order = facts["unit folders"].lines
+    assert order.index("/run/systemd/generator") < order.index("/usr/local/lib/systemd/system"), "fstab's come first"
 
 
 def test_banner_names_no_system(facts: Any, lock: dict[str, Any], concern: Any) -> None:

@@ -60,7 +60,7 @@ DECLARED = {
         "/opt/jupyterhub/*", "/etc/pam.d/jupyterhub",
     ],
     "hardening: PAM's profiles, a dictionary of bad passwords, and units whose name is a folder's": [
-        "/usr/share/pam-configs/golden-*", "/var/cache/cracklib/*", "/etc/systemd/system/*.mount",
+        "/usr/share/pam-configs/golden-*", "/var/cache/cracklib/*", "/usr/local/lib/systemd/system/*.mount",
         "/etc/audit/audit.rules",
     ],
     "frameworks and cuda: environments of the locked wheels": [
