@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.local.tree import layers
-from goldenami.local.tree.layers import RECORD, LayerRecord, Stack
+from goldenami.local.tree.layers import RECORD, DamagedLayer, LayerRecord, Stack
 from support.builds.tools import need
-from support.waiting import until
+from support.waiting import LIMIT_S, until
 
 KEYS = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -36,7 +36,8 @@ def test_a_layer_is_taken_under_its_key_only(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack:
         assert not stack.take(KEYS[1])
         assert stack.take(KEYS[0])
-        assert (stack.lowers, stack.reused, stack.damaged()) == ([root], ["cuda"], [])
+        assert (stack.lowers, stack.reused) == ([root], ["cuda"])
+        stack.check_whole()
 
 
 def test_the_last_one_is_on_top(tmp_path: Path) -> None:
@@ -80,9 +81,33 @@ def test_damage_is_found_and_removed(tmp_path: Path, damage: str) -> None:
         os.utime(root / "etc/file", ns=(status.st_atime_ns, status.st_mtime_ns))
     with Stack(tmp_path) as stack:
         assert stack.take(KEYS[0])
-        assert stack.damaged() == ["cuda"]
+        with pytest.raises(DamagedLayer, match=r"^damaged layer removed \(cuda\)"):
+            stack.check_whole()
     with Stack(tmp_path) as stack:
         assert not stack.take(KEYS[0])
+
+
+def test_nothing_is_kept_of_what_was_made_on_a_damaged_layer(tmp_path: Path) -> None:
+    root = make(tmp_path, KEYS[0], name="cuda")
+    (root / "etc/file").write_text("other", encoding="utf-8")
+    with pytest.raises(DamagedLayer), Stack(tmp_path) as stack:
+        assert stack.take(KEYS[0])
+        with stack.make(KEYS[1], "driver") as aside:
+            assert aside is not None
+            (aside / "root").mkdir()
+    with Stack(tmp_path) as stack:
+        assert not stack.take(KEYS[0]) and not stack.take(KEYS[1])
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]"])
+def test_a_layer_whose_record_is_damaged_is_none(tmp_path: Path, record: str) -> None:
+    make(tmp_path, KEYS[0])
+    (tmp_path / KEYS[0] / RECORD).write_text(record, encoding="utf-8")
+    with Stack(tmp_path) as stack:
+        assert not stack.take(KEYS[0])
+    make(tmp_path, KEYS[0])
+    with Stack(tmp_path) as stack:
+        assert stack.take(KEYS[0])
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
@@ -197,7 +222,7 @@ def test_a_maker_takes_what_another_has_made_and_does_not_wait_for_its_whole_bak
         other.stdin.flush()
         assert _line(other) == b"made\n"
         try:
-            assert waits.result(timeout=30) == (None, [tmp_path / KEYS[0] / "root"], ["demo"])
+            assert waits.result(timeout=LIMIT_S) == (None, [tmp_path / KEYS[0] / "root"], ["demo"])
         finally:
             other.kill()
     assert said == ["waits for a layer that another bake makes"]

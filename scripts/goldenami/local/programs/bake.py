@@ -27,14 +27,15 @@ from goldenami.model.trim_records import TRIMMED_FILE, Trimmed
 def bake(plan: BakePlan) -> BakeResult:
     """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to start from."""
     while True:
-        with layers.Stack(plan.layers, say=lambda text: events.emit("say", text=text)) as stack:
-            build_layers(plan, stack, plan.steps[:-1])
-            with _last_step(plan, stack) as root:
-                damaged = stack.damaged()
-                if not damaged:
+        try:
+            with layers.Stack(plan.layers, say=lambda text: events.emit("say", text=text)) as stack:
+                build_layers(plan, stack, plan.steps[:-1])
+                with _last_step(plan, stack) as root:
+                    stack.check_whole()
                     result = _finish(plan, stack, root)
                     break
-        events.emit("say", text=f"damaged layer removed ({', '.join(damaged)}): baking again without it")
+        except layers.DamagedLayer as error:
+            events.emit("say", text=f"{error.message}: baking again without it")
     for name in layers.evict(plan.layers, plan.layers_limit_bytes):
         events.emit("say", text=f"layer {name} removed: not used for longest")
     return result

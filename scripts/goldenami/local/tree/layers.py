@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from goldenami.core import locks, records
-from goldenami.core.errors import BadInput
+from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE, SHARED
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
@@ -34,6 +34,10 @@ class LayerRecord(Record):
     name: str
     digest: str
     bytes: int
+
+
+class DamagedLayer(StageFailed):
+    """A layer was not what it had been, and is gone: whatever was made of it is made anew."""
 
 
 class Stack:
@@ -73,13 +77,15 @@ class Stack:
             self._say("waits for a layer that another bake makes")
             self._hold(key, SHARED)
         layer = self.folder / key
-        if not (layer / RECORD).exists():
+        try:
+            name = records.read(layer / RECORD, LayerRecord).name
+        except BadInput:  # there is none, or half of one
             self._release(key)
             return False
         os.utime(layer)  # when it was used last
         self._checks[layer] = self._pool.submit(_is_whole, layer)
         self.trees.append(layer / "root")
-        self.reused.append(records.read(layer / RECORD, LayerRecord).name)
+        self.reused.append(name)
         return True
 
     @contextlib.contextmanager
@@ -102,6 +108,7 @@ class Stack:
         aside.mkdir()
         try:
             yield aside
+            self.check_whole()  # nothing is kept of what was made on a damaged layer
             digest, size = _digest(aside / "root")
             records.write(aside / RECORD, LayerRecord(name=name, digest=digest, bytes=size))
             shutil.rmtree(layer, ignore_errors=True)
@@ -125,13 +132,14 @@ class Stack:
             held.close()
             self._held.remove(held)
 
-    def damaged(self) -> list[str]:
-        """Remove the layers whose content is not what it was; returns their names."""
+    def check_whole(self) -> None:
+        """Remove the layers whose content is not what it was; DamagedLayer names them."""
         layers = [layer for layer, check in self._checks.items() if not check.result()]
         names = [records.read(layer / RECORD, LayerRecord).name for layer in layers]
         for layer in layers:
             shutil.rmtree(layer)
-        return names
+        if names:
+            raise DamagedLayer(f"damaged layer removed ({', '.join(names)})", hint="run again: it is made anew")
 
 
 def ranks(trees: Sequence[Path]) -> dict[str, int]:

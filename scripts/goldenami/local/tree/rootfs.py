@@ -11,7 +11,7 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.local import container, events
-from goldenami.local.tree.layers import Stack
+from goldenami.local.tree.layers import DamagedLayer, Stack
 from goldenami.model.plans import Tree, TreePlan
 
 BASE_EPOCH = 315532800
@@ -81,12 +81,11 @@ def base(stack: Stack, plan: TreePlan) -> None:
 def scratch(plan: TreePlan) -> Iterator[Path]:
     """A tree to compile in: the base tree of `plan`, a kept layer, below a folder that goes with the work; yields its
     root."""
-    damaged = True
-    while damaged:
-        with Stack(plan.layers) as stack:
+    while True:
+        with contextlib.suppress(DamagedLayer), Stack(plan.layers) as stack:  # it is removed, and made anew
             with events.step("toolchain"):
                 base(stack, plan)
-                damaged = bool(stack.damaged())  # it is removed, and made anew
-            if not damaged:
-                with container.overlay(stack.lowers, plan.work / "layer") as root:
-                    yield root
+                stack.check_whole()
+            with container.overlay(stack.lowers, plan.work / "layer") as root:
+                yield root
+            return
