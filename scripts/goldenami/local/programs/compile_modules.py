@@ -123,13 +123,13 @@ def _build(root: Path, plan: ModulesPlan) -> tuple[str, str]:
     """Compile; returns the first error line and what the machine lacked, each "" where there is none."""
     name, version = _dkms(root)
     release = plan.kernel_release
-    env = {"TMPDIR": "/tmp",  # noqa: S108 - the tree's, which goes with it
-           "SOURCE_DATE_EPOCH": str(plan.source_date_epoch), "KBUILD_BUILD_TIMESTAMP": f"@{plan.source_date_epoch}",
-           "KBUILD_BUILD_USER": "golden", "KBUILD_BUILD_HOST": "golden"}
+    env = [f"SOURCE_DATE_EPOCH={plan.source_date_epoch}", f"KBUILD_BUILD_TIMESTAMP=@{plan.source_date_epoch}",
+           "KBUILD_BUILD_USER=golden", "KBUILD_BUILD_HOST=golden", "LC_ALL=C.UTF-8", "HOME=/root", "TMPDIR=/tmp",
+           "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]  # nothing of whoever asks: KCFLAGS and MAKEFLAGS change modules
     try:
-        shell.stream(["chroot", str(root), "dkms", "build", "-m", name, "-v", version, "-k", release, "-a", "x86_64",
-                      "-j", str(os.cpu_count() or 1), "--kernelsourcedir", f"/usr/src/linux-headers-{release}"],
-                     log=plan.log, env=env)
+        shell.stream(["chroot", str(root), "env", "-i", *env, "dkms", "build", "-m", name, "-v", version,
+                      "-k", release, "-a", "x86_64", "-j", str(os.cpu_count() or 1),
+                      "--kernelsourcedir", f"/usr/src/linux-headers-{release}"], log=plan.log)
     except shell.CommandFailed as failure:
         make_log = next(root.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
         text = make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
