@@ -193,6 +193,14 @@ def test_an_interrupt_is_130_and_says_what_is_left(
     assert re.fullmatch(rf"golden: interrupted after \d+ s; {left}\n", capsys.readouterr().err)
 
 
+def test_what_is_made_has_the_modes_of_umask_022() -> None:
+    was = os.umask(0o077)
+    try:
+        assert cli.main(["--help"]) == 0
+    finally:
+        assert os.umask(was) == 0o022
+
+
 @pytest.mark.parametrize("ignored", [True, False])
 def test_nohup_is_left_alone(ignored: bool) -> None:
     was = signal.getsignal(signal.SIGHUP)

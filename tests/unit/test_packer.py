@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -157,6 +158,13 @@ def test_missing_lock_is_refused(known: Path, tmp_path: Path, ssh_key: Path) -> 
 
 def test_missing_key_is_refused(known: Path, tmp_path: Path) -> None:
     assert "no-key" in _validate(known, _variables(LOCKS[0], tmp_path, tmp_path / "no-key"), "null.local")
+
+
+def test_what_a_shell_tells_ansible_and_packer_is_not_for_a_bake(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANSIBLE_RUN_TAGS", "PKR_VAR_disk", "PACKER_LOG_PATH", "MOLECULE_FILE", "PACKER_PLUGIN_PATH"):
+        monkeypatch.setenv(name, "x")
+    packer.forget_settings()
+    assert sorted(name for name, value in os.environ.items() if value == "x") == ["PACKER_PLUGIN_PATH"]
 
 
 def test_packer_finds_the_ansible_of_this_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.process import ProcessId
 from goldenami.core.progress import Progress
 from goldenami.core.wait import wait_until
-from goldenami.local import container
+from goldenami.local import container, packer
 from goldenami.local.sandbox import namespaces, program
 from goldenami.model.lockfile import Lock
 from goldenami.model.plans import ContainerAccess
@@ -51,7 +51,7 @@ def up(
     """Start container `name` on the layers that a bake has below `role` (of a role that the image lacks, on the base
     tree); returns how Molecule reaches it. With `tools` the lock's compilers are among its packages."""
     container.check_host()
-    _forget_molecule()
+    packer.forget_settings()  # a layer is made here as in a bake
     down(name, store)
     folder = _folder(store, name)
     folder.mkdir(parents=True)
@@ -67,12 +67,6 @@ def up(
     access = wait_ready(name, folder, supervisor)
     return MoleculeInstance(address=access.address, ssh_key=access.ssh_key, proxy_command=access.proxy_command,
                             name=name, vars=folder / "out/vars.json", image=lock.image)
-
-
-def _forget_molecule() -> None:
-    """A layer is made here as in a bake: what Molecule tells its own Ansible is not for it."""
-    for name in [name for name in os.environ if name.startswith(("ANSIBLE_", "MOLECULE_"))]:
-        del os.environ[name]
 
 
 def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> ContainerAccess:

@@ -53,9 +53,9 @@ class Container:
 
 
 def ssh_argv(key: Path) -> list[str]:
-    """The ssh client with a throw-away identity: no known_hosts, no agent, no prompt."""
+    """The ssh client with a throw-away identity: no configuration, no known_hosts, no agent, no prompt."""
     return [
-        "ssh", "-q", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
+        "ssh", "-F", "/dev/null", "-q", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
         "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5",
     ]
 

@@ -48,6 +48,7 @@ def build(
     `step` names this run's files in `work`: one bake may run Packer several times.
     Raises AnsibleDied where no task failed, and the same roles may well pass on a tree that they have not touched.
     """
+    forget_settings()
     tail: list[str] = []
 
     def watch(line: str) -> None:
@@ -110,6 +111,12 @@ def version() -> str:
     return match[1]
 
 
+def forget_settings() -> None:
+    """What this process's caller tells Ansible, Molecule and Packer of his own is not for a bake."""
+    for name in [name for name in os.environ if name.startswith(("ANSIBLE_", "MOLECULE_", "PKR_VAR_", "PACKER_LOG"))]:
+        del os.environ[name]
+
+
 def _environment(work: Path, step: str) -> dict[str, str]:
     """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them.
 
@@ -120,7 +127,8 @@ def _environment(work: Path, step: str) -> dict[str, str]:
     return {
         **_QUIET, "PATH": path, "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
         "PACKER_PLUGIN_PATH": plugins, "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}", "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
+        "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
         "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
         **_strategy(),
     }
