@@ -47,6 +47,13 @@ def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
     assert [check.id for check in whole] == ["limits/right", "seal/right", "limits/file", "cuda/ran"]
 
 
+def test_a_persons_own_options_leave_no_test_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k right")
+    monkeypatch.setenv("PYTEST_PLUGINS", "nowhere")
+    found = run(tmp_path, {"limits/test_limits.py": RIGHT + WRONG, "seal/test_seal.py": RIGHT})
+    assert outcomes(found)["limits/wrong"] == "incorrect"
+
+
 def test_tests_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
     path = tmp_path / "tests/image/limits/test_limits.py"
     path.parent.mkdir(parents=True)

@@ -62,8 +62,9 @@ def running(
         f"--junitxml={work / f'junit{name}.xml'}",
         *(str(root / "tests/image" / role) for role in tested(root, roles)),
     ]
-    env = {**shell.python_env(), "TMPDIR": _TMP, "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found),
-           "GOLDEN_BOOTED": "1", "GOLDEN_CPU_LACKS": ",".join(cpu_lacks),
+    env = {**shell.python_env(), "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": "",  # a person's own could leave tests out
+           "TMPDIR": _TMP, "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
+           "GOLDEN_CPU_LACKS": ",".join(cpu_lacks),
            **({"GOLDEN_GPU_TEST": str(gpu_session)} if gpu_session else {})}
     process = shell.start(words, log=log, env=env, cwd=root)
     try:
