@@ -12,6 +12,7 @@ from goldenami.local import workspace
 from goldenami.model import lockfile
 from goldenami.model.build_records import Outcome
 from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
+from goldenami.packages import apt
 from goldenami.packages.pypi import PyFile
 from support.debian import debrepo, pyindex
 from support.debian.debrepo import Fault, Package
@@ -82,6 +83,17 @@ def test_what_a_policy_leaves_stays_even_where_upstream_dropped_it(checkout: Wat
     assert checkout.lock().packages["nano"].version == "7.3-1"
 
 
+def test_a_security_update_goes_to_its_own_version(checkout: WatchCheckout, names: list[str]) -> None:
+    """Not to that of a point release, which the policy leaves, though apt would choose it."""
+    newer = [replace(one, version=f"{LESS.version}.1") if one.name == "less" else one for one in _newer_nano(names)]
+    checkout.archive("debian", newer).publish(date=debrepo.DATE + 1)
+    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    code, said = checkout.watch("--update")
+    assert code == 0, said
+    assert checkout.lock().packages["less"].version == LESS.version
+    assert checkout.lock().packages["less"].origin == "debian-security"
+
+
 def known(checkout: WatchCheckout, *findings: Vulnerability) -> None:
     """A record of `golden cve` on the build of the lock."""
     _, digest = lockfile.read(lockfile.path_of(checkout.root, IMAGE))
@@ -138,6 +150,8 @@ def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict
                                            said: str) -> None:
     """The others still report; nothing is called current."""
     checkout.mirror.faults = faults
+    if Fault.HANG in faults.values():
+        checkout.patch.setattr(apt, "FETCH_TIMEOUT_S", 1)
     code, printed = checkout.watch()
     assert code == 4, printed
     assert f"golden: error: could not look at every source: {broken}: apt could not read the indexes: " in printed

@@ -62,23 +62,24 @@ def _needs_branches(image: WatchedImage) -> bool:
 def constraints(result: WatchResult) -> LockConstraints:
     """What a new lock leaves where it is: every component, and every package, that no row moves.
 
-    A kernel or driver that moves goes to the version that was judged, not to what is newest by then.
+    What moves goes to the version that was judged, not to what is newest by then, or newest in another suite.
     """
     lock = result.image.lock
     rows = {row.component: row for row in result.rows}
     kept = {name for name in WatchedComponent if name in rows and rows[name].verdict is not UpdateVerdict.UPDATE}
     others = rows[WatchedComponent.PACKAGES]
-    updated = {update.name for update in others.moving} if others.verdict is UpdateVerdict.UPDATE else set()
+    moving = {update.name: update.available for update in others.moving} \
+        if others.verdict is UpdateVerdict.UPDATE else {}
     pinned = {name: package for name, package in lock.packages.items() if package.origin != "built"
               and (packages.component(package) in kept or (
-                  packages.component(package) is WatchedComponent.PACKAGES and name not in updated))}
+                  packages.component(package) is WatchedComponent.PACKAGES and name not in moving))}
     build = lock.driver.modules.build if lock.driver and lock.driver.modules else {}
     needed = {name: package for name, package in build.items() if packages.component(package) in kept}
     return LockConstraints(
         kernel=lock.kernel if WatchedComponent.KERNEL in kept else packages.kernel(
             result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available),
         driver=_driver(rows.get(WatchedComponent.DRIVER)),
-        packages={name: package.version for name, package in pinned.items()}, stock={**needed, **pinned},
+        packages={name: package.version for name, package in pinned.items()} | moving, stock={**needed, **pinned},
     )
 
 
