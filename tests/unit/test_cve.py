@@ -282,7 +282,7 @@ def test_a_sentence_that_is_not_understood_is_an_error() -> None:
 @pytest.mark.parametrize(("version", "ranges", "fix"), [
     ("2.0", (("0", "2.1"),), "2.1"), ("2.1", (("0", "2.1"),), None), ("2.0rc1", (("2.0", "2.1"),), None),
     ("3.0", (("0", "2.1"), ("3.0", "")), ""), ("2.5", (("0", "2.1"), ("3.0", "")), None),
-    ("2.10", (("2.9", "2.11"),), "2.11"),
+    ("2.10", (("2.9", "2.11"),), "2.11"), ("2.0+cu128", (("0", "2.0.1"),), "2.0.1"),
 ])
 def test_osv_ranges_are_in_the_order_of_their_ecosystem(version: str, ranges: tuple[tuple[str, str], ...],
                                                         fix: str | None) -> None:
@@ -291,6 +291,15 @@ def test_osv_ranges_are_in_the_order_of_their_ecosystem(version: str, ranges: tu
     found = osv.parse(lists.osv(entry), osv.python(), {"scikit-learn": [version]}).found
     assert [(one.id, one.fix, one.rating) for one in found] == (
         [] if fix is None else [("CVE-2026-5", fix, Rating.MEDIUM)])
+
+
+def test_osv_lists_no_build_of_an_index_of_builds() -> None:
+    entry = lists.osv_entry("GHSA-x", "torch", aliases=["CVE-2026-5"])
+    entry["affected"][0] |= {"versions": ["2.7.0"], "ranges": [
+        {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"last_affected": "2.7.0"}]}]}
+    for version in ("2.7.0", "2.7.0+cu128"):
+        (found,) = osv.parse(lists.osv(entry), osv.python(), {"torch": [version]}).found
+        assert (found.id, found.version) == ("CVE-2026-5", version)
 
 
 def test_osv_knows_releases_of_ubuntu_and_says_one_thing_once() -> None:

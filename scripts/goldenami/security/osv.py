@@ -74,9 +74,11 @@ def _against(
         name = row["package"]["name"]
         name = canonicalize_name(name) if ecosystem.feed is Feed.PYPI else name
         for version in wanted.get(name, ()):
+            # Of `2.7.0+cu128` an index of builds has said which build it is: no list does.
+            public = version.partition("+")[0] if ecosystem.feed is Feed.PYPI else version
             fixes = [fix for ranged in row.get("ranges", []) if ranged["type"] == "ECOSYSTEM"
-                     for fix in _in_range(version, ranged["events"], ecosystem.order)]
-            if not fixes and version in row.get("versions", []):
+                     for fix in _in_range(public, ranged["events"], ecosystem.order)]
+            if not fixes and public in row.get("versions", []):
                 fixes = [""]
             if fixes:
                 names = [entry["id"], *entry.get("aliases", []), *entry.get("upstream", [])]
