@@ -14,7 +14,7 @@ from goldenami.model.lockfile import CompiledWheel, Framework, Origin, Package, 
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 from support.builds.sample_lock import sample
-from support.builds.tools import need
+from support.builds.tools import ROOT, need
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_what_compiles_a_wheel_that_is_lacking_has_it(store: Store, tmp_path: Pa
         lock = sample(packages={}, toolchain={"libcuda1": Package.of(dummy)}, frameworks=[Framework(
             name="demo", version="1.0", environment="demo", origin=Origin.SOURCE, why="", gain=None, measured_on=None,
             wheel=wheel, requires=[], made=made, allow=[])])
-        bake_inputs.fetch(lock, store, Progress.of("test", "demo", CachePaths(tmp_path)))
+        bake_inputs.fetch(ROOT, lock, store, Progress.of("test", "demo", CachePaths(tmp_path)))
         return store.check(dummy.sha256)
 
     assert fetch(source.model_copy(update={"sha256": "1" * 64})), "the wheel is lacking"

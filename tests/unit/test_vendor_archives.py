@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.model import definition_file, vendor_archives
+from goldenami.model import definition_file, lockfile, vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +43,17 @@ def test_address_and_fingerprint_may_be_the_definitions() -> None:
     found = archives("debian-13-nvidia", nvidia_driver={
         "nvidia_driver_repository_url": "https://mirror.example/cuda", "nvidia_driver_repository_key_fingerprint": "A"})
     assert (found[0].uri, found[0].fingerprint) == ("https://mirror.example/cuda/debian13/x86_64", "A")
+
+
+def test_a_lock_names_the_same_as_its_definition() -> None:
+    """Another machine than that of the lock fetches its files."""
+    lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
+    assert vendor_archives.of_lock(ROOT, lock) == ()
+    for role, given in (("container_runtime", {"container_runtime_gpu_source": "nvidia"}),
+                        ("nvidia_driver", {"nvidia_driver_source": "nvidia"}),
+                        ("cuda", {"cuda_source": "nvidia", "cuda_release": "12.8"})):
+        changed = lock.model_copy(update={"variables": lock.variables | given})
+        assert vendor_archives.of_lock(ROOT, changed) == archives("debian-13-ml", **{role: given}) != ()
 
 
 def test_the_container_toolkit_has_a_repository_of_its_own() -> None:

@@ -18,7 +18,7 @@ from goldenami.core import records, shell
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed, Vanished
 from goldenami.core.progress import Progress
-from goldenami.model import lockfile
+from goldenami.model import lockfile, vendor_archives
 from goldenami.model.build_records import LOCK_FILE, ROLES_JOINED_BY, Allowance
 from goldenami.model.lockfile import Lock, Step
 from goldenami.model.plans import BakePlan, BakeStep, CoverageRequest, Tree
@@ -39,7 +39,7 @@ CODE_FOLDERS = ("opt/ml",)
 """Where code is that no distribution compiled for every x86-64: what the coverage check looks at."""
 
 
-def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
+def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
     debs = [deb for deb in lock.debs() if deb.archive != "built"]
     if needs_compile(lock, store):
@@ -61,14 +61,15 @@ def fetch(lock: Lock, store: Store, progress: Progress, *, tools: bool = False) 
     todo = {item.sha256 for item in missing}
     total = sum(item.size for item in missing)
     with progress.download("fetch", f"{total / 1e6:.0f} MB in {len(todo)} packages", total) as on_bytes:
-        uris = mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}))
+        uris = mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}),
+                              vendor_archives.of_lock(root, lock))
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
         if any(file.sha256 in todo for file in files):
             Index.configured().fetch(files, store, on_bytes)
 
 
 def fetched(
-    read: Callable[[], tuple[Lock, str]], store: Store, progress: Progress,
+    root: Path, read: Callable[[], tuple[Lock, str]], store: Store, progress: Progress,
     relock: Callable[[], tuple[Lock, str]] | None,
 ) -> tuple[Lock, str]:
     """The lock that `read` gives, with its files in the store.
@@ -77,7 +78,7 @@ def fetched(
     """
     lock, digest = read()
     try:
-        fetch(lock, store, progress)
+        fetch(root, lock, store, progress)
     except Vanished as error:
         if relock is None:
             raise
@@ -98,7 +99,7 @@ def compile_if_missing(
     root: Path, lock: Lock, store: Store, progress: Progress, log: Path, *, tools: bool = False,
 ) -> None:
     """Fetch what the lock names; compile its modules and its wheels again where this machine has not got them."""
-    fetch(lock, store, progress, tools=tools)
+    fetch(root, lock, store, progress, tools=tools)
     if needs_compile(lock, store):
         _recompile(lock, store, progress, log)
     wheel_builds.rebuild(root, lock, store, progress, log)

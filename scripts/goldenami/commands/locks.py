@@ -105,7 +105,8 @@ def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]
 
     if relock and not lockfile.path_of(checkout.root, image).exists():
         return make()
-    return bake_inputs.fetched(read, checkout.store, checkout.progress("bake", image), make if relock else None)
+    return bake_inputs.fetched(checkout.root, read, checkout.store, checkout.progress("bake", image),
+                               make if relock else None)
 
 
 def cmd_wheels(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
@@ -114,7 +115,7 @@ def cmd_wheels(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> i
     lockfile.check_fresh(checkout.root, lock, definition)
     progress = checkout.progress("wheels", image)
     with workspace.image_lock(checkout.root, image, wait=wait):
-        bake_inputs.fetch(lock, checkout.store, progress)
+        bake_inputs.fetch(checkout.root, lock, checkout.store, progress)
         wheel_builds.rebuild(checkout.root, lock, checkout.store, progress, checkout.log(image, "wheels"))
     progress.remember()
     for framework in lock.frameworks:

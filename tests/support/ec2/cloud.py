@@ -108,7 +108,7 @@ def running_account(
     lock, digest = lockfile.read(lock_file)
     here = store.Store(CachePaths.default().root)
     (work / "plan").mkdir(parents=True)
-    bake_inputs.fetch(lock, here, Progress.of("test", lock.image, CachePaths(work)))
+    bake_inputs.fetch(checkout.ROOT, lock, here, Progress.of("test", lock.image, CachePaths(work)))
     plan = bake_inputs.plan(root, lock, digest, bake_inputs.repository(lock, here), work / "plan", work / "plan.log",
                           here.cache.layers)
     records.write(work / "bake-plan.json", plan)
