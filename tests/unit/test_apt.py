@@ -67,6 +67,13 @@ def test_the_reason_of_apts_newer_solver() -> None:
     assert apt._reason("") == "apt finds no solution: no reason given"
 
 
+def test_a_mirror_may_lie_within_another(tmp_path: Path) -> None:
+    root = apt.AptRoot(folder=tmp_path, sources=(), architecture="amd64", uris={
+        "debian": "http://mirror.example", "debian-security": "http://mirror.example/security"})
+    assert root._place("http://mirror.example/security/pool/a.deb") == ("debian-security", "pool/a.deb")
+    assert root._place("http://mirror.example/pool/a%2bb.deb") == ("debian", "pool/a+b.deb")
+
+
 def test_a_pin_by_source_takes_all_of_it_down(resolver: Resolver) -> None:
     source = {"Source": "nvidia-graphics-drivers"}
     packages = [Package(name, version, depends=depends.format(version), fields=source)
@@ -162,7 +169,8 @@ def test_suites_of_one_codename_keep_their_names(key: debrepo.Key, resolver: Res
 def test_a_mirror_that_serves_no_index(
     resolver: Resolver, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Fault], reason: str,
 ) -> None:
-    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
+    hangs = {Fault.HANG, Fault.STALLED} & {*faults.values()}
+    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1 if hangs else 30)
     monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
     root = resolver.root([Package("x")], update=False)
     resolver.mirrors[0].faults = faults

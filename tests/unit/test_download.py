@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import hashlib
+import http.server
 import os
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from goldenami.core.errors import Unreachable
-from goldenami.packages import download
+from goldenami.packages import download, http_documents
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 from support.debian import debrepo
@@ -124,10 +130,59 @@ def test_an_interrupt_does_not_wait_for_a_stalled_mirror(tmp_path: Path, served:
     served.faults, items = {"/large": Fault.STALLED}, wanted(served, "large")
     first, second = two_fill_processes(tmp_path / "cache", items)
     second.send_signal(signal.SIGINT)
-    second.communicate(timeout=20)
-    first.kill()
-    first.communicate()
+    second.communicate()
+    assert first.poll() is None, "the other one has given up meanwhile"
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=download.TIMEOUT.read_timeout)  # it does not wait for the mirror's silence either
     assert kept_part(tmp_path / "cache") > 0
+
+
+class Odd(http.server.BaseHTTPRequestHandler):
+    """A server that wants a login, calls an archive's own compression the connection's, and never stops sending."""
+
+    sent = 0
+
+    def do_GET(self) -> None:
+        if self.headers["Authorization"] != "Basic dXNlcjpwQHNz":
+            self.send_error(401)
+            return
+        self.send_response(200)
+        self.send_header("Content-Encoding", "x-gzip")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(gzip.compress(b"a source", mtime=0))
+            while self.path == "/endless":
+                self.wfile.write(bytes(1 << 16))
+                Odd.sent += 1 << 16
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def odd() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_file_is_what_is_sent_and_its_address_may_hold_a_login(tmp_path: Path, odd: str) -> None:
+    data, store = gzip.compress(b"a source", mtime=0), Store(tmp_path / "cache")
+    digest = hashlib.sha256(data).hexdigest()
+    with pytest.raises(Unreachable) as caught:
+        store.fetch([StoreRequest(digest, len(data), f"http://user:wrong@{odd}/source", "source")])
+    assert caught.value.message == f"http://{odd}/source answered 401"
+    store.fetch([StoreRequest(digest, len(data), f"http://user:p%40ss@{odd}/source", "source")])
+    assert store.path(digest).read_bytes() == data
+    assert http_documents.read(f"http://user:p%40ss@{odd}/source").data == data
+
+
+def test_a_body_without_an_end_is_left(tmp_path: Path, odd: str) -> None:
+    with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:\d+/endless: \d+ bytes with SHA-256"):
+        Store(tmp_path / "cache").fetch([StoreRequest("0" * 64, 10, f"http://user:p%40ss@{odd}/endless", "endless")])
+    assert Odd.sent < 64 << 20
+    assert objects(tmp_path / "cache") == []
 
 
 def test_a_proxy_gets_the_requests_that_are_its_own(tmp_path: Path, served: debrepo.Mirror) -> None:

@@ -188,7 +188,7 @@ class AptRoot:
         )
 
     def _place(self, uri: str) -> tuple[str, str]:
-        for archive, base in self.uris.items():
+        for archive, base in sorted(self.uris.items(), key=lambda place: -len(place[1])):  # one may lie in another
             if uri.startswith(f"{base}/"):
                 return archive, unquote(uri.removeprefix(f"{base}/"))
         assert uri.startswith("file:"), uri  # else a lock would call something `built` that nobody builds

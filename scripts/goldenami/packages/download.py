@@ -24,6 +24,7 @@ import urllib3
 from urllib3.util import Retry
 
 from goldenami.core.errors import Unreachable, Vanished
+from goldenami.core.web_address import without_login
 
 CHUNK = 1 << 16
 """Bytes read at once: what a kill may cost of what had arrived."""
@@ -46,6 +47,11 @@ class StoreRequest:
     size: int
     url: str
     name: str
+
+    @property
+    def address(self) -> str:
+        """The URL without a login that it may hold."""
+        return without_login(self.url)[0]
 
 
 class Stopped(Exception):
@@ -70,6 +76,8 @@ class Http:
 
     def get(self, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """The reply, its body unread."""
+        url, login = without_login(url)
+        headers = headers | ({"Authorization": login} if login else {})
         through = self._proxy(url)
         with self._lock:
             if through not in self._pools:
@@ -188,7 +196,7 @@ def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int]
     if not part.holds(item):
         digest, size = part.digest.hexdigest(), part.size
         part.begin("", "")
-        raise Unreachable(f"{item.url}: {size} bytes with SHA-256 {digest[:12]}, expected {item.size} with "
+        raise Unreachable(f"{item.address}: {size} bytes with SHA-256 {digest[:12]}, expected {item.size} with "
                           f"{item.sha256[:12]}", hint="the mirror serves something else than the lock names")
 
 
@@ -205,20 +213,28 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
     if part.holds(item):
         return
     address, version = part.origin
-    rest = 0 < part.size < item.size and address == item.url and version != ""
+    rest = 0 < part.size < item.size and address == item.address and version != ""
     headers = {"Range": f"bytes={part.size}-", "If-Range": version} if rest else {}
     with http.get(item.url, {"Accept-Encoding": "identity", **headers}) as reply:
         if reply.status in (404, 410):
-            raise Vanished(f"{item.name} is no longer at {item.url}",
+            raise Vanished(f"{item.name} is no longer at {item.address}",
                            hint="upstream replaced it: `make lock` takes its successor")
         if rest and (reply.status == 416 or (reply.status == 206 and not _continues(reply, part.size))):
             part.begin("", "")
             raise urllib3.exceptions.ProtocolError("another range than the one that was asked for")
         if reply.status not in ((200, 206) if rest else (200,)):
-            raise Unreachable(f"{item.url} answered {reply.status}", hint="check the mirror, then run again")
+            raise Unreachable(f"{item.address} answered {reply.status}", hint="check the mirror, then run again")
         if reply.status == 200:
-            part.begin(item.url, _version(reply))
-        fill(part, reply.stream(CHUNK), on_chunk)
+            part.begin(item.address, _version(reply))
+        fill(part, _bounded(reply, part, item), on_chunk)
+
+
+def _bounded(reply: urllib3.BaseHTTPResponse, part: Part, item: StoreRequest) -> Iterator[bytes]:
+    """The body as it is sent, up to where it is larger than the item: what an index lists is the file itself."""
+    for chunk in reply.stream(CHUNK, decode_content=False):
+        yield chunk
+        if part.size > item.size:
+            return
 
 
 def fill(part: Part, chunks: Iterable[bytes], on_chunk: Callable[[int], None] = lambda _: None) -> None:

@@ -17,6 +17,7 @@ import urllib3
 from urllib3.util import Retry
 
 from goldenami.core.errors import Unreachable
+from goldenami.core.web_address import without_login
 from goldenami.packages import download, mirrors
 
 LIMIT = 32 << 20
@@ -65,10 +66,11 @@ def read(
     by default `DEADLINE_S`.
     """
     try:
+        where, login = without_login(where)
         if urlsplit(where).scheme not in ("http", "https"):
             return _file(Path(where.removeprefix("file://")), limit)
         with _pool(where, certificates=certificates) as http, \
-                http.request("GET", where, preload_content=False, headers=_headers(headers)) as reply:
+                http.request("GET", where, preload_content=False, headers=_headers(headers, login)) as reply:
             if reply.status != 200:
                 raise (NotThere if reply.status == 404 else Unreachable)(
                     f"{where} answered {reply.status}", hint="check the address, then run again")
@@ -81,8 +83,9 @@ def read(
 def changed(where: str) -> date | None:
     """The day on which the file at a URL was last changed; None where the server does not say."""
     try:
+        where, login = without_login(where)
         with _pool(where) as http:
-            reply = http.request("HEAD", where, headers=_headers(None))
+            reply = http.request("HEAD", where, headers=_headers(None, login))
     except _FAILURES as error:
         raise _unreachable(where, error) from None
     return _day(reply.headers.get("Last-Modified")) if reply.status == 200 else None
@@ -110,9 +113,10 @@ def _pool(url: str, redirects: int = REDIRECTS, certificates: str | None = None)
     return download.through_proxy(proxy, **options) if proxy else urllib3.PoolManager(**options)
 
 
-def _headers(more: Mapping[str, str] | None) -> dict[str, str]:
+def _headers(more: Mapping[str, str] | None, login: str) -> dict[str, str]:
     # identity: a limit on what comes over the line is then one on what is kept
-    return {"Accept-Encoding": "identity", "User-Agent": "goldenami", **(more or {})}
+    return {"Accept-Encoding": "identity", "User-Agent": "goldenami", **(more or {}),
+            **({"Authorization": login} if login else {})}
 
 
 def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int, deadline_s: float) -> bytes:

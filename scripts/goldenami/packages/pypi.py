@@ -25,6 +25,7 @@ from packaging.version import Version
 from goldenami.core import shell
 from goldenami.core.errors import NoFit, Unreachable, Vanished
 from goldenami.core.records import Record
+from goldenami.core.web_address import without_login
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
@@ -208,7 +209,7 @@ class Index:
             address, document = self.page(project)
         except http_documents.NotThere:
             raise Vanished(f"the package index has no project {project}", hint="change the recipe") from None
-        files = entries(document, address)
+        files = entries(document, without_login(address)[0])
         for entry in files:
             entry["url"] = urljoin(address, entry["url"])
         return files

@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,7 @@ import urllib3
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy, HostNotReady, Unreachable, Vanished
 from goldenami.core.records import sha256_file
+from goldenami.core.worker_pool import WorkerPool
 from goldenami.packages import download
 from goldenami.packages.download import Http, Part, Stopped, StoreRequest
 
@@ -143,16 +144,23 @@ class Store:
                 raise Stopped
             on_bytes(size)
 
-        with Http(PARALLEL, self._proxy) as http, ThreadPoolExecutor(PARALLEL) as pool:
-            jobs = [pool.submit(self._have, http, item, on_chunk, stop) for item in todo]
+        gone = list[Unreachable]()
+        with Http(PARALLEL, self._proxy) as http:
+            def have(item: StoreRequest) -> None:
+                try:
+                    self._have(http, item, on_chunk, stop)
+                except Vanished as error:  # the others may be there; a mirror that is down ends all
+                    gone.append(error)
+
             try:
-                problems = _problems(jobs)
-            except BaseException:
+                WorkerPool(PARALLEL).run(todo, have)
+            except Unreachable as error:
+                gone.insert(0, error)
+            finally:
                 stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
-        if problems:
-            raise _worst(problems)
+        if gone:
+            more = f" (and {len(gone) - 1} more files)" if len(gone) > 1 else ""
+            raise type(gone[0])(f"{gone[0].message}{more}", hint=gone[0].hint)
         return sum(item.size for item in todo)
 
     def pull(self, requests: Iterable[StoreRequest]) -> None:
@@ -183,7 +191,8 @@ class Store:
                 yield part
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
-            raise Unreachable(f"{item.url}: {cause}", hint="check the mirror and the network, then run again") from None
+            raise Unreachable(f"{item.address}: {cause}",
+                              hint="check the mirror and the network, then run again") from None
         except OSError as error:
             raise HostNotReady(f"the store cannot take {item.name}: {error.strerror}",
                                hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk") from error
@@ -202,25 +211,3 @@ class Store:
         if not part.holds(item):
             part.begin("", "")
         return part.holds(item)
-
-
-def _problems(jobs: list[Future[None]]) -> list[Unreachable]:
-    """What went wrong, when all jobs are done; a mirror that is down ends them early."""
-    problems: list[Unreachable] = []
-    for job in as_completed(jobs):
-        problem = None if job.cancelled() else job.exception()
-        if isinstance(problem, Unreachable):
-            problems.append(problem)
-            if not isinstance(problem, Vanished):  # the rest would only wait for the same mirror
-                for waiting in jobs:
-                    waiting.cancel()
-        elif problem is not None:
-            raise problem
-    return problems
-
-
-def _worst(problems: list[Unreachable]) -> Unreachable:
-    """One error for many: a mirror that is down outranks single vanished files."""
-    first = next((problem for problem in problems if not isinstance(problem, Vanished)), problems[0])
-    more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
-    return type(first)(f"{first.message}{more}", hint=first.hint)

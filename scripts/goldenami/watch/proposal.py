@@ -5,14 +5,13 @@ https://docs.gitlab.com/topics/git/commit/#push-options-for-merge-requests
 
 from __future__ import annotations
 
-import base64
 import os
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
+from goldenami.core.web_address import without_login
 
 BRANCH = "golden/watch"
 SUBJECT = "packer: Lock what `make watch` found"
@@ -78,11 +77,8 @@ def _without_token(url: str) -> tuple[str, dict[str, str]]:
 
     https://git-scm.com/docs/git-config#ENVIRONMENT
     """
-    parts = urlsplit(url)
-    login, at, host = parts.netloc.rpartition("@")
-    if not at or parts.scheme not in ("http", "https"):
-        return url, {}
-    given, header = int(os.environ.get("GIT_CONFIG_COUNT") or 0), base64.b64encode(unquote(login).encode()).decode()
-    return parts._replace(netloc=host).geturl(), {
+    address, login = without_login(url)
+    given = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+    return address, {
         "GIT_CONFIG_COUNT": str(given + 1), f"GIT_CONFIG_KEY_{given}": "http.extraHeader",
-        f"GIT_CONFIG_VALUE_{given}": f"Authorization: Basic {header}", "GIT_TERMINAL_PROMPT": "0"}
+        f"GIT_CONFIG_VALUE_{given}": f"Authorization: {login}", "GIT_TERMINAL_PROMPT": "0"} if login else {}
