@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.cache_paths import CachePaths
+from goldenami.core.errors import BadInput
 
 NAMES = {
     "store": "store", "control": "control", "apt": "apt", "watch": "watch", "repositories": "repos", "layers": "layers",
@@ -23,6 +24,13 @@ def test_default_is_the_user_s_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert CachePaths.default().root == Path("/var/cache/goldenami")
     monkeypatch.setenv("GOLDEN_CACHE", "/srv/golden")
     assert CachePaths.default().root == Path("/srv/golden")
+
+
+@pytest.mark.parametrize("name", ["my cache", 'a"b', "a'b", "a,b", "a:b", "a\\b", "a\nb"])
+def test_a_path_that_apt_or_an_overlay_would_misread(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOLDEN_CACHE", f"/srv/{name}")
+    with pytest.raises(BadInput, match=r"^the cache's folder /srv/"):
+        CachePaths.default()
 
 
 def test_every_folder_by_its_name_on_disk() -> None:

@@ -113,10 +113,10 @@ def compile_modules(
 
 def known(build: ModuleBuild, store: Store) -> ModuleOutcome | None:
     """The outcome of `build` if this machine tried it before and still has what came out."""
-    cached = _cached(build, store)
-    if not cached.exists():
+    try:
+        outcome = records.read(_cached(build, store), ModuleOutcome)
+    except BadInput:  # there is none, or half of one
         return None
-    outcome = records.read(cached, ModuleOutcome)
     whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
     return outcome if whole else None
 

@@ -176,10 +176,10 @@ def path_of(store: Store, key: str) -> Path:
 
 def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
     """The outcome of `build`, if it was built on this machine and is whole."""
-    path = path_of(store, build.key)
-    if not path.exists():
+    try:
+        outcome = records.read(path_of(store, build.key), WheelOutcome)
+    except BadInput:  # there is none, or half of one
         return None
-    outcome = records.read(path, WheelOutcome)
     return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from goldenami.core.errors import BadInput
+
+_SPECIAL = re.compile(r"""[\s"',:\\]""")
+"""What apt's configuration or an overlay's options would take for something else than a part of a path."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,11 @@ class CachePaths:
         """GOLDEN_CACHE, below the working directory if it is relative, else the user's cache folder (XDG base directory
         specification)."""
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        return cls(Path(os.environ.get("GOLDEN_CACHE") or Path(base) / "goldenami").absolute())
+        root = Path(os.environ.get("GOLDEN_CACHE") or Path(base) / "goldenami").absolute()
+        if found := _SPECIAL.search(str(root)):
+            raise BadInput(f"the cache's folder {root} has `{found[0]}` in its name",
+                           hint="set GOLDEN_CACHE to a path without spaces, quotes, commas, colons and backslashes")
+        return cls(root)
 
     @property
     def store(self) -> Path:

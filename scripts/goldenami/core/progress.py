@@ -5,7 +5,6 @@ Expected times come from the last run on this machine; they are kept in the cach
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 from goldenami.core import records, units
 from goldenami.core.cache_paths import CachePaths
+from goldenami.core.errors import BadInput
 from goldenami.core.meter import BYTES, Counted, Counter, Meter
 
 STARTED = time.monotonic()
@@ -52,10 +52,9 @@ class Progress:
 
     def _expected(self) -> dict[str, float]:
         try:
-            seconds: dict[str, float] = json.loads(self.memory.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return records.read_object(self.memory)
+        except (OSError, BadInput):
             return {}
-        return seconds
 
     def say(self, text: str) -> None:
         """One line, with the stage and the seconds since the command began."""

@@ -48,11 +48,11 @@ def boot_limit_s() -> float:
 def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) -> Path:
     """Write `folder`/ssh_config; returns it."""
     control = folder.resolve() / "ssh"
-    shared = [f"ControlPath {control}", "ControlMaster auto", "ControlPersist 600"]
+    shared = [f'ControlPath "{control}"', "ControlMaster auto", "ControlPersist 600"]
     path = folder / "ssh_config"
     path.write_text("\n".join([
         f"Host {HOST}", f"HostName {host}", f"Port {port}", f"User {user}",
-        f"IdentityFile {key.resolve()}", "IdentitiesOnly yes", "BatchMode yes",
+        f'IdentityFile "{key.resolve()}"', "IdentitiesOnly yes", "BatchMode yes",
         "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR", "ConnectTimeout 30",
         # ssh binds to a name 17 characters longer first, and a socket's path ends at 108.
         *(shared if len(str(control)) < 90 else []), "",
