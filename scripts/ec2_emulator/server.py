@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -171,8 +172,11 @@ def serve(listening: BaseWSGIServer) -> None:
         listening.serve_forever(poll_interval=_POLL_S)
         if time.monotonic() >= STATE.refused_until:
             return  # interrupted: werkzeug's server ends without a word
-        time.sleep(max(0.0, STATE.refused_until - time.monotonic()))
-        listening = make(listening.server_port, listening.app)  # type: ignore[arg-type]
+        with socket.socket() as kept:  # it does not listen: connections are refused, and nobody else gets the port
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            kept.bind(("127.0.0.1", listening.server_port))
+            time.sleep(max(0.0, STATE.refused_until - time.monotonic()))
+            listening = make(listening.server_port, listening.app)  # type: ignore[arg-type]
 
 
 def _stop_when_refusing(listening: BaseWSGIServer) -> None:

@@ -61,13 +61,13 @@ def metrics() -> dict[str, dict[str, str]]:
 
 @pytest.mark.slow
 def test_notice_hold_grace_and_power_off(instance: str, imds: str, topic: Topic, tmp_path: Path) -> None:
-    here = IdleMachine(tmp_path, action="poweroff", target=topic.arn)
+    here = IdleMachine(tmp_path, action="poweroff", target=topic.arn, grace_minutes=60)  # 30 s: time to hold it
     with here.agent(imds) as agent:
         state = agent.wait(lambda state: state["idle"])
         agent.wait(lambda state: state["stage"] == "notified")
         message, *_ = topic.messages()  # a starved agent counts as busy, and announces it again
         assert message["Subject"] == f"{instance} (g6.xlarge, {REGION}) is idle: poweroff"
-        assert "powers off in 5 minutes" in message["Message"] and state["quiet_s"] >= 15 * 60
+        assert "powers off in 60 minutes" in message["Message"] and state["quiet_s"] >= 15 * 60
         held = here.golden_idle("hold", "30m", "the", "demo")
         assert held.returncode == 0 and "held until" in held.stdout
         agent.wait(lambda state: state["stage"] == "busy" and "held for" in state["reason"])

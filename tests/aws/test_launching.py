@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from goldenami.aws.channels.pointers import channel_name
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
 from support.builds.tools import complaints
+from support.waiting import until
 
 NAMED = {"LaunchTemplateName": f"golden-{IMAGE}"}
 GROUP: dict[str, Any] = {"AutoScalingGroupName": "web", "MinSize": 1, "MaxSize": 2,
@@ -75,11 +75,12 @@ def test_a_group_launches_what_latest_became(region: RegionState, checkout: Chec
     second = builds.build(checkout.root, 2).name
     ran = checkout.golden("publish", IMAGE)
     assert ran.code == 0, ran.text
-    ends = time.monotonic() + 60
-    while [each["ImageId"] for each in launched(region)] != [region.parameter(second)]:
-        assert time.monotonic() < ends
+
+    def replaced() -> bool:
         groups.describe_instance_refreshes(AutoScalingGroupName="web")
-        time.sleep(0.1)
+        return [each["ImageId"] for each in launched(region)] == [region.parameter(second)]
+
+    until("an instance of the second build alone", replaced)
     (shown,) = groups.describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"]
     (override,) = shown["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
     assert override["InstanceRequirements"]["AllowedInstanceTypes"] == ["c7i.*", "m7i.*", "c7a.*", "m7a.*"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import boto3
@@ -10,6 +9,7 @@ from goldenami.aws.channels import refresh
 from goldenami.aws.channels.pointers import Version
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
+from support.waiting import until
 
 ALONE = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
 GROUP = ALONE.replace("launch_template", "instance_refresh: {groups: [web]}, launch_template")
@@ -30,11 +30,8 @@ def policy(ours: dict[str, str], other: dict[str, str]) -> dict[str, Any]:
 
 def shown() -> dict[str, Any]:
     """The group's policy, its templates by id and version, once no refresh is in progress."""
-    ends = time.monotonic() + 60
-    while (status := client().describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"][0][
-            "Status"]) != "Successful":
-        assert time.monotonic() < ends, status
-        time.sleep(0.2)
+    until("the end of the refresh", lambda: client().describe_instance_refreshes(
+        AutoScalingGroupName="web")["InstanceRefreshes"][0]["Status"] == "Successful")
     (group,) = client().describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"]
     found: dict[str, Any] = group["MixedInstancesPolicy"]
     template = found["LaunchTemplate"]

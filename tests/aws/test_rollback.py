@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from goldenami.publish.publish_records import MoveRecord
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
+from support.waiting import until
 
 
 @pytest.fixture
@@ -207,10 +207,7 @@ def make_group(version: str) -> None:
 
 
 def wait_for(status: str) -> None:
-    ends = time.monotonic() + 30
-    while RegionState("us-east-1").refreshes()[0]["Status"] != status:
-        assert time.monotonic() < ends, RegionState("us-east-1").refreshes()
-        time.sleep(0.1)
+    until(f"a refresh that is {status}", lambda: RegionState("us-east-1").refreshes()[0]["Status"] == status)
 
 
 def test_groups_follow_latest_forth_and_back(checkout: Checkout, aws: Emulator) -> None:

@@ -85,7 +85,7 @@ def checkout(
     mirror = debrepo.Mirror(served)
     watch_checkout.environment(monkeypatch, key, tmp_path / "cache", mirror.uri)
     monkeypatch.chdir(tmp_path / "checkout")
-    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1)
+    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 30)
     monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
     yield WatchCheckout(tmp_path / "checkout", mirror, key, capsys, monkeypatch, tmp_path)
     mirror.close()

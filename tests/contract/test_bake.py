@@ -151,13 +151,13 @@ def test_a_task_that_fails_is_named(root: Path) -> None:
 def test_a_task_that_never_ends_is_stopped_and_named(root: Path) -> None:
     settings = root / "ansible.cfg"
     before = settings.read_text(encoding="utf-8")
-    settings.write_text(before.replace("task_timeout = 3600\n", "task_timeout = 10\n"), encoding="utf-8")
+    settings.write_text(before.replace("task_timeout = 3600\n", "task_timeout = 20\n"), encoding="utf-8")
     try:
         status, output = bake_with_task(root, "- name: Hang\n  ansible.builtin.command: sleep infinity\n")
     finally:
         settings.write_text(before, encoding="utf-8")
     assert status == 5, output
-    assert "task [os_updates : Hang] failed: Task failed: Timed out after 10 second(s)" in output
+    assert "task [os_updates : Hang] failed: Task failed: Timed out after 20 second(s)" in output
     assert settle(root) == []
 
 

@@ -26,6 +26,7 @@ PARENT = """
 import json, sys
 from pathlib import Path
 from goldenami.local.sandbox import namespaces
+namespaces.CGROUP_PREFIX = sys.argv[3]
 namespaces.run(json.loads(sys.argv[2]), log=Path(sys.argv[1]), on_line=lambda line: print(line, flush=True))
 """
 NOT_ROUTABLE = "192.0.2.1"
@@ -41,8 +42,14 @@ def _root_only() -> None:
     pytest.skip("root is needed for namespaces")
 
 
+@pytest.fixture(autouse=True)
+def _own_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run beside these tests would reap what they leave."""
+    monkeypatch.setattr(namespaces, "CGROUP_PREFIX", f"golden-test-{os.getpid()}-")
+
+
 def cgroups(pid: int) -> set[str]:
-    """Names of the cgroups of the run of `pid`: others may bake on this machine meanwhile."""
+    """Names of the cgroups of the run of `pid`."""
     return {path.name for root in namespaces._cgroup_roots() for path
             in root.glob(f"{namespaces.CGROUP_PREFIX}{pid}-*")}
 
@@ -51,8 +58,8 @@ def cgroups(pid: int) -> set[str]:
 def parent(tmp_path: Path, argv: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A process that runs `argv` in a sandbox and relays its lines; killed at the end whatever happens."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path / "log"), json.dumps(argv)], text=True, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
+        [sys.executable, "-c", PARENT, str(tmp_path / "log"), json.dumps(argv), namespaces.CGROUP_PREFIX], text=True,
+        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
     try:
         yield process
     finally:
@@ -199,7 +206,8 @@ def test_two_at_once_have_cgroups_of_their_own(tmp_path: Path) -> None:
             while (line := process.stdout.readline()) != "up\n":
                 assert line, "".join(lines)
                 lines.append(line)
-            names.append({part for text in lines for part in text.strip().split("/") if part.startswith("goldenami-")})
+            parts = "".join(lines).replace("\n", "/").split("/")
+            names.append({part for part in parts if part.startswith(namespaces.CGROUP_PREFIX)})
         assert [len(found) for found in names] == [1, 1]
         assert not names[0] & names[1]
 

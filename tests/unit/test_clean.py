@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +29,7 @@ import fcntl, sys, time
 with open(sys.argv[1], "a") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    time.sleep(300)
 """
 
 
@@ -42,10 +45,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextlib.contextmanager
-def held(lock: Path, seconds: float) -> Iterator[int]:
-    """Another process holds `lock` for a while; yields its id."""
-    argv = [sys.executable, "-c", HOLD, str(lock), str(seconds)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+def held(lock: Path) -> Iterator[int]:
+    """Another process holds `lock`; yields its id."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         try:
@@ -97,7 +99,7 @@ def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(folder: P
 
 
 def test_the_work_folder_of_a_session_stays_while_it_lives(folder: Path) -> None:
-    with held(folder / "any", 60) as pid:
+    with held(folder / "any") as pid:
         process = ProcessId.of(pid)
         assert process is not None
         dead = (ProcessId(4194305, 1), ProcessId(pid, process.started - 1))  # no such pid; one that was used again
@@ -123,6 +125,7 @@ def test_the_demo_is_freed_unless_it_runs(folder: Path, capsys: pytest.CaptureFi
 
 
 def test_it_waits_when_it_is_told_to(folder: Path) -> None:
-    with held(folder / ".lock", 1):
+    with held(folder / ".lock") as pid:
         assert cli.main(["clean"]) == 7
+        threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
         assert cli.main(["clean", "--wait"]) == 0

@@ -45,6 +45,8 @@ def running(image: Path, folder: Path) -> Iterator[Path]:
             point.mkdir(parents=True, exist_ok=True)
             shell.output(["mount", "-t", kind, "-o", options, source, str(point)])
             stack.callback(shell.output, ["umount", str(point)])
+            if kind == "ext4":  # all of it is on the disk then, whoever else holds a copy of the mount
+                stack.callback(shell.output, ["mount", "-o", "remount,ro", str(point)])
 
         root, persist = folder / "root", folder / "persist"
         for point, part, options in ((root, "root", "loop,ro"), (persist, "persist", "loop")):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from goldenami.local.vm import imds
@@ -74,10 +75,10 @@ def test_invented_token_gets_nothing(client: Client) -> None:
     assert client.rows()[-1]["token"] == "invalid"
 
 
-def test_token_ends(client: Client) -> None:
-    token = {imds.TOKEN_HEADER: client.ask("PUT", "/latest/api/token", {imds.TTL_HEADER: "1"})[1]}
+def test_token_ends(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = client.token()
     assert client.ask("GET", "/latest/meta-data/instance-id", token)[0] == 200
-    time.sleep(1.1)
+    monkeypatch.setattr(imds, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 60))
     assert client.ask("GET", "/latest/meta-data/instance-id", token)[0] == 401
 
 

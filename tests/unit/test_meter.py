@@ -4,8 +4,8 @@ import io
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from goldenami.core import meter
@@ -32,7 +32,7 @@ begun.wait()
 def test_a_log_gets_few_lines_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     now = iter([0.0, 0.0, 1.0, 20.0, 20.0, 21.0, 40.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: next(now)))
     with Meter(said.append, Console(file=io.StringIO())).transfer("upload", 100 * MIB) as advance:
         advance(10 * MIB)  # after 1 s: too soon for a line
         advance(30 * MIB)

@@ -10,7 +10,7 @@ import pytest
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.vm import second_boot
 from support.builds.boot_config import second
-from support.builds.checkout import processes
+from support.builds.checkout import processes, programs
 from support.builds.tools import need
 from support.waiting import until
 
@@ -48,7 +48,7 @@ def test_nobody_waits_for_it(folder: Path) -> None:
 
     def booting() -> list[str]:
         other.demand()
-        return processes(machine)
+        return programs(machine)
 
     with second_boot.beside(second(folder)) as other:
         until("a machine that boots", booting)

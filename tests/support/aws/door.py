@@ -15,12 +15,16 @@ class Door:
         self._serve = serve
         self._open, self._silent = set[socket.socket](), list[socket.socket]()
         self._reachable, self._lock = threading.Event(), threading.Lock()
-        self.port, self._server = 0, socket.socket()
+        self._kept = socket.socket()  # it does not listen: connections are refused, and nobody else gets the port
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._kept.bind(("127.0.0.1", 0))
+        self.port, self._server = self._kept.getsockname()[1], socket.socket()
         self.come_back()
 
     def close(self) -> None:
         """Accept no more."""
         self._server.close()
+        self._kept.close()
 
     def go_out(self, *, silent: bool) -> None:
         """Break every connection, and refuse new ones; `silent`: leave them without an answer instead."""
@@ -47,8 +51,7 @@ class Door:
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         self._silent.clear()
-        self._server = socket.create_server(("127.0.0.1", self.port), backlog=512)
-        self.port = self._server.getsockname()[1]
+        self._server = socket.create_server(("127.0.0.1", self.port), backlog=512, reuse_port=True)
         self._reachable.set()
         threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
 

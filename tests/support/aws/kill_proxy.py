@@ -96,18 +96,17 @@ class KillProxy:
 
         At `point` it gets the signal `by`, and that call is never answered.
         """
-        with self._lock:
-            self._point, self._pid, self._signal, self.struck = point, 0, by, False
-            self._seen.clear()
         env = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "GOLDEN_"))}
         log = root / "out.log"
         log.write_text("", encoding="utf-8")
         assert self._forks.stdin and self._forks.stdout
         order = {"root": str(root), "argv": args, "log": str(log), "days": days,
                  "env": {**env, "AWS_ENDPOINT_URL": self.url, "GOLDEN_CACHE": str(root / "cache")}}
-        self._forks.stdin.write(json.dumps(order) + "\n")
-        self._forks.stdin.flush()
-        with self._lock:
+        with self._lock:  # a call may come before this knows whom to kill
+            self._point, self._signal, self.struck = point, by, False
+            self._seen.clear()
+            self._forks.stdin.write(json.dumps(order) + "\n")
+            self._forks.stdin.flush()
             self._pid = int(self._forks.stdout.readline())
         return int(self._forks.stdout.readline()), log.read_text(encoding="utf-8")
 

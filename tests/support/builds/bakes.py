@@ -7,9 +7,9 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
+from goldenami.core.wait import wait_until
 from goldenami.model import definition, definition_file, lockfile
 
 from support.builds import checkout
@@ -76,10 +76,9 @@ def until(process: subprocess.Popen[str], step: str) -> str:
 
 
 def settle(root: Path) -> list[str]:
-    """What is left once the kernel has had a moment; work folders are the next run's to sweep."""
-    for _ in range(50):
-        left = [line for line in checkout.leftovers(root) if not line.startswith("work folder")]
-        if not left:
-            return []
-        time.sleep(0.1)
-    return left
+    """What is left once the kernel has had a minute at most; work folders are the next run's to sweep."""
+    def left() -> list[str]:
+        return [line for line in checkout.leftovers(root) if not line.startswith("work folder")]
+
+    wait_until(lambda: not left() or None, 60, 0.1)
+    return left()

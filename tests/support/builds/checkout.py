@@ -55,6 +55,11 @@ def processes(mark: str) -> list[str]:
     return found
 
 
+def programs(mark: str) -> list[str]:
+    """The same without `setpriv`: before it becomes a program, it does not die with its parent."""
+    return [line for line in processes(mark) if "--pdeathsig" not in line]
+
+
 def leftovers(root: Path) -> list[str]:
     """Processes, mounts, cgroups, links and work folders that name this copy or a dead bake."""
     found = [f"process {line[:130]}" for line in processes(str(root))]

@@ -107,6 +107,8 @@ def mounted(
     try:
         yield point
     finally:
+        # All of it is on the disk then: a test beside this one may hold a copy of the mount, in namespaces of its own.
+        shell.output(["mount", "-o", "remount,ro", str(point)])
         shell.output(["umount", str(point)])
 
 
