@@ -114,23 +114,6 @@ def test_a_second_build_is_sent_as_the_difference(checkout: Checkout, build: Pat
             tag["Key"]: tag["Value"] for tag in own_tags}.items()
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["its record is new", "its record is the published one's"])
-def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
-    checkout: Checkout, build: Path, aws: Emulator, *, told: bool,
-) -> None:
-    """One lock, two bakes, two disks: a difference to the one that is here would leave the other's blocks in `latest`.
-    """
-    publish(checkout)
-    second = builds.build(checkout.root, 2)
-    builds.bake_again(build, seed=2, told=told)
-    said = publish(checkout)
-    for region in REGIONS:
-        snapshot = RegionState(region).amis()[f"{IMAGE}-{build.name}"]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-        assert f"the whole disk: {snapshot} is of another bake of build {build.name} than this machine has" in said
-    ran = checkout.golden("verify-snapshot", IMAGE, "--build", second.name)
-    assert (ran.code, ran.text.count(f"correct, {builds.BLOCKS} blocks read")) == (0, len(REGIONS)), ran.text
-
-
 def test_a_second_publish_is_a_no_op_that_says_so(checkout: Checkout, build: Path, aws: Emulator) -> None:
     publish(checkout)
     before = len(aws.calls())

@@ -51,6 +51,23 @@ def test_a_disk_is_sent_once_where_the_definition_says_so(checkout: Checkout, bu
         RegionState(region).check([build.name, second.name], second.name)
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["its record is new", "its record is the published one's"])
+def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
+    checkout: Checkout, build: Path, *, told: bool,
+) -> None:
+    """One lock, two bakes, two disks: a difference to the one that is here would leave the other's blocks in `latest`.
+    """
+    publish(checkout, ", transfer: upload")
+    second = builds.build(checkout.root, 2)
+    builds.bake_again(build, seed=2, told=told)
+    said = publish(checkout, ", transfer: upload")
+    for region in REGIONS:
+        snapshot = RegionState(region).amis()[f"{IMAGE}-{build.name}"]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        assert f"the whole disk: {snapshot} is of another bake of build {build.name} than this machine has" in said
+    ran = checkout.golden("verify-snapshot", IMAGE, "--build", second.name)
+    assert (ran.code, ran.text.count(f"correct, {builds.BLOCKS} blocks read")) == (0, len(REGIONS)), ran.text
+
+
 def test_what_is_cheaper_decides_where_nobody_did(checkout: Checkout, build: Path, aws: Emulator) -> None:
     """3 blocks cost $0.000018 to send; 1.5 MiB cost $0.000016 to copy between the near ones, $0.000031 to others."""
     said = publish(checkout)

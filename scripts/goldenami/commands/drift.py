@@ -108,20 +108,25 @@ def cmd_drift(
     """
     if image == REPAIR:
         return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json, dry_run=dry_run)
-    if repaired is not None:
-        raise BadInput(f"`{repaired}` is one word too many", hint="`golden drift IMAGE --instance ID`, or "
-                                                                  "`golden drift repair ID`")
+    _check_words(repaired, build if disk is None else None, inside if disk is None and instance is None else None)
     if disk:
         asked = _Inside(inside, ssh_config or disk.with_name("ssh_config"))
         return _disk(checkout, _named(image), disk, build, asked, as_json=as_json)
-    if build:
-        raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
-                       hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
     if instance:
         return _instance(checkout, _named(image), region, instance, key, _Inside(inside, ssh_config), as_json=as_json)
-    if inside:
-        raise BadInput("inside which machine?", hint="`golden drift IMAGE --instance ID --inside ssh`, or --disk FILE")
     return _fleet(checkout, image, region, as_json=as_json)
+
+
+def _check_words(repaired: str | None, build: str | None, inside: Way | None) -> None:
+    """BadInput for a word that nothing would look at."""
+    if repaired is not None:
+        raise BadInput(f"`{repaired}` is one word too many", hint="`golden drift IMAGE --instance ID`, or "
+                                                                  "`golden drift repair ID`")
+    if build is not None:
+        raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
+                       hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
+    if inside is not None:
+        raise BadInput("inside which machine?", hint="`golden drift IMAGE --instance ID --inside ssh`, or --disk FILE")
 
 
 def _repair(

@@ -32,7 +32,7 @@ class PublishedAmi(Record, extra="ignore"):
     snapshot: str
 
 
-class _Published(Record, extra="ignore"):
+class _PublishedAmis(Record, extra="ignore"):
     """What every stage may read of publish.json, the record of the stage `publish`."""
 
     regions: Annotated[dict[str, PublishedAmi], Field(min_length=1)]
@@ -124,7 +124,7 @@ class BuildFolder:
 
     def read_published(self) -> dict[str, PublishedAmi]:
         """What is published from here, by region; nothing where no publish record is here."""
-        return records.read(self.publish, _Published).regions if self.publish.exists() else {}
+        return records.read(self.publish, _PublishedAmis).regions if self.publish.exists() else {}
 
     @property
     def is_verified(self) -> bool:
