@@ -100,6 +100,15 @@ def set_id_shell(tree: Path) -> None:
     (tree / "tmp/shell").chmod(0o4755)
 
 
+def link(path: str, target: str) -> Callable[[Path], None]:
+    """A link in the place of a folder."""
+    def change(tree: Path) -> None:
+        shutil.rmtree(tree / path, ignore_errors=True)
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).symlink_to(target)
+    return change
+
+
 ATTACKS: dict[str, Callable[[Path], None]] = {
     "/etc/systemd/system/backdoor.service": append("etc/systemd/system/backdoor.service", "[Service]\n"),
     "/home/debian/.ssh/authorized_keys": append("home/debian/.ssh/authorized_keys", "ssh-ed25519 AAAAX other\n"),
@@ -118,6 +127,9 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "/etc/shadow": set_password,
     "/etc/sudoers.d/90-cloud-init-users": append("etc/sudoers.d/90-cloud-init-users", "www ALL=(ALL) NOPASSWD:ALL\n"),
     "/tmp/shell": set_id_shell,
+    "/var/lib/cloud/scripts/per-once": link("var/lib/cloud/scripts/per-once", "/home/debian/x"),
+    "/home/eve/.ssh": link("home/eve/.ssh", "/home/debian/x"),
+    "/home/mallory": link("home/mallory", "/home/debian/x"),
     "/var/log/disk": lambda tree: os.mknod(tree / "var/log/disk", 0o60600, os.makedev(259, 0)),
     "/usr/bin/false": lambda tree: os.setxattr(tree / "usr/bin/false", "security.capability", tampering.CAPABILITY),
 }

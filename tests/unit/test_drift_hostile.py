@@ -7,8 +7,11 @@ import os
 import random
 import signal
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from goldenami.core.errors import ExitCode
@@ -16,7 +19,7 @@ from goldenami.drift import disk_check
 from goldenami.drift.disk_check import LookedAt
 from goldenami.drift.disk_records import DiskVerdict
 from goldenami.local.disk import disk
-from goldenami.local.reader import limits
+from goldenami.local.reader import directory, limits
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.reader.crc32c import crc32c
 from goldenami.local.reader.directory import entries
@@ -147,6 +150,18 @@ def test_forged_inodes(
     image = small_image.copy(build, tmp_path / "disk.raw")
     forge(system, image, path, changes)
     assert verdict(build, image) == expected
+
+
+def test_names_in_what_looks_like_the_tree_of_names() -> None:
+    """The kernel lists them: no block of that tree has an entry with an inode, and its root ends at `..`."""
+    inode: Any = SimpleNamespace(flags=FLAG_INDEX, seed=0)
+    forged = struct.pack("<IHBB", 5, BLOCK, 4, 1) + b"evil" + bytes(BLOCK - 12)
+    root = struct.pack("<IHBB4sIHBB4s", 2, 12, 1, 2, b".", 2, 24, 2, 2, b"..") + bytes(BLOCK - 24)
+    for number, block in ((1, forged), (0, root)):
+        with pytest.raises(Unreadable):
+            list(directory._of_block(inode, number, block, "/etc", checked=False))
+    tree = bytes(4) + struct.pack("<H", BLOCK) + bytes(BLOCK - 6)
+    assert list(directory._of_block(inode, 1, tree, "/etc", checked=False)) == []
 
 
 def test_a_folder_within_itself(build: BuildFolder, system: Ext4, tmp_path: Path) -> None:

@@ -35,8 +35,10 @@ def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, int]:
 
 def _of_block(inode: Inode, number: int, block: bytes, what: str, *, checked: bool) -> Iterator[tuple[bytes, int]]:
     """The entries of one block; none of one of the tree by which the kernel finds a name."""
-    length, = struct.unpack_from("<H", block, 4)
-    if inode.flags & FLAG_INDEX and (number == 0 or length == BLOCK):
+    first, length = struct.unpack_from("<IH", block)
+    if inode.flags & FLAG_INDEX and (number == 0 or (first == 0 and length == BLOCK)):
+        if number == 0 and struct.unpack_from("<H", block, 16) != (BLOCK - 12,):  # `..` hides the tree's root
+            raise Unreadable(f"{what}: the tree of its names does not begin as one")
         if checked:
             _check_index(inode, block, 32 if number == 0 else 8, what)
         return
