@@ -72,7 +72,15 @@ def test_a_group_that_would_drift_again_or_does_nothing(fleet: Fleet) -> None:
     fleet.account.groups.suspend_processes(AutoScalingGroupName="idle", ScalingProcesses=["Launch"])
     ran = fleet.checkout.golden("drift", "repair", idle)
     assert ran.code == 5 and "Launch is suspended" in ran.text, ran.text
-    assert {described(fleet, each)["State"]["Name"] for each in (pinned, idle)} == {"running"}
+    groups = fleet.account.groups
+    groups.create_launch_configuration(
+        LaunchConfigurationName="old", ImageId=fleet.ami(1), InstanceType="c7i.large")
+    groups.create_auto_scaling_group(AutoScalingGroupName="old", LaunchConfigurationName="old", MinSize=1, MaxSize=1,
+                                     AvailabilityZones=[f"{fleet.account.region}a"])
+    (old,) = fleet.members("old")
+    ran = fleet.checkout.golden("drift", "repair", old)
+    assert ran.code == 5 and "the group old names no launch template" in ran.text, ran.text
+    assert {described(fleet, each)["State"]["Name"] for each in (pinned, idle, old)} == {"running"}
 
 
 def test_what_cannot_be_repaired_is_one_line(fleet: Fleet, aws: Emulator) -> None:

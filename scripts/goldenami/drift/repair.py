@@ -133,6 +133,9 @@ def _demand_fresh(ec2: Client, group: Mapping[str, Any], image: str, latest: Led
         found = ec2.describe_launch_template_versions(
             LaunchTemplateId=spec["LaunchTemplateId"], Versions=[spec.get("Version") or "$Default"])
         launched |= {version["LaunchTemplateData"].get("ImageId", "") for version in found["LaunchTemplateVersions"]}
+    if not launched:
+        raise StageFailed(f"the group {name} names no launch template: nobody can tell what replaces the instance",
+                          hint="give the group the pipeline's template, then run again")
     parameter = RESOLVE + pointers.channel_name(image, Channel.LATEST)
     if wrong := launched - {latest.ami, parameter}:
         raise StageFailed(f"the group {name} launches {', '.join(sorted(wrong))}, and `latest` is {latest.ami}: "

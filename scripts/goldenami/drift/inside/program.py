@@ -127,9 +127,10 @@ def _listeners() -> list[dict[str, Any]]:
                 program = str(Path(f"/proc/{pid}/exe").readlink()) if pid else ""
             except OSError:
                 program = ""
+            # The system's own unit: below it, such as a user's manager, anybody names units as he likes.
             units = re.findall(r"([^/\n]+\.(?:service|scope|socket))", _read(f"/proc/{pid}/cgroup")) if pid else []
             found.append({"port": f"{protocol[:3]}/{int(port, 16)}", "address": _address(address), "program": program,
-                          "unit": units[-1] if units else ""})
+                          "unit": units[0] if units else ""})
     return found
 
 
