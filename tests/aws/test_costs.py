@@ -51,13 +51,14 @@ def one_region(checkout: Checkout) -> Checkout:
 
 
 def send_idle(ami: str, kind: str, hours: int, share: float) -> None:
-    """What the role golden_idle sends in so many hours of this month: a value a minute is a value an hour here."""
+    """What the role golden_idle sends in so many hours of this month: a value each ten seconds, at once here."""
     cloudwatch, month = boto3.client("cloudwatch", REGION), clock.now().replace(day=1, hour=0, minute=0, second=0)
     cloudwatch.put_metric_data(Namespace=metrics.NAMESPACE, MetricData=[{
         "MetricName": metrics.IDLE, "Timestamp": month + timedelta(hours=hour, minutes=30),
         "Dimensions": [{"Name": "InstanceId", "Value": "i-1"}, {"Name": "ImageId", "Value": ami},
                        {"Name": "InstanceType", "Value": kind}],
-        "StatisticValues": {"SampleCount": 6, "Sum": 6 * share, "Minimum": 0, "Maximum": 1}} for hour in range(hours)])
+        "StatisticValues": {"SampleCount": 360, "Sum": 360 * share, "Minimum": 0, "Maximum": 1}}
+        for hour in range(hours)])
 
 
 def test_what_an_image_stores_wastes_and_is_billed(one_region: Checkout, aws: Emulator, calendar: Calendar) -> None:
@@ -66,6 +67,7 @@ def test_what_an_image_stores_wastes_and_is_billed(one_region: Checkout, aws: Em
         one_region.publish(number)
     [ami] = [row["ImageId"] for row in boto3.client("ec2", REGION).describe_images(Owners=["self"])["Images"]][:1]
     send_idle(ami, "g5.xlarge", 4, 0.5)
+    send_idle(ami, "g5.xlarge", 1, 0.5 / 12)  # five more minutes: it was off for the rest of that hour
     send_idle("ami-0123456789abcdef0", "g5.xlarge", 4, 1.0)  # a machine of another image
     aws.set(page_most=1, billing={"lines": LINES})
     [row] = record(one_region)["regions"][REGION]
@@ -73,7 +75,8 @@ def test_what_an_image_stores_wastes_and_is_billed(one_region: Checkout, aws: Em
     assert row["amis"] == 3 and stored >= 2 * builds.MIB
     assert row["snapshots_usd_month"] == pytest.approx(stored / (1 << 30) * 0.05)
     assert row["retiring_saves_usd_month"] == 0
-    assert (row["idle_hours"], row["idle_usd"]) == (2.0, pytest.approx(2.0 * 1.006))
+    assert row["idle_hours"] == pytest.approx(2 + 2.5 / 60, abs=0.001)
+    assert row["idle_usd"] == pytest.approx((2 + 2.5 / 60) * 1.006, abs=0.001)
     assert record(one_region)["spent"] == {IMAGE: {"snapshots": 1.5, "builders": 2.5, "cluster": 300.0}}
     said = golden(one_region)
     assert "$300.00" in said and "9999" not in said and "of 2024-12-02" in said
