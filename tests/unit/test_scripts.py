@@ -117,17 +117,23 @@ SEEN = {
 
 
 PYTHON = """#!/bin/sh
-[ "$1" = -c ] || printf '%s\n' "$*" >>installed
-[ -z "$BROKEN" ] || [ "$1" = -c ]
+case "$*" in
+  '-m pip --version') [ -z "$NO_PIP" ] ;;
+  -c*) ;;
+  *)
+    printf '%s\n' "$*" >>installed
+    [ -z "$BROKEN" ]
+    ;;
+esac
 """
-"""The environment's Python: it has Ansible, and can install everything unless BROKEN."""
+"""The environment's Python: it has Ansible, and can install everything unless BROKEN or NO_PIP."""
 
 
 def _setup(folder: Path, purpose: str, **seen: str) -> subprocess.CompletedProcess[str]:
     """scripts/setup for `purpose`, by root on a machine that has all packages, unless told otherwise."""
     return subprocess.run([folder / "scripts/setup", purpose], cwd=folder, capture_output=True, text=True, env={
         **os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"), "ABSENT": "",
-        "UID_SEEN": "0", "BROKEN": "", **seen})
+        "UID_SEEN": "0", "BROKEN": "", "NO_PIP": "", **seen})
 
 
 @pytest.fixture
@@ -186,6 +192,12 @@ def test_an_installation_that_failed_is_not_taken_for_one(machine: Path) -> None
     (machine / "requirements/run.txt").write_text("run\n", encoding="utf-8")  # what half of may be there
     assert _setup(machine, "bake").returncode == 0
     assert len(_installed(machine)) == 3
+
+
+def test_an_environment_that_a_kill_left_half_is_made_anew(machine: Path) -> None:
+    """What it then installs is none here: the lists of requirements are stand-ins."""
+    ran = _setup(machine, "bake", NO_PIP="1")
+    assert (ran.returncode, (machine / ".venv/pyvenv.cfg").exists()) == (8, True), ran.stderr
 
 
 def test_a_purpose_that_does_not_exist_is_refused(machine: Path) -> None:
