@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,13 +172,35 @@ def test_what_is_no_hold_is_passed_over(tmp_path: Path) -> None:
     (folder / "link.json").symlink_to(tmp_path / "outside")
     os.mkfifo(folder / "pipe.json")
     for name, text in {"text": "no", "list": "[1]", "endless": '{"until": Infinity, "reason": "x"}',
-                       "far": '{"until": 9e9, "reason": "x"}', "nan": '{"until": NaN, "reason": "x"}',
+                       "far": '{"until": 9e9, "reason": "x"}', "deep": "[" * 4000,
+                       "huge": '{"until": 1' + "0" * 400 + ', "reason": "x"}', "nan": '{"until": NaN, "reason": "x"}',
                        "long": json.dumps({"until": 500.0, "reason": "x" * 5000})}.items():
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
     assert holds.read(folder, 100.0, 72) == []
     (folder / "good.json").write_text(good, encoding="utf-8")
     assert len(holds.read(folder, 100.0, 72)) == 1
     assert holds.read(tmp_path / "absent", 100.0, 72) == []
+
+
+def test_nobody_hides_the_holds_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one user those count that last longest; what has ended, or never was a hold, goes once it is old enough."""
+    def put(number: int, until: float, owner: int) -> None:
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps({"until": until, "reason": str(number)}), encoding="utf-8")
+        os.chown(path, owner, owner)
+
+    for number in range(300):
+        put(number, 500.0 + number, 65534)
+        put(1000 + number, 50.0, 65534)
+    put(9999, 400.0, 0)
+    (tmp_path / "nothing").touch()
+    users = Counter(hold.user for hold in holds.read(tmp_path, 100.0, 72, tidy=True))
+    assert users == {holds.user_name(65534): holds.MOST_OF_ONE, holds.user_name(0): 1}
+    assert len([*tmp_path.iterdir()]) == 602, "somebody may be writing them"
+    monkeypatch.setattr(holds, "WRITING_S", -1)
+    assert len(holds.read(tmp_path, 100.0, 72, tidy=True)) == holds.MOST_OF_ONE + 1
+    assert len([*tmp_path.iterdir()]) == holds.MOST_OF_ONE + 1
+    assert max(hold.until for hold in holds.read(tmp_path, 100.0, 72)) == 799.0
 
 
 # --- counters ---------------------------------------------------------------------------------------------------------
@@ -355,7 +378,9 @@ def test_a_notice_says_what_will_happen_and_how_to_keep_the_machine() -> None:
     assert notice.subject(here, wanted).isascii() and len(notice.subject(here, wanted)) < 100
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "file:///etc/passwd", "https://", "https:///x", "x"])
+@pytest.mark.parametrize("address", [
+    "http://127.0.0.1:9/x", "file:///etc/passwd", "https://", "https:///x", "x", "https://h/a b", "https://h/\u00e9",
+    "https://h:abc/x", "https://h:0/x"])
 def test_what_is_no_https_address_gets_no_notice(address: str) -> None:
     with pytest.raises(AccountError, match="does not begin with https://"):
         account.post(address, {"text": "x"})

@@ -6,6 +6,7 @@ Every call has short limits and ends in AccountError, one line. Credentials are 
 from __future__ import annotations
 
 import functools
+import http.client
 import json
 import os
 import urllib.error
@@ -157,3 +158,5 @@ def post(address: str, message: Mapping[str, str]) -> None:
         raise AccountError(f"notice: the webhook answers {error.code} {error.reason}") from None
     except OSError as error:
         raise AccountError(f"notice: the webhook cannot be reached: {getattr(error, 'reason', error)}") from None
+    except (http.client.HTTPException, ValueError) as error:  # their words have the address
+        raise AccountError(f"notice: the webhook's address or answer is none ({type(error).__name__})") from None

@@ -84,7 +84,8 @@ class Agent:
         self._samples.append(machine.sample(earlier, later, gpus, lost, now))
         while self._samples[0].at < now - self.settings.window_s - 2 * MISSING_S:
             self._samples.popleft()
-        held = holds.read(self.root / holds.FOLDER, now / self.clock.speed, self.settings.longest_hold_hours)
+        held = holds.read(self.root / holds.FOLDER, now / self.clock.speed, self.settings.longest_hold_hours,
+                          tidy=True)
         decision = decide(list(self._samples), now, self.settings, [
             Hold(hold.until * self.clock.speed, hold.user, hold.reason) for hold in held])
         metrics.add(self._minute, metrics.figures(self.root, earlier, later, gpus))

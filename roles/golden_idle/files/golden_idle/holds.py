@@ -11,7 +11,10 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +22,11 @@ from golden_idle.decide import Hold
 
 FOLDER = Path("run/golden-idle/holds")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
-MOST_FILES, MOST_BYTES, MOST_REASON = 200, 4096, 200
+MOST_FILES, MOST_BYTES, MOST_REASON = 10_000, 4096, 200
+MOST_OF_ONE = 20
+"""Holds of one user that count, those that last longest."""
+WRITING_S = 60
+"""Seconds that a file may take to become a hold."""
 
 
 class WrongHold(Exception):
@@ -58,14 +65,33 @@ def release(folder: Path) -> int:
     return len(mine)
 
 
-def read(folder: Path, now: float, longest_hours: int) -> list[Hold]:
-    """The holds that have not ended. Files that are no hold are passed over, and so is one that lasts too long."""
+def read(folder: Path, now: float, longest_hours: int, *, tidy: bool = False) -> list[Hold]:
+    """The holds that have not ended. Files that are no hold are passed over, and so is one that lasts too long.
+
+    `tidy` removes those, so that nobody can fill the folder and hide the holds of others.
+    """
     try:
         with os.scandir(folder) as entries:
             paths = [Path(entry.path) for entry in islice(entries, MOST_FILES)]
     except OSError:
         return []
-    return [hold for path in sorted(paths) for hold in _hold(path) if now < hold.until <= now + longest_hours * 3600]
+    held = {path: hold for path in paths for hold in _hold(path) if now < hold.until <= now + longest_hours * 3600}
+    owners = Counter[str]()
+    for path, hold in sorted(held.items(), key=lambda one: -one[1].until):
+        owners[hold.user] += 1
+        if owners[hold.user] > MOST_OF_ONE:
+            del held[path]
+    if tidy:
+        _remove(path for path in paths if path not in held)
+    return [held[path] for path in sorted(held)]
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove files that are no holds, but none that somebody may be writing."""
+    for path in paths:
+        with suppress(OSError):
+            if time.time() - path.lstat().st_ctime > WRITING_S:
+                path.unlink()
 
 
 def _hold(path: Path) -> Iterator[Hold]:
@@ -78,7 +104,7 @@ def _hold(path: Path) -> Iterator[Hold]:
         text = os.read(file, MOST_BYTES) if stat.S_ISREG(status.st_mode) else b""
         values = json.loads(text)
         until, reason = float(values["until"]), str(values["reason"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return
     finally:
         os.close(file)

@@ -63,9 +63,9 @@ class Publisher(threading.Thread):
     # --- its own thread -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Work whenever woken: each minute of metrics wakes it, and so does a change."""
+        """Work whenever woken: each minute of metrics wakes it, and so does a change; and again where that failed."""
         while not self._end.is_set():
-            self._wake.wait()
+            self._wake.wait(TRY_S)
             self._wake.clear()
             if self._try("account", self._identify):
                 self._try("group", self._look_up_group)

@@ -147,9 +147,10 @@ def is_webhook(target: str) -> bool:
     """Whether it is an https address with a host."""
     try:
         parts = urlsplit(target)
+        good = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    return parts.scheme == "https" and bool(parts.hostname)
+    return good and parts.scheme == "https" and bool(parts.hostname) and not re.search(r"[^!-~]", target)
 
 
 def is_target(target: str) -> bool:
