@@ -128,8 +128,8 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "/etc/sudoers.d/90-cloud-init-users": append("etc/sudoers.d/90-cloud-init-users", "www ALL=(ALL) NOPASSWD:ALL\n"),
     "/tmp/shell": set_id_shell,
     "/var/lib/cloud/scripts/per-once": link("var/lib/cloud/scripts/per-once", "/home/debian/x"),
-    "/home/eve/.ssh": link("home/eve/.ssh", "/home/debian/x"),
-    "/home/mallory": link("home/mallory", "/home/debian/x"),
+    "/home/ubuntu/.ssh": link("home/ubuntu/.ssh", "/home/debian/x"),
+    "/home/admin": link("home/admin", "/home/debian/x"),
     "/var/log/disk": lambda tree: os.mknod(tree / "var/log/disk", 0o60600, os.makedev(259, 0)),
     "/usr/bin/false": lambda tree: os.setxattr(tree / "usr/bin/false", "security.capability", tampering.CAPABILITY),
 }
