@@ -46,7 +46,10 @@ GOOD = {
     "journal file": answer("Storage=persistent", "SystemMaxUse=1G"),
     "mounts": answer("/ rw", "/tmp rw,nosuid,nodev", "/dev/shm rw,nosuid,nodev", "/home rw,nodev",
                      "/var/tmp rw,nosuid,nodev"),
-    "mount units": answer("enabled", "enabled"), "banner": answer(BANNER, BANNER),
+    "mount units": answer("enabled", "enabled"),
+    "mount folders": answer("/usr/local/lib/systemd/system/home.mount", "/usr/local/lib/systemd/system/var-tmp.mount"),
+    "unit folders": answer("/etc/systemd/system", "/run/systemd/generator", "/usr/local/lib/systemd/system"),
+    "banner": answer(BANNER, BANNER),
     "audit": answer("enabled 1", "active"), "audit rules": answer(*CHECKS.audit_rules()),
 }
 Change = Callable[[str], str]
@@ -85,6 +88,9 @@ FAULTS: dict[str, tuple[str, Change, str, str]] = {
     "a journal cut short": ("journal", replaced("max 1G", "max 400M"), "journal_is_on_the_disk_and_limited", "400M"),
     "devices in homes": ("mounts", replaced("/home rw,nodev", "/home rw"), "folders_have_fewer_rights", "/home lacks"),
     "a unit left out": ("mount units", replaced("enabled", "disabled"), "folders_have_fewer_rights", "disabled"),
+    "a unit that hides fstab's": ("mount folders", lambda _: "", "a_folder_in_fstab_keeps_its_own_mount", ""),
+    "an order that hides it": ("unit folders", lambda text: "\n".join(reversed(text.splitlines())),
+                               "a_folder_in_fstab_keeps_its_own_mount", "fstab's come first"),
     "the system's name": ("banner", replaced(BANNER, "Debian GNU/Linux 13"), "banner_names_no_system", "Debian"),
     "a rule that auditd lacks": ("audit rules", replaced("-w /etc/shadow -p wa -k accounts\n", ""),
                                  "audit_records_what_the_rules_say", "-w /etc/shadow -p wa -k accounts"),

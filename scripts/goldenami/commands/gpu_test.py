@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,14 +55,15 @@ def cmd_gpu_test(
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
     if dry_run:
         return 0
-    with workspace.image_lock(checkout.root, image), tempfile.TemporaryDirectory(prefix="golden-gpu-test-") as scratch:
-        variables = Path(scratch) / "vars.json"
+    builds = checkout.builds(image)
+    with workspace.image_lock(checkout.root, image), workspace.scratch_in(builds.path, "gpu-test") as scratch:
+        variables = scratch / "vars.json"
         records.write_text(variables, records.canonical(bake_inputs.role_variables(checkout.root, lock, digest)))
         for name in {offer.region for each in found.values() for offer in each}:
             workspace.note_region(checkout.root, image, name)
         test = gpu_test.GpuTest(
             checkout.root, account, lock, build_id, {name: entry.ami for name, entry in entries.items()}, variables,
-            Path(scratch), checkout.builds(image).logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes,
+            scratch, builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes,
             gpu_test.new_nonce())
         for line in gpu_test.clear(test):
             progress.say(line)
