@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
-from golden_idle import account, holds, machine, metrics, notice, settings
+from golden_idle import account, decide, holds, machine, metrics, notice, settings
 from golden_idle.account import AccountError, Instance
 from golden_idle.decide import Hold
 from golden_idle.holds import WrongHold
 from golden_idle.nvml import Gpu, Nvml, NvmlError
 from golden_idle.settings import Action, WrongSettings
+from goldenami.aws import idle_hours
 from goldenami.core.errors import BadInput
 from goldenami.model import definition_file
 from support.gpu import gpu_machine
@@ -290,6 +291,10 @@ def test_figures_have_the_names_and_dimensions_of_cloudwatch_s_agent(root: Path)
     assert disk["Dimensions"][:3] == [{"Name": "path", "Value": str(root)}, {"Name": "device", "Value": "nvme0n1p1"},
                                       {"Name": "fstype", "Value": "ext4"}]
     assert 0 < disk["StatisticValues"]["Sum"] < 100 and disk["StatisticValues"]["SampleCount"] == 1
+
+
+def test_costs_take_a_sample_for_as_long_as_the_agent_does() -> None:
+    assert idle_hours.SAMPLE_S == decide.PERIOD_S
 
 
 def test_a_group_is_scaled_by_the_use_of_all_of_its_gpus() -> None:

@@ -113,9 +113,8 @@ def compile_modules(
 
 def known(build: ModuleBuild, store: Store) -> ModuleOutcome | None:
     """The outcome of `build` if this machine tried it before and still has what came out."""
-    try:
-        outcome = records.read(_cached(build, store), ModuleOutcome)
-    except BadInput:  # there is none, or half of one
+    outcome = records.read_if_whole(_cached(build, store), ModuleOutcome)
+    if outcome is None:
         return None
     whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
     return outcome if whole else None

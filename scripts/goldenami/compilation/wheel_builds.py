@@ -176,9 +176,8 @@ def path_of(store: Store, key: str) -> Path:
 
 def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
     """The outcome of `build`, if it was built on this machine and is whole."""
-    try:
-        outcome = records.read(path_of(store, build.key), WheelOutcome)
-    except BadInput:  # there is none, or half of one
+    outcome = records.read_if_whole(path_of(store, build.key), WheelOutcome)
+    if outcome is None:
         return None
     return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
 

@@ -124,3 +124,11 @@ def read(path: Path, kind: type[R]) -> R:
         raise BadInput(
             f"{path}: {key}: {first['msg']}", hint="records are generated: run the stage that writes it again"
         ) from None
+
+
+def read_if_whole(path: Path, kind: type[R]) -> R | None:
+    """A record that is made again where it is missing or damaged, such as a cache's: None then."""
+    try:
+        return read(path, kind)
+    except BadInput:
+        return None

@@ -199,19 +199,21 @@ class Index:
                     on_bytes)
 
     def page(self, project: str) -> tuple[str, http_documents.Document]:
-        """The address of a project's page, and what is there: by apt's proxy, with this index's certificates."""
+        """The address of a project's page, without a login, and what is there: by apt's proxy, with this index's
+        certificates."""
         address = f"{self.url}/{project}/"
-        return address, http_documents.read(address, headers={"Accept": JSON}, certificates=self.certificates)
+        document = http_documents.read(address, headers={"Accept": JSON}, certificates=self.certificates)
+        return without_login(address)[0], document
 
     @cache  # noqa: B019 - an index is a value, and its listings do not change while a lock is made
     def _files(self, project: str) -> list[dict[str, Any]]:
         try:
-            address, document = self.page(project)
+            where, document = self.page(project)
         except http_documents.NotThere:
             raise Vanished(f"the package index has no project {project}", hint="change the recipe") from None
-        files = entries(document, without_login(address)[0])
+        files = entries(document, where)
         for entry in files:
-            entry["url"] = urljoin(address, entry["url"])
+            entry["url"] = urljoin(f"{self.url}/{project}/", entry["url"])
         return files
 
 

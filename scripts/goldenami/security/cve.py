@@ -8,13 +8,12 @@ the outcome `unreachable`.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import clock, records
-from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
+from goldenami.core.errors import GoldenError, NotVerified, Unreachable
 from goldenami.model import compatibility
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import Outcome
@@ -73,10 +72,7 @@ def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
 def _before(image: ImageFolder) -> dict[Feed, FeedStatus]:
     """The feeds of the newest record of the image's builds."""
     paths = [build.path / CVE_FILE for build in image.builds if (build.path / CVE_FILE).exists()]
-    found = list[CveRecord]()
-    for path in paths:
-        with contextlib.suppress(BadInput):  # a damaged one tells nothing; that of this build is written again
-            found.append(records.read(path, CveRecord))
+    found = [record for path in paths if (record := records.read_if_whole(path, CveRecord))]
     newest = max(found, key=lambda record: record.checked_at, default=None)
     return {status.feed: status for status in newest.feeds} if newest else {}
 

@@ -77,15 +77,14 @@ class Stack:
             self._say("waits for a layer that another bake makes")
             self._hold(key, SHARED)
         layer = self.folder / key
-        try:
-            name = records.read(layer / RECORD, LayerRecord).name
-        except BadInput:  # there is none, or half of one
+        record = records.read_if_whole(layer / RECORD, LayerRecord)
+        if record is None:
             self._release(key)
             return False
         os.utime(layer)  # when it was used last
         self._checks[layer] = self._pool.submit(_is_whole, layer)
         self.trees.append(layer / "root")
-        self.reused.append(name)
+        self.reused.append(record.name)
         return True
 
     @contextlib.contextmanager

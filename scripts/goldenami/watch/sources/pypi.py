@@ -13,7 +13,6 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_sdist
 from packaging.version import InvalidVersion, Version
 
 from goldenami.core.errors import GoldenError, Unreachable
-from goldenami.core.web_address import without_login
 from goldenami.model.update_policy import VersionOffer
 from goldenami.packages import http_documents
 from goldenami.packages.pypi import Index
@@ -25,7 +24,7 @@ def look(name: str, index: Callable[[], Index] = Index.configured) -> tuple[Sour
     title = f"Python index: {name}"
     try:
         where, page = index().page(canonicalize_name(name))
-        offers = parse(page, without_login(where)[0], title)
+        offers = parse(page, where, title)
     except GoldenError as error:
         return SourceStatus(name=title, error=error.message), []
     days = [offer.released for offer in offers if offer.released]
