@@ -1,5 +1,5 @@
 # Facts about an image are in its lock. Here is only where that lock is, and what belongs to the account. With the
-# defaults `packer validate packer` has all that it needs, and a build nothing: `golden bake` says what it is about.
+# defaults `packer validate` has all that it needs, and a build nothing: `golden bake` says what it is about.
 
 variable "lock" {
   type        = string

@@ -30,9 +30,11 @@ IN_CONTAINERS = (LIBRARIES, "/usr/lib64")
 """Where the loaders of Debian's and of Red Hat's families look without a cache (ld.so(8))."""
 REQUIRED = ("libcuda.so.1", "libnvidia-ml.so.1")
 SMI = "/usr/bin/nvidia-smi"
-CONTROL = ("nvidiactl", "nvidia-uvm")
-EXTRA = ("nvidia-uvm-tools", "nvidia-modeset")
-"""Device nodes beside the GPUs' own: CUDA needs the first two, tools use the others."""
+MAJOR = 195
+"""Of all nodes but UVM's, whose number /proc/devices says (Linux: admin-guide/devices.txt)."""
+CONTROL = {"nvidiactl": 255, "nvidia-uvm": 0}
+EXTRA = {"nvidia-uvm-tools": 1, "nvidia-modeset": 254}
+"""Device nodes beside the GPUs' own, with minor numbers: CUDA needs the first two, tools the others."""
 LINKS = 40
 """As many links as Linux follows (path_resolution(7))."""
 
@@ -61,7 +63,7 @@ def driver_version(root: Path) -> str:
 
 def gpus(root: Path) -> list[Gpu]:
     """The GPUs that the driver has taken, in the order of the PCI bus, which is nvidia-smi's."""
-    found = []
+    found: list[Gpu] = []
     for path in sorted(root.glob(f"{DRIVER}/gpus/*/information")):
         fields = dict(re.findall(r"^([^:]+?)\s*:\s*(.*?)\s*$", path.read_text(), re.MULTILINE))
         if fields.get("GPU Excluded") == "Yes":
@@ -72,7 +74,12 @@ def gpus(root: Path) -> list[Gpu]:
         if any((root / DRIVER / f"capabilities/gpu{minor}/mig").glob("gi*")):
             raise Refused(f"the GPU at {bus} is partitioned (MIG), which is not supported: "
                           "run `nvidia-smi -mig 0`, or use container_runtime_gpu_source: nvidia")
-        found.append(Gpu(uuid, int(minor), bus))
+        gpu = Gpu(uuid, int(minor), bus)
+        for other in found:
+            if gpu.minor == other.minor or uuid == other.uuid:
+                raise Refused(f"the GPUs at {other.bus} and {bus} have one number ({minor}) or UUID: "
+                              "reboot, and see the kernel's log for `NVRM`")
+        found.append(gpu)
     if not found:
         raise Refused(f"the driver has no GPU (/{DRIVER}/gpus): see the kernel's log for `NVRM`")
     return found
@@ -121,14 +128,18 @@ def _required(root: Path, name: str, version: str) -> str:
     return file
 
 
-def nodes(root: Path, names: tuple[str, ...], *, required: bool) -> list[dict[str, str]]:
-    """CDI's entries of the device nodes `names` in /dev; Refused where a required one is no character device."""
+def nodes(root: Path, minors: dict[str, int], *, required: bool) -> list[dict[str, str]]:
+    """CDI's entries of the nodes in /dev; Refused where a required one is not the driver's device."""
     found = []
-    for name in names:
+    for name, minor in minors.items():
         path = root / "dev" / name
         if os.path.lexists(path):
-            if not stat.S_ISCHR(path.lstat().st_mode):
-                raise Refused(f"/dev/{name} is no device: remove it, then run `systemctl restart golden-cdi`")
+            status, major = path.lstat(), _major(root, name)
+            if not stat.S_ISCHR(status.st_mode):
+                raise Refused(f"/dev/{name} is no device: {_MAKE_ANEW}")
+            if (has := (os.major(status.st_rdev), os.minor(status.st_rdev))) != (major, minor):
+                raise Refused(f"/dev/{name} is device {has[0]}:{has[1]}, the driver's is "
+                              f"{major}:{minor}: {_MAKE_ANEW}")
             found.append({"path": f"/dev/{name}"})
         elif required:
             raise Refused(f"/dev/{name} is missing: run `nvidia-modprobe -u -c 0`, then "
@@ -136,11 +147,25 @@ def nodes(root: Path, names: tuple[str, ...], *, required: bool) -> list[dict[st
     return found
 
 
+_MAKE_ANEW = "remove it, then run `systemctl restart golden-cdi`"
+
+
+def _major(root: Path, name: str) -> int:
+    if not name.startswith("nvidia-uvm"):
+        return MAJOR
+    path = root / "proc/devices"
+    match = re.search(r"^ *(\d+) nvidia-uvm$", path.read_text() if path.is_file() else "", re.MULTILINE)
+    if match is None:
+        raise Refused("/proc/devices has no nvidia-uvm: run `modprobe nvidia-uvm`, then "
+                      "`systemctl restart golden-cdi`")
+    return int(match[1])
+
+
 def specification(root: Path) -> dict[str, Any]:
     """The whole specification; each GPU has the names `<index>` and `<UUID>`, all of them `all`."""
     version = driver_version(root)
-    files, own = libraries(root, version), {gpu: nodes(root, (f"nvidia{gpu.minor}",), required=True)
-                                            for gpu in gpus(root)}
+    files = libraries(root, version)
+    own = {gpu: nodes(root, {f"nvidia{gpu.minor}": gpu.minor}, required=True) for gpu in gpus(root)}
     mounts = [_mount(file, f"{folder}/{name}")
               for file, names in sorted(files.items()) for name in sorted(names) for folder in IN_CONTAINERS]
     smi = follow(root, SMI)
