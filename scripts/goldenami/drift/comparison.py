@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from goldenami.drift.policy import USER, Freedom, Policy, Rule
+from goldenami.drift import forms
+from goldenami.drift.neighbours import Neighbours
+from goldenami.drift.policy import USER, Freedom, Rule
 from goldenami.local.reader.attributes import ACLS
 from goldenami.local.reader.path_state import CAPABILITY, PathState
 
@@ -77,35 +79,60 @@ def _dangers(found: PathState) -> list[str]:
     return said
 
 
-def broken(baked: PathState | None, found: PathState | None, rule: Rule | None, policy: Policy) -> list[str]:
+def broken(baked: PathState | None, found: PathState | None, rule: Rule | None, near: Neighbours) -> list[str]:
     """What of the differences no rule lets pass; nothing where the path is as baked, or as its rule has it."""
     said = differences(baked, found)
     if not said or rule is None or rule.may is Freedom.NOTHING:
         return said
-    match rule.may:
-        case Freedom.ANYTHING | Freedom.EVERYTHING:
-            return _dangers(found) if found and rule.may is Freedom.ANYTHING else []
-        case Freedom.FOLDERS:
-            return [] if found is None or found.kind == "directory" else said
-        case Freedom.MODES:
-            return said if found is None or f"{found.mode:04o}" not in rule.modes else [
-                line for line in said if not line.startswith("mode: ")]
-        case Freedom.CONTENT:
-            return _content(found, rule, policy.user) if found else ([] if baked is None else said)
-        case _:
-            return _accounts(baked, found, policy.user) if baked and found else said
+    if found is None or rule.may in _FREE:
+        return _free(baked, found, rule, near) if found else [] if rule.may in (*_FREE, Freedom.FOLDERS) else said
+    if rule.may is Freedom.CONTENT:
+        return _content(found, rule, near)
+    if rule.may is Freedom.ACCOUNTS and baked:
+        return _accounts(baked, found, near.user)
+    if rule.may is Freedom.FOLDERS and found.kind == "directory":
+        return _folder(baked, found, rule)
+    is_such = rule.may is Freedom.LINK and found.kind == "symlink" and re.fullmatch(rule.text, found.target)
+    has_such_mode = rule.may is Freedom.MODES and f"{found.mode:04o}" in rule.modes
+    return [line for line in said if not is_such and not (has_such_mode and line.startswith("mode: "))]
 
 
-def _content(found: PathState, rule: Rule, user: str) -> list[str]:
+_FREE = (Freedom.ANYTHING, Freedom.DATA, Freedom.LAYERS)
+
+
+def _free(baked: PathState | None, found: PathState, rule: Rule, near: Neighbours) -> list[str]:
+    is_closed = rule.may is Freedom.LAYERS and near.is_closed(found.path)
+    said = [] if is_closed else _dangers(found)
+    if rule.may is Freedom.LAYERS and not is_closed and (found.uid or found.mode & 0o2) and found.kind != "symlink":
+        said.append(f"others than root may write: {_shown(found)}")
+    if rule.may is Freedom.DATA and found.kind not in ("file", "directory"):
+        return [*differences(baked, found), *said]  # a link has a service write or read somewhere else
+    return said + (_folder(baked, found, rule) if found.kind == "directory" else [])
+
+
+def _folder(baked: PathState | None, found: PathState, rule: Rule) -> list[str]:
+    """A folder that was baked keeps owner and mode, a new one is root's where its rule has modes. ACLs of logs are
+    systemd's."""
+    if rule.modes and (f"{found.mode:04o}" not in rule.modes or found.uid or found.gid or found.attributes):
+        return [f"folder: {_shown(found)}, may be {' or '.join(rule.modes)} 0:0"]
+    if baked is None or baked.kind != "directory" or rule.modes:
+        return []
+    return [line for line in _metadata(baked, found) if not line.startswith("ACL: ")]
+
+
+def _content(found: PathState, rule: Rule, near: Neighbours) -> list[str]:
     if found.kind != "file" or found.attributes or found.flags:
-        return [f"not a plain file: {_shown(found)}"]
+        return [f"not a plain file: {_shown(found)}", *_dangers(found)]
     said = []
     if f"{found.mode:04o}" not in rule.modes:
         said.append(f"mode: {found.mode:04o}, may be {' or '.join(rule.modes)}")
     if (found.uid == 0) is (rule.owner == USER) or (rule.owner != USER and found.gid != 0):
-        said.append(f"owner: {found.uid}:{found.gid}, may be {user if rule.owner == USER else 'root'}")
-    if found.text is None or not re.fullmatch(rule.text.replace(USER, re.escape(user)), found.text):
+        said.append(f"owner: {found.uid}:{found.gid}, may be {near.user if rule.owner == USER else 'root'}")
+    text = rule.text.replace(USER, re.escape(near.user))
+    if found.text is None or not re.fullmatch(text or (".*" if rule.form else ""), found.text, re.DOTALL):
         said.append(f"content: {found.size} bytes, not what the rule has")
+    elif rule.form and (problem := forms.FORMS[rule.form](found, near)):
+        said.append(f"content: {problem}")
     return said
 
 
@@ -114,33 +141,44 @@ def _accounts(baked: PathState, found: PathState, user: str) -> list[str]:
     said = [line for line in differences(baked, found) if not line.startswith("content: ")]
     if baked.text is None or found.text is None:
         return [*said, "content: not stated in the manifest, so that its lines cannot be compared"]
-    own = [line for line in found.text.splitlines() if line.split(":")[0] == user]
-    others = [_without(line, user) for line in found.text.splitlines() if line.split(":")[0] != user]
-    known = baked.text.splitlines()
+    own = [line for line in found.text.split("\n") if line.split(":")[0] == user]
+    others = [_without(line, user) for line in found.text.split("\n") if line.split(":")[0] != user]
+    known = baked.text.split("\n")
     said += [f"line added: {line.split(':')[0]}" for line in others if line not in known]
     said += [f"line removed or changed: {line.split(':')[0]}" for line in known if line not in others]
     if not said and others != known:
         said.append("lines in another order, or twice")
-    if len(own) > 1 or any(not _is_users(baked.path, line) for line in own):
+    if len(own) > 1 or any(not _is_users(baked.path, line, user, known) for line in own):
         said.append(f"line of {user} that cloud-init does not write")
     return said
 
 
+_GROUPS = ("adm", "audio", "cdrom", "dialout", "dip", "floppy", "lxd", "netdev", "plugdev", "sudo", "video")
+"""Of the default user in Debian's and Ubuntu's cloud.cfg."""
+
+
 def _without(line: str, user: str) -> str:
-    """A line of a group without that member."""
+    """A line of one of `_GROUPS` without that member."""
     head, separator, members = line.rpartition(":")
-    left = [member for member in members.split(",") if member != user]
+    left = [member for member in members.split(",") if member != user or head.split(":")[0] not in _GROUPS]
     return f"{head}{separator}{','.join(left)}"
 
 
 _OWN = {
-    "/etc/passwd": r"[^:]+:x:[1-9]\d{3}:[1-9]\d{3}:[^:]*:/home/[^:/]+:/bin/(ba)?sh",
-    "/etc/shadow": r"[^:]+:[!*][^:]*:\d*:\d*:\d*:\d*:\d*:\d*:\d*",
-    "/etc/group": r"[^:]+:x:[1-9]\d{3}:[^:]*", "/etc/gshadow": r"[^:]+:[!*]?:[^:]*:[^:]*",
-    "/etc/subuid": r"[^:]+:\d{6,}:65536", "/etc/subgid": r"[^:]+:\d{6,}:65536",
+    "/etc/passwd": r"USER:x:(1\d{3}):1\d{3}:[^:]*:/home/USER:/bin/(ba)?sh",
+    "/etc/shadow": r"USER:()[!*][^:]*:\d*:\d*:\d*:\d*:\d*:\d*:\d*",
+    "/etc/group": r"USER:x:(1\d{3}):(USER)?", "/etc/gshadow": r"USER:()[!*]?::(USER)?",
+    "/etc/subuid": r"USER:(\d+):65536", "/etc/subgid": r"USER:(\d+):65536",
 }
-"""The default user's lines as useradd writes them: no root, no password, a home and a shell of its own."""
+"""The default user's lines as useradd writes them: no root, no password, a home of its own."""
+_FIRST_SUBORDINATE = 100_000
+"""SUB_UID_MIN and SUB_GID_MIN in login.defs; a range begins behind those that are taken."""
 
 
-def _is_users(path: str, line: str) -> bool:
-    return re.fullmatch(_OWN[path], line) is not None
+def _is_users(path: str, line: str, user: str, known: list[str]) -> bool:
+    match = re.fullmatch(_OWN[path].replace(USER, re.escape(user)), line)
+    rows = [row.split(":") for row in known if row]
+    if match and path.startswith("/etc/sub"):
+        ends = [int(row[1]) + int(row[2]) for row in rows]
+        return match[1] == str(max([_FIRST_SUBORDINATE, *ends]))
+    return match is not None and all(len(row) < 3 or row[2] != match[1] or not match[1] for row in rows)

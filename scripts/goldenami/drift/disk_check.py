@@ -9,6 +9,7 @@ from typing import Any
 from goldenami.core import clock
 from goldenami.drift import comparison, manifest, overlays
 from goldenami.drift.disk_records import DiskDifference, DiskRecord, DiskVerdict
+from goldenami.drift.neighbours import UNKNOWN, LaunchedWith, Neighbours
 from goldenami.drift.policy import Freedom, Policy, Rule
 from goldenami.local.disk import boot_regions
 from goldenami.local.reader.block_source import BlockSource, Extent, merged
@@ -29,7 +30,7 @@ class LookedAt:
     """A disk to look at. `label` is what people call it, `user` the image's default user.
 
     `base` is the disk as it was baked and `changed` what was written since, in bytes of the disk. With both, only what
-    is in `changed` is read, and of `base` only what lies between; without, all of it.
+    is in `changed` is read, and of `base` only what lies between; without, all of it. `launch` is what is known of it.
     """
 
     label: str
@@ -37,6 +38,7 @@ class LookedAt:
     disk: BlockSource
     base: BlockSource | None = None
     changed: Sequence[Extent] | None = None
+    launch: LaunchedWith = UNKNOWN
 
 
 def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: "") -> DiskRecord:
@@ -45,22 +47,27 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
     Raises Unreadable (exit 4) where the disk cannot be read as a whole, BadInput where the manifest is missing, of
     another build or edited. A disk that was not read to its end has no record.
     """
-    baked, policy = manifest.read(build), Policy.read(looked_at.user)
+    baked = manifest.read(build)
+    policy = Policy.read(looked_at.user, baked.paths)
     drift, passed, expected = list[DiskDifference](), list[DiskDifference](), 0
     drift += _boot(baked.boot, looked_at)
     seen = _observe(looked_at, baked, policy)
+    drift += _settings(baked, boot_regions.ROOT, seen.settings)
     found: Mapping[str, PathState] = {state.path: state for state in seen.states}
     untouched, count = seen.as_baked, len(found) + len(seen.as_baked)
     if boot_regions.PERSIST in (entry["name"] for entry in baked.boot["partitions"]):
         drift += _immutable(baked, found, untouched)
-        found = overlays.merged(baked.paths, _written(looked_at, baked, policy))
+        written = _written(looked_at, baked, policy)
+        drift += _settings(baked, boot_regions.PERSIST, written.settings)
+        found = overlays.merged(baked.paths, written.states)
         untouched, count = set(), len(found)
+    near = Neighbours(looked_at.user, looked_at.launch, baked.paths, found, untouched)
     for path in sorted((baked.paths.keys() | found.keys()) - untouched):
         before, now = baked.paths.get(path), found.get(path)
         if not comparison.differences(before, now):
             continue
         rule = policy.rule(path)
-        what = comparison.broken(before, now, rule, policy)
+        what = comparison.broken(before, now, rule, near)
         reason = allowed(path) if rule is None or rule.may is not Freedom.NOTHING else ""
         if not what:
             expected += 1
@@ -108,12 +115,12 @@ def _immutable(
             yield _difference(path, before, what, "the root of an immutable image may not change")
 
 
-def _written(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> list[PathState]:
+def _written(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> Observed:
     """What the instance of an immutable image has written."""
     above = {overlays.upper(path): state for path, state in baked.paths.items()}
     sizes = {overlays.upper(path): size for path, size in baked.paths.sizes().items()}
     region = _partition(looked_at.disk, boot_regions.PERSIST)
-    return observe(Observation(region, above, sizes, f"{overlays.upper('')}(?:{policy.kept})")).states
+    return observe(Observation(region, above, sizes, f"{overlays.upper('')}(?:{policy.kept})"))
 
 
 def _root(disk: BlockSource) -> Region:
@@ -161,6 +168,12 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
         digest = boot_regions.digest(whole.read, name, offset, size)
         if digest != baked["places"][name]:
             yield _place(name, [f"content: SHA-256 {baked['places'][name][:12]}, now {digest[:12]}"])
+
+
+def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskDifference]:
+    """Builds of an earlier version do not say what their file system says of itself."""
+    if (before := baked.boot.get("settings", {}).get(name, found)) != found:
+        yield _place(f"file system of {name}", [f"{before}, now {found}"])
 
 
 def _is_untouched(looked_at: LookedAt, start: int, stop: int) -> bool:

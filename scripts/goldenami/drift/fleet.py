@@ -41,6 +41,7 @@ class _RegionHolds:
     groups: Sequence[Launcher]
     defaults: Sequence[TemplateVersion]
     made_from: Mapping[str, str]
+    ledgers: Mapping[str, Ledger]
 
 
 @dataclass(frozen=True)
@@ -66,26 +67,30 @@ def look(
     account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
 ) -> tuple[FleetRecord, dict[str, GoldenError]]:
     """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
-    results = regions.for_each_region(images, lambda region: _region(account, region, images[region], refs),
-                                      listening=account)
-    return FleetRecord(
-        asked_at=clock.stamp(), regions=results.done, unreachable=results.causes), results.failed
+    hasty = account.with_short_timeouts()
+    results = regions.for_each_region(images, lambda region: _region(hasty, region, images[region]))
+    withdrawn = {build_id for there in results.done.values() for ledger in there.ledgers.values()
+                 for build_id in ledger.withdrawn}
+
+    def published(there: _RegionHolds, image: str) -> _Published:
+        ledger = there.ledgers[image].withdraw(*withdrawn)  # ids of builds are of one image
+        return _Published(image, ledger, topology.default_of(refs[image], there.defaults))
+
+    fleets = {region: [_fleet(there, published(there, image)) for image in there.ledgers]
+              for region, there in results.done.items()}
+    return FleetRecord(asked_at=clock.stamp(), regions=fleets, unreachable=results.causes), results.failed
 
 
-def _region(
-    account: Account, region: str, images: list[str], refs: Mapping[str, TemplateRef],
-) -> list[ImageFleet]:
+def _region(account: Account, region: str, images: list[str]) -> _RegionHolds:
     ec2 = account.ec2(region)
     with translated(region):
         amis = {ami.id: ami for ami in inventory.amis(ec2, tagged=True)}
         snapshots = {snapshot for ami in amis.values() for snapshot in ami.snapshots}
-        there = _RegionHolds(
+        return _RegionHolds(
             amis=amis, instances=list(inventory.instances(ec2)),
             made_from={volume.id: volume.snapshot_id for volume in inventory.volumes(ec2, snapshots)},
-            groups=list(inventory.groups(account.autoscaling(region))), defaults=list(inventory.default_versions(ec2)))
-        ledgers = {image: read_lease(account.dynamodb(region), image).ledger for image in images}
-    return [_fleet(there, _Published(image, ledgers[image], topology.default_of(refs[image], there.defaults)))
-            for image in images]
+            groups=list(inventory.groups(account.autoscaling(region))), defaults=list(inventory.default_versions(ec2)),
+            ledgers={image: read_lease(account.dynamodb(region), image).ledger for image in images})
 
 
 def _fleet(there: _RegionHolds, published: _Published) -> ImageFleet:

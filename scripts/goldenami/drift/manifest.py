@@ -52,7 +52,7 @@ def demand_published(build: BuildFolder, sha256: str) -> None:
         raise Unreachable(f"{build.manifest} is not the manifest that was published (SHA-256 {here[:12]}, the AMI's "
                           f"tag has {sha256[:12]})",
                           hint="bring the build's folder from where it was published; if somebody changed the tag, "
-                               "`golden publish` sets it again")
+                               f"`golden publish {build.image.image}` sets it again")
 
 
 def read(build: BuildFolder) -> Manifest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,8 +23,10 @@ class Freedom(StrEnum):
     """What a rule leaves free; policy.yml says what each means."""
 
     ANYTHING = "anything"
-    EVERYTHING = "everything"
+    DATA = "data"
+    LAYERS = "layers"
     FOLDERS = "folders"
+    LINK = "link"
     CONTENT = "content"
     ACCOUNTS = "accounts"
     MODES = "modes"
@@ -40,6 +42,8 @@ class Rule(Record):
     modes: list[str] = Field(default_factory=list)
     owner: str = ""
     text: str = ""
+    form: str = ""
+    where: list[str] = Field(default_factory=list)
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -64,10 +68,11 @@ class Policy:
     user: str
 
     @classmethod
-    def read(cls, user: str) -> Policy:
-        """The rules of policy.yml."""
+    def read(cls, user: str, image: Container[str]) -> Policy:
+        """The rules of policy.yml that are of an image with these paths."""
         text = Path(__file__).with_name("policy.yml").read_text(encoding="utf-8")
-        return cls([Rule.model_validate(row) for row in yaml.safe_load(text)], user)
+        rules = [Rule.model_validate(row) for row in yaml.safe_load(text)]
+        return cls([rule for rule in rules if not rule.where or any(path in image for path in rule.where)], user)
 
     def rule(self, path: str) -> Rule | None:
         """The rule that decides on a path; None where nothing may change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from goldenami.aws.images import Image
 from goldenami.aws.regions import combined_error, for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.core.errors import BadInput, NotVerified, Unreachable
+from goldenami.drift.neighbours import LaunchedWith
 
 INSTANCE_ID = re.compile(r"i-[0-9a-f]{8}([0-9a-f]{9})?")
 _ENDED = ("terminated", "shutting-down")
@@ -23,7 +25,7 @@ class RunningInstance:
     """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline did not make it;
     `volume` is its root volume, `baked` the snapshot of its AMI, empty where the AMI is gone. `template` is the id of
     the launch template that launched it, by EC2's own tag; `address` the public one, else the private. `owner` is the
-    account whose AMI it is, where that is another one.
+    account whose AMI it is, where that is another one; `key` the name of its key pair.
     """
 
     region: str
@@ -40,6 +42,7 @@ class RunningInstance:
     template: str
     address: str
     owner: str = ""
+    key: str = ""
 
     def demand_build(self, image: str) -> None:
         """NotVerified (drift) where its AMI is no build of `image`."""
@@ -55,8 +58,8 @@ def find(account: Account, regions: Iterable[str], instance: str) -> RunningInst
     """
     if not INSTANCE_ID.fullmatch(instance):
         raise BadInput(f"`{instance}` is no id of an instance", hint="such as i-0123456789abcdef0")
-    names = list(regions)
-    results = for_each_region(names, lambda region: _described(account, region, instance))
+    names, hasty = list(regions), account.with_short_timeouts()
+    results = for_each_region(names, lambda region: _described(hasty, region, instance))
     for region, described in results.done.items():
         if described is not None:
             return _target(account, region, described)
@@ -91,7 +94,17 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
         template=system.get("aws:ec2launchtemplate:id", ""),
         address=described.get("PublicIpAddress") or described.get("PrivateIpAddress") or "",
-        owner=str(shared.raw["OwnerId"]) if shared else "")
+        owner=str(shared.raw["OwnerId"]) if shared else "", key=described.get("KeyName", ""))
+
+
+def launch(account: Account, target: RunningInstance) -> LaunchedWith:
+    """What an instance was given; its key is unknown where the pair is gone."""
+    with translated(target.region):
+        ec2 = account.ec2(target.region)
+        given = ec2.describe_instance_attribute(InstanceId=target.instance, Attribute="userData").get("UserData", {})
+        named = [{"Name": "key-name", "Values": [target.key]}]
+        pairs = ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"] if target.key else []
+    return LaunchedWith(base64.b64decode(given.get("Value", "")), next((pair.get("PublicKey") for pair in pairs), None))
 
 
 def _root(described: dict[str, Any]) -> str:
