@@ -14,7 +14,7 @@ from goldenami.aws.stacks import ChangeSet, DeployedStack, StackTemplate
 from goldenami.core.errors import BadInput
 
 GITHUB, GITLAB = "GitHubRepository", "GitLabProject"
-_HOME, _GITLAB_HOST = "HomeRegion", "GitLabHost"
+_HOME, _GITLAB_HOST, _BUCKET = "HomeRegion", "GitLabHost", "BucketName"
 _GITHUB_HOST = "token.actions.githubusercontent.com"
 
 
@@ -25,7 +25,7 @@ TEMPLATE = Path(__file__).parents[1] / "aws/account.yml"
 def template() -> StackTemplate:
     """The account's template."""
     return StackTemplate("golden-ami", TEMPLATE.name, "goldenami account", TEMPLATE.read_text(encoding="utf-8"),
-                         "golden account remove")
+                         "`golden account remove`")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def _parameters(account: Account, home: str, present: DeployedStack | None, give
     """All that the template needs to be told: what it was told before, `given`, and whose the providers are."""
     former = dict(present.parameters) if present and not present.is_new else {}
     known = {**former, **given, _HOME: home}
+    if not former and _BUCKET not in given:
+        known[_BUCKET] = _kept_bucket(account, home)
     if not known.get(GITHUB) and not known.get(GITLAB):
         raise BadInput("nobody would be allowed to publish", hint="name a repository: --github OWNER/NAME or "
                                                                   "--gitlab GROUP/PROJECT")
@@ -89,6 +91,17 @@ def _parameters(account: Account, home: str, present: DeployedStack | None, give
         if provider not in given and not made_here:
             known[provider] = "existing" if host in hosts else "create"
     return {name: value for name, value in known.items() if name in template().parameters}
+
+
+def _kept_bucket(account: Account, home: str) -> str:
+    """The bucket that an earlier stack left because it was not empty, or nothing. BadInput where there are several."""
+    # CloudFormation names a resource after its stack, its logical name and chance, in small letters for S3.
+    names = [bucket["Name"] for bucket in account.s3(home).list_buckets()["Buckets"]
+             if bucket["Name"].startswith(f"{template().name}-bucket-")]
+    if len(names) > 1:
+        raise BadInput(f"earlier stacks left the buckets {', '.join(names)}",
+                       hint=f"--set {_BUCKET}=NAME takes one up, --set {_BUCKET}= makes a new one")
+    return next(iter(names), "")
 
 
 def discard(account: Account, plan: AccountPlan, regions: Iterable[str] | None = None) -> None:

@@ -89,11 +89,11 @@ def show_removal(removal: Removal) -> Iterator[str]:
 
 
 def remove(account: Account, removal: Removal, progress: Progress) -> None:
-    """Delete the stacks, that of `home` last, then what they keep and is empty."""
+    """Delete the stacks, that of `home` last, then what they keep and is empty: also now, not only by the plan."""
     def delete(region: str) -> None:
         stacks.delete(account.client("cloudformation", region), removal.found[region],
                       lambda text: progress.say(f"{region}: {text}"))
-        if removal.tables.get(region):
+        if removal.tables.get(region) and _is_table_empty(account, region):
             account.dynamodb(region).delete_table(TableName=TABLE)
 
     with progress.step("stacks", f"{len(removal.found)} regions"):
@@ -102,5 +102,5 @@ def remove(account: Account, removal: Removal, progress: Progress) -> None:
         if removal.home in removal.found:
             delete(removal.home)
     for bucket, empty in removal.buckets.items():
-        if empty:
+        if empty and _is_bucket_empty(account, removal.home, bucket):
             account.s3(removal.home).delete_bucket(Bucket=bucket)
