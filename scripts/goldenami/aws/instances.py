@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from goldenami.aws import tags
 from goldenami.aws.calls import NOT_YET, settled, tolerate
@@ -42,6 +43,10 @@ class QuotaReached(StageFailed):
     """The account's own limit in a region: no other zone helps, and waiting does not either."""
 
 
+class StillRuns(StageFailed):
+    """An instance that could not be terminated: it costs money."""
+
+
 class SpotInterrupted(StageFailed):
     """EC2 took a Spot instance back: no word about the image."""
 
@@ -62,7 +67,7 @@ class Access:
 class Launch:
     """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size; `tags` are on all.
 
-    `zone`: an availability zone, or any. `user_data`: what cloud-init gets, or nothing.
+    `zone`: an availability zone, or any. `user_data`: what cloud-init gets, or nothing. `told`: what it is and costs.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Launch:
     spot: bool = False
     zone: str = ""
     user_data: str = ""
+    told: str = "price unknown"
 
 
 @dataclass(frozen=True)
@@ -98,16 +104,23 @@ def ssh_from() -> str:
 
 @contextlib.contextmanager
 def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator[Access]:
-    """A key and a group that lets SSH in, both called `name`, for as long as the context lasts."""
+    """A key and a group that lets SSH in, both called `name`, for as long as the context lasts.
+
+    No other run has that name: what is there under it is ours, of a call whose answer was lost.
+    """
     network = ssh_from()
     with contextlib.ExitStack() as stack:
-        ec2.import_key_pair(KeyName=name, PublicKeyMaterial=public_key.read_bytes(),
-                            TagSpecifications=tags.specifications(own_tags, "key-pair"))
         stack.callback(_remove, ec2.delete_key_pair, KeyName=name)
-        group = str(ec2.create_security_group(
-            GroupName=name, Description="SSH to an image that is being made or verified",
-            TagSpecifications=tags.specifications(own_tags, "security-group"))["GroupId"])
-        stack.callback(_remove, ec2.delete_security_group, GroupId=group)
+        with tolerate(".Duplicate"):
+            ec2.import_key_pair(KeyName=name, PublicKeyMaterial=public_key.read_bytes(),
+                                TagSpecifications=tags.specifications(own_tags, "key-pair"))
+        stack.callback(_remove, ec2.delete_security_group, GroupName=name)
+        with tolerate(".Duplicate"):
+            ec2.create_security_group(
+                GroupName=name, Description="SSH to an image that is being made or verified",
+                TagSpecifications=tags.specifications(own_tags, "security-group"))
+        found = settled(lambda: ec2.describe_security_groups(GroupNames=[name]), *NOT_YET)
+        group = str(found["SecurityGroups"][0]["GroupId"])
         settled(lambda: ec2.authorize_security_group_ingress(
             GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
                                            "IpRanges": [{"CidrIp": network}]}]), *NOT_YET)
@@ -126,9 +139,22 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
             _await_running(ec2, launch, instance)
             yield LaunchedInstance(instance, _address(ec2, launch, instance))
         finally:
-            with tolerate(*NOT_YET):  # one that was launched a moment ago may be unknown, and must not be left
-                settled(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
-            terminate(ec2, instance)
+            _end(ec2, launch, instance)
+
+
+def _end(ec2: Client, launch: Launch, instance: str) -> None:
+    """Terminate; StillRuns where that fails, with what went wrong before."""
+    before = sys.exc_info()[1]
+    try:
+        with tolerate(*NOT_YET):  # one that was launched a moment ago may be unknown, and must not be left
+            settled(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
+        terminate(ec2, instance)
+    except (ClientError, BotoCoreError) as error:
+        region = ec2.meta.region_name
+        raise StillRuns(f"{instance} ({launch.told}) may still run in {region}: {error}",
+                        hint=f"`aws ec2 terminate-instances --region {region} --instance-ids {instance}` ends it, "
+                             "`golden sweep` does when it has expired",
+                        tail=f"before that: {before}" if before else "") from error
 
 
 def _await_running(ec2: Client, launch: Launch, instance: str) -> None:
@@ -207,6 +233,11 @@ def terminate(ec2: Client, instance: str) -> None:
 
 
 def _remove(call: Callable[..., object], **arguments: object) -> None:
-    """Remove something by `call`; what is gone already is removed, what an instance had is free after a while."""
+    """Remove something by `call`; what is gone already is removed, what an instance had is free after a while.
+
+    Of an instance that still runs it is left to `golden sweep`.
+    """
+    if isinstance(sys.exc_info()[1], StillRuns):
+        return
     with tolerate(".NotFound"):
         settled(lambda: call(**arguments), "DependencyViolation")

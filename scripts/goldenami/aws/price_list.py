@@ -57,7 +57,6 @@ class ListedUsage:
 
 
 SNAPSHOT_GIB_MONTH = ListedUsage(EC2, {"productFamily": "Storage Snapshot"}, "EBS:SnapshotUsage")
-PUT_BLOCK = ListedUsage(EC2, {"productFamily": "EBS direct API Requests"}, "EBS:directAPI.snapshot.Put")
 S3_GB_MONTH = ListedUsage("AmazonS3", {"volumeType": "Standard"}, "TimedStorage-ByteHrs")
 TABLE_WRITE = ListedUsage("AmazonDynamoDB", {"group": "DDB-WriteUnits"}, "WriteRequestUnits")
 TABLE_READ = ListedUsage("AmazonDynamoDB", {"group": "DDB-ReadUnits"}, "ReadRequestUnits")
@@ -92,8 +91,9 @@ def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> 
 
     A list that does not answer, or hangs, makes them unknown.
     """
-    asked = for_each_region([PRICE_LIST_REGION], lambda _: _by_region(account.pricing(), usage, regions),
-                            listening=account)
+    hasty = account.with_short_timeouts()
+    asked = for_each_region(
+        [PRICE_LIST_REGION], lambda _: _by_region(hasty.pricing(), usage, regions))
     return next(iter(asked.done.values()), None) or ListedPrices(unknown=next(iter(asked.causes.values())))
 
 
@@ -114,7 +114,8 @@ def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) ->
 
 def ask(account: Account, region: str) -> RegionPrices:
     """The prices of machines and snapshots in a region."""
-    asked = for_each_region([PRICE_LIST_REGION], lambda _: _machines(account.pricing(), region), listening=account)
+    hasty = account.with_short_timeouts()
+    asked = for_each_region([PRICE_LIST_REGION], lambda _: _machines(hasty.pricing(), region))
     machines, day = next(iter(asked.done.values()), ({}, ""))
     if not machines:
         return RegionPrices(region, unknown=next(iter(asked.causes.values()), "")

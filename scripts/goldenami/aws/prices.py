@@ -1,4 +1,4 @@
-"""What things cost, by AWS's price list: snapshots, a disk's way to regions, instances on demand and as Spot."""
+"""What things cost, by AWS's price list: snapshots, data between regions, instances on demand and as Spot."""
 
 from __future__ import annotations
 
@@ -15,15 +15,6 @@ from goldenami.core.records import Record
 from goldenami.core.units import GIB
 
 GB = 10 ** 9
-
-
-def upload(blocks: int, count: int, uplink_usd_gib: float, usd_block: float | None) -> float | None:
-    """US dollars for sending so many blocks of `count` bytes in all, where the sender pays for its own uplink too.
-
-    `usd_block` is the price of a PutSnapshotBlock; data that goes to AWS is free
-    (https://aws.amazon.com/ebs/pricing/). None where that is not known.
-    """
-    return None if usd_block is None else blocks * usd_block + count / GIB * uplink_usd_gib
 
 
 def copy(count: int, usd_gb: float | None) -> float | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from goldenami.aws.session import Account, UnknownCredentials, translate
+from goldenami.aws.session import UnknownCredentials, translate
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, Unreachable
 from goldenami.core.wait import growing
 from goldenami.core.worker_pool import WorkerPool
@@ -17,9 +18,6 @@ T = TypeVar("T")
 FORWARD_S, BACK_S = 60.0, 300.0
 """For how long a move is tried where AWS throttles it or does not answer, and then its way back."""
 AGAIN_S, MOST_AGAIN_S = 0.5, 8.0
-SILENCE_S = 7.0
-"""For what a person or a monitor waits for: AWS answers what is read there within a second, from the other side of the
-world too."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,11 @@ class RegionResults(Generic[T]):
         raise combined_error(self.failed, what, hint, dict.fromkeys(self.done, "done"))
 
 
-def for_each_region(
-    regions: Iterable[str], work: Callable[[str], T], *, listening: Account | None = None,
-) -> RegionResults[T]:
+def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionResults[T]:
     """Call `work` with every region, in parallel. An error in one does not stop the others; a defect is raised.
 
-    With `listening`, the account that `work` asks, a region that leaves a request unanswered for SILENCE_S is given up.
-    An interrupt does not wait: what is under way then ends with the process.
+    What only looks asks by `Account.with_short_timeouts`, which gives up a region that hangs. An interrupt does not
+    wait: what is under way then ends with the process.
     """
     names = list(regions)
     done: dict[str, T] = {}
@@ -59,21 +55,14 @@ def for_each_region(
         except Exception as error:  # raised below, when all have ended
             errors[region] = error
 
-    def all_silent() -> bool:
-        left = [region for region in names if region not in done and region not in errors]
-        return listening is not None and all(listening.silence_s(region) > SILENCE_S for region in left)
-
-    WorkerPool(len(names)).run(names, keep_outcome, all_silent)
-    for region in names:
-        if region not in done:
-            errors.setdefault(region, Unreachable(
-                f"AWS did not answer in {region} for {SILENCE_S:.0f} s", hint="the region hangs: ask it again later"))
+    WorkerPool(len(names)).run(names, keep_outcome)
     # translate raises what is none of AWS's errors or ours
     failed = {region: translate(errors[region], region) for region in names if region in errors}
     for region, error in failed.items():
         if done and isinstance(error, UnknownCredentials):
             failed[region] = HostNotReady(
-                f"the account has not enabled {region}: it refuses the credentials that {next(iter(done))} takes",
+                f"the account has not enabled {region}: it refuses the credentials that "
+                f"{next(name for name in names if name in done)} takes",
                 hint="enable it (account settings, AWS Regions), or take it out of the definition")
     return RegionResults({region: done[region] for region in names if region in done}, failed)
 
@@ -137,13 +126,19 @@ class Prepared(Generic[T]):
             raise combined_error(first, what, hint, more)
 
 
+_AGAIN = re.compile(r"[;,]? (then )?run again(: it continues)?$")
+
+
 def combined_error(failed: Mapping[str, GoldenError], what: str, hint: str, state: Mapping[str, str]) -> GoldenError:
     """One error for many: the exit code that all share (else 5), a line for each region, the first one's remedy."""
     kinds = {error.exit_code: type(error) for error in failed.values()}
     kind = next(iter(kinds.values())) if len(kinds) == 1 else StageFailed
-    lines = [f"{region:<15} {error.message}" for region, error in failed.items()]
+    # The message itself says what a lone region says, with its name.
+    lines = [f"{region:<15} {error.message}" for region, error in failed.items()
+             if len(failed) > 1 or region not in error.message]
     lines += [f"{region:<15} {text}" for region, text in state.items() if region not in failed]
     details = [error.tail for error in failed.values() if error.tail]
-    remedies = list(dict.fromkeys(error.hint for error in failed.values() if error.hint))
+    # `hint` says once, for all, that the command goes on.
+    remedies = list(dict.fromkeys(_AGAIN.sub("", error.hint) for error in failed.values() if error.hint))
     message = next(iter(failed.values())).message if len(failed) == 1 else f"{len(failed)} regions failed"
     return kind(f"{what}: {message}", tail="\n".join([*details, *lines]), hint="; ".join([*remedies[:2], hint]))

@@ -5,20 +5,21 @@ Credentials, profile and endpoint come from the environment as with every AWS to
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import botocore.session
 from botocore import exceptions as aws
-from botocore.config import Config
 
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
@@ -35,8 +36,14 @@ RETRIED_BY_CALLERS = frozenset({"ebs"})
 that its threads share (500, of which each takes 5), and sleep for up to 20 s after EBS is back."""
 CONNECT_S, READ_S = 10, 60
 """Seconds without a connection or a byte after which a try has failed; RegisterImage answers within seconds."""
-HASTY_ATTEMPTS, HASTY_CONNECT_S, HASTY_READ_S = 4, 3, 8
-"""For what must not wait for a region that is down: at most four tries of eight seconds."""
+HASTY_ATTEMPTS = 4
+"""Tries of a call that a region fails, or whose connection it refuses or breaks: at most seven seconds
+of pauses."""
+SILENCE_S = 7.0
+"""Seconds without a connection or a byte after which a region that is only looked at hangs: AWS answers
+within a second, from the other side of the world too. The kernel counts them, from when the request is
+on its way: an answer that a busy machine has not come to read yet is there."""
+PRESSURE, STARVED_PERCENT = Path("/proc/pressure/cpu"), 90.0
 PRICE_LIST_REGION = "us-east-1"
 _REGION = "golden_region"
 """What an error's region is noted under: botocore's errors do not say it."""
@@ -49,16 +56,21 @@ class Account:
     """The account that the environment's credentials belong to.
 
     A client is made once for each service and region; threads may share it. It tries a call `attempts` times.
+    `is_hasty`: it gives up where a region is silent, refuses or fails.
     """
 
     profile: str | None = None
     attempts: int = MAX_ATTEMPTS
-    connect_s: float = CONNECT_S
-    read_s: float = READ_S
+    is_hasty: bool = False
     _clients: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    _waiting: dict[tuple[str, int], float] = field(default_factory=dict, repr=False, compare=False)
+    _hasty: dict[int, Account] = field(default_factory=dict, repr=False, compare=False)
     _sessions: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @classmethod
+    def tester(cls) -> Account:
+        """As what tests on a GPU act: publishers may not write the records of these."""
+        return cls(profile=os.environ.get("GOLDEN_TEST_PROFILE") or None)
 
     def client(self, service: str, region: str) -> Client:
         """The client of `service` in `region`; nothing is sent yet."""
@@ -77,12 +89,19 @@ class Account:
             raise BadInput(f"AWS: {error}", hint="correct AWS_ENDPOINT_URL: http://HOST:PORT") from None
 
     def _listen(self, client: Client, region: str) -> None:
-        """Note which requests wait for an answer, and since when; and of an error, whose it is."""
-        def sent(**_: Any) -> None:
-            self._waiting[region, threading.get_ident()] = time.monotonic()
-
-        def answered(**_: Any) -> None:
-            self._waiting.pop((region, threading.get_ident()), None)
+        """Note of an error whose it is; where this is hasty, give up a region that does not answer."""
+        def is_hopeless(
+            attempts: int, caught_exception: Exception | None,
+            response: tuple[Any, dict[str, Any]] | None, **_: Any,
+        ) -> bool | None:
+            """False, which is botocore's word for trying no more; None leaves it to botocore."""
+            if isinstance(caught_exception, (aws.ReadTimeoutError, aws.ConnectTimeoutError)):
+                if attempts == 1 and _is_starved():
+                    return None
+                raise Unreachable(f"AWS did not answer in {region} for {SILENCE_S:.0f} s",
+                                  hint="the region hangs: ask it again later")
+            is_down = response is None or _is_failure(response[1])
+            return False if is_down and attempts >= HASTY_ATTEMPTS else None
 
         def refused(parsed: dict[str, Any], **_: Any) -> None:
             parsed.setdefault("ResponseMetadata", {})[_REGION] = region
@@ -92,26 +111,29 @@ class Account:
 
         client.meta.events.register("after-call", refused)
         client.meta.events.register("after-call-error", failed)
-        client.meta.events.register("before-send", sent)
-        client.meta.events.register("response-received", answered)
+        if self.is_hasty:  # before botocore's own, which is registered by the service's name, too
+            client.meta.events.register_first(
+                f"needs-retry.{client.meta.service_model.service_id.hyphenize()}", is_hopeless)
 
-    def silence_s(self, region: str) -> float:
-        """For how many seconds a region has left a request without an answer; 0 where none waits.
+    def with_short_timeouts(self, attempts: int | None = None) -> Account:
+        """The same account for what only looks: who does not answer is known within ten seconds.
 
-        A pause between two tries is no silence: a region that throttles answers.
+        A region that throttles does answer: it is asked `attempts` times, by default as often as
+        without haste.
         """
-        since = [at for (name, _), at in list(self._waiting.items()) if name == region]
-        return time.monotonic() - min(since) if since else 0.0
+        if self.is_hasty:
+            return self
+        tries = attempts or self.attempts
+        hasty = replace(self, attempts=tries, is_hasty=True, _clients={})
+        return self._hasty.setdefault(tries, hasty)
 
-    def with_short_timeouts(self) -> Account:
-        """The same account with little patience: a region that is down is known within half a minute."""
-        return replace(self, attempts=HASTY_ATTEMPTS, connect_s=HASTY_CONNECT_S, read_s=HASTY_READ_S, _clients={},
-                       _waiting={})
+    def _config(self, service: str) -> Any:
+        from botocore.config import Config  # noqa: PLC0415 - 0.1 s that most commands need not wait for
 
-    def _config(self, service: str) -> Config:
         tries = attempts_of(service, self.attempts)
-        return Config(retries={"mode": "standard", "total_max_attempts": tries}, connect_timeout=self.connect_s,
-                      read_timeout=self.read_s, max_pool_connections=POOL, user_agent_extra="goldenami")
+        connect_s, read_s = (SILENCE_S, SILENCE_S) if self.is_hasty else (CONNECT_S, READ_S)
+        return Config(retries={"mode": "standard", "total_max_attempts": tries}, connect_timeout=connect_s,
+                      read_timeout=read_s, max_pool_connections=POOL, user_agent_extra="goldenami")
 
     @property
     def _session(self) -> Any:
@@ -174,6 +196,16 @@ class Account:
         return own
 
 
+def _is_starved() -> bool:
+    """Whether this machine's processes wait for a processor nearly all the time, which may be all that
+    an answer is late for: then silence counts when it was met twice."""
+    try:
+        text = PRESSURE.read_text(encoding="utf-8")
+    except OSError:  # a kernel without it
+        return False
+    return float(text.partition("avg10=")[2].partition(" ")[0] or 0) > STARVED_PERCENT
+
+
 def attempts_of(service: str, otherwise: int = MAX_ATTEMPTS) -> int:
     """Tries of one call by the service's client."""
     return 1 if service in RETRIED_BY_CALLERS else otherwise
@@ -191,10 +223,12 @@ def check_regions(regions: Iterable[str]) -> None:
 
 @cache
 def known_regions() -> list[str]:
-    """Every region of EC2 in every partition, as the pinned botocore has them."""
-    session = botocore.session.Session()
-    return [region for partition in session.get_available_partitions()
-            for region in session.get_available_regions("ec2", partition)]
+    """Every region of EC2 in every partition, as the pinned botocore has them: its list, without its 0.2 s of code."""
+    text = files("botocore").joinpath("data/endpoints.json").read_text(encoding="utf-8")
+    found = list[str]()
+    for partition in json.loads(text)["partitions"]:
+        found += [name for name in partition["services"]["ec2"]["endpoints"] if name in partition["regions"]]
+    return found
 
 
 @contextmanager
@@ -225,56 +259,59 @@ class UnknownCredentials(HostNotReady):
 
 
 _CLOCK = _ErrorKind(frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"}), HostNotReady,
-               "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
-               "set the clock (`timedatectl set-ntp true`), then run again")
+                    "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
+                    "set the clock (`timedatectl set-ntp true`), then run again")
 _SKEWED = ("not yet current", "signature expired", "is now earlier than")
 """How services word a signature of another time: the code alone does not tell it from a wrong secret."""
 SKEW = timedelta(minutes=5)
 """What a request may be off (IAM user guide, "Elements of an AWS API request signature")."""
 _TIMED = frozenset({"RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException"})
 """What a service may answer to a signature of another time."""
+_THROTTLED = frozenset({
+    "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "RequestThrottled",
+    "RequestThrottledException", "ProvisionedThroughputExceededException", "SlowDown", "BandwidthLimitExceeded",
+    "EC2ThrottledException"})
 _KINDS = (
     _CLOCK,
     _ErrorKind(frozenset({"RequestExpired"}), HostNotReady,  # EC2's word for both
-          "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
-          "get new ones, for instance `aws sso login`, or set the clock (`timedatectl set-ntp true`); then "
-          f"{_CONTINUES}"),
+               "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
+               "get new ones, for instance `aws sso login`, or set the clock (`timedatectl set-ntp true`); then "
+               f"{_CONTINUES}"),
     _ErrorKind(frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}), HostNotReady,
-          "the AWS credentials have expired ({action}{where})",
-          f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
+               "the AWS credentials have expired ({action}{where})",
+               f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
     _ErrorKind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId",
-                     "IncompleteSignature", "MissingAuthenticationToken"}), UnknownCredentials,
-          "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
+                          "IncompleteSignature", "MissingAuthenticationToken"}), UnknownCredentials,
+               "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
     _ErrorKind(frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"}), HostNotReady,
-          "AWS refuses the signature ({action}{where}): the secret key is not the key id's", _LOGIN),
+               "AWS refuses the signature ({action}{where}): the secret key is not the key id's", _LOGIN),
     _ErrorKind(frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}), HostNotReady,
-          "the AWS credentials may not call {action}{where}: {text}",
-          "allow {action} in the IAM policy of these credentials; then run again: it continues"),
+               "the AWS credentials may not call {action}{where}: {text}",
+               "allow {action} in the IAM policy of these credentials; then run again: it continues"),
     _ErrorKind(frozenset({"OptInRequired"}), HostNotReady, "the account has not enabled the region{where}: {text}",
-          "enable it (account settings, AWS Regions), or take it out of the definition"),
-    _ErrorKind(frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
-                     "RequestThrottled", "RequestThrottledException", "ProvisionedThroughputExceededException",
-                     "SlowDown", "BandwidthLimitExceeded", "EC2ThrottledException"}), Unreachable,
-          "AWS throttled {action}{where} too many times in a row", f"later {_CONTINUES}"),
+               "enable it (account settings, AWS Regions), or take it out of the definition"),
+    _ErrorKind(_THROTTLED, Unreachable, "AWS throttled {action}{where} too many times in a row",
+               f"wait a minute; then {_CONTINUES}"),
 )
 _QUOTA = re.compile(r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^TooManyUpdates$|^ParameterMaxVersionLimit")
 _QUOTAS: tuple[tuple[str, str], ...] = (
     ("ResourceLimitExceeded", "20 copies of snapshots may be under way to a region: wait for others"),
     ("ParameterMaxVersionLimitExceeded", "a parameter has 100 versions, and the oldest has a label: take it off"),
     ("ParameterLimitExceeded", "a region has 10,000 standard parameters: delete records that nobody needs"),
-    ("VersionLimitExceeded", "a launch template has 10,000 versions: `golden retire` deletes those of retired builds"),
+    ("VersionLimitExceeded",
+     "a launch template has 10,000 versions: `golden retire IMAGE` deletes those of retired builds"),
     ("PendingSnapshotLimitExceeded", "100 snapshots of a region may be unfinished: `golden sweep` removes ours"),
     ("ConcurrentSnapshotLimitExceeded", "too many snapshots are unfinished: `golden sweep` removes ours"),
-    ("SnapshotLimitExceeded", "a region has 100,000 snapshots: `golden retire` deletes those of retired builds"),
+    ("SnapshotLimitExceeded", "a region has 100,000 snapshots: `golden retire IMAGE` deletes those of retired builds"),
     ("ServiceQuotaExceededException", "EBS's quota of unfinished snapshots: `golden sweep` removes ours"),
 )
 """What to do about a quota, by the end of its code (EC2 and Systems Manager endpoints and quotas; EC2 API reference,
 "Error codes"). Defaults are named; Service Quotas shows the account's own."""
 _LIMIT = _ErrorKind(frozenset(), StageFailed, "a quota of the account is reached ({action}{where}: {code}): {text}",
-               f"{{quota}}, or ask for more in Service Quotas; then {_CONTINUES}")
+                    f"{{quota}}, or ask for more in Service Quotas; then {_CONTINUES}")
 _FAILED = _ErrorKind(frozenset(), Unreachable, "AWS failed at {action}{where}: {code} {text}", _CONTINUES)
 _REFUSED = _ErrorKind(frozenset(), StageFailed, "AWS refused {action}{where}: {code}: {text}",
-                 f"correct what it names, then {_CONTINUES}")
+                      f"correct what it names, then {_CONTINUES}")
 
 _LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ...] = (
     ((aws.NoCredentialsError, aws.PartialCredentialsError), HostNotReady, "no usable AWS credentials: {}", _LOGIN),
@@ -304,7 +341,7 @@ def translate(error: Exception, region: str = "") -> GoldenError:
     """
     if isinstance(error, GoldenError):
         return error
-    region = region or _region_of(error)
+    region = _region_of(error) or region
     where = f" in {region}" if region else ""
     if isinstance(error, aws.ClientError):
         text = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
@@ -332,7 +369,13 @@ def _kind_of(error: aws.ClientError, text: str) -> _ErrorKind:
             return kind
     if _QUOTA.search(code(error)):
         return _LIMIT
-    return _FAILED if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500 else _REFUSED
+    return _FAILED if _is_failure(error.response) else _REFUSED
+
+
+def _is_failure(parsed: Mapping[str, Any]) -> bool:
+    """Whether an answer says that AWS failed; a throttle may come as 503, and is none."""
+    status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    return bool(status >= 500) and parsed.get("Error", {}).get("Code") not in _THROTTLED
 
 
 def _is_skewed(error: aws.ClientError) -> bool:

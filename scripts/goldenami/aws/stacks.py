@@ -53,7 +53,7 @@ class StackIdentity:
 
 @dataclass(frozen=True)
 class StackTemplate(StackIdentity):
-    """A template with its stack's name; `removed_by` is the command that takes the stack away."""
+    """A template with its stack's name; `removed_by` is the command that takes the stack away, between backticks."""
 
     body: str
     removed_by: str
@@ -164,7 +164,7 @@ def find_usable(cloudformation: Client, template: StackTemplate, region: str) ->
         raise StageFailed(what, hint="`aws cloudformation continue-update-rollback --stack-name "
                                      f"{stack.name}`, then run again")
     if stack.status in _GOES_AWAY:
-        raise StageFailed(what, hint=f"`{template.removed_by}` takes it away and keeps what holds data; then run again")
+        raise StageFailed(what, hint=f"{template.removed_by} takes it away and keeps what holds data; then run again")
     return stack
 
 
@@ -206,10 +206,15 @@ def _changes(cloudformation: Client, change_set: str) -> Iterator[ResourceChange
 
 
 def discard(cloudformation: Client, change_set: ChangeSet) -> None:
-    """Delete a change set, and the empty stack that came with a first one."""
+    """Delete a change set, and the empty stack that came with a first one.
+
+    Two first change sets share their stack: it stays where another was executed meanwhile, or still waits.
+    """
     if change_set.id:
         cloudformation.delete_change_set(ChangeSetName=change_set.id)
-    if change_set.is_first:
+    stack = find(cloudformation, change_set.stack_id) if change_set.is_first else None
+    if stack and stack.is_new and not list(
+            pages(cloudformation, "list_change_sets", "Summaries", StackName=change_set.stack_id)):
         cloudformation.delete_stack(StackName=change_set.stack_id)
 
 
@@ -229,7 +234,14 @@ def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> Deployed
 
 
 def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
-    """Delete a stack and wait for it, an event a line. What its template retains stays."""
+    """Delete a stack and wait for it, an event a line. What its template retains stays.
+
+    Busy where it is not as `stack` says any more.
+    """
+    now = find(cloudformation, stack.id)
+    if now and now.status != stack.status:
+        raise Busy(f"the stack {stack.name} was {stack.status} and is {now.status}: somebody else changes it",
+                   hint="wait until that has ended, then run again")
     seen = set(_events(cloudformation, stack.id))
     cloudformation.delete_stack(StackName=stack.id)
     _wait(cloudformation, stack.id, stack.name, seen, frozenset({"DELETE_COMPLETE"}), say)

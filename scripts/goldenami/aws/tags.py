@@ -21,6 +21,8 @@ LOCK_SHA256 = "goldenami:lock-sha256"
 GIT_COMMIT = "goldenami:git-commit"
 DISK_SHA256 = "goldenami:disk-sha256"
 MANIFEST_SHA256 = "goldenami:manifest-sha256"
+GPU_TEST = "goldenami:gpu-test"
+"""On an AMI for GPUs: what a test on GPUs has to show of it, by its lock."""
 PROVENANCE_SHA256 = "goldenami:provenance-sha256"
 """On an AMI and its snapshot: the envelope that is signed of them."""
 SIGNED_BY = "goldenami:signed-by"
@@ -42,8 +44,7 @@ STORED_BYTES = "goldenami:stored-bytes"
 """On a snapshot: what an upload of changed blocks rests on, and the bytes of the blocks that it stores itself."""
 
 DRIFT_OF = "goldenami:drift-of"
-DRIFT_RUN = "goldenami:drift-run"
-"""On the snapshot that a drift check makes: the instance that it is of, and the process that made it."""
+"""On the snapshot that a drift check makes: the instance that it is of."""
 
 Tags = dict[str, str]
 
@@ -64,18 +65,18 @@ def of_blocks(stored: int, parent: str | None) -> Tags:
 
 
 def owner() -> str:
-    """This process, as a person finds it again: `user@host:pid`. A user without a name is the number."""
+    """This process, as a person finds it again: `user@host:pid-...`. A user without a name is the number."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # OSError since Python 3.13
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}:{os.getpid()}"
+    return f"{user}@{socket.gethostname()}:{ProcessId.current()}"
 
 
 def has_ended(other: str) -> bool:
-    """Whether that `owner` was a process of this user and machine that has ended, as one with this process's id has."""
-    (who, _, pid), (mine, _, own) = other.rpartition(":"), owner().rpartition(":")
-    return who == mine and pid.isdecimal() and (pid == own or ProcessId.of(int(pid)) is None)
+    """Whether that `owner` was a process of this machine that has ended, or is this one, at an earlier command."""
+    process = ProcessId.parse(other)
+    return process is not None and (process.has_ended or process == ProcessId.current())
 
 
 def temporary(lifetime: timedelta) -> Tags:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from goldenami.aws import instance_types, price_list, stacks
-from goldenami.aws.channels import channels, group_policy, launch_data, pointers
+from goldenami.aws.channels import channels, launch_data, pointers
 from goldenami.aws.price_list import RegionPrices
 from goldenami.aws.session import Account
 from goldenami.aws.stacks import ChangeSet, DeployedStack, StackTemplate
@@ -67,7 +67,8 @@ def prepare(
 ) -> ClusterPlan:
     """Look at the stack and make a change set; nothing of the account changes by that.
 
-    `given` are parameters by name; others stay as they are. BadInput for one that cannot be, for a group without
+    `given` are parameters by name; others stay as they are, but for the version of the launch template: its default,
+    which is `latest`'s, and what a refresh takes a group to. BadInput for one that cannot be, for a group without
     subnets, and where the image's launch template is not in the region yet.
     """
     template, region = cluster.template, cluster.region
@@ -78,8 +79,9 @@ def prepare(
     cloudformation = account.client("cloudformation", region)
     present = stacks.find_usable(cloudformation, template, region)
     known = {**_former(present), **given}
+    _check(cluster, known)
+    known |= {_VERSION: given.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in known.items() if name in template.parameters}
-    _check(account, definition, cluster, parameters)
     return ClusterPlan(cluster, parameters, stacks.propose(cloudformation, template, present, parameters))
 
 
@@ -87,7 +89,7 @@ def _former(present: DeployedStack | None) -> Mapping[str, str]:
     return {} if present is None or present.is_new else present.parameters
 
 
-def _check(account: Account, definition: Definition, cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
+def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
     declared = cluster.template.parameters
     values = {name: str(row["Default"]) for name, row in declared.items() if "Default" in row} | dict(parameters)
     if _SUBNETS not in values:
@@ -95,11 +97,15 @@ def _check(account: Account, definition: Definition, cluster: RenderedCluster, p
     if int(values[_LEAST]) > int(values[_MOST]):
         raise BadInput(f"a group cannot have {values[_LEAST]} machines at least and {values[_MOST]} at most",
                        hint="correct --min or --max")
-    group_policy.check_version(definition, values[_VERSION])
+
+
+def _default_version(account: Account, definition: Definition, region: str) -> str:
     ref = launch_data.template_of(definition)
-    if pointers.default_version(account.ec2(cluster.region), ref) is None:
-        raise BadInput(f"there is no launch template {ref} in {cluster.region}",
+    version = pointers.default_version(account.ec2(region), ref)
+    if version is None:
+        raise BadInput(f"there is no launch template {ref} in {region}",
                        hint=f"`golden publish {definition.image}` makes it")
+    return str(version.number)
 
 
 def discard(account: Account, plan: ClusterPlan) -> None:

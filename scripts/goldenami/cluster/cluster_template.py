@@ -66,8 +66,8 @@ def render(definition: Definition, groups: Sequence[FamilyGroup], prices: Region
     body = environment.get_template(FILE).render(
         image=image, stack=stack.name, region=prices.region, groups=groups, prices=prices, quarters=QUARTERS,
         description=stack.description, template=launch_data.template_of(definition), metrics=metrics, tags=tags,
-        no_price_limit=group_policy.NO_PRICE_LIMIT, following=group_policy.FOLLOWING)
+        no_price_limit=group_policy.NO_PRICE_LIMIT)
     if len(body.encode()) > TEMPLATE_BYTES:
         raise BadInput(f"{stack.file} has {len(body.encode()):,} bytes, and CloudFormation takes "
                        f"{TEMPLATE_BYTES:,}", hint="declare fewer families in `hardware:`")
-    return StackTemplate(**vars(stack), body=body, removed_by=f"golden cluster remove {image}")
+    return StackTemplate(**vars(stack), body=body, removed_by=f"`golden cluster remove {image}`")

@@ -15,6 +15,7 @@ def run(image: ImageFolder, *, everything: bool) -> list[str]:
     Of what is published only the disk goes: by its records the next upload is a difference, and can be read back. The
     caller holds the image's lock: a build in progress is in this folder too. What a session of `shell` uses stays.
     """
+    workspace.restore(image.path)
     latest = image.latest
     keep = {image.logs.name, latest.build_id if latest else ""} if not everything else set()
     freed: list[str] = []

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Literal, TypeVar
+from functools import partial
+from typing import Any, Literal
 
 from goldenami.aws import billing, idle_hours, price_list, prices, tags
 from goldenami.aws.billing import BudgetState, Commitment, PurchaseAdvice
+from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.idle_hours import IdleMachine
 from goldenami.aws.inventory import inventory
-from goldenami.aws.inventory.topology import AccountSnapshot
+from goldenami.aws.inventory.topology import AccountSnapshot, Topology
 from goldenami.aws.price_list import RegionPrices
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account, translate, translated
+from goldenami.aws.session import Account, translated
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.lifecycle import retention
-from goldenami.lifecycle.retention import RetentionPolicy, RetireStep
+from goldenami.lifecycle.retention import RegionRetirePlan, RetentionPolicy, RetireStep
 from goldenami.model.build_records import Utc
 
-T = TypeVar("T")
 SOON = timedelta(days=30)
 """Commitments that end before are named."""
 _NO_WAIT = {"disable_after_days": 0, "deregister_after_days": 0}
 """What retirement has only announced would go, too."""
 BUDGETS = "golden-cluster-"
 """How the budgets of clusters begin."""
+_PRICES, _RESERVATIONS = "prices in ", "reservations in "
 GUIDANCE = ("one year and no upfront payment; convertible for GPUs, whose generations change; start with part of what "
             "runs day and night, and buy more later")
 
@@ -81,30 +85,37 @@ def look(
     account: Account, images: Mapping[str, list[str]], policies: Mapping[str, RetentionPolicy],
 ) -> tuple[CostsRecord, dict[str, GoldenError]]:
     """Ask every region for the images that belong there (`images`: by region), and the account for the rest."""
-    now, unknown = clock.now(), dict[str, str]()
-
-    def known(what: str, ask: Callable[[], T], otherwise: T) -> T:
-        try:
-            return ask()
-        except Exception as error:  # translate raises what is none of AWS's errors or ours
-            unknown[what] = translate(error).message
-            return otherwise
-
+    now, account = clock.now(), account.with_short_timeouts()
     since, until = now.date().replace(day=1), now.date() + timedelta(days=1)
-    listed = {region: price_list.ask(account, region) for region in images}
-    asked = for_each_region(
-        images, lambda region: _region(account, region, images[region], policies, listed[region], now),
-        listening=account)
-    held = for_each_region(images, lambda region: list(billing.reservations(account.ec2(region))))
-    unknown |= {f"reservations in {region}": why for region, why in held.causes.items()}
-    commitments = [each for found in held.done.values() for each in found]
-    commitments += known("savings plans", lambda: list(billing.savings_plans(account)), [])
+    asks: dict[str, Callable[[], Any]] = {
+        region: partial(_region, account, region, there, policies, now)
+        for region, there in images.items()}
+    for region in images:
+        asks[_PRICES + region] = partial(price_list.ask, account, region)
+        asks[_RESERVATIONS + region] = partial(_reservations, account, region)
+    asks |= {
+        "savings plans": lambda: list(billing.savings_plans(account)),
+        "spent": lambda: _spent(account, since, until),
+        "budgets": lambda: list(billing.budgets(account, BUDGETS)),
+        "advice": lambda: list(billing.advice(account))}
+    answers = for_each_region(asks, lambda what: asks[what]())
+    done, listed = answers.done, {region: answers.done[_PRICES + region] for region in images}
+    held = [done.get(_RESERVATIONS + region, []) for region in images]
+    commitments = [each for found in (*held, done.get("savings plans", [])) for each in found]
+    used = for_each_region(["utilization"] if commitments and "spent" in done else [],
+                           lambda _: billing.utilization(account, since, until))
     return CostsRecord(
         asked_at=clock.stamp(now), since=since, prices={region: each.source for region, each in listed.items()},
-        spent=known("spent", lambda: _spent(account, since, until), None), regions=asked.done,
-        budgets=known("budgets", lambda: list(billing.budgets(account, BUDGETS)), []), commitments=commitments,
-        utilization=known("utilization", lambda: billing.utilization(account, since, until), {}) if commitments else {},
-        advice=known("advice", lambda: list(billing.advice(account)), []), unknown=unknown | asked.causes), asked.failed
+        regions={region: [cost(listed[region]) for cost in done[region]]
+                 for region in images if region in done},
+        spent=done.get("spent"), budgets=done.get("budgets", []), commitments=commitments,
+        utilization=used.done.get("utilization", {}), advice=done.get("advice", []),
+        unknown=answers.causes | used.causes), {
+            region: answers.failed[region] for region in images if region in answers.failed}
+
+
+def _reservations(account: Account, region: str) -> list[Commitment]:
+    return list(billing.reservations(account.ec2(region)))
 
 
 def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:
@@ -120,32 +131,41 @@ def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, fl
 
 
 def _region(
-    account: Account, region: str, images: Iterable[str], policies: Mapping[str, RetentionPolicy],
-    listed: RegionPrices, now: datetime,
-) -> list[RegionCost]:
-    month = now.replace(day=1, hour=0, minute=0, second=0)
+    account: Account, region: str, images: Sequence[str], policies: Mapping[str, RetentionPolicy],
+    now: datetime,
+) -> list[Callable[[RegionPrices], RegionCost]]:
+    """What each image costs as soon as prices are known: one look for all, of which each has a ledger."""
+    month, (first, *others) = now.replace(day=1, hour=0, minute=0, second=0), images
     with translated(region):
         idle = list(idle_hours.idle_machines(account.client("cloudwatch", region), month, now))
-        rows = []
-        for image in images:
-            topology = inventory.read(account, region, image)
-            amis = [ami for ami in topology.amis if ami.image == image]
-            plan = retention.plan(topology, image, policies[image].model_copy(update=_NO_WAIT), now)
-            going = {action.build_id for action in plan.actions if action.step is not RetireStep.RECALL}
-            mine = [snapshot for snapshot in topology.snapshots if snapshot.image == image]
-            sizes = _sizes(mine, topology.snapshots)
-            wasted = [machine for machine in idle if machine.ami in {ami.id for ami in amis} and machine.hours]
-            rows.append(RegionCost(
-                image=image, amis=len(amis), snapshot_bytes=sum(sizes.values()),
-                snapshots_usd_month=prices.monthly(sum(sizes.values()), listed.snapshot_gib_month),
-                retiring_saves_usd_month=prices.monthly(
-                    sum(sizes[snapshot.id] for snapshot in mine if snapshot.build_id in going),
-                    listed.snapshot_gib_month),
-                idle_hours=round(sum(machine.hours for machine in wasted), 3),
-                idle_usd=None if listed.unknown else units.total(
-                    None if (usd := listed.machine_hour.get(machine.type)) is None else machine.hours * usd
-                    for machine in wasted)))
-    return rows
+        looked = {first: inventory.read(account, region, first, tags_suffice=True)}
+        for image in others:
+            ledger = read_lease(account.dynamodb(region), image).ledger
+            looked[image] = replace(looked[first], pointers=inventory.pointers(ledger))
+    plans = {image: retention.plan(there, image, policies[image].model_copy(update=_NO_WAIT), now)
+             for image, there in looked.items()}
+    return [partial(_cost, image, there, plans[image], idle) for image, there in looked.items()]
+
+
+def _cost(
+    image: str, topology: Topology, plan: RegionRetirePlan, idle: Iterable[IdleMachine],
+    listed: RegionPrices,
+) -> RegionCost:
+    amis = {ami.id for ami in topology.amis if ami.image == image}
+    going = {action.build_id for action in plan.actions if action.step is not RetireStep.RECALL}
+    mine = [snapshot for snapshot in topology.snapshots if snapshot.image == image]
+    sizes = _sizes(mine, topology.snapshots)
+    wasted = [machine for machine in idle if machine.ami in amis and machine.hours]
+    return RegionCost(
+        image=image, amis=len(amis), snapshot_bytes=sum(sizes.values()),
+        snapshots_usd_month=prices.monthly(sum(sizes.values()), listed.snapshot_gib_month),
+        retiring_saves_usd_month=prices.monthly(
+            sum(sizes[snapshot.id] for snapshot in mine if snapshot.build_id in going),
+            listed.snapshot_gib_month),
+        idle_hours=round(sum(machine.hours for machine in wasted), 3),
+        idle_usd=None if listed.unknown else units.total(
+            None if (usd := listed.machine_hour.get(machine.type)) is None else machine.hours * usd
+            for machine in wasted))
 
 
 def _sizes(mine: Iterable[AccountSnapshot], every: Iterable[AccountSnapshot]) -> dict[str, int]:

@@ -9,10 +9,10 @@ from typing import Literal
 from goldenami.aws import images
 from goldenami.aws.channels import channels, launch_data, pointers
 from goldenami.aws.channels.lease import read_lease
-from goldenami.aws.channels.ledger import Channel, Ledger
+from goldenami.aws.channels.ledger import Channel, Ledger, withdrawn_in
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account, translated
+from goldenami.aws.session import HASTY_ATTEMPTS, Account, translated
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
@@ -56,10 +56,9 @@ def look(account: Account, definitions: list[Definition]) -> tuple[CheckRecord, 
     for definition in definitions:
         for region in definition.regions:
             wanted.setdefault(region, []).append(definition)
-    impatient = account.with_short_timeouts()
+    impatient = account.with_short_timeouts(HASTY_ATTEMPTS)
     results = for_each_region(wanted, lambda region: {
-        definition.image: _look(impatient, region, definition) for definition in wanted[region]},
-        listening=impatient)
+        definition.image: _look(impatient, region, definition) for definition in wanted[region]})
     found = {definition.image: {region: of[definition.image] for region, of in results.done.items()
                                 if definition.image in of} for definition in definitions if definition.publish}
     problems = [problem for definition in definitions if definition.publish
@@ -85,28 +84,39 @@ def _look(account: Account, region: str, definition: Definition) -> _Found:
             problems.append(f"`{channel}` names {ami}, which does not exist")
         elif there[ami].state != AmiState.AVAILABLE:
             problems.append(f"`{channel}` names {ami}, which is {there[ami].state}")
-    problems += [f"`{channel}` names {entry.build_id}, which was withdrawn" for channel in Channel
-                 if (entry := ledger.of(channel)) and entry.build_id in ledger.withdrawn]
     if Channel.LATEST not in amis:
         problems.append("`latest` does not exist")
     return _Found(ledger, problems)
 
 
 def _problems(definition: Definition, found: Mapping[str, _Found]) -> Iterator[Problem]:
-    image = definition.image
+    image, ledgers = definition.image, {region: each.ledger for region, each in found.items()}
+    withdrawn = withdrawn_in(ledgers)
     for region, each in found.items():
-        yield from (Problem(image=image, region=region, what=what) for what in each.problems)
+        said = [*each.problems, *_of_withdrawn(each.ledger, withdrawn)]
+        yield from (Problem(image=image, region=region, what=what) for what in said)
     if told := channels.differing({region: each.ledger for region, each in found.items() if each.ledger.latest}):
         yield Problem(image=image, region="", what=told)
-    for region in channels.dropped(definition, (each.ledger for each in found.values())):
+    for region in channels.dropped(definition, (ledger.regions for ledger in ledgers.values())):
         yield Problem(image=image, region=region, what=channels.DROPPED)
+
+
+def _of_withdrawn(ledger: Ledger, withdrawn: Mapping[str, list[str]]) -> Iterator[str]:
+    """What one region makes of the builds that any region (`withdrawn`: by build) withdrew."""
+    for build_id, regions in withdrawn.items():
+        where = f"in {', '.join(regions)}"
+        for channel in Channel:
+            if (entry := ledger.of(channel)) and entry.build_id == build_id:
+                yield f"`{channel}` names {build_id}, which was withdrawn {where}"
+        if build_id not in ledger.withdrawn:
+            yield f"the ledger does not say that {build_id} was withdrawn, as it was {where}"
 
 
 def show(record: CheckRecord) -> Iterator[str]:
     """The answer for a person."""
     for problem in record.problems:
         yield f"{problem.image}{' in ' if problem.region else ''}{problem.region}: {problem.what}"
-    for region, cause in record.unreachable.items():
-        yield f"{region} is unreachable: {cause}"
+    for region in record.unreachable:  # the error that follows says why
+        yield f"{region} is unreachable"
     if record.correct:
         yield f"every pointer of {', '.join(record.latest) or 'no image'} is as it has to be"

@@ -39,6 +39,7 @@ def look(
     account: Account, families: Sequence[str], regions: list[str], home: str, workload: GpuWorkload | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
     """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked for)."""
+    account = account.with_short_timeouts()
     asked = regions or sorted(row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"])
     answers = for_each_region(asked, lambda region: _region(account.ec2(region), families, spot=workload is not None))
     gpus = _gpus_by_type(account, families, {region: one.zones for region, one in answers.done.items()})

@@ -104,16 +104,20 @@ class Survivor(Record):
 
 
 class RegionRetirePlan(Record):
-    """What happens in one region. `problems` are what a person has to look at."""
+    """What happens in one region. `problems` are what a person has to look at, `published_to` the
+    image's regions that its ledger knows."""
 
     region: str
+    published_to: tuple[str, ...] = ()
     actions: list[Action]
     survivors: list[Survivor]
     problems: list[str]
 
 
 class RetirePlan(Record):
-    """What `retire` is about to do with one image. `unreachable`: regions that could not be read, with the cause."""
+    """What `retire` is about to do with one image. `unreachable`: regions that could not be read, with the cause;
+    `dropped`: regions that the definition has no longer.
+    """
 
     schema_version: Literal[1] = 1
     image: str
@@ -121,6 +125,7 @@ class RetirePlan(Record):
     policy: RetentionPolicy
     regions: list[RegionRetirePlan]
     unreachable: dict[str, str]
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,9 @@ def plan(topology: Topology, image: str, policy: RetentionPolicy, now: datetime)
     going = {action.target for action in actions if action.step is RetireStep.DEREGISTER}
     _sort_snapshots(region, going, actions, survivors)
     actions += _dead_records(region, going, actions)
-    return RegionRetirePlan(region=topology.region, actions=actions, survivors=survivors, problems=_problems(region))
+    return RegionRetirePlan(
+        region=topology.region, published_to=topology.published_to, actions=actions,
+        survivors=survivors, problems=_problems(region))
 
 
 def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[str]]:

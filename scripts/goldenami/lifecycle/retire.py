@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from goldenami.aws.channels import channels
 from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.inventory import inventory, removal
@@ -29,6 +30,7 @@ from goldenami.core.records import Record
 from goldenami.lifecycle import retention
 from goldenami.lifecycle.retention import Action, RegionRetirePlan, RetentionPolicy, RetirePlan, RetireStep
 from goldenami.model.build_records import Utc
+from goldenami.model.definition import Definition
 
 RETIRE_FILE = "retire.json"
 
@@ -56,12 +58,19 @@ def prepare(
     account: Account, image: str, regions: list[str], policy: RetentionPolicy, progress: Progress,
 ) -> Prepared[RetirePlan]:
     """Read every region and decide. A region that cannot be read is named in the plan, and nothing of it is touched."""
-    now = clock.now()
+    now, account = clock.now(), account.with_short_timeouts()
     with progress.step("look at the regions"):
         results = for_each_region(regions, lambda region: _plan(account, region, image, policy, now, progress))
     return Prepared(unreachable=results.failed, plan=RetirePlan(
         image=image, planned_at=clock.stamp(now), policy=policy, regions=list(results.done.values()),
         unreachable=results.causes))
+
+
+def with_dropped(prepared: Prepared[RetirePlan], definition: Definition) -> Prepared[RetirePlan]:
+    """The plan with the regions that the ledgers know and the definition does not."""
+    known = (planned.published_to for planned in prepared.plan.regions)
+    dropped = channels.dropped(definition, known)
+    return replace(prepared, plan=prepared.plan.model_copy(update={"dropped": dropped}))
 
 
 def _plan(
@@ -191,6 +200,7 @@ def show(plan: RetirePlan) -> Iterator[str]:
             yield f"  {region.region:<15} nothing of this image"
     for name, cause in plan.unreachable.items():
         yield f"  {name:<15} unreachable: {cause}"
+    yield from (f"  {name:<15} {channels.DROPPED}" for name in plan.dropped)
 
 
 # --- and back -------------------------------------------------------------------------------------------------------
@@ -215,7 +225,9 @@ class RestorePlan(Record):
 
 def prepare_restore(account: Account, image: str, regions: list[str], target: str) -> RestorePlan:
     """Find the AMI of ours that is `target`, an AMI or build id, in the regions; BadInput where none has it."""
-    found = for_each_region(regions, lambda region: _find(account, region, image, target)).require_all()
+    hasty = account.with_short_timeouts()
+    found = for_each_region(
+        regions, lambda region: _find(hasty, region, image, target)).require_all()
     retired = {region: ami for region, ami in found.items() if ami}
     if not retired:
         raise BadInput(f"no AMI of {image} in {', '.join(regions)} is {target}",

@@ -1,17 +1,21 @@
 """The `status` command's work: what each region has of each image, who runs it, and what it costs a month.
 
-Eight calls a region for hundreds of AMIs, however many images there are; two more for each further page of a thousand.
+Eight calls a region for hundreds of AMIs, and one for each image; two more for each further page of a thousand.
 The price list is asked once for all.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import Field
 
 from goldenami.aws import price_list, prices, regions
 from goldenami.aws.channels import evidence, pointers
+from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.channels.pointers import TemplateRef
 from goldenami.aws.inventory import inventory, topology
@@ -21,6 +25,8 @@ from goldenami.core import clock, columns, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.model.build_records import Utc
+
+_PRICES = "prices"
 
 
 class AmiStatus(Record):
@@ -56,8 +62,9 @@ class Pointer(Record):
 
 
 class ImageStatus(Record):
-    """One image in one region. `template` is the default version of its launch template, `template_groups` are the
-    Auto Scaling groups that launch from it, with the version that they name.
+    """One image in one region. `published_to` are all regions that its ledger knows. `template` is the default version
+    of its launch template, `template_groups` are the Auto Scaling groups that launch from it, with the version that
+    they name. `overdue` are instances of a test or a bake that should have ended.
     """
 
     image: str
@@ -66,7 +73,9 @@ class ImageStatus(Record):
     template: Pointer | None
     template_version: int | None
     template_groups: dict[str, str]
+    published_to: tuple[str, ...] = ()
     amis: list[AmiStatus]
+    overdue: list[str] = Field(default_factory=list)
 
 
 class StatusRecord(Record):
@@ -81,16 +90,28 @@ class StatusRecord(Record):
     regions: dict[str, list[ImageStatus]]
     unreachable: dict[str, str]
 
+    def lost(self) -> list[str]:
+        """Pointers whose AMI is gone, for a person."""
+        return [f"`{name}` of {image.image} in {region} names {pointer.ami}, which does not exist"
+                for region, there in self.regions.items() for image in there
+                for name, pointer in (("latest", image.latest), ("candidate", image.candidate))
+                if pointer and not pointer.exists]
+
 
 def look(
     account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
 ) -> tuple[StatusRecord, dict[str, GoldenError]]:
     """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
-    results = regions.for_each_region(images, lambda region: _region(account, region, images[region], refs),
-                                      listening=account)
-    listed = price_list.of_usage(account, price_list.SNAPSHOT_GIB_MONTH, results.done) if results.done else None
+    hasty = account.with_short_timeouts()
+    asks: dict[str, Callable[[], Any]] = {
+        region: partial(_region, hasty, region, there, refs) for region, there in images.items()}
+    if images:
+        asks[_PRICES] = partial(price_list.of_usage, hasty, price_list.SNAPSHOT_GIB_MONTH, images)
+    results = regions.for_each_region(asks, lambda what: asks[what]())
+    listed = results.done.pop(_PRICES, None)
     return StatusRecord(
-        asked_at=clock.stamp(), prices=listed.source if listed else "nothing to price", unreachable=results.causes,
+        asked_at=clock.stamp(), unreachable=results.causes,
+        prices=listed.source if listed and results.done else "nothing to price",
         regions={region: [_priced(image, listed.usd.get(region) if listed else None) for image in images_there]
                  for region, images_there in results.done.items()}), results.failed
 
@@ -117,9 +138,13 @@ def _region(
         named = {ami.build_id: ami.image for ami in amis if ami.image in images and ami.id in values.values()}
         values |= inventory.values(account.ssm(region), [
             evidence.parameter(image, build_id) for build_id, image in named.items()])
+        ledgers = {image: read_lease(account.dynamodb(region), image).ledger for image in images}
     defaults = {image: topology.default_of(refs[image], templates) for image in images}
     shown = {ami.id: _ami(ami, snapshots, running[ami.id]) for ami in amis if ami.image in images}
-    return [_image(image, amis, shown, groups, defaults[image], values) for image in images]
+    overdue = [each for found in running.values() for each in found if each.expires and each.expires < clock.now()]
+    return [_image(image, amis, shown, groups, defaults[image], values).model_copy(update={
+        "published_to": ledgers[image].regions,
+        "overdue": sorted(each.id for each in overdue if each.image == image)}) for image in images]
 
 
 def _image(
@@ -180,8 +205,11 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
                        for image, _ in rows for pointer in (image.latest, image.candidate)
                        if pointer and pointer.build_id and (pointer.gpu or image.image in with_gpus)})
     yield from _signatures(rows)
-    for region, cause in record.unreachable.items():
-        yield f"{region} is unreachable: {cause}"
+    for image, region in rows:
+        yield from (f"{name} of {image.image} in {region} has expired and still runs: `golden sweep` ends it"
+                    for name in image.overdue)
+    for region in record.unreachable:  # the error that follows says why
+        yield f"{region} is unreachable"
     if details:
         for image, region in rows:
             yield ""

@@ -37,7 +37,8 @@ class SweepPlan(Record):
 
 def prepare(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
     """Find the leftovers of every region."""
-    results = for_each_region(regions, lambda region: _items(account, region))
+    hasty = account.with_short_timeouts()
+    results = for_each_region(regions, lambda region: _items(hasty, region))
     return Prepared(SweepPlan(planned_at=clock.stamp(), unreachable=results.causes, regions=results.done),
                     results.failed)
 

@@ -8,10 +8,13 @@ from datetime import datetime, timedelta
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers
+from goldenami.aws.channels.channels import RegionBuild
+from goldenami.aws.channels.evidence import Evidence, GpuFinding, Judge
 from goldenami.aws.channels.lease import Lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.core.errors import Busy, GoldenError, NotVerified
@@ -44,26 +47,42 @@ def show(verb: str, plan: MovePlan) -> list[str]:
                      f"one with {move.ami}" + ("; candidate too" if move.candidate else ""))
         lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
+    lines += [f"  {region:<15} unreachable: {cause}" for region, cause in plan.unreachable.items()]
     if plan.withdraw:
         lines.append(f"  withdrawn, so that no publish brings it back unasked: {', '.join(plan.withdraw)}")
     return lines
 
 
-def gpu(published: Iterable[GpuProof], attested: GpuProof, *, accept: bool) -> GpuProof:
-    """What is known of a build on a GPU, by the regions' ledgers (`published`) and by this machine (`attested`)."""
-    noted = set(published)
-    for proof in (GpuProof.NONE, GpuProof.TESTED, GpuProof.BY_HAND, GpuProof.ACCEPTED):
-        if proof is attested or noted == {proof}:
-            return proof
-    return GpuProof.ACCEPTED if accept else GpuProof.UNTESTED
+def evidence_of(image: str, build: str, states: Iterable[RegionBuild]) -> Evidence:
+    """What a test on GPUs has to be of: what the regions have of a build."""
+    known = list(states)
+    amis = {state.region: state.image for state in known if state.image}
+    baked = [entry.baked_at for state in known if (entry := state.ledger.entry_of(build))]
+    made = [str(ami.raw["CreationDate"]) for ami in amis.values()]
+    own = next((ami.tags for ami in amis.values()), {})
+    return Evidence(image, build, own, [*baked, *made, clock.stamp()][0], amis,
+                    {state.region: state.gpu_test for state in known if state.gpu_test})
 
 
-def check_gpu(image: str, build: str, proof: GpuProof) -> None:
-    """NotVerified for a build of a GPU image that no GPU has seen, unless a person accepted that."""
-    if proof is GpuProof.UNTESTED:
-        raise NotVerified(f"build {build} is not tested on a GPU",
-                          hint=f"`golden gpu-test {image}` tests the candidate; "
-                               "--accept-untested-gpu goes on without, and that is recorded")
+def on_gpus(account: Account, definition: Definition, build: str, regions: Iterable[str], judge: Judge) -> GpuFinding:
+    """What is known on a GPU of what the regions have of a build."""
+    states = for_each_region(
+        regions, lambda region: channels.read_region(account, region, definition, build)).require_all()
+    return judge(evidence_of(definition.image, build, states.values()))
+
+
+def gpu(image: str, build: str, published: Iterable[GpuProof], found: GpuFinding, *, accept: bool) -> GpuProof:
+    """What is known of a build on a GPU: of the ledgers (`published`), which prove nothing, that a person accepted it.
+
+    NotVerified for a build of a GPU image that no GPU has seen, unless a person accepts or accepted that.
+    """
+    if found.proof is not GpuProof.UNTESTED:
+        return found.proof
+    if accept or set(published) == {GpuProof.ACCEPTED}:
+        return GpuProof.ACCEPTED
+    raise NotVerified(f"build {build} is not tested on a GPU" + (f": {found.problem}" if found.problem else ""),
+                      hint=f"`golden gpu-test {image}` tests the candidate; "
+                           "--accept-untested-gpu goes on without, and that is recorded")
 
 
 def soaked_at(since: Iterable[str], hours: int) -> datetime:
@@ -114,9 +133,7 @@ def apply(
     """
     entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
     moving = [Channel.LATEST, *([Channel.CANDIDATE] if move.candidate else [])]
-    ledger = lease.ledger.readmit(plan.build_id)
-    for build in plan.withdraw:
-        ledger = ledger.withdraw(build)
+    ledger = lease.ledger.readmit(plan.build_id).withdraw(*plan.withdraw)
     for channel in moving:
         ledger = ledger.moved(channel, entry)
     lease.record(ledger.spread(channels.publish_section(definition).regions))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from goldenami.aws.channels import channels, launch_data
 from goldenami.aws.channels.channels import RegionBuild, RestorePoint
-from goldenami.aws.channels.lease import hold_leases, read_lease
-from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
+from goldenami.aws.channels.evidence import Judge
+from goldenami.aws.channels.lease import hold_leases
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry, untold
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import all_or_none, for_each_region
@@ -17,10 +18,15 @@ from goldenami.aws.session import Account, check_regions
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.progress import Progress
+from goldenami.core.wait import wait_until
 from goldenami.model.definition import Definition
 from goldenami.publish import attesting, channel_moves
 from goldenami.publish.channel_moves import MoveOptions
 from goldenami.publish.publish_records import PROMOTE_FILE, MovePlan, MoveRecord, RegionMove
+
+SHOWN_S, SHOWN_POLL_S = 5.0, 0.5
+"""Seconds for which an AMI may not be shown that was made a moment ago ("Eventual consistency in the Amazon EC2 API": a
+couple of seconds at first); a promotion of one that is gone takes as many. And the pause between two looks."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,9 @@ class RegionCandidate:
 
 def read_candidates(account: Account, image: str, regions: Sequence[str]) -> dict[str, RegionCandidate]:
     """The candidate of each region that has one."""
-    leases = for_each_region(regions, lambda region: read_lease(account.dynamodb(region), image)).require_all()
-    return {region: RegionCandidate(entry, state.ledger) for region, state in leases.items()
-            if (entry := state.ledger.candidate)}
+    ledgers = channels.read_ledgers(account, image, regions).require_all()
+    return {region: RegionCandidate(entry, ledger) for region, ledger in ledgers.items()
+            if (entry := ledger.candidate)}
 
 
 def candidates(account: Account, definition: Definition) -> dict[str, RegionCandidate]:
@@ -63,43 +69,64 @@ def _check_forward(region: str, candidate: RegionCandidate) -> None:
     if latest and latest.baked > candidate.entry.baked:
         raise BadInput(f"latest in {region} names build {latest.build_id}, which is newer than the candidate {build} "
                        f"(baked {latest.baked_at} and {candidate.entry.baked_at})",
-                       hint="`golden rollback --to` goes back on purpose")
+                       hint=f"`golden rollback IMAGE --to {build}` goes back on purpose")
 
 
 def prepare(
-    account: Account, definition: Definition, found: dict[str, RegionCandidate], attested: GpuProof,
-    options: MoveOptions,
+    account: Account, definition: Definition, found: dict[str, RegionCandidate], judge: Judge, options: MoveOptions,
 ) -> MovePlan:
     """What would move, or NotVerified for a candidate too young, untested or unsigned.
 
-    `found` are the candidates of the regions, `attested` is what is known here of the build on a GPU.
+    `found` are the candidates of the regions, `judge` says what is known of the build on a GPU.
     """
-    image, entries = definition.image, {region: candidate.entry for region, candidate in found.items()}
+    account, image = account.with_short_timeouts(), definition.image
+    entries = {region: candidate.entry for region, candidate in found.items()}
+    ledgers = {region: candidate.ledger for region, candidate in found.items()}
     build = next(iter(entries.values())).build_id
-    gpu = channel_moves.gpu([entry.gpu for entry in entries.values()], attested, accept=options.accept_untested_gpu)
-    channel_moves.check_gpu(image, build, gpu)
     if not options.now:
         channel_moves.check_soaked(build, [entry.since for entry in entries.values()],
                                    channels.publish_section(definition).soak_hours)
     states = for_each_region(
-        entries, lambda region: channels.read_region(account, region, definition, build)).require_all()
+        entries, lambda region: _read(account, region, definition, entries[region])).require_all()
     for state in states.values():
         channels.check_default(state, definition, take_over=options.take_over)
     attesting.check_signed(definition, states)
+    gpu = channel_moves.gpu(image, build, [entry.gpu for entry in entries.values()],
+                            judge(channel_moves.evidence_of(image, build, states.values())),
+                            accept=options.accept_untested_gpu)
     moves = {region: _move(state, found[region], gpu, image) for region, state in states.items()}
     due = channels.groups_to_refresh(account, definition, {
         region: channels.current_default(state, build, entries[region].ami, definition)
         for region, state in states.items()})
     number = account.expect(channels.publish_section(definition).account, next(iter(entries)))
     return MovePlan(image=image, build_id=build, account=number, template=str(launch_data.template_of(definition)),
-                    take_over=options.take_over, dropped=tuple(
-        channels.dropped(definition, (candidate.ledger for candidate in found.values()))), regions=tuple(
+                    take_over=options.take_over, withdraw=tuple(untold(ledgers, ledgers)),
+                    dropped=channels.dropped(
+                        definition, (ledger.regions for ledger in ledgers.values())),
+                    regions=tuple(
         move.model_copy(update={"refresh": tuple(due[region])}) for region, move in moves.items()))
+
+
+def _read(account: Account, region: str, definition: Definition, entry: LedgerEntry) -> RegionBuild:
+    """What a region has of its candidate; asked again for SHOWN_S while EC2 does not show the AMI as available."""
+    looks: list[RegionBuild] = []
+
+    def shown() -> bool | None:
+        looks.append(channels.read_region(account, region, definition, entry.build_id))
+        return _is_launchable(looks[-1], entry) or None
+
+    wait_until(shown, SHOWN_S, SHOWN_POLL_S)
+    return looks[-1]
+
+
+def _is_launchable(state: RegionBuild, entry: LedgerEntry) -> bool:
+    ami = state.image
+    return ami is not None and ami.state == AmiState.AVAILABLE and ami.ami == entry.ami
 
 
 def _move(state: RegionBuild, candidate: RegionCandidate, gpu: GpuProof, image: str) -> RegionMove:
     entry = candidate.entry
-    if state.image is None or state.image.state != AmiState.AVAILABLE or state.image.ami != entry.ami:
+    if not _is_launchable(state, entry):
         raise BadInput(f"the candidate's AMI {entry.ami} is gone or not available in {state.region}",
                        hint=f"`golden publish {image} --build {entry.build_id}` makes it again")
     return channel_moves.region_move(state.region, entry.ami, entry.baked_at, gpu, candidate.ledger, state.pointers,
@@ -126,8 +153,10 @@ def execute(
         channels.refresh_groups(account, definition, region, moves[region].refresh, versions[region], progress)
 
     with hold_leases(account, plan.image, list(moves)) as leases, progress.step("latest"):
+        hasty = account.with_short_timeouts()
         for_each_region(moves, lambda region: channel_moves.check_unmoved(
-            account, plan, moves[region], leases[region])).require_all(hint=f"`golden promote {plan.image}`")
+            hasty, plan, moves[region], leases[region])).require_all(
+                hint=f"`golden promote {plan.image}`")
         restore_points = {region: RestorePoint(
             leases[region].ledger, {Channel.LATEST: move.before}, moves_template=True,
             template_version=move.template_before) for region, move in moves.items()}

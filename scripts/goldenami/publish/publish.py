@@ -8,7 +8,6 @@ same command.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeVar
@@ -16,15 +15,15 @@ from typing import TypeVar
 from goldenami.aws import encryption, images, tags
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RestorePoint
-from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_lease
+from goldenami.aws.channels.evidence import Judge
+from goldenami.aws.channels.lease import BUILD, LIFE_S, Lease, hold_leases
 from goldenami.aws.channels.ledger import Channel, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account
-from goldenami.aws.snapshots import ebs
-from goldenami.aws.snapshots.ebs import UploadedSnapshot
+from goldenami.aws.snapshots import ebs, journal
 from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.progress import Progress
@@ -32,20 +31,11 @@ from goldenami.core.wait import wait_until
 from goldenami.core.worker_pool import Budget
 from goldenami.model.definition import Definition
 from goldenami.model.disk_blocks import BlockMap
-from goldenami.model.sparse_disk import BLOCK
 from goldenami.publish import attesting, publish_plan, release_gate, upload_plan
 from goldenami.publish.attesting import Signs
 from goldenami.publish.publish_plan import PublishOptions
-from goldenami.publish.publish_records import (
-    PLAN_FILE,
-    Published,
-    PublishPlan,
-    PublishRecord,
-    RegionPublishPlan,
-    TransferRates,
-)
+from goldenami.publish.publish_records import PLAN_FILE, Published, PublishPlan, PublishRecord, RegionPublishPlan
 from goldenami.publish.release_gate import VerifiedBuild
-from goldenami.publish.transfer_ways import MeasuredRates
 
 SNAPSHOT_LIFE = timedelta(days=2)
 """An unfinished upload may be continued the next day; after that `golden sweep` removes its snapshot."""
@@ -56,11 +46,12 @@ T = TypeVar("T")
 
 def prepare(
     account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions, progress: Progress,
-    signs: Signs | None = None,
+    judge: Judge, signs: Signs | None = None,
 ) -> PublishPlan:
     """The plan, also written to plan.json of the build's folder. Nothing in the account is changed."""
+    account = account.with_short_timeouts()
     with progress.step("look at the regions"):
-        plan = publish_plan.make(account, definition, build, options, signs)
+        plan = publish_plan.make(account, definition, build, options, signs, judge)
         plan = publish_plan.with_encryption(plan, upload_plan.encryptions_of(
             account, [planned.region for planned in plan.regions if planned.ami is None],
             channels.publish_section(definition).kms_key, plan.settings.share_with))
@@ -71,9 +62,7 @@ def prepare(
         with progress.step("list the disk's blocks"):
             blocks = release_gate.listed_blocks(build)
         uploads = upload_plan.make(account, build, blocks, lacking)
-        plan = upload_plan.with_transfers(account, plan, uploads, blocks.count() * BLOCK,
-                                          channels.publish_section(definition),
-                                          MeasuredRates.last(build.folder.image))
+        plan = upload_plan.with_transfers(account, plan, uploads, channels.publish_section(definition).transfer)
     records.write(build.folder.path / PLAN_FILE, plan)
     return plan
 
@@ -101,9 +90,9 @@ def execute(
     """
     steps = _RegionSteps(account, definition, build, plan, progress)
     regions = list(steps.plans)
-    steps.phase(lambda region: steps.check(region, read_lease(account.dynamodb(region), plan.image).ledger),
-                "nothing is changed")
-    with hold_leases(account, f"{plan.image}/{plan.build_id}", regions, wait_s=wait_s):
+    ledgers = channels.read_ledgers(account, plan.image, regions).require_all(hint=steps.continues)
+    steps.phase(lambda region: steps.check(region, ledgers[region]), "nothing is changed")
+    with hold_leases(account, f"{plan.image}{BUILD}{plan.build_id}", regions, wait_s=wait_s):
         with progress.step("AMIs"):
             amis = steps.make_images()
         if signs is not None and (unsigned := [planned.region for planned in plan.regions if planned.sign]):
@@ -116,7 +105,7 @@ def execute(
     record = PublishRecord(
         image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
         disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
-        held_back=plan.held_back, regions=published, rates=steps.rates())
+        held_back=plan.held_back, regions=published)
     records.write(build.folder.publish, record)
     return record
 
@@ -131,8 +120,6 @@ class _RegionSteps:
         self.plans = {planned.region: planned for planned in plan.regions}
         self.versions: dict[str, Version] = {}
         self.amis: dict[str, Image] = {}
-        self.uploaded: list[UploadedSnapshot] = []
-        self.copy_s: list[float] = []
         self.budget = Budget(ebs.IN_FLIGHT)
         again = " --again" if plan.readmit else ""
         self.continues = f"`golden publish {plan.image} --build {plan.build_id}{again}` continues"
@@ -199,11 +186,8 @@ class _RegionSteps:
                            hint="run again: the plan is made anew")
             if not planned.settings and not planned.record_build:
                 return existing
-        began = time.monotonic()
         ami = planned.ami or self._new_ami(planned)
         image = images.wait_available(ec2, ami, lambda text: self.progress.say(f"{region}: {text}"))
-        if planned.copy_of and not planned.ami:
-            self.copy_s.append(time.monotonic() - began)
         images.apply(ec2, image, self.plan.spec, self.plan.settings)
         images.clear_temporary_tags(ec2, image)
         self._read_back(planned, ami)
@@ -220,28 +204,21 @@ class _RegionSteps:
     def _upload(self, planned: RegionPublishPlan) -> str:
         region, upload, key = planned.region, planned.upload, self._asked_key(planned)
         assert upload is not None  # the plan has one wherever there is no AMI
-        path = self.build.folder.image.build(upload.parent or "").blocks
+        builds, own = self.build.folder.image, self.build.folder.path
+        path = builds.build(upload.parent or "").blocks
+        uploads = sorted(builds.path.glob(f"*/upload/{region}"))
+        for text in journal.unfinished(upload for upload in uploads if own not in upload.parents):
+            self.progress.say(f"{region}: {text}")
         parent = ebs.Parent(upload.parent_snapshot, BlockMap.open(path)) if upload.parent_snapshot else None
         with self.progress.transfer(region, upload.bytes) as on_bytes:
-            snapshot = ebs.upload(
+            return ebs.upload(
                 self.account.ebs(region), self.account.ec2(region), self.build.disk,
                 BlockMap.open(self.build.folder.blocks),
-                journal=self.build.folder.path / "upload" / region, parent=parent,
+                journal=own / "upload" / region, parent=parent,
                 tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)},
                 description=self.plan.spec.name,
                 encryption=ebs.Encryption(key) if key else None, budget=self.budget,
-                say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes)
-        self.uploaded.append(snapshot)
-        return snapshot.id
-
-    def rates(self) -> TransferRates | None:
-        """How fast blocks went, over all regions at once; None where none went."""
-        sending_s = max((each.sending_s for each in self.uploaded if each.blocks_sent), default=0.0)
-        blocks = self.build.folder.blocks
-        whole = BlockMap.open(blocks).count() * BLOCK if self.copy_s and blocks.exists() else 0
-        return TransferRates(
-            uplink_bytes_s=sum(each.blocks_sent for each in self.uploaded) * BLOCK / sending_s if sending_s else None,
-            copy_bytes_s=whole / max(self.copy_s) if whole else None) if sending_s or whole else None
+                say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes).id
 
     def _read_back(self, planned: RegionPublishPlan, ami: str) -> None:
         """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.
@@ -302,7 +279,9 @@ class _RegionSteps:
     def _move(self, region: str, channel: Channel, lease: Lease, image: Image) -> Version | None:
         """Let a channel name the build: in the ledger, then all pointers by what it says."""
         entry = channels.new_entry(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, lease)
-        lease.record(lease.ledger.moved(channel, entry).spread(self.plans))
+        ledger = lease.ledger.moved(channel, entry).spread(self.plans)
+        named = {each.build_id for each in (ledger.candidate, ledger.latest) if each}
+        lease.record(ledger.withdraw(*({*self.plan.withdraw} - named)))
         return channels.follow_ledger(self.account, region, lease, self.definition, moving=[channel],
                                       others=channel is Channel.LATEST or bool(self.plan.held_back),
                                       take_over=self.plan.take_over)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from goldenami.aws import images, instance_types
+from goldenami.aws import images, instance_types, tags
 from goldenami.aws.channels import channels, launch_data, pointers
 from goldenami.aws.channels.channels import RegionBuild
+from goldenami.aws.channels.evidence import GpuFinding, Judge
 from goldenami.aws.channels.lease import read_lease
-from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold
 from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, check_regions
 from goldenami.core import clock, units
-from goldenami.core.errors import BadInput, Busy
+from goldenami.core.errors import BadInput, Busy, Unreachable
 from goldenami.model.build_records import Ami
 from goldenami.model.definition import Definition, Publish
-from goldenami.publish import attesting, transfer_ways
+from goldenami.publish import attesting, channel_moves
 from goldenami.publish.attesting import Signs
 from goldenami.publish.publish_records import ChannelMove, Copy, PublishPlan, RegionPublishPlan, TemplateMove
 from goldenami.publish.release_gate import VerifiedBuild
@@ -27,17 +28,17 @@ from goldenami.publish.release_gate import VerifiedBuild
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """What a person allows on the command line. `impatient`: a region that hangs is given up within seconds."""
+    """What a person allows on the command line."""
 
     accept_untested_gpu: bool = False
     allow_missing_families: bool = False
     again: bool = False
     take_over: bool = False
-    impatient: bool = False
 
 
 def make(
     account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions, signs: Signs | None,
+    judge: Judge,
 ) -> PublishPlan:
     """Read every region and say what is to be done, or refuse. One call for the account and five for a region, more
     only where something is to be done. What is `latest` in one region was released: a region that was added gets it,
@@ -45,24 +46,27 @@ def make(
     """
     section = channels.publish_section(definition)
     check_regions(section.regions)
-    number = "" if options.impatient else account.expect(section.account, section.regions[0])  # says best what is wrong
-    states = for_each_region(
-        section.regions, lambda region: channels.read_region(account, region, definition, build.bake.build_id),
-        listening=account if options.impatient else None).require_all()
-    number = number or account.expect(section.account, section.regions[0])
+    build_id = build.bake.build_id
+    looked = for_each_region(
+        section.regions, lambda region: channels.read_region(account, region, definition, build_id))
+    if not any(isinstance(error, Unreachable) for error in looked.failed.values()):
+        number = account.expect(section.account, section.regions[0])  # says best what is wrong
+    states = looked.require_all()
     released = _released(states.values(), build)
     accepted = GpuProof.ACCEPTED if options.accept_untested_gpu else GpuProof.UNTESTED
-    gpu = build.gpu if build.gpu is not GpuProof.UNTESTED else released or accepted
-    spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
+    spec = _spec(build)
+    found = _on_gpus(build, states.values(), spec, judge)
+    gpu = found.proof if found.proof is not GpuProof.UNTESTED else released or accepted
     settings = AmiSettings(share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
                            deprecate_at=clock.stamp(clock.now() + timedelta(days=section.deprecate_after_days)))
-    stays = "" if released else held_back(section, gpu)
+    stays = "" if released else held_back(definition.image, section, gpu, found.problem)
     ledgers = {region: state.ledger for region, state in states.items()}
     plan = PublishPlan(
         image=definition.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
         settings=settings, gpu=gpu, held_back=stays, regions=(),
         differing=channels.differing(ledgers) if stays else "", readmit=options.again, take_over=options.take_over,
-        dropped=tuple(channels.dropped(definition, ledgers.values())))
+        dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
+        withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id))
     unsigned = attesting.lacking(account, states, signs)
     plan = plan.model_copy(update={"regions": tuple(
         _region(state, plan, definition, build.bake.ami).model_copy(update={"sign": state.region in unsigned})
@@ -73,17 +77,38 @@ def make(
     return plan
 
 
+def _spec(build: VerifiedBuild) -> ImageSpec:
+    """What the build's AMIs have to be; of one for GPUs a tag says what a test has to show."""
+    spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
+    if not build.asked.architectures:
+        return spec
+    return spec.model_copy(update={"tags": {**spec.tags, tags.GPU_TEST: str(build.asked)}})
+
+
+def _on_gpus(build: VerifiedBuild, states: Iterable[RegionBuild], spec: ImageSpec, judge: Judge) -> GpuFinding:
+    """What is known on a GPU of the build that is here, which the regions' AMIs have to be of."""
+    if not build.asked.architectures:
+        return GpuFinding(GpuProof.NONE)
+    there = channel_moves.evidence_of(build.bake.image, build.bake.build_id, states)
+    return judge(replace(there, tags=spec.tags, baked_at=build.bake.started_at))
+
+
 def _released(states: Iterable[RegionBuild], build: VerifiedBuild) -> GpuProof | None:
-    """What the ledger says of this build on a GPU where it is `latest` in a region; None where it is in none."""
-    named = (state.ledger.latest for state in states if not state.is_abandoned)
-    return next((entry.gpu for entry in named if entry and entry.build_id == build.bake.build_id), None)
+    """What the ledger says of this build on a GPU where its AMI is `latest` in a region; None where it is in none.
+
+    Where that AMI is gone, nobody knows of which bytes it was.
+    """
+    named = ((state.ledger.latest, state.image) for state in states if not state.is_abandoned)
+    return next((entry.gpu for entry, ami in named if entry and ami and entry.build_id == build.bake.build_id
+                 and entry.ami == ami.ami), None)
 
 
-def held_back(section: Publish, gpu: GpuProof) -> str:
-    """Why `latest` does not move with this publish; nothing where it does."""
+def held_back(image: str, section: Publish, gpu: GpuProof, problem: str) -> str:
+    """Why `latest` does not move with this publish; nothing where it does. `problem`: why a GPU test does not count."""
     if gpu is GpuProof.UNTESTED:
-        return "not tested on a GPU: `golden gpu-test` tests it, `--accept-untested-gpu` goes on without"
-    return f"a candidate stands {section.soak_hours} h: then `golden promote`" if section.soak_hours else ""
+        return (f"not tested on a GPU{f' ({problem})' if problem else ''}: `golden gpu-test {image}` tests it, "
+                "`--accept-untested-gpu` goes on without")
+    return f"a candidate stands {section.soak_hours} h: then `golden promote {image}`" if section.soak_hours else ""
 
 
 def _region(state: RegionBuild, plan: PublishPlan, definition: Definition, baked: Ami | None) -> RegionPublishPlan:
@@ -94,7 +119,7 @@ def _region(state: RegionBuild, plan: PublishPlan, definition: Definition, baked
         raise BadInput(f"{home.id}, which the bake made in {home.region}, is gone",
                        hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
     if image is None:
-        source = Copy(region=baked.region, ami=baked.id, why="there is no disk here") if baked else None
+        source = Copy(region=baked.region, ami=baked.id) if baked else None
         return _with_pointers(RegionPublishPlan(region=state.region, kms_key=section.kms_key, copy_of=source,
                                                 record_build=True), state, plan, definition)
     images.check_ours(image, plan.spec)
@@ -122,6 +147,10 @@ def _with_pointers(
     moved = {move.channel for move in moves}
     astray = tuple(text for channel, text in channels.astray(definition, state.ledger, state.pointers, state.template)
                    if channel not in moved)
+    stays = {entry.build_id for channel in Channel
+             if channel not in moved and (entry := state.ledger.of(channel))}
+    astray += tuple(f"the ledger, in which it is missing that {name} was withdrawn elsewhere"
+                    for name in plan.withdraw if name not in {*state.ledger.withdrawn, *stays})
     current = channels.current_default(state, plan.build_id, planned.ami, definition) if planned.ami else None
     template, default = None, state.template
     if not plan.held_back and current is None:
@@ -202,10 +231,7 @@ def show(plan: PublishPlan) -> list[str]:
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
     sent = [region.upload.bytes for region in plan.regions if region.upload]
     if len(sent) > 1:
-        lines.append(f"  {units.size(sum(sent))} leave this machine, for {len(sent)} regions; `transfer: copy` sends "
-                     "the disk to one and lets EC2 copy it")
-    if plan.ways:
-        lines += [f"  {text}" for text in transfer_ways.show(plan.ways)]
+        lines.append(f"  {units.size(sum(sent))} leave this machine, for {len(sent)} regions")
     if plan.held_back:
         lines.append(f"  `latest` and the template stay: {plan.held_back}")
     if plan.differing:
@@ -221,7 +247,7 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
         yield f"send {units.size(region.upload.bytes)} in {region.upload.blocks} blocks{since}"
     if region.copy_of:
         yield (f"copy {region.copy_of.ami or 'the new AMI'} of {region.copy_of.region} to {plan.spec.name}"
-               + _encrypted(region) + f": {region.copy_of.why}")
+               + _encrypted(region))
     elif region.ami is None:
         yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, IMDSv2 only, ENA, "
                f"{plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"

@@ -33,44 +33,10 @@ class Upload(Record):
 
 
 class Copy(Record):
-    """An AMI of another region that is copied, and why. `ami` is empty where this publish makes it there first."""
+    """An AMI of another region that is copied. `ami` is empty where this publish makes it there first."""
 
     region: str
     ami: str = ""
-    why: str = ""
-
-
-class TransferRates(Record):
-    """What a publish measured, in bytes a second: what left this machine while it sent, and what EC2 copied to the
-    slowest region. None where nothing went that way.
-    """
-
-    uplink_bytes_s: float | None = None
-    copy_bytes_s: float | None = None
-
-
-class TransferWay(Record):
-    """One way of a disk to all regions that lack it: the bytes that leave this machine, US dollars and seconds.
-
-    None where a price or a rate is not known.
-    """
-
-    bytes: Bytes
-    usd: float | None
-    seconds: float | None
-
-
-class TransferWays(Record):
-    """Sending to each region, or to `source` alone, from which EC2 copies (None: no region can get a copy).
-
-    `prices` and `rates` say what both were computed by.
-    """
-
-    source: str
-    sent: TransferWay
-    copied: TransferWay | None
-    prices: str
-    rates: str
 
 
 class ChannelMove(Record):
@@ -126,7 +92,7 @@ class PublishPlan(Record):
     what it is then, where that is not the same everywhere: a region was added, or dropped for a while.
 
     `dropped` are regions that the definition has no longer; `take_over` allows to replace a default version of the
-    launch template that a person set; `ways` compares what the disk's way costs and takes.
+    launch template that a person set. `withdraw` are other builds that a region withdrew while another did not answer.
     """
 
     schema_version: Literal[1] = 1
@@ -141,9 +107,9 @@ class PublishPlan(Record):
     differing: str = ""
     readmit: bool = False
     take_over: bool = False
+    withdraw: tuple[BuildId, ...] = ()
     dropped: tuple[str, ...] = ()
     regions: tuple[RegionPublishPlan, ...]
-    ways: TransferWays | None = None
 
     @property
     def is_done(self) -> bool:
@@ -164,8 +130,8 @@ class Published(Record):
     refreshed: tuple[str, ...] = ()
 
 
-class PublishRecord(Record):
-    """Where a build is published."""
+class PublishRecord(Record, extra="ignore"):
+    """Where a build is published. Older records say more: it is ignored."""
 
     schema_version: Literal[1] = 1
     image: str
@@ -178,7 +144,6 @@ class PublishRecord(Record):
     by: str
     held_back: str = ""
     regions: dict[str, Published]
-    rates: TransferRates | None = None
 
 
 class RegionMove(Record):
@@ -207,6 +172,7 @@ class MovePlan(Record):
 
     `further` is the build before the target of a rollback; `dropped` are regions that the definition has no longer.
     `template` is the launch template; `take_over` allows to replace a default version of it that a person set.
+    `unreachable` are regions that did not say what they withdrew, or what they have, and why.
     """
 
     schema_version: Literal[1] = 1
@@ -218,6 +184,7 @@ class MovePlan(Record):
     withdraw: tuple[BuildId, ...] = ()
     further: BuildId | None = None
     dropped: tuple[str, ...] = ()
+    unreachable: dict[str, str] = Field(default_factory=dict)
     regions: tuple[RegionMove, ...]
 
     @property

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from goldenami.aws.channels.ledger import GpuProof
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.model import disk_blocks, gpu_proofs, lockfile
@@ -20,7 +19,7 @@ from goldenami.model.build_records import (
 )
 from goldenami.model.definition import CveRule, Definition, HardeningGate
 from goldenami.model.disk_blocks import BlockMap
-from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord, TestedGpu
+from goldenami.model.gpu_proofs import Asked, GpuTestRecord, TestedGpu
 from goldenami.model.hardening_records import HARDENING_FILE, HardeningRecord, RuleOutcome
 from goldenami.model.lockfile import Lock
 from goldenami.model.security_records import CVE_FILE, CveRecord
@@ -36,31 +35,19 @@ on EC2 has the publisher's own loader for BIOS, which the instance that verify l
 
 @dataclass(frozen=True)
 class VerifiedBuild:
-    """A build with a passing record."""
+    """A build with a passing record. `asked` is what a test on GPUs has to show of it."""
 
     folder: BuildFolder
     bake: BakeRecord
     verify: VerifyRecord
     lock: Lock
+    asked: Asked
 
     @property
     def disk(self) -> Path:
         """The disk image; only of a build that has one."""
         assert self.bake.disk is not None
         return self.folder.path / self.bake.disk.path
-
-    @property
-    def gpu(self) -> GpuProof:
-        """What is known of it on a GPU: here, by a person's word alone; what gpu-test found, the account knows."""
-        if not self.lock.hardware.sm:
-            return GpuProof.NONE
-        path = self.folder.path / ATTEST_FILE
-        if not path.exists():
-            return GpuProof.UNTESTED
-        record = records.read(path, GpuTestRecord)
-        same = (record.build_id, record.disk_sha256, record.machines[0].ami) == \
-            (self.bake.build_id, self.bake.disk_sha256, self.bake.ami_id or "")
-        return GpuProof.BY_HAND if record.by_hand and same else GpuProof.UNTESTED
 
 
 def newest(root: Path, image: str) -> str:
@@ -69,12 +56,6 @@ def newest(root: Path, image: str) -> str:
     if not started:
         raise BadInput(f"{image} has no build here", hint=f"run `make bake IMAGE={image}`")
     return max(started, key=lambda build: started[build])
-
-
-def attested(root: Path, image: str, build_id: str) -> GpuProof:
-    """What this machine's records say of a build on a GPU."""
-    known = ImageFolder.of(root, image).build(build_id).is_verified
-    return load(root, image, build_id).gpu if known else GpuProof.UNTESTED
 
 
 def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
@@ -95,7 +76,7 @@ def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
     if digest != bake.lock_sha256:
         raise NotVerified(f"{folder.lock} is not the lock that was baked",
                           hint=f"`make bake IMAGE={image} FORCE=1` makes the build again")
-    return VerifiedBuild(folder, bake, verify, lock)
+    return VerifiedBuild(folder, bake, verify, lock, Asked.of(root, lock))
 
 
 def _again(image: str, name: str) -> str:
@@ -188,9 +169,9 @@ def listed_blocks(build: VerifiedBuild) -> BlockMap:
 
 
 def attest(root: Path, build: VerifiedBuild, file: Path, by: str) -> GpuTestRecord:
-    """Record a JUnit file, for which the person `by` vouches, as the proof that the build was tested on a GPU.
+    """What a JUnit file shows, for which the person `by` vouches: that the build was tested on a GPU.
 
-    NotVerified says why it is none: every check on a GPU of the image's roles has to be in it.
+    NotVerified says why it shows nothing: every check on a GPU of the image's roles has to be in it.
     """
     junit, needed = gpu_proofs.JunitFile(file), gpu_proofs.required(root, build.lock.roles)
     if problem := junit.problem(build.bake.build_id, needed):
@@ -200,9 +181,7 @@ def attest(root: Path, build: VerifiedBuild, file: Path, by: str) -> GpuTestReco
         sm="", gpu=junit.properties[gpu_proofs.GPU_PROPERTY], instance_type="", region="", ami=build.bake.ami_id or "",
         checks=len(junit.passed), junit_sha256=records.sha256_file(file),
         not_asked=tuple(name for name in needed if name in junit.not_asked))
-    record = GpuTestRecord(
+    return GpuTestRecord(
         image=build.bake.image, build_id=build.bake.build_id, nonce=junit.properties.get(gpu_proofs.NONCE_PROPERTY, ""),
-        at=clock.stamp(), by=by, by_hand=True, disk_sha256=build.bake.disk_sha256, checks=tuple(needed),
-        machines=(machine,))
-    records.write(build.folder.path / ATTEST_FILE, record)
-    return record
+        at=clock.stamp(), by=by, by_hand=True, lock_sha256=build.bake.lock_sha256, disk_sha256=build.bake.disk_sha256,
+        manifest_sha256=build.bake.manifest_sha256, checks=tuple(needed), machines=(machine,))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Ledger
-from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.publish import channel_moves
 
@@ -33,12 +30,6 @@ class NextStep:
     why: str
 
 
-def read_ledgers(account: Account, image: str, regions: Sequence[str]) -> dict[str, Ledger]:
-    """The ledger of each region; empty ones where the image was never published."""
-    leases = for_each_region(regions, lambda region: read_lease(account.dynamodb(region), image)).require_all()
-    return {region: state.ledger for region, state in leases.items()}
-
-
 def next_step(
     build_id: str, ledgers: Mapping[str, Ledger], *, baked: bool, tested: bool, soak_hours: int, judged: bool = False,
 ) -> NextStep:
@@ -49,7 +40,7 @@ def next_step(
     """
     if rolled_back := [region for region, ledger in ledgers.items() if build_id in ledger.withdrawn]:
         return NextStep(ReleaseStep.WAIT, f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
-                                          "goes on, or `golden publish --again`")
+                                          "goes on, or `golden publish IMAGE --again`")
     if all(ledger.latest and ledger.latest.build_id == build_id for ledger in ledgers.values()):
         return NextStep(ReleaseStep.DONE, f"build {build_id} is `latest` in {', '.join(ledgers)}")
     standing = [ledger.candidate for ledger in ledgers.values()

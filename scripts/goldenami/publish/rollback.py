@@ -7,22 +7,23 @@ all pointers to where the first rollback went, and no further: only `--to` goes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, launch_data, pointers, refresh
-from goldenami.aws.channels.lease import LIFE_S, hold_leases, read_lease
-from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
+from goldenami.aws.channels.evidence import Judge
+from goldenami.aws.channels.lease import LIFE_S, hold_leases
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold, withdrawn_in
 from goldenami.aws.channels.pointers import HandSet, Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region, persist
-from goldenami.aws.session import Account, check_regions
+from goldenami.aws.session import HASTY_ATTEMPTS, Account, check_regions
 from goldenami.core import records
-from goldenami.core.errors import BadInput, NotVerified
+from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.core.progress import Progress
 from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves
@@ -41,12 +42,9 @@ class RollbackState:
 
 @dataclass(frozen=True)
 class RollbackCriteria:
-    """What a build that `latest` never named is judged by: what this machine knows of it on a GPU, what the declared
-    hardware says where no ledger knows the build, and what a person allows.
-    """
+    """What AMIs that `latest` never named are judged by: what is known of them on a GPU, and what a person allows."""
 
-    attested: Callable[[str], GpuProof]
-    declared: GpuProof
+    judge: Judge
     options: MoveOptions
 
 
@@ -62,28 +60,51 @@ def prepare(
     hand_set = HandSet.TAKE_OVER if take_over else HandSet.REFUSE
     names = regions or channels.publish_section(definition).regions
     check_regions(names)
-    impatient = account.with_short_timeouts()
-    results = for_each_region(names, lambda region: _read(impatient, region, definition), listening=impatient)
-    if not results.done:
-        raise combined_error(results.failed, "nothing is changed", "then run again", {})
-    states, ref = results.done, launch_data.template_of(definition)
+    hasty, ref = account.with_short_timeouts(HASTY_ATTEMPTS), launch_data.template_of(definition)
+    known, states, failed = _look(hasty, definition, names)
     for region, state in states.items():
         pointers.check_default(state.template, ref, region, hand_set)
     target = to or _target(image, states)
-    builds = for_each_region(states, lambda region: images.find(account.ec2(region), f"{image}-{target}"))
+    builds = for_each_region(
+        states, lambda region: images.find(hasty.ec2(region), f"{image}-{target}"))
     launchable = _launchable(image, target, builds.require_all())
-    gpu = _gpu_proof(definition, target, [state.ledger for state in states.values()], criteria)
-    moves = [_move(region, state, target, launchable[region], gpu) for region, state in states.items()]
+    ledgers = [state.ledger for state in states.values()]
+    gpu = _gpu_proof(hasty, definition, target, launchable, ledgers, criteria)
+    moves = [_move(region, replace(state, ledger=known[region]), target, launchable[region], gpu)
+             for region, state in states.items()]
     baked = max(datetime.fromisoformat(move.baked_at) for move in moves)
-    withdraw = {state.ledger.latest.build_id for state in states.values()
-                if state.ledger.latest and state.ledger.latest.baked > baked}
+    withdraw = {*untold(known, states)} - {target}
+    withdraw |= {state.ledger.latest.build_id for state in states.values()
+                 if state.ledger.latest and state.ledger.latest.baked > baked}
     return Prepared(MovePlan(
         image=image, build_id=target, template=str(ref), take_over=take_over,
-        account=account.expect(channels.publish_section(definition).account, next(iter(states))),
-        further=_further(states), dropped=tuple(channels.dropped(definition, (
-            state.ledger for state in states.values()))), withdraw=tuple(sorted(withdraw)), regions=tuple(
-            move.model_copy(update={"candidate": _takes_candidate(states[move.region].ledger, withdraw, target)})
-            for move in moves)), results.failed)
+        account=hasty.expect(channels.publish_section(definition).account, next(iter(states))),
+        further=_further(states), withdraw=tuple(sorted(withdraw)),
+        dropped=channels.dropped(definition, (ledger.regions for ledger in known.values())),
+        unreachable={region: error.message for region, error in failed.items()}, regions=tuple(
+            move.model_copy(update={"candidate": _takes_candidate(
+                states[move.region].ledger, withdraw, target)}) for move in moves)),
+        {region: error for region, error in failed.items() if region in names})
+
+
+def _look(
+    account: Account, definition: Definition, names: Collection[str],
+) -> tuple[dict[str, Ledger], dict[str, RollbackState], dict[str, GoldenError]]:
+    """The ledgers of all regions, the states of those in `names`, and who did not answer.
+
+    A state's ledger has what any region withdrew. So those that are not in `names` are asked, too: one of
+    `names` may have been out, and would go back to a bad build.
+    """
+    everywhere = dict.fromkeys([*names, *channels.publish_section(definition).regions])
+    ledgers = channels.read_ledgers(account, definition.image, everywhere)
+    known = ledgers.done
+    results = for_each_region([name for name in names if name in known], lambda region: _read(
+        account, region, definition, known[region].withdraw(*withdrawn_in(known))))
+    failed = {**ledgers.failed, **results.failed}
+    if not results.done:
+        here = {name: failed[name] for name in names}
+        raise combined_error(here, "nothing is changed", "then run again", {})
+    return known, results.done, failed
 
 
 def _further(states: dict[str, RollbackState]) -> str | None:
@@ -98,13 +119,11 @@ def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str) -> bool:
     return candidate is not None and candidate.build_id in {*withdraw, *ledger.withdrawn} - {target}
 
 
-def _read(account: Account, region: str, definition: Definition) -> RollbackState:
+def _read(account: Account, region: str, definition: Definition, ledger: Ledger) -> RollbackState:
     image, ec2, ref = definition.image, account.ec2(region), launch_data.template_of(definition)
     if ref.source:
         pointers.check_theirs(ec2, ref, image)
-    amis = pointers.read_channels(account.ssm(region), image)
-    lease = read_lease(account.dynamodb(region), image)
-    return RollbackState(ledger=lease.ledger, pointers=amis,
+    return RollbackState(ledger=ledger, pointers=pointers.read_channels(account.ssm(region), image),
                          template=pointers.default_version(ec2, ref))
 
 
@@ -115,13 +134,13 @@ def _target(image: str, states: dict[str, RollbackState]) -> str:
     Where a publish was stopped half-way, it is the older build that some have; else it is the one before.
     """
     latest = {entry.build_id: entry for state in states.values() if (entry := state.ledger.latest)}
-    back = {entry.build_id for state in states.values() if (entry := state.ledger.latest) and state.ledger.went_back}
+    standing = {region: entry for region, state in states.items() if (entry := state.ledger.latest)
+                and entry.build_id not in state.ledger.withdrawn}
+    back = {entry.build_id for region, entry in standing.items() if states[region].ledger.went_back}
     if len(back) == 1:
         return back.pop()
-    withdrawn = {build for state in states.values() for build in state.ledger.withdrawn}
-    standing = [entry for entry in latest.values() if entry.build_id not in withdrawn]
     if standing and len(latest) > 1:
-        return min(standing, key=lambda entry: entry.baked).build_id
+        return min(standing.values(), key=lambda entry: entry.baked).build_id
     before = {region: entry.build_id for region, state in states.items() if (entry := state.ledger.previous())}
     if len(set(before.values())) == 1 and before.keys() == states.keys():
         return next(iter(before.values()))
@@ -144,17 +163,21 @@ def _launchable(image: str, target: str, amis: dict[str, Image | None]) -> dict[
 
 
 def _gpu_proof(
-    definition: Definition, target: str, ledgers: list[Ledger], criteria: RollbackCriteria,
+    account: Account, definition: Definition, target: str, amis: dict[str, Image], ledgers: list[Ledger],
+    criteria: RollbackCriteria,
 ) -> GpuProof:
-    """What is known of the build on a GPU. One that `latest` never named has to pass all that a promotion asks for."""
-    former = [entry for ledger in ledgers for entry in (ledger.latest, *ledger.history)
-              if entry and entry.build_id == target]
-    if former:
-        return former[0].gpu
+    """What is known of the build on a GPU. AMIs that `latest` never named have to pass all that a promotion asks for.
+    """
+    former = {entry.ami: entry.gpu for ledger in ledgers for entry in (ledger.latest, *ledger.history)
+              if entry and entry.build_id == target}
+    disks = {ami.tags.get(tags.DISK_SHA256) for ami in amis.values() if ami.ami in former} - {None}
+    others = [ami for ami in amis.values() if ami.ami not in former]
+    if former and all(ami.tags.get(tags.DISK_SHA256) in disks for ami in others):
+        return next(iter(former.values()))
     entries = [ledger.candidate for ledger in ledgers if ledger.candidate and ledger.candidate.build_id == target]
-    gpu = channel_moves.gpu([entry.gpu for entry in entries] or [criteria.declared], criteria.attested(target),
+    found = channel_moves.on_gpus(account, definition, target, amis, criteria.judge)
+    gpu = channel_moves.gpu(definition.image, target, [entry.gpu for entry in entries], found,
                             accept=criteria.options.accept_untested_gpu)
-    channel_moves.check_gpu(definition.image, target, gpu)
     hours = channels.publish_section(definition).soak_hours
     if hours and not criteria.options.now:
         if not entries:

@@ -12,12 +12,10 @@ from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
 from goldenami.model import disk_blocks
-from goldenami.model.definition import Publish, Transfer
+from goldenami.model.definition import Transfer
 from goldenami.model.disk_blocks import BlockMap
-from goldenami.publish import transfer_ways
 from goldenami.publish.publish_records import Copy, PublishPlan, RegionPublishPlan, Upload
 from goldenami.publish.release_gate import VerifiedBuild
-from goldenami.publish.transfer_ways import MeasuredRates, TransferPrices
 
 
 @dataclass(frozen=True)
@@ -68,26 +66,23 @@ class _Source:
         return region.region != self.region and not (is_plain and self.key is not None)
 
 
-def with_transfers(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload], whole_bytes: int,
-                   section: Publish, measured: MeasuredRates) -> PublishPlan:
-    """The plan with what is sent to each region that lacks the AMI, or whose copy it gets, and with what both cost.
+def with_transfers(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload],
+                   transfer: Transfer) -> PublishPlan:
+    """The plan with what is sent to each region that lacks the AMI, or of which region it gets a copy.
 
-    `whole_bytes` are those of the disk's blocks that are not zeros: a copy takes all of them, whatever is there.
-    `measured` is how fast blocks went before.
+    Where an older build is in a region, it is sent the difference: a copy would take the whole disk.
     """
     source = _source(account, plan, uploads)
-    listed = TransferPrices.ask(account, source.region, uploads, section.uplink_usd_gib)
-    able = [region.region for region in plan.regions if region.region in uploads and source.serves(region)]
 
     def changed(region: RegionPublishPlan) -> RegionPublishPlan:
-        upload = uploads[region.region]
-        copied = _copy(source, region.region, upload, whole_bytes, section.transfer, listed) \
-            if region.region in able else None
-        return region.model_copy(update={"copy_of": copied} if copied else {"upload": upload})
+        upload = uploads.get(region.region)
+        if upload is None:
+            return region
+        if transfer is Transfer.UPLOAD or upload.parent or not source.serves(region):
+            return region.model_copy(update={"upload": upload})
+        return region.model_copy(update={"copy_of": Copy(region=source.region, ami=source.ami)})
 
-    return plan.model_copy(update={
-        "ways": transfer_ways.compare(source.region, uploads, whole_bytes, listed, measured, able),
-        "regions": tuple(changed(region) if region.region in uploads else region for region in plan.regions)})
+    return plan.model_copy(update={"regions": tuple(changed(region) for region in plan.regions)})
 
 
 def _source(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload]) -> _Source:
@@ -99,22 +94,6 @@ def _source(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload]) 
     first = min((region for region in plan.regions if region.region in uploads),
                 key=lambda region: uploads[region.region].bytes)
     return _Source(first.region, "", first.encryption.key if first.encryption else None)
-
-
-def _copy(source: _Source, region: str, upload: Upload, whole_bytes: int, transfer: Transfer,
-          listed: TransferPrices) -> Copy | None:
-    """The copy that a region gets; None where this machine sends to it, as it does where a price is not known."""
-    sent, copied = listed.sent(region, upload), listed.copied(region, whole_bytes)
-    costs = f"{_usd(copied)}, an upload {_usd(sent)}"
-    if transfer is Transfer.COPY:
-        return Copy(region=source.region, ami=source.ami, why=f"as `transfer: copy` says; {costs}")
-    if transfer is Transfer.UPLOAD or copied is None or sent is None or copied >= sent:
-        return None
-    return Copy(region=source.region, ami=source.ami, why=f"it costs {costs}")
-
-
-def _usd(amount: float | None) -> str:
-    return "at an unknown price" if amount is None else f"${amount:.3f}"
 
 
 def check_shares(account: Account, plan: PublishPlan) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-import botocore.session
-
 from goldenami.aws import tags
 from goldenami.aws.calls import NOT_YET, settled
 from goldenami.aws.channels.pointers import PROVENANCE, VERIFICATION, build_name
@@ -66,6 +64,8 @@ def snapshot_tags(ec2: Client, ami: Image) -> tags.Tags:
 
 @cache
 def _partition(region: str) -> str:
+    import botocore.session  # noqa: PLC0415 - 0.2 s that most commands need not wait for
+
     return str(botocore.session.Session().get_partition_for_region(region))
 
 

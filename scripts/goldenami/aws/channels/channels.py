@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import attestations, launch_data, pointers, refresh
+from goldenami.aws.channels import attestations, evidence, launch_data, pointers, refresh
 from goldenami.aws.channels.attestations import Attestations
 from goldenami.aws.channels.launch_data import TemplateBase
 from goldenami.aws.channels.lease import Lease, read_lease
@@ -18,7 +18,7 @@ from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import HandSet, Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import RegionResults, for_each_region
 from goldenami.aws.session import Account, Client
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
@@ -29,7 +29,7 @@ from goldenami.model.definition import Definition, InstanceRefresh, Publish
 @dataclass(frozen=True)
 class RegionBuild:
     """What a region has of one build of an image. `recorded` is the AMI that the build's parameter names, `attested`
-    what is signed beside it.
+    what is signed beside it, `gpu_test` the record of its test on GPUs, as text.
 
     `pointers` are the AMIs that the channels' parameters name. `is_abandoned`: who held the lease last did not let go.
     """
@@ -39,6 +39,7 @@ class RegionBuild:
     shared_with: list[str]
     recorded: str | None
     attested: Attestations | None
+    gpu_test: str | None
     pointers: dict[Channel, str]
     template: Version | None
     base: TemplateBase
@@ -55,16 +56,25 @@ def read_region(account: Account, region: str, definition: Definition, build_id:
         pointers.check_theirs(ec2, ref, image)
     ami = images.find(ec2, f"{image}-{build_id}")
     build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
+    gpu_test = evidence.parameter(image, build_id)
     values = pointers.read(account.ssm(region),
-                           [build_name, *names.values(), *attestations.parameters(image, build_id)])
+                           [build_name, *names.values(), *attestations.parameters(image, build_id), gpu_test])
     lease = read_lease(account.dynamodb(region), image)
     return RegionBuild(
         region=region, image=ami, shared_with=images.accounts_shared_with(ec2, ami.ami) if ami else [],
         recorded=values.get(build_name), attested=attestations.found(values, image, build_id),
+        gpu_test=values.get(gpu_test),
         pointers={channel: values[name] for channel, name in names.items() if name in values},
         template=pointers.default_version(ec2, ref), base=launch_data.read_base(ec2, definition),
         ledger=lease.ledger, is_abandoned=lease.holder is not None,
     )
+
+
+def read_ledgers(account: Account, image: str, regions: Iterable[str]) -> RegionResults[Ledger]:
+    """The ledger of each region; empty ones where the image was never published."""
+    hasty = account.with_short_timeouts()
+    return for_each_region(
+        regions, lambda region: read_lease(hasty.dynamodb(region), image).ledger)
 
 
 def astray(
@@ -95,11 +105,11 @@ DROPPED = ("the definition has dropped this region, and what it launches by stay
 """What is said of a region that the ledgers know and the definition does not."""
 
 
-def dropped(definition: Definition, ledgers: Iterable[Ledger]) -> list[str]:
-    """Regions to which the image was published, which its definition neither names nor leaves on purpose."""
+def dropped(definition: Definition, published_to: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Regions to which the image was published, by each ledger's `regions`, which its definition
+    neither names nor leaves on purpose."""
     section = publish_section(definition)
-    known = {region for ledger in ledgers for region in ledger.regions}
-    return sorted(known - {*section.regions, *section.left_regions})
+    return tuple(sorted(set().union(*published_to) - {*section.regions, *section.left_regions}))
 
 
 def differing(ledgers: Mapping[str, Ledger]) -> str:
@@ -181,7 +191,7 @@ def restore(
 
 
 def current_default(state: RegionBuild, build_id: str, ami: str, definition: Definition) -> Version | None:
-    """The template's default where it already is what `point_template` would make of the build; else None."""
+    """The template's default where it already is what `move_template` would make of the build; else None."""
     default = state.template
     is_current = default is not None and default.description == pointers.description(build_id) and \
         pointers.fits(default.data, launch_data.of_image(definition, ami, state.base).data)

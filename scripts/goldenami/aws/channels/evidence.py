@@ -1,13 +1,52 @@
-"""The proof of a test on a GPU in the account: beside the build's parameter, where every machine can read it."""
+"""The proof of a test on a GPU in the account: beside the build's parameter, where every machine can read it.
+
+`publish`, `promote` and `rollback` ask a `Judge` before `latest` names a build; security/gpu_evidence.py is the one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from goldenami.aws.channels.pointers import EVIDENCE, build_name, read
-from goldenami.aws.session import Account, Client
+from pydantic import ValidationError
+
+from goldenami.aws.channels.ledger import GpuProof
+from goldenami.aws.channels.pointers import EVIDENCE, build_name
+from goldenami.aws.images import Image
+from goldenami.aws.session import Client
+from goldenami.aws.tags import Tags
 from goldenami.core.errors import BadInput
 from goldenami.model.gpu_proofs import GpuTestRecord
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What `latest` is to name, and what the account says of it: a build's AMIs by region, as far as there are any, its
+    tags, when it was baked (UTC), and the records of tests on GPUs by region, as text.
+    """
+
+    image: str
+    build_id: str
+    tags: Tags
+    baked_at: str
+    amis: Mapping[str, Image]
+    records: Mapping[str, str]
+
+    @property
+    def all_tags(self) -> dict[str, Tags]:
+        """The tags of the build and of each AMI, by what a person calls them."""
+        return {"the build": self.tags, **{ami.ami: ami.tags for ami in self.amis.values()}}
+
+
+class GpuFinding(NamedTuple):
+    """What is known of a build on a GPU, and why a record of a test does not count."""
+
+    proof: GpuProof
+    problem: str = ""
+
+
+Judge = Callable[[Evidence], GpuFinding]
 
 
 def parameter(image: str, build_id: str) -> str:
@@ -16,7 +55,7 @@ def parameter(image: str, build_id: str) -> str:
 
 
 def write(ssm: Client, record: GpuTestRecord) -> None:
-    """Keep the record in a region. It has 2 to 4 KiB; more than a standard parameter's 4 KiB costs $0.05 a month."""
+    """Keep the record in a region. It has 2 to 5 KiB; more than a standard parameter's 4 KiB costs $0.05 a month."""
     ssm.put_parameter(Name=parameter(record.image, record.build_id), Value=record.model_dump_json(), Type="String",
                       Tier="Intelligent-Tiering", Overwrite=True,
                       Description="golden gpu-test: which GPUs this build was tested on")
@@ -24,14 +63,17 @@ def write(ssm: Client, record: GpuTestRecord) -> None:
 
 def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:
     """The record that is a parameter's value; BadInput where it is no such record of that build."""
+    cause = ""
     try:
         record = GpuTestRecord.model_validate_json(text)
-        if (record.image, record.build_id) != (image, build_id):
-            raise ValueError(f"it is of {record.image} {record.build_id}")
-    except ValueError as error:
-        raise BadInput(f"the parameter {parameter(image, build_id)} is not what gpu-test writes: {error}",
-                       hint=f"remove it, then run `golden gpu-test {image}`") from None
-    return record
+        if (record.image, record.build_id) == (image, build_id):
+            return record
+        cause = f"it is of {record.image} {record.build_id}"
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
+    raise BadInput(f"the parameter {parameter(image, build_id)} is not what gpu-test writes: {cause}",
+                   hint=f"remove it, then run `golden gpu-test {image}`")
 
 
 def summary(text: str | None, image: str, build_id: str) -> str:
@@ -39,13 +81,4 @@ def summary(text: str | None, image: str, build_id: str) -> str:
     try:
         return str(parsed(text, image, build_id)) if text else ""
     except BadInput as error:
-        return error.message.splitlines()[0]
-
-
-def find(account: Account, regions: Iterable[str], image: str, build_id: str) -> GpuTestRecord | None:
-    """The record of a build in the first region that has one; one is enough, the AMIs hold the same bytes."""
-    name = parameter(image, build_id)
-    for region in regions:
-        if text := read(account.ssm(region), [name]).get(name):
-            return parsed(text, image, build_id)
-    return None
+        return error.message

@@ -21,15 +21,17 @@ from typing import Any
 from botocore import exceptions as aws
 
 from goldenami.aws import tags
+from goldenami.aws.calls import tolerate
 from goldenami.aws.channels.ledger import Ledger
-from goldenami.aws.session import Account, Client, code, translated
+from goldenami.aws.session import HASTY_ATTEMPTS, Account, Client, code, translated
 from goldenami.core import clock
 from goldenami.core.errors import Busy, GoldenError, StageFailed
-from goldenami.core.process import ProcessId, machine
+from goldenami.core.process import ProcessId
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
 
-TABLE = "golden-ami"
+TABLE, BUILD = "golden-ami", "/"
+"""An image has an item, and while it is uploaded each `image/build`."""
 LIFE_S, RENEW_S = 60.0, 10.0
 """A holder that died on another machine, or in another pid namespace of this one, blocks others for a minute; one that
 lives may miss five renewals. Pointers move within seconds: nothing that takes longer happens under their lease."""
@@ -51,13 +53,12 @@ class Holder(Record):
     def me(cls) -> Holder:
         """This process."""
         process = ProcessId.current()
-        return cls(owner=tags.owner(), machine=machine(), pid=process.pid, started=str(process.started),
+        return cls(owner=tags.owner(), machine=process.machine, pid=process.pid, started=str(process.started),
                    nonce=secrets.token_hex(8))
 
     def is_dead(self) -> bool:
         """Whether it ran on this machine and runs no more."""
-        process = ProcessId.of(self.pid)
-        return self.machine == machine() and (process is None or str(process.started) != self.started)
+        return ProcessId(self.pid, int(self.started), self.machine).has_ended
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,16 @@ class Lease:
         return int(time.monotonic() + self._offset + LIFE_S)
 
     def release(self, dynamodb: Client | None = None) -> None:
-        """Let go; the number stays, for the next to exceed. `dynamodb` is as in `renew`."""
+        """Let go; the number stays, for the next to exceed. `dynamodb` is as in `renew`.
+
+        A build's item goes: it has no ledger to guard, and its holder's nonce is enough to know it by.
+        """
+        if BUILD in self.image:
+            with tolerate("ConditionalCheckFailedException"):  # another took it over
+                (dynamodb or self._dynamodb).delete_item(
+                    TableName=TABLE, Key={"image": {"S": self.image}}, ConditionExpression="holder = :holder",
+                    ExpressionAttributeValues={":holder": {"S": self.holder.model_dump_json()}})
+            return
         self._write("REMOVE holder, expires", {}, dynamodb)
 
     def _write(self, expression: str, values: dict[str, Any], dynamodb: Client | None = None) -> None:
@@ -198,12 +208,13 @@ def hold_leases(
     patience: a region that is down costs only its own lease.
     """
     leases: dict[str, Lease] = {}
-    stop, impatient = threading.Event(), account.with_short_timeouts()
+    stop, hasty = threading.Event(), account.with_short_timeouts()
+    impatient = account.with_short_timeouts(HASTY_ATTEMPTS)
     keepers: list[threading.Thread] = []
     try:
         for region in sorted(regions):
             with translated(region):
-                leases[region] = _take_when_free(account.dynamodb(region), image, wait_s)
+                leases[region] = _take_when_free(hasty.dynamodb(region), image, wait_s)
             keepers.append(threading.Thread(
                 target=_renew_until, args=(leases[region], impatient.dynamodb(region), stop), daemon=True))
             keepers[-1].start()

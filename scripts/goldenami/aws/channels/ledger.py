@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
@@ -55,6 +55,7 @@ class Ledger(Record):
     """The channels of one image in one region. `history` holds former builds of `latest`, newest last.
 
     `withdrawn` are builds that a rollback took back: no publish or promotion brings them in again unasked.
+    What one region withdrew counts in all: another may have been out when that happened.
     `regions` are all to which the image was ever published: the account remembers them when a definition does not.
     """
 
@@ -93,8 +94,11 @@ class Ledger(Record):
 
     @property
     def went_back(self) -> bool:
-        """Whether the last move of `latest` was a rollback."""
-        return bool(self.history) and self.history[-1].build_id in self.withdrawn
+        """Whether the last move of `latest` was a rollback: to an older build than the one before."""
+        before = self.history[-1] if self.history else None
+        if before is None or self.latest is None or before.baked <= self.latest.baked:
+            return False
+        return before.build_id in self.withdrawn
 
     def entry_of(self, build_id: str) -> LedgerEntry | None:
         """What was noted of a build that a channel names or named."""
@@ -105,10 +109,25 @@ class Ledger(Record):
         """Note that the image is in these regions, too."""
         return self.model_copy(update={"regions": tuple(sorted({*self.regions, *regions}))})
 
-    def withdraw(self, build_id: str) -> Self:
-        """Take a build out of every channel's future."""
-        return self.model_copy(update={"withdrawn": tuple(sorted({*self.withdrawn, build_id}))})
+    def withdraw(self, *build_ids: str) -> Self:
+        """Take builds out of every channel's future."""
+        return self.model_copy(update={"withdrawn": tuple(sorted({*self.withdrawn, *build_ids}))})
 
     def readmit(self, build_id: str) -> Self:
         """Allow a withdrawn build again."""
         return self.model_copy(update={"withdrawn": tuple(old for old in self.withdrawn if old != build_id)})
+
+
+def withdrawn_in(ledgers: Mapping[str, Ledger]) -> dict[str, list[str]]:
+    """The regions whose ledger says that a build was withdrawn, by build."""
+    found: dict[str, list[str]] = {}
+    for region, ledger in ledgers.items():
+        for build_id in ledger.withdrawn:
+            found.setdefault(build_id, []).append(region)
+    return dict(sorted(found.items()))
+
+
+def untold(ledgers: Mapping[str, Ledger], regions: Iterable[str]) -> list[str]:
+    """Builds that any of the ledgers withdrew, and that of one of `regions` does not say so."""
+    own = [ledgers[region].withdrawn for region in regions]
+    return [name for name in withdrawn_in(ledgers) if not all(name in said for said in own)]

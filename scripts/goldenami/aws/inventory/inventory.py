@@ -14,7 +14,8 @@ from typing import Any
 from goldenami.aws import images, tags
 from goldenami.aws.calls import batches, pages, tolerate
 from goldenami.aws.channels.lease import read_lease
-from goldenami.aws.channels.pointers import is_of_build
+from goldenami.aws.channels.ledger import Ledger
+from goldenami.aws.channels.pointers import build_name, is_of_build
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
     AccountAmi,
@@ -54,9 +55,12 @@ instance to be started.
 """
 
 
-def read(account: Account, region: str, image: str) -> Topology:
+def read(account: Account, region: str, image: str, *, tags_suffice: bool = False) -> Topology:
     """Everything in `region` that can refer to an AMI; `image` is whose pointers are read. Who it is shared with is
     not read: that costs a call for each image and snapshot (`with_shares`).
+
+    With `tags_suffice` a build's record is taken to name the AMI whose tags say so, and no parameter is
+    read but those that something launches by: ten cost a call.
     """
     ec2, autoscaling = account.ec2(region), account.autoscaling(region)
     with translated(region):
@@ -69,13 +73,17 @@ def read(account: Account, region: str, image: str) -> Topology:
         named = {references.parameter_of(ref) for ref in
                  [version.image_ref for version in all_templates]
                  + [ref for launcher in all_launchers for ref in launcher.image_refs]}
+        tagged = {build_name(ami.image, ami.build_id): ami.id for ami in all_amis if ami.build_id}
+        ledger = read_lease(account.dynamodb(region), image).ledger
         return Topology(
-            region=region, amis=all_amis, snapshots=all_snapshots,
-            parameters=parameters(account.ssm(region), named - {""}), templates=all_templates,
+            region=region, amis=all_amis, snapshots=all_snapshots, published_to=ledger.regions,
+            parameters=parameters(
+                account.ssm(region), named - {""}, tagged if tags_suffice else None),
+            templates=all_templates,
             launchers=all_launchers, instances=tuple(instances(ec2)),
             configurations={name: each["ImageId"] for name, each in configurations.items()},
             configured={name: _volumes_of(each) for name, each in configurations.items()},
-            volumes=tuple(volumes(ec2, ours)), pointers=pointers(account.dynamodb(region), image))
+            volumes=tuple(volumes(ec2, ours)), pointers=pointers(ledger))
 
 
 def with_shares(
@@ -109,9 +117,8 @@ def _volume_permissions(ec2: Client, snapshot_id: str) -> tuple[str, ...]:
     return ()
 
 
-def pointers(dynamodb: Client, image: str) -> dict[str, str]:
-    """What the ledger of `image` names: channels, and the build that a rollback would go back to."""
-    ledger = read_lease(dynamodb, image).ledger
+def pointers(ledger: Ledger) -> dict[str, str]:
+    """What a ledger names: channels, and the build that a rollback would go back to."""
     entries = {"latest": ledger.latest, "candidate": ledger.candidate, ROLLBACK: ledger.previous()}
     return {name: entry.ami for name, entry in entries.items() if entry}
 
@@ -234,6 +241,7 @@ def instances(ec2: Client) -> Iterator[AccountInstance]:
                 group=own_tags.get("aws:autoscaling:groupName", ""), volume=root.get("VolumeId", ""),
                 # Unlike LaunchTime, a stop and a start leave it as it is.
                 since=root.get("AttachTime", instance.get("LaunchTime")),
+                expires=optional(own_tags.get(tags.EXPIRES, "")), image=own_tags.get(tags.IMAGE, ""),
                 template=own_tags.get("aws:ec2launchtemplate:id", ""),
                 template_version=own_tags.get("aws:ec2launchtemplate:version", ""))
 
@@ -253,14 +261,17 @@ def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:
             yield Volume(id=volume["VolumeId"], snapshot_id=volume["SnapshotId"], instance=next(iter(attached), ""))
 
 
-def parameters(ssm: Client, also: Iterable[str] = ()) -> dict[str, str]:
+def parameters(
+    ssm: Client, also: Iterable[str] = (), known: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Every SSM parameter of plain text, and those in `also`, which may pin a version (`/a/b:3`) or be an ARN.
 
-    A SecureString is left out: EC2 cannot resolve one, and reading it would need its key.
+    A SecureString is left out: EC2 cannot resolve one, and reading it would need its key. Where some
+    are `known`, they stand for all.
     """
-    names = [parameter["Name"] for parameter in pages(ssm, "describe_parameters", "Parameters", 50)
-             if parameter["Type"] != "SecureString"]
-    by_name = values(ssm, names)
+    by_name = dict(known) if known is not None else values(ssm, [
+        parameter["Name"] for parameter in pages(ssm, "describe_parameters", "Parameters", 50)
+        if parameter["Type"] != "SecureString"])
     for name in set(also) - set(by_name):
         with tolerate(*_NO_PARAMETER):
             by_name[name] = ssm.get_parameter(Name=name)["Parameter"]["Value"]

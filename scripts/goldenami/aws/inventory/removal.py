@@ -130,7 +130,7 @@ def deregister(ec2: Client, image: Image, now: datetime) -> None:
     ami_id = image["ImageId"]
     if image["State"] != "disabled":
         raise StageFailed(f"{ami_id} was {image['State']} again when it was to be deregistered",
-                          hint="run `golden retire --dry-run` to see why it stays")
+                          hint="run `golden retire IMAGE --dry-run` to see why it stays")
     with tolerate(*_GONE):
         ec2.deregister_image(ImageId=ami_id)
 

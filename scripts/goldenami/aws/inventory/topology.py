@@ -159,7 +159,8 @@ class Launcher:
 @dataclass(frozen=True)
 class AccountInstance:
     """An instance that is not terminated. `template` and `template_version` are the launch template's id and number by
-    which it was launched, by EC2's own tags; `since` is when its root volume, `volume`, was attached.
+    which it was launched, by EC2's own tags; `since` is when its root volume, `volume`, was attached. `expires` is when
+    one of ours should have ended, `image` what it is of.
     """
 
     id: str
@@ -170,6 +171,8 @@ class AccountInstance:
     template_version: str = ""
     since: datetime | None = None
     volume: str = ""
+    expires: datetime | None = None
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,8 @@ class Topology:
     """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a template pins one.
 
     `configurations` are launch configurations: name to the image that they name; `configured` the snapshots that they
-    make further volumes from. `pointers` are the ledger's. `shared_snapshots` are the accounts that may make volumes
-    from a snapshot, of those that were asked for.
+    make further volumes from. `pointers` are the ledger's, `published_to` its regions. `shared_snapshots` are the
+    accounts that may make volumes from a snapshot, of those that were asked for.
     """
 
     region: str
@@ -201,6 +204,7 @@ class Topology:
     instances: tuple[AccountInstance, ...] = ()
     volumes: tuple[Volume, ...] = ()
     pointers: Mapping[str, str] = field(default_factory=dict)
+    published_to: tuple[str, ...] = ()
     shared_snapshots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

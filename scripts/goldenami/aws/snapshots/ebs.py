@@ -23,7 +23,6 @@ from botocore.exceptions import ClientError
 from goldenami.aws import session
 from goldenami.aws.calls import tolerate
 from goldenami.aws.snapshots.journal import Journal, SnapshotRequest, UploadState
-from goldenami.aws.snapshots.raw_put import PutConnections
 from goldenami.aws.snapshots.send import Sender, patiently
 from goldenami.aws.tags import of_blocks, to_list
 from goldenami.core import clock
@@ -47,6 +46,8 @@ SEAL_S = 3600
 """Seconds that a snapshot may take from CompleteSnapshot to `completed`."""
 RESEAL_S = 60
 """The same, where CompleteSnapshot was refused: an earlier call, whose answer was lost, may have done it."""
+POLLS_S = (0.25, 1.5, 15.0)
+"""Pauses in seconds between looks at a sealed snapshot: the first, its growth, the longest."""
 MOST_ATTEMPTS = 100
 """Snapshots begun for one disk in one region; each that was deleted, expired or begun by a lost run costs one."""
 
@@ -83,8 +84,7 @@ class UploadPlan:
 
 @dataclass(frozen=True)
 class UploadedSnapshot:
-    """A completed snapshot. `blocks_written` are in it beside its parent's; `blocks_sent` went out in this run, within
-    `sending_s` of its `seconds`."""
+    """A completed snapshot. `blocks_written` are in it beside its parent's; `blocks_sent` went out in this run."""
 
     id: str
     gib: int
@@ -92,7 +92,6 @@ class UploadedSnapshot:
     blocks_written: int
     blocks_sent: int
     seconds: float
-    sending_s: float
 
 
 def plan(blocks: BlockMap, parent: Parent | None = None) -> UploadPlan:
@@ -124,17 +123,15 @@ def upload(
     began = time.monotonic()
     work = _Upload(ebs, ec2, disk, blocks, Journal(journal), dict(tags), description, parent, encryption, say)
     with session.translated(work.region):
-        state, sent, sending_s = work.finished(), 0, 0.0
+        state, sent = work.finished(), 0
         if state is None:
             state = work.begin()
             pool = WorkerPool(in_flight or in_flight_of(blocks.count()), budget)
-            first = time.monotonic()
             sent = work.send(state, pool, on_bytes)
-            sending_s = time.monotonic() - first
             work.seal(state)
     planned = plan(blocks, work.parent)
     return UploadedSnapshot(state.snapshot_id, blocks.gib, planned.blocks_total, planned.blocks, sent,
-                            time.monotonic() - began, sending_s)
+                            time.monotonic() - began)
 
 
 class _Upload:
@@ -171,7 +168,8 @@ class _Upload:
             return self._start(1)
         if not self._is_of_this_disk(earlier) or earlier.request.parent != self._parent_id():
             begun = earlier.snapshot_id or "what was begun before"
-            self.say(f"{begun} is of another disk or parent: a new one is begun")
+            self.say(f"{begun} is of another disk or parent: a new one is begun, and `golden sweep` "
+                     "removes that one when its time is over")
             return self._start(1)
         if not earlier.snapshot_id:
             return self._started(earlier)  # killed around StartSnapshot: the same words give the same snapshot
@@ -247,8 +245,8 @@ class _Upload:
     def send(self, state: UploadState, pool: WorkerPool, on_bytes: Callable[[int], None]) -> int:
         """Send what EBS has not confirmed; returns the number of blocks."""
         count = itertools.count()
-        with self.journal.sent(state.snapshot_id, self.blocks.gib) as sent, self.disk.open("rb") as source, \
-                Sender(self.ebs, state.snapshot_id, pool, PutConnections.of(self.ebs)) as sender:
+        sender = Sender(self.ebs, state.snapshot_id, pool)
+        with self.journal.sent(state.snapshot_id, self.blocks.gib) as sent, self.disk.open("rb") as source:
 
             def work(item: tuple[int, bytes]) -> None:
                 index, sha256 = item
@@ -285,7 +283,7 @@ class _Upload:
             status = self.status(snapshot_id)
             return status if status in ("completed", "error") else None
 
-        if wait_until(ended, limit_s, growing(0.25, 1.5, 15.0)) == "completed":
+        if wait_until(ended, limit_s, growing(*POLLS_S)) == "completed":
             return
         if refused is not None:
             raise refused

@@ -7,14 +7,12 @@ import hashlib
 import random
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from goldenami.aws import session
-from goldenami.aws.snapshots.raw_put import BUSY, Answer, PutConnections
 from goldenami.core.errors import NotVerified, StageFailed, Unreachable
 from goldenami.core.worker_pool import WorkerPool
 from goldenami.model.sparse_disk import BLOCK
@@ -31,8 +29,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 SETTLE_S = 120.0
 """Seconds in which a new snapshot may be unknown to some of EBS's servers: its team's advice is to wait and try again
 (awslabs/coldsnap issue 43)."""
-_PASSING = BUSY | {"ServiceQuotaExceededException", "ConcurrentLimitExceededException"}
-"""Refusals that pass."""
+_PASSING = frozenset({"RequestThrottledException", "ThrottlingException", "ServiceQuotaExceededException",
+                      "ConcurrentLimitExceededException"})
+"""Refusals that pass: of the first two EBS itself asks to try again (EBS direct APIs, PutSnapshotBlock)."""
 LOST = (ConnectionError, HTTPClientError, ResponseParserError)
 """What botocore raises where the network failed: no connection, no answer, or half of one."""
 
@@ -72,21 +71,11 @@ def patiently(what: str, call: Callable[[], T]) -> T:
 
 
 class Sender:
-    """Sends blocks of one snapshot; many threads use one. A context manager.
+    """Sends blocks of one snapshot by the client `ebs`; many threads use one."""
 
-    A block goes by `connections` where there are any, and by the client `ebs` where that does not work.
-    """
-
-    def __init__(self, ebs: Any, snapshot_id: str, pool: WorkerPool, connections: PutConnections | None) -> None:
-        self._ebs, self._id, self._pool, self._connections = ebs, snapshot_id, pool, connections
+    def __init__(self, ebs: Any, snapshot_id: str, pool: WorkerPool) -> None:
+        self._ebs, self._id, self._pool = ebs, snapshot_id, pool
         self._began, self._patience = time.monotonic(), Patience(f"confirmed a block of {snapshot_id}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._connections is not None:
-            self._connections.close()
 
     def put(self, index: int, sha256: bytes, block: bytes) -> None:
         """Have EBS confirm the block.
@@ -95,25 +84,20 @@ class Sender:
         gone, NotVerified when the block is not the one that was hashed; what else AWS refuses is raised as botocore's.
         """
         checksum, tries = base64.b64encode(sha256).decode(), 0
-        while True:
-            answer = self._connections.put(self._id, index, checksum, block) if self._connections else Answer.OTHER
-            if answer is Answer.OTHER:
-                answer = self._by_client(index, sha256, checksum, block)
-            if answer is Answer.CONFIRMED:
-                break
-            self._patience.failure("it is busy")
+        while not self._is_confirmed(index, sha256, checksum, block):
             self._pool.pause(pause_s(tries))
             tries += 1
         self._patience.success()
 
-    def _by_client(self, index: int, sha256: bytes, checksum: str, block: bytes) -> Answer:
+    def _is_confirmed(self, index: int, sha256: bytes, checksum: str, block: bytes) -> bool:
+        """Whether EBS confirms the block; False where it may be sent again."""
         try:
             self._ebs.put_snapshot_block(SnapshotId=self._id, BlockIndex=index, BlockData=block, DataLength=BLOCK,
                                          Checksum=checksum, ChecksumAlgorithm="SHA256")
         except (ClientError, *LOST) as error:
             self._weigh(error, index, sha256, block)
-            return Answer.BUSY
-        return Answer.CONFIRMED
+            return False
+        return True
 
     def _weigh(self, error: Exception, index: int, sha256: bytes, block: bytes) -> None:
         """Return if the block may be sent again after `error`, else raise."""

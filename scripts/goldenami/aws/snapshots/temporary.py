@@ -17,7 +17,7 @@ from goldenami.aws.inventory.inventory import optional
 from goldenami.aws.session import Client
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed, Unreachable
-from goldenami.core.process import ProcessId, machine
+from goldenami.core.process import ProcessId
 from goldenami.core.wait import growing, wait_until
 
 PENDING_S = 2 * 3600.0
@@ -38,8 +38,7 @@ def temporary_snapshot(ec2: Client, instance: str, volume: str) -> Iterator[str]
     Raises Unreachable where it stays pending, StageFailed where EBS gives it up.
     """
     remove_dead(ec2, instance)
-    run = f"{machine()} {ProcessId.current()}"
-    own = {tags.DRIFT_OF: instance, tags.DRIFT_RUN: run, **tags.temporary(LIFETIME)}
+    own = {tags.DRIFT_OF: instance, **tags.temporary(LIFETIME)}
     made = ""
     try:
         made = ec2.create_snapshot(VolumeId=volume, Description=f"golden drift of {instance}",
@@ -52,7 +51,7 @@ def temporary_snapshot(ec2: Client, instance: str, volume: str) -> Iterator[str]
     finally:
         # A call whose answer was lost is made again by the client, and CreateSnapshot knows no token: there may be two.
         for snapshot in _of(ec2, instance):
-            if tags.from_list(snapshot["Tags"])[tags.DRIFT_RUN] == run and snapshot["SnapshotId"] != made:
+            if tags.from_list(snapshot["Tags"])[tags.OWNER] == own[tags.OWNER] and snapshot["SnapshotId"] != made:
                 _remove(ec2, snapshot["SnapshotId"])
 
 
@@ -60,16 +59,14 @@ def remove_dead(ec2: Client, instance: str) -> None:
     """Remove what earlier runs on this instance left that ended on this machine, or have expired."""
     for snapshot in _of(ec2, instance):
         own = tags.from_list(snapshot["Tags"])
-        where, _, process = own[tags.DRIFT_RUN].rpartition(" ")
-        maker, expires = ProcessId.parse(process), optional(own.get(tags.EXPIRES))
-        died = where == machine() and (maker is None or not maker.alive)
-        if died or (expires is not None and expires < clock.now()):
+        maker, expires = ProcessId.parse(own[tags.OWNER]), optional(own.get(tags.EXPIRES))
+        if (maker and maker.has_ended) or (expires is not None and expires < clock.now()):
             _remove(ec2, snapshot["SnapshotId"])
 
 
 def _of(ec2: Client, instance: str) -> list[Any]:
     return list(pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=[
-        {"Name": f"tag:{tags.DRIFT_OF}", "Values": [instance]}, {"Name": "tag-key", "Values": [tags.DRIFT_RUN]}]))
+        {"Name": f"tag:{tags.DRIFT_OF}", "Values": [instance]}, {"Name": "tag-key", "Values": [tags.OWNER]}]))
 
 
 def _complete(ec2: Client, snapshot_id: str) -> None:
