@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+
+PREFIX = "GOLDEN_"
+
 VARIABLES: dict[str, dict[str, str]] = {
     "This machine": {
         "GOLDEN_CACHE": "folder of the store, base trees, compiled modules and timings; default `~/.cache/goldenami`, "
@@ -37,6 +42,8 @@ VARIABLES: dict[str, dict[str, str]] = {
     "AWS": {
         "GOLDEN_SSH_FROM": "IPv4 network, such as `203.0.113.7/32`, from which SSH may reach the instances of "
                            "`bake --builder ec2`; default: any, with a key of that run only",
+        "GOLDEN_TEST_PROFILE": "profile by which `gpu-test` and `attest` act, whose role alone may write "
+                               "their records; default: as all other commands",
         "AWS_<NAME>": "credentials, region and profile, as with the AWS CLI; `AWS_ENDPOINT_URL` names the emulator",
     },
     "Notices and pipelines": {
@@ -46,6 +53,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "GOLDEN_RUN_URL": "the pipeline's run, linked in the summaries of `watch` and `drift`",
         "GOLDEN_PUSH_URL": "where `propose` pushes, token included; default: the remote `origin`",
         "GOLDEN_PUBLISH_ROLE": "ARN of the role that the pipelines publish with, by OIDC",
+        "GOLDEN_TEST_ROLE": "ARN of the role that `gpu-test` acts by there",
+        "GOLDEN_TEST_CREDENTIALS": "that role's credentials, for the profile of .ci/aws-config",
         "GOLDEN_PUBLISH_REGION": "region in which GitHub's pipeline takes that role",
         "GOLDEN_UNATTENDED": "`yes`: the daily pipeline releases what it locked, without a person",
         "GOLDEN_SCHEDULE": "`tests`, in a schedule of GitLab's: that one runs the slow and long tests",
@@ -69,3 +78,18 @@ VARIABLES: dict[str, dict[str, str]] = {
     },
 }
 """By group and name; the groups in the order of the page."""
+
+
+def misspelt(name: str) -> tuple[str, bool]:
+    """The variable that was meant by one that nothing reads, "" where none is near; and whether it is of a family, of
+    which another machine may have more."""
+    known, families = set[str](), list[str]()
+    for entry, said in (item for group in VARIABLES.values() for item in group.items()):
+        known.add(entry)
+        if "<" in entry:
+            families.append(entry.partition("<")[0])
+            known |= {families[-1] + end for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", said)}
+    # Without what all have in common: it would make any two near.
+    ends = [one.removeprefix(PREFIX) for one in sorted(known) if "<" not in one]
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1, cutoff=0.7) if name not in known else []
+    return (PREFIX + near[0] if near else "", name.startswith(tuple(families)))

@@ -7,6 +7,7 @@ code. Only `cli.py` catches them.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -27,7 +28,7 @@ class ExitCode(IntEnum):
     NOT_VERIFIED = 6, "at least one check was not `correct`"
     BUSY = 7, "another process works on this image, here or in the account"
     HOST = 8, "this host lacks a tool, a permission, space, memory, or AWS credentials that are good for the call"
-    NEWER = 10, "`watch`: something newer matters"
+    NEWER = 10, "`watch`: something newer matters; `make watch` ends with 0 there"
     HELD_BACK = 11, "`publish`: the build is the candidate, and `latest` stays; `make publish` ends with 0 there"
     INTERRUPTED = 130, "interrupted; what is left behind is removed or continued by the same command"
 
@@ -111,6 +112,7 @@ def together(errors: Sequence[BadInput], where: Path) -> BadInput:
 
 KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)
 """One class for each exit code."""
+_FREE = "free space (`make clean`), or set GOLDEN_CACHE to a larger disk"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR})
 """How the kernel refuses a path; the last two where a file stands for a folder, such as GOLDEN_CACHE=/dev/null, or a
@@ -131,4 +133,24 @@ def space(where: Path) -> Iterator[None]:
         if error.errno not in NO_SPACE:
             raise
         raise HostNotReady(f"no space left on the disk of {error.filename or where}",
-                           hint="free space (`make clean`), or set GOLDEN_CACHE to a larger disk") from error
+                           hint=_FREE) from error
+
+
+_WORDS: tuple[tuple[re.Pattern[str], type[GoldenError], str, str], ...] = (
+    (re.compile("No space left on device|Disk quota exceeded"), HostNotReady, "no space left on a disk", _FREE),
+    (re.compile("not valid yet|not yet valid|Not live until|time warp"), HostNotReady,
+     "this machine's clock is behind", "set the clock (`timedatectl set-ntp true`), then run again"),
+    (re.compile("Release file .* expired|certificate has expired"), Unreachable,
+     "it has expired, or this machine's clock is ahead",
+     "look at the clock (`date`); if it is right, use another mirror"),
+)
+"""How dpkg, apt, its verifiers and TLS word what this machine lacks, and what it means."""
+
+
+def with_cause(error: GoldenError) -> GoldenError:
+    """A tool's or a mirror's failure as one of this machine, where the tool's words say so."""
+    if isinstance(error, StageFailed | Unreachable):
+        for words, kind, cause, hint in _WORDS:
+            if words.search(f"{error.message}\n{error.tail}"):
+                return kind(f"{cause}: {error.message}", hint=hint, tail=error.tail, log=error.log)
+    return error

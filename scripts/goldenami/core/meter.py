@@ -23,6 +23,8 @@ LOOK_S = 1.0
 """Seconds between two looks at how far a step is."""
 BYTES = "bytes"
 """What transfers count."""
+AFTER = {BYTES: "checking", "packages": "configuring", "Python packages": "checking", "files compiled:": "linking"}
+"""What follows where all of a unit is done."""
 _NAME_WIDTH, _BAR_WIDTH = 22, 12
 """Columns of a row: what is left of 80 holds its figures."""
 Counted = tuple[int, int, str]
@@ -144,6 +146,8 @@ class _Bar(BarColumn):
     def render(self, task: Task) -> ProgressBar:
         total, done = (task.total, task.completed) if task.total else (
             task.fields["expected_s"] or None, task.elapsed or 0.0)
+        if total and done >= total:
+            total = None  # a full bar would say that the step has ended
         return ProgressBar(total=total, completed=done, width=_BAR_WIDTH, pulse=not total,
                            animation_time=task.get_time())
 
@@ -175,9 +179,14 @@ def _rate(task: Task) -> str:
 
 
 def _left(task: Task) -> str:
+    """How long it will still take; where all is counted, what goes on."""
+    if task.total and task.completed >= task.total:
+        return AFTER.get(str(task.fields["unit"]), "finishing")
     expected = task.fields["expected_s"] - (task.elapsed or 0.0)
     left = task.time_remaining if task.fields["unit"] == BYTES else expected
-    return f"{units.clock(left)} left" if left and left >= 1 else ""
+    if left and left >= 1:
+        return f"{units.clock(left)} left"
+    return "longer than last time" if task.fields["expected_s"] and not task.total and expected < 0 else ""
 
 
 class _Line:

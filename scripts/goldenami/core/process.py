@@ -1,29 +1,38 @@
-"""A process by its pid and start time: a pid alone is used again."""
+"""A process by machine, pid and start time: a pid alone is used again, and elsewhere it is another process."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-_TEXT = re.compile(r"(?:^|[-.])(\d+)-(\d+)$")
+from goldenami.core import clock
+
+_TEXT = re.compile(r"(?:^|[-.:])(\d+)-(\d+)-([0-9a-f]{12})$")
 _DEAD = frozenset("ZXx")
 """States of a process that has ended (proc(5), field 3), a zombie among them."""
+FORGOTTEN_S = 2 * 86400.0
+"""Seconds after which what a process elsewhere made counts as left: no bake and no session takes as long."""
 
 
 def machine() -> str:
-    """This boot and this process namespace: elsewhere a pid means nothing."""
+    """This boot and this pid namespace, 12 hex digits: elsewhere a pid means nothing."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    here = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    if Path("/proc/self").readlink() != Path(str(os.getpid())):
+        here += f" {os.getpid()}"  # /proc is of another namespace: nobody is seen in it by the own pid
+    return hashlib.sha256(here.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process of this pid namespace; `started` is in clock ticks since boot (proc(5), field 22)."""
+    """A process of a `machine`; `started` is in clock ticks since boot (proc(5), field 22)."""
 
     pid: int
     started: int
+    machine: str = field(default_factory=machine)
 
     @classmethod
     def current(cls) -> ProcessId:
@@ -36,7 +45,8 @@ class ProcessId:
     def of(cls, pid: int) -> ProcessId | None:
         """The process that has `pid` now; None where there is none, or it has ended and was not waited for."""
         try:
-            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            stat = Path("/proc", "self" if pid == os.getpid() else str(pid), "stat")
+            text = stat.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
         fields = text.rpartition(")")[2].split()  # a program's name may have spaces and brackets
@@ -46,12 +56,34 @@ class ProcessId:
     def parse(cls, text: str) -> ProcessId | None:
         """The process whose `str` ends `text`, such as the name of a folder of its own; None where none does."""
         match = _TEXT.search(text)
-        return cls(int(match[1]), int(match[2])) if match else None
+        return cls(int(match[1]), int(match[2]), match[3]) if match else None
 
     def __str__(self) -> str:
-        return f"{self.pid}-{self.started}"
+        return f"{self.pid}-{self.started}-{self.machine}"
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether it runs here."""
         return ProcessId.of(self.pid) == self
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it ran here and runs no more. Of one elsewhere nobody here can say."""
+        return self.machine == machine() and not self.alive
+
+
+def aside(path: Path) -> Path:
+    """Where this process makes what it then renames to `path`: no other has this name, wherever it runs."""
+    return path.with_name(f".{path.name}.{ProcessId.current()}")
+
+
+def is_left(path: Path, text: str = "") -> bool:
+    """Whether `path` was left by the process that ends its name, or `text`: here it has ended. Of one elsewhere, or of
+    no process, only the age of `path` tells."""
+    process = ProcessId.parse(text or path.name)
+    if process and process.machine == machine():
+        return process.has_ended
+    try:
+        return clock.now().timestamp() - path.lstat().st_mtime > FORGOTTEN_S
+    except FileNotFoundError:  # another sweep was first
+        return True

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from goldenami.core import records, units
+from goldenami.core import command_name, records, units
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.meter import BYTES, Counted, Counter, Meter
@@ -58,7 +58,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line, with the stage and the seconds since the command began."""
-        print(f"{self.stage:>7} {units.clock(time.monotonic() - STARTED)}  {text}", file=sys.stderr, flush=True)
+        clock = units.clock(time.monotonic() - STARTED)
+        print(f"{self.stage:>7} {clock}  {command_name.as_typed(text)}", file=sys.stderr, flush=True)
 
     @contextmanager
     def step(self, name: str, detail: str = "") -> Iterator[Counter]:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from goldenami.core import process
 from goldenami.core.errors import BadInput
 
 
@@ -83,7 +84,7 @@ def _seek(source: FileIO, at: int, what: int, size: int) -> int:
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` atomically and durably (write aside, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = process.aside(path)
     try:
         with aside.open("w", encoding="utf-8") as sink:
             sink.write(text)

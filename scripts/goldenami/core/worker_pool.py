@@ -74,22 +74,17 @@ class WorkerPool:
         self._lock, self._active, self._drained = threading.Lock(), 0, False
         self._error: BaseException | None = None
 
-    def run(self, items: Iterable[T], work: Callable[[T], None], give_up: Callable[[], bool] = lambda: False) -> None:
-        """Call `work` with each item; raises the first exception of any of them, or of `items` itself.
-
-        Where `give_up` says so, what is under way is left to itself.
-        """
-        given_up = False
+    def run(self, items: Iterable[T], work: Callable[[T], None]) -> None:
+        """Call `work` with each item; raises the first exception of any of them, or of `items` itself."""
         with self._budget.joined():
             try:
                 self._hire(iter(items), work)
                 # After an error nobody waits for a request without an answer.
-                while self.workers and not given_up and not self._left.wait(POLL_S):
-                    given_up = give_up()
+                while self.workers and not self._left.wait(POLL_S):
+                    pass
             finally:
                 self._ended.set()
-                if not given_up:
-                    self._let_finish()
+                self._let_finish()
         if self._error is not None:
             raise self._error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class YamlFile:
-    """A parsed document: its plain data and the 1-based line of each key path."""
+    """A parsed document: its plain data and the 1-based line of each key path; messages count items from 1, too."""
 
     path: Path
     data: dict[str, Any]
@@ -35,7 +36,7 @@ class YamlFile:
 
     def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
         """BadInput in the form `file:line: key: problem`."""
-        name = ".".join(str(part) for part in key)
+        name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in key)
         return BadInput(f"{self.path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}", hint=hint)
 
     def line_of(self, key: Key) -> int:
@@ -84,7 +85,22 @@ def _problem(found: ErrorDetails, model: type[BaseModel]) -> str:
             return "is required and missing"
         case "value_error":
             return str(found["ctx"]["error"])
-    return f"{found['msg'][0].lower()}{found['msg'][1:]} (got {found['input']!r})"
+    wanted = found["type"].partition("_")[0]
+    quotes = about_quotes(wanted.replace("string", "str"), found["input"])
+    return f"{found['msg'][0].lower()}{found['msg'][1:]} (got {found['input']!r}){quotes}"
+
+
+def about_quotes(wanted: str, value: Any) -> str:
+    """What to do where `value` were of the type `wanted` (`str`, `int`...) with quotes, or without them; else ""."""
+    if wanted == "str" and isinstance(value, bool | int | float | date):
+        return f"; put it in quotes: \"{value}\""
+    if wanted in ("int", "float", "bool", "list", "dict") and isinstance(value, str):
+        try:
+            without = yaml.safe_load(value)
+        except yaml.YAMLError:
+            return ""
+        return "; take the quotes away" if type(without).__name__ == wanted else ""
+    return ""
 
 
 def _keys_of(model: type[BaseModel], path: Key) -> list[str]:

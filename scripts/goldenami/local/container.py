@@ -130,7 +130,7 @@ def _identity(root: Path, scratch: Path) -> Path:
 
 
 def use_repository(root: Path, view: str = ".") -> None:
-    """Make a view of the mounted repository (repo.py) the tree's only package source; `seal` removes it."""
+    """Make a view of the mounted repository (local_repository.py) the tree's only package source; `seal` removes it."""
     (root / "etc/apt/sources.list.d/golden-bake.sources").write_text(
         f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8")
 

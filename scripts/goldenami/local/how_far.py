@@ -18,8 +18,10 @@ _PACKAGES = "var/lib/dpkg/info/*.list"
 """One for each package, written as it is unpacked (dpkg's own database)."""
 _WHEELS = "opt/ml/*/lib/python3*/site-packages/*.dist-info"
 """One for each wheel of an environment."""
-CHECKS_SUFFIX = ".progress"
-"""Of the file beside `checks.json` in which pytest's plugin says `DONE TOTAL`."""
+_SOURCES = "var/lib/dkms/*/*/build/**/*.c"
+"""Where DKMS compiles a copy of a driver's sources, each to an object beside it; all of them are in the driver."""
+SUFFIX = ".progress"
+"""Of a file in which pytest's plugin, beside `checks.json`, and the coverage check say `DONE TOTAL`."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def expected(lock: Lock) -> dict[str, Expected]:
 def of_bake(plan: BakePlan, steps: Mapping[str, Expected], name: str) -> Counted | None:
     """Packages or wheels that the step `name` has unpacked, of those that `steps` says; of the disk the bytes that are
     written."""
+    if name == "coverage":
+        return _said(plan.work, f"{name}{SUFFIX}", "programs")
     if name == "disk":
         disk = plan.work / "out/.disk.raw.work/disk"  # where disk.py writes it, until it is whole
         return (disk.stat().st_blocks * 512, 0, BYTES) if disk.exists() else None
@@ -63,15 +67,25 @@ def of_bake(plan: BakePlan, steps: Mapping[str, Expected], name: str) -> Counted
 
 
 def of_compilation(work: Path, _name: str = "") -> Counted | None:
-    """Files that were compiled in the work folder of a compilation, whose tree is an overlay."""
+    """Files that were compiled in the work folder of a compilation, whose tree is an overlay: DKMS's of how many."""
+    sources = [path for path in (work / "layer/upper").glob(_SOURCES) if not path.name.endswith(".mod.c")]
+    if sources:
+        return sum(path.with_suffix(".o").exists() for path in sources), len(sources), "files compiled:"
     objects = sum(1 for _ in (work / "layer/upper").rglob("*.o"))
     return (objects, 0, "files compiled:") if objects else None
 
 
+def say(work: Path, name: str, done: int, total: int) -> None:
+    """Say in `work` how far the step `name` is."""
+    (work / f"{name}{SUFFIX}").write_text(f"{done} {total}", encoding="utf-8")
+
+
 def of_checks(work: Path, name: str) -> Counted | None:
     """Checks that have ended, of all that were collected."""
-    if name != "checks":
-        return None
-    counts = [path.read_text(encoding="utf-8").split() for path in work.glob(f"*{CHECKS_SUFFIX}")]
+    return _said(work, f"*{SUFFIX}", name) if name == "checks" else None
+
+
+def _said(work: Path, names: str, unit: str) -> Counted | None:
+    counts = [path.read_text(encoding="utf-8").split() for path in work.glob(names)]
     done, total = (sum(int(each[place]) for each in counts if len(each) == 2) for place in (0, 1))
-    return (done, total, "checks") if total else None
+    return (done, total, unit) if total else None

@@ -35,12 +35,17 @@ class Run:
     found: Path
     log: Path
 
-    def checks(self) -> list[Check]:
-        """The checks, once all tests have run; StageFailed where pytest broke off."""
-        if (status := self.process.wait()) not in _ALL_RAN:
+    def checks(self, limit_s: float | None = None) -> list[Check]:
+        """The checks, once all tests have run; StageFailed where pytest broke off, or runs for `limit_s` seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(limit_s)
+        status = self.process.poll()
+        if status not in _ALL_RAN:
             tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
-            raise StageFailed("the image's tests could not run", tail="\n".join(tail),
-                              hint=f"pytest ended with status {status}: see the log")
+            raise StageFailed("the image's tests could not run" if status is not None else
+                              f"the image's tests run for {limit_s:.0f} s and have not ended", tail="\n".join(tail),
+                              hint=f"pytest ended with status {status}: see the log" if status is not None else
+                              "the last test of the log hangs")
         return [Check.model_validate(check) for check in json.loads(self.found.read_text(encoding="utf-8"))]
 
 

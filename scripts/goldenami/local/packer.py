@@ -79,7 +79,7 @@ def templates(root: Path, work: Path) -> Path:
     if tuple(map(int, version().split(".")[:2])) >= (1, 7):
         return source
     folder = work / "templates"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.name.endswith(".pkr.hcl"):
             records.write_text(folder / path.name, _SINCE_1_7.sub("", path.read_text(encoding="utf-8")))
@@ -176,3 +176,7 @@ def _reached_for(text: str, message: str) -> str:
     address = url[0] if url else host["host"] if host else ""
     known = not address or address in message
     return f" ({'' if known else f'{address}: '}a bake has no network, only the lock's packages)"
+
+
+if __name__ == "__main__":  # packer/README.md: the folder that this machine's Packer can validate
+    print(templates(Path.cwd(), Path(sys.argv[1])))

@@ -54,6 +54,7 @@ def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) ->
         f"Host {HOST}", f"HostName {host}", f"Port {port}", f"User {user}",
         f'IdentityFile "{key.resolve()}"', "IdentitiesOnly yes", "BatchMode yes",
         "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR", "ConnectTimeout 30",
+        "ServerAliveInterval 30", "ServerAliveCountMax 10",  # a machine that died ends what waits for it
         # ssh binds to a name 17 characters longer first, and a socket's path ends at 108.
         *(shared if len(str(control)) < 90 else []), "",
     ]), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,13 +12,17 @@ from pathlib import Path
 from goldenami.core import locks
 from goldenami.core.errors import BadInput, Busy
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE
-from goldenami.core.process import ProcessId
+from goldenami.core.process import ProcessId, is_left
 from goldenami.local.sandbox import namespaces
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.packages.store import Store
 
 _REGIONS = "ec2-regions"
 """In an image's folder: a region of EC2 a line."""
+_REPLACED = "replaced"
+"""In a work folder: the build that the new one takes the place of."""
+_HERE, _RENAME_EXCHANGE = -100, 2
+"""AT_FDCWD of fcntl.h, and of linux/fs.h what renameat2 is asked for."""
 
 
 @contextmanager
@@ -27,13 +32,22 @@ def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
     try:
         handle = locks.hold(path, EXCLUSIVE if wait else EXCLUSIVE | AT_ONCE)
     except BlockingIOError:
-        raise Busy(f"{image} is being built by process {path.read_text(encoding='utf-8').strip() or '?'}",
+        raise Busy(f"{image} is being built by {_holder(path.read_text(encoding='utf-8').strip())}",
                    hint="wait for it, or run again with WAIT=1") from None
     with handle:
         handle.truncate(0)
-        handle.write(str(os.getpid()))
+        handle.write(str(ProcessId.current()))
         handle.flush()
         yield
+
+
+def _holder(text: str) -> str:
+    """For a person: the process that a lock file names."""
+    process = ProcessId.parse(text)
+    if process is None:
+        return f"process {text or '?'}"
+    is_here = process.machine == ProcessId.current().machine
+    return f"process {process.pid}" + ("" if is_here else " of another machine or container")
 
 
 @contextmanager
@@ -57,9 +71,17 @@ def in_cache(store: Store) -> Path:
 def sweep(folder: Path) -> None:
     """Remove what a killed bake left: its cgroups and its work folders (named by process)."""
     namespaces.reap()
+    restore(folder)
     for left in folder.glob(".work-*"):
         if not in_use(left):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def restore(folder: Path) -> None:
+    """Put builds back that a kill found on their way out, where none has come in their place."""
+    for old in folder.glob(f".work-*/{_REPLACED}/*"):
+        if not in_use(old.parents[1]) and not (folder / old.name).exists():
+            old.rename(folder / old.name)
 
 
 def note_region(root: Path, image: str, region: str) -> None:
@@ -79,8 +101,8 @@ def noted_regions(root: Path) -> list[str]:
 
 def in_use(folder: Path) -> bool:
     """Whether it is the work folder of another process that lives: `golden shell` holds no lock on its image."""
-    process = ProcessId.parse(folder.name) if folder.name.startswith(".work-") else None
-    return process is not None and process != ProcessId.current() and process.alive
+    own = ProcessId.parse(folder.name) == ProcessId.current()
+    return folder.name.startswith(".work-") and not own and not is_left(folder)
 
 
 def keep(out: Path, build: BuildFolder) -> None:
@@ -89,15 +111,35 @@ def keep(out: Path, build: BuildFolder) -> None:
     Where its disk was the same, byte for byte, all that later stages wrote about it holds, and stays.
     """
     folder, latest = build.path, build.image.latest_link
-    old = folder.with_name(f".work-old-{ProcessId.current()}")
-    if folder.exists():
-        if _same_disk(BuildFolder(out), build):
-            _copy_what_lacks(folder, out)
-        elif latest.is_symlink() and latest.readlink() == Path(folder.name):
-            latest.unlink()  # it names verified builds only, and the new one is not verified yet
+    if not folder.exists():
+        out.rename(folder)
+        return
+    if _same_disk(BuildFolder(out), build):
+        _copy_what_lacks(folder, out)
+    elif latest.is_symlink() and latest.readlink() == Path(folder.name):
+        latest.unlink()  # it names verified builds only, and the new one is not verified yet
+    try:
+        _exchange(out, folder)
+    except OSError:  # a file system that cannot, such as NFS
+        _replace(out, folder)
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Two folders change places at once (renameat2(2)): a kill leaves both, under one name or the other."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), f"{first} and {second} cannot change places")
+
+
+def _replace(out: Path, folder: Path) -> None:
+    """The same in two steps: a kill between them leaves the older build where `restore` finds it."""
+    old = out.parent / _REPLACED / folder.name
+    old.parent.mkdir()
+    try:
         folder.rename(old)
-    out.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+        out.rename(folder)
+    finally:
+        restore(folder.parent)
 
 
 def _same_disk(first: BuildFolder, second: BuildFolder) -> bool:

@@ -6,14 +6,13 @@ an image, and are applied each time. A file of the cache that is not as it was w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from goldenami.core import records
+from goldenami.core import process, records
 from goldenami.core.records import Record
 from goldenami.model.build_records import Finding
 
@@ -66,7 +65,7 @@ class KnownCode:
             return
         path = self._path(sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text, aside = facts.model_dump_json(), path.with_name(f".{path.name}.{os.getpid()}")
+        text, aside = facts.model_dump_json(), process.aside(path)
         aside.write_text(f"{records.sha256_text(text)}\n{text}", encoding="utf-8")
         aside.replace(path)
 

@@ -16,10 +16,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.local.disk import boot_regions, checksum, free_space, grub, immutable, slots, verity
+from goldenami.local.reader import ext4
 from goldenami.local.tree import tree as trees
 from goldenami.model.build_records import BLOCKS_FILE
 
@@ -268,6 +270,8 @@ class _Writer:
             line = self._immutable() if self.layout.immutable else ""
             with self.disk.open("rb") as image:
                 boot = boot_regions.describe(lambda offset, length: os.pread(image.fileno(), length, offset))
+                boot["settings"] = {name: self._settings(image, name) for name in ("root", boot_regions.PERSIST)
+                                    if name in self.layout.parts}
             boot |= {"command_line": line} if line else {}
             trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests, boot=boot,
                                  stored=stored)
@@ -328,6 +332,10 @@ class _Writer:
         self._run("mmd", "mtools", "-i", image, "::/grub")
         self._run("mcopy", "mtools", "-i", image, str(menu), "::/grub/grub.cfg")
         return grub.command_line(self.tree, root)
+
+    def _settings(self, image: BinaryIO, part: str) -> str:
+        """What the file system of a partition says of itself."""
+        return ext4.settings(os.pread(image.fileno(), 1024, self.layout.parts[part][0] + ext4.SUPERBLOCK_AT))
 
     def _mke2fs(
         self, source: str, disk: Path, offset: int, size: int, extended: str, *, part: str = "root",

@@ -6,6 +6,7 @@ base tree -> for each step a container, Packer with Ansible, a layer -> sealed t
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,10 @@ from goldenami.local.code_coverage import coverage
 from goldenami.local.container import Container
 from goldenami.local.disk import disk, immutable
 from goldenami.local.sandbox import program
-from goldenami.local.tree import layers, rootfs, sealed, sizes
+from goldenami.local.tree import layers, part_facts, rootfs, sealed, sizes
+from goldenami.model import role_files
 from goldenami.model.build_records import Disk
+from goldenami.model.part_facts import PARTS_FILE
 from goldenami.model.plans import BakePlan, BakeResult, BakeStep
 from goldenami.model.trim_records import TRIMMED_FILE, Trimmed
 
@@ -98,11 +101,13 @@ def _died(plan: BakePlan, step: BakeStep, root: Path) -> packer.AnsibleDied | No
 def _finish(plan: BakePlan, stack: layers.Stack, root: Path) -> BakeResult:
     work, log = plan.work, plan.log
     with events.step("seal check"):
-        sealed.check(root, plan.root / "roles/seal/files/seal.py")
+        given = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
+        sealed.check(root, plan.root / "roles/seal/files/seal.py", role_files.of_image(plan.root, given))
         _compare_packages(plan, root)
     with events.step("coverage"):
         coverage.hold(root, plan.coverage, work / "out", log)
     with events.step("disk"):
+        records.write(work / "out" / PARTS_FILE, part_facts.gather(root))
         facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan, root), log=log,
                                 ranks=layers.ranks(stack.trees))
     return BakeResult(

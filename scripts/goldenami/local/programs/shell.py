@@ -33,10 +33,17 @@ def main() -> int:
             with meter.working("boot", plan.expected_s):
                 machine = stack.enter_context(vm.running(config))
             print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)
-            return session(machine.ssh_config)
+            return session(of_its_own(machine.ssh_config, work))
     except GoldenError as error:
         print(f"{error.tail}\ngolden: error: {error.message}\ngolden: to do: {error.hint}", file=sys.stderr)
         return int(error.exit_code)
+
+
+def of_its_own(config: Path, work: Path) -> Path:
+    """The settings of `config`, in `work`, for a connection of its own: sshd greets only the first session of one."""
+    path = work / "session_config"
+    path.write_text(f"ControlPath none\nInclude {config}\n", encoding="utf-8")
+    return path
 
 
 def session(config: Path) -> int:

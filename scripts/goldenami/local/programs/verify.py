@@ -28,7 +28,7 @@ from goldenami.local.sandbox import program
 from goldenami.local.tree import sealed
 from goldenami.local.vm import boot_time, cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted, ImageTests, SecondBootPlan
-from goldenami.model import disk_blocks, instruction_sets
+from goldenami.model import disk_blocks, instruction_sets, role_files
 from goldenami.model.build_records import Accel, Boot, Check, CoverageRecord, Outcome
 from goldenami.model.hardening_records import HardeningScan
 from goldenami.model.plans import VerifyPlan, VerifyResult
@@ -153,7 +153,9 @@ def _disk_checks(plan: VerifyPlan, tree: Path | None) -> list[Check]:
                     not beside, "; ".join(beside[:sealed.SHOWN]), round(at - began, 2))]
     if tree is None:
         return found
-    left = sealed.findings(plan.work / "root" / disk_root.BELOW, plan.root / "roles/seal/files/seal.py")
+    given = json.loads(plan.variables.read_text(encoding="utf-8"))
+    left = sealed.findings(plan.work / "root" / disk_root.BELOW, plan.root / "roles/seal/files/seal.py",
+                           role_files.of_image(plan.root, given))
     found.append(_check("boot/disk_is_sealed", "No file of the written disk is secret, or one machine's own",
                         not left, "; ".join(left[:sealed.SHOWN]), round(time.monotonic() - at, 2)))
     return found + code(plan, lambda command: shell.output(

@@ -35,13 +35,14 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     root = boot_regions.root(boot["partitions"])
     _refuse_second(whole, [entry for entry in boot["partitions"] if entry is not root])
     system = Region(disk, root["offset"], root["size"])
-    there = observe(Observation(system, {}, {}, kept="")).states
-    files = {state.path: state.size if state.kind == "file" else -1 for state in there}
+    there = observe(Observation(system, {}, {}, kept=""))
+    files = {state.path: state.size if state.kind == "file" else -1 for state in there.states}
     found = observe(Observation(system, {}, files, f"{KEPT_TEXTS}|{_LISTS}", kept_bytes=_LISTS_BYTES)).states
     for state in found:
         if re.fullmatch(_LISTS, state.path):
             _written(scratch / state.path[1:], state.text or "")
     packages = owners.packages(scratch)
+    boot["settings"] = {boot_regions.ROOT: there.settings}
     rows = ",\n".join(json.dumps(_row(state, packages.get(state.path, "")), sort_keys=True) for state in found)
     records.write_text(
         path, f'{{"boot": {json.dumps(boot, sort_keys=True)},\n"entries": [\n{rows}\n], "format": 1}}\n')
@@ -58,7 +59,7 @@ def _refuse_second(disk: Region, others: list[dict[str, Any]]) -> None:
 
 def _written(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def _row(state: PathState, package: str) -> dict[str, object]:

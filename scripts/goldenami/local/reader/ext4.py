@@ -19,7 +19,7 @@ from goldenami.local.reader.limits import Unreadable
 
 BLOCK = 4096
 ROOT_INODE, JOURNAL_INODE = 2, 8
-SUPERBLOCK_AT, _SUPERBLOCK_BYTES = 1024, 1024
+SUPERBLOCK_AT, SUPERBLOCK_BYTES = 1024, 1024
 _INCOMPATIBLE = {"filetype": 0x2, "recover": 0x4, "extents": 0x40, "64bit": 0x80, "flex_bg": 0x200,
                  "csum_seed": 0x2000}
 _COMPATIBLE_REFUSED = {"fast_commit": 0x400}
@@ -60,6 +60,12 @@ class Ext4:
         self._same: dict[int, bool] = {}
         self.load()
 
+    def check_groups(self) -> None:
+        """Hold each block group's descriptor to its checksum and to the disk: Linux mounts none without, though nothing
+        of a group is in use."""
+        for group in range(self.groups):
+            self._inode_table(group)
+
     def compare_with(self, base: Ext4) -> None:
         """Take a block for changed only where it is other than that of the file system as it was baked."""
         self._base = base
@@ -74,10 +80,11 @@ class Ext4:
     def load(self) -> None:
         """Read the superblock."""
         block = self.block_at(0)
-        raw = block[SUPERBLOCK_AT:SUPERBLOCK_AT + _SUPERBLOCK_BYTES]
+        raw = block[SUPERBLOCK_AT:SUPERBLOCK_AT + SUPERBLOCK_BYTES]
         if raw[0x38:0x3A] != b"\x53\xef":
             raise Unreadable("there is no ext4 file system in the root partition")
         fields = struct.unpack_from("<13I", raw)
+        self.settings = settings(raw)
         self.compatible, self.incompatible, self.read_only = struct.unpack_from("<3I", raw, 0x5C)
         self._check_features()
         if crc32c(START, raw[:0x3FC]) != int.from_bytes(raw[0x3FC:], "little"):
@@ -210,8 +217,11 @@ class Ext4:
                 crc32c(self.seed, group.to_bytes(4, "little")), blank) & 0xFFFF != int.from_bytes(
                 raw[0x1E:0x20], "little"):
             raise Unreadable(f"the descriptor of block group {group} does not match its checksum")
-        high = int.from_bytes(raw[0x28:0x2C], "little") if self.descriptor_size == 64 else 0
-        first = int.from_bytes(raw[8:12], "little") | high << 32
+        wide = raw.ljust(64, b"\0")  # the upper halves stand in the second 32 bytes
+        bitmap, inode_bitmap, first = (int(low | high << 32) for low, high in zip(
+            struct.unpack_from("<3I", wide), struct.unpack_from("<3I", wide, 0x20), strict=True))
+        for number in (bitmap, inode_bitmap):
+            self.check_block(number, 1, f"block group {group}")
         self.check_block(first, -(-self.inodes_per_group * self.inode_size // BLOCK), f"block group {group}")
         return first
 
@@ -315,11 +325,26 @@ class Ext4:
         held = inode.sectors - (8 if inode.attribute_block else 0)
         if inode.size == 0 or inode.size > limits.PATH_BYTES:
             raise Unreadable(f"{what}: a link of {inode.size} bytes")
-        if held <= 0:
+        if held == 0:  # ext4_inode_is_fast_symlink; of less, the kernel reads blocks
             if inode.size >= len(inode.blocks):
                 raise Unreadable(f"{what}: a link of {inode.size} bytes in its inode")
             return inode.blocks[:inode.size]
         return b"".join(self.content(inode, self.runs(inode, what)))
+
+
+def settings(superblock: bytes) -> str:
+    """What a file system says of itself and no use of it changes: features, what an error does, options of a mount.
+
+    Linux sets extended attributes, large files, a journal or orphans to play back; resize2fs uses up what is reserved.
+    """
+    features = (value & ~changes for value, changes in zip(
+        struct.unpack_from("<3I", superblock, 0x5C), (0x18, _INCOMPATIBLE["recover"], 0x10002), strict=True))
+    errors, = struct.unpack_from("<H", superblock, 0x3C)
+    reserved = struct.unpack_from("<2H", superblock, 0x50)
+    options, = struct.unpack_from("<I", superblock, 0x100)
+    words = superblock[0x200:0x240].rstrip(b"\0").decode("ascii", "backslashreplace")
+    return (f"features {' '.join(f'{value:#x}' for value in features)}, errors {errors}, reserved for "
+            f"{reserved[0]}:{reserved[1]}, options {options:#x} {words}").rstrip()
 
 
 def device(inode: Inode) -> tuple[int, int]:

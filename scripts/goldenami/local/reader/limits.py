@@ -22,8 +22,8 @@ SILENCE_S = 600
 """Wall-clock seconds for which a reader may say nothing: far above what any file takes."""
 OUTPUT_BYTES = 1 << 30
 """What a reader may say."""
-KEPT_BYTES = 64 << 10
-"""Content of a file that is handed over for a rule to look at; no such file of an image has more."""
+KEPT_BYTES = 16 << 20
+"""Content of a file that is handed over for a rule to look at: containerd's list of containers has the most."""
 
 
 class Unreadable(Unreachable):

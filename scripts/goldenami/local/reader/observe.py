@@ -53,10 +53,12 @@ class Observation:
 
 
 class Observed(NamedTuple):
-    """Every path of a file system: the states of those that were looked at, and the paths that are as baked."""
+    """Every path of a file system: the states of those that were looked at, and the paths that are as baked; and what
+    the file system says of itself."""
 
     states: list[PathState]
     as_baked: set[str]
+    settings: str = ""
 
 
 def observe(wanted: Observation) -> Observed:
@@ -100,7 +102,7 @@ def _serve(connection: socket.socket, wanted: Observation) -> Observed:
             case Say.ROWS:
                 _take(json.loads(data), wanted.baked, found)
             case Say.DONE:
-                return found
+                return found._replace(settings=data.decode())
             case _:
                 raise Unreadable(data.decode("utf-8", "replace").removeprefix("could not look: "))
 

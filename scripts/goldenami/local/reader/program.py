@@ -58,16 +58,19 @@ class _Asked:
         return data
 
 
-def _walk(connection: socket.socket, asked: dict[str, Any], tell: Callable[[Said], None]) -> None:
+def _walk(connection: socket.socket, asked: dict[str, Any], tell: Callable[[Said], None]) -> str:
+    """Tell every path; the file system's settings."""
     kept = re.compile(asked["kept"])
     wanted = Wanted(sizes=asked["sizes"], kept=lambda path: kept.fullmatch(path) is not None,
                     kept_bytes=asked["kept_bytes"])
     system = Ext4(_Asked(connection, 0, asked["size"]), asked["changed"])
     journal.replay(system)
+    system.check_groups()
     baked = Ext4(_Asked(connection, 1, asked["base_size"]), []) if asked["base_size"] else None
     if baked:
         system.compare_with(baked)
     Walk(system, wanted, baked).say(tell)
+    return system.settings
 
 
 def _serve(connection: socket.socket) -> None:
@@ -83,7 +86,7 @@ def _serve(connection: socket.socket) -> None:
     try:
         asked = json.loads(text)
         resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"]))
-        _walk(connection, asked, tell)
+        settings = _walk(connection, asked, tell)
     except GoldenError as error:
         wire.send(connection, Say.UNREADABLE, error.message.encode("utf-8", "backslashreplace"))
     except (MemoryError, RecursionError, ValueError, LookupError, ArithmeticError, TypeError) as error:
@@ -91,7 +94,7 @@ def _serve(connection: socket.socket) -> None:
         wire.send(connection, Say.UNREADABLE, said.encode("utf-8", "backslashreplace"))
     else:
         wire.send(connection, Say.ROWS, json.dumps(batch).encode())
-        wire.send(connection, Say.DONE)
+        wire.send(connection, Say.DONE, settings.encode())
 
 
 def main() -> int:

@@ -153,7 +153,7 @@ class Walk:
         runs = self._system.runs(inode, path)
         if kept and inode.size <= self._wanted.kept_bytes:
             text = b"".join(self._system.content(inode, runs))
-            return row | {"text": text.decode("utf-8", "backslashreplace"), "sha256": hashlib.sha256(text).hexdigest()}
+            return row | {"text": text.decode("utf-8", "surrogateescape"), "sha256": hashlib.sha256(text).hexdigest()}
         if hashed and self._baked and was and stat.S_ISREG(was.mode) and not self._holds_new(runs) \
                 and runs == self._baked.runs(was, path):
             return row | {"sha256": AS_BAKED}

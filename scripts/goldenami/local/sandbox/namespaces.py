@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from goldenami.core import shell
-from goldenami.core.process import ProcessId
+from goldenami.core.process import ProcessId, is_left
 from goldenami.core.wait import wait_until
 
 CGROUP_PREFIX = "goldenami-"
@@ -64,7 +64,7 @@ def _cgroup_roots() -> list[Path]:
 
 @contextlib.contextmanager
 def own_cgroup() -> Iterator[str]:
-    """A cgroup of this process's own in each hierarchy, named by pid and start time; yields its name.
+    """A cgroup of this process's own in each hierarchy, named by its ProcessId; yields its name.
 
     Two containers in one cgroup would each treat the other's processes as their own.
     """
@@ -87,7 +87,7 @@ def join_argv(cgroup: str, argv: list[str]) -> list[str]:
 def join(cgroup: str) -> None:
     """Move this process into `cgroup` of every hierarchy."""
     for root in _cgroup_roots():
-        (root / cgroup / "cgroup.procs").write_text(str(os.getpid()), encoding="utf-8")
+        (root / cgroup / "cgroup.procs").write_text("0", encoding="utf-8")  # the writer
 
 
 def _folders(cgroup: Path) -> list[Path]:
@@ -114,20 +114,28 @@ def _remove(cgroup: Path) -> None:
         return not pids or None
 
     wait_until(emptied, REAP_LIMIT_S, 0.05)
+    _rmdir(cgroup)
+
+
+def _rmdir(cgroup: Path) -> None:
+    """Remove `cgroup` with its children; the kernel refuses one that has processes."""
     for folder in reversed(_folders(cgroup)):
         with contextlib.suppress(OSError):
             folder.rmdir()
 
 
 def reap() -> list[str]:
-    """Remove the cgroups of runs whose process is gone; returns their names."""
+    """Remove the cgroups of runs whose process is gone; returns their names. A forgotten one of another namespace goes
+    only if it is empty: nobody here knows whose its processes are."""
     names: list[str] = []
     for root in _cgroup_roots():
         for cgroup in root.glob(f"{CGROUP_PREFIX}*"):
             owner = ProcessId.parse(cgroup.name)
-            if owner and not owner.alive:
+            if owner and owner.has_ended:
                 _remove(cgroup)
                 names.append(cgroup.name)
+            elif is_left(cgroup):
+                _rmdir(cgroup)
     return names
 
 

@@ -43,7 +43,7 @@ def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
     """A package's own Installed-Size says nothing of its paths; a wheel's list is its RECORD."""
     for listing in sorted((tree / "var/lib/dpkg/info").glob("*.list")):
         lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        yield listing.stem.partition(":")[0], [_real(path) for path in lines]
+        yield listing.stem.partition(":")[0], [real(path) for path in lines]
     for record in wheel_lists(tree):
         folder = record.parents[1].relative_to(tree)
         with record.open(encoding="utf-8", newline="") as rows:
@@ -51,6 +51,7 @@ def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
         yield wheel_name(record), paths
 
 
-def _real(path: str) -> str:
+def real(path: str) -> str:
+    """Where a path of a file list is on a merged system."""
     top = path.split("/", 2)[1] if path.count("/") > 1 else ""
     return f"/usr{path}" if top in _MERGED else path

@@ -1,17 +1,21 @@
 """What a bake left in a sealed tree, by three rules: whoever looks for names alone misses what nobody thought of.
 
 1. Homes hold what skel has, and nothing else.
-2. Every other file is a package's or a wheel's, is named by a package's own scripts, or is declared.
-3. No text that was written here holds a key, token or password. What is still as its package had it is not read.
+2. Every other file is a package's or a wheel's, is named by a package's own scripts, is brought by a role, or declared.
+3. No text that was written here holds a key, token or password. What is still as its package had it, by the package's
+   own digests, is not read; all of /etc is.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import base64
+import csv
+import hashlib
+import itertools
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from goldenami.local.tree import declared_files, owners, secret_patterns
@@ -24,13 +28,15 @@ _CORE = 4
 """e_type of a core dump (elf(5))."""
 
 
-def find(root: Path) -> list[str]:
-    """One line for each file that should not be in the tree `root`: its path, and what is wrong."""
+def find(root: Path, brought: Collection[str] = ()) -> list[str]:
+    """One line for each file that should not be in the tree `root`: its path, and what is wrong.
+
+    `brought` are patterns of the files that the image's roles bring, as declared_files has them.
+    """
     owned = owners.packages(root) | _diverted(root)
-    packaged = _unpacked(root)
-    named = _scripts(root)
-    declared = re.compile("|".join(fnmatch.translate(pattern) for patterns in declared_files.DECLARED.values()
-                                   for pattern in patterns))
+    packed, named = _digests(root), _scripts(root)
+    declared = [*brought, *itertools.chain(*declared_files.DECLARED.values())]
+    is_declared = re.compile("|".join(map(_pattern, declared))).fullmatch
     private, lines = _homes(root), list[str]()
     for path, status in _files(root):
         home = next((home for home in private if path.startswith(f"{home}/")), None)
@@ -39,11 +45,11 @@ def find(root: Path) -> list[str]:
             if path.removeprefix(f"{home}/") not in declared_files.HOME_FILES:
                 lines.append(f"home: {path}")
                 continue
-        elif not known and not declared.match(path) and path not in named and not _compiled(path, owned):
+        elif not known and not is_declared(path) and path not in named and not _compiled(path, owned):
             lines.append(f"nobody's file: {path}")
             continue
-        if (not known or path.startswith("/etc/") or status.st_mtime > packaged.get(owned[path], 0.0)) \
-                and (kind := _secret(root, path, status)):
+        digests = [] if path.startswith("/etc/") else packed.get(path, [])
+        if kind := _secret(root, path, status, digests):
             lines.append(f"{kind}: {path}")
     return sorted(lines)
 
@@ -63,20 +69,35 @@ def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _diverted(root: Path) -> dict[str, str]:
-    """Files of packages under the names that dpkg-divert gave them (three lines each: from, to, by whom)."""
+    """Files of packages by the names that dpkg-divert gave them, with their own (of three lines: own, given, by whom).
+    """
     path = root / "var/lib/dpkg/diversions"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return dict(zip(lines[1::3], lines[2::3], strict=False))
+    return dict(zip(lines[1::3], lines[::3], strict=False))
 
 
-def _unpacked(root: Path) -> dict[str, float]:
-    """When each package and wheel was unpacked: its file list is written then, and its files are older."""
-    found = {path.stem.partition(":")[0]: path.stat().st_mtime
-             for path in (root / "var/lib/dpkg/info").glob("*.list")}
+def _digests(root: Path) -> dict[str, list[str]]:
+    """The MD5 (dpkg) or SHA-256 (wheels) in hex of each path as its package has it; of a diverted one by both names."""
+    found = dict[str, list[str]]()
+    for listing in (root / "var/lib/dpkg/info").glob("*.md5sums"):
+        for line in listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            digest, _, path = line.partition("  ")
+            found.setdefault(owners.real(f"/{path}"), []).append(digest)
+    for diverted, original in _diverted(root).items():
+        found.setdefault(diverted, []).extend(found.get(original, []))
     for record in owners.wheel_lists(root):
-        name = owners.wheel_name(record)
-        found[name] = max(found.get(name, 0.0), record.stat().st_mtime)
+        folder = record.parents[1].relative_to(root)
+        with record.open(encoding="utf-8", newline="") as rows:
+            for path, digest, _ in csv.reader(rows):
+                text = base64.urlsafe_b64decode(digest.removeprefix("sha256=") + "=").hex()
+                found[os.path.normpath(f"/{folder}/{path}")] = [text]
     return found
+
+
+def _pattern(pattern: str) -> str:
+    """The regular expression of a declared path: `*` stays within a folder, `**` does not."""
+    stars = {"**": ".*", "*": "[^/]*"}
+    return "".join(stars.get(part) or re.escape(part) for part in re.split(r"(\*+)", pattern))
 
 
 def _scripts(root: Path) -> frozenset[str]:
@@ -102,12 +123,18 @@ def _compiled(path: str, owned: Mapping[str, str]) -> bool:
     return match is not None and f"{match[1]}/{match[2]}.py" in owned
 
 
-def _secret(root: Path, path: str, status: os.stat_result) -> str:
-    """What is secret in a file; byte code and other binaries hold what their source says."""
+def _secret(root: Path, path: str, status: os.stat_result, digests: list[str]) -> str:
+    """What is secret in a file that is none of its package's; byte code and other binaries hold what their source says.
+    """
     with (root / path[1:]).open("rb") as source:
         start = source.read(8192)
         if start.startswith(b"\x7fELF"):
             return "core dump" if len(start) > 17 and start[16] == _CORE else ""
         if b"\0" in start or status.st_size > READ_BYTES:
             return ""
-        return secret_patterns.found(start + source.read())
+        text = start + source.read()
+    for digest in digests:
+        algorithm = "sha256" if len(digest) == 64 else "md5"
+        if hashlib.new(algorithm, text, usedforsecurity=False).hexdigest() == digest:
+            return ""
+    return secret_patterns.found(text)

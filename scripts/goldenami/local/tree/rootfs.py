@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from goldenami.core import shell
+from goldenami.core.process import ProcessId
 from goldenami.local import container, events
 from goldenami.local.tree.layers import DamagedLayer, Stack
 from goldenami.model.plans import Tree, TreePlan
@@ -27,7 +28,7 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
     dpkg's fsyncs of files are off for the bake: the tree is worthless if the machine dies, and they dominate on slow
     disks. The setting goes with the other bake-time files when the image is sealed.
     """
-    aside = target.with_name(f"{target.name}.{os.getpid()}.part")
+    aside = target.with_name(f"{target.name}.{ProcessId.current()}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     argv = [
         shell.require("mmdebstrap", "mmdebstrap"), "--mode=root", "--variant=essential", "--format=directory",

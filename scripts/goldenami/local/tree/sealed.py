@@ -8,6 +8,7 @@ a list that was written apart from it. A list names what somebody thought of, so
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from goldenami.core import shell
@@ -16,19 +17,24 @@ from goldenami.local.tree import residue
 
 SHOWN = 6
 """Findings in the message; all of them are in the lines below it."""
+HINT = ("let the role that leaves a file behind remove it; one that belongs into the image is written by `copy` or "
+        "`template` of a role, or stands in `__<role>_files` in roles/<role>/vars/main.yml (roles/README.md)")
 
 
-def check(root: Path, program: Path) -> None:
-    """StageFailed naming what the seal missed in the tree `root`; `program` is roles/seal/files/seal.py."""
-    if lines := findings(root, program):
+def check(root: Path, program: Path, brought: Collection[str] = ()) -> None:
+    """StageFailed naming what the seal missed in the tree `root`; `program` is roles/seal/files/seal.py.
+
+    `brought` are shell patterns of the files that the image's roles bring.
+    """
+    if lines := findings(root, program, brought):
         more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
         raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}", tail="\n".join(lines),
-                          hint="roles/seal must remove it; a file that belongs there is declared in declared_files.py")
+                          hint=HINT)
 
 
-def findings(root: Path, program: Path) -> list[str]:
+def findings(root: Path, program: Path, brought: Collection[str] = ()) -> list[str]:
     """What the seal missed in the tree `root`, a line each."""
-    return [*_listed(root, program), *residue.find(root)]
+    return [*_listed(root, program), *residue.find(root, brought)]
 
 
 def _listed(root: Path, program: Path) -> list[str]:
