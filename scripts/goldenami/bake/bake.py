@@ -37,17 +37,24 @@ def run(
 ) -> BuildFolder:
     """Bake `lock` by `builder`; returns the build. One that exists already is kept."""
     builder.check_host()
-    build_id = lock_sha256[:lockfile.ID_LENGTH]
-    image = ImageFolder.of(root, lock.image)
-    build = image.build(build_id)
+    build = _build(root, lock, lock_sha256)
     if not force and _exists(build, builder):
         progress.say(f"nothing to do: {build.path} holds this build")
         return build
-    with workspace.scratch_in(image.path, build_id) as work:
+    with workspace.scratch_in(build.image.path, build.build_id) as work:
         bake(root, lock, lock_sha256, store, progress, builder, work=work, layers=store.cache.layers, force=force)
         workspace.keep(work / "out", build)
     progress.remember()
     return build
+
+
+def is_needed(root: Path, lock: Lock, lock_sha256: str, builder: Builder) -> bool:
+    """Whether there is no build of `lock` by `builder` yet, so that its files have to be fetched."""
+    return not _exists(_build(root, lock, lock_sha256), builder)
+
+
+def _build(root: Path, lock: Lock, lock_sha256: str) -> BuildFolder:
+    return ImageFolder.of(root, lock.image).build(lock_sha256[:lockfile.ID_LENGTH])
 
 
 def _exists(build: BuildFolder, builder: Builder) -> bool:
@@ -59,7 +66,8 @@ def _exists(build: BuildFolder, builder: Builder) -> bool:
         return record.disk is None or build.disk.exists()
     how = f"in EC2 as {record.ami.id} in {record.ami.region}" if record.ami else "here, as a disk"
     raise BadInput(f"build {record.build_id} of {record.image} was baked {how}",
-                   hint="`golden publish` takes it to every region; FORCE=1 bakes it again and forgets this one")
+                   hint=f"`golden publish {record.image}` takes it to every region; `make bake IMAGE={record.image} "
+                        "FORCE=1` bakes it again and forgets this one")
 
 
 def bake(
@@ -70,12 +78,12 @@ def bake(
 
     With `force` an AMI of this build that is in EC2 already is made anew.
     """
-    image = ImageFolder.of(root, lock.image)
-    log = image.build(lock_sha256[:lockfile.ID_LENGTH]).log("bake")
+    build = _build(root, lock, lock_sha256)
+    log = build.log("bake")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
     started, began = clock.stamp(), time.monotonic()
-    check_space(image.path, lock)
+    check_space(build.image.path, lock)
     bake_inputs.compile_if_missing(root, lock, store, progress, log)
     with progress.step("repository"):
         packages = bake_inputs.repository(lock, store)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,9 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     others = wheel_builds.installed_wheels(lock)
     shape = records.canonical({"files": sorted([*debs, *others.values()]),
                                "steps": [step.model_dump() for step in lock.steps]})
-    return local_repository.write(store, list(debs.values()),
-                                  store.cache.repositories / records.sha256_text(shape)[:16],
-                      suite=lock.base.release, epoch=lock.source_date_epoch, views=views(lock), files=others)
+    folder = store.cache.repositories / records.sha256_text(shape)[:16]
+    return local_repository.write(store, list(debs.values()), folder, suite=lock.base.release,
+                                  epoch=lock.source_date_epoch, views=views(lock), files=others)
 
 
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
@@ -264,8 +265,12 @@ def git_commit(root: Path, path: Path, sha256: str) -> str:
     `<commit>+lock-<build id>` for a lock that no commit has yet, as one that `watch` made a moment ago: the commit that
     it was made on. `uncommitted` where the lock at `path` is another one, or more than definitions and locks differs.
     """
+    # Git lets root read a clone of the user who called sudo. Root runs the program of the clone anyway, so its owner is
+    # trusted without sudo, too. Nothing of root's is left in the clone.
+    owner = {"SUDO_UID": str(root.stat().st_uid or os.environ.get("SUDO_UID", "0"))}
+
     def git(*argv: str) -> str:
-        return shell.output(["git", *argv], cwd=root).strip()
+        return shell.output(["git", "--no-optional-locks", *argv], cwd=root, env=owner).strip()
 
     try:
         if not path.is_file() or records.sha256_file(path) != sha256:
@@ -275,5 +280,8 @@ def git_commit(root: Path, path: Path, sha256: str) -> str:
         if git("status", "--porcelain", "--", ".", *_MADE_BY_WATCH):
             return UNCOMMITTED
         return f"{git('rev-parse', 'HEAD')}{LOCK_ON_TOP}{sha256[:lockfile.ID_LENGTH]}"
-    except (shell.CommandFailed, HostNotReady, OSError):
+    except (shell.CommandFailed, HostNotReady, OSError) as error:
+        if isinstance(error, shell.CommandFailed) and "safe.directory" in error.output:
+            print(f"golden: warning: git does not read {root}, which another user owns: the record names no commit",
+                  file=sys.stderr)
         return UNCOMMITTED

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from goldenami.bake import bake_inputs
 from goldenami.core import records, shell
-from goldenami.core.errors import BadInput, StageFailed
-from goldenami.core.process import ProcessId
+from goldenami.core.errors import BadInput, Busy, StageFailed
+from goldenami.core.process import ProcessId, is_left
 from goldenami.core.progress import Progress
 from goldenami.core.wait import wait_until
 from goldenami.local import container, packer
@@ -91,7 +91,11 @@ def down(name: str, store: Store) -> None:
     """End container `name` and remove what it held; one that does not exist is no error."""
     folder = _folder(store, name)
     with contextlib.suppress(OSError):
-        supervisor = ProcessId.parse((folder / "pid").read_text(encoding="utf-8"))
+        text = (folder / "pid").read_text(encoding="utf-8")
+        supervisor = ProcessId.parse(text)
+        if supervisor and not supervisor.alive and not is_left(folder / "pid", text):
+            raise Busy(f"container {name} was started on another machine or in another container",
+                       hint=f"end it there; if that machine was started anew, remove {folder}")
         if supervisor and supervisor.alive:
             os.kill(supervisor.pid, signal.SIGTERM)
             wait_until(lambda: not supervisor.alive or None, END_S, 0.1)

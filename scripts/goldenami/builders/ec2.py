@@ -99,7 +99,7 @@ class Ec2Builder:
         """
         if IMMUTABLE in lock.roles:
             raise BadInput(f"{lock.image} is immutable: an instance cannot write its disk",
-                           hint="bake it on this machine; `golden publish` takes the disk to EC2")
+                           hint=f"bake it on this machine; `golden publish {lock.image}` takes the disk to EC2")
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
             name=f"{lock.image}-{plan.build_id}", description=lock.description[:255],

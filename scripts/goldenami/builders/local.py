@@ -67,6 +67,7 @@ class LocalBuilder:
         if build.read_bake().disk is None:
             raise BadInput(f"{build.path} was baked on EC2: there is no disk to boot", hint="launch its AMI")
         self.check_build(build)
+        self.check_host()
         lock, _ = lockfile.read_copy(build.lock)
         with workspace.scratch_in(build.image.path, "shell") as work, namespaces.own_cgroup() as cgroup:
             boots = records.read(build.verify, VerifyRecord).boots

@@ -18,6 +18,7 @@ from goldenami.compilation import dummy_packages, wheel_builds
 from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.errors import BadInput, NoFit, StageFailed
 from goldenami.core.progress import Progress
+from goldenami.local import container
 from goldenami.lock import build_decision, cuda_wheels
 from goldenami.lock.build_decision import Decision
 from goldenami.lock.cuda_wheels import FittedRecipe
@@ -269,6 +270,7 @@ def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
 def _fetch_inputs(build: WheelBuild, context: ResolverContext) -> None:
     """Have everything in the store that a build needs, unless it was built on this machine already."""
     if wheel_builds.known(context.store, build) is None:
+        container.check_host()  # before its tools are fetched
         context.fetch_debs(list(build.debs))
         context.index.fetch([build.source, *build.requires, *build.runs_with, *build.tests], context.store)
 

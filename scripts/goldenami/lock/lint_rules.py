@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import date
 
 from goldenami.core.errors import NoFit
-from goldenami.model import compatibility
+from goldenami.model import compatibility, support
 from goldenami.model.hardware import Family, Maker, by_modules
 from goldenami.model.lockfile import Lock
+from goldenami.model.support import SupportState
 from goldenami.packages.pypi import PyFile
 
 _DRIVER_SOURCES = ("nvidia-graphics-drivers", "nvidia-open-gpu-kernel-modules", "fabric-manager")
@@ -156,10 +158,13 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
         yield f"the modules were not compiled with the headers of {lock.kernel.release} {lock.kernel.version}"
 
 
-def supported_branch(lock: Lock, day: str) -> Iterator[str]:
-    """The driver's branch is supported on `day` (ISO 8601)."""
-    if lock.driver and (end := compatibility.past_end(lock.driver.branch, day)):
-        yield f"driver branch {lock.driver.branch} is past its end of life ({end}): plan the move to a newer branch"
+def supported_parts(lock: Lock, day: str) -> Iterator[str]:
+    """Distribution, kernel, driver and CUDA get fixes on `day` (ISO 8601): what the report says of them, too."""
+    on = date.fromisoformat(day)
+    for part in support.of_lock(lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})):
+        if part.state(on) is SupportState.ENDED:
+            note = f" ({part.note})" if part.note else ""
+            yield f"support of {part.part} {part.version}{note} {part.words(on)}: plan the move to a newer one"
 
 
 def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
@@ -200,5 +205,5 @@ ERRORS: tuple[LintRule, ...] = (
 WARNINGS: tuple[LintRule, ...] = (
     used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus, cuda_without_gpus,
 )
-DATED: tuple[Callable[[Lock, str], Iterator[str]], ...] = (supported_branch,)
+DATED: tuple[Callable[[Lock, str], Iterator[str]], ...] = (supported_parts,)
 """Warnings that depend on the day."""

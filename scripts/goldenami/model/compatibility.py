@@ -112,12 +112,6 @@ ENDED_BRANCHES = frozenset({"510", "515", "525", "550", "560", "565", "575"})
 below table 2; read 2026-11)."""
 
 
-def past_end(branch: str, day: str) -> str | None:
-    """The end of life of `branch` if `day` (ISO 8601) is after it; None where it is not, or is not known."""
-    end = BRANCH_END.get(branch)
-    return end if end is not None and day > end else None
-
-
 END_NOTICE = timedelta(days=90)
 """How long before its end a branch is announced: time to bake and try another one."""
 

@@ -141,11 +141,10 @@ class InstanceRefresh(Record):
 
 
 class Transfer(StrEnum):
-    """How a disk gets to further regions: by what costs less, always from this machine, or by copies of one upload."""
+    """How a disk gets to further regions: by copies of one upload, or always from this machine."""
 
-    CHEAPEST = "cheapest"
-    UPLOAD = "upload"
     COPY = "copy"
+    UPLOAD = "upload"
 
 
 _PRINCIPAL = (r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a-z0-9]{10,32}"
@@ -161,8 +160,6 @@ class Publish(Record):
     `kms_key` is an alias that has to exist in each region; without it, the account's default decides on encryption.
     `soak_hours` is how long a candidate has to stand before `promote` takes it; 0: `publish` moves `latest` itself.
     `left_regions` had the image once: what they have stays as it is, on purpose.
-    `transfer` says how a disk gets to the regions; `uplink_usd_gib` is what a GiB costs that leaves the machine which
-    publishes (US dollars: 0 in most offices, 0.02 on an instance in another region, more behind a NAT gateway).
     """
 
     regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]], Field(min_length=1)]
@@ -185,10 +182,8 @@ class Publish(Record):
     """accounts, organizations and their units, by number or ARN"""
     kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
     """alias of a key in each region; without it the account's default decides on encryption"""
-    transfer: Annotated[Transfer, Field(strict=False)] = Transfer.CHEAPEST
+    transfer: Annotated[Transfer, Field(strict=False)] = Transfer.COPY
     """how the disk gets to further regions"""
-    uplink_usd_gib: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """US dollars that a GiB costs which leaves the publishing machine"""
     launch_template: LaunchTemplate = LaunchTemplate()
     """how its launch template launches it"""
     instance_refresh: InstanceRefresh | None = None

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core.errors import BadInput, together
-from goldenami.core.yaml_lines import Key, YamlFile, nearest
-from goldenami.model import compatibility, hardware, recipes, role_packages
+from goldenami.core.yaml_lines import Key, YamlFile, about_quotes, nearest
+from goldenami.model import compatibility, hardware, recipes, role_files, role_packages, role_rules
 from goldenami.model.definition import (
     IMMUTABLE,
     NEWEST,
@@ -50,6 +50,8 @@ def check(root: Path, source: YamlFile, definition: Definition, regions: Collect
         *_check_containers(root, source, definition), *_check_notebooks(root, source, definition),
         *_check_local_disks(root, source, definition), *_check_shared(source, definition),
         *_check_idle(root, source, definition), *_check_cuda(source, definition)]
+    found = found or [source.error(("roles", role, name), because) for role in definition.roles
+                      for name, because in role_rules.broken(root, role, definition.variables(role))]
     if found:
         raise together(found, source.path)
 
@@ -65,8 +67,11 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mis
     known, served = hardware.load(root), " and ".join(Architecture)
     for index, name in enumerate(definition.hardware):
         key = ("hardware", index)
-        if name not in known:
-            yield source.error(key, f"unknown family `{name}`; {nearest(name, known)}")
+        if refused := hardware.refusal(name):
+            yield source.error(key, refused, hint="take p5en, p5e or p5, or leave it out")
+        elif name not in known:
+            yield source.error(key, f"unknown family `{name}`; {nearest(name, known)}",
+                               hint=hardware.UNKNOWN)
         elif (architecture := known[name].cpu.architecture) != definition.base.architecture:
             yield source.error(key, f"`{name}` is {architecture}, the image {definition.base.architecture}",
                                hint=f"images are made for {served} only: take a family of that, such as m7i or g6")
@@ -189,11 +194,19 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
         for name, value in (variables or {}).items():
             key = ("roles", role, name)
             if name not in spec.options:
-                yield source.error(key, f"unknown role variable; {nearest(name, spec.settable)}")
+                known = nearest(name, spec.settable) if spec.settable else \
+                    "the role's defaults/main.yml and meta/argument_specs.yml name none"
+                yield source.error(key, f"unknown role variable; {known}")
             elif name not in spec.settable:
                 yield source.error(key, "is derived by `lock` and cannot be set")
+            elif not name.startswith(f"{role}_"):
+                yield source.error(key, f"does not reach the role: its variables begin with `{role}_`",
+                                   hint=f"rename it in roles/{role}")
             elif value is not None or spec.defaults[name] is not None:
                 yield from _check_type(source, key, spec.options[name], value)
+        for path in role_files.brought(root, role, variables or {}):
+            if problem := role_files.misplaced(path):
+                yield source.error(("roles", role), f"brings {path}, which {problem}")
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
             yield source.error(("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
@@ -370,10 +383,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _check_type(source: YamlFile, key: Key, option: dict[str, Any], value: Any) -> Mistakes:
     wanted = option.get("type", "str")
-    matches = isinstance(value, _TYPES[wanted]) and not (wanted in ("int", "float") and isinstance(value, bool))
+    is_number = wanted in ("int", "float")
+    matches = isinstance(value, _TYPES.get(wanted, (object,))) and not (is_number and isinstance(value, bool))
     if not matches:
         given = "nothing" if value is None else f"{type(value).__name__} {value!r}"
-        yield source.error(key, f"expected {wanted}, got {given}")
+        yield source.error(key, f"expected {wanted}, got {given}{about_quotes(wanted, value)}")
         return
     choices = option.get("choices")
     if isinstance(value, list):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.core import records
+from goldenami.core import process, records
 from goldenami.core.errors import BadInput
 from goldenami.core.worker_pool import WorkerPool
 from goldenami.model.build_records import Disk
@@ -92,7 +92,7 @@ def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) ->
     Of a disk that is still being written, `final` waits as `data_blocks` says. Two threads: SHA-256 runs outside
     Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    aside = process.aside(target)
     block_map = BlockMap.create(aside, volume_gib(disk))
     try:
         with disk.open("rb") as source, aside.open("r+b") as sink:

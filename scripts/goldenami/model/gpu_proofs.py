@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 from xml.etree import ElementTree
@@ -13,7 +15,8 @@ from pydantic import Field
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.model.build_records import BuildId, Sha256, Utc
-from goldenami.model.hardware import GpuType
+from goldenami.model.hardware import Family, GpuType
+from goldenami.model.lockfile import Lock
 
 BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
 AMI_PROPERTY, NONCE_PROPERTY = "goldenami:ami", "goldenami:nonce"
@@ -24,6 +27,33 @@ NOT_ASKED = "not asked: "
 ATTEST_FILE = "attest.json"
 """In a build's folder: a copy of the record, for `report`, or of a person's, for `publish`."""
 _FILE = "test_gpu.py"
+_NONCE, _LEAST_DIGITS = re.compile(r"[0-9a-f]{32}"), 6
+"""A nonce has 32 digits; of 10**12 random ones, one has fewer than six different digits."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a test of a build has to show, by the build's lock: GPU architectures, and roles that have checks on a GPU.
+
+    As text, which AMIs carry as a tag: `75 86: nvidia_driver frameworks`.
+    """
+
+    architectures: tuple[str, ...]
+    roles: tuple[str, ...]
+
+    @classmethod
+    def of(cls, root: Path, lock: Lock) -> Asked:
+        """What the lock asks for."""
+        return cls(tuple(lock.hardware.sm), tuple(role for role in lock.roles if required(root, [role])))
+
+    @classmethod
+    def parsed(cls, text: str) -> Asked:
+        """The same, of its text."""
+        architectures, _, roles = text.partition(":")
+        return cls(tuple(architectures.split()), tuple(roles.split()))
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.architectures)}: {' '.join(self.roles)}"
 
 
 class GpuSession(Record):
@@ -49,35 +79,63 @@ class TestedGpu(Record):
     junit_sha256: Sha256
     not_asked: tuple[str, ...] = ()
 
+    def problem(self, checks: Sequence[str], known: Mapping[str, Family], *, by_hand: bool) -> str:
+        """What it did not answer, or what its type of the families `known` has not; nothing where it may be true."""
+        if not set(self.not_asked) < set(checks) or self.checks < len(checks) - len(self.not_asked):
+            return f"{self.checks} of {len(checks)} checks passed on {self.gpu}"
+        if by_hand:
+            return ""
+        name, _, size = self.instance_type.partition(".")
+        family = known.get(name)
+        if family is None or family.sm != self.sm or not size:
+            return f"{self.instance_type or 'an instance without a type'} has no GPU of architecture {self.sm}"
+        count = len(self.gpu.split(", "))
+        return "" if count in family.counts else f"{self.instance_type} has not {count} GPUs"
+
 
 class GpuTestRecord(Record):
     """A build's test on every GPU architecture that it declares. `checks`: by name those that every machine answered.
 
-    `by_hand`: the person `by` vouches for a JUnit file; `disk_sha256` is of the disk that was here then.
+    It is of the lock, of the disk and of its manifest whose SHA-256 it names, as the AMIs do in their tags; records of
+    version 1 name no lock. `by_hand`: the person `by` vouches for a JUnit file. `signature` is a DSSE envelope.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     image: str
     build_id: BuildId
     nonce: str
     at: Utc
     by: str
     by_hand: bool = False
+    lock_sha256: Sha256 | None = None
     disk_sha256: Sha256 | None = None
+    manifest_sha256: Sha256 | None = None
     checks: tuple[str, ...]
     machines: tuple[TestedGpu, ...]
+    signature: str = ""
 
     def __str__(self) -> str:
         gpus = ", ".join(dict.fromkeys(machine.gpu for machine in self.machines))
         return f"tested on {gpus}" + (f", {self.by} vouches for it" if self.by_hand else "")
 
-    def shortfall(self, architectures: Iterable[str], needed: Iterable[str]) -> str:
-        """What an image asks for that was not tested; nothing where all was. A person vouches for architectures."""
+    def shortfall(self, architectures: Iterable[str], needed: Iterable[str], known: Mapping[str, Family]) -> str:
+        """What keeps it, read alone, from showing what is asked for; nothing where it does.
+
+        `known` are the families. A person vouches for architectures.
+        """
+        if self.lock_sha256 is None:
+            return "it is of an earlier version, which does not say of which bytes it is"
+        if not self.machines or not all(machine.gpu.strip() for machine in self.machines):
+            return "it names no machine with a GPU"
         if lacking := [name for name in needed if name not in self.checks]:
             return f"{len(lacking)} checks are not in it, {lacking[0]} first"
-        seen = {machine.sm for machine in self.machines}
-        bare = [] if self.by_hand else [sm for sm in architectures if sm not in seen]
-        return f"no GPU of architecture {bare[0]} was tested" if bare else ""
+        bare = {*architectures} - {machine.sm for machine in self.machines}
+        if bare and not self.by_hand:
+            return f"no GPU of architecture {min(bare)} was tested"
+        if not self.by_hand and not (_NONCE.fullmatch(self.nonce) and len(set(self.nonce)) >= _LEAST_DIGITS):
+            return f"its nonce `{self.nonce[:32]}` is no random one"
+        said = (machine.problem(self.checks, known, by_hand=self.by_hand) for machine in self.machines)
+        return next(filter(None, said), "")
 
 
 def required(root: Path, roles: Iterable[str]) -> list[str]:

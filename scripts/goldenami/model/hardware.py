@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
@@ -197,6 +198,17 @@ def _row(source: YamlFile, key: tuple[str, str], kind: type[R], linked: dict[str
     if row["source"] not in source.data["sources"]:
         raise source.error((*key, "source"), f"unknown source; {nearest(row['source'], source.data['sources'])}")
     return found
+
+
+UNKNOWN = "one that is newer needs a row in packer/hardware.yml, with its source: its facts are not guessed"
+"""What to do about a family that may well exist."""
+
+
+def refusal(name: str) -> str:
+    """Why no image serves a family, known or not; "" of all others."""
+    # Fabric Manager User Guide 2.3, 1.3.2: the fourth generation of NVSwitches is managed in-band.
+    return f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only with NVLSM and the " \
+           "module ib_umad, which no image has yet" if re.match(r"p6(e|-|$)", name) else ""
 
 
 def architectures(root: Path, names: list[str]) -> list[str]:

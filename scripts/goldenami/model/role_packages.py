@@ -6,11 +6,13 @@ data; what picks from them is a Jinja expression over the role's own variables, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import jinja2.exceptions
 import jinja2.meta
 from jinja2 import StrictUndefined
@@ -18,9 +20,11 @@ from jinja2.nativetypes import NativeEnvironment
 
 from goldenami.core.errors import BadInput
 from goldenami.model.platforms import Platform
-from goldenami.model.role_specs import parsed, role_spec
+from goldenami.model.role_specs import role_spec, table
 
 _JINJA = NativeEnvironment(undefined=StrictUndefined)
+_JINJA.tests |= {"match": lambda value, pattern: bool(re.match(pattern, value)),
+                 "search": lambda value, pattern: bool(re.search(pattern, value))}  # Ansible's own
 
 
 def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,12 +40,11 @@ def facts(
     With `only`, that fact and those that it is made of: the others may want variables that are not derived yet.
     """
     path = root / "roles" / role / "vars" / platform.vars_file
-    if not path.is_file():
-        if not list(path.parent.glob("*_*.yml")):
-            return {}  # a role without platform files is the same everywhere and installs nothing
+    # A role without platform files is the same everywhere.
+    if not path.is_file() and list(path.parent.glob("*_*.yml")):
         raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
                        hint=f"write {path.relative_to(root)}, or take the role out of the definition")
-    data = {**_read(path.with_name("main.yml")), **_read(path)}
+    data = {**table(path.with_name("main.yml")), **table(path)}
     if only:
         data = _needed(path, data, only)
     context, found = variables(root, role, given), dict[str, Any]()
@@ -63,30 +66,39 @@ def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
     return needed
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return parsed(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
-    """The packages that `role` installs on `platform`."""
-    found = facts(root, role, platform, given).get(f"__{role}_packages", [])
-    return [str(name) for name in found]
+    """The packages that `role` installs on `platform`; BadInput where their list is none, or nobody would read it."""
+    name, folder = f"__{role}_packages", root / "roles" / role
+    found = {**variables(root, role, given), **facts(root, role, platform, given, only=name)}
+    for path in () if name in found else sorted((folder / "vars").glob("*.y*ml")):
+        if name in table(path) and not re.search(r"_\d+$", path.stem):
+            raise BadInput(f"{path}: {name}: the lock does not read this file",
+                           hint=f"write it into main.yml or {platform.vars_file} beside it")
+    listed = found.get(name) or []
+    if not isinstance(listed, list):
+        raise BadInput(f"{folder}: {name} is {listed!r}, no list", hint=f"write `{name}: [NAME, NAME]`")
+    return [str(each) for each in listed]
+
+
+def rendered(value: Any, context: Mapping[str, Any]) -> Any:
+    """`value` with its expressions rendered; raises what Jinja raises, for an undefined name, too."""
+    if isinstance(value, list):
+        return [rendered(item, context) for item in value]
+    if isinstance(value, dict):
+        return {key: rendered(item, context) for key, item in value.items()}
+    if not isinstance(value, str) or "{" not in value:
+        return value
+    found = _compiled(value).render(**context)
+    for item in found if isinstance(found, list) else [found]:
+        str(item)  # raises for an undefined name, which native rendering leaves in a list
+    return found
 
 
 def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> Any:
-    if isinstance(value, list):
-        return [_render(path, name, item, context) for item in value]
-    if isinstance(value, dict):
-        return {key: _render(path, name, item, context) for key, item in value.items()}
-    if not isinstance(value, str) or "{" not in value:
-        return value
     try:
-        rendered = _JINJA.from_string(value).render(**context)
-        for item in rendered if isinstance(rendered, list) else [rendered]:
-            str(item)  # raises for an undefined name, which native rendering leaves in a list
+        return rendered(value, context)
     except (jinja2.exceptions.TemplateError, TypeError) as error:
         raise BadInput(f"{path}: {name}: {error}") from None
-    return rendered
 
 
 def _names(path: Path, name: str, value: Any) -> set[str]:
@@ -105,3 +117,8 @@ def _names(path: Path, name: str, value: Any) -> set[str]:
 @cache
 def _used(expression: str) -> set[str]:
     return jinja2.meta.find_undeclared_variables(_JINJA.parse(expression))
+
+
+@cache
+def _compiled(text: str) -> jinja2.Template:
+    return _JINJA.from_string(text)

@@ -80,7 +80,9 @@ class Vulnerability(Record):
 
 
 class CveRecord(Record):
-    """What was found. `outcome` is `unreachable` where a feed could not be used and nothing else stops the build."""
+    """What was found. `outcome` is `unreachable` where no list was compared, or one could not be and no other stops the
+    build.
+    """
 
     schema_version: Literal[1] = 1
     image: str

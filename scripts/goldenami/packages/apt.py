@@ -115,8 +115,8 @@ class AptRoot:
             f'Dir::Cache "{root}/cache/";', 'Dir::Log "/dev/null";',
             f'APT::Architecture "{self.architecture}";', f'APT::Architectures {{"{self.architecture}";}};',
             'APT::Install-Recommends "false";', 'APT::Sandbox::User "root";', 'Acquire::Languages "none";',
-            'Acquire::ForceHash "SHA256";', 'APT::Update::Error-Mode "any";',
-            f'Acquire::Retries "{FETCH_RETRIES}";', f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
+            'Acquire::ForceHash "SHA256";', f'Acquire::Retries "{FETCH_RETRIES}";',
+            f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
             f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";', "#clear DPkg::Pre-Install-Pkgs;", "#clear APT::Update;",
             'APT::Update::Error-Mode "any";',
             *(f'{name} "{value}";' for name, value in mirrors.proxy_settings().items()), "",
@@ -134,8 +134,14 @@ class AptRoot:
             stanzas.append(f"Types: deb\nURIs: file:{self.local_repo}\nSuites: ./\nTrusted: yes")
         return "\n\n".join(stanzas) + "\n"
 
+    @cached_property
+    def _all_names(self) -> list[str]:
+        """The names of all packages in the indexes, some 70,000."""
+        return shell.output(["apt-cache", "pkgnames"], env=self._env).split()
+
     def update(self) -> None:
         """Fetch the indexes; Unreachable names the mirror that refused, hung or served nonsense."""
+        self.__dict__.pop("_all_names", None)
         try:
             shell.output(["apt-get", "update", "-q"], env=self._env)
         except shell.CommandFailed as error:
@@ -201,7 +207,10 @@ class AptRoot:
         return sorted(versions, key=Version, reverse=True)
 
     def entries(self, names: Sequence[str]) -> dict[str, list[IndexEntry]]:
-        """Every version of each package with where it is from, newest first; a package that is nowhere is left out."""
+        """Every version of each package with where it is from, newest first; a package that is nowhere is left out.
+
+        What several archives have is first from that of security updates: point releases take those over.
+        """
         text = shell.output(["apt-cache", "madison", *names], env=self._env, check=False) if names else ""
         entries: dict[str, list[IndexEntry]] = {}
         for line in text.splitlines():
@@ -211,8 +220,9 @@ class AptRoot:
                 archive = next((name for name, base in self.uris.items() if uri.rstrip("/") == base), "built")
                 suite = suite if suite == "./" else suite.partition("/")[0]
                 entries.setdefault(parts[0], []).append(IndexEntry(parts[1], archive, suite))
-        return {name: sorted(versions, key=lambda entry: Version(entry.version), reverse=True)
-                for name, versions in entries.items()}
+        for versions in entries.values():
+            versions.sort(key=lambda entry: (Version(entry.version), entry.security), reverse=True)
+        return entries
 
     def preferred(self, names: Sequence[str]) -> dict[str, str]:
         """The version of each package that apt would install, by the suites' priorities and the pins."""
@@ -228,8 +238,7 @@ class AptRoot:
 
     def names(self, pattern: str) -> list[str]:
         """Package names that match a regular expression."""
-        text = shell.output(["apt-cache", "pkgnames"], env=self._env)
-        return sorted(name for name in text.split() if re.fullmatch(pattern, name))
+        return sorted(filter(re.compile(pattern).fullmatch, self._all_names))
 
     def stanza(self, package: str, version: str) -> Packages:
         """The index entry of one version."""

@@ -14,7 +14,7 @@ from debian.arfile import ArFile
 
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
-from goldenami.core.process import ProcessId
+from goldenami.core.process import ProcessId, is_left
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 
@@ -63,8 +63,7 @@ def write(
 
 def abandoned(folder: Path, name: str = "*") -> list[Path]:
     """What killed processes left of repositories `name` in `folder`: half of one, named by the process."""
-    return [path for path in sorted(folder.glob(f"{name}.*")) if (process := ProcessId.parse(path.name))
-            and path.is_dir() and not process.alive]
+    return [path for path in sorted(folder.glob(f"{name}.*")) if path.is_dir() and is_left(path)]
 
 
 def built_at(store: Store, deb: Deb) -> int:

@@ -19,8 +19,10 @@ from typing import Protocol
 
 import urllib3
 
+from goldenami.core import locks
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy, HostNotReady, Unreachable, Vanished
+from goldenami.core.locks import AT_ONCE, EXCLUSIVE, SHARED
 from goldenami.core.records import sha256_file
 from goldenami.core.worker_pool import WorkerPool
 from goldenami.packages import download
@@ -59,7 +61,7 @@ class Store:
         self.root.mkdir(parents=True, exist_ok=True)
         self.remote, self._proxy = remote, proxy
         self._use = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self._use, fcntl.LOCK_SH)
+        fcntl.flock(self._use, SHARED)
         self.close = weakref.finalize(self, os.close, self._use)
 
     def path(self, sha256: str) -> Path:
@@ -124,15 +126,20 @@ class Store:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else uses the store meanwhile; Busy where somebody does."""
+        """Nobody else uses the store meanwhile; Busy where somebody does.
+
+        flock(2) lets go of the shared lock before it asks for the exclusive one. Only who holds the second lock file
+        asks, so meanwhile nobody can be alone, and the shared lock is had again at once.
+        """
         try:
-            fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with locks.hold(self.root / ".alone", EXCLUSIVE | AT_ONCE):
+                try:
+                    fcntl.flock(self._use, EXCLUSIVE | AT_ONCE)
+                    yield
+                finally:
+                    fcntl.flock(self._use, SHARED)
         except BlockingIOError:
             raise Busy(f"another process uses {self.root}", hint="run again when it has ended") from None
-        try:
-            yield
-        finally:
-            fcntl.flock(self._use, fcntl.LOCK_SH)
 
     def fetch(self, requests: Iterable[StoreRequest], on_bytes: Callable[[int], None] = lambda _: None) -> int:
         """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as one error."""

@@ -86,7 +86,7 @@ def gpu_test(folder: BuildFolder, lock: Mapping[str, Any]) -> list[Fact]:
     said = str((_read(folder.publish) or {}).get("gpu", ""))
     if said.startswith("tested"):
         return [Fact("GPU test", said)]
-    return [Fact("GPU test", NO_GPU, f"after publish: golden gpu-test {lock['image']}")]
+    return [Fact("GPU test", NO_GPU, f"after publish: make gpu-test IMAGE={lock['image']}")]
 
 
 def security(folder: BuildFolder) -> CveRecord | None:

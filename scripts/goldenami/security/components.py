@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import Host
 from goldenami.model.lockfile import CompiledWheel, Lock, Package
+from goldenami.model.part_facts import PARTS_FILE, TreeFacts, wheel_key
 from goldenami.model.trim_records import Trimmed
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import Archive, PyFile
@@ -61,6 +62,10 @@ class ImagePart:
     cpe: str = ""
     properties: tuple[tuple[str, str], ...] = ()
     ancestors: tuple[ImagePart, ...] = ()
+    licence: str = ""
+    supplier: str = ""
+    depends: tuple[str, ...] = ()
+    """An SPDX expression, a name, and the `ref`s of what it needs: empty where the build has no record of them."""
 
     @property
     def ref(self) -> str:
@@ -95,7 +100,21 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
     found = [*_debs(lock, store, present), *_wheels(lock, bake.trimmed), *_loader(bake.host)]
-    return Materials(lock, bake.lock_sha256, build.build_id, _sorted(found), whole)
+    parts = _with_facts(found, build.path / PARTS_FILE)
+    return Materials(lock, bake.lock_sha256, build.build_id, _sorted(parts), whole)
+
+
+def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
+    """The parts with what the tree said of them; as they are where an older bake kept no record of it."""
+    if not path.exists():
+        return parts
+    facts = records.read(path, TreeFacts).parts
+    keys = {wheel_key(part.name, part.version) if part.vendor == "pypi" else part.name: part
+            for part in parts if part.sha256}  # the loader is of another machine
+    known = {part.ref: facts[key] for key, part in keys.items() if key in facts}
+    return [replace(part, licence=fact.licence, supplier=fact.supplier,
+                    depends=tuple(sorted(keys[key].ref for key in fact.depends if key in keys)))
+            if (fact := known.get(part.ref)) else part for part in parts]
 
 
 def of_lock(lock: Lock, store: Store) -> Materials:

@@ -62,11 +62,23 @@ def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
         image=image, build_id=build.build_id, lock_sha256=materials.lock_sha256, checked_at=clock.stamp(today),
         fail_on=subject.fail_on, feeds=statuses, findings=found,
         warnings=subject.waivers.warnings(image, today.date()),
-        outcome=Outcome.INCORRECT if stops else Outcome.CORRECT if complete else Outcome.UNREACHABLE)
+        outcome=_outcome(statuses, stops=stops))
     records.write(build.path / CVE_FILE, record)
     waived = {row.id: row for row in subject.waivers.of(image).values()}
     records.write_text(build.path / VEX_FILE, records.canonical(vex.document(record, materials, waived)))
     return record
+
+
+def _outcome(statuses: Sequence[FeedStatus], *, stops: bool) -> Outcome:
+    """What stops a build is known, whichever list is missing; unless nothing was compared at all."""
+    if stops and _compared(statuses):
+        return Outcome.INCORRECT
+    return Outcome.UNREACHABLE if any(status.error for status in statuses) else Outcome.CORRECT
+
+
+def _compared(statuses: Sequence[FeedStatus]) -> bool:
+    """Whether some list was held against the build's parts: CISA's only rates what others find."""
+    return any(not status.error for status in statuses if status.feed is not Feed.KEV)
 
 
 def _before(image: ImageFolder) -> dict[Feed, FeedStatus]:
@@ -116,8 +128,8 @@ def _ended(lock: Lock, found: list[Vulnerability]) -> list[Vulnerability]:
     if not lock.driver or any(one.id == f"driver-branch-{lock.driver.branch}" for one in found):
         return []
     branch, today = lock.driver.branch, clock.now().date().isoformat()
-    end = compatibility.past_end(branch, today)
-    if end is None and branch not in compatibility.ENDED_BRANCHES:
+    end = compatibility.BRANCH_END.get(branch)
+    if branch not in compatibility.ENDED_BRANCHES and (end is None or today <= end):
         return []
     living = {one for one, last in compatibility.BRANCH_END.items() if last >= today}
     why = f"ended on {end}" if end else "has ended, NVIDIA says"
@@ -151,14 +163,16 @@ def worst(errors: Sequence[GoldenError]) -> GoldenError:
 def failure(record: CveRecord, path: Path) -> GoldenError | None:
     """The error of a build that must not be published, or of lists that could not be used; None of a good one."""
     stops = [one for one in record.findings if one.stops]
-    if stops:
-        lines = [f"{one.id}  {one.part} {one.version}: "
-                 + (f"mended by {one.fix}" if one.fix else one.detail or "nothing mends it")
-                 + (", used in attacks" if one.exploited else "") for one in stops[:SHOWN]]
+    lines = [f"{one.id}  {one.part} {one.version}: "
+             + (f"mended by {one.fix}" if one.fix else one.detail or "nothing mends it")
+             + (", used in attacks" if one.exploited else "") for one in stops[:SHOWN]]
+    if record.outcome is Outcome.INCORRECT:
         return NotVerified(f"{record.image} {record.build_id} has {len(stops)} vulnerabilities that stop it",
                            tail="\n".join(lines), log=path,
                            hint="a new lock takes what is mended; packer/waivers.yml is for what was looked at")
     lost = [f"{status.feed.value} ({status.address}) {status.error}" for status in record.feeds if status.error]
-    return Unreachable(f"{record.image}: not all lists could be used: {'; '.join(lost)}", log=path,
+    nothing = "" if _compared(record.feeds) else "nothing was compared, "
+    return Unreachable(f"{record.image}: {nothing}not all lists could be used: {'; '.join(lost)}",
+                       tail="\n".join(lines), log=path,
                        hint="`--data NAME=FILE` takes one from a file; without all of them nothing is known") \
         if lost else None

@@ -35,7 +35,8 @@ def document(materials: Materials, version: str) -> dict[str, Any]:
             "tools": {"components": [{"type": "application", "name": "goldenami"}]},
             "component": {key: value for key, value in image.items() if value}},
         "components": [release, *map(_component, materials.parts)],
-        "dependencies": [{"ref": "image", "dependsOn": ["distribution", *refs]}],
+        "dependencies": [{"ref": "image", "dependsOn": ["distribution", *refs]}, *(
+            {"ref": part.ref, "dependsOn": list(part.depends)} for part in materials.parts if part.depends)],
         "compositions": [{"aggregate": "complete" if materials.whole else "unknown", "assemblies": ["image"]}],
     }
 
@@ -45,6 +46,8 @@ def _component(part: ImagePart) -> dict[str, Any]:
     found = {
         "type": "library", "bom-ref": part.ref, "name": part.name, "version": part.version, "purl": part.purl,
         "cpe": part.cpe, "publisher": part.vendor,
+        "supplier": {"name": part.supplier} if part.supplier else {},
+        "licenses": [{"expression": part.licence}] if part.licence else [],
         "hashes": [{"alg": "SHA-256", "content": part.sha256}] if part.sha256 else [],
         "properties": _properties([*part.properties, *source]),
         "pedigree": {"ancestors": list(map(_component, part.ancestors))} if part.ancestors else {},

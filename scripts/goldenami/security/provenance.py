@@ -21,6 +21,7 @@ from goldenami.aws.images import Image
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
+from goldenami.model import disk_blocks
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.build_records import PUBLISH_FILE, BakeRecord
 from goldenami.model.definition import Definition
@@ -151,17 +152,18 @@ def hold(found: Attestations, key: EllipticCurvePublicKey, region: str, ami: str
     if signed != names:
         wrong = next(name for name in names if name not in signed)
         raise NotVerified(f"{wrong} is not what was signed: {' and '.join(signed)}",
-                          hint="do not launch it: `golden publish` makes what was signed")
+                          hint="do not launch it: `golden publish IMAGE` makes what was signed")
     (given,) = summary["predicate"]["inputAttestations"]
     if (summary["subject"], given["digest"], summary["predicate"]["verificationResult"]) != (
             statement["subject"], {"sha256": found.digest}, "PASSED"):
         raise NotVerified(f"the verification summary of {ami} in {region} is of another build",
-                          hint="`golden publish` signs both again")
+                          hint="`golden publish IMAGE` signs both again")
     return statement
 
 
 def verify(build: BuildFolder, public_key: Path) -> list[str]:
-    """Hold the records of a build's folder to what was signed when it was published; returns the regions.
+    """Hold the records, the lock and the disk of a build's folder to what was signed when it was published; returns the
+    regions. The disk is read whole, where it is still here.
 
     Records that are made again later (`verify.json`, `cve.json`) are in it as they were. NotVerified says what differs,
     BadInput that there is no key.
@@ -175,15 +177,30 @@ def verify(build: BuildFolder, public_key: Path) -> list[str]:
             found = Attestations(*(path.read_text(encoding="utf-8") for path in copies(build, region)))
         except FileNotFoundError as error:
             raise NotVerified(f"{error.filename}: the build was published unsigned",
-                              hint=f"set {KEY}, then `golden publish` signs it") from None
+                              hint=f"set {KEY}, then `golden publish {build.image.image}` signs it") from None
         statement = hold(found, key, region, entry.ami, entry.snapshot)
         signed, here = _parts(statement), _parts(_statement(build, region, entry.ami, entry.snapshot))
         for part, said in signed.items():
             if said != here.get(part):
                 raise NotVerified(f"{copies(build, region)[0]}: {part} differs: signed is {said}, here is "
                                   f"{here.get(part)}",
-                                  hint="the build was changed after it was signed, or this envelope is another build's")
+                                  hint=_CHANGED)
+    _hold_bytes(build, build.read_bake())
     return sorted(regions)
+
+
+_CHANGED = "the build was changed after it was signed, or this envelope is another build's"
+
+
+def _hold_bytes(build: BuildFolder, bake: BakeRecord) -> None:
+    """Hold what the signed `bake.json` names by its digest to the bytes that are here."""
+    here = records.sha256_file(build.lock) if build.lock.exists() else "none"
+    if here != bake.lock_sha256:
+        raise NotVerified(f"{build.lock} differs: signed is {bake.lock_sha256}, here is {here}",
+                          hint=_CHANGED)
+    if bake.disk and build.disk.exists() and not disk_blocks.is_as_baked(build.disk, bake.disk):
+        raise NotVerified(f"{build.disk} differs from the one that was signed, {bake.disk.sha256}",
+                          hint=_CHANGED)
 
 
 def _parts(statement: dict[str, Any]) -> dict[str, Any]:

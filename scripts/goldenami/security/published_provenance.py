@@ -36,7 +36,7 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
     name, build_id = image.tags.get(tags.IMAGE), image.tags.get(tags.BUILD_ID)
     if not (name and build_id):
         raise NotVerified(f"{ami} in {region} has no tags of a build: nothing says where it comes from",
-                          hint="`golden publish` sets the tags of its AMIs again")
+                          hint="`golden publish IMAGE` sets the tags of its AMIs again")
     with translated(region):
         values = pointers.read(account.ssm(region), attestations.parameters(name, build_id))
         snapshot_tags = attestations.snapshot_tags(account.ec2(region), image)
@@ -81,7 +81,8 @@ def verify_blocks(account: Account, region: str, image: Image, statement: dict[s
 
 
 def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:
-    results = for_each_region(regions, lambda region: images.get(account.ec2(region), [ami]).get(ami))
+    hasty = account.with_short_timeouts()
+    results = for_each_region(regions, lambda region: images.get(hasty.ec2(region), [ami]).get(ami))
     for region, image in results.done.items():
         if image is not None:
             return region, image

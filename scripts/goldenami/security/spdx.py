@@ -1,8 +1,9 @@
-"""A bill of materials as SPDX 2.3 JSON. Licences are not known from a lock: each is NOASSERTION."""
+"""A bill of materials as SPDX 2.3 JSON. What the build has no licence of is NOASSERTION."""
 
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from goldenami.security.components import ImagePart, Materials
 
 _UNKNOWN = "NOASSERTION"
 _IMAGE = "SPDXRef-image"
+_REFERENCE = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 
 
 def document(materials: Materials) -> dict[str, Any]:
@@ -20,7 +22,8 @@ def document(materials: Materials) -> dict[str, Any]:
     image = {"SPDXID": _IMAGE, "name": lock.image, "versionInfo": materials.build_id, "summary": lock.description,
              "primaryPackagePurpose": "OPERATING-SYSTEM", **_unsaid()}
     found = {part.ref: part for part in _all(materials.parts)}
-    return {
+    references = {name for part in materials.parts for name in _REFERENCE.findall(part.licence)}
+    document = {
         "spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT",
         "name": f"{lock.image}-{materials.build_id}",
         "documentNamespace": f"https://spdx.org/spdxdocs/{lock.image}-{materials.lock_sha256}",
@@ -30,8 +33,14 @@ def document(materials: Materials) -> dict[str, Any]:
             _relation("SPDXRef-DOCUMENT", "DESCRIBES", _IMAGE),
             *(_relation(_IMAGE, "CONTAINS", _id(part)) for part in materials.parts),
             *(_relation(_id(part), "GENERATED_FROM", _id(one)) for part in materials.parts for one in part.ancestors),
+            *(_relation(_id(part), "DEPENDS_ON", f"SPDXRef-{ref}") for part in materials.parts for ref in part.depends),
         ],
+        "hasExtractedLicensingInfos": [
+            {"licenseId": name, "name": name.removeprefix("LicenseRef-"),
+             "extractedText": "the copyright files of its packages have it, below /usr/share/doc"}
+            for name in sorted(references)],
     }
+    return {key: value for key, value in document.items() if value}
 
 
 def _all(parts: tuple[ImagePart, ...]) -> Iterator[ImagePart]:
@@ -60,8 +69,10 @@ def _package(part: ImagePart) -> dict[str, Any]:
     facts = [f"{name}: {value}" for name, value in part.properties]
     facts += [f"source: {part.source.name} {part.source.version}"] if part.source else []
     found = {
-        "SPDXID": _id(part), "name": part.name, "versionInfo": part.version, "supplier": f"Organization: {part.vendor}",
+        "SPDXID": _id(part), "name": part.name, "versionInfo": part.version,
+        "supplier": f"Organization: {part.supplier or part.vendor}",
         "checksums": [{"algorithm": "SHA256", "checksumValue": part.sha256}] if part.sha256 else [],
         "externalRefs": references, "comment": "; ".join(facts), **_unsaid(),
+        "licenseDeclared": part.licence or _UNKNOWN,
     }
     return {key: value for key, value in found.items() if value not in ([], "")}

@@ -48,7 +48,7 @@ _done = 0
 def _say_how_far(total: int) -> None:
     """Write `DONE TOTAL` beside the file of the checks, for who waits."""
     if target := os.environ.get("GOLDEN_CHECKS"):
-        Path(target).with_suffix(how_far.CHECKS_SUFFIX).write_text(f"{_done} {total}", encoding="utf-8")
+        Path(target).with_suffix(how_far.SUFFIX).write_text(f"{_done} {total}", encoding="utf-8")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

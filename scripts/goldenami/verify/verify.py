@@ -5,14 +5,13 @@ A build that is an AMI is launched once instead.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections import Counter
 from pathlib import Path
 
 from goldenami.builders.builder import Builder
-from goldenami.core import records
+from goldenami.core import process, records
 from goldenami.core.errors import NotVerified, StageFailed
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
@@ -75,7 +74,7 @@ def point_latest(build: BuildFolder) -> None:
     if target is None:
         link.unlink(missing_ok=True)
         return
-    aside = link.with_name(f".latest-{os.getpid()}")
+    aside = process.aside(link)
     aside.unlink(missing_ok=True)
     aside.symlink_to(target.build_id)
     aside.rename(link)
