@@ -35,7 +35,8 @@ def main() -> int:
     with contextlib.suppress(KeyboardInterrupt):
         served = server.make(given.port)
         print(f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
-              "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator AWS_REGION=us-east-1", flush=True)
+              "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator AWS_REGION=us-east-1 "
+              "AWS_DEFAULT_REGION=us-east-1", flush=True)
         server.serve(served)
     return 0
 

@@ -54,8 +54,6 @@ def _of_region(region: str) -> Iterator[dict[str, Any]]:
     """What is sold by usage; the price of the first units, and of a class that nobody here uses."""
     for usd, unit, service, family, usage, more in (
             (STATE.settings.usd_snapshot_gib, "GB-Mo", "AmazonEC2", "Storage Snapshot", "EBS:SnapshotUsage", {}),
-            (STATE.settings.usd_put_block, "SnapshotAPIUnits", "AmazonEC2", "EBS direct API Requests",
-             "EBS:directAPI.snapshot.Put", {}),
             (0.023, "GB-Mo", "AmazonS3", "Storage", "TimedStorage-ByteHrs", {"volumeType": "Standard"}),
             (0.625e-6, "WriteRequestUnits", TABLES, PER_REQUEST, "WriteRequestUnits", {"group": "DDB-WriteUnits"}),
             (0.78e-6, "WriteRequestUnits", TABLES, PER_REQUEST, "IA-WriteRequestUnits", {"group": "DDB-WriteUnits"}),

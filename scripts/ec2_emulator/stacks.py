@@ -6,6 +6,7 @@ Pages are of https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,10 +19,14 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.dynamodb.models import dynamodb_backends
 from moto.iam.models import IAMBackend, ManagedPolicy, iam_backends
+from moto.s3.models import s3_backends
+from moto.ssm.models import ssm_backends
 from moto.utilities.utils import get_partition
 
 from ec2_emulator import authorization, stack_resources
 from ec2_emulator.errors import ApiError
+from ec2_emulator.rules import rule
+from ec2_emulator.ssm_parameters import settled
 from ec2_emulator.state import STATE
 
 _CREATES = {
@@ -29,7 +34,7 @@ _CREATES = {
     "AWS::SNS::Topic": "sns:CreateTopic", "AWS::IAM::Role": "iam:CreateRole",
     "AWS::IAM::ManagedPolicy": "iam:CreatePolicy", "AWS::IAM::InstanceProfile": "iam:CreateInstanceProfile"}
 """The right that making a thing needs, by its type: CloudFormation acts as its caller."""
-_TABLE = "AWS::DynamoDB::Table"
+_TABLE, _BUCKET = "AWS::DynamoDB::Table", "AWS::S3::Bucket"
 _LEAVES_NOTHING: set[str] = set()
 """Ids of change sets that were made with OnStackFailure=DELETE."""
 _moto_create, _moto_delete = CloudFormationBackend.create_change_set, CloudFormationBackend.delete_stack
@@ -52,7 +57,24 @@ def holding(template: str, parameters: dict[str, str], account: str, region: str
     for section in ("Resources", "Outputs"):
         whole[section] = {name: body for name, body in whole.get(section, {}).items()
                           if "Condition" not in body or known.lazy_condition_map[body["Condition"]]}
-    return json.dumps(whole)
+    for body in whole["Resources"].values():
+        if choice := body.get("Properties", {}).get("BucketName", {}).get("Fn::If"):
+            chosen = choice[1 if known.lazy_condition_map[choice[0]] else 2]["Ref"]
+            del body["Properties"]["BucketName"]
+            if chosen != "AWS::NoValue":
+                body["Properties"]["BucketName"] = known.resolved_parameters[chosen]
+    return re.sub(r"\{\{resolve:ssm:([^}]+)\}\}",
+                  lambda match: dynamic_reference(account, region, match[1]), json.dumps(whole))
+
+
+@rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-ssm.html")
+def dynamic_reference(account: str, region: str, name: str) -> str:
+    """`{{resolve:ssm:NAME}}` in a template, with a version or without, is the parameter's value when it is deployed."""
+    settled()
+    found = ssm_backends[account][region].get_parameter(name)
+    if found is None or found.parameter_type == "SecureString":
+        raise ApiError("ValidationError", f"Parameters: [ssm:{name}] cannot be found.")
+    return json.dumps(found.value)[1:-1]
 
 
 def create_change_set(
@@ -66,7 +88,12 @@ def create_change_set(
             raise ApiError("AlreadyExistsException", f"Stack [{stack_name}] already exists")
         del backend.stacks[same[0].stack_id]
     held = holding(template, parameters, backend.account_id, backend.region_name)
-    return _moto_create(backend, stack_name, change_set_name, held, parameters, **others)
+    made, stack_id = _moto_create(backend, stack_name, change_set_name, held, parameters, **others)
+    if others["change_set_type"] == "CREATE" and same:  # first change sets share their stack
+        stack = backend.stacks.pop(stack_id)
+        stack.stack_id = backend.change_sets[made].stack_id = stack_id = same[0].stack_id
+        backend.stacks[stack_id] = stack
+    return made, stack_id
 
 
 def differences(change_set: ChangeSet) -> list[Change]:
@@ -91,11 +118,16 @@ def importable(stack: Stack, template: dict[str, Any]) -> dict[str, Any]:
 
     import-resources-automatically.html
     """
-    tables = dynamodb_backends[stack.account_id][stack.region_name].tables
-    return {name: tables[body["Properties"]["TableName"]] for name, body in template["Resources"].items()
-            if body["Type"] == _TABLE and body.get("DeletionPolicy") == "Retain"
-            and name not in stack.resource_map._resource_json_map
-            and body["Properties"].get("TableName") in tables}
+    named: dict[str, tuple[str, Any]] = {
+        _TABLE: ("TableName", dynamodb_backends[stack.account_id][stack.region_name].tables),
+        _BUCKET: ("BucketName", s3_backends[stack.account_id][get_partition(stack.region_name)].buckets)}
+    found = {}
+    for name, body in template["Resources"].items():
+        key, there = named.get(body["Type"], ("", {}))
+        thing = there.get(body.get("Properties", {}).get(key, ""))
+        if thing and "DeletionPolicy" in body and name not in stack.resource_map._resource_json_map:
+            found[name] = thing
+    return found
 
 
 def _refused(changes: list[Change]) -> Iterator[str]:
@@ -140,7 +172,8 @@ def execute_change_set(backend: CloudFormationBackend, change_set_name: str, sta
 def _import(stack: Stack, change_set: ChangeSet) -> None:
     there = importable(stack, change_set.template_dict)
     for name in (change.logical_resource_id for change in change_set.changes if change.action == "Import"):
-        there[name].cf_resource_type, there[name].logical_resource_id = _TABLE, name
+        kind = change_set.template_dict["Resources"][name]["Type"]
+        there[name].cf_resource_type, there[name].logical_resource_id = kind, name
         stack.resource_map._parsed_resources[name] = there[name]
 
 

@@ -19,8 +19,10 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
+import goldenami
+from goldenami.core import command_name, environment
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.errors import BadInput, ExitCode, GoldenError, space
+from goldenami.core.errors import BadInput, ExitCode, GoldenError, space, with_cause
 from goldenami.core.yaml_lines import nearest
 
 AREAS: dict[str, dict[str, str]] = {
@@ -114,13 +116,33 @@ def _markup() -> Any:
     return "rich" if sys.stdout.isatty() else None
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"golden {goldenami.__version__}")
+        raise typer.Exit
+
+
 def _top(
     context: typer.Context,
     root: Annotated[Path | None, typer.Option(
         help="the checkout to work on (default: the one that the working directory is in)")] = None,
+    version: Annotated[bool, typer.Option("--version", help="print the version and stop", is_eager=True,
+                                          callback=_print_version)] = False,
 ) -> None:
     """Bake, prove, publish and retire golden machine images."""
+    _check_environment()
     context.obj = root
+
+
+def _check_environment() -> None:
+    """BadInput for a variable that nothing reads and that is nearly one of ours: what it says would be left out."""
+    for name in sorted(name for name in os.environ if name.startswith(environment.PREFIX)):
+        meant, is_of_family = environment.misspelt(name)
+        if meant and not is_of_family:
+            raise BadInput(f"nothing reads the environment variable {name}; did you mean `{meant}`?",
+                           hint=f"correct it, or run `unset {name}`")
+        if meant:
+            print(f"golden: warning: the environment has {name}; did you mean `{meant}`?", file=sys.stderr)
 
 
 def parser() -> TyperGroup:
@@ -149,12 +171,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ExitCode.BAD_INPUT)
     context: Any = None
     try:
-        with space(CachePaths.default().root), grammar.make_context("golden", words) as context:
+        with space(CachePaths.default().root), grammar.make_context(command_name.program(), words) as context:
+            context.meta[command_name.WORDS] = words
             return int(grammar.invoke(context))
     except typer.Exit as done:  # after --help
         return done.exit_code
     except (GoldenError, typer.TyperException) as error:
-        problem = error if isinstance(error, GoldenError) else _usage(error)
+        problem = with_cause(error) if isinstance(error, GoldenError) else _usage(error)
         show(problem)
         return int(problem.exit_code)
     except KeyboardInterrupt:
@@ -171,19 +194,16 @@ def _usage(error: typer.TyperException) -> BadInput:
     """What is wrong with the command line, and where to look."""
     message = error.format_message().rstrip(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else "golden"
+    path = context.command_path if context else command_name.program()
     return BadInput(message[0].lower() + message[1:], hint=f"`{path} --help` shows what it takes")
 
 
 def show(error: GoldenError) -> None:
     """Print an error: the tool's last lines, what happened, what to do, where all of it is."""
-    if error.tail:
-        print("\n".join(f"  | {line}" for line in error.tail.splitlines()), file=sys.stderr)
-    print(f"golden: error: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"golden: to do: {error.hint}", file=sys.stderr)
-    if error.log:
-        print(f"golden: log:   {error.log}", file=sys.stderr)
+    lines = [*(f"  | {line}" for line in error.tail.splitlines()), f"golden: error: {error.message}"]
+    lines += [f"golden: to do: {error.hint}"] if error.hint else []
+    lines += [f"golden: log:   {error.log}"] if error.log else []
+    print(command_name.as_typed("\n".join(lines)), file=sys.stderr)
 
 
 if __name__ == "__main__":

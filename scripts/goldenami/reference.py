@@ -39,7 +39,7 @@ _OWN = frozenset({"GOLDEN", "MAKEFILE_LIST"})
 def page(root: Path) -> str:
     """The whole page, for the checkout `root`."""
     parts = [HEAD, "## Make targets\n", *_make((root / "Makefile").read_text(encoding="utf-8")), "## Commands\n",
-             "`scripts/golden NAME` runs a command. `golden NAME` does, where goldenami is installed.\n",
+             "`scripts/golden status` runs the command `status`. An installed goldenami has the program `golden`.\n",
              *_table(("option of all", "meaning"), _options(cli.parser(), "golden"))]
     for area, names in cli.AREAS.items():
         parts.append(f"### {area}\n")
@@ -73,7 +73,7 @@ def _command(name: str) -> list[str]:
     """Heading, help and table of one command."""
     command = cli.command(name)
     text = textwrap.fill(" ".join((command.help or "").split()), 120, break_on_hyphens=False)
-    return [f"#### golden {name}\n", f"{text}\n",
+    return [f"#### {name}\n", f"{text}\n",
             *_table(("argument or option", "meaning"), _options(command, name))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -10,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from goldenami.commands.checkout import Checkout
-from goldenami.core.errors import BadInput
+from goldenami.core import command_name
+from goldenami.core.errors import BadInput, ExitCode
 from goldenami.model import definition_file
 
 
@@ -57,7 +59,15 @@ Settings = Annotated[list[str], typer.Option(
 
 def lead_to(command: str, image: str) -> None:
     """Say, as the last line of a command, which one goes on."""
-    print(f"next: golden {command} {image}", file=sys.stderr, flush=True)
+    print(f"next: {command_name.program()} {command} {image}", file=sys.stderr, flush=True)
+
+
+def _lead_on(words: list[str]) -> None:
+    """Say, as the last line of a plan, which command does what it says: the same one, that plans no more."""
+    while words[0] == "--root":  # the program names it where it has to
+        words = words[2:]
+    kept = [{"plan": "apply"}.get(word, word) for word in words if word != "--dry-run"]
+    print(f"next: {command_name.program()} {shlex.join(kept)}", file=sys.stderr, flush=True)
 
 
 def setting(text: str) -> tuple[str, str]:
@@ -74,7 +84,11 @@ def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
     first, *others = signature.parameters.values()
 
     def call(context: typer.Context, **options: Any) -> int:
-        return run(Checkout(context.obj), **options)
+        code = run(Checkout(context.obj), **options)
+        is_plan = options.get("dry_run") or options.get("action") == "plan"
+        if is_plan and code == ExitCode.OK and not options.get("as_json"):
+            _lead_on(context.meta[command_name.WORDS])
+        return code
 
     call.__doc__ = run.__doc__
     call.__annotations__ = {"context": typer.Context, **{other.name: other.annotation for other in others}}

@@ -14,14 +14,17 @@ from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait, lead_to, reports
 from goldenami.commands.checkout import Checkout
-from goldenami.core.errors import BadInput, ExitCode, NotVerified
+from goldenami.core import records
+from goldenami.core.command_name import as_typed
+from goldenami.core.errors import BadInput, ExitCode
 from goldenami.core.progress import Progress
 from goldenami.local import workspace
 from goldenami.lock import lint
-from goldenami.model import definition_file, gpu_proofs, hardware
-from goldenami.model.definition import Definition
+from goldenami.model import definition_file
+from goldenami.model.gpu_proofs import ATTEST_FILE
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
-from goldenami.security import dsse, provenance
+from goldenami.security import dsse, gpu_evidence, provenance
+from goldenami.security.gpu_evidence import GpuJudge
 from goldenami.security.provenance import Attestor
 
 AcceptUntestedGpu = Annotated[bool, typer.Option(
@@ -44,7 +47,7 @@ def cmd_publish(
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
     definition, progress, account = checkout.definition(image), checkout.progress("publish", image), Account()
-    options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again, impatient=dry_run,
+    options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again,
                                           allow_missing_families=allow_missing_families, take_over=take_over)
     with workspace.image_lock(checkout.root, image, wait=wait):
         build = release_gate.load(checkout.root, image, build_id)
@@ -53,8 +56,9 @@ def cmd_publish(
         release_gate.check_hardening(definition, build.folder)
         key = provenance.demanded(checkout.root, definition, account)
         signs = Attestor(build.folder, key, definition_file.path_of(checkout.root, image)) if key else None
-        plan = publish.prepare(account, definition, build, options, progress, signs)
-        print("\n".join(publish_plan.show(plan)), flush=True)
+        judge = GpuJudge(checkout.root, account.with_short_timeouts(), definition)
+        plan = publish.prepare(account, definition, build, options, progress, judge, signs)
+        print(as_typed("\n".join(publish_plan.show(plan))), flush=True)
         if publish.is_recorded(build, plan):
             progress.say(f"nothing to do: build {plan.build_id} is published in {len(plan.regions)} regions")
         elif not dry_run:
@@ -69,8 +73,10 @@ def cmd_publish(
     progress.say(f"`latest` stays: {plan.held_back}")
     if plan.differing:
         progress.say(f"{plan.differing}, until a promotion makes them alike")
+    if dry_run:
+        return ExitCode.OK
     lead_to("gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote", image)
-    return ExitCode.OK if dry_run else ExitCode.HELD_BACK
+    return ExitCode.HELD_BACK
 
 
 def _tell_report(build: release_gate.VerifiedBuild, progress: Progress) -> None:
@@ -88,41 +94,19 @@ def cmd_attest(
         "--gpu-test", metavar="FILE", help="JUnit XML of the tests on a GPU instance")],
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="the person who vouches for the file")],
 ) -> int:
-    """Record the JUnit file of a test on a GPU that a person made by hand; `golden gpu-test` needs none."""
+    """Record the JUnit file of a test on a GPU that a person made by hand; `gpu-test` needs none."""
     definition, build = checkout.definition(image), release_gate.load(checkout.root, image, build_id)
-    record = release_gate.attest(checkout.root, build, gpu_test, by)
+    account = Account.tester()
+    key = provenance.demanded(checkout.root, definition, account)
+    record = gpu_evidence.signed(release_gate.attest(checkout.root, build, gpu_test, by), key)
+    records.write(build.folder.path / ATTEST_FILE, record)
     print(f"{image} {record.build_id}: {record.machines[0].checks} tests passed, {record}")
     if definition.publish:
-        account = Account()
         for_each_region(definition.regions, lambda region: evidence.write(account.ssm(region), record)).require_all(
             "recorded here, and not everywhere in the account: a promotion elsewhere does not know of it",
-            f"run `golden attest {image}` again")
+            "run the same command again")
         lead_to("promote" if build.folder.publish.exists() else "publish", image)
     return 0
-
-
-def attested(
-    checkout: Checkout, account: Account, definition: Definition, build_id: str, *, strict: bool,
-) -> GpuProof:
-    """What this machine's records, or else the account's, say of a build on a GPU.
-
-    NotVerified where the account's say less than the lock asks for, if `strict`, else it is untested. Where the
-    lock here is another build's, gpu-test asked for all that the build's own did.
-    """
-    here, image = release_gate.attested(checkout.root, definition.image, build_id), definition.image
-    if here is not GpuProof.UNTESTED:
-        return here
-    record = evidence.find(account, definition.regions, image, build_id)
-    if record is None:
-        return GpuProof.UNTESTED
-    lock, digest = checkout.lock(image)
-    if digest.startswith(build_id) and (lack := record.shortfall(
-            lock.hardware.sm, gpu_proofs.required(checkout.root, lock.roles))):
-        if not strict:
-            return GpuProof.UNTESTED
-        raise NotVerified(f"the GPU test of build {build_id}, of {record.at}, is not all that {image} asks: {lack}",
-                          hint=f"`golden gpu-test {image}` tests the candidate again")
-    return GpuProof.BY_HAND if record.by_hand else GpuProof.TESTED
 
 
 @translated()
@@ -136,11 +120,11 @@ def cmd_promote(
     build_id = next(iter(candidates.values())).entry.build_id
     release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
     release_gate.check_hardening(definition, checkout.builds(image).build(build_id))
-    proof = attested(checkout, account, definition, build_id, strict=not accept_untested_gpu)
-    plan = promote.prepare(account, definition, candidates, proof,
+    plan = promote.prepare(account, definition, candidates,
+                           GpuJudge(checkout.root, account.with_short_timeouts(), definition),
                            channel_moves.MoveOptions(
                                accept_untested_gpu=accept_untested_gpu, now=now, take_over=take_over))
-    print("\n".join(channel_moves.show("promote", plan)), flush=True)
+    print(as_typed("\n".join(channel_moves.show("promote", plan))), flush=True)
     if not dry_run:
         promote.execute(account, definition, plan, checkout.builds(image).build(build_id).path, progress)
         progress.say(f"`latest` is build {build_id}")
@@ -157,13 +141,15 @@ def cmd_rollback(
 ) -> int:
     """Take `latest` and the launch template's default back to the build before (or --to), everywhere."""
     definition, progress, account = checkout.definition(image), checkout.progress("rollback", image), Account()
-    declared = GpuProof.UNTESTED if hardware.architectures(checkout.root, definition.hardware) else GpuProof.NONE
     criteria = rollback.RollbackCriteria(
-        lambda build_id: attested(checkout, account, definition, build_id, strict=not accept_untested_gpu), declared,
+        GpuJudge(checkout.root, account.with_short_timeouts(), definition),
         channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now, take_over=take_over))
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
-    print("\n".join(channel_moves.show("roll back", prepared.plan)), flush=True)
-    if not dry_run:
+    print(as_typed("\n".join(channel_moves.show("roll back", prepared.plan))), flush=True)
+    if dry_run:
+        prepared.check({}, "not every region could be read",
+                       f"`golden rollback {image}` takes the others back")
+    else:
         rollback.execute(account, definition, prepared, checkout.builds(image).logs, progress)
         progress.say(f"`latest` is build {prepared.plan.build_id}")
         lead_to("status", image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ from goldenami.core import records
 from goldenami.lifecycle import clean
 from goldenami.local import workspace
 from goldenami.lock import lint
+from goldenami.model import lockfile
 from goldenami.model.build_folder import BuildFolder, ImageFolder
 from goldenami.model.build_records import BakeRecord, BuilderKind, Verdict
 from goldenami.model.lockfile import Lock
@@ -53,10 +55,16 @@ def cmd_bake(
     if changed and image not in proposal.changed(checkout.root, changed):
         print(f"the lock of {image} is that of {changed}: nothing to bake")
         return 0
+    local = LocalBuilder(checkout.root)
+    if builder is BuilderKind.LOCAL:
+        local.check_host()  # before anything is fetched
+
+    def by(lock: Lock) -> Builder:
+        return _ec2_builder(checkout, lock, region, instance_type) if builder is BuilderKind.EC2 else local
+
     with workspace.image_lock(checkout.root, image, wait=wait):
-        lock, digest = fetched(checkout, image, relock=relock)
-        chosen = _ec2_builder(checkout, lock, region, instance_type) if builder is BuilderKind.EC2 \
-            else LocalBuilder(checkout.root)
+        lock, digest = _inputs(checkout, image, by, relock=relock, force=force)
+        chosen = by(lock)
         progress = checkout.progress(_stage("bake", chosen), image)
         build = bake.run(checkout.root, lock, digest, checkout.store, progress, chosen, force=force)
         sbom.write(build, lock, checkout.store)
@@ -67,6 +75,17 @@ def cmd_bake(
             progress.say(f"verified already; report: {build.report}")
             return _verified(checkout, image)
         return _verify(checkout, build, lock, chosen)
+
+
+def _inputs(
+    checkout: Checkout, image: str, by: Callable[[Lock], Builder], *, relock: bool, force: bool,
+) -> tuple[Lock, str]:
+    """The lock to bake. Its files, which take minutes to read, are looked at only where its build is to be made."""
+    if not force and lockfile.path_of(checkout.root, image).exists():
+        lock, digest = lint.committed(checkout.root, checkout.definition(image))
+        if not bake.is_needed(checkout.root, lock, digest, by(lock)):
+            return lock, digest
+    return fetched(checkout, image, relock=relock)
 
 
 def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None, instance_type: str | None) -> Ec2Builder:
@@ -129,6 +148,7 @@ def cmd_reproduce(checkout: Checkout, image: ImageName, *, wait: Wait = False) -
     """Bake the lock twice from nothing and compare the disks byte for byte."""
     lock, digest = lint.committed(checkout.root, checkout.definition(image))
     progress, builder = checkout.progress("reproduce", image), LocalBuilder(checkout.root)
+    builder.check_host()
 
     def bake_once(work: Path, layers: Path) -> BakeRecord:
         return bake.bake(checkout.root, lock, digest, checkout.store, progress, builder, work=work, layers=layers)

@@ -10,7 +10,7 @@ import typer
 from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.cluster import cluster_plan, cluster_removal
-from goldenami.commands import DryRun, ImageName, Settings, lead_to, setting
+from goldenami.commands import DryRun, ImageName, Settings, setting
 from goldenami.commands.checkout import Checkout
 from goldenami.core.progress import Progress
 from goldenami.model.definition import Definition
@@ -73,7 +73,6 @@ def cmd_cluster(
         print("\n".join(f"{name}: {value}" for name, value in sorted(made.outputs.items())), flush=True)
         return 0
     cluster_plan.discard(account, plan)
-    lead_to(f"cluster {ClusterAction.APPLY}", image)
     return 0
 
 

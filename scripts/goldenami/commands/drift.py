@@ -37,6 +37,7 @@ from goldenami.drift.disk_records import DiskRecord, DiskVerdict, RunningDiffere
 from goldenami.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
 from goldenami.drift.inside import running_check
 from goldenami.drift.inside.running_check import Ask
+from goldenami.drift.neighbours import LaunchedWith
 from goldenami.local import ssh
 from goldenami.model.build_folder import BuildFolder
 from goldenami.model.definition import Definition
@@ -83,7 +84,7 @@ def cmd_drift(
     checkout: Checkout, image: Annotated[str | None, typer.Argument(
         metavar="IMAGE", help="name of packer/images/IMAGE.yml, else all; or `repair`")] = None,
     repaired: Annotated[str | None, typer.Argument(
-        metavar="INSTANCE", help="of `golden drift repair INSTANCE`: what is replaced")] = None, *,
+        metavar="INSTANCE", help="of `repair INSTANCE`: what is replaced")] = None, *,
     as_json: AsJson = False, region: Regions, dry_run: DryRun = False,
     keep_volume: Annotated[bool, typer.Option(
         "--keep-volume", help="with `repair`: keep a replaced root volume, for whoever investigates")] = False,
@@ -101,23 +102,27 @@ def cmd_drift(
     ssh_config: Annotated[Path | None, typer.Option(
         "--ssh-config", metavar="FILE", exists=True, dir_okay=False,
         help="of --inside: `ssh -F FILE golden` reaches it (default: that beside --disk, else your own)")] = None,
+    user_data: Annotated[Path | None, typer.Option(
+        "--user-data", metavar="FILE", exists=True, dir_okay=False,
+        help="of --disk: what its machine was launched with; EC2 says it of --instance")] = None,
 ) -> int:
     """Say what runs and is not as published, or what of an instance's disk is not as baked.
 
-    `golden drift repair INSTANCE` replaces an instance that drifted: by its Auto Scaling group, else its root volume.
+    `drift repair INSTANCE` replaces an instance that drifted: by its Auto Scaling group, else its root volume.
     """
     if image == REPAIR:
         return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json, dry_run=dry_run)
-    _check_words(repaired, build if disk is None else None, inside if disk is None and instance is None else None)
+    _check_words(repaired, build if disk is None else None, user_data if disk is None else None,
+                 inside if disk is None and instance is None else None)
     if disk:
         asked = _Inside(inside, ssh_config or disk.with_name("ssh_config"))
-        return _disk(checkout, _named(image), disk, build, asked, as_json=as_json)
+        return _disk(checkout, _named(image), disk, build, asked, user_data, as_json=as_json)
     if instance:
         return _instance(checkout, _named(image), region, instance, key, _Inside(inside, ssh_config), as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
 
 
-def _check_words(repaired: str | None, build: str | None, inside: Way | None) -> None:
+def _check_words(repaired: str | None, build: str | None, user_data: Path | None, inside: Way | None) -> None:
     """BadInput for a word that nothing would look at."""
     if repaired is not None:
         raise BadInput(f"`{repaired}` is one word too many", hint="`golden drift IMAGE --instance ID`, or "
@@ -125,6 +130,8 @@ def _check_words(repaired: str | None, build: str | None, inside: Way | None) ->
     if build is not None:
         raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
                        hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
+    if user_data is not None:
+        raise BadInput("--user-data is of --disk: EC2 says what an instance was launched with", hint="leave it out")
     if inside is not None:
         raise BadInput("inside which machine?", hint="`golden drift IMAGE --instance ID --inside ssh`, or --disk FILE")
 
@@ -155,7 +162,10 @@ def _user(checkout: Checkout, definition: Definition, build: BuildFolder) -> str
     return ec2.user(checkout.root, base.release) if build.read_bake().ami else base.distribution.value
 
 
-def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, inside: _Inside, *, as_json: bool) -> int:
+def _disk(
+    checkout: Checkout, image: str, path: Path, build_id: str | None, inside: _Inside, user_data: Path | None, *,
+    as_json: bool,
+) -> int:
     """A disk that is a file."""
     definition, builds = checkout.definition(image), checkout.builds(image)
     may = allowances.allowed(definition, clock.now().date())
@@ -164,7 +174,8 @@ def _disk(checkout: Checkout, image: str, path: Path, build_id: str | None, insi
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
     running = inside.look(definition, build, checkout.progress("drift", image), {Way.SSH: inside.by_ssh("")})
-    looked_at = disk_file.opened(path, build, _user(checkout, definition, build))
+    looked_at = disk_file.opened(path, build, _user(checkout, definition, build),
+                                 LaunchedWith(user_data.read_bytes() if user_data else None))
     record = disk_check.check(build, looked_at, may).with_running(running)
     drift = _written(checkout, record, "disk", as_json=as_json)
     _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
@@ -203,7 +214,7 @@ def _instance(
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
         record = disk_check.check(build, LookedAt(
             label=f"{instance} in {target.region}", user=user, disk=found.disk, base=found.base,
-            changed=found.changed), may).with_running(running)
+            changed=found.changed, launch=running_instance.launch(account, target)), may).with_running(running)
         progress.say(f"{units.size(found.bytes_read)} came from EBS")
     drift = _written(checkout, record, instance, as_json=as_json)
     untold = notify.tell(account, drift, disk_summary.markdown(record)) if drift else []

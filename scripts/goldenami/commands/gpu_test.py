@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
-from goldenami.aws import instance_types, prices
+from goldenami.aws import images, instance_types, prices, tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.channels.ledger import LedgerEntry
+from goldenami.aws.images import Image
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.bake import bake_inputs
@@ -25,6 +26,7 @@ from goldenami.model import hardware, lockfile
 from goldenami.model.definition import Definition
 from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.publish import promote
+from goldenami.security import gpu_evidence, provenance
 
 _SHOWN = 6
 """Offers of an architecture that a plan names: the rest is counted."""
@@ -42,15 +44,16 @@ def cmd_gpu_test(
     on_demand: Annotated[bool, typer.Option("--on-demand", help="do not ask for Spot instances first")] = False,
 ) -> int:
     """Check the candidate on the cheapest GPU of each declared architecture, record it, terminate."""
-    definition, account, progress = checkout.definition(image), Account(), checkout.progress("gpu-test", image)
+    definition, progress, account = checkout.definition(image), checkout.progress("gpu-test", image), Account.tester()
     if not hardware.architectures(checkout.root, definition.hardware):
         progress.say(f"nothing to test: {image} declares no NVIDIA GPU")
         return 0
+    key = provenance.demanded(checkout.root, definition, account)
     lock, digest = checkout.lock(image)
     build_id = digest[:lockfile.ID_LENGTH]
     with progress.step("look at the account"):
-        entries = _candidates(account, definition, region, build_id)
-        found = _offers(checkout, account, definition, list(entries), spot=not on_demand)
+        candidates = _amis(account, image, _candidates(account, definition, region, build_id), digest)
+        found = _offers(checkout, account, definition, list(candidates), spot=not on_demand)
         found = capacity.affordable(found, hours, max_usd)
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
     if dry_run:
@@ -62,13 +65,12 @@ def cmd_gpu_test(
         for name in {offer.region for each in found.values() for offer in each}:
             workspace.note_region(checkout.root, image, name)
         test = gpu_test.GpuTest(
-            checkout.root, account, lock, build_id, {name: entry.ami for name, entry in entries.items()}, variables,
-            scratch, builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes,
-            gpu_test.new_nonce())
+            checkout.root, account, lock, build_id, candidates, variables, scratch,
+            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes, gpu_test.new_nonce())
         for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, found, progress)
-    _keep(checkout, account, list(entries), record, progress)
+    _keep(checkout, account, list(candidates), gpu_evidence.signed(record, key), progress)
     progress.remember()
     return 0
 
@@ -103,6 +105,22 @@ def _candidates(
     return found
 
 
+def _amis(account: Account, image: str, entries: Mapping[str, LedgerEntry], lock_sha256: str) -> dict[str, Image]:
+    """The AMI of each region's candidate; BadInput where one is gone, or they are not of the same bytes."""
+    found = for_each_region(entries, lambda name: images.get(
+        account.ec2(name), [entries[name].ami]).get(entries[name].ami)).require_all()
+    amis, digests = dict[str, Image](), {tags.LOCK_SHA256: lock_sha256}
+    for name, ami in found.items():
+        own = ami.tags if ami else {}
+        digests = {tag: own.get(tag, "") for tag in (tags.DISK_SHA256, tags.MANIFEST_SHA256)} | digests
+        if ami is None or any(own.get(tag, "") != value for tag, value in digests.items()):
+            what = "of other bytes" if ami else "gone"
+            raise BadInput(f"the candidate's AMI {entries[name].ami} in {name} is {what}",
+                           hint=f"deregister it, then `golden publish {image}` makes it again")
+        amis[name] = ami
+    return amis
+
+
 def _offers(
     checkout: Checkout, account: Account, definition: Definition, regions: Sequence[str], *, spot: bool,
 ) -> dict[str, list[Offer]]:
@@ -110,7 +128,7 @@ def _offers(
     families = [name for name in definition.hardware if known[name].sm]
 
     def types(name: str) -> RegionTypes:
-        client = account.ec2(name)
+        client = account.with_short_timeouts().ec2(name)
         rows = {row["InstanceType"]: row for row in instance_types.describe(client, families)}
         zones: dict[str, list[str]] = {}
         for kind, zone in instance_types.zones(client, families):

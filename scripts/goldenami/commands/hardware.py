@@ -14,6 +14,7 @@ from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.core.yaml_lines import nearest
 from goldenami.lifecycle import hardware_check
+from goldenami.model import hardware
 from goldenami.model.hardware import Family
 
 _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
@@ -49,13 +50,15 @@ def cmd_hardware(
     known, named = checkout.families, family or []
     for name in named:
         if name not in known:
-            raise BadInput(f"unknown family `{name}`: {nearest(name, known)}", hint="see packer/hardware.yml")
+            refused = hardware.refusal(name)
+            raise BadInput(refused or f"unknown family `{name}`: {nearest(name, known)}", hint=hardware.UNKNOWN)
     families = {name: known[name] for name in named or known}
     if check:
         _check(families, region or _environment(), named)
     else:
         print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
         print("\n".join(_row(name, family) for name, family in families.items()))
+        print("".join(f"{refused}\n" for name in families if (refused := hardware.refusal(name))), end="")
     return 0
 
 

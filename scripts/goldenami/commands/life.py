@@ -28,6 +28,7 @@ from goldenami.model import lockfile, support
 from goldenami.model.support import SupportState
 
 _LONGEST_DAYS = 3650
+_WRITTEN_AGAIN = "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again"
 
 
 @translated()
@@ -52,16 +53,18 @@ def cmd_retire(
 
     The options in days, and --keep-last, stand in for what the definition says.
     """
-    publish = channels.publish_section(checkout.definition(image))
+    definition = checkout.definition(image)
+    publish = channels.publish_section(definition)
     account, progress, names = Account(), checkout.progress("retire", image), region or publish.regions
     check_regions(names)
     if publish.account:
-        account.expect(publish.account, names[0])
+        account.with_short_timeouts().expect(publish.account, names[0])
     if restore:
         return _restore(account, image, names, restore, progress, as_json=as_json, dry_run=dry_run)
     policy = RetentionPolicy.of(publish, release_shared=release_shared, keep_last=keep_last, max_age_days=max_age_days,
                        disable_after_days=disable_after_days, deregister_after_days=deregister_after_days)
-    prepared = retire.prepare(account, image, names, policy, progress)
+    prepared = retire.with_dropped(
+        retire.prepare(account, image, names, policy, progress), definition)
     print_record(prepared.plan, retire.show(prepared.plan), as_json)
     if dry_run:
         retire.check(prepared, {})
@@ -97,10 +100,19 @@ def cmd_status(
     record, failed = status.look(
         Account(), images_by_region(checkout, image, region), template_refs(checkout, image))
     families = checkout.families
+    dropped = [f"{one.image} in {name}: {channels.DROPPED}"
+               for one in checkout.definitions(image) if one.publish
+               for name in channels.dropped(one, (
+                   each.published_to for there in record.regions.values() for each in there
+                   if each.image == one.image))]
     with_gpus = {one.image for one in checkout.definitions(image)
                  if any(name in families and families[name].sm for name in one.hardware)}
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
-    print_record(record, [*shown, *_support(checkout, status.pointed(record), everything=image is not None)], as_json)
+    support_of = _support(checkout, status.pointed(record), everything=image is not None)
+    print_record(record, [*shown, *dropped, *support_of], as_json)
+    if lost := record.lost():
+        raise NotVerified(f"{len(lost)} pointers name nothing", tail="\n".join(lost),
+                          hint=_WRITTEN_AGAIN)
     raise_failed(failed, "not every region could be read")
     return 0
 
@@ -121,7 +133,7 @@ def _check(checkout: Checkout, image: str | None, *, as_json: bool) -> int:
     print_record(record, pointer_check.show(record), as_json)
     if record.problems:
         raise NotVerified(f"{len(record.problems)} pointers or regions are not as they have to be",
-                          hint="`golden publish` or `golden rollback` writes all pointers of an image again")
+                          hint=_WRITTEN_AGAIN)
     raise_failed(failed, "not every region could be read")
     return 0
 

@@ -13,7 +13,7 @@ from goldenami.commands.checkout import IMAGES, Checkout
 from goldenami.compilation import wheel_builds
 from goldenami.compilation.driver_fit import LockConstraints
 from goldenami.core.errors import BadInput, ExitCode, together
-from goldenami.local import workspace
+from goldenami.local import container, workspace
 from goldenami.lock import lint, resolution, resolve
 from goldenami.model import definition_file, lockfile
 from goldenami.model.definition import Definition
@@ -115,6 +115,8 @@ def cmd_wheels(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> i
     lockfile.check_fresh(checkout.root, lock, definition)
     progress = checkout.progress("wheels", image)
     with workspace.image_lock(checkout.root, image, wait=wait):
+        if wheel_builds.lacking(lock, checkout.store):
+            container.check_host()
         bake_inputs.fetch(checkout.root, lock, checkout.store, progress)
         wheel_builds.rebuild(checkout.root, lock, checkout.store, progress, checkout.log(image, "wheels"))
     progress.remember()

@@ -6,15 +6,16 @@ from goldenami.aws.channels import channels
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.session import Account, translated
 from goldenami.commands import DryRun, ImageName, Wait, lead_to
-from goldenami.commands.account import attested, cmd_promote, cmd_publish
+from goldenami.commands.account import cmd_promote, cmd_publish
 from goldenami.commands.builds import cmd_bake
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.gpu_test import cmd_gpu_test
 from goldenami.commands.security import cmd_cve
 from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.model import hardware
-from goldenami.publish import release_steps
+from goldenami.publish import channel_moves, release_steps
 from goldenami.publish.release_steps import NextStep, ReleaseStep
+from goldenami.security.gpu_evidence import GpuJudge
 
 
 @translated()
@@ -25,7 +26,8 @@ def cmd_release(checkout: Checkout, image: ImageName, *, wait: Wait = False, dry
         due = _look(checkout, image)
         progress.say(due.why + (f": {due.step}" if due.step not in (ReleaseStep.WAIT, ReleaseStep.DONE) else ""))
         if due.step is ReleaseStep.DONE:
-            lead_to("status", image)
+            if not dry_run:
+                lead_to("status", image)
             return ExitCode.OK
         if due.step is ReleaseStep.WAIT:
             lead_to("release", image)
@@ -40,13 +42,15 @@ def cmd_release(checkout: Checkout, image: ImageName, *, wait: Wait = False, dry
 
 def _look(checkout: Checkout, image: str) -> NextStep:
     definition, account = checkout.definition(image), Account()
+    judge = GpuJudge(checkout.root, account, definition)
     section, (_, build) = channels.publish_section(definition), checkout.of_lock(image)
     needs_gpu = bool(hardware.architectures(checkout.root, definition.hardware))
+    ledgers = channels.read_ledgers(account, image, section.regions).require_all()
     return release_steps.next_step(
-        build.build_id, release_steps.read_ledgers(account, image, section.regions), soak_hours=section.soak_hours,
+        build.build_id, ledgers, soak_hours=section.soak_hours,
         baked=build.is_verified, judged=definition.security.cve is not None,
-        tested=not needs_gpu or attested(
-            checkout, account, definition, build.build_id, strict=False) is not GpuProof.UNTESTED)
+        tested=not needs_gpu or channel_moves.on_gpus(
+            account, definition, build.build_id, section.regions, judge).proof is not GpuProof.UNTESTED)
 
 
 def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:

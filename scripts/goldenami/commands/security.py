@@ -92,11 +92,13 @@ def cmd_verify_provenance(
     blocks: Annotated[bool, typer.Option(
         "--blocks", help="of an AMI: read its snapshot, too, and hold each block to what was signed")] = False,
 ) -> int:
-    """Hold an AMI, or a build's records here, to what was signed when it was published."""
+    """Hold an AMI, or a build's records, lock and disk here, to what was signed when it was published."""
     if not target.startswith("ami-"):
         _, build = checkout.kept(target, build_id) if build_id else checkout.baked(target)
-        signed = provenance.verify(build, key)
-        print(f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right")
+        with checkout.progress("verify", target).step("provenance", "reads lock, records and disk"):
+            signed = provenance.verify(build, key)
+        gone = "" if build.disk.exists() else "; its disk is not here, and was not read"
+        print(f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right{gone}")
         return 0
     account, regions = Account(), images_by_region(checkout, None, region)
     where, image, statement = published_provenance.verify(account, regions, target, key)

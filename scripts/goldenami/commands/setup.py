@@ -53,26 +53,26 @@ def cmd_account(
     account, progress, names = Account(), checkout.progress("account", action), region or _declared(checkout)
     if action is AccountAction.REMOVE:
         return _remove(account, region, names[0], progress, dry_run=dry_run)
-    given = dict(setting(text) for text in settings)
-    given |= {name: value for name, value in ((account_plan.GITHUB, github), (account_plan.GITLAB, gitlab))
+    parameters = dict(setting(text) for text in settings)
+    parameters |= {name: value for name, value in ((account_plan.GITHUB, github), (account_plan.GITLAB, gitlab))
               if value is not None}
-    plan = account_plan.prepare(account, names, given)
+    plan = account_plan.prepare(account, names, parameters)
     print("\n".join(account_plan.show(plan)), flush=True)
     if action is AccountAction.APPLY and not dry_run:
-        return _apply(account, plan, progress)
+        _apply(account, plan, progress)
+        for name in [each.image for each in checkout.definitions(None) if each.publish][:1]:
+            lead_to("release", name)
+        return 0
     account_plan.discard(account, plan)
-    lead_to("account", AccountAction.APPLY)
     return 0
 
 
-def _apply(account: Account, plan: AccountPlan, progress: Progress) -> int:
+def _apply(account: Account, plan: AccountPlan, progress: Progress) -> None:
     """Make what the plan says, then name the variables of CI."""
     home = account_setup.execute(account, plan, progress)
     progress.remember()
     print("variables of CI, for the places that docs/ci.md names:")
     print("\n".join(f"  {name} = {value}" for name, value in sorted(home.outputs.items())))
-    lead_to("release", "IMAGE")
-    return 0
 
 
 def _policies(checkout: Checkout, bake_account: str | None, name: str | None) -> int:

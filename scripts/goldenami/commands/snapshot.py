@@ -39,7 +39,7 @@ def cmd_verify_snapshot(
               f"{result.blocks_read} blocks read{about}")
     outcomes = {result.outcome for result in readbacks}
     if outcomes & {Outcome.INCORRECT, Outcome.MISSING}:
-        raise NotVerified("not every snapshot holds the disk", hint="take it out of use: `golden rollback`; "
+        raise NotVerified("not every snapshot holds the disk", hint="take it out of use: `golden rollback IMAGE`; "
                           "a new build and publish make a new snapshot")
     if Outcome.UNREACHABLE in outcomes:
         raise Unreachable("not every snapshot could be read", hint="correct what the lines above name, then run again")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,8 @@ import typer
 from goldenami.aws import base_images, notify
 from goldenami.aws.base_images import BaseImage
 from goldenami.aws.session import Account
-from goldenami.commands import DryRun, OptionalImage, Strict, Wait
+from goldenami.commands import AsJson, DryRun, OptionalImage, Strict, Wait
+from goldenami.commands.account_views import print_record
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.locks import make_lock
 from goldenami.core import clock, records
@@ -31,7 +33,8 @@ FOLDER = "build/watch"
 
 
 def cmd_watch(
-    checkout: Checkout, image: OptionalImage = None, *, strict: Strict = False, wait: Wait = False,
+    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, strict: Strict = False,
+    wait: Wait = False,
     update: Annotated[bool, typer.Option("--update", help="make new locks of what matters")] = False,
 ) -> int:
     """Ask the sources of each image for what is newer than its lock and matters; --update locks it."""
@@ -55,7 +58,7 @@ def cmd_watch(
     records.write(folder / RECORD_FILE, record)
     summary = watch_summary.markdown(record, os.environ.get("GOLDEN_RUN_URL", ""))
     records.write_text(folder / SUMMARY_FILE, summary)
-    _show(record)
+    print_record(record, _shown(record), as_json)
     progress.say(f"summary: {folder / SUMMARY_FILE}")
     failures += _unseen(record)
     if watch_summary.is_news(record):
@@ -63,20 +66,18 @@ def cmd_watch(
     return _end(record, failures, strict=strict, update=update)
 
 
-def _show(record: WatchRecord) -> None:
-    print(watch_summary.table(record))
-    for warning in record.warnings:
-        print(f"warning: {warning}")
-    for error in record.errors:
-        print(f"could not look: {error}")
-    print(watch_summary.headline(record))
+def _shown(record: WatchRecord) -> Iterator[str]:
+    yield watch_summary.table(record)
+    yield from (f"warning: {warning}" for warning in record.warnings)
+    yield from (f"could not look: {error}" for error in record.errors)
+    yield watch_summary.headline(record)
 
 
 def _end(record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, update: bool) -> int:
     """The exit code; what went wrong outranks what was found."""
     if failures:
         for other in failures[1:]:
-            print(f"also: {other.message}")
+            print(f"also: {other.message}", file=sys.stderr)
         raise failures[0]
     if strict and record.warnings:
         raise BadInput(f"{len(record.warnings)} warnings, the first: {record.warnings[0]}",

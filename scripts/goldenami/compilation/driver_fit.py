@@ -15,6 +15,7 @@ from goldenami.compilation import kernel_modules
 from goldenami.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.core.errors import NoFit
 from goldenami.core.progress import Progress
+from goldenami.local import container
 from goldenami.model import compatibility
 from goldenami.model.driver_requests import VERSION, DriverRequest
 from goldenami.model.lockfile import Choice, Kernel, Package, PassedOver, Signature
@@ -240,6 +241,8 @@ def compiler(
     def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
         on_try(_pair(kernel, driver))
         build = module_build(apt, kernel, driver, suite=suite, signature=signature)
+        if kernel_modules.known(build, store) is None:
+            container.check_host()  # before its tools are fetched
         fetch([build.source, *build.toolchain])
         return build, kernel_modules.compile_modules(build, store, log=log, progress=progress)
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from goldenami.aws import images, instances, tags
+from goldenami.aws import instances, tags
 from goldenami.aws.images import Image
 from goldenami.aws.instances import Launch, LaunchedInstance, NoCapacity, QuotaReached, SpotInterrupted
 from goldenami.aws.inventory import leftovers
@@ -46,7 +46,7 @@ class GpuTest:
     account: Account
     lock: Lock
     build_id: str
-    candidates: Mapping[str, str]
+    candidates: Mapping[str, Image]
     variables: Path
     work: Path
     log: Path
@@ -67,6 +67,7 @@ def new_nonce() -> str:
 
 def clear(test: GpuTest) -> list[str]:
     """Remove what a killed test of this image left: on this machine any, on another what has expired, as `sweep` does.
+    Of other images the instances that have expired go.
 
     Returns what to say: how much was removed, and each thing that another run may still use: one elsewhere, or one of
     another checkout here.
@@ -75,7 +76,8 @@ def clear(test: GpuTest) -> list[str]:
     for region in test.candidates:
         ec2 = test.account.ec2(region)
         for left in leftovers.find(ec2):
-            if left.image != test.lock.image or left.kind not in _OURS:
+            is_overdue = left.kind is LeftoverKind.INSTANCE and left.is_expired  # it costs money, whatever it is of
+            if left.kind not in _OURS or (left.image != test.lock.image and not is_overdue):
                 continue
             if tags.has_ended(left.owner) or left.is_expired:
                 leftovers.remove(ec2, left.kind, left.id)
@@ -93,8 +95,11 @@ def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress)
     for sm, offered in found.items():
         with progress.step(f"architecture {sm}"):
             machines.append(_one(test, offered, progress))
+    tested = next(iter(test.candidates.values())).tags
     return GpuTestRecord(image=test.lock.image, build_id=test.build_id, nonce=test.nonce, at=clock.stamp(),
-                         by=tags.owner(), checks=tuple(required(test.root, test.roles)), machines=tuple(machines))
+                         by=tags.owner(), lock_sha256=tested[tags.LOCK_SHA256],
+                         disk_sha256=tested.get(tags.DISK_SHA256), manifest_sha256=tested.get(tags.MANIFEST_SHA256),
+                         checks=tuple(required(test.root, test.roles)), machines=tuple(machines))
 
 
 def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedGpu:
@@ -142,8 +147,7 @@ def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
     """Launch an offer, run the checks there, have it power off. Nothing is left, whatever happens."""
     work = Path(tempfile.mkdtemp(prefix=f"{offer.sm}-", dir=test.work))
     key, ec2 = ec2_builder.new_key(work), test.account.ec2(offer.region)
-    ami = test.candidates[offer.region]
-    image = images.get(ec2, [ami])[ami]
+    image = test.candidates[offer.region]
     progress.say(f"launch {offer}")
     with contextlib.ExitStack() as stack:
         instance = stack.enter_context(instances.running(ec2, _launch(test, offer, image, key.with_suffix(".pub"))))
@@ -164,6 +168,7 @@ def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Laun
     return Launch(
         name=f"golden-gpu-test-{test.build_id}-{secrets.token_hex(4)}", image=image, instance_type=offer.kind.type,
         public_key=public_key, volume_gib=int(image.root["VolumeSize"]), spot=offer.spot, zone=offer.zone,
+        told=str(offer),
         # The instance ends itself, should nobody be there any more who does.
         user_data=f"#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n",
         tags={**{key: value for key, value in image.tags.items() if key.startswith("goldenami:")},
@@ -184,22 +189,22 @@ def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
 def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check]:
     """Run the checks on a GPU; their JUnit file is `work`/junit.xml."""
     session = work / "session.json"
-    records.write(session, GpuSession(ami=test.candidates[offer.region], nonce=test.nonce, kind=offer.kind))
-    argv = [*image_tests.over_ssh(config), "-m", "gpu"]
+    records.write(session, GpuSession(ami=test.candidates[offer.region].ami, nonce=test.nonce, kind=offer.kind))
+    argv = [*image_tests.over_ssh(config), "-m", "gpu", "-vv"]  # the log names the test that runs
     with image_tests.running(test.root, test.roles, test.variables, argv, work=work, log=test.log,
                              gpu_session=session) as tests:
-        return tests.checks()
+        return tests.checks(3600 * test.hours)
 
 
 def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
     junit, needed = JunitFile(path), required(test.root, test.roles)
-    problem = junit.problem(test.build_id, needed, amis=[test.candidates[offer.region]], nonce=test.nonce)
+    problem = junit.problem(test.build_id, needed, amis=[test.candidates[offer.region].ami], nonce=test.nonce)
     if problem:
         raise NotVerified(f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
                           tail="\n".join(_failures(checks)), log=test.log,
                           hint="`latest` stays where it is; mend the image, or try another instance: run again")
     return TestedGpu(sm=offer.sm, gpu=junit.properties[GPU_PROPERTY], instance_type=offer.kind.type,
-                     region=offer.region, ami=test.candidates[offer.region], checks=len(junit.passed),
+                     region=offer.region, ami=test.candidates[offer.region].ami, checks=len(junit.passed),
                      junit_sha256=records.sha256_file(path),
                      not_asked=tuple(name for name in needed if name in junit.not_asked))
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from goldenami.compilation import driver_fit, kernel_modules
 from goldenami.compilation.driver_fit import DriverCandidate
 from goldenami.core.errors import BadInput, NoFit
-from goldenami.local import module_signing
+from goldenami.local import container, module_signing
 from goldenami.model import compatibility, driver_requests, hardware
 from goldenami.model.definition import Definition
 from goldenami.model.driver_requests import DriverRequest
@@ -47,8 +47,10 @@ def offers(
     for request in role_requests:
         refusal = compatibility.branch_refusal(request.branch, gpus)
         for offer in _offers(request, entries, refusal, branches, released_on):
-            if offer.version not in offers_by_version or not offer.refusal:  # one flavour's modules are enough
-                offers_by_version[offer.version] = offer
+            known = offers_by_version.get(offer.version)
+            if known is None or (known.refusal and not offer.refusal):  # one flavour's modules are enough
+                known = offer
+            offers_by_version[offer.version] = replace(known, security=known.security or offer.security)
     return list(offers_by_version.values())
 
 
@@ -115,6 +117,7 @@ class Prover:
                 apt.pin({})
         outcome = kernel_modules.known(build, self.store)
         if outcome is None and compiles:
+            container.check_host()
             self.say(f"trying driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}")
             self.store.fetch(store_requests([build.source, *build.toolchain], apt.uris))
             outcome = kernel_modules.compile_modules(build, self.store, log=self.log)
