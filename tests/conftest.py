@@ -19,8 +19,12 @@ IMAGE = "debian-13-ml-cpu"
 LEFT_OUT = ("frameworks", "hardening", "instance_store", "tools")
 """Lines of its definition that the image of `lockable` does without."""
 
-LONGEST = ("test_layers.py", "test_bake.py", "test_bake_ec2.py", "test_bake_boot.py", "test_wheels.py")
-"""Files of slow tests that take minutes: two workers end together if these are begun first."""
+LONGEST = (
+    "test_layers.py", "test_bake.py", "test_bake_ec2.py", "test_bake_boot.py", "test_wheels.py",
+    "test_linters.py", "test_watch.py", "test_watch_driver.py", "test_publish.py", "test_policies.py",
+)
+"""Files that take minutes, of the slow tests and then of the others: two workers end together if these begin first."""
+SLOWEST = 10
 
 # What was started in the background of a script ignores interrupts, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,6 +33,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order tests by file, the longest first; within a file nothing changes."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the files that took longest, where tests of more than a minute ran."""
+    seconds: dict[str, float] = {}
+    for outcome in ("passed", "failed", "error", "skipped", ""):  # "": set-up and tear-down of what passed
+        for report in terminalreporter.stats.get(outcome, []):
+            if isinstance(report, pytest.TestReport):
+                name = report.nodeid.partition("::")[0]
+                seconds[name] = seconds.get(name, 0.0) + report.duration
+    if sum(seconds.values()) < 60:
+        return
+    terminalreporter.section(f"the {SLOWEST} slowest files")
+    for name in sorted(seconds, key=lambda name: -seconds[name])[:SLOWEST]:
+        terminalreporter.write_line(f"{seconds[name]:7.1f} s  {name}")
 
 
 @pytest.fixture(scope="session")
@@ -110,12 +129,11 @@ def lockable() -> Callable[[Path], Path]:
 
 
 def _lockable(target: Path) -> Path:
-    """A copy of what `lock` reads and runs, without the committed locks; its CPU image has neither frameworks nor
-    optional roles.
+    """A copy of what `lock` reads, without committed locks; its CPU image has neither frameworks nor optional roles.
 
     Their packages and wheels are another source's, which the synthetic distribution does not have.
     """
-    for name in ("packer", "roles", "ansible", "scripts"):
+    for name in ("packer", "roles", "ansible"):
         shutil.copytree(ROOT / name, target / name)
     shutil.rmtree(target / "packer/locks", ignore_errors=True)
     path = target / f"packer/images/{IMAGE}.yml"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import boto3
 import pytest
-from goldenami.account import account_plan
+from goldenami.account import account_plan, account_setup
 from goldenami.aws import stacks
 from goldenami.aws.channels.lease import TABLE, read_lease, take_lease
 from goldenami.aws.session import Account
+from goldenami.core.cache_paths import CachePaths
+from goldenami.core.errors import Busy
+from goldenami.core.progress import Progress
 from support.aws.emulator import Emulator
 from support.builds.builds import Checkout
 
@@ -67,11 +71,12 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     assert f"{OTHER}: a new stack golden-ami\n  add    AWS::DynamoDB::Table       Leases\na month:" in said
     assert "GitLabPublisher" not in said and "$0.023 for each GB in it (AWS's price list" in said
     assert "$0.625 for a million writes, $0.125 of reads" in said and "2024-12-02)" in said
-    assert said.endswith("next: golden account apply\n")
+    assert said.endswith(f"next: scripts/golden account apply {' '.join([*REGIONS, *GITHUB])}\n")
     assert not exists(HOME) and not tables(HOME)  # a plan leaves nothing
 
     said = golden(checkout, "apply", *REGIONS, *GITHUB)
     assert "CREATE_COMPLETE" in said
+    assert said.endswith("next: scripts/golden release debian-13-immutable\n")
     assert "GOLDEN_PUBLISH_ROLE of GitHub = arn:aws:iam::123456789012:role/golden-ami-github" in said
     assert f"GOLDEN_STORE_S3 = s3://{buckets()[0]}/store" in said
     assert tables(HOME) == tables(OTHER) == [TABLE]
@@ -95,7 +100,8 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
 def test_roles_are_within_the_boundary(checkout: Checkout) -> None:
     golden(checkout, "apply", "--region", HOME, *GITHUB, *GITLAB)
     iam = boto3.client("iam")
-    for role in ("golden-ami-github", "golden-ami-gitlab", "golden-ami-builder", "golden-ami-instance"):
+    for role in ("golden-ami-github", "golden-ami-github-test", "golden-ami-gitlab", "golden-ami-gitlab-test",
+                 "golden-ami-builder", "golden-ami-instance"):
         bounded = iam.get_role(RoleName=role)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"]
         assert bounded == "arn:aws:iam::123456789012:policy/golden-ami-boundary"
     for name in ("golden-ami-builder", "golden-ami-instance"):
@@ -115,7 +121,72 @@ def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None
     assert not exists(HOME) and not tables(OTHER)
     assert buckets() == [bucket]
     assert read_lease(Account().dynamodb(HOME), "debian-13-ml").fence == 1
-    assert "import AWS::DynamoDB::Table" in golden(checkout, "apply", *REGIONS, *GITHUB)
+    said = golden(checkout, "apply", *REGIONS, *GITHUB)
+    assert "import AWS::DynamoDB::Table" in said and f"BucketName = {bucket}" in said
+    assert "import AWS::S3::Bucket" in said and f"GOLDEN_STORE_S3 = s3://{bucket}/store" in said
+    assert buckets() == [bucket], "the kept one is taken up, with its packages"
+
+
+def test_several_buckets_that_were_kept_are_asked_for(checkout: Checkout) -> None:
+    s3 = boto3.client("s3", HOME)
+    for name in ("golden-ami-bucket-1a", "golden-ami-bucket-2b", "golden-ami-buckets"):
+        s3.create_bucket(Bucket=name)
+    said = golden(checkout, "plan", "--region", HOME, *GITHUB, code=2)
+    assert "left the buckets golden-ami-bucket-1a, golden-ami-bucket-2b" in said and "--set BucketName=NAME" in said
+    said = golden(checkout, "apply", "--region", HOME, *GITHUB, "--set", "BucketName=golden-ami-bucket-2b")
+    assert "s3://golden-ami-bucket-2b/store" in said and len(buckets()) == 3
+    golden(checkout, "remove", "--region", HOME)
+    said = golden(checkout, "plan", "--region", HOME, *GITHUB, "--set", "BucketName=")
+    assert "add    AWS::S3::Bucket " in said
+
+
+def test_a_plan_says_the_whole_command_that_carries_it_out(checkout: Checkout) -> None:
+    args = ("--region", HOME, *GITHUB, *GITLAB, "--set", "Email=a b@example.org", "--set", "GitHubBranch=release")
+    given = [each.replace("a b@", "ab@") for each in args]
+    said = golden(checkout, "plan", *given)
+    command = shlex.split(said.splitlines()[-1].partition("next: scripts/golden ")[2])
+    assert command == ["account", "apply", *given]
+    golden(checkout, *command[1:])
+    assert "nothing to do" in golden(checkout, "plan", *given)
+
+
+# --- somebody else at the same time -----------------------------------------------------------------------------------
+
+def test_a_plan_takes_away_no_stack_that_another_makes(checkout: Checkout) -> None:
+    """Two first change sets have one stack: the first is looked at, the second made, then the first is let go."""
+    account = Account()
+    plan = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
+    waiting = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
+    account_plan.discard(account, plan)
+    assert exists(HOME), "another change set waits in it"
+    golden(checkout, "apply", "--region", HOME, *GITHUB)
+    account_plan.discard(account, waiting)
+    assert exists(HOME) and trust("golden-ami-github")
+
+
+def quiet(checkout: Checkout) -> Progress:
+    return Progress.of("account", "apply", CachePaths(checkout.root / "cache"))
+
+
+def test_a_removal_leaves_what_was_changed_after_its_look(checkout: Checkout) -> None:
+    golden(checkout, "apply", *REGIONS, *GITHUB)
+    account = Account()
+    removal = account_setup.prepare_removal(account, [HOME, OTHER], HOME)
+    assert removal.tables == {HOME: True, OTHER: True}
+    take_lease(account.dynamodb(OTHER), "debian-13-ml")
+    boto3.client("s3", HOME).put_object(Bucket=buckets()[0], Key="store/ab/abc", Body=b"a package")
+    account_setup.remove(account, removal, quiet(checkout))
+    assert (tables(OTHER), tables(HOME), len(buckets())) == ([TABLE], [], 1)
+
+
+def test_a_removal_stops_where_the_stack_was_changed_after_its_look(checkout: Checkout) -> None:
+    account = Account()
+    plan = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
+    removal = account_setup.prepare_removal(account, [HOME], HOME)
+    account_setup.execute(account, plan, quiet(checkout))
+    with pytest.raises(Busy, match="was REVIEW_IN_PROGRESS and is CREATE_COMPLETE"):
+        account_setup.remove(account, removal, quiet(checkout))
+    assert exists(HOME) and tables(HOME) == [TABLE]
 
 
 def test_a_provider_that_is_there_is_used(checkout: Checkout) -> None:
@@ -260,7 +331,8 @@ def test_a_plan_that_was_killed_leaves_nothing_in_the_way(checkout: Checkout, th
         Parameters=[{"ParameterKey": "HomeRegion", "ParameterValue": HOME}])
     assert exists(HOME)
     golden(checkout, *then, "--region", HOME)
-    assert not exists(HOME)
+    assert exists(HOME) is (then[0] == "plan"), "a change set that waits may be another's"
+    golden(checkout, "apply", "--region", HOME, *GITHUB)
 
 
 def test_regions_are_those_of_the_definitions(checkout: Checkout) -> None:

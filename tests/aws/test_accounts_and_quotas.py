@@ -13,6 +13,7 @@ from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
 from support.builds.tools import POLICIES
+from support.rules import trees
 
 REGION = "us-east-1"
 OURS, THEIRS = "123456789012", "210987654321"
@@ -68,7 +69,7 @@ def test_an_organization_may_launch(checkout: Checkout, build: Path) -> None:
 
 @pytest.mark.parametrize(("code", "advice"), [
     ("ResourceLimitExceeded", "20 copies of snapshots"), ("PendingSnapshotLimitExceeded", "`golden sweep`"),
-    ("SnapshotLimitExceeded", "`golden retire` deletes"), ("ParameterMaxVersionLimitExceeded", "take it off"),
+    ("SnapshotLimitExceeded", "`golden retire IMAGE` deletes"), ("ParameterMaxVersionLimitExceeded", "take it off"),
     ("VersionLimitExceeded", "10,000 versions"), ("VcpuLimitExceeded", "remove what is not needed"),
     ("ServiceQuotaExceededException", "unfinished snapshots"),
 ])
@@ -95,7 +96,7 @@ def test_a_quota_stops_a_publish_and_the_same_command_continues(
 
 def test_policies_name_their_partition_in_one_way() -> None:
     """So that one replacement makes them those of another partition (docs/account-settings.md)."""
-    for path in POLICIES.glob("*.json"):
+    for path in trees.scanned(19, POLICIES, "*.json"):
         arns = re.findall(r'"(arn[^"]*)"', path.read_text(encoding="utf-8"))
         assert [arn for arn in arns if not arn.startswith("arn:aws:")] == [], path.name
 

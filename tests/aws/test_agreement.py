@@ -57,7 +57,7 @@ def test_a_second_rollback_says_where_it_is_and_goes_no_further(checkout: Checko
     golden(checkout, "rollback", IMAGE)
     text = golden(checkout, "rollback", IMAGE)
     assert f"{IMAGE} is already at {published[1]}" in text
-    assert f"`golden rollback {IMAGE} --to {published[0]}` goes one build further" in text
+    assert f"`scripts/golden rollback {IMAGE} --to {published[0]}` goes one build further" in text
     assert latest() == [published[1]] * 2
     golden(checkout, "rollback", IMAGE, "--to", published[0])
     assert latest() == [published[0]] * 2
@@ -70,7 +70,7 @@ def test_a_rollback_that_is_repeated_while_a_region_is_out_goes_back_once(
     for _ in range(2):
         text = golden(checkout, "rollback", IMAGE, code=8)
         assert RegionState(REGIONS[0]).agree() == published[1]
-        assert f"`golden rollback {IMAGE} --to {published[1]} --region {REGIONS[1]}` does the rest" in text
+        assert f"`scripts/golden rollback {IMAGE} --to {published[1]} --region {REGIONS[1]}` does the rest" in text
     aws.set(disabled_regions=[])
     golden(checkout, "rollback", IMAGE)
     assert latest() == [published[1]] * 2

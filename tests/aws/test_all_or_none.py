@@ -45,7 +45,7 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
     faults.clear()
     assert f"no pointer has moved: AWS refused {operation} in us-west-2" in text
     assert "us-east-1       is as it was" in text
-    assert f"`golden publish {IMAGE} --build {build_ids[1]}` continues" in text
+    assert f"`scripts/golden publish {IMAGE} --build {build_ids[1]}` continues" in text
     for region in REGIONS:
         state = RegionState(region)
         latest = state.ledger().latest
@@ -100,7 +100,7 @@ def test_a_promotion_moves_all_or_none(checkout: Checkout, faults: Faults) -> No
     text = golden(checkout, "promote", IMAGE, "--now", code=5)
     faults.clear()
     assert "no pointer has moved: AWS refused ModifyLaunchTemplate in us-west-2" in text
-    assert f"`golden promote {IMAGE}` continues" in text
+    assert f"`scripts/golden promote {IMAGE}` continues" in text
     for region in REGIONS:
         RegionState(region).check(build_ids, build_ids[0])
     golden(checkout, "promote", IMAGE, "--now")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -136,7 +137,8 @@ def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) 
     cloudformation = boto3.client("cloudformation", REGION)
     made = cloudformation.create_change_set(
         StackName=STACK, ChangeSetName="by-hand", ChangeSetType="CREATE", TemplateBody=text,
-        Parameters=[{"ParameterKey": "Subnets", "ParameterValue": subnets}])  # as `aws cloudformation deploy`
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in (
+            ("Subnets", subnets), ("TemplateVersion", "1"))])  # as `aws cloudformation deploy`
     cloudformation.execute_change_set(ChangeSetName=made["Id"])
     assert f"{REGION}: nothing to do" in golden(checkout, "plan", IMAGE)
     dashboard = boto3.client("cloudwatch", REGION).get_dashboard(DashboardName=STACK)["DashboardBody"]
@@ -164,7 +166,8 @@ def somebody_elses() -> None:
     (None, (IMAGE, "--gpu-target", "60"), f"{IMAGE} has no GPU to scale by"),
     (None, (IMAGE, "--set", "MaxInstance=3"), "did you mean `MaxInstances`?"),
     (None, (IMAGE, "--region", "eu-west-1"), f"{IMAGE} is not published to eu-west-1"),
-    (None, (IMAGE, "--subnets", "subnet-0123456789", "--set", "TemplateVersion=7x"), "TemplateVersion cannot be `7x`"),
+    (None, (IMAGE, "--subnets", "subnet-0123456789", "--set", "TemplateVersion=$Default"),
+     "TemplateVersion cannot be `$Default`"),
     (None, (GPU_IMAGE, "--subnets", "subnet-0123456789"), f"there is no launch template golden-{GPU_IMAGE}"),
     (somebody_elses, (IMAGE,), f"the stack {STACK} in us-east-1 is not made from"),
 ])
@@ -185,12 +188,37 @@ def test_somebody_elses_stack_is_not_taken_away(checkout: Checkout) -> None:
     assert f"the stack {STACK} in us-east-1 is not made from the template of {IMAGE}'s cluster: `mine`" in said
 
 
-def test_a_group_that_a_refresh_moves_names_a_number(checkout: Checkout, subnets: str) -> None:
+def test_groups_name_the_number_of_the_default_version(checkout: Checkout, subnets: str) -> None:
+    """CloudFormation takes no `$Default`, and a refresh rolls back to a number alone. A later change goes on to the
+    version that is the default then, as a refresh did before it.
+    """
     checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
     template_of(IMAGE)
-    said = golden(checkout, "plan", IMAGE, "--subnets", subnets, code=2)
-    assert "a refresh does not roll back on $Default" in said
-    golden(checkout, "plan", IMAGE, "--subnets", subnets, "--set", "TemplateVersion=1")
+    golden(checkout, "apply", IMAGE, "--subnets", subnets)
+    assert versions() == {"1"}
+    ec2, name = boto3.client("ec2", REGION), f"golden-{IMAGE}"
+    ec2.create_launch_template_version(LaunchTemplateName=name, SourceVersion="1", LaunchTemplateData={})
+    ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion="2")
+    golden(checkout, "apply", IMAGE)
+    assert versions() == {"2"}
+    golden(checkout, "apply", IMAGE, "--set", "TemplateVersion=1")
+    assert versions() == {"1"}
+
+
+def versions() -> set[str]:
+    groups = boto3.client("autoscaling", REGION).describe_auto_scaling_groups()["AutoScalingGroups"]
+    return {each["MixedInstancesPolicy"]["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"] for each in groups}
+
+
+def test_a_plan_says_the_whole_command_that_carries_it_out(checkout: Checkout, subnets: str) -> None:
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    template_of(IMAGE)
+    said = golden(checkout, "plan", IMAGE, "--region", REGION, "--subnets", subnets, "--spot", "70", "--max", "2")
+    command = shlex.split(said.splitlines()[-1].partition("next: scripts/golden ")[2])
+    assert command[:5] == ["cluster", "apply", IMAGE, "--region", REGION]
+    made = golden(checkout, *command[1:])
+    assert "Auto Scaling groups:" in made
+    assert "nothing to do" in golden(checkout, "plan", *command[2:])
 
 
 def test_a_region_without_a_family_has_no_group_of_it(checkout: Checkout, subnets: str) -> None:

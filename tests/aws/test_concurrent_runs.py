@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.regions import Prepared
 from goldenami.aws.session import Account
 from goldenami.core import records
@@ -18,6 +17,7 @@ from goldenami.model import definition_file
 from goldenami.model.definition import Definition
 from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
 from goldenami.publish.publish_records import MovePlan, PublishPlan
+from goldenami.security.gpu_evidence import GpuJudge
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
@@ -35,6 +35,10 @@ class InterruptedRuns:
         self.checkout.define(f"{ONE}, soak_hours: {soak}}}\n")
         self.progress = Progress("publish", IMAGE, checkout.root / "timings")
         self.state = RegionState("us-east-1")
+
+    @property
+    def judge(self) -> GpuJudge:
+        return GpuJudge(self.checkout.root, self.account, self.wanted)
 
     @property
     def wanted(self) -> Definition:
@@ -66,10 +70,11 @@ class InterruptedRuns:
     def planned(self) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
         """The plan of publishing the newest build."""
         build = release_gate.load(self.checkout.root, IMAGE)
-        return build, publish.prepare(self.account, self.wanted, build, publish_plan.PublishOptions(), self.progress)
+        return build, publish.prepare(self.account, self.wanted, build, publish_plan.PublishOptions(), self.progress,
+                                      self.judge)
 
     def back_to(self, build: str) -> Prepared[MovePlan]:
-        criteria = rollback.RollbackCriteria(lambda _: GpuProof.NONE, GpuProof.NONE, NOW)
+        criteria = rollback.RollbackCriteria(self.judge, NOW)
         return rollback.prepare(self.account, self.wanted, to=build, regions=[], criteria=criteria)
 
 
@@ -78,7 +83,7 @@ def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> No
     first = runs.published(1)
     runs.golden("promote", IMAGE, "--now")
     second = runs.published(2)
-    plan = promote.prepare(runs.account, runs.wanted, promote.candidates(runs.account, runs.wanted), GpuProof.NONE, NOW)
+    plan = promote.prepare(runs.account, runs.wanted, promote.candidates(runs.account, runs.wanted), runs.judge, NOW)
     assert plan.build_id == second
     runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE} in us-east-1"):

@@ -12,8 +12,9 @@ from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.aws.seeded_account import SeededAccount
 from support.builds.builds import IMAGE, Checkout, Ran
-from support.drift import cloud_disk, small_image
+from support.drift import cloud_disk, plants, small_image
 from support.drift.cloud_disk import CloudDisk
+from support.drift.plants import Plant
 from support.security import signing_key
 
 REGION = "us-east-1"
@@ -69,6 +70,28 @@ def test_with_a_key_ami_and_manifest_are_what_was_signed(
     expect(6, f"the tag {tags.MANIFEST_SHA256} of {cloud.ami} in {REGION} is {'5' * 64}, signed is")
     public.unlink()
     expect(2, "is no public key")
+
+
+def test_user_data_and_key_are_those_of_the_launch(cloud: CloudDisk, checkout: Checkout, tmp_path: Path) -> None:
+    """Root runs what cloud-init took from user data: what EC2 knows of it, and nothing else."""
+    script, key = "#!/bin/sh\nid\n", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAicl7XU1gyuKmv26LsdWrRgc04ODmxm/lQddheVpsfL"
+    cloud.account.ec2.import_key_pair(KeyName="golden", PublicKeyMaterial=f"{key} x".encode())
+
+    def looked(name: str, **launch: str) -> set[str]:
+        instance, disk = cloud.account.launch(cloud.ami, **launch), small_image.copy(cloud.build, tmp_path / name)
+        with small_image.mounted(disk, tmp_path / "mount") as tree:
+            plants.put(tree, Plant(f"{plants.INSTANCE}/scripts/part-001", script, 0o700))
+            plants.put(tree, Plant("/home/debian/.ssh/authorized_keys", f"{key} x\n", 0o600))
+        cloud.write(instance, disk)
+        ran = look(checkout, instance, "--json")
+        assert ran.code in (0, 6), ran.text
+        return {row.path for row in cloud_disk.record(ran.text).drift}
+
+    assert looked("launched", UserData=script, KeyName="golden") == set()
+    assert looked("other user data", UserData="#!/bin/sh\n") == {f"{plants.INSTANCE}/scripts/part-001"}
+    cloud.account.ec2.import_key_pair(KeyName="other", PublicKeyMaterial=key.replace("Vpsf", "AAAA").encode())
+    assert looked("other key", KeyName="other") == {
+        f"{plants.INSTANCE}/scripts/part-001", "/home/debian/.ssh/authorized_keys"}
 
 
 def temporary_ones(cloud: CloudDisk) -> list[str]:

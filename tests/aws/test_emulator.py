@@ -32,6 +32,7 @@ def test_prints_what_to_export_and_ends_on_a_signal() -> None:
     assert process.stdout is not None
     lines = [process.stdout.readline(), process.stdout.readline()]
     assert lines[0].startswith("export AWS_ENDPOINT_URL=http://127.0.0.1:")
+    assert "AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1" in lines[1], "boto3 and older tools read the other"
     assert "AWS_ACCESS_KEY_ID=" in lines[1] and "AWS_SECRET_ACCESS_KEY=" in lines[1]
     process.send_signal(signal.SIGTERM)
     assert process.communicate()[0] == ""

@@ -1,78 +1,331 @@
-"""The record of a GPU test in the account: what it has to say, who reads it; no folder of a runner is needed."""
+"""The record of a GPU test in the account: what it has to say, who reads it; no folder of a runner is needed.
+
+A forger has the tester's right: he may write the parameter, and nothing else.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami.aws import tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.session import Account
-from goldenami.model import gpu_proofs, hardware
+from goldenami.core import clock, records
+from goldenami.model import gpu_proofs, hardware, lockfile
+from goldenami.model.build_records import LOCK_FILE
 from goldenami.model.gpu_proofs import GpuTestRecord
+from goldenami.model.lockfile import Lock
+from goldenami.security import gpu_evidence, signing_keys
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
 from support.gpu import candidates
+from support.gpu.gpu_records import CHECKS, HAND, ZEROS, deregister, facts, keep, latest, refused, rewrite
+from support.security import signing_key
 
-CHECKS = tuple(gpu_proofs.required(ROOT, ["nvidia_driver", "frameworks", "container_runtime"]))
-"""Of all roles; the candidate here has the driver alone, whose are the first."""
-
-
-def machine(sm: str, **changes: Any) -> gpu_proofs.TestedGpu:
-    facts = {"sm": sm, "gpu": f"NVIDIA sm_{sm}", "instance_type": "g5.xlarge", "region": REGIONS[0],
-             "ami": "ami-0123456789abcdef0", "checks": 25, "junit_sha256": "0" * 64}
-    return gpu_proofs.TestedGpu.model_validate(facts | changes)
-
-
-def record(build_id: str, *, sm: tuple[str, ...] = ("75", "86", "89"), **changes: Any) -> GpuTestRecord:
-    facts = {"image": GPU_IMAGE, "build_id": build_id, "nonce": "0" * 32, "at": "2026-11-26T03:00:00Z",
-             "by": "ci@runner:1", "checks": CHECKS, "machines": tuple(map(machine, sm))}
-    return GpuTestRecord.model_validate(facts | changes)
-
-
-def keep(made: GpuTestRecord) -> None:
-    evidence.write(Account().ssm(REGIONS[1]), made)
+Forge = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture
-def candidate(checkout: Checkout) -> str:
+def published(checkout: Checkout) -> str:
+    """A candidate in every region; its folder is here."""
+    return candidates.publish(checkout)
+
+
+@pytest.fixture
+def candidate(checkout: Checkout, published: str) -> str:
     """A candidate in every region, made on a machine whose folder is gone."""
-    build_id = candidates.publish(checkout)
     shutil.rmtree(checkout.root / "build")
-    return build_id
+    return published
 
 
 def test_a_record_promotes_a_build_whose_folder_is_gone(checkout: Checkout, candidate: str) -> None:
-    assert checkout.golden("promote", GPU_IMAGE).code == 6
-    keep(record(candidate))
+    refused(checkout, f"build {candidate} is not tested on a GPU")
+    keep(facts(candidate))
     ran = checkout.golden("promote", GPU_IMAGE)
     assert ran.code == 0, ran.text
-    latest = RegionState(REGIONS[0], GPU_IMAGE).ledger().latest
-    assert latest is not None and (latest.build_id, latest.gpu) == (candidate, "tested on a GPU")
+    assert latest() == (candidate, "tested on a GPU")
 
 
-@pytest.mark.parametrize(("changes", "cause"), [
-    ({"checks": CHECKS[1:]}, f"1 checks are not in it, {CHECKS[0]} first"),
-    ({"sm": ("75", "86")}, "no GPU of architecture 89 was tested"),
-])
-def test_a_record_that_says_less_promotes_nothing(
-    checkout: Checkout, candidate: str, changes: dict[str, Any], cause: str,
+# --- records that somebody made -------------------------------------------------------------------------------------
+
+def sets(**changes: Any) -> Forge:
+    return lambda said: said.update(changes)
+
+
+def sets_machine(**changes: Any) -> Forge:
+    """Of the first machine."""
+    return lambda said: said["machines"][0].update(changes)
+
+
+def drop_machine(said: dict[str, Any]) -> None:
+    said["machines"].pop()
+
+
+def by_hand(**changes: Any) -> Forge:
+    """By a person's word, on one machine."""
+    def forge(said: dict[str, Any]) -> None:
+        said.update({"by_hand": True, "nonce": "", "machines": [{**said["machines"][0], **HAND}], **changes})
+    return forge
+
+
+def old(said: dict[str, Any]) -> None:
+    """As version 1 had it."""
+    said.update(schema_version=1, lock_sha256=None, disk_sha256=None, manifest_sha256=None)
+
+
+FORGERIES: dict[str, tuple[Forge, str]] = {
+    "a check less": (sets(checks=CHECKS[1:]), f"1 checks are not in it, {CHECKS[0]} first"),
+    "no check": (sets(checks=()), f"{len(CHECKS)} checks are not in it"),
+    "an architecture less": (drop_machine, "no GPU of architecture 89 was tested"),
+    "no machine": (sets(machines=[]), "it names no machine"),
+    "nothing at all": (sets(machines=[], checks=(), nonce=""), "it names no machine"),
+    "a machine without a GPU": (sets_machine(gpu=" "), "it names no machine with a GPU"),
+    "an AMI of zeros": (sets_machine(ami="ami-00000000000000000"), "is no AMI of these bytes"),
+    "no AMI": (sets_machine(ami=""), "is no AMI of these bytes"),
+    "an AMI elsewhere": (sets_machine(region="eu-west-1"), "is no AMI of these bytes"),
+    "no region of EC2": (sets_machine(region="xx-north-1"), "is no AMI of these bytes"),
+    "a nonce of zeros": (sets(nonce="00"), "its nonce `00` is no random one"),
+    "a long nonce of zeros": (sets(nonce="0" * 32), "is no random one"),
+    "a nonce by hand": (sets(nonce="ab" * 16), "is no random one"),
+    "no nonce": (sets(nonce=""), "its nonce `` is no random one"),
+    "dated 2020": (sets(at="2020-01-01T00:00:00Z"), "it is of 2020-01-01T00:00:00Z, not of the time between"),
+    "dated 2030": (sets(at="2030-01-01T00:00:00Z"), "it is of 2030-01-01T00:00:00Z, not of the time between"),
+    "another disk": (sets(disk_sha256=ZEROS), "it is of disk-sha256 000000000000, the build is not"),
+    "no disk": (sets(disk_sha256=None), "it is of disk-sha256 None"),
+    "another manifest": (sets(manifest_sha256="1" * 64), "it is of manifest-sha256 111111111111"),
+    "another lock": (sets(lock_sha256=ZEROS), "it is of lock-sha256 000000000000"),
+    "a type without that GPU": (sets_machine(instance_type="g5.xlarge"), "g5.xlarge has no GPU of architecture 75"),
+    "no type": (sets_machine(instance_type=""), "an instance without a type has no GPU"),
+    "a type that is none": (sets_machine(instance_type="g4dn"), "g4dn has no GPU of architecture 75"),
+    "more GPUs than the type": (sets_machine(gpu=", ".join(["NVIDIA T4"] * 3)), "g4dn.xlarge has not 3 GPUs"),
+    "fewer checks that passed": (sets_machine(checks=1), f"1 of {len(CHECKS)} checks passed"),
+    "nothing asked": (sets_machine(checks=1, not_asked=CHECKS), f"1 of {len(CHECKS)} checks passed"),
+    "of version 1": (old, "it is of an earlier version"),
+    "by hand without a machine": (sets(by_hand=True, machines=[]), "it names no machine"),
+    "by hand without a GPU": (by_hand(machines=[{**HAND, "gpu": "", "checks": 25, "junit_sha256": ZEROS}]),
+                              "it names no machine with a GPU"),
+    "by hand of another disk": (by_hand(disk_sha256=ZEROS), "it is of disk-sha256 000000000000"),
+    "by hand of no disk": (by_hand(disk_sha256=None), "it is of disk-sha256 None"),
+    "by hand before it was baked": (by_hand(at="2020-01-01T00:00:00Z"), "it is of 2020-01-01T00:00:00Z"),
+    "by hand in 2030": (by_hand(at="2030-01-01T00:00:00Z"), "it is of 2030-01-01T00:00:00Z"),
+    "by hand with a check less": (by_hand(checks=CHECKS[1:]), "1 checks are not in it"),
+}
+
+
+@pytest.mark.parametrize("lock_here", ["its own", "another", "none", "one without a GPU"])
+def test_a_record_that_somebody_made_moves_nothing(checkout: Checkout, candidate: str, lock_here: str) -> None:
+    """Whatever lock the checkout has. A person may go on without, and that is what the ledger says then."""
+    lock = lockfile.path_of(checkout.root, GPU_IMAGE)
+    if lock_here == "none":
+        lock.unlink()
+    elif lock_here != "its own":
+        other = builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",) if lock_here == "another" else ())
+        lockfile.write(lock, records.read(other / LOCK_FILE, Lock))
+    assert len(FORGERIES) == 34
+    for forge, cause in FORGERIES.values():
+        said = facts(candidate)
+        forge(said)
+        keep(said)
+        refused(checkout, cause)
+    refused(checkout, cause, "--to", candidate, command="rollback")
+    assert checkout.golden("promote", GPU_IMAGE, "--accept-untested-gpu").code == 0
+    assert latest() == (candidate, "not tested on a GPU, accepted")
+
+
+@pytest.mark.parametrize("sm", [("75", "86", "89"), ("75",), ()])
+def test_a_right_record_counts_whatever_lock_is_here(
+    checkout: Checkout, candidate: str, sm: tuple[str, ...],
 ) -> None:
-    keep(record(candidate, **changes))
-    ran = checkout.golden("promote", GPU_IMAGE)
-    assert (ran.code, cause in ran.text) == (6, True), ran.text
-    assert RegionState(REGIONS[0], GPU_IMAGE).parameter("latest") is None
-    assert checkout.golden("promote", GPU_IMAGE, "--accept-untested-gpu", "--dry-run").code == 0
+    other = builds.build(checkout.root, 2, image=GPU_IMAGE, sm=sm)
+    lockfile.write(lockfile.path_of(checkout.root, GPU_IMAGE), records.read(other / LOCK_FILE, Lock))
+    keep(facts(candidate))
+    assert checkout.golden("rollback", GPU_IMAGE, "--to", candidate, "--dry-run").code == 0
+    ran = checkout.golden("promote", GPU_IMAGE, "--take-over")
+    assert ran.code == 0, ran.text
+    assert latest() == (candidate, "tested on a GPU")
+
+
+def test_an_ami_that_does_not_say_what_it_asks_counts_with_its_own_lock_alone(
+    checkout: Checkout, candidate: str,
+) -> None:
+    """An earlier version set no such tag."""
+    for region in REGIONS:
+        state = RegionState(region, GPU_IMAGE)
+        ami = state.amis()[f"{GPU_IMAGE}-{candidate}"]["ImageId"]
+        state.ec2.delete_tags(Resources=[ami], Tags=[{"Key": tags.GPU_TEST}])
+    lock, said = lockfile.path_of(checkout.root, GPU_IMAGE), facts(candidate)
+    own = lock.read_bytes(), lock.with_name(f"{lock.name}.sha256").read_bytes()
+    lockfile.write(lock, records.read(builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",)) / LOCK_FILE, Lock))
+    keep(said)
+    refused(checkout, "what a test has to show is not known")
+    lock.write_bytes(own[0])
+    lock.with_name(f"{lock.name}.sha256").write_bytes(own[1])
+    keep(said | {"machines": said["machines"][1:]})
+    refused(checkout, "no GPU of architecture 75 was tested")
+    keep(said)
+    assert checkout.golden("promote", GPU_IMAGE).code == 0
 
 
 def test_a_parameter_of_another_build_is_refused(checkout: Checkout, candidate: str) -> None:
-    ssm = Account().ssm(REGIONS[0])
-    ssm.put_parameter(Name=evidence.parameter(GPU_IMAGE, candidate), Type="String",
-                      Value=record("0" * 12).model_dump_json())
+    keep(facts(candidate), region=REGIONS[0])
+    name = evidence.parameter(GPU_IMAGE, candidate)
+    text = RegionState(REGIONS[0], GPU_IMAGE).parameter(f"{candidate}/gpu-test")
+    assert text is not None
+    Account().ssm(REGIONS[0]).put_parameter(Name=name, Type="String", Overwrite=True,
+                                            Value=text.replace(candidate, "0" * 12))
     ran = checkout.golden("promote", GPU_IMAGE)
     assert (ran.code, f"it is of {GPU_IMAGE} 000000000000" in ran.text) == (2, True), ran.text
 
+
+# --- one disk, whose bytes were tested ------------------------------------------------------------------------------
+
+def test_a_test_of_other_bytes_of_the_same_lock_does_not_count(checkout: Checkout, published: str) -> None:
+    """Not for `promote`, `rollback --to`, `release`, nor for a publish."""
+    keep(facts(published))
+    deregister(published, *REGIONS)
+    rewrite(checkout, published)
+    ran = checkout.golden("publish", GPU_IMAGE)
+    cause = "the build is not"
+    assert (ran.code, "`latest` stays" in ran.text, cause in ran.text) == (11, True, True), ran.text
+    refused(checkout, cause)
+    refused(checkout, cause, "--to", published, command="rollback")
+    assert f"the candidate {published} is not tested on a GPU" in checkout.golden(
+        "release", GPU_IMAGE, "--dry-run").text
+    keep(facts(published))
+    assert checkout.golden("promote", GPU_IMAGE).code == 0
+
+
+def test_one_region_of_other_bytes_keeps_all(checkout: Checkout, published: str) -> None:
+    """Its AMI was made anew; the regions are not alike."""
+    keep(facts(published))
+    state = RegionState(REGIONS[1], GPU_IMAGE)
+    ami = state.amis()[f"{GPU_IMAGE}-{published}"]["ImageId"]
+    state.ec2.create_tags(Resources=[ami], Tags=[{"Key": tags.DISK_SHA256, "Value": ZEROS}])
+    refused(checkout, f", {ami} is not")
+    ran = checkout.golden("gpu-test", GPU_IMAGE, "--dry-run")
+    assert (ran.code, f"AMI {ami} in {REGIONS[1]} is of other bytes" in ran.text) == (2, True), ran.text
+
+
+def test_bytes_that_latest_named_are_not_those_of_a_new_ami(checkout: Checkout, published: str) -> None:
+    """`latest` moves on, the first build's AMIs go, and the same lock is baked again: nothing was tested of that."""
+    keep(facts(published))
+    assert checkout.golden("promote", GPU_IMAGE).code == 0
+    second = candidates.build(checkout, 2)
+    assert checkout.golden("publish", GPU_IMAGE, "--accept-untested-gpu").code == 0
+    deregister(published, *REGIONS)
+    rewrite(checkout, published)
+    for region in REGIONS:  # by another one, whose definition has one region
+        checkout.define(f"publish: {{regions: [{region}]}}\n", GPU_IMAGE)
+        ran = checkout.golden("publish", GPU_IMAGE, "--build", published)
+        assert (ran.code, "is newer than" in ran.text) == (2, True), ran.text
+        state = RegionState(region, GPU_IMAGE)
+        second_ami = state.amis()[f"{GPU_IMAGE}-{second}"]
+        own = tags.from_list(second_ami["Tags"]) | {tags.BUILD_ID: published}
+        state.ec2.register_image(
+            Name=f"{GPU_IMAGE}-{published}", Architecture="x86_64", RootDeviceName="/dev/xvda", EnaSupport=True,
+            VirtualizationType="hvm", TagSpecifications=tags.specifications(own, "image"),
+            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {
+                "SnapshotId": second_ami["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]}}])
+    checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
+    ran = checkout.golden("rollback", GPU_IMAGE, "--to", published)
+    assert (ran.code, f"build {published} is not tested on a GPU" in ran.text) == (6, True), ran.text
+    assert latest()[0] == second
+
+
+def test_what_latest_named_in_a_region_is_no_proof_of_other_bytes(checkout: Checkout, published: str) -> None:
+    """A publish takes a region's word for a build only where that region still has the AMI."""
+    keep(facts(published))
+    assert checkout.golden("promote", GPU_IMAGE).code == 0
+    deregister(published, *REGIONS)
+    rewrite(checkout, published)
+    ran = checkout.golden("publish", GPU_IMAGE)
+    assert (ran.code, "`latest` stays" in ran.text) == (11, True), ran.text
+
+
+def test_a_ledger_that_says_tested_is_no_proof(checkout: Checkout, candidate: str) -> None:
+    """The publisher writes the ledger."""
+    for region in REGIONS:
+        state = RegionState(region, GPU_IMAGE)
+        for said in ("tested on a GPU", "tested on a GPU, by a person's word", "the image has no GPU"):
+            ledger = state.ledger().model_dump_json().replace("not tested on a GPU", said)
+            state.dynamodb.update_item(
+                TableName="golden-ami", Key={"image": {"S": GPU_IMAGE}}, UpdateExpression="SET ledger = :ledger",
+                ExpressionAttributeValues={":ledger": {"S": ledger}})
+    refused(checkout, f"build {candidate} is not tested on a GPU")
+
+
+def test_a_file_beside_the_build_is_no_proof(checkout: Checkout, published: str) -> None:
+    """Neither for a publish nor for a promotion: the account's record counts, which the publisher may not write."""
+    said = facts(published)
+    by_hand()(said)
+    made = keep(said)
+    records.write(checkout.root / f"build/{GPU_IMAGE}/{published}/attest.json", made)
+    Account().ssm(REGIONS[1]).delete_parameter(Name=evidence.parameter(GPU_IMAGE, published))
+    refused(checkout, f"build {published} is not tested on a GPU")
+    ran = checkout.golden("publish", GPU_IMAGE)
+    assert (ran.code, "`latest` stays" in ran.text) == (11, True), ran.text
+
+
+def test_a_record_of_a_moment_ago_by_another_clock(checkout: Checkout, candidate: str) -> None:
+    keep(facts(candidate) | {"at": clock.stamp(clock.now() + timedelta(minutes=2))})
+    assert checkout.golden("promote", GPU_IMAGE, "--dry-run").code == 0
+
+
+# --- signed ---------------------------------------------------------------------------------------------------------
+
+def test_where_a_key_is_set_the_record_is_signed_by_it(
+    checkout: Checkout, candidate: str, tmp_path: Path,
+) -> None:
+    own, other = tmp_path / "own.pem", tmp_path / "other.pem"
+    for key in (own, other):
+        signing_key.make(key)
+    said = facts(candidate)
+    with signing_key.used(own):
+        keep(said)
+        refused(checkout, "it is not signed")
+        keep(said, other)
+        refused(checkout, "it is not signed by the key")
+        made = keep(said, own)
+        evidence.write(Account().ssm(REGIONS[1]), made.model_copy(update={"by": "another"}))
+        refused(checkout, "it was changed after it was signed")
+        evidence.write(Account().ssm(REGIONS[1]), made.model_copy(update={"signature": "{}"}))
+        refused(checkout, "is no DSSE envelope")
+        made = keep(said | {"disk_sha256": ZEROS}, own)
+        refused(checkout, "it is of disk-sha256 000000000000")
+        keep(said, own)
+        assert checkout.golden("promote", GPU_IMAGE).code == 0
+    assert latest() == (candidate, "tested on a GPU")
+
+
+def test_a_signed_build_wants_its_record_held_to_a_key(checkout: Checkout, tmp_path: Path) -> None:
+    key = tmp_path / "own.pem"
+    signing_key.make(key)
+    with signing_key.used(key):
+        build_id = candidates.publish(checkout)
+    keep(facts(build_id), key)
+    refused(checkout, "the build is signed, and GOLDEN_SIGNING_KEY names no key to hold it to")
+    with signing_key.used(key):
+        assert checkout.golden("promote", GPU_IMAGE).code == 0
+
+
+def test_a_vouch_is_signed_too(checkout: Checkout, tmp_path: Path) -> None:
+    key = tmp_path / "own.pem"
+    signing_key.make(key)
+    with signing_key.used(key):
+        build_id = candidates.publish(checkout)
+        builds.write_junit(tmp_path / "gpu.xml", build_id)
+        assert checkout.golden("attest", GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"), "--by", "Ada").code == 0
+        ran = checkout.golden("promote", GPU_IMAGE)
+        assert ran.code == 0, ran.text
+    assert latest() == (build_id, "tested on a GPU, by a person's word")
+
+
+# --- who reads it ---------------------------------------------------------------------------------------------------
 
 def test_a_vouch_is_in_the_account_and_shown(checkout: Checkout, tmp_path: Path) -> None:
     """By `status` and in the report, and by `promote` of a machine that has no folder."""
@@ -88,8 +341,16 @@ def test_a_vouch_is_in_the_account_and_shown(checkout: Checkout, tmp_path: Path)
     shutil.rmtree(checkout.root / "build")
     ran = checkout.golden("promote", GPU_IMAGE)
     assert ran.code == 0, ran.text
-    latest = RegionState(REGIONS[0], GPU_IMAGE).ledger().latest
-    assert latest is not None and latest.gpu == "tested on a GPU, by a person's word"
+    assert latest() == (build_id, "tested on a GPU, by a person's word")
+
+
+def test_a_vouch_before_a_publish_lets_it_move_latest(checkout: Checkout, tmp_path: Path) -> None:
+    build_id = candidates.build(checkout, 1)
+    builds.write_junit(tmp_path / "gpu.xml", build_id)
+    assert checkout.golden("attest", GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"), "--by", "Ada").code == 0
+    ran = checkout.golden("publish", GPU_IMAGE)
+    assert ran.code == 0, ran.text
+    assert latest() == (build_id, "tested on a GPU, by a person's word")
 
 
 def test_a_damaged_record_is_said_by_status(checkout: Checkout, candidate: str) -> None:
@@ -98,13 +359,18 @@ def test_a_damaged_record_is_said_by_status(checkout: Checkout, candidate: str) 
     assert (ran.code, "is not what gpu-test writes" in ran.text) == (0, True), ran.text
 
 
-def test_a_record_of_all_architectures_fits_a_parameter() -> None:
-    """8 KiB, of which 4 are free ("Managing parameter tiers"); three architectures stay below."""
+def test_a_signed_record_of_all_architectures_fits_a_parameter(tmp_path: Path) -> None:
+    """8 KiB, of which 4 are free ("Managing parameter tiers")."""
     every = sorted({sm for family in hardware.load(ROOT).values() if (sm := family.sm)}, key=int)
-    long = {"gpu": ", ".join(["NVIDIA RTX PRO 6000 Blackwell Server Edition"] * 2), "not_asked": CHECKS[:3]}
-
-    def size(sm: list[str]) -> int:
-        return len(record("0" * 12, machines=tuple(machine(each, **long) for each in sm)).model_dump_json())
-
-    assert len(every) >= 8 and size(every) <= 8192
-    assert size(["75", "86", "89"]) <= 4096
+    checks = tuple(gpu_proofs.required(ROOT, ["nvidia_driver", "frameworks", "container_runtime"]))
+    gpus = ", ".join(["NVIDIA RTX PRO 6000 Blackwell Server Edition"] * 2)
+    machines = tuple(gpu_proofs.TestedGpu(
+        sm=sm, gpu=gpus, instance_type="g7e.12xlarge", region="ap-southeast-1", ami="ami-0123456789abcdef0", checks=25,
+        junit_sha256=ZEROS, not_asked=checks[:3]) for sm in every)
+    signing_key.make(tmp_path / "own.pem")
+    made = GpuTestRecord(
+        image=GPU_IMAGE, build_id="0" * 12, nonce="0" * 32, at=clock.stamp(), by="ci@runner:1", lock_sha256=ZEROS,
+        disk_sha256=ZEROS, manifest_sha256=ZEROS, checks=checks, machines=machines)
+    with signing_key.used(tmp_path / "own.pem"):
+        made = gpu_evidence.signed(made, signing_keys.of_environment(ROOT, Account()))
+    assert len(every) >= 8 and made.signature and len(made.model_dump_json()) <= 8192

@@ -11,7 +11,9 @@ from datetime import timedelta
 import pytest
 from goldenami.aws import tags
 from goldenami.core import clock
-from support.aws.emulator import Emulator, Faults
+from goldenami.core.process import ProcessId
+from support.aws.emulator import Emulator, Faults, retry_at_once
+from support.aws.seeded_account import Calendar
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, Checkout, RegionState
 from support.gpu import candidates
@@ -148,7 +150,7 @@ def test_what_a_run_elsewhere_left_is_removed_when_it_has_expired_and_named_befo
     """Of this image; another's is another test's to see."""
     ec2 = RegionState(REGIONS[1], GPU_IMAGE).ec2
     hour = timedelta(hours=1)
-    here = f"{tags.owner().rpartition(':')[0]}:{os.getppid()}"  # of another checkout
+    here = f"{tags.owner().rpartition(':')[0]}:{ProcessId.of(os.getppid())}"  # of another checkout
     for name, image, owner, expires in (
             ("gone", GPU_IMAGE, "ci@elsewhere:7", -hour), ("used", GPU_IMAGE, "ci@elsewhere:7", hour),
             ("others", "other", "ci@elsewhere:7", -hour), ("beside", GPU_IMAGE, here, hour)):
@@ -161,3 +163,75 @@ def test_what_a_run_elsewhere_left_is_removed_when_it_has_expired_and_named_befo
     assert keys["others"] not in ran.text
     assert f"key-pair {keys['beside']} of {here} stays" in ran.text
     assert sorted(left()) == ["beside", "others", "used"]
+
+
+def test_an_instance_whose_image_never_booted_is_named_by_status_and_ended_by_the_next_test(
+    checkout: Checkout, candidate: str, calendar: Calendar, aws: Emulator,
+) -> None:
+    """Its own timer is the image's: nobody else has it shut down."""
+    state = RegionState(REGIONS[0], GPU_IMAGE)
+    names = {}
+    for image in (GPU_IMAGE, "other"):
+        marks = {tags.IMAGE: image, tags.OWNER: "ci@elsewhere:7",
+                 tags.EXPIRES: clock.stamp(clock.now() + timedelta(hours=1))}
+        ami = state.amis()[f"{GPU_IMAGE}-{candidate}"]["ImageId"]
+        names[image] = state.ec2.run_instances(
+            ImageId=ami, InstanceType="g4dn.xlarge", MinCount=1, MaxCount=1,
+            TagSpecifications=tags.specifications(marks, "instance"))["Instances"][0]["InstanceId"]
+    said = f"{names[GPU_IMAGE]} of {GPU_IMAGE} in {REGIONS[0]} has expired and still runs: `golden sweep` ends it"
+    assert said not in checkout.golden("status", GPU_IMAGE).text
+    calendar.days = 1
+    assert said in checkout.golden("status", GPU_IMAGE).text
+    assert "2 things removed that an earlier run left" in gpu_test(checkout).text
+    ended = {raw["InstanceId"] for raw in instances(REGIONS[0]) if raw["State"]["Name"] == "terminated"}
+    assert ended >= set(names.values()) and left() == []
+
+
+# --- answers that are lost, and calls that fail ---------------------------------------------------------------------
+
+@pytest.mark.parametrize("call", ["ImportKeyPair", "CreateSecurityGroup", "RunInstances"])
+def test_a_lost_answer_leaves_nothing(
+    checkout: Checkout, candidate: str, aws: Emulator, monkeypatch: pytest.MonkeyPatch, call: str,
+) -> None:
+    """The client makes the call again, and EC2 has the thing already: it is taken, and removed at the end."""
+    retry_at_once(monkeypatch)
+    for seed in range(8):  # which answers are lost is drawn by the seed and the number of calls before
+        before = len(aws.calls())
+        aws.late({"mode": "lost", "calls": [f"ec2:{call}"], "share": 0.6}, seed=seed)
+        ran = gpu_test(checkout)
+        aws.late()
+        assert left() == [], ran.text
+        made = [action for action, _ in aws.calls()[before:]].count(f"ec2:{call}")
+        if made > 1 and "SSH did not answer" in ran.text:
+            return
+    pytest.fail(f"no answer to {call} was lost and given again")
+
+
+@pytest.mark.parametrize("call", ["ImportKeyPair", "CreateSecurityGroup"])
+def test_an_answer_that_never_comes_leaves_nothing(
+    checkout: Checkout, candidate: str, aws: Emulator, monkeypatch: pytest.MonkeyPatch, call: str,
+) -> None:
+    retry_at_once(monkeypatch)
+    aws.late({"mode": "lost", "calls": [f"ec2:{call}"], "share": 1.0})
+    ran = gpu_test(checkout)
+    aws.late()
+    assert ran.code != 0 and instances(REGIONS[0]) == [], ran.text
+    assert left() == []
+
+
+def test_an_instance_that_cannot_be_ended_is_named_with_region_price_and_command(
+    checkout: Checkout, candidate: str, aws: Emulator,
+) -> None:
+    aws.set(denied={"*": ["ec2:TerminateInstances"]})
+    ran = gpu_test(checkout)
+    (instance,) = instances(REGIONS[0])
+    name = instance["InstanceId"]
+    assert ran.code == 5, ran.text
+    assert f"{name} (g4dn.xlarge in us-east-1a Spot, at most $0.526/h" in ran.text, ran.text
+    assert "may still run in us-east-1: " in ran.text
+    assert f"`aws ec2 terminate-instances --region us-east-1 --instance-ids {name}` ends it" in ran.text
+    assert f"before that: {name}: SSH did not answer within 1 s" in ran.text
+    aws.set(denied={})
+    ran = gpu_test(checkout)
+    assert instances(REGIONS[0])[0]["State"]["Name"] == "terminated", "the next run of this machine ends it"
+    assert left() == [], ran.text

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
+from goldenami.model import hardware
 from support.aws.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,7 @@ def test_a_named_family_that_no_region_offers_is_not_compared(
 
 @pytest.mark.parametrize(("args", "said"), [
     (["g55"], "unknown family `g55`: did you mean `g5`?"),
+    (["m9g"], hardware.UNKNOWN), (["p6e-gb200"], hardware.refusal("p6e-gb200")),
     (["--check", "--region", "us-wets-2"], "unknown region `us-wets-2`; did you mean `us-west-2`?"),
 ])
 def test_a_wrong_word_is_refused(aws: Emulator, golden: Golden, args: list[str], said: str) -> None:
@@ -83,7 +85,8 @@ def test_the_list_needs_no_account(golden: Golden, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     status, text = golden("p6-b200", "trn1")
     assert status == 0
-    assert [line.split() for line in text.splitlines()[1:]] == [
+    assert text.splitlines()[-1] == hardware.refusal("p6-b200")
+    assert [line.split() for line in text.splitlines()[1:-1]] == [
         ["p6-b200", "emeraldrapids", "B200", "sm_100", "open", "required", "legacy-bios", "uefi"],
         ["trn1", "icelake-server", "Trainium", "-", "-", "legacy-bios"]]
     assert golden("--check") == (2, "golden: error: no region to ask\ngolden: to do: give one or more "

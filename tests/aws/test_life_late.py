@@ -71,7 +71,7 @@ def life(checkout: Checkout, aws: Emulator, rules: list[dict[str, Any]], seed: i
 
 
 @pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def _hasty(monkeypatch: pytest.MonkeyPatch, own_pauses: None) -> None:
     retry_at_once(monkeypatch)
 
 

@@ -99,9 +99,17 @@ class AccountModel(RuleBasedStateMachine):
 
     @rule(person=PEOPLE, times=st.integers(1, 2))
     def rollback(self, person: int, times: int) -> None:
-        """Once, or twice with the same result."""
+        """Once, or twice with the same result; never to what any region of the definition withdrew."""
+        self.looking()
+        withdrawn = {build for region in self.regions for build in _ledger(RegionState(region)).withdrawn}
+        self.aws.late(*self.late_rules)
         first = self.golden(person, "rollback", IMAGE)
         self.moved(person, first)
+        if first.code == 0:
+            self.looking()
+            named = {region: RegionState(region).ledger().latest for region in self.regions}
+            self.aws.late(*self.late_rules)
+            assert not [entry for entry in named.values() if entry and entry.build_id in withdrawn], first.text
         if first.code == 0 and times == 2:
             was = self.latest()
             again = self.golden(person, "rollback", IMAGE)

@@ -18,6 +18,7 @@ from goldenami.core.records import sha256_file
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 from support.debian import debrepo
+from support.debian.lock_commands import SCRIPTS
 
 REGION = "us-east-1"
 CONTENT = bytes(range(256)) * 4096
@@ -124,7 +125,7 @@ def test_a_lock_whose_files_are_pushed_is_fetched_without_its_mirror(
 ) -> None:
     def golden(*args: str) -> str:
         return shell.output([sys.executable, "-m", "goldenami.cli", "--root", str(root), *args],
-                            env={"PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
+                            env={"PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"})
 
     golden("lock", "debian-13-ml-cpu")
     monkeypatch.setenv("GOLDEN_STORE_S3", "s3://golden-store/packages")

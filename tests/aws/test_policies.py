@@ -7,8 +7,7 @@ then compared with what the policy grants.
 from __future__ import annotations
 
 import json
-import re
-import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,24 +15,25 @@ from typing import Any
 
 import boto3
 import pytest
-from ec2_emulator import iam
 from goldenami.aws import base_images, notify, tags
 from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
-from goldenami.bake import bake_inputs
+from goldenami.aws.site_bucket import SiteBucket
 from goldenami.core import records
-from goldenami.local import packer
-from goldenami.model import lockfile
-from support.aws import own_template, publisher, references
-from support.aws.emulator import Emulator
+from support.aws import own_template, references
+from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, document
+from support.aws.emulator import Emulator, Process
 from support.aws.fleet import Fleet
+from support.aws.iam_policies import Asked, allows, listed
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
-from support.builds.tools import POLICIES, ROOT, complaints, granted, need_disk_tools
+from support.builds.tools import POLICIES, ROOT, granted, need_disk_tools
 from support.drift import cloud_disk
 from support.drift.cloud_disk import CloudDisk
 from support.ec2 import ec2_builds
+from support.gpu import candidates
+from support.rules import trees
 from support.security import signing_key
 
 GROUP, KEY_ALIAS = "trainers", "alias/golden"
@@ -45,6 +45,7 @@ class Stage:
     def __init__(self, aws: Emulator, checkout: Checkout) -> None:
         self.aws, self.checkout = aws, checkout
         self.asked: set[str] = set()
+        self.questions: list[Asked] = []
 
     def golden(self, *args: str, code: int = 0) -> str:
         """Run `golden` with every right."""
@@ -55,10 +56,11 @@ class Stage:
     @contextmanager
     def rights(self, command: str) -> Iterator[None]:
         """Have only what the policy of `command` grants, and note what of it was used."""
-        before = len(self.aws.asked())
+        before, noted = len(self.aws.asked()), len(self.aws.noted())
         self.aws.set(allowed={"*": granted(command)})
         yield
         self.aws.set(allowed={})
+        self.questions += self.aws.noted()[noted:]
         self.asked |= {action for actions in self.aws.asked()[before:] for action in actions}
 
     def under_policy(self, command: str, *args: str, code: int = 0) -> str:
@@ -71,6 +73,15 @@ class Stage:
     def build(self, number: int) -> str:
         """The id of a new build."""
         return builds.build(self.checkout.root, number).name
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    """The emulator that notes which resources and tags IAM is asked about."""
+    process = Process([sys.executable, "-m", "support.aws.asked", "--port", "0"],
+                      {"PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"})
+    yield Emulator(process.line().partition("=")[2])
+    process.stop()
 
 
 @pytest.fixture
@@ -99,7 +110,8 @@ def _key() -> None:
 def _group() -> None:
     boto3.client("autoscaling").create_auto_scaling_group(
         AutoScalingGroupName=GROUP, MinSize=1, MaxSize=2, AvailabilityZones=["us-east-1a"],
-        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"})
+        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"},
+        Tags=[{"Key": tags.CLUSTER, "Value": IMAGE, "PropagateAtLaunch": True}])
 
 
 def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
@@ -109,7 +121,8 @@ def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
     stage.build(1)
     boto3.client("ec2", "us-west-2").create_launch_template(
         LaunchTemplateName=f"golden-{IMAGE}", VersionDescription=f"build {'0' * 12}",
-        LaunchTemplateData={"InstanceType": "m7i.xlarge"})
+        LaunchTemplateData={"InstanceType": "m7i.xlarge"},
+        TagSpecifications=tags.specifications({tags.IMAGE: IMAGE}, "launch-template"))
     if soak:
         stage.golden("publish", IMAGE)
     stage.aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})
@@ -159,7 +172,8 @@ def _two_builds(stage: Stage, *, soak: int = 0) -> None:
 
 
 def promote(stage: Stage) -> None:
-    """A first build, and a second one, to which the group goes; then there is nothing left to do."""
+    """A first build, and a second one, to which the group goes; then there is nothing left to do; one for GPUs."""
+    candidates.under_policy(stage, "promote")
     _two_builds(stage, soak=1)
     assert f"refresh of {GROUP}: started" in stage.under_policy("promote", IMAGE, "--now")
     assert f"refresh of {GROUP}" not in stage.under_policy("promote", IMAGE, "--now")
@@ -168,9 +182,8 @@ def promote(stage: Stage) -> None:
 
 
 def rollback(stage: Stage) -> None:
-    """To the first build, while the group is on its way to the second; to one that the template never launched, and
-    to the first without any template.
-    """
+    """To the first build while the group goes to the second, to one that was never launched, without a template."""
+    candidates.under_policy(stage, "rollback", "--to", "BUILD")
     stage.aws.set(refresh_s=3600)
     _two_builds(stage)
     stage.under_policy("rollback", IMAGE)
@@ -240,7 +253,7 @@ def status(stage: Stage) -> None:
 def drift(stage: Stage) -> None:
     """A fleet with an instance of an older build, of which a topic is told."""
     Fleet.publish(SeededAccount(stage.aws), stage.checkout).by_version(1)
-    topic = boto3.client("sns", "us-east-1").create_topic(Name="golden")["TopicArn"]
+    topic = boto3.client("sns", "us-east-1").create_topic(Name="golden-ami")["TopicArn"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(notify.TOPIC, topic)
         stage.under_policy("drift", IMAGE, code=6)
@@ -254,16 +267,30 @@ def _disk_of_an_instance(stage: Stage) -> None:
     cloud = CloudDisk.publish(SeededAccount(stage.aws), cloud_disk.bake(stage.checkout.root, IMAGE))
     public = signing_key.make(stage.checkout.root.with_name("key"))
     cloud.sign(public.with_suffix(""), stage.checkout.root / f"packer/images/{IMAGE}.yml")
-    stage.under_policy("drift", IMAGE, "--instance", cloud.launch(), "--key", str(public))
+    stage.under_policy("drift", IMAGE, "--instance", _machine(cloud.launch()), "--key", str(public))
     cloud.build.disk.unlink()
-    stage.under_policy("drift", IMAGE, "--instance", cloud.launch())
+    cloud.account.ec2.import_key_pair(KeyName="ada", PublicKeyMaterial=signing_key.SSH)
+    stage.under_policy("drift", IMAGE, "--instance", _machine(cloud.account.launch(cloud.ami, KeyName="ada")))
+
+
+def _machine(instance: str) -> str:
+    """An instance with the tag of the machines that the drift commands may look into and replace, as its volumes."""
+    ec2 = boto3.client("ec2", "us-east-1")
+    found = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [instance]}])["Volumes"]
+    ec2.create_tags(Resources=[instance, *(volume["VolumeId"] for volume in found)],
+                    Tags=tags.to_list({tags.CLUSTER: IMAGE}))
+    return instance
 
 
 def drift_repair(stage: Stage) -> None:
     """An instance alone, and one in a group."""
     stage.aws.set(pending_s=0)
     fleet = Fleet.publish(SeededAccount(stage.aws), stage.checkout)
-    for instance in (fleet.by_version(1), fleet.group("web", "2")):
+    instances = [_machine(fleet.by_version(1)), _machine(fleet.group("web", "2"))]
+    boto3.client("autoscaling", "us-east-1").create_or_update_tags(Tags=[
+        {"ResourceId": "web", "ResourceType": "auto-scaling-group", "Key": tags.CLUSTER, "Value": IMAGE,
+         "PropagateAtLaunch": True}])
+    for instance in instances:
         with stage.rights("drift-repair"):
             ran = stage.checkout.golden("drift", "repair", instance)
         assert ran.code == 0, ran.text
@@ -298,7 +325,7 @@ def watch(stage: Stage) -> None:
     stage.aws.set(pending_s=0)
     account = SeededAccount(stage.aws)
     name = RegionState("us-east-1").ec2.describe_images(ImageIds=[account.ami(1)])["Images"][0]["Name"]
-    topic = boto3.client("sns", "us-east-1").create_topic(Name="golden")["TopicArn"]
+    topic = boto3.client("sns", "us-east-1").create_topic(Name="golden-ami")["TopicArn"]
     with stage.rights("watch"):
         assert base_images.newest(Account().ec2("us-east-1"), "self", name).name == name
         notify.publish(Account().client("sns", "us-east-1"), topic, "subject", "text")
@@ -306,94 +333,55 @@ def watch(stage: Stage) -> None:
 
 def store(stage: Stage) -> None:
     """The remote store behind every command: an object that is missing, sent, there already, and read."""
-    boto3.client("s3", "us-east-1").create_bucket(Bucket="golden-store")
+    boto3.client("s3", "us-east-1").create_bucket(Bucket=BUCKET.rpartition(":")[2])
     source = stage.checkout.root / "package"
     source.write_bytes(b"package")
-    remote, digest = S3Store.at(Account().s3("us-east-1"), "s3://golden-store/packages"), records.sha256_file(source)
+    remote = S3Store.at(Account().s3("us-east-1"), f"s3://{BUCKET.rpartition(':')[2]}/store")
+    digest = records.sha256_file(source)
     with stage.rights("store"):
         assert remote.get(digest, 0) is None
         assert [remote.put(digest, source), remote.put(digest, source)] == [True, False]
         assert b"".join(remote.get(digest, 0) or ()) == b"package"
 
 
+def site(stage: Stage) -> None:
+    """A page is sent, and missed by another machine."""
+    bucket, folder = BUCKET.rpartition(":")[2], stage.checkout.root / "site"
+    boto3.client("s3", "us-east-1").create_bucket(Bucket=bucket)
+    records.write_text(folder / "image/0123456789ab/report.json", "{}")
+    pages = SiteBucket.at(Account().s3("us-east-1"), f"s3://{bucket}/site")
+    with stage.rights("site"):
+        assert pages.push(folder) == 1
+        assert pages.pull(stage.checkout.root / "other", "report.json") == 1
+
+
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
     "verify-snapshot": verify_snapshot, "verify-provenance": verify_provenance,
     "status": status, "drift": drift, "drift-repair": drift_repair,
-    "regions": regions, "sweep": sweep, "watch": watch, "store": store}
+    "regions": regions, "sweep": sweep, "watch": watch, "store": store, "site": site}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))
 def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
+    """Each action, and each of its resources with the tags that it has then, also by the role's boundary."""
     SCENARIOS[command](stage)
     assert sorted(stage.asked) == sorted(granted(command))
+    [policy] = [document(name) for name, body in BY_COMMANDS.items() if command in body["Metadata"]["Commands"]]
+    assert len(stage.questions) >= len(stage.asked)
+    assert [asked for asked in stage.questions if not allows([policy], BOUNDARY, asked)] == []
 
 
-@pytest.mark.parametrize("path", sorted(POLICIES.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", trees.scanned(21, POLICIES, "*.json"), ids=lambda path: path.stem)
 def test_a_policy_names_each_action_once_and_none_by_a_pattern(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["Version"] == "2012-10-17"
-    assert {statement["Effect"] for statement in document["Statement"]} == {"Allow"}
+    assert {statement["Effect"] for statement in document["Statement"]} <= {"Allow", "Deny"}
     names = [statement["Sid"] for statement in document["Statement"]]
     assert len(names) == len(set(names))
-    actions = granted(path.stem)
-    assert len(actions) == len(set(actions))
-    assert not [action for action in actions if "*" in action]
-    assert path.stem in SCENARIOS or path.stem in ("bake-ec2", "costs", "drift-inside", "gpu-test", "instance")
-
-
-# --- the EC2 builder: Packer's own calls ------------------------------------------------------------------------------
-
-PACKERS = {"ec2:StopInstances", "ec2:CreateKeyPair"}
-"""What Packer does itself only in this test: nobody is on the instance to turn it off, or needs a key to it."""
-_PACKER = """\
-  communicator            = "none"
-  access_key              = "AKIAEMULATOR00000000"
-  secret_key              = "none"
-  skip_metadata_api_check = true
-
-  aws_polling {
-    delay_seconds = 1
-    max_attempts  = 60
-  }
-}
-
-build {
-  sources = ["source.amazon-ebs.ec2"]
-}
-"""
-
-
-def _source_of_ec2(folder: Path) -> None:
-    """The template's `amazon-ebs` source as it is, but that nobody logs in to what moto launches, or turns it off."""
-    known = packer.templates(ROOT, folder)
-    for name in ("variables.pkr.hcl", "locals.pkr.hcl", "base_images.json"):
-        shutil.copy(known / name, folder)
-    text = (known / "golden.pkr.hcl").read_text(encoding="utf-8")
-    source = re.search(r'^source "amazon-ebs" "ec2" \{\n.*?^\}\n', text, re.MULTILINE | re.DOTALL)
-    assert source is not None
-    stops = source[0].replace("disable_stop_instance = true", "disable_stop_instance = false")
-    (folder / "golden.pkr.hcl").write_text(stops.removesuffix("}\n") + _PACKER, encoding="utf-8")
-
-
-@pytest.mark.parametrize("key", ["", KEY_ALIAS])
-def test_the_policy_of_the_ec2_builder_has_what_packer_needs(stage: Stage, tmp_path: Path, key: str) -> None:
-    _key()
-    stage.aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
-    publisher.offer(stage.aws.url)
-    _source_of_ec2(tmp_path)
-    lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
-    group = boto3.client("ec2").create_security_group(GroupName="ours", Description="ssh")["GroupId"]
-    own = {"key": "", "private_key": "", "groups": [group], "tags": {}, "kms_key": key, "volume_gib": 8}
-    variables = bake_inputs.role_variables(ROOT, lock, digest)
-    records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
-    before = len(stage.aws.asked())
-    stage.aws.set(allowed={"AKIAEMULATOR00000000": [*granted("bake-ec2"), *PACKERS]})
-    said = complaints("packer", "build", "-color=false", "-var", f"lock={lockfile.path_of(ROOT, IMAGE)}",
-                      "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={stage.aws.url}", str(tmp_path),
-                      cwd=tmp_path, env={"CHECKPOINT_DISABLE": "1"})
-    assert said == ""
-    actions_asked = {action for actions in stage.aws.asked()[before:] for action in actions}
-    # What else it grants is verify's and golden's own: test_bake_ec2.py runs all of it.
-    assert actions_asked - PACKERS <= set(granted("bake-ec2"))
-    assert actions_asked & set(iam.KEY_ACTIONS) == (set(iam.KEY_ACTIONS) if key else set())
+    rights = [(action, resource, json.dumps(statement.get("Condition"))) for statement in document["Statement"]
+              for action in statement["Action"] for resource in listed(statement["Resource"])]
+    assert len(rights) == len(set(rights))
+    assert not [action for action, _, _ in rights if "*" in action]
+    assert path.stem in SCENARIOS or path.stem in (
+        "bake-ec2", "bake-ec2-packer", "costs", "drift-inside", "gpu-test", "instance")

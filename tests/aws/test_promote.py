@@ -9,6 +9,7 @@ import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
 from goldenami.publish.publish_records import PROMOTE_FILE, MoveRecord
+from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
@@ -47,7 +48,7 @@ def test_a_candidate_whose_ami_is_gone(checkout: Checkout, soaking: list[Path]) 
     state.ec2.deregister_image(ImageId=ami)
     text = promote(checkout, "--now", code=2)
     assert f"the candidate's AMI {ami} is gone or not available in us-west-2" in text
-    assert f"`golden publish {IMAGE} --build {soaking[1].name}` makes it again" in text
+    assert f"`scripts/golden publish {IMAGE} --build {soaking[1].name}` makes it again" in text
     unmoved(soaking)
 
 
@@ -111,3 +112,27 @@ def test_groups_follow_a_promotion_once(checkout: Checkout, soaking: list[Path])
     assert {move.region: move.refresh for move in record.plan.regions} == {"us-east-1": ("web",), "us-west-2": ()}
     assert "refresh" not in promote(checkout, "--now")
     assert len(RegionState("us-east-1").refreshes()) == 1
+
+
+# --- what one region withdrew while another was out -----------------------------------------------------------------
+
+def test_a_soaking_build_after_a_rollback_that_one_region_missed(
+    checkout: Checkout, soaking: list[Path], aws: Emulator,
+) -> None:
+    """us-west-2 goes on with the build that was withdrawn until the next promotion, which writes that down there."""
+    promote(checkout, "--now")
+    aws.set(disabled_regions=["us-west-2"])
+    assert checkout.golden("rollback", IMAGE).code == 8
+    aws.set(disabled_regions=[])
+    bad, state = soaking[1].name, RegionState("us-west-2")
+    builds.build(checkout.root, 3)
+    publish(checkout)
+    assert (state.agree(), state.ledger().withdrawn) == (bad, ())
+    text = checkout.golden("status", IMAGE, "--check").text
+    assert f"`latest` names {bad}, which was withdrawn in us-east-1" in text, text
+    assert "nothing to do" in checkout.golden("publish", IMAGE).text
+    assert f"withdrawn, so that no publish brings it back unasked: {bad}" in promote(checkout, "--now")
+    for region in REGIONS:
+        assert RegionState(region).ledger().withdrawn == (bad,)
+    assert checkout.golden("status", IMAGE, "--check").code == 0
+    assert f"to build {soaking[0].name}" in checkout.golden("rollback", IMAGE).text

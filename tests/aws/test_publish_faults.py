@@ -78,6 +78,7 @@ def test_credentials_that_are_not_good(
 def test_a_missing_permission_is_named_and_the_same_command_continues(
     checkout: Checkout, build: Path, aws: Emulator, action: str,
 ) -> None:
+    checkout.define("publish: {regions: [us-east-1, us-west-2], transfer: upload}\n")
     aws.set(denied={"*": [action]})
     text = publish(checkout, code=8)
     assert f"may not call {action} in us-east-1" in text
@@ -105,10 +106,10 @@ def test_a_region_that_does_not_exist_or_is_not_enabled(checkout: Checkout, buil
 # --- one region fails -----------------------------------------------------------------------------------------------
 
 def test_if_one_region_fails_no_pointer_moves(checkout: Checkout, build: Path, faults: Faults, aws: Emulator) -> None:
-    faults.add("ec2", "RegisterImage", region="us-west-2", error={"code": "InvalidParameterValue", "status": 400})
+    faults.add("ec2", "CopyImage", region="us-west-2", error={"code": "InvalidParameterValue", "status": 400})
     text = publish(checkout, code=5)
-    assert "no pointer has moved: AWS refused RegisterImage in us-west-2" in text
-    assert f"`golden publish {IMAGE} --build {build.name}` continues" in text
+    assert "no pointer has moved: AWS refused CopyImage in us-west-2" in text
+    assert f"`scripts/golden publish {IMAGE} --build {build.name}` continues" in text
     untouched(aws)
     assert len(RegionState("us-east-1").amis()) == 1
     faults.clear()
@@ -228,6 +229,19 @@ def test_of_two_publishers_one_stops(checkout: Checkout, build: Path) -> None:
     for region in REGIONS:
         RegionState(region).check([build.name], build.name)
         assert RegionState(region).ledger().latest is not None
+        assert [item["image"]["S"] for item in dynamodb(region).scan(TableName=lease.TABLE)["Items"]] == [IMAGE]
+
+
+def test_who_lost_the_lease_on_a_build_takes_it_from_nobody(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{IMAGE}/{'1' * 12}"
+    monkeypatch.setattr(lease, "LIFE_S", 1.0)
+    sleeper = lease.take_lease(dynamodb(), name)
+    time.sleep(2.1)  # AWS's dates have whole seconds
+    winner = lease.take_lease(dynamodb(), name)
+    sleeper.release()
+    assert lease.read_lease(dynamodb(), name).holder == winner.holder
+    winner.release()
+    assert dynamodb().scan(TableName=lease.TABLE)["Items"] == []
 
 
 def test_a_lease_is_had_by_one(aws: Emulator) -> None:

@@ -184,6 +184,7 @@ def test_a_first_promotion_that_was_killed_is_continued(
 
 def test_an_interrupt_does_not_wait_for_the_regions(life: Life) -> None:
     """A block that EBS never confirms: its region's upload could not end before the interrupted process."""
+    builds.define(life.root, f"publish: {{regions: [{', '.join(REGIONS)}], transfer: upload}}\n")
     build = builds.build(life.root, 1)
     life.builds.append(build.name)
     life.latest = build.name

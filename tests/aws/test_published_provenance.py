@@ -99,7 +99,13 @@ def test_a_publish_signs_in_each_region_and_says_so(
     ran = checkout.golden("verify-provenance", signed.ami, "--key", str(public))
     assert (ran.code, f"{signed.ami} in {THERE}: " in ran.text) == (0, True), "any region of a definition"
     ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
-    assert (ran.code, ran.text) == (0, f"{IMAGE} {build.name}: what is signed of it in {HERE}, {THERE} is right\n")
+    right = f"{IMAGE} {build.name}: what is signed of it in {HERE}, {THERE} is right"
+    assert (ran.code, ran.text.splitlines()[-1]) == (0, right)
+    assert "provenance: reads lock, records and disk" in ran.text
+    (build / "disk.raw").rename(build / "away")
+    ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
+    assert (ran.code, ran.text.splitlines()[-1]) == (0, f"{right}; its disk is not here, and was not read")
+    (build / "away").rename(build / "disk.raw")
     key = signing_keys.key_id(signing_keys.read_public(public))
     assert f"{IMAGE} {build.name}: signed by key {key}\n" in checkout.golden("status").text
     assert signed.look(key=signing_key.make(tmp_path / "other")).code == 6

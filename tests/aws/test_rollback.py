@@ -116,7 +116,7 @@ def test_a_region_that_is_down_is_taken_back_later(
     aws.set(disabled_regions=["us-west-2"])
     text = rollback(checkout, code=8)
     assert "1 of 2 regions went back" in text
-    assert f"`golden rollback {IMAGE} --to {published[0]} --region us-west-2` does the rest" in text
+    assert f"`scripts/golden rollback {IMAGE} --to {published[0]} --region us-west-2` does the rest" in text
     RegionState("us-east-1").check(published, published[0])
     aws.set(disabled_regions=[])
     assert latest("us-west-2") == published[1]
@@ -147,6 +147,106 @@ def test_the_same_command_again_finishes_what_one_region_lacks(
     rollback(checkout)
     for region in REGIONS:
         RegionState(region).check(published, published[0])
+
+
+# --- what one region withdrew while another was out -----------------------------------------------------------------
+
+
+@pytest.fixture
+def half_back(checkout: Checkout, published: list[str], faults: Faults) -> list[str]:
+    """Ids of the two builds: the second was rolled back in us-east-1 while us-west-2 was out, which is back now."""
+    faults.add("*", region="us-west-2", reset=True)
+    rollback(checkout, code=4)
+    faults.clear()
+    assert RegionState("us-west-2").ledger().withdrawn == ()
+    return published
+
+
+def check(checkout: Checkout, code: int) -> str:
+    ran = checkout.golden("status", IMAGE, "--check")
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+def test_what_a_region_did_not_hear_of_is_told_and_written_by_the_next_publish(
+    checkout: Checkout, half_back: list[str],
+) -> None:
+    lacks = f"us-west-2: the ledger does not say that {half_back[1]} was withdrawn, as it was in us-east-1"
+    assert lacks in check(checkout, 6)
+    builds.build(checkout.root, 3)
+    ran = checkout.golden("publish", IMAGE, "--dry-run")
+    assert f"in which it is missing that {half_back[1]} was withdrawn elsewhere" in ran.text, ran.text
+    assert checkout.golden("publish", IMAGE).code == 0
+    check(checkout, 0)
+    for region in REGIONS:
+        assert RegionState(region).ledger().withdrawn == (half_back[1],)
+
+
+@pytest.mark.parametrize("only", [(), ("--region", "us-west-2")], ids=["everywhere", "one region"])
+def test_a_withdrawn_build_does_not_come_back_by_a_second_rollback(
+    checkout: Checkout, half_back: list[str], only: tuple[str, ...],
+) -> None:
+    third = checkout.publish(3)
+    assert f"to build {half_back[0]}" in rollback(checkout, *only)
+    assert latest("us-west-2") == half_back[0]
+    assert latest("us-east-1") == (third if only else half_back[0])
+
+
+def test_a_rollback_of_one_region_asks_the_others_what_they_withdrew(
+    checkout: Checkout, half_back: list[str], aws: Emulator,
+) -> None:
+    """The ledger of us-west-2 as an older version left it: a newer build, and nothing of what was withdrawn."""
+    checkout.publish(3)
+    state = RegionState("us-west-2")
+    state.dynamodb.update_item(
+        TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
+        ExpressionAttributeValues={":ledger": {"S": state.ledger().readmit(half_back[1]).model_dump_json()}})
+    text = rollback(checkout, "--region", "us-west-2")
+    assert f"to build {half_back[0]}" in text, text
+    assert half_back[1] in RegionState("us-west-2").ledger().withdrawn
+    rollback(checkout, "--region", "us-west-2", "--to", half_back[1])
+    assert latest("us-west-2") == half_back[1], "by its name it comes back"
+    assert f"`latest` names {half_back[1]}, which was withdrawn in us-east-1" in check(checkout, 6)
+
+
+def test_a_region_that_went_back_to_what_another_withdrew_is_no_aim(
+    checkout: Checkout, published: list[str],
+) -> None:
+    """us-east-1 went back to the second build, us-west-2 found that bad, too, and has a fourth one since."""
+    third = checkout.publish(3)
+    rollback(checkout, "--region", "us-east-1")
+    rollback(checkout, "--region", "us-west-2", "--to", published[0])
+    assert (latest("us-east-1"), latest("us-west-2")) == (published[1], published[0])
+    checkout.define("publish: {regions: [us-west-2]}\n")
+    builds.build(checkout.root, 4)
+    assert checkout.golden("publish", IMAGE).code == 0
+    checkout.define("publish: {regions: [us-east-1, us-west-2]}\n")
+    state = RegionState("us-west-2")
+    ledger = state.ledger().withdraw(published[1])
+    state.dynamodb.update_item(
+        TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
+        ExpressionAttributeValues={":ledger": {"S": ledger.model_dump_json()}})
+    rollback(checkout, "--region", "us-east-1")
+    assert latest("us-east-1") == published[0]
+    assert {third, published[1]} <= set(RegionState("us-east-1").ledger().withdrawn)
+
+
+def test_another_region_that_is_out_is_named_and_keeps_none(
+    checkout: Checkout, published: list[str], aws: Emulator,
+) -> None:
+    aws.set(disabled_regions=["us-west-2"])
+    text = rollback(checkout, "--region", "us-east-1")
+    assert "us-west-2       unreachable: " in text, text
+    assert latest("us-east-1") == published[0]
+
+
+def test_a_dry_run_in_an_outage_names_the_region_and_says_so(
+    checkout: Checkout, published: list[str], aws: Emulator,
+) -> None:
+    aws.set(disabled_regions=["us-west-2"])
+    text = rollback(checkout, "--dry-run", code=8)
+    assert f"to build {published[0]}" in text and "us-west-2       unreachable: " in text, text
+    assert {latest(region) for region in ("us-east-1",)} == {published[1]}
 
 
 # --- builds that `latest` never named -------------------------------------------------------------------------------

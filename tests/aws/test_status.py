@@ -89,10 +89,12 @@ def test_a_pointer_to_nothing_and_a_disabled_image_are_said(account: SeededAccou
     account.point(f"/golden-ami/{IMAGE}/latest", gone)
     account.ec2.deregister_image(ImageId=gone)
     account.ec2.disable_image(ImageId=disabled)
-    (found,) = status(checkout, IMAGE, "--region", account.region).regions[account.region]
+    (found,) = status(checkout, IMAGE, "--region", account.region, code=6).regions[account.region]
     assert found.latest and not found.latest.exists
     assert [(ami.ami, ami.state) for ami in found.amis] == [(disabled, "disabled")]
-    assert "DOES NOT EXIST" in checkout.golden("status", IMAGE, "--region", account.region).text
+    text = checkout.golden("status", IMAGE, "--region", account.region).text
+    assert "DOES NOT EXIST" in text
+    assert f"`latest` of {IMAGE} in {account.region} names {gone}, which does not exist" in text
 
 
 def test_a_region_that_cannot_be_read_is_unreachable(account: SeededAccount, checkout: Checkout, aws: Emulator) -> None:
@@ -100,7 +102,9 @@ def test_a_region_that_cannot_be_read_is_unreachable(account: SeededAccount, che
     aws.set(disabled_regions=[OTHER_REGION])
     record = status(checkout, IMAGE, code=8)
     assert list(record.regions) == [account.region] and list(record.unreachable) == [OTHER_REGION]
-    assert f"{OTHER_REGION} is unreachable" in checkout.golden("status", IMAGE).text
+    text = checkout.golden("status", IMAGE).text
+    assert f"{OTHER_REGION} is unreachable" in text
+    assert text.count(record.unreachable[OTHER_REGION]) == 1
     aws.set(disabled_regions=[], denied={"*": ["ssm:GetParameters"]})
     record = status(checkout, IMAGE, code=8)
     assert not record.regions

@@ -21,6 +21,7 @@ from goldenami.commands import builds as commands
 from goldenami.commands.checkout import Checkout as CommandCheckout
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError
+from goldenami.core.process import ProcessId
 from goldenami.lifecycle import sweep
 from goldenami.model import lockfile
 from support.aws import publisher
@@ -184,7 +185,7 @@ def test_what_a_killed_bake_leaves_is_found(
         line = process.stderr.readline()
         assert line, said + (tmp_path / "log").read_text(encoding="utf-8")
         said += line
-    owner = tags.owner().replace(str(os.getpid()), str(process.pid))
+    owner = tags.owner().replace(str(ProcessId.current()), str(ProcessId.of(process.pid)))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     early = checkout.golden("sweep", "--region", account.region)

@@ -89,7 +89,7 @@ def test_a_build_without_gpus_is_latest_at_once(checkout: Checkout) -> None:
     assert f"build {build_id} is not the candidate in every region: publish" in said
     assert latest() == {None}
     said = release(checkout)
-    assert f"build {build_id} is `latest` in us-east-1, us-west-2\nnext: golden status" in said
+    assert f"build {build_id} is `latest` in us-east-1, us-west-2\nnext: scripts/golden status" in said
     assert None not in latest()
     assert ": publish" not in release(checkout)  # the next night
 
@@ -103,7 +103,7 @@ def test_a_bake_whose_verify_was_interrupted_is_due_again(checkout: Checkout) ->
 def test_a_soak_is_waited_for_over_nights(checkout: Checkout, calendar: Calendar) -> None:
     build_id = build(checkout, 1, soak_hours=20)
     said = release(checkout, code=ExitCode.HELD_BACK)
-    assert f"the candidate {build_id} has to stand until" in said and "next: golden release" in said
+    assert f"the candidate {build_id} has to stand until" in said and "next: scripts/golden release" in said
     assert latest() == {None}
     calendar.days = 1
     assert f"the candidate {build_id} may become `latest`: promote" in release(checkout)

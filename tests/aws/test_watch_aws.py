@@ -61,7 +61,7 @@ def _baked(root: Path, number: int, base: str) -> None:
 
 
 def test_watch_compares_base_images_with_what_the_newest_build_began_from(
-    ec2: Any, debian: debrepo.Mirror, root: Path, monkeypatch: pytest.MonkeyPatch,
+    ec2: Any, debian: debrepo.Mirror, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
     """However old its packages are, and whatever older builds began from."""
     monkeypatch.chdir(root)
@@ -82,6 +82,10 @@ def test_watch_compares_base_images_with_what_the_newest_build_began_from(
     assert row() == (0, "current", f"{first} of 2026-01-01")
     _register(ec2, "debian-12-amd64-2")
     assert row() == (10, "update", f"{first} of 2026-01-01")
+    capsys.readouterr()
+    assert cli.main(["watch", IMAGE, "--json"]) == 10
+    said = WatchRecord.model_validate_json(capsys.readouterr().out)
+    assert said == records.read(root / "build/watch/watch.json", WatchRecord), "JSON alone is on standard output"
 
 
 def test_no_base_image(ec2: Any) -> None:

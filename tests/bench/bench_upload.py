@@ -26,11 +26,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
 from urllib.parse import urlsplit
 
 from goldenami.aws import session
-from goldenami.aws.snapshots import ebs, raw_put
+from goldenami.aws.snapshots import ebs
 from goldenami.core.records import canonical, write_text
 from goldenami.model import disk_blocks
 from goldenami.model.disk_blocks import BlockMap
@@ -151,14 +150,11 @@ def throughput(disk: Path, folder: Path) -> dict[str, object]:
             hashing, bare = (plain(made.url, disk, listed, 8, checksum=wanted) for wanted in (True, False))
             many = plain(made.url, disk, listed, ebs.IN_FLIGHT, checksum=True)
             sending, _done = upload(made, disk, listed, folder)
-            with patch.object(raw_put.PutConnections, "of", lambda _ebs: None):
-                slow, _done = upload(made, disk, listed, folder)
             for name, seconds in (
                 ("list the blocks (SHA-256 of all data)", scanned),
                 ("plain PUTs with checksums, 8 threads", hashing), ("plain PUTs without, 8 threads", bare),
                 (f"plain PUTs with checksums, {ebs.IN_FLIGHT} threads", many),
                 ("upload of listed blocks", sending), ("list and upload", scanned + sending),
-                ("upload by botocore alone", slow),
             ):
                 found.setdefault(name, []).append(seconds)
     ratios = {
@@ -170,8 +166,6 @@ def throughput(disk: Path, folder: Path) -> dict[str, object]:
                                                               "list and upload"),
         "list and upload / plain PUTs without checksums": _ratio(found, "plain PUTs without, 8 threads",
                                                                  "list and upload"),
-        "upload by botocore alone / upload of listed blocks": _ratio(found, "upload by botocore alone",
-                                                                     "upload of listed blocks"),
     }
     rates = {name: round(DATA_BLOCKS * BLOCK / 1e6 / statistics.median(seconds)) for name, seconds in found.items()}
     spread = {name: f"{min(each):.2f} to {max(each):.2f} s" for name, each in found.items()}

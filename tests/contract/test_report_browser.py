@@ -21,7 +21,7 @@ from support.builds import report_data as data
 from support.builds import site_data, tools
 
 WIDTHS = (1280, 768, 375)
-HEIGHT = 900
+HEIGHT, PHONE = 900, 760
 DARK = "--blink-settings=preferredColorScheme=0"
 """Blink's enum mojom::PreferredColorScheme: 0 is dark, 1 is light."""
 LIGHT = "--blink-settings=preferredColorScheme=1"
@@ -45,7 +45,7 @@ parent.seen[KEY] = {
   narrowest: Math.min(...boxes('h1, .matter, .verdict').map((box) => box.width)),
   paper: getComputedStyle(document.body).backgroundColor,
   bars: rows.map((row) => [row.bar.left - row.chart.left, row.bar.width, row.chart.width]),
-  tops: rows.map((row) => row.bar.top),
+  tops: rows.map((row) => row.bar.top), figures: boxes('.figures div').map((box) => box.top),
   collisions: rows.filter((row) => row.label.right > row.value.left
     || (row.label.bottom > row.bar.bottom && row.label.right > row.plot.left)).length,
   beyond: boxes('main *, header *').filter((box) => box.right > window.innerWidth + 0.5 && box.width > 1).length,
@@ -60,6 +60,7 @@ BROKEN = {
     "<style>.chart .label { transform: translateX(900px); }</style>": "labels collide",
     "<style>.chart .bar { width: 3000px; } body { overflow: hidden; }</style>": "a bar leaves its chart",
     "<style>.chart .row { transform: none; }</style>": "bars lie on one another",
+    "<style>.figures { grid-auto-flow: row; grid-template-columns: repeat(4, 1fr); }</style>": "figures in 2 rows",
 }
 
 
@@ -107,6 +108,8 @@ def problems(seen: dict[str, Any]) -> list[str]:
         found.append("a bar leaves its chart")
     if len(set(seen["tops"])) != len(seen["tops"]):
         found.append("bars lie on one another")
+    if seen["inner"] > PHONE and len(set(seen["figures"])) > 1:
+        found.append(f"figures in {len(set(seen['figures']))} rows")
     return found
 
 
@@ -130,8 +133,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("pages")
     cpu = data.lock(image="debian-13-ml-cpu", driver=None, cuda=None, choices=[])
     bare = data.write_build(root / "bare", data.bake_record(cpu, components=[], phases=[], roles=[]), None)
+    gone = {"architectures": ["75"], "gpu_code": [], "linked": [],
+            "removed": [{"wheel": "torch-2.10.0", "reason": "trim_headers", "files": 6776, "bytes": 1 << 30}]}
+    trimmed = data.write_build(root / "trimmed", data.bake_record(data.lock(), trimmed=gone), None)
     return {
         "verified": report.render(*data.write_pair(root / "verified")),
+        "six figures": report.render(trimmed, None, data.lock()),
         "failing": report.render(*data.write_pair(root / "failing", data.FAILING)),
         "bare": report.render(bare, None, cpu), "hostile": hostile(root / "hostile"),
         "site": site_data.page(root / "site"),
@@ -169,7 +176,7 @@ def measured(pages: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["verified", "failing", "bare", "hostile", "site", "hostile site"])
+@pytest.mark.parametrize("name", ["verified", "six figures", "failing", "bare", "hostile", "site", "hostile site"])
 def test_layout_holds(measured: dict[str, dict[str, Any]], name: str, width: int) -> None:
     seen = measured[f"{name} {width}"]
     assert seen["inner"] == width

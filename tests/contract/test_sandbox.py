@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from goldenami.core import shell
+from goldenami.core.process import ProcessId
 from goldenami.local.sandbox import namespaces
 from support.builds.checkout import processes
 from support.waiting import until
@@ -179,7 +180,7 @@ def test_the_cgroups_of_the_living_are_not_reaped(tmp_path: Path) -> None:
 
 def test_a_reaper_kills_what_still_lives_in_a_dead_runs_cgroup(tmp_path: Path) -> None:
     """The name's process id is alive but began at another time: the id was used again."""
-    name = f"{namespaces.CGROUP_PREFIX}{os.getpid()}-1"
+    name = f"{namespaces.CGROUP_PREFIX}{ProcessId(os.getpid(), 1)}"
     folders = [root / name for root in namespaces._cgroup_roots()]
     for folder in folders:
         (folder / "child").mkdir(parents=True)

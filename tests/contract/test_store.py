@@ -12,7 +12,7 @@ from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 from support.debian import debrepo
-from support.debian.lock_commands import IMAGE, golden
+from support.debian.lock_commands import IMAGE, golden, golden_alone
 
 pytestmark = pytest.mark.usefixtures("debian")
 
@@ -56,22 +56,22 @@ def test_a_damaged_file_is_fetched_again_before_it_is_used(
 
 def test_garbage_is_listed_and_deleted_only_when_asked(locked: Path, tmp_path: Path) -> None:
     kept = Store(tmp_path / "cache")
-    assert golden(locked, "store", "gc").stdout == (
+    assert golden_alone(locked, "store", "gc").stdout == (
         "0 files, 0 MB, that no lock or build of this checkout names (--delete removes them)\n")
     (tmp_path / "old.deb").write_bytes(b"old")
     old = kept.path(kept.add(tmp_path / "old.deb"))
     package = Deb("old", "1", "amd64", old.name, 3, 0, "debian", "x", "old")
     (tmp_path / "cache/control" / old.name).write_text("Package: old\nVersion: 1\n", encoding="utf-8")
     folder = local_repository.write(kept, [package], tmp_path / "cache/repos/abc", suite="x", epoch=0)
-    listed = golden(locked, "store", "gc")
+    listed = golden_alone(locked, "store", "gc")
     assert listed.stdout.splitlines()[0].split() == ["3", old.name]
     assert old.exists() and folder.exists()
-    busy = golden(locked, "store", "gc", "--delete")
+    busy = golden_alone(locked, "store", "gc", "--delete")
     assert busy.returncode == 7, "this process has the store open"
     assert "another process uses" in busy.stderr
     assert busy.stdout == "", "what another process may be about to name is not judged"
     kept.close()
-    done = golden(locked, "store", "gc", "--delete")
+    done = golden_alone(locked, "store", "gc", "--delete")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "deleted")
     assert not old.exists() and not folder.exists()
     assert stored(locked, tmp_path / "cache", "less").exists()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.aws.snapshots import ebs, raw_put, send
+from botocore.exceptions import SSLError
+from goldenami.aws.snapshots import ebs, send
 from goldenami.core.errors import HostNotReady, NotVerified, StageFailed, Unreachable
 from support.aws import ebs_sink
 from support.aws.ebs_sink import BLOCK, Sink
@@ -164,24 +165,14 @@ def test_a_snapshot_that_never_completes_is_reported(setup: UploadSetup, monkeyp
         setup.upload(setup.sparse(2))
 
 
-def test_what_ebs_throttles_is_sent_again_without_the_client(setup: UploadSetup) -> None:
+def test_what_ebs_throttles_is_sent_again(setup: UploadSetup) -> None:
     def busy(action: str, count: int) -> None:
         if action == "PutSnapshotBlock" and count % 2:
             raise Refused(400, "RequestThrottledException", "slow down", "RESOURCE_LEVEL_THROTTLE")
 
     setup.sink.faults.before = busy
     done = setup.upload(setup.sparse(20))
-    assert setup.sink.differences(done.id, setup.disk) == [] and set(setup.sink.agents) == {""}
-
-
-# --- the short way ----------------------------------------------------------------------------------------------------
-
-def test_blocks_go_without_the_client_and_fall_back_to_the_client(setup: UploadSetup) -> None:
-    setup.upload(setup.sparse(30))
-    assert setup.sink.agents == {"": 30}
-    setup.sink.faults.before = lambda action, count: False if action == "PutSnapshotBlock" and count % 10 == 0 else None
-    setup.upload(setup.sparse(40), journal=setup.folder / "2")
-    assert any("Boto" in agent for agent in setup.sink.agents)
+    assert setup.sink.differences(done.id, setup.disk) == []
 
 
 @pytest.mark.parametrize("trusted", [True, False])
@@ -196,17 +187,10 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
     listed = setup.sparse(10)
     if trusted:
         done = setup.upload(listed)
-        assert sink.differences(done.id, setup.disk) == [] and sink.agents == {"": 10}
+        assert sink.differences(done.id, setup.disk) == []
     else:
-        made = raw_put.PutConnections.of(setup.ebs)
-        assert made is not None and made.put("snap-0", 0, "", bytes(BLOCK)) is raw_put.Answer.OTHER
+        with pytest.raises(SSLError):
+            setup.ebs.put_snapshot_block(SnapshotId="snap-0", BlockIndex=0, BlockData=bytes(BLOCK), DataLength=BLOCK,
+                                         Checksum="", ChecksumAlgorithm="SHA256")
         assert not sink.calls
     sink.close()
-
-
-def test_a_proxy_is_left_to_the_client(setup: UploadSetup, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    assert raw_put.PutConnections.of(setup.ebs) is not None
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert raw_put.PutConnections.of(setup.ebs) is None

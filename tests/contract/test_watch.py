@@ -94,6 +94,24 @@ def test_a_security_update_goes_to_its_own_version(checkout: WatchCheckout, name
     assert checkout.lock().packages["less"].origin == "debian-security"
 
 
+def test_what_a_point_release_takes_over_stays_a_security_update(
+    checkout: WatchCheckout, names: list[str],
+) -> None:
+    """Both archives have its version then; what the main one alone has is none."""
+    checkout.define("watch: {kernel: {policy: security}, packages: {policy: security}}")
+    stock = [replace(one, version="7.2-1") if one.name == "nano" else one for one in _newer_nano(names)]
+    main = [*(one for one in stock if one.name != "less"), *KERNEL, LESS]
+    checkout.archive("debian", main).publish(date=debrepo.DATE + 1)
+    code, said = checkout.watch()
+    assert code == 0, said
+    assert checkout.verdicts() == {"kernel": "held", "packages": "held"}
+    checkout.archive("security", [SED, LESS, *KERNEL]).publish(date=debrepo.DATE + 1)
+    code, said = checkout.watch()
+    assert code == 10, said
+    assert checkout.verdicts() == {"kernel": "update", "packages": "update"}, said
+    assert "1 newer, 1 by security" in said
+
+
 def known(checkout: WatchCheckout, *findings: Vulnerability) -> None:
     """A record of `golden cve` on the build of the lock."""
     _, digest = lockfile.read(lockfile.path_of(checkout.root, IMAGE))

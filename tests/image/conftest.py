@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+PROGRAM_S = 1800
+"""Seconds that a program may take on the image: under emulation some take minutes."""
 MARK = "\x1e"
 """ASCII's record separator: no tool prints it."""
 
@@ -130,8 +132,9 @@ def run_program(host: Any, as_root: Callable[..., Any]) -> RunProgram:
     """
 
     def run(program: str, *arguments: str, root: bool = True) -> dict[str, Any]:
-        argv = ("python3", "-B", "-c", program, *arguments)
+        argv = ("timeout", "--kill-after=10", str(PROGRAM_S), "python3", "-B", "-c", program, *arguments)
         done = as_root(*argv) if root else host.run(" ".join(["%s"] * len(argv)), *argv)
+        assert done.rc not in (124, 137), f"a program gave no answer in {PROGRAM_S} s"
         assert done.rc == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

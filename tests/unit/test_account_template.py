@@ -10,58 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.decode import cfn_yaml
 from goldenami.account import account_plan
 from goldenami.aws import account_prices
 from goldenami.aws.channels import lease
 from goldenami.aws.price_list import ListedPrices
+from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, BY_HAND, RAW, RESOURCES, ROLES, TOPIC
 from support.builds.tools import POLICIES, complaints
+from support.rules import trees
 
-BUCKET, TOPIC = "arn:aws:s3:::golden-ami-bucket", "arn:aws:sns:us-east-1:123456789012:golden-ami"
-NARROWED = {"arn:aws:s3:::*/*": f"{BUCKET}/*", "arn:aws:s3:::*": BUCKET, "arn:aws:sns:*:*:*": TOPIC}
+NARROWED = {"arn:aws:s3:::*/store/*": f"{BUCKET}/store/*", "arn:aws:s3:::*/site/*": f"{BUCKET}/site/*",
+            "arn:aws:s3:::*": BUCKET, "arn:aws:sns:*:*:*": TOPIC}
 """What the policy of a command leaves open and the template knows: the bucket and the topic."""
 TEMPLATE_BYTES, POLICY_CHARACTERS, POLICIES_A_ROLE = 51_200, 6_144, 10
 """Quotas: of a template that is sent (CloudFormation), of a policy without spaces and of a role's policies (IAM)."""
 
-Right = tuple[str, str, str]
-"""Action, resource, condition."""
-
-
-def resolved(value: Any) -> Any:
-    """A part of the template as it is in an account."""
-    if isinstance(value, list):
-        return [resolved(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if "Fn::Sub" in value:
-        text = value["Fn::Sub"].replace("${AWS::Partition}", "aws").replace("${Bucket.Arn}", BUCKET)
-        assert "${" not in text, text
-        return text
-    if "Fn::GetAtt" in value:
-        assert value["Fn::GetAtt"] in (["Bucket", "Arn"], "Bucket.Arn"), value
-        return BUCKET
-    if "Ref" in value:
-        return {"Topic": TOPIC}.get(value["Ref"], value["Ref"])
-    return {key: resolved(each) for key, each in value.items()}
-
-
-RESOURCES: dict[str, Any] = {name: resolved({key: each for key, each in body.items() if key != "Condition"})
-                             for name, body in cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"].items()
-                             if body["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::S3::BucketPolicy")}
-RAW: dict[str, Any] = cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"]
-BY_HAND = "InsidePolicy"
-"""No role of the stack has it: a person attaches it."""
-BY_COMMANDS = {name: body for name, body in RESOURCES.items() if "Metadata" in body}
+Right = tuple[str, str, str, str]
+"""Effect, action, resource, condition."""
 
 
 def rights(document: Mapping[str, Any]) -> set[Right]:
     """What a policy allows, one by one."""
     found = set[Right]()
     for statement in document["Statement"]:
-        assert statement["Effect"] == "Allow"
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
         condition = json.dumps(statement.get("Condition"), sort_keys=True)
-        found |= {(action, str(NARROWED.get(resource, resource)), condition)
+        found |= {(statement["Effect"], action, str(NARROWED.get(resource, resource)), condition)
                   for action in statement["Action"] for resource in resources}
     return found
 
@@ -91,12 +64,11 @@ def test_a_policy_has_the_rights_of_its_commands(name: str) -> None:
 
 def test_every_command_is_in_a_policy_and_every_policy_in_a_role() -> None:
     named = {command for body in BY_COMMANDS.values() for command in body["Metadata"]["Commands"]}
-    assert named == {path.stem for path in POLICIES.glob("*.json")}
-    roles = {name: [arn["Ref"] for arn in body["Properties"]["ManagedPolicyArns"]]
-             for name, body in RAW.items() if body["Type"] == "AWS::IAM::Role"}
-    assert roles["GitHubPublisher"] == roles["GitLabPublisher"]
-    assert {policy for each in roles.values() for policy in each} == set(BY_COMMANDS) - {BY_HAND}
-    assert max(map(len, roles.values())) <= POLICIES_A_ROLE
+    assert named == {path.stem for path in trees.scanned(21, POLICIES, "*.json")}
+    for role in ("Publisher", "Tester"):
+        assert ROLES[f"GitHub{role}"] == ROLES[f"GitLab{role}"]
+    assert {policy for each in ROLES.values() for policy in each} == set(BY_COMMANDS) - set(BY_HAND)
+    assert max(map(len, ROLES.values())) <= POLICIES_A_ROLE
     assert {body["Properties"]["PermissionsBoundary"]["Ref"] for body in RAW.values()
             if body["Type"] == "AWS::IAM::Role"} == {"Boundary"}
 
@@ -109,23 +81,24 @@ def test_quotas() -> None:
             assert len(text) <= POLICY_CHARACTERS, name
 
 
-def beyond(document: Mapping[str, Any], needed: set[Right]) -> Iterator[str]:
-    """Rights that the boundary `document` does not let through."""
-    for action, resource, _ in needed:
-        if not any(fnmatchcase(action, has) and (limit == "*" or fnmatchcase(resource, limit))
-                   for has, limit, _ in rights(document)):
+def beyond(needed: set[Right]) -> Iterator[str]:
+    """Rights that the boundary does not let through."""
+    limits = [(action, limit) for effect, action, limit, _ in rights(BOUNDARY) if effect == "Allow"]
+    for effect, action, resource, _ in needed:
+        if effect == "Allow" and not any(fnmatchcase(action, has) and (limit == "*" or fnmatchcase(resource, limit))
+                                         for has, limit in limits):
             yield f"{action} on {resource}"
 
 
 def test_the_boundary_lets_every_right_through_and_of_iam_the_machines_role_alone() -> None:
-    boundary = RESOURCES["Boundary"]["Properties"]["PolicyDocument"]
-    needed = {right for name, body in BY_COMMANDS.items() if name != BY_HAND
+    needed = {right for name, body in BY_COMMANDS.items() if name not in BY_HAND
               for command in body["Metadata"]["Commands"] for right in of_command(command)}
-    assert sorted(beyond(boundary, needed)) == []
-    elsewhere: set[Right] = {("iam:PassRole", "*", ""), ("s3:GetObject", "arn:aws:s3:::theirs/secret", ""),
-                             ("ssm:PutParameter", "arn:aws:ssm:*:*:parameter/theirs", ""), ("sts:AssumeRole", "*", "")}
-    assert len(list(beyond(boundary, elsewhere))) == len(elsewhere)
-    assert not list(beyond(boundary, {("iam:PassRole", "arn:aws:iam::*:role/golden-ami-instance", "")}))
+    assert sorted(beyond(needed)) == []
+    elsewhere: set[Right] = {
+        ("Allow", "iam:PassRole", "*", ""), ("Allow", "s3:GetObject", "arn:aws:s3:::theirs/secret", ""),
+        ("Allow", "ssm:PutParameter", "arn:aws:ssm:*:*:parameter/theirs", ""), ("Allow", "sts:AssumeRole", "*", "")}
+    assert len(list(beyond(elsewhere))) == len(elsewhere)
+    assert not list(beyond({("Allow", "iam:PassRole", "arn:aws:iam::*:role/golden-ami-instance", "")}))
 
 
 def test_the_bucket_is_private_encrypted_versioned_and_for_tls() -> None:
@@ -142,7 +115,7 @@ def test_the_bucket_is_private_encrypted_versioned_and_for_tls() -> None:
 
 def test_what_holds_data_is_retained() -> None:
     kept = {name: body["DeletionPolicy"] for name, body in RAW.items() if "DeletionPolicy" in body}
-    assert kept == {"Leases": "Retain", "Bucket": "RetainExceptOnCreate", "BucketPolicy": "RetainExceptOnCreate"}
+    assert kept == {"Leases": "Retain", "Bucket": "RetainExceptOnCreate"}
     assert {RAW[name]["UpdateReplacePolicy"] for name in kept} == {"Retain"}
     assert RAW["Leases"]["Properties"]["TableName"] == lease.TABLE  # a fixed name, so that it can be imported
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +157,51 @@ def test_a_lock_of_another_form_is_refused(tmp_path: Path) -> None:
     """What is written would not be what its digest says."""
     with pytest.raises(BadInput, match="has another form than this version writes"):
         planned(tmp_path, lock(), "0" * 64)
+
+
+COMMIT = """
+import os, sys
+from pathlib import Path
+from goldenami.bake import bake_inputs
+os.setresuid(4321, 4321, 4321)
+print(bake_inputs.git_commit(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+"""
+
+
+of_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what others own")
+
+
+@of_root
+@pytest.mark.parametrize(("owner", "sudo"), [(4321, None), (4321, "4321"), (4321, "1234"), (0, "4321"), (0, None)])
+def test_root_reads_the_commit_of_a_users_clone(
+    tmp_path: Path, owner: int, sudo: str | None, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With sudo, from a shell of root's, from another user's; and leaves nothing in it that the user cannot write."""
+    path = lockfile.path_of(tmp_path, lock().image)
+    digest = lockfile.write(path, lock())
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "packer")
+    git(tmp_path, "commit", "--quiet", "--message", "one")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    for each in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(each, owner, owner)
+    path.touch()  # the index has to be refreshed
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    if sudo:
+        monkeypatch.setenv("SUDO_UID", sudo)
+    assert bake_inputs.git_commit(tmp_path, path, digest) == head
+    assert {each.stat().st_uid for each in (tmp_path / ".git").rglob("*")} == {owner}
+
+
+@of_root
+def test_a_commit_that_git_does_not_read_is_said() -> None:
+    with tempfile.TemporaryDirectory() as name:  # one that another user may look into
+        root = Path(name)
+        path = lockfile.path_of(root, lock().image)
+        digest = lockfile.write(path, lock())
+        git(root, "init", "--quiet")
+        root.chmod(0o755)
+        ran = subprocess.run([sys.executable, "-c", COMMIT, str(root), str(path), digest], check=True, text=True,
+                             capture_output=True, env={"PYTHONPATH": str(ROOT / "scripts"), "PATH": os.environ["PATH"]})
+    assert (ran.stdout, "which another user owns: the record names no commit" in ran.stderr) == ("uncommitted\n", True)

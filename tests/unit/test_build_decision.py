@@ -18,6 +18,7 @@ from goldenami.lock.build_decision import Measurement, Workload
 from goldenami.model import instruction_sets, lockfile, recipes
 from goldenami.model.lockfile import Origin
 from goldenami.model.recipes import BuildInstructions, Recipe, Wheel
+from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEEL = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(distribution="demo"),
@@ -115,7 +116,7 @@ def test_a_new_figure_replaces_the_old_one_of_its_cpu() -> None:
 def test_a_gain_in_a_committed_lock_is_of_the_build_that_the_lock_names() -> None:
     measured = {(one.framework, one.version, one.cpu): one.key for one in build_decision.load(ROOT)}
     compared = 0
-    for path in sorted((ROOT / "packer/locks").glob("*.lock.json")):
+    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"):
         for one in lockfile.read(path)[0].frameworks:
             if one.made and one.measured_on:
                 assert measured[one.name, one.version, one.measured_on] == one.made.key, f"{path.name}: {one.name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,20 @@ import pytest
 import yaml
 from goldenami import cli
 from goldenami.account import account_plan
-from goldenami.bake import toolchain_digest
+from goldenami.core import shell
+from goldenami.core.environment import VARIABLES
 from goldenami.model import definition_file
-from support.builds.tools import ROOT, complaints
-from support.rules import ci_rules, requirement_rules
+from support.builds.tools import ROOT, complaints, schema_complaints
+from support.rules import ci_rules, requirement_rules, trees
 
-WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+WORKFLOWS = trees.scanned(6, ROOT, ".github/workflows/*.yml")
 GITLAB = ROOT / ".gitlab-ci.yml"
 RENOVATE = ROOT / ".github/renovate.json"
 KNOWN = ci_rules.calls((ROOT / "Makefile").read_text(encoding="utf-8"), cli.MODULES)
 
 
+MIRROR = "GOLDEN_" + "MIRROR"
+"""What the names of a family begin with; no name by itself."""
 KEPT = [f"build/cache/{name}/" for name in ("store", "modules", "wheels")]
 """What a runner has of earlier runs: locked files, and what was compiled from them."""
 
@@ -33,14 +35,14 @@ def loaded(path: Path) -> dict[Any, Any]:
 
 
 def test_there_are_all_workflows() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["bake", "checks", "drift", "publish", "tests", "watch"]
+    assert [path.stem for path in WORKFLOWS] == ["bake", "checks", "costs", "drift", "publish", "tests", "watch"]
 
 
 def test_schemas() -> None:
     paths = [str(path) for path in WORKFLOWS]
-    assert complaints("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *paths) == ""
-    assert complaints("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(GITLAB)) == ""
-    assert complaints("check-jsonschema", "--builtin-schema", "vendor.renovate", str(RENOVATE)) == ""
+    assert schema_complaints("--builtin-schema", "vendor.github-workflows", *paths) == ""
+    assert schema_complaints("--builtin-schema", "vendor.gitlab-ci", str(GITLAB)) == ""
+    assert schema_complaints("--builtin-schema", "vendor.renovate", str(RENOVATE)) == ""
 
 
 def test_every_file_of_pins_is_kept_up_to_date() -> None:
@@ -66,7 +68,7 @@ def test_a_workflow_keeps_the_rules(path: Path) -> None:
 def test_the_gitlab_pipeline_keeps_the_rules() -> None:
     pipeline, text = loaded(GITLAB), GITLAB.read_text(encoding="utf-8")
     assert ci_rules.gitlab(pipeline, text, KNOWN) == []
-    images = [path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json")]
+    images = [path.name.removesuffix(".lock.json") for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json")]
     assert ci_rules.matrix(pipeline, ".images", images) == []
     published = [name for name in images if definition_file.load(ROOT, definition_file.path_of(ROOT, name)).publish]
     assert ci_rules.matrix(pipeline, ".published", published) == []
@@ -100,7 +102,7 @@ def test_jobs_that_lock_or_bake_have_the_store_of_earlier_runs() -> None:
                               ("publish", "publish", "cache/restore"), ("watch", "release", "cache/restore")):
         found = loaded(ROOT / f".github/workflows/{name}.yml")["jobs"][job]
         assert found["env"]["GOLDEN_CACHE"] == "${{ github.workspace }}/build/cache", name
-        assert found["env"]["GOLDEN_STORE_S3"] == "${{ vars.GOLDEN_STORE_S3 }}", name
+        assert ("GOLDEN_STORE_S3" in found["env"]) == (found.get("environment") == "publish"), name
         uses = [step.get("uses", "").partition("@")[0] for step in found["steps"]]
         work = [index for index, step in enumerate(found["steps"])
                 if step.get("run", "").startswith(("sudo -E make bake", "sudo -E make watch", "sudo -E make release"))]
@@ -122,25 +124,78 @@ def test_what_a_watch_fetched_is_kept_also_where_the_locks_did_not_change() -> N
     assert cache["restore-keys"].split() == ["store-watch-", "store-"]
 
 
-@pytest.mark.parametrize("path", [
-    *toolchain_digest.FILES, "scripts/goldenami/local/programs/bake.py", "scripts/setup", "requirements/run.txt",
-    "packer/images/debian-13-ml-cpu.yml", "roles/seal/tasks/main.yml", "tests/image/seal/test_seal.py",
-])
-def test_a_change_of_what_makes_an_image_bakes_images(path: str) -> None:
-    asked = loaded(ROOT / ".github/workflows/bake.yml")[True]["pull_request"]["paths"]  # `on` is YAML 1.1's true
-    rules = next(rule["changes"] for rule in loaded(GITLAB)["bake"]["rules"] if "changes" in rule)
-    for patterns in (asked, rules):
-        assert any(fnmatchcase(path, pattern.replace("**/*", "**")) for pattern in patterns), patterns
+def test_a_change_that_is_proposed_bakes_the_images_whose_lock_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By what the job says, in a merge as GitHub checks it out: main has gone on meanwhile."""
+    workflow = loaded(ROOT / ".github/workflows/bake.yml")
+    assert workflow[True]["pull_request"]["paths"] == ["packer/locks/**"]  # `on` is YAML 1.1's true
+    job = workflow["jobs"]["images"]
+    (look,) = (step for step in job["steps"] if step.get("id") == "images")
+    assert job["steps"][0]["with"]["fetch-depth"] == 2
+    assert look["env"] == {"CHANGED": "${{ github.event_name == 'pull_request' && 'HEAD^1' || '' }}"}
+    assert look["run"].splitlines()[-1] == 'sudo -E scripts/golden images --changed "$CHANGED"'
+    assert "needs.images.outputs.images != '[]'" in workflow["jobs"]["bake"]["if"]
+    proposed = next(rule for rule in loaded(GITLAB)["bake"]["rules"] if "changes" in rule)
+    assert (proposed["changes"], proposed["variables"]) == (
+        ["packer/locks/*"], {"CHANGED": "$CI_MERGE_REQUEST_DIFF_BASE_SHA"})
+
+    def git(*args: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+        shell.output(["git", *identity, "-C", str(tmp_path), *args])
+
+    def lock(name: str, text: str) -> None:
+        (tmp_path / "packer/locks").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"packer/locks/{name}.lock.json").write_text(text, encoding="utf-8")
+        git("add", ".")
+        git("commit", "-qm", text)
+
+    git("init", "-q", "-b", "main")
+    (tmp_path / "packer/images").mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / f"packer/images/{name}.yml").touch()
+        lock(name, "first")
+    git("switch", "-qc", "change")
+    lock("b", "proposed")
+    git("switch", "-q", "main")
+    lock("a", "merged meanwhile")
+    git("merge", "-q", "--no-edit", "change")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["images", "--changed", "HEAD^1"]) == 0
+    assert cli.main(["images", "--changed", ""]) == 0
+    assert capsys.readouterr().out == '["b"]\n["a", "b"]\n'
+
+
+def test_a_job_reads_what_the_page_says_that_it_has() -> None:
+    """A variable of an environment is empty in a job of another one; a secret is no variable."""
+    places = ci_rules.places((ROOT / "docs/ci.md").read_text(encoding="utf-8"))
+    assert len(places) > 10
+    assert [f"{path.stem}: {said}" for path in WORKFLOWS for said in ci_rules.misplaced(loaded(path), places)] == []
+
+
+def test_every_job_that_fetches_packages_has_the_addresses_of_all_archives() -> None:
+    """Those that the reference names; GitLab gives a project's variables to each job by itself."""
+    group = VARIABLES["Sources"]
+    known = {"GOLDEN_MIRROR_PYPI"} | set(re.findall(r"`(GOLDEN_MIRROR_[A-Z]+)`", group[f"{MIRROR}_<ARCHIVE>"]))
+    known |= {f"{MIRROR}{name}" for name in re.findall(r"`(_[A-Z_]+)`", group[f"{MIRROR}_<ARCHIVE>"])}
+    assert len(known) == 6
+    for path in WORKFLOWS:
+        workflow = loaded(path)
+        runs = [step.get("run", "") for job in workflow["jobs"].values() for step in job.get("steps", [])]
+        fetches = any(re.search(r"make (bake|watch|release|lock|test)\b(?!-)", run) for run in runs)
+        given = {name: value for name, value in workflow.get("env", {}).items() if name in known}
+        assert given == ({name: f"${{{{ vars.{name} }}}}" for name in known} if fetches else {}), path.name
 
 
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
     asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
               if "id-token" in job["permissions"]]
-    assert asking == [("drift", "drift"), ("drift", "site"), ("publish", "publish"), ("watch", "release")]
+    assert asking == [("costs", "costs"), ("drift", "drift"), ("drift", "site"), ("publish", "publish"),
+                      ("watch", "release")]
     pipeline = {name: job for name, job in loaded(GITLAB).items() if isinstance(job, dict)}
     assert [name for name, job in pipeline.items() if "id_tokens" in job] == [".publisher"]
     assert [name for name, job in pipeline.items() if ".publisher" in job.get("extends", [])] == [
-        "drift", "publish", "release", "site"]
+        "costs", "drift", "publish", "release", "site"]
 
 
 def test_the_page_over_all_images_is_made_after_each_release_and_each_day() -> None:
@@ -181,7 +236,7 @@ def test_the_credentials_live_as_long_as_the_job_that_asks_for_them(name: str, j
     assert asking < [step.get("run") for step in found["steps"]].index(f"sudo -E make {first}")
     seconds = found["steps"][asking]["with"]["role-duration-seconds"]
     assert seconds >= 60 * found["timeout-minutes"]
-    assert account_plan.TEMPLATE.read_text(encoding="utf-8").count(f"MaxSessionDuration: {seconds}") == 2
+    assert account_plan.TEMPLATE.read_text(encoding="utf-8").count(f"MaxSessionDuration: {seconds}") == 4
 
 
 def test_slow_and_long_tests_run_each_week() -> None:
@@ -193,6 +248,14 @@ def test_slow_and_long_tests_run_each_week() -> None:
     daily = {pipeline[name]["rules"][0]["if"] for name in ("watch", "bake", "merge-request", "release")}
     assert "$GOLDEN_SCHEDULE == \"tests\"" in weekly
     assert all("$GOLDEN_SCHEDULE != \"tests\"" in text for text in daily)
+
+
+def test_what_it_costs_is_looked_up_each_week() -> None:
+    workflow, pipeline = loaded(ROOT / ".github/workflows/costs.yml"), loaded(GITLAB)
+    assert workflow[True]["schedule"][0]["cron"].split()[2:] == ["*", "*", "1"]
+    assert workflow["jobs"]["costs"]["steps"][-1]["run"].splitlines()[-1] == "sudo -E scripts/golden costs"
+    assert pipeline["costs"]["script"][-1] == "scripts/golden costs"
+    assert pipeline["costs"]["rules"] == pipeline["tests"]["rules"]
 
 
 # --- each rule and linter has been seen to complain -------------------------------------------------------------------
@@ -220,7 +283,8 @@ jobs:
     ("make test-fast", "scripts/golden imags", "a calls `scripts/golden imags`, which does not exist"),
     ("make test-fast", "scripts/golden images $(x)", "a runs `sudo -E scripts/golden images $(x)`, which is no Make"),
     ("@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2", "@v6", "`uses: actions/checkout@v6` is not pinned"),
-    (" # v6.0.2", "", "is not pinned"), ("permissions: {}\n", "", "permissions are not `{}` by default"),
+    (" # v6.0.2", "", "is not pinned"), ("actions/checkout@", "$/.github/workflows/bake.yml@", "is not pinned"),
+    ("permissions: {}\n", "", "permissions are not `{}` by default"),
     ("    permissions: {contents: read}\n", "", "a does not say its permissions"),
     ("    timeout-minutes: 5\n", "", "a has no timeout-minutes"),
     ("ubuntu-24.04", "ubuntu-latest", "a runs on ubuntu-latest, which is not one version"),
@@ -230,6 +294,34 @@ def test_a_workflow_that_breaks_a_rule(old: str, new: str, said: str | None) -> 
     text = GOOD.replace(old, new) if old else GOOD
     found = ci_rules.github(yaml.safe_load(text), text, {"make test-fast", "scripts/golden images"})
     assert (found == []) if said is None else (said in "\n".join(found))
+
+
+TABLE = """| variable | GitHub | GitLab | value |
+| --- | --- | --- | --- |
+| `GOLDEN_A` | environment `publish` | scope `publish` | a |
+| `GOLDEN_B` | secret of `watch`, and of `publish` | | b |
+| `GOLDEN_C_*` | repository | | c |
+| `GOLDEN_D` | | scope `publish` | d |
+"""
+
+
+@pytest.mark.parametrize(("environment", "read", "said"), [
+    ("publish", "vars.GOLDEN_A", ""), ("watch", "secrets.GOLDEN_B", ""), ("publish", "secrets.GOLDEN_B", ""),
+    ("", "vars.GOLDEN_C_ONE", ""), ("watch", "vars.GOLDEN_C_ONE", ""), ("", "github.token", ""),
+    ("watch", "vars.GOLDEN_A", "a reads vars.GOLDEN_A, which is an environment's: publish"),
+    ("", "secrets.GOLDEN_B", "a reads secrets.GOLDEN_B, which is an environment's: publish, watch"),
+    ("publish", "vars.GOLDEN_B", "a reads vars.GOLDEN_B, which is a secret"),
+    ("publish", "secrets.GOLDEN_A", "a reads secrets.GOLDEN_A, which is no secret"),
+    ("publish", "vars.GOLDEN_D", "a reads vars.GOLDEN_D, of which docs/ci.md says nothing"),
+    ("publish", "vars.GOLDEN_E", "a reads vars.GOLDEN_E, of which docs/ci.md says nothing"),
+])
+def test_a_job_that_reads_what_it_does_not_have(environment: str, read: str, said: str) -> None:
+    workflow = yaml.safe_load(GOOD.replace("    steps:", f"    environment: '{environment}'\n    steps:", 1))
+    places = ci_rules.places(TABLE)
+    for level in (workflow, workflow["jobs"]["a"], workflow["jobs"]["a"]["steps"][-1]):
+        level["env"] = {"X": f"${{{{ {read} || 'y' }}}}"}
+        assert ci_rules.misplaced(workflow, places) == ([said] if said else [])
+        del level["env"]
 
 
 PIPELINE = f"""default:
@@ -265,11 +357,11 @@ def test_a_matrix_that_lacks_an_image() -> None:
 def test_the_schemas_complain(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yml"
     bad.write_text(GOOD.replace("runs-on", "run-on"), encoding="utf-8")
-    assert "run-on" in complaints("check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(bad))
+    assert "run-on" in schema_complaints("--builtin-schema", "vendor.github-workflows", str(bad))
     bad.write_text(PIPELINE.replace("script: [", "scripts: ["), encoding="utf-8")
-    assert "bad.yml" in complaints("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(bad))
+    assert "bad.yml" in schema_complaints("--builtin-schema", "vendor.gitlab-ci", str(bad))
     bad.write_text("semanticCommits: sometimes\n", encoding="utf-8")
-    assert "semanticCommits" in complaints("check-jsonschema", "--builtin-schema", "vendor.renovate", str(bad))
+    assert "semanticCommits" in schema_complaints("--builtin-schema", "vendor.renovate", str(bad))
 
 
 def test_zizmor_complains(tmp_path: Path) -> None:

@@ -9,18 +9,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from goldenami import cli
 from goldenami.builders.local import LocalBuilder
 from goldenami.commands.checkout import Checkout
+from goldenami.core import environment
 from goldenami.core.errors import BadInput
 from support.builds.tools import ROOT
+from support.rules import trees
 
 HELP_WIDTH = 100
 IMAGE = "debian-13-ml-cpu"
-IMAGES = ", ".join(sorted(path.stem for path in (ROOT / "packer/images").glob("*.yml")))
+IMAGES = ", ".join(sorted(path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml")))
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
 GOLDEN = [sys.executable, "-m", "goldenami.cli"]
@@ -29,17 +32,17 @@ GOLDEN = [sys.executable, "-m", "goldenami.cli"]
 
 @pytest.mark.parametrize(("args", "message", "hint"), [
     (["bake", IMAGE, "--builder", "foo"], "invalid value for '--builder': 'foo' is not one of 'local', 'ec2'",
-     "`golden bake --help` shows what it takes"),
+     "`scripts/golden bake --help` shows what it takes"),
     (["store", "empty"], "invalid value for 'action': 'empty' is not one of 'verify', 'gc', 'push'",
-     "`golden store --help` shows what it takes"),
-    (["bake"], "missing argument 'IMAGE'", "`golden bake --help` shows what it takes"),
-    (["bake", IMAGE, "y"], "got unexpected extra argument(s) (y)", "`golden bake --help` shows what it takes"),
-    (["attest", IMAGE], "missing option '--gpu-test'", "`golden attest --help` shows what it takes"),
+     "`scripts/golden store --help` shows what it takes"),
+    (["bake"], "missing argument 'IMAGE'", "`scripts/golden bake --help` shows what it takes"),
+    (["bake", IMAGE, "y"], "got unexpected extra argument(s) (y)", "`scripts/golden bake --help` shows what it takes"),
+    (["attest", IMAGE], "missing option '--gpu-test'", "`scripts/golden attest --help` shows what it takes"),
     (["lock", IMAGE, "--explian"], "no such option: --explian (Possible options: --explain)",
-     "`golden lock --help` shows what it takes"),
+     "`scripts/golden lock --help` shows what it takes"),
     (["retire", IMAGE, "--keep-last", "0"],
      "invalid value for '--keep-last': Input should be greater than or equal to 1",
-     "`golden retire --help` shows what it takes"),
+     "`scripts/golden retire --help` shows what it takes"),
     (["images", "--changed", "nope"], "there is no commit `nope` in this clone",
      "correct CHANGED, or fetch it: a shallow clone has the newest alone"),
     (["status", IMAGE, "--region", "us-esat-1"], "unknown region `us-esat-1`; did you mean `us-east-1`?",
@@ -48,8 +51,8 @@ GOLDEN = [sys.executable, "-m", "goldenami.cli"]
     (["bake", IMAGE, "--region", "us-wset-2"], "unknown region `us-wset-2`; did you mean `us-west-2`?",
      "correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region newer than the pinned "
      "botocore needs a newer one in requirements/"),
-    (["bkae"], "there is no command `bkae`: did you mean `bake`?", "`golden --help` lists them"),
-    ([], "missing command", "`golden --help` shows what it takes"),
+    (["bkae"], "there is no command `bkae`: did you mean `bake`?", "`scripts/golden --help` lists them"),
+    ([], "missing command", "`scripts/golden --help` shows what it takes"),
 ])
 def test_a_wrong_command_line_is_one_line_and_a_hint(
     capsys: pytest.CaptureFixture[str], args: list[str], message: str, hint: str,
@@ -171,7 +174,7 @@ def test_where_there_is_no_checkout_is_said(
     assert cli.main([word.format(tmp_path) for word in args]) == 2
     assert capsys.readouterr() == ("", f"golden: error: {tmp_path} is no checkout of goldenami{above}: there is no "
                                        "packer/images\ngolden: to do: go to a checkout, or name one: "
-                                       "`golden --root PATH ...`\n")
+                                       f"`{ROOT}/scripts/golden --root PATH ...`\n")
 
 
 def test_help_needs_no_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,3 +263,32 @@ def test_check_says_what_is_wrong_with_every_image(tmp_path: Path, capsys: pytes
     *lines, error, _ = capsys.readouterr().err.replace(f"{images}/", "").splitlines()
     assert [line.partition(":")[0] for line in lines] == ["  | aa.yml", "  | aa.yml", "  | bb.yml", "  | cc.yml"]
     assert error == f"golden: error: {images} has 4 mistakes"
+
+
+def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"golden {project['version']}\n"
+
+
+@pytest.mark.parametrize(("name", "code", "meant"), [
+    ("GOLDEN_CAHCE", 2, "GOLDEN_CACHE"), ("GOLDEN_SIGNIN_KEY", 2, "GOLDEN_SIGNING_KEY"),
+    ("GOLDEN_STORE", 2, "GOLDEN_STORE_S3"), ("GOLDEN_MIRROR_DEBAIN", 0, "GOLDEN_MIRROR_DEBIAN"),
+    ("GOLDEN_MIRROR_PIPY", 0, "GOLDEN_MIRROR_PYPI"), ("GOLDEN_KEYRING_UBUNTU_KEYRING", 0, "_UBUNTU_ARCHIVE_KEYRING"),
+    ("GOLDEN_MIRROR_OWN", 0, ""), ("GOLDEN_RETRIEVER", 0, ""), ("MY_GOLDEN_CAHCE", 0, ""),
+])
+def test_a_misspelt_variable_does_not_pass(
+    name: str, code: int, meant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, "x")
+    assert cli.main(["--root", str(ROOT), "hardware"]) == code
+    said = capsys.readouterr().err
+    assert (f"{name}; did you mean `" in said and f"{meant}`?" in said) == bool(meant), said
+
+
+def test_no_variable_of_ours_is_taken_for_another() -> None:
+    """Of those that programs, roles, tests and pipelines name; members of families as they are there."""
+    names = {name for path, text in trees.texts(ROOT) if path.suffix != ".md" and path.name != Path(__file__).name
+             for name in re.findall(r"\bGOLDEN_[A-Z0-9_]*[A-Z0-9]\b", text)}
+    assert len(names) >= 40
+    assert {name: meant for name in names if (meant := environment.misspelt(name))[0] and not meant[1]} == {}

@@ -22,8 +22,9 @@ from goldenami.core.errors import BadInput
 from goldenami.model import definition_file, hardware
 from goldenami.model.definition import Definition
 from support.builds.tools import ROOT, complaints
+from support.rules import trees
 
-IMAGES = sorted(path.stem for path in (ROOT / "packer/images").glob("*.yml"))
+IMAGES = sorted(path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml"))
 GPU_IMAGE = "debian-13-ml"
 SIZES = [*(f"{count}xlarge" for count in ("", 2, 4, 8, 12, 16, 24, 32, 48)), "metal-24xl", "metal-48xl", "large"]
 """More sizes than a family has that images declare."""
@@ -153,7 +154,8 @@ def test_more_families_than_a_template_holds() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [
     ("MonthlyBudget", "500EUR"), ("MonthlyBudget", "500.5"), ("Subnets", "subnet-1"), ("OnDemandPercent", "101"),
-    ("TemplateVersion", "newest"), ("Email", "nobody"), ("MaxInstances", "-1"), ("MinMemoryMib", "0"),
+    ("TemplateVersion", "newest"), ("TemplateVersion", "$Default"),
+    ("Email", "nobody"), ("MaxInstances", "-1"), ("MinMemoryMib", "0"),
     ("GpuTargetPercent", "150")])
 def test_values_that_cannot_be(name: str, value: str) -> None:
     with pytest.raises(BadInput, match=f"^{name} cannot be `{re.escape(value)}`$"):

@@ -42,7 +42,8 @@ def test_the_collection_has_every_role_and_nothing_else(checkout: Path) -> None:
     assert {name.split("/")[0] for name in names} == {
         "MANIFEST.json", "FILES.json", "CHANGELOG.md", "LICENSE", "README.md", "meta", "roles", "scripts"}
     assert links == {name for name in names if name.startswith("scripts/") and name.endswith(".py")}
-    assert {f"roles/{path.name}/tasks/main.yml" for path in (ROOT / "roles").iterdir() if path.is_dir()} <= set(names)
+    roles = trees.scanned(19, ROOT, "roles/*/")
+    assert {f"roles/{path.name}/tasks/main.yml" for path in roles} <= set(names)
 
 
 def test_a_collection_without_a_name_is_refused(checkout: Path) -> None:

@@ -14,6 +14,7 @@ from goldenami.local.code_coverage.coverage import CodeBaseline
 from goldenami.local.code_coverage.elf import Elf, NotElf
 from goldenami.model import instruction_sets
 from goldenami.model.build_records import Allowance, CoverageRecord, Finding
+from goldenami.model.plans import CoverageRequest
 from iced_x86 import CpuidFeature
 from support.builds import tools
 from support.builds.device_code import EXACT, FAMILY, PTX, SASS, fat_binary, library
@@ -111,6 +112,19 @@ def test_every_instruction_set_is_no_gpu_and_no_file_that_cannot_be_read(tmp_pat
         found = Finding(file="a.so", symbol="file", extension=extension, count=1, example="")
         assert not coverage.fits(every, found)
         assert coverage.fits(every.model_copy(update={"extensions": [extension]}), found)
+
+
+def test_a_bake_says_how_far_its_check_is(tmp_path: Path) -> None:
+    """Beside what becomes the build's folder: it stays behind."""
+    for name in ("one.so", "two.so", "three.so"):
+        compiled(tmp_path / "tree", name)
+    (tmp_path / "tree/opt/ml/README").write_text("no program", encoding="utf-8")
+    (tmp_path / "work/out").mkdir(parents=True)
+    request = CoverageRequest(folders=["opt/ml"], features=sorted(instruction_sets.features("x86-64-v3")), sm=[],
+                              allow=[], known=tmp_path / "known")
+    coverage.hold(tmp_path / "tree", request, tmp_path / "work/out", tmp_path / "log")
+    assert (tmp_path / "work/coverage.progress").read_text(encoding="utf-8") == "2 3", "the last one has begun"
+    assert [path.name for path in (tmp_path / "work/out").iterdir()] == ["coverage.json"]
 
 
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:

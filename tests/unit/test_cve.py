@@ -27,15 +27,17 @@ from support.security.lists import ListServer, State
 
 IMAGE = "debian-12-ml-frameworks"
 """Debian's packages and wheels, no driver."""
+GPU_IMAGE = "debian-12-ml-gpu-frameworks"
+"""With a driver, whose branch has ended."""
 ASKED = "security: {cve: {}}\n"
 
 
 class Bench:
     """A checkout with one build, asked against the lists of a server. `reset` makes it as new."""
 
-    def __init__(self, root: Path, server: ListServer) -> None:
-        self.root, self.server, self.lock = builds.copy_definitions(root), server, materials.committed(IMAGE)
-        self.definition = definition_file.path_of(root, IMAGE)
+    def __init__(self, root: Path, server: ListServer, image: str = IMAGE) -> None:
+        self.root, self.server, self.lock = builds.copy_definitions(root), server, materials.committed(image)
+        self.definition = definition_file.path_of(root, image)
         self.text = self.definition.read_text(encoding="utf-8")
         materials.stock(Store(root / "cache"), self.lock)
         self.build: BuildFolder = materials.build(root, self.lock)
@@ -47,7 +49,7 @@ class Bench:
         (self.build.path / CVE_FILE).unlink(missing_ok=True)
 
     def ask(self, *options: str) -> builds.Ran:
-        return builds.golden(self.root, "cve", IMAGE, *self.server.options, *options)
+        return builds.golden(self.root, "cve", self.lock.image, *self.server.options, *options)
 
     @property
     def record(self) -> CveRecord:
@@ -118,6 +120,29 @@ def test_of_several_images_what_is_known_outranks_what_is_not(bench: Bench) -> N
     unknown, known = Unreachable("one: not all lists"), NotVerified("two has 1", tail="CVE-1")
     error = cve.worst([unknown, known])
     assert (error, error.tail) == (known, "CVE-1\none: not all lists")
+
+
+def test_where_no_list_is_there_nothing_was_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That a branch of the driver has ended is known without a list; it does not make a comparison of none."""
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(clock, "now", lambda: lists.NOON)
+    server = ListServer()
+    try:
+        bench = Bench(tmp_path, server, GPU_IMAGE)
+        whole = lists.quiet()
+        for left, code in (([], 4), ([Feed.KEV], 4), ([Feed.DEBIAN], 6), ([*whole], 6)):
+            bench.reset()
+            server.lists = {feed: whole[feed] for feed in left}
+            ran = bench.ask()
+            assert ran.code == code, (left, ran.text)
+            assert [one.id for one in bench.record.findings] == ["driver-branch-535"], ran.text
+            assert "driver-branch-535  nvidia" in ran.text, "it is said all the same"
+            assert bench.record.outcome is (Outcome.UNREACHABLE if code == 4 else Outcome.INCORRECT)
+            assert ("nothing was compared" in ran.text) == (code == 4), ran.text
+    finally:
+        server.close()
 
 
 def test_what_a_newer_package_mends_stops_a_build(bench: Bench) -> None:
@@ -219,18 +244,18 @@ def test_a_waiver_lets_one_finding_pass_until_it_ends(bench: Bench) -> None:
     assert ran.code == 0 and "warning: " in ran.text and "in 0 days" in ran.text
     bench.waive(expires=str(lists.TODAY - timedelta(days=1)))
     ran = bench.ask()
-    assert ran.code == 2 and "packer/waivers.yml:2: waivers.0.expires: the waiver of CVE-2026-0001 expired" in ran.text
+    assert ran.code == 2 and "packer/waivers.yml:2: waivers.1.expires: the waiver of CVE-2026-0001 expired" in ran.text
 
 
 @pytest.mark.parametrize(("changes", "said"), [
-    ({"id": "CVE-2026-9999"}, "waivers.0.id: CVE-2026-9999 excuses nothing"),
+    ({"id": "CVE-2026-9999"}, "waivers.1.id: CVE-2026-9999 excuses nothing"),
     ({"images": ["debian-12-ml-framework"]}, "did you mean `debian-12-ml-frameworks`?"),
-    ({"kind": "vulnerabilty"}, "waivers.0.kind"),
+    ({"kind": "vulnerabilty"}, "waivers.1.kind"),
     ({"stauts": "x"}, "unknown key; did you mean `status`?"),
     ({"expires": str(lists.TODAY + timedelta(days=91))}, "is more than 90 days ahead, the most for in_triage"),
     ({"status": "not_affected"}, "not_affected needs a justification"),
     ({"justification": "code_not_present"}, "not_affected needs a justification"),
-    ({"reason": "short"}, "waivers.0.reason"), ({"by": None}, "waivers.0.by: is required"),
+    ({"reason": "short"}, "waivers.1.reason"), ({"by": None}, "waivers.1.by: is required"),
 ])
 def test_a_waiver_that_is_wrong_names_its_line(bench: Bench, changes: dict[str, object], said: str) -> None:
     bench.server.lists[Feed.DEBIAN] = lists.tracker(newer(bench))

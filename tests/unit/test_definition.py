@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import definition, definition_file, vendor_archives
+from goldenami.model import definition, definition_file, hardware, vendor_archives
+from support.rules import trees
 
 IMAGE = "debian-13-ml-cpu"
 
@@ -27,7 +28,7 @@ def edit(root: Path, old: str, new: str, image: str = IMAGE) -> None:
 
 
 def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
-    for path in (root / "packer/images").glob("*.yml"):
+    for path in trees.scanned(8, root, "packer/images/*.yml"):
         found = definition_file.load(root, path)
         named = {*found.roles, *([definition.IMMUTABLE] if found.immutable else [])}
         assert found.role_names == [role for role in definition.ROLE_ORDER if role in named]
@@ -47,9 +48,14 @@ def test_every_definition_of_the_checkout_is_good(root: Path) -> None:
     ("release: trixie", "release: trixi",
      f"{IMAGE}.yml:5: base.release: unknown release of debian `trixi`; did you mean `trixie`?"),
     ("release: trixie", "release: noble", f"{IMAGE}.yml:5: base.release: unknown release of debian `noble`; "),
-    ("release: trixie", "release: 12", f"{IMAGE}.yml:5: base.release: input should be a valid string (got 12)"),
+    ("release: trixie", "release: 12",
+     f"{IMAGE}.yml:5: base.release: input should be a valid string (got 12); put it in quotes: \"12\""),
+    ("disk_size_gib: 4", 'disk_size_gib: "4"',
+     f"{IMAGE}.yml:7: disk_size_gib: input should be a valid integer (got '4'); take the quotes away"),
+    ("kernel: cloud\n", "kernel: cloud\nimmutable: 'true'\n",
+     f"{IMAGE}.yml:7: immutable: input should be a valid boolean (got 'true'); take the quotes away"),
     ("kernel: cloud", "kernel: clowd", f"{IMAGE}.yml:6: kernel: input should be 'cloud' or 'aws' (got 'clowd')"),
-    ("[c7i, m7i, c7a, m7a]", "[c7i, m7j]", f"{IMAGE}.yml:8: hardware.1: unknown family `m7j`; did you mean `m7i`?"),
+    ("[c7i, m7i, c7a, m7a]", "[c7i, m7j]", f"{IMAGE}.yml:8: hardware.2: unknown family `m7j`; did you mean `m7i`?"),
     ("[c7i, m7i, c7a, m7a]", "[]", f"{IMAGE}.yml:8: hardware: list should have at least 1 item"),
     ("[c7i, m7i, c7a, m7a]", "c7i", f"{IMAGE}.yml:8: hardware: input should be a valid list"),
     ("  network_tuning:", "  network_tunning:",
@@ -76,13 +82,16 @@ def test_a_definition_that_is_wrong(root: Path, old: str, new: str, complaint: s
 @pytest.mark.parametrize(("role", "variable", "complaint"), [
     ("limits", "limits_nofiles: 5", "limits_nofiles: unknown role variable; did you mean `limits_nofile`?"),
     ("limits", "limits_nofile: many", "limits_nofile: expected int, got str 'many'"),
+    ("limits", "limits_nofile: '5000'", "limits_nofile: expected int, got str '5000'; take the quotes away"),
+    ("limits", "limits_memlock: 64", "limits_memlock: expected str, got int 64; put it in quotes: \"64\""),
     ("limits", "limits_nofile: true", "limits_nofile: expected int, got bool True"),
     ("limits", "limits_nofile:", "limits_nofile: expected int, got nothing"),
     ("network_tuning", "network_tuning_transparent_hugepage: alway",
      "network_tuning_transparent_hugepage: unknown value `alway`; did you mean `always`?"),
     ("kernel", "kernel_release: x", "kernel_release: is derived by `lock` and cannot be set"),
     ("os_updates", "os_updates_extra_packages: htop", "os_updates_extra_packages: expected list, got str 'htop'"),
-    ("os_updates", "os_updates_extra_packages: [htop, 5]", "os_updates_extra_packages.1: expected str, got int 5"),
+    ("os_updates", "os_updates_extra_packages: [htop, 5]",
+     "os_updates_extra_packages.2: expected str, got int 5; put it in quotes: \"5\""),
     ("os_updates", "os_updates_extra_packages: [htop, ]", None),
 ])
 def test_a_role_variable_that_is_wrong(root: Path, role: str, variable: str, complaint: str | None) -> None:
@@ -101,11 +110,11 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
     ("  region: [us-east-1]", "19: publish.region: unknown key; did you mean `regions`?"),
     ("  keep_last: 3", "18: publish.regions: is required and missing"),
     ("  regions: []", "19: publish.regions: list should have at least 1 item"),
-    ("  regions: [us-east-1, frankfurt]", "19: publish.regions.1: string should match pattern"),
-    ("  regions: [us-east-1, us-east-1]", "19: publish.regions.1: `us-east-1` is given twice"),
+    ("  regions: [us-east-1, frankfurt]", "19: publish.regions.2: string should match pattern"),
+    ("  regions: [us-east-1, us-east-1]", "19: publish.regions.2: `us-east-1` is given twice"),
     (f"{REGIONS}\n  keep_last: 0", "20: publish.keep_last: input should be greater than or equal to 1 (got 0)"),
-    (f"{REGIONS}\n  share_with: [123456789012]", "20: publish.share_with.0: input should be a valid string (got 1234"),
-    (f"{REGIONS}\n  share_with: ['12345']", "20: publish.share_with.0: string should match pattern"),
+    (f"{REGIONS}\n  share_with: [123456789012]", "20: publish.share_with.1: input should be a valid string (got 1234"),
+    (f"{REGIONS}\n  share_with: ['12345']", "20: publish.share_with.1: string should match pattern"),
     (f"{REGIONS}\n  kms_key: alias/aws/ebs", "20: publish.kms_key: AWS manages that key"),
     (f"{REGIONS}\n  launch_template:\n    iop: 4000",
      "21: publish.launch_template.iop: unknown key; did you mean `iops`?"),
@@ -130,7 +139,7 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
     (f"{REGIONS}\n  launch_template: {{name: web, source_version: 3}}",
      "20: publish.launch_template.source_version: input should be 'latest' or 'default'"),
     (f"{REGIONS}\n  launch_template: {{security_groups: [web, sg-0a]}}",
-     "20: publish.launch_template.security_groups.1: `sg-0a` is of one region"),
+     "20: publish.launch_template.security_groups.2: `sg-0a` is of one region"),
     (f"{REGIONS}\n  launch_template: {{user_data_file: no.sh}}",
      "20: publish.launch_template.user_data_file: `no.sh` is no file of this repository"),
     (f"{REGIONS}\n  launch_template: {{metadata_options: {{hop_limit: 65}}}}",
@@ -190,8 +199,8 @@ def test_the_text_that_shapes_the_image(text: str) -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "complaint"), [
-    ("[numpy, hnswlib,", "[numpy, hnswlibb,", ":9: frameworks.1: unknown framework `hnswlibb`; did you mean"),
-    ("[numpy, hnswlib,", "[numpy, numpy,", ":9: frameworks.1: `numpy` stands there twice"),
+    ("[numpy, hnswlib,", "[numpy, hnswlibb,", ":9: frameworks.2: unknown framework `hnswlibb`; did you mean"),
+    ("[numpy, hnswlib,", "[numpy, numpy,", ":9: frameworks.2: `numpy` stands there twice"),
     ("  frameworks:\n", "", ":9: frameworks: the list `frameworks` and the role `frameworks` need each other"),
     ("frameworks: [numpy, hnswlib, llama-cpp-python, lightgbm, xgboost]\n", "",
      ":1: frameworks: the list `frameworks` and the role `frameworks` need"),
@@ -242,10 +251,10 @@ USERS, ADMINS = "    jupyterhub_users: [debian, admin]\n", "    jupyterhub_admin
 @pytest.mark.parametrize(("old", "new", "complaint"), [
     (USERS + ADMINS, "", "jupyterhub_users: is empty: name the accounts that may log in"),
     (USERS, USERS.replace("debian, admin", ""), "jupyterhub_users: is empty: name the accounts that may log in"),
-    (USERS, USERS.replace("admin", "Ann Lee"), "jupyterhub_users.1: `Ann Lee` is no account that may have note"),
-    (USERS, USERS.replace("debian", "root"), "jupyterhub_users.0: `root` is no account that may have notebooks"),
-    (USERS, USERS.replace("debian", "12"), "jupyterhub_users.0: expected str, got int 12"),
-    (ADMINS, ADMINS.replace("admin]", "admni]"), "jupyterhub_admins.1: `admni` is not in jupyterhub_users; did you mean"
+    (USERS, USERS.replace("admin", "Ann Lee"), "jupyterhub_users.2: `Ann Lee` is no account that may have note"),
+    (USERS, USERS.replace("debian", "root"), "jupyterhub_users.1: `root` is no account that may have notebooks"),
+    (USERS, USERS.replace("debian", "12"), "jupyterhub_users.1: expected str, got int 12"),
+    (ADMINS, ADMINS.replace("admin]", "admni]"), "jupyterhub_admins.2: `admni` is not in jupyterhub_users; did you mean"
                                                  " `admin`?"),
     (ADMINS, "    jupyterhub_bind_address: localhost\n", "jupyterhub_bind_address: 'localhost' does not appear to be"),
     (ADMINS, "    jupyterhub_port: 8081\n", "jupyterhub_port: 8081 is no port from 1 to 65535, or one of"),
@@ -301,7 +310,7 @@ NO_FABRIC_MANAGER = "joins its GPUs by NVSwitches, for which Debian has no fabri
 def test_gpus_behind_switches_need_a_fabric_manager(root: Path, family: str) -> None:
     image = "debian-12-ml-gpu-frameworks"
     edit(root, "[g4dn, g5,", f"[g4dn, {family},", image)
-    assert refused(root, image) == f"{image}.yml:8: hardware.1: `{family}` {NO_FABRIC_MANAGER}"
+    assert refused(root, image) == f"{image}.yml:8: hardware.2: `{family}` {NO_FABRIC_MANAGER}"
     with pytest.raises(BadInput) as caught:
         definition_file.load(root, definition_file.path_of(root, image))
     assert "nvidia_driver_source: nvidia and nvidia_driver_fabricmanager_enabled: true" in caught.value.hint
@@ -340,7 +349,7 @@ def test_efa_is_refused_where_no_size_has_one(root: Path) -> None:
 
 def test_a_family_of_another_architecture(root: Path) -> None:
     edit(root, "[c7i,", "[c7g,")
-    assert refused(root) == f"{IMAGE}.yml:8: hardware.0: `c7g` is arm64, the image amd64"
+    assert refused(root) == f"{IMAGE}.yml:8: hardware.1: `c7g` is arm64, the image amd64"
     with pytest.raises(BadInput) as caught:
         definition_file.load(root, definition_file.path_of(root, IMAGE))
     assert caught.value.hint == "images are made for amd64 only: take a family of that, such as m7i or g6"
@@ -358,11 +367,11 @@ def test_all_that_is_wrong_is_said_at_once(root: Path) -> None:
         edit(root, old, new)
     assert mistakes(root, ["us-east-1", "us-west-2"]) == [
         "5: base.release: unknown release of debian `trixi`; did you mean `trixie`?",
-        "8: hardware.0: unknown family `c7x`; did you mean `c7i`?",
-        "8: hardware.1: `c7g` is arm64, the image amd64: images are made for amd64 only: take a family of that, such "
+        f"8: hardware.1: unknown family `c7x`; did you mean `c7i`?: {hardware.UNKNOWN}",
+        "8: hardware.2: `c7g` is arm64, the image amd64: images are made for amd64 only: take a family of that, such "
         "as m7i or g6",
         "12: roles.limitss: unknown role; did you mean `limits`?",
-        "19: publish.regions.0: unknown region `us-esat-1`; did you mean `us-east-1`?: a region newer than the pinned "
+        "19: publish.regions.1: unknown region `us-esat-1`; did you mean `us-east-1`?: a region newer than the pinned "
         "botocore needs a newer one in requirements/"]
 
 

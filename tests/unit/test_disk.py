@@ -21,6 +21,7 @@ from goldenami.local.disk import disk, grub
 from goldenami.local.tree import tree
 from goldenami.model import disk_blocks
 from support.builds.tools import ROOT, need_disk_tools, need_reproducible_disks
+from support.rules import trees
 
 MIB = 1 << 20
 EPOCH = 1_700_000_000
@@ -158,7 +159,8 @@ def test_menu_has_what_a_role_asked_for(root: Path) -> None:
 
 def test_menu_has_no_word_twice_and_none_that_a_definition_took_out(root: Path) -> None:
     """Of the role's default one word is left out, as a definition may."""
-    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "roles").glob("*/defaults/main.yml")]
+    paths = trees.scanned(19, ROOT, "roles/*/defaults/main.yml")
+    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
     (words,) = (values[name] for values in found if values for name in values if name.endswith("kernel_cmdline"))
     words.remove("net.ifnames=0")
     (root / "etc/default").mkdir()

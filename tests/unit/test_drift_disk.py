@@ -9,16 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.drift import allowances, disk_summary, manifest
+from goldenami.drift import allowances, baked_disk, disk_check, disk_file, disk_summary, manifest
 from goldenami.drift.disk_records import DiskRecord, DiskVerdict
 from goldenami.local.disk import disk
-from goldenami.model import definition_file
+from goldenami.model import definition_file, disk_blocks, sparse_disk
 from goldenami.model.build_folder import BuildFolder
+from goldenami.model.sparse_disk import read_block
 from support.builds import builds
 from support.builds.tools import need, need_disk_tools
-from support.drift import small_image, tampering
+from support.drift import plants, small_image, tampering
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,36 @@ def test_named_attacks(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     assert all(row.path in disk_summary.markdown(record).replace("\\", "") for row in record.drift)
 
 
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    """An image with a container engine."""
+    need_disk_tools()
+    return small_image.bake(tmp_path_factory.mktemp("engine") / "0123456789ab", files=plants.ENGINE)
+
+
+def test_what_a_launch_and_an_engine_write_is_no_drift(engine: BuildFolder, tmp_path: Path) -> None:
+    image = small_image.copy(engine, tmp_path / "disk.raw")
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        tampering.launch(tree)
+        for plant in plants.WRITTEN:
+            plants.put(tree, plant)
+    assert named(small_image.look(engine, image)) == {}
+
+
+def test_ways_to_root_on_a_disk(engine: BuildFolder, tmp_path: Path) -> None:
+    """One of each path; the other ones are in test_drift_forms.py."""
+    image = small_image.copy(engine, tmp_path / "disk.raw")
+    chosen = {plant.path: plant for plant in plants.PLANTS}
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        tampering.launch(tree)
+        for plant in chosen.values():
+            plants.put(tree, plant)
+        os.mknod(tree / "var/lib/docker/root", 0o60666, os.makedev(259, 1))
+    found = named(small_image.look(engine, image))
+    assert [path for path in (*chosen, "/var/lib/docker", "/var/lib/docker/root") if path not in found] == []
+    assert len(chosen) > 50
+
+
 @pytest.mark.parametrize(("place", "offset"), [
     ("first sector", 100), ("gap before the partitions", 34 * 512 + 7), ("partition bios", disk.BIOS_BOOT[0] + 5000),
     ("partition esp", disk.ESP[0] + (1 << 20)),
@@ -179,7 +210,7 @@ def test_a_definition_allows_a_path_until_a_day(build: BuildFolder, image: Path,
     assert [row.path for row in record.passed] == ["/opt/agent/bin", "/opt/agent/bin/agent"]
     assert "our agent updates itself, until 2027-01-31" in record.passed[0].rule
     assert list(named(record)) == ["/opt", "/opt/agent", "/opt/agent/code.pyc"]
-    with pytest.raises(BadInput, match=r"allow\.0\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"):
+    with pytest.raises(BadInput, match=r"allow\.1\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"):
         allowances.allowed(definition, datetime.date(2027, 2, 1))
 
 
@@ -202,6 +233,35 @@ def test_a_manifest_of_another_build(build: BuildFolder, tmp_path: Path) -> None
         small_image.look(other, build.disk)
 
 
+def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
+    build: BuildFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each block that is read is held to the bake's list: one that was changed is found, and none else is read."""
+    need("qemu-img")
+    here = BuildFolder(tmp_path / build.path.name)
+    shutil.copytree(build.path, here.path, copy_function=lambda *names: small_image.copy_file(*map(Path, names)))
+    blocks, record = disk_blocks.scan(here.disk, here.blocks), here.read_bake()
+    assert record.disk is not None
+    listed = record.disk.model_copy(update={"blocks_sha256": records.sha256_file(blocks.path)})
+    records.write(here.bake, record.model_copy(update={"disk": listed}))
+    path = tmp_path / "overlay.qcow2"
+    shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(here.disk), str(path)])
+    read = list[int]()
+
+    def noted(file: int, index: int) -> bytes:
+        read.append(index)
+        return read_block(file, index)
+
+    monkeypatch.setattr(baked_disk, "read_block", noted)
+    assert disk_check.check(here, disk_file.opened(path, here, small_image.USER)).verdict is DiskVerdict.AS_BAKED
+    assert 0 < len(read) < blocks.count() // 2
+    with here.disk.open("r+b") as file:
+        file.seek(read[0] * sparse_disk.BLOCK)
+        file.write(b"changed")
+    with pytest.raises(BadInput, match="is not what was published"):
+        disk_check.check(here, disk_file.opened(path, here, small_image.USER))
+
+
 def test_the_command(build: BuildFolder, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkout = builds.Checkout(tmp_path / "root", monkeypatch)
     name = "debian-13-ml-cpu"
@@ -219,6 +279,15 @@ def test_the_command(build: BuildFolder, image: Path, tmp_path: Path, monkeypatc
     nobody.write_text("Host golden\n  HostName 127.0.0.1\n  Port 1\n", encoding="utf-8")
     said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name, "--inside", "ssh")
     assert (said.code, "could not look: SSH to golden failed" in said.text) == (ExitCode.UNREACHABLE, True), said.text
+    script = tmp_path / "user-data"
+    script.write_text("#!/bin/sh\nid\n", encoding="utf-8")
+    assert checkout.golden("drift", name, "--user-data", str(script)).code == ExitCode.BAD_INPUT
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        (tree / "etc/ld.so.preload").unlink()
+        plants.put(tree, plants.Plant(f"{plants.INSTANCE}/scripts/part-001", "#!/bin/sh\nid\n", 0o700))
+    given = ("drift", name, "--disk", str(image), "--build", folder.name)
+    assert checkout.golden(*given).code == ExitCode.NOT_VERIFIED
+    assert checkout.golden(*given, "--user-data", str(script)).code == ExitCode.OK
     os.truncate(image, disk.ROOT_OFFSET + 4096)
     assert checkout.golden("drift", name, "--disk", str(image), "--build", folder.name).code == ExitCode.UNREACHABLE
     assert checkout.golden("drift", name, "--disk", "/none").code == ExitCode.BAD_INPUT

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from goldenami.core import shell
 from goldenami.core.errors import ExitCode
 from goldenami.drift import disk_check
 from goldenami.drift.disk_check import LookedAt
@@ -150,6 +151,41 @@ def test_forged_inodes(
     image = small_image.copy(build, tmp_path / "disk.raw")
     forge(system, image, path, changes)
     assert verdict(build, image) == expected
+
+
+def test_a_descriptor_of_a_group_without_files(tmp_path: Path) -> None:
+    """Linux mounts no disk with such a one; nothing on it is in that group."""
+    layout = disk.DiskLayout(image="small", size_bytes=640 << 20, source_date_epoch=1_700_000_000)
+    build = small_image.bake(tmp_path / "build" / "0123456789ab", layout)
+    image = small_image.copy(build, tmp_path / "disk.raw")
+    system = Ext4(Region(RawFile(image), disk.ROOT_OFFSET, layout.root_bytes))
+    assert (system.groups > 2, verdict(build, image)) == (True, DiskVerdict.AS_BAKED)
+    with image.open("r+b") as file:
+        file.seek(disk.ROOT_OFFSET + BLOCK + (system.groups - 1) * system.descriptor_size + 12)
+        file.write(b"\x5a\xa5")
+    with pytest.raises(shell.CommandFailed), small_image.mounted(
+            image, tmp_path / "mount", size=layout.root_bytes):
+        pass
+    assert verdict(build, image) == "could not look"
+
+
+@pytest.mark.parametrize("asked", [
+    "set_super_value errors 3", "set_super_value def_resuid 1000", "feature -dir_index",
+    "set_super_value default_mount_opts 0", "set_super_value mount_opts data=writeback"])
+def test_what_the_file_system_says_of_itself(build: BuildFolder, tmp_path: Path, asked: str) -> None:
+    image = small_image.copy(build, tmp_path / "disk.raw")
+    small_image.debugfs(image, asked)
+    record = disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=RawFile(image)))
+    assert [row.path for row in record.drift] == ["file system of root"]
+
+
+def test_a_link_whose_blocks_are_less_than_none(system: Ext4) -> None:
+    """The kernel reads blocks, where the figure is not that of a link in its inode (ext4_inode_is_fast_symlink)."""
+    inode = next(inode for name, inode in inodes(system) if name == "/etc/link")
+    raw = bytearray(inode.raw)
+    raw[0x68:0x6C] = b"\1\0\0\0"
+    with pytest.raises(Unreadable):
+        system.link(Inode(inode.number, bytes(raw), inode.of, changed=False), "/etc/link")
 
 
 def test_names_in_what_looks_like_the_tree_of_names() -> None:

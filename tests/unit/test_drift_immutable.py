@@ -22,7 +22,7 @@ LAYOUT = disk.DiskLayout(image="small", size_bytes=320 << 20, source_date_epoch=
 OVERLAYS = ("etc", "home", "opt", "var", "root")
 FILES = {
     str(immutable.LIST): "".join(f"overlay /{name}\n" for name in OVERLAYS) + "plain /var/lib/docker\n",
-    "opt/tool/lib/a": "a", "opt/tool/lib/b": "b", "opt/tool/run": "run", "opt/other/x": "x",
+    "opt/tool/lib/a": "a", "opt/tool/lib/b": "b", "opt/tool/run": "run", "opt/other/x": "x", "usr/sbin/dockerd": "",
 }
 
 

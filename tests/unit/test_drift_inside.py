@@ -123,7 +123,7 @@ def test_a_definition_allows_a_port_until_a_day(tmp_path: Path) -> None:
         text.write("drift:\n  listen:\n  - {port: tcp/4444, reason: our model server, until: 2027-01-31}\n")
     definition = definition_file.load(root, path)
     assert named(allowances.allowed_ports(definition, date(2027, 1, 31)), listeners=[EVIL]) == []
-    with pytest.raises(BadInput, match=r"listen\.0\.until: tcp/4444 was allowed to be heard until 2027-01-31"):
+    with pytest.raises(BadInput, match=r"listen\.1\.until: tcp/4444 was allowed to be heard until 2027-01-31"):
         allowances.allowed_ports(definition, date(2027, 2, 1))
 
 

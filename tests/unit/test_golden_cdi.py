@@ -18,6 +18,8 @@ VERSION, OTHER = "550.163.01", "535.274.02"
 FOLDER, DEBIANS = "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/nvidia/current"
 FIRST, SECOND = "GPU-00000000-0000-0000-0000-00000000000a", "GPU-00000000-0000-0000-0000-00000000000b"
 GPUS = "proc/driver/nvidia/gpus"
+UVM = 508
+"""A major number as Linux gives it out when the module is loaded."""
 
 
 def run(root: Path) -> tuple[int, str]:
@@ -60,13 +62,14 @@ def gpu(root: Path, bus: str, uuid: str, minor: int) -> None:
     """A GPU as the driver's procfs shows it, and its device node."""
     write(root / GPUS / bus / "information", f"Model: \t\t Tesla T4\nIRQ:   \t\t 44\nGPU UUID: \t {uuid}\n"
           f"Bus Location: \t {bus}\nDevice Minor: \t {minor}\nGPU Excluded:\t No\n")
-    node(root, f"nvidia{minor}")
+    node(root, f"nvidia{minor}", minor)
 
 
-def node(root: Path, name: str) -> None:
-    """A character device, of the kind that swallows everything (/dev/null's)."""
+def node(root: Path, name: str, minor: int, major: int = 195) -> None:
+    """A character device, in place of the one that is there."""
     (root / "dev").mkdir(exist_ok=True)
-    os.mknod(root / "dev" / name, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    (root / "dev" / name).unlink(missing_ok=True)
+    os.mknod(root / "dev" / name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
 
 
 def library(root: Path, folder: str, stem: str, version: str, *links: str) -> None:
@@ -86,8 +89,10 @@ def tree(tmp_path: Path) -> Path:
           f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  Tue Apr  8 12:41:17 UTC 2026\nGCC version: 14\n")
     gpu(root, "0000:00:1e.0", SECOND, 0)
     gpu(root, "0000:00:1b.0", FIRST, 1)
-    for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"):
-        node(root, name)
+    write(root / "proc/devices", f"Character devices:\n195 nvidia\n{UVM} nvidia-uvm\n\nBlock devices:\n")
+    node(root, "nvidiactl", 255)
+    node(root, "nvidia-uvm", 0, UVM)
+    node(root, "nvidia-uvm-tools", 1, UVM)
     library(root, DEBIANS, "libcuda", VERSION, "libcuda.so.1")
     library(root, DEBIANS, "libnvidia-ml", VERSION, "libnvidia-ml.so.1", "libnvidia-ml.so")
     library(root, FOLDER, "libnvidia-gpucomp", VERSION)
@@ -227,6 +232,19 @@ def not_initialised(tree: Path) -> None:
     (lambda tree: (tree / "dev/nvidia-uvm").unlink(), "/dev/nvidia-uvm is missing: run `nvidia-modprobe -u -c 0`, the"),
     (lambda tree: (tree / "proc/driver/nvidia/capabilities/gpu1/mig/gi3").mkdir(parents=True),
      "the GPU at 0000:00:1b.0 is partitioned (MIG), which is not supported: run `nvidia-smi -mig 0`, or use"),
+    (lambda tree: node(tree, "nvidia1", 3, 1),
+     "/dev/nvidia1 is device 1:3, the driver's is 195:1: remove it, then run `systemctl restart"),
+    (lambda tree: node(tree, "nvidia1", 0), "/dev/nvidia1 is device 195:0, the driver's is 195:1"),
+    (lambda tree: node(tree, "nvidiactl", 0), "/dev/nvidiactl is device 195:0, the driver's is 195:255"),
+    (lambda tree: node(tree, "nvidia-uvm", 0), f"device 195:0, the driver's is {UVM}:0: remove it"),
+    (lambda tree: node(tree, "nvidia-uvm-tools", 0, UVM), f"device {UVM}:0, the driver's is {UVM}:1"),
+    (lambda tree: node(tree, "nvidia-modeset", 3, 1), "device 1:3, the driver's is 195:254"),
+    (lambda tree: write(tree / "proc/devices", "195 nvidia\n"),
+     "/proc/devices has no nvidia-uvm: run `modprobe nvidia-uvm`, then"),
+    (lambda tree: gpu(tree, "0000:00:1f.0", FIRST[:-1] + "c", 0),
+     "the GPUs at 0000:00:1e.0 and 0000:00:1f.0 have one number (0) or UUID: reboot"),
+    (lambda tree: gpu(tree, "0000:00:1f.0", SECOND, 2),
+     "the GPUs at 0000:00:1e.0 and 0000:00:1f.0 have one number (2) or UUID: reboot"),
 ])
 def test_what_is_not_whole_is_refused_and_leaves_no_specification(tree: Path, spoil: Any, said: str) -> None:
     spoil(tree)

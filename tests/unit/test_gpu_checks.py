@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from goldenami.model import hardware
 from goldenami.model.hardware import GpuType
+from support.builds.checkout import processes
 from support.ec2.instance_types import described
 from support.gpu import gpu_checks, gpu_machine
 from support.gpu.gpu_machine import DRIVER, GpuMachine
+from support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = gpu_checks.module(ROOT / "tests/image/nvidia_driver/test_gpu.py")
@@ -126,6 +128,71 @@ def test_each_fault_is_found_and_named(tmp_path: Path, libraries: Path, fault: s
     do(machine)
     found = complaints(machine, kind)
     assert cause in found.get(check, ""), found
+
+
+LOST: dict[str, tuple[dict[str, object], dict[str, str]]] = {
+    "at its handle": ({"handle.3": 15}, {"driver_answers": "GPU 3: nvmlDeviceGetHandleByIndex_v2 returned 15"}),
+    "a moment later": ({"memory_error.3": 15}, {"driver_answers": "GPU 3: nvmlDeviceGetMemoryInfo returned 15"}),
+    "hangs at once": ({"hang_nvmlDeviceGetHandleByIndex_v2.3": 1},
+                      {"driver_answers": "GPU 3: nvmlDeviceGetHandleByIndex_v2 did not return within 2 s"}),
+    "hangs later": ({"hang_nvmlDeviceGetMemoryInfo.3": 1},
+                    {"driver_answers": "GPU 3: nvmlDeviceGetMemoryInfo did not return within 2 s"}),
+}
+AT_WORK: dict[str, tuple[dict[str, object], str]] = {
+    "lost": ({"clocks_error.3": 15}, "GPU 3: nvmlDeviceGetCurrentClocksThrottleReasons returned 15 (GPU is lost)"),
+    "a kernel fails": ({"launch.3": 719}, "GPU 3: cuLaunchKernel returned 719 (CUDA_ERROR_LAUNCH_FAILED)"),
+    "hangs while it copies": ({"hang_cuEventSynchronize.3": 1}, "GPU 3: cuEventSynchronize did not return within"),
+    "hangs at its start": ({"hang_cuCtxCreate_v2.3": 1}, "GPU 3: cuCtxCreate_v2 did not return within 2 s"),
+    "hangs meanwhile": ({"hang_nvmlDeviceGetCurrentClocksThrottleReasons.3": 1},
+                        "GPU 3: nvmlDeviceGetCurrentClocksThrottleReasons did not return within 2 s"),
+}
+HUNG: dict[str, str] = {
+    "nvmlInit_v2": "NVML: nvmlInit_v2 did not return within 2 s",
+    "cuInit": "CUDA: cuInit did not return within 2 s",
+}
+
+
+def hurried(machine: GpuMachine) -> dict[str, str]:
+    """What the checks say of eight GPUs that have two seconds for each call."""
+    kind = gpu_type(BIG)
+    return gpu_checks.complaints(CHECKS, {"gpus": machine.gather(2.0), "gpu_type": kind.model_dump(), "lock": LOCK})
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_a_gpu_that_does_not_answer_is_named_alone(tmp_path: Path, libraries: Path, how: str) -> None:
+    settings, wanted = LOST[how]
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
+    machine.set(settings)
+    said = hurried(machine)
+    assert set(said) == {"driver_answers", "driver_has_every_gpu_that_is_on_the_bus"}, said
+    assert wanted["driver_answers"] in said["driver_answers"]
+    assert ("15 (GPU is lost)" in said["driver_answers"]) is how.startswith(("at", "a ")), said
+    assert said["driver_has_every_gpu_that_is_on_the_bus"].endswith("to the driver: 0000:00:13.0"), said
+
+
+@pytest.mark.parametrize("how", AT_WORK)
+def test_a_gpu_that_fails_at_work_is_named_alone(tmp_path: Path, libraries: Path, how: str) -> None:
+    settings, wanted = AT_WORK[how]
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
+    machine.set(settings)
+    said = hurried(machine)
+    assert wanted in said["every_gpu_computes_right"], said
+    others = [f"GPU {number}" for number in range(8) if number != 3]
+    assert not [(name, other) for name, text in said.items() for other in others if other in text], said
+
+
+@pytest.mark.parametrize("call", HUNG)
+def test_a_driver_that_hangs_is_named_by_its_call(tmp_path: Path, libraries: Path, call: str) -> None:
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
+    machine.set({f"hang_{call}": 1})
+    assert HUNG[call] in hurried(machine)["driver_answers"]
+
+
+def test_no_process_of_a_call_that_hangs_is_left(tmp_path: Path, libraries: Path) -> None:
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
+    machine.set({"hang_cuEventSynchronize": 1, "hang_nvmlDeviceGetMemoryInfo.2": 1})
+    assert len(machine.gather(2.0)["lost"]) == 1
+    until("its processes to end", lambda: not processes(str(machine.path)))
 
 
 CONTAINER_FAULTS: dict[str, tuple[dict[str, object], dict[str, object], str]] = {

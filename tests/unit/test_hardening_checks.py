@@ -42,7 +42,7 @@ GOOD = {
     "core": answer("|/bin/false", "0"), "core file": answer("[Coredump]", "Storage=none", "ProcessSizeMax=0"),
     "core service": answer("0", "0"),
     "journal": answer("File path: /var/log/journal/0/system.journal", "System Journal () is 8M, max 1G"),
-    "journal room": answer("10000000000 8000000000"),
+    "journal room": answer("10000000000 8000000000"), "aa cache": answer(),
     "journal file": answer("Storage=persistent", "SystemMaxUse=1G"),
     "mounts": answer("/ rw", "/tmp rw,nosuid,nodev", "/dev/shm rw,nosuid,nodev", "/home rw,nodev",
                      "/var/tmp rw,nosuid,nodev"),

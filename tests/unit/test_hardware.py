@@ -12,8 +12,9 @@ import pytest
 import yaml
 from goldenami.core.errors import BadInput
 from goldenami.lifecycle import hardware_check
-from goldenami.model import hardware
+from goldenami.model import definition_file, hardware
 from goldenami.model.hardware import OpenModules
+from support.builds import builds
 from support.ec2.instance_types import described
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +102,7 @@ def test_a_section_that_is_missing_or_no_mapping(tmp_path: Path, section: str) -
      "families.g4dn: `gpu` and `counts` go together"),
     ("g6: {cpu: znver3, gpu: L4, counts: [1, 4, 8], efa: true", "g6: {cpu: znver3, gpu: L4, counts: [1, 4, 8], efa: 1",
      "families.g6.efa: input should be a valid boolean"),
-    ("boot: [legacy-bios], nvme", "boot: [bios], nvme", "families.p3.boot.0: input should be 'legacy-bios' or 'uefi'"),
+    ("boot: [legacy-bios], nvme", "boot: [bios], nvme", "families.p3.boot.1: input should be 'legacy-bios' or 'uefi'"),
     ("open_modules: required, source: cuda}\n  B300", "open_modules: yes, source: cuda}\n  B300",
      "gpus.B200.open_modules: input should be 'unsupported', 'possible' or 'required'"),
     ('T4: {maker: NVIDIA, sm: "75"', "T4: {maker: NVIDIA, sm: 7.5", "gpus.T4.sm: input should be a valid string"),
@@ -122,3 +123,37 @@ def test_a_row_that_is_wrong(tmp_path: Path, old: str, new: str, complaint: str)
     where, _, said = first.partition(": ")
     assert said.startswith(complaint)
     assert where.startswith(str(path))
+
+
+def misfit(root: Path, family: str) -> BadInput:
+    """What is said of a definition that declares the family."""
+    builds.copy_definitions(root)
+    path = definition_file.path_of(root, "debian-13-ml-cpu")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[c7i, m7i, c7a, m7a]", f"[c7i, {family}]"), encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        definition_file.load(root, path)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "family", ["p6-b200", "p6-b300", "p6e", "p6e-gb200", "p6e-gb300", "p6-b400", "p6"])
+def test_switches_that_need_a_manager_which_no_image_has_are_refused(tmp_path: Path, family: str) -> None:
+    """Known or not: without it CUDA would not start, on the dearest machines that there are."""
+    message = misfit(tmp_path / "checkout", family).message
+    assert message.endswith(f": hardware.2: {hardware.refusal(family)}")
+    assert "NVLSM" in message
+    assert "ib_umad" in message
+
+
+def test_no_other_family_is_refused_so() -> None:
+    assert [name for name in hardware.load(ROOT) if hardware.refusal(name)] == ["p6-b200", "p6-b300"]
+    assert not any(hardware.refusal(name) for name in ("p5en", "g6", "g6e", "p60", "cp6"))
+
+
+@pytest.mark.parametrize("family", ["g7", "m9g", "m9gd", "c9g"])
+def test_a_family_without_a_row_says_where_its_facts_go(tmp_path: Path, family: str) -> None:
+    error = misfit(tmp_path / "checkout", family)
+    assert f"hardware.2: unknown family `{family}`" in error.message
+    assert error.hint == hardware.UNKNOWN
+    assert "packer/hardware.yml" in error.hint

@@ -8,6 +8,7 @@ import pytest
 from goldenami.core.errors import StageFailed
 from goldenami.local import image_tests
 from goldenami.model.build_records import Check
+from support.waiting import until
 
 RIGHT, WRONG = "def test_right():\n    pass\n", "def test_wrong():\n    assert False\n"
 BREAKS_OFF = "def pytest_runtest_logreport(report):\n    raise RuntimeError('the disk is full')\n"
@@ -62,6 +63,17 @@ def test_tests_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
                              log=tmp_path / "log") as tests:
         assert tests.process.poll() is None
     assert tests.process.poll() is not None
+
+
+def test_tests_that_hang_end_and_the_log_names_the_one(tmp_path: Path) -> None:
+    path, log = tmp_path / "tests/image/limits/test_limits.py", tmp_path / "log"
+    path.parent.mkdir(parents=True)
+    path.write_text("import time\ndef test_that_hangs():\n    time.sleep(600)\n", encoding="utf-8")
+    with image_tests.running(tmp_path, ["limits"], tmp_path / "vars.json", ["-vv"], work=tmp_path, log=log) as tests:
+        until("the test to begin", lambda: "test_that_hangs" in log.read_text(encoding="utf-8"))
+        with pytest.raises(StageFailed, match="tests run for 0 s and have not ended") as stopped:
+            tests.checks(0.1)
+    assert "test_that_hangs" in stopped.value.tail and tests.process.poll() is not None
 
 
 def outcomes(checks: list[Check]) -> dict[str, str]:

@@ -154,6 +154,43 @@ def test_a_mount_point_that_is_taken(
     assert str(caught.value).startswith(f"{point} is taken")
 
 
+STARTED = ("engine-id", "buildkit/cache.db", "containers/", "image/overlay2/repositories.json",
+           "image/overlay2/imagedb/content/sha256/", "network/files/local-kv.db", "overlay2/l/", "swarm/",
+           "plugins/storage/ingest/", "runtimes/", "tmp/", "volumes/metadata.db", "tmpmounts/", "opt/bin/",
+           "io.containerd.metadata.v1.bolt/meta.db", "io.containerd.content.v1.content/ingest/",
+           "io.containerd.snapshotter.v1.overlayfs/metadata.db", "storage/overlay/l/", "storage/db.sql", "cache/x")
+"""What engines leave where they only started; a folder ends with `/`."""
+
+
+def plant(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    return folder
+
+
+def test_an_engine_s_folder_that_only_its_start_filled_is_free(tmp_path: Path) -> None:
+    """It started on a type without local disks; the instance has moved to one with them."""
+    folder = plant(tmp_path / "docker", *STARTED)
+    assert not store.check_free(folder, "/dev/a", "", "", engine=True)
+    with pytest.raises(store.Refused, match="is taken: it holds files"):
+        store.check_free(folder, "/dev/a", "", "")
+
+
+@pytest.mark.parametrize("name", [
+    "overlay2/0a/diff/", "containers/0a/", "image/overlay2/imagedb/content/sha256/0a", "volumes/mine/_data/",
+    "swarm/docker-state.json", "plugins/storage/blobs/sha256/0a", "mine",
+    "io.containerd.content.v1.content/blobs/sha256/0a",
+    "io.containerd.snapshotter.v1.overlayfs/snapshots/1/", "opt/bin/tool", "storage/overlay/0a/diff/",
+    "storage/volumes/mine/_data/",
+])
+def test_an_engine_s_folder_with_something_of_somebody_s_is_not(tmp_path: Path, name: str) -> None:
+    with pytest.raises(store.Refused, match="is taken: it holds files"):
+        store.check_free(plant(tmp_path, *STARTED, name), "/dev/a", "", "", engine=True)
+
+
 def test_a_command_that_fails_is_named_in_one_line() -> None:
     with pytest.raises(store.Refused, match=r"^sh -c .*: second$"):
         store.run("sh", "-c", "echo first >&2; echo second >&2; exit 3")

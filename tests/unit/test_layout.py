@@ -10,23 +10,41 @@ import pytest
 from goldenami import reference
 from goldenami.core import shell
 from goldenami.model import definition_keys
-from support.rules import history_rules, layout_rules, policy_rules, prose_rules, python_rules, text_rules
+from support.rules import history_rules, layout_rules, policy_rules, prose_rules, python_rules, text_rules, trees
 from support.rules.requirement_rules import FILES, pins
 
 ROOT = Path(__file__).resolve().parents[2]
+LEAST_TEXTS = 1200
+LEAST = {
+    "python_rules": {
+        "imports": 320, "emulator": 350, "processes": 320, "boto3": 320, "clocks": 350, "process_ids": 390,
+        "names": LEAST_TEXTS, "scans": 350, "class_names": 350, "sizes": 750, "docstrings": 750},
+    "text_rules": {
+        "top_level": LEAST_TEXTS, "sizes": 240, "folder_readmes": 8, "variables": LEAST_TEXTS, "make_targets": 1,
+        "module_map": 320, "libraries": 2, "prose_width": 55, "local_hooks": 1, "benches": 14},
+    "requirement_rules": {"pins": 4}, "policy_rules": {"template": 19},
+    "prose_rules": {"sentences": 55, "page_sizes": 27, "questions": 25, "links": 55, "index": 26},
+}
+"""How many files each rule looks at, at least: one that looks at none finds nothing wrong."""
 
 
 @pytest.mark.parametrize("rule", layout_rules.RULES, ids=lambda rule: f"{rule.__module__}.{rule.__name__}")
 def test_checkout_keeps(rule: Callable[[Path], list[str]]) -> None:
+    trees.SEEN.clear()
     assert "\n".join(rule(ROOT)) == ""
+    assert len(trees.SEEN) >= LEAST[rule.__module__.rpartition(".")[2]][rule.__name__]
 
 
 def test_no_file_names_a_mirror_of_this_machine() -> None:
+    trees.SEEN.clear()
     assert "\n".join(text_rules.mirror_hosts(ROOT, text_rules.machine_hosts())) == ""
+    assert len(trees.SEEN) >= LEAST_TEXTS
 
 
 def test_no_file_holds_a_path_of_this_machine() -> None:
+    trees.SEEN.clear()
     assert "\n".join(text_rules.machine_paths(ROOT, ROOT, Path.home())) == ""
+    assert len(trees.SEEN) >= LEAST_TEXTS
 
 
 def test_reference_is_what_the_code_says() -> None:
@@ -62,7 +80,7 @@ PACKAGE = "scripts/goldenami"
 HASH = f"\\\n    --hash=sha256:{'0' * 64}\n"
 ACCOUNT = {
     policy_rules.TEMPLATE: "    Metadata: {Commands: [a]}\n    Properties:\n        Statement:\n          - Sid: Odd\n",
-    f"{policy_rules.POLICIES}/a.json": '{"Statement": [{"Action": ["ec2:RunInstances"], "Resource": "*"}]}'}
+    f"{policy_rules.POLICIES}/a.json": '{"Statement": [{"Effect": "Allow", "Action": ["a:B"], "Resource": "*"}]}'}
 BAD_TREES = [
     (text_rules.top_level, {"notes/a.md": ""}, "notes does not belong at the top level"),
     (text_rules.top_level, {"notes/a.md": ""}, "LICENSE is missing at the top level"),
@@ -94,6 +112,15 @@ BAD_TREES = [
     (python_rules.boto3, {f"{PACKAGE}/publish.py": "import boto3"}, "publish.py imports boto3"),
     (python_rules.boto3, {f"{PACKAGE}/publish.py": "from botocore.config import Config"}, "imports botocore.config"),
     (python_rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"}, "a.py:3 reads the clock, as"),
+    (python_rules.process_ids, {f"{PACKAGE}/a.py": "import os\nname = f'.x.{os.getpid()}'"}, "a.py:2 asks for a pid"),
+    (python_rules.process_ids, {"roles/a/files/b.py": "from os import getppid"}, "b.py:1 asks for a pid"),
+    (python_rules.names, {f"{PACKAGE}/a.py": "x = 1  # as isa.py says"}, "a.py:1 names isa.py, which does not exist"),
+    (python_rules.names, {f"{PACKAGE}/a.py": '"""What `point_template` makes."""\ndef move_template(): ...'},
+     "a.py:1 names point_template"),
+    (python_rules.scans, {"tests/unit/test_a.py": "for path in (ROOT / 'x').rglob('*.py'): ..."},
+     "test_a.py:1 lists files and does not count them"),
+    (python_rules.scans, {"tests/support/rules/a.py": "def rule(root):\n    return root.glob('*')"},
+     "rules/a.py:2 lists files"),
     (python_rules.class_names, {f"{PACKAGE}/a.py": "class Odd: ...", "scripts/ec2_emulator/b.py": "class Odd: ..."},
      "a.py has a class Odd, as b.py has"),
     (python_rules.sizes, {"tests/a.py": "x = 1\n" * 401}, "tests/a.py: 401 lines, at most 400"),
@@ -153,6 +180,13 @@ def test_rule_sees(tmp_path: Path, rule: Callable[[Path], list[str]], tree: dict
     for name, text in tree.items():
         _write(tmp_path, name, text)
     assert any(message in problem for problem in rule(tmp_path)), rule(tmp_path)
+
+
+def test_a_scan_that_sees_too_little_fails(tmp_path: Path) -> None:
+    _write(tmp_path, "a/one.yml", "")
+    assert [path.name for path in trees.scanned(1, tmp_path, "*/*.yml")] == ["one.yml"]
+    with pytest.raises(AssertionError, match=r"\*/\*.yml are 1 files here, and were 2"):
+        trees.scanned(2, tmp_path, "*/*.yml")
 
 
 def test_every_rule_has_a_bad_tree() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from goldenami.aws.channels.ledger import HISTORY, Channel, GpuProof, Ledger, LedgerEntry
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
 def mark(number: int, ami: str = "ami-1") -> LedgerEntry:
-    return LedgerEntry(build_id=f"{number:012x}", ami=ami, baked_at="2026-11-25T09:00:00Z",
+    return LedgerEntry(build_id=f"{number:012x}", ami=ami, baked_at=f"2026-11-25T09:{number:02}:00Z",
                        since="2026-11-25T09:00:00Z", by="a@b:1", fence=1, gpu=GpuProof.NONE)
 
 
@@ -49,6 +49,7 @@ def test_a_rollback_goes_to_the_last_that_was_not_withdrawn() -> None:
     assert not moved(1, 2, 3, 4).moved(Channel.LATEST, mark(5)).went_back
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), max_size=80))
 def test_history_holds_no_build_twice_and_never_the_present_one(numbers: list[int]) -> None:
     ledger = moved(*numbers)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from goldenami.lock import lint
-from goldenami.model import hardware
+from goldenami.model import hardware, support
 from goldenami.model.lockfile import Lock
+from goldenami.model.support import SupportState
+from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "packer/locks/debian-12-ml-gpu-frameworks.lock.json"
@@ -25,7 +28,7 @@ def findings(change: Callable[[Data], None], day: str = "2026-01-01") -> list[st
     return [f"{finding.rule}: {finding.message}" for finding in found]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "packer/locks").glob("*.lock.json")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", trees.scanned(6, ROOT, "packer/locks/*.lock.json"), ids=lambda path: path.name)
 def test_committed_locks_have_no_error(path: Path) -> None:
     found = lint.check(Lock.model_validate_json(path.read_text(encoding="utf-8")), hardware.load(ROOT))
     assert [finding for finding in found if finding.severity is lint.Severity.ERROR] == []
@@ -157,7 +160,7 @@ def test_a_lock_that_does_not_fit(change: Callable[[Data], None], expected: str)
 
 def test_what_fits_is_no_finding() -> None:
     def cuda_by_minor_version(data: Data) -> None:
-        data["cuda"]["version"] = "12.4"  # the driver's own is 12.2
+        data["cuda"]["version"] = "12.3"  # the driver's own is 12.2
         data["variables"]["os_updates_extra_packages"] = ["nvidia-container-toolkit"]
         toolkit("1.17.8-1", "1.17.8-1")(data)
         data["packages"]["docker.io"] = data["packages"]["bash"]
@@ -184,4 +187,22 @@ def test_what_fits_is_no_finding() -> None:
 def test_a_branch_is_past_its_end_on_the_day_after() -> None:
     assert findings(lambda _: None, "2026-06-30") == []
     assert findings(lambda _: None, "2026-07-01") == [
-        "supported_branch: driver branch 535 is past its end of life (2026-06-30): plan the move to a newer branch"]
+        "supported_parts: support of NVIDIA driver 535.309.01 (branch 535) ended 2026-06-30: "
+        "plan the move to a newer one"]
+
+
+def test_check_warns_of_what_the_report_calls_ended() -> None:
+    """On each day, of every committed lock: both have it from `support`, and in the same words."""
+    seen = 0
+    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        lock = Lock.model_validate_json(json.dumps(data))
+        for day in (date(2025, 1, 1), date(2026, 12, 1), date(2029, 1, 1), date(2031, 1, 1)):
+            ended = [part for part in support.of_lock(data) if part.state(day) is SupportState.ENDED]
+            found = lint.check(lock, hardware.load(ROOT), day.isoformat())
+            said = [one for one in found if one.rule == "supported_parts"]
+            assert all(f"{part.part} {part.version}" in one.message and part.words(day) in one.message
+                       for part, one in zip(ended, said, strict=True)), path.name
+            assert {one.severity for one in said} <= {lint.Severity.WARNING}
+            seen += len(ended)
+    assert seen > 20

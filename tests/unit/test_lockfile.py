@@ -11,6 +11,7 @@ from goldenami.core.errors import BadInput, ExitCode
 from goldenami.model import definition_file, hardware, lockfile
 from goldenami.model.lockfile import Lock, Package
 from support.builds.sample_lock import IMAGE, sample
+from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -158,7 +159,7 @@ def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
 
 
 def test_the_committed_locks_are_whole() -> None:
-    for path in (ROOT / "packer/locks").glob("*.lock.json"):
+    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"):
         lock, _ = lockfile.read(path)
         assert lock.image == path.name.removesuffix(".lock.json")
         assert "://" not in path.read_text(encoding="utf-8").replace("https://developer.download.nvidia.com", "")

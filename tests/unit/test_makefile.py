@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from support.builds.tools import ROOT
+from support.rules import trees
 
 
 def run(*args: str, **env: str) -> str:
@@ -32,6 +35,12 @@ def test_a_commit_to_compare_with_comes_from_the_environment_too() -> None:
     assert run("bake", "IMAGE=x", CI="true", CHANGED="") == "scripts/golden bake x"
 
 
+def test_a_rollback_may_name_its_build_and_its_region() -> None:
+    assert run("rollback", "IMAGE=x") == "scripts/golden rollback x"
+    words = run("rollback", "IMAGE=x", "BUILD=0123456789ab", "REGION=us-east-1", "DRY_RUN=1")
+    assert words == "scripts/golden rollback x --to 0123456789ab --region us-east-1 --dry-run"
+
+
 def test_a_schedule_may_ask_for_the_long_tests() -> None:
     assert run("test") == "scripts/test all"
     assert run("test", "LONG=1") == run("test", LONG="1") == "scripts/test long"
@@ -40,8 +49,9 @@ def test_a_schedule_may_ask_for_the_long_tests() -> None:
 def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
     assert max(map(len, done.stdout.splitlines())) <= 80
-    names = [path.stem for path in (ROOT / "packer/images").glob("*.yml")]
-    names += [path.stem.removeprefix("bench_").replace("_", "-") for path in (ROOT / "tests/bench").glob("bench_*.py")]
+    names = [path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml")]
+    benches = trees.scanned(14, ROOT, "tests/bench/bench_*.py")
+    names += [path.stem.removeprefix("bench_").replace("_", "-") for path in benches]
     assert set(names) <= set(done.stdout.split())
 
 
@@ -67,3 +77,17 @@ def test_a_variable_that_nothing_reads_is_refused(args: list[str], complaint: st
 
 def test_what_the_product_reads_from_the_environment_may_be_given_to_make() -> None:
     assert run("bake", "IMAGE=x", "GOLDEN_CACHE=/a b=c", "AWS_REGION=us-east-1", "CI=1") == "scripts/golden bake x"
+
+
+@pytest.mark.parametrize("target", ["watch", "publish", "release", "bake"])
+def test_what_is_no_failure_is_none_of_make(tmp_path: Path, target: str) -> None:
+    """Make itself ends with 2 whatever a command ends with."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name, text in {"setup": "exit 0", "golden": "exit $ENDS"}.items():
+        script = tmp_path / "scripts" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        script.chmod(0o755)
+    done = [code for code in (1, 2, 4, 5, 6, 7, 8, 10, 11, 130) if subprocess.run(
+        ["make", target], cwd=tmp_path, capture_output=True, env={**os.environ, "ENDS": str(code)}).returncode == 0]
+    assert done == {"watch": [10], "publish": [11], "release": [11], "bake": []}[target]

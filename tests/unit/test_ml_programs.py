@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from jinja2 import Environment, StrictUndefined
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "roles/frameworks/files"
+OWN = "Packages of your own: python3 -m venv --system-site-packages ~/env && ~/env/bin/pip install NAME\n"
 HERE = len(os.sched_getaffinity(0))
 
 
@@ -71,25 +73,89 @@ def test_ml_run_names_what_it_needs() -> None:
 
 
 def login_file(name: str, *environments: str) -> str:
-    """A file of /etc that the role writes for frameworks, one in each of `environments`."""
-    template = PROGRAMS.parent / f"templates/etc/{name}.j2"
+    """A file that the role writes for frameworks, one in each of `environments`."""
+    template = PROGRAMS.parent / f"templates/{name}.j2"
     installed = [{"name": f"f{number}", "module": f"m{number}", "environment": environment}
                  for number, environment in enumerate(environments)]
     # As Ansible has it: a block's own line leaves no empty one.
     return Environment(trim_blocks=True, undefined=StrictUndefined).from_string(
         template.read_text(encoding="utf-8")).render(
-            frameworks_installed=installed, __frameworks_home="/opt/ml", ansible_managed="managed")
+            frameworks_installed=installed, __frameworks_home="/opt/ml", __frameworks_python="3.13",
+            ansible_managed="managed")
 
 
 @pytest.mark.parametrize(("environments", "path", "told"), [
-    (["ml", "ml"], "/opt/ml/ml/bin:/opt/ml/bin:/bin", "python3 has f0, f1 (from /opt/ml/ml).\n"),
-    (["numpy"], "/opt/ml/numpy/bin:/opt/ml/bin:/bin", "python3 has f0 (from /opt/ml/numpy).\n"),
+    (["ml", "ml"], "/opt/ml/ml/bin:/opt/ml/bin:/bin", f"python3 has f0, f1 (from /opt/ml/ml).\n{OWN}"),
+    (["numpy"], "/opt/ml/numpy/bin:/opt/ml/bin:/bin", f"python3 has f0 (from /opt/ml/numpy).\n{OWN}"),
     (["a", "b"], "/opt/ml/bin:/bin", "Each framework has an environment of its own. To use one:\n"
      '    ml a && python3 -c "import m0"\n    ml b && python3 -c "import m1"\n'),
 ])
 def test_a_login_has_the_only_environment_or_is_told_of_each(environments: list[str], path: str, told: str) -> None:
-    script = login_file("profile.d/golden-frameworks.sh", *environments) + '\necho "$PATH"; type -t ml'
+    script = login_file("etc/profile.d/golden-frameworks.sh", *environments) + '\necho "$PATH"; type -t ml'
     done = subprocess.run(["/bin/bash", "--norc", "-c", script], capture_output=True, text=True, check=False,
                           env={"PATH": "/bin", "OMP_NUM_THREADS": "1"})
     assert done.stdout.split() == [path, *(["function"] if len(set(environments)) > 1 else [])], done.stderr
-    assert login_file("motd.d/60-golden-frameworks", *environments) == told
+    assert login_file("etc/motd.d/60-golden-frameworks", *environments) == told
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of environments with a real one in it, without a pip of its own, and the role's pip."""
+    home = tmp_path_factory.mktemp("opt") / "ml"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home / "ml")], check=True)
+    text = login_file("opt/ml/bin/pip", "ml").replace("/opt/ml", str(home)).replace("/usr/bin/python3", sys.executable)
+    module = (PROGRAMS / "pip.py").read_text(encoding="utf-8").replace("/opt/ml", str(home))
+    packages = next(home.glob("ml/lib/python3*/site-packages"))
+    write(home, {"bin/pip": text, f"{packages.relative_to(home)}/pip.py": module})
+    (home / "bin/pip").chmod(0o755)
+    return home
+
+
+def typed(image: Path, *argv: str, active: str = "ml") -> subprocess.CompletedProcess[str]:
+    environment = {"VIRTUAL_ENV": str(image / active)} if active else {}
+    return subprocess.run([str(image / argv[0]), *argv[1:]], capture_output=True, text=True, check=False,
+                          env={"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", **environment})
+
+
+PIPS = [("bin/pip",), ("ml/bin/python3", "-m", "pip")]
+
+
+@pytest.mark.parametrize("pip", PIPS, ids=["pip", "python3 -m pip"])
+@pytest.mark.parametrize("words", [("install", "x"), ("-q", "uninstall", "-y", "x"), ("install", "--upgrade", "torch")])
+def test_pip_keeps_the_image_s_environment_and_says_what_works(
+    image: Path, pip: tuple[str, ...], words: tuple[str, ...],
+) -> None:
+    done = typed(image, *pip, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (f"pip: {image}/ml stays as it was tested; packages of your own go into an environment that "
+                           "sees it: python3 -m venv --system-site-packages ~/env && ~/env/bin/pip install NAME\n")
+
+
+@pytest.mark.parametrize("pip", PIPS, ids=["pip", "python3 -m pip"])
+def test_pip_answers_questions_of_the_environment(image: Path, pip: tuple[str, ...]) -> None:
+    done = typed(image, *pip, "list", "--format=freeze")
+    assert (done.returncode, done.stdout) == (0, ""), "the environment has no package, whatever this Python has"
+    assert "No matching distribution found for x" in typed(image, *pip, "install", "--target", "t", "x").stderr
+
+
+def test_pip_serves_an_environment_of_one_s_own(image: Path) -> None:
+    """As of `uv venv`, which has no pip."""
+    own = image.parent / "own"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(own)], check=True)
+    assert "No matching distribution found for x" in typed(image, "bin/pip", "install", "x", active=str(own)).stderr
+
+
+def test_where_no_environment_is_active_pip_is_the_system_s(image: Path) -> None:
+    assert typed(image, "bin/pip", "--version", active="").returncode == 0
+
+
+def test_only_environments_of_people_see_the_image_s(tmp_path: Path) -> None:
+    """The .pth is read by the system's Python, too, which must not see them."""
+    text = login_file("usr/local/lib/python/dist-packages/golden-frameworks.pth", "ml")
+    code = text + "\nprint('/opt/ml/ml/lib/python3.13/site-packages' in sys.path)"
+    assert len(text.splitlines()) == 1 and text.startswith("import "), "site runs such lines alone"
+    python = os.path.realpath(sys.executable)
+    subprocess.run([python, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    seen = [subprocess.run([each, "-c", code], capture_output=True, text=True, check=True).stdout
+            for each in (python, str(tmp_path / "env/bin/python"))]
+    assert seen == ["False\n", "True\n"]

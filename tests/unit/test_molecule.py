@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from goldenami.bake import molecule
 from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
@@ -72,3 +73,12 @@ def test_down_ends_the_supervisor_and_nobody_who_has_its_pid_later(tmp_path: Pat
     molecule.down("x", store)
     assert (process.alive, folder.exists()) == (earlier > 0, False)
     shell.stop(supervisor)
+
+
+def test_a_scenario_s_tests_import_the_pipeline_without_the_wrapper() -> None:
+    """`molecule test -s limits` by hand: only scripts/molecule sets PYTHONPATH for itself."""
+    config = yaml.safe_load((SCRIPTS.parent / ".config/molecule/config.yml").read_text(encoding="utf-8"))
+    path = config["verifier"]["env"]["PYTHONPATH"].replace("${MOLECULE_PROJECT_DIRECTORY}", str(SCRIPTS.parent))
+    done = subprocess.run([sys.executable, "-c", "import goldenami; print(goldenami.__file__)"], cwd="/",
+                          env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(f"{SCRIPTS}/"), done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from goldenami.core.errors import HostNotReady
 from goldenami.local import packer
 from goldenami.model import lockfile
 from support.builds.tools import ROOT, complaints, find
+from support.rules import trees
 
-LOCKS = sorted(path.name.removesuffix(".lock.json") for path in (ROOT / "packer/locks").glob("*.lock.json"))
+LOCKS = sorted(path.name.removesuffix(".lock.json") for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"))
 SOURCES = ("null.local", "amazon-ebs.ec2")
 HOST = {"CHECKPOINT_DISABLE": "1"}
 """Packer would ask its vendor for a newer version."""
@@ -58,14 +60,29 @@ def test_formatted() -> None:
     assert complaints("packer", "fmt", "-check", "-diff", "packer", env=HOST) == ""
 
 
-@pytest.mark.parametrize("source", ["*", *SOURCES])
-@pytest.mark.parametrize("image", LOCKS)
+@pytest.mark.parametrize(("image", "source"), [
+    *((image, "*") for image in LOCKS),
+    *((LOCKS[0], source) for source in SOURCES),  # what `*` validates at once, one by one as `bake` asks for it
+])
 def test_valid_for(image: str, source: str, known: Path, tmp_path: Path, ssh_key: Path) -> None:
     assert _validate(known, _variables(image, tmp_path, ssh_key), source) == ""
 
 
 def test_valid_as_they_stand(known: Path) -> None:
     assert _validate(known, []) == ""
+
+
+def test_the_readme_s_line_validates_in_a_clean_clone(tmp_path: Path) -> None:
+    find("packer")
+    for name in ("packer", "scripts", "ansible"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    text = (ROOT / "packer/README.md").read_text(encoding="utf-8")
+    (line,) = [each.strip() for each in text.splitlines() if each.startswith("    packer validate ")]
+    path = f"{ROOT}/.venv/bin:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env={**HOST, "PATH": path}, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_newer_packer_gets_the_folder_itself_with_its_plugins_and_imdsv2(
@@ -83,7 +100,7 @@ def test_an_older_packer_gets_what_it_knows(tmp_path: Path, monkeypatch: pytest.
     for _ in range(2):  # once a step
         folder = packer.templates(ROOT, tmp_path)
     assert (folder / "base_images.json").samefile(ROOT / "packer/base_images.json")
-    for path in (ROOT / "packer").glob("*.pkr.hcl"):
+    for path in trees.scanned(4, ROOT, "packer/*.pkr.hcl"):
         whole, left = (found.read_text(encoding="utf-8") for found in (path, folder / path.name))
         gone = {"versions": 10, "golden": 5}.get(path.name.removesuffix(".pkr.hcl"), 0)
         assert len(whole.splitlines()) - len(left.splitlines()) == gone, path

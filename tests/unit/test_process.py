@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from goldenami.core.process import ProcessId
+from goldenami.core.process import ProcessId, is_left, machine
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+THERE = "0123456789ab"
+"""Another machine."""
+ONE = ProcessId(4711, 99, THERE)
 
 
 @pytest.fixture
@@ -57,21 +64,47 @@ def test_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
     assert ProcessId.of(sleeper.pid) is None
 
 
+def test_of_a_process_elsewhere_only_age_tells(tmp_path: Path) -> None:
+    here = ProcessId.current()
+    names = [here, replace(here, started=here.started - 1), replace(here, machine=THERE), ONE, "4711-99", "4711"]
+    paths = [tmp_path / f"work-{name}" for name in names]
+    for path in paths:
+        path.mkdir()
+    assert not ONE.alive and not ONE.has_ended
+    assert [is_left(path) for path in paths] == [False, True, False, False, False, False]
+    for path in paths:
+        os.utime(path, (0, 0))
+    assert [is_left(path) for path in paths] == [False, True, True, True, True, True]
+    assert is_left(tmp_path / f"gone-{ONE}")
+
+
+def test_a_proc_of_another_namespace_shows_no_machine(tmp_path: Path) -> None:
+    """Without --mount-proc the pid that a process has for itself is another's in /proc."""
+    program = "from goldenami.core.process import *; me = ProcessId.current(); print(me, me.alive, me.has_ended)"
+    said = [subprocess.run(["unshare", "--pid", "--fork", sys.executable, "-c", program], check=True, text=True,
+                           capture_output=True, env={"PYTHONPATH": str(SCRIPTS)}).stdout.split() for _ in range(2)]
+    assert [words[1:] for words in said] == [["True", "False"]] * 2
+    assert machine() not in {words[0].rpartition("-")[2] for words in said}
+
+
 def test_no_such_process() -> None:
     assert ProcessId.of(2**22 + 1) is None
     assert not ProcessId(2**22 + 1, 1).alive
 
 
 def test_text_and_back() -> None:
-    process = ProcessId(4711, 1234567)
-    assert str(process) == "4711-1234567"
-    assert ProcessId.parse("4711-1234567") == process
+    process = ProcessId(4711, 1234567, "0123456789ab")
+    assert str(process) == "4711-1234567-0123456789ab"
+    assert ProcessId.parse(str(process)) == process
+    assert ProcessId(4711, 1234567).machine == ProcessId.current().machine == machine()
 
 
 @pytest.mark.parametrize(("name", "process"), [
-    (".work-bake-4711-99", ProcessId(4711, 99)), (".work-wheel-123456789012-4711-99", ProcessId(4711, 99)),
-    ("abc.4711-99", ProcessId(4711, 99)), (".work-bake-4711", None), ("4711", None), ("", None),
-    ("4711-99.part", None), ("4711-99-x", None), ("x4711-99", None), ("-4711-99", ProcessId(4711, 99)),
+    (f".work-bake-4711-99-{THERE}", ONE), (f".work-wheel-123456789012-4711-99-{THERE}", ONE),
+    (f"abc.4711-99-{THERE}", ONE), (f"jane@host:4711-99-{THERE}", ONE), (f"-4711-99-{THERE}", ONE),
+    (".work-bake-4711-99", None), (".work-wheel-123456789012-4711-99", None), ("4711-99", None),
+    ("4711", None), ("", None),
+    (f"4711-99-{THERE}.part", None), (f"4711-99-{THERE}0", None), (f"x4711-99-{THERE}", None), (f"99-{THERE}", None),
 ])
 def test_end_of_a_name(name: str, process: ProcessId | None) -> None:
     assert ProcessId.parse(name) == process

@@ -14,6 +14,8 @@ import sys
 import termios
 from pathlib import Path
 
+import pytest
+from goldenami.core import meter
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.meter import Meter
 from goldenami.core.progress import Progress
@@ -129,6 +131,8 @@ def test_how_far_a_bake_is(tmp_path: Path) -> None:
     (base / "dpkg.list").touch()
     assert how_far.of_bake(plan, {"base": Expected(80)}, "base") == (1, 80, "packages")
     assert how_far.of_bake(plan, {}, "coverage") is None
+    how_far.say(tmp_path / "work", "coverage", 12, 480)
+    assert how_far.of_bake(plan, {}, "coverage") == (12, 480, "programs")
     (tmp_path / "work/out/.disk.raw.work").mkdir(parents=True)
     (tmp_path / "work/out/.disk.raw.work/disk").write_bytes(b"x" * 8192)
     assert how_far.of_bake(plan, {}, "disk") == (8192, 0, "bytes")
@@ -162,6 +166,31 @@ def test_how_far_a_compilation_is(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "a.o").touch()
     assert how_far.of_compilation(tmp_path) == (1, 0, "files compiled:")
+    built = tmp_path / "layer/upper/var/lib/dkms/nvidia/550/build/nvidia-uvm"
+    built.mkdir(parents=True)
+    for name in ("one.c", "one.o", "two.c", "three.c", "nvidia-uvm.mod.c"):
+        (built / name).touch()
+    assert how_far.of_compilation(tmp_path) == (1, 3, "files compiled:")
+
+
+@pytest.mark.parametrize(("unit", "total", "seconds", "said"), [
+    ("packages", 7, 0.0, "packages 7 of 7, 0:0., configuring"),
+    ("programs", 7, 0.0, "programs 7 of 7, 0:0., finishing"),
+    (meter.BYTES, 7, 0.0, "7 B of 7 B.*, checking"), ("packages", 9, 0.0, "packages 7 of 9, 0:0. *$"),
+    ("", 0, 0.01, "0:0., longer than last time"), ("", 0, 0.0, "0:0. *$"),
+])
+def test_a_bar_that_is_full_says_what_goes_on(unit: str, total: int, seconds: float, said: str) -> None:
+    shown = io.StringIO()
+    with Meter(print, Console(file=shown, force_terminal=True, width=80)).working("step", seconds) as count:
+        if unit:
+            count(7, total, unit)
+
+        def rows() -> list[str]:
+            plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
+            return [row.strip() for row in re.split(r"[\r\n]+", plain)]
+
+        until(said, lambda: any(re.search(said, row) for row in rows()))
+        assert max(map(len, rows())) <= 80
 
 
 def test_checks_say_how_many_of_them_have_ended(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from goldenami.aws.images import Image
 from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
-from goldenami.model import definition_file
+from goldenami.model import definition_file, disk_blocks
 from goldenami.model.build_folder import BuildFolder
 from goldenami.security import provenance, signing_keys
 from goldenami.security.provenance import Attestor
 from support.builds import builds
-from support.builds.tools import complaints, find
+from support.builds.tools import complaints, find, schema_complaints
 from support.security import materials, signing_key
 
 IMAGE = "debian-12-ml-frameworks"
@@ -60,9 +60,13 @@ def attestor(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Att
     key = signing_keys.of_environment(tmp_path / "checkout", Account())
     assert key is not None
     made = Attestor(build, key, builds.ROOT / f"packer/images/{IMAGE}.yml")
-    for region, name in PUBLISHED.items():
-        made.attest(region, ami(name))
+    attest_all(made)
     return made
+
+
+def attest_all(attestor: Attestor) -> None:
+    for region, name in PUBLISHED.items():
+        attestor.attest(region, ami(name))
 
 
 @pytest.fixture
@@ -140,10 +144,10 @@ def test_both_have_the_form_that_their_specifications_give(build: BuildFolder, t
     paths = [tmp_path / "provenance.json", tmp_path / "summary.json"]
     for path, statement in zip(paths, statements, strict=True):
         path.write_text(json.dumps(statement), encoding="utf-8")
-    assert complaints("check-jsonschema", "--schemafile", str(SCHEMA), *map(str, paths)) == ""
+    assert schema_complaints("--schemafile", str(SCHEMA), *map(str, paths)) == ""
     statements[1]["predicate"]["verifiedLevels"] = ["SLSA_BUILD_LEVEL_9"]
     paths[1].write_text(json.dumps(statements[1]), encoding="utf-8")
-    assert "summary.json" in complaints("check-jsonschema", "--schemafile", str(SCHEMA), *map(str, paths))
+    assert "summary.json" in schema_complaints("--schemafile", str(SCHEMA), *map(str, paths))
 
 
 def test_openssl_agrees_on_what_is_signed(build: BuildFolder, keys: Path, tmp_path: Path) -> None:
@@ -240,6 +244,46 @@ def test_records_that_were_changed_afterwards_are_named(build: BuildFolder, keys
         manifest.write("\n")
     with pytest.raises(NotVerified, match=r"manifest\.json differs"):
         provenance.verify(build, keys / "ours.pub")
+
+
+def test_the_lock_is_held_to_its_own_bytes(build: BuildFolder, keys: Path) -> None:
+    """Whatever bake.json says of it: each changed byte is refused."""
+    text = build.lock.read_bytes()
+    for changed in (text + b"\n", text[:-2] + b" " + text[-1:], b""):
+        build.lock.write_bytes(changed)
+        with pytest.raises(NotVerified, match=r"lock\.json differs: signed is [0-9a-f]{64}, here is"):
+            provenance.verify(build, keys / "ours.pub")
+    build.lock.unlink()
+    with pytest.raises(NotVerified, match=r"lock\.json differs: .* here is none"):
+        provenance.verify(build, keys / "ours.pub")
+
+
+@pytest.mark.parametrize(("size", "listed", "places"), [
+    (1 << 30, True, (3, (700 << 20) + 1, 5 << 20, (1 << 30) - 1, 1 << 30)),
+    (3 << 20, False, (3, (3 << 20) - 1, 3 << 20)),
+], ids=["by its blocks", "without a list of blocks"])
+def test_the_disk_is_held_to_its_own_bytes(
+    attestor: Attestor, keys: Path, size: int, listed: bool, places: tuple[int, ...],
+) -> None:
+    build = attestor.build
+    with build.disk.open("wb") as disk:
+        disk.truncate(size)
+        os.pwrite(disk.fileno(), b"boot", 0)
+        os.pwrite(disk.fileno(), b"root", size - (300 << 10))
+    found = {"sha256": records.sha256_sparse(build.disk), "bytes_apparent": size,
+             "blocks_sha256": disk_blocks.digest_of(build.disk) if listed else None}
+    change(build.bake, lambda bake: bake["disk"].update(found))
+    attest_all(attestor)
+    assert provenance.verify(build, keys / "ours.pub") == sorted(PUBLISHED)
+    for at in places:
+        with build.disk.open("r+b") as disk:
+            byte = os.pread(disk.fileno(), 1, at)
+            os.pwrite(disk.fileno(), b"!", at)
+            with pytest.raises(NotVerified, match=r"disk\.raw differs from the one that was signed"):
+                provenance.verify(build, keys / "ours.pub")
+            os.pwrite(disk.fileno(), byte, at)
+            disk.truncate(size)
+    assert provenance.verify(build, keys / "ours.pub") == sorted(PUBLISHED)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"regions": {}}', '{"regions": {"us-east-1": {"ami": "ami-1"}}}'])

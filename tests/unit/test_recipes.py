@@ -45,7 +45,7 @@ def test_a_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("old", "new", "complaint"), [
     ("  environment:", "  enviroment:", ":7: build.enviroment: unknown key; did you mean `environment`?"),
     ("memory_mib: 500", "memory: 500", ":11: build.memory: unknown key; did you mean `memory_mib`?"),
-    ("replace: y", "replaces: y", ":10: build.patches.0.replaces: unknown key; did you mean `replace`?"),
+    ("replace: y", "replaces: y", ":10: build.patches.1.replaces: unknown key; did you mean `replace`?"),
     ("module: demo", "modul: demo", ":3: modul: unknown key; did you mean `module`?"),
     ("  memory_mib: 500\n", "", ":5: build.memory_mib: is required and missing"),
     ("memory_mib: 500", "memory_mib: 5", ":11: build.memory_mib: input should be greater than or equal to 64 (got 5)"),
@@ -118,5 +118,5 @@ def test_what_the_coverage_gate_allows_has_reasons(tmp_path: Path) -> None:
     path = tmp_path / recipes.DISPATCHING
     path.parent.mkdir(parents=True)
     path.write_text("demo:\n  - files: a\n    extensions: ['*']\n", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"dispatching.yml:2: demo\.0\.reason: is required and missing"):
+    with pytest.raises(BadInput, match=r"dispatching.yml:2: demo\.1\.reason: is required and missing"):
         recipes.dispatching(tmp_path)

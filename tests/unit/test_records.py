@@ -24,7 +24,7 @@ class Sample(records.Record):
     count: int = 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(JSON)
 def test_canonical_round_trip(data: Any) -> None:
     text = records.canonical(data)
@@ -34,7 +34,7 @@ def test_canonical_round_trip(data: Any) -> None:
     text.encode()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.text(), st.integers(), min_size=2))
 def test_canonical_does_not_know_the_order_of_keys(data: dict[str, int]) -> None:
     assert records.canonical(dict(reversed(data.items()))) == records.canonical(data)

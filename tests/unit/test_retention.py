@@ -73,7 +73,7 @@ def check_end(topology: Topology, policy: RetentionPolicy, now: datetime) -> Non
     assert not dead, "a record was left behind"
 
 
-@settings(max_examples=1000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(accounts, policies)
 def test_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:
     check_account(topology, policy)

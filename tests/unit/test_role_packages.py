@@ -97,9 +97,32 @@ def test_a_platform_that_a_role_does_not_know(tmp_path: Path) -> None:
 
 
 def test_a_role_that_is_the_same_everywhere(tmp_path: Path) -> None:
-    root = role(tmp_path, "x: 1\n", "main.yml")
-    assert role_packages.facts(root, "limits", PLATFORMS["noble"], {}) == {}
-    assert role_packages.packages(root, "limits", PLATFORMS["noble"], {}) == []
+    root = role(tmp_path, "__limits_packages: [htop, 'lib{{ limits_nofile }}']\n", "main.yml")
+    for release in ("bookworm", "trixie", "noble"):
+        assert role_packages.packages(root, "limits", PLATFORMS[release], {}) == ["htop", "lib5"]
+    nothing = role(tmp_path / "b", "{}\n", "main.yml")
+    assert role_packages.packages(nothing, "limits", PLATFORMS["noble"], {}) == []
+
+
+def test_packages_that_stand_in_a_role_s_defaults(tmp_path: Path) -> None:
+    root = role(tmp_path, "{}\n", "main.yml")
+    with (root / "roles/limits/defaults/main.yml").open("a", encoding="utf-8") as defaults:
+        defaults.write("__limits_packages: [htop]\n")
+    assert role_packages.packages(root, "limits", PLATFORMS["noble"], {}) == ["htop"]
+
+
+@pytest.mark.parametrize("name", ["Debian.yml", "packages.yaml"])
+def test_packages_in_a_file_that_is_not_read(tmp_path: Path, name: str) -> None:
+    root = role(tmp_path, "__limits_packages: [htop]\n", name)
+    with pytest.raises(BadInput, match=f"vars/{name}: __limits_packages: the lock does not read") as caught:
+        role_packages.packages(root, "limits", PLATFORMS["trixie"], {})
+    assert caught.value.hint == "write it into main.yml or Debian_13.yml beside it"
+
+
+def test_packages_that_are_no_list(tmp_path: Path) -> None:
+    root = role(tmp_path, "__limits_packages: htop\n", "main.yml")
+    with pytest.raises(BadInput, match="__limits_packages is 'htop', no list"):
+        role_packages.packages(root, "limits", PLATFORMS["trixie"], {})
 
 
 def test_what_is_given_overrides_the_defaults() -> None:

@@ -88,6 +88,8 @@ BAD: list[tuple[Rule, dict[str, str | None], str]] = [
     (rules.names, {ASK: "- ansible.builtin.copy: {src: a}"}, "ansible.builtin.copy has no name"),
     (rules.modes, {ASK: "- ansible.builtin.copy: {src: a, mode: 0644}"}, ":1: mode 0644 is not quoted"),
     (rules.modes, {ASK: "- block:\n    - ansible.builtin.file: {mode: 755}"}, ":2: mode 755 is not quoted"),
+    (rules.indexes, {ASK: "- name: Install\n  ansible.builtin.apt: {name: '{{ __demo_packages }}'}"},
+     "Install: installs packages without cache_valid_time"),
 ]
 
 

@@ -13,6 +13,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from goldenami import cli
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified
+from goldenami.local.tree import part_facts
+from goldenami.model.part_facts import PARTS_FILE
 from goldenami.model.trim_records import RemovedFiles, Trimmed, TrimmedProgram
 from goldenami.packages.store import Store
 from goldenami.security import components, sbom
@@ -165,3 +167,110 @@ def test_the_command_writes_both_and_prints_another(
     assert capsys.readouterr().out.split() == [str(build.path / name) for name in sbom.KEPT.values()]
     assert cli.main(["--root", str(tmp_path), "sbom", lock.image, "--spec", "cyclonedx-1.5"]) == 0
     assert schema_error(capsys.readouterr().out, SchemaVersion.V1_5) == ""
+
+
+COPYRIGHT = "Format: https://x.example/copyright-format/1.0/\n\nFiles: *\nLicense: {}\n text\n"
+STATUS = """Package: bash
+Status: install ok installed
+Maintainer: Ada Lovelace <ada@example.org>
+Pre-Depends: libc6 (>= 2.36)
+Depends: debianutils (>= 5) | nothing, editor, python3:any, gone | absent
+Version: 1
+
+Package: libc6
+Status: install ok installed
+Maintainer: "GNU Libc" <libc@example.org>
+Version: 1
+
+Package: nano
+Status: install ok installed
+Provides: editor (= 1), other
+Version: 1
+
+Package: python3
+Status: install ok installed
+Version: 1
+
+Package: debianutils
+Status: install ok installed
+Version: 1
+
+Package: gone
+Status: deinstall ok config-files
+Version: 1
+"""
+METADATA = "Metadata-Version: 2.4\nName: {}\nVersion: {}\n{}\n"
+
+
+def tree(root: Path, lock: Any) -> Path:
+    """A tree with some packages and the wheels of a lock."""
+    doc = root / "usr/share/doc"
+    for name, licence in (("glibc2.36", "GPL-3+"), ("debianutils", "GPL-2+ and Expat"), ("nano", "odd thing")):
+        (doc / name).mkdir(parents=True)
+        (doc / name / "copyright").write_text(COPYRIGHT.format(licence), encoding="utf-8")
+    (doc / "python3").mkdir()
+    (doc / "python3/copyright").write_text("It is all under the GPL.\n", encoding="utf-8")
+    (doc / "libc6").symlink_to("glibc2.36")
+    (doc / "bash").mkdir()
+    (doc / "bash/copyright").symlink_to("../glibc2.36/copyright")
+    (root / "var/lib/dpkg").mkdir(parents=True)
+    (root / "var/lib/dpkg/status").write_text(STATUS, encoding="utf-8")
+    for home, files in lock.environments().items():
+        for file in files:
+            info = root / f"opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-1.dist-info"
+            info.mkdir(parents=True)
+            (info / "RECORD").touch()
+            more = "License-Expression: BSD-3-Clause\nAuthor-email: Team <t@example.org>\n" if file.project != "torch" \
+                else "License: MIT\nRequires-Dist: NumPy>1; python_version >= '3.10'\nRequires-Dist: absent\n" \
+                "Requires-Dist: (odd\nRequires-Dist: sympy; extra == 'x'\nRequires-Dist: jinja2; python_version < '3'\n"
+            (info / "METADATA").write_text(METADATA.format(file.project, file.version, more), encoding="utf-8")
+    return root
+
+
+def test_what_the_tree_says_of_its_parts_is_in_valid_bills(tmp_path: Path, store: Store) -> None:
+    lock = materials.committed("debian-13-ml")
+    materials.stock(store, lock)
+    build = materials.build(tmp_path, lock)
+    before = {spec: sbom.text(components.of_build(build, lock, store), spec) for spec in Spec}
+    assert '"licenses"' not in before[Spec.CYCLONEDX_1_6], "an older build renders without"
+    facts = part_facts.gather(tree(tmp_path / "tree", lock))
+    assert part_facts.gather(tmp_path / "tree") == facts
+    records.write(build.path / PARTS_FILE, facts)
+    found = components.of_build(build, lock, store)
+    texts = {spec: sbom.text(found, spec) for spec in Spec}
+    assert schema_error(texts[Spec.CYCLONEDX_1_6], SchemaVersion.V1_6) == ""
+    assert schema_error(texts[Spec.CYCLONEDX_1_5], SchemaVersion.V1_5) == ""
+    (tmp_path / "x.spdx.json").write_text(texts[Spec.SPDX_2_3], encoding="utf-8")
+    document = parse_file(str(tmp_path / "x.spdx.json"))
+    assert [message.validation_message for message in validate_full_spdx_document(document)] == []
+    parts = by_name(texts[Spec.CYCLONEDX_1_6])
+    bash, needs = parts["bash"], json.loads(texts[Spec.CYCLONEDX_1_6])["dependencies"]
+    assert bash["licenses"] == [{"expression": "GPL-3.0-or-later"}] == parts["libc6"]["licenses"]
+    assert parts["nano"]["licenses"] == [{"expression": "LicenseRef-odd-thing"}]
+    assert "licenses" not in parts["python3"], "prose is not guessed"
+    assert (bash["supplier"], parts["libc6"]["supplier"]) == ({"name": "Ada Lovelace"}, {"name": "GNU Libc"})
+    by_ref = {row["ref"]: row["dependsOn"] for row in needs}
+    names = {part["bom-ref"]: part["name"] for part in parts.values()}
+    assert {names[ref] for ref in by_ref[bash["bom-ref"]]} == {"libc6", "debianutils", "nano", "python3"}
+    assert [names[ref] for ref in by_ref[parts["torch"]["bom-ref"]]] == ["numpy"]
+    assert parts["torch"]["licenses"] == [{"expression": "MIT"}]
+    spdx = json.loads(texts[Spec.SPDX_2_3])
+    declared = {one["name"]: one["licenseDeclared"] for one in spdx["packages"]}
+    assert (declared["debianutils"], declared["python3"]) == ("GPL-2.0-or-later AND MIT", "NOASSERTION")
+    assert sum(row["relationshipType"] == "DEPENDS_ON" for row in spdx["relationships"]) == 5
+    (build.path / PARTS_FILE).unlink()
+    assert {spec: sbom.text(components.of_build(build, lock, store), spec) for spec in Spec} == before
+
+
+@pytest.mark.parametrize(("names", "said"), [
+    (["GPL-2+", "Expat", "GPL-2+"], "GPL-2.0-or-later AND MIT"), (["LGPL-2.1"], "LGPL-2.1-only"),
+    (["GPL-1+ or Artistic, and Expat"], "(GPL-1.0-or-later OR Artistic-1.0-Perl) AND MIT"),
+    (["BSD-3-clause or GPL-2"], "(BSD-3-Clause OR GPL-2.0-only)"), (["Apache-2.0 and/or MIT"], "(Apache-2.0 OR MIT)"),
+    (["GPL-3+ with Bison exception"], "LicenseRef-GPL-3-plus-with-Bison-exception"), (["GPL-2.0+"], "GPL-2.0-or-later"),
+    (["MIT OR Apache-2.0"], "(MIT OR Apache-2.0)"), (["MIT AND (ISC OR 0BSD)"], "(MIT AND (ISC OR 0BSD))"),
+    (["Apache-2.0 WITH LLVM-exception"], "Apache-2.0 WITH LLVM-exception"),
+ (["", "public-domain"], "LicenseRef-public-domain"), ([], ""),
+    (["NVIDIA Proprietary"], "LicenseRef-NVIDIA-Proprietary"), (["???"], "LicenseRef-other"),
+])
+def test_licences_are_expressions_of_spdx(names: list[str], said: str) -> None:
+    assert part_facts.expression(names) == said

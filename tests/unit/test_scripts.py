@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from goldenami import cli
 from support.builds import tools
 from support.builds.tools import ROOT
 from support.rules import ci_rules
+from support.waiting import until
 
 MOLECULE = """#!/bin/sh
 # Ctrl-C reaches the whole group; molecule cleans up and exits with 1.
@@ -30,17 +32,52 @@ def test_a_tier_that_does_not_exist_is_refused() -> None:
     assert "there is no tier `al`" in ran.stderr
 
 
-def test_the_seconds_of_each_part_are_told_also_where_one_fails(tmp_path: Path) -> None:
+def tier(tmp_path: Path, *, python: str = "exit 0", golden: str = "exit 0", molecule: str = "exit 0") -> Path:
+    """scripts/test in a checkout whose programs are these lines of shell."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".venv/bin").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/test", tmp_path / "scripts/test")
-    for name, status in ((".venv/bin/python", 0), ("scripts/golden", 0), ("scripts/molecule", 3)):
-        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n", encoding="utf-8")
+    for name, lines in ((".venv/bin/python", python), ("scripts/golden", golden), ("scripts/molecule", molecule)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
-    ran = subprocess.run([tmp_path / "scripts/test"], capture_output=True, text=True)
+    return tmp_path / "scripts/test"
+
+
+def told(text: str) -> list[str]:
+    """The parts of a tier as its end tells them, without their seconds."""
+    return re.findall(r"^ +\d+ s  (.*)$", text, re.M)
+
+
+AFTER_THE_BAKES = "until grep -q 'immutable image' build/tests/parts; do sleep 0.05; done; exit 3"
+
+
+def test_the_seconds_of_each_part_are_told_also_where_one_fails(tmp_path: Path) -> None:
+    ran = subprocess.run([tier(tmp_path, molecule=AFTER_THE_BAKES)], capture_output=True, text=True)
     assert ran.returncode == 3
-    told = re.findall(r"^ +\d+ s  (.*)$", ran.stdout, re.M)
-    assert told == ["fast tests", "bake and verify", "immutable image", "fetch", "Molecule: failed", "in all"]
+    parts = told(ran.stdout)
+    assert parts[0] == "fetch"
+    assert sorted(parts[1:4]) == ["bake and verify", "fast tests", "immutable image"]
+    assert parts[4:] == ["Molecule: failed", "in all"]
+
+
+def test_a_bake_that_fails_beside_the_tests_fails_the_tier(tmp_path: Path) -> None:
+    bake = '[ "$1" != bake ] || { echo "the disk is full"; exit 5; }'
+    ran = subprocess.run([tier(tmp_path, golden=bake)], capture_output=True, text=True)
+    assert ran.returncode == 5
+    assert "the disk is full\n" in ran.stdout
+    assert "bake and verify: failed" in told(ran.stdout)
+    assert "slow tests" not in ran.stdout
+
+
+def test_a_tier_that_fails_ends_its_bake_first(tmp_path: Path) -> None:
+    """The bake cleans up before the tier's last line."""
+    bake = ('[ "$1" = bake ] || exit 0\ntrap "sleep 0.2; touch cleaned; exit 143" TERM\ntouch baking\n'
+            "while :; do sleep 0.05; done")
+    tests = "until [ -e baking ]; do sleep 0.05; done; exit 1"
+    ran = subprocess.run([tier(tmp_path, golden=bake, python=tests)], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert (tmp_path / "cleaned").exists()
+    assert "fast tests: failed" in told(ran.stdout)
 
 
 def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
@@ -108,6 +145,15 @@ def test_every_installation_waits_for_dpkgs_lock_and_asks_nothing() -> None:
     assert all("DPkg::Lock::Timeout" in line and "DEBIAN_FRONTEND=noninteractive" in line for line in lines)
 
 
+def test_what_setup_adds_to_apt_is_in_its_page() -> None:
+    """With the command that takes it away."""
+    page = (ROOT / "docs/installing.md").read_text(encoding="utf-8")
+    written = re.findall(r"^ +>(/etc/\S+)$", (ROOT / "scripts/setup").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(written) == 2
+    (removal,) = re.findall(r"^    sudo rm (.+)$", page, re.MULTILINE)
+    assert removal.split() == written
+
+
 SEEN = {
     "dpkg-query": 'case " $ABSENT " in *" ${*: -1} "*) exit 1;; esac\nprintf installed\n',
     "apt-get": 'echo "$*" >>"$LOG"\n', "id": 'echo "$UID_SEEN"\n', "packer": "echo Packer v1.6.6\n",
@@ -122,6 +168,7 @@ case "$*" in
   -c*) ;;
   *)
     printf '%s\n' "$*" >>installed
+    while [ -e hold ]; do sleep 0.02; done
     [ -z "$BROKEN" ]
     ;;
 esac
@@ -131,9 +178,16 @@ esac
 
 def _setup(folder: Path, purpose: str, **seen: str) -> subprocess.CompletedProcess[str]:
     """scripts/setup for `purpose`, by root on a machine that has all packages, unless told otherwise."""
-    return subprocess.run([folder / "scripts/setup", purpose], cwd=folder, capture_output=True, text=True, env={
-        **os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"), "ABSENT": "",
-        "UID_SEEN": "0", "BROKEN": "", "NO_PIP": "", **seen})
+    process = _start(folder, purpose, **seen)
+    said = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, *said)
+
+
+def _start(folder: Path, purpose: str, **seen: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"), "ABSENT": "",
+           "UID_SEEN": "0", "BROKEN": "", "NO_PIP": "", **seen}
+    return subprocess.Popen([folder / "scripts/setup", purpose], cwd=folder, env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.fixture
@@ -198,6 +252,25 @@ def test_an_environment_that_a_kill_left_half_is_made_anew(machine: Path) -> Non
     """What it then installs is none here: the lists of requirements are stand-ins."""
     ran = _setup(machine, "bake", NO_PIP="1")
     assert (ran.returncode, (machine / ".venv/pyvenv.cfg").exists()) == (8, True), ran.stderr
+
+
+@pytest.mark.parametrize("end", [signal.SIGCONT, signal.SIGKILL])
+def test_two_at_once_take_turns(machine: Path, end: signal.Signals) -> None:
+    """Also where the first is killed: what it has started goes on with .venv."""
+    hold = machine / "hold"
+    hold.touch()
+    both = [_start(machine, "bake")]
+    until("an installation", (machine / "installed").exists)
+    both.append(_start(machine, "bake"))
+    assert both[1].stderr is not None
+    assert both[1].stderr.readline() == (
+        f"  setup waits for process {both[0].pid}, which is setting this checkout up\n")
+    both[0].send_signal(end)
+    assert both[1].poll() is None
+    hold.unlink()
+    ended = [process.communicate() and process.returncode for process in both]
+    expected = ([-signal.SIGKILL, 0], 2) if end is signal.SIGKILL else ([0, 0], 1)
+    assert (ended, len(_installed(machine))) == expected
 
 
 def test_a_purpose_that_does_not_exist_is_refused(machine: Path) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import email.utils
 import os
 import subprocess
+import sys
 import time
+from dataclasses import replace
 from typing import Any
 
+import botocore.session
 import pytest
 from botocore import exceptions as aws
+from goldenami import cli
 from goldenami.aws import tags
-from goldenami.aws.session import Account, check_regions, translate
-from goldenami.core.errors import BadInput, Busy, ExitCode
+from goldenami.aws.regions import for_each_region
+from goldenami.aws.session import Account, check_regions, known_regions, translate
+from goldenami.core.errors import BadInput, Busy, ExitCode, StageFailed
+from goldenami.core.process import ProcessId
+from support.builds.tools import ROOT
 
 
 def answered(code: str, message: str = "no", *, status: int = 400, action: str = "RegisterImage") -> aws.ClientError:
@@ -79,13 +86,17 @@ def test_a_process_that_has_ended_or_is_this_one(monkeypatch: pytest.MonkeyPatch
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    who = tags.owner().rpartition(":")[0]
+    who, _, me = tags.owner().rpartition(":")
     assert who.startswith("54321@")
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    assert [tags.has_ended(f"{name}:{pid}") for name, pid in (
-        (who, ended.pid), (who, os.getpid()), (who, os.getppid()), ("ci@elsewhere", ended.pid), (who, "x"))] == [
-            True, True, False, False, False]
+    with subprocess.Popen(["sleep", "60"]) as process:
+        ended, parent = ProcessId.of(process.pid), ProcessId.of(os.getppid())
+        assert ended is not None and parent is not None
+        assert not tags.has_ended(f"{who}:{ended}")
+        process.kill()
+    elsewhere = replace(ended, machine="0123456789ab")
+    assert [tags.has_ended(f"{who}:{process}") for process in (
+        ended, me, parent, replace(parent, started=1), elsewhere, ended.pid, "x")] == [
+            True, True, False, True, False, False, False]
 
 
 def test_the_date_of_an_answer_tells_a_wrong_clock_from_old_credentials() -> None:
@@ -94,6 +105,19 @@ def test_the_date_of_an_answer_tells_a_wrong_clock_from_old_credentials() -> Non
                           (email.utils.formatdate(usegmt=True), "the AWS credentials have expired, or")):
         error.response["ResponseMetadata"]["HTTPHeaders"] = {"date": date}
         assert message in translate(error).message
+
+
+@pytest.mark.parametrize("hint", ["then run again", "then run again: it continues", "`golden sweep` continues"])
+def test_several_regions_say_once_what_goes_on(hint: str) -> None:
+    """The remedy of each stands first, without its own "then run again"."""
+    codes = {"us-east-1": "ExpiredToken", "us-west-2": "Throttling", "eu-west-1": "Throttling"}
+
+    def refused(region: str) -> None:
+        raise answered(codes[region])
+
+    with pytest.raises(StageFailed) as raised:
+        for_each_region(codes, refused).require_all(hint=hint)
+    assert raised.value.hint == f"get new ones, for instance `aws sso login`; wait a minute; {hint}"
 
 
 def test_other_errors_stay_what_they_are() -> None:
@@ -107,3 +131,27 @@ def test_a_region_that_does_not_exist() -> None:
     check_regions(["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
     with pytest.raises(BadInput, match="unknown region `us-east-11`; did you mean `us-east-1`"):
         check_regions(["eu-west-1", "us-east-11"])
+
+
+def test_known_regions_are_those_of_the_pinned_botocore() -> None:
+    session = botocore.session.Session()
+    assert sorted(known_regions()) == sorted(
+        region for partition in session.get_available_partitions()
+        for region in session.get_available_regions("ec2", partition))
+
+
+IMPORTED = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(f"goldenami.commands.{name}")
+print(*(name for name in ("boto3", "botocore.session", "botocore.config", "botocore.client") if name in sys.modules))
+"""
+
+
+def test_no_command_imports_the_code_of_clients_before_it_makes_one() -> None:
+    """It takes 0.2 s, also of a command that asks nobody."""
+    names = sorted(set(cli.MODULES.values()))
+    assert len(names) >= 16
+    ran = subprocess.run([sys.executable, "-c", IMPORTED, *names], capture_output=True, text=True, check=True,
+                         env={"PYTHONPATH": str(ROOT / "scripts")})
+    assert ran.stdout == "\n"

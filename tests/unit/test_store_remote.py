@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,25 @@ def test_nothing_is_deleted_under_another_process(tmp_path: Path) -> None:
     with kept.alone():
         pass
     Store(tmp_path / "cache").close()  # a lock that was not given back would hold this up for ever
+
+
+def test_who_may_not_be_alone_uses_the_store_as_before(tmp_path: Path) -> None:
+    first, second, third = (Store(tmp_path) for _ in range(3))
+    with pytest.raises(Busy), first.alone():
+        pass
+    second.close()
+    with pytest.raises(Busy), third.alone():
+        pytest.fail("the first one uses it")
+
+
+def test_of_two_that_use_it_neither_is_ever_alone(tmp_path: Path) -> None:
+    """Not in the moment, either, in which the other asks for it in vain."""
+    def ask(store: Store) -> int:
+        alone = 0
+        for _ in range(2000):
+            with suppress(Busy), store.alone():
+                alone += 1
+        return alone
+
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(ask, (Store(tmp_path), Store(tmp_path)))) == [0, 0]

@@ -16,8 +16,9 @@ from goldenami.model.support import SupportState
 from goldenami.report import beside, report
 from support.builds import report_data as data
 from support.builds.tools import ROOT
+from support.rules import trees
 
-LOCKS = sorted((ROOT / "packer/locks").glob("*.lock.json"))
+LOCKS = trees.scanned(6, ROOT, "packer/locks/*.lock.json")
 END = date(2026, 6, 30)
 
 

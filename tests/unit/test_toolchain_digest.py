@@ -11,8 +11,11 @@ import pytest
 from goldenami.bake import toolchain_digest
 from support.builds.tools import ROOT
 
-AFTERWARDS = {"coverage", "disk", "events", "sealed", "sizes"}
-"""What bake_inside uses for the sealed tree, of which no layer is kept, and to report."""
+LOCAL = ROOT / "scripts/goldenami/local"
+AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/part_facts", "tree/sealed", "tree/sizes"}
+"""What the program uses for the sealed tree, of which no layer is kept."""
+BESIDE = {"events", "sandbox/program", "ssh"}
+"""What starts it, reaches the container and reports."""
 
 
 def digest(checkout: Path) -> str:
@@ -56,7 +59,20 @@ def test_another_version_makes_another_digest(library: str, monkeypatch: pytest.
 
 
 def test_a_module_that_a_bake_uses_is_one_of_them_or_comes_after_the_layers() -> None:
-    text = (ROOT / "scripts/goldenami/local/programs/bake.py").read_text(encoding="utf-8")
-    used = {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)
-            and node.module == "goldenami.local" for alias in node.names}
-    assert used - AFTERWARDS <= set(toolchain_digest.MODULES)
+    used = imported("programs/bake")
+    assert len(used) >= 11
+    for name in toolchain_digest.MODULES:
+        used |= imported(name)
+    assert used - AFTERWARDS - BESIDE <= set(toolchain_digest.MODULES)
+    assert used >= AFTERWARDS | BESIDE
+
+
+def imported(name: str) -> set[str]:
+    """The modules of local/ that one of its modules imports."""
+    found = set()
+    for node in ast.walk(ast.parse((LOCAL / f"{name}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("goldenami.local"):
+            module = LOCAL.joinpath(*str(node.module).split(".")[2:])
+            names = [module / alias.name for alias in node.names] if module.is_dir() else [module]
+            found |= {str(path.relative_to(LOCAL)) for path in names}
+    return found

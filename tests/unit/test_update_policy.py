@@ -17,8 +17,9 @@ from goldenami.model.update_policy import (
     overdue,
 )
 from goldenami.watch.sources import pypi
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = date(2026, 11, 25)
@@ -113,6 +114,7 @@ def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None
     assert (found.available, found.verdict, found.reason) == ("3", UpdateVerdict.REFUSED, "half a driver")
 
 
+@settings(deadline=None)
 @given(versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6),
        name=st.sampled_from(UpdatePolicy))
 def test_a_lock_never_moves_back(versions: list[str], name: UpdatePolicy) -> None:
@@ -148,7 +150,7 @@ def test_a_branch_whose_end_is_not_known_is_not_passed_over_in_silence() -> None
 
 
 def test_the_end_of_every_locked_branch_is_known() -> None:
-    locks = [lockfile.read(path)[0] for path in sorted((ROOT / "packer/locks").glob("*.lock.json"))]
+    locks = [lockfile.read(path)[0] for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json")]
     branches = {lock.driver.branch for lock in locks if lock.driver}
     assert branches <= compatibility.BRANCH_END.keys() | compatibility.ENDED_BRANCHES
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from goldenami.core import records
 from goldenami.core.errors import Busy
 from goldenami.local import workspace
 from goldenami.model.build_folder import BuildFolder
@@ -14,6 +18,32 @@ from goldenami.model.build_records import BAKE_FILE, VERIFY_FILE
 from goldenami.verify import verify
 from support.builds import builds
 
+KEEP = """
+import errno, os, signal, sys
+from pathlib import Path
+from goldenami.local import workspace
+from goldenami.model.build_folder import BuildFolder
+
+def refuse(first, second):
+    raise OSError(errno.EINVAL, "no exchange here")
+
+made, build, last, can_exchange = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+if can_exchange == "False":
+    workspace._exchange = refuse
+steps = 0
+def count(event, arguments):
+    global steps
+    if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "shutil.copyfile"):
+        steps += 1
+        if steps == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+with workspace.scratch_in(build.parent, "bake") as work:
+    made.rename(work / "out")
+    sys.addaudithook(count)
+    workspace.keep(work / "out", BuildFolder(build))
+    last = 0
+"""
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LATER = {"attest.json": "GPU", "publish.json": "AMIs", "upload/x/upload.json": "state"}
 
 
@@ -56,6 +86,29 @@ def test_nothing_is_known_of_another_disk(folder: Path) -> None:
     workspace.keep(baked_again(folder, seed=2), BuildFolder(folder))
     assert (later(folder), BuildFolder(folder).is_verified) == ({}, False)
     assert not (folder.parent / "latest").is_symlink()
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_kill_at_any_step_loses_no_build(folder: Path, tmp_path: Path, seed: int, can_exchange: bool) -> None:
+    """The old one or the new one is there, whole; `latest` names it or nothing. A file system may have no exchange."""
+    new = baked_again(folder, seed)
+    before, steps, status = tmp_path / "before", 0, -signal.SIGKILL
+    shutil.copytree(folder.parent, before, symlinks=True)
+    digests = {BuildFolder(path).read_bake().disk_sha256 for path in (folder, new)}
+    while status == -signal.SIGKILL:
+        steps += 1
+        shutil.rmtree(folder.parent)
+        shutil.copytree(before, folder.parent, symlinks=True)
+        argv = [sys.executable, "-c", KEEP, str(new), str(folder), str(steps), str(can_exchange)]
+        status = subprocess.run(argv, env={"PYTHONPATH": str(SCRIPTS)}, check=False).returncode
+        workspace.sweep(folder.parent)
+        found, latest = BuildFolder(folder), folder.parent / "latest"
+        assert found.read_bake().disk_sha256 == records.sha256_sparse(found.disk), f"step {steps}"
+        assert found.read_bake().disk_sha256 in digests
+        assert not latest.is_symlink() or (found.is_verified and latest.resolve() == folder)
+    assert (status, steps) == (0, {True: 1, False: 4}[can_exchange] + {1: 6, 2: 1}[seed])
+    assert (folder / "manifest.json").read_text(encoding="utf-8") == "of the second"
 
 
 @pytest.mark.parametrize("record", ["{}", None])

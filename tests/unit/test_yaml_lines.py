@@ -25,7 +25,7 @@ def write(tree: Any, depth: int, gaps: Any, text: list[str], lines: dict[tuple[s
             write(value, depth + 1, gaps, text, lines, (*at, name))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=st.dictionaries(KEYS, TREES, min_size=1, max_size=4), gaps=st.data())
 def test_every_key_knows_its_line(tmp_path: Path, tree: dict[str, Any], gaps: Any) -> None:
     text: list[str] = []

@@ -149,7 +149,8 @@ def made_up() -> Iterator[dict[str, object]]:
         Path(f"/dev/{name}").chmod(0o666)
     for name, text in (("vendor", "0x10de"), ("class", "0x030200"), ("device", "0x1eb8")):
         write(HERE / f"bus/0000:00:1b.0/{name}", f"{text}\n")
-    write(DROP_IN, f"[Service]\nBindReadOnlyPaths={HERE}/driver:/proc/driver\n"
+    write(HERE / "devices", f"{Path('/proc/devices').read_text()}{NODES['nvidia-uvm'][0]} nvidia-uvm\n")
+    write(DROP_IN, f"[Service]\nBindReadOnlyPaths={HERE}/driver:/proc/driver {HERE}/devices:/proc/devices\n"
                    f"Environment=GOLDEN_PCI_DEVICES={HERE}/bus\nExecStartPre=\n")
     run("systemctl", "daemon-reload")
     # At each opening of a node without a driver the kernel would load NVIDIA's module, which knows 195: ten seconds

@@ -18,6 +18,9 @@ HOME = Path("/opt/ml")
 ENVIRONMENTS = sorted({framework["environment"] for framework in INSTALLED})
 NOBODY = ("runuser", "-u", "nobody", "--")
 COMPILE = "g++ -fsyntax-only -x c++ -I$(python -c 'import sysconfig; print(sysconfig.get_paths()[\"include\"])') -"
+OWN = """cd "$(mktemp -d)" && python3 -m venv --system-site-packages env && env/bin/python -m pip --version
+status=$?; [ $status = 0 ] && env/bin/python -c 'import {}'; status=$?; rm -r "$PWD"; exit $status"""
+"""What the login's message and pip say to whoever wants packages of their own."""
 
 
 def run(*argv: str, stdin: str = "") -> dict[str, object]:
@@ -55,6 +58,19 @@ def flags() -> list[str]:
     return found[1].split() if found else []
 
 
+def login(command: str) -> dict[str, object]:
+    """What a user without rights sees who types this after a login."""
+    return run(*NOBODY, "bash", "-lc", command)
+
+
+def entered() -> dict[str, object]:
+    """How each command of the login's message ends, or the import that it promises."""
+    told = Path("/etc/motd.d/60-golden-frameworks").read_text().splitlines()
+    modules = ", ".join(framework["module"] for framework in INSTALLED)
+    commands = [line for line in told if line.startswith("    ml ")] or [f'python3 -c "import {modules}"']
+    return {command: login(command) for command in commands}
+
+
 FACTS: dict[str, Callable[[], object]] = {
     "flags": flags,
     "distributions": lambda: {name: distributions(name) for name in ENVIRONMENTS},
@@ -64,10 +80,14 @@ FACTS: dict[str, Callable[[], object]] = {
                                              "-B", "-", stdin=SMOKE[framework["name"]]) for framework in INSTALLED},
     "compiled": lambda: {name: run(*NOBODY, f"{HOME}/bin/ml-run", name, "sh", "-c", COMPILE,
                                    stdin="#include <Python.h>\n") for name in ENVIRONMENTS},
-    "gpu": lambda: Path("/proc/driver/nvidia/gpus").is_dir(),
+    "gpu": lambda: any(Path("/dev").glob("nvidia[0-9]*")),
+    "entered": entered,
     "record": lambda: json.loads((HOME / "FRAMEWORKS.json").read_text()),
     "closed": closed,
-    "login": lambda: run(*NOBODY, "bash", "-lc", "echo $OMP_NUM_THREADS; command -v ml-run"),
+    "login": lambda: login("echo $OMP_NUM_THREADS; command -v ml-run"),
+    "pips": lambda: {f"{pip} {words}": login(f"{pip} {words}") for pip in ("pip", "pip3", "python3 -m pip")
+                     for words in ("list --format=freeze", "install golden-no-such", "uninstall --yes torch")},
+    "own": lambda: login(OWN.format(", ".join(framework["module"] for framework in INSTALLED))),
     "cpus": lambda: len(os.sched_getaffinity(0)),
     "unit": lambda: run("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=CPUQuota=100%",
                         f"{HOME}/bin/ml-run", ENVIRONMENTS[0], "sh", "-c", "echo $OMP_NUM_THREADS"),

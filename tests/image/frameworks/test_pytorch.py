@@ -11,17 +11,17 @@ from goldenami.local.code_coverage.fatbin import DeviceImage
 NO_GPU = "No CUDA GPUs are available"
 """What PyTorch says where the driver answers cudaErrorNoDevice. Without a driver it is "Found no NVIDIA driver"."""
 
-pytestmark = pytest.mark.any_boot
+pytestmark = pytest.mark.no_boot
 
 
 @pytest.fixture(scope="module")
-def said(facts: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
+def said(ran: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
     """What probes/pytorch.py printed."""
     if "pytorch" not in {one["name"] for one in lock["frameworks_installed"]}:
         pytest.skip("not asked: the image has no PyTorch")
-    ran = facts["smoke"]["pytorch"]
-    assert ran["out"], ran
-    printed: dict[str, Any] = json.loads(ran["out"].splitlines()[0])
+    smoke = ran["smoke"]["pytorch"]
+    assert smoke["out"], smoke
+    printed: dict[str, Any] = json.loads(smoke["out"].splitlines()[0])
     return printed
 
 
@@ -42,7 +42,7 @@ def gpu(lock: dict[str, Any]) -> list[str]:
 
 
 def test_pytorch_is_imported(said: dict[str, Any], record_figure: Any) -> None:
-    """A first import from a cold disk; its seconds are in the record."""
+    """Its seconds are in the record."""
     record_figure("import torch", f"{said['seconds']:.1f} s")
     assert said["seconds"] > 0
 
@@ -59,11 +59,11 @@ def test_code_reaches_every_declared_gpu(said: dict[str, Any], gpu: list[str]) -
 
 
 @pytest.mark.usefixtures("gpu")
-def test_only_a_gpu_is_missing(said: dict[str, Any], facts: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_only_a_gpu_is_missing(said: dict[str, Any], ran: dict[str, Any], lock: dict[str, Any]) -> None:
     """With a GPU it is used; without, the driver says so, and no library fails to load."""
     if "nvidia_driver" not in lock["golden_roles"]:
         pytest.skip("not asked: the image has no driver")
-    assert (said["available"], said["refusal"]) == ((True, "") if facts["gpu"] else (False, NO_GPU))
+    assert (said["available"], said["refusal"]) == ((True, "") if ran["gpu"] else (False, NO_GPU))
 
 
 @pytest.mark.usefixtures("gpu")
@@ -76,7 +76,6 @@ def test_nccl_and_cuda_are_those_of_the_environment(said: Any, wheels: dict[str,
     assert [path for path in said["mapped"] if not path.startswith("/opt/ml/")] == []
 
 
-@pytest.mark.no_boot
 def test_training_and_a_sum_of_ranks_are_right(run_pytorch: Any) -> None:
     """By the program that runs on GPUs, on the CPU: twice the same losses, 16 bits near them, two ranks by Gloo."""
     worked = run_pytorch("cpu", "2")

@@ -59,6 +59,7 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "quality": f"python3 -c '{QUALITY}' 'short1 kR7#vq-Lw2!zTb9'",
         "sudo": "sudo -n -l -U root 2>&1; stat -c %a /etc/sudoers.d",
         "apparmor": "cat /sys/kernel/security/apparmor/profiles", "aa unit": "systemctl is-enabled apparmor",
+        "aa cache": "ls -A /var/cache/apparmor",
         "aa labels": "cat /proc/$(systemctl show --value -p MainPID chrony)/attr/current",
         "aa left": "cd /etc/apparmor.d; for p in $(grep -sl 'flags=(unconfined)' -- *);"
                    " do test -e disable/$p || echo $p; done",
@@ -154,6 +155,7 @@ def test_apparmor_confines(facts: Any, concern: Any, needs_boot: None) -> None:
     assert facts["aa left"].lines == [], f"these confine nothing: {facts['aa left'].text}"
     assert any(line.endswith("(enforce)") for line in facts["apparmor"].lines), facts["apparmor"].text
     assert facts["aa labels"].text.endswith("(enforce)"), facts["aa labels"].text
+    assert facts["aa cache"].lines == [], "compiled profiles lie on the disk, and root would load others from there"
 
 
 def test_denied_modules_cannot_be_loaded(facts: Any, lock: dict[str, Any], concern: Any) -> None:

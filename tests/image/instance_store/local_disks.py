@@ -21,6 +21,9 @@ CONFIG, WORK = Path("/sys/kernel/config/nvmet"), Path("/var/tmp/golden-local-dis
 SCRATCH, DATA = WORK / "scratch", WORK / "engine-data"
 DISK_BYTES = 320 << 20
 """A little more than the 300 MiB that mkfs.xfs wants at least."""
+TOLD = Path("/run/motd.d/50-golden-instance-store")
+STARTED = ("engine-id", "image/overlay2/repositories.json", "overlay2/l/x", "volumes/metadata.db")
+"""Some of what Docker writes when it starts."""
 PROGRAM = "/usr/local/libexec/golden-instance-store"
 
 
@@ -143,7 +146,7 @@ def program(*options: str) -> dict[str, object]:
         "kept": (SCRATCH / "kept").exists(),
         "arrays": {path.name: (path / "md/level").read_text().strip() for path in Path("/sys/block").glob("md*")},
         "writable": run("setpriv", "--reuid=65534", "--clear-groups", "touch", str(SCRATCH / "kept"))[0] == 0
-        if here else False,
+        if here else False, "told": TOLD.read_text(encoding="utf-8").strip() if TOLD.exists() else "",
     }
 
 
@@ -215,20 +218,29 @@ def foreign() -> object:
 
 
 def taken() -> object:
-    """A mount point with files, and an engine's folder with files: neither is hidden, no disk is touched."""
+    """A mount point with files: they are not hidden, no disk is touched."""
     with machine("a") as disks:
-        found = []
-        for path, options in ((SCRATCH, ()), (DATA, ("--bind", str(DATA)))):
-            path.mkdir()
-            (path / "mine").touch()
-            before = disks[0].digest
-            found.append({"refused": program(*options), "untouched": disks[0].digest == before})
-            must("rm", "-r", str(path))
-        return found
+        SCRATCH.mkdir()
+        (SCRATCH / "mine").touch()
+        before = disks[0].digest
+        return {"refused": program(), "untouched": disks[0].digest == before}
+
+
+def moved() -> object:
+    """An engine started without local disks: its folder is taken over, unless somebody's container is in it."""
+    with machine("a"):
+        for name in STARTED:
+            (DATA / name).parent.mkdir(parents=True, exist_ok=True)
+            (DATA / name).touch()
+        (DATA / "containers/0a").mkdir(parents=True)
+        refused = program("--bind", str(DATA))
+        kept = DATA.joinpath("containers/0a").exists() and not DATA.is_mount()
+        (DATA / "containers/0a").rmdir()
+        return {"refused": refused, "kept": kept, "after": program("--bind", str(DATA)), "bound": DATA.is_mount()}
 
 
 SCENES: dict[str, Callable[[], object]] = {
-    scene.__name__: scene for scene in (none, one, two, half_wiped, foreign, taken)
+    scene.__name__: scene for scene in (none, one, two, half_wiped, foreign, taken, moved)
 }
 answers: dict[str, object] = {name: SCENES[name]() for name in sys.argv[1:]}
 answers["failed"] = run("systemctl", "--failed", "--plain", "--no-legend")[1]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 MODEL = "Amazon EC2 NVMe Instance Storage"
-SCENES = ("none", "one", "two", "half_wiped", "foreign", "taken")
+SCENES = ("none", "one", "two", "half_wiped", "foreign", "taken", "moved")
 ENGINES = {"none": [], "docker": ["/var/lib/docker", "/var/lib/containerd"], "podman": ["/var/lib/containers"]}
 MIB = 1 << 20
 
@@ -123,9 +123,18 @@ def test_a_file_system_of_others_is_left_alone(played: dict[str, Any]) -> None:
 
 
 def test_a_folder_with_files_is_never_hidden(played: dict[str, Any]) -> None:
-    for found in played["taken"]:
-        assert found["refused"]["status"] == 1 and found["untouched"] and not found["refused"]["mounted"]
-        assert "is taken: it holds files" in found["refused"]["said"]
+    found = played["taken"]
+    assert found["refused"]["status"] == 1 and found["untouched"] and not found["refused"]["mounted"]
+    assert "is taken: it holds files" in found["refused"]["said"]
+
+
+def test_an_engine_that_started_without_disks_gets_them_later(played: dict[str, Any]) -> None:
+    """The mount point is there meanwhile, a container is never hidden, and a login says what to do."""
+    found = played["moved"]
+    refused, after = found["refused"], found["after"]
+    assert refused["status"] == 1 and refused["mounted"] and found["kept"], found
+    assert "is taken: it holds files" in refused["said"] and refused["told"] == refused["said"]
+    assert good(after) and found["bound"] and not after["told"], found
 
 
 def test_nothing_failed_and_nothing_is_left(played: dict[str, Any]) -> None:

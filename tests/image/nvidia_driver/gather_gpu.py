@@ -1,25 +1,34 @@
 """Runs on the machine with the GPU, as root: prints as JSON what the GPU checks look at, in one SSH command.
 
-argv: a folder to look for /sys in; "/" but in tests. Needs only the standard library and the driver. Clocks and PCIe
-links rest while nothing runs, so both are read while each GPU copies.
+argv: a folder to look for /sys in; "/" but in tests; the seconds that a call may take. Needs only the standard library
+and the driver. Clocks and PCIe links rest while nothing runs, so both are read while each GPU copies. Each GPU is asked
+in processes of its own: a call that hangs in the kernel cannot be ended, but its process can be left.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import json
 import operator
+import os
 import re
+import select
+import signal
 import subprocess
 import sys
 import threading
+import time
 from array import array
-from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
+from collections.abc import Callable
+from ctypes import byref, c_char, c_char_p, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(sys.argv[1])
+CALL_S = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0  # a healthy cuInit of eight GPUs takes some seconds
+PROCESS_S, COMMAND_S = 5 * CALL_S, 30.0  # while a library is loaded, Python's lock keeps `_watch` from counting
 NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"  # PCI vendor and classes
 LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
 UNCORRECTED, VOLATILE = 1, 0  # nvml.h, nvmlMemoryErrorType_t and nvmlEccCounterType_t
@@ -56,22 +65,86 @@ END:
 """PTX for every GPU since Maxwell: out[i] = 3 * i + 1. The driver compiles it for the GPU that it finds."""
 
 
+Facts = dict[str, Any]
+_under_way: dict[int, tuple[str, float]] = {}
+"""Thread -> the call that it waits for, and since when (monotonic seconds)."""
+_sending = threading.Lock()
+
+
 class Failed(Exception):
     """A call into one of NVIDIA's libraries that did not return 0."""
 
 
-class Library:
-    """A library whose calls return 0 or a number that says why not."""
+def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
+    """What a question answers in a process of its own; `error` where it fails, or where a call does not return."""
+    end, pipe = os.pipe()
+    child = os.fork()
+    if not child:
+        _answer(pipe, question, arguments)
+    os.close(pipe)
+    text, deadline = b"", time.monotonic() + PROCESS_S
+    while select.select([end], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not (piece := os.read(end, 1 << 16)):
+            break
+        text += piece
+    os.close(end)
+    os.kill(child, signal.SIGKILL)  # it is not waited for: a process that hangs in the kernel does not end
+    return dict(json.loads(text)) if text else {"error": f"no answer within {PROCESS_S:g} s"}
 
-    def __init__(self, name: str) -> None:
-        self._library = ctypes.CDLL(name)
+
+def _answer(pipe: int, question: Callable[..., Facts], arguments: tuple[Any, ...]) -> None:
+    """Answer into the pipe and end. SSH's connection is let go: it stays open as long as any process has it."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nowhere, stream)
+    threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
+    try:
+        found = question(*arguments)
+    except Exception as error:
+        found = {"error": str(error) or repr(error)}
+    _send(pipe, found)
+
+
+def _watch(pipe: int) -> None:
+    """Answer in place of a call that does not return."""
+    while True:
+        time.sleep(0.05)
+        for name, since in list(_under_way.values()):
+            if time.monotonic() - since > CALL_S:
+                _send(pipe, {"error": f"{name} did not return within {CALL_S:g} s"})
+
+
+def _send(pipe: int, found: Facts) -> None:
+    _sending.acquire()  # for good: one answer is enough
+    with os.fdopen(pipe, "w") as sink:
+        json.dump(found, sink)
+    os._exit(0)
+
+
+class Library:
+    """A library whose calls return 0 or a number that says why not. `words`: its call for what a number means."""
+
+    def __init__(self, name: str, words: str) -> None:
+        self._library, self._words = ctypes.CDLL(name), words
         mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line}
         stem = name.split(".so")[0]
         self.file = next(Path(path).resolve().name for path in mapped if f"/{stem}.so" in path)
 
     def __call__(self, name: str, *arguments: Any) -> None:
-        if status := getattr(self._library, name)(*arguments):
-            raise Failed(f"{name} returned {status}")
+        _under_way[threading.get_ident()] = name, time.monotonic()
+        status = getattr(self._library, name)(*arguments)
+        del _under_way[threading.get_ident()]
+        if status:
+            raise Failed(f"{name} returned {status} ({self.words(status)})")
+
+    def words(self, status: int) -> str:
+        """What a number means; NVML returns the text, CUDA writes where it is."""
+        ask, text = getattr(self._library, self._words), c_char_p()
+        if self._words == "nvmlErrorString":
+            ask.restype = c_char_p
+            return str(ask(status).decode())
+        ask(status, byref(text))
+        return (text.value or b"unknown").decode()
 
     def number(self, name: str, *arguments: Any, kind: Any = c_uint) -> int:
         """The number that a call writes through its last argument."""
@@ -141,13 +214,16 @@ def links(nvml: Library, device: c_void_p) -> list[int]:
     return [up for up in found if up is not None]
 
 
-def strangers(nvml: Library, handles: list[c_void_p]) -> list[list[int]]:
+def strangers(numbers: list[int]) -> Facts:
     """Pairs of GPUs of which the first cannot reach the second's memory."""
+    nvml = management()
+    handles = {number: handle(nvml, number) for number in numbers}
+
     def reaches(one: int, other: int) -> bool:
         return not any(nvml.optional(lambda what=what: nvml.number("nvmlDeviceGetP2PStatus", handles[one],
                                                                    handles[other], what)) for what in (READ, WRITE))
 
-    return [list(pair) for pair in itertools.permutations(range(len(handles)), 2) if not reaches(*pair)]
+    return {"not_peers": [pair for pair in itertools.permutations(numbers, 2) if not reaches(*pair)]}
 
 
 def working(nvml: Library, device: c_void_p) -> dict[str, int]:
@@ -163,17 +239,17 @@ class Cuda:
     """The work that each GPU does through the driver alone: no toolkit and no framework is needed."""
 
     def __init__(self) -> None:
-        self.library = Library("libcuda.so.1")
+        self.library = Library("libcuda.so.1", "cuGetErrorName")
         self.library("cuInit", 0)
 
-    def numbers(self) -> dict[str, int]:
-        """PCI address -> CUDA's number of the GPU: CUDA and NVML count in different orders."""
+    def facts(self) -> Facts:
+        """The library's file, and CUDA's number of each GPU by PCI address: NVML counts in another order."""
         found = {}
         for number in range(self.library.number("cuDeviceGetCount", kind=c_int)):
             address = (c_char * 32)()
             self.library("cuDeviceGetPCIBusId", address, len(address), number)
             found[address.value.decode().lower()[-12:]] = number
-        return found
+        return {"file": self.library.file, "numbers": found}
 
     def work(self, number: int) -> dict[str, Any]:
         """Numbers that a kernel got wrong, GB/s of copies within the GPU's memory (each byte is read and written)."""
@@ -214,47 +290,65 @@ class Cuda:
         return 0 if bytes(answer) == right.tobytes() else sum(map(operator.ne, answer, right))
 
 
-def gpus() -> dict[str, Any]:
-    """The driver's version and each GPU, at rest and at work; where a library fails, its words."""
-    try:
-        nvml = Library("libnvidia-ml.so.1")
-        nvml("nvmlInit_v2")
-        handles = []
-        for number in range(nvml.number("nvmlDeviceGetCount_v2")):
-            device = c_void_p()
-            nvml("nvmlDeviceGetHandleByIndex_v2", number, byref(device))
-            handles.append(device)
-        found = [state(nvml, device) for device in handles]
-        answer = {"driver": nvml.text("nvmlSystemGetDriverVersion"), "library": nvml.file, "gpus": found,
-                  "not_peers": strangers(nvml, handles), "error": ""}
-    except (Failed, OSError, AttributeError) as error:
-        return {"error": str(error), "gpus": [], "not_peers": [], "cuda_error": ""}
-    return answer | load_all(nvml, handles, found)
+def gpus() -> Facts:
+    """The driver's version and each GPU, at rest and at work, and what a library says where it fails. A GPU that does
+    not answer is in `lost` by its number, and only there.
+    """
+    answer: Facts = {"error": "", "cuda_error": "", "gpus": [], "lost": [], "not_peers": []} | bounded(driver)
+    for number in range(answer.get("count", 0)):
+        row = bounded(at_rest, number)
+        answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
+    if not answer["gpus"]:
+        return answer
+    peers = bounded(strangers, [row["number"] for row in answer["gpus"]])
+    cuda = bounded(lambda: Cuda().facts())
+    answer |= {"not_peers": peers.get("not_peers", []), "error": answer["error"] or peers.get("error", ""),
+               "cuda_error": cuda.get("error", ""), "cuda_library": cuda.get("file", "")}
+    if not answer["cuda_error"]:
+        for row in answer["gpus"]:
+            at = cuda["numbers"].get(row["bus"])
+            found = {"error": "CUDA does not see it"} if at is None else bounded(at_work, row["number"], at)
+            row |= {("work_error" if name == "error" else name): value for name, value in found.items()}
+    return answer
 
 
-def load_all(nvml: Library, handles: list[c_void_p], found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Have one GPU after the other work, and look at it meanwhile; adds to `found`."""
-    try:
-        cuda = Cuda()
-        numbers = cuda.numbers()
-    except (Failed, OSError, AttributeError) as error:
-        return {"cuda_error": str(error), "cuda_library": ""}
-    for device, row in zip(handles, found, strict=True):
-        row |= at_work(nvml, device, cuda, numbers.get(row["bus"]))
-    return {"cuda_error": "", "cuda_library": cuda.library.file}
+def management() -> Library:
+    """NVML, ready for questions."""
+    nvml = Library("libnvidia-ml.so.1", "nvmlErrorString")
+    nvml("nvmlInit_v2")
+    return nvml
 
 
-def at_work(nvml: Library, device: c_void_p, cuda: Cuda, number: int | None) -> dict[str, Any]:
+def handle(nvml: Library, number: int) -> c_void_p:
+    """NVML's handle of a GPU."""
+    device = c_void_p()
+    nvml("nvmlDeviceGetHandleByIndex_v2", number, byref(device))
+    return device
+
+
+def driver() -> Facts:
+    """What the driver is, and how many GPUs it has."""
+    nvml = management()
+    return {"driver": nvml.text("nvmlSystemGetDriverVersion"), "library": nvml.file,
+            "count": nvml.number("nvmlDeviceGetCount_v2")}
+
+
+def at_rest(number: int) -> Facts:
+    """One GPU that does nothing."""
+    nvml = management()
+    return state(nvml, handle(nvml, number))
+
+
+def at_work(number: int, cuda_number: int) -> Facts:
     """One GPU's result and speed, its fastest PCIe link meanwhile, and what throttled it meanwhile."""
-    if number is None:
-        return {"work_error": "CUDA does not see it"}
-    results: dict[str, Any] = {}
+    nvml, cuda = management(), Cuda()
+    device, results = handle(nvml, number), Facts()
 
     def work() -> None:
         try:
-            results.update(cuda.work(number))
+            results.update(cuda.work(cuda_number))
         except Failed as error:
-            results["work_error"] = str(error)
+            results["error"] = str(error)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -262,9 +356,7 @@ def at_work(nvml: Library, device: c_void_p, cuda: Cuda, number: int | None) -> 
     while thread.is_alive():
         thread.join(0.02)
         samples.append(working(nvml, device))
-    throttled = 0
-    for sample in samples:
-        throttled |= sample["throttled_by"]
+    throttled = functools.reduce(operator.or_, [sample["throttled_by"] for sample in samples])
     return results | {"throttled_by": throttled, **{
         name: max(sample[name] for sample in samples) for name in ("pcie_generation", "pcie_width")}}
 
@@ -281,11 +373,14 @@ def on_bus() -> tuple[list[str], int]:
 
 
 def output(*argv: str) -> str:
-    """What a command prints; nothing where it is not installed."""
+    """What a command prints; nothing where it is not installed, and that it hangs where it does."""
     try:
-        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                              timeout=COMMAND_S).stdout
     except FileNotFoundError:
         return ""
+    except subprocess.TimeoutExpired:
+        return f"{argv[0]} gave no answer in {COMMAND_S:g} s"
 
 
 def module_version() -> str:

@@ -35,14 +35,21 @@ def gpus(run_program: Any, record_testsuite_property: Callable[[str, object], No
     return found
 
 
+def numbered(gpus: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """The GPUs that answer, with the driver's number of each."""
+    return [(gpu["number"], gpu) for gpu in gpus["gpus"]]
+
+
 def wrong(gpus: dict[str, Any], key: str, good: Any) -> list[str]:
     """GPUs of which `good` does not hold: `GPU 3 (0000:00:1e.0): 8`."""
-    return [f"GPU {number} ({gpu['bus']}): {gpu.get(key, 'no answer')}" for number, gpu in enumerate(gpus["gpus"])
+    return [f"GPU {number} ({gpu['bus']}): {gpu.get(key, 'no answer')}" for number, gpu in numbered(gpus)
             if key not in gpu or not good(gpu[key])]
 
 
 def test_driver_answers(gpus: dict[str, Any]) -> None:
     assert not gpus["error"], f"NVML: {gpus['error']}"
+    lost = [f"GPU {each['number']}: {each['error']}" for each in gpus["lost"]]
+    assert not lost, f"GPUs that do not answer: {', '.join(lost)}"
     assert not gpus["cuda_error"], f"CUDA: {gpus['cuda_error']}"
 
 
@@ -80,14 +87,14 @@ def test_no_memory_error_was_left_uncorrected(gpus: dict[str, Any]) -> None:
 
 
 def test_no_memory_waits_for_repair(gpus: dict[str, Any]) -> None:
-    rows = [f"GPU {number}" for number, gpu in enumerate(gpus["gpus"]) if (gpu["remapped"] or [0, 0, 0, 0])[2]]
+    rows = [f"GPU {number}" for number, gpu in numbered(gpus) if (gpu["remapped"] or [0, 0, 0, 0])[2]]
     assert not rows, f"a row waits to be remapped by a reset: {rows}"
     pages = wrong(gpus, "pages_pending", lambda pending: not pending)
     assert not pages, f"a page waits to be retired by a reset: {pages}"
 
 
 def test_no_memory_is_beyond_repair(gpus: dict[str, Any]) -> None:
-    rows = [f"GPU {number}" for number, gpu in enumerate(gpus["gpus"]) if (gpu["remapped"] or [0, 0, 0, 0])[3]]
+    rows = [f"GPU {number}" for number, gpu in numbered(gpus) if (gpu["remapped"] or [0, 0, 0, 0])[3]]
     assert not rows, f"remapping a row failed, the GPU has to be replaced: {rows}"
 
 
@@ -103,7 +110,7 @@ def test_links_have_their_generation(gpus: dict[str, Any], gpu_type: dict[str, A
 
 def test_nothing_throttles_a_busy_gpu(gpus: dict[str, Any]) -> None:
     found = [f"GPU {number}: {', '.join(text for bit, text in SLOWDOWNS.items() if gpu.get('throttled_by', 0) & bit)}"
-             for number, gpu in enumerate(gpus["gpus"]) if gpu.get("throttled_by", 0) & sum(SLOWDOWNS)]
+             for number, gpu in numbered(gpus) if gpu.get("throttled_by", 0) & sum(SLOWDOWNS)]
     assert not found, found
 
 
@@ -133,7 +140,7 @@ def test_gpus_reach_each_other(gpus: dict[str, Any], gpu_type: dict[str, Any]) -
 
 
 def test_every_nvlink_is_up(gpus: dict[str, Any], gpu_type: dict[str, Any]) -> None:
-    down = [f"GPU {number}: link {link}" for number, gpu in enumerate(gpus["gpus"])
+    down = [f"GPU {number}: link {link}" for number, gpu in numbered(gpus)
             for link, up in enumerate(gpu["nvlinks"]) if not up]
     assert not down, f"NVLinks that are down: {down}"
     if gpu_type["nvswitch"]:
@@ -150,7 +157,7 @@ def test_fabric_manager_runs_where_an_nvswitch_is(gpus: dict[str, Any], lock: di
 
 
 def test_every_gpu_computes_right(gpus: dict[str, Any]) -> None:
-    failed = [f"GPU {number}: {gpu['work_error']}" for number, gpu in enumerate(gpus["gpus"]) if "work_error" in gpu]
+    failed = [f"GPU {number}: {gpu['work_error']}" for number, gpu in numbered(gpus) if "work_error" in gpu]
     assert not failed, failed
     found = wrong(gpus, "wrong", lambda count: not count)
     assert not found, f"wrong of {1 << 20} numbers that a kernel computed: {found}"

@@ -31,6 +31,8 @@ def packages(gather: Any) -> Any:
     """What takes half a minute under emulation."""
     return gather({
         "broken": "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev}\\n' | grep -v '^[ihr][ic] ' | sort -u",
+        "environment": 'cd "$(mktemp -d)" && /usr/bin/python3 -m venv env && env/bin/python -m pip --version;'
+                       ' status=$?; rm -r "$PWD"; exit $status',
         "upgradable": "apt-get --simulate --quiet --ignore-hold dist-upgrade | grep ^Inst",
         "sources": "cat /etc/apt/sources.list.d/golden-bake.sources",
     })
@@ -53,6 +55,13 @@ def first_boot(gather: Any) -> Any:
 @pytest.mark.no_boot
 def test_every_package_is_whole(packages: Any) -> None:
     assert packages["broken"].lines == []
+
+
+@pytest.mark.no_boot
+def test_everybody_can_make_an_environment_of_python_s(packages: Any) -> None:
+    """No package can be added for it on an instance; Debian's python3 alone has no ensurepip."""
+    assert packages["environment"].status == 0, packages["environment"].text
+    assert packages["environment"].text.startswith("pip ")
 
 
 @pytest.mark.at_rest

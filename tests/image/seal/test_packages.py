@@ -8,6 +8,7 @@ import pytest
 
 REFUSED = ("This instance stays as its image was baked, so no package is changed here: add it to the image's"
            " definition, bake, and launch the new image.")
+ENVIRONMENT = "python3 -m venv --system-site-packages ~/env && ~/env/bin/pip install NAME"
 FOLDER = "/run/golden-try"
 TRACES = "find /var/log/apt /var/log/dpkg.log /var/cache/apt -type f 2>/dev/null"
 """What apt and dpkg write down, also where they are refused: a sealed image has none of it."""
@@ -31,6 +32,10 @@ def typed(gather: Any) -> Any:
                  f" printf '{CONTROL}' >{FOLDER}/deb/DEBIAN/control"
                  f" && dpkg-deb --build {FOLDER}/deb {FOLDER}/golden-try.deb",
         "apt": f"apt-get install --yes {FOLDER}/golden-try.deb",
+        "apt alone": f"apt-get install --yes -o Dir::Bin::dpkg=/bin/true {FOLDER}/golden-try.deb",
+        "unknown": "apt-get install --yes golden-no-such-package",
+        "there already": "apt-get install --yes",
+        "managed": "cat /usr/lib/python3*/EXTERNALLY-MANAGED",
         "dpkg": f"dpkg -i {FOLDER}/golden-try.deb",
         "configure": "dpkg --configure -a",
         "there": "dpkg-query --show golden-try", "ask": "dpkg --audit && dpkg -l dpkg && apt-get --simulate upgrade",
@@ -47,6 +52,22 @@ def test_packages_change_only_where_the_definition_says_so(typed: Any, lock: dic
     allowed = lock["seal_package_changes_enabled"]
     assert (typed[name].status == 0, REFUSED in typed[name].lines) == (allowed, not allowed), typed[name].text
     assert (typed["there"].status == 0) == allowed
+
+
+def test_apt_says_so_before_it_downloads_and_without_any_index(typed: Any, lock: dict[str, Any]) -> None:
+    """dpkg, which would say it, too, is put out of the way, or never reached."""
+    allowed = lock["seal_package_changes_enabled"]
+    for name in ("apt alone", "unknown"):
+        assert (REFUSED in typed[name].lines) == (not allowed), typed[name].text
+    assert typed["unknown"].status != 0
+    assert typed["there already"].status == 0 and REFUSED not in typed["there already"].text
+
+
+def test_pip_recommends_what_works_here(typed: Any, lock: dict[str, Any]) -> None:
+    if lock["seal_package_changes_enabled"]:
+        pytest.skip("not asked: this image takes packages")
+    assert ENVIRONMENT in typed["managed"].text
+    assert "apt" not in typed["managed"].text.lower()
 
 
 def test_questions_and_other_roots_are_not_refused(typed: Any) -> None:

@@ -83,8 +83,6 @@ class Sink:
         self.calls: Counter[str] = Counter()
         self.stored: Counter[tuple[str, int]] = Counter()
         """How often each block was stored: what was sent twice."""
-        self.agents: Counter[str] = Counter()
-        """PUTs by User-Agent."""
         self.heads = 0
         """PUTs whose headers have come."""
         self.retired: set[str] = set()
@@ -298,8 +296,6 @@ class Sink:
     def _counted(self, action: str, run: Callable[..., tuple[int, dict[str, str], bytes]],
                  request: Request, *arguments: Any) -> tuple[int, dict[str, str], bytes]:
         with self._lock:
-            if action == "PutSnapshotBlock":
-                self.agents[request.headers.get("user-agent", "")] += 1
             self.calls[action] += 1
             count = self.calls[action]
         if self.faults.latency_s:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import urllib3
 
+from support.aws.iam_policies import Asked
+
 
 class Process:
     """A program that prints an address, or is asked until it answers, and is ended with the session."""
@@ -57,6 +59,10 @@ class Emulator:
     def asked(self) -> list[list[str]]:
         """The IAM actions that each call since the reset needed."""
         return [call["actions"] for call in self._ask("GET", "calls")]
+
+    def noted(self) -> list[Asked]:
+        """What IAM was asked since the reset, where `support.aws.asked` runs."""
+        return [Asked(**each) for each in self._ask("GET", "asked")]
 
     def set(self, **settings: Any) -> None:
         """Change `ec2_emulator.state.EmulatorSettings`, for instance `denied={"*": ["ec2:RegisterImage"]}`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import os
@@ -11,12 +12,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from goldenami.core import shell
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
+from goldenami.core.records import sha256_file
 
 ROOT = Path(__file__).resolve().parents[3]
 POLICIES = ROOT / "scripts/goldenami/aws/policies"
@@ -27,7 +31,8 @@ BIN = Path(sys.executable).parent
 def granted(command: str) -> list[str]:
     """The actions that the policy of a command allows."""
     document = json.loads((POLICIES / f"{command}.json").read_text(encoding="utf-8"))
-    return [action for statement in document["Statement"] for action in statement["Action"]]
+    return list(dict.fromkeys(action for statement in document["Statement"] if statement["Effect"] == "Allow"
+                              for action in statement["Action"]))
 
 
 def find(name: str) -> str:
@@ -52,6 +57,33 @@ def complaints(name: str, *args: str, cwd: Path = ROOT, env: Mapping[str, str] |
     except GoldenError as error:
         return error.message
     return ""
+
+
+def complaints_kept(name: str, *args: str, inputs: Iterable[Path], env: Mapping[str, str] | None = None) -> str:
+    """`complaints`, asked once for the same program, arguments and bytes of `inputs`.
+
+    Only silence is kept, beside the cache of goldenami, so that the next checkout on this machine knows of it.
+    """
+    digest = hashlib.sha256("\0".join([name, *args]).replace(str(ROOT), "").encode())
+    digest.update((ROOT / "requirements/test.txt").read_bytes())  # the program's own version
+    for path in sorted(inputs):
+        digest.update(f"{path.relative_to(ROOT)} {sha256_file(path)}\n".encode())
+    silent = CachePaths.default().root / "linters" / f"{name}-{digest.hexdigest()}"
+    if silent.exists():
+        return ""
+    said = complaints(name, *args, env=env)
+    if not said:
+        silent.parent.mkdir(parents=True, exist_ok=True)
+        silent.touch()
+    return said
+
+
+def schema_complaints(*args: str) -> str:
+    """What check-jsonschema has to say if it exits non-zero; in this process, since it takes 2 s to start."""
+    from check_jsonschema import main
+
+    ran = CliRunner().invoke(main, args)
+    return ran.output if ran.exit_code else ""
 
 
 def need(*tools: str) -> None:

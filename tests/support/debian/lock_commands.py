@@ -1,23 +1,41 @@
-"""Commands on the CPU image of a checkout whose archives are synthetic, each as a process of its own."""
+"""Commands on the CPU image of a checkout whose archives are synthetic, as a user types them."""
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
+from goldenami import cli
 from goldenami.model import lockfile
 
 IMAGE = "debian-13-ml-cpu"
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
 
 def golden(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with the program in `root`."""
-    return subprocess.run(
-        [sys.executable, "-m", "goldenami.cli", "--root", str(root),
-         *args], text=True, capture_output=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1", **env})
+    """Run a command on the checkout `root` in this process: a start of Python and its imports cost a second."""
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in env.items():
+            patch.setenv(name, value)
+        code = cli.main(["--root", str(root), *args])
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+
+
+def golden_alone(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, which lets go of the store when it ends."""
+    return subprocess.run([sys.executable, "-m", "goldenami.cli", "--root", str(root), *args], text=True,
+                          capture_output=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def lock_path(root: Path) -> Path:

@@ -21,7 +21,8 @@ from support.aws.seeded_account import SeededAccount
 from support.drift import small_image
 from support.security import signing_key
 
-BUILD_ID = "0123456789ab"
+LOCK, BUILD_ID = "{}\n", "ca3d163bab05"
+"""A lock, and the id of its build: the first digits of its SHA-256."""
 ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
 """Where its definition has it published."""
 
@@ -32,7 +33,9 @@ def bake(root: Path, image: str) -> BuildFolder:
     blocks, record = disk_blocks.scan(build.disk, build.blocks), build.read_bake()
     assert record.disk is not None
     listed = record.disk.model_copy(update={"blocks_sha256": records.sha256_file(blocks.path)})
-    records.write(build.bake, record.model_copy(update={"image": image, "disk": listed}))
+    records.write_text(build.lock, LOCK)
+    records.write(build.bake, record.model_copy(update={
+        "image": image, "disk": listed, "lock_sha256": records.sha256_file(build.lock)}))
     return build
 
 

@@ -11,6 +11,7 @@ from goldenami.model.lockfile import Lock
 
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, Checkout, RegionState
+from support.security import signing_key
 
 
 def build(checkout: Checkout, number: int, sm: tuple[str, ...] = ("75", "86", "89")) -> str:
@@ -25,8 +26,26 @@ def publish(checkout: Checkout) -> str:
     """A candidate in every region; returns its build's id."""
     build_id = build(checkout, 1)
     ran = checkout.golden("publish", GPU_IMAGE)
-    assert "next: golden gpu-test" in ran.text, ran.text
+    assert "next: scripts/golden gpu-test" in ran.text, ran.text
     return build_id
+
+
+def under_policy(stage: Any, command: str, *args: str) -> None:
+    """Run a command that holds a signed record to a key of KMS, and who vouches before, with the rights of both.
+
+    `stage` is test_policies.py's; `BUILD` in `args` is the candidate's id.
+    """
+    junit = stage.checkout.root / "gpu.xml"
+    with signing_key.used(signing_key.in_kms("us-east-1")):
+        build_id = publish(stage.checkout)
+        builds.write_junit(junit, build_id)
+        with stage.rights("gpu-test"):
+            ran = stage.checkout.golden("attest", GPU_IMAGE, "--gpu-test", str(junit), "--by", "Ada")
+        assert ran.code == 0, ran.text
+        assert stage.asked == {"kms:GetPublicKey", "kms:Sign", "ssm:PutParameter"}
+        stage.asked.clear()
+        stage.questions.clear()
+        stage.under_policy(command, GPU_IMAGE, *(build_id if arg == "BUILD" else arg for arg in args))
 
 
 def instances(region: str) -> list[dict[str, Any]]:

@@ -7,7 +7,18 @@
 static int context = -1;
 static double clock_ms;
 
-int cuInit(unsigned flags) { (void)flags; return number("cuda_init", -1, OK); }
+int cuInit(unsigned flags)
+{
+	(void)flags;
+	may_hang("cuInit", -1);
+	return number("cuda_init", -1, OK);
+}
+
+int cuGetErrorName(int status, const char **to)
+{
+	*to = status == 719 ? "CUDA_ERROR_LAUNCH_FAILED" : "CUDA_ERROR_UNKNOWN";
+	return OK;
+}
 int cuDeviceGetCount(int *to) { *to = number("cuda_count", -1, number("count", -1, 1)); return OK; }
 
 int cuDeviceGetPCIBusId(char *to, int length, int device)
@@ -21,6 +32,7 @@ int cuCtxCreate_v2(void **to, unsigned flags, int device)
 	(void)flags;
 	context = device;
 	*to = &context;
+	may_hang("cuCtxCreate_v2", device);
 	return number("context", device, OK);
 }
 
@@ -67,7 +79,13 @@ int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t 
 
 int cuEventCreate(void **to, unsigned flags) { (void)flags; *to = calloc(1, sizeof(double)); return OK; }
 int cuEventRecord(void *event, void *stream) { (void)stream; *(double *)event = clock_ms; return OK; }
-int cuEventSynchronize(void *event) { (void)event; return OK; }
+
+int cuEventSynchronize(void *event)
+{
+	(void)event;
+	may_hang("cuEventSynchronize", context);
+	return OK;
+}
 
 int cuEventElapsedTime(float *to, void *from, void *until)
 {

@@ -59,10 +59,10 @@ class GpuMachine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{version}\n", encoding="utf-8")
 
-    def gather(self) -> dict[str, Any]:
-        """What the GPU checks look at."""
-        done = subprocess.run([sys.executable, str(GATHER), str(self.path)], env=self.environment, text=True,
-                              capture_output=True, check=True)
+    def gather(self, call_s: float = 60.0) -> dict[str, Any]:
+        """What the GPU checks look at, if no call takes longer."""
+        done = subprocess.run([sys.executable, str(GATHER), str(self.path), str(call_s)], env=self.environment,
+                              text=True, capture_output=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 

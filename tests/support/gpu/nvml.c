@@ -24,13 +24,20 @@ static int answer(unsigned *to, const char *name, device_t device, unsigned long
 	return OK;
 }
 
-int nvmlInit_v2(void) { return number("init", -1, OK); }
+int nvmlInit_v2(void)
+{
+	may_hang("nvmlInit_v2", -1);
+	return number("init", -1, OK);
+}
+
+const char *nvmlErrorString(int status) { return status == 15 ? "GPU is lost" : "Unknown Error"; }
 int nvmlSystemGetDriverVersion(char *to, unsigned length) { return copy(to, length, setting("driver", -1, "0")); }
 int nvmlDeviceGetCount_v2(unsigned *to) { *to = number("count", -1, 1); return OK; }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *to)
 {
 	*to = (device_t)(long)(index + 1);
+	may_hang("nvmlDeviceGetHandleByIndex_v2", index);
 	return number("handle", index, OK);
 }
 
@@ -47,7 +54,8 @@ int nvmlDeviceGetMemoryInfo(device_t d, struct memory *to)
 	to->total = number("memory_mib", GPU(d), 0) << 20;
 	to->used = number("used_mib", GPU(d), 0) << 20;
 	to->free = to->total - to->used;
-	return OK;
+	may_hang("nvmlDeviceGetMemoryInfo", GPU(d));
+	return number("memory_error", GPU(d), OK);
 }
 
 int nvmlDeviceGetPciInfo_v3(device_t d, struct pci *to)
@@ -85,7 +93,8 @@ int nvmlDeviceGetCurrPcieLinkWidth(device_t d, unsigned *to) { return answer(to,
 int nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *to)
 {
 	*to = number("throttled_by", GPU(d), 0);
-	return OK;
+	may_hang("nvmlDeviceGetCurrentClocksThrottleReasons", GPU(d));
+	return number("clocks_error", GPU(d), OK);
 }
 
 int nvmlDeviceGetMigMode(device_t d, unsigned *current, unsigned *pending)

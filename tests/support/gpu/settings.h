@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *setting(const char *name, int gpu, const char *otherwise)
 {
@@ -31,4 +32,14 @@ static unsigned long long number(const char *name, int gpu, unsigned long long o
 	const char *text = setting(name, gpu, NULL);
 
 	return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+/* Does not return where the setting "hang_CALL" says so. */
+static inline void may_hang(const char *call, int gpu)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "hang_%s", call);
+	while (number(name, gpu, 0))
+		pause();
 }

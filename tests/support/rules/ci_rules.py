@@ -7,15 +7,18 @@ beside it, and that no key is stored.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 CALL = re.compile(r"(?:sudo -E )?(?P<name>make [a-z-]+)(?: [A-Z_]+=[\w~.-]+)*"
                   r"|(?:sudo -E )?(?P<golden>scripts/golden [a-z-]+)(?: --[a-z-]+(?: (?:[A-Z]+|\"\$[A-Z]+\"))?)*")
 """A line of a job: one Make target with variables, or one command with options, as root on GitHub's runners."""
 PINNED = re.compile(r"uses: [\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
-OWN = re.compile(r"uses: \$/\.github/workflows/[\w-]+\.yml$")
+OWN = re.compile(r"uses: \./\.github/workflows/[\w-]+\.yml( # .+)?$")
+"""Not `$/`, which only github.com knows."""
 IMAGE = re.compile(r"image: [\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64} # \S+$")
 STORED_KEY = re.compile(r"aws[-_](access[-_]key|secret)|AKIA[0-9A-Z]{16}", re.IGNORECASE)
 
@@ -89,8 +92,36 @@ def pinned(text: str, word: str, forms: Iterable[re.Pattern[str]]) -> list[str]:
 
 
 def stored_keys(text: str) -> list[str]:
-    """Credentials of AWS are only ever those that a token was exchanged for."""
-    return [f"a stored key: `{line.strip()}`" for line in text.splitlines() if STORED_KEY.search(line)]
+    """Credentials of AWS are only ever those that a token was exchanged for, by a step of the same job."""
+    return [f"a stored key: `{line.strip()}`" for line in text.splitlines()
+            if STORED_KEY.search(line) and "${{ steps." not in line]
+
+
+def places(page: str) -> dict[str, str]:
+    """Where docs/ci.md says that a variable of GitHub's is set, by its name (`GOLDEN_MIRROR_*` is a family)."""
+    rows = re.findall(r"^\| `([A-Z0-9_]+\*?)` \| ([^|]+?) \|", page, re.MULTILINE)
+    return {name: place for name, place in rows if place.strip()}
+
+
+def misplaced(workflow: Mapping[str, Any], known: Mapping[str, str]) -> list[str]:
+    """What a job reads and does not have where `known` says that it is set."""
+    problems, shared = list[str](), json.dumps(workflow.get("env", {}))
+    for job_name, job in workflow["jobs"].items():
+        for kind, name in sorted(set(re.findall(r"\b(vars|secrets)\.([A-Z0-9_]+)", shared + json.dumps(job)))):
+            place = next((place for known_name, place in known.items() if fnmatchcase(name, known_name)), None)
+            said = _misplaced(kind, place, job.get("environment"))
+            problems += [f"{job_name} reads {kind}.{name}, {said}"] if said else []
+    return problems
+
+
+def _misplaced(kind: str, place: str | None, environment: str | None) -> str:
+    if place is None:
+        return "of which docs/ci.md says nothing"
+    if (kind == "secrets") != place.startswith("secret"):
+        return "which is no secret" if kind == "secrets" else "which is a secret"
+    environments = sorted(re.findall(r"`([a-z]+)`", place))
+    return f"which is an environment's: {', '.join(environments)}" if environments and environment not in environments \
+        else ""
 
 
 def matrix(pipeline: Mapping[str, Any], name: str, images: Iterable[str]) -> list[str]:

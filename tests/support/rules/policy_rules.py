@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from support.rules import trees
+
 TEMPLATE, POLICIES = "scripts/goldenami/aws/account.yml", "scripts/goldenami/aws/policies"
-NARROWED = {"arn:aws:s3:::*/*": '!Sub "${Bucket.Arn}/*"', "arn:aws:s3:::*": "!GetAtt Bucket.Arn",
-            "arn:aws:sns:*:*:*": "!Ref Topic", "*": "'*'"}
+NARROWED = {"arn:aws:s3:::*/store/*": '!Sub "${Bucket.Arn}/store/*"', "arn:aws:s3:::*": "!GetAtt Bucket.Arn",
+            "arn:aws:s3:::*/site/*": '!Sub "${Bucket.Arn}/site/*"', "arn:aws:sns:*:*:*": "!Ref Topic", "*": "'*'"}
 """What a policy leaves open and the template knows: the bucket and the topic."""
 _WIDTH = 116
 _STATEMENTS = re.compile(r"(Metadata: \{Commands: \[([^]]*)\]\}\n(?: {4}[^\n]*\n)*? {8}Statement:\n)"
@@ -30,29 +32,35 @@ def _flow(items: Iterable[str], indent: int) -> str:
     return "[\n" + textwrap.indent(textwrap.fill(text, _WIDTH - 14, break_on_hyphens=False), " " * 4) + "]"
 
 
-def _statement(resources: Iterable[str], condition: Any, actions: Iterable[str]) -> str:
+def _statement(effect: str, resources: Iterable[str], condition: Any, actions: Iterable[str]) -> str:
     known = [NARROWED.get(each, each) for each in resources]
-    lines = ["- Effect: Allow", f"  Action: {_flow(sorted(actions), 20)}",
-             f"  Resource: {known[0] if len(known) == 1 else _flow(known, 22)}"]
+    action, resource = _flow(sorted(actions), 20), known[0] if len(known) == 1 else _flow(known, 22)
+    whole = " " * 10 + f"- {{Effect: {effect}, Action: {action}, Resource: {resource}}}"
+    if not condition and "\n" not in whole and len(whole) <= _WIDTH:
+        return f"{whole}\n"
+    lines = [f"- Effect: {effect}", f"  Action: {action}", f"  Resource: {resource}"]
     if condition:
         lines.append(f"  Condition: {json.dumps(condition)}")
+        if len(lines[-1]) + 10 > _WIDTH:
+            lines[-1:] = ["  Condition:", *(f"    {json.dumps(operator)}: {json.dumps(keys)}"
+                                            for operator, keys in sorted(condition.items()))]
     return textwrap.indent("\n".join(lines), " " * 10) + "\n"
 
 
 def statements(root: Path, commands: Iterable[str]) -> str:
     """The rights of all `commands` as YAML, each once: one statement for what has the same resources and condition."""
-    places: dict[tuple[str, str], set[str]] = {}
+    places: dict[tuple[str, str, str], set[str]] = {}
     for command in commands:
         for each in json.loads((root / POLICIES / f"{command}.json").read_text(encoding="utf-8"))["Statement"]:
             resources = each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
             for action in each["Action"]:
-                key = json.dumps(each.get("Condition"), sort_keys=True), action
+                key = each["Effect"], json.dumps(each.get("Condition"), sort_keys=True), action
                 places.setdefault(key, set()).update(resources)
-    groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for (condition, action), where in places.items():
-        groups.setdefault((tuple(sorted(where)), condition), []).append(action)
-    return "".join(_statement(where, json.loads(condition), actions)
-                   for (where, condition), actions in sorted(groups.items()))
+    groups: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
+    for (effect, condition, action), where in places.items():
+        groups.setdefault((effect, tuple(sorted(where)), condition), []).append(action)
+    return "".join(_statement(effect, where, json.loads(condition), actions)
+                   for (effect, where, condition), actions in sorted(groups.items()))
 
 
 def written(root: Path) -> str:
@@ -65,12 +73,11 @@ def written(root: Path) -> str:
 
 def template(root: Path) -> list[str]:
     """The template has each policy file, and its rights."""
-    if not (root / TEMPLATE).is_file():
+    if not (text := trees.read(root / TEMPLATE)):
         return []
-    text = (root / TEMPLATE).read_text(encoding="utf-8")
     named = {name for match in _STATEMENTS.finditer(text) for name in match[2].split(", ")}
     problems = [f"{TEMPLATE} has no policy with the rights of {path.name}: name it in one of its `Commands`"
-                for path in sorted((root / POLICIES).glob("*.json")) if path.stem not in named]
+                for path in trees.glob(root, f"{POLICIES}/*.json") if path.stem not in named]
     gone = [name for name in sorted(named) if not (root / POLICIES / f"{name}.json").is_file()]
     if problems or gone:
         return problems + [f"{TEMPLATE} names {name}.json, which does not exist" for name in gone]

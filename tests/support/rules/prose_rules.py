@@ -22,7 +22,7 @@ _END = re.compile(r"""(?<=[.!?])["')]*\s+(?=["'(]*[A-Z0-9`])""")
 
 
 def _pages(root: Path) -> Iterator[tuple[Path, str]]:
-    return ((path, text) for path, text in trees.texts(root) if path.suffix == ".md")
+    return trees.texts(root, ".md")
 
 
 def _blocks(text: str) -> Iterator[tuple[int, Token]]:
@@ -50,7 +50,7 @@ def sentences(root: Path) -> list[str]:
 
 def page_sizes(root: Path) -> list[str]:
     """README of at most 130 lines, ARCHITECTURE 200, a page of docs/ 150."""
-    limits = {str(path.relative_to(root)): PAGE_LINES for path in (root / "docs").glob("*.md")} | LINES
+    limits = {str(path.relative_to(root)): PAGE_LINES for path in trees.glob(root, "docs/*.md")} | LINES
     limits.pop(GENERATED, None)
     return [f"{name}: {lines} lines, at most {limit}" for name, limit in sorted(limits.items())
             if (lines := len(trees.read(root / name).splitlines())) > limit]
@@ -58,7 +58,7 @@ def page_sizes(root: Path) -> list[str]:
 
 def questions(root: Path) -> list[str]:
     """A page of docs/ begins with the question that it answers."""
-    return [f"{path.relative_to(root)} does not begin with a question" for path in sorted((root / "docs").glob("*.md"))
+    return [f"{path.relative_to(root)} does not begin with a question" for path in trees.glob(root, "docs/*.md")
             if path.name != "README.md" and not re.match(r"# .+\n\n[^\n]+(\n[^\n]+)*\?", trees.read(path))]
 
 
@@ -96,5 +96,5 @@ def links(root: Path) -> list[str]:
 def index(root: Path) -> list[str]:
     """README links every page of docs/."""
     readme = trees.read(root / "README.md")
-    return [f"README.md does not link docs/{path.name}" for path in sorted((root / "docs").glob("*.md"))
+    return [f"README.md does not link docs/{path.name}" for path in trees.glob(root, "docs/*.md")
             if path.name != "README.md" and f"(docs/{path.name})" not in readme]

@@ -9,13 +9,15 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from support.rules import trees
+
 FILES = ("run", "emulator", "test")
 """Files of requirements/; each has the pins of those before it."""
 
 
 def direct(path: Path) -> dict[str, list[Requirement]]:
     """By file of requirements/, what the `pyproject.toml` at `path` asks for itself."""
-    project = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    project = tomllib.loads(trees.read(path))
     asked = project.get("project", {})
     names = {"run": asked.get("dependencies", []), **asked.get("optional-dependencies", {}),
              **project.get("dependency-groups", {})}
@@ -47,7 +49,7 @@ def pins(root: Path) -> list[str]:
                 for name in sorted(asked.keys() - set(FILES))]
     for name in FILES:
         path = root / f"requirements/{name}.txt"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = trees.read(path)
         versions = pinned(text)
         wanted += asked.get(name, [])
         problems += _file(name, text, versions, wanted)

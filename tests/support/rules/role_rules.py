@@ -190,8 +190,18 @@ def modes(root: Path, role: str) -> list[str]:
     return problems
 
 
+def indexes(root: Path, role: str) -> list[str]:
+    """What installs the role's packages reads the indexes first: a fresh machine has none."""
+    found = [(path, task, task.get("ansible.builtin.apt")) for path in _task_files(root / "roles" / role)
+             for task in _tasks(path)]
+    return [f"{_label(root, path, task)}: installs packages without cache_valid_time" for path, task, apt in found
+            if apt and apt.get("state") != "absent" and f"__{role}_packages" in str(apt.get("name"))
+            and "cache_valid_time" not in apt]
+
+
 RULES: tuple[Callable[[Path, str], list[str]], ...] = (
     skeleton, contents, specification, readme, prefixes, company, commands, names, modes,
+    indexes,
 )
 
 

@@ -28,7 +28,8 @@ ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 3
 
 def top_level(root: Path) -> list[str]:
     """The top level is exactly the fixed set."""
-    found = {path.relative_to(root).parts[0] for path in trees.files(root)}
+    trees.SEEN.update(files := trees.files(root))
+    found = {path.relative_to(root).parts[0] for path in files}
     return [f"{name} does not belong at the top level" for name in sorted(found - TOP_REQUIRED - TOP_OPTIONAL)] + \
         [f"{name} is missing at the top level" for name in sorted(TOP_REQUIRED - found)]
 
@@ -39,13 +40,13 @@ def sizes(root: Path) -> list[str]:
               ("packer/images/*.yml", IMAGE_LINES), ("*/README.md", README_LINES), ("roles/*/README.md", README_LINES)]
     known = set(trees.files(root))
     return [f"{path.relative_to(root)}: {lines} lines, at most {limit}" for pattern, limit in limits
-            for path in sorted(root.glob(pattern)) if path in known
+            for path in trees.glob(root, pattern) if path in known
             and (lines := len(path.read_text(encoding="utf-8").splitlines())) > limit]
 
 
 def folder_readmes(root: Path) -> list[str]:
     """Each top folder says what goes there."""
-    return [f"{folder}/README.md is missing" for folder in TOP_FOLDERS if not (root / folder / "README.md").is_file()]
+    return [f"{folder}/README.md is missing" for folder in TOP_FOLDERS if not trees.read(root / folder / "README.md")]
 
 
 def machine_hosts() -> list[str]:
@@ -127,7 +128,7 @@ def make_targets(root: Path) -> list[str]:
 def benches(root: Path) -> list[str]:
     """CONTRIBUTING.md says what each measurement is for."""
     names = sorted(path.stem.removeprefix("bench_").replace("_", "-")
-                   for path in (root / "tests/bench").glob("bench_*.py"))
+                   for path in trees.glob(root, "tests/bench/bench_*.py"))
     text = trees.read(root / "CONTRIBUTING.md")
     return [f"CONTRIBUTING.md has no bench-{name}" for name in names if not re.search(rf"\bbench-{name}\b", text)]
 
@@ -135,7 +136,7 @@ def benches(root: Path) -> list[str]:
 def module_map(root: Path) -> list[str]:
     """ARCHITECTURE.md's map has every room and every folder within one."""
     package, text = root / "scripts/goldenami", trees.read(root / "ARCHITECTURE.md")
-    folders = {str(path.parent.relative_to(package)) for path in package.rglob("*.py")} - {"."}
+    folders = {str(path.parent.relative_to(package)) for path in trees.glob(package, "**/*.py")} - {"."}
     return [f"ARCHITECTURE.md does not say what {name}/ is for" for name in sorted(folders) if f"`{name}/`" not in text]
 
 
@@ -151,8 +152,7 @@ def libraries(root: Path) -> list[str]:
 def prose_width(root: Path) -> list[str]:
     """Markdown lines of at most 120 characters; rows of tables and lone links may be longer."""
     return [f"{path.relative_to(root)}:{number}: {len(line)} characters, at most 120" for path, text
-            in trees.texts(root)
-            if path.suffix == ".md" for number, line in enumerate(text.splitlines(), 1)
+            in trees.texts(root, ".md") for number, line in enumerate(text.splitlines(), 1)
             if len(line) > 120 and not line.startswith("|") and " " in line.strip()]
 
 

@@ -18,21 +18,46 @@ def files(root: Path) -> list[Path]:
     return sorted({root / name for name in text.split("\0") if name and (root / name).is_file()})
 
 
-def texts(root: Path) -> Iterator[tuple[Path, str]]:
+SEEN: set[Path] = set()
+"""What the rules have looked at. A rule that looks at nothing finds nothing wrong, so its test counts."""
+
+
+def scanned(least: int, root: Path, pattern: str) -> list[Path]:
+    """The files that a test looks at; it fails where there are fewer than `least`, which it saw when it was written."""
+    found = glob(root, pattern)
+    assert len(found) >= least, f"{pattern} are {len(found)} files here, and were {least}"
+    return found
+
+
+def glob(root: Path, pattern: str) -> list[Path]:
+    found = sorted(root.glob(pattern))
+    SEEN.update(found)
+    return found
+
+
+def texts(root: Path, suffix: str = "") -> Iterator[tuple[Path, str]]:
     for path in files(root):
-        try:
-            yield path, path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            continue  # a picture
+        if path.name.endswith(suffix):
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue  # a picture
+            SEEN.add(path)
+            yield path, text
 
 
 def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    SEEN.add(path)
+    return path.read_text(encoding="utf-8")
 
 
-def python(root: Path) -> Iterator[tuple[Path, ast.Module]]:
+def python(root: Path, *folders: str) -> Iterator[tuple[Path, ast.Module]]:
+    """The modules below one of `folders`, or all."""
     for path in files(root):
-        if path.suffix == ".py":
+        if path.suffix == ".py" and (not folders or {root / folder for folder in folders} & set(path.parents)):
+            SEEN.add(path)
             status = path.stat()
             yield path, _parsed(path, status.st_mtime_ns, status.st_size)
 

@@ -23,9 +23,16 @@ def make(path: Path, curve: str = "prime256v1") -> Path:
     return public
 
 
+SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAicl7XU1gyuKmv26LsdWrRgc04ODmxm/lQddheVpsfL x"
+"""The public half of a person's key, which a launch names."""
+
+
 def in_kms(region: str, spec: str = "ECC_NIST_P256", usage: str = "SIGN_VERIFY") -> str:
-    """The ARN of a new key of KMS."""
-    return str(boto3.client("kms", region).create_key(KeyUsage=usage, KeySpec=spec)["KeyMetadata"]["Arn"])
+    """The ARN of a new key of KMS, with an alias by which the account's roles may use it."""
+    kms = boto3.client("kms", region)
+    made = kms.create_key(KeyUsage=usage, KeySpec=spec)["KeyMetadata"]
+    kms.create_alias(AliasName=f"alias/golden-{made['KeyId']}", TargetKeyId=made["KeyId"])
+    return str(made["Arn"])
 
 
 @contextmanager

@@ -1,0 +1,78 @@
+"""The policy of the EC2 builder has what Packer's own calls need."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import boto3
+import pytest
+from ec2_emulator import iam
+from goldenami.aws import tags
+from goldenami.bake import bake_inputs
+from goldenami.core import records
+from goldenami.local import packer
+from goldenami.model import lockfile
+from support.aws import publisher
+from support.aws.emulator import Emulator
+from support.builds.builds import IMAGE
+from support.builds.tools import ROOT, complaints, granted
+
+KEY_ALIAS = "alias/golden"
+PACKERS = {"ec2:StopInstances", "ec2:CreateKeyPair"}
+"""What Packer does itself only in this test: nobody is on the instance to turn it off, or needs a key to it."""
+_PACKER = """\
+  communicator            = "none"
+  access_key              = "AKIAEMULATOR00000000"
+  secret_key              = "none"
+  skip_metadata_api_check = true
+
+  aws_polling {
+    delay_seconds = 1
+    max_attempts  = 60
+  }
+}
+
+build {
+  sources = ["source.amazon-ebs.ec2"]
+}
+"""
+
+
+def _source_of_ec2(folder: Path) -> None:
+    """The template's `amazon-ebs` source as it is, but that nobody logs in to what moto launches, or turns it off."""
+    known = packer.templates(ROOT, folder)
+    for name in ("variables.pkr.hcl", "locals.pkr.hcl", "base_images.json"):
+        shutil.copy(known / name, folder)
+    text = (known / "golden.pkr.hcl").read_text(encoding="utf-8")
+    source = re.search(r'^source "amazon-ebs" "ec2" \{\n.*?^\}\n', text, re.MULTILINE | re.DOTALL)
+    assert source is not None
+    stops = source[0].replace("disable_stop_instance = true", "disable_stop_instance = false")
+    (folder / "golden.pkr.hcl").write_text(stops.removesuffix("}\n") + _PACKER, encoding="utf-8")
+
+
+@pytest.mark.parametrize("key", ["", KEY_ALIAS])
+def test_the_policy_of_the_ec2_builder_has_what_packer_needs(aws: Emulator, tmp_path: Path, key: str) -> None:
+    kms = boto3.client("kms")
+    kms.create_alias(AliasName=KEY_ALIAS, TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
+    aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
+    publisher.offer(aws.url)
+    _source_of_ec2(tmp_path)
+    lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    marks = {tags.EXPIRES: "2040-01-01T00:00:00Z", tags.OWNER: "me@host:1"}
+    group = boto3.client("ec2").create_security_group(
+        GroupName="ours", Description="ssh", TagSpecifications=tags.specifications(marks, "security-group"))["GroupId"]
+    own = {"key": "", "private_key": "", "groups": [group], "tags": marks, "kms_key": key, "volume_gib": 8}
+    variables = bake_inputs.role_variables(ROOT, lock, digest)
+    records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
+    before = len(aws.asked())
+    aws.set(allowed={"AKIAEMULATOR00000000": [*granted("bake-ec2"), *PACKERS]})
+    said = complaints("packer", "build", "-color=false", "-var", f"lock={lockfile.path_of(ROOT, IMAGE)}",
+                      "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={aws.url}", str(tmp_path),
+                      cwd=tmp_path, env={"CHECKPOINT_DISABLE": "1"})
+    assert said == ""
+    actions_asked = {action for actions in aws.asked()[before:] for action in actions}
+    # What else it grants is verify's and golden's own: test_bake_ec2.py runs all of it.
+    assert actions_asked - PACKERS <= set(granted("bake-ec2"))
+    assert actions_asked & set(iam.KEY_ACTIONS) == (set(iam.KEY_ACTIONS) if key else set())

@@ -1,0 +1,242 @@
+"""Regions that hang, that break connections, that throttle: every command names them, and soon; a busy client is none.
+
+Nothing is timed: that a region is given up shows in how often it was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from goldenami.aws import regions, session
+from goldenami.aws.session import HASTY_ATTEMPTS, Account
+from goldenami.core.errors import Unreachable
+from support.aws.door import Door
+from support.aws.emulator import Emulator, Faults
+from support.aws.seeded_account import SeededAccount
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
+
+ROOT = Path(__file__).resolve().parents[2]
+WEST = REGIONS[1]
+SILENCE_S = 3.0
+"""Seconds, so that tests need not wait for seven; the emulator may be slow on a busy machine."""
+COMMANDS = (
+    ("status",), ("status", IMAGE), ("status", IMAGE, "--check"), ("costs",), ("drift", IMAGE), ("sweep", "--dry-run"),
+    ("sweep",), ("retire", IMAGE, "--dry-run"), ("retire", IMAGE), ("promote", IMAGE, "--now", "--dry-run"),
+    ("promote", IMAGE, "--now"), ("publish", IMAGE, "--dry-run"), ("publish", IMAGE), ("rollback", IMAGE, "--dry-run"),
+    ("release", IMAGE), ("rollback", IMAGE))
+"""All that ask every region; the last one moves what answers."""
+AT_ONCE = 3
+"""Calls that a command may have under way in one region: `costs` asks for reservations beside the rest."""
+
+
+@pytest.fixture
+def published(checkout: Checkout, aws: Emulator) -> list[str]:
+    """Ids of two builds; a third one is here."""
+    checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}], account: '123456789012'}}\n")
+    aws.set(pending_s=0.01)
+    build_ids = [checkout.publish(number) for number in (1, 2)]
+    builds.build(checkout.root, 3)
+    return build_ids
+
+
+def test_a_region_that_hangs_is_named_by_every_command_and_asked_once(
+    checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(session, "SILENCE_S", SILENCE_S)
+    monkeypatch.setattr(session, "PRESSURE", tmp_path / "of a machine with nothing else to do")
+    aws.late({"mode": "hanging", "regions": [WEST], "seconds": 3600})
+    for args in COMMANDS:
+        before = len(aws.calls())
+        ran = checkout.golden(*args)
+        assert (ran.code, f"AWS did not answer in {WEST} for 3 s" in ran.text) == (4, True), (args, ran.text)
+        asked = [call for call, region in aws.calls()[before:] if region == WEST]
+        assert len(asked) <= AT_ONCE, (args, asked)
+    aws.late()
+    assert [RegionState(region).agree() for region in REGIONS] == published
+
+
+def test_a_region_that_breaks_connections_is_named_by_every_command(
+    checkout: Checkout, published: list[str], faults: Faults,
+) -> None:
+    faults.add("*", region=WEST, reset=True)
+    for args in COMMANDS:
+        before = len(faults.fired())
+        ran = checkout.golden(*args)
+        assert (ran.code, f"AWS did not answer in {WEST}: " in ran.text) == (4, True), (args, ran.text)
+        assert len(faults.fired()) - before <= AT_ONCE * HASTY_ATTEMPTS, (args, faults.fired()[before:])
+    faults.clear()
+    assert [RegionState(region).agree() for region in REGIONS] == published
+
+
+def test_a_region_that_throttles_answers(checkout: Checkout, published: list[str], faults: Faults) -> None:
+    faults.add("ec2", region=WEST, times=HASTY_ATTEMPTS + 2, error={"code": "RequestLimitExceeded", "status": 503})
+    ran = checkout.golden("promote", IMAGE, "--now", "--dry-run")
+    assert ran.code == 0, ran.text
+    assert len(faults.fired()) == HASTY_ATTEMPTS + 2
+
+
+# --- a server of a few lines ------------------------------------------------------------------------------------------
+
+BODY = b"<DescribeRegionsResponse><regionInfo/></DescribeRegionsResponse>"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, before_answer: Callable[[socket.socket], None]) -> socket.socket:
+    """AWS as a socket: whoever sends a request gets `before_answer`, then a region list."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=64)
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(65536)
+            before_answer(connection)
+            connection.sendall(ANSWER)
+
+    def accept() -> None:
+        with ThreadPoolExecutor(64) as pool:
+            while True:
+                try:
+                    pool.submit(answer, server.accept()[0])
+                except OSError:
+                    return
+
+    threading.Thread(target=accept, daemon=True).start()
+    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}", "AWS_ACCESS_KEY_ID": "a",
+                        "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+@pytest.mark.parametrize(("busy", "times"), [("97.47", 2), ("3.00", 1)])
+@pytest.mark.parametrize(("out", "said"), [
+    (lambda _door: None, "AWS did not answer in us-east-1 for 2 s"),
+    (lambda door: door.go_out(silent=True), "AWS did not answer in us-east-1 for 2 s"),
+    (lambda door: door.go_out(silent=False), "AWS did not answer in us-east-1: Could not connect"),
+], ids=["accepts and says nothing", "accepts nothing", "refuses"])
+def test_each_way_not_to_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: Callable[[Door], None], said: str, busy: str, times: int,
+) -> None:
+    """Twice where the machine's processes wait for a processor nearly all the time."""
+    (tmp_path / "cpu").write_text(f"some avg10={busy} avg60=0.00 avg300=0.00 total=1\n", encoding="utf-8")
+    monkeypatch.setattr(session, "PRESSURE", tmp_path / "cpu")
+    monkeypatch.setattr(session, "SILENCE_S", 2.0)
+    served, ended = list[socket.socket](), threading.Event()
+
+    def say_nothing(connection: socket.socket) -> None:
+        served.append(connection)
+        ended.wait()
+
+    door, hasty = Door(say_nothing), Account().with_short_timeouts()
+    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{door.port}", "AWS_ACCESS_KEY_ID": "a",
+                        "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    out(door)
+    try:
+        results = regions.for_each_region(["us-east-1"], lambda name: hasty.ec2(name).describe_regions())
+    finally:
+        ended.set()
+        door.close()
+    assert said in results.failed["us-east-1"].message
+    assert len(served) <= times, "asked once, or twice"
+
+
+CLIENT = """
+import sys
+from goldenami.aws import session
+session.SILENCE_S = 1.0
+client = session.Account().with_short_timeouts().ec2("us-east-1")
+print("asks", flush=True)
+print(client.describe_regions()["Regions"])
+"""
+
+
+def test_a_client_that_is_not_run_for_longer_than_the_silence_has_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer is there when the client comes to read it: stopped, as a machine with too much to do leaves it."""
+    asked, answered = threading.Event(), threading.Event()
+
+    def wait_for_the_stop(_: socket.socket) -> None:
+        asked.set()
+        answered.wait()
+
+    with serve(monkeypatch, wait_for_the_stop):
+        client = subprocess.Popen([sys.executable, "-c", CLIENT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")})
+        try:
+            assert asked.wait(60)
+            client.send_signal(signal.SIGSTOP)
+            answered.set()
+            time.sleep(2.5)  # longer than the client's whole patience
+        finally:
+            client.send_signal(signal.SIGCONT)
+        said, _ = client.communicate(timeout=60)
+    assert (client.returncode, said) == (0, "asks\n[]\n")
+
+
+def test_an_answer_in_the_moment_of_giving_up_is_either_or(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty regions answer around the limit, and some long after it: each is done or failed, and never both."""
+    monkeypatch.setattr(session, "SILENCE_S", 0.5)
+    names, turn, lock = [f"us-test-{number}" for number in range(40)], iter(range(40)), threading.Lock()
+
+    def linger(_: socket.socket) -> None:
+        with lock:
+            number = next(turn)
+        time.sleep(2 if number < 4 else 0.4 + number * 0.005)
+
+    hasty = Account().with_short_timeouts()
+    with serve(monkeypatch, linger):
+        clients = {name: hasty.ec2(name) for name in names}
+        results = regions.for_each_region(names, lambda name: clients[name].describe_regions())
+    assert not results.done.keys() & results.failed.keys()
+    assert {*results.done, *results.failed} == {*names}
+    assert len(results.failed) >= 4
+    for name, error in results.failed.items():
+        assert isinstance(error, Unreachable) and error.message == f"AWS did not answer in {name} for 0 s"
+
+
+# --- how often `costs` asks -------------------------------------------------------------------------------------------
+
+def calls_of_costs(checkout: Checkout, aws: Emulator, region: str) -> list[str]:
+    before = len(aws.calls())
+    ran = checkout.golden("costs", "--region", region)
+    assert ran.code == 0, ran.text
+    return sorted(call for call, _ in aws.calls()[before:])
+
+
+def test_costs_ask_as_often_for_many_builds_as_for_few(
+    account: SeededAccount, checkout: Checkout, aws: Emulator,
+) -> None:
+    for number in (1, 2, 3):
+        account.ami(number)
+    few = calls_of_costs(checkout, aws, account.region)
+    assert few.count("ec2:DescribeImages") == 1, "one look for all images"
+    for number in range(4, 40):
+        account.ami(number)
+    assert calls_of_costs(checkout, aws, account.region) == few
+
+
+@pytest.mark.usefixtures("later")
+def test_what_retiring_saves_is_told_by_the_tags(account: SeededAccount, checkout: Checkout, aws: Emulator) -> None:
+    """No parameter is read; a build that a template launches by its parameter stays, with the newest."""
+    checkout.define(f"publish: {{regions: [{account.region}], keep_last: 1, max_age_days: 30}}\n")
+    kept, *_ = [account.ami(number) for number in range(1, 5)]
+    account.point("/team/base", kept)
+    account.template("theirs", ["resolve:ssm:/team/base"])
+    calls = calls_of_costs(checkout, aws, account.region)
+    assert [call for call in calls if call.startswith("ssm:")] == ["ssm:GetParameter"]
+    ran = checkout.golden("costs", IMAGE, "--json")
+    (row,) = json.loads(ran.text)["regions"][account.region]
+    assert row["amis"] == 4
+    assert row["retiring_saves_usd_month"] == pytest.approx(row["snapshots_usd_month"] / 2)

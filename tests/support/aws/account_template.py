@@ -1,0 +1,49 @@
+"""The account's template as it is in an account: its policies, and which of them each role has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cfnlint.decode import cfn_yaml
+from goldenami.account import account_plan
+
+BUCKET, TOPIC = "arn:aws:s3:::golden-ami-bucket", "arn:aws:sns:us-east-1:123456789012:golden-ami"
+
+
+def resolved(value: Any) -> Any:
+    """A part of the template as it is in an account."""
+    if isinstance(value, list):
+        return [resolved(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "Fn::Sub" in value:
+        text = value["Fn::Sub"].replace("${AWS::Partition}", "aws").replace("${Bucket.Arn}", BUCKET)
+        assert "${" not in text, text
+        return text
+    if "Fn::GetAtt" in value:
+        assert value["Fn::GetAtt"] in (["Bucket", "Arn"], "Bucket.Arn"), value
+        return BUCKET
+    if "Ref" in value:
+        return {"Topic": TOPIC}.get(value["Ref"], value["Ref"])
+    return {key: resolved(each) for key, each in value.items()}
+
+
+RESOURCES: dict[str, Any] = {name: resolved({key: each for key, each in body.items() if key != "Condition"})
+                             for name, body in cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"].items()
+                             if body["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::S3::BucketPolicy")}
+RAW: dict[str, Any] = cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"]
+BY_HAND = ("InsidePolicy", "PackerPolicy")
+"""No role of the stack has them: a person attaches them."""
+BY_COMMANDS = {name: body for name, body in RESOURCES.items() if "Metadata" in body}
+ROLES: dict[str, list[str]] = {
+    name: [arn["Ref"] for arn in body["Properties"]["ManagedPolicyArns"]]
+    for name, body in RAW.items() if body["Type"] == "AWS::IAM::Role"}
+"""The policies of each role."""
+
+
+def document(name: str) -> dict[str, Any]:
+    """A managed policy's document."""
+    return dict(RESOURCES[name]["Properties"]["PolicyDocument"])
+
+
+BOUNDARY = document("Boundary")

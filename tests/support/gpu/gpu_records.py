@@ -1,0 +1,75 @@
+"""Records of tests on GPUs: a right one of a candidate, its parts to forge, and how a command refuses it."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from goldenami.aws import tags
+from goldenami.aws.channels import evidence
+from goldenami.aws.session import Account
+from goldenami.core import clock
+from goldenami.model import gpu_proofs
+from goldenami.model.gpu_proofs import GpuTestRecord
+from goldenami.security import gpu_evidence, signing_keys
+
+from support.builds import builds
+from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
+from support.security import signing_key
+
+CHECKS = tuple(gpu_proofs.required(ROOT, builds.GPU_ROLES))
+TYPES = {"75": "g4dn.xlarge", "86": "g5.xlarge", "89": "g6.xlarge"}
+ZEROS = "0" * 64
+HAND = {"sm": "", "instance_type": "", "region": "", "ami": ""}
+"""What a JUnit file does not say of a machine."""
+
+
+def facts(build_id: str, region: str = REGIONS[0]) -> dict[str, Any]:
+    """What `gpu-test` writes when all three architectures were tested in a region."""
+    ami = RegionState(region, GPU_IMAGE).amis()[f"{GPU_IMAGE}-{build_id}"]
+    own = tags.from_list(ami["Tags"])
+    machines = [{"sm": sm, "gpu": f"NVIDIA of {kind}", "instance_type": kind, "region": region, "ami": ami["ImageId"],
+                 "checks": len(CHECKS) - 1, "junit_sha256": secrets.token_hex(32), "not_asked": CHECKS[:1]}
+                for sm, kind in TYPES.items()]
+    return {"image": GPU_IMAGE, "build_id": build_id, "nonce": secrets.token_hex(16), "at": clock.stamp(),
+            "by": "ci@runner:1", "lock_sha256": own[tags.LOCK_SHA256], "disk_sha256": own[tags.DISK_SHA256],
+            "manifest_sha256": own[tags.MANIFEST_SHA256], "checks": CHECKS, "machines": machines}
+
+
+def keep(said: dict[str, Any], key: Path | None = None, region: str = REGIONS[1]) -> GpuTestRecord:
+    """Write it to a region, signed where there is a key."""
+    machines = tuple(gpu_proofs.TestedGpu.model_validate(machine) for machine in said["machines"])
+    made = GpuTestRecord.model_validate(said | {"machines": machines})
+    if key is not None:
+        with signing_key.used(key):
+            made = gpu_evidence.signed(made, signing_keys.of_environment(ROOT, Account()))
+    evidence.write(Account().ssm(region), made)
+    return made
+
+
+def refused(checkout: Checkout, cause: str, *args: str, command: str = "promote") -> None:
+    ran = checkout.golden(command, GPU_IMAGE, *args)
+    assert (ran.code, cause in ran.text) == (6, True), ran.text
+    assert f"golden gpu-test {GPU_IMAGE}`" in ran.text
+    assert {RegionState(region, GPU_IMAGE).parameter("latest") for region in REGIONS} == {None}
+
+
+def latest() -> tuple[str, str]:
+    """The build that `latest` is everywhere, and what the ledger says of it on a GPU."""
+    entries = {RegionState(region, GPU_IMAGE).ledger().latest for region in REGIONS}
+    ((build_id, gpu),) = {(entry.build_id, str(entry.gpu)) for entry in entries if entry}
+    return build_id, gpu
+
+
+def rewrite(checkout: Checkout, build_id: str) -> None:
+    """Bake the lock again, to other bytes."""
+    folder = checkout.root / "build" / GPU_IMAGE / build_id
+    builds.bake_again(folder, 99, told=True)
+    builds.write_verify(folder)
+
+
+def deregister(build_id: str, *regions: str) -> None:
+    for region in regions:
+        state = RegionState(region, GPU_IMAGE)
+        state.ec2.deregister_image(ImageId=state.amis()[f"{GPU_IMAGE}-{build_id}"]["ImageId"])
