@@ -25,7 +25,7 @@ $(error IMAGE is empty; known: $(basename $(notdir $(wildcard packer/images/*.ym
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lock bake verify shell publish gpu-test promote release status retire sweep watch drift site molecule demo
+.PHONY: help setup check lock bake verify shell publish gpu-test promote rollback release status retire watch drift site molecule demo
 .PHONY: emulator test-fast test clean
 
 help: ## print this help
@@ -63,6 +63,9 @@ gpu-test: setup ## test the candidate on each GPU architecture (DRY_RUN=1)
 promote: setup ## move `latest` to the tested candidate (DRY_RUN=1)
 	@$(GOLDEN) promote $(IMAGE) $(if $(DRY_RUN),--dry-run)
 
+rollback: setup ## take `latest` back to the build before (BUILD=id; DRY_RUN=1)
+	@$(GOLDEN) rollback $(IMAGE) $(if $(BUILD),--to $(BUILD)) $(if $(REGION),--region $(REGION)) $(if $(DRY_RUN),--dry-run)
+
 release: setup ## bake to promote, as far as each is due (DRY_RUN=1)
 	@$(GOLDEN) release $(IMAGE) $(WAITS) $(if $(DRY_RUN),--dry-run) \
 	  || { code=$$?; [ $$code -eq 11 ] || exit $$code; } # 11: a candidate that has to stand
@@ -73,11 +76,9 @@ status: setup ## who runs which build, where, at what cost a month
 retire: setup ## take what nobody uses a step further (DRY_RUN=1)
 	@$(GOLDEN) retire $(IMAGE) $(if $(DRY_RUN),--dry-run)
 
-sweep: setup ## remove what killed runs left in the account (DRY_RUN=1)
-	@$(GOLDEN) sweep $(if $(DRY_RUN),--dry-run)
-
 watch: setup ## what is newer than the locks and matters (UPDATE=1: lock)
-	@$(GOLDEN) watch $(NAMED) $(if $(UPDATE),--update) $(if $(STRICT),--strict) $(WAITS)
+	@$(GOLDEN) watch $(NAMED) $(if $(UPDATE),--update) $(if $(STRICT),--strict) $(WAITS) \
+	  || { code=$$?; [ $$code -eq 10 ] || exit $$code; } # 10: something newer matters, which is what was asked
 
 drift: setup ## what runs that is not as published (DISK=file: a disk)
 	@$(GOLDEN) drift $(NAMED) $(if $(DISK),--disk $(DISK))
@@ -100,7 +101,7 @@ molecule: ## run all Molecule scenarios, or ROLE, in real containers
 	@scripts/setup test
 	@scripts/molecule $(ROLE)
 
-test-fast: ## linters, unit and contract tests only (13 minutes)
+test-fast: ## linters, unit and contract tests only (12 minutes)
 	@scripts/setup test
 	@scripts/test fast
 
