@@ -61,9 +61,9 @@ def key() -> Iterator[debrepo.Key]:
 @pytest.fixture(scope="session")
 def names() -> list[str]:
     """Everything that the CPU image's roles name on Debian 12."""
-    from goldenami.lock.resolution import BASE_PACKAGES
-    from goldenami.model import role_packages
-    from goldenami.model.platforms import PLATFORMS
+    from goldenami.image.lock.resolution import BASE_PACKAGES
+    from goldenami.model.definitions import role_packages
+    from goldenami.model.supported.platforms import PLATFORMS
 
     given = {"kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
              "kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}

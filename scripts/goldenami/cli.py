@@ -20,9 +20,10 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 import goldenami
-from goldenami.core import command_name, environment
+from goldenami.core import environment
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, space, with_cause
+from goldenami.core.terminal import command_name
 from goldenami.core.yaml_lines import nearest
 
 AREAS: dict[str, dict[str, str]] = {

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from goldenami import cli
 from goldenami.core.environment import VARIABLES
 from goldenami.core.errors import ExitCode
-from goldenami.model import definition_keys
+from goldenami.model.definitions import definition_keys
 
 PAGE = "docs/reference.md"
 HEAD = """\

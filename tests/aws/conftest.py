@@ -17,7 +17,7 @@ from goldenami.aws import images
 from goldenami.aws.channels import pointers
 from goldenami.aws.snapshots import ebs
 from goldenami.core import clock
-from goldenami.model.build_folder import BuildFolder
+from goldenami.model.builds.build_folder import BuildFolder
 from support.aws import emulator_probe
 from support.aws.emulator import Emulator, Faults, Process, retry_at_once
 from support.aws.kill_proxy import KillProxy

@@ -9,13 +9,13 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.account import account_plan, account_setup
 from goldenami.aws import stacks
 from goldenami.aws.channels.lease import TABLE, read_lease, take_lease
 from goldenami.aws.session import Account
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
+from goldenami.fleet.account import account_plan, account_setup
 from support.aws.emulator import Emulator
 from support.builds.builds import Checkout
 

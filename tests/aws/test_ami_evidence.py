@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.snapshots import ebs
-from goldenami.builders.ec2 import Ec2Builder
 from goldenami.core import records, shell
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.builders.ec2 import Ec2Builder
+from goldenami.image.security.signers import KEY
 from goldenami.local.reader import disk_manifest
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.reader.limits import Unreadable
-from goldenami.model import disk_blocks
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import BAKE_FILE, BakeRecord
-from goldenami.model.plans import BakeResult
-from goldenami.security.signing_keys import KEY
+from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import BAKE_FILE, BakeRecord
+from goldenami.model.builds.plans import BakeResult
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds, sample_plan

@@ -11,9 +11,16 @@ from typing import Any
 import pytest
 from ec2_emulator import iam
 from goldenami.core import records
-from goldenami.model import lockfile
-from goldenami.model.build_records import Accel, BakeRecord, BuilderKind, Outcome, Verdict, VerifyRecord
-from goldenami.publish.publish_records import PublishRecord
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import (
+    Accel,
+    BakeRecord,
+    BuilderKind,
+    Outcome,
+    Verdict,
+    VerifyRecord,
+)
+from goldenami.release.publish.publish_records import PublishRecord
 from support.builds import checkout
 from support.builds.builds import define
 from support.builds.tools import granted

@@ -9,15 +9,22 @@ from goldenami.aws.regions import Prepared
 from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import Busy
-from goldenami.core.progress import Progress
-from goldenami.lifecycle import retire
-from goldenami.lifecycle.retention import RetentionPolicy, RetirePlan, RetireStep
-from goldenami.lifecycle.retire import RETIRE_FILE, RetireRecord
-from goldenami.model import definition_file
-from goldenami.model.definition import Definition
-from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
-from goldenami.publish.publish_records import MovePlan, PublishPlan
-from goldenami.security.gpu_evidence import GpuJudge
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.security.gpu_evidence import GpuJudge
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import Definition
+from goldenami.release.publish import (
+    channel_moves,
+    promote,
+    publish,
+    publish_plan,
+    release_gate,
+    rollback,
+)
+from goldenami.release.publish.publish_records import MovePlan, PublishPlan
+from goldenami.release.retire import retire
+from goldenami.release.retire.retention import RetentionPolicy, RetirePlan, RetireStep
+from goldenami.release.retire.retire import RETIRE_FILE, RetireRecord
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState

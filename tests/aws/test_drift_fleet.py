@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from goldenami.aws import notify
-from goldenami.drift.fleet_records import FleetDrift, FleetRecord, ImageFleet
+from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, ImageFleet
 from support.aws import own_template
 from support.aws.emulator import Emulator
 from support.aws.fleet import TEMPLATE, TYPE, Fleet

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldenami.aws import run_command
-from goldenami.drift.inside import program
+from goldenami.aws.instances import run_command
+from goldenami.fleet.drift.inside import instance_program
 from support.aws.emulator import Emulator
 from support.builds.builds import IMAGE, Checkout, Ran
 from support.builds.tools import granted
@@ -41,7 +41,7 @@ def test_what_an_instance_runs_is_asked_by_its_agent(cloud: CloudDisk, checkout:
     (["false"], "ended as Failed"),
     (["true"], "the instance gave no answer"),
     ([sys.executable, "-c", "print('x' * 30_000)"], "Run Command keeps 24,000 characters"),
-    (["echo", program.MARK], "the instance's answer is broken")])
+    (["echo", instance_program.MARK], "the instance's answer is broken")])
 def test_who_gives_no_answer_could_not_be_looked_at(
     cloud: CloudDisk, checkout: Checkout, aws: Emulator, agent: list[str] | None, said: str,
 ) -> None:

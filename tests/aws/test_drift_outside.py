@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.snapshots import temporary
-from goldenami.model.build_folder import BuildFolder
+from goldenami.model.builds.build_folder import BuildFolder
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.aws.seeded_account import SeededAccount

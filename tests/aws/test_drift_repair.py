@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from goldenami.drift import repair
-from goldenami.drift.repair import RepairPlan, RepairWay
+from goldenami.fleet.drift import repair
+from goldenami.fleet.drift.repair import RepairPlan, RepairWay
 from support.aws.emulator import Emulator
 from support.aws.fleet import TEMPLATE, Fleet
 from support.aws.kill_proxy import KillPoint, KillProxy, When

@@ -9,22 +9,31 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import images, instances, tags
+from goldenami.aws import images, tags
 from goldenami.aws.images import ImageSpec
+from goldenami.aws.instances import instances
 from goldenami.aws.session import Account
-from goldenami.bake import bake
-from goldenami.builders import ec2 as ec2_builder
-from goldenami.builders.ec2 import Ec2Builder
-from goldenami.builders.local import LocalBuilder
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed, Unreachable
-from goldenami.core.progress import Progress
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import BAKE_FILE, Allowance, Ami, BakeRecord, BuilderKind, CoverageRecord, Outcome
-from goldenami.model.lockfile import Framework, Lock, Origin
-from goldenami.model.plans import BakePlan
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.bake import bake
+from goldenami.image.builders import ec2 as ec2_builder
+from goldenami.image.builders.ec2 import Ec2Builder
+from goldenami.image.builders.local import LocalBuilder
+from goldenami.image.verify import verify
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import (
+    BAKE_FILE,
+    Allowance,
+    Ami,
+    BakeRecord,
+    BuilderKind,
+    CoverageRecord,
+    Outcome,
+)
+from goldenami.model.builds.lockfile import Framework, Lock, Origin
+from goldenami.model.builds.plans import BakePlan
 from goldenami.packages.pypi import PyFile
-from goldenami.verify import verify
 from pydantic import ValidationError
 from support.aws import publisher
 from support.aws.emulator import Emulator

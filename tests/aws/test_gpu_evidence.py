@@ -16,11 +16,12 @@ from goldenami.aws import tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
-from goldenami.model import gpu_proofs, hardware, lockfile
-from goldenami.model.build_records import LOCK_FILE
-from goldenami.model.gpu_proofs import GpuTestRecord
-from goldenami.model.lockfile import Lock
-from goldenami.security import gpu_evidence, signing_keys
+from goldenami.image.security import gpu_evidence, signers
+from goldenami.model.builds import gpu_proofs, lockfile
+from goldenami.model.builds.build_records import LOCK_FILE
+from goldenami.model.builds.gpu_proofs import GpuTestRecord
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.supported import hardware
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
 from support.gpu import candidates
@@ -372,5 +373,5 @@ def test_a_signed_record_of_all_architectures_fits_a_parameter(tmp_path: Path) -
         image=GPU_IMAGE, build_id="0" * 12, nonce="0" * 32, at=clock.stamp(), by="ci@runner:1", lock_sha256=ZEROS,
         disk_sha256=ZEROS, manifest_sha256=ZEROS, checks=checks, machines=machines)
     with signing_key.used(tmp_path / "own.pem"):
-        made = gpu_evidence.signed(made, signing_keys.of_environment(ROOT, Account()))
+        made = gpu_evidence.signed(made, signers.of_environment(ROOT, Account()))
     assert len(every) >= 8 and made.signature and len(made.model_dump_json()) <= 8192

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.model import definition_file, lockfile
-from goldenami.model.build_records import LOCK_FILE
-from goldenami.model.gpu_proofs import GpuTestRecord, required
-from goldenami.model.lockfile import Driver, Lock
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import LOCK_FILE
+from goldenami.model.builds.gpu_proofs import GpuTestRecord, required
+from goldenami.model.builds.lockfile import Driver, Lock
+from goldenami.model.definitions import definition_file
 from support.aws.kill_proxy import KillPoint, When
 from support.builds import builds, checkout
 from support.builds.builds import GPU_IMAGE

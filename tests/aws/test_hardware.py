@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.model import hardware
+from goldenami.model.supported import hardware
 from support.aws.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parents[2]

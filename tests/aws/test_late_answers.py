@@ -9,7 +9,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from goldenami.aws import calls, images, instances
+from goldenami.aws import calls, images
+from goldenami.aws.instances import instances
 from goldenami.aws.inventory import leftovers, removal
 from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.core import clock

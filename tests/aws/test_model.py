@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from goldenami.aws import tags
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.core.errors import ExitCode
-from goldenami.model.build_records import Verdict
+from goldenami.model.builds.build_records import Verdict
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test

@@ -10,10 +10,10 @@ import boto3
 import pytest
 from ec2_emulator import iam
 from goldenami.aws import tags
-from goldenami.bake import bake_inputs
 from goldenami.core import records
+from goldenami.image.bake import bake_inputs
 from goldenami.local import packer
-from goldenami.model import lockfile
+from goldenami.model.builds import lockfile
 from support.aws import publisher
 from support.aws.emulator import Emulator
 from support.builds.builds import IMAGE

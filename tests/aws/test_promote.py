@@ -8,7 +8,7 @@ import boto3
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.publish.publish_records import PROMOTE_FILE, MoveRecord
+from goldenami.release.publish.publish_records import PROMOTE_FILE, MoveRecord
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.model.build_records import BLOCKS_FILE, LOCK_FILE, BakeRecord, Boot, Verdict
-from goldenami.publish.publish_records import PLAN_FILE, PublishPlan
+from goldenami.model.builds.build_records import BLOCKS_FILE, LOCK_FILE, BakeRecord, Boot, Verdict
+from goldenami.release.publish.publish_records import PLAN_FILE, PublishPlan
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState

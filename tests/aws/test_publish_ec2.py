@@ -9,8 +9,8 @@ import boto3
 import pytest
 from goldenami.aws import tags
 from goldenami.core import records
-from goldenami.model.build_records import BAKE_FILE, BLOCKS_FILE, BakeRecord, Boot
-from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.builds.build_records import BAKE_FILE, BLOCKS_FILE, BakeRecord, Boot
+from goldenami.model.builds.disk_blocks import BlockMap
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import CHECKS, IMAGE, REGIONS, Checkout, RegionState, wrong

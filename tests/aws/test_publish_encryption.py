@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.publish import upload_plan
+from goldenami.release.publish import upload_plan
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState

@@ -13,7 +13,7 @@ from goldenami.aws.channels.ledger import Channel, GpuProof, LedgerEntry
 from goldenami.aws.session import HASTY_ATTEMPTS, Account
 from goldenami.core import clock
 from goldenami.core.errors import Busy, StageFailed
-from goldenami.publish import publish as publish_stage
+from goldenami.release.publish import publish as publish_stage
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState

@@ -8,7 +8,7 @@ from pathlib import Path
 import boto3
 import pytest
 from goldenami.aws import images
-from goldenami.model.build_records import BLOCKS_FILE, PUBLISH_FILE
+from goldenami.model.builds.build_records import BLOCKS_FILE, PUBLISH_FILE
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState

@@ -8,9 +8,9 @@ import boto3
 import pytest
 from cryptography.hazmat.primitives import serialization
 from goldenami.core import records
-from goldenami.model.build_records import BakeRecord
-from goldenami.security import signing_keys
-from goldenami.security.signing_keys import KEY
+from goldenami.image.security import signers
+from goldenami.image.security.signers import KEY
+from goldenami.model.builds.build_records import BakeRecord
 from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
@@ -106,7 +106,7 @@ def test_a_publish_signs_in_each_region_and_says_so(
     ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
     assert (ran.code, ran.text.splitlines()[-1]) == (0, f"{right}; its disk is not here, and was not read")
     (build / "away").rename(build / "disk.raw")
-    key = signing_keys.key_id(signing_keys.read_public(public))
+    key = signers.key_id(signers.read_public(public))
     assert f"{IMAGE} {build.name}: signed by key {key}\n" in checkout.golden("status").text
     assert signed.look(key=signing_key.make(tmp_path / "other")).code == 6
     assert signed.look(key=tmp_path / "none").code == 2

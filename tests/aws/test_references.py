@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from goldenami.aws.inventory import removal
-from goldenami.lifecycle.retention import RetireStep
+from goldenami.release.retire.retention import RetireStep
 from support.aws import references
 from support.aws.emulator import Emulator
 from support.aws.retirement import plan, reasons, steps

@@ -10,10 +10,10 @@ from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.inventory import removal
 from goldenami.core import records
 from goldenami.core.errors import Busy, GoldenError, HostNotReady
-from goldenami.core.progress import Progress
-from goldenami.lifecycle import retire
-from goldenami.lifecycle.retention import RetireStep
-from goldenami.lifecycle.retire import RetireRecord
+from goldenami.core.terminal.progress import Progress
+from goldenami.release.retire import retire
+from goldenami.release.retire.retention import RetireStep
+from goldenami.release.retire.retire import RetireRecord
 from support.aws.emulator import Emulator
 from support.aws.retirement import LATER, POLICY, plan, prepare, reasons, run, steps
 from support.aws.seeded_account import IMAGE, PARTNER, Calendar, SeededAccount, build_id, iso

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from goldenami.aws.session import Account
-from goldenami.core.progress import Progress
-from goldenami.lifecycle import retire
+from goldenami.core.terminal.progress import Progress
+from goldenami.release.retire import retire
 from support.aws.emulator import Faults
 from support.aws.retirement import prepare
 from support.aws.seeded_account import IMAGE, Calendar, SeededAccount

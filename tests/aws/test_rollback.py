@@ -10,7 +10,7 @@ import boto3
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.publish.publish_records import MoveRecord
+from goldenami.release.publish.publish_records import MoveRecord
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState

@@ -11,9 +11,9 @@ import pytest
 from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.core.errors import BadInput
-from goldenami.model.build_folder import ImageFolder
-from goldenami.report import site_folder
-from goldenami.report.site_records import SITE_FILE
+from goldenami.image.report import site_folder
+from goldenami.image.report.site_records import SITE_FILE
+from goldenami.model.builds.build_folder import ImageFolder
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
 from support.builds import report_data as data

@@ -7,16 +7,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from goldenami.aws import prices, tags
+from goldenami.aws import tags
 from goldenami.aws.inventory.topology import AccountSnapshot
+from goldenami.aws.pricing import prices
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput
-from goldenami.lifecycle import regions as family_regions
-from goldenami.lifecycle.region_advice import GpuWorkload, workload_of
-from goldenami.lifecycle.regions import RegionsRecord
-from goldenami.lifecycle.status import StatusRecord
-from goldenami.model.build_folder import ImageFolder
+from goldenami.fleet.costs import family_regions as family_regions
+from goldenami.fleet.costs.family_regions import RegionsRecord
+from goldenami.fleet.costs.region_advice import GpuWorkload, workload_of
+from goldenami.model.builds.build_folder import ImageFolder
+from goldenami.release.retire.status import StatusRecord
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
 from support.builds import report_data as data

@@ -15,15 +15,15 @@ import pytest
 from goldenami.aws import tags
 from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import LeftoverKind
-from goldenami.bake import bake_inputs
-from goldenami.builders import ec2
 from goldenami.commands import builds as commands
 from goldenami.commands.checkout import Checkout as CommandCheckout
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError
 from goldenami.core.process import ProcessId
-from goldenami.lifecycle import sweep
-from goldenami.model import lockfile
+from goldenami.image.bake import bake_inputs
+from goldenami.image.builders import ec2
+from goldenami.model.builds import lockfile
+from goldenami.release.retire import sweep
 from support.aws import publisher
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount, iso
@@ -152,10 +152,10 @@ _BAKE = """
 import sys
 from pathlib import Path
 from goldenami.aws.session import Account
-from goldenami.builders.ec2 import Ec2Builder
-from goldenami.core.progress import Progress
+from goldenami.image.builders.ec2 import Ec2Builder
+from goldenami.core.terminal.progress import Progress
 from goldenami.model import lockfile
-from goldenami.model.plans import BakePlan
+from goldenami.model.builds.plans import BakePlan
 
 root, plan = Path(sys.argv[1]), BakePlan.model_validate_json(sys.argv[2])
 lock, _ = lockfile.read(plan.lock)

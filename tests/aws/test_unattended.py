@@ -9,11 +9,11 @@ import pytest
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.core import clock, records
 from goldenami.core.errors import ExitCode
-from goldenami.model import lockfile
-from goldenami.model.build_folder import ImageFolder
-from goldenami.model.build_records import LOCK_FILE
-from goldenami.model.lockfile import Lock
-from goldenami.publish.release_steps import ReleaseStep, next_step
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import ImageFolder
+from goldenami.model.builds.build_records import LOCK_FILE
+from goldenami.model.builds.lockfile import Lock
+from goldenami.release.publish.release_steps import ReleaseStep, next_step
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import Calendar
 from support.builds import builds

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs, readback, send
-from goldenami.model import disk_blocks
-from goldenami.model.build_records import Outcome
-from goldenami.model.disk_blocks import BlockMap
-from goldenami.model.sparse_disk import BLOCK
+from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.builds.disk_blocks import BlockMap
+from goldenami.model.builds.sparse_disk import BLOCK
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState

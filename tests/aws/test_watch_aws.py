@@ -12,8 +12,9 @@ from goldenami import cli
 from goldenami.aws import base_images, notify
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, Unreachable
-from goldenami.model import definition_file, lockfile
-from goldenami.model.build_records import BAKE_FILE, Ami, BakeRecord, BuilderKind, Host
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import BAKE_FILE, Ami, BakeRecord, BuilderKind, Host
+from goldenami.model.definitions import definition_file
 from goldenami.watch.watch_records import WatchRecord
 from support.aws.emulator import Emulator
 from support.builds.sample_lock import IMAGE, sample

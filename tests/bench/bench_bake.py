@@ -18,8 +18,8 @@ from pathlib import Path
 from bench import driver_release
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import canonical, read, write_text
-from goldenami.model import lockfile
-from goldenami.model.build_records import BakeRecord, VerifyRecord
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import BakeRecord, VerifyRecord
 from goldenami.packages import store
 from support.builds import checkout
 

@@ -22,9 +22,10 @@ from goldenami.core.records import Record
 from goldenami.local.disk import disk
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import boot_time, cpu, vm
-from goldenami.model import instruction_sets, lockfile
-from goldenami.model.build_folder import ImageFolder
-from goldenami.model.build_records import Accel, Boot
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import ImageFolder
+from goldenami.model.builds.build_records import Accel, Boot
+from goldenami.model.supported import instruction_sets
 from goldenami.packages import mirrors
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import driver_release
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import canonical, write_text
-from goldenami.model import lockfile
+from goldenami.model.builds import lockfile
 from goldenami.packages import store
 from support.builds import checkout
 

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.records import canonical, write_text
-from goldenami.drift import disk_check
-from goldenami.drift.baked_disk import BakedDisk
-from goldenami.drift.disk_check import LookedAt
+from goldenami.fleet.drift.disk import disk_check
+from goldenami.fleet.drift.disk.baked_disk import BakedDisk
+from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.local.disk import disk
 from goldenami.local.reader.block_source import overlay
-from goldenami.model.build_folder import BuildFolder, ImageFolder
-from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.disk_blocks import BlockMap
 from support.builds import guest
 from support.debian import unpacked
 

@@ -35,7 +35,7 @@ from goldenami.local import container
 from goldenami.local.disk import disk
 from goldenami.local.sandbox import namespaces
 from goldenami.local.tree import rootfs
-from goldenami.model.build_folder import ImageFolder
+from goldenami.model.builds.build_folder import ImageFolder
 from support.builds import lazy_volume
 
 ROOT = Path(__file__).resolve().parents[2]

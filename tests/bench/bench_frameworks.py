@@ -24,18 +24,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
-from goldenami.core.progress import Progress
 from goldenami.core.records import canonical, write_text
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import build_decision, frameworks, resolve
+from goldenami.image.lock.build_decision import Measurement
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild
+from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.image.lock.resolution import opened
 from goldenami.local import workspace
-from goldenami.lock import build_decision, frameworks, resolve
-from goldenami.lock.build_decision import Measurement
-from goldenami.lock.frameworks import FrameworkRequest, ResolverContext
-from goldenami.lock.resolution import opened
-from goldenami.model import definition_file, lockfile, recipes
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition_file, recipes
 from goldenami.packages import store
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,8 +22,8 @@ from goldenami.aws import tags
 from goldenami.aws.channels import pointers
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model.build_folder import ImageFolder
-from goldenami.model.build_records import VerifyRecord
+from goldenami.model.builds.build_folder import ImageFolder
+from goldenami.model.builds.build_records import VerifyRecord
 from goldenami.packages import local_repository, mirrors
 from goldenami.packages.apt import Deb, store_requests
 from goldenami.packages.store import Store

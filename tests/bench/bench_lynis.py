@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from goldenami.core.records import canonical, write_text
-from goldenami.model.build_folder import ImageFolder
+from goldenami.model.builds.build_folder import ImageFolder
 from support.builds import guest
 from support.debian import unpacked
 

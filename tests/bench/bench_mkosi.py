@@ -25,10 +25,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from goldenami.bake import bake_inputs
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import canonical, write_text
-from goldenami.model import lockfile
+from goldenami.image.bake import bake_inputs
+from goldenami.model.builds import lockfile
 from goldenami.packages import store
 from support.builds import checkout
 

@@ -25,9 +25,9 @@ from goldenami.aws.snapshots import ebs
 from goldenami.core.records import canonical, write_text
 from goldenami.core.units import GIB
 from goldenami.core.worker_pool import Budget
-from goldenami.model import disk_blocks
-from goldenami.model.disk_blocks import BlockMap
-from goldenami.model.sparse_disk import BLOCK
+from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.disk_blocks import BlockMap
+from goldenami.model.builds.sparse_disk import BLOCK
 from support.aws import ebs_wire
 
 ROOT = Path(__file__).resolve().parents[2]

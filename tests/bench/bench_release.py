@@ -18,11 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from goldenami.compilation import driver_fit
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import NoFit
 from goldenami.core.records import canonical, write_text
-from goldenami.model import definition_file, driver_requests, lockfile
+from goldenami.image.lock.compilation import driver_fit
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition_file
+from goldenami.model.supported import driver_requests
 from goldenami.watch.sources import archive_indexes
 from support.builds import checkout
 from support.debian import older_archives

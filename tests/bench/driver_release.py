@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from goldenami.model.lockfile import Lock, Package
+from goldenami.model.builds.lockfile import Lock, Package
 from goldenami.packages.store import Store
 
 SUFFIX = "+next"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from goldenami import cli
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model import lockfile
-from goldenami.model.lockfile import Lock
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock
 from goldenami.packages import apt, store
 from support.aws.ebs_sink import Sink
 from support.aws.upload_setup import UploadSetup

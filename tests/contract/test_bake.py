@@ -16,8 +16,8 @@ import pytest
 from goldenami.core import records, shell
 from goldenami.core.process import ProcessId
 from goldenami.local.disk.disk import NOT_REPRODUCIBLE
-from goldenami.model import lockfile
-from goldenami.model.build_records import BakeRecord
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import BakeRecord
 from support.builds import checkout, tools
 from support.builds.bakes import (
     IMAGE,

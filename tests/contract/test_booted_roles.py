@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from goldenami.core import records
-from goldenami.model.build_records import Outcome, VerifyRecord
+from goldenami.model.builds.build_records import Outcome, VerifyRecord
 from support.builds import bakes, checkout, guest, installed
 from support.idle import booted as idle
 

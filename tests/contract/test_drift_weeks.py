@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.drift import disk_check
-from goldenami.drift.disk_check import LookedAt
+from goldenami.fleet.drift.disk import disk_check
+from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.sandbox import namespaces
-from goldenami.model.build_folder import BuildFolder
+from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import ROOT
 from support.drift import small_image
 
@@ -28,7 +28,7 @@ from goldenami.core import shell
 from goldenami.core.errors import GoldenError
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import vm
-from goldenami.model.build_records import Accel
+from goldenami.model.builds.build_records import Accel
 namespaces.prepare()
 baked, folder = map(Path, sys.argv[1:])
 facts = []

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.local.disk import disk
-from goldenami.model import disk_blocks, lockfile
-from goldenami.model.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
+from goldenami.model.builds import disk_blocks, lockfile
+from goldenami.model.builds.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
 from support.builds.checkout import ROOT, leftovers
 
 pytestmark = pytest.mark.slow

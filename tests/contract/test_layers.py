@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from goldenami.bake import bake_inputs, toolchain_digest
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
+from goldenami.image.bake import bake_inputs, toolchain_digest
 from goldenami.local.tree.layers import RECORD, LayerRecord
-from goldenami.model import lockfile
-from goldenami.model.build_records import BakeRecord
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import BakeRecord
 from support.builds import checkout
 from support.builds.bakes import IMAGE, LIMIT_S, build_of_lock, changed, finish, kill, locked, settle, until
 from support.builds.tools import need_reproducible_disks

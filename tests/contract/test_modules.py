@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from goldenami.bake import bake_inputs
-from goldenami.compilation.kernel_modules import ModuleBuild, ModuleOutcome, compile_modules
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, HostNotReady
-from goldenami.core.progress import Progress
 from goldenami.core.records import sha256_file
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.bake import bake_inputs
+from goldenami.image.lock.compilation.kernel_modules import (
+    ModuleBuild,
+    ModuleOutcome,
+    compile_modules,
+)
 from goldenami.local import module_signing
-from goldenami.model import lockfile
+from goldenami.model.builds import lockfile
 from goldenami.packages import store
 from goldenami.packages.apt import Deb
 from support.builds.checkout import ROOT

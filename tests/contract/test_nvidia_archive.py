@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from goldenami.core import records
-from goldenami.model.build_records import Outcome, Verdict, VerifyRecord
+from goldenami.model.builds.build_records import Outcome, Verdict, VerifyRecord
 from goldenami.watch.watch_records import WatchRecord
 from support.builds.bakes import settle
 from support.debian import debrepo, nvidia_archive, nvidia_checkout, nvidia_packages

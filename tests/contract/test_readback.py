@@ -4,8 +4,8 @@ import random
 
 import pytest
 from goldenami.aws.snapshots import ebs, readback, send
-from goldenami.model.build_records import Outcome
-from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.builds.disk_blocks import BlockMap
 from support.aws import ebs_sink
 from support.aws.ebs_sink import BLOCK, Snap
 from support.aws.ebs_wire import Refused

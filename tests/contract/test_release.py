@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-from goldenami.compilation import driver_fit
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model import definition_file, driver_requests, lockfile
+from goldenami.image.lock.compilation import driver_fit
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition_file
+from goldenami.model.supported import driver_requests
 from goldenami.watch.sources import archive_indexes
 from support.builds import checkout
 from support.debian import older_archives

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from goldenami.core import shell
-from goldenami.model.build_records import Check, Component, Outcome, Timing, Verdict
-from goldenami.report import report
+from goldenami.image.report import report
+from goldenami.model.builds.build_records import Check, Component, Outcome, Timing, Verdict
 from support.builds import report_data as data
 from support.builds import site_data, tools
 

@@ -17,9 +17,9 @@ import pytest
 import yaml
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model import lockfile
-from goldenami.model.build_records import Outcome, Verdict, VerifyRecord
-from goldenami.model.lockfile import Lock
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import Outcome, Verdict, VerifyRecord
+from goldenami.model.builds.lockfile import Lock
 from goldenami.packages import mirrors
 from goldenami.packages.store import Store
 from support.builds import checkout

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from goldenami.model import lockfile
-from goldenami.model.lockfile import Lock
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Package
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path

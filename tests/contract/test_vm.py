@@ -13,8 +13,8 @@ from goldenami.core import shell
 from goldenami.local.disk import disk
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import vm
-from goldenami.model import instruction_sets
-from goldenami.model.build_records import Accel
+from goldenami.model.builds.build_records import Accel
+from goldenami.model.supported import instruction_sets
 from goldenami.packages import mirrors
 from support.builds.tools import need
 
@@ -33,7 +33,7 @@ from goldenami.local import ssh
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import cpu, vm
 from goldenami.model import instruction_sets
-from goldenami.model.build_records import Accel
+from goldenami.model.builds.build_records import Accel
 namespaces.prepare()
 disk, scratch, key, firmware, size = sys.argv[1:]
 try:

@@ -9,9 +9,16 @@ from dataclasses import replace
 import pytest
 from goldenami.core import records
 from goldenami.local import workspace
-from goldenami.model import lockfile
-from goldenami.model.build_records import Outcome
-from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.builds.security_records import (
+    CVE_FILE,
+    CveRecord,
+    Feed,
+    FeedStatus,
+    Rating,
+    Vulnerability,
+)
 from goldenami.packages import apt
 from goldenami.packages.pypi import PyFile
 from support.debian import debrepo, pyindex

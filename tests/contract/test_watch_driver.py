@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from goldenami import cli
 from goldenami.aws import notify
-from goldenami.compilation import driver_fit, kernel_modules
-from goldenami.compilation.kernel_modules import ModuleOutcome
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model import definition_file, lockfile
-from goldenami.model.lockfile import BaseLock, Cuda, Driver, Lock
-from goldenami.model.update_policy import BranchType
+from goldenami.image.lock.compilation import driver_fit, kernel_modules
+from goldenami.image.lock.compilation.kernel_modules import ModuleOutcome
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import BaseLock, Cuda, Driver, Lock
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.update_policy import BranchType
 from goldenami.packages.store import Store
-from goldenami.watch.sources import archive_indexes, branches, driver
+from goldenami.watch.sources import archive_indexes, branches, driver_branches
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
 from support.builds.sample_lock import sample
 from support.debian import debrepo
@@ -110,7 +111,7 @@ class GpuCheckout:
         """
         wanted = definition_file.load(self.root, definition_file.path_of(self.root, IMAGE))
         seen = archive_indexes.look(wanted.base, CachePaths(self.cache))
-        known = driver.requests(self.root, wanted, [version.partition(".")[0]])
+        known = driver_branches.requests(self.root, wanted, [version.partition(".")[0]])
         candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version == version)
         recipe = driver_fit.module_build(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
@@ -367,5 +368,5 @@ def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mi
     wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
     seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache))
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
-    offers = driver.offers(checkout.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
+    offers = driver_branches.offers(checkout.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
     assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {offer.version for offer in offers}

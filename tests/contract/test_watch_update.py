@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws.base_images import BaseImage
-from goldenami.compilation.driver_fit import LockConstraints
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import resolve
+from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.local import workspace
-from goldenami.lock import resolve
-from goldenami.model import definition_file, lockfile
-from goldenami.model.definition import Definition
-from goldenami.model.lockfile import Lock
-from goldenami.model.update_policy import UpdateVerdict
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.packages import store
 from goldenami.watch import watch
 from goldenami.watch.relock import Relock
-from goldenami.watch.sources.driver import Prover
+from goldenami.watch.sources.driver_branches import Prover
 from goldenami.watch.watch_results import WatchContext, WatchedImage
 from support.debian import debrepo
 from support.debian.debrepo import Fault, Package

@@ -8,15 +8,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, HostNotReady, StageFailed
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.local.code_coverage import coverage
-from goldenami.model import instruction_sets, lockfile, recipes
-from goldenami.model.lockfile import Lock
-from goldenami.model.recipes import CudaAdditions, Patch, UpstreamTests
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions import recipes
+from goldenami.model.definitions.recipes import CudaAdditions, Patch, UpstreamTests
+from goldenami.model.supported import instruction_sets
 from goldenami.packages import store
 from goldenami.packages.pypi import Index, PyFile
 from support.builds.checkout import ROOT

@@ -6,8 +6,8 @@ import secrets
 from pathlib import Path
 
 import pytest
-from goldenami.compilation import wheel_builds
-from goldenami.model.lockfile import Lock
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.model.builds.lockfile import Lock
 from goldenami.packages import store
 from goldenami.packages.pypi import PyFile
 from support.debian.demo_wheel import build, order, sdist

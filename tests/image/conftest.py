@@ -4,7 +4,7 @@ Called for a container (Molecule, as root), for the booted image and for a launc
 user). What is marked `no_boot` is asked of the disk's root tree instead of the booted image (as root), what is marked
 `any_boot` of the second of the two machines that `verify` boots. GOLDEN_VARS names the JSON file with the variables
 that the image was baked with. Tests marked `gpu` run only where GOLDEN_GPU_TEST names the JSON file of a GpuSession
-(goldenami/model/gpu_proofs.py): `golden gpu-test` writes it.
+(goldenami/model/builds/gpu_proofs.py): `golden gpu-test` writes it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def lock() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def gpu_type(record_testsuite_property: Callable[[str, object], None]) -> dict[str, Any]:
-    """What the instance type's GPUs are: a GpuType of goldenami/model/hardware.py. The JUnit file names the test."""
+    """What the instance type's GPUs are: a GpuType of hardware.py. The JUnit file names the test."""
     session = json.loads(Path(os.environ["GOLDEN_GPU_TEST"]).read_text(encoding="utf-8"))
     for name in ("ami", "nonce"):
         record_testsuite_property(f"goldenami:{name}", session[name])

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.account import account_plan
-from goldenami.aws import account_prices
 from goldenami.aws.channels import lease
-from goldenami.aws.price_list import ListedPrices
+from goldenami.aws.pricing import account_prices
+from goldenami.aws.pricing.price_list import ListedPrices
+from goldenami.fleet.account import account_plan
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, BY_HAND, RAW, RESOURCES, ROLES, TOPIC
 from support.builds.tools import POLICIES, complaints
 from support.rules import trees

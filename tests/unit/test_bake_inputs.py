@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.bake import bake_inputs, toolchain_digest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
-from goldenami.model import lockfile
-from goldenami.model.lockfile import Lock, Package, Step
-from goldenami.model.plans import BakePlan
+from goldenami.image.bake import bake_inputs, toolchain_digest
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock, Package, Step
+from goldenami.model.builds.plans import BakePlan
 from support.builds.sample_lock import sample
 from support.builds.tools import ROOT
 
@@ -162,7 +162,7 @@ def test_a_lock_of_another_form_is_refused(tmp_path: Path) -> None:
 COMMIT = """
 import os, sys
 from pathlib import Path
-from goldenami.bake import bake_inputs
+from goldenami.image.bake import bake_inputs
 os.setresuid(4321, 4321, 4321)
 print(bake_inputs.git_commit(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
 """

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from bench import bench_bake, bench_boot, bench_frameworks
-from goldenami.compilation.wheel_builds import WheelOutcome
+from goldenami.image.lock.compilation.wheel_builds import WheelOutcome
 from goldenami.local.programs import benchmark
 from goldenami.local.tree import layers
-from goldenami.model.build_records import Boot
+from goldenami.model.builds.build_records import Boot
 from goldenami.packages import local_repository, store
 from goldenami.packages.pypi import PyFile
 

@@ -10,10 +10,10 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.units import GIB
 from goldenami.local.disk import checksum
-from goldenami.model import disk_blocks, sparse_disk
-from goldenami.model.build_records import Disk
-from goldenami.model.disk_blocks import PIECE, SLOT, ZEROS_SHA256, BlockMap, differing, scan
-from goldenami.model.sparse_disk import BLOCK
+from goldenami.model.builds import disk_blocks, sparse_disk
+from goldenami.model.builds.build_records import Disk
+from goldenami.model.builds.disk_blocks import PIECE, SLOT, ZEROS_SHA256, BlockMap, differing, scan
+from goldenami.model.builds.sparse_disk import BLOCK
 
 
 def write(path: Path, parts: dict[int, bytes], size: int) -> Path:
@@ -84,7 +84,7 @@ def test_a_disk_that_cannot_be_read_leaves_no_list(tmp_path: Path, monkeypatch: 
     def fail(*_arguments: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("goldenami.model.disk_blocks.read_block", fail)
+    monkeypatch.setattr("goldenami.model.builds.disk_blocks.read_block", fail)
     with pytest.raises(OSError, match="Input/output"):
         scan(disk, tmp_path / "blocks")
     assert [path.name for path in tmp_path.iterdir()] == ["disk"]

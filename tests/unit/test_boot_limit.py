@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldenami.builders.local import LocalBuilder
 from goldenami.core.errors import BadInput
+from goldenami.image.builders.local import LocalBuilder
+from goldenami.image.verify import verify
 from goldenami.local import ssh
-from goldenami.model.build_folder import BuildFolder
-from goldenami.verify import verify
+from goldenami.model.builds.build_folder import BuildFolder
 from support.builds import builds
 from support.builds.tools import need
 

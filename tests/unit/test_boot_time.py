@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from goldenami.local.vm import boot_time
-from goldenami.model.build_records import BootTimes
+from goldenami.model.builds.build_records import BootTimes
 
 SAID = """UserspaceTimestampMonotonic=12000000
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
+from goldenami.image.lock import build_decision
+from goldenami.image.lock.build_decision import Measurement, Workload
 from goldenami.local.vm.cpu import LINUX
-from goldenami.lock import build_decision
-from goldenami.lock.build_decision import Measurement, Workload
-from goldenami.model import instruction_sets, lockfile, recipes
-from goldenami.model.lockfile import Origin
-from goldenami.model.recipes import BuildInstructions, Recipe, Wheel
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Origin
+from goldenami.model.definitions import recipes
+from goldenami.model.definitions.recipes import BuildInstructions, Recipe, Wheel
+from goldenami.model.supported import instruction_sets
 from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]

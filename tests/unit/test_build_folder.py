@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from goldenami.model.build_folder import BuildFolder, ImageFolder
-from goldenami.verify import verify
+from goldenami.image.verify import verify
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from support.builds import builds
 
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 from goldenami.core import records
-from goldenami.model.build_records import BAKE_FILE, VERIFY_FILE, BakeRecord, Verdict, VerifyRecord
+from goldenami.model.builds.build_records import (
+    BAKE_FILE,
+    VERIFY_FILE,
+    BakeRecord,
+    Verdict,
+    VerifyRecord,
+)
 from pydantic import ValidationError
 from support.builds import report_data as data
 

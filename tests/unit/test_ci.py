@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 from goldenami import cli
-from goldenami.account import account_plan
 from goldenami.core import shell
 from goldenami.core.environment import VARIABLES
-from goldenami.model import definition_file
+from goldenami.fleet.account import account_plan
+from goldenami.model.definitions import definition_file
 from support.builds.tools import ROOT, complaints, schema_complaints
 from support.rules import ci_rules, requirement_rules, trees
 

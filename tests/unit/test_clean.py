@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.builders.local import LocalBuilder
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.process import ProcessId
-from goldenami.core.progress import Progress
-from goldenami.model import lockfile
-from goldenami.model.build_folder import BuildFolder
-from goldenami.verify import verify
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.builders.local import LocalBuilder
+from goldenami.image.verify import verify
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder
 from support.builds import builds
 
 HOLD = """

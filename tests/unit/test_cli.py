@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.builders.local import LocalBuilder
 from goldenami.commands.checkout import Checkout
 from goldenami.core import environment
 from goldenami.core.errors import BadInput
+from goldenami.image.builders.local import LocalBuilder
 from support.builds.tools import ROOT
 from support.rules import trees
 

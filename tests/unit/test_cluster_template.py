@@ -15,12 +15,13 @@ from ec2_emulator.state import USD_HOUR
 from goldenami.aws import metrics
 from goldenami.aws.channels import group_policy
 from goldenami.aws.channels.group_policy import GroupWishes
-from goldenami.aws.price_list import RegionPrices
+from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.stacks import StackTemplate
-from goldenami.cluster import cluster_template
 from goldenami.core.errors import BadInput
-from goldenami.model import definition_file, hardware
-from goldenami.model.definition import Definition
+from goldenami.fleet.cluster import cluster_template
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.supported import hardware
 from support.builds.tools import ROOT, complaints
 from support.rules import trees
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from goldenami.core.errors import NoFit
-from goldenami.model import compatibility
+from goldenami.model.supported import compatibility
 
 
 @pytest.mark.parametrize(("cuda", "driver", "why"), [

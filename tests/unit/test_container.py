@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import StageFailed
 from goldenami.local.container import Container
-from goldenami.local.programs import shell
+from goldenami.local.programs import open_session
 
 
 def ssh(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_the_status_of_a_session_is_not_that_of_its_last_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:
     ssh(tmp_path, 'echo "$@"; exit 1', monkeypatch)
-    assert shell.session(tmp_path / "config") == 0
+    assert open_session.session(tmp_path / "config") == 0
     assert capfd.readouterr().out == f"-t -F {tmp_path}/config golden\n"
 
 
@@ -32,7 +32,7 @@ def test_a_session_is_greeted_as_a_login_is(tmp_path: Path) -> None:
     (tmp_path / "config").write_text('Host golden\nHostName 127.0.0.1\nPort 2222\nControlMaster auto\n'
                                      f'ControlPath "{tmp_path}/ssh"\n', encoding="utf-8")
     asked = [subprocess.run(["ssh", "-G", "-F", str(path), "golden"], capture_output=True, text=True, check=True).stdout
-             for path in (tmp_path / "config", shell.of_its_own(tmp_path / "config", tmp_path))]
+             for path in (tmp_path / "config", open_session.of_its_own(tmp_path / "config", tmp_path))]
     assert [f"controlpath {tmp_path}/ssh" in each for each in asked] == [True, False]
     assert ["hostname 127.0.0.1" in each and "port 2222" in each for each in asked] == [True, True]
 

@@ -12,9 +12,9 @@ from goldenami.core.errors import StageFailed
 from goldenami.local.code_coverage import coverage, instructions
 from goldenami.local.code_coverage.coverage import CodeBaseline
 from goldenami.local.code_coverage.elf import Elf, NotElf
-from goldenami.model import instruction_sets
-from goldenami.model.build_records import Allowance, CoverageRecord, Finding
-from goldenami.model.plans import CoverageRequest
+from goldenami.model.builds.build_records import Allowance, CoverageRecord, Finding
+from goldenami.model.builds.plans import CoverageRequest
+from goldenami.model.supported import instruction_sets
 from iced_x86 import CpuidFeature
 from support.builds import tools
 from support.builds.device_code import EXACT, FAMILY, PTX, SASS, fat_binary, library

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import shell
 from goldenami.local.vm import cpu
-from goldenami.model import instruction_sets
+from goldenami.model.supported import instruction_sets
 from support.builds import tools
 
 # A loop that the compiler turns into the widest instructions it may use, and an answer that depends on all of it.

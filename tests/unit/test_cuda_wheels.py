@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import NoFit
-from goldenami.lock import build_decision, cuda_wheels
-from goldenami.model import recipes
-from goldenami.model.lockfile import Origin
-from goldenami.model.recipes import CudaWheel, Wheel
+from goldenami.image.lock import build_decision, cuda_wheels
+from goldenami.model.builds.lockfile import Origin
+from goldenami.model.definitions import recipes
+from goldenami.model.definitions.recipes import CudaWheel, Wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 

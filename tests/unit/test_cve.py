@@ -13,14 +13,14 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from goldenami.core import clock, records
 from goldenami.core.errors import NotVerified, Unreachable
-from goldenami.model import definition_file
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import Outcome
-from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, Rating
+from goldenami.image.security import cve, debian_tracker, nvidia_bulletins, osv, waivers
+from goldenami.image.security.components import SourcePackage
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, Rating
+from goldenami.model.definitions import definition_file
 from goldenami.packages.store import Store
-from goldenami.publish import release_gate
-from goldenami.security import cve, debian_tracker, nvidia_bulletins, osv, waivers
-from goldenami.security.components import SourcePackage
+from goldenami.release.publish import release_gate
 from support.builds import builds
 from support.security import lists, materials
 from support.security.lists import ListServer, State

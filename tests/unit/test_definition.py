@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import definition, definition_file, hardware, vendor_archives
+from goldenami.model.definitions import definition, definition_file
+from goldenami.model.supported import hardware, vendor_archives
 from support.rules import trees
 
 IMAGE = "debian-13-ml-cpu"

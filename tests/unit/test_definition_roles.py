@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.model import definition_file, lockfile
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition_file
 
 IMAGE = "debian-13-ml-cpu"
 
@@ -82,7 +83,8 @@ def test_a_variable_that_would_not_reach_its_role(root: Path) -> None:
 
 def test_a_role_that_steps_name_and_nobody_wrote(root: Path) -> None:
     shutil.rmtree(root / "roles/limits")
-    assert "roles/limits: no such folder, and STEPS in scripts/goldenami/model/definition.py" in refused(root)
+    steps = "scripts/goldenami/model/definitions/definition.py"
+    assert f"roles/limits: no such folder, and STEPS in {steps}" in refused(root)
 
 
 @pytest.mark.parametrize(("role", "variable", "complaint"), [

@@ -19,7 +19,7 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.local.disk import disk, grub
 from goldenami.local.tree import tree
-from goldenami.model import disk_blocks
+from goldenami.model.builds import disk_blocks
 from support.builds.tools import ROOT, need_disk_tools, need_reproducible_disks
 from support.rules import trees
 

@@ -11,12 +11,20 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.drift import allowances, baked_disk, disk_check, disk_file, disk_summary, manifest
-from goldenami.drift.disk_records import DiskRecord, DiskVerdict
+from goldenami.fleet.drift.disk import (
+    allowances,
+    baked_disk,
+    disk_check,
+    disk_file,
+    disk_summary,
+    manifest,
+)
+from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
 from goldenami.local.disk import disk
-from goldenami.model import definition_file, disk_blocks, sparse_disk
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.sparse_disk import read_block
+from goldenami.model.builds import disk_blocks, sparse_disk
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.sparse_disk import read_block
+from goldenami.model.definitions import definition_file
 from support.builds import builds
 from support.builds.tools import need, need_disk_tools
 from support.drift import plants, small_image, tampering

@@ -8,9 +8,9 @@ import io
 import pickle
 
 import pytest
-from goldenami.drift import comparison, forms
-from goldenami.drift.neighbours import UNKNOWN, LaunchedWith, Neighbours
-from goldenami.drift.policy import Policy
+from goldenami.fleet.drift.disk import comparison, forms
+from goldenami.fleet.drift.disk.neighbours import UNKNOWN, LaunchedWith, Neighbours
+from goldenami.fleet.drift.disk.policy import Policy
 from goldenami.local.reader.path_state import PathState
 from support.drift import plants, small_image
 from support.drift.plants import INSTANCE, LINK, Plant

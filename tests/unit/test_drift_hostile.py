@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import ExitCode
-from goldenami.drift import disk_check
-from goldenami.drift.disk_check import LookedAt
-from goldenami.drift.disk_records import DiskVerdict
+from goldenami.fleet.drift.disk import disk_check
+from goldenami.fleet.drift.disk.disk_check import LookedAt
+from goldenami.fleet.drift.disk.disk_records import DiskVerdict
 from goldenami.local.disk import disk
 from goldenami.local.reader import directory, limits
 from goldenami.local.reader.block_source import RawFile
@@ -28,7 +28,7 @@ from goldenami.local.reader.ext4 import BLOCK, FLAG_INDEX, ROOT_INODE, SUPERBLOC
 from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Region
-from goldenami.model.build_folder import BuildFolder
+from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import need_disk_tools
 from support.drift import small_image
 

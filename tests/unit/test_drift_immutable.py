@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.drift.disk_records import DiskRecord, DiskVerdict
+from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
 from goldenami.local.disk import disk, immutable
-from goldenami.model.build_folder import BuildFolder
+from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import need_disk_tools
 from support.drift import small_image, tampering
 

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError, Unreachable
-from goldenami.drift import allowances
-from goldenami.drift.inside import expected, facts, program, running_check
-from goldenami.drift.inside.expected import Running
-from goldenami.drift.inside.facts import Facts
+from goldenami.fleet.drift.disk import allowances
+from goldenami.fleet.drift.inside import expected, facts, instance_program, running_check
+from goldenami.fleet.drift.inside.expected import Running
+from goldenami.fleet.drift.inside.facts import Facts
 from goldenami.local import ssh
 from goldenami.local.reader.path_state import PathState
-from goldenami.model import definition_file
+from goldenami.model.definitions import definition_file
 from support.builds import builds
 from support.builds.builds import IMAGE
 
@@ -183,12 +183,12 @@ def test_the_program_runs_as_it_is_sent_and_leaves_nothing(tmp_path: Path) -> No
 
 
 def line(said: Any) -> str:
-    return program.MARK + base64.b64encode(zlib.compress(json.dumps(said).encode())).decode()
+    return instance_program.MARK + base64.b64encode(zlib.compress(json.dumps(said).encode())).decode()
 
 
 @pytest.mark.parametrize(("said", "cause"), [
     ("", "no answer"), ("Permission denied", "no answer"), (f"{line(SAID)}\n{line(SAID)}", "more than one answer"),
-    (line(SAID)[:-20], "is broken"), (f"{program.MARK}x", "is broken"), (line({"nonce": "n"}), "is broken"),
+    (line(SAID)[:-20], "is broken"), (f"{instance_program.MARK}x", "is broken"), (line({"nonce": "n"}), "is broken"),
     (line({**SAID, "modules": [{"name": 1, "users": []}]}), "is broken"),
     (line({**SAID, "nonce": "o"}), "another question"), (line({**SAID, "manifest_sha256": "o"}), "another question"),
 ])
@@ -208,7 +208,7 @@ def test_a_host_that_lets_nobody_in_is_no_look(tmp_path: Path) -> None:
 def test_hard_limits_are_read_as_the_kernel_has_them() -> None:
     hard = {"NOFILE": resource.RLIMIT_NOFILE, "MEMLOCK": resource.RLIMIT_MEMLOCK, "CPU": resource.RLIMIT_CPU}
     shown = {name: resource.getrlimit(number)[1] for name, number in hard.items()}
-    assert program.limits_of(os.getpid(), list(hard)) == {
+    assert instance_program.limits_of(os.getpid(), list(hard)) == {
         name: "unlimited" if value == resource.RLIM_INFINITY else str(value) for name, value in shown.items()}
 
 
@@ -216,7 +216,7 @@ def test_hard_limits_are_read_as_the_kernel_has_them() -> None:
     ("vm.swappiness", "vm/swappiness"), ("net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"),
     ("net/ipv4/conf/eth0.1/x", "net/ipv4/conf/eth0.1/x"), ("x", "x")])
 def test_keys_have_either_separator(key: str, path: str) -> None:
-    assert program.sysctl_path(key) == f"/proc/sys/{path}"
+    assert instance_program.sysctl_path(key) == f"/proc/sys/{path}"
 
 
 def test_of_equal_names_that_in_etc_counts() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.drift import disk_check
-from goldenami.drift.disk_check import LookedAt
+from goldenami.fleet.drift.disk import disk_check
+from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.local.disk import disk
-from goldenami.local.reader import journal
+from goldenami.local.reader import ext4_journal
 from goldenami.local.reader.block_source import ChangedBlocks, RawFile, merged, overlay
 from goldenami.local.reader.crc32c import START, crc32c
 from goldenami.local.reader.directory import entries
@@ -22,7 +22,7 @@ from goldenami.local.reader.ext4 import KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Observation, Region, observe
 from goldenami.local.reader.path_state import PathState
-from goldenami.model.build_folder import BuildFolder
+from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import need, need_disk_tools
 from support.drift import small_image
 
@@ -125,7 +125,7 @@ def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, 
     names = entries(system, system.inode(ROOT_INODE, "/"), "/")
     assert b"srv" not in names
     assert system.needs_recovery
-    assert journal.replay(system) > 1
+    assert ext4_journal.replay(system) > 1
     assert b"srv" in entries(system, system.inode(ROOT_INODE, "/"), "/")
     read = small_image.copy_file(lost, tmp_path / "read.raw")
     with small_image.mounted(lost, tmp_path / "mount") as tree:
@@ -278,7 +278,7 @@ def test_a_damaged_transaction_is_no_end_of_the_journal(image: Path, tmp_path: P
     with small_image.unclean(image, tmp_path / "mount", lost) as tree:
         (tree / "srv").mkdir()
         committed(tree)
-    found = journal._Journal.of(Ext4(root(lost)))
+    found = ext4_journal._Journal.of(Ext4(root(lost)))
     assert found
     with lost.open("r+b") as file:
         file.seek(disk.ROOT_OFFSET + found.physical[found.next(found.start)] * 4096 + 100)

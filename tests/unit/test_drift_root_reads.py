@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from goldenami.drift.policy import Freedom, Policy, Rule
+from goldenami.fleet.drift.disk.policy import Freedom, Policy, Rule
 from goldenami.local.disk import boot_regions
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.reader.observe import Observation, Region, observe

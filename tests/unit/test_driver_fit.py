@@ -4,13 +4,18 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from goldenami.compilation import driver_fit
-from goldenami.compilation.driver_fit import DriverCandidate
-from goldenami.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.core.errors import ExitCode, NoFit
-from goldenami.local.programs.compile_modules import LEAST_FREE_BYTES, denied_memory, first_error, lacks
-from goldenami.model.driver_requests import DriverRequest
-from goldenami.model.lockfile import Kernel, PassedOver
+from goldenami.image.lock.compilation import driver_fit
+from goldenami.image.lock.compilation.driver_fit import DriverCandidate
+from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
+from goldenami.local.programs.compile_modules import (
+    LEAST_FREE_BYTES,
+    denied_memory,
+    first_error,
+    lacks,
+)
+from goldenami.model.builds.lockfile import Kernel, PassedOver
+from goldenami.model.supported.driver_requests import DriverRequest
 from goldenami.packages.apt import AptRoot, Deb
 from support.debian.debrepo import Package, kernel_packages
 from support.debian.resolver import Resolver

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from goldenami.model import definition_file, driver_requests, hardware, role_packages
-from goldenami.model.platforms import PLATFORMS
+from goldenami.model.definitions import definition_file, role_packages
+from goldenami.model.supported import driver_requests, hardware
+from goldenami.model.supported.platforms import PLATFORMS
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-12-ml-gpu-frameworks"))

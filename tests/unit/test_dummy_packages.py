@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from debian.debian_support import Version
-from goldenami.bake import bake_inputs
-from goldenami.compilation import dummy_packages
 from goldenami.core import shell
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import StageFailed
-from goldenami.core.progress import Progress
-from goldenami.model.lockfile import CompiledWheel, Framework, Origin, Package, Target
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.bake import bake_inputs
+from goldenami.image.lock.compilation import dummy_packages
+from goldenami.model.builds.lockfile import CompiledWheel, Framework, Origin, Package, Target
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 from support.builds.sample_lock import sample

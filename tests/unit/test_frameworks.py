@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import WheelBuild, WheelOutcome
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, HostNotReady, NoFit, StageFailed
-from goldenami.core.progress import Progress
-from goldenami.lock import build_decision, frameworks
-from goldenami.lock.build_decision import Measurement, Workload
-from goldenami.lock.frameworks import FrameworkRequest, ResolverContext
-from goldenami.model import recipes
-from goldenami.model.lockfile import CompiledWheel, Origin, Target
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import build_decision, frameworks
+from goldenami.image.lock.build_decision import Measurement, Workload
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelOutcome
+from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.model.builds.lockfile import CompiledWheel, Origin, Target
+from goldenami.model.definitions import recipes
 from goldenami.packages.pypi import VARIABLE, Archive, Index, Interpreter, PyFile
 from goldenami.packages.store import Store
 from support.builds import checkout

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.gpu_test import capacity
-from goldenami.gpu_test.capacity import Offer, RegionTypes
-from goldenami.model import hardware
+from goldenami.model.supported import hardware
+from goldenami.release.gpu_test import capacity
+from goldenami.release.gpu_test.capacity import Offer, RegionTypes
 from support.ec2.instance_types import described
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from goldenami.model import hardware
-from goldenami.model.hardware import GpuType
+from goldenami.model.supported import hardware
+from goldenami.model.supported.hardware import GpuType
 from support.builds.checkout import processes
 from support.ec2.instance_types import described
 from support.gpu import gpu_checks, gpu_machine

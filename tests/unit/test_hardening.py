@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, NotVerified
+from goldenami.image.report import beside
+from goldenami.image.verify import hardening
 from goldenami.local import hardening_scan
-from goldenami.model import definition_file
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.definition import Definition, HardeningGate, Security
-from goldenami.model.hardening_records import (
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.hardening_records import (
     HARDENING_FILE,
     HardeningLevel,
     HardeningRecord,
@@ -19,9 +19,9 @@ from goldenami.model.hardening_records import (
     HardeningScan,
     RuleOutcome,
 )
-from goldenami.publish import release_gate
-from goldenami.report import beside
-from goldenami.verify import hardening
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import Definition, HardeningGate, Security
+from goldenami.release.publish import release_gate
 from support.builds import builds
 from support.builds.tools import need
 

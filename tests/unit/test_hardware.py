@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from goldenami.core.errors import BadInput
-from goldenami.lifecycle import hardware_check
-from goldenami.model import definition_file, hardware
-from goldenami.model.hardware import OpenModules
+from goldenami.fleet.costs import hardware_check
+from goldenami.model.definitions import definition_file
+from goldenami.model.supported import hardware
+from goldenami.model.supported.hardware import OpenModules
 from support.builds import builds
 from support.ec2.instance_types import described
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.builders.local import LocalBuilder
 from goldenami.core import shell
 from goldenami.core.errors import ExitCode, GoldenError, StageFailed, Unreachable, with_cause
+from goldenami.image.builders.local import LocalBuilder
 from support.builds.tools import ROOT, need
 from support.debian.debrepo import Package
 from support.debian.resolver import Resolver

@@ -19,9 +19,9 @@ from golden_idle.decide import Hold
 from golden_idle.holds import WrongHold
 from golden_idle.nvml import Gpu, Nvml, NvmlError
 from golden_idle.settings import Action, WrongSettings
-from goldenami.aws import idle_hours
+from goldenami.aws.pricing import idle_hours
 from goldenami.core.errors import BadInput
-from goldenami.model import definition_file
+from goldenami.model.definitions import definition_file
 from support.gpu import gpu_machine
 from support.idle import traces
 

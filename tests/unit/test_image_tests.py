@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import StageFailed
 from goldenami.local import image_tests
-from goldenami.model.build_records import Check
+from goldenami.model.builds.build_records import Check
 from support.waiting import until
 
 RIGHT, WRONG = "def test_right():\n    pass\n", "def test_wrong():\n    assert False\n"

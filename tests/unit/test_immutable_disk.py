@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws.session import Account
-from goldenami.builders.ec2 import Ec2Builder
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, StageFailed
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.local.disk import disk, grub, immutable, verity
 from support.builds import sample_lock, sample_plan
 from support.builds.tools import need_disk_tools, need_reproducible_disks

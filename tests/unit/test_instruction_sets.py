@@ -7,7 +7,7 @@ import re
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import NoFit
-from goldenami.model import instruction_sets
+from goldenami.model.supported import instruction_sets
 from support.builds import tools
 
 MACROS = {"sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_sahf": "sahf", "gcc_have_sync_compare_and_swap_16": "cx16"}

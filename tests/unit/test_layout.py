@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from goldenami import reference
 from goldenami.core import shell
-from goldenami.model import definition_keys
+from goldenami.model.definitions import definition_keys
 from support.rules import history_rules, layout_rules, policy_rules, prose_rules, python_rules, text_rules, trees
 from support.rules.requirement_rules import FILES, pins
 
@@ -86,11 +86,11 @@ BAD_TREES = [
     (text_rules.top_level, {"notes/a.md": ""}, "LICENSE is missing at the top level"),
     (text_rules.top_level, {"requirements.txt": ""}, "requirements.txt does not belong at the top level"),
     (text_rules.top_level, {"roles/a/README.md": ""}, "galaxy.yml is missing at the top level"),
-    (python_rules.imports, {f"{PACKAGE}/bake/bake.py": "from goldenami.lock import resolve"},
-     "bake/bake.py imports lock, which is not below bake"),
+    (python_rules.imports, {f"{PACKAGE}/image/bake/bake.py": "from goldenami.release import publish"},
+     "image/bake/bake.py imports release, which is not below image"),
     (python_rules.imports, {f"{PACKAGE}/core/errors.py": "from goldenami import model"},
      "core/errors.py imports model"),
-    (python_rules.imports, {f"{PACKAGE}/model/lockfile.py": "def f():\n    import goldenami.cli"},
+    (python_rules.imports, {f"{PACKAGE}/model/builds/lockfile.py": "def f():\n    import goldenami.cli"},
      "lockfile.py imports cli"),
     (python_rules.imports, {f"{PACKAGE}/local/disk/disk.py": "from goldenami.aws import tags"},
      "disk/disk.py imports aws"),
@@ -107,8 +107,8 @@ BAD_TREES = [
     (python_rules.processes, {f"{PACKAGE}/a.py": "from subprocess import run"}, "a.py:1 imports run from subprocess"),
     (python_rules.processes, {f"{PACKAGE}/a.py": "import os\nos.system('ls')"}, "a.py:2 calls os.system"),
     (python_rules.processes, {f"{PACKAGE}/a.py": "import os\nos.execvp('ls', [])"}, "a.py:2 calls os.execvp"),
-    (python_rules.processes, {f"{PACKAGE}/local/programs/shell.py": "import os\nos.system('ls')"},
-     "programs/shell.py:2 calls os.system"),
+    (python_rules.processes, {f"{PACKAGE}/local/programs/open_session.py": "import os\nos.system('ls')"},
+     "programs/open_session.py:2 calls os.system"),
     (python_rules.boto3, {f"{PACKAGE}/publish.py": "import boto3"}, "publish.py imports boto3"),
     (python_rules.boto3, {f"{PACKAGE}/publish.py": "from botocore.config import Config"}, "imports botocore.config"),
     (python_rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"}, "a.py:3 reads the clock, as"),
@@ -196,13 +196,13 @@ def test_every_rule_has_a_bad_tree() -> None:
 def test_rules_accept_what_is_right(tmp_path: Path) -> None:
     good = {
         f"{PACKAGE}/core/errors.py": '"""Errors."""',
-        f"{PACKAGE}/bake/bake.py": '"""Bake."""\nimport subprocess\nfrom goldenami.model import lockfile\n'
+        f"{PACKAGE}/image/bake/bake.py": '"""Bake."""\nimport subprocess\nfrom goldenami.model import lockfile\n'
                                    "x: subprocess.Popen\nclass A:\n    class B: ...\nclass B: ...",
         "scripts/ec2_emulator/server.py": '"""EC2."""\nfrom goldenami.core import clock\nimport botocore',
         f"{PACKAGE}/aws/client.py": '"""AWS."""\nimport boto3',
         f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.core import errors\nos.execvp("a", [])',
         "Makefile": ".PHONY: a\nX ?= 1\na: ## does it\n\t@true\n", "scripts/run": "$GOLDEN_MIRROR_X $GOLDEN_CACHE",
-        "ARCHITECTURE.md": "`core/`, `bake/`, `aws/`, `local/`, even",
+        "ARCHITECTURE.md": "`core/`, `image/`, `image/bake/`, `aws/`, `local/`, even",
         "pyproject.toml": '[project]\ndependencies = ["even>=1"]\n[dependency-groups]\ntest = ["even"]',
         **{f"requirements/{name}.txt": f"# by a tool\neven==1 {HASH}odd==2 ; x == 'y' {HASH}" for name in FILES},
         text_rules.ENVIRONMENT: '"""GOLDEN_MIRROR_<ARCHIVE> GOLDEN_CACHE"""',

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.lock import lint
-from goldenami.model import hardware, support
-from goldenami.model.lockfile import Lock
-from goldenami.model.support import SupportState
+from goldenami.image.lock import lint
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.supported import hardware, support
+from goldenami.model.supported.support import SupportState
 from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]

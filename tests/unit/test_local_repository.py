@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldenami.bake import bake_inputs
 from goldenami.core import shell
 from goldenami.core.process import ProcessId
+from goldenami.image.bake import bake_inputs
 from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.download import StoreRequest

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.compilation import wheel_builds
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
-from goldenami.core.progress import Progress
-from goldenami.lock import cuda
-from goldenami.lock.frameworks import FrameworkRequest, ResolverContext
-from goldenami.lock.resolution import Resolution
-from goldenami.model import definition_file
-from goldenami.model.lockfile import Target
-from goldenami.model.platforms import PLATFORMS
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import cuda
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.image.lock.resolution import Resolution
+from goldenami.model.builds.lockfile import Target
+from goldenami.model.definitions import definition_file
+from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages.pypi import VARIABLE, Index
 from goldenami.packages.store import Store
 from support.builds.checkout import ROOT

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import definition_file, hardware, lockfile
-from goldenami.model.lockfile import Lock, Package
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock, Package
+from goldenami.model.definitions import definition_file
+from goldenami.model.supported import hardware
 from support.builds.sample_lock import IMAGE, sample
 from support.rules import trees
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from goldenami.core import meter
-from goldenami.core.meter import Meter
+from goldenami.core.terminal import meter
+from goldenami.core.terminal.meter import Meter
 from rich.console import Console
 from rich.progress import Progress
 
@@ -17,7 +17,7 @@ MIB = 1 << 20
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 ABANDONED = """
 import sys, threading
-from goldenami.core.meter import Meter
+from goldenami.core.terminal.meter import Meter
 from rich.console import Console
 begun = threading.Event()
 def transfer():

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from goldenami.bake import molecule
 from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
 from goldenami.core.process import ProcessId
-from goldenami.model.plans import ContainerAccess
+from goldenami.image.bake import molecule
+from goldenami.model.builds.plans import ContainerAccess
 from goldenami.packages.store import Store
 from support.waiting import until
 
@@ -21,7 +21,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WAITING = """
 import sys
 from pathlib import Path
-from goldenami.bake import molecule
+from goldenami.image.bake import molecule
 from goldenami.core import shell
 folder = Path(sys.argv[1])
 supervisor = shell.start_session(["sleep", "600"], log=folder / "log")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.account import organization
-from goldenami.account.organization import OrganizationPolicy, PolicyType
+from goldenami.fleet.account import organization
+from goldenami.fleet.account.organization import OrganizationPolicy, PolicyType
 from support.builds.builds import Checkout
 
 ACCOUNT = "123456789012"

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldenami.bake import bake_inputs
 from goldenami.core import records, shell
 from goldenami.core.errors import HostNotReady
+from goldenami.image.bake import bake_inputs
 from goldenami.local import packer
-from goldenami.model import lockfile
+from goldenami.model.builds import lockfile
 from support.builds.tools import ROOT, complaints, find
 from support.rules import trees
 

@@ -8,17 +8,17 @@ import pytest
 from goldenami.core import errors
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
 from goldenami.local import events
 from goldenami.local.sandbox import program
-from goldenami.model.plans import ContainerAccess, ProgramPlan
+from goldenami.model.builds.plans import ContainerAccess, ProgramPlan
 from support.builds.tools import need
 
 FILLS_A_DISK = """
 import sys
 from pathlib import Path
 from goldenami.local.sandbox import program
-from goldenami.model.plans import ProgramPlan
+from goldenami.model.builds.plans import ProgramPlan
 
 def fill(plan):
     Path("/dev/full").write_text("x")
@@ -29,7 +29,7 @@ ANSWERS = """
 import sys
 import tempfile
 from goldenami.local.sandbox import program
-from goldenami.model.plans import ContainerAccess, ProgramPlan
+from goldenami.model.builds.plans import ContainerAccess, ProgramPlan
 
 def answer(plan):
     tempfile.mkdtemp(dir=None)  # as Packer and Ansible do, which leave theirs where they are killed

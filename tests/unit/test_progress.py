@@ -15,15 +15,15 @@ import termios
 from pathlib import Path
 
 import pytest
-from goldenami.core import meter
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.meter import Meter
-from goldenami.core.progress import Progress
+from goldenami.core.terminal import meter
+from goldenami.core.terminal.meter import Meter
+from goldenami.core.terminal.progress import Progress
 from goldenami.local import how_far
 from goldenami.local.how_far import Expected
-from goldenami.model import lockfile
-from goldenami.model.build_records import ROLES_JOINED_BY
-from goldenami.model.plans import BakePlan, BakeStep
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import ROLES_JOINED_BY
+from goldenami.model.builds.plans import BakePlan, BakeStep
 from rich.console import Console
 from support.builds.tools import ROOT
 from support.waiting import until
@@ -32,7 +32,7 @@ WORKS = """
 import sys, time
 from pathlib import Path
 from goldenami.core import meter
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
 
 meter.LOOK_S = 0.05
 progress = Progress("verify", "x", Path(sys.argv[1]))
@@ -197,7 +197,7 @@ def test_checks_say_how_many_of_them_have_ended(tmp_path: Path) -> None:
     assert how_far.of_checks(tmp_path, "checks") is None
     (tmp_path / "test_two.py").write_text("def test_a(): pass\ndef test_b(): assert False\n", encoding="utf-8")
     subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p",
-                    "goldenami.verify.pytest_plugin", str(tmp_path)], check=False, capture_output=True,
+                    "goldenami.image.verify.pytest_plugin", str(tmp_path)], check=False, capture_output=True,
                    env={**environment(), "GOLDEN_CHECKS": str(tmp_path / "checks.json")}, cwd=tmp_path)
     (tmp_path / "checks-disk.progress").write_text("3 7", encoding="utf-8")
     assert how_far.of_checks(tmp_path, "checks") == (5, 9, "checks")

@@ -17,10 +17,11 @@ from goldenami.aws.images import Image
 from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
-from goldenami.model import definition_file, disk_blocks
-from goldenami.model.build_folder import BuildFolder
-from goldenami.security import provenance, signing_keys
-from goldenami.security.provenance import Attestor
+from goldenami.image.security import provenance, signers
+from goldenami.image.security.provenance import Attestor
+from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.definitions import definition_file
 from support.builds import builds
 from support.builds.tools import complaints, find, schema_complaints
 from support.security import materials, signing_key
@@ -50,14 +51,14 @@ def ami(name: str) -> Image:
 @pytest.fixture
 def attestor(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Attestor:
     """One with a build that is signed as published in two regions."""
-    monkeypatch.setenv(signing_keys.KEY, str(keys / "ours"))
+    monkeypatch.setenv(signers.KEY, str(keys / "ours"))
     build = materials.build(tmp_path / "checkout", materials.committed(IMAGE))
     build.blocks.write_bytes(b"list")
     for name in provenance.BYPRODUCTS:
         if not (build.path / name).exists():
             (build.path / name).write_text(name, encoding="utf-8")
     write_published(build, PUBLISHED)
-    key = signing_keys.of_environment(tmp_path / "checkout", Account())
+    key = signers.of_environment(tmp_path / "checkout", Account())
     assert key is not None
     made = Attestor(build, key, builds.ROOT / f"packer/images/{IMAGE}.yml")
     attest_all(made)
@@ -309,17 +310,17 @@ def test_keys_that_cannot_sign_are_refused(tmp_path: Path, keys: Path, monkeypat
     signing_key.make(tmp_path / "p384", "secp384r1")
     for path, said in ((root / "key", "is inside the checkout"), (tmp_path / "gone", "is no private key"),
                        (keys / "ours.pub", "is no private key"), (tmp_path / "p384", "is no ECDSA key on P-256")):
-        monkeypatch.setenv(signing_keys.KEY, str(path))
+        monkeypatch.setenv(signers.KEY, str(path))
         with pytest.raises(BadInput, match=said):
-            signing_keys.of_environment(root, Account())
+            signers.of_environment(root, Account())
 
 
 def test_a_definition_may_demand_a_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(signing_keys.KEY, raising=False)
+    monkeypatch.delenv(signers.KEY, raising=False)
     root = builds.copy_definitions(tmp_path)
     path = definition_file.path_of(root, IMAGE)
     assert provenance.demanded(root, definition_file.load(root, path), Account()) is None
     path.write_text(path.read_text(encoding="utf-8") + "security: {signed: true}\n", encoding="utf-8")
     with pytest.raises(BadInput, match="GOLDEN_SIGNING_KEY names no key"):
         provenance.demanded(root, definition_file.load(root, path), Account())
-    assert os.environ.get(signing_keys.KEY) is None
+    assert os.environ.get(signers.KEY) is None

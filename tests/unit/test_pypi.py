@@ -10,7 +10,7 @@ import pytest
 from goldenami.core.errors import GoldenError, NoFit, Unreachable, Vanished
 from goldenami.packages.pypi import VARIABLE, Index, Interpreter
 from goldenami.packages.store import Store
-from goldenami.watch.sources import pypi as watched
+from goldenami.watch.sources import index_versions as watched
 from support.debian import pyindex, tls
 from support.debian.pyindex import PyIndex
 

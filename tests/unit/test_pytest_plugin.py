@@ -69,7 +69,7 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     (folder / "test_limits.py").write_text(TESTS, encoding="utf-8")
     target = folder / "checks.json"
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "goldenami.verify.pytest_plugin", "-p", "no:cacheprovider",
+        [sys.executable, "-m", "pytest", "-q", "-p", "goldenami.image.verify.pytest_plugin", "-p", "no:cacheprovider",
          str(folder)],
         env={**os.environ, "PYTHONPATH": str(SCRIPTS), "GOLDEN_CHECKS": str(target)}, cwd=folder, check=False,
         capture_output=True,

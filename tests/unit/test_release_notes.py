@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from debian.changelog import Changelog
 from goldenami.core.markdown import cell
-from goldenami.model.lockfile import Driver, Kernel, Lock, Package
-from goldenami.model.update_policy import UpdateVerdict
+from goldenami.model.builds.lockfile import Driver, Kernel, Lock, Package
+from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.packages.store import Store
 from goldenami.watch import release_notes
 from goldenami.watch.watch_records import (

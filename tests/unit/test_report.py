@@ -11,10 +11,17 @@ from typing import Any
 import pytest
 from goldenami.core import records, units
 from goldenami.core.errors import BadInput
-from goldenami.model import lockfile
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import Check, Component, Outcome, Timing, Verdict, VerifyRecord
-from goldenami.report import report, view
+from goldenami.image.report import report, view
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import (
+    Check,
+    Component,
+    Outcome,
+    Timing,
+    Verdict,
+    VerifyRecord,
+)
 from support.builds import report_data as data
 from support.builds.tools import ROOT
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from goldenami.model.build_records import Component, Timing
-from goldenami.report import charts
+from goldenami.image.report import charts
+from goldenami.model.builds.build_records import Component, Timing
 from support.builds import report_data as data
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from goldenami.bake import reproduce
 from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
+from goldenami.image.bake import reproduce
 from goldenami.local import other_machine
 from goldenami.local.disk import disk
-from goldenami.model.build_records import BakeRecord, Disk, Host
+from goldenami.model.builds.build_records import BakeRecord, Disk, Host
 from support.builds.tools import need, need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20

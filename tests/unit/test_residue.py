@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import StageFailed
 from goldenami.local.tree import residue, sealed, secret_patterns
-from goldenami.model import role_files
-from goldenami.model.definition import ROLE_ORDER
+from goldenami.model.definitions import role_files
+from goldenami.model.definitions.definition import ROLE_ORDER
 from support.builds.tools import ROOT
 from support.rules import trees
 from support.security import canaries

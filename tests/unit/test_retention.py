@@ -17,8 +17,8 @@ from goldenami.aws.inventory.topology import (
     TemplateVersion,
     Topology,
 )
-from goldenami.lifecycle import retention
-from goldenami.lifecycle.retention import RegionRetirePlan, RetentionPolicy, RetireStep
+from goldenami.release.retire import retention
+from goldenami.release.retire.retention import RegionRetirePlan, RetentionPolicy, RetireStep
 from hypothesis import HealthCheck, Phase, given, settings
 from support.aws.accounts import BUILDS, IMAGE, NOW, Account, accounts, alive, must_stay, policies, proven
 

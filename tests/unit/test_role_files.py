@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.local.tree import residue, sealed
-from goldenami.model import role_files
-from goldenami.model.definition import ROLE_ORDER
+from goldenami.model.definitions import role_files
+from goldenami.model.definitions.definition import ROLE_ORDER
 from support.builds.tools import ROOT
 
 CERTIFICATES = "/usr/local/share/ca-certificates"

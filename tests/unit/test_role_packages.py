@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.model import role_packages
-from goldenami.model.definition import ANY, ROLE_ORDER
-from goldenami.model.platforms import PLATFORMS, Platform
-from goldenami.model.role_specs import role_spec
+from goldenami.model.definitions import role_packages
+from goldenami.model.definitions.definition import ANY, ROLE_ORDER
+from goldenami.model.definitions.role_specs import role_spec
+from goldenami.model.supported.platforms import PLATFORMS, Platform
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from goldenami.model.definition import ROLE_ORDER
+from goldenami.model.definitions.definition import ROLE_ORDER
 from support.rules import role_rules as rules
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from goldenami.local import container
 from goldenami.local.tree import rootfs
-from goldenami.model.plans import Tree, TreePlan
+from goldenami.model.builds.plans import Tree, TreePlan
 
 KEY = "0" * 64
 

@@ -13,13 +13,13 @@ from cyclonedx.validation.json import JsonStrictValidator
 from goldenami import cli
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.local.tree import part_facts
-from goldenami.model.part_facts import PARTS_FILE
-from goldenami.model.trim_records import RemovedFiles, Trimmed, TrimmedProgram
+from goldenami.image.security import components, sbom
+from goldenami.image.security.components import SourcePackage
+from goldenami.image.security.sbom import Spec
+from goldenami.local.tree import read_facts
+from goldenami.model.builds.part_facts import PARTS_FILE
+from goldenami.model.builds.trim_records import RemovedFiles, Trimmed, TrimmedProgram
 from goldenami.packages.store import Store
-from goldenami.security import components, sbom
-from goldenami.security.components import SourcePackage
-from goldenami.security.sbom import Spec
 from packageurl import PackageURL
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
@@ -233,8 +233,8 @@ def test_what_the_tree_says_of_its_parts_is_in_valid_bills(tmp_path: Path, store
     build = materials.build(tmp_path, lock)
     before = {spec: sbom.text(components.of_build(build, lock, store), spec) for spec in Spec}
     assert '"licenses"' not in before[Spec.CYCLONEDX_1_6], "an older build renders without"
-    facts = part_facts.gather(tree(tmp_path / "tree", lock))
-    assert part_facts.gather(tmp_path / "tree") == facts
+    facts = read_facts.gather(tree(tmp_path / "tree", lock))
+    assert read_facts.gather(tmp_path / "tree") == facts
     records.write(build.path / PARTS_FILE, facts)
     found = components.of_build(build, lock, store)
     texts = {spec: sbom.text(found, spec) for spec in Spec}
@@ -273,4 +273,4 @@ def test_what_the_tree_says_of_its_parts_is_in_valid_bills(tmp_path: Path, store
     (["NVIDIA Proprietary"], "LicenseRef-NVIDIA-Proprietary"), (["???"], "LicenseRef-other"),
 ])
 def test_licences_are_expressions_of_spdx(names: list[str], said: str) -> None:
-    assert part_facts.expression(names) == said
+    assert read_facts.expression(names) == said

@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldenami.compilation import wheel_builds
-from goldenami.compilation.kernel_modules import ModuleBuild, compile_modules
-from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.process import ProcessId
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, compile_modules
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.local import workspace
-from goldenami.model import recipes
-from goldenami.model.lockfile import Target
+from goldenami.model.builds.lockfile import Target
+from goldenami.model.definitions import recipes
 from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store

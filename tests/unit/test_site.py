@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from goldenami.core import units
 from goldenami.core.errors import GoldenError
-from goldenami.model.build_folder import ImageFolder
-from goldenami.report import charts, site, site_folder
-from goldenami.report.site import AccountAnswers
-from goldenami.report.site_records import SITE_FILE
+from goldenami.image.report import charts, site, site_folder
+from goldenami.image.report.site import AccountAnswers
+from goldenami.image.report.site_records import SITE_FILE
+from goldenami.model.builds.build_folder import ImageFolder
 from support.builds import report_data as data
 from support.builds import site_data
 

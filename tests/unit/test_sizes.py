@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from goldenami.bake import bake
 from goldenami.core import records, units
+from goldenami.image.bake import bake
+from goldenami.image.report import report
 from goldenami.local.tree import sizes
-from goldenami.model.trim_records import Trimmed, TrimmedProgram
-from goldenami.report import report
+from goldenami.model.builds.trim_records import Trimmed, TrimmedProgram
 from support.builds import report_data, sample_lock
 
 SITE = "/opt/ml/ml/lib/python3.13/site-packages"

@@ -12,7 +12,7 @@ import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.local.disk import disk, slots
-from goldenami.local.disk.ext4 import BLOCK, SLOT, SLOT_BYTES
+from goldenami.local.disk.large_files import BLOCK, SLOT, SLOT_BYTES
 from goldenami.local.tree import tree
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records
-from goldenami.model import compatibility, support
-from goldenami.model.build_records import Outcome
-from goldenami.model.platforms import PLATFORMS
-from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
-from goldenami.model.support import SupportState
-from goldenami.report import beside, report
+from goldenami.image.report import beside, report
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.builds.security_records import (
+    CVE_FILE,
+    CveRecord,
+    Feed,
+    FeedStatus,
+    Rating,
+    Vulnerability,
+)
+from goldenami.model.supported import compatibility, support
+from goldenami.model.supported.platforms import PLATFORMS
+from goldenami.model.supported.support import SupportState
 from support.builds import report_data as data
 from support.builds.tools import ROOT
 from support.rules import trees

@@ -8,11 +8,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from goldenami.bake import toolchain_digest
+from goldenami.image.bake import toolchain_digest
 from support.builds.tools import ROOT
 
 LOCAL = ROOT / "scripts/goldenami/local"
-AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/part_facts", "tree/sealed", "tree/sizes"}
+AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/read_facts", "tree/sealed", "tree/sizes"}
 """What the program uses for the sealed tree, of which no layer is kept."""
 BESIDE = {"events", "sandbox/program", "ssh"}
 """What starts it, reaches the container and reports."""
@@ -33,7 +33,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", [
     "ansible.cfg", "ansible/plugins/callback/golden_progress.py", "packer/golden.pkr.hcl",
-    "scripts/goldenami/local/container.py", "scripts/goldenami/local/programs/bake.py",
+    "scripts/goldenami/local/container.py", "scripts/goldenami/local/programs/bake_tree.py",
 ])
 def test_a_changed_line_makes_another_digest(checkout: Path, name: str) -> None:
     before = digest(checkout)
@@ -59,7 +59,7 @@ def test_another_version_makes_another_digest(library: str, monkeypatch: pytest.
 
 
 def test_a_module_that_a_bake_uses_is_one_of_them_or_comes_after_the_layers() -> None:
-    used = imported("programs/bake")
+    used = imported("programs/bake_tree")
     assert len(used) >= 11
     for name in toolchain_digest.MODULES:
         used |= imported(name)

@@ -19,8 +19,8 @@ from goldenami.core import records
 from goldenami.local.code_coverage import coverage, fatbin
 from goldenami.local.code_coverage.coverage import CodeBaseline
 from goldenami.local.code_coverage.elf import Elf
-from goldenami.model import instruction_sets
-from goldenami.model.trim_records import Trimmed
+from goldenami.model.builds.trim_records import Trimmed
+from goldenami.model.supported import instruction_sets
 from support.builds.device_code import EXACT, FAMILY, PTX, SASS, entry, fat_binary, fat_binary_of, library
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/trim/files"

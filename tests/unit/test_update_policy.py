@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import compatibility, definition, definition_file, lockfile
-from goldenami.model.update_policy import (
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition, definition_file
+from goldenami.model.definitions.update_policy import (
     BranchType,
     UpdatePolicy,
     UpdateRule,
@@ -16,7 +17,8 @@ from goldenami.model.update_policy import (
     judge,
     overdue,
 )
-from goldenami.watch.sources import pypi
+from goldenami.model.supported import compatibility
+from goldenami.watch.sources import index_versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.rules import trees
@@ -84,10 +86,11 @@ def test_versions_are_in_debians_order_not_the_alphabets(locked: str, newer: str
 
 
 def test_frameworks_are_in_pythons_order() -> None:
-    found = judge(rule("newest"), "2.9.0", "2.9", [offer("2.10.0"), offer("2.9.1.post1")], TODAY, order=pypi.order)
+    offers = [offer("2.10.0"), offer("2.9.1.post1")]
+    found = judge(rule("newest"), "2.9.0", "2.9", offers, TODAY, order=index_versions.order)
     assert found.available == "2.10.0"
     assert judge(rule("newest"), "2.10.0", "2.10", [offer("2.9.1")], TODAY,
-                 order=pypi.order).verdict is UpdateVerdict.CURRENT
+                 order=index_versions.order).verdict is UpdateVerdict.CURRENT
 
 
 @pytest.mark.parametrize(("released", "verdict", "reason"), [

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.model import definition_file, lockfile, vendor_archives
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition_file
+from goldenami.model.supported import vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 
 ROOT = Path(__file__).resolve().parents[2]

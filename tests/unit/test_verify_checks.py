@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from goldenami.core import records, shell
 from goldenami.local import image_tests
-from goldenami.local.programs import verify
+from goldenami.local.programs import boot_disk
 from goldenami.local.vm import cpu
-from goldenami.model import instruction_sets
-from goldenami.model.build_records import Check, CodeFile, CoverageRecord, Disk, Outcome
-from goldenami.model.plans import VerifyPlan
+from goldenami.model.builds.build_records import Check, CodeFile, CoverageRecord, Disk, Outcome
+from goldenami.model.builds.plans import VerifyPlan
+from goldenami.model.supported import instruction_sets
 
 
 class LocalMachine:
@@ -50,7 +50,7 @@ def plan(tmp_path: Path) -> VerifyPlan:
 
 def checks(plan: VerifyPlan, tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
     machine: Any = LocalMachine(tmp_path)
-    return [*verify.oldest_cpu(plan, machine, emulated), *verify.code(plan, machine.ssh)]
+    return [*boot_disk.oldest_cpu(plan, machine, emulated), *boot_disk.code(plan, machine.ssh)]
 
 
 def test_the_code_is_what_the_gate_read(plan: VerifyPlan, tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from goldenami.builders.local import LocalBuilder
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, StageFailed
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.builders.local import LocalBuilder
+from goldenami.image.verify import verify
 from goldenami.local import ssh
-from goldenami.model import lockfile
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import REPORT_FILE, VERIFY_FILE, Verdict
-from goldenami.verify import verify
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import REPORT_FILE, VERIFY_FILE, Verdict
 from support.builds import builds
 from support.builds.tools import need
 

@@ -16,7 +16,7 @@ import pytest
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.vm import qmp, vm
-from goldenami.model.build_records import Accel
+from goldenami.model.builds.build_records import Accel
 from support.builds.boot_config import config
 from support.builds.checkout import processes, programs
 from support.builds.tools import need
@@ -185,7 +185,7 @@ BOOT = """
 import sys
 from pathlib import Path
 from goldenami.local.vm import vm
-from goldenami.model.build_records import Accel
+from goldenami.model.builds.build_records import Accel
 folder = Path(sys.argv[1])
 with vm.running(vm.VmConfig(
     disk=folder / "disk.raw", scratch=folder / "vm", private_key=folder / "key", user="debian",

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from goldenami.aws.base_images import BaseImage
 from goldenami.core.errors import Unreachable
-from goldenami.model import compatibility
-from goldenami.model.lockfile import Package, Suite
-from goldenami.model.update_policy import BaseImageRule, BranchType, UpdateVerdict
+from goldenami.model.builds.lockfile import Package, Suite
+from goldenami.model.definitions.update_policy import BaseImageRule, BranchType, UpdateVerdict
+from goldenami.model.supported import compatibility
 from goldenami.packages.http_documents import Document
-from goldenami.watch.sources import base_image, branches, packages, pypi
+from goldenami.watch.sources import base_image, branches, index_versions, packages
 from goldenami.watch.sources.base_image import BuiltFrom
 from goldenami.watch.sources.packages import WatchedComponent
 from support.builds.sample_lock import sample
@@ -97,7 +97,7 @@ def page(*files: dict[str, object]) -> Document:
 
 
 def test_a_project_page_of_the_python_index() -> None:
-    found = pypi.parse(page(
+    found = index_versions.parse(page(
         {"filename": "torch-2.9.0-cp311-cp311-manylinux_2_28_x86_64.whl", "upload-time": "2026-10-02T10:00:00Z"},
         {"filename": "torch-2.9.0.tar.gz", "upload-time": "2026-10-01T10:00:00.123456Z"},
         {"filename": "torch-2.10.0-cp311-cp311-manylinux_2_28_x86_64.whl"},
@@ -111,16 +111,16 @@ def test_a_project_page_of_the_python_index() -> None:
 @pytest.mark.parametrize("data", [b'{"files": 3}', b"[]", b"<html>"])
 def test_a_page_that_is_none(data: bytes) -> None:
     with pytest.raises(Unreachable, match="page is no"):
-        pypi.parse(Document(data, None), "page", "x")
+        index_versions.parse(Document(data, None), "page", "x")
 
 
 def test_the_index_is_the_one_that_locks_resolve_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
-    source, offers = pypi.look("torch")
+    source, offers = index_versions.look("torch")
     assert (source.name, offers) == ("Python index: torch", [])
     assert "127.0.0.1:9/simple/torch/" in source.error
     monkeypatch.setenv("GOLDEN_MIRROR_PYPI", "http://127.0.0.1:9/mirror")
-    assert "127.0.0.1:9/mirror/torch/" in pypi.look("torch")[0].error
+    assert "127.0.0.1:9/mirror/torch/" in index_versions.look("torch")[0].error
 
 
 RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-east-1", minimum_age_days=3)

@@ -10,15 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core import records
 from goldenami.core.errors import BadInput, StageFailed
-from goldenami.core.progress import Progress
-from goldenami.lock import build_decision, frameworks
-from goldenami.lock.cuda_wheels import FittedRecipe
-from goldenami.model.lockfile import CompiledWheel, Framework, Origin, Package, Target
-from goldenami.model.recipes import BuildInstructions, CudaAdditions, Patch, Recipe, UpstreamTests, Wheel
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import build_decision, frameworks
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild
+from goldenami.image.lock.cuda_wheels import FittedRecipe
+from goldenami.model.builds.lockfile import CompiledWheel, Framework, Origin, Package, Target
+from goldenami.model.definitions.recipes import (
+    BuildInstructions,
+    CudaAdditions,
+    Patch,
+    Recipe,
+    UpstreamTests,
+    Wheel,
+)
 from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store

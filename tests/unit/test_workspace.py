@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import Busy
+from goldenami.image.verify import verify
 from goldenami.local import workspace
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import BAKE_FILE, VERIFY_FILE
-from goldenami.verify import verify
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import BAKE_FILE, VERIFY_FILE
 from support.builds import builds
 
 KEEP = """
 import errno, os, signal, sys
 from pathlib import Path
 from goldenami.local import workspace
-from goldenami.model.build_folder import BuildFolder
+from goldenami.model.builds.build_folder import BuildFolder
 
 def refuse(first, second):
     raise OSError(errno.EINVAL, "no exchange here")

@@ -20,7 +20,7 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.units import GIB
 from goldenami.core.wait import wait_until
-from goldenami.model.build_records import BakeRecord, Utc
+from goldenami.model.builds.build_records import BakeRecord, Utc
 
 ARCHITECTURES = {"amd64": "x86_64"}
 """EC2's names of Debian's architectures (RegisterImage, `Architecture`)."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from goldenami.commands.checkout import Checkout
-from goldenami.core import command_name
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model import definition_file
+from goldenami.core.terminal import command_name
+from goldenami.model.definitions import definition_file
 
 
 def _images(context: typer.Context, incomplete: str) -> Iterator[str]:

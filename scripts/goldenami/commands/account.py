@@ -15,17 +15,24 @@ from goldenami.aws.session import Account, translated
 from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait, lead_to, reports
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
-from goldenami.core.command_name import as_typed
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.command_name import as_typed
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import lint
+from goldenami.image.security import dsse, gpu_evidence, provenance
+from goldenami.image.security.gpu_evidence import GpuJudge
+from goldenami.image.security.provenance import Attestor
 from goldenami.local import workspace
-from goldenami.lock import lint
-from goldenami.model import definition_file
-from goldenami.model.gpu_proofs import ATTEST_FILE
-from goldenami.publish import channel_moves, promote, publish, publish_plan, release_gate, rollback
-from goldenami.security import dsse, gpu_evidence, provenance
-from goldenami.security.gpu_evidence import GpuJudge
-from goldenami.security.provenance import Attestor
+from goldenami.model.builds.gpu_proofs import ATTEST_FILE
+from goldenami.model.definitions import definition_file
+from goldenami.release.publish import (
+    channel_moves,
+    promote,
+    publish,
+    publish_plan,
+    release_gate,
+    rollback,
+)
 
 AcceptUntestedGpu = Annotated[bool, typer.Option(
     "--accept-untested-gpu", help="`latest` may take a build that was not tested on a GPU; recorded")]

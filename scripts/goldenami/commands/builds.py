@@ -11,24 +11,23 @@ import typer
 
 from goldenami.aws import session
 from goldenami.aws.channels import channels
-from goldenami.bake import bake, molecule, reproduce
-from goldenami.builders import ec2
-from goldenami.builders.builder import Builder
-from goldenami.builders.ec2 import Ec2Builder
-from goldenami.builders.local import LocalBuilder
 from goldenami.commands import ImageName, Wait, lead_to, reports
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.locks import Relock, fetched
 from goldenami.core import records
-from goldenami.lifecycle import clean
+from goldenami.image.bake import bake, clean, molecule, reproduce
+from goldenami.image.builders import ec2
+from goldenami.image.builders.builder import Builder
+from goldenami.image.builders.ec2 import Ec2Builder
+from goldenami.image.builders.local import LocalBuilder
+from goldenami.image.lock import lint
+from goldenami.image.security import sbom
+from goldenami.image.verify import verify
 from goldenami.local import workspace
-from goldenami.lock import lint
-from goldenami.model import lockfile
-from goldenami.model.build_folder import BuildFolder, ImageFolder
-from goldenami.model.build_records import BakeRecord, BuilderKind, Verdict
-from goldenami.model.lockfile import Lock
-from goldenami.security import sbom
-from goldenami.verify import verify
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.build_records import BakeRecord, BuilderKind, Verdict
+from goldenami.model.builds.lockfile import Lock
 from goldenami.watch import proposal
 
 InstanceType = Annotated[str | None, typer.Option(

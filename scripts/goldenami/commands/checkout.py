@@ -12,12 +12,14 @@ from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
-from goldenami.core.progress import Progress
-from goldenami.model import definition_file, hardware, lockfile
-from goldenami.model.build_folder import BuildFolder, ImageFolder
-from goldenami.model.definition import Definition
-from goldenami.model.hardware import Family
-from goldenami.model.lockfile import Lock
+from goldenami.core.terminal.progress import Progress
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.supported import hardware
+from goldenami.model.supported.hardware import Family
 from goldenami.packages import mirrors
 from goldenami.packages.store import Store
 

@@ -9,11 +9,11 @@ import typer
 
 from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.cluster import cluster_plan, cluster_removal
 from goldenami.commands import DryRun, ImageName, Settings, setting
 from goldenami.commands.checkout import Checkout
-from goldenami.core.progress import Progress
-from goldenami.model.definition import Definition
+from goldenami.core.terminal.progress import Progress
+from goldenami.fleet.cluster import cluster_plan, cluster_removal
+from goldenami.model.definitions.definition import Definition
 
 
 class ClusterAction(StrEnum):

@@ -10,38 +10,40 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import notify, run_command
+from goldenami.aws import notify
+from goldenami.aws.instances import run_command
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.builders import ec2
 from goldenami.commands import AsJson, BuildId, DryRun, Regions
-from goldenami.commands.account_views import images_by_region, print_record, raise_failed, template_refs
+from goldenami.commands.account_views import (
+    images_by_region,
+    print_record,
+    raise_failed,
+    template_refs,
+)
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records, units
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
-from goldenami.core.progress import Progress
-from goldenami.drift import (
-    allowances,
-    disk_check,
-    disk_file,
-    disk_summary,
+from goldenami.core.terminal.progress import Progress
+from goldenami.fleet.drift import (
     fleet,
     fleet_summary,
-    manifest,
     outside,
     repair,
     running_instance,
     shared_ami,
 )
-from goldenami.drift.disk_check import LookedAt
-from goldenami.drift.disk_records import DiskRecord, DiskVerdict, RunningDifference
-from goldenami.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
-from goldenami.drift.inside import running_check
-from goldenami.drift.inside.running_check import Ask
-from goldenami.drift.neighbours import LaunchedWith
+from goldenami.fleet.drift.disk import allowances, disk_check, disk_file, disk_summary, manifest
+from goldenami.fleet.drift.disk.disk_check import LookedAt
+from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict, RunningDifference
+from goldenami.fleet.drift.disk.neighbours import LaunchedWith
+from goldenami.fleet.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
+from goldenami.fleet.drift.inside import running_check
+from goldenami.fleet.drift.inside.running_check import Ask
+from goldenami.image.builders import ec2
+from goldenami.image.security import provenance, published_provenance
 from goldenami.local import ssh
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.definition import Definition
-from goldenami.security import provenance, published_provenance
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.definitions.definition import Definition
 
 REPAIR = "repair"
 """In the place of an image: what follows is an instance to repair."""

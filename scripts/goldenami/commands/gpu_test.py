@@ -7,26 +7,29 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import images, instance_types, prices, tags
+from goldenami.aws import images, tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.channels.ledger import LedgerEntry
 from goldenami.aws.images import Image
+from goldenami.aws.instances import instance_types
+from goldenami.aws.pricing import prices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
-from goldenami.bake import bake_inputs
 from goldenami.commands import DryRun, ImageName, Regions, lead_to
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
-from goldenami.core.progress import Progress
-from goldenami.gpu_test import capacity, gpu_test
-from goldenami.gpu_test.capacity import Offer, RegionTypes
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.bake import bake_inputs
+from goldenami.image.security import gpu_evidence, provenance
 from goldenami.local import workspace
-from goldenami.model import hardware, lockfile
-from goldenami.model.definition import Definition
-from goldenami.model.gpu_proofs import ATTEST_FILE, GpuTestRecord
-from goldenami.publish import promote
-from goldenami.security import gpu_evidence, provenance
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.supported import hardware
+from goldenami.release.gpu_test import capacity, gpu_test
+from goldenami.release.gpu_test.capacity import Offer, RegionTypes
+from goldenami.release.publish import promote
 
 _SHOWN = 6
 """Offers of an architecture that a plan names: the rest is counted."""

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from goldenami.aws import instance_types
+from goldenami.aws.instances import instance_types
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.core.yaml_lines import nearest
-from goldenami.lifecycle import hardware_check
-from goldenami.model import hardware
-from goldenami.model.hardware import Family
+from goldenami.fleet.costs import hardware_check
+from goldenami.model.supported import hardware
+from goldenami.model.supported.hardware import Family
 
 _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
 

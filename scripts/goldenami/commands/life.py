@@ -13,19 +13,25 @@ import typer
 from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, DryRun, ImageName, OptionalImage, Regions
-from goldenami.commands.account_views import images_by_region, print_record, raise_failed, template_refs
+from goldenami.commands.account_views import (
+    images_by_region,
+    print_record,
+    raise_failed,
+    template_refs,
+)
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import nearest
-from goldenami.lifecycle import costs, costs_summary, pointer_check, retire, status, sweep
-from goldenami.lifecycle import regions as family_regions
-from goldenami.lifecycle.region_advice import workload_of
-from goldenami.lifecycle.retention import RetentionPolicy
+from goldenami.fleet.costs import costs, costs_summary, family_regions
+from goldenami.fleet.costs.region_advice import workload_of
 from goldenami.local import workspace
-from goldenami.model import lockfile, support
-from goldenami.model.support import SupportState
+from goldenami.model.builds import lockfile
+from goldenami.model.supported import support
+from goldenami.model.supported.support import SupportState
+from goldenami.release.retire import pointer_check, retire, status, sweep
+from goldenami.release.retire.retention import RetentionPolicy
 
 _LONGEST_DAYS = 3650
 _WRITTEN_AGAIN = "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again"

@@ -7,17 +7,18 @@ from typing import Annotated
 import typer
 
 from goldenami.aws import session
-from goldenami.bake import bake_inputs
 from goldenami.commands import ImageName, OptionalImage, Strict, Wait, lead_to
 from goldenami.commands.checkout import IMAGES, Checkout
-from goldenami.compilation import wheel_builds
-from goldenami.compilation.driver_fit import LockConstraints
 from goldenami.core.errors import BadInput, ExitCode, together
+from goldenami.image.bake import bake_inputs
+from goldenami.image.lock import lint, resolution, resolve
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.local import container, workspace
-from goldenami.lock import lint, resolution, resolve
-from goldenami.model import definition_file, lockfile
-from goldenami.model.definition import Definition
-from goldenami.model.lockfile import Framework, Lock
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Framework, Lock
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import Definition
 
 Relock = Annotated[bool, typer.Option("--relock", help="make a new lock where upstream deleted a file")]
 

@@ -12,10 +12,10 @@ from goldenami.commands.checkout import Checkout
 from goldenami.commands.gpu_test import cmd_gpu_test
 from goldenami.commands.security import cmd_cve
 from goldenami.core.errors import ExitCode, StageFailed
-from goldenami.model import hardware
-from goldenami.publish import channel_moves, release_steps
-from goldenami.publish.release_steps import NextStep, ReleaseStep
-from goldenami.security.gpu_evidence import GpuJudge
+from goldenami.image.security.gpu_evidence import GpuJudge
+from goldenami.model.supported import hardware
+from goldenami.release.publish import channel_moves, release_steps
+from goldenami.release.publish.release_steps import NextStep, ReleaseStep
 
 
 @translated()

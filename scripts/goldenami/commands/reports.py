@@ -14,13 +14,13 @@ from goldenami.commands.account_views import images_by_region, raise_failed, tem
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError
-from goldenami.lifecycle import status
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.lockfile import Lock
-from goldenami.report import report, site, site_folder
-from goldenami.report.site import AccountAnswers
-from goldenami.report.site_records import SITE_FILE
-from goldenami.verify import verify
+from goldenami.image.report import report, site, site_folder
+from goldenami.image.report.site import AccountAnswers
+from goldenami.image.report.site_records import SITE_FILE
+from goldenami.image.verify import verify
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.lockfile import Lock
+from goldenami.release.retire import status
 
 SITE, DRIFT = "build/site", "build/drift/drift.json"
 """The folder of the site in the checkout, and what `golden drift` kept."""

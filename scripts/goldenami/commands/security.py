@@ -15,12 +15,19 @@ from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.yaml_lines import nearest
+from goldenami.image.security import (
+    components,
+    cve,
+    provenance,
+    published_provenance,
+    sbom,
+    waivers,
+)
+from goldenami.image.security.feeds import FeedPlaces
+from goldenami.image.security.sbom import Spec
 from goldenami.local import workspace
-from goldenami.model.definition import CveRule
-from goldenami.model.security_records import CVE_FILE, Feed
-from goldenami.security import components, cve, provenance, published_provenance, sbom, waivers
-from goldenami.security.feeds import FeedPlaces
-from goldenami.security.sbom import Spec
+from goldenami.model.builds.security_records import CVE_FILE, Feed
+from goldenami.model.definitions.definition import CveRule
 
 
 def cmd_sbom(

@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from goldenami.account import account_plan, account_setup, organization
-from goldenami.account.account_plan import AccountPlan
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import DryRun, Regions, Settings, lead_to, setting
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import nearest
+from goldenami.fleet.account import account_plan, account_setup, organization
+from goldenami.fleet.account.account_plan import AccountPlan
 
 
 class AccountAction(StrEnum):

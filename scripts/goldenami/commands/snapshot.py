@@ -9,9 +9,9 @@ import typer
 from goldenami.aws.session import Account, check_regions
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import ExitCode, NotVerified, Unreachable
-from goldenami.model import definition_file
-from goldenami.model.build_records import Outcome
-from goldenami.publish import published_snapshots
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.definitions import definition_file
+from goldenami.release.publish import published_snapshots
 
 
 def cmd_verify_snapshot(

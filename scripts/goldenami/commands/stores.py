@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from goldenami.bake import garbage
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput, ExitCode
+from goldenami.image.bake import garbage
 
 
 class StoreAction(StrEnum):

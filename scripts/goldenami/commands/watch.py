@@ -21,10 +21,10 @@ from goldenami.commands.checkout import Checkout
 from goldenami.commands.locks import make_lock
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, Unreachable
-from goldenami.model.update_policy import UpdateVerdict
+from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import proposal, watch, watch_summary, watched_images
 from goldenami.watch.relock import Relock
-from goldenami.watch.sources.driver import Prover
+from goldenami.watch.sources.driver_branches import Prover
 from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, WatchRecord
 from goldenami.watch.watch_results import WatchContext
 

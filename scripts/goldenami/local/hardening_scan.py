@@ -13,7 +13,12 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from goldenami.core import shell
-from goldenami.model.hardening_records import HardeningLevel, HardeningRule, HardeningScan, RuleOutcome
+from goldenami.model.builds.hardening_records import (
+    HardeningLevel,
+    HardeningRule,
+    HardeningScan,
+    RuleOutcome,
+)
 
 CONTENT = Path("/usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml")
 """Of Debian's package ssg-debian."""

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.core.meter import BYTES, Counted
-from goldenami.model.build_records import ROLES_JOINED_BY
-from goldenami.model.lockfile import Lock
-from goldenami.model.plans import BakePlan
+from goldenami.core.terminal.meter import BYTES, Counted
+from goldenami.model.builds.build_records import ROLES_JOINED_BY
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.builds.plans import BakePlan
 
 _PACKAGES = "var/lib/dpkg/info/*.list"
 """One for each package, written as it is unpacked (dpkg's own database)."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.local import ssh
-from goldenami.model.build_records import Check, CoverageRecord, Outcome
+from goldenami.model.builds.build_records import Check, CoverageRecord, Outcome
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 _TMP = "/tmp"  # noqa: S108 - where each side makes its own names
@@ -63,7 +63,7 @@ def running(
     found = work / f"checks{name}.json"
     words = [
         sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
-        "-p", "goldenami.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
+        "-p", "goldenami.image.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
         f"--junitxml={work / f'junit{name}.xml'}",
         *(str(root / "tests/image" / role) for role in tested(root, roles)),
     ]

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
 from goldenami.core.errors import BadInput
-from goldenami.model.lockfile import Signature
+from goldenami.model.builds.lockfile import Signature
 
 KEY, CERTIFICATE = "GOLDEN_MODULE_KEY", "GOLDEN_MODULE_CERTIFICATE"
 """Environment variables: files of the private key (PEM, not encrypted) and of its certificate (PEM or DER)."""

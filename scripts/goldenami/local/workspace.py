@@ -14,7 +14,7 @@ from goldenami.core.errors import BadInput, Busy
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE
 from goldenami.core.process import ProcessId, is_left
 from goldenami.local.sandbox import namespaces
-from goldenami.model.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.packages.store import Store
 
 _REGIONS = "ec2-regions"

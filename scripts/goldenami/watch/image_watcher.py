@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from goldenami.core.errors import GoldenError
-from goldenami.model import compatibility
-from goldenami.model.update_policy import (
+from goldenami.model.definitions.update_policy import (
     Judgement,
     UpdatePolicy,
     UpdateRule,
@@ -17,9 +16,17 @@ from goldenami.model.update_policy import (
     judge,
     overdue,
 )
+from goldenami.model.supported import compatibility
 from goldenami.watch import known_vulnerabilities, pair_proofs
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
-from goldenami.watch.sources import archive_indexes, base_image, branches, driver, packages, pypi
+from goldenami.watch.sources import (
+    archive_indexes,
+    base_image,
+    branches,
+    driver_branches,
+    index_versions,
+    packages,
+)
 from goldenami.watch.sources.archive_indexes import Archives, ReleasedOn
 from goldenami.watch.sources.branches import Branches
 from goldenami.watch.sources.packages import WatchedComponent
@@ -100,7 +107,7 @@ class ImageWatcher:
         locked = self.image.lock.driver
         assert locked is not None
         apt, definition = self.archives.apt, self.image.definition
-        offers = driver.offers(self.context.root, definition, apt, self.branches, self._released_on(rule))
+        offers = driver_branches.offers(self.context.root, definition, apt, self.branches, self._released_on(rule))
         if not self.archives.down and locked.branch not in {offer.branch for offer in offers}:
             branch_names = ", ".join(sorted({offer.branch for offer in offers})) or "none"
             error = f"vanished: {self.image.lock.image} is locked at {locked.version}, the archives have branches " \
@@ -145,7 +152,8 @@ class ImageWatcher:
         if source.error or not locked:
             return row if source.error else row.model_copy(update={
                 "verdict": UpdateVerdict.HELD, "reason": "the lock has no such framework"})
-        judgement = judge(rule, locked, pypi.branch(locked), offers, self.context.today, order=pypi.order)
+        judgement = judge(rule, locked, index_versions.branch(locked), offers, self.context.today,
+                          order=index_versions.order)
         judgement = _by_hand(judgement, f"the version in the recipe of {name}")
         return row.model_copy(update={"available": judgement.available, "verdict": judgement.verdict,
                                       "reason": judgement.reason, "source": judgement.source})

@@ -14,9 +14,9 @@ from pathlib import Path
 from debian.debian_support import Version
 
 from goldenami.core import records
-from goldenami.model import lockfile
-from goldenami.model.build_folder import ImageFolder
-from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, Vulnerability
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import ImageFolder
+from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, Vulnerability
 
 _FEEDS = (Feed.DEBIAN, Feed.UBUNTU)
 """Lists whose versions are those of the archives."""

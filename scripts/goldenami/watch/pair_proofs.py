@@ -7,9 +7,9 @@ from datetime import date
 
 from debian.debian_support import Version
 
-from goldenami.model.update_policy import UpdateVerdict, judge
-from goldenami.watch.sources import driver, packages
-from goldenami.watch.sources.driver import Proof, Prover
+from goldenami.model.definitions.update_policy import UpdateVerdict, judge
+from goldenami.watch.sources import driver_branches, packages
+from goldenami.watch.sources.driver_branches import Proof, Prover
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow
 from goldenami.watch.watch_results import WatchResult
@@ -26,7 +26,7 @@ def with_proofs(result: WatchResult, prover: Prover, *, compiles: bool) -> Watch
     definition, apt, version = result.image.definition, result.archives.apt, lock.driver.version
     row = rows[WatchedComponent.DRIVER]
     if row.verdict is UpdateVerdict.UPDATE:
-        kernel = driver.kernel_for_driver(lock, definition, apt)
+        kernel = driver_branches.kernel_for_driver(lock, definition, apt)
         proof = prover.proof(definition, kernel, apt, row.available, compiles=compiles)
         rows[WatchedComponent.DRIVER] = _with_proof(row, proof, f"driver {row.available} on {kernel.release}")
         version = version if proof.refusal else row.available

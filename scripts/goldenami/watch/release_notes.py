@@ -13,8 +13,8 @@ from debian.changelog import ChangeBlock, Changelog
 from debian.debfile import DebError, DebFile
 from debian.debian_support import Version
 
-from goldenami.model import lockfile
-from goldenami.model.lockfile import Lock, Package
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock, Package
 from goldenami.packages import package_diff
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import ChangelogEntry, LockChange, SourcePackageChange

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.compilation.driver_fit import LockConstraints
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, NoFit
+from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.local import workspace
-from goldenami.model import definition, definition_file
-from goldenami.model.definition import Definition
-from goldenami.model.lockfile import Lock
-from goldenami.model.update_policy import UpdateVerdict
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions import definition, definition_file
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.packages.store import Store
 from goldenami.watch import pair_proofs, release_notes, watch
-from goldenami.watch.sources.driver import Prover
+from goldenami.watch.sources.driver_branches import Prover
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, LockChange, WatchRecord
 from goldenami.watch.watch_results import WatchResult

@@ -9,14 +9,14 @@ import os
 from collections.abc import Sequence
 from functools import cache, partial
 
-from goldenami.compilation.driver_fit import LockConstraints
-from goldenami.model import vendor_archives
-from goldenami.model.definition import Base
-from goldenami.model.update_policy import UpdatePolicy, UpdateVerdict
+from goldenami.image.lock.compilation.driver_fit import LockConstraints
+from goldenami.model.definitions.definition import Base
+from goldenami.model.definitions.update_policy import UpdatePolicy, UpdateVerdict
+from goldenami.model.supported import vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
 from goldenami.watch.image_watcher import ImageWatcher
-from goldenami.watch.sources import archive_indexes, branches, packages, pypi
+from goldenami.watch.sources import archive_indexes, branches, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.branches import Branches
 from goldenami.watch.sources.packages import WatchedComponent
@@ -29,7 +29,7 @@ def look(
 ) -> tuple[WatchRecord, list[WatchResult]]:
     """Ask every source once, whatever the number of images that use it."""
     archives_by_base = dict[tuple[Base, tuple[VendorArchive, ...]], Archives]()
-    lookup = cache(partial(pypi.look, index=cache(Index.configured)))
+    lookup = cache(partial(index_versions.look, index=cache(Index.configured)))
     branch_list = branches.look() if any(_needs_branches(image) for image in images) else Branches()
     sources, warnings = list[SourceStatus](branch_list.statuses), list[str]()
     results, rows = list[WatchResult](), list[ComponentRow]()

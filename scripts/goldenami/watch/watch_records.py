@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.core.records import Record
-from goldenami.model.build_records import BuildId, Utc
-from goldenami.model.update_policy import UpdateVerdict
+from goldenami.model.builds.build_records import BuildId, Utc
+from goldenami.model.definitions.update_policy import UpdateVerdict
 
 RECORD_FILE = "watch.json"
 SUMMARY_FILE = "summary.md"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Unreachable
-from goldenami.model.definition import Definition
-from goldenami.model.lockfile import Lock
-from goldenami.model.update_policy import UpdateVerdict
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch.sources import base_image
 from goldenami.watch.sources.archive_indexes import Archives
-from goldenami.watch.sources.driver import Prover
+from goldenami.watch.sources.driver_branches import Prover
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, SourceStatus
 

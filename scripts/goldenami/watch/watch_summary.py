@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from goldenami.core import columns
 from goldenami.core.markdown import cell
+from goldenami.core.terminal import columns
 from goldenami.core.units import growth
-from goldenami.model.update_policy import UpdateVerdict
+from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch.watch_records import ComponentRow, LockChange, SourcePackageChange, WatchRecord
 
 BODY_LIMIT = 60_000

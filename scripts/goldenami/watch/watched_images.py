@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from goldenami.core.errors import GoldenError
-from goldenami.model import definition_file, lockfile
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition_file
 from goldenami.watch.watch_records import SourceStatus
 from goldenami.watch.watch_results import WatchedImage
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from goldenami.local.code_coverage import coverage
 from goldenami.local.code_coverage.coverage import CodeBaseline
-from goldenami.model import instruction_sets
+from goldenami.model.supported import instruction_sets
 
 # driver_types.h, cudaError_t: a library that fits but finds no GPU, or no driver at all.
 SUCCESS, INSUFFICIENT_DRIVER, NO_DEVICE = 0, 35, 100

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from goldenami.local.vm import cpu
-from goldenami.model.instruction_sets import NO_SPEEDUP
+from goldenami.model.supported.instruction_sets import NO_SPEEDUP
 
 SIGILL = 132
 """What a shell or `runuser` returns for a program that died of an illegal instruction: 128 + 4."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.drift.inside import running_check
-from goldenami.model.build_folder import BuildFolder
+from goldenami.fleet.drift.inside import running_check
+from goldenami.model.builds.build_folder import BuildFolder
 
 PORT, PROGRAM = 4444, "/usr/bin/yes"
 TAMPER = f"""\

@@ -28,7 +28,7 @@ from goldenami.aws.inventory.topology import (
     Topology,
     Volume,
 )
-from goldenami.lifecycle.retention import Action, RegionRetirePlan, RetentionPolicy, RetireStep
+from goldenami.release.retire.retention import Action, RegionRetirePlan, RetentionPolicy, RetireStep
 from hypothesis import strategies as st
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

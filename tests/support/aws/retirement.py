@@ -6,10 +6,15 @@ from pathlib import Path
 
 from goldenami.aws.regions import Prepared
 from goldenami.aws.session import Account
-from goldenami.core.progress import Progress
-from goldenami.lifecycle import retire
-from goldenami.lifecycle.retention import RegionRetirePlan, RetentionPolicy, RetirePlan, RetireStep
-from goldenami.lifecycle.retire import RetireRecord
+from goldenami.core.terminal.progress import Progress
+from goldenami.release.retire import retire
+from goldenami.release.retire.retention import (
+    RegionRetirePlan,
+    RetentionPolicy,
+    RetirePlan,
+    RetireStep,
+)
+from goldenami.release.retire.retire import RetireRecord
 
 from support.aws.seeded_account import IMAGE, SeededAccount
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from goldenami.aws import session
 from goldenami.aws.snapshots import ebs
-from goldenami.model import disk_blocks
-from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.disk_blocks import BlockMap
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from botocore.config import Config
 from goldenami.aws import session
 from goldenami.aws.snapshots import ebs
 from goldenami.core.errors import GoldenError
-from goldenami.model import disk_blocks
-from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.disk_blocks import BlockMap
 
 from support.aws import ebs_sink, ebs_wire
 from support.aws.ebs_sink import BLOCK, Sink

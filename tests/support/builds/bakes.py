@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 
 from goldenami.core.wait import wait_until
-from goldenami.model import definition, definition_file, lockfile
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition, definition_file
 
 from support.builds import checkout
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from goldenami.local.vm import vm
 from goldenami.local.vm.second_boot import ImageTests, SecondBootPlan
-from goldenami.model.build_records import Accel
+from goldenami.model.builds.build_records import Accel
 
 
 def config(folder: Path, **changes: Any) -> vm.VmConfig:

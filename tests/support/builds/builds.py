@@ -24,8 +24,8 @@ from goldenami import cli
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.model import definition_file, disk_blocks, gpu_proofs, lockfile
-from goldenami.model.build_records import (
+from goldenami.model.builds import disk_blocks, gpu_proofs, lockfile
+from goldenami.model.builds.build_records import (
     BAKE_FILE,
     BLOCKS_FILE,
     LOCK_FILE,
@@ -41,8 +41,9 @@ from goldenami.model.build_records import (
     Verdict,
     VerifyRecord,
 )
-from goldenami.model.lockfile import Lock
-from goldenami.publish.publish_records import PublishRecord
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions import definition_file
+from goldenami.release.publish.publish_records import PublishRecord
 
 from support.builds import sample_lock
 

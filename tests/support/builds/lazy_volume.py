@@ -21,7 +21,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from goldenami.model.sparse_disk import BLOCK
+from goldenami.model.builds.sparse_disk import BLOCK
 
 DEPTH = 256
 """Requests that the kernel sends at once; one has at most PAGES."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core import records
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import (
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import (
     Accel,
     BakeRecord,
     Boot,

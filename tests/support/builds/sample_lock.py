@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from goldenami.model.lockfile import BaseLock, HardwareLock, Kernel, Lock, Package
+from goldenami.model.builds.lockfile import BaseLock, HardwareLock, Kernel, Lock, Package
 
 IMAGE = "debian-13-ml-cpu"
 HARDWARE = HardwareLock(families=["m7i"], cpus=["sapphirerapids"], gcc="12.2", march="sapphirerapids",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from goldenami.bake import bake_inputs
-from goldenami.model import lockfile
-from goldenami.model.lockfile import Lock
-from goldenami.model.plans import BakePlan, Tree
+from goldenami.image.bake import bake_inputs
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.builds.plans import BakePlan, Tree
 
 
 def sample(work: Path, lock: Lock, lock_sha256: str) -> BakePlan:

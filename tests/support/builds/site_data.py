@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core import records
-from goldenami.model.build_folder import BuildFolder, ImageFolder
-from goldenami.model.build_records import Outcome
-from goldenami.model.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
-from goldenami.report import report, site, site_folder
-from goldenami.report.site import AccountAnswers
+from goldenami.image.report import report, site, site_folder
+from goldenami.image.report.site import AccountAnswers
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.builds.security_records import (
+    CVE_FILE,
+    CveRecord,
+    Feed,
+    FeedStatus,
+    Rating,
+    Vulnerability,
+)
 
 from support.builds import report_data as data
 

@@ -8,13 +8,13 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from goldenami.compilation import wheel_builds
-from goldenami.compilation.wheel_builds import WheelBuild
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.progress import Progress
-from goldenami.model import recipes
-from goldenami.model.lockfile import Lock, Target
-from goldenami.model.recipes import BuildInstructions, Recipe
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild
+from goldenami.model.builds.lockfile import Lock, Target
+from goldenami.model.definitions import recipes
+from goldenami.model.definitions.recipes import BuildInstructions, Recipe
 from goldenami.packages import mirrors, store
 from goldenami.packages.apt import store_requests
 from goldenami.packages.pypi import Index, PyFile

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.model import lockfile
+from goldenami.model.builds import lockfile
 
 IMAGE = "debian-13-ml-cpu"
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from goldenami.model import definition_file, lockfile
-from goldenami.model.lockfile import Lock
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions import definition_file
 
 from support.builds import checkout
 from support.debian import debrepo

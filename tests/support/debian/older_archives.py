@@ -16,7 +16,8 @@ from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 
 from debian.deb822 import Release
-from goldenami.model import compatibility, lockfile
+from goldenami.model.builds import lockfile
+from goldenami.model.supported import compatibility
 from goldenami.packages import mirrors
 from goldenami.watch.sources.archive_indexes import Archives
 

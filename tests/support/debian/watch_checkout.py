@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.model import lockfile
+from goldenami.model.builds import lockfile
 from goldenami.watch.watch_records import WatchRecord
 
 from support.debian import debrepo

@@ -10,12 +10,12 @@ from goldenami.aws import images, tags
 from goldenami.aws.channels import attestations
 from goldenami.aws.snapshots import ebs
 from goldenami.core import records, shell
-from goldenami.drift.disk_records import DiskRecord
-from goldenami.model import disk_blocks, sparse_disk
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.disk_blocks import BlockMap
-from goldenami.security import signing_keys
-from goldenami.security.provenance import Attestor
+from goldenami.fleet.drift.disk.disk_records import DiskRecord
+from goldenami.image.security import signers
+from goldenami.image.security.provenance import Attestor
+from goldenami.model.builds import disk_blocks, sparse_disk
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.disk_blocks import BlockMap
 
 from support.aws.seeded_account import SeededAccount
 from support.drift import small_image
@@ -78,7 +78,7 @@ class CloudDisk:
         """Sign it by a private key, as `publish` does; `policy` is the image's definition."""
         record, ami = self.build.read_bake(), images.get(self.account.ec2, [self.ami])[self.ami]
         with signing_key.used(key):
-            found = signing_keys.of_environment(self.build.path, self.account.session)
+            found = signers.of_environment(self.build.path, self.account.session)
         assert found is not None
         attestations.write(self.account.ssm, self.account.ec2, record.image, record.build_id, ami,
                            Attestor(self.build, found, policy).attest(self.account.region, ami))

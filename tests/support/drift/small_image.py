@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records, shell
-from goldenami.drift import disk_check
-from goldenami.drift.disk_check import Allowed, LookedAt
-from goldenami.drift.disk_records import DiskRecord
+from goldenami.fleet.drift.disk import disk_check
+from goldenami.fleet.drift.disk.disk_check import Allowed, LookedAt
+from goldenami.fleet.drift.disk.disk_records import DiskRecord
 from goldenami.local.disk import disk
 from goldenami.local.reader.block_source import RawFile
-from goldenami.model.build_folder import BuildFolder
-from goldenami.model.build_records import BakeRecord, Disk, Host
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import BakeRecord, Disk, Host
 
 MIB = 1 << 20
 USER = "debian"

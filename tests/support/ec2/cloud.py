@@ -13,12 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from goldenami.bake import bake_inputs
 from goldenami.core import records, shell
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.progress import Progress
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.bake import bake_inputs
 from goldenami.local.sandbox import namespaces
-from goldenami.model import lockfile
+from goldenami.model.builds import lockfile
 from goldenami.packages import store
 
 from support.aws.kill_proxy import KillPoint

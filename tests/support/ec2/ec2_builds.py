@@ -10,10 +10,19 @@ from typing import Any
 import boto3
 from goldenami.aws import images, tags
 from goldenami.aws.images import ImageSpec
-from goldenami.builders import ec2 as ec2_builder
 from goldenami.core import records
-from goldenami.model import lockfile
-from goldenami.model.build_records import BAKE_FILE, LOCK_FILE, Accel, Ami, BakeRecord, Boot, BuilderKind, Host
+from goldenami.image.builders import ec2 as ec2_builder
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_records import (
+    BAKE_FILE,
+    LOCK_FILE,
+    Accel,
+    Ami,
+    BakeRecord,
+    Boot,
+    BuilderKind,
+    Host,
+)
 
 from support.builds import builds
 from support.builds.builds import FIRST, IMAGE

@@ -30,9 +30,9 @@ from goldenami.local.disk.disk import DiskLayout
 from goldenami.local.sandbox import namespaces
 from goldenami.local.tree import layers, rootfs
 from goldenami.local.vm import vm
-from goldenami.model import sparse_disk
-from goldenami.model.build_records import Accel
-from goldenami.model.plans import BakePlan
+from goldenami.model.builds import sparse_disk
+from goldenami.model.builds.build_records import Accel
+from goldenami.model.builds.plans import BakePlan
 
 from support.aws import publisher
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from goldenami.local import container
 from goldenami.local.tree import layers, rootfs
-from goldenami.model import hardware
+from goldenami.model.supported import hardware
 
 from support.ec2 import ec2_instances
 from support.ec2.ec2_instances import InstanceRunner, Running

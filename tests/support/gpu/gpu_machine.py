@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldenami.model.hardware import GpuType
+from goldenami.model.supported.hardware import GpuType
 
 HERE = Path(__file__).parent
 GATHER = HERE.parents[1] / "image/nvidia_driver/gather_gpu.py"

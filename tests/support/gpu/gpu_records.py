@@ -10,9 +10,9 @@ from goldenami.aws import tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.session import Account
 from goldenami.core import clock
-from goldenami.model import gpu_proofs
-from goldenami.model.gpu_proofs import GpuTestRecord
-from goldenami.security import gpu_evidence, signing_keys
+from goldenami.image.security import gpu_evidence, signers
+from goldenami.model.builds import gpu_proofs
+from goldenami.model.builds.gpu_proofs import GpuTestRecord
 
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
@@ -43,7 +43,7 @@ def keep(said: dict[str, Any], key: Path | None = None, region: str = REGIONS[1]
     made = GpuTestRecord.model_validate(said | {"machines": machines})
     if key is not None:
         with signing_key.used(key):
-            made = gpu_evidence.signed(made, signing_keys.of_environment(ROOT, Account()))
+            made = gpu_evidence.signed(made, signers.of_environment(ROOT, Account()))
     evidence.write(Account().ssm(region), made)
     return made
 

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-from goldenami.model.security_records import Feed
+from goldenami.model.builds.security_records import Feed
 
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 """The product's clock in tests that ask by day: midnight may come between import and run."""

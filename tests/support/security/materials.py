@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from goldenami.core import records
-from goldenami.model import lockfile
-from goldenami.model.build_folder import BuildFolder, ImageFolder
-from goldenami.model.build_records import Host
-from goldenami.model.lockfile import Lock
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.build_records import Host
+from goldenami.model.builds.lockfile import Lock
 from goldenami.packages.store import Store
 
 from support.builds import report_data

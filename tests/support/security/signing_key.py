@@ -9,7 +9,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from goldenami.security import signing_keys
+from goldenami.image.security import signers
 
 from support.builds.tools import find
 
@@ -39,5 +39,5 @@ def in_kms(region: str, spec: str = "ECC_NIST_P256", usage: str = "SIGN_VERIFY")
 def used(key: Path | str) -> Iterator[None]:
     """Sign by it meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(signing_keys.KEY, str(key))
+        patch.setenv(signers.KEY, str(key))
         yield

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from goldenami.lock.resolution import BASE_PACKAGES, SEED
-from goldenami.model import definition_file, role_packages
-from goldenami.model.platforms import PLATFORMS
+from goldenami.image.lock.resolution import BASE_PACKAGES, SEED
+from goldenami.model.definitions import definition_file, role_packages
+from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages import mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests
 from goldenami.packages.store import Store

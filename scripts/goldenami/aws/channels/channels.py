@@ -22,8 +22,8 @@ from goldenami.aws.regions import RegionResults, for_each_region
 from goldenami.aws.session import Account, Client
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
-from goldenami.core.progress import Progress
-from goldenami.model.definition import Definition, InstanceRefresh, Publish
+from goldenami.core.terminal.progress import Progress
+from goldenami.model.definitions.definition import Definition, InstanceRefresh, Publish
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The proof of a test on a GPU in the account: beside the build's parameter, where every machine can read it.
 
-`publish`, `promote` and `rollback` ask a `Judge` before `latest` names a build; security/gpu_evidence.py is the one.
+`publish`, `promote` and `rollback` ask a `Judge` before `latest` names a build; gpu_evidence.py is the one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from goldenami.aws.images import Image
 from goldenami.aws.session import Client
 from goldenami.aws.tags import Tags
 from goldenami.core.errors import BadInput
-from goldenami.model.gpu_proofs import GpuTestRecord
+from goldenami.model.builds.gpu_proofs import GpuTestRecord
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from goldenami.aws.channels import launch_data
 from goldenami.core.errors import BadInput
-from goldenami.model.definition import Definition
+from goldenami.model.definitions.definition import Definition
 
 NO_PRICE_LIMIT = 999999
 """Percent over the cheapest type: turns price protection off ("InstanceRequirements"). Its default of 20 for on-demand

@@ -13,7 +13,7 @@ from goldenami.aws.channels import pointers
 from goldenami.aws.channels.pointers import Data, LaunchData, TemplateRef, Version
 from goldenami.aws.session import Client
 from goldenami.core.errors import BadInput
-from goldenami.model.definition import Definition, LaunchTemplate, VolumeType
+from goldenami.model.definitions.definition import Definition, LaunchTemplate, VolumeType
 
 _VOLUME_KEYS = {"volume_type": "VolumeType", "iops": "Iops", "throughput": "Throughput",
                 "volume_size_gib": "VolumeSize", "initialization_rate": "VolumeInitializationRate"}

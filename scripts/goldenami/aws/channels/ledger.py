@@ -11,7 +11,7 @@ from pydantic import Field
 
 from goldenami.core import records
 from goldenami.core.records import Record
-from goldenami.model.build_records import BuildId, Utc
+from goldenami.model.builds.build_records import BuildId, Utc
 
 HISTORY = 20
 """Former builds of `latest` that are remembered: more than anybody rolls back."""

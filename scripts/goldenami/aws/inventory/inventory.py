@@ -31,7 +31,7 @@ from goldenami.aws.inventory.topology import (
     Volume,
 )
 from goldenami.aws.session import Account, Client, translated
-from goldenami.core.meter import Counter
+from goldenami.core.terminal.meter import Counter
 from goldenami.core.worker_pool import WorkerPool
 
 Data = dict[str, Any]

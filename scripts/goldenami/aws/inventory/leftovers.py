@@ -12,8 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from goldenami.aws import instances, tags
+from goldenami.aws import tags
 from goldenami.aws.calls import pages, settled, tolerate
+from goldenami.aws.instances import instances
 from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional
 from goldenami.aws.session import Client
 from goldenami.core import clock

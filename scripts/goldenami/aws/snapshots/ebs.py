@@ -29,8 +29,8 @@ from goldenami.core import clock
 from goldenami.core.errors import StageFailed
 from goldenami.core.wait import growing, wait_until
 from goldenami.core.worker_pool import Budget, WorkerPool
-from goldenami.model.disk_blocks import BlockMap, differing
-from goldenami.model.sparse_disk import BLOCK, read_block
+from goldenami.model.builds.disk_blocks import BlockMap, differing
+from goldenami.model.builds.sparse_disk import BLOCK, read_block
 
 Client = Any
 

@@ -21,8 +21,8 @@ from typing import Literal, Self
 from goldenami.aws.tags import EXPIRES
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput
-from goldenami.model.build_records import Sha256, Utc
-from goldenami.model.disk_blocks import PIECE, SLOT, BlockMap
+from goldenami.model.builds.build_records import Sha256, Utc
+from goldenami.model.builds.disk_blocks import PIECE, SLOT, BlockMap
 
 STATE_FILE = "upload.json"
 

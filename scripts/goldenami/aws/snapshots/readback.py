@@ -21,9 +21,9 @@ from goldenami.aws import session
 from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
 from goldenami.core.errors import GoldenError
 from goldenami.core.worker_pool import WorkerPool
-from goldenami.model.build_records import Outcome
-from goldenami.model.disk_blocks import EMPTY, PIECE, SLOT, ZEROS_SHA256, BlockMap
-from goldenami.model.sparse_disk import BLOCK, ZEROS
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.builds.disk_blocks import EMPTY, PIECE, SLOT, ZEROS_SHA256, BlockMap
+from goldenami.model.builds.sparse_disk import BLOCK, ZEROS
 
 READS = 3
 """Times that a block is read before it counts as different: what a network damages is no fault of the snapshot."""

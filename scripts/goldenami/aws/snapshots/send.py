@@ -15,7 +15,7 @@ from botocore.parsers import ResponseParserError
 from goldenami.aws import session
 from goldenami.core.errors import NotVerified, StageFailed, Unreachable
 from goldenami.core.worker_pool import WorkerPool
-from goldenami.model.sparse_disk import BLOCK
+from goldenami.model.builds.sparse_disk import BLOCK
 
 T = TypeVar("T")
 

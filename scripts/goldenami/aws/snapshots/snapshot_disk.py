@@ -14,8 +14,8 @@ from goldenami.aws import session
 from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
 from goldenami.core.units import GIB
 from goldenami.core.worker_pool import WorkerPool
-from goldenami.model.disk_blocks import SLOT, BlockMap
-from goldenami.model.sparse_disk import BLOCK, ZEROS
+from goldenami.model.builds.disk_blocks import SLOT, BlockMap
+from goldenami.model.builds.sparse_disk import BLOCK, ZEROS
 
 _BAD_TOKEN = "INVALID_BLOCK_TOKEN"  # noqa: S105 - EBS's word for a token that expired
 

@@ -35,8 +35,14 @@ from goldenami.local.code_coverage import fatbin, instructions
 from goldenami.local.code_coverage.elf import MAGIC, X86_64, Elf, NotElf
 from goldenami.local.code_coverage.instructions import Classifier
 from goldenami.local.code_coverage.known_code import CodeFacts, KnownCode
-from goldenami.model.build_records import COVERAGE_FILE, Allowance, CodeFile, CoverageRecord, Finding
-from goldenami.model.plans import CoverageRequest
+from goldenami.model.builds.build_records import (
+    COVERAGE_FILE,
+    Allowance,
+    CodeFile,
+    CoverageRecord,
+    Finding,
+)
+from goldenami.model.builds.plans import CoverageRequest
 
 WHOLE = "file"
 """Symbol of a finding about a file as a whole."""

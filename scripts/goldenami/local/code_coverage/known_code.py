@@ -14,7 +14,7 @@ from pathlib import Path
 
 from goldenami.core import process, records
 from goldenami.core.records import Record
-from goldenami.model.build_records import Finding
+from goldenami.model.builds.build_records import Finding
 
 _READERS = ("coverage", "elf", "fatbin", "instructions", "known_code")
 """The modules that decide what is read of a file."""

@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from goldenami.core import records
-from goldenami.model import disk_blocks
-from goldenami.model.disk_blocks import BlockMap
+from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.disk_blocks import BlockMap
 
 
 class Abandoned(Exception):

@@ -23,7 +23,7 @@ from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.local.disk import boot_regions, checksum, free_space, grub, immutable, slots, verity
 from goldenami.local.reader import ext4
 from goldenami.local.tree import tree as trees
-from goldenami.model.build_records import BLOCKS_FILE
+from goldenami.model.builds.build_records import BLOCKS_FILE
 
 MIB = 1 << 20
 BIOS_BOOT = (1 * MIB, 1 * MIB)

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
-from goldenami.local.disk import ext4
-from goldenami.local.disk.ext4 import BLOCK, SLOT_BYTES, Extent, Run
+from goldenami.local.disk import large_files
+from goldenami.local.disk.large_files import BLOCK, SLOT_BYTES, Extent, Run
 from goldenami.local.tree.tree import CHUNK_BYTES, Entry
 
 HOLE = 4
@@ -133,7 +133,7 @@ def _place(
     large: Sequence[Entry], runs: Sequence[Sequence[Run]], image: str, blocks: int, env: Mapping[str, str],
 ) -> list[list[Extent]]:
     files = [[entry.path[1:], entry.size, data] for entry, data in zip(large, runs, strict=True)]
-    argv = shell.python_argv(ext4.__name__, image, str(blocks))
+    argv = shell.python_argv(large_files.__name__, image, str(blocks))
     try:
         text = shell.output(argv, stdin=json.dumps(files), env={**env, **shell.python_env()})
     except shell.CommandFailed as error:

@@ -17,7 +17,7 @@ from goldenami.local import events
 from goldenami.local.programs import build_wheel
 from goldenami.local.sandbox import program
 from goldenami.local.vm.cpu import shown
-from goldenami.model.plans import BenchmarkPlan, BenchmarkResult, Side
+from goldenami.model.builds.plans import BenchmarkPlan, BenchmarkResult, Side
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 

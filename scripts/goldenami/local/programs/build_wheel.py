@@ -23,7 +23,7 @@ from goldenami.local.code_coverage import coverage, elf
 from goldenami.local.programs.compile_modules import denied_memory, first_error, lacks
 from goldenami.local.sandbox import program
 from goldenami.local.tree import rootfs
-from goldenami.model.plans import ScratchPlan, WheelPlan, WheelResult, WheelTests
+from goldenami.model.builds.plans import ScratchPlan, WheelPlan, WheelResult, WheelTests
 
 BUILD = "/build"
 """The only folder that a build writes to, in the tree."""

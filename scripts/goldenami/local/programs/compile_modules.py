@@ -18,7 +18,7 @@ from goldenami.core import records, shell
 from goldenami.local import module_signing
 from goldenami.local.sandbox import program
 from goldenami.local.tree import rootfs
-from goldenami.model.plans import ModulesPlan, ModulesResult
+from goldenami.model.builds.plans import ModulesPlan, ModulesResult
 
 _ERROR = re.compile(r"^(?P<file>[^\s:(]+)(?::(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: |"
                     r"\((?P<nvcc>\d+)\): (?:catastrophic )?error(?: #\S+)?: )(?P<text>.*)$")

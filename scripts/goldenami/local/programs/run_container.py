@@ -9,9 +9,9 @@ from pathlib import Path
 
 from goldenami.core import records
 from goldenami.local import container
-from goldenami.local.programs import bake
+from goldenami.local.programs import bake_tree
 from goldenami.local.tree import layers
-from goldenami.model.plans import BakePlan
+from goldenami.model.builds.plans import BakePlan
 
 UP_FILE = "up"
 """In the work folder once the container is up."""
@@ -24,7 +24,7 @@ def main() -> None:
     scratch = work / "layer"
     scratch.mkdir()
     with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as mounts:
-        bake.build_layers(plan, stack, plan.steps)
+        bake_tree.build_layers(plan, stack, plan.steps)
         root = mounts.enter_context(container.overlay(stack.lowers, scratch))
         container.use_repository(root)
         with container.running(root, work, name="golden-molecule", repo=plan.tree.repository,

@@ -13,7 +13,7 @@ from goldenami.core.wait import wait_until
 from goldenami.local import container
 from goldenami.local.programs.run_container import UP_FILE
 from goldenami.local.sandbox import namespaces
-from goldenami.model.plans import BakePlan, ContainerAccess
+from goldenami.model.builds.plans import BakePlan, ContainerAccess
 
 _CONNECT = Path(__file__).parents[1] / "sandbox/connect.py"
 

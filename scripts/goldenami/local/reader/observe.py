@@ -70,7 +70,7 @@ def observe(wanted: Observation) -> Observed:
     with ours, theirs:
         ours.settimeout(limits.SILENCE_S)
         process = shell.start(
-            shell.python_argv("goldenami.local.reader.program", str(theirs.fileno())), log=Path(os.devnull),
+            shell.python_argv("goldenami.local.reader.read_disk", str(theirs.fileno())), log=Path(os.devnull),
             env=shell.python_env(), pass_fds=[theirs.fileno()])
         theirs.close()
         try:

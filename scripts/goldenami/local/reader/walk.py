@@ -12,7 +12,15 @@ from typing import Any
 from goldenami.local.reader import limits
 from goldenami.local.reader.attributes import attributes
 from goldenami.local.reader.directory import entries
-from goldenami.local.reader.ext4 import FLAG_EXTENTS, KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4, Run, device
+from goldenami.local.reader.ext4 import (
+    FLAG_EXTENTS,
+    KINDS,
+    LAYOUT_FLAGS,
+    ROOT_INODE,
+    Ext4,
+    Run,
+    device,
+)
 from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from goldenami.core import records, shell
 from goldenami.core.errors import GoldenError, StageFailed, space
-from goldenami.core.meter import Counted
-from goldenami.core.progress import Progress
 from goldenami.core.records import Record
+from goldenami.core.terminal.meter import Counted
+from goldenami.core.terminal.progress import Progress
 from goldenami.local import events
 from goldenami.local.sandbox import namespaces
-from goldenami.model.plans import ProgramPlan
+from goldenami.model.builds.plans import ProgramPlan
 
 PLAN_FILE, RESULT_FILE = "plan.json", "result.json"
 P = TypeVar("P", bound=ProgramPlan)

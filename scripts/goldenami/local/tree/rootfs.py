@@ -13,7 +13,7 @@ from goldenami.core import shell
 from goldenami.core.process import ProcessId
 from goldenami.local import container, events
 from goldenami.local.tree.layers import DamagedLayer, Stack
-from goldenami.model.plans import Tree, TreePlan
+from goldenami.model.builds.plans import Tree, TreePlan
 
 BASE_EPOCH = 315532800
 """1980-01-01: a base tree is shared by locks of different dates, so it carries none of them."""

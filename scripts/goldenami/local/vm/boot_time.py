@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from goldenami.local.vm.vm import Machine
-from goldenami.model.build_records import BootTimes, Timing
+from goldenami.model.builds.build_records import BootTimes, Timing
 
 SHOWN = 10
 """As many units and modules are kept, the slowest ones."""

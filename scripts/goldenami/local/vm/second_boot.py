@@ -20,7 +20,7 @@ from goldenami.core.records import Record
 from goldenami.local import events, image_tests
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import vm
-from goldenami.model.build_records import Check
+from goldenami.model.builds.build_records import Check
 
 _IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
 

@@ -27,7 +27,7 @@ from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
 from goldenami.local import ssh
 from goldenami.local.vm import imds, qmp
-from goldenami.model.build_records import Accel
+from goldenami.model.builds.build_records import Accel
 
 SSH_PORT = 2222
 """On the namespace's loopback, which is nobody else's."""

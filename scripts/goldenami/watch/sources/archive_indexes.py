@@ -15,9 +15,9 @@ from pathlib import Path
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import sha256_file, sha256_text
-from goldenami.model.definition import Base
-from goldenami.model.lockfile import Lock, Suite
-from goldenami.model.release_dates import iso, regressions
+from goldenami.model.builds.lockfile import Lock, Suite
+from goldenami.model.definitions.definition import Base
+from goldenami.model.supported.release_dates import iso, regressions
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.apt import AptRoot
 from goldenami.packages.mirrors import Source, VendorArchive

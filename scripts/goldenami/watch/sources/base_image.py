@@ -10,9 +10,9 @@ from pathlib import Path
 
 from goldenami.aws.base_images import BaseImage
 from goldenami.core.errors import GoldenError
-from goldenami.model.build_folder import ImageFolder
-from goldenami.model.lockfile import Lock
-from goldenami.model.update_policy import BaseImageRule, Judgement, UpdateVerdict
+from goldenami.model.builds.build_folder import ImageFolder
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions.update_policy import BaseImageRule, Judgement, UpdateVerdict
 from goldenami.watch.watch_records import SourceStatus
 
 Newest = Callable[[str, str, str], BaseImage]

@@ -14,8 +14,8 @@ from datetime import date
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from goldenami.core.errors import GoldenError, Unreachable
-from goldenami.model import compatibility
-from goldenami.model.update_policy import BranchType
+from goldenami.model.definitions.update_policy import BranchType
+from goldenami.model.supported import compatibility
 from goldenami.packages import http_documents
 from goldenami.watch.watch_records import SourceStatus
 

@@ -9,12 +9,18 @@ from enum import StrEnum
 
 from debian.debian_support import Version
 
-from goldenami.compilation import driver_fit
 from goldenami.core.errors import NoFit
-from goldenami.model import compatibility
-from goldenami.model.definition import Definition
-from goldenami.model.lockfile import Kernel, Lock, Package
-from goldenami.model.update_policy import Judgement, UpdateRule, UpdateVerdict, VersionOffer, judge
+from goldenami.image.lock.compilation import driver_fit
+from goldenami.model.builds.lockfile import Kernel, Lock, Package
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.update_policy import (
+    Judgement,
+    UpdateRule,
+    UpdateVerdict,
+    VersionOffer,
+    judge,
+)
+from goldenami.model.supported import compatibility
 from goldenami.packages.apt import AptRoot, IndexEntry
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources.archive_indexes import Archives, ReleasedOn

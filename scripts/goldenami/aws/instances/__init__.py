@@ -1,0 +1,1 @@
+"""Instances: launched for a while, described, asked by Run Command."""

@@ -1,0 +1,1 @@
+"""What AWS asks for, and what was paid."""

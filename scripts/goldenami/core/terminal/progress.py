@@ -1,0 +1,142 @@
+"""What a person sees while a stage works: one line a step, and on a terminal how far the step is.
+
+Expected times come from the last run on this machine; they are kept in the cache, one JSON file a stage and image.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import records, units
+from goldenami.core.cache_paths import CachePaths
+from goldenami.core.errors import BadInput
+from goldenami.core.terminal import command_name
+from goldenami.core.terminal.meter import BYTES, Counted, Counter, Meter
+
+STARTED = time.monotonic()
+"""When this command began: its stages have one clock."""
+
+
+@dataclass
+class Progress:
+    """Progress of one stage on one image. `timings` are seconds by step, in order of completion."""
+
+    stage: str
+    image: str
+    memory: Path
+    timings: dict[str, float] = field(default_factory=dict)
+    _meter: Meter = field(init=False)
+    _open: list[str] = field(default_factory=list)
+    _within: set[str] = field(default_factory=set)
+    _relayed: dict[str, ExitStack] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._meter = Meter(self.say)
+
+    @classmethod
+    def of(cls, stage: str, image: str, cache: CachePaths) -> Progress:
+        """Progress that remembers in `cache`."""
+        return cls(stage, image, cache.timings / f"{stage}-{image}.json")
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """The timings of the steps that follow one another: those within another one are left out."""
+        return {name: seconds for name, seconds in self.timings.items() if name not in self._within}
+
+    def _expected(self) -> dict[str, float]:
+        try:
+            return records.read_object(self.memory)
+        except (OSError, BadInput):
+            return {}
+
+    def say(self, text: str) -> None:
+        """One line, with the stage and the seconds since the command began."""
+        clock = units.clock(time.monotonic() - STARTED)
+        print(f"{self.stage:>7} {clock}  {command_name.as_typed(text)}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def step(self, name: str, detail: str = "") -> Iterator[Counter]:
+        """Announce a step, time it, and remember its seconds if it succeeds; what it yields may be told how far it
+        is."""
+        began = time.monotonic()
+        with self._running(name, detail) as count:
+            yield count
+        self.record(name, time.monotonic() - began)
+
+    @contextmanager
+    def download(self, name: str, detail: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A step that fetches `total` bytes; what it yields is told of bytes as they arrive, by any thread."""
+        lock, done = threading.Lock(), 0
+
+        with self.step(name, detail) as count:
+            def on_bytes(size: int) -> None:
+                nonlocal done
+                with lock:
+                    done += size
+                    count(done, total, BYTES)
+
+            yield on_bytes
+
+    @contextmanager
+    def _running(self, name: str, detail: str = "") -> Iterator[Counter]:
+        expected = self._expected().get(name, 0.0)
+        about = f" (about {units.clock(expected)})" if expected >= 1 else ""
+        self.say(f"{name}{': ' + detail if detail else ''}{about}")
+        if self._open:
+            self._within.add(name)
+        self._open.append(name)
+        try:
+            with self._meter.working(name, expected) as count:
+                yield count
+        finally:
+            self._open.remove(name)
+
+    def relay(self, event: dict[str, Any]) -> None:
+        """Show an event of a process in the namespaces (see local/events.py)."""
+        if event["kind"] == "step":
+            self._said.clear()
+            self._relayed[event["name"]] = stack = ExitStack()
+            stack.enter_context(self._running(event["name"]))
+        elif event["kind"] == "done":
+            self._relayed.pop(event["name"]).close()
+            self.record(event["name"], event["seconds"])
+        elif event["kind"] == "say" and event["text"] not in self._said:  # a role's handlers run after other roles
+            self._said.add(event["text"])
+            self.say(event["text"])
+
+    @contextmanager
+    def relaying(self, look: Callable[[str], Counted | None] = lambda _: None) -> Iterator[None]:
+        """Within it events are relayed; steps that a process began and did not end have ended with it. `look` is asked
+        how far a step is, by its name."""
+        try:
+            with self._meter.watching(look):
+                yield
+        finally:
+            while self._relayed:
+                self._relayed.popitem()[1].close()
+
+    @contextmanager
+    def in_all(self) -> Iterator[None]:
+        """Show that the stage goes on, also between two steps; a log shows nothing of it."""
+        with self._meter.working(f"{self.stage} in all"):
+            yield
+
+    def transfer(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show a transfer of `total` bytes with its rate and the time left; several may run at once."""
+        return self._meter.transfer(name, total)
+
+    def record(self, name: str, seconds: float) -> None:
+        """Note the seconds of a finished step."""
+        self.timings[name] = round(seconds, 2)
+
+    def remember(self) -> None:
+        """Keep the timings for the next run's expectations."""
+        records.write_text(self.memory, records.canonical(self._expected() | self.timings))

@@ -1,0 +1,135 @@
+"""What `cluster apply` would make and change in a region: template, change set, what a machine costs an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from goldenami.aws import stacks
+from goldenami.aws.channels import channels, launch_data, pointers
+from goldenami.aws.instances import instance_types
+from goldenami.aws.pricing import price_list
+from goldenami.aws.pricing.price_list import RegionPrices
+from goldenami.aws.session import Account
+from goldenami.aws.stacks import ChangeSet, DeployedStack, StackTemplate
+from goldenami.core.errors import BadInput
+from goldenami.core.terminal.progress import Progress
+from goldenami.fleet.cluster import cluster_template
+from goldenami.fleet.cluster.cluster_template import FamilyGroup
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.supported.hardware import Family
+
+_SUBNETS, _VERSION, _LEAST, _MOST = "Subnets", "TemplateVersion", "MinInstances", "MaxInstances"
+_TARGET = "GpuTargetPercent"
+
+
+@dataclass(frozen=True)
+class RenderedCluster:
+    """The template of an image's cluster in a region. `absent` are declared families that the region has not."""
+
+    region: str
+    template: StackTemplate
+    groups: tuple[FamilyGroup, ...]
+    absent: tuple[str, ...]
+    prices: RegionPrices
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """A change set that waits to be executed or discarded, and the parameters that it was made with."""
+
+    cluster: RenderedCluster
+    parameters: Mapping[str, str]
+    change_set: ChangeSet
+
+
+def render(
+    account: Account, definition: Definition, known: Mapping[str, Family], region: str | None,
+) -> RenderedCluster:
+    """The template for `region`, or the first that the definition publishes to. The region says which of the declared
+    families it has; BadInput where it has none of them, or where the image is not published there.
+    """
+    publish = channels.publish_section(definition)
+    where = region or publish.regions[0]
+    if where not in publish.regions:
+        raise BadInput(f"{definition.image} is not published to {where}",
+                       hint=f"its definition names {', '.join(publish.regions)}")
+    offered = {name.partition(".")[0] for name in instance_types.offered(account.ec2(where), definition.hardware)}
+    if not offered:
+        raise BadInput(f"{where} has no {', '.join(definition.hardware)}",
+                       hint="choose another region, or declare a family that it has")
+    prices = price_list.ask(account, where)
+    groups = cluster_template.families_of(definition, known, sorted(offered), prices)
+    return RenderedCluster(where, cluster_template.render(definition, groups, prices), tuple(groups),
+                           tuple(family for family in definition.hardware if family not in offered), prices)
+
+
+def prepare(
+    account: Account, definition: Definition, cluster: RenderedCluster, given: Mapping[str, str],
+) -> ClusterPlan:
+    """Look at the stack and make a change set; nothing of the account changes by that.
+
+    `given` are parameters by name; others stay as they are, but for the version of the launch template: its default,
+    which is `latest`'s, and what a refresh takes a group to. BadInput for one that cannot be, for a group without
+    subnets, and where the image's launch template is not in the region yet.
+    """
+    template, region = cluster.template, cluster.region
+    account.expect(channels.publish_section(definition).account, region)
+    if _TARGET in given and _TARGET not in template.parameters:
+        raise BadInput(f"{definition.image} has no GPU to scale by", hint="leave --gpu-target out")
+    template.check(given)
+    cloudformation = account.client("cloudformation", region)
+    present = stacks.find_usable(cloudformation, template, region)
+    known = {**_former(present), **given}
+    _check(cluster, known)
+    known |= {_VERSION: given.get(_VERSION) or _default_version(account, definition, region)}
+    parameters = {name: value for name, value in known.items() if name in template.parameters}
+    return ClusterPlan(cluster, parameters, stacks.propose(cloudformation, template, present, parameters))
+
+
+def _former(present: DeployedStack | None) -> Mapping[str, str]:
+    return {} if present is None or present.is_new else present.parameters
+
+
+def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
+    declared = cluster.template.parameters
+    values = {name: str(row["Default"]) for name, row in declared.items() if "Default" in row} | dict(parameters)
+    if _SUBNETS not in values:
+        raise BadInput("where shall machines start?", hint="name subnets: --subnets subnet-0a,subnet-0b")
+    if int(values[_LEAST]) > int(values[_MOST]):
+        raise BadInput(f"a group cannot have {values[_LEAST]} machines at least and {values[_MOST]} at most",
+                       hint="correct --min or --max")
+
+
+def _default_version(account: Account, definition: Definition, region: str) -> str:
+    ref = launch_data.template_of(definition)
+    version = pointers.default_version(account.ec2(region), ref)
+    if version is None:
+        raise BadInput(f"there is no launch template {ref} in {region}",
+                       hint=f"`golden publish {definition.image}` makes it")
+    return str(version.number)
+
+
+def discard(account: Account, plan: ClusterPlan) -> None:
+    """Delete what `prepare` made."""
+    stacks.discard(account.client("cloudformation", plan.cluster.region), plan.change_set)
+
+
+def execute(account: Account, plan: ClusterPlan, progress: Progress) -> DeployedStack:
+    """Carry the plan out; returns the stack as it is then."""
+    region = plan.cluster.region
+    with progress.step("stack", plan.change_set.name):
+        return stacks.execute(account.client("cloudformation", region), plan.change_set,
+                              lambda text: progress.say(f"{region}: {text}"))
+
+
+def show(plan: ClusterPlan) -> Iterator[str]:
+    """The plan for a person."""
+    cluster = plan.cluster
+    yield from (f"{family}: not in {cluster.region}, so it has no group" for family in cluster.absent)
+    yield from (f"  {name} = {value}" for name, value in sorted(plan.parameters.items()))
+    yield from plan.change_set.show(cluster.region)
+    yield f"a machine an hour, on demand ({cluster.prices.source}):"
+    for group in cluster.groups:
+        listed = [f"{name} ${usd:.3f}" for name, usd in group.prices.items()]
+        yield f"  {group.family:<8} " + (", ".join(listed) or "unknown")

@@ -1,0 +1,79 @@
+"""A cluster taken away: its groups with their machines, then the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from goldenami.aws import stacks
+from goldenami.aws.calls import pages
+from goldenami.aws.session import Account
+from goldenami.aws.stacks import DeployedStack
+from goldenami.core.errors import BadInput
+from goldenami.core.terminal.progress import Progress
+from goldenami.fleet.cluster import cluster_template
+
+_GROUP = "AWS::AutoScaling::AutoScalingGroup"
+
+
+@dataclass(frozen=True)
+class GroupMachines:
+    """How many machines a group has, and how many of them are protected from scaling in, as busy and new ones are."""
+
+    count: int
+    protected: int
+
+
+@dataclass(frozen=True)
+class ClusterRemoval:
+    """The stack that goes, with its groups by name."""
+
+    region: str
+    stack: DeployedStack
+    groups: Mapping[str, GroupMachines]
+
+    @property
+    def machines(self) -> int:
+        """Of all groups."""
+        return sum(group.count for group in self.groups.values())
+
+
+def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
+    """What goes; BadInput where there is no stack, or where it is somebody else's."""
+    cloudformation, wanted = account.client("cloudformation", region), cluster_template.identity(image)
+    stack = stacks.find_ours(cloudformation, wanted, region)
+    if stack is None:
+        raise BadInput(f"there is no stack {wanted.name} in {region}",
+                       hint="nothing to remove; --region names another region")
+    names = [row["PhysicalResourceId"] for row in
+             pages(cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack.id)
+             if row["ResourceType"] == _GROUP and row.get("PhysicalResourceId")]
+    found = pages(account.autoscaling(region), "describe_auto_scaling_groups", "AutoScalingGroups",
+                  AutoScalingGroupNames=names) if names else ()
+    return ClusterRemoval(region, stack, {row["AutoScalingGroupName"]: GroupMachines(
+        len(row["Instances"]), sum(each["ProtectedFromScaleIn"] for each in row["Instances"])) for row in found})
+
+
+def show(removal: ClusterRemoval) -> Iterator[str]:
+    """The plan of a removal for a person."""
+    yield f"{removal.region}: the stack {removal.stack.name} goes"
+    for name, group in removal.groups.items():
+        protected = f", {group.protected} of them protected" if group.protected else ""
+        yield f"  {name}: {group.count} machines{protected}"
+
+
+def remove(account: Account, removal: ClusterRemoval, progress: Progress, *, with_machines: bool) -> None:
+    """Delete the groups with what runs in them, then the stack. BadInput where something runs and nobody said so.
+
+    CloudFormation alone would scale a group in, and wait for machines that are protected from that ("Use instance
+    scale-in protection"); ForceDelete does not ask.
+    """
+    if removal.machines and not with_machines:
+        raise BadInput(f"{removal.machines} machines of {removal.stack.name} run",
+                       hint="--with-machines ends them, also those that are busy")
+    autoscaling = account.autoscaling(removal.region)
+    with progress.step("stack", removal.stack.name):
+        for name in removal.groups:
+            autoscaling.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
+        stacks.delete(account.client("cloudformation", removal.region), removal.stack,
+                      lambda text: progress.say(f"{removal.region}: {text}"))

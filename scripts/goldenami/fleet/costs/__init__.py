@@ -1,0 +1,1 @@
+"""What images cost, and where a workload costs least."""

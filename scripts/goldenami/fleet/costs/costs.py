@@ -1,0 +1,174 @@
+"""The `costs` command's work: what an image costs this month, what retiring would save, what is committed and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from typing import Any, Literal
+
+from goldenami.aws import tags
+from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.inventory import inventory
+from goldenami.aws.inventory.topology import AccountSnapshot, Topology
+from goldenami.aws.pricing import billing, idle_hours, price_list, prices
+from goldenami.aws.pricing.billing import BudgetState, Commitment, PurchaseAdvice
+from goldenami.aws.pricing.idle_hours import IdleMachine
+from goldenami.aws.pricing.price_list import RegionPrices
+from goldenami.aws.regions import for_each_region
+from goldenami.aws.session import Account, translated
+from goldenami.core import clock, units
+from goldenami.core.errors import GoldenError
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import Utc
+from goldenami.release.retire import retention
+from goldenami.release.retire.retention import RegionRetirePlan, RetentionPolicy, RetireStep
+
+SOON = timedelta(days=30)
+"""Commitments that end before are named."""
+_NO_WAIT = {"disable_after_days": 0, "deregister_after_days": 0}
+"""What retirement has only announced would go, too."""
+BUDGETS = "golden-cluster-"
+"""How the budgets of clusters begin."""
+_PRICES, _RESERVATIONS = "prices in ", "reservations in "
+GUIDANCE = ("one year and no upfront payment; convertible for GPUs, whose generations change; start with part of what "
+            "runs day and night, and buy more later")
+
+
+class Spending(StrEnum):
+    """What money goes to, of what carries one of our tags."""
+
+    SNAPSHOTS = "snapshots"
+    BUILDERS = "builders"
+    CLUSTER = "cluster"
+
+
+class RegionCost(Record):
+    """What one image holds and wastes in one region. Dollars are None where the price is not known.
+
+    `snapshots_usd_month` is for what is stored now, `retiring_saves_usd_month` of that what `golden retire` would take
+    in the end; both at most, where a snapshot's size is only bounded. `idle_usd` is the price of this month's
+    `idle_hours`, on demand.
+    """
+
+    image: str
+    amis: int
+    snapshot_bytes: int
+    snapshots_usd_month: float | None
+    retiring_saves_usd_month: float | None
+    idle_hours: float
+    idle_usd: float | None
+
+
+class CostsRecord(Record):
+    """All images. `spent` are this month's US dollars by image, as AWS bills them; None where that is not known.
+
+    `unknown` says of each thing that could not be asked why: nothing in here is 0 for that reason.
+    """
+
+    schema_version: Literal[1] = 1
+    asked_at: Utc
+    since: date
+    prices: dict[str, str]
+    spent: dict[str, dict[str, float]] | None
+    regions: dict[str, list[RegionCost]]
+    budgets: list[BudgetState]
+    commitments: list[Commitment]
+    utilization: dict[str, float]
+    advice: list[PurchaseAdvice]
+    guidance: str = GUIDANCE
+    unknown: dict[str, str]
+
+
+def look(
+    account: Account, images: Mapping[str, list[str]], policies: Mapping[str, RetentionPolicy],
+) -> tuple[CostsRecord, dict[str, GoldenError]]:
+    """Ask every region for the images that belong there (`images`: by region), and the account for the rest."""
+    now, account = clock.now(), account.with_short_timeouts()
+    since, until = now.date().replace(day=1), now.date() + timedelta(days=1)
+    asks: dict[str, Callable[[], Any]] = {
+        region: partial(_region, account, region, there, policies, now)
+        for region, there in images.items()}
+    for region in images:
+        asks[_PRICES + region] = partial(price_list.ask, account, region)
+        asks[_RESERVATIONS + region] = partial(_reservations, account, region)
+    asks |= {
+        "savings plans": lambda: list(billing.savings_plans(account)),
+        "spent": lambda: _spent(account, since, until),
+        "budgets": lambda: list(billing.budgets(account, BUDGETS)),
+        "advice": lambda: list(billing.advice(account))}
+    answers = for_each_region(asks, lambda what: asks[what]())
+    done, listed = answers.done, {region: answers.done[_PRICES + region] for region in images}
+    held = [done.get(_RESERVATIONS + region, []) for region in images]
+    commitments = [each for found in (*held, done.get("savings plans", [])) for each in found]
+    used = for_each_region(["utilization"] if commitments and "spent" in done else [],
+                           lambda _: billing.utilization(account, since, until))
+    return CostsRecord(
+        asked_at=clock.stamp(now), since=since, prices={region: each.source for region, each in listed.items()},
+        regions={region: [cost(listed[region]) for cost in done[region]]
+                 for region in images if region in done},
+        spent=done.get("spent"), budgets=done.get("budgets", []), commitments=commitments,
+        utilization=used.done.get("utilization", {}), advice=done.get("advice", []),
+        unknown=answers.causes | used.causes), {
+            region: answers.failed[region] for region in images if region in answers.failed}
+
+
+def _reservations(account: Account, region: str) -> list[Commitment]:
+    return list(billing.reservations(account.ec2(region)))
+
+
+def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:
+    """By image and `Spending`."""
+    found: dict[str, dict[str, float]] = {}
+    for tag in (tags.IMAGE, tags.CLUSTER):
+        for (image, usage), usd in billing.spent(account, tag, since, until).items():
+            kind = Spending.CLUSTER if tag == tags.CLUSTER else (
+                Spending.SNAPSHOTS if "Snapshot" in usage else Spending.BUILDERS)
+            row = found.setdefault(image, {})
+            row[kind.value] = row.get(kind.value, 0.0) + usd
+    return found
+
+
+def _region(
+    account: Account, region: str, images: Sequence[str], policies: Mapping[str, RetentionPolicy],
+    now: datetime,
+) -> list[Callable[[RegionPrices], RegionCost]]:
+    """What each image costs as soon as prices are known: one look for all, of which each has a ledger."""
+    month, (first, *others) = now.replace(day=1, hour=0, minute=0, second=0), images
+    with translated(region):
+        idle = list(idle_hours.idle_machines(account.client("cloudwatch", region), month, now))
+        looked = {first: inventory.read(account, region, first, tags_suffice=True)}
+        for image in others:
+            ledger = read_lease(account.dynamodb(region), image).ledger
+            looked[image] = replace(looked[first], pointers=inventory.pointers(ledger))
+    plans = {image: retention.plan(there, image, policies[image].model_copy(update=_NO_WAIT), now)
+             for image, there in looked.items()}
+    return [partial(_cost, image, there, plans[image], idle) for image, there in looked.items()]
+
+
+def _cost(
+    image: str, topology: Topology, plan: RegionRetirePlan, idle: Iterable[IdleMachine],
+    listed: RegionPrices,
+) -> RegionCost:
+    amis = {ami.id for ami in topology.amis if ami.image == image}
+    going = {action.build_id for action in plan.actions if action.step is not RetireStep.RECALL}
+    mine = [snapshot for snapshot in topology.snapshots if snapshot.image == image]
+    sizes = _sizes(mine, topology.snapshots)
+    wasted = [machine for machine in idle if machine.ami in amis and machine.hours]
+    return RegionCost(
+        image=image, amis=len(amis), snapshot_bytes=sum(sizes.values()),
+        snapshots_usd_month=prices.monthly(sum(sizes.values()), listed.snapshot_gib_month),
+        retiring_saves_usd_month=prices.monthly(
+            sum(sizes[snapshot.id] for snapshot in mine if snapshot.build_id in going),
+            listed.snapshot_gib_month),
+        idle_hours=round(sum(machine.hours for machine in wasted), 3),
+        idle_usd=None if listed.unknown else units.total(
+            None if (usd := listed.machine_hour.get(machine.type)) is None else machine.hours * usd
+            for machine in wasted))
+
+
+def _sizes(mine: Iterable[AccountSnapshot], every: Iterable[AccountSnapshot]) -> dict[str, int]:
+    present = {snapshot.id for snapshot in every}
+    return {snapshot.id: prices.stored(snapshot, present)[0] for snapshot in mine}

@@ -1,0 +1,1 @@
+"""A disk compared with its bake."""

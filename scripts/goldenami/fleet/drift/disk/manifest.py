@@ -1,0 +1,74 @@
+"""The bake's manifest, as what a disk is compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from goldenami.core import records
+from goldenami.core.errors import BadInput, Unreachable
+from goldenami.local.reader.path_state import PathState
+from goldenami.model.builds.build_folder import BuildFolder
+
+
+class BakedPaths(Mapping[str, PathState]):
+    """The state of each path, in the manifest's order. It is made when it is asked for: most paths never differ."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self._rows = {row["path"]: row for row in rows}
+        self._made: dict[str, PathState] = {}
+
+    def __getitem__(self, path: str) -> PathState:
+        if path not in self._made:
+            self._made[path] = PathState.of_row(self._rows[path])
+        return self._made[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, and -1 of what is none."""
+        return {path: row.get("size", 0) if row["type"] == "file" else -1 for path, row in self._rows.items()}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`boot` is what boots the disk (`boot_regions`)."""
+
+    sha256: str
+    paths: BakedPaths
+    boot: dict[str, Any]
+
+
+def demand_published(build: BuildFolder, sha256: str) -> None:
+    """Unreachable where the build here is not of the manifest that its AMI's tag names; older AMIs have no tag."""
+    here = build.read_bake().manifest_sha256 or "none"
+    if sha256 and sha256 != here:
+        raise Unreachable(f"{build.manifest} is not the manifest that was published (SHA-256 {here[:12]}, the AMI's "
+                          f"tag has {sha256[:12]})",
+                          hint="bring the build's folder from where it was published; if somebody changed the tag, "
+                               f"`golden publish {build.image.image}` sets it again")
+
+
+def read(build: BuildFolder) -> Manifest:
+    """The manifest of a build; BadInput where there is none, or not the one that was baked."""
+    record, path = build.read_bake(), build.manifest
+    if record.manifest_sha256 is None:
+        raise BadInput(f"build {record.build_id} of {record.image} has no manifest: its disk could not be read",
+                       hint="bake it again: an earlier version wrote none for EC2's; or bake it on this machine")
+    if not path.exists():
+        raise BadInput(f"{path} does not exist", hint="bake it again: the same lock gives the same manifest")
+    digest = records.sha256_file(path)
+    if digest != record.manifest_sha256:
+        raise BadInput(f"{path} is not the manifest that {record.image} was baked with (SHA-256 {digest[:12]}, the "
+                       f"record has {record.manifest_sha256[:12]})", hint="restore it, or bake again with FORCE=1")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if "boot" not in document:
+        raise BadInput(f"{path} does not say what boots the disk: an earlier version wrote it",
+                       hint=f"bake again: `make bake IMAGE={record.image} FORCE=1`")
+    return Manifest(digest, BakedPaths(document["entries"]), document["boot"])

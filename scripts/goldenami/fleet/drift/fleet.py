@@ -1,0 +1,182 @@
+"""The fleet view: who runs which AMI and build, and which of it is not what is published. It changes nothing.
+
+Seven calls a region, and one more for each further image; two more for each further page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from goldenami.aws import regions
+from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.channels.ledger import Channel, Ledger
+from goldenami.aws.channels.pointers import TemplateRef
+from goldenami.aws.inventory import inventory, topology
+from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, Launcher, TemplateVersion
+from goldenami.aws.session import Account, translated
+from goldenami.core import clock
+from goldenami.core.errors import GoldenError
+from goldenami.fleet.drift.fleet_records import (
+    DriftRow,
+    FleetDrift,
+    FleetMetrics,
+    FleetRecord,
+    GroupRow,
+    ImageFleet,
+    InstanceRow,
+)
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class _RegionHolds:
+    """What a region has, of all images. `made_from` is the snapshot of each volume that was made from an AMI's."""
+
+    amis: Mapping[str, AccountAmi]
+    instances: Sequence[AccountInstance]
+    groups: Sequence[Launcher]
+    defaults: Sequence[TemplateVersion]
+    made_from: Mapping[str, str]
+    ledgers: Mapping[str, Ledger]
+
+
+@dataclass(frozen=True)
+class _Published:
+    """What should run of one image in one region: the ledger, and the default version of the launch template."""
+
+    image: str
+    ledger: Ledger
+    default: TemplateVersion | None
+
+    @property
+    def template(self) -> str:
+        """The template's id; empty where there is none."""
+        return self.default.template_id if self.default else ""
+
+    @property
+    def moved(self) -> datetime | None:
+        """When `latest` moved last."""
+        return datetime.fromisoformat(self.ledger.latest.since) if self.ledger.latest else None
+
+
+def look(
+    account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
+) -> tuple[FleetRecord, dict[str, GoldenError]]:
+    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
+    hasty = account.with_short_timeouts()
+    results = regions.for_each_region(images, lambda region: _region(hasty, region, images[region]))
+    withdrawn = {build_id for there in results.done.values() for ledger in there.ledgers.values()
+                 for build_id in ledger.withdrawn}
+
+    def published(there: _RegionHolds, image: str) -> _Published:
+        ledger = there.ledgers[image].withdraw(*withdrawn)  # ids of builds are of one image
+        return _Published(image, ledger, topology.default_of(refs[image], there.defaults))
+
+    fleets = {region: [_fleet(there, published(there, image)) for image in there.ledgers]
+              for region, there in results.done.items()}
+    return FleetRecord(asked_at=clock.stamp(), regions=fleets, unreachable=results.causes), results.failed
+
+
+def _region(account: Account, region: str, images: list[str]) -> _RegionHolds:
+    ec2 = account.ec2(region)
+    with translated(region):
+        amis = {ami.id: ami for ami in inventory.amis(ec2, tagged=True)}
+        snapshots = {snapshot for ami in amis.values() for snapshot in ami.snapshots}
+        return _RegionHolds(
+            amis=amis, instances=list(inventory.instances(ec2)),
+            made_from={volume.id: volume.snapshot_id for volume in inventory.volumes(ec2, snapshots)},
+            groups=list(inventory.groups(account.autoscaling(region))), defaults=list(inventory.default_versions(ec2)),
+            ledgers={image: read_lease(account.dynamodb(region), image).ledger for image in images})
+
+
+def _fleet(there: _RegionHolds, published: _Published) -> ImageFleet:
+    groups = {group.name: version for group in there.groups
+              for version in group.versions(published.image, published.default)}
+    rows = [_instance(instance, there, published) for instance in there.instances
+            if _belongs(instance, there, published, groups)]
+    return ImageFleet(
+        image=published.image, latest=published.ledger.latest.build_id if published.ledger.latest else "",
+        template_version=str(published.default.number) if published.default else "", instances=rows,
+        groups=[GroupRow(name=name, version=version, drift=list(_of_group(version, published)))
+                for name, version in groups.items()],
+        metrics=_metrics(rows, there),
+        strangers={instance.id: instance.image_id for instance in there.instances
+                   if instance.image_id not in there.amis and not _belongs(instance, there, published, groups)})
+
+
+def _belongs(
+    instance: AccountInstance, there: _RegionHolds, published: _Published, groups: Mapping[str, str],
+) -> bool:
+    """Whether an instance is of this image's fleet: by its AMI, by the template that launched it, or by its group."""
+    ami = there.amis.get(instance.image_id)
+    return (ami is not None and ami.image == published.image) or instance.group in groups or \
+        bool(published.template and instance.template == published.template)
+
+
+def _instance(instance: AccountInstance, there: _RegionHolds, published: _Published) -> InstanceRow:
+    ami = there.amis.get(instance.image_id)
+    ours = ami is not None and ami.image == published.image
+    version = instance.template_version if instance.template == published.template else ""
+    return InstanceRow(
+        id=instance.id, ami=instance.image_id, build_id=ami.build_id if ami and ours else "", state=instance.state,
+        group=instance.group, template_version=version, since=clock.stamp(instance.since) if instance.since else None,
+        drift=[*_of_build(instance, ami if ours else None, published),
+               *_of_root(instance, ami if ours else None, there), *_of_version(instance, version, published)])
+
+
+def _of_root(instance: AccountInstance, ami: AccountAmi | None, there: _RegionHolds) -> Iterator[DriftRow]:
+    """A root volume that was made of anything but the AMI's snapshot: attached by hand, or by a task.
+
+    An instance that only begins or ends has none yet, or no more.
+    """
+    if ami is not None and instance.volume and there.made_from.get(instance.volume) not in ami.snapshots:
+        yield _row(FleetDrift.ROOT, f"{instance.volume} was not made from the snapshot of {ami.id}", instance.since)
+
+
+def _of_build(instance: AccountInstance, ami: AccountAmi | None, published: _Published) -> Iterator[DriftRow]:
+    ledger = published.ledger
+    if ami is None:
+        yield _row(FleetDrift.FOREIGN, f"{instance.image_id} is no build of {published.image}", instance.since)
+    elif ami.build_id in ledger.withdrawn:
+        yield _row(FleetDrift.WITHDRAWN, f"build {ami.build_id} was rolled back", instance.since, published.moved)
+    elif ledger.latest and ami.build_id not in (ledger.latest.build_id, _build(ledger, Channel.CANDIDATE)):
+        yield _row(FleetDrift.OTHER, f"build {ami.build_id}, and `latest` is {ledger.latest.build_id}",
+                   instance.since, published.moved)
+
+
+def _of_version(instance: AccountInstance, version: str, published: _Published) -> Iterator[DriftRow]:
+    default = published.default
+    if version and default and version != str(default.number):
+        yield _row(FleetDrift.VERSION, f"launched by version {version}, and the default is {default.number}",
+                   instance.since, published.moved)
+
+
+def _of_group(version: str, published: _Published) -> Iterator[DriftRow]:
+    default = published.default
+    if default and version not in ("$Default", str(default.number)):
+        yield _row(FleetDrift.VERSION, f"launches version {version}, and the default is {default.number}",
+                   published.moved)
+
+
+def _build(ledger: Ledger, channel: Channel) -> str:
+    entry = ledger.of(channel)
+    return entry.build_id if entry else ""
+
+
+def _row(kind: FleetDrift, what: str, *moments: datetime | None) -> DriftRow:
+    """A drift that exists since the last of these moments."""
+    known = [moment for moment in moments if moment]
+    return DriftRow(kind=kind, what=what, since=clock.stamp(max(known)) if known else None)
+
+
+def _metrics(rows: Sequence[InstanceRow], there: _RegionHolds) -> FleetMetrics:
+    made = [there.amis[row.ami].created for row in rows if row.build_id]
+    days = (clock.now() - min(made)).total_seconds() / DAY_S if made else None
+    return FleetMetrics(
+        instances=len(rows), drifted=sum(bool(row.drift) for row in rows),
+        instances_by_build=dict(sorted(Counter(row.build_id or "foreign" for row in rows).items())),
+        oldest_build_days=None if days is None else round(days, 2))

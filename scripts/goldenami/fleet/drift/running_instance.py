@@ -1,0 +1,113 @@
+"""One instance, as EC2 tells of it: where it is, which build it should be, which volume it runs on."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from goldenami.aws import images, tags
+from goldenami.aws.calls import pages
+from goldenami.aws.images import Image
+from goldenami.aws.regions import combined_error, for_each_region
+from goldenami.aws.session import Account, translated
+from goldenami.core.errors import BadInput, NotVerified, Unreachable
+from goldenami.fleet.drift.disk.neighbours import LaunchedWith
+
+INSTANCE_ID = re.compile(r"i-[0-9a-f]{8}([0-9a-f]{9})?")
+_ENDED = ("terminated", "shutting-down")
+
+
+@dataclass(frozen=True)
+class RunningInstance:
+    """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline did not make it;
+    `volume` is its root volume, `baked` the snapshot of its AMI, empty where the AMI is gone. `template` is the id of
+    the launch template that launched it, by EC2's own tag; `address` the public one, else the private. `owner` is the
+    account whose AMI it is, where that is another one; `key` the name of its key pair.
+    """
+
+    region: str
+    instance: str
+    state: str
+    ami: str
+    image: str
+    build_id: str
+    disk_sha256: str
+    manifest_sha256: str
+    volume: str
+    baked: str
+    group: str
+    template: str
+    address: str
+    owner: str = ""
+    key: str = ""
+
+    def demand_build(self, image: str) -> None:
+        """NotVerified (drift) where its AMI is no build of `image`."""
+        if self.image != image or not self.build_id:
+            raise NotVerified(f"drift: {self.instance} runs {self.ami}, which is no build of {image}",
+                              hint=f"`golden drift repair {self.instance}` replaces it")
+
+
+def find(account: Account, regions: Iterable[str], instance: str) -> RunningInstance:
+    """The instance with that id in one of `regions`.
+
+    BadInput where there is none, Unreachable where it has ended or a region that may have it did not answer.
+    """
+    if not INSTANCE_ID.fullmatch(instance):
+        raise BadInput(f"`{instance}` is no id of an instance", hint="such as i-0123456789abcdef0")
+    names, hasty = list(regions), account.with_short_timeouts()
+    results = for_each_region(names, lambda region: _described(hasty, region, instance))
+    for region, described in results.done.items():
+        if described is not None:
+            return _target(account, region, described)
+    if results.failed:
+        raise combined_error(results.failed, f"{instance} was not found", "then run again", {})
+    raise BadInput(f"there is no instance {instance} in {', '.join(names) or 'any region of the definition'}",
+                   hint="--region names another region; EC2 forgets an instance about an hour after its end")
+
+
+def _described(account: Account, region: str, instance: str) -> dict[str, Any] | None:
+    with translated(region):
+        for reservation in pages(account.ec2(region), "describe_instances", "Reservations",
+                                 Filters=[{"Name": "instance-id", "Values": [instance]}]):
+            return dict(reservation["Instances"][0])
+    return None
+
+
+def _target(account: Account, region: str, described: dict[str, Any]) -> RunningInstance:
+    instance, state = described["InstanceId"], described["State"]["Name"]
+    if state in _ENDED:
+        raise Unreachable(f"{instance} in {region} is {state}: there is no disk to look at",
+                          hint="`golden drift IMAGE` lists the instances that are there")
+    with translated(region):
+        ec2, name = account.ec2(region), described["ImageId"]
+        ami = images.get(ec2, [name]).get(name, Image({}))
+        shared = None if ami.raw else images.shared(ec2, name)
+    own, system = ami.tags, tags.from_list(described.get("Tags"))
+    return RunningInstance(
+        region=region, instance=instance, state=state, ami=described["ImageId"], image=own.get(tags.IMAGE, ""),
+        build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""),
+        manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=_root(described),
+        baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
+        template=system.get("aws:ec2launchtemplate:id", ""),
+        address=described.get("PublicIpAddress") or described.get("PrivateIpAddress") or "",
+        owner=str(shared.raw["OwnerId"]) if shared else "", key=described.get("KeyName", ""))
+
+
+def launch(account: Account, target: RunningInstance) -> LaunchedWith:
+    """What an instance was given; its key is unknown where the pair is gone."""
+    with translated(target.region):
+        ec2 = account.ec2(target.region)
+        given = ec2.describe_instance_attribute(InstanceId=target.instance, Attribute="userData").get("UserData", {})
+        named = [{"Name": "key-name", "Values": [target.key]}]
+        pairs = ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"] if target.key else []
+    return LaunchedWith(base64.b64decode(given.get("Value", "")), next((pair.get("PublicKey") for pair in pairs), None))
+
+
+def _root(described: dict[str, Any]) -> str:
+    """The root volume; empty where the instance has none on EBS."""
+    return next((str(device["Ebs"]["VolumeId"]) for device in described.get("BlockDeviceMappings", [])
+                 if device["DeviceName"] == described.get("RootDeviceName") and "Ebs" in device), "")

@@ -1,0 +1,42 @@
+"""`golden clean`: what builds and the demo hold of the disk goes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from goldenami.local import workspace
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+
+
+def run(image: ImageFolder, *, everything: bool) -> list[str]:
+    """Remove builds and leftovers of an image; the newest verified build stays unless `everything`.
+
+    Of what is published only the disk goes: by its records the next upload is a difference, and can be read back. The
+    caller holds the image's lock: a build in progress is in this folder too. What a session of `shell` uses stays.
+    """
+    workspace.restore(image.path)
+    latest = image.latest
+    keep = {image.logs.name, latest.build_id if latest else ""} if not everything else set()
+    freed: list[str] = []
+    for path in sorted(path for path in image.path.iterdir() if path.is_dir() and not path.is_symlink()):
+        build, name = BuildFolder(path), f"{image.image}/{path.name}"
+        if path.name in keep or workspace.in_use(path):
+            continue
+        if not build.publish.exists():
+            freed.append(free(path, name))
+        elif build.disk.exists():
+            freed.append(free(build.disk, f"{name}/{build.disk.name}"))
+    if everything:
+        image.latest_link.unlink(missing_ok=True)
+    return freed or [f"nothing to free of {image.image}"]
+
+
+def free(path: Path, name: str) -> str:
+    """Remove a folder or a file; returns what to say of it."""
+    size = sum(part.stat().st_blocks * 512 for part in (path, *path.rglob("*")) if part.is_file())
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    return f"removed {name} ({size / 1e6:.0f} MB)"

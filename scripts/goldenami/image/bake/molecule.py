@@ -1,0 +1,103 @@
+"""Throw-away containers for Molecule: the same layers, network and package source as in a bake.
+
+`up` starts a supervisor that outlives this process and holds the namespaces; `down` ends it. A supervisor
+that was killed takes its container along, and its folder is removed by the next `up` or `down`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, Busy, StageFailed
+from goldenami.core.process import ProcessId, is_left
+from goldenami.core.terminal.progress import Progress
+from goldenami.core.wait import wait_until
+from goldenami.image.bake import bake_inputs
+from goldenami.local import container, packer
+from goldenami.local.sandbox import namespaces, program
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.builds.plans import ContainerAccess
+from goldenami.packages.store import Store
+
+UP_LIMIT_S = 1200.0
+"""Seconds for the layers below a role (once, 30-180) and the boot (1-6)."""
+END_S = 10.0
+"""Seconds in which a supervisor has ended its container; after that it is killed."""
+
+
+class MoleculeInstance(ContainerAccess):
+    """What a scenario is told of its container; `vars` are the roles' variables."""
+
+    name: str
+    vars: Path
+    image: str
+
+
+def _folder(store: Store, name: str) -> Path:
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise BadInput(f"`{name}` is no name for a container", hint="use letters, digits, - and _")
+    return store.cache.containers / name
+
+
+def up(
+    root: Path, name: str, lock: Lock, lock_sha256: str, store: Store, *, role: str, tools: bool,
+) -> MoleculeInstance:
+    """Start container `name` on the layers that a bake has below `role` (of a role that the image lacks, on the base
+    tree); returns how Molecule reaches it. With `tools` the lock's compilers are among its packages."""
+    container.check_host()
+    packer.forget_settings()  # a layer is made here as in a bake
+    down(name, store)
+    folder = _folder(store, name)
+    folder.mkdir(parents=True)
+    log = folder / "log"
+    progress = Progress.of("molecule", lock.image, store.cache)
+    bake_inputs.compile_if_missing(root, lock, store, progress, log, tools=tools)
+    offered = bake_inputs.repository(lock, store, tools=tools)
+    plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
+    below = next((number for number, step in enumerate(lock.steps) if role in step.roles), 0)
+    plan = plan.model_copy(update={"steps": plan.steps[:below]})
+    supervisor = shell.start_session(program.argv("goldenami.local.programs.supervise_container", plan), log=log,
+                                     env=shell.python_env())
+    access = wait_ready(name, folder, supervisor)
+    return MoleculeInstance(address=access.address, ssh_key=access.ssh_key, proxy_command=access.proxy_command,
+                            name=name, vars=folder / "out/vars.json", image=lock.image)
+
+
+def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> ContainerAccess:
+    """What the supervisor says of container `name` when it is up; if it does not come up, or nobody waits for it any
+    more, the supervisor is ended."""
+    log = folder / "log"
+
+    def ready() -> bool | None:
+        return True if (folder / "ready.json").exists() else None if supervisor.poll() is None else False
+
+    try:
+        if not wait_until(ready, UP_LIMIT_S, 0.1):
+            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+            raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
+    except BaseException:  # an interrupt does not reach it: it is in a session of its own
+        shell.stop(supervisor, grace_s=END_S)
+        raise
+    return records.read(folder / "ready.json", ContainerAccess)
+
+
+def down(name: str, store: Store) -> None:
+    """End container `name` and remove what it held; one that does not exist is no error."""
+    folder = _folder(store, name)
+    with contextlib.suppress(OSError):
+        text = (folder / "pid").read_text(encoding="utf-8")
+        supervisor = ProcessId.parse(text)
+        if supervisor and not supervisor.alive and not is_left(folder / "pid", text):
+            raise Busy(f"container {name} was started on another machine or in another container",
+                       hint=f"end it there; if that machine was started anew, remove {folder}")
+        if supervisor and supervisor.alive:
+            os.kill(supervisor.pid, signal.SIGTERM)
+            wait_until(lambda: not supervisor.alive or None, END_S, 0.1)
+    namespaces.reap()
+    shutil.rmtree(folder, ignore_errors=True)

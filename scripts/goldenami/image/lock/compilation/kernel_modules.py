@@ -1,0 +1,166 @@
+"""Kernel modules compiled for a kernel before the image exists: the proof that a driver fits it.
+
+The scratch tree holds the image's own compiler and the kernel's headers, nothing of the network and nothing
+of the running kernel. What comes out is a Debian package, so that the image's package database owns the modules.
+Results, failures included, are kept in the cache under a key of everything that shapes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, HostNotReady, StageFailed
+from goldenami.core.records import Record
+from goldenami.core.terminal.progress import Progress
+from goldenami.local import how_far, module_signing, workspace
+from goldenami.local.sandbox import namespaces, program
+from goldenami.model.builds.lockfile import Lock, Signature
+from goldenami.model.builds.plans import ModulesPlan, ModulesResult, Tree
+from goldenami.packages import local_repository
+from goldenami.packages.apt import Deb
+from goldenami.packages.store import Store
+
+FORMAT = 6
+"""Raise when programs/compile_modules.py changes what comes out for the same inputs."""
+EPOCH = 315532800
+"""1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index did."""
+
+
+def package_name(kernel_release: str) -> str:
+    """Name of the package that holds the modules compiled for `kernel_release`."""
+    return f"golden-nvidia-modules-{kernel_release}"
+
+
+class ModuleOutcome(Record):
+    """What a compilation gave: the package's SHA-256 and size in bytes, or the compiler's first error line."""
+
+    key: str
+    deb_sha256: str | None
+    deb_size: int
+    installed_size: int
+    compiler: str
+    first_error: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModuleBuild:
+    """What to compile: `source` is the DKMS package, `toolchain` the closure of the scratch tree without it.
+
+    `signature` says with whose key the modules are signed, or None.
+    """
+
+    kernel_release: str
+    driver_version: str
+    package: str
+    provides: Sequence[str]
+    depends: Sequence[str]
+    suite: str
+    source: Deb
+    toolchain: Sequence[Deb]
+    signature: Signature | None = None
+
+    @classmethod
+    def of(cls, lock: Lock) -> ModuleBuild:
+        """The build by which a lock's modules can be compiled again on a machine that lacks them."""
+        assert lock.driver is not None and lock.driver.modules is not None
+        modules = lock.driver.modules
+        toolchain = {name: package.deb(name) for name, package in modules.build.items()}
+        source = toolchain.pop(modules.source_package)
+        return cls(kernel_release=lock.kernel.release, driver_version=lock.driver.version, package=modules.package,
+                   provides=modules.provides, depends=modules.depends, suite=lock.base.release, source=source,
+                   toolchain=list(toolchain.values()), signature=modules.signature)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over everything that shapes the modules."""
+        shape = {
+            "recipe": FORMAT, "kernel": self.kernel_release, "driver": self.driver_version, "package": self.package,
+            "provides": list(self.provides), "depends": list(self.depends), "source": self.source.sha256,
+            "build": sorted(deb.sha256 for deb in self.toolchain), "epoch": EPOCH,
+            "signature": self.signature and self.signature.certificate_sha256,
+        }
+        return records.sha256_text(records.canonical(shape))
+
+    @property
+    def tree_key(self) -> str:
+        """SHA-256 over the files of the scratch tree: drivers for one kernel share it."""
+        return records.sha256_text(records.canonical(
+            {"suite": self.suite, "modules": sorted(deb.sha256 for deb in self.toolchain)}))
+
+
+def compile_modules(
+    build: ModuleBuild, store: Store, *, log: Path, progress: Progress | None = None,
+) -> ModuleOutcome:
+    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a sandbox.
+
+    BadInput where the modules are signed and the environment has another key than the build's, or none; HostNotReady,
+    and nothing is kept, where the machine had not the space or the memory.
+    """
+    if outcome := known(build, store):
+        return outcome
+    _check_key(build)
+    with workspace.scratch_in(workspace.in_cache(store), f"modules-{build.key[:12]}") as work:
+        outcome = _compile(build, store, work, log, progress)
+    records.write(_cached(build, store), outcome)
+    return outcome
+
+
+def known(build: ModuleBuild, store: Store) -> ModuleOutcome | None:
+    """The outcome of `build` if this machine tried it before and still has what came out."""
+    outcome = records.read_if_whole(_cached(build, store), ModuleOutcome)
+    if outcome is None:
+        return None
+    whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
+    return outcome if whole else None
+
+
+def _cached(build: ModuleBuild, store: Store) -> Path:
+    return store.cache.modules / f"{build.key}.json"
+
+
+def _check_key(build: ModuleBuild) -> None:
+    if build.signature is None:
+        return
+    signer = module_signing.configured()
+    if signer is None or signer.signature != build.signature:
+        signed_by = f"{build.signature.signer} (certificate {build.signature.certificate_sha256[:12]})"
+        raise BadInput(
+            f"the modules are signed by {signed_by}, and {module_signing.KEY} is "
+            f"{'another key' if signer else 'not set'}",
+            hint="set it and its certificate, fetch the signed modules from a remote store, or make a new lock")
+
+
+def _compile(
+    build: ModuleBuild, store: Store, work: Path, log: Path, progress: Progress | None,
+) -> ModuleOutcome:
+    try:
+        folder = local_repository.write(store, build.toolchain, work / "repo", suite=build.suite, epoch=EPOCH)
+        plan = ModulesPlan(
+            work=work, log=log, base_key=build.tree_key, layers=store.cache.layers,
+            kernel_release=build.kernel_release, driver_version=build.driver_version, package=build.package,
+            provides=list(build.provides), depends=list(build.depends),
+            tree=Tree(suite=build.suite, repository=folder, include=sorted(deb.name for deb in build.toolchain)),
+            source_deb=store.path(build.source.sha256), source_date_epoch=EPOCH, signed=build.signature is not None)
+        look = partial(how_far.of_compilation, work)
+        with progress.relaying(look) if progress else contextlib.nullcontext():
+            namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)
+        result = records.read(work / program.RESULT_FILE, ModulesResult)
+        if result.lacks:
+            raise HostNotReady(f"compiling {build.package} broke off: {result.lacks}", log=log,
+                               hint="free space or memory and run again: nothing is concluded about the driver")
+        deb = result.deb
+        return ModuleOutcome(
+            key=build.key, deb_sha256=store.add(deb) if deb else None, deb_size=deb.stat().st_size if deb else 0,
+            installed_size=result.installed_size, compiler=result.compiler, first_error=result.first_error,
+            seconds=result.seconds,
+        )
+    except shell.CommandFailed as error:
+        raise StageFailed(f"the scratch tree for {build.package} could not be made: {error.message}",
+                          hint="see the log; a broken package or a full disk looks like this", log=log,
+                          tail=error.tail) from error

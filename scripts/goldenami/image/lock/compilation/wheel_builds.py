@@ -1,0 +1,349 @@
+"""Wheels compiled from source for given hardware, with the image's own Python, glibc and compiler.
+
+The scratch tree has no network; sources and tools come from the store. Results are kept in the cache under a key of
+everything that shapes them, so that the second image that wants the same wheel compiles nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from goldenami.core import locks, records
+from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.locks import AT_ONCE, EXCLUSIVE
+from goldenami.core.records import Record
+from goldenami.core.terminal.progress import Progress
+from goldenami.local import how_far, workspace
+from goldenami.local.sandbox import program
+from goldenami.model.builds.lockfile import Framework, Lock, Target
+from goldenami.model.builds.plans import (
+    BenchmarkPlan,
+    BenchmarkResult,
+    BenchmarkSide,
+    Side,
+    Tree,
+    WheelPlan,
+    WheelResult,
+    WheelTests,
+)
+from goldenami.model.definitions import recipes
+from goldenami.model.definitions.recipes import FOLDER, Recipe
+from goldenami.model.supported import instruction_sets
+from goldenami.packages import local_repository
+from goldenami.packages.apt import Deb
+from goldenami.packages.pypi import PyFile
+from goldenami.packages.store import Store
+
+FORMAT = 1
+"""Raise when programs/build_wheel.py or wheel_pack.py change what comes out for the same inputs."""
+EPOCH = 315532800
+"""1980-01-01, the earliest date that ZIP knows: a wheel does not change because an index did."""
+MEMORY_SHARE = 0.8
+"""Part of the free memory that compilers may take together."""
+PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build", "pkgconf", "patchelf", "ccache")
+"""What every build has beside the essential packages."""
+CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
+_COMPILERS = re.compile(r"binutils|gcc-\d+|llvm-toolchain-\d+|nvidia-cuda-toolkit")
+"""Their source packages. ccache itself looks at the driver only: not at as, ptxas and cicc, and nvcc's is a script."""
+REMOTE, JOBS = "GOLDEN_CCACHE_REMOTE", "GOLDEN_JOBS"
+"""Optional: ccache's remote storage (its own syntax), an upper bound of compilers."""
+PIP = "pip==26.3"
+"""The build environment's own: the release's may be too old for repeated settings of a build backend (pip 23.1)."""
+
+
+class WheelOutcome(Record):
+    """What a build gave: the wheel, the compiler's name, the closing line of the framework's own tests.
+
+    `seconds` are those of the compilation with `jobs` compilers; `cache` counts ccache's hits and misses.
+    """
+
+    key: str
+    wheel: PyFile
+    compiler: str
+    tests: str
+    seconds: float
+    jobs: int
+    cache: dict[str, int]
+
+
+@dataclass(frozen=True)
+class WheelBuild:
+    """What to build: `requires` is the build environment, `runs_with` what the wheel needs to run, `tests` for its
+    own tests besides; `debs` the closure of the scratch tree."""
+
+    name: str
+    recipe: Recipe
+    target: Target
+    suite: str
+    source: PyFile
+    debs: Sequence[Deb]
+    requires: Sequence[PyFile]
+    runs_with: Sequence[PyFile]
+    tests: Sequence[PyFile]
+
+    @classmethod
+    def of(cls, lock: Lock, framework: Framework, recipe: Recipe) -> WheelBuild:
+        """The build by which a lock's wheel can be built again on a machine that lacks it."""
+        wheel = framework.made
+        assert wheel is not None
+        return cls(name=framework.name, recipe=recipe, target=wheel.target, suite=lock.base.release,
+                   source=wheel.source, debs=[lock.toolchain[name].deb(name) for name
+                                              in wheel.build], requires=wheel.requires,
+                   runs_with=framework.requires, tests=wheel.tests)
+
+    @property
+    def flags(self) -> dict[str, str]:
+        """The environment of the build; what stands for the number of compilers is left in."""
+        instructions = self.recipe.build
+        environment = instructions.environment | instructions.added(self.target.sm).environment
+        words = {
+            "{options}": " ".join(self.target.options), "{sm}": ";".join(self.target.sm),
+            "{sm_dotted}": ";".join(f"{sm[:-1]}.{sm[-1]}" for sm in self.target.sm),
+        }
+        return {name: _filled(value, words) for name, value in environment.items()}
+
+    @property
+    def toolchain_key(self) -> str:
+        """SHA-256 over the scratch tree."""
+        return records.sha256_text(records.canonical({"toolchain": sorted(deb.sha256 for deb in self.debs)}))
+
+    @property
+    def compilers_key(self) -> str:
+        """SHA-256 over what makes an object of a source's text."""
+        return records.sha256_text(records.canonical(sorted(
+            deb.sha256 for deb in self.debs if _COMPILERS.fullmatch(deb.source))))
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over everything that shapes the wheel."""
+        instructions = self.recipe.build
+        return records.sha256_text(records.canonical({
+            "format": FORMAT, "source": self.source.sha256, "target": self.target.model_dump(mode="json"),
+            "flags": self.flags, "settings": instructions.settings, "files": instructions.files, "suite": self.suite,
+            "patches": [patch.model_dump(mode="json") for patch in instructions.patches],
+            "library_path": instructions.library_path, "toolchain": self.toolchain_key,
+            "requires": sorted(file.sha256 for file in self.requires),
+            "tests": sorted(file.sha256 for file in self.tests), "epoch": EPOCH,
+            **({"arguments": self.recipe.suite.arguments} if self.recipe.suite else {}),
+        }))
+
+
+def lacking(lock: Lock, store: Store) -> list[Framework]:
+    """The frameworks whose wheel was compiled and is not in the store, or is damaged there."""
+    return [framework for framework in lock.frameworks if framework.made
+            and not store.has(framework.wheel.sha256, framework.wheel.size)]
+
+
+def from_index(lock: Lock, store: Store) -> list[PyFile]:
+    """What the package index has to give: what environments hold, and what compiles the wheels that are lacking."""
+    compiled = {framework.wheel.sha256 for framework in lock.frameworks if framework.made}
+    files = [file for files in lock.environments().values() for file in files if file.sha256 not in compiled]
+    for framework in lacking(lock, store):
+        assert framework.made is not None
+        files += [framework.made.source, *framework.made.requires, *framework.made.tests]
+    return list({file.sha256: file for file in files}.values())
+
+
+def installed_wheels(lock: Lock) -> dict[str, str]:
+    """The wheels that a bake installs: path in its repository -> SHA-256."""
+    return {f"wheels/{file.filename}": file.sha256 for files in lock.environments().values() for file in files}
+
+
+def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
+    """Compile the lock's wheels that this machine lacks; they have to be the lock's to the byte."""
+    for framework in lacking(lock, store):
+        build = WheelBuild.of(lock, framework, recipes.load(root, framework.name))
+        path_of(store, build.key).unlink(missing_ok=True)
+        with progress.step(f"build {framework.name}", f"{framework.version} for {build.target.cpu}"):
+            outcome = compile_wheel(root, build, store, progress, log=log)
+        if outcome.wheel.sha256 != framework.wheel.sha256:
+            raise StageFailed(
+                f"{outcome.wheel.filename} compiled to {outcome.wheel.sha256[:12]}, the lock names "
+                f"{framework.wheel.sha256[:12]}", log=log,
+                hint=f"the build is not reproducible on this machine: run `make lock IMAGE={lock.image}`",
+            )
+
+
+def path_of(store: Store, key: str) -> Path:
+    """Where the outcome of a build is kept."""
+    return store.cache.wheels / f"{key}.json"
+
+
+def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
+    """The outcome of `build`, if it was built on this machine and is whole."""
+    outcome = records.read_if_whole(path_of(store, build.key), WheelOutcome)
+    if outcome is None:
+        return None
+    return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
+
+
+def compile_wheel(root: Path, build: WheelBuild, store: Store, progress: Progress, *, log: Path) -> WheelOutcome:
+    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a sandbox.
+
+    HostNotReady, and nothing is kept, where the machine had not the space or the memory.
+    """
+    if found := known(store, build):
+        return found
+    with _held(path_of(store, build.key).with_suffix(".lock"), progress):
+        return known(store, build) or _compile(root, build, store, progress, log)
+
+
+@contextlib.contextmanager
+def _held(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold this lock: two processes that want one wheel compile it once. It goes with the process that holds it."""
+    try:
+        handle = locks.hold(path, EXCLUSIVE | AT_ONCE)
+    except BlockingIOError:
+        progress.say("waits for a wheel that another process compiles")
+        handle = locks.hold(path)
+    with handle:
+        yield
+
+
+def _compile(root: Path, build: WheelBuild, store: Store, progress: Progress, log: Path) -> WheelOutcome:
+    with workspace.scratch_in(workspace.in_cache(store), f"wheel-{build.key[:12]}") as work:
+        result = program.call("goldenami.local.programs.build_wheel", plan(root, build, store, work, log), WheelResult,
+                              progress, network=_uses_network(), look=partial(how_far.of_compilation, work))
+        path = result.wheel
+        wheel = PyFile(project=build.source.project, version=build.recipe.version, filename=path.name,
+                       sha256=store.add(path), size=path.stat().st_size)
+    outcome = WheelOutcome(key=build.key, wheel=wheel, compiler=result.compiler, tests=result.tests,
+                           seconds=result.seconds, jobs=result.jobs, cache=result.cache)
+    records.write(path_of(store, build.key), outcome)
+    return outcome
+
+
+def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> WheelPlan:
+    """The plan of a build in `work`; the wheels that it names are linked there."""
+    if not store.check(build.source.sha256):
+        raise BadInput(f"{build.source.filename} in the store is not what the lock names "
+                       f"({build.source.sha256[:12]}): removed", hint="run again: it is fetched anew")
+    _place(work, store, _placed([*build.requires, *build.runs_with, *build.tests]))
+    instructions, suite = build.recipe.build, build.recipe.suite
+    shared, mounts = _shared_cache(store, build)
+    site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
+    return WheelPlan(
+        work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key, layers=store.cache.layers,
+        programs=root / FOLDER, name=build.name, target=build.target.cpu,
+        sm=build.target.sm if instructions.cuda else [], source=store.path(build.source.sha256),
+        files=instructions.files, patches=instructions.patches, settings=instructions.settings,
+        environment={**_COMMON, **shared, **{
+            name: value.replace("{site}", site) for name, value in build.flags.items()}},
+        library_path=instructions.library_path, jobs=jobs_for(instructions.memory_mib),
+        requires=list(_placed(build.requires)), runs_with=list(_placed(build.runs_with)),
+        tests=WheelTests(wheels=list(_placed(build.tests)), arguments=suite.arguments) if suite else None,
+        mounts=mounts, network=_uses_network())
+
+
+def tree(build: WheelBuild, store: Store) -> Tree:
+    """The scratch tree of a build."""
+    packages = local_repository.write(store, build.debs, store.cache.repositories / build.toolchain_key[:16],
+                                      suite=build.suite, epoch=EPOCH)
+    return Tree(suite=build.suite, repository=packages, include=sorted(deb.name for deb in build.debs))
+
+
+def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
+    """Link the files into `work`, each at its path."""
+    (work / "wheels").mkdir()
+    for path, file in files.items():
+        (work / path).parent.mkdir(exist_ok=True)
+        local_repository.link(store.path(file.sha256), work / path)
+
+
+def compare(
+    root: Path, build: WheelBuild, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store, progress: Progress,
+    *, rounds: int, log: Path,
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures, ours first.
+
+    The sides' wheels lie apart: two builds of one source have the same file name.
+    """
+    ours, theirs = _placed(image, "wheels/image"), _placed(generic, "wheels/generic")
+    with workspace.scratch_in(workspace.in_cache(store), f"bench-{build.key[:12]}") as work:
+        _place(work, store, {**ours, **theirs})
+        plan = BenchmarkPlan(
+            work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key, layers=store.cache.layers,
+            programs=root / FOLDER, name=build.name, rounds=rounds, sides={
+                Side.IMAGE: BenchmarkSide(wheels=list(ours), needs=_features(build.target.cpu)),
+                Side.GENERIC: BenchmarkSide(wheels=list(theirs), needs=_features(build.recipe.generic))})
+        figures = program.call("goldenami.local.programs.benchmark", plan, BenchmarkResult, progress).figures
+    return figures[Side.IMAGE], figures[Side.GENERIC]
+
+
+def _features(cpu: str | None) -> list[str]:
+    """What code that a compiler makes for `cpu` may need; nothing of a wheel of the index, which is for any."""
+    return sorted(instruction_sets.features(cpu) - instruction_sets.NO_SPEEDUP) if cpu else []
+
+
+_COMMON = {
+    "SOURCE_DATE_EPOCH": str(EPOCH), "MAKEFLAGS": "-j{jobs}", "CMAKE_BUILD_PARALLEL_LEVEL": "{jobs}",
+    "MAX_JOBS": "{jobs}", "CMAKE_GENERATOR": "Ninja", "PYTHONHASHSEED": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "CCACHE_DIR": "/build/ccache", "CCACHE_COMPILERCHECK": "content", "CCACHE_STATSLOG": "/build/ccache-log",
+    "CCACHE_MAXSIZE": "5G",
+}
+"""Common to all builds. The compiler's content, not its date, tells ccache which one it is: so a shared cache fits.
+CCACHE_NAMESPACE tells it the rest."""
+
+
+def _shared_cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
+    """ccache's part of the environment, its remote storage among it; and folders to mount.
+
+    The local cache is a folder beside the store. A remote storage that is a folder needs no network either.
+    """
+    folder = store.cache.ccache
+    folder.mkdir(exist_ok=True)
+    environment, mounts = {"CCACHE_NAMESPACE": build.compilers_key}, [(folder, "build/ccache")]
+    remote = os.environ.get(REMOTE, "")
+    if remote.startswith("file:"):
+        shared, bar, attributes = remote.removeprefix("file:").partition("|")
+        if not Path(shared).is_dir():
+            raise BadInput(f"{REMOTE} names the folder {shared}, which is not there", hint="make or mount it")
+        mounts.append((Path(shared), "build/ccache-remote"))
+        remote = f"file:/build/ccache-remote{bar}{attributes}"
+    if remote:
+        environment["CCACHE_REMOTE_STORAGE"] = remote
+    return environment, mounts
+
+
+def _uses_network() -> bool:
+    """Only a cache on another machine needs it; pip has everything in a folder either way."""
+    remote = os.environ.get(REMOTE, "")
+    return bool(remote) and not remote.startswith("file:")
+
+
+def jobs_for(memory_mib: int) -> int:
+    """How many compilers run at once: as many as there are CPUs and memory for, at most GOLDEN_JOBS."""
+    found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
+    most = max(1, min(fitting, len(os.sched_getaffinity(0))))
+    return min(most, _limit() or most)
+
+
+def _limit() -> int:
+    """GOLDEN_JOBS; 0 where it is not set."""
+    text = os.environ.get(JOBS, "")
+    if text and not (text.isdecimal() and int(text)):
+        raise BadInput(f"{JOBS} is `{text}`", hint="give a number of compilers, such as 2")
+    return int(text or "0")
+
+
+def _filled(text: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
+
+
+def _placed(files: Sequence[PyFile], folder: str = "wheels") -> dict[str, PyFile]:
+    """Each file by its path in a work folder."""
+    return {f"{folder}/{file.filename}": file for file in files}
+
+
+def _python(debs: Sequence[Deb]) -> str:
+    """The release's Python, "3.11": the version that its package `python3` depends on."""
+    return ".".join(next(deb.version for deb in debs if deb.name == "python3").split(".")[:2])

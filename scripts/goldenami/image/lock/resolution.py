@@ -1,0 +1,122 @@
+"""The state of a lock in the making: the image's archives in a private apt root, and what was chosen so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from goldenami.core.records import sha256_text
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import frameworks
+from goldenami.image.lock.compilation.driver_fit import LockConstraints
+from goldenami.model.builds.lockfile import Choice, Suite
+from goldenami.model.definitions import role_packages
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.supported import vendor_archives
+from goldenami.model.supported.platforms import PLATFORMS, Platform
+from goldenami.packages import local_repository, mirrors
+from goldenami.packages.apt import AptRoot, Deb, store_requests
+from goldenami.packages.mirrors import Source
+from goldenami.packages.store import Store
+
+BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus", "ca-certificates")
+"""What Ansible needs to reach and manage a tree, beyond the distribution's own base set."""
+LOCAL_SUITE = "golden"
+"""The suite of local repositories: of packages that were compiled here, or that the archives have dropped."""
+SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
+"""mmdebstrap's `important` variant, in apt's own pattern language."""
+
+
+@dataclass
+class Resolution:
+    """The state of one lock in the making. `derived` are role variables that follow from what was chosen, by role;
+    `offered` are files from the store that the archives have dropped."""
+
+    root: Path
+    definition: Definition
+    store: Store
+    progress: Progress
+    log: Path
+    platform: Platform
+    apt: AptRoot
+    derived: dict[str, dict[str, Any]] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+    constraints: LockConstraints = field(default_factory=LockConstraints)
+    offered: list[Deb] = field(default_factory=list)
+    frameworks: frameworks.ResolvedFrameworks = frameworks.NO_FRAMEWORKS
+
+    def given(self, role: str) -> dict[str, Any]:
+        """What the definition and the lock give to `role`."""
+        return {**self.definition.variables(role), **self.derived.get(role, {})}
+
+    def setting(self, role: str, name: str) -> Any:
+        """One effective variable of `role`."""
+        return role_packages.variables(self.root, role, self.given(role))[f"{role}_{name}"]
+
+    def names(self, roles: Sequence[str]) -> list[str]:
+        """What apt is asked for: the system itself, and what `roles` install."""
+        packages = [name for role in roles
+                    for name in role_packages.packages(self.root, role, self.platform, self.given(role))]
+        return list(dict.fromkeys([*SEED, *BASE_PACKAGES, *packages]))
+
+    def driver_sources(self) -> list[str]:
+        """The driver's own source packages: none for an image without a driver."""
+        role = "nvidia_driver"
+        if role not in self.definition.roles:
+            return []
+        facts = role_packages.facts(self.root, role, self.platform, self.given(role))
+        return list(facts["__nvidia_driver_pinned_sources"])
+
+    def archive_suites(self) -> list[Suite]:
+        """The archives' suites as they are now, without the local repository."""
+        return [Suite(**entry) for entry in self.apt.releases() if entry["suite"] != LOCAL_SUITE]
+
+    def fetch(self, debs: list[Deb], on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """Have the files in the store."""
+        self.store.fetch(store_requests(debs, self.apt.uris), on_bytes)
+
+    def offer(self, debs: list[Deb]) -> None:
+        """Make `debs`, which are in the store, all that the local repository has."""
+        local_repository.write(self.store, debs, self.apt.folder / "built", suite=LOCAL_SUITE, epoch=0)
+
+
+@contextmanager
+def opened(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path,
+    constraints: LockConstraints | None = None,
+) -> Iterator[Resolution]:
+    """A resolution with today's indexes, held for this process."""
+    resolution = _open(root, definition, store, progress, log, constraints or LockConstraints())
+    apt = resolution.apt
+    with apt.locked():
+        (apt.folder / "built").mkdir(parents=True, exist_ok=True)
+        resolution.offer([])
+        apt.configure()
+        apt.pin({})
+        with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
+            apt.update()
+        yield resolution
+
+
+def sources_of(root: Path, definition: Definition) -> list[Source]:
+    """The archives that `definition` is resolved from."""
+    base = definition.base
+    return mirrors.sources(base.distribution, base.release, backports=base.backports,
+                           vendors=vendor_archives.of(root, definition))
+
+
+def _open(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, constraints: LockConstraints,
+) -> Resolution:
+    base, sources = definition.base, sources_of(root, definition)
+    uris = mirrors.locate([source.archive for source in sources], [one.vendor for one in sources if one.vendor])
+    folder = store.cache.apt / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
+    apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
+                  local_repo=folder / "built",
+                  stock={package.sha256: package.deb(name) for name, package in constraints.stock.items()})
+    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt, constraints=constraints)
+
+

@@ -1,0 +1,138 @@
+"""The `lock` stage: a definition resolved to exact files, and a driver proved to compile on the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+from goldenami.core.errors import NoFit
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import assemble, bake_steps, cuda, driver, frameworks, lint
+from goldenami.image.lock.compilation import driver_fit
+from goldenami.image.lock.compilation.driver_fit import FittedDriver, LockConstraints
+from goldenami.image.lock.resolution import Resolution, opened
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Choice, Cuda, Kernel, Lock, Target
+from goldenami.model.definitions import recipes
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.supported import hardware, release_dates
+from goldenami.packages.pypi import Index
+from goldenami.packages.store import Store
+
+
+def run(
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *,
+    constraints: LockConstraints | None = None,
+) -> tuple[Lock, str]:
+    """Resolve `definition`, write its lock; returns it with its SHA-256. What `constraints` name does not move.
+
+    NoFit where the parts do not fit each other; the old lock stays.
+    """
+    path = lockfile.path_of(root, definition.image)
+    with opened(root, definition, store, progress, log, constraints) as resolution:
+        if previous := lockfile.previous(root, definition.image):
+            release_dates.demand_progress(previous, resolution.archive_suites())
+        lock = _resolve(resolution)
+    lint.demand(lock, hardware.load(root), NoFit)
+    lock = _kept_if_equal(lockfile.previous(root, definition.image), lock)
+    return lock, lockfile.write(path, lock)
+
+
+def _kept_if_equal(previous: Lock | None, lock: Lock) -> Lock:
+    """`lock`, or the one that is there already if they differ only in how the archives were signed last."""
+    if previous is None:
+        return lock
+    base = previous.base.model_copy(update={"suites": lock.base.suites})
+    return previous if previous.model_copy(update={"base": base}) == lock else lock
+
+
+def _resolve(resolution: Resolution) -> Lock:
+    apt, progress, definition = resolution.apt, resolution.progress, resolution.definition
+    _pin_what_stays(resolution)
+    kept = resolution.constraints.kernel
+    kernels = [kept] if kept else driver_fit.kernels(apt, definition.kernel)
+    fitted = driver.fit(resolution, kernels) if "nvidia_driver" in definition.roles else None
+    kernel = fitted.kernel if fitted else kernels[0]
+    if fitted is None:
+        resolution.choices.append(Choice(component="kernel", taken=kernel.release, passed_over=[],
+                                         why=_why_this_kernel(resolution, kernel)))
+    driver.derive(resolution, kernel, fitted)
+    with progress.step("packages"):
+        base = [deb.name for deb in apt.solve(resolution.names([]))]
+        debs = apt.solve(resolution.names(definition.role_names))
+        found = cuda.of_packages(resolution, fitted, debs)
+    if definition.frameworks or cuda.from_wheels(resolution):
+        found = _from_index(resolution, fitted) or found
+    lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
+    with progress.download("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages",
+                           lacking) as on_bytes:
+        resolution.fetch(debs, on_bytes)
+    with progress.step("steps"):
+        steps = bake_steps.steps(resolution, fitted, base, debs)
+    return assemble.assemble(resolution, kernel, fitted, found, base, debs, steps)
+
+
+def _why_this_kernel(resolution: Resolution, kernel: Kernel) -> str:
+    """Why an image without a driver has `kernel`: the same words whether a policy led there or not."""
+    with contextlib.suppress(NoFit):
+        if driver_fit.kernels(resolution.apt, resolution.definition.kernel)[0] == kernel:
+            return "the newest"
+    return "the policy keeps it"
+
+
+def _pin_what_stays(resolution: Resolution) -> None:
+    """Pin what is to stay, and offer from the store what the archive has dropped of it."""
+    apt, constraints = resolution.apt, resolution.constraints
+    entries = apt.entries(sorted(constraints.stock))
+    resolution.offered = [package.deb(name) for name, package in sorted(constraints.stock.items())
+                          if package.version not in {entry.version for entry in entries.get(name, [])}]
+    resolution.fetch(resolution.offered)
+    if resolution.offered:
+        resolution.offer(resolution.offered)
+        apt.update()
+    apt.pin(constraints.packages)
+
+
+def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | None:
+    """What the package index gives: frameworks, and CUDA beside them where the definition wants its wheels."""
+    definition, (request, context) = resolution.definition, framework_request(resolution)
+    with resolution.progress.step("frameworks", ", ".join(definition.frameworks) or "CUDA alone"):
+        wanted = cuda.requirement(resolution, request, context) if cuda.from_wheels(resolution) else ""
+        if definition.frameworks:
+            _frameworks(resolution, replace(request, beside=[wanted] if wanted else []), context)
+        return cuda.of_wheels(resolution, wanted, fitted, request, context) if wanted else None
+
+
+def _frameworks(
+    resolution: Resolution, request: frameworks.FrameworkRequest, context: frameworks.ResolverContext,
+) -> None:
+    """Wheel or source for each framework, exact files, and what has to be compiled compiled (or found in the cache)."""
+    definition = resolution.definition
+    resolved = frameworks.resolve(request, context)
+    resolution.frameworks = resolved
+    resolution.choices.extend(resolved.choices)
+    modules = {name: recipes.load(resolution.root, name).module for name in definition.frameworks}
+    resolution.derived["frameworks"] = {
+        "frameworks_installed": frameworks.variables(resolved.frameworks, modules),
+        "frameworks_cpu_features": lockfile.derive_hardware(resolution.root, definition).features,
+    }
+
+
+def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkRequest, frameworks.ResolverContext]:
+    """What the definition asks of frameworks, for which hardware, and what resolving and building it needs."""
+    definition, shared = resolution.definition, lockfile.derive_hardware(resolution.root, resolution.definition)
+    cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
+    previous = lockfile.previous(resolution.root, definition.image)
+    request = frameworks.FrameworkRequest(
+        names=definition.frameworks, shared_environment=resolution.setting("frameworks", "shared_environment"),
+        cpus=shared.cpus, target=Target(cpu=cpu, options=shared.options, sm=shared.sm), suite=definition.base.release,
+        gcc=resolution.platform.gcc,
+        driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
+        driver_sources=resolution.driver_sources(),
+    )
+    return request, frameworks.ResolverContext(
+        root=resolution.root, apt=resolution.apt, store=resolution.store, index=Index.configured(),
+        progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
+        previous_frameworks=previous.frameworks if previous else (),
+    )

@@ -1,0 +1,244 @@
+"""The parts of a build, from its lock: packages, wheels and what they were compiled from, the loader of the host.
+
+The lock names what was resolved. Where the build has the manifest of its tree, the parts are held equal to it: what a
+role purged is no part, and what nobody locked is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from goldenami.core import records
+from goldenami.core.errors import NotVerified
+from goldenami.local.tree import owners
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import Host
+from goldenami.model.builds.lockfile import CompiledWheel, Lock, Package
+from goldenami.model.builds.part_facts import PARTS_FILE, TreeFacts, wheel_key
+from goldenami.model.builds.trim_records import Trimmed
+from goldenami.packages import local_repository
+from goldenami.packages.pypi import Archive, PyFile
+from goldenami.packages.store import Store
+
+MINORS = {"ubuntu": ".04"}
+"""Ubuntu's long-term releases, the only ones here, are of April: 24 is 24.04."""
+LOADER = ("grub-efi-amd64-bin", "grub-pc-bin")
+"""Packages of the host whose modules are in both core images of the loader (local/disk/grub.py)."""
+_SOURCE = re.compile(r"^Source: (\S+)(?: \((\S+)\))?$", re.MULTILINE)
+"""deb-src-control(5): the version stands there only where it is not the binary's."""
+_SIGNED = re.compile(r"^linux-signed(?:-(?:amd64|arm64)$|(?=-|$))")
+"""Sources that only sign another's kernel, under versions of their own (Debian's `6.1.192+2` of `6.1.192-2`): trackers
+know `linux` and Ubuntu's `linux-aws`."""
+_WHEEL = re.compile(r"^/opt/ml/([^/]+)/lib/python3[^/]*/site-packages/([^/-]+)-([^/]+)\.dist-info/METADATA$")
+
+
+@dataclass(frozen=True)
+class SourcePackage:
+    """The source package that a package was built from: scanners look vulnerabilities up by it."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """One part of the image. `sha256` is of its file, "" where it has none; `ancestors` are what it was compiled from.
+
+    `purl` is a package URL (ECMA-427), `cpe` a name of the National Vulnerability Database, "" where it has none.
+    """
+
+    name: str
+    version: str
+    purl: str
+    sha256: str
+    vendor: str
+    source: SourcePackage | None = None
+    cpe: str = ""
+    properties: tuple[tuple[str, str], ...] = ()
+    ancestors: tuple[ImagePart, ...] = ()
+    licence: str = ""
+    supplier: str = ""
+    depends: tuple[str, ...] = ()
+    """An SPDX expression, a name, and the `ref`s of what it needs: empty where the build has no record of them."""
+
+    @property
+    def ref(self) -> str:
+        """Its name within a document, of letters, digits, dots and hyphens."""
+        return f"{re.sub('[^A-Za-z0-9.]+', '-', self.name)}-{(self.sha256 or records.sha256_text(self.purl))[:16]}"
+
+
+@dataclass(frozen=True)
+class Materials:
+    """All parts of a build, by name. `whole` says that they were compared with the files of the tree."""
+
+    lock: Lock
+    lock_sha256: str
+    build_id: str
+    parts: tuple[ImagePart, ...]
+    whole: bool
+
+    @property
+    def distribution(self) -> str:
+        """The release as scanners name it: `debian-12`, `ubuntu-24.04`."""
+        return distribution(self.lock)
+
+
+def distribution(lock: Lock) -> str:
+    """The release of a lock as scanners name it."""
+    return f"{lock.base.distribution}-{lock.base.major}{MINORS.get(lock.base.distribution, '')}"
+
+
+def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
+    """The parts of a build; BadInput where the store lacks a package, NotVerified where the tree has other parts."""
+    bake = build.read_bake()
+    whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
+    present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
+    found = [*_debs(lock, store, present), *_wheels(lock, bake.trimmed), *_loader(bake.host)]
+    parts = _with_facts(found, build.path / PARTS_FILE)
+    return Materials(lock, bake.lock_sha256, build.build_id, _sorted(parts), whole)
+
+
+def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
+    """The parts with what the tree said of them; as they are where an older bake kept no record of it."""
+    if not path.exists():
+        return parts
+    facts = records.read(path, TreeFacts).parts
+    keys = {wheel_key(part.name, part.version) if part.vendor == "pypi" else part.name: part
+            for part in parts if part.sha256}  # the loader is of another machine
+    known = {part.ref: facts[key] for key, part in keys.items() if key in facts}
+    return [replace(part, licence=fact.licence, supplier=fact.supplier,
+                    depends=tuple(sorted(keys[key].ref for key in fact.depends if key in keys)))
+            if (fact := known.get(part.ref)) else part for part in parts]
+
+
+def of_lock(lock: Lock, store: Store) -> Materials:
+    """The parts that a lock names, where nobody baked it here: what the tree has, and the loader, are not known."""
+    sha256 = records.sha256_text(lockfile.text_of(lock))
+    found = [*_debs(lock, store, lock.packages), *_wheels(lock, None)]
+    return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], _sorted(found), whole=False)
+
+
+def _sorted(parts: Iterable[ImagePart]) -> tuple[ImagePart, ...]:
+    return tuple(sorted(parts, key=lambda part: (part.name, part.ref)))
+
+
+def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
+    """The source of each package, from the package's own control data: the lock has no version of it."""
+    found = {}
+    for name, package in lock.packages.items():
+        match = _SOURCE.search(local_repository.control(store, package.deb(name)))
+        source, version = match.groups() if match else (name, None)
+        if _SIGNED.match(source):
+            source, version = _SIGNED.sub("linux", source), package.version
+        found[name] = SourcePackage(source, version or package.version)
+    return found
+
+
+def purl(kind: str, name: str, version: str, qualifiers: Mapping[str, str] | None = None) -> str:
+    """A package URL: `kind` with its namespace, then what the specification has percent-encoded."""
+    more = "&".join(f"{key}={quote(value, safe='.-_~:')}" for key, value in sorted((qualifiers or {}).items()))
+    return f"pkg:{kind}/{quote(name, safe='.-_~')}@{quote(version, safe='.-_~:')}{'?' if more else ''}{more}"
+
+
+def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
+    """The packages of the lock that are among `names`."""
+    sources = source_packages(lock, store)
+    return (_deb(lock, name, package, sources[name]) for name, package in lock.packages.items() if name in names)
+
+
+def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> ImagePart:
+    made = lock.driver.modules if lock.driver else None
+    if made and name == made.package:
+        return _modules(lock, name, package)
+    vendor = lock.base.distribution
+    if not package.origin.startswith(vendor):
+        vendor = package.origin.partition("-")[0]
+    return ImagePart(name, package.version, _deb_purl(lock, vendor, name, package, source), package.sha256, vendor,
+                     source, properties=(("archive", package.origin),))
+
+
+def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:
+    qualifiers = {"arch": package.architecture, "distro": distribution(lock)}
+    if source != SourcePackage(name, package.version):
+        qualifiers["upstream"] = source.name + (f"@{source.version}" if source.version != package.version else "")
+    return purl(f"deb/{vendor}", name, package.version, qualifiers)
+
+
+def _modules(lock: Lock, name: str, package: Package) -> ImagePart:
+    """The kernel modules that were compiled when the lock was made, with the package that has their source."""
+    assert lock.driver and lock.driver.modules
+    made, version = lock.driver.modules, lock.driver.version
+    facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release), ("flavour", lock.driver.flavour)]
+    facts += [("signer", made.signature.signer)] if made.signature else []
+    origin, ancestors = made.build.get(made.source_package), list[ImagePart]()
+    if origin:
+        ancestors.append(_deb(lock, made.source_package, origin, SourcePackage(origin.source, origin.version)))
+    return ImagePart(name, package.version, purl("generic", name, package.version), package.sha256, "nvidia",
+                     cpe=f"cpe:2.3:a:nvidia:gpu_display_driver:{version}:*:*:*:*:linux:*:*",
+                     properties=tuple(facts), ancestors=tuple(ancestors))
+
+
+def _wheels(lock: Lock, trimmed: Trimmed | None) -> Iterator[ImagePart]:
+    """Each wheel once, with the environments that it is in, and what was taken out of it there."""
+    homes: dict[str, list[str]] = {}
+    files: dict[str, PyFile] = {}
+    for environment, found in lock.environments().items():
+        for file in found:
+            files[file.sha256] = file
+            homes.setdefault(file.sha256, []).append(environment)
+    made = {one.wheel.sha256: one.made for one in lock.frameworks if one.made}
+    for sha256, file in files.items():
+        compiled = made.get(sha256)
+        facts = [("environment", name) for name in sorted(homes[sha256])]
+        facts += [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)] if compiled else []
+        facts += [("trimmed", what) for what in trimmed.of_wheel(file.project, file.version)] if trimmed else []
+        yield ImagePart(file.project, file.version, purl("pypi", file.project, file.version), sha256, "pypi",
+                        properties=(("file", file.filename), *facts),
+                        ancestors=(_origin(compiled),) if compiled else ())
+
+
+def _origin(made: CompiledWheel) -> ImagePart:
+    """The source that a wheel was compiled from, on the index or at an address of its own."""
+    source, kind, facts = made.source, "pypi", {"file_name": made.source.filename}
+    if isinstance(source, Archive):
+        kind, facts = "generic", {"checksum": f"sha256:{source.sha256}", "download_url": source.url}
+    where = purl(kind, source.project, source.version, facts)
+    return ImagePart(source.project, source.version, where, source.sha256, kind)
+
+
+def _loader(host: Host) -> Iterator[ImagePart]:
+    """GRUB, which is on the disk as files of the host's packages: of the host's distribution, not of the image's."""
+    vendor, _, _ = host.distribution.partition("-")
+    for name in LOADER:
+        if version := host.tools.get(name, ""):
+            qualifiers = {"arch": "amd64", "distro": host.distribution, "upstream": "grub2"}
+            where = purl(f"deb/{vendor}", name, version, qualifiers) if vendor else purl("generic", name, version)
+            yield ImagePart(name, version, where, "", vendor or "GNU", SourcePackage("grub2", version),
+                            properties=(("from", "the host that baked"),))
+
+
+def _in_tree(manifest: Path, lock: Lock) -> set[str]:
+    """The packages that the tree has; NotVerified where one is not the lock's, or the wheels are others."""
+    paths = [entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]]
+    packages = owners.installed(paths)
+    wheels = {(match[1], _project(match[2]), match[3]) for path in paths if (match := _WHEEL.match(path))}
+    locked = {(environment, _project(file.project), file.version)
+              for environment, files in lock.environments().items() for file in files}
+    wrong = [f"package {name} is in the image alone" for name in sorted(packages - lock.packages.keys())]
+    wrong += [f"wheel {' '.join(one)} is in the image alone" for one in sorted(wheels - locked)]
+    wrong += [f"wheel {' '.join(one)} is in the lock alone" for one in sorted(locked - wheels)]
+    if wrong:
+        raise NotVerified(f"{manifest} and the lock differ: {'; '.join(wrong[:6])}",
+                          hint=f"`make bake IMAGE={lock.image} FORCE=1` makes the build again")
+    return packages
+
+
+def _project(name: str) -> str:
+    """The name of a project as the index has it (the simple repository API, "Normalized Names")."""
+    return re.sub(r"[-_.]+", "-", name).lower()

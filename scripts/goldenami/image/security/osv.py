@@ -1,0 +1,124 @@
+"""OSV's lists (OSV schema 1.6), a ZIP of one JSON file a vulnerability: of Python's package index, and of Ubuntu."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from debian.debian_support import Version as DebianVersion
+from packaging.utils import canonicalize_name
+from packaging.version import Version as PythonVersion
+
+from goldenami.core.errors import Unreachable
+from goldenami.image.security.feeds import FeedData
+from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
+
+_WORDS = {"moderate": Rating.MEDIUM, "negligible": Rating.LOW, **{rating.value: rating for rating in Rating}}
+"""GitHub says moderate, Ubuntu negligible; the other words are CVSS's."""
+_ALIAS = ("CVE-",)
+
+
+@dataclass(frozen=True)
+class Ecosystem:
+    """Names and versions of one kind of package. `name` is OSV's, with the release where it has some."""
+
+    feed: Feed
+    name: str
+    order: Callable[[str], Any]
+
+
+def python() -> Ecosystem:
+    """Python's package index."""
+    return Ecosystem(Feed.PYPI, "PyPI", PythonVersion)
+
+
+def ubuntu(release: str) -> Ecosystem:
+    """A long-term release of Ubuntu, "24.04"."""
+    return Ecosystem(Feed.UBUNTU, f"Ubuntu:{release}:LTS", DebianVersion)
+
+
+def parse(data: bytes, ecosystem: Ecosystem, wanted: Mapping[str, Sequence[str]]) -> FeedData:
+    """What the list has against the `wanted` versions by project; Unreachable for data of another form.
+
+    Also Unreachable where it has nothing of this release at all.
+    """
+    entries, newest, of_release, found = 0, "", False, list[Vulnerability]()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                if not name.endswith(".json"):
+                    continue
+                entry = json.loads(archive.read(name))
+                entries, newest = entries + 1, max(newest, entry["modified"])
+                mine = [row for row in entry.get("affected", []) if row["package"]["ecosystem"] == ecosystem.name]
+                of_release = of_release or bool(mine)
+                if "withdrawn" not in entry:
+                    found += _against(entry, mine, ecosystem, wanted)
+        changed = datetime.datetime.fromisoformat(newest).date() if newest else None
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreachable(f"is no list of OSV's: {error!r}") from None
+    if entries and not of_release:
+        raise Unreachable(f"has no entry of {ecosystem.name}")
+    return FeedData(entries, changed, _once(found))
+
+
+def _against(
+    entry: dict[str, Any], affected: list[dict[str, Any]], ecosystem: Ecosystem, wanted: Mapping[str, Sequence[str]],
+) -> Iterator[Vulnerability]:
+    for row in affected:
+        name = row["package"]["name"]
+        name = canonicalize_name(name) if ecosystem.feed is Feed.PYPI else name
+        for version in wanted.get(name, ()):
+            # Of `2.7.0+cu128` an index of builds has said which build it is: no list does.
+            public = version.partition("+")[0] if ecosystem.feed is Feed.PYPI else version
+            fixes = [fix for ranged in row.get("ranges", []) if ranged["type"] == "ECOSYSTEM"
+                     for fix in _in_range(public, ranged["events"], ecosystem.order)]
+            if not fixes and public in row.get("versions", []):
+                fixes = [""]
+            if fixes:
+                names = [entry["id"], *entry.get("aliases", []), *entry.get("upstream", [])]
+                yield Vulnerability(id=next((one for one in names if one.startswith(_ALIAS)), entry["id"]),
+                                    feed=ecosystem.feed, part=name, version=version, fix=fixes[0],
+                                    rating=_rating(entry, row), detail=str(entry.get("summary", ""))[:200])
+
+
+def _in_range(version: str, events: list[dict[str, str]], order: Callable[[str], Any]) -> Iterator[str]:
+    """The fix ("" where there is none) if the version is between an introduction and the event that ends it."""
+    at, since = order(version), False
+    for event in sorted(events, key=lambda event: order(next(iter(event.values())))):
+        if "introduced" in event:
+            since = since or order(event["introduced"]) <= at
+        elif since and "fixed" in event:
+            if at < order(event["fixed"]):
+                yield event["fixed"]
+            since = False
+        elif since and "last_affected" in event:
+            if at <= order(event["last_affected"]):
+                yield ""
+            since = False
+    if since:
+        yield ""
+
+
+def _rating(entry: dict[str, Any], row: dict[str, Any]) -> Rating:
+    """The word that somebody gave it; a CVSS vector alone is none."""
+    words = [part.get("database_specific", {}).get("severity", "") for part in (entry, row)]
+    words += [one.get("score", "") for one in entry.get("severity", []) if one.get("type") == "Ubuntu"]
+    return next((_WORDS[word.lower()] for word in words if isinstance(word, str) and word.lower() in _WORDS),
+                Rating.UNKNOWN)
+
+
+def _once(found: list[Vulnerability]) -> list[Vulnerability]:
+    """Each once: PYSEC and GHSA describe the same one. The one that is rated stays, and a fix that either knows."""
+    best = dict[tuple[str, str, str], Vulnerability]()
+    for one in found:
+        key = (one.id, one.part, one.version)
+        other = best.get(key, one)
+        chosen = one if one.rating.at_least(other.rating) or other.rating is Rating.UNKNOWN else other
+        best[key] = chosen.model_copy(update={"fix": chosen.fix or other.fix or one.fix})
+    return list(best.values())

@@ -1,0 +1,212 @@
+"""Where a published build comes from, signed, for each region: SLSA's provenance, and a summary of its verification.
+
+Subjects are the AMI and its snapshot; what they were made of is the lock, and what was found of them are the digests of
+the build's records. Whoever has the public key can hold the account to it (published_provenance.py), or a build's
+folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from goldenami.aws.channels import attestations
+from goldenami.aws.channels.attestations import Attestations
+from goldenami.aws.images import Image
+from goldenami.aws.session import Account
+from goldenami.core import clock, records
+from goldenami.core.errors import BadInput, GoldenError, NotVerified
+from goldenami.image.security import dsse, signers
+from goldenami.image.security.signers import KEY, SigningKey
+from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.build_records import PUBLISH_FILE, BakeRecord
+from goldenami.model.definitions.definition import Definition
+
+PROVENANCE, VERIFICATION = "https://slsa.dev/provenance/v1", "https://slsa.dev/verification_summary/v1"
+"""Types of predicates: https://slsa.dev/spec/v1.0/provenance, https://slsa.dev/spec/v1.0/verification_summary."""
+BUILD_TYPE, BUILDER, VERIFIER = "urn:goldenami:bake:v1", "urn:goldenami:bake", "urn:goldenami:verify"
+LEVELS = ("SLSA_BUILD_LEVEL_1", "GOLDENAMI_VERIFIED")
+"""What a summary claims. Level 2 wants a build platform that nobody can tamper with: a machine of ours is none."""
+MANIFEST = "manifest.json"
+LASTING = ("bake.json", MANIFEST, "sbom.cdx.json", "sbom.spdx.json")
+BYPRODUCTS = (*LASTING, "verify.json", "hardening.json", "cve.json")
+"""Records whose digests are in it, as far as the build has them; those behind LASTING may be made again later."""
+LIST = "blocksSha256"
+"""Of a snapshot: the digest of `disk.blocks`, which has the SHA-256 of each of its blocks."""
+
+
+def demanded(root: Path, definition: Definition, account: Account) -> SigningKey | None:
+    """The key to sign with; BadInput where the definition wants builds signed, and there is none."""
+    key = signers.of_environment(root, account)
+    if key is None and definition.security.signed:
+        raise BadInput(f"{definition.image} is published with signed provenance alone, and {KEY} names no key",
+                       hint=f"set {KEY} to the file of an ECDSA P-256 key, outside the checkout, or to a key of KMS")
+    return key
+
+
+@dataclass(frozen=True)
+class Attestor:
+    """Signs where a build comes from. `policy` is the image's definition, by which it was verified."""
+
+    build: BuildFolder
+    key: SigningKey
+    policy: Path
+
+    def attest(self, region: str, ami: Image) -> Attestations:
+        """Both envelopes for the AMI of a region; copies are in the build's folder before the account has them."""
+        provenance = dsse.sealed(_statement(self.build, region, ami.ami, ami.snapshot), self.key)
+        made = Attestations(provenance, dsse.sealed(self._summary(region, ami, provenance), self.key),
+                            signers.key_id(self.key.public))
+        for path, text in zip(copies(self.build, region), (made.provenance, made.verification), strict=True):
+            records.write_text(path, text)
+        return made
+
+    def is_right(self, region: str, ami: Image, found: Attestations) -> bool:
+        """Whether what the account has is signed by this key, and of this AMI."""
+        try:
+            hold(found, self.key.public, region, ami.ami, ami.snapshot)
+        except GoldenError:
+            return False
+        return True
+
+    def _summary(self, region: str, ami: Image, provenance: str) -> dict[str, Any]:
+        """That the build passed `verify`: nothing else is published."""
+        bake, folder = self.build.read_bake(), self.policy.parent
+        return {
+            "_type": dsse.STATEMENT, "predicateType": VERIFICATION,
+            "subject": _subjects(self.build, bake, region, ami.ami, ami.snapshot),
+            "predicate": {
+                "verifier": {"id": VERIFIER}, "timeVerified": clock.stamp(), "slsaVersion": "1.0",
+                "resourceUri": attestations.arn(region, "image", ami.ami),
+                "policy": {"uri": f"packer/{folder.name}/{self.policy.name}",
+                           "digest": {"sha256": records.sha256_file(self.policy)}},
+                "inputAttestations": [{"uri": attestations.parameters(bake.image, bake.build_id)[0],
+                                       "digest": {"sha256": records.sha256_text(provenance)}}],
+                "verificationResult": "PASSED", "verifiedLevels": list(LEVELS)}}
+
+
+def copies(build: BuildFolder, region: str) -> tuple[Path, Path]:
+    """Where the build's folder has both envelopes of a region."""
+    return (build.path / f"provenance/{region}.provenance.dsse.json",
+            build.path / f"provenance/{region}.verification.dsse.json")
+
+
+def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict[str, Any]:
+    bake = build.read_bake()
+    ends = datetime.fromisoformat(bake.started_at) + timedelta(seconds=bake.seconds or 0)
+    return {
+        "_type": dsse.STATEMENT, "predicateType": PROVENANCE,
+        "subject": _subjects(build, bake, region, ami, snapshot),
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {"image": bake.image, "builder": bake.builder.value},
+                "resolvedDependencies": [
+                    {"name": "lock.json", "digest": {"sha256": bake.lock_sha256}},
+                    *([{"name": "checkout", "digest": {"gitCommit": commit}}] if (commit := bake.checkout_commit)
+                      else [])],
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": {"packer": bake.host.packer, "python": bake.host.python}},
+                "metadata": {"invocationId": bake.build_id, "startedOn": bake.started_at,
+                             "finishedOn": clock.stamp(ends)},
+                "byproducts": [{"name": name, "digest": {"sha256": digest}}
+                               for name, digest in _byproducts(build, bake)],
+            },
+        },
+    }
+
+
+def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str]]:
+    """The records of the build with their digests. A manifest that is here no more is the one of the bake."""
+    for name in BYPRODUCTS:
+        if (build.path / name).exists():
+            yield name, records.sha256_file(build.path / name)
+        elif name == MANIFEST and bake.manifest_sha256:
+            yield name, bake.manifest_sha256
+
+
+def _subjects(build: BuildFolder, bake: BakeRecord, region: str, ami: str, snapshot: str) -> list[dict[str, Any]]:
+    """AMI and snapshot. One that was baked on EC2 has no disk here: the list of its snapshot's blocks has its bytes."""
+    digest = {"sha256": bake.disk_sha256} if bake.disk_sha256 else {"lockSha256": bake.lock_sha256}
+    blocks = {LIST: records.sha256_file(build.blocks)} if build.blocks.exists() else {}
+    return [{"name": attestations.arn(region, "image", ami), "digest": digest},
+            {"name": attestations.arn(region, "snapshot", snapshot), "digest": {**digest, **blocks}}]
+
+
+def hold(found: Attestations, key: EllipticCurvePublicKey, region: str, ami: str, snapshot: str) -> dict[str, Any]:
+    """The statement of where an AMI comes from, of two envelopes; NotVerified where they are not signed, or of others.
+    """
+    statement = dsse.opened(found.provenance, key, f"the provenance of {ami} in {region}", PROVENANCE)
+    summary = dsse.opened(found.verification, key, f"the verification summary of {ami} in {region}", VERIFICATION)
+    names = [attestations.arn(region, "image", ami), attestations.arn(region, "snapshot", snapshot)]
+    if statement["predicate"]["buildDefinition"]["buildType"] != BUILD_TYPE:
+        raise NotVerified(f"the provenance of {ami} in {region} is of no bake", hint="another program has signed it")
+    signed = [subject["name"] for subject in statement["subject"]]
+    if signed != names:
+        wrong = next(name for name in names if name not in signed)
+        raise NotVerified(f"{wrong} is not what was signed: {' and '.join(signed)}",
+                          hint="do not launch it: `golden publish IMAGE` makes what was signed")
+    (given,) = summary["predicate"]["inputAttestations"]
+    if (summary["subject"], given["digest"], summary["predicate"]["verificationResult"]) != (
+            statement["subject"], {"sha256": found.digest}, "PASSED"):
+        raise NotVerified(f"the verification summary of {ami} in {region} is of another build",
+                          hint="`golden publish IMAGE` signs both again")
+    return statement
+
+
+def verify(build: BuildFolder, public_key: Path) -> list[str]:
+    """Hold the records, the lock and the disk of a build's folder to what was signed when it was published; returns the
+    regions. The disk is read whole, where it is still here.
+
+    Records that are made again later (`verify.json`, `cve.json`) are in it as they were. NotVerified says what differs,
+    BadInput that there is no key.
+    """
+    key, regions = signers.read_public(public_key), build.read_published()
+    if not regions:
+        raise BadInput(f"{build.path} was not published from here: there is no {PUBLISH_FILE}",
+                       hint=f"`golden publish {build.image.image} --build {build.build_id}`")
+    for region, entry in sorted(regions.items()):
+        try:
+            found = Attestations(*(path.read_text(encoding="utf-8") for path in copies(build, region)))
+        except FileNotFoundError as error:
+            raise NotVerified(f"{error.filename}: the build was published unsigned",
+                              hint=f"set {KEY}, then `golden publish {build.image.image}` signs it") from None
+        statement = hold(found, key, region, entry.ami, entry.snapshot)
+        signed, here = _parts(statement), _parts(_statement(build, region, entry.ami, entry.snapshot))
+        for part, said in signed.items():
+            if said != here.get(part):
+                raise NotVerified(f"{copies(build, region)[0]}: {part} differs: signed is {said}, here is "
+                                  f"{here.get(part)}",
+                                  hint=_CHANGED)
+    _hold_bytes(build, build.read_bake())
+    return sorted(regions)
+
+
+_CHANGED = "the build was changed after it was signed, or this envelope is another build's"
+
+
+def _hold_bytes(build: BuildFolder, bake: BakeRecord) -> None:
+    """Hold what the signed `bake.json` names by its digest to the bytes that are here."""
+    here = records.sha256_file(build.lock) if build.lock.exists() else "none"
+    if here != bake.lock_sha256:
+        raise NotVerified(f"{build.lock} differs: signed is {bake.lock_sha256}, here is {here}",
+                          hint=_CHANGED)
+    if bake.disk and build.disk.exists() and not disk_blocks.is_as_baked(build.disk, bake.disk):
+        raise NotVerified(f"{build.disk} differs from the one that was signed, {bake.disk.sha256}",
+                          hint=_CHANGED)
+
+
+def _parts(statement: dict[str, Any]) -> dict[str, Any]:
+    """What is compared, in the order in which it says most."""
+    predicate = statement["predicate"]
+    run, definition = predicate["runDetails"], predicate["buildDefinition"]
+    found = {"the image": definition["externalParameters"], "the lock": definition["resolvedDependencies"],
+             "the build": run["metadata"], "the AMI": statement["subject"]}
+    return found | {row["name"]: row["digest"] for row in run["byproducts"] if row["name"] in LASTING}

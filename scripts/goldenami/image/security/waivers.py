@@ -1,0 +1,142 @@
+"""packer/waivers.yml: findings that somebody has looked at and lets pass, for a time, with a reason.
+
+A waiver that has expired, names what is not there or excuses nothing is an error with its line: a list that nobody
+cleans is one that excuses the next finding unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from goldenami.core import yaml_lines
+from goldenami.core.records import Record
+from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.model.builds.security_records import Vulnerability
+
+PATH = "packer/waivers.yml"
+NOTICE = timedelta(days=14)
+"""How long before its end a waiver is announced."""
+
+
+class WaiverKind(StrEnum):
+    """What is let pass: a vulnerability, or a driver branch that has ended."""
+
+    VULNERABILITY = "vulnerability"
+    BRANCH = "branch"
+
+
+class WaiverStatus(StrEnum):
+    """What was found out, in the words of CycloneDX's impact analysis."""
+
+    NOT_AFFECTED = "not_affected"
+    FALSE_POSITIVE = "false_positive"
+    EXPLOITABLE = "exploitable"
+    IN_TRIAGE = "in_triage"
+
+
+class WaiverJustification(StrEnum):
+    """Why an image is not affected, in the words of CycloneDX."""
+
+    CODE_NOT_PRESENT = "code_not_present"
+    CODE_NOT_REACHABLE = "code_not_reachable"
+    REQUIRES_CONFIGURATION = "requires_configuration"
+    REQUIRES_DEPENDENCY = "requires_dependency"
+    REQUIRES_ENVIRONMENT = "requires_environment"
+    PROTECTED_AT_RUNTIME = "protected_at_runtime"
+    PROTECTED_BY_MITIGATING_CONTROL = "protected_by_mitigating_control"
+
+
+LONGEST = {WaiverStatus.IN_TRIAGE: 90, WaiverStatus.EXPLOITABLE: 180, WaiverStatus.NOT_AFFECTED: 365,
+           WaiverStatus.FALSE_POSITIVE: 365}
+"""Days from today that a waiver may reach: what nobody has understood yet is looked at again first."""
+
+
+class Waiver(Record):
+    """One of them; `by` is the person who answers for it."""
+
+    id: Annotated[str, Field(min_length=1)]
+    kind: Annotated[WaiverKind, Field(strict=False)]
+    images: Annotated[list[str], Field(min_length=1)]
+    status: Annotated[WaiverStatus, Field(strict=False)]
+    justification: Annotated[WaiverJustification | None, Field(strict=False)] = None
+    reason: Annotated[str, Field(min_length=10)]
+    expires: date
+    by: Annotated[str, Field(min_length=1)]
+
+
+class _WaiverList(Record):
+    waivers: list[Waiver]
+
+
+@dataclass(frozen=True)
+class Waivers:
+    """The waivers of a checkout, by their place in the file."""
+
+    source: YamlFile
+    rows: tuple[Waiver, ...]
+
+    def of(self, image: str) -> dict[int, Waiver]:
+        """Those of an image."""
+        return {at: row for at, row in enumerate(self.rows) if image in row.images}
+
+    def warnings(self, image: str, today: date) -> list[str]:
+        """Those of an image that end soon."""
+        return [f"{self.source.path}:{self.source.lines['waivers', at]}: the waiver of {row.id} ends on {row.expires}, "
+                f"in {(row.expires - today).days} days" for at, row in self.of(image).items()
+                if row.expires - today <= NOTICE]
+
+    def apply(self, image: str, findings: Iterable[Vulnerability], *, complete: bool) -> list[Vulnerability]:
+        """The findings of an image, with what is waived; BadInput for a waiver that excuses none of them.
+
+        Where they are not `complete`, what it excuses may only be unseen.
+        """
+        mine, used, result = self.of(image), set[int](), list[Vulnerability]()
+        for finding in findings:
+            kind = WaiverKind.BRANCH if finding.id.startswith("driver-branch-") else WaiverKind.VULNERABILITY
+            at = next((at for at, row in mine.items() if (row.id, row.kind) == (finding.id, kind)), None)
+            if at is not None:
+                used.add(at)
+            result.append(finding if at is None else finding.model_copy(update={"waived": _said(mine[at])}))
+        for at, row in mine.items():
+            if complete and at not in used:
+                raise self.source.error(("waivers", at, "id"), f"{row.id} excuses nothing of {image}",
+                                        hint="take the waiver, or this image, out of the list")
+        return result
+
+
+def _said(waiver: Waiver) -> str:
+    return f"{waiver.status.value} until {waiver.expires}, says {waiver.by}: {waiver.reason}"
+
+
+def load(root: Path, images: Collection[str], today: date) -> Waivers:
+    """The waivers of the checkout; BadInput with file and line for one that is wrong, unknown or has expired."""
+    source = yaml_lines.load(root / PATH)
+    rows = yaml_lines.validate(source, _WaiverList).waivers
+    for at, row in enumerate(rows):
+        if problem := _problem(row, images, today):
+            key, said = problem
+            raise source.error(("waivers", at, key), said)
+        if any((other.id, other.kind) == (row.id, row.kind) and set(other.images) & set(row.images)
+               for other in rows[:at]):
+            raise source.error(("waivers", at, "id"), f"{row.id} is waived twice for one image")
+    return Waivers(source, tuple(rows))
+
+
+def _problem(row: Waiver, images: Collection[str], today: date) -> tuple[str, str] | None:
+    """The key and what is wrong with it."""
+    if unknown := [image for image in row.images if image not in images]:
+        return "images", f"no image `{unknown[0]}`; {nearest(unknown[0], images)}"
+    if row.expires < today:
+        return "expires", f"the waiver of {row.id} expired on {row.expires}: mend it, or look at it again"
+    if (row.expires - today).days > LONGEST[row.status]:
+        return "expires", f"is more than {LONGEST[row.status]} days ahead, the most for {row.status.value}"
+    if (row.status is WaiverStatus.NOT_AFFECTED) != (row.justification is not None):
+        return "status", "not_affected needs a justification, and only it has one"
+    return None

@@ -1,0 +1,43 @@
+"""The record of how hard a build is: what the scanner said, less what packer/hardening.yml waives with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from goldenami.core import yaml_lines
+from goldenami.core.records import Record
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.hardening_records import (
+    HardeningLevel,
+    HardeningRecord,
+    HardeningRule,
+    HardeningScan,
+    RuleOutcome,
+)
+
+PATH = "packer/hardening.yml"
+
+
+class _Expected(Record):
+    rules: dict[Annotated[HardeningLevel, Field(strict=False)], int]
+    waived: dict[str, Annotated[str, Field(min_length=10)]]
+
+
+def judge(root: Path, build: BuildFolder, scan: HardeningScan) -> HardeningRecord:
+    """The record of `scan`. Where rules are missing that were there before, no score is to be believed."""
+    expected = yaml_lines.validate(yaml_lines.load(root / PATH), _Expected)
+    record = HardeningRecord(
+        image=build.image.image, build_id=build.build_id, content=scan.content, problem=scan.problem,
+        rules=[_waived(rule, expected.waived) for rule in scan.rules])
+    short = [f"{record.count(level)} of {count} {level.value} rules were asked"
+             for level, count in expected.rules.items() if record.count(level) < count]
+    return record.model_copy(update={"problem": record.problem or "; ".join(short)})
+
+
+def _waived(rule: HardeningRule, waived: dict[str, str]) -> HardeningRule:
+    if rule.outcome is RuleOutcome.PASS or rule.id not in waived:
+        return rule
+    return rule.model_copy(update={"outcome": RuleOutcome.WAIVED, "reason": waived[rule.id]})

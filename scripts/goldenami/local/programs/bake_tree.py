@@ -1,0 +1,177 @@
+"""`python -m goldenami.local.programs.bake_tree PLAN`: the hermetic part of a bake, in namespaces of its own.
+
+base tree -> for each step a container, Packer with Ansible, a layer -> sealed tree -> disk. There is no route out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.core.errors import StageFailed
+from goldenami.local import container, events, packer
+from goldenami.local.code_coverage import coverage
+from goldenami.local.container import Container
+from goldenami.local.disk import disk, immutable
+from goldenami.local.sandbox import program
+from goldenami.local.tree import layers, read_facts, rootfs, sealed, sizes
+from goldenami.model.builds.build_records import Disk
+from goldenami.model.builds.part_facts import PARTS_FILE
+from goldenami.model.builds.plans import BakePlan, BakeResult, BakeStep
+from goldenami.model.builds.trim_records import TRIMMED_FILE, Trimmed
+from goldenami.model.definitions import role_files
+
+
+def bake(plan: BakePlan) -> BakeResult:
+    """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to start from."""
+    while True:
+        try:
+            with layers.Stack(plan.layers, say=lambda text: events.emit("say", text=text)) as stack:
+                build_layers(plan, stack, plan.steps[:-1])
+                with _last_step(plan, stack) as root:
+                    stack.check_whole()
+                    result = _finish(plan, stack, root)
+                    break
+        except layers.DamagedLayer as error:
+            events.emit("say", text=f"{error.message}: baking again without it")
+    for name in layers.evict(plan.layers, plan.layers_limit_bytes):
+        events.emit("say", text=f"layer {name} removed: not used for longest")
+    return result
+
+
+def build_layers(plan: BakePlan, stack: layers.Stack, steps: Sequence[BakeStep]) -> None:
+    """Stack the base tree and the layers of the first `steps`; what is there already is taken from the cache."""
+    with events.step("base"):
+        rootfs.base(stack, plan)
+    done = next((number for number, step in enumerate(steps) if not stack.take(step.key)), len(steps))
+    if stack.reused:
+        events.emit("say", text=f"starts from layer {stack.reused[-1]}")
+    for step in steps[done:]:
+        with stack.make(step.key, step.name) as folder:
+            if folder is None:
+                continue
+            with _tree_after(plan, step, stack, folder):
+                pass
+            (folder / "upper").rename(folder / "root")
+            container.forget_overlay(folder)
+
+
+@contextlib.contextmanager
+def _last_step(plan: BakePlan, stack: layers.Stack) -> Iterator[Path]:
+    """The sealed tree: the last step is different in each lock, so no layer is kept of it."""
+    scratch = plan.work / "layer"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a first try on a damaged layer
+    scratch.mkdir()
+    with _tree_after(plan, plan.steps[-1], stack, scratch) as root:
+        stack.trees.append(scratch / "upper")
+        yield root
+
+
+@contextlib.contextmanager
+def _tree_after(plan: BakePlan, step: BakeStep, stack: layers.Stack, scratch: Path) -> Iterator[Path]:
+    """The tree that `step` makes of the layers below it, on an overlay in `scratch`.
+
+    Where a process of Ansible died the step starts over, once, from the layers: half a step is never gone on with.
+    """
+    with container.overlay(stack.lowers, scratch) as root:
+        died = _died(plan, step, root)
+        if died is None:
+            yield root
+            return
+    events.emit("say", text=f"{died.message}: step {step.name} starts over")
+    container.forget_overlay(scratch)
+    with container.overlay(stack.lowers, scratch) as root:
+        _run_step(plan, step, root)
+        yield root
+
+
+def _died(plan: BakePlan, step: BakeStep, root: Path) -> packer.AnsibleDied | None:
+    try:
+        _run_step(plan, step, root)
+    except packer.AnsibleDied as error:
+        return error
+    return None
+
+
+def _finish(plan: BakePlan, stack: layers.Stack, root: Path) -> BakeResult:
+    work, log = plan.work, plan.log
+    with events.step("seal check"):
+        given = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
+        sealed.check(root, plan.root / "roles/seal/files/seal.py", role_files.of_image(plan.root, given))
+        _compare_packages(plan, root)
+    with events.step("coverage"):
+        coverage.hold(root, plan.coverage, work / "out", log)
+    with events.step("disk"):
+        records.write(work / "out" / PARTS_FILE, read_facts.gather(root))
+        facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan, root), log=log,
+                                ranks=layers.ranks(stack.trees))
+    return BakeResult(
+        disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes, bytes_allocated=facts.data_bytes,
+                  sha256=facts.sha256, note=facts.note),
+        sizes=sizes.by_package(root, facts.manifest), layers=stack.reused,
+        manifest_sha256=records.sha256_file(facts.manifest), trimmed=_trimmed(root))
+
+
+def _trimmed(root: Path) -> Trimmed | None:
+    """What the role `trim` says in the tree that it took out."""
+    path = root / TRIMMED_FILE
+    return records.read(path, Trimmed) if path.exists() else None
+
+
+def _layout(plan: BakePlan, root: Path) -> disk.DiskLayout:
+    return disk.DiskLayout(image=plan.image, size_bytes=plan.disk_size_gib << 30,
+                           source_date_epoch=plan.source_date_epoch, immutable=(root / immutable.LIST).is_file())
+
+
+def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
+    """Run the roles of one step in a container on `root`, which sees no package of a later step."""
+    container.use_repository(root, step.view)
+    console = plan.log.with_name(f"{plan.log.stem}-console.log")
+    name = f"golden-{plan.build_id}"
+    scratch = plan.work / step.view
+    scratch.mkdir(exist_ok=True)
+    with events.step(step.name), container.running(
+        root, scratch, name=name, repo=plan.tree.repository, console=console,
+    ) as machine:
+        if step.installs:
+            machine.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
+        if step.replaces:
+            machine.ssh("DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "-q", "--only-upgrade",
+                    "--no-install-recommends", *step.replaces)
+        _packer(plan, step, machine)
+
+
+def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
+    """`packer build` of the local source, with its state in the work folder."""
+    packer.build(
+        "null.local",
+        {"lock": plan.lock, "vars": step.variables, "ssh_host": machine.address, "ssh_key": machine.ssh_key},
+        work=plan.work, step=step.view, root=plan.root, log=plan.log, env={"HOME": str(plan.work)},
+        on_line=lambda line: _say_role(packer.role_of(line)))
+
+
+def _say_role(role: str | None) -> None:
+    if role:
+        events.emit("say", text=f"role {role}")
+
+
+def _compare_packages(plan: BakePlan, root: Path) -> None:
+    """StageFailed where the packages of the sealed tree are not exactly the lock's."""
+    text = shell.output(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
+                         "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n"])
+    installed = {name: version for status, name, version in (line.split("\t") for line in text.splitlines())
+                 if status.startswith(("ii", "hi"))}
+    broken = sorted(line for line in text.splitlines() if line[1:2] not in ("i", "n", "c"))
+    alien = sorted(f"{name} {version}" for name, version in installed.items() if plan.packages.get(name) != version)
+    if alien or broken:
+        raise StageFailed(f"the tree holds packages that the lock does not name: {', '.join((broken + alien)[:8])}",
+                          hint="a role installed or upgraded something outside the locked repository")
+
+
+if __name__ == "__main__":
+    sys.exit(program.serve(BakePlan, bake))

@@ -1,0 +1,111 @@
+"""`python -m goldenami.local.reader.read_disk DESCRIPTOR`: read one file system, for the parent at the other end.
+
+Everything that a disk can do to a program happens here: the kernel ends this process where it takes too much memory or
+time, and whatever it raises is `could not look`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from goldenami.core.errors import GoldenError
+from goldenami.local.reader import ext4_journal, limits, wire
+from goldenami.local.reader.ext4 import Ext4
+from goldenami.local.reader.walk import Said, Walk, Wanted
+from goldenami.local.reader.wire import Say
+
+_CHUNK = 64 << 10
+"""What is asked for at once where little is wanted: inodes lie together, folders do not."""
+_CHUNKS = 1024
+"""Chunks that are kept: 64 MiB."""
+_BATCH = 500
+"""Rows of one message."""
+
+
+class _Asked:
+    """The part of a disk that a file system fills, read by asking the parent."""
+
+    def __init__(self, connection: socket.socket, disk: int, size: int) -> None:
+        self.size = size
+        self._connection, self._disk = connection, disk
+        self._chunks: dict[int, bytes] = {}
+
+    def read(self, offset: int, length: int) -> bytes:
+        if length > _CHUNK or offset // _CHUNK != (offset + length - 1) // _CHUNK:
+            return self._ask(offset, length)
+        number = offset // _CHUNK
+        if number not in self._chunks:
+            if len(self._chunks) >= _CHUNKS:
+                del self._chunks[next(iter(self._chunks))]
+            start = number * _CHUNK
+            self._chunks[number] = self._ask(start, min(_CHUNK, self.size - start))
+        at = offset - number * _CHUNK
+        return self._chunks[number][at:at + length]
+
+    def _ask(self, offset: int, length: int) -> bytes:
+        if not 0 <= offset <= offset + length <= self.size:
+            raise limits.Unreadable(f"bytes {offset} to {offset + length} are behind the end of the file system")
+        wire.send(self._connection, Say.READ, wire.READ.pack(self._disk, offset, length))
+        kind, data = wire.receive(self._connection)
+        if kind is not Say.DATA or len(data) != length:
+            raise limits.Unreadable("the disk's bytes did not come")
+        return data
+
+
+def _walk(connection: socket.socket, asked: dict[str, Any], tell: Callable[[Said], None]) -> str:
+    """Tell every path; the file system's settings."""
+    kept = re.compile(asked["kept"])
+    wanted = Wanted(sizes=asked["sizes"], kept=lambda path: kept.fullmatch(path) is not None,
+                    kept_bytes=asked["kept_bytes"])
+    system = Ext4(_Asked(connection, 0, asked["size"]), asked["changed"])
+    ext4_journal.replay(system)
+    system.check_groups()
+    baked = Ext4(_Asked(connection, 1, asked["base_size"]), []) if asked["base_size"] else None
+    if baked:
+        system.compare_with(baked)
+    Walk(system, wanted, baked).say(tell)
+    return system.settings
+
+
+def _serve(connection: socket.socket) -> None:
+    _, text = wire.receive(connection)
+    batch = list[Said]()
+
+    def tell(row: Said) -> None:
+        batch.append(row)
+        if len(batch) == _BATCH:
+            wire.send(connection, Say.ROWS, json.dumps(batch).encode())
+            batch.clear()
+
+    try:
+        asked = json.loads(text)
+        resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"]))
+        settings = _walk(connection, asked, tell)
+    except GoldenError as error:
+        wire.send(connection, Say.UNREADABLE, error.message.encode("utf-8", "backslashreplace"))
+    except (MemoryError, RecursionError, ValueError, LookupError, ArithmeticError, TypeError) as error:
+        said = f"could not look: the reader failed on this disk ({type(error).__name__}: {error})"
+        wire.send(connection, Say.UNREADABLE, said.encode("utf-8", "backslashreplace"))
+    else:
+        wire.send(connection, Say.ROWS, json.dumps(batch).encode())
+        wire.send(connection, Say.DONE, settings.encode())
+
+
+def main() -> int:
+    """Serve the one request that comes."""
+    resource.setrlimit(resource.RLIMIT_AS, (limits.MEMORY_BYTES, limits.MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        _serve(connection)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""What the packages and wheels of a sealed tree say of themselves: licence, supplier, and what each needs of the rest.
+
+Only the tree has it all: a lock has no copyright file, and what a dependency is met by is decided by what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
+
+from debian.deb822 import Packages
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from goldenami.local.tree import owners
+from goldenami.model.builds.part_facts import PartFacts, TreeFacts, wheel_key
+
+_FORMAT = re.compile(r"^Format: .*copyright-format", re.MULTILINE)
+_LICENCE = re.compile(r"^License:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+"""Fields of a copyright file that machines read (Debian's copyright-format 1.0, DEP-5)."""
+_GNU = re.compile(r"([AL]?GPL)-(\d)(?:\.(\d))?(?:\.0)?(\+?)")
+_SAME = {"Expat": "MIT", "Artistic": "Artistic-1.0-Perl", "Apache-2": "Apache-2.0"}
+"""Debian's names of licences that SPDX names otherwise; of GNU's all are."""
+
+
+def gather(root: Path) -> TreeFacts:
+    """The facts of all packages and wheels of the tree."""
+    return TreeFacts(parts=dict(sorted([*_packages(root), *_wheels(root)])))
+
+
+def _packages(root: Path) -> Iterator[tuple[str, PartFacts]]:
+    text = (root / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
+    found = {stanza["Package"]: stanza for stanza in Packages.iter_paragraphs(text, use_apt_pkg=False)
+             if stanza.get("Status", "").endswith(" installed")}
+    providers: dict[str, list[str]] = {}
+    for name, stanza in found.items():
+        for (one,) in stanza.relations["provides"] or []:
+            providers.setdefault(one["name"], []).append(name)
+    for name, stanza in found.items():
+        needs = set[str]()
+        for field in ("pre-depends", "depends"):
+            for choices in stanza.relations[field] or []:
+                met = ([one["name"]] if one["name"] in found else providers.get(one["name"], [])
+                       for one in choices)
+                needs.update(next(filter(None, met), []))
+        yield name, PartFacts(licence=_of_copyright(root, name), supplier=_person(stanza.get("Maintainer", "")),
+                              depends=sorted(needs - {name}))
+
+
+def _of_copyright(root: Path, name: str) -> str:
+    """The licences of a package's copyright file; nothing where it is prose."""
+    documents = root / "usr/share/doc"
+    folder = documents / name
+    if folder.is_symlink():  # a package of the same source has it
+        folder = documents / folder.readlink().name
+    path = folder / "copyright"
+    if path.is_symlink():
+        path = documents / path.readlink().parent.name / "copyright"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return expression(_LICENCE.findall(text)) if _FORMAT.search(text) else ""
+
+
+def _wheels(root: Path) -> Iterator[tuple[str, PartFacts]]:
+    homes: dict[Path, list[Message]] = {}
+    for record in owners.wheel_lists(root):
+        text = (record.parent / "METADATA").read_text(encoding="utf-8", errors="replace")
+        homes.setdefault(record.parents[1], []).append(HeaderParser().parsestr(text))
+    for home, wheels in homes.items():
+        here = {canonicalize_name(wheel["Name"]): wheel_key(wheel["Name"], wheel["Version"]) for wheel in wheels}
+        python = home.parent.name.removeprefix("python")
+        target = {"extra": "", "python_version": python, "python_full_version": f"{python}.0"}
+        for wheel in wheels:
+            names = {canonicalize_name(one.name) for one in _required(wheel)
+                     if one.marker is None or one.marker.evaluate(target)}
+            yield wheel_key(wheel["Name"], wheel["Version"]), PartFacts(
+                licence=_of_metadata(wheel), depends=sorted(here[name] for name in names & here.keys()),
+                supplier=next(filter(None, (_person(wheel.get(field, "")) for field in (
+                    "Maintainer", "Author", "Maintainer-email", "Author-email"))), ""))
+
+
+def _required(wheel: Message) -> Iterator[Requirement]:
+    """What a wheel requires; what older tools wrote in a form that pip refuses today is passed over."""
+    for text in wheel.get_all("Requires-Dist", []):
+        with contextlib.suppress(InvalidRequirement):
+            yield Requirement(text)
+
+
+def _of_metadata(wheel: Message) -> str:
+    """The licence of a wheel's METADATA: the field for it, else the first line of the older one, else a classifier."""
+    classes = [one.rpartition(" :: ")[2] for one in wheel.get_all("Classifier", []) if one.startswith("License ::")]
+    older = wheel.get("License", "").strip()
+    said = [wheel.get("License-Expression", ""), older if len(older) < 60 else "", *classes]
+    return expression([next(filter(None, said), "")])
+
+
+def _person(text: str) -> str:
+    """The name in `Ada <ada@example.org>`."""
+    return text.partition("<")[0].strip().strip('"') or text.strip(" <>")
+
+
+def expression(names: Iterable[str]) -> str:
+    """Licences as one SPDX expression (2.3, annex D), as Debian's copyright format joins them: `or`, `and`, commas."""
+    found = set[str]()
+    for name in filter(None, names):
+        if ("(" in name or " WITH " in name) and (whole := _identified(name)):
+            found.add(f"({whole})" if " OR " in whole else whole)
+            continue
+        for group in re.split(r",\s*(?:and\s+)?", name):
+            choices = [" AND ".join(map(_licence, re.split(r"\s+and\s+", choice, flags=re.IGNORECASE)))
+                       for choice in re.split(r"\s+(?:and/)?or\s+", group, flags=re.IGNORECASE)]
+            found.update(choices[0].split(" AND ") if len(choices) == 1 else [f"({' OR '.join(choices)})"])
+    return " AND ".join(sorted(found))
+
+
+def _licence(name: str) -> str:
+    """SPDX's identifier of a licence, else a reference that is only this document's."""
+    if match := _GNU.fullmatch(name):
+        kind, major, minor, later = match.groups()
+        return f"{kind}-{major}.{minor or 0}-{'or-later' if later else 'only'}"
+    letters = re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("+", "-plus")).strip("-")
+    return _identified(_SAME.get(name, name)) or f"LicenseRef-{letters or 'other'}"
+
+
+def _identified(name: str) -> str:
+    try:
+        return canonicalize_license_expression(name)
+    except InvalidLicenseExpression:
+        return ""

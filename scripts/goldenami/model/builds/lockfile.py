@@ -1,0 +1,383 @@
+"""The lock: packer/locks/<image>.lock.json, the only thing that a bake may read.
+
+Canonical JSON; its SHA-256 is the build id and stands beside it in `sha256sum -c` form, so that an edit by
+hand is noticed. The lock also holds digests of what it was made from, so that a stale one is noticed too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from goldenami.core import records
+from goldenami.core.errors import BadInput
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import Allowance
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.definition_file import without_publish
+from goldenami.model.supported import hardware
+from goldenami.model.supported.platforms import PLATFORMS
+from goldenami.packages.apt import Deb
+from goldenami.packages.pypi import Archive, PyFile
+
+ID_LENGTH = 12
+"""Hex digits of the SHA-256 used in names: 48 bits, as git and OCI tools abbreviate."""
+
+
+class Origin(StrEnum):
+    """Where a framework's wheel comes from: compiled for the image's hardware, or the package index."""
+
+    SOURCE = "source"
+    WHEEL = "wheel"
+
+
+class Suite(Record):
+    """A suite as it was when the lock was made."""
+
+    suite: str
+    date: str
+    sha256: str
+
+
+class BaseLock(Record):
+    """The distribution and the indexes that were read."""
+
+    distribution: str
+    release: str
+    major: int
+    architecture: str
+    suites: list[Suite]
+
+
+class Package(Record):
+    """One file; `origin` names the archive (or `built`), sizes are bytes."""
+
+    version: str
+    architecture: str
+    sha256: str
+    size: int
+    installed_size: int
+    origin: str
+    path: str
+    source: str
+
+    @classmethod
+    def of(cls, deb: Deb) -> Package:
+        """The lock's form of a resolved file."""
+        return cls(version=deb.version, architecture=deb.architecture, sha256=deb.sha256, size=deb.size,
+                   installed_size=deb.installed_size, origin=deb.archive, path=deb.path, source=deb.source)
+
+    def deb(self, name: str) -> Deb:
+        """The resolver's form."""
+        return Deb(name=name, version=self.version, architecture=self.architecture, sha256=self.sha256,
+                   size=self.size, installed_size=self.installed_size, archive=self.origin, path=self.path,
+                   source=self.source)
+
+
+class Kernel(Record):
+    """The one kernel of the image."""
+
+    release: str
+    package: str
+    version: str
+
+
+class Signature(Record):
+    """Who signed kernel modules: what `modinfo -F signer` shows, and the SHA-256 of the certificate."""
+
+    signer: str
+    certificate_sha256: str
+
+
+class KernelModules(Record):
+    """Kernel modules that were compiled at lock time: what from, with what, and what came out, signed by whom.
+
+    `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch tree.
+    """
+
+    key: str
+    package: str
+    source_package: str
+    compiler: str
+    signature: Signature | None
+    provides: list[str]
+    depends: list[str]
+    build: dict[str, Package]
+
+
+class Driver(Record):
+    """The NVIDIA driver."""
+
+    version: str
+    branch: str
+    flavour: str
+    source: str
+    cuda: str
+    modules: KernelModules | None
+
+
+class Cuda(Record):
+    """The CUDA of the image. `wheels` are its files where they come from the package index, in `environment`, and
+    `allow` what the coverage check grants them."""
+
+    version: str
+    variant: str
+    why: str
+    environment: str = ""
+    wheels: list[PyFile] = Field(default_factory=list)
+    allow: list[Allowance] = Field(default_factory=list)
+
+
+class HardwareLock(Record):
+    """The declared families and what follows from them.
+
+    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it, by the names
+    of instruction_sets.py. `sm` are the CUDA compute capabilities that GPU code has to cover.
+    """
+
+    families: list[str]
+    cpus: list[str]
+    gcc: str
+    march: str
+    options: list[str]
+    features: list[str]
+    sm: list[str]
+
+
+class Target(Record):
+    """What compiled code is for: the CPU by GCC's name, the compiler's options for it, CUDA architectures if any."""
+
+    cpu: str
+    options: list[str]
+    sm: list[str] = Field(default_factory=list)
+
+
+class CompiledWheel(Record):
+    """A wheel that is compiled here: for what, from what, with what. `key` is the SHA-256 over all that shapes it.
+
+    `build` names packages of the lock's toolchain; `requires` is what the build environment holds, `tests` what the
+    framework's own tests need besides, `result` how those ended ("" where the recipe runs none).
+    """
+
+    key: str
+    target: Target
+    compiler: str
+    source: PyFile | Archive
+    build: list[str]
+    requires: list[PyFile]
+    tests: list[PyFile]
+    result: str
+
+
+class Framework(Record):
+    """An ML framework: where its wheel comes from and why, and the wheels that its environment holds besides.
+
+    `gain` is the measured speed of the image's build over the generic one, on the CPU `measured_on`.
+    """
+
+    name: str
+    version: str
+    environment: str
+    origin: Annotated[Origin, Field(strict=False)]
+    why: str
+    gain: float | None
+    measured_on: str | None
+    wheel: PyFile
+    requires: list[PyFile]
+    made: CompiledWheel | None
+    allow: list[Allowance]
+
+    def files(self) -> list[PyFile]:
+        """Every wheel and sdist that installing or compiling it may need."""
+        made = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
+        return [self.wheel, *self.requires, *made]
+
+
+class PassedOver(Record):
+    """A candidate that was not taken, and why."""
+
+    what: str
+    reason: str
+
+
+class Choice(Record):
+    """What the resolver chose for one component."""
+
+    component: str
+    taken: str
+    why: str
+    passed_over: list[PassedOver]
+
+
+class Step(Record):
+    """Roles that make one layer, and the packages that come with them: all that apt sees there beyond the last one.
+
+    `stand_ins` are dummy packages in the place of a later step's (see dummy_packages.py).
+    """
+
+    roles: list[str]
+    packages: list[str]
+    stand_ins: dict[str, Package]
+
+
+class Lock(Record):
+    """A complete image."""
+
+    schema_version: int = 1
+    image: str
+    description: str
+    source_date_epoch: int
+    disk_size_gib: int
+    base: BaseLock
+    kernel: Kernel
+    driver: Driver | None
+    cuda: Cuda | None
+    hardware: HardwareLock
+    choices: list[Choice]
+    base_packages: list[str]
+    packages: dict[str, Package]
+    frameworks: list[Framework] = Field(default_factory=list)
+    toolchain: dict[str, Package] = Field(default_factory=dict)
+    roles: list[str]
+    steps: list[Step]
+    variables: dict[str, Any]
+    inputs: dict[str, str]
+
+    def debs(self) -> list[Deb]:
+        """Every file of the image."""
+        return [package.deb(name) for name, package in self.packages.items()]
+
+    def environments(self) -> dict[str, list[PyFile]]:
+        """The wheels of each virtual environment, each once, CUDA's first."""
+        found = dict[str, dict[str, PyFile]]()
+        if self.cuda and self.cuda.wheels:
+            found[self.cuda.environment] = {file.sha256: file for file in self.cuda.wheels}
+        for one in self.frameworks:
+            found.setdefault(one.environment, {}).update((file.sha256, file) for file in [one.wheel, *one.requires])
+        return {name: list(files.values()) for name, files in found.items()}
+
+    def allowances(self) -> list[Allowance]:
+        """What the coverage check grants the installed wheels."""
+        return [*(self.cuda.allow if self.cuda else []), *(row for one in self.frameworks for row in one.allow)]
+
+    def objects(self) -> dict[str, int]:
+        """SHA-256 and bytes of every file that a bake of this lock may need."""
+        build = self.driver.modules.build if self.driver and self.driver.modules else {}
+        dummies = [package for step in self.steps for package in step.stand_ins.values()]
+        debs = [*self.packages.values(), *build.values(), *dummies, *self.toolchain.values()]
+        files = [file for framework in self.frameworks for file in framework.files()]
+        files += self.cuda.wheels if self.cuda else []
+        return {package.sha256: package.size for package in debs} | {file.sha256: file.size for file in files}
+
+
+def path_of(root: Path, image: str) -> Path:
+    """Where the lock of `image` is."""
+    return root / "packer/locks" / f"{image}.lock.json"
+
+
+def text_of(lock: Lock) -> str:
+    """The lock as its file has it."""
+    return records.canonical(lock.model_dump(mode="json"))
+
+
+def write(path: Path, lock: Lock) -> str:
+    """Write the lock and its checksum; returns the lock's SHA-256."""
+    text = text_of(lock)
+    digest = records.sha256_text(text)
+    records.write_text(path, text)
+    records.write_text(_checksum_path(path), f"{digest}  {path.name}\n")
+    return digest
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def read(path: Path) -> tuple[Lock, str]:
+    """The lock and its SHA-256, or BadInput where it is missing, edited by hand or of another shape."""
+    remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
+    if not path.is_file():
+        raise BadInput(f"{path}: no lock", hint=remake)
+    digest = records.sha256_file(path)
+    recorded = _checksum_path(path)
+    if not recorded.is_file() or recorded.read_text(encoding="utf-8", errors="replace").split()[:1] != [digest]:
+        raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or half-committed",
+                       hint=f"locks are generated: {remake}, or restore both files from git")
+    return records.read(path, Lock), digest
+
+
+def previous(root: Path, image: str) -> Lock | None:
+    """The lock that a new one replaces; None where there is none yet, or none that can be read."""
+    with contextlib.suppress(BadInput):
+        return read(path_of(root, image))[0]
+    return None
+
+
+def read_copy(path: Path) -> tuple[Lock, str]:
+    """The copy of a lock that a build keeps, and its SHA-256."""
+    return records.read(path, Lock), records.sha256_file(path)
+
+
+def digests(root: Path, definition: Definition) -> dict[str, str]:
+    """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles, playbook."""
+    text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
+    inputs = {
+        "definition": records.sha256_text(without_publish(text)),
+        "hardware": _hardware(root, definition),
+        "ansible": records.sha256_file(root / "ansible/bake.yml"),
+    }
+    return inputs | {f"roles/{role}": _folder(root / "roles" / role) for role in definition.role_names}
+
+
+def derive_hardware(root: Path, definition: Definition) -> HardwareLock:
+    """What the definition's families demand of code for CPUs and GPUs."""
+    gcc = PLATFORMS[definition.base.release].gcc
+    shared = hardware.baseline(root, definition.hardware, gcc)
+    return HardwareLock(
+        families=definition.hardware, cpus=list(shared.cpus), gcc=f"{gcc[0]}.{gcc[1]}", march=shared.march,
+        options=list(shared.options), features=list(shared.features),
+        sm=hardware.architectures(root, definition.hardware),
+    )
+
+
+def _hardware(root: Path, definition: Definition) -> str:
+    """Digest of the rows of the families and what follows from them; another family's row does not count."""
+    known = hardware.load(root)
+    rows = {name: known[name].substance() for name in definition.hardware}
+    derived = derive_hardware(root, definition).model_dump(mode="json")
+    return records.sha256_text(records.canonical({"rows": rows, "derived": derived}))
+
+
+def _folder(folder: Path) -> str:
+    """Digest of a folder's files by relative name, mode and content; documentation does not count."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix not in (".md", ".pyc"):
+            executable = bool(path.stat().st_mode & 0o100)
+            digest.update(f"{path.relative_to(folder)} {executable} {records.sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
+    """BadInput naming what changed since the lock was made."""
+    now = digests(root, definition)
+    changed = sorted(name for name in now.keys() | lock.inputs.keys() if now.get(name) != lock.inputs.get(name))
+    if changed:
+        raise BadInput(
+            f"the lock of {lock.image} is stale: changed since it was made: {', '.join(changed)}",
+            hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff packer/locks`",
+        )
+
+
+def explain(lock: Lock, say: Callable[[str], None]) -> None:
+    """For each choice: what was taken, why, and what was passed over for which reason."""
+    for choice in lock.choices:
+        say(f"{choice.component}: {choice.taken} ({choice.why})")
+        for entry in choice.passed_over:
+            say(f"  passed over {entry.what}: {entry.reason}")

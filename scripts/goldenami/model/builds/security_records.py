@@ -1,0 +1,104 @@
+"""The record of what is known against a build: what `cve` writes, and `publish`, `promote` and `report` read."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import BuildId, Outcome, Sha256, Utc
+
+CVE_FILE = "cve.json"
+
+
+class Feed(StrEnum):
+    """Where vulnerabilities are read: who keeps the list, and of what."""
+
+    DEBIAN = "debian"
+    UBUNTU = "osv-ubuntu"
+    PYPI = "osv-pypi"
+    NVIDIA = "nvidia"
+    KEV = "kev"
+
+
+class Rating(StrEnum):
+    """How bad one is, in the words of CVSS; distributions rate few, so `unknown` is common."""
+
+    UNKNOWN = "unknown"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    def at_least(self, other: Rating) -> bool:
+        """Whether it is as bad as `other`; what nobody has rated never is."""
+        order = list(Rating)
+        return self is not Rating.UNKNOWN and order.index(self) >= order.index(other)
+
+
+class FeedStatus(Record):
+    """A feed as it was read: `entries` are its vulnerabilities, `dated` its newest change. With an `error` it was not
+    used.
+
+    `known_entries` and `known_date` are of the best data so far: what later data is held against.
+    """
+
+    feed: Annotated[Feed, Field(strict=False)]
+    address: str
+    sha256: Sha256 | None = None
+    dated: Annotated[date | None, Field(strict=False)] = None
+    entries: Annotated[int, Field(ge=0)] = 0
+    error: str = ""
+    known_entries: Annotated[int, Field(ge=0)] = 0
+    known_date: Annotated[date | None, Field(strict=False)] = None
+
+
+class Vulnerability(Record):
+    """One that the build has. `part` is a source package, a wheel or the driver; `fix` is the version that mends it.
+
+    `exploited`: it is used in attacks, CISA says. `fails`: the rules do not let it pass; `waived` says why it does.
+    """
+
+    id: str
+    feed: Annotated[Feed, Field(strict=False)]
+    part: str
+    version: str
+    fix: str = ""
+    rating: Annotated[Rating, Field(strict=False)] = Rating.UNKNOWN
+    detail: str = ""
+    exploited: bool = False
+    fails: bool = False
+    waived: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether it keeps a build from being published."""
+        return self.fails and not self.waived
+
+
+class CveRecord(Record):
+    """What was found. `outcome` is `unreachable` where no list was compared, or one could not be and no other stops the
+    build.
+    """
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    lock_sha256: Sha256
+    checked_at: Utc
+    fail_on: Annotated[Rating, Field(strict=False)]
+    feeds: list[FeedStatus]
+    findings: list[Vulnerability]
+    warnings: list[str]
+    outcome: Annotated[Outcome, Field(strict=False)]
+
+    @model_validator(mode="after")
+    def _outcome_is_earned(self) -> Self:
+        """A record cannot say `correct` against its own findings, or where a feed was not used."""
+        if self.outcome is Outcome.CORRECT and (not self.feeds or any(feed.error for feed in self.feeds)
+                                                or any(finding.stops for finding in self.findings)):
+            raise ValueError("outcome is correct, but a finding stops the build or a feed was not read")
+        return self

@@ -1,0 +1,301 @@
+"""Image definitions: packer/images/*.yml, the only facts that a person writes. All else is derived or refused."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from goldenami.core.records import Record
+from goldenami.model.builds.hardening_records import HardeningLevel
+from goldenami.model.builds.security_records import Rating
+from goldenami.model.definitions.update_policy import Watch
+from goldenami.model.supported.platforms import Distribution
+
+STEPS = (
+    ("os_updates",), ("cuda",), ("frameworks", "trim"), ("container_runtime", "instance_store", "tools"),
+    ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",),
+    ("hardening", "limits", "network_tuning", "first_touch", "fast_boot", "immutable", "provenance", "seal"),
+)
+"""The steps of a bake, from what costs or changes least often to what is cheap or always changes.
+
+Each but the last is kept as a layer. Tuning is in the last: its roles take less time than a container's start.
+"""
+ROLE_ORDER = tuple(role for step in STEPS for role in step)
+"""The order in which roles run, `seal` last: ansible/bake.yml has it from the lock, in `golden_steps`."""
+REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
+IMMUTABLE = "immutable"
+"""The role that `immutable: true` adds, and nothing else does."""
+NEWEST, ANY = "newest", "any"
+"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
+
+
+class KernelFlavour(StrEnum):
+    """Kernel packages by purpose: `cloud` is Debian's, `aws` is Ubuntu's."""
+
+    CLOUD = "cloud"
+    AWS = "aws"
+
+
+class Architecture(StrEnum):
+    """Debian architecture names."""
+
+    AMD64 = "amd64"
+
+
+class Base(Record):
+    """What the image starts from."""
+
+    distribution: Annotated[Distribution, Field(strict=False)]
+    """Debian or Ubuntu"""
+    release: str
+    """its codename: bookworm, trixie, noble"""
+    architecture: Annotated[Architecture, Field(strict=False)] = Architecture.AMD64
+    """in Debian's words"""
+    backports: bool = False
+    """take kernels and drivers from the release's backports, too"""
+
+
+class VolumeType(StrEnum):
+    """EBS volumes that a root disk may be launched on."""
+
+    GP3 = "gp3"
+    IO2 = "io2"
+
+
+class SourceVersion(StrEnum):
+    """Which version of a user's own template new ones are made from."""
+
+    LATEST = "latest"
+    DEFAULT = "default"
+
+
+class MetadataOptions(Record):
+    """What an instance's metadata service answers; it wants a token (IMDSv2) whatever is said here."""
+
+    hop_limit: Annotated[int, Field(ge=1, le=64)] = 2
+    """hops that an answer may go; 2 reaches containers"""
+    instance_tags: bool = False
+    """tell the instance its own tags"""
+
+
+class LaunchTemplate(Record):
+    """How the image's launch template launches it. Without `instance_type` each launch names its own.
+
+    With `id` or `name` it is a template of the user's: versions change the AMI and what is stated here, nothing else.
+    Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS volumes": IOPS, MiB/s, MiB/s.
+    """
+
+    id: Annotated[str, Field(pattern=r"^lt-[0-9a-f]{8,17}$")] | None = None
+    """your own template, in one region; it keeps all that is not stated here"""
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9().\-/_]{3,128}$")] | None = None
+    """your own template, of this name in each region"""
+    source_version: Annotated[SourceVersion, Field(strict=False)] = SourceVersion.LATEST
+    """version of your own template that a new one is made from"""
+    security_groups: list[str] = Field(default_factory=list, max_length=16)
+    """names, looked up in each region, or ids in a definition of one region"""
+    instance_profile: Annotated[str, Field(pattern=r"^[\w+=,.@-]{1,128}$")] | None = None
+    """name of an instance profile"""
+    key: str | None = None
+    """name of a key pair in each region"""
+    user_data_file: str | None = None
+    """path in this repository of the user data, at most 16 KiB"""
+    metadata_options: MetadataOptions = MetadataOptions()
+    """what the metadata service answers"""
+    volume_type: Annotated[VolumeType, Field(strict=False)] = VolumeType.GP3
+    """the root volume's"""
+    volume_size_gib: Annotated[int, Field(ge=2, le=65536)] | None = None
+    """GiB; default: the disk's size"""
+    iops: Annotated[int, Field(ge=3000, le=256000)] = 3000
+    """of the volume"""
+    throughput: Annotated[int, Field(ge=125, le=2000)] = 125
+    """MiB/s of the volume"""
+    initialization_rate: Annotated[int, Field(ge=100, le=300)] | None = None
+    """MiB/s at which EBS loads the snapshot's blocks, for a price that docs/launching.md names"""
+    instance_type: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = None
+    """type of a launch that names none"""
+
+    @property
+    def is_theirs(self) -> bool:
+        """Whether it is a template of the user's, which the pipeline did not make."""
+        return bool(self.id or self.name)
+
+
+class InstanceRefresh(Record):
+    """Auto Scaling groups that take a new `latest` at once, by a refresh that rolls itself back."""
+
+    groups: Annotated[list[str], Field(min_length=1)]
+    """names of Auto Scaling groups"""
+    min_healthy_percent: Annotated[int, Field(ge=0, le=100)] = 90
+    """part of a group that stays healthy while it is refreshed"""
+    warmup_seconds: Annotated[int, Field(ge=0, le=21600)] = 300
+    """until a new instance counts"""
+    checkpoint_percent: Annotated[int, Field(ge=1, le=99)] | None = None
+    """part of a group after which the refresh pauses"""
+    checkpoint_delay_seconds: Annotated[int, Field(ge=0, le=172800)] = 3600
+    """how long it pauses"""
+    alarms: Annotated[list[str], Field(max_length=10, default_factory=list)]
+    """names of CloudWatch alarms that end a refresh and roll it back"""
+
+
+class Transfer(StrEnum):
+    """How a disk gets to further regions: by copies of one upload, or always from this machine."""
+
+    COPY = "copy"
+    UPLOAD = "upload"
+
+
+_PRINCIPAL = (r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a-z0-9]{10,32}"
+              r"|ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}))$")
+"""An account, an organization or a unit of one (EC2 API reference, LaunchPermission; Organizations, ARNs)."""
+
+
+class Publish(Record):
+    """Where the image is published and for how long it is kept. No part of it shapes the image.
+
+    `account` is the only one that it is published to, whatever the credentials of the day are.
+
+    `kms_key` is an alias that has to exist in each region; without it, the account's default decides on encryption.
+    `soak_hours` is how long a candidate has to stand before `promote` takes it; 0: `publish` moves `latest` itself.
+    `left_regions` had the image once: what they have stays as it is, on purpose.
+    """
+
+    regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]], Field(min_length=1)]
+    """where it is published"""
+    account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
+    """the only account that it is published to, whatever the credentials are"""
+    left_regions: list[str] = Field(default_factory=list)
+    """had the image once; what they have stays"""
+    keep_last: Annotated[int, Field(ge=1, le=100)] = 3
+    """newest builds that `retire` keeps whatever their age"""
+    max_age_days: Annotated[int, Field(ge=1, le=3650)] = 180
+    """days that any build stays"""
+    deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    """days until EC2 calls an AMI deprecated"""
+    soak_hours: Annotated[int, Field(ge=0, le=720)] = 0
+    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest` itself"""
+    deregistration_protection: bool = False
+    """EC2 lets nobody deregister the AMIs, `retire` included"""
+    share_with: Annotated[list[Annotated[str, Field(pattern=_PRINCIPAL)]], Field(default_factory=list)]
+    """accounts, organizations and their units, by number or ARN"""
+    kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
+    """alias of a key in each region; without it the account's default decides on encryption"""
+    transfer: Annotated[Transfer, Field(strict=False)] = Transfer.COPY
+    """how the disk gets to further regions"""
+    launch_template: LaunchTemplate = LaunchTemplate()
+    """how its launch template launches it"""
+    instance_refresh: InstanceRefresh | None = None
+    """Auto Scaling groups that follow `latest`"""
+
+
+class CveRule(Record):
+    """That a build is published and promoted only with a recent record of `cve` that passes."""
+
+    fail_on: Annotated[Rating, Field(strict=False)] = Rating.HIGH
+    """the rating from which on also a vulnerability stops a build that nothing mends"""
+    max_age_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    """hours ago that the lists may have been asked"""
+
+
+class HardeningGate(Record):
+    """That a build is published and promoted only where enough rules of a guide to hardening pass."""
+
+    level: Annotated[HardeningLevel, Field(strict=False)] = HardeningLevel.INTERMEDIARY
+    """level of ANSSI's BP-028"""
+    minimum: Annotated[int, Field(ge=1, le=1000)]
+    """rules of that level that have to pass; one that is waived does not count"""
+
+
+class Security(Record):
+    """What has to be shown of a build before others launch it. No part of it shapes the image."""
+
+    cve: CveRule | None = None
+    """vulnerabilities; without it nothing is asked for"""
+    hardening: HardeningGate | None = None
+    """rules of a guide; without it nothing is asked for"""
+    signed: bool = False
+    """nothing is published without signed provenance"""
+
+
+class DriftAllowance(Record):
+    """A path that may differ from the bake on an instance, until a day on which somebody looks at it again."""
+
+    path: str
+    """the path; `*` is any name, `**` any path below"""
+    reason: Annotated[str, Field(min_length=10)]
+    """why it may"""
+    until: date
+    """the last day"""
+
+
+class ListenAllowance(Record):
+    """A port that may be heard on an instance, until a day on which somebody looks at it again."""
+
+    port: Annotated[str, Field(pattern=r"^(tcp|udp)/[1-9][0-9]{0,4}$")]
+    """the port, such as tcp/8000"""
+    reason: Annotated[str, Field(min_length=10)]
+    """why it may"""
+    until: date
+    """the last day"""
+
+
+class DriftSection(Record):
+    """What `golden drift` lets pass besides its own policy. No part of it shapes the image."""
+
+    allow: list[DriftAllowance] = Field(default_factory=list)
+    """paths that may differ from the bake: `path` (`*` a name, `**` any path below), `reason`, and `until`, a date"""
+    listen: list[ListenAllowance] = Field(default_factory=list)
+    """ports that may be heard besides the image's own: `port`, such as tcp/8000, `reason`, and `until`, a date"""
+
+
+class Definition(Record):
+    """One image, as written by a person."""
+
+    image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")]
+    """its name, and that of the file"""
+    description: str
+    """one line, shown in EC2"""
+    base: Base
+    """what the image starts from"""
+    kernel: Annotated[KernelFlavour, Field(strict=False)]
+    """kernel packages by purpose: `cloud` is Debian's, `aws` is Ubuntu's"""
+    disk_size_gib: Annotated[int, Field(ge=2, le=1024)]
+    """GiB of the root disk"""
+    hardware: Annotated[list[str], Field(min_length=1)]
+    """instance families, rows of packer/hardware.yml"""
+    frameworks: list[str] = Field(default_factory=list)
+    """names of recipes, for the role `frameworks`"""
+    immutable: bool = False
+    """the root is read-only and checked block by block; what an instance writes is kept apart"""
+    roles: dict[str, dict[str, Any] | None]
+    """roles in any order, each with its variables or nothing; the README of a role lists them"""
+    publish: Publish | None = None
+    """where and how it is published; without it the image stays here"""
+    watch: Watch = Watch()
+    """which new releases become a new lock"""
+    security: Security = Security()
+    """what has to be shown of a build before it is published"""
+    drift: DriftSection = DriftSection()
+    """what may differ on an instance"""
+
+    def variables(self, role: str) -> dict[str, Any]:
+        """What the definition sets for `role` (nothing: an empty mapping)."""
+        return dict(self.roles.get(role) or {})
+
+    @property
+    def regions(self) -> list[str]:
+        """The regions that the image is published to: none without a section `publish`."""
+        return self.publish.regions if self.publish else []
+
+    @property
+    def role_names(self) -> list[str]:
+        """The image's roles in the order in which they are applied."""
+        return [role for role in ROLE_ORDER if role in self.roles or (role == IMMUTABLE and self.immutable)]
+
+    @property
+    def steps(self) -> list[list[str]]:
+        """The roles of each step that this image has."""
+        found = [[role for role in step if role in self.role_names] for step in STEPS]
+        return [roles for roles in found if roles]

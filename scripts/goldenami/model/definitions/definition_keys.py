@@ -1,0 +1,101 @@
+"""The keys of a definition for a reader: values, default, meaning; from the models and the text below each field."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import json
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from goldenami.model.definitions import definition, update_policy
+
+Schema = dict[str, Any]
+
+
+class DefinitionKey(NamedTuple):
+    """One key of a section, in the words of a reader."""
+
+    name: str
+    values: str
+    default: str
+    meaning: str
+
+
+def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
+    """Each section once, by the first path that has it ("" is the top), with its keys."""
+    schema = definition.Definition.model_json_schema()
+    yield from _below("", "Definition", {**schema["$defs"], "Definition": schema},
+                      _meanings(definition) | _meanings(update_policy), {})
+
+
+def _below(
+    path: str, model: str, models: Schema, meanings: dict[tuple[str, str], str], seen: dict[str, str],
+) -> Iterator[tuple[str, list[DefinitionKey]]]:
+    """The section at `path` and those in it. `seen` has the path of each model."""
+    keys, inner = [], {}
+    for name, given in models[model]["properties"].items():
+        key = _one(given)
+        where = f"{path}.{name}".lstrip(".") + (".NAME" if "additionalProperties" in given else "")
+        values, default = _values(key, models), _default(given, models)
+        if (other := _model(key, models)) and other not in seen:
+            seen[other] = inner[other] = where
+        if other:
+            values = f"section `{seen[other]}`"
+        keys.append(DefinitionKey(name, values, "required" if name in models[model].get("required", []) else default,
+                                  meanings.get((model, name), "")))
+    yield path, keys
+    for other, where in inner.items():
+        yield from _below(where, other, models, meanings, seen)
+
+
+def _meanings(module: ModuleType) -> dict[tuple[str, str], str]:
+    """By class and field the string that stands below the field."""
+    found = {}
+    for node in ast.parse(inspect.getsource(module)).body:
+        body = node.body if isinstance(node, ast.ClassDef) else []
+        for field, below in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(node, ast.ClassDef):
+                found[node.name, ast.unparse(field.target)] = ast.literal_eval(below.value)
+    return found
+
+
+def _one(key: Schema) -> Schema:
+    """What a value has to be, where there is one; of a mapping its values'."""
+    key = next((each for each in key.get("anyOf", []) if each.get("type") != "null"), key)
+    inner = key.get("additionalProperties")
+    return inner if isinstance(inner, dict) and "$ref" in inner else key
+
+
+def _model(key: Schema, models: Schema) -> str | None:
+    """The model of a section; None of a plain value."""
+    name = str(key.get("$ref", "")).rpartition("/")[2]
+    return name if "properties" in models.get(name, {}) else None
+
+
+def _values(key: Schema, models: Schema) -> str:
+    """`1 to 100`, `debian, ubuntu`, `list of text`."""
+    if "$ref" in key:
+        key = models[key["$ref"].rpartition("/")[2]]
+    if "enum" in key:
+        return ", ".join(f"`{value}`" for value in key["enum"])
+    if "minimum" in key:
+        return f"{key['minimum']} to {key['maximum']}"
+    kinds = {"integer": "whole number", "string": "text", "boolean": "`true`, `false`", "object": "mapping"}
+    if key.get("format") == "date":
+        return "date"
+    return f"list of {_values(key['items'], models)}" if "items" in key else kinds[key["type"]]
+
+
+def _default(key: Schema, models: Schema) -> str:
+    """In YAML's flow form; of a section what differs from its keys' own defaults."""
+    default = key.get("default")
+    if isinstance(default, dict):
+        model = _model(_one(key), models)
+        own = models[model]["properties"] if model else {}
+        default = {name: value for name, value in default.items()
+                   if value and value != own.get(name, {}).get("default")}
+        return f"`{{{', '.join(f'{name}: {value}' for name, value in default.items())}}}`" if default else ""
+    return "" if default in (None, "") else f"`{json.dumps(default).strip(chr(34))}`"

@@ -1,0 +1,184 @@
+"""Recipes of ML frameworks, as data: roles/frameworks/files/<name>/recipe.yml, each with its programs beside it.
+
+A recipe says where a framework comes from, how it is compiled for given hardware, and by which programs it is tried
+and measured. `{options}` in a flag stands for the compiler's options of the target, `{jobs}` for the number of
+parallel compilers, `{site}` for the folder of the build environment's packages, `{sm}` and `{sm_dotted}` for the CUDA
+architectures (`80;86`, `8.0;8.6`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from goldenami.core import yaml_lines
+from goldenami.core.errors import BadInput
+from goldenami.core.records import Record
+from goldenami.core.yaml_lines import nearest
+from goldenami.model.builds.build_records import Allowance
+
+FOLDER = "roles/frameworks/files"
+"""A folder for each recipe; beside it `smoke.py`, which prints what it did, and `bench.py`: a JSON object of rates."""
+DISPATCHING = f"{FOLDER}/dispatching.yml"
+
+
+class SourceKind(StrEnum):
+    """Where the source is: on the package index, or in an archive that the project tags."""
+
+    SDIST = "sdist"
+    ARCHIVE = "archive"
+
+
+class FrameworkSource(Record):
+    """The source of one version. An archive has an address and a size in bytes; one without a SHA-256 was never fetched
+    by whoever wrote the recipe."""
+
+    kind: Annotated[SourceKind, Field(strict=False)] = SourceKind.SDIST
+    url: str | None = None
+    size: Annotated[int, Field(gt=0)] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+PTX = "+ptx"
+"""Marks an architecture whose PTX is in a wheel besides: the driver compiles that for newer GPUs."""
+
+
+class Wheel(Record):
+    """A wheel on the package index. `sm`: CUDA architectures that it holds code for ("86", "90+ptx"), where they were
+    looked up (coverage.py reads them)."""
+
+    distribution: str
+    sm: list[Annotated[str, Field(pattern=r"^\d+(\+ptx)?$")]] | None = None
+
+
+class CudaWheel(Wheel):
+    """A wheel with code for GPUs: the CUDA that it was compiled with, and the extra by which that CUDA comes along."""
+
+    version: str
+    cuda: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    extra: str | None = None
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for; `===` takes no build of the same version for CPUs ("2.15.0+cpu")."""
+        return f"{self.distribution}{f'[{self.extra}]' if self.extra else ''}==={self.version}"
+
+
+class Patch(Record):
+    """Text of a source file to replace; it has to stand there exactly `count` times."""
+
+    file: str
+    find: str
+    replace: str
+    count: Annotated[int, Field(ge=1)] = 1
+
+
+class CudaAdditions(Record):
+    """What is added to a build where the image declares GPUs; the fields are those of `BuildInstructions`."""
+
+    requires: list[str] = Field(default_factory=list)
+    runs_with: list[str] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+class BuildInstructions(Record):
+    """How the wheel is compiled.
+
+    `requires` is the build environment, `packages` what the scratch tree has besides, `runs_with` what only a wheel
+    compiled here needs to run. `cuda` is what is added where the image declares GPUs. `library_path` is for
+    libraries that were linked in the build environment. `memory_mib` is what one compiler takes at most: it bounds how
+    many run at once. `not_run` says why this recipe has never been run.
+    """
+
+    requires: list[str]
+    runs_with: list[str] = Field(default_factory=list)
+    packages: list[str] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, list[str]] = Field(default_factory=dict)
+    cuda: CudaAdditions | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+    patches: list[Patch] = Field(default_factory=list)
+    library_path: str | None = None
+    memory_mib: Annotated[int, Field(ge=64)]
+    not_run: str | None = None
+
+    def added(self, sm: Sequence[str]) -> CudaAdditions:
+        """What the CUDA architectures `sm` add: nothing without any, or to a build that knows no CUDA."""
+        return self.cuda if sm and self.cuda else CudaAdditions()
+
+
+NO_BUILD = BuildInstructions(requires=[], memory_mib=64, not_run="it describes no build")
+"""Of a recipe without `build`: the image gets the index's wheel whatever its hardware."""
+
+
+class UpstreamTests(Record):
+    """The framework's own tests: the wheel counts as built only if they pass on it."""
+
+    requires: list[str]
+    arguments: list[str]
+
+
+class Recipe(Record):
+    """One framework. `only` names the CPUs for which compiling it is considered; absent: all.
+
+    `wheel` is what an image without GPUs gets; `cuda_wheels`, newest first, are for images with GPUs.
+    """
+
+    version: str
+    distribution: str
+    module: str
+    source: FrameworkSource = FrameworkSource()
+    wheel: Wheel | None = None
+    cuda_wheels: list[CudaWheel] = Field(default_factory=list)
+    requires: list[str] = Field(default_factory=list)
+    build: BuildInstructions = NO_BUILD
+    suite: UpstreamTests | None = None
+    only: list[str] | None = None
+    generic: str | None = None
+
+    @property
+    def against(self) -> str:
+        """What a build for the hardware is compared with: the CPU of a generic one, or the wheel."""
+        return self.generic or "the wheel"
+
+    @property
+    def has_build(self) -> bool:
+        """Whether it says how the framework is compiled."""
+        return self.build != NO_BUILD
+
+
+@cache
+def dispatching(root: Path) -> dict[str, list[Allowance]]:
+    """Projects of the package index whose code chooses at run time, with what the coverage check allows them.
+
+    A project may be a pattern: `nvidia-*`.
+    """
+    source = yaml_lines.load(root / DISPATCHING)
+    return {project: [yaml_lines.validate(source, Allowance, entry, at=(project, index))
+                      for index, entry in enumerate(entries)]
+            for project, entries in source.data.items()}
+
+
+@cache
+def known(root: Path) -> tuple[str, ...]:
+    """The names of all recipes."""
+    return tuple(sorted(path.parent.name for path in (root / FOLDER).glob("*/recipe.yml")))
+
+
+def load(root: Path, name: str) -> Recipe:
+    """The recipe `name`, or BadInput with file, line, key and the nearest valid one."""
+    if name not in known(root):
+        raise BadInput(f"no framework `{name}`; {nearest(name, known(root))}",
+                       hint=f"recipes are the folders of {FOLDER}/")
+    source = yaml_lines.load(root / FOLDER / name / "recipe.yml")
+    recipe = yaml_lines.validate(source, Recipe)
+    if recipe.wheel is None and not recipe.has_build:
+        raise source.error(("build",), "is required where there is no wheel")
+    if recipe.wheel is None and recipe.generic is None:
+        raise source.error(("generic",), "is required where there is no wheel: the CPU of the build to compare with")
+    return recipe

@@ -1,0 +1,124 @@
+"""What a role needs installed, read from the role itself: its vars/main.yml and vars/<Distribution>_<major>.yml.
+
+The same list drives the lock (what to resolve) and the role (what to install). Names stand in the platform's file as
+data; what picks from them is a Jinja expression over the role's own variables, rendered here by plain Jinja.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.exceptions
+import jinja2.meta
+from jinja2 import StrictUndefined
+from jinja2.nativetypes import NativeEnvironment
+
+from goldenami.core.errors import BadInput
+from goldenami.model.definitions.role_specs import role_spec, table
+from goldenami.model.supported.platforms import Platform
+
+_JINJA = NativeEnvironment(undefined=StrictUndefined)
+_JINJA.tests |= {"match": lambda value, pattern: bool(re.match(pattern, value)),
+                 "search": lambda value, pattern: bool(re.search(pattern, value))}  # Ansible's own
+
+
+def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The role's defaults, overridden by what the definition and the lock give."""
+    return {**role_spec(root, role).defaults, **given}
+
+
+def facts(
+    root: Path, role: str, platform: Platform, given: Mapping[str, Any], *, only: str = "",
+) -> dict[str, Any]:
+    """What vars/main.yml and the platform's file of `role` say, every Jinja expression rendered over its variables.
+
+    With `only`, that fact and those that it is made of: the others may want variables that are not derived yet.
+    """
+    path = root / "roles" / role / "vars" / platform.vars_file
+    # A role without platform files is the same everywhere.
+    if not path.is_file() and list(path.parent.glob("*_*.yml")):
+        raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
+                       hint=f"write {path.relative_to(root)}, or take the role out of the definition")
+    data = {**table(path.with_name("main.yml")), **table(path)}
+    if only:
+        data = _needed(path, data, only)
+    context, found = variables(root, role, given), dict[str, Any]()
+    while left := data.keys() - found.keys():  # an expression may use another one
+        ready = sorted(name for name in left if not _names(path, name, data[name]) & left)
+        if not ready:
+            raise BadInput(f"{path}: {', '.join(sorted(left))}: these expressions use each other in a circle")
+        for name in ready:
+            found[name] = _render(path, name, data[name], {**context, **found})
+    return found
+
+
+def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The part of `data` that `name` is made of."""
+    needed, left = dict[str, Any](), {name} & data.keys()
+    while left:
+        needed |= {each: data[each] for each in left}
+        left = {used for each in left for used in _names(path, each, data[each])} & (data.keys() - needed.keys())
+    return needed
+
+
+def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
+    """The packages that `role` installs on `platform`; BadInput where their list is none, or nobody would read it."""
+    name, folder = f"__{role}_packages", root / "roles" / role
+    found = {**variables(root, role, given), **facts(root, role, platform, given, only=name)}
+    for path in () if name in found else sorted((folder / "vars").glob("*.y*ml")):
+        if name in table(path) and not re.search(r"_\d+$", path.stem):
+            raise BadInput(f"{path}: {name}: the lock does not read this file",
+                           hint=f"write it into main.yml or {platform.vars_file} beside it")
+    listed = found.get(name) or []
+    if not isinstance(listed, list):
+        raise BadInput(f"{folder}: {name} is {listed!r}, no list", hint=f"write `{name}: [NAME, NAME]`")
+    return [str(each) for each in listed]
+
+
+def rendered(value: Any, context: Mapping[str, Any]) -> Any:
+    """`value` with its expressions rendered; raises what Jinja raises, for an undefined name, too."""
+    if isinstance(value, list):
+        return [rendered(item, context) for item in value]
+    if isinstance(value, dict):
+        return {key: rendered(item, context) for key, item in value.items()}
+    if not isinstance(value, str) or "{" not in value:
+        return value
+    found = _compiled(value).render(**context)
+    for item in found if isinstance(found, list) else [found]:
+        str(item)  # raises for an undefined name, which native rendering leaves in a list
+    return found
+
+
+def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> Any:
+    try:
+        return rendered(value, context)
+    except (jinja2.exceptions.TemplateError, TypeError) as error:
+        raise BadInput(f"{path}: {name}: {error}") from None
+
+
+def _names(path: Path, name: str, value: Any) -> set[str]:
+    """The variables that an expression uses, or a list or a table of them."""
+    if isinstance(value, list | dict):
+        items = value.values() if isinstance(value, dict) else value
+        return {used for item in items for used in _names(path, name, item)}
+    if not isinstance(value, str) or "{" not in value:
+        return set()
+    try:
+        return _used(value)
+    except jinja2.exceptions.TemplateError as error:
+        raise BadInput(f"{path}: {name}: {error}") from None
+
+
+@cache
+def _used(expression: str) -> set[str]:
+    return jinja2.meta.find_undeclared_variables(_JINJA.parse(expression))
+
+
+@cache
+def _compiled(text: str) -> jinja2.Template:
+    return _JINJA.from_string(text)

@@ -1,0 +1,1 @@
+"""What images can be made of, and until when it is supported: dated tables."""

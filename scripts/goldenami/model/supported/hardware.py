@@ -1,0 +1,235 @@
+"""packer/hardware.yml: EC2 instance families and what an image must contain to run on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+
+from goldenami.core import yaml_lines
+from goldenami.core.records import Record
+from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.model.supported import instruction_sets
+
+
+class OpenModules(StrEnum):
+    """Whether NVIDIA's open kernel modules run a GPU; where they are required, the proprietary ones do not."""
+
+    UNSUPPORTED = "unsupported"
+    POSSIBLE = "possible"
+    REQUIRED = "required"
+
+
+class BootMode(StrEnum):
+    """EC2's names."""
+
+    LEGACY_BIOS = "legacy-bios"
+    UEFI = "uefi"
+
+
+class Maker(StrEnum):
+    """EC2's names of manufacturers of processors and GPUs."""
+
+    AMD = "AMD"
+    AWS = "AWS"
+    INTEL = "Intel"
+    NVIDIA = "NVIDIA"
+
+
+class Cpu(Record):
+    """A micro-architecture: `name` is its -march (Arm: -mcpu) in GCC and LLVM."""
+
+    name: str
+    maker: Annotated[Maker, Field(strict=False)]
+    sold_as: str
+    source: str
+
+    @property
+    def architecture(self) -> str:
+        """Debian's name of the architecture."""
+        return instruction_sets.architecture(self.name)
+
+
+class GpuFigures(Record):
+    """What a GPU reaches at most: GB/s of its memory, TFLOPS of dense 16-bit matrix products, its PCIe link ("4x16":
+    generation 4, 16 lanes). The last two are None where the source does not say.
+    """
+
+    memory_gb_s: float
+    matmul_tflops: float | None = None
+    pcie: Annotated[str, Field(pattern=r"^[3-6]x(8|16)$")] | None = None
+    source: str
+
+
+class Gpu(Record):
+    """A GPU by EC2's name. `sm` is the CUDA compute capability without its dot ("86"); only NVIDIA's have one."""
+
+    name: str
+    maker: Annotated[Maker, Field(strict=False)]
+    sm: Annotated[str, Field(pattern=r"^\d{2,3}$")] | None = None
+    open_modules: Annotated[OpenModules, Field(strict=False)] | None = None
+    figures: GpuFigures | None = None
+    source: str
+
+
+_Boot = list[Annotated[BootMode, Field(strict=False)]]
+BOOT: dict[str, _Boot] = {"amd64": [BootMode.LEGACY_BIOS, BootMode.UEFI], "arm64": [BootMode.UEFI]}
+"""Boot modes of a family that states none (EC2 user guide, "Instance type boot modes")."""
+
+
+class Family(Record):
+    """One instance family; the keys are explained in packer/hardware.yml. `counts` are GPUs of its sizes."""
+
+    cpu: Cpu
+    gpu: Gpu | None = None
+    counts: list[int] = Field(default_factory=list)
+    chip: str | None = None
+    boot: _Boot
+    efa: bool = False
+    nvme: bool = True
+    nvswitch: bool = False
+    gsp_off: bool = False
+    note: str = ""
+    source: str
+
+    @property
+    def sm(self) -> str | None:
+        """CUDA compute capability without its dot, where the family has an NVIDIA GPU."""
+        return self.gpu.sm if self.gpu else None
+
+    @property
+    def open_modules(self) -> OpenModules | None:
+        """Whether the open kernel modules run its GPU, where it is NVIDIA's."""
+        return self.gpu.open_modules if self.gpu else None
+
+    def substance(self) -> dict[str, Any]:
+        """What an image may depend on: all but prose."""
+        row = self.model_dump(mode="json", exclude={"note", "source", "cpu", "gpu"})
+        return row | {"cpu": self.cpu.name, "gpu": self.gpu and self.gpu.name, "sm": self.sm,
+                      "open_modules": self.open_modules}
+
+
+class GpuType(Record):
+    """What a GPU test expects of one instance type; tests/image reads it as JSON.
+
+    `gpus` of `memory_mib` each, as EC2 describes them; the rest are the GPU's figures. An unknown PCIe link has 0 lanes
+    of generation 0: no link is below it. `nvswitch`: it connects the GPUs, so each reaches the others' memory.
+    """
+
+    type: str
+    gpu: str
+    gpus: int
+    memory_mib: int
+    memory_gb_s: float
+    matmul_tflops: float | None
+    pcie_generation: int
+    pcie_width: int
+    nvswitch: bool
+
+
+def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuType:
+    """One row of DescribeInstanceTypes, of a family with an NVIDIA GPU, with the figures of its GPU."""
+    name: str = described["InstanceType"]
+    family, row = known[name.partition(".")[0]], described["GpuInfo"]["Gpus"][0]
+    assert family.gpu is not None and family.gpu.figures is not None
+    figures, count = family.gpu.figures, int(row["Count"])
+    generation, _, width = (figures.pcie or "0x0").partition("x")
+    return GpuType(
+        type=name, gpu=family.gpu.name, gpus=count, memory_mib=int(row["MemoryInfo"]["SizeInMiB"]),
+        memory_gb_s=figures.memory_gb_s, matmul_tflops=figures.matmul_tflops, pcie_generation=int(generation),
+        pcie_width=int(width), nvswitch=family.nvswitch and count > 1)
+
+
+R = TypeVar("R", bound=Record)
+SECTIONS = ("sources", "cpus", "gpus", "figures", "families")
+
+
+@cache
+def load(root: Path) -> dict[str, Family]:
+    """All known families by name, or BadInput with file, line and the nearest valid word."""
+    source = yaml_lines.load(root / "packer/hardware.yml")
+    for name in source.data:
+        if name not in SECTIONS:
+            raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")
+    for name in SECTIONS:
+        if not isinstance(section := source.data.get(name), dict):
+            raise source.error((name,), "is required and missing" if name not in source.data else
+                               f"expected a mapping, got {section!r}")
+    cpus = {name: _row(source, ("cpus", name), Cpu, {"name": name}) for name in source.data["cpus"]}
+    for name in cpus:
+        known = [*instruction_sets.X86, *instruction_sets.ARM]
+        if name not in known:
+            raise source.error(("cpus", name), f"what it can run is not known; {nearest(name, known)}")
+    figures = {name: _row(source, ("figures", name), GpuFigures, {}) for name in source.data["figures"]}
+    gpus = {name: _row(source, ("gpus", name), Gpu, {"name": name, "figures": figures.get(name)})
+            for name in source.data["gpus"]}
+    for name in figures.keys() - gpus.keys():
+        raise source.error(("figures", name), f"unknown GPU; {nearest(name, gpus)}")
+    return {name: _family(source, name, cpus, gpus) for name in source.data["families"]}
+
+
+def _family(source: YamlFile, name: str, cpus: dict[str, Cpu], gpus: dict[str, Gpu]) -> Family:
+    row, key = source.data["families"][name], ("families", name)
+    linked: dict[str, Any] = {}
+    for part, known in (("cpu", cpus), ("gpu", gpus)):
+        wanted = row.get(part) if isinstance(row, dict) else None
+        if wanted is not None and wanted not in known:
+            raise source.error((*key, part), f"unknown {part} `{wanted}`; {nearest(str(wanted), known)}")
+        if wanted is not None:
+            linked[part] = known[wanted]
+    if "cpu" in linked and "boot" not in row:
+        linked["boot"] = BOOT[linked["cpu"].architecture]
+    family = _row(source, key, Family, linked)
+    if bool(family.gpu) != bool(family.counts):
+        raise source.error(key, "`gpu` and `counts` go together")
+    return family
+
+
+def _row(source: YamlFile, key: tuple[str, str], kind: type[R], linked: dict[str, Any]) -> R:
+    row = source.data[key[0]][key[1]]
+    if not isinstance(row, dict):
+        raise source.error(key, f"expected a mapping, got {row!r}")
+    found = yaml_lines.validate(source, kind, row | linked, at=key)
+    if row["source"] not in source.data["sources"]:
+        raise source.error((*key, "source"), f"unknown source; {nearest(row['source'], source.data['sources'])}")
+    return found
+
+
+UNKNOWN = "one that is newer needs a row in packer/hardware.yml, with its source: its facts are not guessed"
+"""What to do about a family that may well exist."""
+
+
+def refusal(name: str) -> str:
+    """Why no image serves a family, known or not; "" of all others."""
+    # Fabric Manager User Guide 2.3, 1.3.2: the fourth generation of NVSwitches is managed in-band.
+    return f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only with NVLSM and the " \
+           "module ib_umad, which no image has yet" if re.match(r"p6(e|-|$)", name) else ""
+
+
+def architectures(root: Path, names: list[str]) -> list[str]:
+    """The `sm` numbers of the families, once each, ascending."""
+    known = load(root)
+    return sorted({sm for name in names if (sm := known[name].sm)}, key=int)
+
+
+def without_gsp(root: Path, names: list[str]) -> list[str]:
+    """The families for which EC2 advises proprietary modules without the GSP firmware."""
+    known = load(root)
+    return [name for name in names if known[name].gsp_off]
+
+
+def by_modules(known: Mapping[str, Family], names: list[str]) -> tuple[list[str], list[str]]:
+    """The families whose GPU only the open kernel modules run, and those whose GPU they do not."""
+    required = [name for name in names if known[name].open_modules is OpenModules.REQUIRED]
+    return required, [name for name in names if known[name].open_modules is OpenModules.UNSUPPORTED]
+
+
+def baseline(root: Path, names: list[str], gcc: instruction_sets.GccVersion) -> instruction_sets.Baseline:
+    """What the CPUs of all the families can run, as `gcc` would be asked for it."""
+    known = load(root)
+    return instruction_sets.baseline([known[name].cpu.name for name in names], gcc)

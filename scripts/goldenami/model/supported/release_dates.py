@@ -1,0 +1,56 @@
+"""Dates of archives' signed Release files: a mirror whose suite is older than the lock's goes backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from goldenami.core.errors import Unreachable
+from goldenami.model.builds.lockfile import Lock, Suite
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A suite whose Release file is older than the one that the lock of `image` was made from; dates ISO 8601."""
+
+    image: str
+    suite: str
+    now: str
+    locked: str
+
+    @property
+    def error(self) -> str:
+        """What is wrong, without the suite's name."""
+        return (f"goes backwards: its Release file is of {self.now}, the lock of {self.image} was made from one of "
+                f"{self.locked}")
+
+
+def regressions(lock: Lock, suites: Sequence[Suite]) -> list[Regression]:
+    """Those of `suites` that are older than the lock's."""
+    found = []
+    for name in sorted({suite.suite for suite in suites} & {suite.suite for suite in lock.base.suites}):
+        now, locked = _newest(suites, name), _newest(lock.base.suites, name)
+        if _seconds(now) < _seconds(locked):
+            found.append(Regression(lock.image, name, iso(now), iso(locked)))
+    return found
+
+
+def demand_progress(lock: Lock, suites: Sequence[Suite]) -> None:
+    """Unreachable where one of `suites` goes backwards: nothing is locked from less than the lock was made from."""
+    for found in regressions(lock, suites):
+        raise Unreachable(f"suite {found.suite} {found.error}",
+                          hint="a stale mirror: use another, or wait; the lock stays")
+
+
+def iso(date: str) -> str:
+    """A date of RFC 5322 as ISO 8601 in UTC."""
+    return parsedate_to_datetime(date).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _newest(suites: Sequence[Suite], name: str) -> str:
+    return max((suite.date for suite in suites if suite.suite == name), key=_seconds)
+
+
+def _seconds(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp()

@@ -1,0 +1,205 @@
+"""The records of publishing: the plan that is executed, what came of it, a GPU test, a rollback.
+
+They live in `build/<image>/<build id>/` under the file names below. Times are UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from goldenami.aws.channels.ledger import Channel, GpuProof
+from goldenami.aws.encryption import SnapshotEncryption
+from goldenami.aws.images import AmiSettings, ImageSpec
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import BuildId, Bytes, Sha256, Utc
+
+PLAN_FILE = "plan.json"
+PROMOTE_FILE = "promote.json"
+
+
+class Upload(Record):
+    """What would be sent: `blocks` of 512 KiB; `parent` is the build whose snapshot has the others, if any.
+
+    `whole` says why the region's older build is no parent, so that the whole disk is sent.
+    """
+
+    blocks: Annotated[int, Field(ge=0)]
+    bytes: Bytes
+    parent: BuildId | None = None
+    parent_snapshot: str | None = None
+    whole: str = ""
+
+
+class Copy(Record):
+    """An AMI of another region that is copied. `ami` is empty where this publish makes it there first."""
+
+    region: str
+    ami: str = ""
+
+
+class ChannelMove(Record):
+    """A channel that moves, and the AMI that it named before."""
+
+    channel: Annotated[Channel, Field(strict=False)]
+    before: str | None = None
+
+
+class TemplateMove(Record):
+    """A launch template that gets this default; `before` is the number of the one until now (None: no template)."""
+
+    name: str
+    before: int | None = None
+    before_ami: str | None = None
+
+
+class RegionPublishPlan(Record):
+    """What is to be done in one region. `ami` exists already; `settings` are what has to be corrected on it.
+
+    `encryption` is that of the snapshot which is to be made.
+    """
+
+    region: str
+    kms_key: str | None = None
+    ami: str | None = None
+    snapshot: str | None = None
+    encryption: SnapshotEncryption | None = None
+    upload: Upload | None = None
+    copy_of: Copy | None = None
+    settings: tuple[str, ...] = ()
+    record_build: bool = False
+    sign: bool = False
+    moves: tuple[ChannelMove, ...] = ()
+    template: TemplateMove | None = None
+    refresh: tuple[str, ...] = ()
+    ledger: Sha256 | None = None
+    astray: tuple[str, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.ami is not None and not (self.settings or self.record_build or self.sign or self.moves
+                                             or self.template or self.refresh or self.astray)
+
+    def move_of(self, channel: Channel) -> ChannelMove | None:
+        """The move of a channel; None where it stays."""
+        return next((move for move in self.moves if move.channel is channel), None)
+
+
+class PublishPlan(Record):
+    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves. `differing` is
+    what it is then, where that is not the same everywhere: a region was added, or dropped for a while.
+
+    `dropped` are regions that the definition has no longer; `take_over` allows to replace a default version of the
+    launch template that a person set. `withdraw` are other builds that a region withdrew while another did not answer.
+    """
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    account: str
+    baked_at: Utc
+    spec: ImageSpec
+    settings: AmiSettings
+    gpu: Annotated[GpuProof, Field(strict=False)]
+    held_back: str = ""
+    differing: str = ""
+    readmit: bool = False
+    take_over: bool = False
+    withdraw: tuple[BuildId, ...] = ()
+    dropped: tuple[str, ...] = ()
+    regions: tuple[RegionPublishPlan, ...]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every region has all of it."""
+        return all(region.is_done for region in self.regions)
+
+
+class Published(Record):
+    """What is in one region. `previous_*` are what `latest` and the template's default were before this build."""
+
+    ami: str
+    snapshot: str
+    channels: tuple[str, ...]
+    template: str | None = None
+    template_version: int | None = None
+    previous_ami: str | None = None
+    previous_template_version: int | None = None
+    refreshed: tuple[str, ...] = ()
+
+
+class PublishRecord(Record, extra="ignore"):
+    """Where a build is published. Older records say more: it is ignored."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    lock_sha256: Sha256
+    disk_sha256: Sha256 | None = None
+    account: str
+    gpu: Annotated[GpuProof, Field(strict=False)]
+    published_at: Utc
+    by: str
+    held_back: str = ""
+    regions: dict[str, Published]
+
+
+class RegionMove(Record):
+    """`latest` of one region that moves to the AMI of a build that exists there, and what it was before.
+
+    `ledger` is the digest of the region's ledger as the plan saw it; `candidate_before` the AMI of the candidate.
+    `candidate` says that the candidate moves along: a rollback takes the withdrawn build out of it too. `refresh` are
+    groups that a promotion asks to follow; a rollback asks all that the definition names.
+    """
+
+    region: str
+    ami: str
+    baked_at: Utc
+    gpu: Annotated[GpuProof, Field(strict=False)]
+    ledger: Sha256
+    before_build: BuildId | None = None
+    before: str | None = None
+    template_before: int | None = None
+    candidate_before: str | None = None
+    candidate: bool = False
+    refresh: tuple[str, ...] = ()
+
+
+class MovePlan(Record):
+    """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again unasked.
+
+    `further` is the build before the target of a rollback; `dropped` are regions that the definition has no longer.
+    `template` is the launch template; `take_over` allows to replace a default version of it that a person set.
+    `unreachable` are regions that did not say what they withdrew, or what they have, and why.
+    """
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    account: str
+    template: str = ""
+    take_over: bool = False
+    withdraw: tuple[BuildId, ...] = ()
+    further: BuildId | None = None
+    dropped: tuple[str, ...] = ()
+    unreachable: dict[str, str] = Field(default_factory=dict)
+    regions: tuple[RegionMove, ...]
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the ledger of every region names the build already: pointers are written and read back all the same.
+        """
+        return all(move.before_build == self.build_id for move in self.regions)
+
+
+class MoveRecord(Record):
+    """What came of a move: the template's new default by region; `failed` are regions not reached, and why."""
+
+    schema_version: Literal[1] = 1
+    plan: MovePlan
+    at: Utc
+    by: str
+    template_versions: dict[str, int]
+    failed: dict[str, str]

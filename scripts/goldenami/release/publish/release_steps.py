@@ -1,0 +1,57 @@
+"""How far a lock's build has come on its way to `latest`, and which step is next: for pipelines without a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from goldenami.aws.channels.ledger import Ledger
+from goldenami.core import clock
+from goldenami.release.publish import channel_moves
+
+
+class ReleaseStep(StrEnum):
+    """What brings a build on, by the command's name, or why nothing does now."""
+
+    BAKE = "bake"
+    PUBLISH = "publish"
+    GPU_TEST = "gpu-test"
+    PROMOTE = "promote"
+    WAIT = "wait"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """The next step, with the reason for a person."""
+
+    step: ReleaseStep
+    why: str
+
+
+def next_step(
+    build_id: str, ledgers: Mapping[str, Ledger], *, baked: bool, tested: bool, soak_hours: int, judged: bool = False,
+) -> NextStep:
+    """What is to be done next for the build, by the ledgers of all its regions.
+
+    `baked`: a verified build is here. `tested`: it needs no test on a GPU, or has passed it. `judged`: its
+    vulnerabilities have to be looked up, which takes the build.
+    """
+    if rolled_back := [region for region, ledger in ledgers.items() if build_id in ledger.withdrawn]:
+        return NextStep(ReleaseStep.WAIT, f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
+                                          "goes on, or `golden publish IMAGE --again`")
+    if all(ledger.latest and ledger.latest.build_id == build_id for ledger in ledgers.values()):
+        return NextStep(ReleaseStep.DONE, f"build {build_id} is `latest` in {', '.join(ledgers)}")
+    standing = [ledger.candidate for ledger in ledgers.values()
+                if ledger.candidate and ledger.candidate.build_id == build_id]
+    if len(standing) < len(ledgers):
+        return NextStep(ReleaseStep.PUBLISH if baked else ReleaseStep.BAKE,
+                        f"build {build_id} is not the candidate in every region")
+    if not tested:
+        return NextStep(ReleaseStep.GPU_TEST, f"the candidate {build_id} is not tested on a GPU")
+    ready = channel_moves.soaked_at([entry.since for entry in standing], soak_hours)
+    if clock.now() < ready:
+        return NextStep(ReleaseStep.WAIT, f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC")
+    return NextStep(ReleaseStep.BAKE if judged and not baked else ReleaseStep.PROMOTE,
+                    f"the candidate {build_id} may become `latest`")

@@ -1,0 +1,328 @@
+"""Which images of an account go, when, and why the others stay. Pure: a topology and a moment in, a plan out.
+
+An image goes when it is beyond the newest `keep_last` of its name, older than `max_age_days`, and nothing refers to it.
+It goes in steps, one a run, with waits between, so that whoever still needs it is warned before it is lost:
+
+    available -> deprecated -> disabled -> deregistered, its snapshots deleted, its record removed last
+
+All but the last step can be taken back. The state is the account's own: deprecation, the disabled state, and tags.
+An image is the pipeline's only if its tags say so *and* the SSM record of its build names it; others are not touched.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from goldenami.aws.channels.pointers import build_name
+from goldenami.aws.inventory import references
+from goldenami.aws.inventory.references import ReferenceKind, References
+from goldenami.aws.inventory.topology import (
+    AccountAmi,
+    AccountSnapshot,
+    AmiState,
+    SnapshotState,
+    TemplateVersion,
+    Topology,
+    is_ours,
+    records_of,
+)
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import Utc
+from goldenami.model.definitions.definition import Publish
+
+PLAN_FILE = "retire.json"
+UPLOAD_GRACE = timedelta(days=2)
+"""How long a finished snapshot may wait for its AMI where no tag says when it expires: longer than any publish."""
+ROUNDING = timedelta(minutes=10)
+"""A deprecation lies a little ahead of its announcement: EC2 takes only a moment that is yet to come."""
+
+Days = Annotated[int, Field(ge=0, le=3650)]
+
+
+class RetentionPolicy(Record):
+    """For how long images are kept. The waits are between two steps of one image."""
+
+    keep_last: Annotated[int, Field(ge=1)] = 3
+    max_age_days: Days = 180
+    disable_after_days: Days = 14
+    deregister_after_days: Days = 14
+    release_shared: bool = False
+    idle_days: Days = 30
+
+    @classmethod
+    def of(cls, publish: Publish, **instead: int | bool | None) -> RetentionPolicy:
+        """The definition's policy with what the command line says `instead`."""
+        said = {"keep_last": publish.keep_last, "max_age_days": publish.max_age_days}
+        return cls.model_validate(said | {name: value for name, value in instead.items() if value is not None})
+
+    @property
+    def max_age(self) -> timedelta:
+        """The age at which an image that is not among the newest becomes due."""
+        return timedelta(days=self.max_age_days)
+
+
+class RetireStep(StrEnum):
+    """What a plan may do, in the order in which an image goes through it."""
+
+    RECALL = "recall"
+    DEPRECATE = "deprecate"
+    DISABLE = "disable"
+    NOTE_DISABLED = "note that it is disabled"
+    DELETE_VERSION = "delete template version"
+    DEREGISTER = "deregister"
+    DELETE_SNAPSHOT = "delete snapshot"
+    DELETE_RECORD = "delete record"
+
+
+class Action(Record):
+    """One call or two on one thing. `target` is its id or name; a template version's is `lt-...:7`.
+
+    Actions of one `build_id` are done in order, and one that fails ends those of its build.
+    """
+
+    step: Annotated[RetireStep, Field(strict=False)]
+    target: str
+    build_id: str
+    why: str
+
+
+class Survivor(Record):
+    """An image or snapshot that stays, and each reason for it."""
+
+    target: str
+    build_id: str
+    name: str
+    reasons: Annotated[list[str], Field(min_length=1)]
+
+
+class RegionRetirePlan(Record):
+    """What happens in one region. `problems` are what a person has to look at, `published_to` the
+    image's regions that its ledger knows."""
+
+    region: str
+    published_to: tuple[str, ...] = ()
+    actions: list[Action]
+    survivors: list[Survivor]
+    problems: list[str]
+
+
+class RetirePlan(Record):
+    """What `retire` is about to do with one image. `unreachable`: regions that could not be read, with the cause;
+    `dropped`: regions that the definition has no longer.
+    """
+
+    schema_version: Literal[1] = 1
+    image: str
+    planned_at: Utc
+    policy: RetentionPolicy
+    regions: list[RegionRetirePlan]
+    unreachable: dict[str, str]
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Region:
+    """One region at one moment, as every rule below sees it."""
+
+    topology: Topology
+    image: str
+    policy: RetentionPolicy
+    now: datetime
+    uses: References
+    newest: frozenset[str]
+    records: Mapping[str, str]
+    idle: tuple[TemplateVersion, ...]
+
+    @classmethod
+    def of(cls, topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> _Region:
+        ours = [ami for ami in topology.amis if ami.image == image and is_ours(ami, topology.parameters)
+                and ami.state is AmiState.AVAILABLE]
+        ours.sort(key=lambda ami: (ami.created, ami.id), reverse=True)
+        return cls(topology=topology, image=image, policy=policy, now=now, uses=references.of_amis(topology),
+                   newest=frozenset(ami.id for ami in ours[:policy.keep_last]),
+                   records=records_of(topology.parameters, image), idle=references.idle(topology))
+
+    @cached_property
+    def idle_of(self) -> Mapping[str, Sequence[TemplateVersion]]:
+        """Versions of our templates that nothing selects, by the AMI that they stand for."""
+        return _grouped((references.resolve(version.image_ref, self.topology.parameters), version)
+                        for version in self.idle)
+
+    @cached_property
+    def idle_naming(self) -> Mapping[str, Sequence[TemplateVersion]]:
+        """The same, by the AMI that they name."""
+        return _grouped((version.image_ref, version) for version in self.idle)
+
+
+def _grouped(pairs: Iterable[tuple[str, TemplateVersion]]) -> Mapping[str, Sequence[TemplateVersion]]:
+    found = defaultdict[str, list[TemplateVersion]](list)
+    for ami_id, version in pairs:
+        found[ami_id].append(version)
+    return found
+
+
+def plan(topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
+    """What is due at `now` for `image` in the region, and why everything else of it stays."""
+    region = _Region.of(topology, image, policy, now)
+    actions: list[Action] = []
+    survivors: list[Survivor] = []
+    for ami in sorted(topology.amis, key=lambda ami: (ami.created, ami.id), reverse=True):
+        if ami.image != image:
+            continue
+        step, reasons = decide(region, ami)
+        if step is None or step is RetireStep.RECALL:
+            survivors.append(Survivor(target=ami.id, build_id=ami.build_id, name=ami.name, reasons=reasons))
+        if step is not None:
+            actions += _actions(region, ami, step, "; ".join(reasons))
+    going = {action.target for action in actions if action.step is RetireStep.DEREGISTER}
+    _sort_snapshots(region, going, actions, survivors)
+    actions += _dead_records(region, going, actions)
+    return RegionRetirePlan(
+        region=topology.region, published_to=topology.published_to, actions=actions,
+        survivors=survivors, problems=_problems(region))
+
+
+def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[str]]:
+    """The step that is due for an image of the pipeline's name, and why; no step: why it stays."""
+    if reasons := list(_reasons_to_stay(region, ami)):
+        recall = ami.announced is not None and ami.state is AmiState.AVAILABLE and _is_ours(region, ami)
+        return (RetireStep.RECALL if recall else None), reasons
+    why = f"beyond the newest {region.policy.keep_last}, {_days(region.now - ami.created)} old, nothing refers to it"
+    if ami.state is AmiState.AVAILABLE and not _is_announced(ami):
+        return RetireStep.DEPRECATE, [why]
+    if ami.state is AmiState.DISABLED and ami.disabled is None:
+        return RetireStep.NOTE_DISABLED, [f"{why}; disabled, and no tag says since when"]
+    if ami.state is AmiState.AVAILABLE:
+        step, since, wait = RetireStep.DISABLE, ami.announced, region.policy.disable_after_days
+    else:
+        step, since, wait = RetireStep.DEREGISTER, ami.disabled, region.policy.deregister_after_days
+    assert since is not None  # the two cases above
+    due = since + timedelta(days=wait)
+    if region.now < due:
+        return None, [f"{why}; {'deprecated' if step is RetireStep.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
+                      f"to {step.value} on {due:%Y-%m-%d}"]
+    return step, [why]
+
+
+def _is_announced(ami: AccountAmi) -> bool:
+    """Whether both halves of the announcement were made and stand: the tag, and a deprecation that has come."""
+    return ami.announced is not None and ami.deprecated is not None and ami.deprecated <= ami.announced + ROUNDING
+
+
+def _is_ours(region: _Region, ami: AccountAmi) -> bool:
+    return is_ours(ami, region.topology.parameters)
+
+
+def _reasons_to_stay(region: _Region, ami: AccountAmi) -> Iterator[str]:
+    if not _is_ours(region, ami):
+        named = region.records.get(ami.build_id)
+        yield f"not proven ours: its record {f'names {named}' if named else 'does not exist'}"
+    if ami.state not in (AmiState.AVAILABLE, AmiState.DISABLED):
+        yield f"its state is {ami.state.value}"
+    if ami.protected:
+        yield "deregistration protection is on"
+    for reference in region.uses.get(ami.id, ()):
+        yield f"used by {reference}"
+    if ami.id in region.newest:
+        yield f"among the newest {region.policy.keep_last}"
+    if region.now - ami.created <= region.policy.max_age:
+        yield f"{_days(region.now - ami.created)} old, at most {region.policy.max_age_days}"
+    yield from _shares(region, ami)
+
+
+def _shares(region: _Region, ami: AccountAmi) -> Iterator[str]:
+    """What other accounts do with an image cannot be seen: it stays, unless the user says that they are done."""
+    if ami.state is not AmiState.AVAILABLE or not ami.shared_with:
+        return
+    if not region.policy.release_shared or "all" in ami.shared_with:
+        yield f"shared with {', '.join(ami.shared_with)}"
+    elif ami.last_launched and region.now - ami.last_launched <= timedelta(days=region.policy.idle_days):
+        yield f"shared with {', '.join(ami.shared_with)} and launched on {ami.last_launched:%Y-%m-%d}"
+
+
+def _actions(region: _Region, ami: AccountAmi, step: RetireStep, why: str) -> Iterator[Action]:
+    if step is RetireStep.DEREGISTER:
+        for version in region.idle_of.get(ami.id, ()):
+            yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
+                         build_id=ami.build_id, why=f"{ami.id} goes")
+    yield Action(step=step, target=ami.id, build_id=ami.build_id, why=why)
+
+
+# --- snapshots ------------------------------------------------------------------------------------------------------
+
+def _sort_snapshots(region: _Region, going: set[str], actions: list[Action], survivors: list[Survivor]) -> None:
+    uses = references.of_snapshots(region.topology)
+    for snapshot in region.topology.snapshots:
+        if snapshot.image != region.image:
+            continue
+        holders = [use for use in uses.get(snapshot.id, ())
+                   if not (use.kind is ReferenceKind.AMI and use.holder in going)]
+        if any(use.kind is ReferenceKind.AMI for use in holders):
+            continue  # an image that stays says for itself why
+        reasons = [f"used by {use}" for use in holders] or list(_reasons_to_keep(region, snapshot, going))
+        if reasons:
+            survivors.append(Survivor(target=snapshot.id, build_id=snapshot.build_id, name="snapshot",
+                                      reasons=reasons))
+        else:
+            actions.append(Action(step=RetireStep.DELETE_SNAPSHOT, target=snapshot.id, build_id=snapshot.build_id,
+                                  why="no AMI is made of it" if snapshot.state is SnapshotState.COMPLETED
+                                  else "an upload that was never finished"))
+
+
+def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]) -> Iterator[str]:
+    """A snapshot that nothing needs goes with its AMI, or when a killed run's tag says that it is over."""
+    recorded = region.records.get(snapshot.build_id)
+    if recorded in going:
+        return
+    if snapshot.state is SnapshotState.PENDING and snapshot.expires is None:
+        yield "unfinished, and no tag says until when"
+    elif snapshot.expires is not None:
+        if region.now <= snapshot.expires:
+            yield f"a run may work on it until {snapshot.expires:%Y-%m-%d %H:%M}"
+    elif recorded is None:
+        yield "not proven ours: no record of its build, and no tag says until when"
+    elif region.now - snapshot.started <= UPLOAD_GRACE:
+        yield f"{_days(region.now - snapshot.started)} old: a run may be about to register it"
+
+
+# --- records --------------------------------------------------------------------------------------------------------
+
+def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) -> Iterator[Action]:
+    """Records, and versions of our template, whose AMI is gone once `planned` is done; a record goes last."""
+    present = {ami.id for ami in region.topology.amis} - gone
+    deleted = {action.target for action in planned if action.step is RetireStep.DELETE_SNAPSHOT}
+    staying = {snapshot.build_id for snapshot in region.topology.snapshots
+               if snapshot.image == region.image and snapshot.id not in deleted}
+    for build_id, ami_id in sorted(region.records.items()):
+        if ami_id in present or region.uses.get(ami_id):
+            continue
+        if ami_id not in gone:
+            for version in region.idle_naming.get(ami_id, ()):
+                yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
+                             build_id=build_id, why=f"{ami_id} is gone")
+        if build_id in staying:
+            continue  # the record proves whose they are
+        yield Action(step=RetireStep.DELETE_RECORD, target=build_name(region.image, build_id),
+                     build_id=build_id,
+                     why=f"{ami_id} and its snapshots are gone")
+
+
+def _problems(region: _Region) -> list[str]:
+    present = {ami.id for ami in region.topology.amis}
+    return [f"{ami_id} of build {build_id} does not exist any more and is used by "
+            + ", ".join(map(str, region.uses[ami_id]))
+            for build_id, ami_id in sorted(region.records.items())
+            if ami_id not in present and region.uses.get(ami_id)]
+
+
+def _days(age: timedelta) -> str:
+    days = max(age.days, 0)  # this machine's clock may be behind AWS's
+    return f"{days} day{'' if days == 1 else 's'}"

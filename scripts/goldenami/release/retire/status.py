@@ -1,0 +1,279 @@
+"""The `status` command's work: what each region has of each image, who runs it, and what it costs a month.
+
+Eight calls a region for hundreds of AMIs, and one for each image; two more for each further page of a thousand.
+The price list is asked once for all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import Field
+
+from goldenami.aws import regions
+from goldenami.aws.channels import evidence, pointers
+from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.channels.ledger import Channel
+from goldenami.aws.channels.pointers import TemplateRef
+from goldenami.aws.inventory import inventory, topology
+from goldenami.aws.inventory.topology import (
+    AccountAmi,
+    AccountInstance,
+    AccountSnapshot,
+    Launcher,
+    TemplateVersion,
+)
+from goldenami.aws.pricing import price_list, prices
+from goldenami.aws.session import Account, translated
+from goldenami.core import clock, units
+from goldenami.core.errors import GoldenError
+from goldenami.core.records import Record
+from goldenami.core.terminal import columns
+from goldenami.model.builds.build_records import Utc
+
+_PRICES = "prices"
+
+
+class AmiStatus(Record):
+    """One AMI. `groups` are Auto Scaling groups with the number of their instances; `bytes` are billed a month.
+
+    `bytes_exact` is false where the bytes are an upper bound; `usd_month` is None where the price is not known.
+    """
+
+    build_id: str
+    ami: str
+    created: Utc
+    state: str
+    deprecated: bool
+    instances: int
+    groups: dict[str, int]
+    bytes: int
+    bytes_exact: bool
+    usd_month: float | None = None
+
+
+class Pointer(Record):
+    """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist (`exists`).
+    `signature` is `signed`, with the id of the key where a tag has it, or `unsigned`.
+
+    `gpu` says on which GPUs the build was tested, and who vouches for it where a person does; empty where none was.
+    """
+
+    ami: str
+    build_id: str
+    exists: bool
+    gpu: str = ""
+    signature: str = ""
+
+
+class ImageStatus(Record):
+    """One image in one region. `published_to` are all regions that its ledger knows. `template` is the default version
+    of its launch template, `template_groups` are the Auto Scaling groups that launch from it, with the version that
+    they name. `overdue` are instances of a test or a bake that should have ended.
+    """
+
+    image: str
+    latest: Pointer | None
+    candidate: Pointer | None
+    template: Pointer | None
+    template_version: int | None
+    template_groups: dict[str, str]
+    published_to: tuple[str, ...] = ()
+    amis: list[AmiStatus]
+    overdue: list[str] = Field(default_factory=list)
+
+
+class StatusRecord(Record):
+    """All images in all regions. A region that could not be read is in `unreachable` with the cause, and only there.
+
+    `prices` says where prices are from and of which day, or why they are unknown.
+    """
+
+    schema_version: Literal[2] = 2
+    asked_at: Utc
+    prices: str
+    regions: dict[str, list[ImageStatus]]
+    unreachable: dict[str, str]
+
+    def lost(self) -> list[str]:
+        """Pointers whose AMI is gone, for a person."""
+        return [f"`{name}` of {image.image} in {region} names {pointer.ami}, which does not exist"
+                for region, there in self.regions.items() for image in there
+                for name, pointer in (("latest", image.latest), ("candidate", image.candidate))
+                if pointer and not pointer.exists]
+
+
+def look(
+    account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
+) -> tuple[StatusRecord, dict[str, GoldenError]]:
+    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
+    hasty = account.with_short_timeouts()
+    asks: dict[str, Callable[[], Any]] = {
+        region: partial(_region, hasty, region, there, refs) for region, there in images.items()}
+    if images:
+        asks[_PRICES] = partial(price_list.of_usage, hasty, price_list.SNAPSHOT_GIB_MONTH, images)
+    results = regions.for_each_region(asks, lambda what: asks[what]())
+    listed = results.done.pop(_PRICES, None)
+    return StatusRecord(
+        asked_at=clock.stamp(), unreachable=results.causes,
+        prices=listed.source if listed and results.done else "nothing to price",
+        regions={region: [_priced(image, listed.usd.get(region) if listed else None) for image in images_there]
+                 for region, images_there in results.done.items()}), results.failed
+
+
+def _priced(image: ImageStatus, usd_gib_month: float | None) -> ImageStatus:
+    return image.model_copy(update={"amis": [ami.model_copy(update={
+        "usd_month": prices.monthly(ami.bytes, usd_gib_month)}) for ami in image.amis]})
+
+
+def _region(
+    account: Account, region: str, images: list[str], refs: Mapping[str, TemplateRef],
+) -> list[ImageStatus]:
+    ec2 = account.ec2(region)
+    with translated(region):
+        amis = list(inventory.amis(ec2, tagged=True))
+        snapshots = {snapshot.id: snapshot for snapshot in inventory.snapshots(ec2)}
+        running = defaultdict[str, list[AccountInstance]](list)
+        for instance in inventory.instances(ec2):
+            running[instance.image_id].append(instance)
+        groups = list(inventory.groups(account.autoscaling(region)))
+        templates = list(inventory.default_versions(ec2))
+        values = inventory.values(account.ssm(region), [
+            pointers.channel_name(image, channel) for image in images for channel in Channel])
+        named = {ami.build_id: ami.image for ami in amis if ami.image in images and ami.id in values.values()}
+        values |= inventory.values(account.ssm(region), [
+            evidence.parameter(image, build_id) for build_id, image in named.items()])
+        ledgers = {image: read_lease(account.dynamodb(region), image).ledger for image in images}
+    defaults = {image: topology.default_of(refs[image], templates) for image in images}
+    shown = {ami.id: _ami(ami, snapshots, running[ami.id]) for ami in amis if ami.image in images}
+    overdue = [each for found in running.values() for each in found if each.expires and each.expires < clock.now()]
+    return [_image(image, amis, shown, groups, defaults[image], values).model_copy(update={
+        "published_to": ledgers[image].regions,
+        "overdue": sorted(each.id for each in overdue if each.image == image)}) for image in images]
+
+
+def _image(
+    image: str, amis: list[AccountAmi], shown: Mapping[str, AmiStatus], groups: list[Launcher],
+    default: TemplateVersion | None, values: Mapping[str, str],
+) -> ImageStatus:
+    known = {ami.id: ami for ami in amis}
+
+    def pointer(ami: str | None) -> Pointer | None:
+        if ami is None:
+            return None
+        build_id = known[ami].build_id if ami in known else ""
+        return Pointer(ami=ami, exists=ami in known, build_id=build_id,
+                       signature=_signature(known[ami]) if build_id else "",
+                       gpu=evidence.summary(values.get(evidence.parameter(image, build_id)), image, build_id))
+
+    return ImageStatus(
+        image=image, latest=pointer(values.get(pointers.channel_name(image, Channel.LATEST))),
+        candidate=pointer(values.get(pointers.channel_name(image, Channel.CANDIDATE))),
+        template=pointer(default.image_ref) if default else None,
+        template_version=default.number if default else None,
+        template_groups={group.name: version for group in groups for version in group.versions(image, default)},
+        amis=[shown[ami.id] for ami in
+              sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image == image])
+
+
+def _signature(ami: AccountAmi) -> str:
+    """Whether something is signed of an AMI, and by which key; `verify-provenance` says whether it is right."""
+    return f"signed{f' by key {ami.signed_by}' if ami.signed_by else ''}" if ami.signed else "unsigned"
+
+
+def _ami(
+    ami: AccountAmi, snapshots: Mapping[str, AccountSnapshot], running: Sequence[AccountInstance],
+) -> AmiStatus:
+    sizes = [prices.stored(snapshots[name], snapshots) for name in ami.snapshots if name in snapshots]
+    count = sum(size for size, _ in sizes)
+    return AmiStatus(
+        build_id=ami.build_id, ami=ami.id, created=clock.stamp(ami.created), state=ami.state.value,
+        deprecated=ami.deprecated is not None and ami.deprecated <= clock.now(), instances=len(running),
+        groups=dict(sorted(Counter(instance.group for instance in running if instance.group).items())),
+        bytes=count, bytes_exact=all(exact for _, exact in sizes))
+
+
+# --- for a person ---------------------------------------------------------------------------------------------------
+
+_COLUMNS = ("image", "region", "latest", "candidate", "template", "AMIs", "running", "a month")
+
+
+def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()) -> Iterator[str]:
+    """One table with a row for each image and region; with `details` the AMIs of each, too.
+
+    `with_gpus`: the images whose builds a GPU has to run.
+    """
+    rows = sorted(((image, region) for region, images in record.regions.items() for image in images),
+                  key=lambda row: (row[0].image, row[1]))
+    yield from columns.aligned([_COLUMNS, *(_row(image, region) for image, region in rows)])
+    yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu or 'no GPU has run this build'}"
+                       for image, _ in rows for pointer in (image.latest, image.candidate)
+                       if pointer and pointer.build_id and (pointer.gpu or image.image in with_gpus)})
+    yield from _signatures(rows)
+    for image, region in rows:
+        yield from (f"{name} of {image.image} in {region} has expired and still runs: `golden sweep` ends it"
+                    for name in image.overdue)
+    for region in record.unreachable:  # the error that follows says why
+        yield f"{region} is unreachable"
+    if details:
+        for image, region in rows:
+            yield ""
+            yield f"{image.image} in {region}"
+            yield from _pointers(image)
+            yield from (_line(ami) for ami in image.amis)
+    yield f"prices: {record.prices}"
+
+
+def _signatures(rows: Sequence[tuple[ImageStatus, str]]) -> Iterator[str]:
+    """Whether the builds that pointers name are signed; with the regions, where these differ."""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for image, region in rows:
+        for pointer in {image.latest, image.candidate}:
+            if pointer and pointer.build_id:
+                said = found.setdefault((image.image, pointer.build_id), {})
+                said.setdefault(pointer.signature, []).append(region)
+    for (name, build_id), said in sorted(found.items()):
+        for signature, where in sorted(said.items()):
+            yield f"{name} {build_id}: {signature}" + (f" in {', '.join(where)}" if len(said) > 1 else "")
+
+
+def pointed(record: StatusRecord) -> list[tuple[str, str]]:
+    """Image and build id of each build that `latest` or `candidate` names somewhere, each once."""
+    return sorted({(image.image, pointer.build_id) for images in record.regions.values() for image in images
+                   for pointer in (image.latest, image.candidate) if pointer and pointer.build_id})
+
+
+def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
+    template = f"v{image.template_version} {_build(image.template)}" if image.template else "-"
+    return (image.image, region, _build(image.latest), _build(image.candidate), template, str(len(image.amis)),
+            str(sum(ami.instances for ami in image.amis)),
+            units.price(units.total(ami.usd_month for ami in image.amis),
+                        exact=all(ami.bytes_exact for ami in image.amis)))
+
+
+def _build(pointer: Pointer | None) -> str:
+    """What a pointer stands for, in a cell."""
+    return "-" if pointer is None else pointer.build_id or ("not ours" if pointer.exists else "GONE")
+
+
+def _pointers(image: ImageStatus) -> Iterator[str]:
+    for name, pointer in (("latest", image.latest), ("candidate", image.candidate),
+                          (f"template v{image.template_version or '-'}", image.template)):
+        if pointer is None:
+            yield f"  {name:<12} nothing"
+        else:
+            what = pointer.build_id or ("no build of ours" if pointer.exists else "THIS AMI DOES NOT EXIST")
+            yield f"  {name:<12} {what} ({pointer.ami})"
+    for group, version in image.template_groups.items():
+        yield f"  group {group} launches version {version}"
+
+
+def _line(ami: AmiStatus) -> str:
+    state = "deprecated" if ami.deprecated and ami.state == "available" else ami.state
+    users = ", ".join(f"{count} in {group}" for group, count in ami.groups.items())
+    return (f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} running"
+            f"{f' ({users})' if users else ''}  {'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
+            f"{units.price(ami.usd_month, exact=ami.bytes_exact, per=' a month')}")

@@ -1,0 +1,73 @@
+"""Frameworks of a Python package index, by its JSON interface (https://peps.python.org/pep-0691/).
+
+Which index that is, `goldenami.packages.pypi` says: what a lock resolves from is what is watched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_sdist_filename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from goldenami.core.errors import GoldenError, Unreachable
+from goldenami.model.definitions.update_policy import VersionOffer
+from goldenami.packages import http_documents
+from goldenami.packages.pypi import Index
+from goldenami.watch.watch_records import SourceStatus
+
+
+def look(name: str, index: Callable[[], Index] = Index.configured) -> tuple[SourceStatus, list[VersionOffer]]:
+    """Every version of a framework in `index` that is not withdrawn, with the day on which its first file came."""
+    title = f"Python index: {name}"
+    try:
+        where, page = index().page(canonicalize_name(name))
+        offers = parse(page, where, title)
+    except GoldenError as error:
+        return SourceStatus(name=title, error=error.message), []
+    days = [offer.released for offer in offers if offer.released]
+    return SourceStatus(name=title, changed=max(days).isoformat() if days else ""), offers
+
+
+def parse(document: http_documents.Document, where: str, title: str) -> list[VersionOffer]:
+    """The offers of one project page; Unreachable where it is none."""
+    data = document.json(where)
+    if not isinstance(data, dict) or not isinstance(data.get("files"), list):
+        raise Unreachable(f"{where} is no project page in JSON", hint="does the index speak PEP 691?")
+    released: dict[str, date | None] = {}
+    for file in data["files"]:
+        version, day = _version(file), _day(file)
+        if version is not None:
+            earlier = released.get(version)
+            released[version] = day if earlier is None else min(earlier, day) if day else earlier
+    return [VersionOffer(version, branch(version), title, released=day) for version, day in released.items()]
+
+
+def branch(version: str) -> str:
+    """The series within which a framework's fixes come: "2.9.1" -> "2.9"."""
+    return ".".join(version.split(".")[:2])
+
+
+def order(version: str) -> Version:
+    """Python's order of versions (PEP 440), for `judge`."""
+    return Version(version)
+
+
+def _version(file: Any) -> str | None:
+    if not isinstance(file, dict) or file.get("yanked"):
+        return None
+    name = str(file.get("filename", ""))
+    try:
+        version = (parse_wheel_filename if name.endswith(".whl") else parse_sdist_filename)(name)[1]
+    except (InvalidWheelFilename, InvalidVersion, ValueError):
+        return None
+    return None if version.is_prerelease else str(version)
+
+
+def _day(file: dict[str, Any]) -> date | None:
+    try:
+        return datetime.fromisoformat(str(file["upload-time"])).astimezone(UTC).date()
+    except (KeyError, ValueError, OverflowError):
+        return None
