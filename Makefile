@@ -9,13 +9,13 @@ RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 NAMED = $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 
 # A variable that nothing reads, such as `image=x`, would silently bake the default. Others may be set for the environment.
-KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ACCOUNT ALL BUILDS RECORD CCACHE LONG
+KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ACCOUNT ALL BUILDS RECORD LONG
 WORDS = $(foreach word,$(subst \ ,_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
 UNKNOWN = $(firstword $(filter-out $(KNOWN) CI GOLDEN_% AWS_%,$(WORDS)))
 ifneq ($(UNKNOWN),)
 $(error there is no variable $(UNKNOWN); known, in capitals: $(KNOWN))
 endif
-SWITCHES = WAIT RELOCK STRICT EXPLAIN FORCE DRY_RUN UPDATE ACCOUNT ALL RECORD CCACHE
+SWITCHES = WAIT RELOCK STRICT EXPLAIN FORCE DRY_RUN UPDATE ACCOUNT ALL RECORD
 OFF = $(firstword $(foreach name,$(SWITCHES),$(if $(filter 0 no off false,$($(name))),$(name))))
 ifneq ($(OFF),)
 $(error $(OFF) is a switch: give 1, or leave it out)
@@ -109,6 +109,6 @@ test: ## linters, tests, Molecule, a full bake and boot (LONG=1)
 	@scripts/setup test
 	@scripts/test $(if $(LONG),long,all)
 
-bench-%: ## measure something (frameworks: RECORD=1, CCACHE=1)
+bench-%: ## measure something (frameworks: RECORD=1)
 	@scripts/setup test
-	@PYTHONPATH=scripts:tests:roles/golden_idle/files .venv/bin/python tests/bench/bench_$(subst -,_,$*).py $(IMAGE) $(if $(RECORD),--record) $(if $(CCACHE),--ccache)
+	@PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_$(subst -,_,$*).py $(IMAGE) $(if $(RECORD),--record)

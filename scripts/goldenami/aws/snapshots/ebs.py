@@ -36,8 +36,8 @@ Client = Any
 
 IN_FLIGHT = 64
 """Blocks under way at once, at most, over all regions of a publish (`Budget`). Where EBS takes 100 ms for one they are
-640 a second, 335 MB/s; bench_upload.py measures how near to that an upload comes. Twice as many would be more than a
-snapshot may be sent (1,000 a second; EBS quotas, PutSnapshotBlock), and here their threads cost what they gained."""
+640 a second, 335 MB/s. Twice as many would be more than a snapshot may be sent (1,000 a second;
+EBS quotas, PutSnapshotBlock)."""
 FEWEST_IN_FLIGHT = 8
 PENDING_MIN = 1440
 """Minutes that EBS keeps a snapshot to which nobody writes (StartSnapshot: Timeout, default 60): a run that was killed
