@@ -28,7 +28,8 @@ def test_records_survive_the_disk(tmp_path: Path) -> None:
 
 def test_a_record_of_before_is_read(tmp_path: Path) -> None:
     bake = data.bake_record(data.lock())
-    records.write_text(tmp_path / BAKE_FILE, records.canonical({**bake.model_dump(mode="json"), "upgradable": []}))
+    older = {**bake.model_dump(mode="json"), "upgradable": [], "trimmed": {"removed": []}}
+    records.write_text(tmp_path / BAKE_FILE, records.canonical(older))
     assert records.read(tmp_path / BAKE_FILE, BakeRecord) == bake
 
 

@@ -18,7 +18,6 @@ from goldenami.image.security.components import SourcePackage
 from goldenami.image.security.sbom import Spec
 from goldenami.local.tree import read_facts
 from goldenami.model.builds.part_facts import PARTS_FILE
-from goldenami.model.builds.trim_records import RemovedFiles, Trimmed, TrimmedProgram
 from goldenami.packages.store import Store
 from packageurl import PackageURL
 from spdx_tools.spdx.parser.parse_anything import parse_file
@@ -108,25 +107,6 @@ def test_what_was_compiled_says_what_from(tmp_path: Path, store: Store) -> None:
     modules = by_name(bills(tmp_path, store, IMAGES[1])[Spec.CYCLONEDX_1_6])[lock.driver.modules.package]
     assert modules["pedigree"]["ancestors"][0]["name"] == lock.driver.modules.source_package
     assert f":gpu_display_driver:{lock.driver.version}:" in modules["cpe"]
-
-
-def test_a_wheel_that_was_trimmed_says_what_went(tmp_path: Path, store: Store) -> None:
-    lock = materials.committed("debian-13-ml")
-    materials.stock(store, lock)
-    build = materials.build(tmp_path, lock)
-    wheel = next(file for files in lock.environments().values() for file in files if file.project == "nvidia-nccl-cu12")
-    name = f"nvidia_nccl_cu12-{wheel.version}"
-    program = TrimmedProgram(path="ml/libnccl.so.2", wheel=name, bytes=1, was="sha256=a", now="sha256=b",
-                             architectures=["50", "90"])
-    removed = RemovedFiles(wheel=name, reason="test_suites", files=3, bytes=9)
-    trimmed = Trimmed(architectures=["86"], gpu_code=[program], removed=[removed], linked=[])
-    records.write(build.bake, build.read_bake().model_copy(update={"trimmed": trimmed}))
-    found = {spec: sbom.text(components.of_build(build, lock, store), spec) for spec in Spec}
-    code = "ml/libnccl.so.2: without machine code of sm_50, sm_90; sha256=a is sha256=b"
-    values = [one["value"] for one in by_name(found[Spec.CYCLONEDX_1_6])["nvidia-nccl-cu12"]["properties"]]
-    assert {code, "without 3 files (test_suites)"} <= set(values)
-    assert code in found[Spec.SPDX_2_3]
-    assert sum(text.count(code) for text in found.values()) == len(Spec)
 
 
 def test_a_bill_is_what_the_tree_holds(tmp_path: Path, store: Store) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from goldenami.core import records, units
 from goldenami.image.bake import bake
-from goldenami.image.report import report
 from goldenami.local.tree import sizes
-from goldenami.model.builds.trim_records import Trimmed, TrimmedProgram
-from support.builds import report_data, sample_lock
+from support.builds import sample_lock
 
 SITE = "/opt/ml/ml/lib/python3.13/site-packages"
 
@@ -28,7 +25,7 @@ def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
     (tmp_path / "var/lib/dpkg/info/bash.list").write_text("/bin/bash\n", encoding="utf-8")
     manifest = tmp_path / "manifest.json"
     entries: list[dict[str, object]] = [{"path": path, "size": size} for path, size in files.items()]
-    entries[0] |= {"size": 900, "stored": 300}  # NCCL without code for other GPUs
+    entries[0] |= {"size": 900, "stored": 300}  # NCCL with zeros in it
     manifest.write_text(json.dumps({"entries": entries}), encoding="utf-8")
     found = sizes.by_package(tmp_path, manifest)
     assert found == {"bash": 7, "wheel:nvidia-nccl-cu12": 300, "wheel:torch": 42, "": 1}
@@ -46,14 +43,3 @@ def test_packages_are_counted_that_the_tree_has(tmp_path: Path) -> None:
     assert found == {"bash": 0, "libc6": 0, "": 0}
     assert bake.packages_count(found | {"wheel:torch": 1}, sample_lock.sample()) == 2
     assert bake.packages_count({}, sample_lock.sample()) == len(sample_lock.sample().packages)
-
-
-def test_what_was_trimmed_is_a_figure_of_the_report(tmp_path: Path) -> None:
-    folder, _, lock = report_data.write_pair(tmp_path, report_data.FAILING)
-    assert "Trimmed" not in report.render(folder, None, lock)
-    program = TrimmedProgram(path="ml/libnccl.so.2", wheel="nvidia_nccl_cu12-2.27.5", bytes=3 << 30, was="a", now="b",
-                             architectures=["50", "90a", "100"])
-    trimmed = Trimmed(architectures=["86"], gpu_code=[program], removed=[], linked=[])
-    records.write(folder.bake, folder.read_bake().model_copy(update={"trimmed": trimmed}))
-    for page in (report.render(folder, None, lock), report.summary(folder, None, lock)):
-        assert "machine code for sm_50, sm_90a, sm_100 in 1 programs" in page and units.size(3 << 30) in page

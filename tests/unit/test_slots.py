@@ -95,7 +95,7 @@ def test_it_is_sparse_where_the_file_is(root: Path, tmp_path: Path) -> None:
 
 
 def test_zeros_are_holes_wherever_the_host_has_some(root: Path, tmp_path: Path) -> None:
-    """A library without code for other GPUs: what remains lies together in slots, whatever the host's file system."""
+    """What a file holds lies together in slots, whatever the host's file system."""
     piece, gap = os.urandom(3 * BLOCK), bytes(slots.HOLE * BLOCK)
     parts = [b"\1" * BLOCK, gap, piece, gap[BLOCK:], piece[:17], bytes(200 * BLOCK), piece, gap]
     content = b"".join(part.ljust(-(-len(part) // BLOCK) * BLOCK, b"\0") for part in parts)[:-5]

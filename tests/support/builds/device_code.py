@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 from goldenami.core import shell
@@ -20,20 +19,14 @@ Image = tuple[int, int, int]
 """Kind, compute capability, flags beside COMPRESSED."""
 
 
-def entry(kind: int, capability: int, flags: int, payload: bytes = PAYLOAD) -> bytes:
-    """One entry: a header of 64 bytes, the payload."""
-    return struct.pack("<HHIQIIIIIIQIIQ", kind, 0x101, 64, len(payload), len(payload), 0, 0x10008, capability, 0, 0,
-                       flags, 0, 0, 0) + payload
-
-
-def fat_binary_of(entries: Sequence[bytes]) -> bytes:
-    content = b"".join(entries)
+def fat_binary(*images: Image) -> bytes:
+    """What nvcc writes: for each image a header of 64 bytes and a compressed payload."""
+    size = len(PAYLOAD)
+    content = b""
+    for kind, capability, flags in images:
+        content += struct.pack("<HHIQIIIIIIQIIQ", kind, 0x101, 64, size, size, 0, 0x10008, capability,
+                               0, 0, COMPRESSED | flags, 0, 0, 0) + PAYLOAD
     return struct.pack("<IHHQ", MAGIC, 1, 16, len(content)) + content
-
-
-def fat_binary(*images: Image, payload: bytes = PAYLOAD) -> bytes:
-    """What nvcc writes of each image; payloads are compressed."""
-    return fat_binary_of([entry(kind, capability, COMPRESSED | flags, payload) for kind, capability, flags in images])
 
 
 def library(path: Path, *binaries: bytes, source: str = "int answer(void) { return 42; }") -> Path:

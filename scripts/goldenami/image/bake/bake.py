@@ -122,7 +122,7 @@ def _record(
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
         packages_count=packages_count(result.sizes, lock), disk=disk, ami=result.ami, layers=result.layers,
         components=components(lock, result.sizes), largest=largest(result.sizes),
-        manifest_sha256=result.manifest_sha256, trimmed=result.trimmed)
+        manifest_sha256=result.manifest_sha256)
 
 
 _COMPONENTS = (

@@ -9,7 +9,6 @@ import contextlib
 import json
 import re
 import secrets
-import sys
 import tempfile
 import time
 import zipfile
@@ -244,9 +243,6 @@ def _cover(lock: Lock, plan: BakePlan) -> None:
             python = ".".join(lock.packages["python3"].version.split(".")[:2])
             for file in files:
                 _install(plan.tree.repository / "wheels" / file.filename, Path(tree) / "opt/ml" / environment, python)
-        if "trim" in lock.roles:
-            shell.output([sys.executable, "-B", str(plan.root / "roles/trim/files/trim.py"), "--root", tree],
-                         stdin=json.dumps(lock.variables), env=shell.python_env())
         coverage.hold(Path(tree), plan.coverage, plan.work / "out", plan.log)
 
 

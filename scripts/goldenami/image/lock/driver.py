@@ -51,7 +51,6 @@ def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) 
     sm = hardware.architectures(resolution.root, resolution.definition.hardware)
     resolution.derived["kernel"] = {"kernel_package": kernel.package, "kernel_release": kernel.release}
     resolution.derived["cuda"] = {"cuda_architectures": sm}
-    resolution.derived["trim"] = {"trim_architectures": sm}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {
             "nvidia_driver_branch": fitted.driver.split(".")[0], "nvidia_driver_flavour": fitted.flavour,

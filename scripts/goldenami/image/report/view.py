@@ -167,7 +167,6 @@ def figures(
         _size_figure(bake, old_bake),
         Figure("Bake", units.duration(baked), _against("", baked, old_baked)),
         _boot_figure(verify, old_verify),
-        *([Figure("Trimmed", units.size(bake.trimmed.bytes), bake.trimmed.sentence)] if bake.trimmed else []),
         _checks_figure(verify),
         Figure("Packages", f"{bake.packages_count:,}", "installed"),
     )

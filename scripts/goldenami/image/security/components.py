@@ -21,7 +21,6 @@ from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Host
 from goldenami.model.builds.lockfile import CompiledWheel, Lock, Package
 from goldenami.model.builds.part_facts import PARTS_FILE, TreeFacts, wheel_key
-from goldenami.model.builds.trim_records import Trimmed
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import Archive, PyFile
 from goldenami.packages.store import Store
@@ -99,7 +98,7 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     bake = build.read_bake()
     whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
-    found = [*_debs(lock, store, present), *_wheels(lock, bake.trimmed), *_loader(bake.host)]
+    found = [*_debs(lock, store, present), *_wheels(lock), *_loader(bake.host)]
     parts = _with_facts(found, build.path / PARTS_FILE)
     return Materials(lock, bake.lock_sha256, build.build_id, _sorted(parts), whole)
 
@@ -184,8 +183,8 @@ def _modules(lock: Lock, name: str, package: Package) -> ImagePart:
                      properties=tuple(facts), ancestors=tuple(ancestors))
 
 
-def _wheels(lock: Lock, trimmed: Trimmed | None) -> Iterator[ImagePart]:
-    """Each wheel once, with the environments that it is in, and what was taken out of it there."""
+def _wheels(lock: Lock) -> Iterator[ImagePart]:
+    """Each wheel once, with the environments that it is in."""
     homes: dict[str, list[str]] = {}
     files: dict[str, PyFile] = {}
     for environment, found in lock.environments().items():
@@ -197,7 +196,6 @@ def _wheels(lock: Lock, trimmed: Trimmed | None) -> Iterator[ImagePart]:
         compiled = made.get(sha256)
         facts = [("environment", name) for name in sorted(homes[sha256])]
         facts += [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)] if compiled else []
-        facts += [("trimmed", what) for what in trimmed.of_wheel(file.project, file.version)] if trimmed else []
         yield ImagePart(file.project, file.version, purl("pypi", file.project, file.version), sha256, "pypi",
                         properties=(("file", file.filename), *facts),
                         ancestors=(_origin(compiled),) if compiled else ())

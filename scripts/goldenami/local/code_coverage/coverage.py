@@ -218,7 +218,7 @@ def _gpu(findings: list[Finding], elf: Elf, baseline: CodeBaseline) -> tuple[lis
     """Architectures of the file's SASS and PTX; adds what the file as a whole lacks, then what each fat binary does."""
     modules = list(fatbin.modules(elf))
     images = [image for module in modules for image in module]
-    whole = fatbin.missing(images, baseline.sm) if modules else []
+    whole = fatbin.missing(images, baseline.sm) if images else []
     findings += [_finding(WHOLE, f"sm_{sm}", _has(images)) for sm in whole]
     for number, module in enumerate(modules, 1):
         findings += [_finding(f"device code {number} of {len(modules)}", f"sm_{sm}", _has(module))

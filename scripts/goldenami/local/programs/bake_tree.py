@@ -23,7 +23,6 @@ from goldenami.local.tree import layers, read_facts, rootfs, sealed, sizes
 from goldenami.model.builds.build_records import Disk
 from goldenami.model.builds.part_facts import PARTS_FILE
 from goldenami.model.builds.plans import BakePlan, BakeResult, BakeStep
-from goldenami.model.builds.trim_records import TRIMMED_FILE, Trimmed
 from goldenami.model.definitions import role_files
 
 
@@ -114,13 +113,7 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path) -> BakeResult:
         disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes, bytes_allocated=facts.data_bytes,
                   sha256=facts.sha256, note=facts.note),
         sizes=sizes.by_package(root, facts.manifest), layers=stack.reused,
-        manifest_sha256=records.sha256_file(facts.manifest), trimmed=_trimmed(root))
-
-
-def _trimmed(root: Path) -> Trimmed | None:
-    """What the role `trim` says in the tree that it took out."""
-    path = root / TRIMMED_FILE
-    return records.read(path, Trimmed) if path.exists() else None
+        manifest_sha256=records.sha256_file(facts.manifest))
 
 
 def _layout(plan: BakePlan, root: Path) -> disk.DiskLayout:

@@ -75,7 +75,6 @@ DECLARED = {
         "/opt/ml/*/lib/*/site-packages/pip.py", "/opt/ml/*/lib/*/site-packages/__pycache__/pip.*.pyc",
         "/usr/local/lib/python3*/dist-packages/golden-*.pth",
     ],
-    "trim: what it took out": ["/opt/ml/TRIMMED.json"],
 }
 """Patterns of paths, by the program or role that writes them."""
 PRIVATE = ("/root", "/home")

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from goldenami.core.records import Record
-from goldenami.model.builds.trim_records import Trimmed
 
 BAKE_FILE = "bake.json"
 VERIFY_FILE = "verify.json"
@@ -145,8 +144,7 @@ class BakeRecord(Record):
     `seconds` is all of it by the clock; older records lack it. `largest` are the packages and wheels that take most.
     `packages_count` are those of the tree, of an AMI with the publisher's.
     A build has a disk here, or an AMI in EC2, as its builder makes them; an AMI has no `layers`. Of one whose disk
-    could not be read nothing is known by file: no `components` and no `manifest_sha256`. `trimmed` is what the role
-    `trim` took out of a disk here, where it ran.
+    could not be read nothing is known by file: no `components` and no `manifest_sha256`.
     """
 
     schema_version: Literal[1] = 1
@@ -167,7 +165,6 @@ class BakeRecord(Record):
     largest: list[Component] = Field(default_factory=list)
     layers: list[str]
     manifest_sha256: Sha256 | None = None
-    trimmed: Trimmed | None = None
 
     @property
     def checkout_commit(self) -> str:
@@ -187,9 +184,11 @@ class BakeRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def _of_before(cls, found: Any) -> Any:
-        """Older records have a list `upgradable`, always empty: a bake with such a package fails."""
-        return {key: value for key, value in found.items() if (key, value) != ("upgradable", [])} \
-            if isinstance(found, dict) else found
+        """Older records have an empty list `upgradable`, or in `trimmed` what a role removed."""
+        if not isinstance(found, dict):
+            return found
+        return {key: value for key, value in found.items()
+                if key != "trimmed" and (key, value) != ("upgradable", [])}
 
     @model_validator(mode="after")
     def _made_by_its_builder(self) -> Self:

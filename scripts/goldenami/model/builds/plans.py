@@ -24,7 +24,6 @@ from goldenami.model.builds.build_records import (
     Sha256,
 )
 from goldenami.model.builds.hardening_records import HardeningScan
-from goldenami.model.builds.trim_records import Trimmed
 from goldenami.model.definitions.recipes import Patch
 
 
@@ -97,14 +96,13 @@ class BakePlan(TreePlan):
 
 class BakeResult(Record):
     """What a builder made: a disk, or an AMI. `sizes` are the bytes by package, "" for what none owns; of a disk
-    `layers` are those that were there already. `trimmed` is what a role took out."""
+    `layers` are those that were there already."""
 
     disk: Disk | None = None
     ami: Ami | None = None
     sizes: dict[str, Bytes] = Field(default_factory=dict)
     layers: list[str] = Field(default_factory=list)
     manifest_sha256: Sha256 | None = None
-    trimmed: Trimmed | None = None
 
 
 class ContainerAccess(Record):

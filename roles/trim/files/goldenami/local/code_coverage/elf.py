@@ -1,1 +1,0 @@
-../../../../../../scripts/goldenami/local/code_coverage/elf.py
