@@ -36,9 +36,8 @@ AREAS: dict[str, dict[str, str]] = {
     "Accounts": {"account": "setup"},
     "Published images": {
         "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
-        "release": "release", "mixed-policy": "launching", "verify-snapshot": "snapshot",
-        "verify-provenance": "security", "status": "life", "retire": "life", "sweep": "life", "regions": "life",
-        "costs": "life"},
+        "release": "release", "mixed-policy": "launching", "verify-provenance": "security",
+        "status": "life", "retire": "life", "sweep": "life", "regions": "life", "costs": "life"},
     "Running instances": {"cluster": "cluster", "drift": "drift"},
     "New releases": {"watch": "watch", "images": "watch", "propose": "watch"},
 }

@@ -104,7 +104,6 @@ def test_drift_and_provenance_go_by_them(
     signed = ("verify-provenance", raw["ImageId"], "--region", REGION, "--key", str(public), "--blocks")
     ran = checkout.golden(*signed)
     assert ran.code == 0, ran.text
-    assert checkout.golden("verify-snapshot", IMAGE).code == 0
     instance = account.launch(raw["ImageId"])
     ran = look(checkout, instance)
     assert (ran.code, "as baked" in ran.text) == (0, True), ran.text
@@ -115,8 +114,6 @@ def test_drift_and_provenance_go_by_them(
     write(aws, instance, disk, changed)
     ran = look(checkout, instance)
     assert (ran.code, "/usr/bin/true" in ran.text, "owner: 0:0, now 7:0" in ran.text) == (6, True, True), ran.text
-    build.blocks.write_bytes(bytes(len(build.blocks.read_bytes())))
-    assert checkout.golden("verify-snapshot", IMAGE).code == 6
 
 
 def write(aws: Emulator, instance: str, before: Path, after: Path) -> None:

@@ -220,14 +220,6 @@ def retire(stage: Stage) -> None:
     assert f"{IMAGE}-{build_ids[0]}" not in state.amis()
 
 
-def verify_snapshot(stage: Stage) -> None:
-    """A snapshot of this checkout."""
-    stage.checkout.define("publish: {regions: [us-east-1]}\n")
-    stage.build(1)
-    stage.golden("publish", IMAGE)
-    stage.under_policy("verify-snapshot", IMAGE)
-
-
 def verify_provenance(stage: Stage) -> None:
     """An AMI with its blocks."""
     stage.checkout.define("publish: {regions: [us-east-1]}\n")
@@ -357,7 +349,7 @@ def site(stage: Stage) -> None:
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
-    "verify-snapshot": verify_snapshot, "verify-provenance": verify_provenance,
+    "verify-provenance": verify_provenance,
     "status": status, "drift": drift, "drift-repair": drift_repair,
     "regions": regions, "sweep": sweep, "watch": watch, "store": store, "site": site}
 
@@ -372,7 +364,7 @@ def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
     assert [asked for asked in stage.questions if not allows([policy], BOUNDARY, asked)] == []
 
 
-@pytest.mark.parametrize("path", trees.scanned(21, POLICIES, "*.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", trees.scanned(20, POLICIES, "*.json"), ids=lambda path: path.stem)
 def test_a_policy_names_each_action_once_and_none_by_a_pattern(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["Version"] == "2012-10-17"

@@ -1,4 +1,4 @@
-"""Uploads and read-backs against the emulator, alone and behind a proxy that fails."""
+"""Uploads against the emulator, alone and behind a proxy that fails."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws.session import Account
-from goldenami.aws.snapshots import ebs, readback, send
+from goldenami.aws.snapshots import ebs, send
 from goldenami.model.builds import disk_blocks
-from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.builds.sparse_disk import BLOCK
 from support.aws.emulator import Emulator, Faults
-from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
+from support.aws.upload_setup import holds
+from support.builds.builds import RegionState
 
 REGION = "us-east-1"
 
@@ -32,8 +31,8 @@ def upload(folder: Path, seed: int, parent: ebs.Parent | None = None) -> tuple[e
     return done, listed
 
 
-def outcome(listed: BlockMap, name: str) -> readback.Readback:
-    return readback.verify(Account().ebs(REGION), name, listed)
+def arrived(listed: BlockMap, name: str) -> bool:
+    return holds(Account().ebs(REGION), name, listed)
 
 
 def puts(aws: Emulator) -> int:
@@ -42,10 +41,10 @@ def puts(aws: Emulator) -> int:
 
 def test_a_disk_and_its_successor_arrive(aws: Emulator, tmp_path: Path) -> None:
     first, old = upload(tmp_path, 1)
-    assert puts(aws) == 24 and outcome(old, first.id).outcome is Outcome.CORRECT
+    assert puts(aws) == 24 and arrived(old, first.id)
     second, new = upload(tmp_path, 2, ebs.Parent(first.id, old))
-    assert puts(aws) == 25 and outcome(new, second.id).outcome is Outcome.CORRECT
-    assert outcome(old, second.id).detail == "1 block differs (0)"
+    assert puts(aws) == 25 and arrived(new, second.id)
+    assert not arrived(old, second.id)
 
 
 @pytest.mark.parametrize("what", [
@@ -62,53 +61,5 @@ def test_faults_on_the_way_are_survived(
     done, listed = upload(tmp_path, 1)
     assert faults.fired(), "nothing failed"
     faults.clear()
-    assert outcome(listed, done.id).outcome is Outcome.CORRECT
+    assert arrived(listed, done.id)
     assert len(RegionState(REGION).snapshots()) == 1
-
-
-@pytest.fixture
-def published(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Checkout, Path]:
-    """A checkout with a build that is published in two regions."""
-    checkout = Checkout(tmp_path / "checkout", monkeypatch)
-    build = builds.build(checkout.root, 1)
-    ran = checkout.golden("publish", IMAGE)
-    assert ran.code == 0, ran.text
-    return checkout, build
-
-
-def test_snapshots_of_a_published_image_are_read_back(published: tuple[Checkout, Path], aws: Emulator) -> None:
-    checkout, build = published
-    ran = checkout.golden("verify-snapshot", IMAGE)
-    assert ran.code == 0 and ran.text.count(" correct, 3 blocks read") == len(REGIONS), ran.text
-    snapshot = checkout.record(build).regions[REGION].snapshot
-    assert checkout.golden("verify-snapshot", snapshot).text.count("correct") == 1
-    ran = checkout.golden("verify-snapshot", IMAGE, "--region", "eu-central-1")
-    assert (ran.code, f"{IMAGE} {build.name} is not published in eu-central-1, but in" in ran.text) == (2, True)
-    ran = checkout.golden("verify-snapshot", "snap-0123")
-    assert ran.code == 2 and "no publish record here names snap-0123" in ran.text
-    (build / "disk.raw").unlink()
-    assert checkout.golden("verify-snapshot", snapshot).code == 0, "the list of blocks is enough"
-    aws.set(denied={"*": ["ebs:GetSnapshotBlock"]})
-    ran = checkout.golden("verify-snapshot", IMAGE, "--region", REGION)
-    assert ran.code == 4 and f"{snapshot} unreachable" in ran.text and "may not call ebs:GetSnapshotBlock" in ran.text
-
-
-def test_one_bit_that_differs_and_a_lost_snapshot_are_found(published: tuple[Checkout, Path]) -> None:
-    checkout, build = published
-    with (build / "disk.raw").open("r+b") as disk:
-        at = 32 * BLOCK + 4711
-        (old,) = os.pread(disk.fileno(), 1, at)
-        os.pwrite(disk.fileno(), bytes([old ^ 8]), at)
-    ran = checkout.golden("verify-snapshot", IMAGE)
-    assert ran.code == 6 and ran.text.count("incorrect, 3 blocks read: 1 block differs (32)") == len(REGIONS), ran.text
-    state = RegionState(REGION)
-    (ami,) = state.amis().values()
-    state.ec2.deregister_image(ImageId=ami["ImageId"])
-    state.ec2.delete_snapshot(SnapshotId=checkout.record(build).regions[REGION].snapshot)
-    ran = checkout.golden("verify-snapshot", IMAGE, "--region", REGION)
-    assert ran.code == 6 and "missing, 0 blocks read" in ran.text and "does not exist in us-east-1" in ran.text
-    (build / "publish.json").unlink()
-    assert checkout.golden("verify-snapshot", IMAGE).code == 2
-    left = RegionState(REGIONS[1]).snapshots()[0]["SnapshotId"]
-    ran = checkout.golden("verify-snapshot", left, "--image", IMAGE, "--build", build.name, "--region", REGIONS[1])
-    assert ran.code == 6 and f"{left} incorrect" in ran.text, ran.text

@@ -121,7 +121,7 @@ def test_a_terminal_gets_panels() -> None:
 
 
 @pytest.mark.parametrize(("words", "answer"), [
-    ("golden verif", ["verify", "verify-snapshot", "verify-provenance"]),
+    ("golden verif", ["verify", "verify-provenance"]),
     ("golden bake debian-13-ml-c", ["debian-13-ml-cpu"]),
     ("golden bake --builder ", ["local", "ec2"]), ("golden store p", ["push"]), ("golden nothing x", []),
 ])

@@ -7,6 +7,8 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from goldenami.aws import session
-from goldenami.aws.snapshots import ebs
+from goldenami.aws.snapshots import ebs, readback
+from goldenami.aws.snapshots.fetch import SnapshotSource
 from goldenami.core.errors import GoldenError
+from goldenami.core.worker_pool import WorkerPool
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.disk_blocks import BlockMap
 
@@ -80,6 +84,17 @@ class UploadSetup:
     def sent_twice(self) -> int:
         """PUTs of blocks that EBS had already."""
         return self.sink.stored.total() - len(self.sink.stored)
+
+
+def holds(
+    client: Any, snapshot_id: str, listed: BlockMap, on_bytes: Callable[[int], None] = lambda _: None,
+) -> bool:
+    """Whether the snapshot, read back by the client of EBS direct, has the listed blocks and no others."""
+    source = SnapshotSource(client, snapshot_id, WorkerPool(4))
+    with tempfile.TemporaryDirectory() as scratch:
+        found = readback.scan_snapshot(
+            source, list(source.listed()), Path(scratch, "blocks"), on_bytes)
+        return found.content() == listed.content()
 
 
 def noise(count: int, seed: int = 1) -> bytes:

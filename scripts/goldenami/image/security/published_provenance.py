@@ -75,8 +75,7 @@ def verify_blocks(account: Account, region: str, image: Image, statement: dict[s
             blocks = readback.scan_snapshot(source, listed, scratch / "snapshot.blocks", advance)
     if records.sha256_file(blocks.path) != wanted:
         raise NotVerified(f"the blocks of {image.snapshot} in {region} are not those that were signed",
-                          hint=f"do not launch it; `golden verify-snapshot {image.snapshot}` names them where the "
-                               "build's folder is")
+                          hint="do not launch it; a new build and publish make a new snapshot")
     return blocks.count()
 
 

@@ -130,8 +130,8 @@ class Published(Record):
     refreshed: tuple[str, ...] = ()
 
 
-class PublishRecord(Record, extra="ignore"):
-    """Where a build is published. Older records say more: it is ignored."""
+class PublishRecord(Record):
+    """Where a build is published."""
 
     schema_version: Literal[1] = 1
     image: str
