@@ -6,18 +6,16 @@ newline) by an atomic rename, so that a reader never sees half a record and equa
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 from collections.abc import Callable
-from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from goldenami.core import process
+from goldenami.core import process, sparse_file
 from goldenami.core.errors import BadInput
 
 
@@ -60,25 +58,20 @@ def sha256_sparse(path: Path, final: Callable[[int], int] | None = None) -> str:
         size = os.fstat(source.fileno()).st_size
         while at < size:
             limit = final(at) if final else size
-            while at < limit:
-                data = min(_seek(source, at, os.SEEK_DATA, size), limit)
-                for start in range(at, data, len(_ZEROS)):
-                    digest.update(_ZEROS[:min(len(_ZEROS), data - start)])
-                at = min(_seek(source, data, os.SEEK_HOLE, size), limit)
-                source.seek(data)
-                for start in range(data, at, len(_ZEROS)):
-                    digest.update(source.read(min(len(_ZEROS), at - start)))
+            for first, end in sparse_file.data(source.fileno(), at, limit):
+                _hash_hole(digest, first - at)
+                for start in range(first, end, len(_ZEROS)):
+                    piece = os.pread(source.fileno(), min(len(_ZEROS), end - start), start)
+                    digest.update(piece)
+                at = end
+            _hash_hole(digest, limit - at)
+            at = limit
     return digest.hexdigest()
 
 
-def _seek(source: FileIO, at: int, what: int, size: int) -> int:
-    """Where data or a hole begins at or behind `at`; `size` where none does."""
-    try:
-        return os.lseek(source.fileno(), at, what)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return size
+def _hash_hole(digest: Any, length: int) -> None:
+    for left in range(length, 0, -len(_ZEROS)):
+        digest.update(_ZEROS[:left])
 
 
 def write_text(path: Path, text: str) -> None:

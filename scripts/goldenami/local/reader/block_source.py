@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import errno
 import json
 import os
 import weakref
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from goldenami.core import shell
+from goldenami.core import shell, sparse_file
 from goldenami.core.errors import BadInput
 
 Extent = tuple[int, int]
@@ -51,21 +50,9 @@ class RawFile:
                            hint="look at a disk that nothing writes to")
         return data
 
-
     def data(self, start: int, stop: int) -> Iterator[Extent]:
         """The parts of the file between two bytes that are no holes."""
-        at = start
-        while at < stop:
-            try:
-                first = min(os.lseek(self._file, at, os.SEEK_DATA), stop)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                return  # a hole up to the end
-            if first >= stop:
-                return
-            at = min(os.lseek(self._file, first, os.SEEK_HOLE), stop)
-            yield first, at
+        return sparse_file.data(self._file, start, stop)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from goldenami.core import sparse_file
 from goldenami.core.errors import BadInput
 from goldenami.core.units import GIB
 
@@ -32,29 +32,16 @@ def data_blocks(fd: int, final: Callable[[int], int] | None = None) -> Iterator[
     Of a file that is still being written, `final` is asked with a byte; it waits until this byte is final and returns
     up to which byte all are.
     """
-    size, at = os.fstat(fd).st_size, 0
+    size, at, listed = os.fstat(fd).st_size, 0, 0
     while at < size:
         limit = final(min(at + BLOCK, size) - 1) if final else size
         if limit < size:
             limit -= limit % BLOCK
-        while at < limit:
-            data = _seek(fd, at, os.SEEK_DATA, limit)
-            if data == limit:
-                at = limit
-                break
-            last = -(-_seek(fd, data, os.SEEK_HOLE, limit) // BLOCK)
-            yield from range(data // BLOCK, last)
-            at = last * BLOCK  # an extent that begins in the same block has been yielded with it
-
-
-def _seek(fd: int, at: int, what: int, limit: int) -> int:
-    """Where data or a hole begins at or behind `at`, `limit` at most."""
-    try:
-        return min(os.lseek(fd, at, what), limit)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return limit
+        for first, end in sparse_file.data(fd, at, limit):
+            last = -(-end // BLOCK)
+            yield from range(max(listed, first // BLOCK), last)  # a block may hold several parts
+            listed = last
+        at = limit
 
 
 def read_block(fd: int, index: int) -> bytes:
