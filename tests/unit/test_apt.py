@@ -1,24 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from debian.debian_support import Version
 from goldenami.core.errors import ExitCode, NoFit, Unreachable
 from goldenami.core.records import sha256_file
 from goldenami.packages import apt
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.debian import debrepo
 from support.debian.debrepo import Fault, Package
 from support.debian.resolver import Resolver
 
 ESSENTIAL = {"Essential": "yes", "Priority": "required"}
-VERSIONS = st.from_regex(r"\A([0-2]:)?[0-9]{1,2}(\.[0-9a-c~+]{1,3}){0,2}(-[0-9]{1,2}(\+deb1[23]u[0-9]|~bpo12\+1)?)?\Z")
 
 
 def test_the_closure_is_exact(resolver: Resolver) -> None:
@@ -42,16 +37,10 @@ def test_the_closure_is_exact(resolver: Resolver) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "reason"), [
-    ("nosuch", "Unable to locate package nosuch"), ("tool=9", "Version '9' for 'tool' was not found"),
-    ("picky", "picky : Depends: lib (>= 3)"), ("fighter", "fighter : Depends: tool"),
-    ("early", "early : PreDepends: lib (>= 3)"),
+    ("nosuch", "Unable to locate package nosuch"), ("picky", "picky : Depends: lib (>= 3)"),
 ])
 def test_no_solution_is_told_in_apts_words(resolver: Resolver, wanted: str, reason: str) -> None:
-    root = resolver.root([
-        Package("tool", depends="lib"), Package("lib"), Package("picky", depends="lib (>= 3)"),
-        Package("fighter", depends="tool", fields={"Conflicts": "tool"}),
-        Package("early", fields={"Pre-Depends": "lib (>= 3)"}),
-    ])
+    root = resolver.root([Package("lib"), Package("picky", depends="lib (>= 3)")])
     with pytest.raises(NoFit) as caught:
         root.solve([wanted])
     assert caught.value.message.startswith("apt finds no solution: ")
@@ -97,15 +86,6 @@ def test_versions_come_newest_first_in_debians_order(resolver: Resolver) -> None
     root = resolver.root([Package("driver", version) for version in sorted(order)])
     assert root.versions("driver") == order
     assert root.versions("absent") == []
-
-
-@settings(max_examples=30, deadline=None)
-@given(one=VERSIONS, other=VERSIONS)
-def test_the_order_of_versions_is_dpkgs(one: str, other: str) -> None:
-    def dpkg(relation: str) -> bool:
-        return subprocess.run(["dpkg", "--compare-versions", one, relation, other], check=False).returncode == 0
-
-    assert (Version(one) < Version(other), Version(one) == Version(other)) == (dpkg("lt"), dpkg("eq"))
 
 
 def test_names_are_matched_whole(resolver: Resolver) -> None:
@@ -158,11 +138,8 @@ def test_suites_of_one_codename_keep_their_names(key: debrepo.Key, resolver: Res
 
 @pytest.mark.parametrize(("faults", "reason"), [
     ({"*": Fault.LOST}, "does not have a Release file"),
-    ({"*": Fault.BROKEN}, "503"),
     ({"*/InRelease": Fault.HANG}, "Connection"),
     ({"*/InRelease": Fault.LOST, "*/Release.gpg": Fault.LOST}, "is not signed"),
-    ({"*/InRelease": Fault.TRUNCATED}, "InRelease"),
-    ({"*/Packages*": Fault.TRUNCATED}, "Packages"),
     ({"*/Packages*": Fault.CORRUPTED}, "Packages"),
     ({"*/Packages*": Fault.STALLED}, "Packages"),
 ])
@@ -180,15 +157,6 @@ def test_a_mirror_that_serves_no_index(
     assert resolver.mirrors[0].uri in caught.value.message
     assert reason in caught.value.message
     assert "GOLDEN_MIRROR_DEBIAN" in caught.value.hint
-
-
-def test_a_mirror_that_refuses(resolver: Resolver) -> None:
-    root = resolver.root([Package("x")], update=False)
-    resolver.mirrors[0].close()
-    with pytest.raises(Unreachable) as caught:
-        root.update()
-    assert resolver.mirrors[0].uri in caught.value.message
-    assert "connect to 127.0.0.1" in caught.value.message
 
 
 def test_an_index_of_yesteryear_or_of_somebody_else(resolver: Resolver, key: debrepo.Key, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -34,19 +33,6 @@ def test_blocks_with_data_are_found_once_and_holes_are_not_read(tmp_path: Path) 
     disk = write(tmp_path / "disk", parts, (1 << 42) + 1)
     assert data_blocks(disk) == [0, 1, 5, (1 << 42) // BLOCK]
     assert data_blocks(write(tmp_path / "hole", {}, 1 << 40)) == []
-
-
-def test_the_last_block_is_filled_with_zeros(tmp_path: Path) -> None:
-    disk = write(tmp_path / "disk", {0: b"abc"}, 3)
-    with disk.open("rb") as source:
-        assert sparse_disk.read_block(source.fileno(), 0) == b"abc" + bytes(BLOCK - 3)
-    (found,) = scan(disk, tmp_path / "blocks")
-    assert found == (0, hashlib.sha256(b"abc" + bytes(BLOCK - 3)).digest())
-
-
-@pytest.mark.parametrize(("size", "gib"), [(1, 1), (GIB, 1), (GIB + 1, 2), (1024 * GIB, 1024)])
-def test_a_volume_has_whole_gib(tmp_path: Path, size: int, gib: int) -> None:
-    assert sparse_disk.volume_gib(write(tmp_path / "disk", {}, size)) == gib
 
 
 def test_equal_bytes_have_one_name_whatever_their_holes(tmp_path: Path) -> None:

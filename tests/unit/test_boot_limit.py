@@ -17,12 +17,6 @@ from support.builds import builds
 from support.builds.tools import need
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("", 600.0), ("90", 90.0), ("0.5", 0.5)])
-def test_seconds(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
-    monkeypatch.setenv(ssh.LIMIT, text)
-    assert ssh.boot_limit_s() == seconds
-
-
 @pytest.mark.parametrize("text", ["10m", "0", "-1", "nan", "inf", "600 s"])
 def test_what_is_no_number_of_seconds_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(ssh.LIMIT, text)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
 from goldenami.local.vm import boot_time
-from goldenami.model.builds.build_records import BootTimes
 
 SAID = """UserspaceTimestampMonotonic=12000000
 
@@ -33,35 +33,6 @@ LOG = """2026-11-26 20:00:01,000 - handlers.py[DEBUG]: start: init-network/confi
 """
 
 
-def test_parts_follow_one_another_and_add_up() -> None:
-    found = boot_time.parts(SAID, firmware=6.0, seconds_to_ssh=48.0)
-    assert {part.name: part.seconds for part in found} == {
-        "firmware and loader": 6.0, "kernel": 3.0, "initramfs": 9.0, "units": 28.0, "first login": 2.0}
-    assert sum(part.seconds for part in found) == 48.0
-
-
-def test_a_login_before_ssh_started_again_is_within_the_units() -> None:
-    found = boot_time.parts(SAID, firmware=6.0, seconds_to_ssh=40.0)
-    assert {part.name: part.seconds for part in found} == {
-        "firmware and loader": 6.0, "kernel": 3.0, "initramfs": 9.0, "units": 22.0, "first login": 0.0}
-
-
-def test_a_clock_that_runs_too_fast_is_scaled() -> None:
-    rate = boot_time.Moment(host=300.0, guest=1100.0).rate(boot_time.Moment(host=50.0, guest=100.0))
-    assert rate == 4.0
-    found = boot_time.parts(SAID, firmware=6.0, seconds_to_ssh=18.0, rate=rate)
-    assert {part.name: part.seconds for part in found} == {
-        "firmware and loader": 6.0, "kernel": 0.8, "initramfs": 2.2, "units": 7.0, "first login": 2.0}
-    assert boot_time.units(SAID, rate)[0].seconds == 2.2
-    assert boot_time.modules(LOG, 0.5)[0].seconds == 2.5
-
-
-def test_a_kernel_without_an_initramfs_has_none() -> None:
-    found = boot_time.parts(SAID.replace("Run /init", "Run /sbin/init"), firmware=6.0, seconds_to_ssh=48.0)
-    assert {part.name: part.seconds for part in found}["kernel"] == 12.0
-    assert {part.name: part.seconds for part in found}["initramfs"] == 0.0
-
-
 def test_units_are_those_that_began_before_ssh() -> None:
     assert [(unit.name, unit.seconds) for unit in boot_time.units(SAID)] == \
         [("cloud-init-network.service", 9.0), ("ssh.service", 0.5)]
@@ -72,6 +43,23 @@ def test_modules_are_those_that_took_time() -> None:
     assert boot_time.modules("") == []
 
 
-def test_one_line_says_it() -> None:
-    times = BootTimes(parts=boot_time.parts(SAID, 6.0, 48.0), units=[], modules=[])
-    assert boot_time.line(times) == "loader 6 s, kernel 3, initramfs 9, units 28, login 2"
+NO_INITRAMFS = SAID.replace("Run /init", "Run /sbin/init")
+
+
+@pytest.mark.parametrize(("said", "seconds", "rate", "expected"), [
+    (SAID, 48.0, 1.0, [6.0, 3.0, 9.0, 28.0, 2.0]),
+    (SAID, 40.0, 1.0, [6.0, 3.0, 9.0, 22.0, 0.0]),  # a login before ssh started again
+    (SAID, 18.0, 4.0, [6.0, 0.8, 2.2, 7.0, 2.0]),  # a clock that runs too fast
+    (NO_INITRAMFS, 48.0, 1.0, [6.0, 12.0, 0.0, 28.0, 2.0]),
+])
+def test_parts_follow_one_another(
+    said: str, seconds: float, rate: float, expected: list[float],
+) -> None:
+    found = boot_time.parts(said, firmware=6.0, seconds_to_ssh=seconds, rate=rate)
+    names = ["firmware and loader", "kernel", "initramfs", "units", "first login"]
+    assert [(part.name, part.seconds) for part in found] == list(zip(names, expected, strict=True))
+
+
+def test_a_clock_that_runs_too_fast_is_known() -> None:
+    first = boot_time.Moment(host=300.0, guest=1100.0)
+    assert first.rate(boot_time.Moment(host=50.0, guest=100.0)) == 4.0

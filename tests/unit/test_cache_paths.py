@@ -8,12 +8,6 @@ import pytest
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 
-NAMES = {
-    "store": "store", "control": "control", "apt": "apt", "watch": "watch", "repositories": "repos", "layers": "layers",
-    "containers": "boxes", "work": "work", "modules": "modules", "wheels": "wheels", "ccache": "ccache",
-    "code": "code", "timings": "timings",
-}
-
 
 def test_default_is_the_user_s_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/root")
@@ -31,10 +25,3 @@ def test_a_path_that_apt_or_an_overlay_would_misread(name: str, monkeypatch: pyt
     monkeypatch.setenv("GOLDEN_CACHE", f"/srv/{name}")
     with pytest.raises(BadInput, match=r"^the cache's folder /srv/"):
         CachePaths.default()
-
-
-def test_every_folder_by_its_name_on_disk() -> None:
-    found = {name for name, value in vars(CachePaths).items() if isinstance(value, property)}
-    assert found == set(NAMES)
-    for name, folder in NAMES.items():
-        assert getattr(CachePaths(Path("/c")), name) == Path("/c", folder)
