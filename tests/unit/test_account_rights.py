@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.aws.account_template import BOUNDARY, BY_COMMANDS, BY_HAND, ROLES, document
-from support.aws.iam_policies import REFERENCE, Asked, about, allows, holds, kinds_of, listed
+from support.aws.iam_policies import REFERENCE, Asked, about, allows, kinds_of, listed
 from support.builds.tools import POLICIES
 from support.rules import trees
 
@@ -188,18 +188,10 @@ def test_the_builder_reaches_neither_the_site_nor_what_it_did_not_launch() -> No
         action, _ec2("image", "ami-0"), {"aws:ResourceTag/goldenami:image": "x"}))]
 
 
-@pytest.mark.parametrize(("operator", "key", "wanted", "context", "expected"), [
-    ("StringEquals", "a", "x", {"a": "x"}, True), ("StringEquals", "a", "x*", {"a": "xy"}, False),
-    ("StringEquals", "a", "x", {}, False), ("StringLike", "a", "x*", {"A": "xy"}, True),
-    ("StringNotLike", "a", "x*", {}, True), ("StringNotLike", "a", "x*", {"a": "xy"}, False),
-    ("Null", "a", "false", {"a": ""}, True), ("Null", "a", "false", {}, False), ("Null", "a", "true", {}, True),
-    ("ForAllValues:StringLike", "a", ["x*"], {}, True),
-    ("ForAllValues:StringLike", "a", ["x*"], {"a": ["x", "y"]}, False),
-    ("ForAnyValue:StringLike", "a", ["x*"], {}, False),
-    ("ForAnyValue:StringLike", "a", ["x*"], {"a": ["y", "x"]}, True),
-    ("Bool", "a", "true", {"a": "True"}, True), ("Bool", "a", "true", {}, False)])
-def test_conditions(operator: str, key: str, wanted: Any, context: Mapping[str, Any], expected: bool) -> None:
-    assert holds(operator, key, wanted, context) is expected
+def test_conditions_that_no_role_here_decides() -> None:
+    assert not holds("StringEquals", "a", "x*", {"a": "xy"})
+    assert holds("ForAllValues:StringLike", "a", ["x*"], {})
+    assert not holds("ForAllValues:StringLike", "a", ["x*"], {"a": ["x", "y"]})
 
 
 def test_a_denial_wins_and_a_boundary_limits() -> None:

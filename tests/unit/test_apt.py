@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from goldenami.core.errors import ExitCode, NoFit, Unreachable
 from goldenami.core.records import sha256_file
 from goldenami.packages import apt
 from support.debian import debrepo
-from support.debian.debrepo import Fault, Package
+from support.debian.debrepo import Package
 from support.debian.resolver import Resolver
 
 ESSENTIAL = {"Essential": "yes", "Priority": "required"}
@@ -115,64 +114,6 @@ def test_no_mirror_decides_the_order_of_releases(key: debrepo.Key, resolver: Res
     assert seen[0] == seen[1]
     assert [entry["suite"] for entry in seen[0]] == ["stable", "stable-security"]
     assert seen[0][0]["date"] == "Sun, 15 Jun 2025 15:06:40 GMT"
-
-
-class _Noble(debrepo.Archive):
-    """Each of Ubuntu's suites has the codename of the release."""
-
-    def release(self, suite: str, sums: Sequence[str], date: int, valid_for_s: int | None) -> str:
-        return super().release(suite, sums, date, valid_for_s).replace(f"Codename: {suite}", "Codename: noble")
-
-
-def test_suites_of_one_codename_keep_their_names(key: debrepo.Key, resolver: Resolver, tmp_path: Path) -> None:
-    suites = ("noble", "noble-updates", "noble-security")
-    _Noble(tmp_path / "noble", key, label="Ubuntu", suites=suites).add([Package("x")]).publish()
-    mirror = debrepo.Mirror(tmp_path / "noble")
-    source = dataclasses.replace(resolver.root([Package("x")]).sources[0], archive="ubuntu", suites=suites)
-    root = apt.AptRoot(folder=tmp_path / "root", sources=(source,), uris={"ubuntu": mirror.uri})
-    root.configure()
-    root.update()
-    mirror.close()
-    assert [entry["suite"] for entry in root.releases()] == sorted(suites)
-
-
-@pytest.mark.parametrize(("faults", "reason"), [
-    ({"*": Fault.LOST}, "does not have a Release file"),
-    ({"*/InRelease": Fault.HANG}, "Connection"),
-    ({"*/InRelease": Fault.LOST, "*/Release.gpg": Fault.LOST}, "is not signed"),
-    ({"*/Packages*": Fault.CORRUPTED}, "Packages"),
-    ({"*/Packages*": Fault.STALLED}, "Packages"),
-])
-def test_a_mirror_that_serves_no_index(
-    resolver: Resolver, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Fault], reason: str,
-) -> None:
-    hangs = {Fault.HANG, Fault.STALLED} & {*faults.values()}
-    monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 1 if hangs else 30)
-    monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
-    root = resolver.root([Package("x")], update=False)
-    resolver.mirrors[0].faults = faults
-    with pytest.raises(Unreachable) as caught:
-        root.update()
-    assert caught.value.message.startswith("apt could not read the indexes: ")
-    assert resolver.mirrors[0].uri in caught.value.message
-    assert reason in caught.value.message
-    assert "GOLDEN_MIRROR_DEBIAN" in caught.value.hint
-
-
-def test_an_index_of_yesteryear_or_of_somebody_else(resolver: Resolver, key: debrepo.Key, tmp_path: Path) -> None:
-    root = resolver.root([Package("x")])
-    archive = debrepo.Archive(resolver.mirrors[0].folder, key, label="Debian", suites=("stable",))
-    archive.publish(valid_for_s=3600)
-    with pytest.raises(Unreachable, match=r"Release file for http://127\.0\.0\.1.* is expired"):
-        root.update()
-    other = debrepo.Key()
-    try:
-        archive.key = other
-        archive.publish()
-        with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1.*(NO_PUBKEY|Missing key|not signed)"):
-            root.update()
-    finally:
-        other.close()
 
 
 def test_an_entry_without_a_sha256_does_not_fall_out_unseen() -> None:

@@ -10,7 +10,6 @@ import socket
 import stat
 import struct
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -80,17 +79,9 @@ def test_equal_trees_make_equal_bytes(
     again = write(other, tmp_path / "out2/disk.raw")
     assert sha256(facts.disk) == sha256(again.disk)
     assert facts.manifest.read_bytes() == again.manifest.read_bytes()
-    assert facts.reproducible
-    assert facts.note == ""
-
-
-def test_other_content_or_time_or_name_makes_other_bytes(root: Path, target: Path) -> None:
-    seen = {sha256(write(root, target).disk)}
-    for layout in (disk.DiskLayout("other", 256 * MIB, EPOCH), disk.DiskLayout("test", 256 * MIB, EPOCH - 1)):
-        seen.add(sha256(write(root, target, layout).disk))
-    (root / "etc/hostname").write_text("y\n", encoding="utf-8")
-    seen.add(sha256(write(root, target).disk))
-    assert len(seen) == 4
+    assert (facts.reproducible, facts.note) == (True, "")
+    named = write(root, target, disk.DiskLayout("other", 256 * MIB, EPOCH))
+    assert named.root_uuid != again.root_uuid  # both may be attached to one machine
 
 
 def test_file_system_is_clean_and_holds_the_tree(root: Path, target: Path) -> None:
@@ -114,8 +105,12 @@ CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
 """cap_net_bind_service=ep, revision 2 (linux/capability.h)."""
 
 
-def test_partitions_and_loaders(root: Path, target: Path) -> None:
+def test_partitions_loaders_and_what_is_said_of_them(root: Path, target: Path) -> None:
     facts = write(root, target)
+    assert facts.sha256 == sha256(target)
+    assert records.sha256_file(target.with_name("disk.blocks")) == disk_blocks.digest_of(target)
+    assert facts.disk.stat().st_size == facts.size_bytes == 256 * MIB
+    assert facts.data_bytes == facts.disk.stat().st_blocks * 512 < 24 * MIB
     table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json", str(facts.disk)]))["partitiontable"]
     assert [part["name"] for part in table["partitions"]] == ["bios", "esp", "root"]
     assert table["partitions"][2]["start"] * 512 == disk.ROOT_OFFSET
@@ -129,18 +124,6 @@ def test_partitions_and_loaders(root: Path, target: Path) -> None:
     assert image[450] == 0xEE  # the protective entry that sfdisk wrote
 
 
-def test_blocks_are_listed_as_a_later_reader_lists_them(root: Path, target: Path) -> None:
-    facts = write(root, target)
-    assert records.sha256_file(target.with_name("disk.blocks")) == disk_blocks.digest_of(target)
-    assert facts.sha256 == sha256(target)
-
-
-def test_disk_is_sparse(root: Path, target: Path) -> None:
-    facts = write(root, target)
-    assert facts.disk.stat().st_size == facts.size_bytes == 256 * MIB
-    assert facts.data_bytes == facts.disk.stat().st_blocks * 512 < 24 * MIB
-
-
 def test_menu_follows_the_links(root: Path, target: Path) -> None:
     (root / "vmlinuz").symlink_to("boot/vmlinuz-6.1")
     (root / "initrd.img").symlink_to("/boot/initrd.img-6.1")
@@ -149,12 +132,6 @@ def test_menu_follows_the_links(root: Path, target: Path) -> None:
     menu = debugfs(facts.disk, "cat /boot/grub/grub.cfg")
     assert f"linux /vmlinuz root=UUID={facts.root_uuid} ro no_timer_check {grub.COMMAND_LINE}\n" in menu
     assert "initrd /initrd.img\n" in menu
-
-
-def test_menu_has_what_a_role_asked_for(root: Path) -> None:
-    (root / "etc/default").mkdir()
-    (root / grub.EXTRA_COMMAND_LINE).write_text("# why\nclocksource=tsc\ntsc=reliable\n", encoding="utf-8")
-    assert grub.command_line(root, "root=X") == "root=X ro no_timer_check clocksource=tsc tsc=reliable"
 
 
 def test_menu_has_no_word_twice_and_none_that_a_definition_took_out(root: Path) -> None:
@@ -175,12 +152,12 @@ def test_command_line_that_grub_would_change(root: Path) -> None:
         grub.command_line(root, "X")
 
 
-@pytest.mark.parametrize("change", ["none", "two", "no initrd"])
+@pytest.mark.parametrize("change", ["two", "no initrd"])
 def test_no_kernel_to_choose(root: Path, target: Path, change: str) -> None:
     if change == "two":
         (root / "boot/vmlinuz-6.2").write_text("another", encoding="utf-8")
     else:
-        (root / {"none": "boot/vmlinuz-6.1", "no initrd": "boot/initrd.img-6.1"}[change]).unlink()
+        (root / "boot/initrd.img-6.1").unlink()
     with pytest.raises(StageFailed, match="has no kernel to boot"):
         write(root, target)
 
@@ -211,14 +188,6 @@ def test_attribute_that_would_be_lost(root: Path, target: Path) -> None:
     with pytest.raises(StageFailed, match=r"/usr/share \(user.golden\)"):
         write(root, target)
     assert list(target.parent.iterdir()) == []
-
-
-def test_many_attributes_are_one_short_message(root: Path) -> None:
-    for number in range(8):
-        (root / f"f{number}").write_text("", encoding="utf-8")
-        os.setxattr(root / f"f{number}", "user.golden", b"x")
-    with pytest.raises(StageFailed, match=r"^8 paths .* /f4 \(user.golden\) and 3 more$"):
-        tree.scan(root)
 
 
 def test_tree_larger_than_its_disk(root: Path, target: Path) -> None:
@@ -303,7 +272,7 @@ except HostNotReady as error:
 """
 
 
-@pytest.mark.parametrize(("size", "slack"), [("10m", 1), ("10m", 0), ("256k", 0), ("64k", 0)])
+@pytest.mark.parametrize(("size", "slack"), [("10m", 1), ("10m", 0), ("64k", 0)])
 def test_full_disk_is_named(root: Path, target: Path, size: str, slack: int) -> None:
     (root / "big").write_bytes(os.urandom(12 * MIB))
     said = shell.output(
@@ -338,24 +307,6 @@ def test_manifest_is_the_same_by_either_way(tmp_path: Path, root: Path, target: 
     assert [part["name"] for part in boot["partitions"]] == ["bios", "esp", "root"]
     tree.write_manifest(root, tmp_path / "again.json", boot=boot)
     assert facts.manifest.read_bytes() == (tmp_path / "again.json").read_bytes()
-
-
-def test_order_is_not_the_directory_s(tmp_path: Path) -> None:
-    for number in range(100):
-        (tmp_path / f"{number}").write_text("", encoding="utf-8")
-    names = [entry.path for entry in tree.scan(tmp_path)]
-    assert names == [".", *sorted(f"./{number}" for number in range(100))]
-
-
-def test_tar_has_no_time_after_the_epoch(root: Path) -> None:
-    def times(epoch: int) -> set[int]:
-        archive = io.BytesIO()
-        tree.stream_tar(root, tree.scan(root), archive, epoch=epoch)
-        archive.seek(0)
-        with tarfile.open(fileobj=archive) as opened:
-            return {int(member.mtime) for member in opened}
-    os.utime(root / "etc/hostname", (5, 5))
-    assert times(EPOCH) == {5, EPOCH}
 
 
 def test_special_files(root: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ import gzip
 import hashlib
 import http.server
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,21 +54,24 @@ def test_a_file_that_changed_meanwhile_is_sent_from_its_beginning(tmp_path: Path
     assert objects(tmp_path / "cache") == []
 
 
-@pytest.mark.parametrize("damage", ["other bytes", "too long", "another address", "no note"])
-def test_a_part_that_is_not_of_the_file_costs_only_time(tmp_path: Path, served: debrepo.Mirror, damage: str) -> None:
-    item = kill_halfway(tmp_path / "cache", served)
-    part = next((tmp_path / "cache").rglob("*.part"))
-    note = next((tmp_path / "cache").rglob("*.from"))
-    if damage == "other bytes":
-        part.write_bytes(b"x" * 1000)
-    elif damage == "too long":
-        part.write_bytes(b"x" * (item.size + 1))
-    elif damage == "another address":
-        note.write_text("http://127.0.0.1:9/large\n" + note.read_text(encoding="utf-8").splitlines()[1])
-    else:
-        note.unlink()
-    Store(tmp_path / "cache").fetch([item])
-    assert_whole(tmp_path / "cache", [item])
+def other_address(note: Path) -> None:
+    digest = note.read_text(encoding="utf-8").splitlines()[1]
+    note.write_text(f"http://127.0.0.1:9/large\n{digest}", encoding="utf-8")
+
+
+def test_a_part_that_is_not_of_the_file_costs_only_time(
+    tmp_path: Path, served: debrepo.Mirror,
+) -> None:
+    item = kill_halfway(tmp_path / "killed", served)
+    damages: list[tuple[str, Callable[[Path], object]]] = [
+        ("part", lambda part: part.write_bytes(b"x" * 1000)),
+        ("part", lambda part: part.write_bytes(b"x" * (item.size + 1))),
+        ("from", other_address), ("from", Path.unlink)]
+    for number, (suffix, damage) in enumerate(damages):
+        cache = Path(shutil.copytree(tmp_path / "killed", tmp_path / str(number)))
+        damage(next(cache.rglob(f"*.{suffix}")))
+        Store(cache).fetch([item])
+        assert_whole(cache, [item])
 
 
 def test_a_server_that_answers_with_another_range(tmp_path: Path, served: debrepo.Mirror) -> None:

@@ -46,13 +46,6 @@ def named(record: DiskRecord) -> dict[str, list[str]]:
     return {row.path: row.what for row in record.drift}
 
 
-def test_a_disk_that_was_just_baked_is_as_baked(build: BuildFolder) -> None:
-    record = small_image.look(build, build.disk)
-    assert record.verdict is DiskVerdict.AS_BAKED
-    assert record.paths > small_image.MANY
-    assert "as baked" in disk_summary.headline(record)
-
-
 def test_a_launch_is_no_drift(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     with small_image.mounted(image, tmp_path / "mount") as tree:
         tampering.launch(tree)
@@ -78,7 +71,7 @@ def test_a_larger_volume_is_no_drift(build: BuildFolder, image: Path, tmp_path: 
     assert named(small_image.look(build, image)) == {}
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_tampering_is_found_and_named(build: BuildFolder, image: Path, tmp_path: Path, seed: int) -> None:
     """Twenty kinds a disk, after a launch: nothing is missed, nothing else is named."""
     files = [path for path, state in manifest.read(build).paths.items() if "/usr/share/many/" in path and state.size]
@@ -222,16 +215,17 @@ def test_a_definition_allows_a_path_until_a_day(build: BuildFolder, image: Path,
         allowances.allowed(definition, datetime.date(2027, 2, 1))
 
 
-@pytest.mark.parametrize(("path", "said"), [
-    ("/**", "names no place"), ("/etc/**", "names no place"), ("etc/x/y", "names no place"),
-    ("/usr/../etc/x", "names no place"), ("/opt/agent/x.pyc", "Python runs .pyc")])
-def test_what_a_definition_cannot_allow(tmp_path: Path, path: str, said: str) -> None:
+def test_what_a_definition_cannot_allow(tmp_path: Path) -> None:
     root = builds.copy_definitions(tmp_path)
     file = definition_file.path_of(root, "debian-13-ml-cpu")
-    with file.open("a", encoding="utf-8") as text:
-        text.write(f"drift:\n  allow:\n    - path: '{path}'\n      reason: because of this\n      until: 2027-01-31\n")
-    with pytest.raises(BadInput, match=said):
-        definition_file.load(root, file)
+    before = file.read_text(encoding="utf-8")
+    for path, said in (("/**", "names no place"), ("/etc/**", "names no place"),
+                       ("etc/x/y", "names no place"), ("/usr/../etc/x", "names no place"),
+                       ("/opt/agent/x.pyc", "Python runs .pyc")):
+        row = f"    - path: '{path}'\n      reason: because of this\n      until: 2027-01-31\n"
+        file.write_text(f"{before}drift:\n  allow:\n{row}", encoding="utf-8")
+        with pytest.raises(BadInput, match=said):
+            definition_file.load(root, file)
 
 
 def test_a_manifest_of_another_build(build: BuildFolder, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +15,8 @@ from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.local.disk import disk
 from goldenami.local.reader import ext4_journal
 from goldenami.local.reader.block_source import ChangedBlocks, RawFile, merged, overlay
-from goldenami.local.reader.crc32c import START, crc32c
 from goldenami.local.reader.directory import entries
-from goldenami.local.reader.ext4 import KINDS, LAYOUT_FLAGS, ROOT_INODE, Ext4
+from goldenami.local.reader.ext4 import KINDS, ROOT_INODE, Ext4
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Observation, Region, observe
 from goldenami.local.reader.path_state import PathState
@@ -133,36 +131,6 @@ def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, 
     assert observe(Observation(root(read), by_path(expected), sizes(expected), "")).states == expected
 
 
-NOBODY = 0xFFFFFFFF
-
-
-def acl(*entries: tuple[int, int, int]) -> bytes:
-    """Tags, permissions and ids as setxattr(2) takes them (linux/posix_acl_xattr.h)."""
-    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-
-
-def test_acls_and_inode_flags(image: Path, tmp_path: Path) -> None:
-    need("chattr")
-    with small_image.mounted(image, tmp_path / "mount") as tree:
-        os.setxattr(tree / "usr/share", "system.posix_acl_access", acl(
-            (1, 7, NOBODY), (2, 6, 1000), (4, 5, NOBODY), (8, 4, 27), (16, 7, NOBODY), (32, 5, NOBODY)))
-        os.setxattr(tree / "usr/share", "system.posix_acl_default", acl(
-            (1, 7, NOBODY), (2, 7, 1000), (4, 5, NOBODY), (16, 7, NOBODY), (32, 5, NOBODY)))
-        shell.output(["chattr", "+i", str(tree / "etc/hostname")])
-    found = {state.path: state for state in observe(Observation(root(image), {}, {}, "")).states}
-    assert found["/usr/share"].attributes == {
-        "system.posix_acl_access": "user::rwx,user:1000:rw-,group::r-x,group:27:r--,mask::rwx,other::r-x",
-        "system.posix_acl_default": "user::rwx,user:1000:rwx,group::r-x,mask::rwx,other::r-x"}
-    assert found["/etc/hostname"].flags == 0x10
-    assert not found["/etc/hostname"].flags & LAYOUT_FLAGS
-
-
-def test_content_is_handed_over_where_it_is_wanted(image: Path) -> None:
-    found = {state.path: state.text for state in observe(Observation(root(image), {}, {}, "/etc/(passwd|link)")).states}
-    assert {path: text for path, text in found.items() if text is not None} == {
-        "/etc/passwd": small_image.ACCOUNTS["passwd"]}
-
-
 def test_an_overlay_is_its_changes_over_the_disk(build: BuildFolder, tmp_path: Path) -> None:
     need("qemu-img", "qemu-io")
     path = tmp_path / "overlay.qcow2"
@@ -189,12 +157,6 @@ def test_changed_blocks_stand_before_the_base() -> None:
     for start in range(41):
         for stop in range(start, 41):
             assert disk.read(start, stop - start) == whole[start:stop]
-
-
-def test_checksum() -> None:
-    """The check value of CRC-32C; in two parts it is the same."""
-    assert crc32c(START, b"123456789") ^ START == 0xE3069283
-    assert crc32c(crc32c(START, b"1234"), b"56789") == crc32c(START, b"123456789")
 
 
 class Counted:

@@ -105,8 +105,3 @@ def test_parts_are_read_in_chunks_short_ranges_first_and_what_is_gone_is_passed_
 
 def test_a_volume_that_answers_at_once_is_left_alone(listed: Path) -> None:
     assert run(listed, "--slow-ms", "60000") == "nothing to read: the volume is loaded\n"
-
-
-def test_an_empty_list_is_said(tmp_path: Path) -> None:
-    (tmp_path / "list.tsv").write_text("", encoding="utf-8")
-    assert run(tmp_path / "list.tsv") == "nothing to read: the list is empty\n"
