@@ -7,23 +7,9 @@ from typing import Any
 
 import pytest
 from goldenami.core import records
-from goldenami.model.builds.build_records import (
-    BAKE_FILE,
-    VERIFY_FILE,
-    BakeRecord,
-    Verdict,
-    VerifyRecord,
-)
+from goldenami.model.builds.build_records import BAKE_FILE, BakeRecord, Verdict
 from pydantic import ValidationError
 from support.builds import report_data as data
-
-
-def test_records_survive_the_disk(tmp_path: Path) -> None:
-    bake = data.bake_record(data.lock())
-    verify = data.verify_record(bake, data.FAILING)
-    data.write_build(tmp_path, bake, verify)
-    assert records.read(tmp_path / BAKE_FILE, BakeRecord) == bake
-    assert records.read(tmp_path / VERIFY_FILE, VerifyRecord) == verify
 
 
 def test_a_record_of_before_is_read(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from support.builds.tools import ROOT, complaints
 from support.rules import trees
 
 IMAGES = sorted(path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml"))
-GPU_IMAGE = "debian-13-ml"
+GPU_IMAGE, CPU_IMAGE = "debian-13-ml", "debian-13-ml-cpu"
 SIZES = [*(f"{count}xlarge" for count in ("", 2, 4, 8, 12, 16, 24, 32, 48)), "metal-24xl", "metal-48xl", "large"]
 """More sizes than a family has that images declare."""
 
@@ -49,13 +49,17 @@ def rendered(image: str, known: RegionPrices | None = None) -> StackTemplate:
 
 @pytest.fixture(scope="module")
 def linted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The resources of the template of each image; cfn-lint has nothing to say against any."""
+    """The resources of the template of each image.
+
+    cfn-lint has nothing to say against one with GPUs, one without, and one without prices.
+    """
     folder = tmp_path_factory.mktemp("clusters")
     for image in IMAGES:
         (folder / f"{image}.yml").write_text(rendered(image).body, encoding="utf-8")
     unknown = rendered(GPU_IMAGE, RegionPrices("us-east-1", unknown='AWS did not answer: "timeout"'))
     (folder / "unknown.yml").write_text(unknown.body, encoding="utf-8")
-    assert complaints("cfn-lint", *map(str, sorted(folder.glob("*.yml")))) == ""
+    shapes = [str(folder / f"{name}.yml") for name in (GPU_IMAGE, CPU_IMAGE, "unknown")]
+    assert complaints("cfn-lint", *shapes) == ""
     return {path.stem: cfn_yaml.load(str(path))["Resources"] for path in folder.glob("*.yml")}
 
 

@@ -42,12 +42,6 @@ def test_the_collection_has_every_role_and_nothing_else(checkout: Path) -> None:
     assert {f"roles/{path.name}/tasks/main.yml" for path in roles} <= set(names)
 
 
-def test_a_collection_without_a_name_is_refused(checkout: Path) -> None:
-    text = (checkout / "galaxy.yml").read_text(encoding="utf-8")
-    (checkout / "galaxy.yml").write_text(text.replace("name: ml_images", "nome: ml_images"), encoding="utf-8")
-    assert "name" in _build(checkout)
-
-
 def test_the_collection_has_the_version_of_the_program() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert GALAXY["version"] == project["version"]

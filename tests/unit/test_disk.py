@@ -162,25 +162,25 @@ def test_no_kernel_to_choose(root: Path, target: Path, change: str) -> None:
         write(root, target)
 
 
-def test_mount_table(root: Path, target: Path) -> None:
+def test_mount_table_is_not_written_through_a_link(tmp_path: Path, root: Path, target: Path) -> None:
+    (tmp_path / "outside").write_text("precious", encoding="utf-8")
+    (root / "etc/fstab").symlink_to(tmp_path / "outside")
+    write(root, target)
+    assert (tmp_path / "outside").read_text(encoding="utf-8") == "precious"
+    (root / "etc/fstab").unlink()
     given = "# UNCONFIGURED\n/dev/sda1 / ext4 x 0 1\ntmpfs /scratch tmpfs size=1g 0 0\n"
     (root / "etc/fstab").write_text(given, encoding="utf-8")
-    for _ in range(2):
-        facts = write(root, target)
+    write(root, target)
+    (target.parent / ".disk.raw.work").mkdir()  # as a killed run leaves it
+    (target.parent / ".disk.raw.work/disk").write_text("half", encoding="utf-8")
+    facts = write(root, target)
+    assert {path.name for path in target.parent.iterdir()} == {"disk.blocks", "disk.raw", "manifest.json"}
     esp = f"{facts.esp_id[:4]}-{facts.esp_id[4:]}"
     assert (root / "etc/fstab").read_text(encoding="utf-8").splitlines() == [
         f"UUID={facts.root_uuid} / ext4 defaults,errors=remount-ro 0 1",
         f"UUID={esp} /boot/efi vfat umask=0077,nofail 0 0",
         "tmpfs /scratch tmpfs size=1g 0 0",
     ]
-
-
-def test_files_are_not_written_through_links(tmp_path: Path, root: Path, target: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.write_text("precious", encoding="utf-8")
-    (root / "etc/fstab").symlink_to(outside)
-    write(root, target)
-    assert outside.read_text(encoding="utf-8") == "precious"
 
 
 def test_attribute_that_would_be_lost(root: Path, target: Path) -> None:
@@ -209,13 +209,6 @@ def test_missing_tool_names_its_package(root: Path, target: Path, monkeypatch: p
     with pytest.raises(HostNotReady, match="mcopy is not installed") as caught:
         write(root, target)
     assert "mtools" in caught.value.hint
-
-
-def test_killed_run_leaves_nothing_for_ever(root: Path, target: Path) -> None:
-    (target.parent / ".disk.raw.work").mkdir()
-    (target.parent / ".disk.raw.work/disk").write_text("half", encoding="utf-8")
-    write(root, target)
-    assert sorted(path.name for path in target.parent.iterdir()) == ["disk.blocks", "disk.raw", "manifest.json"]
 
 
 # --- other versions of mke2fs, and one that fails ------------------------------------------------------------------
@@ -309,24 +302,22 @@ def test_manifest_is_the_same_by_either_way(tmp_path: Path, root: Path, target: 
     assert facts.manifest.read_bytes() == (tmp_path / "again.json").read_bytes()
 
 
-def test_special_files(root: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_special_files_and_names_that_are_no_text(
+    root: Path, target: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(root)  # a socket's path ends at 108 characters
     os.mkfifo(root / "pipe")
     with socket.socket(socket.AF_UNIX) as plug:
         plug.bind("plug")
     os.mknod(root / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    facts = write(root, target)
-    entries = {entry["path"]: entry for entry in json.loads(facts.manifest.read_text())["entries"]}
-    assert entries["/pipe"]["type"] == "fifo"
-    assert entries["/null"]["device"] == [1, 3]
-    assert "/plug" not in entries
-    assert "Type: character special" in debugfs(facts.disk, "stat /null")
-
-
-def test_names_that_are_no_text(tmp_path: Path, root: Path, target: Path) -> None:
     Path(os.fsdecode(bytes(root) + b"/etc/\xff\xfe")).write_text("odd", encoding="utf-8")
     facts = write(root, target)
-    assert "\\udcff\\udcfe" in facts.manifest.read_text(encoding="utf-8")
+    manifest = facts.manifest.read_text(encoding="utf-8")
+    assert "\\udcff\\udcfe" in manifest
+    entries = {entry["path"]: entry for entry in json.loads(manifest)["entries"]}
+    assert (entries["/pipe"]["type"], entries["/null"]["device"]) == ("fifo", [1, 3])
+    assert "/plug" not in entries
+    assert "Type: character special" in debugfs(facts.disk, "stat /null")
     shell.output(["/usr/sbin/e2fsck", "-fn", f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
 
 
