@@ -15,12 +15,10 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], object]
 
 
 class Server:
-    """Answers each request by `answer`; keeps what was sent."""
+    """Answers each request by `answer`."""
 
     def __init__(self) -> None:
         self.answer: Answer = lambda handler: handler.send_error(404)
-        self.bodies: list[bytes] = []
-        self.paths: list[str] = []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -28,11 +26,6 @@ class Server:
                 """Quiet."""
 
             def do_GET(self) -> None:
-                outer.paths.append(self.path)
-                outer.answer(self)
-
-            def do_POST(self) -> None:
-                outer.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.answer(self)
 
             do_HEAD = do_GET
@@ -158,16 +151,3 @@ def test_addresses_that_are_none(server: Server, monkeypatch: pytest.MonkeyPatch
     for ask in (http_documents.read, http_documents.changed):
         with pytest.raises(Unreachable, match=r"https://example\.invalid: .*scheme"):
             ask("https://example.invalid")
-
-
-def test_a_post_and_its_refusal_without_the_address(server: Server) -> None:
-    server.answer = sending(b"ok")
-    http_documents.post(f"{server.url}/secret", {"text": "x"}, name="the webhook")
-    assert json.loads(server.bodies[0]) == {"text": "x"}
-    server.answer = sending(b"", 403)
-    for url, said in ((f"{server.url}/secret", "the webhook answered 403"),
-                      ("http://127.0.0.1:9/secret", "the webhook could not be reached (")):
-        with pytest.raises(Unreachable) as caught:
-            http_documents.post(url, {}, name="the webhook")
-        assert caught.value.message.startswith(said)
-        assert "secret" not in caught.value.message + caught.value.hint
