@@ -80,13 +80,6 @@ def test_a_pin_by_source_takes_all_of_it_down(resolver: Resolver) -> None:
     assert versions()["libcuda1"] == "535.309.01-1"
 
 
-def test_versions_come_newest_first_in_debians_order(resolver: Resolver) -> None:
-    order = ["1:0.9", "2.10-1", "2.9-1+deb12u1", "2.9-1", "2.9-1~bpo12+1", "2.9~rc1-1"]
-    root = resolver.root([Package("driver", version) for version in sorted(order)])
-    assert root.versions("driver") == order
-    assert root.versions("absent") == []
-
-
 def test_names_are_matched_whole(resolver: Resolver) -> None:
     root = resolver.root([Package("linux-a"), Package("linux-ab"), Package("x-linux-a", depends="linux-a-headers")])
     assert root.names("linux-a") == ["linux-a"]

@@ -176,7 +176,8 @@ of_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what other
 
 
 @of_root
-@pytest.mark.parametrize(("owner", "sudo"), [(4321, None), (4321, "4321"), (4321, "1234"), (0, "4321")])
+@pytest.mark.parametrize(("owner", "sudo"), [
+    (4321, None), (4321, "4321"), (4321, "1234"), (0, "4321")])
 def test_root_reads_the_commit_of_a_users_clone(
     tmp_path: Path, owner: int, sudo: str | None, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -270,7 +270,8 @@ BAD = {
     "      - run: sudo -E make test-fast\n": "".join(f"      - run: {line}\n" for line in (
         "make test-fsat", "make test-fast; curl x", "scripts/golden images $(x)")),
     "checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2\n":
-        "checkout@v6\n      - uses: $/.github/workflows/bake.yml@v6\n        env: {AWS_SECRET_X: x}\n",
+        "checkout@v6\n      - uses: $/.github/workflows/bake.yml@v6\n"
+        "        env: {AWS_SECRET_X: x}\n",
     "permissions: {}\n": "", "    permissions: {contents: read}\n": "",
     "    timeout-minutes: 5\n": "", "ubuntu-24.04": "ubuntu-latest",
 }

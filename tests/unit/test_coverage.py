@@ -121,7 +121,8 @@ def test_a_bake_says_how_far_its_check_is(tmp_path: Path) -> None:
     request = CoverageRequest(folders=["opt/ml"], features=sorted(instruction_sets.features("x86-64-v3")), sm=[],
                               allow=[], known=tmp_path / "known")
     coverage.hold(tmp_path / "tree", request, tmp_path / "work/out", tmp_path / "log")
-    assert (tmp_path / "work/coverage.progress").read_text(encoding="utf-8") == "2 3", "the last one"
+    progress = (tmp_path / "work/coverage.progress").read_text(encoding="utf-8")
+    assert progress == "2 3", "the last one has begun"
     assert [path.name for path in (tmp_path / "work/out").iterdir()] == ["coverage.json"]
 
 
@@ -236,7 +237,7 @@ def test_a_program_without_device_code_needs_no_gpu(tmp_path: Path) -> None:
 
 
 def test_a_wheel_that_was_compiled_with_cuda_has_code_for_each_gpu(tmp_path: Path) -> None:
-    """Where CUDA's flags no longer reach the build nothing else fails: the CPU's code works here."""
+    """Where CUDA's flags do not reach the build nothing else fails: the CPU's code works here."""
     declared = ["80", "90"]
     compiled(tmp_path, "plain.so")
     coverage.demand_device_code(tmp_path, [], "recipe demo")
@@ -244,7 +245,7 @@ def test_a_wheel_that_was_compiled_with_cuda_has_code_for_each_gpu(tmp_path: Pat
         coverage.demand_device_code(tmp_path, declared, "recipe demo")
     assert "CUDA flags do not reach the build" in caught.value.hint
     with_device_code(tmp_path, fat_binary((SASS, 90, 0)))
-    with pytest.raises(StageFailed, match=r"recipe demo: the wheel has no code for sm_80 \(has sm_90\)"):
+    with pytest.raises(StageFailed, match=r"recipe demo: .* no code for sm_80 \(has sm_90\)"):
         coverage.demand_device_code(tmp_path, declared, "recipe demo")
     with_device_code(tmp_path, fat_binary((SASS, 80, 0)), fat_binary((SASS, 90, 0)))
     coverage.demand_device_code(tmp_path, declared, "recipe demo")

@@ -38,7 +38,8 @@ FAMILIES = "[c7i, m7i, c7a, m7a]"
 @pytest.mark.parametrize(("old", "new", "complaint"), [
     ("hardware:", "hardwear:", "8: hardwear: unknown key; did you mean `hardware`?"),
     ("  distribution: debian\n", "", "3: base.distribution: is required and missing"),
-    ("disk_size_gib: 4", "disk_size_gib: true", "7: disk_size_gib: input should be a valid integer"),
+    ("disk_size_gib: 4", "disk_size_gib: true",
+     "7: disk_size_gib: input should be a valid integer"),
     ("disk_size_gib: 4", 'disk_size_gib: "4"',
      "7: disk_size_gib: input should be a valid integer (got '4'); take the quotes away"),
     ("release: trixie", "release: 12",
@@ -156,7 +157,8 @@ def test_the_text_that_shapes_the_image(text: str) -> None:
     assert definition_file.without_publish(text) == "image: a\nkernel: cloud\n"
 
 
-CONTAINERS = "  container_runtime:\n    container_runtime_engine: {}\n    container_runtime_gpu_source: {}\n".format
+CONTAINERS = ("  container_runtime:\n    container_runtime_engine: {}\n"
+              "    container_runtime_gpu_source: {}\n").format
 NO_CDI = "the docker of bookworm cannot give containers GPUs: it has no CDI"
 DISKS = "  instance_store:\n    instance_store_container_engine: {}\n".format
 USERS = "    jupyterhub_users: [debian, admin]\n"
@@ -168,7 +170,8 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
 @pytest.mark.parametrize(("image", "old", "new", "complaint"), [
     (FRAMEWORKS, "[numpy, hnswlib,", "[numpy, hnswlibb,",
      "9: frameworks.2: unknown framework `hnswlibb`; did you mean"),
-    (FRAMEWORKS, "[numpy, hnswlib,", "[numpy, numpy,", "9: frameworks.2: `numpy` stands there twice"),
+    (FRAMEWORKS, "[numpy, hnswlib,", "[numpy, numpy,",
+     "9: frameworks.2: `numpy` stands there twice"),
     (FRAMEWORKS, "  frameworks:\n", "",
      "9: frameworks: the list `frameworks` and the role `frameworks` need each other"),
     *((FRAMEWORKS, "  frameworks:\n", SHARED(name),
@@ -210,7 +213,8 @@ def test_parts_that_do_not_go_together(
 
 
 @pytest.mark.parametrize(("image", "old", "new"), [
-    (FRAMEWORKS, "  frameworks:\n", SHARED("ml-2.1")), (FRAMEWORKS, "  frameworks:\n", SHARED('""')),
+    (FRAMEWORKS, "  frameworks:\n", SHARED("ml-2.1")),
+    (FRAMEWORKS, "  frameworks:\n", SHARED('""')),
     (IMAGE, "  kernel:\n", f"{CONTAINERS('docker', 'none')}  kernel:\n"),
     (GPU, "  kernel:\n", f"{CONTAINERS('podman', 'debian')}{DISKS('podman')}  kernel:\n"),
     (HUB, CONTAINERS("docker", "debian"), CONTAINERS("docker", "nvidia")),
@@ -218,7 +222,8 @@ def test_parts_that_do_not_go_together(
      "    nvidia_driver_gsp_enabled: null\n    nvidia_driver_source:"),
     (UBUNTU, "    nvidia_driver_source: nvidia\n", ""), (UBUNTU, "  kernel:\n", EFA),
     (IMAGE, "  limits:\n", "  limits:\n    limits_nofile: 1048576\n    limits_memlock: '64'\n"),
-    (IMAGE, REGIONS, f"{REGIONS}\n  soak_hours: 24\n  launch_template: {{throughput: 500, iops: 6000}}\n"
+    (IMAGE, REGIONS, f"{REGIONS}\n  soak_hours: 24\n"
+     "  launch_template: {throughput: 500, iops: 6000}\n"
      "  instance_refresh: {groups: [web], checkpoint_percent: 20, alarms: [errors]}"),
 ])
 def test_what_may_be_said(shared: Path, image: str, old: str, new: str) -> None:
@@ -232,15 +237,6 @@ def test_efa_is_refused_where_no_size_has_one(root: Path) -> None:
     assert refused(root, UBUNTU).endswith("kernel_efa_enabled: no size of c5, m5 has an EFA")
 
 
-def test_gpus_behind_switches_are_told_what_they_need(root: Path) -> None:
-    edit(root, "[g4dn, g5,", "[g4dn, p5,", GPU)
-    with pytest.raises(BadInput) as caught:
-        load(root, GPU)
-    assert "nvidia_driver_source: nvidia and nvidia_driver_fabricmanager_enabled: true" in caught.value.hint
-    edit(root, "nvidia_driver_source: debian", "nvidia_driver_source: nvidia", GPU)
-    assert "p5" in load(root, GPU).hardware
-
-
 def test_all_that_is_wrong_is_said_at_once(root: Path) -> None:
     """Whoever mends one line and starts again, for each of five, has waited five times."""
     for old, new in (("kernel: cloud", "kernal: cloud"), ("disk_size_gib: 4", "disk_size_gib: four")):
@@ -249,7 +245,8 @@ def test_all_that_is_wrong_is_said_at_once(root: Path) -> None:
                               "7: disk_size_gib: input should be a valid integer (got 'four')"]
     edit(root, "kernal: cloud", "kernel: cloud")
     for old, new in (("disk_size_gib: four", "disk_size_gib: 4"), ("release: trixie", "release: trixi"),
-                     ("[c7i,", "[c7x,"), ("  limits:", "  limitss:"), ("[us-east-1,", "[us-esat-1,")):
+                     ("[c7i,", "[c7x,"), ("  limits:", "  limitss:"),
+                     ("[us-east-1,", "[us-esat-1,")):
         edit(root, old, new)
     assert mistakes(root, ["us-east-1", "us-west-2"]) == [
         "5: base.release: unknown release of debian `trixi`; did you mean `trixie`?",

@@ -46,6 +46,10 @@ def compiling(
     return compile_pair
 
 
+def versions(candidates: list[DriverCandidate]) -> list[str]:
+    return [candidate.version for candidate in candidates]
+
+
 def failed(driver: str, abi: int = 56) -> PassedOver:
     """How a lock tells of a proprietary driver that `compiling` refused."""
     return PassedOver(what=f"driver {driver} (proprietary) on kernel 6.1.0-{abi}",
@@ -135,7 +139,7 @@ def test_modules_that_are_ahead_of_user_space_are_no_candidates(resolver: Resolv
     half = resolver.root([Package("nvidia-kernel-dkms", "535.309.01-1"), Package("nvidia-kernel-dkms", "535.261.03-1"),
                           Package("nvidia-smi", "535.261.03-1")])
     reason = "nvidia-kernel-dkms has it, but nvidia-smi does not: half a driver"
-    assert [candidate.version for candidate in driver_fit.candidates(half, [REQUEST])] == ["535.261.03"]
+    assert versions(driver_fit.candidates(half, [REQUEST])) == ["535.261.03"]
     fitted = driver_fit.fit(half, [REQUEST], KERNELS, compile_pair=compiling(lambda *_: True))
     assert fitted.choices[1].passed_over == [PassedOver(what="535.309.01", reason=reason)]
     with pytest.raises(NoFit, match=f"no driver of branch 535: 535.309.01: {reason}"):
@@ -172,8 +176,8 @@ def test_the_newest_branch_that_compiles(families: AptRoot) -> None:
     assert (older.kernel, older.driver, older.pins) == (KERNELS[0], "535.274.02", found[1].pins)
     assert older.choices[1].passed_over == [failed("550.163.01")]
     gone = DriverRequest("560", "proprietary", "nvidia-tesla-560-kernel-dkms", "x", [], [])
-    assert [candidate.version for candidate in driver_fit.candidates(families, [gone, TESLA])] == ["535.274.02"]
-    with pytest.raises(NoFit, match="no driver of branch 560: nvidia-tesla-560-kernel-dkms exists as no version at all"):
+    assert versions(driver_fit.candidates(families, [gone, TESLA])) == ["535.274.02"]
+    with pytest.raises(NoFit, match=r"branch 560: nvidia-tesla-560-.* exists as no version at all"):
         driver_fit.candidates(families, [gone])
 
 
@@ -197,7 +201,7 @@ KERNELS = [kernel(f"6.1.0-{abi}", f"6.1.{abi}-1") for abi in (56, 50)]
 def test_an_older_driver_comes_before_an_older_kernel(drivers: AptRoot) -> None:
     """Of the branch, in Debian's order of versions."""
     found = driver_fit.candidates(drivers, [REQUEST])
-    assert [candidate.version for candidate in found] == ["535.9.1", "535.261.03", "535.216.03", "535.54.03"]
+    assert versions(found) == ["535.9.1", "535.261.03", "535.216.03", "535.54.03"]
     assert found[1].pins == {"src:nvidia-graphics-drivers:any": "535.261.03-*"}
 
     fitted = driver_fit.fit(drivers, [REQUEST], KERNELS,
@@ -268,7 +272,8 @@ AS_THEY_ARE = (
     "e.c:(.text+0x5): undefined reference to `g'", "*** No rule to make target 'modules'.  Stop.",
     "make: nosuchcmd: No such file or directory", "/usr/bin/ld: cannot find -lfoo",
     "Error! Bad return status for module build on kernel: 6.1.0",
-    "CMake Error at CMakeLists.txt:243 (find_package):", "CMake Error: CMake was unable to find Ninja",
+    "CMake Error at CMakeLists.txt:243 (find_package):",
+    "CMake Error: CMake was unable to find Ninja",
     "nvcc fatal   : Unsupported gpu architecture 'compute_130'",
     "ptxas /tmp/a.ptx, line 12; error   : Not a name of any known instruction: 'frob'",
     "x.pyx:12:3: undeclared name not builtin: frob",
@@ -289,7 +294,8 @@ AS_THEY_ARE = (
      "c.c:1: error: nope.h: No such file or directory"),
     ("d.c: Assembler messages:\nd.c:1: Error: no such instruction: `frobnicate'\n",
      "d.c:1: error: no such instruction: `frobnicate'"),
-    ("/b/foo.cu(3): warning #20-D: unused\n/b/foo.cu(123): error: text\n", "foo.cu:123: error: text"),
+    ("/b/foo.cu(3): warning #20-D: unused\n/b/foo.cu(123): error: text\n",
+     "foo.cu:123: error: text"),
     ("  Traceback (most recent call last):\n  build.errors.CMakeNotFoundError: no CMake >=3.28\n",
      "build.errors.CMakeNotFoundError: no CMake >=3.28"),
     *((f"  {line}\n{CALLED}", line) for line in AS_THEY_ARE),
@@ -305,7 +311,8 @@ NO_SPACE = (
     "tee: make.log: Disk quota exceeded", "OSError: [Errno 28] No space left on device: '/tmp/x'",
 )
 NO_MEMORY = (
-    "cc1: error: cannot fork: Cannot allocate memory", "OSError: [Errno 12] Cannot allocate memory: 'g++'",
+    "cc1: error: cannot fork: Cannot allocate memory",
+    "OSError: [Errno 12] Cannot allocate memory: 'g++'",
     "gcc: fatal error: Killed signal terminated program cc1",
     "g++: internal compiler error: Killed (program cc1plus)",
     "cc1: out of memory allocating 65536 bytes after a total of 1351680 bytes",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from goldenami.model.definitions import definition_file, role_packages
-from goldenami.model.supported import driver_requests, hardware
+from goldenami.model.supported import driver_requests
 from goldenami.model.supported.platforms import PLATFORMS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,10 +26,6 @@ def test_the_firmware_is_left_out_where_ec2_advises_it(
     roles = {**IMAGE.roles, ROLE: {**IMAGE.variables(ROLE), **said}}
     image = IMAGE.model_copy(update={"hardware": families, "roles": roles})
     assert driver_requests.without_gsp(ROOT, image, flavour) == wanted
-
-
-def test_committed_images_follow_that_advice() -> None:
-    assert hardware.without_gsp(ROOT, IMAGE.hardware) == ["g4dn", "g5"]
 
 
 @pytest.mark.parametrize("release", [name for name, platform in PLATFORMS.items()

@@ -131,7 +131,8 @@ def test_what_is_described(tree: Path) -> None:
               (ml, f"libnvidia-ml.so.{VERSION}"), (ml, "libnvidia-ml.so.1"),
               (gpucomp, f"libnvidia-gpucomp.so.{VERSION}")}
     assert {(mount["hostPath"], mount["containerPath"]) for mount in mounts} == {
-        *((host, f"{folder}/{name}") for host, name in wanted for folder in (f"/{FOLDER}", "/usr/lib64")),
+        *((host, f"{folder}/{name}")
+          for host, name in wanted for folder in (f"/{FOLDER}", "/usr/lib64")),
         ("/usr/lib/nvidia/current/nvidia-smi", "/usr/bin/nvidia-smi")}
     assert all({"ro", "nosuid", "nodev"} <= set(mount["options"]) for mount in mounts)
 

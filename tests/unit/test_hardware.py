@@ -48,11 +48,6 @@ def test_a_row_that_ec2_contradicts(family: str, change: Callable[[dict[str, Any
     assert expected in [str(difference) for difference in found.differences]
 
 
-def test_a_family_that_ec2_does_not_name_was_not_looked_at() -> None:
-    found = hardware_check.compare({"g5": hardware.load(ROOT)["g5"]}, [])
-    assert (found.compared, found.differences, found.unreachable) == ([], [], ["g5"])
-
-
 def test_open_modules_say_three_things() -> None:
     families = hardware.load(ROOT)
     assert {families[name].open_modules for name in ("p3", "g5", "g7e", "c7i", "g4ad")} == {*OpenModules, None}
@@ -122,11 +117,3 @@ def test_switches_that_need_a_manager_which_no_image_has_are_refused(tmp_path: P
 def test_no_other_family_is_refused_so() -> None:
     assert [name for name in hardware.load(ROOT) if hardware.refusal(name)] == ["p6-b200", "p6-b300"]
     assert not any(hardware.refusal(name) for name in ("p5en", "g6", "g6e", "p60", "cp6"))
-
-
-@pytest.mark.parametrize("family", ["g7"])
-def test_a_family_without_a_row_says_where_its_facts_go(tmp_path: Path, family: str) -> None:
-    error = misfit(tmp_path / "checkout", family)
-    assert f"hardware.2: unknown family `{family}`" in error.message
-    assert error.hint == hardware.UNKNOWN
-    assert "packer/hardware.yml" in error.hint
