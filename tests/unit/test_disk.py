@@ -10,6 +10,7 @@ import socket
 import stat
 import struct
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,7 @@ def test_tool_that_fails_leaves_the_last_good_disk(
 
 FULL_DISK = """
 import sys
+import tarfile
 from pathlib import Path
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady
@@ -303,6 +305,24 @@ def test_manifest_is_the_same_by_either_way(tmp_path: Path, root: Path, target: 
     assert [part["name"] for part in boot["partitions"]] == ["bios", "esp", "root"]
     tree.write_manifest(root, tmp_path / "again.json", boot=boot)
     assert facts.manifest.read_bytes() == (tmp_path / "again.json").read_bytes()
+
+
+def test_order_is_not_the_directory_s(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"{number}").write_text("", encoding="utf-8")
+    names = [entry.path for entry in tree.scan(tmp_path)]
+    assert names == [".", *sorted(f"./{number}" for number in range(100))]
+
+
+def test_tar_has_no_time_after_the_epoch(root: Path) -> None:
+    def times(epoch: int) -> set[int]:
+        archive = io.BytesIO()
+        tree.stream_tar(root, tree.scan(root), archive, epoch=epoch)
+        archive.seek(0)
+        with tarfile.open(fileobj=archive) as opened:
+            return {int(member.mtime) for member in opened}
+    os.utime(root / "etc/hostname", (5, 5))
+    assert times(EPOCH) == {5, EPOCH}
 
 
 def test_special_files_and_names_that_are_no_text(

@@ -143,21 +143,25 @@ def test_each_fault_is_found_and_named(tmp_path: Path, libraries: Path) -> None:
     assert found.keys() == {check for _, check, _ in TOGETHER}
 
 
-LOST: dict[str, tuple[dict[str, object], dict[str, str]]] = {
-    "a moment later": ({"memory_error.3": 15}, {"driver_answers": "GPU 3: nvmlDeviceGetMemoryInfo returned 15"}),
-    "hangs at once": ({"hang_nvmlDeviceGetHandleByIndex_v2.3": 1},
-                      {"driver_answers": "GPU 3: nvmlDeviceGetHandleByIndex_v2 did not return within 2 s"}),
-}
-AT_WORK: dict[str, tuple[dict[str, object], str]] = {
-    "lost": ({"clocks_error.3": 15}, "GPU 3: nvmlDeviceGetCurrentClocksThrottleReasons returned 15 (GPU is lost)"),
-    "a kernel fails": ({"launch.3": 719}, "GPU 3: cuLaunchKernel returned 719 (CUDA_ERROR_LAUNCH_FAILED)"),
-    "hangs while it copies": ({"hang_cuEventSynchronize.3": 1}, "GPU 3: cuEventSynchronize did not return within"),
-    "hangs meanwhile": ({"hang_nvmlDeviceGetCurrentClocksThrottleReasons.3": 1},
-                        "GPU 3: nvmlDeviceGetCurrentClocksThrottleReasons did not return within 2 s"),
-}
-HUNG: dict[str, str] = {
-    "nvmlInit_v2": "NVML: nvmlInit_v2 did not return within 2 s",
-    "cuInit": "CUDA: cuInit did not return within 2 s",
+THROTTLES = "nvmlDeviceGetCurrentClocksThrottleReasons"
+AT_WORK = "every_gpu_computes_right"
+GONE = {"driver_has_every_gpu_that_is_on_the_bus": "to the driver: 0000:00:13.0"}
+HURRIED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
+    "lost": ({"memory_error.3": 15}, {
+        **GONE, "driver_answers": "GPU 3: nvmlDeviceGetMemoryInfo returned 15 (GPU is lost)"}),
+    "hangs at once": ({"hang_nvmlDeviceGetHandleByIndex_v2.3": 1}, {
+        **GONE, "driver_answers": "nvmlDeviceGetHandleByIndex_v2 did not return within 2 s"}),
+    "lost at work": ({"clocks_error.3": 15}, {AT_WORK: f"GPU 3: {THROTTLES} returned 15 (GPU"}),
+    "a kernel fails": ({"launch.3": 719}, {
+        AT_WORK: "GPU 3: cuLaunchKernel returned 719 (CUDA_ERROR_LAUNCH_FAILED)"}),
+    "hangs while it copies": ({"hang_cuEventSynchronize.3": 1}, {
+        AT_WORK: "GPU 3: cuEventSynchronize did not return within"}),
+    "hangs at work": ({f"hang_{THROTTLES}.3": 1}, {
+        AT_WORK: f"GPU 3: {THROTTLES} did not return within 2 s"}),
+    "NVML hangs": ({"hang_nvmlInit_v2": 1}, {
+        "driver_answers": "NVML: nvmlInit_v2 did not return within 2 s"}),
+    "CUDA hangs": ({"hang_cuInit": 1}, {
+        "driver_answers": "CUDA: cuInit did not return within 2 s"}),
 }
 
 
@@ -167,34 +171,20 @@ def hurried(machine: GpuMachine) -> dict[str, str]:
     return gpu_checks.complaints(CHECKS, {"gpus": machine.gather(2.0), "gpu_type": kind.model_dump(), "lock": LOCK})
 
 
-@pytest.mark.parametrize("how", LOST)
-def test_a_gpu_that_does_not_answer_is_named_alone(tmp_path: Path, libraries: Path, how: str) -> None:
-    settings, wanted = LOST[how]
+@pytest.mark.parametrize("how", HURRIED)
+def test_a_gpu_or_a_driver_that_does_not_answer_is_named_alone(
+    tmp_path: Path, libraries: Path, how: str,
+) -> None:
+    settings, wanted = HURRIED[how]
     machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
     machine.set(settings)
     said = hurried(machine)
-    assert set(said) == {"driver_answers", "driver_has_every_gpu_that_is_on_the_bus"}, said
-    assert wanted["driver_answers"] in said["driver_answers"]
-    assert ("15 (GPU is lost)" in said["driver_answers"]) is how.startswith("a "), said
-    assert said["driver_has_every_gpu_that_is_on_the_bus"].endswith("to the driver: 0000:00:13.0"), said
-
-
-@pytest.mark.parametrize("how", AT_WORK)
-def test_a_gpu_that_fails_at_work_is_named_alone(tmp_path: Path, libraries: Path, how: str) -> None:
-    settings, wanted = AT_WORK[how]
-    machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
-    machine.set(settings)
-    said = hurried(machine)
-    assert wanted in said["every_gpu_computes_right"], said
-    others = [f"GPU {number}" for number in range(8) if number != 3]
-    assert not [(name, other) for name, text in said.items() for other in others if other in text], said
-
-
-@pytest.mark.parametrize("call", HUNG)
-def test_a_driver_that_hangs_is_named_by_its_call(tmp_path: Path, libraries: Path, call: str) -> None:
-    machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
-    machine.set({f"hang_{call}": 1})
-    assert HUNG[call] in hurried(machine)["driver_answers"]
+    assert [check for check, text in wanted.items() if text not in said.get(check, "")] == [], said
+    if GONE.items() <= wanted.items():
+        assert said.keys() == wanted.keys()
+    if AT_WORK in wanted:
+        others = [f"GPU {number}" for number in range(8) if number != 3]
+        assert [text for text in said.values() if any(other in text for other in others)] == []
 
 
 def test_no_process_of_a_call_that_hangs_is_left(tmp_path: Path, libraries: Path) -> None:
