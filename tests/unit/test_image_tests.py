@@ -15,14 +15,18 @@ BREAKS_OFF = "def pytest_runtest_logreport(report):\n    raise RuntimeError('the
 
 
 def run(root: Path, files: dict[str, str]) -> list[Check]:
-    """The checks of a checkout whose tests/image holds `files`; its image has the roles limits, seal and untested."""
+    """The checks of a checkout whose tests/image holds `files`.
+
+    Its image has these roles and an untested one.
+    """
     for name, text in files.items():
         path = root / "tests/image" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     (root / "ssh_config").touch()
-    return image_tests.run(root, ["limits", "seal", "untested"], root / "vars.json", root / "ssh_config", work=root,
-                           log=root / "log")
+    roles = sorted({Path(name).parts[0] for name in files if "/" in name})
+    return image_tests.run(root, [*roles, "untested"], root / "vars.json", root / "ssh_config",
+                           work=root, log=root / "log")
 
 
 def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
@@ -48,11 +52,23 @@ def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
     assert [check.id for check in whole] == ["limits/right", "seal/right", "limits/file", "cuda/ran"]
 
 
-def test_a_persons_own_options_leave_no_test_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_role_gets_its_checks_or_is_told_that_nobody_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A role without a file is not missed; a person's own options leave no test out."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k right")
     monkeypatch.setenv("PYTEST_PLUGINS", "nowhere")
-    found = run(tmp_path, {"limits/test_limits.py": RIGHT + WRONG, "seal/test_seal.py": RIGHT})
-    assert outcomes(found)["limits/wrong"] == "incorrect"
+    skips = "import pytest\npytest.skip('no GPU', allow_module_level=True)\n"
+    found = run(tmp_path, {
+        "limits/test_limits.py": RIGHT + WRONG,
+        "seal/test_seal.py": "# every test has moved away\n",
+        "cuda/test_cuda.py": "import nothing_like_it\n", "kernel/test_kernel.py": skips})
+    assert outcomes(found) == {
+        "cuda/collected[cuda]": "unreachable", "kernel/collected[kernel]": "unreachable",
+        "limits/right": "correct", "limits/wrong": "incorrect", "seal/ran": "unreachable"}
+    details = {check.role: check.detail for check in found}
+    assert "No module named 'nothing_like_it'" in details["cuda"]
+    assert "no GPU" in details["kernel"]
 
 
 def test_tests_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
@@ -80,30 +96,8 @@ def outcomes(checks: list[Check]) -> dict[str, str]:
     return {check.id: check.outcome.value for check in checks}
 
 
-def test_a_role_without_tests_is_not_missed(tmp_path: Path) -> None:
-    found = run(tmp_path, {"limits/test_limits.py": RIGHT, "seal/test_seal.py": WRONG})
-    assert outcomes(found) == {"limits/right": "correct", "seal/wrong": "incorrect"}
-
-
-@pytest.mark.parametrize(("text", "detail"), [
-    ("import nothing_like_it\n", "No module named 'nothing_like_it'"), ("def (\n", "SyntaxError: invalid syntax"),
-    ("import pytest\npytest.skip('no GPU', allow_module_level=True)\n", "no GPU"),
-])
-def test_a_file_that_cannot_be_collected_is_unreachable_and_the_rest_runs(
-    tmp_path: Path, text: str, detail: str,
-) -> None:
-    found = run(tmp_path, {"limits/test_limits.py": text, "seal/test_seal.py": RIGHT})
-    assert outcomes(found) == {"limits/collected[limits]": "unreachable", "seal/right": "correct"}
-    assert detail in found[0].detail
-
-
 def test_a_run_that_broke_off_is_no_result(tmp_path: Path) -> None:
     """pytest wrote a list of checks nevertheless, of what it had come to."""
     with pytest.raises(StageFailed, match="the image's tests could not run"):
         run(tmp_path, {"conftest.py": BREAKS_OFF, "limits/test_limits.py": RIGHT, "seal/test_seal.py": RIGHT})
     assert (tmp_path / "checks.json").exists()
-
-
-def test_a_role_whose_tests_nobody_ran_is_unreachable(tmp_path: Path) -> None:
-    found = run(tmp_path, {"limits/test_limits.py": RIGHT, "seal/test_seal.py": "# every test has moved away\n"})
-    assert outcomes(found) == {"limits/right": "correct", "seal/ran": "unreachable"}

@@ -71,38 +71,39 @@ def test_version_1_gets_nothing(client: Client) -> None:
 
 def test_invented_token_gets_nothing(client: Client) -> None:
     client.token()
-    assert client.ask("GET", "/latest/meta-data/instance-id", {imds.TOKEN_HEADER: "AQAEinvented"})[0] == 401
+    invented = {imds.TOKEN_HEADER: "AQAEinvented"}
+    assert client.ask("GET", "/latest/meta-data/instance-id", invented)[0] == 401
     assert client.rows()[-1]["token"] == "invalid"
 
 
 def test_token_ends(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     token = client.token()
     assert client.ask("GET", "/latest/meta-data/instance-id", token)[0] == 200
-    monkeypatch.setattr(imds, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 60))
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
+    monkeypatch.setattr(imds, "time", later)
     assert client.ask("GET", "/latest/meta-data/instance-id", token)[0] == 401
 
 
-@pytest.mark.parametrize("ttl", ["", "0", "21601", "-1", "1.5", "six"])
-def test_token_wants_a_life(client: Client, ttl: str) -> None:
-    assert client.ask("PUT", "/latest/api/token", {imds.TTL_HEADER: ttl} if ttl else {})[0] == 400
+TOKEN = "/latest/api/token"
 
 
-def test_token_life_has_an_upper_end_that_counts(client: Client) -> None:
-    assert client.ask("PUT", "/latest/api/token", {imds.TTL_HEADER: "21600"})[0] == 200
+@pytest.mark.parametrize(("path", "headers", "status"), [
+    *((TOKEN, {imds.TTL_HEADER: ttl}, 400) for ttl in ("0", "21601", "-1", "1.5", "six")),
+    (TOKEN, {}, 400), (TOKEN, {imds.TTL_HEADER: "21600"}, 200),
+    (TOKEN, {**TTL, "X-Forwarded-For": "10.0.0.1"}, 403),
+    *((path, TTL, 404) for path in ("/latest/api", "/latest/meta-data/", "/api/token")),
+])
+def test_what_is_put(client: Client, path: str, headers: dict[str, str], status: int) -> None:
+    assert client.ask("PUT", path, headers)[0] == status
 
 
-def test_forwarded_request_gets_no_token(client: Client) -> None:
-    assert client.ask("PUT", "/latest/api/token", {**TTL, "X-Forwarded-For": "10.0.0.1"})[0] == 403
-
-
-@pytest.mark.parametrize("path", ["/latest/api", "/latest/meta-data/", "/api/token"])
-def test_nothing_else_can_be_put(client: Client, path: str) -> None:
-    assert client.ask("PUT", path, TTL)[0] == 404
-
-
-@pytest.mark.parametrize("method", ["POST", "DELETE", "HEAD", "PATCH", "OPTIONS"])
-def test_other_methods_are_refused(client: Client, method: str) -> None:
-    assert client.ask(method, "/latest/meta-data/", client.token(), body="x" if method == "POST" else None)[0] == 405
+def test_what_is_not_there_or_not_allowed(client: Client) -> None:
+    for method in ("POST", "DELETE", "HEAD", "PATCH", "OPTIONS"):
+        body = "x" if method == "POST" else None
+        assert client.ask(method, "/latest/meta-data/", client.token(), body=body)[0] == 405
+    for path in ("latest/meta-data/iam/info", "latest/meta-data/instance-i",
+                 "latest/meta-data/mac/x", "2030-01-01/meta-data/instance-id", "latest/user-data"):
+        assert client.ask("GET", f"/{path}", client.token())[0] == 404, path
 
 
 def test_what_cloud_init_reads(client: Client) -> None:
@@ -118,33 +119,22 @@ def test_what_cloud_init_reads(client: Client) -> None:
     assert client.get(f"{root}/local-hostname") == "ip-10-0-2-15.ec2.internal"
     assert "services/" in client.get(f"{root}/").split()
     assert "ami-id" in client.get(root).split()
-
-
-def test_hostname_of_other_regions(tmp_path: Path) -> None:
-    instance = imds.Instance(log=str(tmp_path / "log"), public_key=KEY, availability_zone="eu-central-1b")
-    assert instance.hostname == "ip-10-0-2-15.eu-central-1.compute.internal"
-
-
-def test_identity_document(client: Client) -> None:
+    assert client.get("/").split() == list(imds.VERSIONS)
     document = json.loads(client.get("/latest/dynamic/instance-identity/document"))
     assert document["region"] == "us-east-1"
     assert document["instanceId"] == client.get("/latest/meta-data/instance-id")
 
 
-def test_versions(client: Client) -> None:
-    assert client.get("/").split() == list(imds.VERSIONS)
-    assert client.ask("GET", "/2030-01-01/meta-data/instance-id", client.token())[0] == 404
-
-
-def test_user_data_only_where_given(client: Client, tmp_path: Path) -> None:
-    assert client.ask("GET", "/latest/user-data", client.token())[0] == 404
-    for other in serve(imds.Instance(log=str(tmp_path / "other.log"), public_key=KEY, user_data="#cloud-config\n{}\n")):
-        assert other.get("/latest/user-data") == "#cloud-config\n{}\n"
-
-
-@pytest.mark.parametrize("path", ["iam/info", "instance-i", "mac/x"])
-def test_absent_paths(client: Client, path: str) -> None:
-    assert client.ask("GET", f"/latest/meta-data/{path}", client.token())[0] == 404
+def test_an_instance_of_another_region_with_user_data(tmp_path: Path) -> None:
+    """Its settings travel by file, as to the service of a boot."""
+    instance = imds.Instance(log=str(tmp_path / "log"), public_key=KEY, user_data="#cloud-config\n",
+                             availability_zone="eu-central-1b")
+    imds.dump(instance, tmp_path / "settings.json")
+    assert imds.load(tmp_path / "settings.json") == instance
+    for client in serve(instance):
+        assert client.get("/latest/user-data") == "#cloud-config\n"
+        name = client.get("/latest/meta-data/local-hostname")
+        assert name == "ip-10-0-2-15.eu-central-1.compute.internal"
 
 
 def test_one_connection_serves_many_requests(client: Client) -> None:
@@ -153,12 +143,6 @@ def test_one_connection_serves_many_requests(client: Client) -> None:
         link.request("GET", "/latest/meta-data/ami-id", headers=client.token())
         assert link.getresponse().read().decode().startswith("ami-")
     link.close()
-
-
-def test_settings_travel_by_file(tmp_path: Path) -> None:
-    instance = imds.Instance(log="x", public_key=KEY, user_data="y", instance_id="i-0b10500000000001a")
-    imds.dump(instance, tmp_path / "settings.json")
-    assert imds.load(tmp_path / "settings.json") == instance
 
 
 def test_address_in_use_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -109,17 +108,3 @@ def test_what_a_killed_process_left_is_removed(stored: tuple[Store, list[Deb]], 
     folder = local_repository.write(store, debs, repos / "abc", suite="stable", epoch=0)
     assert sorted(repos.iterdir()) == [folder, alive]
     assert bake_inputs.repositories(store, {deb.sha256 for deb in debs}) == []
-
-
-def test_mmdebstrap_would_find_the_essential_packages(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
-    store, debs = stored
-    folder = local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
-    text = (folder / "Packages").read_text(encoding="utf-8")
-    assert text.count("\n\nPackage: ") == len(debs) - 1
-    assert "Essential: yes\n" in text
-    assert "Filename: ./tool_1%3a2.0+x~1-3_amd64.deb\n" in text
-    release = (folder / "Release").read_text(encoding="utf-8")
-    sums = re.sub(r"^ (\w{64}) \d+ (\S+)$", r"\1  \2", release.partition("SHA256:\n")[2], flags=re.MULTILINE)
-    checked = subprocess.run(["sha256sum", "-c"], cwd=folder, text=True, check=False,
-                             stdout=subprocess.PIPE, input=sums)
-    assert checked.stdout == "Packages: OK\n"
