@@ -22,6 +22,7 @@ from golden_idle.settings import Action, WrongSettings
 from goldenami.aws.pricing import idle_hours
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions import definition_file
+from support import files
 from support.gpu import gpu_machine
 from support.idle import traces
 
@@ -61,34 +62,49 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changed", "complaint"), BAD, ids=[str(changed) for changed, _ in BAD])
 def test_wrong_values_are_refused_by_the_agent(tmp_path: Path, changed: dict[str, Any], complaint: str) -> None:
-    (tmp_path / "file").write_text(json.dumps({**defaults(), **changed}), encoding="utf-8")
+    refuse(tmp_path, json.dumps({**defaults(), **changed}), complaint)
+
+
+def refuse(folder: Path, text: str | None, complaint: str) -> None:
+    """The agent refuses a file with this text, or one that is not there."""
+    if text is not None:
+        (folder / "file").write_text(text, encoding="utf-8")
     with pytest.raises(WrongSettings) as caught:
-        settings.read_image(tmp_path / "file")
+        settings.read_image(folder / "file")
     assert complaint in str(caught.value)
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_they_are_refused_before_a_bake_with_file_line_and_key(tmp_path: Path, number: int) -> None:
-    """Each value of BAD in one of four definitions, each of which says all that is wrong with it."""
-    values = [(key, value) for changed, _ in BAD for key, value in changed.items()]
-    nth = [sum(key == other for other, _ in values[:index]) for index, (key, _) in enumerate(values)]
-    changed = {key: value for (key, value), round_ in zip(values, nth, strict=True) if round_ == number}
-    if "action" in changed:  # what is wrong with it is that there is no target
-        changed.pop("target")
-    with pytest.raises(BadInput) as refused:
-        _definition(tmp_path, changed)
-    said = refused.value.tail or refused.value.message
-    for key in changed:
-        assert re.search(rf"{IMAGE}\.yml:\d+: roles\.golden_idle\.golden_idle_{key}: ", said), key
+def test_a_file_that_is_no_settings(tmp_path: Path) -> None:
+    refuse(tmp_path, None, "No such file")
+    for text, complaint in {"{": "no JSON", "[]": "has to be an object",
+                            '{"action": "none"}': "target is missing"}.items():
+        refuse(tmp_path, text, complaint)
+    misspelt = json.dumps({**defaults(), "gpu_persent": 3})
+    refuse(tmp_path, misspelt, "unknown key `gpu_persent`; did you mean `gpu_percent`")
+
+
+def test_they_are_refused_before_a_bake_with_file_line_and_key(tmp_path: Path) -> None:
+    """Each in a definition of its own would load a checkout for each: these say all at once."""
+    wrong: list[dict[str, Any]] = [
+        {"window_minutes": 14, "grace_minutes": 4, "longest_hold_hours": 0, "gpu_percent": -1,
+         "cores": float("inf"), "network_mb_s": float("nan"), "action": "notify"},
+        {"target": "https://hooks.slack.com/services/T/B/x"}, {"target": f"{TOPIC}.fifo"},
+    ]
+    for number, changed in enumerate(wrong):
+        with pytest.raises(BadInput) as refused:
+            _definition(tmp_path / str(number), changed)
+        said = refused.value.tail or refused.value.message
+        for key in changed:
+            place = rf"{IMAGE}\.yml:\d+: roles\.golden_idle\.golden_idle_{key}: "
+            assert re.search(place, said), key
 
 
 def _definition(tmp_path: Path, changed: dict[str, Any]) -> None:
     """Load the image's definition with these variables of the role."""
     root = tmp_path / "checkout"
-    for name in ("packer", "roles", "scripts"):
-        root.mkdir(exist_ok=True)
+    root.mkdir(parents=True)
+    for name in ("roles", "scripts"):
         (root / name).symlink_to(ROOT / name)
-    (root / "packer").unlink()
     shutil.copytree(ROOT / "packer", root / "packer", ignore=shutil.ignore_patterns("locks"))
     path = definition_file.path_of(root, IMAGE)
     text = path.read_text(encoding="utf-8")
@@ -105,25 +121,6 @@ def _yaml(value: Any) -> str:
 def test_right_values_are_taken(tmp_path: Path, target: str) -> None:
     _definition(tmp_path, {"action": "poweroff", "target": target})
     assert settings.check({**defaults(), "action": "poweroff", "target": target}).action is Action.POWEROFF
-
-
-def test_unknown_keys_and_lines_name_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="unknown role variable; did you mean `golden_idle_cores`"):
-        _definition(tmp_path, {"core": 1})
-    (tmp_path / "file").write_text(json.dumps({**defaults(), "gpu_persent": 3}), encoding="utf-8")
-    with pytest.raises(WrongSettings, match="unknown key `gpu_persent`; did you mean `gpu_percent`"):
-        settings.read_image(tmp_path / "file")
-
-
-@pytest.mark.parametrize(("text", "complaint"), [
-    ("{", "no JSON"), ("[]", "has to be an object"), ('{"action": "none"}', "target is missing"),
-    (None, "No such file"),
-])
-def test_a_file_that_is_no_settings(tmp_path: Path, text: str | None, complaint: str) -> None:
-    if text is not None:
-        (tmp_path / "file").write_text(text, encoding="utf-8")
-    with pytest.raises(WrongSettings, match=complaint):
-        settings.read_image(tmp_path / "file")
 
 
 def test_a_launch_says_what_the_image_left_open(tmp_path: Path) -> None:
@@ -143,15 +140,12 @@ def test_a_launch_says_what_the_image_left_open(tmp_path: Path) -> None:
 # --- holds ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("4h", 14400), ("3d", 259200)])
-def test_a_time(text: str, seconds: int) -> None:
-    assert holds.duration(text, 72) == seconds
-
-
-@pytest.mark.parametrize("text", ["forever", "0h", "4", "-1h", "inf", "4h4m", "٣h", "", "100h", "9999999d"])
-def test_a_hold_that_never_ends_is_refused(text: str) -> None:
-    with pytest.raises(WrongHold):
-        holds.duration(text, 72)
+def test_a_hold_is_for_a_time_that_ends() -> None:
+    times = [holds.duration(text, 72) for text in ("30m", "4h", "3d")]
+    assert times == [1800, 14400, 259200]
+    for text in ("forever", "0h", "4", "-1h", "inf", "4h4m", "٣h", "", "100h", "9999999d"):
+        with pytest.raises(WrongHold):
+            holds.duration(text, 72)
 
 
 def test_a_hold_has_its_writer_s_name_and_ends(tmp_path: Path) -> None:
@@ -208,8 +202,7 @@ def test_nobody_hides_the_holds_of_others(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def write(path: Path, text: str = "") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    files.write(path.parent, {path.name: text})
 
 
 @pytest.fixture
@@ -349,13 +342,11 @@ def test_a_burst_between_two_samples_is_seen_once(gpus: gpu_machine.GpuMachine) 
 ])
 def test_a_gpu_that_cannot_be_asked_says_why(
     gpus: gpu_machine.GpuMachine, answers: dict[str, int], complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpus.set(answers)
     with pytest.raises(NvmlError, match=complaint):
         Nvml().gpus(2)
-
-
-def test_without_the_driver_s_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("golden_idle.nvml.LIBRARY", "libno-such-thing.so.1")
     with pytest.raises(NvmlError, match="cannot be loaded: is the driver installed"):
         Nvml().gpus(0)
@@ -383,15 +374,11 @@ def test_a_notice_says_what_will_happen_and_how_to_keep_the_machine() -> None:
     assert notice.subject(here, wanted).isascii() and len(notice.subject(here, wanted)) < 100
 
 
-@pytest.mark.parametrize("address", [
-    "http://127.0.0.1:9/x", "file:///etc/passwd", "https://", "https:///x", "x", "https://h/a b", "https://h/\u00e9",
-    "https://h:abc/x", "https://h:0/x"])
-def test_what_is_no_https_address_gets_no_notice(address: str) -> None:
-    with pytest.raises(AccountError, match="does not begin with https://"):
-        account.post(address, {"text": "x"})
-
-
-def test_a_webhook_s_address_is_in_no_message() -> None:
+def test_a_notice_goes_by_https_alone_and_the_address_is_in_no_message() -> None:
+    for address in ("http://127.0.0.1:9/x", "file:///etc/passwd", "https://", "https:///x", "x",
+                    "https://h/a b", "https://h/\u00e9", "https://h:abc/x", "https://h:0/x"):
+        with pytest.raises(AccountError, match="does not begin with https://"):
+            account.post(address, {"text": "x"})
     with pytest.raises(AccountError) as caught:
         account.post("https://127.0.0.1:9/secret", {"text": "x"})
     assert "cannot be reached" in str(caught.value) and "secret" not in str(caught.value)

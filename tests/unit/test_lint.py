@@ -117,8 +117,6 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
     (framework("pytorch", "torch 2.15.0", "nvidia-nccl-cu13 2.28"), "wheels_run_on_driver: pytorch: nvidia-nccl-cu13 "
      "2.28: CUDA 13.0 does not run on driver 535."),
     (framework("pytorch", "torch 2.9.0+cu130"), "wheels_run_on_driver: pytorch: torch 2.9.0+cu130: CUDA 13.0 does not"),
-    (framework("demo", "demo 1.0", "nvidia-cuda-runtime 13.2.51"), "wheels_run_on_driver: demo: nvidia-cuda-runtime "
-     "13.2.51: CUDA 13.2 does not run on driver 535."),
     (framework("demo", "cupy-cuda13x 13.0"), "wheels_run_on_driver: demo: cupy-cuda13x 13.0: CUDA 13.0 does not"),
     (framework("xgboost", "xgboost-cpu 3.2.0", "numpy 2.4.6"), "frameworks_use_gpus: xgboost leaves the GPUs idle: "
      "xgboost-cpu 3.2.0 has no code for sm_75, sm_86, sm_89"),
@@ -126,7 +124,6 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
     (without_gpus(framework("pytorch", "torch 2.15.0", "numpy 2.4.6", "nvidia-nccl-cu13 2.28", "nvidia-cufile 1.14")),
      "cuda_without_gpus: pytorch brings 2 wheels of CUDA (0.0 GB), and no GPU is declared"),
     (other_version("libcuda1", "535.261.03-1"), "one_driver: libcuda1 is 535.261.03-1, the driver is 535."),
-    (other_version("firmware-nvidia-gsp", "535.1-1"), "one_driver: firmware-nvidia-gsp is 535.1-1"),
     (other_version("nvidia-persistenced", "470.1-1"), "same_branch: nvidia-persistenced is 470.1-1"),
     (lambda data: data["cuda"].update(version="13.0"), "cuda_runs_on_driver: CUDA 13.0 does not run on driver 535."),
     (lambda data: data["hardware"].update(sm=["120"]), "cuda_reaches_hardware: CUDA 11.8 compiles for sm_35 to sm_90"),
@@ -135,7 +132,6 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
     (families("c7i", "g5", "g6", driver=False), "used_accelerators: the GPUs of g5, g6 stay idle: the image has no "),
     (families("c7i", "m7i"), "used_accelerators: none of c7i, m7i has an NVIDIA GPU for the image's driver"),
     (families("g5", "inf2"), "used_accelerators: the Inferentia2 of inf2 stays idle"),
-    (families("g5", "g4ad"), "used_accelerators: the Radeon Pro V520 of g4ad stays idle"),
     (families("g5", "p4d"), "fabric_manager: p4d needs the fabric manager, which the image has not"),
     (second_kernel, "one_kernel: linux-image-6.1.0-1-cloud-amd64 is a second kernel"),
     (lost_kernel, "one_kernel: linux-image-"),
@@ -145,8 +141,6 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
     (nvidias_own, "one_driver: nvidia-persistenced is 535.1-1, the driver is 535."),
     (lambda data: data["driver"]["modules"]["build"]["libc6"].update(version="2.36-1"),
      "one_version: libc6 is 2.36-9+deb12u"),
-    (lambda data: data["variables"].update(os_updates_extra_packages=["nvidia-container-toolkit"]),
-     "container_toolkit: nvidia-container-toolkit is asked for"),
     (lambda data: data["variables"].update(container_runtime_gpu_source="nvidia"),
      "container_toolkit: nvidia-container-toolkit is asked for"),
     (toolkit("1.17.4-1", "1.17.8-1"), "container_toolkit: the container toolkit is of several versions: "

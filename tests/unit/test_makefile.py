@@ -29,21 +29,18 @@ def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks
     assert run("bake", "IMAGE=x", *(f"{name}={value}" for name, value in env.items())) == run("bake", "IMAGE=x", **env)
 
 
-def test_a_commit_to_compare_with_comes_from_the_environment_too() -> None:
-    """As pipelines give it."""
-    assert run("bake", "IMAGE=x", CI="true", CHANGED="HEAD") == "scripts/golden bake x --changed HEAD"
-    assert run("bake", "IMAGE=x", CI="true", CHANGED="") == "scripts/golden bake x"
-
-
-def test_a_rollback_may_name_its_build_and_its_region() -> None:
-    assert run("rollback", "IMAGE=x") == "scripts/golden rollback x"
-    words = run("rollback", "IMAGE=x", "BUILD=0123456789ab", "REGION=us-east-1", "DRY_RUN=1")
-    assert words == "scripts/golden rollback x --to 0123456789ab --region us-east-1 --dry-run"
-
-
-def test_a_schedule_may_ask_for_the_long_tests() -> None:
-    assert run("test") == "scripts/test all"
-    assert run("test", "LONG=1") == run("test", LONG="1") == "scripts/test long"
+@pytest.mark.parametrize(("words", "env", "command"), [
+    ("bake IMAGE=x", {"CI": "true", "CHANGED": "HEAD"}, "golden bake x --changed HEAD"),
+    ("bake IMAGE=x", {"CI": "true", "CHANGED": ""}, "golden bake x"),
+    ("bake IMAGE=x GOLDEN_CACHE=/a AWS_REGION=us-east-1 CI=1", {}, "golden bake x"),
+    ("rollback IMAGE=x", {}, "golden rollback x"),
+    ("rollback IMAGE=x BUILD=0123456789ab REGION=us-east-1 DRY_RUN=1", {},
+     "golden rollback x --to 0123456789ab --region us-east-1 --dry-run"),
+    ("test", {"LONG": "1"}, "test long"), ("test LONG=1", {}, "test long"),
+])
+def test_what_a_variable_becomes(words: str, env: dict[str, str], command: str) -> None:
+    """As pipelines give it, in the environment, and as a person types it."""
+    assert run(*words.split(), **env) == f"scripts/{command}"
 
 
 def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> None:
@@ -72,10 +69,6 @@ def test_a_variable_that_nothing_reads_is_refused(args: list[str], complaint: st
     done = subprocess.run(["make", "--dry-run", *args], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert complaint in done.stderr and len(done.stderr.splitlines()) == 1
-
-
-def test_what_the_product_reads_from_the_environment_may_be_given_to_make() -> None:
-    assert run("bake", "IMAGE=x", "GOLDEN_CACHE=/a b=c", "AWS_REGION=us-east-1", "CI=1") == "scripts/golden bake x"
 
 
 @pytest.mark.parametrize("target", ["watch", "publish", "release", "bake"])

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from goldenami.core import records, shell
+from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.core.process import ProcessId
 from goldenami.image.bake import molecule
-from goldenami.model.builds.plans import ContainerAccess
 from goldenami.packages.store import Store
 from support.waiting import until
 
@@ -50,15 +49,6 @@ def test_one_that_ends_by_itself_is_an_error_with_its_last_lines(tmp_path: Path)
     with pytest.raises(StageFailed, match="container x did not come up") as caught:
         molecule.wait_ready("x", tmp_path, supervisor)
     assert caught.value.tail == "no namespaces"
-
-
-def test_what_it_says_is_returned(tmp_path: Path) -> None:
-    supervisor = shell.start_session(["sleep", "600"], log=tmp_path / "log")
-    access = ContainerAccess(address="10.0.0.2", ssh_key=tmp_path / "key", proxy_command="nc")
-    records.write(tmp_path / "ready.json", access)
-    assert molecule.wait_ready("x", tmp_path, supervisor) == access
-    assert supervisor.poll() is None
-    shell.stop(supervisor, grace_s=5)
 
 
 @pytest.mark.parametrize("earlier", [0, 1])

@@ -41,8 +41,6 @@ def command(*argv: str, stderr: str) -> dict[str, Any]:
      f"non-zero return code (example.org: {HINT}"),
     ({"msg": "fatal: unable to access 'https://example.org/r.git/': Could not resolve host: example.org"},
      f"Could not resolve host: example.org ({HINT}"),
-    ({"msg": "E:Failed to fetch", "stderr": "Temporary failure resolving 'archive.example.org'"},
-     f"E:Failed to fetch (archive.example.org: {HINT}"),
     ({"msg": "apt", "stderr": "Could not resolve 'archive.example.org'"}, f"apt (archive.example.org: {HINT}"),
     ({"msg": "could not look up the name", "stderr": "gai: Name or service not known"},
      f"could not look up the name ({HINT}"),

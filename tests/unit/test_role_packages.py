@@ -77,7 +77,6 @@ def test_a_list_or_an_expression(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "complaint"), [
     ("__limits_packages: '{{ [limits_nofil] }}'\n", "'limits_nofil' is undefined"),
-    ("__limits_packages: '{{ limits_extra'\n", "unexpected end of template"),
     ("__limits_packages: '{{ limits_extra + 5 }}'\n", 'can only concatenate list (not "int") to list'),
     ("__limits_packages: '{{ ansible_facts.packages }}'\n", "'ansible_facts' is undefined"),
     ("__limits_packages: '{{ __limits_a }}'\n__limits_a: '{{ __limits_packages }}'\n", "use each other in a circle"),
@@ -102,13 +101,9 @@ def test_a_role_that_is_the_same_everywhere(tmp_path: Path) -> None:
         assert role_packages.packages(root, "limits", PLATFORMS[release], {}) == ["htop", "lib5"]
     nothing = role(tmp_path / "b", "{}\n", "main.yml")
     assert role_packages.packages(nothing, "limits", PLATFORMS["noble"], {}) == []
-
-
-def test_packages_that_stand_in_a_role_s_defaults(tmp_path: Path) -> None:
-    root = role(tmp_path, "{}\n", "main.yml")
-    with (root / "roles/limits/defaults/main.yml").open("a", encoding="utf-8") as defaults:
+    with (nothing / "roles/limits/defaults/main.yml").open("a", encoding="utf-8") as defaults:
         defaults.write("__limits_packages: [htop]\n")
-    assert role_packages.packages(root, "limits", PLATFORMS["noble"], {}) == ["htop"]
+    assert role_packages.packages(nothing, "limits", PLATFORMS["noble"], {}) == ["htop"]
 
 
 @pytest.mark.parametrize("name", ["Debian.yml", "packages.yaml"])
@@ -123,7 +118,3 @@ def test_packages_that_are_no_list(tmp_path: Path) -> None:
     root = role(tmp_path, "__limits_packages: htop\n", "main.yml")
     with pytest.raises(BadInput, match="__limits_packages is 'htop', no list"):
         role_packages.packages(root, "limits", PLATFORMS["trixie"], {})
-
-
-def test_what_is_given_overrides_the_defaults() -> None:
-    assert role_packages.variables(ROOT, "limits", {"limits_nofile": 9})["limits_nofile"] == 9

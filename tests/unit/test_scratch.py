@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
-from goldenami.core.process import ProcessId
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, compile_modules
@@ -71,16 +70,6 @@ def test_another_process_keeps_its_folder_while_it_lives(tmp_path: Path) -> None
     with workspace.scratch_in(tmp_path, "b") as folder:
         assert list(tmp_path.iterdir()) == [folder]
     process.communicate()
-
-
-def test_a_pid_that_is_used_again_keeps_no_folder(tmp_path: Path) -> None:
-    process = ProcessId.of(os.getppid())
-    assert process is not None
-    (tmp_path / f".work-bake-{ProcessId(process.pid, process.started - 1)}").mkdir()
-    alive = tmp_path / f".work-bake-{process}"
-    alive.mkdir()
-    workspace.sweep(tmp_path)
-    assert list(tmp_path.iterdir()) == [alive]
 
 
 def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from goldenami.core import units
 
 
 @pytest.mark.parametrize(("count", "text"), [
-    (0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (1536, "1.50 KiB"), (1024 * 1024 - 1, "1.00 MiB"),
-    (121 << 20, "121 MiB"), (10 << 30, "10.0 GiB"), (5 << 40, "5.00 TiB"), (5000 << 40, "5000 TiB"),
+    (0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (1024 * 1024 - 1, "1.00 MiB"),
+    (121 << 20, "121 MiB"), (10 << 30, "10.0 GiB"), (5000 << 40, "5000 TiB"),
 ])
 def test_size(count: int, text: str) -> None:
     assert units.size(count) == text
