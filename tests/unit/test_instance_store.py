@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +39,14 @@ def controller(sys_root: Path, slot: str, *, vendor: str = "0x1d0f", kind: str =
 
 
 def test_disks_are_chosen_by_model_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    assert store.local_disks(tmp_path) == []
     block(tmp_path, "nvme0n1", EBS)
+    assert store.local_disks(tmp_path) == []
     for name in ("nvme10n1", "nvme2n1", "nvme1n1"):
         block(tmp_path, name, LOCAL)
     block(tmp_path, "nvme1c1n1", LOCAL, hidden="1")
     block(tmp_path, "sda", LOCAL)
     assert store.local_disks(tmp_path) == ["nvme1n1", "nvme2n1", "nvme10n1"]
-
-
-def test_an_instance_without_local_disks(tmp_path: Path) -> None:
-    assert store.local_disks(tmp_path) == []
-    block(tmp_path, "nvme0n1", EBS)
-    assert store.local_disks(tmp_path) == []
 
 
 def test_udev_is_waited_for_where_there_is_a_local_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,14 +87,6 @@ def member(name: str, array: str = "u1", members: int = 2) -> Any:
     return store.Disk(f"/dev/{name}", "linux_raid_member", "golden-store", array, members)
 
 
-@pytest.mark.parametrize(("disks", "action"), [
-    ([blank("a")], "create"), ([blank("a"), blank("b")], "create"), ([single("a")], "reuse"),
-    ([member("a"), member("b")], "reuse"),
-])
-def test_what_is_done_with_disks(disks: list[Any], action: str) -> None:
-    assert store.choose(disks) == action
-
-
 @pytest.mark.parametrize(("disks", "complaint"), [
     ([blank("a"), member("b")], "half-wiped: /dev/a is blank, /dev/b holds linux_raid_member 'golden-store'"),
     ([blank("a"), single("b")], "half-wiped: /dev/a is blank, /dev/b holds xfs"),
@@ -118,17 +104,6 @@ def test_disks_that_are_left_alone(disks: list[Any], complaint: str) -> None:
         store.choose(disks)
     assert complaint in str(caught.value) and "wipefs --all /dev/" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_mount_point_that_is_free(tmp_path: Path) -> None:
-    mounts, fstab = "/dev/x / ext4 rw 0 0\n", "# x /scratch xfs\nUUID=1 / ext4 defaults 0 1\n"
-    assert not store.check_free(tmp_path / "scratch", "/dev/a", mounts, fstab)
-    (tmp_path / "scratch").mkdir()
-    assert not store.check_free(tmp_path / "scratch", "/dev/a", mounts, fstab)
-
-
-def test_a_mount_point_that_has_the_disks_already(tmp_path: Path) -> None:
-    assert store.check_free(tmp_path, "/dev/a", f"/dev/a {tmp_path} xfs rw 0 0\n", "")
 
 
 @pytest.mark.parametrize(("mounts", "fstab", "made", "complaint"), [
@@ -179,27 +154,27 @@ def test_an_engine_s_folder_that_only_its_start_filled_is_free(tmp_path: Path) -
         store.check_free(folder, "/dev/a", "", "")
 
 
-@pytest.mark.parametrize("name", [
+THEIRS = (
     "overlay2/0a/diff/", "containers/0a/", "image/overlay2/imagedb/content/sha256/0a", "volumes/mine/_data/",
     "swarm/docker-state.json", "plugins/storage/blobs/sha256/0a", "mine",
     "io.containerd.content.v1.content/blobs/sha256/0a",
     "io.containerd.snapshotter.v1.overlayfs/snapshots/1/", "opt/bin/tool", "storage/overlay/0a/diff/",
     "storage/volumes/mine/_data/",
-])
-def test_an_engine_s_folder_with_something_of_somebody_s_is_not(tmp_path: Path, name: str) -> None:
-    with pytest.raises(store.Refused, match="is taken: it holds files"):
-        store.check_free(plant(tmp_path, *STARTED, name), "/dev/a", "", "", engine=True)
+)
+"""What somebody made with an engine."""
+
+
+def test_an_engine_s_folder_with_something_of_somebody_s_is_not(tmp_path: Path) -> None:
+    for number, name in enumerate(THEIRS):
+        folder = plant(tmp_path / str(number), *STARTED, name)
+        with pytest.raises(store.Refused, match="is taken: it holds files"):
+            store.check_free(folder, "/dev/a", "", "", engine=True)
 
 
 def test_a_command_that_fails_is_named_in_one_line() -> None:
     with pytest.raises(store.Refused, match=r"^sh -c .*: second$"):
         store.run("sh", "-c", "echo first >&2; echo second >&2; exit 3")
     assert store.run("sh", "-c", "exit 2", may=(0, 2)) == ""
-
-
-def test_it_says_how_it_is_called() -> None:
-    done = subprocess.run([sys.executable, "-B", str(PROGRAM)], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "--mount-point" in done.stderr
 
 
 def test_mdadm_is_told_of_the_array_that_the_program_makes() -> None:

@@ -6,21 +6,20 @@ import re
 from pathlib import Path
 
 import pytest
-from goldenami.core.errors import BadInput, StageFailed
-from goldenami.local.tree import residue, sealed
+from goldenami.core.errors import BadInput
+from goldenami.local.tree import residue
 from goldenami.model.definitions import role_files
 from goldenami.model.definitions.definition import ROLE_ORDER
 from support.builds.tools import ROOT
+from support.files import write
 
 CERTIFICATES = "/usr/local/share/ca-certificates"
 
 
 def role(root: Path, tasks: str, **files: str) -> Path:
     """A checkout with the role `company`."""
-    for name, text in {"tasks/main.yml": tasks, "defaults/main.yml": "company_ca: one.crt\n", **files}.items():
-        path = root / "roles/company" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    write(root / "roles/company",
+          {"tasks/main.yml": tasks, "defaults/main.yml": "company_ca: one.crt\n", **files})
     return root
 
 
@@ -28,7 +27,6 @@ def role(root: Path, tasks: str, **files: str) -> Path:
     ("- ansible.builtin.copy: {src: company.crt, dest: /usr/local/share/ca-certificates/company.crt}",
      f"{CERTIFICATES}/company.crt"),
     ("- copy: {src: company.crt, dest: /usr/local/share/ca-certificates/}", f"{CERTIFICATES}/company.crt"),
-    ("- copy: {src: company.crt, dest: /usr/local/share/ca-certificates}", f"{CERTIFICATES}/company.crt"),
     ("- copy: src=company.crt dest='/usr/local/share/ca-certificates/company.crt' mode=0644",
      f"{CERTIFICATES}/company.crt"),
     ("- template: {src: a/b.conf.j2, dest: /opt/agent/}", "/opt/agent/b.conf"),
@@ -93,22 +91,11 @@ def test_the_checkout_s_roles_name_what_they_copy() -> None:
 
 
 def test_a_sealed_tree_may_hold_what_a_role_brings(tmp_path: Path) -> None:
-    root = role(tmp_path / "checkout", "- copy: {src: company.crt, dest: /usr/local/share/ca-certificates/}\n")
-    tree = tmp_path / "tree"
-    for name, text in {
-        "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/shadow": "root:!:1:0:9:7:::\n", "etc/gshadow": "",
-        "etc/machine-id": "", "etc/resolv.conf": "", "usr/local/share/ca-certificates/company.crt": "x",
-        "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\n"
-                     "ff02::2 ip6-allrouters\n",
-    }.items():
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_text(text, encoding="utf-8")
-    program = ROOT / "roles/seal/files/seal.py"
-    with pytest.raises(StageFailed) as caught:
-        sealed.check(tree, program)
-    assert caught.value.tail == f"nobody's file: {CERTIFICATES}/company.crt"
-    assert "`__<role>_files` in roles/<role>/vars/main.yml" in caught.value.hint
-    sealed.check(tree, program, role_files.of_image(root, {"golden_roles": ["company"]}))
+    copied = f"- copy: {{src: company.crt, dest: {CERTIFICATES}/}}\n"
+    root = role(tmp_path / "checkout", copied)
+    tree = write(tmp_path / "tree", {f"{CERTIFICATES[1:]}/company.crt": "x", "etc/passwd": ""})
+    assert residue.find(tree, []) == [f"nobody's file: {CERTIFICATES}/company.crt"]
+    assert residue.find(tree, role_files.of_image(root, {"golden_roles": ["company"]})) == []
 
 
 def test_a_sealed_tree_may_hold_all_of_a_folder_that_a_role_copies(tmp_path: Path) -> None:

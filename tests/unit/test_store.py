@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from goldenami.core.errors import ExitCode, HostNotReady, Unreachable, Vanished
+from goldenami.core.errors import ExitCode, Unreachable, Vanished
 from goldenami.packages import download
 from goldenami.packages.store import Store
 from support.debian import debrepo
@@ -157,12 +157,3 @@ def test_what_took_the_place_of_a_damaged_object_stays(tmp_path: Path, monkeypat
     assert not kept.check(digest)
     monkeypatch.undo()
     assert kept.check(digest)
-
-
-def test_an_unwritable_store_is_told(tmp_path: Path, served: debrepo.Mirror) -> None:
-    kept = Store(tmp_path / "cache")
-    item = wanted(served, "00")[0]
-    (kept.root / item.sha256[:2]).mkdir()
-    (kept.root / item.sha256[:2] / item.sha256).mkdir()  # a folder where the object should go
-    with pytest.raises(HostNotReady, match="the store cannot take 00"):
-        kept.fetch([item])

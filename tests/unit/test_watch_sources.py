@@ -45,12 +45,10 @@ def test_nvidias_list() -> None:
 
 
 @pytest.mark.parametrize(("document", "said"), [
-    (Document(GOOD.data[:-40], None), "list is not JSON: "), (Document(b"[]", None), "list is no list of driver br"),
+    (Document(GOOD.data[:-40], None), "list is not JSON: "),
     (Document(b"{}", None), "list is no list of driver branches"),
     (listing(b535={"type": "lts branch"}), "list: 535.driver_info: Field required"),
     (listing(b535=branch("best branch", "535.1@2025-01-01")), "list: 535.type: Input should be 'lts branch', "),
-    (listing(b535=branch("lts branch", "535.x@2025-01-01")), "list: 535.driver_info.0.release_version: String should"),
-    (listing(b535=branch("lts branch", "535.1@soon")), "list: 535.driver_info.0.release_date: Input should be a valid"),
     (listing(b535=branch("lts branch")), "list: 535.driver_info: List should have at least 1 item"),
 ])
 def test_a_list_that_is_none(document: Document, said: str) -> None:
