@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,29 +35,75 @@ def nothing_there(region: str) -> bool:
     return not (state.amis() or state.snapshots() or state.template() or state.parameter("latest"))
 
 
-def test_a_build_reaches_both_regions(checkout: Checkout, build: Path) -> None:
+def test_two_builds_reach_both_regions(checkout: Checkout, build: Path, aws: Emulator) -> None:
+    """What a plan changes, what a publish leaves, what the next one sends, what is no way back."""
+    text = publish(checkout, "--dry-run")
+    assert f"register {IMAGE}-{build.name}: x86_64, uefi-preferred, IMDSv2 only, ENA" in text
+    assert {call.partition(":")[2][:3] for call, _ in aws.calls()} == {"Get", "Des"}, "a plan"
     publish(checkout)
+    check_first(checkout, build)
+    before = len(aws.calls())
+    done = f"nothing to do: build {build.name} is published in 2 regions"
+    assert done in publish(checkout)
+    reads = ["ec2:DescribeImages", "ec2:DescribeImageAttribute", "ec2:DescribeLaunchTemplateVersions",
+             "ssm:GetParameters", "dynamodb:GetItem"]
+    calls = sorted(call for call, _ in aws.calls()[before:])
+    assert calls == sorted(["sts:GetCallerIdentity", *2 * reads]), "no call more"
+    second = builds.build(checkout.root, 2)
+    assert "in 1 blocks, the rest is in snap-" in publish(checkout)
+    check_difference(checkout, build, second)
+    sent = [region for call, region in aws.calls()[before:] if call == "ebs:PutSnapshotBlock"]
+    assert sorted(sent) == sorted(REGIONS), "one block to each region"
+    text = publish(checkout, "--build", build.name, code=2)
+    assert f"names build {second.name}, which is newer than {build.name}" in text, "no way back"
+
+
+def tags_of(described: dict[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in described["Tags"]}
+
+
+def check_first(checkout: Checkout, build: Path) -> None:
+    """AMI, snapshot, tags and record of a first publish."""
+    bake, record = records.read(build / "bake.json", BakeRecord), checkout.record(build)
+    tags = {"goldenami:image": IMAGE, "goldenami:build-id": build.name,
+            "goldenami:lock-sha256": bake.lock_sha256, "goldenami:git-commit": "0" * 40,
+            "goldenami:disk-sha256": bake.disk_sha256,
+            "goldenami:manifest-sha256": bake.manifest_sha256}
+    wanted = {"Architecture": "x86_64", "BootMode": "uefi-preferred", "ImdsSupport": "v2.0",
+              "EnaSupport": True, "RootDeviceName": "/dev/xvda",
+              "Description": "Debian 12 for tests"}
     for region in REGIONS:
-        state = RegionState(region)
+        state, published = RegionState(region), record.regions[region]
         state.check([build.name], build.name)
-        ami = state.amis()[f"{IMAGE}-{build.name}"]
-        facts = {key: ami[key] for key in ("Architecture", "BootMode", "ImdsSupport", "EnaSupport", "RootDeviceName",
-                                           "Description")}
-        assert facts == {"Architecture": "x86_64", "BootMode": "uefi-preferred", "ImdsSupport": "v2.0",
-                         "EnaSupport": True, "RootDeviceName": "/dev/xvda", "Description": "Debian 12 for tests"}
+        ami, (snapshot,) = state.amis()[f"{IMAGE}-{build.name}"], state.snapshots()
+        assert ami | wanted == ami
         (device,) = ami["BlockDeviceMappings"]
         assert (device["Ebs"]["VolumeType"], device["Ebs"]["VolumeSize"]) == ("gp3", 1)
-        bake = records.read(build / "bake.json", BakeRecord)
-        tags = {"goldenami:image": IMAGE, "goldenami:build-id": build.name, "goldenami:lock-sha256": bake.lock_sha256,
-                "goldenami:git-commit": "0" * 40, "goldenami:disk-sha256": bake.disk_sha256,
-                "goldenami:manifest-sha256": bake.manifest_sha256}
-        assert {tag["Key"]: tag["Value"] for tag in ami["Tags"]} == tags
-        (snapshot,) = state.snapshots()
         sent = {"goldenami:stored-bytes": str(3 << 19)} if region == REGIONS[0] else {}
-        assert {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]} == tags | sent
-        after = datetime.datetime.fromisoformat(ami["DeprecationTime"]) - datetime.datetime.now(datetime.UTC)
-        assert after.days in (89, 90)
-        assert state.parameter("candidate") == ami["ImageId"]
+        assert (tags_of(ami), tags_of(snapshot)) == (tags, tags | sent)
+        date = datetime.datetime.fromisoformat(ami["DeprecationTime"])
+        assert (date - datetime.datetime.now(datetime.UTC)).days in (89, 90)
+        assert state.parameter("candidate") == published.ami == ami["ImageId"]
+        assert (published.template_version, published.previous_ami) == (1, None)
+        assert published.snapshot == snapshot["SnapshotId"]
+    first, copied = records.read(build / PLAN_FILE, PublishPlan).regions
+    assert first.upload and copied.copy_of and first.upload.blocks == builds.BLOCKS
+    assert (copied.copy_of.region, copied.upload) == (first.region, None)
+
+
+def check_difference(checkout: Checkout, build: Path, second: Path) -> None:
+    """A second build's snapshot is a child of the first one's."""
+    for region in REGIONS:
+        state = RegionState(region)
+        state.check([build.name, second.name], second.name)
+        assert [version["VersionNumber"] for version in state.versions()] == [1, 2]
+        old, new = (state.amis()[f"{IMAGE}-{each.name}"] for each in (build, second))
+        published = checkout.record(second).regions[region]
+        assert (published.previous_ami, published.previous_template_version) == (old["ImageId"], 1)
+        parent, own = (raw["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"] for raw in (old, new))
+        tags = next(tags_of(each) for each in state.snapshots() if each["SnapshotId"] == own)
+        assert (tags["goldenami:parent-snapshot"], tags["goldenami:stored-bytes"]) == (
+            parent, str(1 << 19))
 
 
 def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: Checkout, build: Path) -> None:
@@ -79,94 +126,6 @@ def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: 
     version = RegionState("us-east-1").template()
     assert version is not None
     assert (version["VersionNumber"], version["LaunchTemplateData"]["InstanceType"]) == (2, "c7i.large")
-
-
-def test_the_records_say_what_is_where(checkout: Checkout, build: Path) -> None:
-    publish(checkout)
-    sent, copied = records.read(build / PLAN_FILE, PublishPlan).regions
-    assert sent.upload and copied.copy_of and (sent.region, copied.region) == REGIONS
-    assert (sent.upload.blocks, copied.copy_of.region, copied.upload) == (builds.BLOCKS, sent.region, None)
-    record = checkout.record(build)
-    for region in REGIONS:
-        ami = RegionState(region).amis()[f"{IMAGE}-{build.name}"]
-        published = record.regions[region]
-        assert (published.ami, published.template_version, published.previous_ami) == (ami["ImageId"], 1, None)
-        assert published.snapshot == ami["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-
-
-def test_a_second_build_is_sent_as_the_difference(checkout: Checkout, build: Path, aws: Emulator) -> None:
-    publish(checkout)
-    before = len([call for call, _ in aws.calls() if call == "ebs:PutSnapshotBlock"])
-    second = builds.build(checkout.root, 2)
-    assert "in 1 blocks, the rest is in snap-" in publish(checkout)
-    assert len([call for call, _ in aws.calls() if call == "ebs:PutSnapshotBlock"]) - before == len(REGIONS)
-    for region in REGIONS:
-        state = RegionState(region)
-        state.check([build.name, second.name], second.name)
-        assert [version["VersionNumber"] for version in state.versions()] == [1, 2]
-        published = checkout.record(second).regions[region]
-        assert (published.previous_ami, published.previous_template_version) == (
-            state.amis()[f"{IMAGE}-{build.name}"]["ImageId"], 1)
-        old, new = (state.amis()[f"{IMAGE}-{each.name}"]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-                    for each in (build, second))
-        own_tags = next(each["Tags"] for each in state.snapshots() if each["SnapshotId"] == new)
-        assert {"goldenami:parent-snapshot": old, "goldenami:stored-bytes": str(1 << 19)}.items() <= {
-            tag["Key"]: tag["Value"] for tag in own_tags}.items()
-
-
-def test_a_second_publish_is_a_no_op_that_says_so(checkout: Checkout, build: Path, aws: Emulator) -> None:
-    publish(checkout)
-    before = len(aws.calls())
-    text = publish(checkout)
-    assert f"nothing to do: build {build.name} is published in 2 regions" in text
-    calls = [call for call, _ in aws.calls()[before:]]
-    assert sorted(calls) == sorted(["sts:GetCallerIdentity", *2 * [
-        "ec2:DescribeImages", "ec2:DescribeImageAttribute", "ec2:DescribeLaunchTemplateVersions",
-        "ssm:GetParameters", "dynamodb:GetItem"]])
-
-
-def test_a_dry_run_changes_nothing(checkout: Checkout, build: Path, aws: Emulator) -> None:
-    text = publish(checkout, "--dry-run")
-    assert f"register {IMAGE}-{build.name}: x86_64, uefi-preferred, IMDSv2 only, ENA, 1 GiB gp3" in text
-    assert {call.partition(":")[2][:3] for call, _ in aws.calls()} == {"Get", "Des"}
-    assert all(nothing_there(region) for region in REGIONS)
-
-
-def test_shares_and_protection_follow_the_definition(checkout: Checkout, build: Path) -> None:
-    checkout.define("""\
-        publish:
-          regions: [us-east-1]
-          share_with: ["210987654321", "210987654322"]
-          deregistration_protection: true
-        """)
-    publish(checkout)
-    state = RegionState("us-east-1")
-    (ami,) = state.amis().values()
-    assert ami["DeregistrationProtection"].startswith("enabled")
-
-    def users() -> list[str]:
-        answer = state.ec2.describe_image_attribute(ImageId=ami["ImageId"], Attribute="launchPermission")
-        return sorted(row["UserId"] for row in answer["LaunchPermissions"])
-
-    assert users() == ["210987654321", "210987654322"]
-    checkout.define('publish: {regions: [us-east-1], share_with: ["210987654322"]}\n')
-    assert "launch permissions: ['210987654321', '210987654322'], not ['210987654322']" in publish(checkout)
-    assert users() == ["210987654322"]
-    assert "nothing to do" in publish(checkout)
-
-
-def test_a_key_of_ones_own(checkout: Checkout, build: Path, aws: Emulator) -> None:
-    import boto3
-
-    checkout.define("publish: {regions: [us-east-1], kms_key: alias/golden}\n")
-    assert "no KMS key alias/golden in us-east-1" in publish(checkout, code=2)
-    assert nothing_there("us-east-1")
-    kms = boto3.client("kms", region_name="us-east-1")
-    key = kms.create_key()["KeyMetadata"]
-    kms.create_alias(AliasName="alias/golden", TargetKeyId=key["KeyId"])
-    publish(checkout)
-    (snapshot,) = RegionState("us-east-1").snapshots()
-    assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, key["Arn"])
 
 
 # --- channels -------------------------------------------------------------------------------------------------------
@@ -199,76 +158,48 @@ def test_an_image_that_no_gpu_saw_is_a_candidate_only(checkout: Checkout, tmp_pa
         assert entry.gpu == "tested on a GPU, by a person's word"
 
 
-def test_an_untested_gpu_may_be_accepted_and_that_is_recorded(checkout: Checkout) -> None:
-    build = gpu_build(checkout)
-    publish(checkout, "--accept-untested-gpu", image=builds.GPU_IMAGE)
-    state = RegionState("us-west-2", builds.GPU_IMAGE)
-    state.check([build.name], build.name)
-    entry = state.ledger().latest
-    assert entry is not None
-    assert entry.gpu == checkout.record(build).gpu == "not tested on a GPU, accepted"
-
-
-@pytest.mark.parametrize(("changes", "message"), [
+NO_ATTESTS: list[tuple[dict[str, Any], str]] = [
     ({"build_id": "0" * 12}, "it is of build 000000000000, not"), ({"build_id": ""}, "it is of build (unnamed), not"),
     ({"gpu": ""}, "it names no GPU"), ({"inner": "<failure/>"}, "tests failed, limits/one first"),
     ({"inner": "<error/>"}, "tests failed, limits/one first"),
     ({"without": "nvidia_driver/every_gpu_computes_right"},
      "1 of 20 checks on a GPU are not in it, nvidia_driver/every_gpu_computes_right first"),
-])
-def test_a_file_that_attests_nothing(
-    checkout: Checkout, tmp_path: Path, changes: dict[str, Any], message: str,
-) -> None:
-    build = gpu_build(checkout)
-    builds.write_junit(tmp_path / "gpu.xml", **({"build_id": build.name} | changes))
-    ran = checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"),
-                           "--by", "Ada")
-    assert (ran.code, message in ran.text) == (6, True), ran.text
+]
+
+
+def test_files_that_attest_nothing(checkout: Checkout, tmp_path: Path) -> None:
+    build, junit = gpu_build(checkout), tmp_path / "gpu.xml"
+    attest = ("attest", builds.GPU_IMAGE, "--gpu-test", str(junit), "--by", "Ada")
+    for changes, message in NO_ATTESTS:
+        builds.write_junit(junit, **({"build_id": build.name} | changes))
+        ran = checkout.golden(*attest)
+        assert (ran.code, message in ran.text) == (6, True), ran.text
+    junit.write_text("<testsuites>", encoding="utf-8")
+    assert "is not JUnit XML" in checkout.golden(*attest).text
     assert not (build / "attest.json").exists()
 
 
-def test_an_attestation_is_of_one_disk(checkout: Checkout, tmp_path: Path) -> None:
-    build = gpu_build(checkout)
-    builds.write_junit(tmp_path / "gpu.xml", build.name)
-    assert checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"),
-                           "--by", "Ada").code == 0
-    (tmp_path / "cut.xml").write_text("<testsuites>", encoding="utf-8")
-    assert "is not JUnit XML" in checkout.golden("attest", builds.GPU_IMAGE, "--gpu-test",
-                                                 str(tmp_path / "cut.xml"), "--by", "Ada").text
-    sha256 = builds.write_disk(build / "disk.raw", 99)
-    bake = records.read(build / "bake.json", BakeRecord)
-    assert bake.disk is not None
-    records.write(build / "bake.json", bake.model_copy(update={"disk": bake.disk.model_copy(update={
-        "sha256": sha256})}))
-    builds.write_verify(build)
-    assert "not tested on a GPU" in publish(checkout, "--dry-run", image=builds.GPU_IMAGE)
-
-
 def test_a_candidate_soaks(checkout: Checkout, build: Path) -> None:
-    checkout.define("publish: {regions: [us-east-1], soak_hours: 24}\n")
+    """And a region that came back behind the others is named until the promotion."""
+    both = "publish: {regions: [us-east-1, us-west-2]"
+    checkout.define(f"{both}, soak_hours: 24}}\n")
+    assert "has no candidate in us-east-1, us-west-2" in checkout.golden("promote", IMAGE).text
     assert publish(checkout, "--dry-run").endswith(f"next: scripts/golden publish {IMAGE}\n")
     said = publish(checkout, code=ExitCode.HELD_BACK)
     assert f"a candidate stands 24 h: then `scripts/golden promote {IMAGE}`" in said
-    assert RegionState("us-east-1").parameter("latest") is None
     ran = checkout.golden("promote", IMAGE)
     assert (ran.code, "has to stand until" in ran.text) == (6, True)
-    assert RegionState("us-east-1").parameter("latest") is None
     assert checkout.golden("promote", IMAGE, "--dry-run", "--now").code == 0
     assert RegionState("us-east-1").parameter("latest") is None
     ran = checkout.golden("promote", IMAGE, "--now")
     assert ran.code == 0, ran.text
     RegionState("us-east-1").check([build.name], build.name)
     assert "nothing to do" in publish(checkout), "it is `latest`, so that nothing is held back"
-
-
-def test_a_region_that_comes_back_behind_is_named_until_the_promotion(checkout: Checkout, build: Path) -> None:
-    """While it was dropped `latest` went on elsewhere; a candidate that soaks does not change that yet."""
-    publish(checkout)
     checkout.define("publish: {regions: [us-east-1], left_regions: [us-west-2]}\n")
     second = builds.build(checkout.root, 2)
     publish(checkout)
     builds.build(checkout.root, 3)
-    checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
+    checkout.define(f"{both}, soak_hours: 1}}\n")
     text = publish(checkout, code=ExitCode.HELD_BACK)
     told = f"the regions' `latest` differ: us-east-1 {second.name}, us-west-2 {build.name}"
     assert text.count(told) == 2, "before, and at the end"
@@ -277,22 +208,21 @@ def test_a_region_that_comes_back_behind_is_named_until_the_promotion(checkout: 
     assert checkout.golden("status", IMAGE, "--check").code == 0
 
 
-def test_promote_wants_one_candidate_everywhere(checkout: Checkout, build: Path) -> None:
-    assert "has no candidate in us-east-1, us-west-2" in checkout.golden("promote", IMAGE).text
-    checkout.define("publish: {regions: [us-east-1], soak_hours: 1}\n")
-    publish(checkout, code=ExitCode.HELD_BACK)
-    checkout.define("publish: {regions: [us-east-1, us-west-2], soak_hours: 1}\n")
-    ran = checkout.golden("promote", IMAGE)
-    assert (ran.code, "has no candidate in us-west-2" in ran.text) == (2, True)
-
-
-def test_latest_does_not_go_back_by_publishing(checkout: Checkout, build: Path) -> None:
-    second = builds.build(checkout.root, 2)
-    publish(checkout)
-    text = publish(checkout, "--build", build.name, code=2)
-    assert f"names build {second.name}, which is newer than {build.name}" in text
-    for region in REGIONS:
-        RegionState(region).check([second.name], second.name)
+def test_builds_and_definitions_that_are_not_there(checkout: Checkout) -> None:
+    assert f"{IMAGE} has no build here" in publish(checkout, code=2)
+    build = builds.build(checkout.root, 1, packages={})
+    assert "is not among the packages [one_kernel]" in publish(checkout, code=2), "its parts"
+    shutil.rmtree(build)
+    build = builds.build(checkout.root, 1)
+    assert "has no build 000000000000 here" in publish(checkout, "--build", "0" * 12, code=2)
+    checkout.define("")
+    assert "its definition has no section `publish`" in publish(checkout, code=2)
+    checkout.define("publish: {regions: [us-east-1], kms_key: alias/golden}\n")
+    assert "no KMS key alias/golden in us-east-1" in publish(checkout, code=2)
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    (build / "disk.raw").unlink()
+    assert "disk.raw does not exist" in publish(checkout, code=2)
+    assert nothing_there("us-east-1")
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -302,53 +232,33 @@ def change_disk_and_list(build: Path) -> None:
     (build / BLOCKS_FILE).write_bytes((build / BLOCKS_FILE).read_bytes()[::-1])
 
 
-REFUSALS: list[tuple[str, Callable[[Path], object], str]] = [
-    ("missing", lambda build: (build / "verify.json").unlink(), "has no verify record"),
-    ("failing", lambda build: builds.write_verify(build, verdict=Verdict.NOT_VERIFIED,
-                                                  checks=builds.wrong("boot/imdsv2")),
+REFUSALS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda build: (build / "verify.json").unlink(), "has no verify record"),
+    (lambda build: builds.write_verify(build, verdict=Verdict.NOT_VERIFIED,
+                                       checks=builds.wrong("boot/imdsv2")),
      "1 of 3 checks failed, boot/imdsv2 first"),
-    ("of another build", lambda build: builds.write_verify(build, build_id="0" * 12),
+    (lambda build: builds.write_verify(build, build_id="0" * 12),
      f"its verify record is of {IMAGE} 000000000000"),
-    ("of another disk", lambda build: builds.write_verify(build, disk_sha256="0" * 64),
+    (lambda build: builds.write_verify(build, disk_sha256="0" * 64),
      "its verify record is of another disk (000000000000, not"),
-    ("of no disk", lambda build: builds.write_verify(build, disk_sha256=None),
+    (lambda build: builds.write_verify(build, disk_sha256=None),
      "does not say that it is of this disk"),
-    ("without IMDSv2", lambda build: builds.write_verify(build, checks=builds.wrong("x")[1:]),
+    (lambda build: builds.write_verify(build, checks=builds.wrong("x")[1:]),
      "does not prove that it boots where the metadata service"),
-    ("without UEFI", lambda build: builds.write_verify(
+    (lambda build: builds.write_verify(
         build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), "it was not booted under uefi"),
-    ("with another lock", lambda build: records.write(build / LOCK_FILE, builds.lock(IMAGE, 7)),
+    (lambda build: records.write(build / LOCK_FILE, builds.lock(IMAGE, 7)),
      "lock.json is not the lock that was baked"),
-    ("of a changed disk without its list", change_disk_and_list, "is not the disk that was verified"),
+    (change_disk_and_list, "is not the disk that was verified"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
-def test_a_proof_that_is_none(
-    checkout: Checkout, build: Path, spoil: Callable[[Path], object], message: str,
-) -> None:
-    spoil(build)
-    assert message in publish(checkout, code=6)
+def test_a_proof_that_is_none(checkout: Checkout, build: Path) -> None:
+    for spoil, message in REFUSALS:
+        shutil.rmtree(build)
+        spoil(builds.build(checkout.root, 1))
+        assert message in publish(checkout, code=6)
     assert all(nothing_there(region) for region in REGIONS)
-
-
-def test_a_build_whose_parts_do_not_fit(checkout: Checkout) -> None:
-    lock = builds.lock(IMAGE, 1)
-    builds.build(checkout.root, 1, packages={})
-    said = publish(checkout, code=2)
-    assert f"{lock.kernel.package} {lock.kernel.version} is not among the packages [one_kernel]" in said
-    assert nothing_there("us-east-1")
-
-
-def test_builds_and_definitions_that_are_not_there(checkout: Checkout) -> None:
-    assert f"{IMAGE} has no build here" in publish(checkout, code=2)
-    build = builds.build(checkout.root, 1)
-    assert "has no build 000000000000 here" in publish(checkout, "--build", "0" * 12, code=2)
-    checkout.define("")
-    assert "its definition has no section `publish`" in publish(checkout, code=2)
-    checkout.define("publish: {regions: [us-east-1]}\n")
-    (build / "disk.raw").unlink()
-    assert "disk.raw does not exist" in publish(checkout, code=2)
 
 
 def test_a_region_without_the_hardware(checkout: Checkout, build: Path) -> None:
@@ -373,28 +283,48 @@ def test_an_ami_of_that_name_that_is_not_ours(checkout: Checkout, build: Path) -
     assert nothing_there("us-east-1")
 
 
-def test_an_ami_deleted_behind_our_back_is_made_again(checkout: Checkout, build: Path) -> None:
-    checkout.define("publish: {regions: [us-east-1, us-west-2], transfer: upload}\n")
+def test_what_is_changed_behind_our_back_is_put_right_or_named(
+    checkout: Checkout, build: Path,
+) -> None:
+    checkout.define("""\
+        publish:
+          regions: [us-east-1, us-west-2]
+          transfer: upload
+          share_with: ["210987654322"]
+          deregistration_protection: true
+        """)
     publish(checkout)
-    state = RegionState("us-west-2")
-    gone = state.amis()[f"{IMAGE}-{build.name}"]["ImageId"]
-    state.ec2.deregister_image(ImageId=gone)
-    assert f"latest: {gone} -> the new AMI" in publish(checkout)
-    for region in REGIONS:
-        RegionState(region).check([build.name], build.name)
-    assert state.parameter("latest") != gone
+    state, name = RegionState("us-east-1"), f"{IMAGE}-{build.name}"
+    ami = state.amis()[name]["ImageId"]
 
+    def users() -> list[str]:
+        answer = state.ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission")
+        return sorted(row["UserId"] for row in answer["LaunchPermissions"])
 
-def test_an_attribute_changed_behind_our_back_is_corrected_or_named(checkout: Checkout, build: Path) -> None:
-    publish(checkout)
-    state = RegionState("us-east-1")
-    ami = state.amis()[f"{IMAGE}-{build.name}"]["ImageId"]
+    assert users() == ["210987654322"]
+    assert state.amis()[name]["DeregistrationProtection"].startswith("enabled")
     state.ec2.modify_image_attribute(ImageId=ami, Attribute="launchPermission",
                                      LaunchPermission={"Add": [{"UserId": "210987654321"}]})
     state.ec2.disable_image_deprecation(ImageId=ami)
+    lost = {"Key": "goldenami:manifest-sha256", "Value": "0" * 64}
+    state.ec2.delete_tags(Resources=[ami, state.snapshots()[0]["SnapshotId"]], Tags=[lost])
     text = publish(checkout)
-    assert f"correct {ami}: launch permissions: ['210987654321'], not []" in text
-    assert f"correct {ami}: deprecation date: False, not True" in text
+    for said in ("launch permissions: ['210987654321', '210987654322'], not ['210987654322']",
+                 "deprecation date: False, not True", "tag goldenami:manifest-sha256: None"):
+        assert f"correct {ami}: {said}" in text, text
+    assert users() == ["210987654322"]
+    assert all(lost in each["Tags"] for each in (state.amis()[name], *state.snapshots()))
     assert "nothing to do" in publish(checkout)
+    west = RegionState("us-west-2")
+    gone = west.amis()[name]["ImageId"]
+    west.ec2.disable_image_deregistration_protection(ImageId=gone)
+    west.ec2.deregister_image(ImageId=gone)
+    assert f"latest: {gone} -> the new AMI" in publish(checkout)
+    west.check([build.name], build.name)
+    new = west.parameter("latest")
+    other = {"Key": "goldenami:disk-sha256", "Value": "0" * 64}
+    west.ec2.create_tags(Resources=[new], Tags=[other])
+    said = f"{new} is named {name} and is of another disk of the same build"
+    assert said in publish(checkout, code=2)
     state.ec2.disable_image(ImageId=ami)
-    assert f"{ami} ({IMAGE}-{build.name}) is disabled" in publish(checkout, code=2)
+    assert f"{ami} ({name}) is disabled" in publish(checkout, code=2)

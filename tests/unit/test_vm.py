@@ -1,4 +1,4 @@
-"""What a boot refuses and how it ends, without a guest. Boots are in tests/contract/test_vm.py."""
+"""What a boot refuses and how it ends, without a guest. Images boot in `verify`."""
 
 from __future__ import annotations
 
