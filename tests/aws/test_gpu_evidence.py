@@ -44,15 +44,7 @@ def candidate(checkout: Checkout, published: str) -> str:
     return published
 
 
-def test_a_record_promotes_a_build_whose_folder_is_gone(checkout: Checkout, candidate: str) -> None:
-    refused(checkout, f"build {candidate} is not tested on a GPU")
-    keep(facts(candidate))
-    ran = checkout.golden("promote", GPU_IMAGE)
-    assert ran.code == 0, ran.text
-    assert latest() == (candidate, "tested on a GPU")
-
-
-# --- records that somebody made -------------------------------------------------------------------------------------
+# --- records that somebody made ---
 
 def sets(**changes: Any) -> Forge:
     return lambda said: said.update(changes)
@@ -118,14 +110,14 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
 }
 
 
-@pytest.mark.parametrize("lock_here", ["its own", "another", "none", "one without a GPU"])
+@pytest.mark.parametrize("lock_here", ["another", "none"])
 def test_a_record_that_somebody_made_moves_nothing(checkout: Checkout, candidate: str, lock_here: str) -> None:
     """Whatever lock the checkout has. A person may go on without, and that is what the ledger says then."""
     lock = lockfile.path_of(checkout.root, GPU_IMAGE)
     if lock_here == "none":
         lock.unlink()
-    elif lock_here != "its own":
-        other = builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",) if lock_here == "another" else ())
+    else:
+        other = builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",))
         lockfile.write(lock, records.read(other / LOCK_FILE, Lock))
     assert len(FORGERIES) == 34
     for forge, cause in FORGERIES.values():
@@ -134,20 +126,19 @@ def test_a_record_that_somebody_made_moves_nothing(checkout: Checkout, candidate
         keep(said)
         refused(checkout, cause)
     refused(checkout, cause, "--to", candidate, command="rollback")
-    assert checkout.golden("promote", GPU_IMAGE, "--accept-untested-gpu").code == 0
+    checkout.run("promote", GPU_IMAGE, "--accept-untested-gpu")
     assert latest() == (candidate, "not tested on a GPU, accepted")
 
 
-@pytest.mark.parametrize("sm", [("75", "86", "89"), ("75",), ()])
-def test_a_right_record_counts_whatever_lock_is_here(
-    checkout: Checkout, candidate: str, sm: tuple[str, ...],
-) -> None:
-    other = builds.build(checkout.root, 2, image=GPU_IMAGE, sm=sm)
-    lockfile.write(lockfile.path_of(checkout.root, GPU_IMAGE), records.read(other / LOCK_FILE, Lock))
-    keep(facts(candidate))
-    assert checkout.golden("rollback", GPU_IMAGE, "--to", candidate, "--dry-run").code == 0
-    ran = checkout.golden("promote", GPU_IMAGE, "--take-over")
-    assert ran.code == 0, ran.text
+def test_a_right_record_counts_whatever_lock_is_here(checkout: Checkout, candidate: str) -> None:
+    """Without the build's folder, and by a clock that is two minutes ahead."""
+    refused(checkout, f"build {candidate} is not tested on a GPU")
+    other = builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",))
+    lock = records.read(other / LOCK_FILE, Lock)
+    lockfile.write(lockfile.path_of(checkout.root, GPU_IMAGE), lock)
+    keep(facts(candidate) | {"at": clock.stamp(clock.now() + timedelta(minutes=2))})
+    checkout.run("rollback", GPU_IMAGE, "--to", candidate, "--dry-run")
+    checkout.run("promote", GPU_IMAGE, "--take-over")
     assert latest() == (candidate, "tested on a GPU")
 
 
@@ -169,7 +160,7 @@ def test_an_ami_that_does_not_say_what_it_asks_counts_with_its_own_lock_alone(
     keep(said | {"machines": said["machines"][1:]})
     refused(checkout, "no GPU of architecture 75 was tested")
     keep(said)
-    assert checkout.golden("promote", GPU_IMAGE).code == 0
+    checkout.run("promote", GPU_IMAGE)
 
 
 def test_a_parameter_of_another_build_is_refused(checkout: Checkout, candidate: str) -> None:
@@ -179,11 +170,10 @@ def test_a_parameter_of_another_build_is_refused(checkout: Checkout, candidate: 
     assert text is not None
     Account().ssm(REGIONS[0]).put_parameter(Name=name, Type="String", Overwrite=True,
                                             Value=text.replace(candidate, "0" * 12))
-    ran = checkout.golden("promote", GPU_IMAGE)
-    assert (ran.code, f"it is of {GPU_IMAGE} 000000000000" in ran.text) == (2, True), ran.text
+    assert f"it is of {GPU_IMAGE} 000000000000" in checkout.run("promote", GPU_IMAGE, code=2)
 
 
-# --- one disk, whose bytes were tested ------------------------------------------------------------------------------
+# --- one disk, whose bytes were tested ---
 
 def test_a_test_of_other_bytes_of_the_same_lock_does_not_count(checkout: Checkout, published: str) -> None:
     """Not for `promote`, `rollback --to`, `release`, nor for a publish."""
@@ -198,7 +188,7 @@ def test_a_test_of_other_bytes_of_the_same_lock_does_not_count(checkout: Checkou
     assert f"the candidate {published} is not tested on a GPU" in checkout.golden(
         "release", GPU_IMAGE, "--dry-run").text
     keep(facts(published))
-    assert checkout.golden("promote", GPU_IMAGE).code == 0
+    checkout.run("promote", GPU_IMAGE)
 
 
 def test_one_region_of_other_bytes_keeps_all(checkout: Checkout, published: str) -> None:
@@ -215,15 +205,14 @@ def test_one_region_of_other_bytes_keeps_all(checkout: Checkout, published: str)
 def test_bytes_that_latest_named_are_not_those_of_a_new_ami(checkout: Checkout, published: str) -> None:
     """`latest` moves on, the first build's AMIs go, and the same lock is baked again: nothing was tested of that."""
     keep(facts(published))
-    assert checkout.golden("promote", GPU_IMAGE).code == 0
+    checkout.run("promote", GPU_IMAGE)
     second = candidates.build(checkout, 2)
-    assert checkout.golden("publish", GPU_IMAGE, "--accept-untested-gpu").code == 0
+    checkout.run("publish", GPU_IMAGE, "--accept-untested-gpu")
     deregister(published, *REGIONS)
     rewrite(checkout, published)
     for region in REGIONS:  # by another one, whose definition has one region
         checkout.define(f"publish: {{regions: [{region}]}}\n", GPU_IMAGE)
-        ran = checkout.golden("publish", GPU_IMAGE, "--build", published)
-        assert (ran.code, "is newer than" in ran.text) == (2, True), ran.text
+        assert "is newer than" in checkout.run("publish", GPU_IMAGE, "--build", published, code=2)
         state = RegionState(region, GPU_IMAGE)
         second_ami = state.amis()[f"{GPU_IMAGE}-{second}"]
         own = tags.from_list(second_ami["Tags"]) | {tags.BUILD_ID: published}
@@ -236,16 +225,6 @@ def test_bytes_that_latest_named_are_not_those_of_a_new_ami(checkout: Checkout, 
     ran = checkout.golden("rollback", GPU_IMAGE, "--to", published)
     assert (ran.code, f"build {published} is not tested on a GPU" in ran.text) == (6, True), ran.text
     assert latest()[0] == second
-
-
-def test_what_latest_named_in_a_region_is_no_proof_of_other_bytes(checkout: Checkout, published: str) -> None:
-    """A publish takes a region's word for a build only where that region still has the AMI."""
-    keep(facts(published))
-    assert checkout.golden("promote", GPU_IMAGE).code == 0
-    deregister(published, *REGIONS)
-    rewrite(checkout, published)
-    ran = checkout.golden("publish", GPU_IMAGE)
-    assert (ran.code, "`latest` stays" in ran.text) == (11, True), ran.text
 
 
 def test_a_ledger_that_says_tested_is_no_proof(checkout: Checkout, candidate: str) -> None:
@@ -268,16 +247,10 @@ def test_a_file_beside_the_build_is_no_proof(checkout: Checkout, published: str)
     records.write(checkout.root / f"build/{GPU_IMAGE}/{published}/attest.json", made)
     Account().ssm(REGIONS[1]).delete_parameter(Name=evidence.parameter(GPU_IMAGE, published))
     refused(checkout, f"build {published} is not tested on a GPU")
-    ran = checkout.golden("publish", GPU_IMAGE)
-    assert (ran.code, "`latest` stays" in ran.text) == (11, True), ran.text
+    assert "`latest` stays" in checkout.run("publish", GPU_IMAGE, code=11)
 
 
-def test_a_record_of_a_moment_ago_by_another_clock(checkout: Checkout, candidate: str) -> None:
-    keep(facts(candidate) | {"at": clock.stamp(clock.now() + timedelta(minutes=2))})
-    assert checkout.golden("promote", GPU_IMAGE, "--dry-run").code == 0
-
-
-# --- signed ---------------------------------------------------------------------------------------------------------
+# --- signed ---
 
 def test_where_a_key_is_set_the_record_is_signed_by_it(
     checkout: Checkout, candidate: str, tmp_path: Path,
@@ -299,65 +272,35 @@ def test_where_a_key_is_set_the_record_is_signed_by_it(
         made = keep(said | {"disk_sha256": ZEROS}, own)
         refused(checkout, "it is of disk-sha256 000000000000")
         keep(said, own)
-        assert checkout.golden("promote", GPU_IMAGE).code == 0
+        checkout.run("promote", GPU_IMAGE)
     assert latest() == (candidate, "tested on a GPU")
 
 
-def test_a_signed_build_wants_its_record_held_to_a_key(checkout: Checkout, tmp_path: Path) -> None:
-    key = tmp_path / "own.pem"
-    signing_key.make(key)
-    with signing_key.used(key):
-        build_id = candidates.publish(checkout)
-    keep(facts(build_id), key)
-    refused(checkout, "the build is signed, and GOLDEN_SIGNING_KEY names no key to hold it to")
-    with signing_key.used(key):
-        assert checkout.golden("promote", GPU_IMAGE).code == 0
+# --- who reads it ---
 
-
-def test_a_vouch_is_signed_too(checkout: Checkout, tmp_path: Path) -> None:
-    key = tmp_path / "own.pem"
-    signing_key.make(key)
-    with signing_key.used(key):
-        build_id = candidates.publish(checkout)
-        builds.write_junit(tmp_path / "gpu.xml", build_id)
-        assert checkout.golden("attest", GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"), "--by", "Ada").code == 0
-        ran = checkout.golden("promote", GPU_IMAGE)
-        assert ran.code == 0, ran.text
-    assert latest() == (build_id, "tested on a GPU, by a person's word")
-
-
-# --- who reads it ---------------------------------------------------------------------------------------------------
-
-def test_a_vouch_is_in_the_account_and_shown(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_vouch_is_signed_in_the_account_and_shown(checkout: Checkout, tmp_path: Path) -> None:
     """By `status` and in the report, and by `promote` of a machine that has no folder."""
-    build_id = candidates.publish(checkout)
-    builds.write_junit(tmp_path / "gpu.xml", build_id)
-    ran = checkout.golden("attest", GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"), "--by", "Ada")
-    assert ran.code == 0, ran.text
+    key, junit = tmp_path / "own.pem", tmp_path / "gpu.xml"
+    signing_key.make(key)
+    with signing_key.used(key):
+        build_id = candidates.publish(checkout)
+        builds.write_junit(junit, build_id)
+        checkout.run("attest", GPU_IMAGE, "--gpu-test", str(junit), "--by", "Ada")
+    refused(checkout, "the build is signed, and GOLDEN_SIGNING_KEY names no key to hold it to")
     said = "tested on NVIDIA A10G, Ada vouches for it"
-    assert f"{GPU_IMAGE} {build_id}: {said}" in checkout.golden("status", GPU_IMAGE).text
-    assert checkout.golden("report", GPU_IMAGE).code == 0
-    page = (checkout.root / f"build/{GPU_IMAGE}/{build_id}/report.html").read_text(encoding="utf-8")
-    assert said in page
-    shutil.rmtree(checkout.root / "build")
-    ran = checkout.golden("promote", GPU_IMAGE)
-    assert ran.code == 0, ran.text
-    assert latest() == (build_id, "tested on a GPU, by a person's word")
-
-
-def test_a_vouch_before_a_publish_lets_it_move_latest(checkout: Checkout, tmp_path: Path) -> None:
-    build_id = candidates.build(checkout, 1)
-    builds.write_junit(tmp_path / "gpu.xml", build_id)
-    assert checkout.golden("attest", GPU_IMAGE, "--gpu-test", str(tmp_path / "gpu.xml"), "--by", "Ada").code == 0
-    ran = checkout.golden("publish", GPU_IMAGE)
-    assert ran.code == 0, ran.text
+    with signing_key.used(key):
+        assert f"{GPU_IMAGE} {build_id}: {said}" in checkout.golden("status", GPU_IMAGE).text
+        checkout.run("report", GPU_IMAGE)
+        page = checkout.root / f"build/{GPU_IMAGE}/{build_id}/report.html"
+        assert said in page.read_text(encoding="utf-8")
+        shutil.rmtree(checkout.root / "build")
+        checkout.run("promote", GPU_IMAGE)
     assert latest() == (build_id, "tested on a GPU, by a person's word")
 
 
 def test_a_damaged_record_is_said_by_status(checkout: Checkout, candidate: str) -> None:
     Account().ssm(REGIONS[0]).put_parameter(Name=evidence.parameter(GPU_IMAGE, candidate), Type="String", Value="{}")
-    ran = checkout.golden("status", GPU_IMAGE)
-    assert (ran.code, "is not what gpu-test writes" in ran.text) == (0, True), ran.text
+    assert "is not what gpu-test writes" in checkout.run("status", GPU_IMAGE)
 
 
 def test_a_signed_record_of_all_architectures_fits_a_parameter(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ its instances are terminated: it writes the record, and test_gpu_test_machine.py
 
 from __future__ import annotations
 
-import random
 import signal
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from support.builds.builds import GPU_IMAGE, REGIONS, Checkout
 from support.gpu import candidates
 
 NO_SSH, KILLED, INTERRUPTED = 5, -9, 130
-SAMPLE = 2
 TEST = ("gpu-test", GPU_IMAGE, "--wait-minutes", "0")
 
 
@@ -39,10 +37,6 @@ def points(root: Path, kill_proxy: KillProxy) -> list[KillPoint]:
     return kill_proxy.points()
 
 
-def changes(point: KillPoint) -> bool:
-    return not point.action.partition(":")[2].startswith(("Describe", "Get"))
-
-
 def killed(root: Path, kill_proxy: KillProxy, point: KillPoint, *, by_sweep: bool) -> int:
     """Kill a run, then have what it left removed; returns how many things that were."""
     code, text = kill_proxy.run(root, *TEST, point=point)
@@ -54,18 +48,6 @@ def killed(root: Path, kill_proxy: KillProxy, point: KillPoint, *, by_sweep: boo
     return before
 
 
-@pytest.mark.slow
-def test_what_a_killed_run_leaves_is_removed(root: Path, kill_proxy: KillProxy) -> None:
-    """A launch that was killed before its answer, and some other points, each time others."""
-    found = [point for point in points(root, kill_proxy) if changes(point)]
-    (launch,) = (point for point in found if (point.action, point.when) == ("ec2:RunInstances", When.AFTER))
-    assert killed(root, kill_proxy, launch, by_sweep=False) >= 3, "instance, key and group"
-    assert killed(root, kill_proxy, launch, by_sweep=True) >= 3
-    for number, point in enumerate(random.sample(found, SAMPLE)):
-        killed(root, kill_proxy, point, by_sweep=number % 2 == 0)
-
-
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("by_sweep", [False, True], ids=["next run", "sweep"])
 def test_what_a_run_leaves_that_was_killed_at_any_call_is_removed(
@@ -78,7 +60,7 @@ def test_what_a_run_leaves_that_was_killed_at_any_call_is_removed(
     print(f"{len(found)} kills, {sum(map(bool, left.values()))} of them left something, nothing is left")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_removes_all_itself(root: Path, kill_proxy: KillProxy, by: signal.Signals) -> None:
     point = KillPoint("ec2:DescribeInstances", REGIONS[0], 2, When.BEFORE)

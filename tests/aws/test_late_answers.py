@@ -16,21 +16,9 @@ from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.core import clock
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
-from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 NOT_FOUND: dict[str, Any] = {"mode": "not-found", "calls": ["ec2:*"], "seconds": 3.0}
 IN_USE: dict[str, Any] = {"mode": "in-use", "seconds": 2.0}
-
-
-def test_a_publish_outlasts_that_its_ami_is_not_found(checkout: Checkout, aws: Emulator) -> None:
-    build = builds.build(checkout.root, 1)
-    aws.late({**NOT_FOUND, "calls": ["ec2:EnableImage*", "ec2:DescribeImageAttribute", "ec2:DeleteTags"]})
-    ran = checkout.golden("publish", IMAGE)
-    aws.late()
-    assert ran.code == 0, ran.text
-    for region in REGIONS:
-        RegionState(region).check([build.name], build.name)
 
 
 def test_a_snapshot_goes_after_its_ami(account: SeededAccount, aws: Emulator) -> None:

@@ -213,6 +213,12 @@ class Checkout:
         """Run a command."""
         return golden(self.root, *args)
 
+    def run(self, *args: str, code: int = 0) -> str:
+        """Run a command that ends with `code`; returns what it said."""
+        ran = self.golden(*args)
+        assert ran.code == code, ran.text
+        return ran.text
+
     def publish(self, number: int) -> str:
         """Make build `number` and publish it; returns its id."""
         build_id = build(self.root, number).name
