@@ -14,7 +14,7 @@ from goldenami import cli
 from goldenami.packages import apt
 from support.builds.checkout import ROOT
 from support.debian import debrepo
-from support.debian.debrepo import Archive, Fault, Package
+from support.debian.debrepo import Fault
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 
 pytestmark = pytest.mark.usefixtures("debian")
@@ -103,46 +103,16 @@ def test_a_lock_is_never_made_from_less_than_the_last_one(
     assert lock_path(locked).read_bytes() == before
 
 
-def test_explain_says_what_was_chosen(locked: Path) -> None:
-    assert golden(locked, "lock", IMAGE, "--explain").stdout == "kernel: 6.1.0-50-cloud-amd64 (the newest)\n"
-
-
-@pytest.mark.parametrize(("content", "complaint"), [
-    (b"", ":1: the file is empty"), (b"image: debian-13-ml-cpu\nbase: {distribution: deb", ":2: not valid YAML"),
-    (b"image: \xff", ":1: not UTF-8 text"), (MISSPELT, ":1: imge: unknown key; did you mean `image`?"),
-])
-def test_bad_input_writes_nothing(root: Path, tmp_path: Path, content: bytes, complaint: str) -> None:
-    (root / f"packer/images/{IMAGE}.yml").write_bytes(content)
+def test_bad_input_writes_nothing(root: Path, tmp_path: Path) -> None:
+    """unit/test_definition.py has what all may be wrong."""
+    (root / f"packer/images/{IMAGE}.yml").write_bytes(MISSPELT)
     before = files(root, tmp_path)
     for stage in ("lock", "check", "bake", "fetch"):
         done = golden(root, stage, IMAGE)
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"golden: error: {root}/packer/images/{IMAGE}.yml{complaint}")
+        said = f"/{IMAGE}.yml:1: imge: unknown key; did you mean `image`?"
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
         assert "Traceback" not in done.stderr
     assert files(root, tmp_path) == before
-
-
-def test_an_unknown_image(root: Path, tmp_path: Path) -> None:
-    before = files(root, tmp_path)
-    done = golden(root, "lock", "debian-13-ml-cpuu")
-    assert done.returncode == 2
-    assert "no image `debian-13-ml-cpuu`: did you mean `debian-13-ml-cpu`?" in done.stderr
-    assert files(root, tmp_path) == before
-
-
-def test_a_package_that_does_not_exist(root: Path) -> None:
-    edit(root, "  os_updates:\n", "  os_updates:\n    os_updates_extra_packages: [hello, helo]\n")
-    done = golden(root, "lock", IMAGE)
-    assert done.returncode == 3
-    assert "golden: error: apt finds no solution: Unable to locate package helo" in done.stderr
-    assert not lock_path(root).exists()
-
-
-def test_a_kernel_flavour_that_the_release_has_not(root: Path) -> None:
-    edit(root, "kernel: cloud", "kernel: aws")
-    done = golden(root, "lock", IMAGE)
-    assert done.returncode == 3
-    assert "the indexes have no kernel package linux-image-aws" in done.stderr
 
 
 @pytest.fixture
@@ -156,9 +126,8 @@ def in_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("faults", "archive"), [
-    ({"/security/*": Fault.HANG}, "security"), ({"/debian/*": Fault.LOST}, "debian"),
-    ({"/debian/*/InRelease": Fault.LOST, "/debian/*/Release.gpg": Fault.LOST}, "debian"),
-    ({"/security/*/Packages*": Fault.TRUNCATED}, "security"), ({"/debian/*/Packages*": Fault.CORRUPTED}, "debian"),
+    ({"/security/*": Fault.HANG}, "security"),
+    ({"/debian/*/Packages*": Fault.CORRUPTED}, "debian"),
 ])
 def test_a_mirror_without_a_usable_index(
     in_process: Path, debian: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -174,34 +143,17 @@ def test_a_mirror_without_a_usable_index(
     assert "GOLDEN_MIRROR_DEBIAN_SECURITY" in errors
 
 
-def test_a_mirror_that_refuses(in_process: Path, debian: debrepo.Mirror, capsys: pytest.CaptureFixture[str]) -> None:
-    debian.close()
-    assert cli.main(["lock", IMAGE]) == 4
-    assert f"{debian.uri}/" in capsys.readouterr().err
-
-
-def test_an_expired_index(
-    in_process: Path, debian: debrepo.Mirror, key: debrepo.Key, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-) -> None:
-    old = Archive(tmp_path / "old", key, label="Debian", suites=("trixie",)).publish(valid_for_s=60)
-    debian.instead = {"/debian/dists/trixie/InRelease": (old.folder / "dists/trixie/InRelease").read_bytes()}
-    assert cli.main(["lock", IMAGE]) == 4
-    assert f"Release file for {debian.uri}/debian/dists/trixie/InRelease is expired" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("fault", "complaint"), [
-    (Fault.LOST, "golden: error: less 1.0-1 is no longer at "), (Fault.CORRUPTED, "bytes with SHA-256"),
-])
-def test_a_package_that_the_mirror_lost_or_spoilt(root: Path, debian: debrepo.Mirror, fault: Fault,
-                                                  complaint: str) -> None:
-    debian.faults = {"*/less_*": fault}
+def test_a_package_that_the_mirror_lost(root: Path, debian: debrepo.Mirror) -> None:
+    debian.faults = {"*/less_*": Fault.LOST}
     done = golden(root, "lock", IMAGE)
     assert done.returncode == 4
-    assert complaint in done.stderr
+    assert "golden: error: less 1.0-1 is no longer at " in done.stderr
     assert "/less_1.0-1_amd64.deb" in done.stderr
     assert not lock_path(root).exists()
     debian.faults = {}
     assert golden(root, "lock", IMAGE).returncode == 0
+    done = golden(root, "lock", IMAGE, "--explain")
+    assert done.stdout == "kernel: 6.1.0-50-cloud-amd64 (the newest)\n", done.stderr
 
 
 def test_fetch_needs_the_network_only_for_what_is_missing(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:
@@ -214,32 +166,8 @@ def test_fetch_needs_the_network_only_for_what_is_missing(locked: Path, debian: 
     assert "/less_1.0-1_amd64.deb: " in done.stderr
 
 
-def test_a_locked_file_that_vanished_upstream(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:
-    shutil.rmtree(tmp_path / "cache/store")
-    debian.faults = {"*/less_*": Fault.LOST}
-    done = golden(locked, "fetch", IMAGE)
-    assert done.returncode == 4
-    assert "golden: error: less 1.0-1 is no longer at " in done.stderr
-    assert "`make lock` takes its successor" in done.stderr
-
-
-def test_a_failed_lock_keeps_the_old_one(locked: Path, debian: debrepo.Mirror) -> None:
-    before = lock_path(locked).read_bytes()
-    edit(locked, "  os_updates:\n", "  os_updates:\n    os_updates_extra_packages: [helo]\n")
-    assert golden(locked, "lock", IMAGE).returncode == 3
-    assert lock_path(locked).read_bytes() == before
-
-
-def test_a_lock_edited_by_hand_is_refused(locked: Path) -> None:
-    text = lock_path(locked).read_text(encoding="utf-8")
-    lock_path(locked).write_text(text.replace('"disk_size_gib": 4', '"disk_size_gib": 5'), encoding="utf-8")
-    for stage in ("bake", "fetch", "check", "verify", "report"):
-        done = golden(locked, stage, IMAGE)
-        assert done.returncode == 2
-        assert f"does not match {IMAGE}.lock.json.sha256: it was edited by hand" in done.stderr
-
-
-def test_a_stale_lock_is_refused_naming_the_role(locked: Path) -> None:
+def test_a_lock_that_is_stale_or_was_edited_by_hand_is_refused(locked: Path) -> None:
+    """And one that cannot be made anew stays as it is."""
     for readme in (locked / "roles/README.md", locked / "roles/limits/README.md"):
         readme.write_text("another text\n", encoding="utf-8")
     assert golden(locked, "check", IMAGE).returncode == 0
@@ -247,38 +175,24 @@ def test_a_stale_lock_is_refused_naming_the_role(locked: Path) -> None:
         file.write("# a change\n")
     for stage in ("bake", "fetch", "check"):
         done = golden(locked, stage, IMAGE)
-        assert done.returncode == 2
-        assert f"the lock of {IMAGE} is stale: changed since it was made: roles/limits\n" in done.stderr
+        said = f"the lock of {IMAGE} is stale: changed since it was made: roles/limits\n"
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
         assert f"run `make lock IMAGE={IMAGE}`" in done.stderr
+    before = lock_path(locked).read_bytes()
+    edit(locked, "  os_updates:\n", "  os_updates:\n    os_updates_extra_packages: [helo]\n")
+    assert golden(locked, "lock", IMAGE).returncode == 3
+    assert lock_path(locked).read_bytes() == before
+    edited = before.replace(b'"disk_size_gib": 4', b'"disk_size_gib": 5')
+    lock_path(locked).write_bytes(edited)
+    for stage in ("bake", "fetch", "check", "verify", "report"):
+        done = golden(locked, stage, IMAGE)
+        said = f"does not match {IMAGE}.lock.json.sha256: it was edited by hand"
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
 @pytest.mark.usefixtures("offline")
-def test_an_image_whose_mirror_is_not_known(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_whose_mirror_is_not_known(root: Path) -> None:
     done = golden(root, "lock", "ubuntu-24.04-ml-gpu")
     assert done.returncode == 4
     assert "golden: error: no mirror of the archive `ubuntu` is known" in done.stderr
     assert "golden: to do: set GOLDEN_MIRROR_UBUNTU to the mirror's URI" in done.stderr
-    monkeypatch.setenv("GOLDEN_MIRROR_UBUNTU", "http://127.0.0.1:9/ubuntu")
-    monkeypatch.setenv("GOLDEN_MIRROR_NVIDIA", "http://127.0.0.1:9/nvidia")
-    done = golden(root, "lock", "ubuntu-24.04-ml-gpu")
-    assert done.returncode == 4
-    assert "golden: error: http://127.0.0.1:9/" in done.stderr
-    assert "golden: to do: check the address and the network" in done.stderr
-
-
-def test_a_newer_kernel_moves_the_lock(
-    root: Path, key: debrepo.Key, distribution: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A security update brings kernel -51: the next lock takes it, the package of the older one stays out."""
-    newer = Package("linux-image-cloud-amd64", "6.1.150-1", depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")
-    Archive(tmp_path / "updates", key, label="Debian-Security", suites=("trixie-security",)).add(
-        [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"), newer]).publish()
-    updates = debrepo.Mirror(tmp_path / "updates")
-    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", updates.uri)
-    done = golden(root, "lock", IMAGE)
-    updates.close()
-    assert done.returncode == 0, done.stderr
-    data = json.loads(lock_path(root).read_text(encoding="utf-8"))
-    assert data["kernel"] == {"package": "linux-image-6.1.0-51-cloud-amd64", "release": "6.1.0-51-cloud-amd64",
-                              "version": "6.1.150-1"}
-    assert [name for name in data["packages"] if name.startswith("linux-image")] == ["linux-image-6.1.0-51-cloud-amd64"]

@@ -36,10 +36,9 @@ def test_a_delta_with_zeros_over_its_parent_is_the_new_disk(setup: UploadSetup) 
     assert not holds(setup.ebs, done.id, old)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_one_flipped_bit_is_found(setup: UploadSetup, seed: int) -> None:
+def test_one_flipped_bit_is_found(setup: UploadSetup) -> None:
     listed, snap = stored(setup)
-    source = random.Random(seed)
+    source = random.Random(0)
     setup.sink.flip(snap.id, source.choice(sorted(snap.blocks)), source.randrange(8 * BLOCK))
     assert not holds(setup.ebs, snap.id, listed)
 

@@ -153,29 +153,8 @@ def test_kill_9_of_the_parent_ends_everything(tmp_path: Path) -> None:
         assert mark not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
         assert "golden-t0" not in shell.output(["ip", "-o", "link"])
         assert cgroups(process.pid)  # all that a kernel does not drop
-        namespaces.reap()
+        namespaces.run(["true"], log=tmp_path / "second")  # the next run removes it
         assert not cgroups(process.pid)
-
-
-def test_the_next_run_reaps_what_a_kill_left(tmp_path: Path) -> None:
-    with parent(tmp_path, ["sh", "-c", "echo up; sleep 600"]) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.kill()
-        process.wait()
-        assert cgroups(process.pid)
-        namespaces.run(["true"], log=tmp_path / "second")
-        assert not cgroups(process.pid)
-
-
-def test_the_cgroups_of_the_living_are_not_reaped(tmp_path: Path) -> None:
-    with parent(tmp_path, ["sh", "-c", "echo up; sleep 600"]) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        mine = cgroups(process.pid)
-        assert not mine & set(namespaces.reap())
-        assert cgroups(process.pid) == mine != set()
-        assert process.poll() is None
 
 
 def test_a_reaper_kills_what_still_lives_in_a_dead_runs_cgroup(tmp_path: Path) -> None:
@@ -211,6 +190,8 @@ def test_two_at_once_have_cgroups_of_their_own(tmp_path: Path) -> None:
             names.append({part for part in parts if part.startswith(namespaces.CGROUP_PREFIX)})
         assert [len(found) for found in names] == [1, 1]
         assert not names[0] & names[1]
+        assert not names[0] & set(namespaces.reap()), "a run that lives was reaped"
+        assert cgroups(one.pid) and one.poll() is None
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.records import sha256_file
-from goldenami.packages import local_repository
-from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 from support.debian import debrepo
-from support.debian.lock_commands import IMAGE, golden, golden_alone
+from support.debian.lock_commands import IMAGE, golden
 
 pytestmark = pytest.mark.usefixtures("debian")
 
@@ -52,29 +50,6 @@ def test_a_damaged_file_is_fetched_again_before_it_is_used(
     corrupted.write_bytes(bytes(corrupted.stat().st_size))
     assert golden(locked, "lock", IMAGE).returncode == 0
     assert sha256_file(corrupted) == corrupted.name
-
-
-def test_garbage_is_listed_and_deleted_only_when_asked(locked: Path, tmp_path: Path) -> None:
-    kept = Store(tmp_path / "cache")
-    assert golden_alone(locked, "store", "gc").stdout == (
-        "0 files, 0 MB, that no lock or build of this checkout names (--delete removes them)\n")
-    (tmp_path / "old.deb").write_bytes(b"old")
-    old = kept.path(kept.add(tmp_path / "old.deb"))
-    package = Deb("old", "1", "amd64", old.name, 3, 0, "debian", "x", "old")
-    (tmp_path / "cache/control" / old.name).write_text("Package: old\nVersion: 1\n", encoding="utf-8")
-    folder = local_repository.write(kept, [package], tmp_path / "cache/repos/abc", suite="x", epoch=0)
-    listed = golden_alone(locked, "store", "gc")
-    assert listed.stdout.splitlines()[0].split() == ["3", old.name]
-    assert old.exists() and folder.exists()
-    busy = golden_alone(locked, "store", "gc", "--delete")
-    assert busy.returncode == 7, "this process has the store open"
-    assert "another process uses" in busy.stderr
-    assert busy.stdout == "", "what another process may be about to name is not judged"
-    kept.close()
-    done = golden_alone(locked, "store", "gc", "--delete")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "deleted")
-    assert not old.exists() and not folder.exists()
-    assert stored(locked, tmp_path / "cache", "less").exists()
 
 
 def test_a_remote_store_that_is_not_configured(locked: Path) -> None:

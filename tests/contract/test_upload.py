@@ -1,23 +1,19 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from goldenami.aws.snapshots import ebs
-from goldenami.core import worker_pool
-from goldenami.core.errors import BadInput
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.aws import ebs_sink
 from support.aws.ebs_sink import BLOCK, PER_GIB, Sink
 from support.aws.upload_setup import TAGS, UploadSetup, abandon, noise
 
-# --- content ----------------------------------------------------------------------------------------------------------
+# --- content ---
 
 def test_a_disk_arrives_whole_and_only_its_data_is_sent(setup: UploadSetup) -> None:
     data = {0: noise(BLOCK), 5 * BLOCK + 100: noise(BLOCK), 900 * BLOCK: bytes(3 * BLOCK)}
@@ -79,24 +75,6 @@ def test_a_block_that_became_zeros_is_written_over_the_parents(setup: UploadSetu
     assert setup.sink.snaps[done.id].parent == first.id
 
 
-def test_a_disk_equal_to_its_parent_sends_nothing(setup: UploadSetup) -> None:
-    old = setup.write({0: noise(BLOCK)}, 2 * BLOCK)
-    first = setup.upload(old)
-    done = setup.upload(old, journal=setup.folder / "new", parent=ebs.Parent(first.id, old))
-    assert (done.blocks_sent, done.id != first.id) == (0, True)
-    assert setup.sink.differences(done.id, setup.disk) == []
-
-
-def test_a_disk_of_zeros_is_a_snapshot_without_blocks(setup: UploadSetup) -> None:
-    done = setup.upload(setup.write({}, 3 * BLOCK))
-    assert (done.blocks_sent, setup.sink.differences(done.id, setup.disk)) == (0, [])
-
-
-def test_an_empty_file_is_no_disk(setup: UploadSetup) -> None:
-    with pytest.raises(BadInput, match="0 bytes, which is no size for a volume"):
-        setup.write({}, 0)
-
-
 @pytest.mark.parametrize("change", ["gone", "pending", "larger"])
 def test_a_parent_that_cannot_be_used_is_named_and_the_whole_disk_goes_up(setup: UploadSetup, change: str) -> None:
     old = setup.write({0: noise(BLOCK)}, (PER_GIB + 1) * BLOCK if change == "larger" else BLOCK, "old")
@@ -112,17 +90,7 @@ def test_a_parent_that_cannot_be_used_is_named_and_the_whole_disk_goes_up(setup:
     assert setup.sink.differences(done.id, setup.disk) == []
 
 
-def test_encryption_is_asked_for_and_a_child_has_its_parents(setup: UploadSetup) -> None:
-    listed = setup.write({0: noise(BLOCK)}, BLOCK)
-    first = setup.upload(listed, encryption=ebs.Encryption("arn:aws:kms:us-east-1:1:key/2"))
-    asked = json.loads(setup.sink.snaps[first.id].asked)
-    assert (asked["Encrypted"], asked["KmsKeyArn"]) == (True, "arn:aws:kms:us-east-1:1:key/2")
-    second = setup.upload(listed, journal=setup.folder / "2", encryption=ebs.Encryption(),
-                          parent=ebs.Parent(first.id, listed))
-    assert "Encrypted" not in json.loads(setup.sink.snaps[second.id].asked)
-
-
-# --- again ------------------------------------------------------------------------------------------------------------
+# --- again ---
 
 def test_a_second_call_sends_nothing_and_names_the_same_snapshot(setup: UploadSetup) -> None:
     listed = setup.sparse(5)
@@ -142,7 +110,6 @@ def test_a_rebaked_disk_gets_a_snapshot_of_its_own(setup: UploadSetup) -> None:
     assert setup.sink.differences(second.id, setup.disk) == []
 
 
-SLOW = pytest.mark.slow
 POINTS = [("before", "StartSnapshot", 1), ("after", "StartSnapshot", 1), ("before", "PutSnapshotBlock", 1),
           ("after", "PutSnapshotBlock", 1), ("after", "PutSnapshotBlock", 150), ("before", "PutSnapshotBlock", 199),
           ("after", "PutSnapshotBlock", 200), ("before", "CompleteSnapshot", 1), ("after", "CompleteSnapshot", 1)]
@@ -150,7 +117,7 @@ FAST = {("after", "PutSnapshotBlock", 150), ("after", "CompleteSnapshot", 1)}
 
 
 @pytest.mark.parametrize(("when", "action", "count"), [
-    point if point in FAST else pytest.param(*point, marks=pytest.mark.slow) for point in POINTS])
+    point if point in FAST else pytest.param(*point, marks=pytest.mark.long) for point in POINTS])
 def test_a_killed_upload_continues_with_the_same_snapshot(setup: UploadSetup, when: str, action: str,
                                                           count: int) -> None:
     setup.sparse(200)
@@ -235,7 +202,7 @@ def test_no_damage_to_the_journal_harms_the_snapshot(setup: UploadSetup, damage:
     assert setup.sink.snaps[done.id].state == "completed"
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ---
 
 def test_a_disk_of_a_tebibyte_needs_little_memory(setup: UploadSetup) -> None:
     setup.disk = setup.folder / "disk.raw"
@@ -247,17 +214,3 @@ def test_a_disk_of_a_tebibyte_needs_little_memory(setup: UploadSetup) -> None:
     assert done["blocks_sent"] == 256 and done["gib"] == 1024
     assert done["peak_kib"] < 256 << 10
     assert setup.sink.differences(done["id"], setup.disk) == []
-
-
-def test_a_failing_worker_ends_the_others(tmp_path: Path) -> None:
-    pool, seen = worker_pool.WorkerPool(4), []
-
-    def work(item: int) -> None:
-        seen.append(item)
-        if item == 3:
-            raise ValueError("third")
-        pool.pause(30)
-
-    with pytest.raises(ValueError, match="third"):
-        pool.run(iter(range(10_000)), work)
-    assert len(seen) == 4

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.aws import notify
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.image.lock.compilation import driver_fit, kernel_modules
@@ -96,14 +93,6 @@ class GpuCheckout:
         path = definition_file.path_of(self.root, IMAGE)
         path.write_text(path.read_text(encoding="utf-8").replace(old, new) + section + "\n", encoding="utf-8")
 
-    def listing(self, **types: str) -> None:
-        """NVIDIA's list, read from a file."""
-        path = self.root / "releases.json"
-        path.write_text(json.dumps({name.removeprefix("b"): {"type": kind, "driver_info": [
-            {"release_version": f"{name.removeprefix('b')}.1", "release_date": "2026-01-01"}]}
-            for name, kind in types.items()}), encoding="utf-8")
-        self.patch.setenv(branches.VARIABLE, str(path))
-
     def refuse(self, version: str, reason: str) -> None:
         """Remember that `version` was compiled on the newest kernel and failed, as a try on this machine does.
 
@@ -169,49 +158,6 @@ def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(checkout:
     assert told(checkout.row("kernel")) == ("6.1.140-1", "update", "")
 
 
-@pytest.mark.parametrize(("policy", "expected"), [
-    ("security", ("535.309.01", "update", untried("535.309.01"))), ("newest", ("595.10", "update", untried("595.10"))),
-    ("lts", ("595.10", "held", "branch 595 is no lts branch but new feature branch")),
-    ("production", ("550.163.01", "update", untried("550.163.01"))),
-])
-def test_policies_across_branches(checkout: GpuCheckout, policy: str, expected: tuple[str, str, str]) -> None:
-    checkout.lock("535.309.01" if policy == "lts" else "535.261.03")
-    checkout.listing(b535="lts branch", b550="production branch", b595="new feature branch")
-    checkout.define(f"watch: {{driver: {{policy: {policy}}}}}")
-    assert checkout.watch()[0] == (0 if policy == "lts" else 10)
-    assert told(checkout.row()) == expected
-
-
-def test_half_a_driver_is_none(checkout: GpuCheckout) -> None:
-    """The open modules stop at 535.261.03 while the userland goes on."""
-    checkout.define("", "nvidia_driver_flavour: proprietary", "nvidia_driver_flavour: open")
-    checkout.lock("535.261.03", "open")
-    checkout.define("watch: {driver: {policy: branch}}")
-    code, said = checkout.watch()
-    assert code == 0, said
-    assert told(checkout.row()) == ("535.309.01", "refused",
-                                    "libcuda1 has it, but nvidia-open-kernel-dkms does not: half "
-                                                          "a driver")
-
-
-def test_modules_without_userland_are_half_a_driver(checkout: GpuCheckout) -> None:
-    checkout.lock("545.1.1")
-    checkout.define("watch: {driver: {policy: branch}}")
-    code, said = checkout.watch()
-    assert code == 0, said
-    assert told(checkout.row()) == ("545.2.1", "refused",
-                                    "nvidia-kernel-dkms has it, but libcuda1 does not: half a driver")
-
-
-def test_a_branch_that_does_not_run_the_gpu_is_passed_over(checkout: GpuCheckout) -> None:
-    checkout.define("watch: {driver: {policy: newest}}", "[g4dn, g5, g6, g6e]", "[p3]")
-    checkout.watch()
-    available, verdict, reason = told(checkout.row())
-    assert (available, verdict) == ("550.163.01", "update")
-    assert reason == (f"595.10: branch 595 does not run sm_70: 580 was the last branch that does; "
-                      f"{untried('550.163.01')}")
-
-
 def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(checkout: GpuCheckout) -> None:
     error = "nv-pci.c:237: error: too few arguments to function 'pci_resize_resource'"
     checkout.refuse("535.309.01", error)
@@ -226,23 +172,19 @@ def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(checkout
     assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
 
-@pytest.mark.parametrize(("locked", "other"), [("535.309.01", "held"), ("535.261.03", "update")])
-def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(
-    checkout: GpuCheckout, locked: str, other: str,
-) -> None:
-    """The driver is the one that the new lock would have: the locked one, or the one that moves as well."""
-    checkout.lock(locked, kernel=OLD)
+def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(checkout: GpuCheckout) -> None:
+    """The driver is the one that the new lock would have: the one that moves, or the locked one."""
     checkout.refuse("535.309.01", "nv-pci.c:237: error: x")
-    code, said = checkout.watch()
-    assert code == (0 if other == "held" else 10), said
-    assert checkout.row().verdict.value == other
-    assert told(checkout.row("kernel")) == ("6.1.140-1", "blocked", "driver 535.309.01 does not compile on "
-                                            "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
-    if other == "held":
-        before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
-        assert checkout.watch("--update")[0] == 0
-        assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
-        assert checkout.row("kernel").verdict.value == "blocked"
+    blocked = ("6.1.140-1", "blocked", "driver 535.309.01 does not compile on "
+               "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
+    for locked, verdict, code in (("535.261.03", "update", 10), ("535.309.01", "held", 0)):
+        checkout.lock(locked, kernel=OLD)
+        assert checkout.watch()[0] == code
+        assert checkout.row().verdict.value == verdict
+        assert told(checkout.row("kernel")) == blocked
+    before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
+    assert checkout.watch("--update")[0] == 0
+    assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
 
 def lock_cuda_11_7(checkout: GpuCheckout) -> Path:
@@ -256,19 +198,6 @@ def lock_cuda_11_7(checkout: GpuCheckout) -> Path:
     return path
 
 
-def test_a_minimum_age_of_cuda_counts_from_the_file_in_the_archive(
-    checkout: GpuCheckout, served: debrepo.Mirror,
-) -> None:
-    lock_cuda_11_7(checkout)
-    checkout.define("watch: {cuda: {policy: branch, minimum_age_days: 7}}")
-    checkout.watch()
-    assert told(checkout.row("cuda")) == ("11.8", "too young", "0 days old, has to be 7")
-    for file in served.folder.rglob("libcudart11.0_*"):
-        os.utime(file, (debrepo.DATE, debrepo.DATE))
-    checkout.watch()
-    assert told(checkout.row("cuda")) == ("11.8", "update", "")
-
-
 def test_the_newest_kernel_that_the_driver_fits_is_taken(checkout: GpuCheckout) -> None:
     """A newer one, on which it does not compile, is named."""
     checkout.lock("535.309.01",
@@ -280,13 +209,6 @@ def test_the_newest_kernel_that_the_driver_fits_is_taken(checkout: GpuCheckout) 
         f"not yet compiled: driver 535.309.01 on {OLD.release}"))
 
 
-def test_a_branch_whose_end_is_not_known_is_a_warning(checkout: GpuCheckout) -> None:
-    checkout.lock("555.42.02")
-    assert f"warning: {IMAGE}: the end of driver branch 555 is not known" in checkout.watch()[1]
-    checkout.lock("550.163.01")
-    assert f"warning: {IMAGE}: driver branch 550 has ended, NVIDIA says" in checkout.watch()[1]
-
-
 def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
     checkout.lock("470.256.02")
     code, said = checkout.watch()
@@ -295,43 +217,9 @@ def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
     assert "branches 535, 545, 550, 595" in said
 
 
-def test_a_list_that_cannot_be_read_leaves_the_archives_to_report(checkout: GpuCheckout) -> None:
-    checkout.patch.setenv(branches.VARIABLE, str(checkout.root / "nowhere.json"))
-    code, said = checkout.watch()
-    assert code == 4
-    assert "NVIDIA releases.json: " in said
-    assert checkout.row().verdict.value == "update"
-
-
-def test_a_minimum_age_is_that_of_nvidias_list(checkout: GpuCheckout) -> None:
-    checkout.listing(b535="lts branch")
-    path = Path(checkout.root / "releases.json")
-    path.write_text(path.read_text(encoding="utf-8").replace("535.1", "535.309.01").replace("2026-01-01", "2999-01-01"),
-                    encoding="utf-8")
-    checkout.define("watch: {driver: {policy: branch, minimum_age_days: 30}}")
-    assert checkout.watch()[0] == 0
-    assert checkout.row().verdict.value == "too young"
-
-
-def test_a_topic_that_is_none(checkout: GpuCheckout) -> None:
-    checkout.patch.setenv(notify.TOPIC, "golden")
-    code, said = checkout.watch()
-    assert (code, "GOLDEN_SNS_TOPIC is no ARN of an SNS topic" in said) == (2, True), said
-    assert notify.region("arn:aws:sns:eu-west-1:123456789012:golden") == "eu-west-1"
-    assert notify.region("arn:aws:sqs:eu-west-1:123456789012:golden") == ""
-
-
-def test_a_framework_whose_index_is_down(checkout: GpuCheckout) -> None:
-    checkout.patch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    checkout.define("watch: {frameworks: {numpy: {policy: newest}}}")
-    code, said = checkout.watch()
-    assert (code, "Python index: numpy: http://127.0.0.1:9/simple/numpy/: " in said) == (4, True), said
-    assert checkout.row().verdict.value == "update"  # the archives have reported
-
-
-@pytest.mark.parametrize("source", ["NVIDIA releases.json", "Python index: numpy"])
-@pytest.mark.parametrize(("fault", "said"), [
-    (Fault.FLOOD, "is larger than 32 MiB"), (Fault.CIRCLE, "too many redirects"),
+@pytest.mark.parametrize(("source", "fault", "said"), [
+    ("NVIDIA releases.json", Fault.FLOOD, "is larger than 32 MiB"),
+    ("Python index: numpy", Fault.CIRCLE, "too many redirects"),
 ])
 def test_a_source_that_floods_or_leads_in_a_circle_is_left(
     checkout: GpuCheckout, served: debrepo.Mirror, source: str, fault: Fault, said: str,
@@ -370,3 +258,17 @@ def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mi
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
     offers = driver_branches.offers(checkout.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
     assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {offer.version for offer in offers}
+
+
+def test_half_a_driver_is_none(checkout: GpuCheckout) -> None:
+    """Modules whose userland is missing; and open modules that stop while the userland goes on."""
+    checkout.define("watch: {driver: {policy: branch}}")
+    checkout.lock("545.1.1")
+    assert checkout.watch()[0] == 0
+    half = "nvidia-kernel-dkms has it, but libcuda1 does not: half a driver"
+    assert told(checkout.row()) == ("545.2.1", "refused", half)
+    checkout.define("", "nvidia_driver_flavour: proprietary", "nvidia_driver_flavour: open")
+    checkout.lock("535.261.03", "open")
+    assert checkout.watch()[0] == 0
+    half = "libcuda1 has it, but nvidia-open-kernel-dkms does not: half a driver"
+    assert told(checkout.row()) == ("535.309.01", "refused", half)
