@@ -67,43 +67,43 @@ def look(checkout: Checkout, instance: str) -> Ran:
     return checkout.golden("drift", IMAGE, "--instance", instance)
 
 
-def test_the_snapshot_tells_blocks_manifest_and_packages(
-    account: SeededAccount, checkout: Checkout, disk: Path,
-) -> None:
+def check_evidence(build: BuildFolder, result: BakeResult, disk: Path, folder: Path) -> None:
     """The kernel's own view of the disk is what the manifest is held to."""
-    build, result = baked(account, checkout.root, disk)
     assert result.ami is not None
-    assert result.ami.blocks_sha256 == records.sha256_file(build.blocks) == records.sha256_file(
-        disk_blocks.scan(disk, checkout.root / "again").path)
+    again = disk_blocks.scan(disk, folder / "again").path
+    digest = records.sha256_file(build.blocks)
+    assert result.ami.blocks_sha256 == digest == records.sha256_file(again)
     manifest = json.loads(build.manifest.read_text(encoding="utf-8"))
     rows = {row["path"]: row for row in manifest["entries"]}
     assert [entry["name"] for entry in manifest["boot"]["partitions"]] == ["1", "14", "15"]
-    assert rows["/etc/passwd"]["text"] == small_image.ACCOUNTS["passwd"] and "text" not in rows["/etc/hostname"]
+    assert rows["/etc/passwd"]["text"] == small_image.ACCOUNTS["passwd"]
+    assert "text" not in rows["/etc/hostname"]
     assert rows["/usr/bin/false"]["package"] == "coreutils"
-    assert result.sizes["coreutils"] == len(small_image.FILES["usr/bin/false"]), "true is another name of a file"
-    with small_image.mounted(small_image.copy_file(disk, checkout.root / "copy.raw"), checkout.root / "mnt",
-                             offset=publisher_disk.ROOT[0], size=publisher_disk.ROOT[1]) as root:
+    size = len(small_image.FILES["usr/bin/false"])
+    assert result.sizes["coreutils"] == size, "true is another name of a file"
+    copy, (offset, size) = small_image.copy_file(disk, folder / "copy.raw"), publisher_disk.ROOT
+    with small_image.mounted(copy, folder / "mnt", offset=offset, size=size) as root:
         files = {f"/{path.relative_to(root)}" for path in root.rglob("*")}
         assert files | {"/"} == rows.keys()
-        for path in ("/usr/lib/large.so", "/usr/share/café", "/usr/lib/modules/6.1/extra/nvidia.ko"):
+        for path in ("/usr/lib/large.so", "/usr/share/café",
+                     "/usr/lib/modules/6.1/extra/nvidia.ko"):
             assert rows[path]["sha256"] == records.sha256_file(root / path[1:]), path
 
 
-def test_drift_and_provenance_go_by_them(
+def test_the_snapshot_tells_what_drift_and_provenance_go_by(
     account: SeededAccount, checkout: Checkout, disk: Path, tmp_path: Path, aws: Emulator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checkout.define(f"publish: {{regions: [{REGION}]}}\n")
-    build, _ = baked(account, checkout.root, disk)
+    build, result = baked(account, checkout.root, disk)
+    check_evidence(build, result, disk, checkout.root)
     monkeypatch.setenv(KEY, str(tmp_path / "key"))
     public = signing_key.make(tmp_path / "key")
-    ran = checkout.golden("publish", IMAGE)
-    assert ran.code == 0, ran.text
+    checkout.run("publish", IMAGE)
     raw = RegionState(REGION).amis()[f"{IMAGE}-{build.build_id}"]
     assert tags.from_list(raw["Tags"])[tags.MANIFEST_SHA256] == build.read_bake().manifest_sha256
     signed = ("verify-provenance", raw["ImageId"], "--region", REGION, "--key", str(public), "--blocks")
-    ran = checkout.golden(*signed)
-    assert ran.code == 0, ran.text
+    checkout.run(*signed)
     instance = account.launch(raw["ImageId"])
     ran = look(checkout, instance)
     assert (ran.code, "as baked" in ran.text) == (0, True), ran.text
@@ -133,18 +133,9 @@ def test_a_disk_that_nobody_can_read_has_its_blocks_and_no_manifest(
     assert (result.manifest_sha256, build.blocks.exists(), build.manifest.exists()) == (None, True, False)
     assert "no manifest, so nothing to compare instances with: could not look" in capsys.readouterr().err
     checkout.define(f"publish: {{regions: [{REGION}]}}\n")
-    assert checkout.golden("publish", IMAGE).code == 0
+    checkout.run("publish", IMAGE)
     ran = look(checkout, account.launch(str(build.read_bake().ami_id)))
     assert (ran.code, "has no manifest: its disk could not be read" in ran.text) == (2, True), ran.text
-
-
-def test_rights_to_read_the_snapshot_are_missed_at_once_and_the_ami_stays(
-    account: SeededAccount, checkout: Checkout, disk: Path, aws: Emulator,
-) -> None:
-    aws.set(denied={"*": ["ebs:GetSnapshotBlock"]})
-    with pytest.raises(Exception, match="ebs:GetSnapshotBlock"):
-        baked(account, checkout.root, disk)
-    assert len(account.amis()) == 1
 
 
 def test_a_second_file_system_is_no_whole_manifest(disk: Path, tmp_path: Path) -> None:

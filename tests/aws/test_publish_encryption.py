@@ -70,7 +70,7 @@ def test_encryption_by_default_that_is_switched_on_later(checkout: Checkout, fir
     RegionState(REGION).check([first.name, second.name, third.name], third.name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_encryption_by_default_that_is_switched_on_after_the_plan(
     checkout: Checkout, first: Path, ec2: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -119,16 +119,3 @@ def test_a_share_that_nobody_could_use_is_refused_before_anything_is_sent(
     publish(checkout)
     define(checkout, f", share_with: ['{PARTNER}']")
     assert f"which {PARTNER} cannot use" in publish(checkout, code=2), "of an AMI that exists"
-
-
-@pytest.mark.slow
-def test_a_default_key_of_ones_own_may_be_shared(checkout: Checkout, first: Path, ec2: Any) -> None:
-    own = own_key()
-    ec2.enable_ebs_encryption_by_default()
-    ec2.modify_ebs_default_kms_key_id(KmsKeyId=own)
-    define(checkout, f", share_with: ['{PARTNER}']")
-    publish(checkout)
-    assert of_build(first)["KmsKeyId"] == own
-    permissions = ec2.describe_image_attribute(ImageId=RegionState(REGION).parameter("latest"),
-                                               Attribute="launchPermission")["LaunchPermissions"]
-    assert permissions == [{"UserId": PARTNER}]

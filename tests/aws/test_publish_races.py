@@ -38,8 +38,7 @@ def at_once(publishers: list[KillProxy], roots: list[Path]) -> list[tuple[int, s
         return list(pool.map(lambda one, root: one.run(root, "publish", IMAGE), publishers, roots))
 
 
-@pytest.mark.parametrize("_round", range(2))
-def test_one_build_by_both(publishers: list[KillProxy], roots: list[Path], _round: int) -> None:
+def test_one_build_by_both(publishers: list[KillProxy], roots: list[Path]) -> None:
     """There is one AMI of it a region; who came too late says so, and has nothing left to do."""
     (name,) = {builds.build(root, 1).name for root in roots}
     ran = at_once(publishers, roots)
@@ -53,8 +52,7 @@ def test_one_build_by_both(publishers: list[KillProxy], roots: list[Path], _roun
         RegionState(region).check([name], name)
 
 
-@pytest.mark.parametrize("_round", range(2))
-def test_two_builds(publishers: list[KillProxy], roots: list[Path], _round: int) -> None:
+def test_two_builds(publishers: list[KillProxy], roots: list[Path]) -> None:
     """However it goes, the newer one is `latest` in the end, and a whole AMI of the older one is there or nothing."""
     names = [builds.build(root, number).name for root, number in zip(roots, (OLDER, NEWER), strict=True)]
     (older, said), (newer, text) = at_once(publishers, roots)
