@@ -251,7 +251,8 @@ def name_taken() -> None:
 WRONG = [
     ((), "nobody would be allowed to publish"),
     (("--github", "acme"), "GitHubRepository cannot be `acme`"),
-    ((*GITHUB, "--set", "GitHubBrnch=x"), "no parameter `GitHubBrnch`: did you mean `GitHubBranch`?"),
+    ((*GITHUB, "--set", "GitHubBrnch=x"),
+     "no parameter `GitHubBrnch`: did you mean `GitHubBranch`?"),
     ((*GITHUB, "--set", "GitHubProvider=no"), "GitHubProvider cannot be `no`"),
     ((*GITHUB, "--set", "Email"), "`--set Email` is not NAME=VALUE"),
     ((*GITHUB, "--region", "us-esat-1"), "unknown region `us-esat-1`"),
@@ -317,3 +318,12 @@ def test_a_plan_that_was_killed_leaves_nothing_in_the_way(checkout: Checkout, th
     golden(checkout, *then, "--region", HOME)
     assert exists(HOME) is (then[0] == "plan"), "a change set that waits may be another's"
     golden(checkout, "apply", "--region", HOME, *GITHUB)
+
+
+def test_a_failed_change_takes_nothing_away(checkout: Checkout) -> None:
+    golden(checkout, "apply", "--region", HOME, *GITHUB)
+    boto3.client("iam").create_role(RoleName="golden-ami-gitlab", AssumeRolePolicyDocument="{}")
+    said = golden(checkout, "apply", "--region", HOME, *GITLAB, code=5)
+    assert "already exists" in said and "remove what has that name" in said
+    boto3.client("iam").delete_role(RoleName="golden-ami-gitlab")
+    golden(checkout, "apply", "--region", HOME, *GITLAB)

@@ -1,4 +1,4 @@
-"""`golden status --check`, regions that hang, and regions that a definition has dropped."""
+"""`golden status --check`, and regions that a definition has dropped."""
 
 from __future__ import annotations
 

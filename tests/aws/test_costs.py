@@ -13,7 +13,7 @@ from goldenami.core import clock
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import Calendar
 from support.builds import builds
-from support.builds.builds import GPU_IMAGE, IMAGE, Checkout
+from support.builds.builds import IMAGE, Checkout
 from support.builds.tools import granted
 
 REGION = "us-east-1"
@@ -101,39 +101,19 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
     assert "one year and no upfront payment; convertible for GPUs" in said
 
 
-def test_an_account_without_any_of_it(one_region: Checkout) -> None:
-    said = golden(one_region)
-    assert "both have to be cost allocation tags" in said and "unknown" not in said
-    assert "AWS would buy" not in said and "used to" not in said
-
-
-@pytest.mark.parametrize(("denied", "named", "keys"), [
-    ("pricing:*", "prices in us-east-1: unknown: the AWS credentials may not call",
-     ("snapshots_usd_month", "idle_usd")),
-    ("ce:*", "unknown: spent: the AWS credentials may not call", ()),
-    ("budgets:*", "unknown: budgets: the AWS credentials may not call", ()),
-    ("savingsplans:*", "unknown: savings plans: the AWS credentials may not call", ()),
-    ("ec2:DescribeReservedInstances", "unknown: reservations in us-east-1: the AWS credentials may not call", ()),
-])
-def test_what_cannot_be_asked_is_unknown(
-    one_region: Checkout, aws: Emulator, denied: str, named: str, keys: tuple[str, ...],
-) -> None:
-    aws.set(denied={"*": [denied]}, billing={"lines": LINES})
-    assert named in golden(one_region)
-    [row] = record(one_region)["regions"][REGION]
-    assert [row[key] for key in keys] == [None] * len(keys)
-    if denied == "ce:*":
-        assert record(one_region)["spent"] is None
-
-
-def test_a_price_that_the_list_has_not_is_unknown(one_region: Checkout, aws: Emulator) -> None:
-    one_region.publish(1)
-    [ami] = [row["ImageId"] for row in boto3.client("ec2", REGION).describe_images(Owners=["self"])["Images"]]
-    send_idle(ami, "p9.xlarge", 2, 1.0)
-    aws.set(usd_snapshot_gib=0.0)
-    [row] = record(one_region)["regions"][REGION]
-    assert row["idle_hours"] == 2.0
-    assert row["idle_usd"] is row["snapshots_usd_month"] is row["retiring_saves_usd_month"] is None
+def test_what_cannot_be_asked_is_unknown(one_region: Checkout, aws: Emulator) -> None:
+    assert "AWS would buy" not in golden(one_region), "an account without any of it"
+    for denied, named in (("pricing:*", "prices in us-east-1: unknown"),
+                          ("ce:*", "unknown: spent"), ("budgets:*", "unknown: budgets"),
+                          ("savingsplans:*", "unknown: savings plans"),
+                          ("ec2:DescribeReservedInstances", "unknown: reservations in us-east-1")):
+        aws.set(denied={"*": [denied]}, billing={"lines": LINES})
+        assert f"{named}: the AWS credentials may not call" in golden(one_region)
+        found = record(one_region)
+        [row] = found["regions"][REGION]
+        if denied == "pricing:*":
+            assert row["snapshots_usd_month"] is row["idle_usd"] is None
+        assert (found["spent"] is None) is (denied == "ce:*")
 
 
 def test_money_of_another_currency_is_one_line(one_region: Checkout, aws: Emulator) -> None:
@@ -160,11 +140,3 @@ def test_its_policy_is_what_it_needs(one_region: Checkout, aws: Emulator) -> Non
     before = len(aws.asked())
     assert "unknown" not in golden(one_region)
     assert {action for actions in aws.asked()[before:] for action in actions} == set(granted("costs"))
-
-
-def test_a_region_that_is_silent(checkout: Checkout, aws: Emulator) -> None:
-    checkout.define("publish: {regions: [us-east-1, eu-west-1]}\n")
-    aws.set(disabled_regions=["eu-west-1"])
-    said = golden(checkout, code=8)
-    assert "unknown: eu-west-1: " in said and "unknown: reservations in eu-west-1: " in said
-    assert GPU_IMAGE not in said.replace(IMAGE, "")

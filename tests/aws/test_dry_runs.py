@@ -81,7 +81,7 @@ def test_a_planned_stack_is_made_of_what_was_planned(checkout: Checkout, plan: l
     assert done(checkout, "account", *plan, *options) == shlex.join(["account", "apply", *options])
     checkout.define(f"publish: {{regions: [{REGIONS[0]}]}}\n")
     builds.build(checkout.root, 1)
-    assert checkout.golden("publish", IMAGE).code == 0
+    checkout.run("publish", IMAGE)
     subnets = boto3.client("ec2", REGIONS[0]).describe_subnets()["Subnets"]
     options = [IMAGE, "--subnets", subnets[0]["SubnetId"], "--max", "3"]
     assert done(checkout, "cluster", *plan, *options) == shlex.join(["cluster", "apply", *options])

@@ -87,7 +87,6 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
     assert asked == set(granted("gpu-test")) - SIGNING, json.dumps(sorted(asked))
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_run_that_is_killed_at_its_record_leaves_nothing_that_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -75,7 +75,7 @@ class AccountModel(RuleBasedStateMachine):
         self.bake(0, works=True)
         assert self.golden(0, "publish", IMAGE).code == 0
 
-    # --- what people do -----------------------------------------------------------------------------------------------
+    # --- what people do ---
 
     @rule(person=PEOPLE, works=st.sampled_from([True, True, True, False]))
     def bake(self, person: int, works: bool) -> None:
@@ -145,7 +145,7 @@ class AccountModel(RuleBasedStateMachine):
             self.used.add((region, ami))
         self.aws.late(*self.late_rules)
 
-    # --- what happens to them -----------------------------------------------------------------------------------------
+    # --- what happens to them ---
 
     @rule(number=st.integers(0, len(LATE) - 1), seed=st.integers(0, 999))
     def answer_late(self, number: int, seed: int) -> None:
@@ -186,7 +186,7 @@ class AccountModel(RuleBasedStateMachine):
         thread.join()
         assert INTERNAL not in (ran.code, ended[0][0]), (ran.text, ended)
 
-    # --- what holds ---------------------------------------------------------------------------------------------------
+    # --- what holds ---
 
     def golden(self, person: int, *args: str) -> Ran:
         """Run a command in that person's checkout."""
@@ -267,8 +267,8 @@ def _ledger(state: RegionState) -> Ledger:
 
 @pytest.mark.parametrize(("examples", "steps", "part"), [
     pytest.param(3, 30, 0, id="60", marks=pytest.mark.slow),
-    pytest.param(10, 30, 0, id="300", marks=[pytest.mark.slow, pytest.mark.long]),
-    *[pytest.param(25, 50, part, id=f"5000-{part}", marks=[pytest.mark.slow, pytest.mark.long])
+    pytest.param(10, 30, 0, id="300", marks=pytest.mark.long),
+    *[pytest.param(25, 50, part, id=f"5000-{part}", marks=pytest.mark.long)
       for part in range(1, 5)],
 ])
 def test_whatever_happens_the_pointers_hold(

@@ -1,4 +1,4 @@
-"""From candidate to `latest`: what moves, who follows, what refuses."""
+"""From candidate to `latest`: what refuses, and what a region that was added gets."""
 
 from __future__ import annotations
 

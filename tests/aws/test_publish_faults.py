@@ -40,7 +40,6 @@ def untouched(aws: Emulator) -> None:
 
 # --- who we are ---
 
-
 def test_credentials_that_are_not_good(
     checkout: Checkout, build: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -161,7 +160,7 @@ def test_a_lease_is_had_by_one(aws: Emulator) -> None:
 
 
 def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A publisher that slept beyond its leases finds the ledger closed, and takes nothing from others."""
+    """A publisher that slept beyond its leases writes nothing and takes nothing from others."""
     of_build = f"{IMAGE}/{'1' * 12}"
     monkeypatch.setattr(lease, "LIFE_S", 1.0)
     sleeper, late = (lease.take_lease(dynamodb(), name) for name in (IMAGE, of_build))

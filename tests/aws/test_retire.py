@@ -23,34 +23,6 @@ pytestmark = pytest.mark.usefixtures("later")
 
 # --- the steps ---
 
-def test_an_image_goes_in_steps_with_waits(account: SeededAccount, calendar: Calendar, tmp_path: Path) -> None:
-    """Deprecated, disabled a week later, deregistered another week later; snapshot, template version, record go too."""
-    old, newest = account.ami(1), account.ami(2)
-    backing = account.backing(old)
-    template = account.template(f"golden-{IMAGE}", [newest, old, newest], tagged=True)
-    run(account, tmp_path)
-    assert account.amis()[old].deprecated is not None
-    for wait in (6, 0.9):
-        calendar.days += wait
-        assert not plan(account).actions
-    assert "to disable on" in reasons(plan(account))[old][0]
-    calendar.days += 0.2
-    run(account, tmp_path)
-    assert account.amis()[old].state == "disabled"
-    calendar.days += 6.9
-    assert "to deregister on" in reasons(plan(account))[old][0]
-    calendar.days += 0.2
-    record = run(account, tmp_path)
-    assert [action.step for action in record.done[account.region]] == [
-        RetireStep.DELETE_VERSION, RetireStep.DEREGISTER, RetireStep.DELETE_SNAPSHOT, RetireStep.DELETE_RECORD]
-    assert set(account.amis()) == {newest}
-    assert backing not in account.snapshots()
-    assert account.parameters() == {account.record(2): newest}
-    versions = account.ec2.describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]
-    assert sorted(version["VersionNumber"] for version in versions) == [1, 3]
-    assert records.read(tmp_path / "retire.json", RetireRecord) == record
-
-
 def test_a_use_that_comes_late_is_respected_and_the_announcement_taken_back(
     account: SeededAccount, calendar: Calendar, tmp_path: Path,
 ) -> None:
@@ -93,34 +65,6 @@ def test_a_disabled_image_can_be_had_back_with_its_shares(
         assert set(account.marks(old)) == {"goldenami:image", "goldenami:build-id"}
 
 
-def test_what_a_partner_launched_lately_is_not_released(account: SeededAccount) -> None:
-    old = account.ami(1)
-    account.ami(2)
-    account.share(old, PARTNER)
-    account.ec2.terminate_instances(InstanceIds=[account.launch(old)])
-    release = POLICY.model_copy(update={"release_shared": True, "idle_days": LATER + 1})
-    if account.amis()[old].last_launched is not None:
-        assert "and launched on" in reasons(plan(account, release))[old][0]
-    assert steps(plan(account, POLICY.model_copy(update={"release_shared": True}))) == [(RetireStep.DEPRECATE, old)]
-    account.ec2.modify_image_attribute(ImageId=old, LaunchPermission={"Add": [{"Group": "all"}]})
-    assert "shared with" in reasons(plan(account, release))[old][0]
-
-
-def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(account: SeededAccount) -> None:
-    """`latest` came back from a newer build that turned out bad: what it would go back to now is an old one."""
-    oldest, latest, *_ = amis = [account.ami(number) for number in (1, 2, 3, 4)]
-    lease = take_lease(account.session.dynamodb(account.region), IMAGE)
-    entries = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1,
-                           gpu=GpuProof.NONE)
-               for number, ami in enumerate(amis, 1)]
-    lease.record(Ledger(latest=entries[1], history=(entries[0],)))
-    lease.release()
-    keeps_two = POLICY.model_copy(update={"keep_last": 2})
-    assert reasons(plan(account, keeps_two))[oldest] == ["used by ledger: the build to roll back to"]
-    assert reasons(plan(account, keeps_two))[latest] == ["used by ledger: latest"]
-    assert (RetireStep.DEPRECATE, oldest) in steps(plan(account, POLICY))
-
-
 # --- what is not ours ---
 
 def test_what_the_pipeline_did_not_make_is_not_touched(account: SeededAccount, tmp_path: Path) -> None:
@@ -138,47 +82,6 @@ def test_what_the_pipeline_did_not_make_is_not_touched(account: SeededAccount, t
     before = account.amis()
     run(account, tmp_path)
     assert account.amis() == before
-
-
-def test_unfinished_uploads_go_when_they_have_expired(account: SeededAccount, tmp_path: Path) -> None:
-    dead = account.snapshot(1, complete=False, expires=iso(LATER - 1))
-    finished = account.snapshot(1, expires=iso(LATER - 1))
-    alive = account.snapshot(1, complete=False, expires=iso(LATER + 1))
-    unknown = account.snapshot(1, complete=False)
-    foreign = account.ec2.create_snapshot(VolumeId=account.ec2.create_volume(
-        Size=1, AvailabilityZone=f"{account.region}a")["VolumeId"])["SnapshotId"]
-    run(account, tmp_path)
-    assert account.snapshots() == {alive, unknown, foreign}
-    assert dead not in account.snapshots() and finished not in account.snapshots()
-    assert "a run may work on it until" in reasons(plan(account))[alive][0]
-    assert "no tag says until when" in reasons(plan(account))[unknown][0]
-
-
-def test_a_snapshot_that_another_ami_shares_stays(account: SeededAccount, calendar: Calendar, tmp_path: Path) -> None:
-    old = account.ami(1)
-    shared = account.backing(old)
-    theirs = account.ami(8, tagged=False, recorded=False, snapshot=shared)
-    account.ami(9)
-    for _ in range(4):
-        run(account, tmp_path)
-        calendar.days += 8
-    assert old not in account.amis() and theirs in account.amis()
-    assert shared in account.snapshots()
-    assert account.record(1) in account.parameters(), "the record still proves whose the snapshot is"
-    account.ec2.deregister_image(ImageId=theirs)
-    run(account, tmp_path)
-    assert shared not in account.snapshots() and account.record(1) not in account.parameters()
-
-
-def test_an_ami_that_somebody_deregistered_leaves_nothing_behind(account: SeededAccount, tmp_path: Path) -> None:
-    gone, newest = account.ami(1), account.ami(2)
-    template = account.template(f"golden-{IMAGE}", [newest, gone, newest], tagged=True)
-    account.ec2.deregister_image(ImageId=gone)
-    run(account, tmp_path)
-    assert account.snapshots() == {account.backing(newest)}
-    assert account.parameters() == {account.record(2): newest}
-    versions = account.ec2.describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]
-    assert sorted(version["VersionNumber"] for version in versions) == [1, 3]
 
 
 def test_a_pointer_to_an_ami_that_is_gone_is_said(account: SeededAccount, tmp_path: Path) -> None:
@@ -233,29 +136,24 @@ def test_a_refusal_stops_that_build_and_no_other(account: SeededAccount, aws: Em
 def test_a_region_that_cannot_be_read_is_unreachable_and_the_other_goes_on(
     account: SeededAccount, aws: Emulator, tmp_path: Path,
 ) -> None:
-    old = account.ami(1)
-    account.ami(2)
-    aws.set(disabled_regions=["eu-west-1"])
+    """One call that is forbidden makes a region unreachable, not empty."""
+    old, newest = account.ami(1), account.ami(2)
+    account.template("theirs", [newest])
+    for action in ("ec2:DescribeInstances", "ssm:GetParameters", "dynamodb:GetItem",
+                   "autoscaling:DescribeAutoScalingGroups", "ec2:DescribeVolumes",
+                   "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeFleets",
+                   "ec2:DescribeSpotFleetRequests", "ec2:DescribeSpotInstanceRequests"):
+        aws.set(denied={"*": [action]})
+        prepared = prepare(account.session, [account.region])
+        assert action in prepared.plan.unreachable[account.region]
+    aws.set(denied={}, disabled_regions=["eu-west-1"])
     prepared = prepare(account.session, [account.region, "eu-west-1"])
     assert list(prepared.plan.unreachable) == ["eu-west-1"]
     assert "unreachable" in "\n".join(retire.show(prepared.plan))
+    progress = Progress("retire", IMAGE, tmp_path / "timings")
     with pytest.raises(GoldenError, match="eu-west-1"):
-        retire.execute(account.session, prepared, tmp_path, Progress("retire", IMAGE, tmp_path / "timings"))
+        retire.execute(account.session, prepared, tmp_path, progress)
     assert account.amis()[old].deprecated
-
-
-def test_one_forbidden_call_makes_the_region_unreachable_not_empty(account: SeededAccount, aws: Emulator) -> None:
-    account.ami(1)
-    account.ami(2)
-    for action in ("ec2:DescribeInstances", "ssm:GetParameters", "autoscaling:DescribeAutoScalingGroups",
-                   "ec2:DescribeLaunchTemplateVersions", "dynamodb:GetItem", "ec2:DescribeVolumes",
-                   "ec2:DescribeFleets", "ec2:DescribeSpotFleetRequests", "ec2:DescribeSpotInstanceRequests"):
-        aws.set(denied={"*": [action]})
-        prepared = prepare(account.session, [account.region])
-        if prepared.plan.regions:  # nothing there to ask for
-            assert action == "ec2:DescribeLaunchTemplateVersions"
-            continue
-        assert action in prepared.plan.unreachable[account.region]
 
 
 def test_while_another_publishes_nothing_is_retired(account: SeededAccount, tmp_path: Path) -> None:
@@ -268,3 +166,45 @@ def test_while_another_publishes_nothing_is_retired(account: SeededAccount, tmp_
     lease.release()
     run(account, tmp_path)
     assert account.amis()[old].deprecated
+
+
+def test_what_a_partner_launched_lately_is_not_released(account: SeededAccount) -> None:
+    old = account.ami(1)
+    account.ami(2)
+    account.share(old, PARTNER)
+    account.ec2.terminate_instances(InstanceIds=[account.launch(old)])
+    release = POLICY.model_copy(update={"release_shared": True, "idle_days": LATER + 1})
+    if account.amis()[old].last_launched is not None:
+        assert "and launched on" in reasons(plan(account, release))[old][0]
+    assert steps(plan(account, POLICY.model_copy(update={"release_shared": True}))) == [(RetireStep.DEPRECATE, old)]
+    account.ec2.modify_image_attribute(ImageId=old, LaunchPermission={"Add": [{"Group": "all"}]})
+    assert "shared with" in reasons(plan(account, release))[old][0]
+
+
+def test_unfinished_uploads_go_when_they_have_expired(account: SeededAccount, tmp_path: Path) -> None:
+    dead = account.snapshot(1, complete=False, expires=iso(LATER - 1))
+    finished = account.snapshot(1, expires=iso(LATER - 1))
+    alive = account.snapshot(1, complete=False, expires=iso(LATER + 1))
+    unknown = account.snapshot(1, complete=False)
+    foreign = account.ec2.create_snapshot(VolumeId=account.ec2.create_volume(
+        Size=1, AvailabilityZone=f"{account.region}a")["VolumeId"])["SnapshotId"]
+    run(account, tmp_path)
+    assert account.snapshots() == {alive, unknown, foreign}
+    assert dead not in account.snapshots() and finished not in account.snapshots()
+    assert "a run may work on it until" in reasons(plan(account))[alive][0]
+    assert "no tag says until when" in reasons(plan(account))[unknown][0]
+
+
+def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(account: SeededAccount) -> None:
+    """`latest` came back from a newer build that turned out bad: what it would go back to now is an old one."""
+    oldest, latest, *_ = amis = [account.ami(number) for number in (1, 2, 3, 4)]
+    lease = take_lease(account.session.dynamodb(account.region), IMAGE)
+    entries = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1,
+                           gpu=GpuProof.NONE)
+               for number, ami in enumerate(amis, 1)]
+    lease.record(Ledger(latest=entries[1], history=(entries[0],)))
+    lease.release()
+    keeps_two = POLICY.model_copy(update={"keep_last": 2})
+    assert reasons(plan(account, keeps_two))[oldest] == ["used by ledger: the build to roll back to"]
+    assert reasons(plan(account, keeps_two))[latest] == ["used by ledger: latest"]
+    assert (RetireStep.DEPRECATE, oldest) in steps(plan(account, POLICY))

@@ -117,7 +117,6 @@ def test_retire_killed_here_and_there(
     try_points(checkout, kill_proxy, aws, changes[::STRIDE])
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_retire_killed_everywhere(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, calendar: Calendar) -> None:
     points = all_points(checkout, kill_proxy, aws)

@@ -102,7 +102,6 @@ def test_a_region_that_is_down_is_taken_back_later(
 
 # --- what one region withdrew while another was out ---
 
-
 @pytest.fixture
 def half_back(checkout: Checkout, published: list[str], faults: Faults) -> list[str]:
     """Ids of the two builds: the second was rolled back in us-east-1 while us-west-2 was out, which is back now."""

@@ -16,7 +16,7 @@ from goldenami.model.builds.build_records import Outcome, VerifyRecord
 from support.builds import bakes, checkout, guest, installed
 from support.idle import booted as idle
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 IMAGE = "debian-13-booted"
 DEFINITION = f"""image: {IMAGE}

@@ -9,7 +9,6 @@ from goldenami.core import shell
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_the_life_of_an_image(tmp_path: Path) -> None:
     shell.stream(["make", "demo"], log=tmp_path / "demo.log", cwd=ROOT)

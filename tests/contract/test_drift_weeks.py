@@ -18,7 +18,7 @@ from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import ROOT
 from support.drift import small_image
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 IMAGE, USER, DAYS = "debian-13-ml", "debian", 8
 BOOT = f"""

@@ -14,7 +14,7 @@ from goldenami.local.disk import disk
 from support.builds import damaged, guest, installed
 from support.builds.tools import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 IMAGE = "debian-13-immutable"
 

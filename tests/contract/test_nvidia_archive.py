@@ -18,7 +18,7 @@ from support.debian.nvidia_checkout import NvidiaCheckout
 from support.debian.nvidia_packages import DriverRelease
 from support.debian.repack import Origins
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 OLD, NEW, NEXT = "580.95.05", "580.105.08", "590.48.01"
 PARTS = ("firmware-nvidia-gsp", "libcuda1", "libnvidia-cfg1", "libnvidia-ml1", "libnvidia-ptxjitcompiler1",
          "nvidia-driver-cuda", "nvidia-fabricmanager", "nvidia-modprobe", "nvidia-persistenced")
@@ -84,13 +84,17 @@ def refused(image: NvidiaCheckout, command: str, code: int, why: str) -> None:
     assert image.lock_file.read_bytes() == before
 
 
-def test_a_key_that_is_not_the_pinned_one(fails: NvidiaCheckout, key: debrepo.Key) -> None:
-    fails.define(nvidia_driver_repository_key_fingerprint="A" * 40)
+def test_an_archive_that_cannot_be_reached_or_believed(
+    fails: NvidiaCheckout, key: debrepo.Key,
+) -> None:
+    """Out of reach, expired, signed by another key, with a key that is not the pinned one."""
+    own = dict(fails.env)
+    fails.env["GOLDEN_MIRROR_NVIDIA"] = "http://127.0.0.1:9/debian13/x86_64"
     for command in ("lock", "watch"):
-        refused(fails, command, 4, f"the key of the archive `nvidia` is {key.fingerprint}, not {'A' * 40}")
-
-
-def test_an_index_that_another_key_signed(fails: NvidiaCheckout) -> None:
+        refused(fails, command, 4, "127.0.0.1:9/debian13/x86_64")
+    fails.env = own
+    fails.archive.publish(date=debrepo.DATE + DAY_S, valid_for_s=DAY_S)
+    refused(fails, "lock", 4, "is expired (invalid since")
     other = debrepo.Key()
     try:
         fails.archive.flat.key = other
@@ -98,11 +102,10 @@ def test_an_index_that_another_key_signed(fails: NvidiaCheckout) -> None:
     finally:
         other.close()
     refused(fails, "lock", 4, "apt could not read the indexes: ")
-
-
-def test_a_signature_that_has_expired(fails: NvidiaCheckout) -> None:
-    fails.archive.publish(date=debrepo.DATE + DAY_S, valid_for_s=DAY_S)
-    refused(fails, "lock", 4, "is expired (invalid since")
+    fails.define(nvidia_driver_repository_key_fingerprint="A" * 40)
+    for command in ("lock", "watch"):
+        said = f"the key of the archive `nvidia` is {key.fingerprint}, not {'A' * 40}"
+        refused(fails, command, 4, said)
 
 
 def test_half_a_release_is_passed_over(fails: NvidiaCheckout) -> None:
@@ -129,12 +132,6 @@ def test_a_fabric_manager_of_another_version(fails: NvidiaCheckout) -> None:
     refused(fails, "lock", 3, f"nvidia-fabricmanager is {NEW}-1, the driver is {OLD}")
 
 
-def test_an_archive_out_of_reach(fails: NvidiaCheckout) -> None:
-    fails.env["GOLDEN_MIRROR_NVIDIA"] = "http://127.0.0.1:9/debian13/x86_64"
-    for command in ("lock", "watch"):
-        refused(fails, command, 4, "127.0.0.1:9/debian13/x86_64")
-
-
 def test_the_container_toolkit_is_of_a_repository_of_its_own(
     fails: NvidiaCheckout, key: debrepo.Key, origins: Origins,
 ) -> None:
@@ -156,7 +153,6 @@ def test_the_container_toolkit_is_of_a_repository_of_its_own(
     assert {"nvidia", "nvidia-container"} <= {suite.suite for suite in lock.base.suites}
 
 
-@pytest.mark.long
 def test_cuda_and_a_kept_repository(fails: NvidiaCheckout, key: debrepo.Key) -> None:
     """CUDA's packages hold NVIDIA's own wheels, 1.2 GB; an image that keeps the repository gets its key by the lock."""
     fails.archive.cuda("13.0").publish(date=debrepo.DATE + DAY_S)
@@ -172,7 +168,6 @@ def test_cuda_and_a_kept_repository(fails: NvidiaCheckout, key: debrepo.Key) -> 
     assert lock.variables["nvidia_driver_repository_key"] == key.public
 
 
-@pytest.mark.long
 def test_a_newer_release_is_noticed_and_taken_as_a_whole(image: NvidiaCheckout) -> None:
     """One of the branch is taken; the next branch, which the archive has too, is not."""
     code, said = image.golden("watch", image.image)
@@ -189,7 +184,6 @@ def test_a_newer_release_is_noticed_and_taken_as_a_whole(image: NvidiaCheckout) 
     assert code == 0, said
 
 
-@pytest.mark.long
 def test_the_image_boots_and_every_check_is_correct(image: NvidiaCheckout) -> None:
     """From the lock of the newer release to a verified disk: modules, libraries, units, firmware."""
     code, said = image.golden("bake", image.image)

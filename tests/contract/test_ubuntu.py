@@ -91,14 +91,6 @@ def _edit(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
 
 
-def test_who_signed_it_has_to_be_told(walk: Walk, tmp_path: Path) -> None:
-    """Ubuntu's own keyring, which `make setup` installs, does not know the test's key."""
-    told = {name: value for name, value in walk.told.items() if name != "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING"}
-    status, output = finish(checkout.golden(walk.root, "lock", IMAGE, **told | {"GOLDEN_CACHE": str(tmp_path)}))
-    assert status == 4, output
-    assert "apt could not read the indexes" in output
-
-
 @pytest.fixture(scope="module")
 def lock(walk: Walk) -> Lock:
     """What `golden lock` makes of it."""

@@ -262,3 +262,29 @@ def test_a_webhook_that_refuses_is_an_error_without_its_address(
     assert "the webhook of GOLDEN_WEBHOOK answered 403" in said
     assert "services" not in said
     assert checkout.record.rows  # what was found is on disk all the same
+
+
+def test_a_two_gigabyte_release_file_is_not_read(checkout: WatchCheckout) -> None:
+    """apt stops at Acquire::MaxReleaseFileSize; here 12 MB stand for all that is too much."""
+    checkout.mirror.instead = {"/security/*Release": b"x" * 12_000_000}
+    code, said = checkout.watch()
+    assert code == 4, said
+    assert "debian-security: apt could not read the indexes: " in said
+    assert any(word in said for word in ("Writing more data than expected", "unexpected size"))
+
+
+def test_an_archive_that_is_empty_is_not_one_without_news(checkout: WatchCheckout) -> None:
+    checkout.archive("security", []).publish(date=debrepo.DATE + 1)
+    code, said = checkout.watch()
+    assert (code, "debian-security: is empty: it has none of the 1 packages that the" in said) == (4, True), said
+
+
+def test_a_security_update_goes_to_its_own_version(checkout: WatchCheckout, names: list[str]) -> None:
+    """Not to that of a point release, which the policy leaves, though apt would choose it."""
+    newer = [replace(one, version=f"{LESS.version}.1") if one.name == "less" else one for one in _newer_nano(names)]
+    checkout.archive("debian", newer).publish(date=debrepo.DATE + 1)
+    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
+    code, said = checkout.watch("--update")
+    assert code == 0, said
+    assert checkout.lock().packages["less"].version == LESS.version
+    assert checkout.lock().packages["less"].origin == "debian-security"
