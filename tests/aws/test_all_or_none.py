@@ -10,12 +10,6 @@ from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 ERROR = {"code": "InvalidParameterValue", "status": 400}
 
 
-def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
-    ran = checkout.golden(*args)
-    assert ran.code == code, ran.text
-    return ran.text
-
-
 def build(checkout: Checkout, number: int) -> str:
     return builds.build(checkout.root, number).name
 
@@ -37,10 +31,10 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
     checkout: Checkout, faults: Faults, service: str, operation: str, stands: int,
 ) -> None:
     build_ids = [build(checkout, 1)]
-    golden(checkout, "publish", IMAGE)
+    checkout.run("publish", IMAGE)
     build_ids.append(build(checkout, 2))
     faults.add(service, operation, region="us-west-2", error=ERROR)
-    text = golden(checkout, "publish", IMAGE, code=5)
+    text = checkout.run("publish", IMAGE, code=5)
     faults.clear()
     assert f"no pointer has moved: AWS refused {operation} in us-west-2" in text
     assert "us-east-1       is as it was" in text
@@ -53,26 +47,28 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
         assert latest.build_id == build_ids[0]
         assert (state.parameter("latest"), template["LaunchTemplateData"]["ImageId"]) == (latest.ami, latest.ami)
     assert candidates() == [build_ids[stands]] * 2
-    golden(checkout, "publish", IMAGE, "--build", build_ids[1])
+    checkout.run("publish", IMAGE, "--build", build_ids[1])
     for region in REGIONS:
         RegionState(region).check(build_ids, build_ids[1])
     assert candidates() == [build_ids[1]] * 2
 
 
-def test_of_a_first_publish_nothing_stays_or_it_is_named(checkout: Checkout, faults: Faults) -> None:
+def test_of_a_first_publish_nothing_stays_or_it_is_named(
+    checkout: Checkout, faults: Faults,
+) -> None:
     first = build(checkout, 1)
     faults.add("ec2", "CreateLaunchTemplate", region="us-west-2", error=ERROR)
-    assert "no pointer has moved" in golden(checkout, "publish", IMAGE, code=5)
+    assert "no pointer has moved" in checkout.run("publish", IMAGE, code=5)
     for region in REGIONS:
         state = RegionState(region)
         pointers = (state.parameter("latest"), state.template(), state.ledger().latest)
         assert pointers == (None, None, None)
     faults.add("ssm", "DeleteParameter", region="us-east-1", error=ERROR)
-    text = golden(checkout, "publish", IMAGE, code=5)
+    text = checkout.run("publish", IMAGE, code=5)
     assert "pointers may have moved in us-east-1 and nowhere else: AWS refused Create" in text
     assert "us-east-1, back AWS refused DeleteParameter in us-east-1" in text
     assert RegionState("us-west-2").parameter("latest") is None
     faults.clear()
-    golden(checkout, "publish", IMAGE, "--build", first)
+    checkout.run("publish", IMAGE, "--build", first)
     for region in REGIONS:
         RegionState(region).check([first], first)

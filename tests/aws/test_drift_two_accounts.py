@@ -9,7 +9,7 @@ from goldenami.aws.session import Account
 from goldenami.core import records
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
-from support.builds.builds import IMAGE, Checkout, Ran
+from support.builds.builds import IMAGE, Checkout
 from support.builds.tools import need_disk_tools
 from support.drift import cloud_disk, small_image
 from support.drift.cloud_disk import CloudDisk
@@ -38,40 +38,23 @@ def cloud(account: SeededAccount, checkout: Checkout, tmp_path: Path, aws: Emula
     return made
 
 
-def look(checkout: Checkout, instance: str, *args: str) -> Ran:
-    return checkout.golden("drift", IMAGE, "--instance", instance, *args)
-
-
 def test_the_launch_account_looks_by_the_records_of_the_bake(
     account: SeededAccount, cloud: CloudDisk, checkout: Checkout, tmp_path: Path, aws: Emulator,
 ) -> None:
-    instance, public = account.launch(cloud.ami), tmp_path / "key.pub"
-    ran = look(checkout, instance, "--key", str(public))
-    assert (ran.code, f"the AMI is of account {BAKE}: every block is read" in ran.text) == (0, True), ran.text
-    aws.write(instance, REGION, small_image.blocks(cloud.build.disk, "/usr/bin/false") * 4096 + (128 << 20), b"x")
-    ran = look(checkout, instance)
-    assert (ran.code, "/usr/bin/false" in ran.text) == (6, True), ran.text
-    assert account.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
-
-
-def test_what_is_signed_is_read_beside_the_build(
-    account: SeededAccount, cloud: CloudDisk, checkout: Checkout, tmp_path: Path,
-) -> None:
-    instance, other = account.launch(cloud.ami), signing_key.make(tmp_path / "other")
-    assert look(checkout, instance, "--key", str(other)).code == 6
+    """What is signed is read beside the build; what is missing there is said in one line."""
+    instance, public = account.launch(cloud.ami), str(tmp_path / "key.pub")
+    look = ("drift", IMAGE, "--instance", instance)
+    said = checkout.run(*look, "--key", public)
+    assert f"the AMI is of account {BAKE}: every block is read" in said
+    checkout.run(*look, "--key", str(signing_key.make(tmp_path / "other")), code=6)
     (cloud.build.path / f"provenance/{REGION}.provenance.dsse.json").unlink()
-    ran = look(checkout, instance, "--key", str(tmp_path / "key.pub"))
-    assert (ran.code, "was published unsigned" in ran.text) == (6, True), ran.text
-
-
-def test_what_is_missing_is_said_in_one_line(
-    account: SeededAccount, cloud: CloudDisk, checkout: Checkout,
-) -> None:
-    instance = account.launch(cloud.ami)
+    assert "was published unsigned" in checkout.run(*look, "--key", public, code=6)
+    block = small_image.blocks(cloud.build.disk, "/usr/bin/false")
+    aws.write(instance, REGION, block * 4096 + (128 << 20), b"x")
+    assert "/usr/bin/false" in checkout.run(*look, code=6)
+    assert account.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
     cloud.build.publish.unlink()
-    ran = look(checkout, instance)
-    said = f"{cloud.ami} is shared by account {BAKE}, and no publish record here says which build it is"
-    assert (ran.code, said in ran.text) == (4, True), ran.text
-    ran = checkout.golden("drift", IMAGE)
-    said = f"these credentials are of account {LAUNCH}, and the definition wants {BAKE}"
-    assert (ran.code, said in ran.text) == (8, True), ran.text
+    lacks = f"{cloud.ami} is shared by account {BAKE}, and no publish record here says which build"
+    assert lacks in checkout.run(*look, code=4)
+    other = f"these credentials are of account {LAUNCH}, and the definition wants {BAKE}"
+    assert other in checkout.run("drift", IMAGE, code=8)

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.inventory import leftovers
-from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.commands import builds as commands
 from goldenami.commands.checkout import Checkout as CommandCheckout
 from goldenami.core import clock, records
@@ -70,19 +69,6 @@ class Build:
         return {self.group, self.key, self.instance, self.image, self.volume, self.snapshot}
 
 
-def test_a_region_that_only_a_bake_was_told_of_is_swept_too(checkout: Checkout) -> None:
-    """The bake fails in a region that no definition names; its own choice there is what `sweep` looks at next."""
-    elsewhere = "eu-north-1"
-    ran = checkout.golden("sweep", "--dry-run")
-    assert ran.code == 0, ran.text
-    assert elsewhere not in ran.text
-    for _ in range(2):
-        commands._ec2_builder(CommandCheckout(checkout.root), builds.lock(IMAGE, 1), elsewhere, None)
-    ran = checkout.golden("sweep", "--dry-run")
-    assert ran.text.count(elsewhere) == 1
-    assert elsewhere not in checkout.golden("sweep", "--dry-run", "--region", "us-east-1").text
-
-
 def test_what_has_expired_goes_and_nothing_else(account: SeededAccount, checkout: Checkout) -> None:
     """A name like Packer's is no proof: only the tags are."""
     dead, alive, foreign = (Build(account, number, own) for number, own in ((1, marks(-1)), (2, marks(1)), (3, {})))
@@ -112,16 +98,6 @@ def test_a_snapshot_that_an_ami_is_made_of_and_a_date_that_is_none_stay(account:
     assert {used, odd} <= account.snapshots()
 
 
-def test_a_snapshot_goes_with_the_ami_that_is_made_of_it(account: SeededAccount) -> None:
-    """As a bake on EC2 leaves them that was killed, or never published."""
-    used = account.snapshot(1, expires=iso(-1), owner="me@host:1")
-    ami = account.ami(1, snapshot=used)
-    account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks(-1)))
-    sweep.execute(account.session, sweep.prepare(account.session, [account.region]))
-    assert used not in account.snapshots()
-    assert account.ec2.describe_images(Owners=["self"])["Images"] == []
-
-
 def test_one_refusal_does_not_stop_the_others(account: SeededAccount, aws: Emulator) -> None:
     dead = Build(account, 1, marks(-1))
     aws.set(denied={"*": ["ec2:DeleteVolume"]})
@@ -136,17 +112,7 @@ def test_one_refusal_does_not_stop_the_others(account: SeededAccount, aws: Emula
     assert dead.left() == set()
 
 
-def test_what_is_gone_already_is_done(account: SeededAccount) -> None:
-    dead = Build(account, 1, marks(-1))
-    things = leftovers.find(account.ec2)
-    assert [leftover.kind for leftover in things] == list(LeftoverKind)
-    for _ in range(2):
-        for leftover in things:
-            leftovers.remove(account.ec2, leftover.kind, leftover.id)
-    assert dead.left() == set()
-
-
-# --- a bake on EC2, killed --------------------------------------------------------------------------------------------
+# --- a bake on EC2, killed ---
 
 _BAKE = """
 import sys
@@ -199,3 +165,26 @@ def test_what_a_killed_bake_leaves_is_found(
     assert leftovers.find(account.ec2) == [] and account.ec2.describe_key_pairs()["KeyPairs"] == []
     assert [group["GroupName"] for group in account.ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
     assert account.ec2.describe_volumes()["Volumes"] == []
+
+
+def test_a_region_that_only_a_bake_was_told_of_is_swept_too(checkout: Checkout) -> None:
+    """The bake fails in a region that no definition names; its own choice there is what `sweep` looks at next."""
+    elsewhere = "eu-north-1"
+    ran = checkout.golden("sweep", "--dry-run")
+    assert ran.code == 0, ran.text
+    assert elsewhere not in ran.text
+    for _ in range(2):
+        commands._ec2_builder(CommandCheckout(checkout.root), builds.lock(IMAGE, 1), elsewhere, None)
+    ran = checkout.golden("sweep", "--dry-run")
+    assert ran.text.count(elsewhere) == 1
+    assert elsewhere not in checkout.golden("sweep", "--dry-run", "--region", "us-east-1").text
+
+
+def test_a_snapshot_goes_with_the_ami_that_is_made_of_it(account: SeededAccount) -> None:
+    """As a bake on EC2 leaves them that was killed, or never published."""
+    used = account.snapshot(1, expires=iso(-1), owner="me@host:1")
+    ami = account.ami(1, snapshot=used)
+    account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks(-1)))
+    sweep.execute(account.session, sweep.prepare(account.session, [account.region]))
+    assert used not in account.snapshots()
+    assert account.ec2.describe_images(Owners=["self"])["Images"] == []
