@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +58,7 @@ def metrics() -> dict[str, dict[str, str]]:
     return {each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]} for each in listed}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_notice_hold_grace_and_power_off(instance: str, imds: str, topic: Topic, tmp_path: Path) -> None:
     here = IdleMachine(tmp_path, action="poweroff", target=topic.arn, grace_minutes=60)  # 30 s: time to hold it
     with here.agent(imds) as agent:
@@ -81,7 +80,7 @@ def test_notice_hold_grace_and_power_off(instance: str, imds: str, topic: Topic,
         agent.wait(lambda state: state["stage"] == "busy" and "cores" in state["reason"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
     aws: Emulator, joined: str, imds: str, topic: Topic, tmp_path: Path,
 ) -> None:
@@ -108,7 +107,7 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
     assert published["golden_idle"]["InstanceId"] == joined
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("action", "place", "refusal"), [
     ("poweroff", "joined", f"the group {GROUP} would replace the instance; set the action leave_group"),
     ("leave_group", "instance", "the instance is in no group; set the action poweroff"),
@@ -125,19 +124,7 @@ def test_what_does_not_fit_the_group_is_refused_and_announced_so(
     assert not here.stopped.exists() and (member(request.getfixturevalue(place)) is None) == (before is None)
 
 
-@pytest.mark.slow
-def test_without_an_action_an_idle_machine_only_loses_its_protection(joined: str, imds: str, tmp_path: Path) -> None:
-    here = IdleMachine(tmp_path)
-    with here.agent(imds) as agent:
-        agent.wait(lambda state: state["protected"])
-        agent.wait(lambda state: state["idle"] and state["stage"] == "done" and not state["protected"])
-        found = member(joined)
-        assert found is not None and not found["ProtectedFromScaleIn"]
-        here.work()
-        agent.wait(lambda state: state["protected"])
-
-
-@pytest.mark.slow
+@pytest.mark.long
 def test_who_cannot_be_told_is_not_stopped(aws: Emulator, imds: str, topic: Topic, tmp_path: Path) -> None:
     aws.set(denied={"*": ["sns:Publish", "cloudwatch:PutMetricData"]})
     here = IdleMachine(tmp_path, action="poweroff", target=topic.arn)
@@ -193,22 +180,3 @@ def test_wrong_settings_end_the_agent_with_one_line(tmp_path: Path) -> None:
     ran = here.golden_idle("run")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == "golden-idle: error: window_minutes is 5: it has to be a whole number from 15 on\n"
-
-
-def test_commands_without_an_agent_say_so(tmp_path: Path) -> None:
-    here = IdleMachine(tmp_path)
-    for argv in (["why"], ["status"], ["hold", "4h", "x"]):
-        ran = here.golden_idle(*argv)
-        assert ran.returncode == 3 and ran.stderr.startswith("golden-idle: error: the agent does not run"), ran
-    assert here.golden_idle("check").stdout == "action none, window 15 minutes\n"
-
-
-def test_a_hold_that_never_ends_is_refused(tmp_path: Path) -> None:
-    here = IdleMachine(tmp_path)
-    (tmp_path / "run/golden-idle").mkdir(parents=True)
-    (tmp_path / "run/golden-idle/state.json").write_text(
-        json.dumps({"at": time.clock_gettime(time.CLOCK_BOOTTIME), "longest_hold_hours": 72}), encoding="utf-8")
-    ran = here.golden_idle("hold", "forever", "mine")
-    assert ran.returncode == 2 and "`forever` does not say when the hold ends" in ran.stderr
-    ran = here.golden_idle("hold", "4h", "mine")  # there is no folder of an agent
-    assert ran.returncode == 2 and "is the agent running?" in ran.stderr

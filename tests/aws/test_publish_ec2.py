@@ -34,8 +34,7 @@ def test_it_stays_where_it_was_baked_and_is_copied_elsewhere(aws: Emulator, chec
     dry = checkout.golden("publish", IMAGE, "--dry-run")
     assert f"copy {ami(build)} of {HOME} to {IMAGE}-{build.name}" in dry.text, dry.text
     assert "register" not in dry.text and RegionState(OTHER).amis() == {}
-    ran = checkout.golden("publish", IMAGE)
-    assert ran.code == 0, ran.text
+    checkout.run("publish", IMAGE)
     for region in REGIONS:
         RegionState(region).check([build.name], build.name)
     assert RegionState(HOME).amis()[f"{IMAGE}-{build.name}"]["ImageId"] == ami(build)
@@ -54,10 +53,9 @@ def test_a_build_by_the_local_builder_follows(checkout: Checkout) -> None:
     """Whoever made the one before: its blocks are none of a disk like this one, so the whole disk goes up."""
     first = ec2_builds.build(checkout.root, 1, HOME)
     BlockMap.create(first / BLOCKS_FILE, 8)
-    assert checkout.golden("publish", IMAGE).code == 0
+    checkout.run("publish", IMAGE)
     second = builds.build(checkout.root, 2)
-    ran = checkout.golden("publish", IMAGE)
-    assert ran.code == 0, ran.text
+    checkout.run("publish", IMAGE)
     RegionState(OTHER).check([first.name, second.name], second.name)
     back = checkout.golden("rollback", IMAGE)
     assert back.code == 0, back.text
@@ -70,39 +68,41 @@ def test_a_key_encrypts_the_copy(checkout: Checkout) -> None:
     kms.create_alias(AliasName="alias/golden", TargetKeyId=key["KeyId"])
     checkout.define(f"publish: {{regions: [{OTHER}], kms_key: alias/golden}}\n")
     ec2_builds.build(checkout.root, 1, HOME)
-    ran = checkout.golden("publish", IMAGE)
-    assert ran.code == 0, ran.text
+    checkout.run("publish", IMAGE)
     (snapshot,) = RegionState(OTHER).snapshots()
     assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, key["Arn"])
 
 
-REFUSALS: list[tuple[str, Callable[[Path], object], int, str]] = [
-    ("of another AMI", lambda build: ec2_builds.write_verify(build, ami="ami-1"), 6,
+REFUSALS: list[tuple[Callable[[Path], object], int, str]] = [
+    (lambda build: ec2_builds.write_verify(build, ami="ami-1"), 6,
      "its verify record is of another AMI (ami-1, not ami-"),
-    ("of no AMI", lambda build: ec2_builds.write_verify(build, ami=None), 6, "does not say that it is of this AMI"),
-    ("under BIOS only", lambda build: ec2_builds.write_verify(
+    (lambda build: ec2_builds.write_verify(build, ami=None), 6,
+     "does not say that it is of this AMI"),
+    (lambda build: ec2_builds.write_verify(
         build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), 6, "it was not booted under uefi"),
-    ("without IMDSv2", lambda build: ec2_builds.write_verify(
+    (lambda build: ec2_builds.write_verify(
         build, checks=[check for check in wrong("x") if check.id != CHECKS[0]]), 6, "does not prove that it boots"),
-    ("gone", lambda build: RegionState(HOME).ec2.deregister_image(ImageId=ami(build)), 2, "which the bake made in"),
+    (lambda build: name_another(build), 2, "is not ami-0, which the bake made"),
+    (lambda build: RegionState(HOME).ec2.deregister_image(ImageId=ami(build)), 2,
+     "which the bake made in"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "code", "message"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
-def test_what_is_no_proof_or_no_more_is_refused(
-    aws: Emulator, checkout: Checkout, spoil: Callable[[Path], object], code: int, message: str,
-) -> None:
-    spoil(ec2_builds.build(checkout.root, 1, HOME))
-    ran = checkout.golden("publish", IMAGE)
-    assert ran.code == code and message in ran.text, ran.text
-    assert RegionState(OTHER).amis() == {} and RegionState(HOME).parameter("latest") is None
-
-
-def test_an_ami_of_that_name_that_is_another_is_refused(checkout: Checkout) -> None:
+def test_what_is_no_proof_or_no_more_is_refused(checkout: Checkout) -> None:
     build = ec2_builds.build(checkout.root, 1, HOME)
     bake = records.read(build / BAKE_FILE, BakeRecord)
+    for spoil, code, message in REFUSALS:
+        records.write(build / BAKE_FILE, bake)
+        ec2_builds.write_verify(build)
+        spoil(build)
+        assert message in checkout.run("publish", IMAGE, code=code)
+        assert RegionState(OTHER).amis() == {} and RegionState(HOME).parameter("latest") is None
+
+
+def name_another(build: Path) -> None:
+    """An AMI of that name is there, and the record names another."""
+    bake = records.read(build / BAKE_FILE, BakeRecord)
     assert bake.ami is not None
-    records.write(build / BAKE_FILE, bake.model_copy(update={"ami": bake.ami.model_copy(update={"id": "ami-0"})}))
+    ami = bake.ami.model_copy(update={"id": "ami-0"})
+    records.write(build / BAKE_FILE, bake.model_copy(update={"ami": ami}))
     ec2_builds.write_verify(build)
-    ran = checkout.golden("publish", IMAGE)
-    assert ran.code == 2 and "is not ami-0, which the bake made" in ran.text, ran.text

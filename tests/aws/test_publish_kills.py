@@ -16,7 +16,7 @@ from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionSta
 SOAK_DAYS = 2
 """For how long a candidate stands before it is promoted."""
 SAMPLE = 2
-"""Points that the fast tests try of each list, each time others; the slow ones try all."""
+"""Points that the fast tests try of each list, each time others; the long ones try all."""
 
 
 class Life:
@@ -110,12 +110,12 @@ def candidates(aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch
 
 
 def chosen(points: list[KillPoint], request: pytest.FixtureRequest) -> list[KillPoint]:
-    """All points in a slow test, else a few."""
+    """All points in a long test, else a few."""
     assert {point.when for point in points} == set(When) and {point.region for point in points} >= set(REGIONS)
-    return points if request.node.get_closest_marker("slow") else random.sample(points, SAMPLE)
+    return points if request.node.get_closest_marker("long") else random.sample(points, SAMPLE)
 
 
-EXTENT = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=[pytest.mark.slow, pytest.mark.long])]
+EXTENT = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("_every", EXTENT)
@@ -129,8 +129,10 @@ def test_a_publish_that_was_killed_is_continued(life: Life, _every: bool, reques
         life.publish(point)
 
 
-@pytest.mark.parametrize("_every", EXTENT)
-def test_a_first_publish_that_was_killed_is_continued(life: Life, _every: bool, request: pytest.FixtureRequest) -> None:
+@pytest.mark.long
+def test_a_first_publish_that_was_killed_is_continued(
+    life: Life, request: pytest.FixtureRequest,
+) -> None:
     life.publish()
     first = {"dynamodb:CreateTable", "dynamodb:DescribeTable", "ec2:CreateLaunchTemplate", "ssm:GetParameter"}
     for point in chosen([point for point in life.kill_proxy.points() if point.action in first], request):
@@ -169,9 +171,9 @@ def test_a_promotion_that_was_killed_is_continued(
         candidates.promote(point)
 
 
-@pytest.mark.parametrize("_every", EXTENT)
+@pytest.mark.long
 def test_a_first_promotion_that_was_killed_is_continued(
-    candidates: Candidates, _every: bool, request: pytest.FixtureRequest,
+    candidates: Candidates, request: pytest.FixtureRequest,
 ) -> None:
     candidates.stand()
     candidates.promote()

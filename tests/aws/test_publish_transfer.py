@@ -37,31 +37,7 @@ def by(aws: Emulator, call: str, since: int = 0) -> set[str]:
     return {region for name, region in aws.calls()[since:] if name == call}
 
 
-def test_a_disk_is_sent_once_and_copied(checkout: Checkout, build: Path, aws: Emulator) -> None:
-    said = publish(checkout)
-    assert by(aws, "ebs:PutSnapshotBlock") == {HOME}
-    assert by(aws, "ec2:CopyImage") == {NEAR, FAR}
-    assert f"copy the new AMI of {HOME} to {IMAGE}-{build.name}\n" in said
-    for region in REGIONS:
-        RegionState(region).check([build.name], build.name)
-    second, before = builds.build(checkout.root, 2), len(aws.calls())
-    assert "512 KiB in 1 blocks" in publish(checkout)
-    assert by(aws, "ebs:PutSnapshotBlock", before) == set(REGIONS), "a copy is a parent like any other"
-    assert by(aws, "ec2:CopyImage", before) == set()
-    for region in REGIONS:
-        RegionState(region).check([build.name, second.name], second.name)
-
-
-@pytest.mark.parametrize(("key", "said"), [
-    ("transfer: cheapest", "publish.transfer: input should be 'copy' or 'upload' (got 'cheapest')"),
-    ("uplink_usd_gib: 0.02", "publish.uplink_usd_gib: unknown key; ")])
-def test_no_definition_asks_for_a_comparison(checkout: Checkout, aws: Emulator, key: str, said: str) -> None:
-    checkout.define(f"publish: {{regions: [{HOME}], {key}}}\n")
-    ran = checkout.golden("publish", IMAGE)
-    assert (ran.code, said in ran.text, aws.calls()) == (2, True, []), ran.text
-
-
-@pytest.mark.parametrize("told", [True, False], ids=["its record is new", "its record is the published one's"])
+@pytest.mark.parametrize("told", [True, False], ids=["its own record", "the published one's"])
 def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
     checkout: Checkout, build: Path, *, told: bool,
 ) -> None:
@@ -79,14 +55,7 @@ def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
         assert holds(Account().ebs(region), published.snapshot, listed)
 
 
-@pytest.mark.slow
-def test_who_says_so_sends_to_each(checkout: Checkout, build: Path, aws: Emulator) -> None:
-    publish(checkout, ", transfer: upload")
-    assert by(aws, "ec2:CopyImage") == set()
-    assert by(aws, "ebs:PutSnapshotBlock") == set(REGIONS)
-
-
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(checkout: Checkout, build: Path, aws: Emulator) -> None:
     publish(checkout, regions=(HOME,))
     before = len(aws.calls())
@@ -96,7 +65,7 @@ def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(checkout: Checkout, b
     RegionState(FAR).check([build.name], build.name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_encrypted_is_not_copied_to_where_nothing_is(checkout: Checkout, build: Path, aws: Emulator) -> None:
     """EC2 would encrypt the copy, by a key that nobody chose."""
     ec2 = boto3.client("ec2", HOME)
@@ -120,19 +89,11 @@ def test_a_copy_that_takes_long_is_waited_for(
     RegionState(FAR).check([build.name], build.name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_region_to_which_too_much_is_copied_is_asked_again(checkout: Checkout, build: Path, faults: Faults) -> None:
     faults.add("ec2", "CopyImage", times=3, error={"code": "ResourceLimitExceeded", "status": 400})
     publish(checkout, ", transfer: copy")
     assert len(faults.fired()) == 3
-    for region in REGIONS:
-        RegionState(region).check([build.name], build.name)
-
-
-@pytest.mark.slow
-def test_a_copy_whose_answer_is_lost_is_one_copy(checkout: Checkout, build: Path, faults: Faults) -> None:
-    faults.add("ec2", "CopyImage", times=2, response={"abort_frac": 0.3})
-    publish(checkout, ", transfer: copy")
     for region in REGIONS:
         RegionState(region).check([build.name], build.name)
 
@@ -146,22 +107,18 @@ def test_ebs_takes_no_block_of_a_changed_disk(checkout: Checkout, build: Path) -
     assert not (state.amis() or state.template() or state.parameter("latest"))
     assert {row["State"] for row in state.snapshots()} == {"pending"}
     builds.write_disk(build / "disk.raw", 1)
-    publish(checkout, regions=(HOME,))
-    state.check([build.name], build.name)
-
-
-def test_a_lost_list_is_made_again_of_the_same_disk(checkout: Checkout, build: Path) -> None:
     before = (build / BLOCKS_FILE).read_bytes()
     (build / BLOCKS_FILE).unlink()
     publish(checkout, regions=(HOME,))
-    assert (build / BLOCKS_FILE).read_bytes() == before
+    assert (build / BLOCKS_FILE).read_bytes() == before, "a lost list is made again"
+    state.check([build.name], build.name)
 
 
 def test_an_upload_that_another_build_superseded_is_named(checkout: Checkout, build: Path, aws: Emulator) -> None:
     """Its snapshot stays pending, which costs: who publishes is told what removes it, and when."""
     checkout.define(f"publish: {{regions: [{HOME}]}}\n")
     aws.set(denied={"*": ["ebs:PutSnapshotBlock"]})
-    assert checkout.golden("publish", IMAGE).code == 8
+    checkout.run("publish", IMAGE, code=8)
     aws.set(denied={})
     (pending,) = RegionState(HOME).snapshots()
     builds.build(checkout.root, 2)
@@ -172,3 +129,15 @@ def test_an_upload_that_another_build_superseded_is_named(checkout: Checkout, bu
     (third / "upload" / HOME).mkdir(parents=True)
     (third / "upload" / HOME / "upload.json").write_text("{", encoding="utf-8")
     assert "golden sweep" in publish(checkout, regions=(HOME,)), "a journal that is damaged stops nothing"
+
+
+def test_a_record_with_rates_is_read(checkout: Checkout, build: Path) -> None:
+    """As publishes wrote it that measured how fast blocks went."""
+    publish(checkout, regions=(HOME,))
+    path = build / PUBLISH_FILE
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["rates"] = {"copy_bytes_s": None, "uplink_bytes_s": 1.5e6}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    ran = checkout.golden("verify-snapshot", IMAGE)
+    assert ran.code == 0, ran.text
+    assert "nothing to do" in publish(checkout, regions=(HOME,))

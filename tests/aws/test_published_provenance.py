@@ -110,13 +110,13 @@ def test_a_publish_signs_in_each_region_and_says_so(
     assert f"{IMAGE} {build.name}: signed by key {key}\n" in checkout.golden("status").text
     assert signed.look(key=signing_key.make(tmp_path / "other")).code == 6
     assert signed.look(key=tmp_path / "none").code == 2
-    assert checkout.golden("verify-provenance", signed.ami).code == 2
+    checkout.run("verify-provenance", signed.ami, code=2)
     assert f"nothing to do: build {build.name} is published" in publish(checkout)
 
 
-@pytest.mark.parametrize("commit", [f"{'1' * 40}+lock-0123456789ab", "uncommitted"])
-def test_a_lock_that_no_commit_has_yet(checkout: Checkout, build: Path, public: Path, commit: str) -> None:
-    """As `watch` makes one: the statement names the commit that it was made on, or none, the tag says the rest."""
+def test_a_lock_that_no_commit_has_yet(checkout: Checkout, build: Path, public: Path) -> None:
+    """As `watch` makes one: the statement names its commit, the tag says the rest."""
+    commit = f"{'1' * 40}+lock-0123456789ab"
     bake = records.read(build / "bake.json", BakeRecord)
     records.write(build / "bake.json", bake.model_copy(update={"git_commit": commit}))
     publish(checkout)
@@ -228,15 +228,14 @@ def test_a_definition_that_wants_it_signed_holds_an_unsigned_candidate(
     assert "names no key" in publish(checkout, code=2)
     monkeypatch.setenv(KEY, str(signing_key.make(tmp_path / "key").with_suffix("")))
     publish(checkout, code=11)
-    assert checkout.golden("promote", IMAGE, "--now").code == 0
+    checkout.run("promote", IMAGE, "--now")
 
 
-@pytest.mark.parametrize("point", [
-    KillPoint("ssm:PutParameter", HERE, 1, When.BEFORE), KillPoint("ec2:CreateTags", THERE, 1, When.BEFORE)], ids=str)
 def test_a_publish_that_was_killed_while_it_signed_is_continued(
-    checkout: Checkout, build: Path, public: Path, kill_proxy: KillProxy, point: KillPoint,
+    checkout: Checkout, build: Path, public: Path, kill_proxy: KillProxy,
 ) -> None:
     """The copy is here before the account has it; the first parameter that is written is an envelope."""
+    point = KillPoint("ssm:PutParameter", HERE, 1, When.BEFORE)
     code, text = kill_proxy.run(checkout.root, "publish", IMAGE, point=point)
     assert (code, kill_proxy.struck) == (-9, True), text
     assert list(build.glob(f"provenance/{point.region}.*"))

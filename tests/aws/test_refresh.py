@@ -12,7 +12,8 @@ from support.builds.builds import IMAGE, Checkout, RegionState
 from support.waiting import until
 
 ALONE = "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
-GROUP = ALONE.replace("launch_template", "instance_refresh: {groups: [web]}, launch_template")
+REFRESHED = "instance_refresh: {groups: [web], checkpoint_percent: 20}, launch_template"
+GROUP = ALONE.replace("launch_template", REFRESHED)
 
 
 def client() -> Any:
@@ -43,13 +44,15 @@ def shown() -> dict[str, Any]:
 def test_a_group_of_several_types_keeps_its_policy(checkout: Checkout) -> None:
     checkout.define(ALONE)
     builds.build(checkout.root, 1)
-    assert checkout.golden("publish", IMAGE).code == 0
+    checkout.run("publish", IMAGE)
     state = RegionState("us-east-1")
     template = state.template()
     assert template is not None
     ami = template["LaunchTemplateData"]["ImageId"]
     other = state.ec2.create_launch_template(LaunchTemplateName="other", LaunchTemplateData={
         "ImageId": ami, "InstanceType": "c7a.large"})["LaunchTemplate"]["LaunchTemplateId"]
+    checkout.define(GROUP)
+    assert "no region has the Auto Scaling group web" in checkout.run("publish", IMAGE, code=2)
     theirs = {"LaunchTemplateId": other, "Version": "1"}
     ours = {"LaunchTemplateId": template["LaunchTemplateId"], "Version": "1"}
     client().create_auto_scaling_group(
@@ -57,12 +60,14 @@ def test_a_group_of_several_types_keeps_its_policy(checkout: Checkout) -> None:
         MixedInstancesPolicy=policy(ours, theirs))
     checkout.define(GROUP)
     builds.build(checkout.root, 2)
-    ran = checkout.golden("publish", IMAGE)
-    assert (ran.code, "us-east-1: refresh of web: started" in ran.text) == (0, True), ran.text
+    assert "us-east-1: refresh of web: started" in checkout.run("publish", IMAGE)
+    preferences = {"AutoRollback": True, "SkipMatching": True, "MinHealthyPercentage": 90,
+                   "CheckpointPercentages": [20, 100], "CheckpointDelay": 3600}
+    (started,) = state.refreshes()
+    assert started["Preferences"] | preferences == started["Preferences"]
     assert shown() == policy(ours | {"Version": "2"}, theirs)
     assert "nothing to do" in checkout.golden("publish", IMAGE).text
-    ran = checkout.golden("rollback", IMAGE)
-    assert (ran.code, "us-east-1: refresh of web: started" in ran.text) == (0, True), ran.text
+    assert "us-east-1: refresh of web: started" in checkout.run("rollback", IMAGE)
     assert shown() == policy(ours, theirs)
 
 

@@ -17,7 +17,7 @@ def disabled(checkout: Checkout, aws: Emulator) -> str:
     aws.set(backdate_days=400)
     build_ids = [checkout.publish(number) for number in (1, 2)]
     for _ in range(2):
-        assert checkout.golden("retire", IMAGE, *GRACELESS).code == 0
+        checkout.run("retire", IMAGE, *GRACELESS)
     assert states(build_ids[0]) == ["disabled", "disabled"]
     return build_ids[0]
 

@@ -5,7 +5,6 @@ Nothing is timed: that a region is given up shows in how often it was asked.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -23,7 +22,6 @@ from goldenami.aws.session import HASTY_ATTEMPTS, Account
 from goldenami.core.errors import Unreachable
 from support.aws.door import Door
 from support.aws.emulator import Emulator, Faults
-from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
@@ -87,7 +85,7 @@ def test_a_region_that_throttles_answers(checkout: Checkout, published: list[str
     assert len(faults.fired()) == HASTY_ATTEMPTS + 2
 
 
-# --- a server of a few lines ------------------------------------------------------------------------------------------
+# --- a server of a few lines ---
 
 BODY = b"<DescribeRegionsResponse><regionInfo/></DescribeRegionsResponse>"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -118,12 +116,15 @@ def serve(monkeypatch: pytest.MonkeyPatch, before_answer: Callable[[socket.socke
     return server
 
 
-@pytest.mark.parametrize(("busy", "times"), [("97.47", 2), ("3.00", 1)])
-@pytest.mark.parametrize(("out", "said"), [
-    (lambda _door: None, "AWS did not answer in us-east-1 for 2 s"),
-    (lambda door: door.go_out(silent=True), "AWS did not answer in us-east-1 for 2 s"),
-    (lambda door: door.go_out(silent=False), "AWS did not answer in us-east-1: Could not connect"),
-], ids=["accepts and says nothing", "accepts nothing", "refuses"])
+SILENT, REFUSED = (f"AWS did not answer in us-east-1{how}" for how in (" for 2 s", ": Could not"))
+
+
+@pytest.mark.parametrize(("out", "said", "busy", "times"), [
+    (lambda _door: None, SILENT, "97.47", 2),
+    (lambda _door: None, SILENT, "3.00", 1),
+    (lambda door: door.go_out(silent=True), SILENT, "3.00", 1),
+    (lambda door: door.go_out(silent=False), REFUSED, "3.00", 1),
+], ids=["busy", "accepts and says nothing", "accepts nothing", "refuses"])
 def test_each_way_not_to_answer_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: Callable[[Door], None], said: str, busy: str, times: int,
 ) -> None:
@@ -204,39 +205,3 @@ def test_an_answer_in_the_moment_of_giving_up_is_either_or(monkeypatch: pytest.M
     assert len(results.failed) >= 4
     for name, error in results.failed.items():
         assert isinstance(error, Unreachable) and error.message == f"AWS did not answer in {name} for 0 s"
-
-
-# --- how often `costs` asks -------------------------------------------------------------------------------------------
-
-def calls_of_costs(checkout: Checkout, aws: Emulator, region: str) -> list[str]:
-    before = len(aws.calls())
-    ran = checkout.golden("costs", "--region", region)
-    assert ran.code == 0, ran.text
-    return sorted(call for call, _ in aws.calls()[before:])
-
-
-def test_costs_ask_as_often_for_many_builds_as_for_few(
-    account: SeededAccount, checkout: Checkout, aws: Emulator,
-) -> None:
-    for number in (1, 2, 3):
-        account.ami(number)
-    few = calls_of_costs(checkout, aws, account.region)
-    assert few.count("ec2:DescribeImages") == 1, "one look for all images"
-    for number in range(4, 40):
-        account.ami(number)
-    assert calls_of_costs(checkout, aws, account.region) == few
-
-
-@pytest.mark.usefixtures("later")
-def test_what_retiring_saves_is_told_by_the_tags(account: SeededAccount, checkout: Checkout, aws: Emulator) -> None:
-    """No parameter is read; a build that a template launches by its parameter stays, with the newest."""
-    checkout.define(f"publish: {{regions: [{account.region}], keep_last: 1, max_age_days: 30}}\n")
-    kept, *_ = [account.ami(number) for number in range(1, 5)]
-    account.point("/team/base", kept)
-    account.template("theirs", ["resolve:ssm:/team/base"])
-    calls = calls_of_costs(checkout, aws, account.region)
-    assert [call for call in calls if call.startswith("ssm:")] == ["ssm:GetParameter"]
-    ran = checkout.golden("costs", IMAGE, "--json")
-    (row,) = json.loads(ran.text)["regions"][account.region]
-    assert row["amis"] == 4
-    assert row["retiring_saves_usd_month"] == pytest.approx(row["snapshots_usd_month"] / 2)

@@ -9,9 +9,8 @@ from typing import Any
 import boto3
 import pytest
 from goldenami import cli
-from goldenami.aws import base_images, notify
+from goldenami.aws import notify
 from goldenami.core import records
-from goldenami.core.errors import GoldenError, Unreachable
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BAKE_FILE, Ami, BakeRecord, BuilderKind, Host
 from goldenami.model.definitions import definition_file
@@ -21,7 +20,6 @@ from support.builds.sample_lock import IMAGE, sample
 from support.debian import debrepo
 
 REGION = "us-east-1"
-OWNER = "123456789012"
 
 
 @pytest.fixture
@@ -38,16 +36,6 @@ def _register(ec2: Any, name: str) -> str:
                                    Architecture="x86_64", VirtualizationType="hvm")["ImageId"])
     ec2.get_waiter("image_available").wait(ImageIds=[image], WaiterConfig={"Delay": 1})
     return image
-
-
-def test_the_newest_base_image_of_a_pattern(ec2: Any) -> None:
-    for name in ("debian-12-amd64-1", "debian-12-amd64-2", "debian-13-amd64-1"):
-        _register(ec2, name)
-    base_image = base_images.newest(ec2, "self", "debian-12-amd64-*")
-    assert base_image.name in ("debian-12-amd64-1", "debian-12-amd64-2")
-    newest = max(ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])
-                 ["Images"], key=lambda image: image["CreationDate"])
-    assert base_image.created == newest["CreationDate"]
 
 
 def _baked(root: Path, number: int, base: str) -> None:
@@ -89,17 +77,6 @@ def test_watch_compares_base_images_with_what_the_newest_build_began_from(
     assert said == records.read(root / "build/watch/watch.json", WatchRecord), "JSON alone is on standard output"
 
 
-def test_no_base_image(ec2: Any) -> None:
-    with pytest.raises(Unreachable, match=r"account self has no AMI named debian-99-\*"):
-        base_images.newest(ec2, "self", "debian-99-*")
-
-
-def test_a_missing_permission_is_named(aws: Emulator, ec2: Any) -> None:
-    aws.set(denied={"*": ["ec2:DescribeImages"]})
-    with pytest.raises(GoldenError, match="DescribeImages"):
-        base_images.newest(ec2, "self", "x")
-
-
 def test_a_topic_is_told(aws: Emulator) -> None:
     sns, sqs = boto3.client("sns"), boto3.client("sqs")
     topic = sns.create_topic(Name="golden")["TopicArn"]
@@ -112,11 +89,6 @@ def test_a_topic_is_told(aws: Emulator) -> None:
     assert len(message["Subject"]) == notify.SUBJECT_LIMIT
     assert len(message["Message"].encode()) <= notify.MESSAGE_LIMIT
     assert message["Message"].endswith("(shortened)")
-
-
-def test_a_topic_that_does_not_exist(aws: Emulator) -> None:
-    with pytest.raises(GoldenError):
-        notify.publish(boto3.client("sns"), f"arn:aws:sns:{REGION}:{OWNER}:nothing", "x", "y")
 
 
 def test_a_message_is_cut_between_characters() -> None:

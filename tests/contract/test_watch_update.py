@@ -96,16 +96,6 @@ def test_packages_that_cannot_be_judged_are_a_row(checkout: WatchCheckout) -> No
     assert f"{IMAGE} packages: " in said
 
 
-def test_a_topic_that_is_none_keeps_the_webhook_from_nothing(
-    checkout: WatchCheckout, webhook: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    monkeypatch.setenv("GOLDEN_SNS_TOPIC", "golden")
-    code, said = checkout.watch()
-    assert (code, "GOLDEN_SNS_TOPIC is no ARN" in said) == (2, True), said
-    assert webhook()[0].startswith("*newer for debian-13-ml-cpu*")
-
-
 def test_a_kernel_moves_to_the_one_that_was_judged(checkout: WatchCheckout) -> None:
     """Not to the newest, which the policy's age forbids; the lock says why."""
     checkout.define("watch: {kernel: {policy: branch, minimum_age_days: 7}}")
