@@ -106,7 +106,7 @@ def test_a_publish_signs_in_each_region_and_says_so(
     ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
     assert (ran.code, ran.text.splitlines()[-1]) == (0, f"{right}; its disk is not here, and was not read")
     (build / "away").rename(build / "disk.raw")
-    key = signers.key_id(signers.read_public(public))
+    key = signers.read_public(public).keyid
     assert f"{IMAGE} {build.name}: signed by key {key}\n" in checkout.golden("status").text
     assert signed.look(key=signing_key.make(tmp_path / "other")).code == 6
     assert signed.look(key=tmp_path / "none").code == 2

@@ -211,7 +211,7 @@ def test_an_envelope_that_was_changed_is_refused(
 def test_an_envelope_in_the_place_of_another_is_refused(attestor: Attestor, build: BuildFolder, keys: Path) -> None:
     ours, theirs = (provenance.copies(build, region) for region in (REGION, OTHER))
     texts = [path.read_text(encoding="utf-8") for path in (*ours, *theirs)]
-    public = attestor.key.public
+    public = attestor.key.public_key
     for found, said in ((Attestations(texts[1], texts[0]), "holds no statement of"),
                         (Attestations(texts[2], texts[3]), f"image/{AMI} is not what was signed"),
                         (Attestations(texts[0], texts[3]), "is of another build"),

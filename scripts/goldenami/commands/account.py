@@ -19,7 +19,7 @@ from goldenami.core.errors import BadInput, ExitCode
 from goldenami.core.terminal.command_name import as_typed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import lint
-from goldenami.image.security import dsse, gpu_evidence, provenance
+from goldenami.image.security import gpu_evidence, provenance
 from goldenami.image.security.gpu_evidence import GpuJudge
 from goldenami.image.security.provenance import Attestor
 from goldenami.local import workspace
@@ -73,7 +73,7 @@ def cmd_publish(
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
             _tell_report(build, progress)
         if not dry_run:
-            progress.say(f"provenance: {f'signed by {dsse.key_id(key.public)[:12]}' if key else 'unsigned'}")
+            progress.say(f"provenance: {f'signed by {key.public_key.keyid[:12]}' if key else 'unsigned'}")
     progress.remember()
     if not plan.held_back:
         return ExitCode.OK

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import Signer
+
 from goldenami.aws import images, tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
@@ -23,7 +25,6 @@ from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.image.security import dsse, signers
-from goldenami.image.security.signers import SigningKey
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.gpu_proofs import Asked, GpuTestRecord, TestedGpu, required
 from goldenami.model.definitions.definition import Definition
@@ -34,7 +35,7 @@ SKEW = timedelta(minutes=5)
 """By how much this machine's clock and AWS's may differ."""
 
 
-def signed(record: GpuTestRecord, key: SigningKey | None) -> GpuTestRecord:
+def signed(record: GpuTestRecord, key: Signer | None) -> GpuTestRecord:
     """The record with its signature, where there is a key."""
     if key is None:
         return record
@@ -58,7 +59,7 @@ class GpuJudge:
     definition: Definition
 
     @cached_property
-    def key(self) -> SigningKey | None:
+    def key(self) -> Signer | None:
         """The key by which provenance and records are signed, where the environment names one."""
         return signers.of_environment(self.root, self.account)
 
@@ -129,7 +130,7 @@ class GpuJudge:
         if not record.signature:
             return "it is not signed"
         try:
-            found = dsse.opened(record.signature, self.key.public, "it", PREDICATE)
+            found = dsse.opened(record.signature, self.key.public_key, "it", PREDICATE)
         except GoldenError as error:
             return error.message
         return "" if found == _statement(record) else "it was changed after it was signed"

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from securesystemslib.signer import Key, Signer
 
 from goldenami.aws.channels import attestations
 from goldenami.aws.channels.attestations import Attestations
@@ -22,7 +22,7 @@ from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.image.security import dsse, signers
-from goldenami.image.security.signers import KEY, SigningKey
+from goldenami.image.security.signers import KEY
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import PUBLISH_FILE, BakeRecord
@@ -41,7 +41,7 @@ LIST = "blocksSha256"
 """Of a snapshot: the digest of `disk.blocks`, which has the SHA-256 of each of its blocks."""
 
 
-def demanded(root: Path, definition: Definition, account: Account) -> SigningKey | None:
+def demanded(root: Path, definition: Definition, account: Account) -> Signer | None:
     """The key to sign with; BadInput where the definition wants builds signed, and there is none."""
     key = signers.of_environment(root, account)
     if key is None and definition.security.signed:
@@ -55,14 +55,14 @@ class Attestor:
     """Signs where a build comes from. `policy` is the image's definition, by which it was verified."""
 
     build: BuildFolder
-    key: SigningKey
+    key: Signer
     policy: Path
 
     def attest(self, region: str, ami: Image) -> Attestations:
         """Both envelopes for the AMI of a region; copies are in the build's folder before the account has them."""
         provenance = dsse.sealed(_statement(self.build, region, ami.ami, ami.snapshot), self.key)
         made = Attestations(provenance, dsse.sealed(self._summary(region, ami, provenance), self.key),
-                            signers.key_id(self.key.public))
+                            self.key.public_key.keyid)
         for path, text in zip(copies(self.build, region), (made.provenance, made.verification), strict=True):
             records.write_text(path, text)
         return made
@@ -70,7 +70,7 @@ class Attestor:
     def is_right(self, region: str, ami: Image, found: Attestations) -> bool:
         """Whether what the account has is signed by this key, and of this AMI."""
         try:
-            hold(found, self.key.public, region, ami.ami, ami.snapshot)
+            hold(found, self.key.public_key, region, ami.ami, ami.snapshot)
         except GoldenError:
             return False
         return True
@@ -140,7 +140,7 @@ def _subjects(build: BuildFolder, bake: BakeRecord, region: str, ami: str, snaps
             {"name": attestations.arn(region, "snapshot", snapshot), "digest": {**digest, **blocks}}]
 
 
-def hold(found: Attestations, key: EllipticCurvePublicKey, region: str, ami: str, snapshot: str) -> dict[str, Any]:
+def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) -> dict[str, Any]:
     """The statement of where an AMI comes from, of two envelopes; NotVerified where they are not signed, or of others.
     """
     statement = dsse.opened(found.provenance, key, f"the provenance of {ami} in {region}", PROVENANCE)
