@@ -66,7 +66,7 @@ def cmd_bake(
         chosen = by(lock)
         progress = checkout.progress(_stage("bake", chosen), image)
         build = bake.run(checkout.root, lock, digest, checkout.store, progress, chosen, force=force)
-        sbom.write(build, lock, checkout.store)
+        sbom.write_missing(build, lock, checkout.store)
         if no_verify:
             lead_to("verify", image)
             return 0

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+
+from packageurl import PackageURL
 
 from goldenami.core import records
 from goldenami.core.errors import NotVerified
@@ -139,12 +140,6 @@ def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
     return found
 
 
-def purl(kind: str, name: str, version: str, qualifiers: Mapping[str, str] | None = None) -> str:
-    """A package URL: `kind` with its namespace, then what the specification has percent-encoded."""
-    more = "&".join(f"{key}={quote(value, safe='.-_~:')}" for key, value in sorted((qualifiers or {}).items()))
-    return f"pkg:{kind}/{quote(name, safe='.-_~')}@{quote(version, safe='.-_~:')}{'?' if more else ''}{more}"
-
-
 def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
     """The packages of the lock that are among `names`."""
     sources = source_packages(lock, store)
@@ -166,7 +161,7 @@ def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: Sour
     qualifiers = {"arch": package.architecture, "distro": distribution(lock)}
     if source != SourcePackage(name, package.version):
         qualifiers["upstream"] = source.name + (f"@{source.version}" if source.version != package.version else "")
-    return purl(f"deb/{vendor}", name, package.version, qualifiers)
+    return PackageURL("deb", vendor, name, package.version, qualifiers).to_string()
 
 
 def _modules(lock: Lock, name: str, package: Package) -> ImagePart:
@@ -178,7 +173,8 @@ def _modules(lock: Lock, name: str, package: Package) -> ImagePart:
     origin, ancestors = made.build.get(made.source_package), list[ImagePart]()
     if origin:
         ancestors.append(_deb(lock, made.source_package, origin, SourcePackage(origin.source, origin.version)))
-    return ImagePart(name, package.version, purl("generic", name, package.version), package.sha256, "nvidia",
+    purl = PackageURL("generic", None, name, package.version).to_string()
+    return ImagePart(name, package.version, purl, package.sha256, "nvidia",
                      cpe=f"cpe:2.3:a:nvidia:gpu_display_driver:{version}:*:*:*:*:linux:*:*",
                      properties=tuple(facts), ancestors=tuple(ancestors))
 
@@ -196,7 +192,8 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
         compiled = made.get(sha256)
         facts = [("environment", name) for name in sorted(homes[sha256])]
         facts += [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)] if compiled else []
-        yield ImagePart(file.project, file.version, purl("pypi", file.project, file.version), sha256, "pypi",
+        purl = PackageURL("pypi", None, file.project, file.version).to_string()
+        yield ImagePart(file.project, file.version, purl, sha256, "pypi",
                         properties=(("file", file.filename), *facts),
                         ancestors=(_origin(compiled),) if compiled else ())
 
@@ -206,8 +203,8 @@ def _origin(made: CompiledWheel) -> ImagePart:
     source, kind, facts = made.source, "pypi", {"file_name": made.source.filename}
     if isinstance(source, Archive):
         kind, facts = "generic", {"checksum": f"sha256:{source.sha256}", "download_url": source.url}
-    where = purl(kind, source.project, source.version, facts)
-    return ImagePart(source.project, source.version, where, source.sha256, kind)
+    purl = PackageURL(kind, None, source.project, source.version, facts).to_string()
+    return ImagePart(source.project, source.version, purl, source.sha256, kind)
 
 
 def _loader(host: Host) -> Iterator[ImagePart]:
@@ -216,8 +213,9 @@ def _loader(host: Host) -> Iterator[ImagePart]:
     for name in LOADER:
         if version := host.tools.get(name, ""):
             qualifiers = {"arch": "amd64", "distro": host.distribution, "upstream": "grub2"}
-            where = purl(f"deb/{vendor}", name, version, qualifiers) if vendor else purl("generic", name, version)
-            yield ImagePart(name, version, where, "", vendor or "GNU", SourcePackage("grub2", version),
+            kind, facts = ("deb", qualifiers) if vendor else ("generic", None)
+            purl = PackageURL(kind, vendor, name, version, facts).to_string()
+            yield ImagePart(name, version, purl, "", vendor or "GNU", SourcePackage("grub2", version),
                             properties=(("from", "the host that baked"),))
 
 

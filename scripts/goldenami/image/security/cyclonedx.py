@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
-from goldenami.core import clock
+from cyclonedx.model import HashAlgorithm, HashType, Property
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType, Pedigree
+from cyclonedx.model.contact import OrganizationalEntity
+from cyclonedx.model.license import LicenseExpression
+from cyclonedx.model.tool import ToolRepository
+from cyclonedx.output import make_outputter
+from cyclonedx.schema import OutputFormat, SchemaVersion
+from packageurl import PackageURL
+
 from goldenami.image.security.components import ImagePart, Materials
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
@@ -17,43 +28,58 @@ def serial(materials: Materials) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, materials.lock_sha256)
 
 
+def metadata(component: Component, at: datetime.datetime) -> BomMetaData:
+    """What a document says of itself. Without a time the library takes the clock's."""
+    tool = Component(type=ComponentType.APPLICATION, name="goldenami")
+    return BomMetaData(component=component, timestamp=at, tools=ToolRepository(components=[tool]))
+
+
+def rendered(bom: Bom, version: SchemaVersion) -> dict[str, Any]:
+    """The document in a version of the specification."""
+    text = make_outputter(bom, OutputFormat.JSON, version).output_as_string()
+    return dict(json.loads(text))
+
+
 def document(materials: Materials, version: str) -> dict[str, Any]:
     """The bill in a version of the specification, 1.5 or 1.6. It is dated by the image's newest package."""
-    lock, build = materials.lock, materials.build_id
-    image = {"type": "operating-system", "bom-ref": "image", "name": lock.image, "version": build,
-             "hashes": [], "description": lock.description, "properties": _properties(
-                 [("lock-sha256", materials.lock_sha256), ("distribution", materials.distribution)])}
-    release = {"type": "operating-system", "bom-ref": "distribution", "name": lock.base.distribution,
-               "version": materials.distribution.partition("-")[2]}
-    refs = [part.ref for part in materials.parts]
-    return {
-        "$schema": f"http://cyclonedx.org/schema/bom-{version}.schema.json", "bomFormat": "CycloneDX",
-        "specVersion": version, "version": 1,
-        "serialNumber": f"urn:uuid:{serial(materials)}",
-        "metadata": {
-            "timestamp": clock.stamp(datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)),
-            "tools": {"components": [{"type": "application", "name": "goldenami"}]},
-            "component": {key: value for key, value in image.items() if value}},
-        "components": [release, *map(_component, materials.parts)],
-        "dependencies": [{"ref": "image", "dependsOn": ["distribution", *refs]}, *(
-            {"ref": part.ref, "dependsOn": list(part.depends)} for part in materials.parts if part.depends)],
-        "compositions": [{"aggregate": "complete" if materials.whole else "unknown", "assemblies": ["image"]}],
-    }
+    lock = materials.lock
+    image = Component(
+        type=ComponentType.OPERATING_SYSTEM, bom_ref="image", name=lock.image,
+        version=materials.build_id, description=lock.description,
+        properties=_properties([("lock-sha256", materials.lock_sha256),
+                                ("distribution", materials.distribution)]))
+    release = Component(
+        type=ComponentType.OPERATING_SYSTEM, bom_ref="distribution",
+        name=lock.base.distribution, version=materials.distribution.partition("-")[2])
+    parts = {part.ref: _component(part) for part in materials.parts}
+    at = datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)
+    bom = Bom(serial_number=serial(materials), metadata=metadata(image, at),
+              components=[release, *parts.values()])
+    bom.register_dependency(image, [release, *parts.values()])
+    for part in materials.parts:
+        bom.register_dependency(parts[part.ref], [parts[ref] for ref in part.depends])
+    found = rendered(bom, SchemaVersion.from_version(version))
+    # A row without `dependsOn` would claim that a part needs nothing: nobody recorded that.
+    found["dependencies"] = [row for row in found["dependencies"] if "dependsOn" in row]
+    # The library has no compositions: they say whether the list of parts is all that there is.
+    aggregate = "complete" if materials.whole else "unknown"
+    return found | {"compositions": [{"aggregate": aggregate, "assemblies": ["image"]}]}
 
 
-def _component(part: ImagePart) -> dict[str, Any]:
-    source = [("source", part.source.name), ("source-version", part.source.version)] if part.source else []
-    found = {
-        "type": "library", "bom-ref": part.ref, "name": part.name, "version": part.version, "purl": part.purl,
-        "cpe": part.cpe, "publisher": part.vendor,
-        "supplier": {"name": part.supplier} if part.supplier else {},
-        "licenses": [{"expression": part.licence}] if part.licence else [],
-        "hashes": [{"alg": "SHA-256", "content": part.sha256}] if part.sha256 else [],
-        "properties": _properties([*part.properties, *source]),
-        "pedigree": {"ancestors": list(map(_component, part.ancestors))} if part.ancestors else {},
-    }
-    return {key: value for key, value in found.items() if value}
+def _component(part: ImagePart) -> Component:
+    facts = [*part.properties]
+    if part.source:
+        facts += [("source", part.source.name), ("source-version", part.source.version)]
+    ancestors = [_component(one) for one in part.ancestors]
+    return Component(
+        type=ComponentType.LIBRARY, bom_ref=part.ref, name=part.name, version=part.version,
+        purl=PackageURL.from_string(part.purl), cpe=part.cpe or None, publisher=part.vendor,
+        supplier=OrganizationalEntity(name=part.supplier) if part.supplier else None,
+        licenses=[LicenseExpression(part.licence)] if part.licence else [],
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=part.sha256)] if part.sha256 else [],
+        properties=_properties(facts),
+        pedigree=Pedigree(ancestors=ancestors) if ancestors else None)
 
 
-def _properties(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"name": f"goldenami:{name}", "value": value} for name, value in pairs]
+def _properties(pairs: Iterable[tuple[str, str]]) -> list[Property]:
+    return [Property(name=f"goldenami:{name}", value=value) for name, value in pairs]

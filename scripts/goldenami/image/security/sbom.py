@@ -35,6 +35,12 @@ def text(materials: Materials, spec: Spec) -> str:
     return records.canonical(cyclonedx.document(materials, spec.value.partition("-")[2]))
 
 
+def write_missing(build: BuildFolder, lock: Lock, store: Store) -> None:
+    """Write the bills of a build that has none. Those that are there may be signed: they stay."""
+    if not all((build.path / name).exists() for name in KEPT.values()):
+        write(build, lock, store)
+
+
 def write(build: BuildFolder, lock: Lock, store: Store) -> list[Path]:
     """Write the bills of a build beside its records; returns their paths."""
     materials = components.of_build(build, lock, store)

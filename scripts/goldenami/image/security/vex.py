@@ -2,48 +2,65 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from typing import Any
+
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.impact_analysis import ImpactAnalysisState
+from cyclonedx.model.vulnerability import (
+    BomTarget,
+    Vulnerability,
+    VulnerabilityAnalysis,
+    VulnerabilityRating,
+    VulnerabilitySeverity,
+    VulnerabilitySource,
+)
+from cyclonedx.schema import SchemaVersion
 
 from goldenami.image.security import cyclonedx
 from goldenami.image.security.components import Materials
 from goldenami.image.security.waivers import Waiver
-from goldenami.model.builds.security_records import CveRecord, Feed, Vulnerability
+from goldenami.model.builds.security_records import CveRecord, Feed
+from goldenami.model.builds.security_records import Vulnerability as Finding
 
-_SOURCES = {Feed.DEBIAN: "Debian security tracker", Feed.UBUNTU: "OSV", Feed.PYPI: "OSV", Feed.NVIDIA: "NVIDIA",
-            Feed.KEV: "CISA"}
+_SOURCES = {Feed.DEBIAN: "Debian security tracker", Feed.UBUNTU: "OSV", Feed.PYPI: "OSV",
+            Feed.NVIDIA: "NVIDIA", Feed.KEV: "CISA"}
 
 
 def document(record: CveRecord, materials: Materials, waived: dict[str, Waiver]) -> dict[str, Any]:
     """The document; `waived` are the waivers by the finding's id."""
-    serial = uuid.uuid5(uuid.NAMESPACE_OID, f"vex {record.lock_sha256} {record.checked_at}")
-    rows = [_row(finding, materials, waived.get(finding.id)) for finding in record.findings]
-    return {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "bomFormat": "CycloneDX", "specVersion": "1.6",
-        "version": 1, "serialNumber": f"urn:uuid:{serial}",
-        "metadata": {"timestamp": record.checked_at,
-                     "tools": {"components": [{"type": "application", "name": "goldenami"}]},
-                     "component": {"type": "operating-system", "name": record.image, "version": record.build_id}},
-        "vulnerabilities": rows,
-    }
+    image = Component(type=ComponentType.OPERATING_SYSTEM, name=record.image, version=record.build_id)
+    at = datetime.datetime.fromisoformat(record.checked_at)
+    bom = Bom(
+        serial_number=uuid.uuid5(uuid.NAMESPACE_OID, f"vex {record.lock_sha256} {record.checked_at}"),
+        metadata=cyclonedx.metadata(image, at),
+        vulnerabilities=[_row(one, materials, waived.get(one.id)) for one in record.findings])
+    return cyclonedx.rendered(bom, SchemaVersion.V1_6)
 
 
-def _row(finding: Vulnerability, materials: Materials, waiver: Waiver | None) -> dict[str, Any]:
+def _row(finding: Finding, materials: Materials, waiver: Waiver | None) -> Vulnerability:
     bill = cyclonedx.serial(materials)
-    analysis: dict[str, Any] = {"state": "exploitable" if finding.fails else "in_triage"}
-    if waiver:
-        analysis = {"state": waiver.status.value, "detail": waiver.reason}
-        analysis |= {"justification": waiver.justification.value} if waiver.justification else {}
-    found = {
-        "bom-ref": f"{finding.id}/{finding.part}", "id": finding.id, "source": {"name": _SOURCES[finding.feed]},
-        "ratings": [{"severity": finding.rating.value}], "description": finding.detail,
-        "recommendation": f"Update {finding.part} to {finding.fix}" if finding.fix else "", "analysis": analysis,
-        "affects": [{"ref": f"urn:cdx:{bill}/1#{ref}"} for ref in _refs(finding, materials)],
-    }
-    return {key: value for key, value in found.items() if value}
+    return Vulnerability(
+        bom_ref=f"{finding.id}/{finding.part}", id=finding.id,
+        source=VulnerabilitySource(name=_SOURCES[finding.feed]),
+        ratings=[VulnerabilityRating(severity=VulnerabilitySeverity(finding.rating.value))],
+        description=finding.detail or None,
+        recommendation=f"Update {finding.part} to {finding.fix}" if finding.fix else None,
+        analysis=_analysis(finding, waiver),
+        affects=[BomTarget(ref=f"urn:cdx:{bill}/1#{ref}") for ref in _refs(finding, materials)])
 
 
-def _refs(finding: Vulnerability, materials: Materials) -> list[str]:
+def _analysis(finding: Finding, waiver: Waiver | None) -> VulnerabilityAnalysis:
+    if waiver is None:
+        state = ImpactAnalysisState.EXPLOITABLE if finding.fails else ImpactAnalysisState.IN_TRIAGE
+        return VulnerabilityAnalysis(state=state)
+    return VulnerabilityAnalysis(
+        state=waiver.status, justification=waiver.justification, detail=waiver.reason)
+
+
+def _refs(finding: Finding, materials: Materials) -> list[str]:
     """The parts of the bill that have it: all packages of a source, a wheel, the driver's modules."""
     return [part.ref for part in materials.parts
             if (part.source and (part.source.name, part.source.version) == (finding.part, finding.version))

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+from cyclonedx.model.impact_analysis import ImpactAnalysisJustification, ImpactAnalysisState
 from pydantic import Field
 
 from goldenami.core import yaml_lines
@@ -32,40 +33,20 @@ class WaiverKind(StrEnum):
     BRANCH = "branch"
 
 
-class WaiverStatus(StrEnum):
-    """What was found out, in the words of CycloneDX's impact analysis."""
-
-    NOT_AFFECTED = "not_affected"
-    FALSE_POSITIVE = "false_positive"
-    EXPLOITABLE = "exploitable"
-    IN_TRIAGE = "in_triage"
-
-
-class WaiverJustification(StrEnum):
-    """Why an image is not affected, in the words of CycloneDX."""
-
-    CODE_NOT_PRESENT = "code_not_present"
-    CODE_NOT_REACHABLE = "code_not_reachable"
-    REQUIRES_CONFIGURATION = "requires_configuration"
-    REQUIRES_DEPENDENCY = "requires_dependency"
-    REQUIRES_ENVIRONMENT = "requires_environment"
-    PROTECTED_AT_RUNTIME = "protected_at_runtime"
-    PROTECTED_BY_MITIGATING_CONTROL = "protected_by_mitigating_control"
-
-
-LONGEST = {WaiverStatus.IN_TRIAGE: 90, WaiverStatus.EXPLOITABLE: 180, WaiverStatus.NOT_AFFECTED: 365,
-           WaiverStatus.FALSE_POSITIVE: 365}
-"""Days from today that a waiver may reach: what nobody has understood yet is looked at again first."""
+LONGEST = {ImpactAnalysisState.IN_TRIAGE: 90, ImpactAnalysisState.EXPLOITABLE: 180,
+           ImpactAnalysisState.NOT_AFFECTED: 365, ImpactAnalysisState.FALSE_POSITIVE: 365}
+"""Days from today that a waiver of a status may reach: what nobody has understood yet is looked at
+again first."""
 
 
 class Waiver(Record):
-    """One of them; `by` is the person who answers for it."""
+    """One of them, in the words of CycloneDX's impact analysis; `by` is who answers for it."""
 
     id: Annotated[str, Field(min_length=1)]
     kind: Annotated[WaiverKind, Field(strict=False)]
     images: Annotated[list[str], Field(min_length=1)]
-    status: Annotated[WaiverStatus, Field(strict=False)]
-    justification: Annotated[WaiverJustification | None, Field(strict=False)] = None
+    status: Annotated[ImpactAnalysisState, Field(strict=False)]
+    justification: Annotated[ImpactAnalysisJustification | None, Field(strict=False)] = None
     reason: Annotated[str, Field(min_length=10)]
     expires: date
     by: Annotated[str, Field(min_length=1)]
@@ -135,8 +116,10 @@ def _problem(row: Waiver, images: Collection[str], today: date) -> tuple[str, st
         return "images", f"no image `{unknown[0]}`; {nearest(unknown[0], images)}"
     if row.expires < today:
         return "expires", f"the waiver of {row.id} expired on {row.expires}: mend it, or look at it again"
+    if row.status not in LONGEST:
+        return "status", f"{row.status.value} is none of {', '.join(one.value for one in LONGEST)}"
     if (row.expires - today).days > LONGEST[row.status]:
         return "expires", f"is more than {LONGEST[row.status]} days ahead, the most for {row.status.value}"
-    if (row.status is WaiverStatus.NOT_AFFECTED) != (row.justification is not None):
+    if (row.status is ImpactAnalysisState.NOT_AFFECTED) != (row.justification is not None):
         return "status", "not_affected needs a justification, and only it has one"
     return None
