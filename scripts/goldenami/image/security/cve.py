@@ -106,10 +106,10 @@ def _parsers(materials: Materials) -> dict[Feed, Parser]:
                         if part.vendor == "ubuntu" and part.source and "distro=ubuntu" in part.purl})
     if lock.base.distribution == "ubuntu":
         release = materials.distribution.partition("-")[2]
-        found[Feed.UBUNTU] = lambda data: osv.parse(data, osv.ubuntu(release), ubuntu)
+        found[Feed.UBUNTU] = lambda data: osv.parse(data, Feed.UBUNTU, osv.ubuntu(release), ubuntu)
     wheels = _versions({(part.name, part.version) for part in materials.parts if part.vendor == "pypi"})
     if wheels:
-        found[Feed.PYPI] = lambda data: osv.parse(data, osv.python(), wheels)
+        found[Feed.PYPI] = lambda data: osv.parse(data, Feed.PYPI, osv.PYPI, wheels)
     if driver := lock.driver:
         found[Feed.NVIDIA] = lambda data: nvidia_bulletins.parse(data, driver.version, lock.hardware.sm)
     return found

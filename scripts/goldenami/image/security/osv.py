@@ -7,7 +7,6 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from debian.debian_support import Version as DebianVersion
@@ -20,32 +19,21 @@ from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
 
 _WORDS = {"moderate": Rating.MEDIUM, "negligible": Rating.LOW, **{rating.value: rating for rating in Rating}}
 """GitHub says moderate, Ubuntu negligible; the other words are CVSS's."""
-_ALIAS = ("CVE-",)
+_ORDER: dict[Feed, Callable[[str], Any]] = {Feed.PYPI: PythonVersion, Feed.UBUNTU: DebianVersion}
+PYPI = "PyPI"
 
 
-@dataclass(frozen=True)
-class Ecosystem:
-    """Names and versions of one kind of package. `name` is OSV's, with the release where it has some."""
-
-    feed: Feed
-    name: str
-    order: Callable[[str], Any]
+def ubuntu(release: str) -> str:
+    """OSV's name of a long-term release of Ubuntu, "24.04"."""
+    return f"Ubuntu:{release}:LTS"
 
 
-def python() -> Ecosystem:
-    """Python's package index."""
-    return Ecosystem(Feed.PYPI, "PyPI", PythonVersion)
+def parse(
+    data: bytes, feed: Feed, ecosystem: str, wanted: Mapping[str, Sequence[str]],
+) -> FeedData:
+    """What the list has against the `wanted` versions by project; `ecosystem` is OSV's name.
 
-
-def ubuntu(release: str) -> Ecosystem:
-    """A long-term release of Ubuntu, "24.04"."""
-    return Ecosystem(Feed.UBUNTU, f"Ubuntu:{release}:LTS", DebianVersion)
-
-
-def parse(data: bytes, ecosystem: Ecosystem, wanted: Mapping[str, Sequence[str]]) -> FeedData:
-    """What the list has against the `wanted` versions by project; Unreachable for data of another form.
-
-    Also Unreachable where it has nothing of this release at all.
+    Unreachable for data of another form, and where it has nothing of this ecosystem at all.
     """
     entries, newest, of_release, found = 0, "", False, list[Vulnerability]()
     try:
@@ -55,35 +43,36 @@ def parse(data: bytes, ecosystem: Ecosystem, wanted: Mapping[str, Sequence[str]]
                     continue
                 entry = json.loads(archive.read(name))
                 entries, newest = entries + 1, max(newest, entry["modified"])
-                mine = [row for row in entry.get("affected", []) if row["package"]["ecosystem"] == ecosystem.name]
+                mine = [row for row in entry.get("affected", []) if row["package"]["ecosystem"] == ecosystem]
                 of_release = of_release or bool(mine)
                 if "withdrawn" not in entry:
-                    found += _against(entry, mine, ecosystem, wanted)
+                    found += _against(entry, mine, feed, wanted)
         changed = datetime.datetime.fromisoformat(newest).date() if newest else None
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreachable(f"is no list of OSV's: {error!r}") from None
     if entries and not of_release:
-        raise Unreachable(f"has no entry of {ecosystem.name}")
+        raise Unreachable(f"has no entry of {ecosystem}")
     return FeedData(entries, changed, _once(found))
 
 
 def _against(
-    entry: dict[str, Any], affected: list[dict[str, Any]], ecosystem: Ecosystem, wanted: Mapping[str, Sequence[str]],
+    entry: dict[str, Any], affected: list[dict[str, Any]], feed: Feed,
+    wanted: Mapping[str, Sequence[str]],
 ) -> Iterator[Vulnerability]:
     for row in affected:
         name = row["package"]["name"]
-        name = canonicalize_name(name) if ecosystem.feed is Feed.PYPI else name
+        name = canonicalize_name(name) if feed is Feed.PYPI else name
         for version in wanted.get(name, ()):
             # Of `2.7.0+cu128` an index of builds has said which build it is: no list does.
-            public = version.partition("+")[0] if ecosystem.feed is Feed.PYPI else version
+            public = version.partition("+")[0] if feed is Feed.PYPI else version
             fixes = [fix for ranged in row.get("ranges", []) if ranged["type"] == "ECOSYSTEM"
-                     for fix in _in_range(public, ranged["events"], ecosystem.order)]
+                     for fix in _in_range(public, ranged["events"], _ORDER[feed])]
             if not fixes and public in row.get("versions", []):
                 fixes = [""]
             if fixes:
                 names = [entry["id"], *entry.get("aliases", []), *entry.get("upstream", [])]
-                yield Vulnerability(id=next((one for one in names if one.startswith(_ALIAS)), entry["id"]),
-                                    feed=ecosystem.feed, part=name, version=version, fix=fixes[0],
+                yield Vulnerability(id=next((one for one in names if one.startswith("CVE-")), entry["id"]),
+                                    feed=feed, part=name, version=version, fix=fixes[0],
                                     rating=_rating(entry, row), detail=str(entry.get("summary", ""))[:200])
 
 
