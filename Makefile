@@ -101,9 +101,9 @@ molecule: ## run all Molecule scenarios, or ROLE, in real containers
 	@scripts/setup test
 	@scripts/molecule $(ROLE)
 
-test-fast: ## linters, unit and contract tests only (12 minutes)
+test-fast: ## linters, unit and contract tests (CHANGED=1: a minute)
 	@scripts/setup test
-	@scripts/test fast
+	@scripts/test $(if $(CHANGED),changed,fast)
 
 test: ## linters, tests, Molecule, a full bake and boot (LONG=1)
 	@scripts/setup test

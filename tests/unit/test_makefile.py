@@ -36,7 +36,8 @@ def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks
     ("rollback IMAGE=x", {}, "golden rollback x"),
     ("rollback IMAGE=x BUILD=0123456789ab REGION=us-east-1 DRY_RUN=1", {},
      "golden rollback x --to 0123456789ab --region us-east-1 --dry-run"),
-    ("test", {"LONG": "1"}, "test long"), ("test LONG=1", {}, "test long"),
+    ("test", {}, "test all"), ("test", {"LONG": "1"}, "test long"), ("test LONG=1", {}, "test long"),
+    ("test-fast", {}, "test fast"), ("test-fast CHANGED=1", {}, "test changed"),
 ])
 def test_what_a_variable_becomes(words: str, env: dict[str, str], command: str) -> None:
     """As pipelines give it, in the environment, and as a person types it."""
