@@ -12,11 +12,13 @@ from goldenami.core.errors import StageFailed
 from goldenami.local.code_coverage import coverage, instructions
 from goldenami.local.code_coverage.coverage import CodeBaseline
 from goldenami.local.code_coverage.elf import Elf, NotElf
+from goldenami.local.programs import read_code
+from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Allowance, CoverageRecord, Finding
 from goldenami.model.builds.plans import CoverageRequest
 from goldenami.model.supported import instruction_sets
 from iced_x86 import CpuidFeature
-from support.builds import tools
+from support.builds import sample_plan, tools
 from support.builds.device_code import EXACT, FAMILY, PTX, SASS, fat_binary, library
 
 # What hnswlib's distance is: a plain loop that the compiler turns into the widest instructions it may use.
@@ -124,6 +126,37 @@ def test_a_bake_says_how_far_its_check_is(tmp_path: Path) -> None:
     progress = (tmp_path / "work/coverage.progress").read_text(encoding="utf-8")
     assert progress == "2 3", "the last one has begun"
     assert [path.name for path in (tmp_path / "work/out").iterdir()] == ["coverage.json"]
+
+
+def test_a_layer_is_read_while_the_bake_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of the sealed tree then reads nothing that it has from the layer, and finds the same."""
+    layer, other = tmp_path / "layer", tmp_path / "other"
+    compiled(layer, "one.so", "-march=haswell")
+    other.mkdir()
+    lock, digest = lockfile.read(lockfile.path_of(tools.ROOT, "debian-13-ml-cpu"))
+    plan = sample_plan.sample(tmp_path, lock, digest)
+    request = CoverageRequest(folders=["opt/ml"], features=["sse2"], sm=[], allow=[], known=tmp_path / "known")
+    with read_code.reading_ahead(plan.model_copy(update={"coverage": request})) as ahead:
+        ahead.read(other)
+        ahead.read(layer)
+        ahead.wait()
+    assert [path.name for path in tmp_path.glob("code-*")] == ["code-0"], "the other has no code"
+    baseline = CodeBaseline(request.features)
+    found = coverage.scan(layer, request.folders, baseline).findings
+    monkeypatch.setattr(coverage, "_read", None)
+    assert found and coverage.scan(layer, request.folders, baseline, known=request.known).findings == found
+
+
+def test_what_reads_ahead_ends_with_the_bake(tmp_path: Path) -> None:
+    compiled(tmp_path / "layer", "one.so")
+    lock, digest = lockfile.read(lockfile.path_of(tools.ROOT, "debian-13-ml-cpu"))
+    plan = sample_plan.sample(tmp_path, lock, digest)
+    request = plan.coverage.model_copy(update={"known": tmp_path / "known"})
+    with pytest.raises(KeyboardInterrupt), \
+            read_code.reading_ahead(plan.model_copy(update={"coverage": request})) as ahead:
+        ahead.read(tmp_path / "layer")
+        raise KeyboardInterrupt
+    assert [process.returncode for process in ahead._processes] == [-9]
 
 
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from support.builds.tools import ROOT
 LOCAL = ROOT / "scripts/goldenami/local"
 AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/read_facts", "tree/sealed", "tree/sizes"}
 """What the program uses for the sealed tree, of which no layer is kept."""
-BESIDE = {"events", "sandbox/program", "ssh"}
-"""What starts it, reaches the container and reports."""
+BESIDE = {"events", "programs/read_code", "sandbox/program", "ssh"}
+"""What starts it, reaches the container, reads what is there and reports."""
 
 
 def digest(checkout: Path) -> str:

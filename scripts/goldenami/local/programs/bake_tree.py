@@ -9,7 +9,7 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from goldenami.core import records, shell
@@ -18,6 +18,7 @@ from goldenami.local import container, events, packer
 from goldenami.local.code_coverage import coverage
 from goldenami.local.container import Container
 from goldenami.local.disk import disk, immutable
+from goldenami.local.programs.read_code import ReadAhead, reading_ahead
 from goldenami.local.sandbox import program
 from goldenami.local.tree import layers, read_facts, rootfs, sealed, sizes
 from goldenami.model.builds.build_records import Disk
@@ -30,34 +31,46 @@ def bake(plan: BakePlan) -> BakeResult:
     """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to start from."""
     while True:
         try:
-            with layers.Stack(plan.layers, say=lambda text: events.emit("say", text=text)) as stack:
-                build_layers(plan, stack, plan.steps[:-1])
+            with layers.Stack(plan.layers, say=_say) as stack, reading_ahead(plan) as ahead:
+                build_layers(plan, stack, plan.steps[:-1], ahead.read)
                 with _last_step(plan, stack) as root:
                     stack.check_whole()
-                    result = _finish(plan, stack, root)
+                    result = _finish(plan, stack, root, ahead)
                     break
         except layers.DamagedLayer as error:
-            events.emit("say", text=f"{error.message}: baking again without it")
+            _say(f"{error.message}: baking again without it")
     for name in layers.evict(plan.layers, plan.layers_limit_bytes):
-        events.emit("say", text=f"layer {name} removed: not used for longest")
+        _say(f"layer {name} removed: not used for longest")
     return result
 
 
-def build_layers(plan: BakePlan, stack: layers.Stack, steps: Sequence[BakeStep]) -> None:
-    """Stack the base tree and the layers of the first `steps`; what is there already is taken from the cache."""
+def _say(text: str) -> None:
+    events.emit("say", text=text)
+
+
+def build_layers(
+    plan: BakePlan, stack: layers.Stack, steps: Sequence[BakeStep],
+    on_layer: Callable[[Path], None] = lambda _: None,
+) -> None:
+    """Stack the base tree and the layers of the first `steps`; what is there already is taken from the cache.
+
+    `on_layer` is told the tree of each layer as soon as it is there.
+    """
     with events.step("base"):
         rootfs.base(stack, plan)
     done = next((number for number, step in enumerate(steps) if not stack.take(step.key)), len(steps))
     if stack.reused:
-        events.emit("say", text=f"starts from layer {stack.reused[-1]}")
+        _say(f"starts from layer {stack.reused[-1]}")
+    for tree in stack.trees:
+        on_layer(tree)
     for step in steps[done:]:
         with stack.make(step.key, step.name) as folder:
-            if folder is None:
-                continue
-            with _tree_after(plan, step, stack, folder):
-                pass
-            (folder / "upper").rename(folder / "root")
-            container.forget_overlay(folder)
+            if folder is not None:
+                with _tree_after(plan, step, stack, folder):
+                    pass
+                (folder / "upper").rename(folder / "root")
+                container.forget_overlay(folder)
+        on_layer(stack.trees[-1])
 
 
 @contextlib.contextmanager
@@ -82,7 +95,7 @@ def _tree_after(plan: BakePlan, step: BakeStep, stack: layers.Stack, scratch: Pa
         if died is None:
             yield root
             return
-    events.emit("say", text=f"{died.message}: step {step.name} starts over")
+    _say(f"{died.message}: step {step.name} starts over")
     container.forget_overlay(scratch)
     with container.overlay(stack.lowers, scratch) as root:
         _run_step(plan, step, root)
@@ -97,18 +110,19 @@ def _died(plan: BakePlan, step: BakeStep, root: Path) -> packer.AnsibleDied | No
     return None
 
 
-def _finish(plan: BakePlan, stack: layers.Stack, root: Path) -> BakeResult:
+def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -> BakeResult:
     work, log = plan.work, plan.log
     with events.step("seal check"):
         given = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
         sealed.check(root, plan.root / "roles/seal/files/seal.py", role_files.of_image(plan.root, given))
         _compare_packages(plan, root)
-    with events.step("coverage"):
-        coverage.hold(root, plan.coverage, work / "out", log)
     with events.step("disk"):
         records.write(work / "out" / PARTS_FILE, read_facts.gather(root))
         facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan, root), log=log,
                                 ranks=layers.ranks(stack.trees))
+    with events.step("coverage"):  # after the disk, beside which layers are still read ahead
+        ahead.wait()
+        coverage.hold(root, plan.coverage, work / "out", log)
     return BakeResult(
         disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes, bytes_allocated=facts.data_bytes,
                   sha256=facts.sha256, note=facts.note),
@@ -150,7 +164,7 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
 
 def _say_role(role: str | None) -> None:
     if role:
-        events.emit("say", text=f"role {role}")
+        _say(f"role {role}")
 
 
 def _compare_packages(plan: BakePlan, root: Path) -> None:

@@ -78,6 +78,14 @@ class CoverageRequest(Record):
     known: Path | None = None
 
 
+class CodePlan(ProgramPlan):
+    """A layer whose code is read; how far it is, is said in `said_in`."""
+
+    tree: Path
+    coverage: CoverageRequest
+    said_in: Path
+
+
 class BakePlan(TreePlan):
     """A bake of `lock` with the roles of the checkout `root`; `packages` are the lock's versions by name."""
 
